@@ -1,0 +1,203 @@
+"""Tiny vision-language models from random weights, for laptops and tests: the real classes, small numbers.
+
+In: an architecture, its sizes and some text that the model will read. Out: a checkpoint folder with model, tokenizer and
+processor that `transformers` opens like any other, so that training and evaluation never know the difference.
+
+The tokenizer is byte-level BPE with Qwen's splitting rule, special tokens and chat template, its merges learned from the
+given text. Any text can be encoded; the given prompts come out short, which is what makes a CPU run quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jigsaw.errors import JigsawError
+
+TinyArchitecture = Literal["qwen2_5_vl"]
+
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+"""Of Qwen2.5-VL's tokenizer, those that its chat template and processor write."""
+
+CHAT_TEMPLATE = (Path(__file__).parent / "qwen_chat.jinja").read_text(encoding="utf-8")
+"""ChatML as Qwen2.5-VL speaks it, with one vision block per medium."""
+
+
+class TinySizes(BaseModel):
+    """Sizes of a tiny model; every field is a key below `model.sizes` in a recipe.
+
+    Attributes:
+        hidden_size: width of the text stack; a multiple of `head_size`.
+        num_layers: text layers.
+        head_size: width of an attention head in both towers; 32 is the least that vLLM's CPU back end takes.
+        mlp_ratio: width of the feed-forward layers over `hidden_size`.
+        vision_hidden_size: width of the vision tower; a multiple of `head_size`.
+        vision_layers: layers of the vision tower, all with full attention.
+        vocab_size: entries of the tokenizer, special tokens included.
+        initializer_range: standard deviation of the random weights.
+        tie_word_embeddings: whether the output head is the input embedding.
+        seed: of the random weights.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hidden_size: int = Field(128, ge=32)
+    num_layers: int = Field(3, ge=1)
+    head_size: int = Field(32, ge=8)
+    mlp_ratio: float = Field(3.0, gt=0)
+    vision_hidden_size: int = Field(128, ge=32)
+    vision_layers: int = Field(1, ge=1)
+    vocab_size: int = Field(512, ge=300)
+    initializer_range: float = Field(0.02, gt=0)
+    tie_word_embeddings: bool = False
+    seed: int = 0
+
+
+def build_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+    """Learn a small byte-level BPE tokenizer with Qwen's splitting rule and special tokens.
+
+    Args:
+        texts: what the merges are learned from; the order matters not, equal texts give equal tokenizers.
+        vocab_size: entries in all. 256 bytes and the special tokens are always in.
+
+    Returns:
+        A `transformers` `Qwen2Tokenizer`, padding on the left.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import Qwen2Tokenizer
+    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+    bpe = Tokenizer(models.BPE())
+    bpe.normalizer = normalizers.NFC()
+    split = pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated", invert=False)
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(sorted(set(texts)), trainer)
+    import json
+
+    learned = json.loads(bpe.to_str())["model"]
+    tokenizer = Qwen2Tokenizer(
+        vocab=learned["vocab"],
+        merges=[tuple(merge) for merge in learned["merges"]],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        unk_token=None,
+        extra_special_tokens=list(SPECIAL_TOKENS),
+        padding_side="left",
+        model_max_length=32768,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def _qwen2_5_vl(sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
+    from transformers import (
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2_5_VLProcessor,
+        Qwen2VLImageProcessor,
+        Qwen2VLVideoProcessor,
+    )
+
+    token = tokenizer.convert_tokens_to_ids
+    half = sizes.head_size // 2
+    time_section = half // 4  # Qwen2.5-VL splits the 64 rotary pairs of a head 16 : 24 : 24 over time, row and column
+    row_section = (half - time_section) // 2
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": sizes.hidden_size,
+            "intermediate_size": int(sizes.hidden_size * sizes.mlp_ratio),
+            "num_hidden_layers": sizes.num_layers,
+            "num_attention_heads": sizes.hidden_size // sizes.head_size,
+            "num_key_value_heads": sizes.hidden_size // sizes.head_size,
+            "initializer_range": sizes.initializer_range,
+            "bos_token_id": None,
+            "eos_token_id": token("<|im_end|>"),
+            "pad_token_id": token("<|endoftext|>"),
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e6,
+                "mrope_section": [time_section, row_section, half - time_section - row_section],
+            },
+        },
+        vision_config={
+            "depth": sizes.vision_layers,
+            "hidden_size": sizes.vision_hidden_size,
+            "intermediate_size": int(sizes.vision_hidden_size * sizes.mlp_ratio),
+            "num_heads": sizes.vision_hidden_size // sizes.head_size,
+            "out_hidden_size": sizes.hidden_size,
+            "fullatt_block_indexes": list(range(sizes.vision_layers)),
+            "initializer_range": sizes.initializer_range,
+        },
+        initializer_range=sizes.initializer_range,
+        image_token_id=token("<|image_pad|>"),
+        video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"),
+        vision_end_token_id=token("<|vision_end|>"),
+        tie_word_embeddings=sizes.tie_word_embeddings,
+    )
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = [token("<|im_end|>"), token("<|endoftext|>")]
+    model.generation_config.pad_token_id = token("<|endoftext|>")
+    one_token = 28 * 28  # pixels behind one visual token: 2x2 patches of 14x14
+    limits = {"shortest_edge": one_token, "longest_edge": 1280 * one_token}
+    processor = Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(size=dict(limits)),
+        video_processor=Qwen2VLVideoProcessor(size=dict(limits)),
+        tokenizer=tokenizer,
+        chat_template=CHAT_TEMPLATE,
+    )
+    return model, processor
+
+
+BUILDERS: dict[str, Callable[[TinySizes, Any], tuple[Any, Any]]] = {"qwen2_5_vl": _qwen2_5_vl}
+
+
+def build_tiny(architecture: str, sizes: TinySizes, texts: Iterable[str], out: Path) -> int:
+    """Write a random-weight checkpoint with its processor to `out`.
+
+    Args:
+        architecture: a key of `BUILDERS`.
+        sizes: the numbers.
+        texts: what the tokenizer learns its merges from, the prompts and answers of the run.
+        out: folder, made if need be.
+
+    Returns:
+        The number of parameters.
+
+    Raises:
+        JigsawError: sizes that do not go together.
+    """
+    import torch
+
+    for name in ("hidden_size", "vision_hidden_size"):
+        if getattr(sizes, name) % sizes.head_size:
+            raise JigsawError(
+                f"model.sizes.{name}={getattr(sizes, name)} is no multiple of head_size={sizes.head_size}: change either"
+            )
+    tokenizer = build_tokenizer(texts, sizes.vocab_size)
+    with torch.random.fork_rng():
+        torch.manual_seed(sizes.seed)
+        model, processor = BUILDERS[architecture](sizes, tokenizer)
+    model.save_pretrained(out)
+    processor.save_pretrained(out)
+    return int(sum(parameter.numel() for parameter in model.parameters()))
