@@ -1,0 +1,62 @@
+"""The scoring: pure functions of text and order, and the way to find anyone's reward. This is the public door.
+
+A completion's text becomes an order (`parse_order`), an order a score (`place_accuracy` and its kin), a batch of
+completions a list of rewards (`visual_jigsaw`, or any plug-in through `get_reward`), and the entries of a recipe one
+`Composition`. Nothing here imports jigsaw/ or tasks/, torch or numpy; importing it is cheap.
+
+>>> from rewards import get_reward, parse_order
+>>> parse_order("<think>the sky is on top</think><answer>2, 3, 1</answer>", 3).order
+[2, 3, 1]
+>>> get_reward("visual_jigsaw")(["<think>the sky</think><answer>2, 3, 1</answer>"], [[2, 3, 1]])
+[1.2]
+"""
+
+from rewards.completions import completion_text, parsed_rows
+from rewards.compose import Component, Composition, RewardSpec
+from rewards.errors import RewardError
+from rewards.orders import (
+    exact,
+    footrule,
+    kendall_tau,
+    longest_run,
+    neighbor_accuracy,
+    place_accuracy,
+    smoothed,
+    true_places,
+)
+from rewards.parse import ANSWER_STYLES, REASONS, ParsedOrder, find_order, format_order, parse_order
+from rewards.plugin import metric
+from rewards.registry import RewardInfo, check_reward, describe_reward, get_metric, get_reward, list_rewards
+from rewards.visual_jigsaw import order_reward, visual_jigsaw
+
+__all__ = [
+    "ANSWER_STYLES",
+    "REASONS",
+    "Component",
+    "Composition",
+    "ParsedOrder",
+    "RewardError",
+    "RewardInfo",
+    "RewardSpec",
+    "check_reward",
+    "completion_text",
+    "describe_reward",
+    "exact",
+    "find_order",
+    "footrule",
+    "format_order",
+    "get_metric",
+    "get_reward",
+    "kendall_tau",
+    "list_rewards",
+    "longest_run",
+    "metric",
+    "neighbor_accuracy",
+    "order_reward",
+    "parse_order",
+    "parsed_rows",
+    "place_accuracy",
+    "smoothed",
+    "true_places",
+    "visual_jigsaw",
+]

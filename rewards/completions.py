@@ -1,0 +1,89 @@
+"""A batch of completions beside its columns: the text of each, and the order that is read out of it.
+
+TRL hands over message lists for chat prompts and plain strings otherwise; columns are lists with one value per row.
+What every reward here needs of a batch is in these two functions, so that none of them reads a row in its own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
+from typing import Any, TypeVar
+
+from rewards.errors import RewardError
+from rewards.parse import ParsedOrder, parse_order
+
+T = TypeVar("T")
+Completion = str | Sequence[Mapping[str, Any]]
+"""What the model wrote: a string, or a message list such as `[{"role": "assistant", "content": "2, 3, 1"}]`."""
+
+
+def completion_text(completion: Completion) -> str:
+    """The text of a completion: the string itself, or what the messages say, one after the other.
+
+    Raises:
+        RewardError: it is neither a string nor a list of messages.
+
+    >>> completion_text([{"role": "assistant", "content": "2, 3, 1"}])
+    '2, 3, 1'
+    >>> completion_text([{"role": "assistant", "content": [{"type": "text", "text": "2, 3, 1"}]}])
+    '2, 3, 1'
+    """
+    if isinstance(completion, str):
+        return completion
+    try:
+        return "".join(_content_text(message["content"]) for message in completion)
+    except (TypeError, KeyError, AttributeError):
+        raise RewardError(
+            f"a completion is {type(completion).__name__} {str(completion)[:60]!r}; "
+            "it must be a string or a list of messages with `role` and `content`"
+        ) from None
+
+
+def _content_text(content: Any) -> str:
+    """The text of one message: a string, None (a message that only calls tools) or typed parts."""
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content or () if part.get("type", "text") == "text")
+
+
+def per_row(name: str, column: Sequence[T] | None, count: int, missing: T) -> Iterable[T]:
+    """A column's values, or `missing` for every row if there is no such column.
+
+    Raises:
+        RewardError: the column does not have one value per row.
+    """
+    if column is None:
+        return repeat(missing, count)
+    if len(column) != count:
+        raise RewardError(f"column {name} has {len(column)} values for {count} completions; one per row is needed")
+    return column
+
+
+def parsed_rows(
+    completions: Sequence[Completion],
+    answer: Sequence[Sequence[int]],
+    answer_style: Sequence[str | None] | None = None,
+    think_prefilled: Sequence[bool | None] | None = None,
+) -> Iterator[ParsedOrder]:
+    """What `parse_order` says of each completion, row by row.
+
+    Args:
+        completions: strings or message lists.
+        answer: the right orders; only their lengths are used.
+        answer_style: one style per row; missing means `think`.
+        think_prefilled: whether the template wrote `<think>`, per row; missing means it did not.
+
+    Raises:
+        RewardError: a column is not as long as the completions, or a style is unknown.
+
+    >>> [parsed.order for parsed in parsed_rows(["2, 1", "1"], [[1, 2], [1]], ["direct", "direct"])]
+    [[2, 1], [1]]
+    """
+    count = len(completions)
+    truths = per_row("answer", answer, count, ())
+    styles = per_row("answer_style", answer_style, count, None)
+    prefilled = per_row("think_prefilled", think_prefilled, count, None)
+    for completion, truth, style, opened in zip(completions, truths, styles, prefilled, strict=True):
+        text = completion if isinstance(completion, str) else completion_text(completion)
+        yield parse_order(text, len(truth), style or "think", think_prefilled=bool(opened))

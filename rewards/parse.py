@@ -1,0 +1,312 @@
+r"""From the text of a completion to an order, and back.
+
+Text comes in; out goes a `ParsedOrder`: the permutation, or the first reason for which there is none. The reader is
+strict, for a reward is only as honest as its parser: one answer, each of 1..K once, nothing else in it. It is made of
+string searches and regular expressions that cannot backtrack, so that its time is linear in the text, whatever a
+model writes.
+
+The three styles, for the order `[2, 3, 1]`::
+
+    think     <think>the sky is on top ..</think><answer>2, 3, 1</answer>
+    boxed     <think>the sky is on top ..</think> The order is \boxed{2, 3, 1}.
+    direct    2, 3, 1
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal, NamedTuple, get_args
+
+from rewards.errors import RewardError, did_you_mean
+
+AnswerStyle = Literal["think", "direct", "boxed"]
+ANSWER_STYLES: tuple[str, ...] = get_args(AnswerStyle)
+
+Reason = Literal[
+    "ok", "malformed", "several_answers", "empty", "not_integers", "wrong_count", "out_of_range", "duplicate"
+]
+REASONS: tuple[str, ...] = get_args(Reason)
+"""Every `ParsedOrder.reason`, in the order in which they are checked."""
+
+
+class ParsedOrder(NamedTuple):
+    """What was read out of a completion.
+
+    Attributes:
+        order: a permutation of 1..K, or None if the text does not hold exactly one.
+        well_formed: the tags are right, whatever stands between them (style direct: the whole text is right).
+        reason: `ok`, or the first check that failed, one of `REASONS`.
+    """
+
+    order: list[int] | None
+    well_formed: bool
+    reason: Reason
+
+
+_THINK, _THINK_END, _ANSWER, _ANSWER_END = "<think>", "</think>", "<answer>", "</answer>"
+_TAGS = re.compile(r"</?(?:think|answer)>")
+
+# Full-width ASCII, and the CJK comma, full stop, space and brackets. Not Unicode's NFKC, which would also read ² as 2.
+_NARROW = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | str.maketrans("、。\u3000【】", ",. []")
+
+# Possessive quantifiers (`++`, `*+`): what matched is never tried again in another way.
+_NUMBER = r"(?:0|[1-9][0-9]*+)"
+_WORD = r"[^\W\d_]++"
+_SEPARATOR = r"(?:\s*+(?:[,;→⇒⟶➔➜]|--?>|=>)\s*+|\s++)"
+_NUMBERS = re.compile(rf"{_NUMBER}(?:{_SEPARATOR}{_NUMBER})*+")
+_WORDED_NUMBERS = re.compile(rf"{_WORD}\s++{_NUMBER}(?:{_SEPARATOR}{_WORD}\s++{_NUMBER})*+")
+_DIGITS = re.compile(r"[0-9]+")
+_LETTERS = re.compile(_WORD)
+_BRACKETS = {"[": "]", "(": ")", "{": "}"}
+
+_BRACES = re.compile(r"\\boxed\{|\\[{}]|\{++|\}++")
+_LATEX_TEXT = re.compile(r"\\text\s*+\{([^{}]*+)\}")
+_LATEX_ARROW = re.compile(r"\\(?:to|(?:long)?(?:right|Right)arrow)(?![A-Za-z])")
+
+
+def parse_order(text: str, num_pieces: int, style: str = "think", *, think_prefilled: bool = False) -> ParsedOrder:
+    r"""Read the order out of a completion.
+
+    An answer is the integers 1..K once each, separated by commas, semicolons, white space or arrows, perhaps in one
+    pair of brackets, perhaps each after the same word ("Tile 2, Tile 1"), perhaps with a full stop at the end.
+    Full-width digits and punctuation count as plain ones. Signs, leading zeros, doubled separators and any other word
+    are refused.
+
+    Args:
+        text: the completion. Any text; time is linear in its length.
+        num_pieces: K, at least 1.
+        style: `think`: white space aside, exactly one `<think>..</think>`, then one `<answer>..</answer>`, nothing
+            else. `boxed`: one `<think>..</think>`, then text with exactly one `\boxed{..}`. `direct`: the text is the
+            answer.
+        think_prefilled: the chat template has already written `<think>`, the completion starts after it (not for
+            direct).
+
+    Returns:
+        The order (None unless the reason is `ok`), whether the tags are right, and the reason. A text that is right but
+        for having more than one answer is `several_answers`; any other fault of the tags is `malformed`.
+
+    Raises:
+        RewardError: `num_pieces` is below 1 or the style is unknown. No text raises.
+
+    >>> parse_order("<think>sky on top</think><answer>2, 3, 1</answer>", 3)
+    ParsedOrder(order=[2, 3, 1], well_formed=True, reason='ok')
+    >>> parse_order("<think></think><answer>1, 1, 1</answer>", 3)
+    ParsedOrder(order=None, well_formed=True, reason='duplicate')
+    >>> parse_order("It is 2 -> 3 -> 1", 3, "direct").reason
+    'not_integers'
+    """
+    if num_pieces < 1:
+        raise RewardError(f"num_pieces is {num_pieces}; a puzzle has at least one piece")
+    if style == "think":
+        answer, fault = _answer_in_tags(text, think_prefilled)
+    elif style == "direct":
+        order, reason = _read_answer(text, num_pieces)
+        return ParsedOrder(order, order is not None, reason)
+    elif style == "boxed":
+        answer, fault = _answer_in_box(text, think_prefilled)
+    else:
+        raise RewardError(f"answer style {style!r} is unknown; {did_you_mean(str(style), ANSWER_STYLES)}")
+    if fault is not None:
+        return ParsedOrder(None, False, fault)
+    order, reason = _read_answer(answer, num_pieces)
+    return ParsedOrder(order, True, reason)
+
+
+def find_order(text: str, num_pieces: int, style: str = "think") -> ParsedOrder:
+    r"""Read the order out of a completion whose tags may be wrong, for rewards without a format gate.
+
+    As strict about the answer as `parse_order`, but not about what stands around it: think needs exactly one
+    `<answer>..</answer>` anywhere; boxed exactly one `\boxed{..}` after the last `</think>`, if there is one.
+
+    Returns:
+        As `parse_order`; `well_formed` is False wherever that of `parse_order` is.
+
+    >>> find_order("So <answer>2, 3, 1</answer>.", 3)
+    ParsedOrder(order=[2, 3, 1], well_formed=False, reason='ok')
+    >>> find_order("<answer>2, 3, 1</answer> or <answer>1, 2, 3</answer>", 3).reason
+    'several_answers'
+    """
+    strict = parse_order(text, num_pieces, style)
+    if strict.well_formed or style == "direct":
+        return strict
+    if style == "think":
+        pairs, start, stop = _answer_pairs(text)
+        answer = text[start:stop]
+    else:
+        pairs, answer = _boxes(text.rpartition(_THINK_END)[2])
+    if pairs != 1:
+        return ParsedOrder(None, False, "several_answers" if pairs > 1 else "malformed")
+    order, reason = _read_answer(_without_latex(answer) if style == "boxed" else answer, num_pieces)
+    return ParsedOrder(order, False, reason)
+
+
+def format_order(
+    order: Sequence[int], style: str = "think", *, thinking: str = "", think_prefilled: bool = False
+) -> str:
+    r"""Write an order as a model should; `parse_order` reads it back.
+
+    Args:
+        order: the shown indices, place by place.
+        style: think, direct or boxed.
+        thinking: what stands between the think tags; without tags of its own. Style direct has none.
+        think_prefilled: leave the opening tag out, the chat template has written it.
+
+    Raises:
+        RewardError: the style is unknown, or `thinking` holds a tag or has no place in the style.
+
+    >>> format_order([2, 3, 1])
+    '<think></think><answer>2, 3, 1</answer>'
+    >>> format_order([2, 3, 1], "boxed", thinking="sky on top")
+    '<think>sky on top</think>\\boxed{2, 3, 1}'
+    >>> format_order([2, 3, 1], "direct")
+    '2, 3, 1'
+    """
+    if style not in ANSWER_STYLES:
+        raise RewardError(f"answer style {style!r} is unknown; {did_you_mean(str(style), ANSWER_STYLES)}")
+    numbers = ", ".join(map(str, order))
+    if style == "direct":
+        if thinking:
+            raise RewardError("style direct has no place for thinking; use think or boxed")
+        return numbers
+    if _TAGS.search(thinking):
+        raise RewardError("thinking holds a think or answer tag of its own; take it out")
+    head = f"{'' if think_prefilled else _THINK}{thinking}{_THINK_END}"
+    return f"{head}{_ANSWER}{numbers}{_ANSWER_END}" if style == "think" else f"{head}\\boxed{{{numbers}}}"
+
+
+def _after_think(text: str, prefilled: bool) -> tuple[str, str] | None:
+    """The thinking, and the stripped text after `</think>`; None unless the text starts with one whole think block."""
+    body = text.strip()
+    start = 0
+    if not prefilled:
+        if not body.startswith(_THINK):
+            return None
+        start = len(_THINK)
+    end = body.find(_THINK_END, start)
+    if end < 0:
+        return None
+    return body[start:end], body[end + len(_THINK_END) :].lstrip()
+
+
+def _answer_in_tags(text: str, prefilled: bool) -> tuple[str, Reason | None]:
+    """What stands between the answer tags of style think, or the fault of the tags."""
+    blocks = _after_think(text, prefilled)
+    if blocks is None:
+        return "", "malformed"
+    thinking, tail = blocks
+    if not (tail.startswith(_ANSWER) and tail.endswith(_ANSWER_END)):
+        return "", "malformed"
+    answer = tail[len(_ANSWER) : -len(_ANSWER_END)]
+    if "<" not in thinking and "<" not in answer:  # nearly every completion: no further tag is possible
+        return answer, None
+    if _THINK in thinking or _THINK in tail or _THINK_END in tail:
+        return "", "malformed"
+    drafts = _answer_pairs(thinking)[0]
+    answers = _answer_pairs(tail, adjacent=True)[0]
+    if drafts < 0 or answers < 1:
+        return "", "malformed"
+    return (answer, None) if drafts + answers == 1 else ("", "several_answers")
+
+
+def _answer_pairs(text: str, *, adjacent: bool = False) -> tuple[int, int, int]:
+    """How many `<answer>..</answer>` there are, and the span inside the last; -1 if the tags do not pair up.
+
+    Args:
+        text: any text.
+        adjacent: also -1 if anything but white space stands between two pairs.
+    """
+    pairs, start, stop, opened = 0, 0, 0, False
+    for tag in _TAGS.finditer(text):
+        if tag.group() == _ANSWER:
+            between = text[stop + len(_ANSWER_END) : tag.start()] if pairs else ""
+            if opened or (adjacent and between.strip()):
+                return -1, 0, 0
+            start, opened = tag.end(), True
+        elif tag.group() == _ANSWER_END:
+            if not opened:
+                return -1, 0, 0
+            stop, opened, pairs = tag.start(), False, pairs + 1
+    return (-1, 0, 0) if opened else (pairs, start, stop)
+
+
+def _answer_in_box(text: str, prefilled: bool) -> tuple[str, Reason | None]:
+    """What stands in the one box after the thinking, or the fault of the tags."""
+    blocks = _after_think(text, prefilled)
+    if blocks is None:
+        return "", "malformed"
+    thinking, tail = blocks
+    if _THINK in thinking or _THINK in tail or _THINK_END in tail:
+        return "", "malformed"
+    boxes, answer = _boxes(tail)
+    if boxes < 1:
+        return "", "malformed"
+    return (_without_latex(answer), None) if boxes == 1 else ("", "several_answers")
+
+
+def _boxes(text: str) -> tuple[int, str]:
+    r"""How many `\boxed{}` there are, nested ones too, and the inside of the last; -1 if one is not closed."""
+    if "\\boxed{" not in text:
+        return 0, ""
+    boxes, depth, start, stop = 0, 0, 0, 0
+    opened: list[tuple[int, int]] = []  # depth outside the box, where its inside starts
+    for brace in _BRACES.finditer(text):
+        token = brace.group()
+        if token[0] == "}":
+            while opened and depth - len(token) <= opened[-1][0]:
+                outside, start = opened.pop()
+                stop = brace.start() + depth - outside - 1
+            depth = max(0, depth - len(token))
+        elif token[0] == "{":
+            depth += len(token)
+        elif token == "\\boxed{":
+            opened.append((depth, brace.end()))
+            boxes, depth = boxes + 1, depth + 1
+    return (-1, "") if opened else (boxes, text[start:stop])
+
+
+def _without_latex(answer: str) -> str:
+    r"""The inside of a box without what LaTeX adds: `\text{2}`, `\{`, `\rightarrow`."""
+    if "\\" not in answer:
+        return answer
+    answer = _LATEX_TEXT.sub(r"\1", answer).replace("\\{", "{").replace("\\}", "}")
+    return _LATEX_ARROW.sub("→", answer)
+
+
+def _read_answer(answer: str, num_pieces: int) -> tuple[list[int] | None, Reason]:
+    """Read the inside of an answer: the permutation, or None and the reason."""
+    body = answer.strip()
+    if not body:
+        return None, "empty"
+    if not body.isascii():
+        body = body.translate(_NARROW).strip()
+    if body.endswith("."):
+        body = body[:-1].rstrip()
+    if body and _BRACKETS.get(body[0]) == body[-1]:
+        body = body[1:-1].strip()
+        if not body:
+            return None, "empty"
+    if _NUMBERS.fullmatch(body) is None:
+        if _WORDED_NUMBERS.fullmatch(body) is None:
+            return None, "not_integers"
+        # "Tile 2, Tile 1" names pieces; "first 3 then 1" is a sentence.
+        if len({word.casefold() for word in _LETTERS.findall(body)}) > 1:
+            return None, "not_integers"
+    tokens = _DIGITS.findall(body)
+    if len(tokens) != num_pieces:
+        return None, "wrong_count"
+    numbers = _numbers(num_pieces)
+    try:
+        order = [numbers[token] for token in tokens]
+    except KeyError:
+        return None, "out_of_range"
+    if len(set(order)) != num_pieces:
+        return None, "duplicate"
+    return order, "ok"
+
+
+@lru_cache(maxsize=64)
+def _numbers(num_pieces: int) -> dict[str, int]:
+    """1..K by their digits. A look-up needs no `int()`, which is quadratic and refuses more than 4,300 digits."""
+    return {str(number): number for number in range(1, num_pieces + 1)}
