@@ -11,6 +11,16 @@ completions a list of rewards (`visual_jigsaw`, or any plug-in through `get_rewa
 [1.2]
 """
 
+from rewards.chance import (
+    chance_exact,
+    chance_footrule,
+    chance_kendall_tau,
+    chance_neighbor_accuracy,
+    chance_order_reward,
+    chance_place_accuracy,
+    chance_smoothed,
+    right_places_distribution,
+)
 from rewards.completions import completion_text, parsed_rows
 from rewards.compose import Component, Composition, RewardSpec
 from rewards.errors import RewardError
@@ -26,7 +36,15 @@ from rewards.orders import (
 )
 from rewards.parse import ANSWER_STYLES, REASONS, ParsedOrder, find_order, format_order, parse_order
 from rewards.plugin import metric
-from rewards.registry import RewardInfo, check_reward, describe_reward, get_metric, get_reward, list_rewards
+from rewards.registry import (
+    RewardInfo,
+    absolute_use,
+    check_reward,
+    describe_reward,
+    get_metric,
+    get_reward,
+    list_rewards,
+)
 from rewards.visual_jigsaw import order_reward, visual_jigsaw
 
 __all__ = [
@@ -38,6 +56,14 @@ __all__ = [
     "RewardError",
     "RewardInfo",
     "RewardSpec",
+    "absolute_use",
+    "chance_exact",
+    "chance_footrule",
+    "chance_kendall_tau",
+    "chance_neighbor_accuracy",
+    "chance_order_reward",
+    "chance_place_accuracy",
+    "chance_smoothed",
     "check_reward",
     "completion_text",
     "describe_reward",
@@ -56,6 +82,7 @@ __all__ = [
     "parse_order",
     "parsed_rows",
     "place_accuracy",
+    "right_places_distribution",
     "smoothed",
     "true_places",
     "visual_jigsaw",

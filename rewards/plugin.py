@@ -19,7 +19,7 @@ import inspect
 import math
 import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from numbers import Real
 from pathlib import Path
@@ -64,6 +64,8 @@ class Plugin:
         summary: the first line of its docstring.
         is_async: calling it gives an awaitable.
         form: how it reads completions; None: as they come (it was not called yet, or not without columns of its own).
+        bound: parameters that no column may fill: the options of the plain reward.
+        file: the whole path of the file that it is written in, or an empty string.
     """
 
     use: str
@@ -77,7 +79,8 @@ class Plugin:
     summary: str
     is_async: bool
     form: Literal["text", "messages"] | None = None
-    file: str = field(default="", repr=False)
+    bound: tuple[str, ...] = ()
+    file: str = ""
 
     async def values(self, completions: Sequence[Any], columns: Mapping[str, Any]) -> list[float | None]:
         """Call it on a batch and check what it gives back.
@@ -87,7 +90,9 @@ class Plugin:
             Exception: whatever the plug-in raises.
         """
         self.check_columns(columns)
-        given = dict(columns) if self.reads is None else {key: columns[key] for key in self.reads if key in columns}
+        named = columns if self.reads is None else self.reads
+        # A column that happens to be called like an option must not change the option.
+        given = {key: columns[key] for key in named if key in columns and key not in self.bound}
         result = self.function(completions=self._in_form(completions), **given)
         if inspect.isawaitable(result):
             result = await result
@@ -140,9 +145,12 @@ class Plugin:
 
     def blame(self, error: Exception) -> str:
         """One line that names the plug-in, the line of its file and what it raised."""
-        if isinstance(error, RewardError):
-            return str(error) if self.use in str(error) else f"{self.use}: {error}"
+        if isinstance(error, RewardError) and f"{self.use} (" in str(error):
+            return str(error)
         where = line_of(error, self.file) or self.origin
+        if isinstance(error, RewardError):  # a message for the user; where in our own files it was raised is no help
+            ours = Path(self.file).parent == Path(__file__).parent
+            return f"{self.use}: {error}" if ours else f"{self.use} ({where}): {error}"
         return f"{self.use} ({where}) raised {type(error).__name__}: {first_line(error)}"
 
 
@@ -184,7 +192,8 @@ def build(use: str, found: object, args: Mapping[str, Any]) -> Plugin:
         options=options,
         origin=origin,
         summary=(inspect.getdoc(found) or "").partition("\n")[0],
-        is_async=_is_async(found if "completions" in _signature(use, found, origin).parameters else function),
+        is_async=_is_async(function),
+        bound=tuple(_options(signature)),
         file=file,
     )
 
@@ -234,7 +243,7 @@ def _check_args(
         default = options.get(key)
         kind = next((kind for kind in (bool, Real, str) if isinstance(default, kind)), None)
         wrong = kind is not None and (not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool))
-        if wrong and value is not None:
+        if wrong:
             wanted = {bool: "true or false", Real: "a number", str: "text"}[kind]  # type: ignore[index]
             raise RewardError(f"{use}: argument {key} is {value!r}; it must be {wanted}, such as {default!r}")
     for key, default in options.items():

@@ -12,7 +12,7 @@ import inspect
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -48,7 +48,7 @@ class RewardInfo:
     source: str
     summary: str = ""
     doc: str = ""
-    options: Mapping[str, str] = ()  # type: ignore[assignment]
+    options: Mapping[str, str] = field(default_factory=dict)
     columns: Sequence[str] = ()
     error: str | None = None
 
@@ -143,6 +143,16 @@ def find(use: str) -> object:
         claims = " and ".join(sorted(f"{owner} ({value})" for owner, value in owners))
         raise RewardError(f"{use!r} is registered by {claims}; use the dotted path of the one that you mean")
     return _imported(use, found[0].load)
+
+
+def absolute_use(use: str) -> str:
+    """The same name, good in any working directory: the path of a file becomes absolute.
+
+    >>> absolute_use("visual_jigsaw"), absolute_use("/plugins/mine.py:brevity")
+    ('visual_jigsaw', '/plugins/mine.py:brevity')
+    """
+    path, colon, name = use.rpartition(":")
+    return f"{Path(path).resolve()}{colon}{name}" if path.endswith(".py") else use
 
 
 def list_rewards() -> list[RewardInfo]:

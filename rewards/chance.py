@@ -1,0 +1,151 @@
+"""What guessing earns: closed forms for a uniformly random permutation, to hold every curve and table against.
+
+All take the number of pieces K and optionally `classes`, one class number per piece in any order (only the sizes of the
+classes matter here): pieces of a class may be exchanged. The mean order reward of the paper on 3x3 is
+0.2 x 1/9 + 0.8 / 9! = 0.0222244; a well-formed guesser adds the format weight to it.
+
+The distribution of right places counts rook placements: r_j ways to choose j places and right pieces for them (for
+distinct pieces C(K, j), in general the coefficients of a product of one polynomial per class), then inclusion and
+exclusion over what the other pieces do. For distinct pieces it is the classical distribution of fixed points.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+from math import comb, factorial, prod
+
+from rewards.errors import RewardError
+
+
+def _sizes(num_pieces: int, classes: Sequence[int] | None) -> tuple[int, ...]:
+    """How many pieces each class has, ascending."""
+    if num_pieces < 1:
+        raise RewardError(f"num_pieces is {num_pieces}; a puzzle has at least one piece")
+    if classes is None:
+        return (1,) * num_pieces
+    if len(classes) != num_pieces:
+        raise RewardError(f"{len(classes)} classes for {num_pieces} pieces; one class number per piece is needed")
+    return tuple(sorted(Counter(classes).values()))
+
+
+def chance_exact(num_pieces: int, classes: Sequence[int] | None = None) -> float:
+    """The probability that a random order is right everywhere: 1/K!, times n! for every class of n pieces.
+
+    >>> 1 / chance_exact(9)
+    362880.0
+    >>> chance_exact(3, classes=[0, 0, 1])
+    0.3333333333333333
+    """
+    sizes = _sizes(num_pieces, classes)
+    return float(Fraction(prod(factorial(size) for size in sizes), factorial(num_pieces)))
+
+
+def chance_place_accuracy(num_pieces: int, classes: Sequence[int] | None = None) -> float:
+    """The mean place accuracy of a random order: 1/K, or the sum of squared class sizes over K squared.
+
+    >>> chance_place_accuracy(4), chance_place_accuracy(4, classes=[0, 0, 1, 2])
+    (0.25, 0.375)
+    """
+    return sum(size * size for size in _sizes(num_pieces, classes)) / num_pieces**2
+
+
+def right_places_distribution(num_pieces: int, classes: Sequence[int] | None = None) -> list[float]:
+    """The probability of 0, 1, .., K right places in a random order; K + 1 values that sum to 1.
+
+    >>> right_places_distribution(3)
+    [0.3333333333333333, 0.5, 0.0, 0.16666666666666666]
+    """
+    return list(_distribution(_sizes(num_pieces, classes)))
+
+
+@lru_cache(maxsize=1024)
+def _distribution(sizes: tuple[int, ...]) -> tuple[float, ...]:
+    count = sum(sizes)
+    rooks = [1]
+    for size in sizes:
+        own = [comb(size, j) ** 2 * factorial(j) for j in range(size + 1)]
+        product = [0] * (len(rooks) + size)
+        for i, left in enumerate(rooks):
+            for j, right in enumerate(own):
+                product[i + j] += left * right
+        rooks = product
+    placements = [ways * factorial(count - j) for j, ways in enumerate(rooks)]  # orders with these j and any others
+    orders = [
+        sum((-1) ** (j - hits) * comb(j, hits) * placements[j] for j in range(hits, count + 1))
+        for hits in range(count + 1)
+    ]
+    return tuple(float(Fraction(ways, factorial(count))) for ways in orders)
+
+
+def chance_order_reward(
+    num_pieces: int,
+    classes: Sequence[int] | None = None,
+    *,
+    discount: float = 0.2,
+    min_pieces_for_partial: int = 1,
+) -> float:
+    """The mean order part of `visual_jigsaw` for a random valid order, without the format weight.
+
+    discount x (mean place accuracy - P(exact)) + P(exact).
+
+    >>> round(chance_order_reward(9), 7)
+    0.0222244
+    """
+    certain = chance_exact(num_pieces, classes)
+    partial = discount if num_pieces >= min_pieces_for_partial else 0.0
+    return partial * (chance_place_accuracy(num_pieces, classes) - certain) + certain
+
+
+def chance_neighbor_accuracy(num_pieces: int, *, grid: tuple[int, int] | None = None) -> float:
+    """The mean neighbour accuracy of a random order of distinct pieces.
+
+    Of the K(K-1) ordered pairs of pieces that may stand in a place pair, as many are right as there are pairs of that
+    direction: (R^2 + D^2) / ((R + D) K (K-1)) for R right-hand and D lower pairs, 1/K in a row.
+
+    Raises:
+        RewardError: the grid does not have K places.
+
+    >>> chance_neighbor_accuracy(6), chance_neighbor_accuracy(4, grid=(2, 2))
+    (0.16666666666666666, 0.16666666666666666)
+    """
+    rows, columns = grid or (1, num_pieces)
+    if rows * columns != num_pieces or num_pieces < 1:
+        raise RewardError(f"grid {rows}x{columns} has {rows * columns} places, the puzzle {num_pieces}")
+    if num_pieces == 1:
+        return 1.0
+    right, below = rows * (columns - 1), (rows - 1) * columns
+    return (right**2 + below**2) / ((right + below) * num_pieces * (num_pieces - 1))
+
+
+def chance_kendall_tau(num_pieces: int) -> float:
+    """The mean scaled Kendall tau of a random order of distinct pieces: 1/2 (1 for a single piece)."""
+    return 0.5 if num_pieces > 1 else 1.0
+
+
+def chance_footrule(num_pieces: int) -> float:
+    """The mean scaled footrule of a random order of distinct pieces: 1 - (K^2 - 1) / 3 / floor(K^2 / 2).
+
+    >>> round(chance_footrule(9), 4)
+    0.3333
+    """
+    return 1.0 - (num_pieces**2 - 1) / 3 / (num_pieces**2 // 2) if num_pieces > 1 else 1.0
+
+
+def chance_smoothed(num_pieces: int, *, grid: tuple[int, int] | None = None, decay: float = 0.5) -> float:
+    """The mean smoothed credit of a random order of distinct pieces: the mean of `decay ** distance` over place pairs.
+
+    >>> chance_smoothed(2, decay=0.5), chance_smoothed(4, decay=0.0)
+    (0.75, 0.25)
+    """
+    rows, columns = grid or (1, num_pieces)
+    if rows * columns != num_pieces or num_pieces < 1:
+        raise RewardError(f"grid {rows}x{columns} has {rows * columns} places, the puzzle {num_pieces}")
+    pairs = [
+        decay ** (abs(here // columns - there // columns) + abs(here % columns - there % columns))
+        for here in range(num_pieces)
+        for there in range(num_pieces)
+    ]
+    return sum(pairs) / num_pieces**2
