@@ -1,4 +1,4 @@
-"""Ask a model to solve puzzles: rows of a puzzle set in, completions as text out, in the same order.
+"""Ask a model to solve puzzles: rows of a puzzle set in, the rows' small columns with the completion out, in order.
 
 Greedy decoding with `transformers`. Every medium of a row must have its placeholder in the prompt and the other way round;
 a mismatch is an error, never a puzzle with a missing piece.
@@ -11,6 +11,9 @@ from typing import Any
 
 from jigsaw.errors import JigsawError
 from jigsaw.models.load import vision_token_ids
+
+LARGE = ("prompt", "images", "videos")
+"""Columns that are not kept with a completion."""
 
 
 def with_media(row: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -39,7 +42,7 @@ def with_media(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     return messages
 
 
-def generate_greedy(
+def solve(
     model: Any,
     processor: Any,
     rows: Sequence[Mapping[str, Any]],
@@ -47,8 +50,8 @@ def generate_greedy(
     batch_size: int = 64,
     max_new_tokens: int = 1024,
     on_batch: Callable[[int], object] = lambda _: None,
-) -> list[str]:
-    """Greedy completions of puzzle rows.
+) -> list[dict[str, Any]]:
+    """Greedy completions of puzzle rows. Each row is read, and rendered, once.
 
     Args:
         model: on its device; its mode (training or evaluation) is left as found.
@@ -59,19 +62,19 @@ def generate_greedy(
         on_batch: called with the number of rows done after each batch.
 
     Returns:
-        One text per row, special tokens left out.
+        Per row its columns less prompt and media, and `completion`: the text, special tokens left out.
     """
     import torch
 
     suppressed = vision_token_ids(processor)
-    texts: list[str] = []
+    solved: list[dict[str, Any]] = []
     was_training = model.training
     model.eval()
     try:
         for start in range(0, len(rows), batch_size):
-            conversations = [with_media(rows[i]) for i in range(start, min(start + batch_size, len(rows)))]
+            batch = [rows[i] for i in range(start, min(start + batch_size, len(rows)))]
             inputs = processor.apply_chat_template(
-                conversations,
+                [with_media(row) for row in batch],
                 add_generation_prompt=True,
                 tokenize=True,
                 return_dict=True,
@@ -89,8 +92,9 @@ def generate_greedy(
                     suppress_tokens=suppressed,
                 )
             completions = output[:, inputs["input_ids"].shape[1] :]
-            texts += processor.batch_decode(completions, skip_special_tokens=True)
-            on_batch(len(texts))
+            for row, text in zip(batch, processor.batch_decode(completions, skip_special_tokens=True), strict=True):
+                solved.append({key: value for key, value in row.items() if key not in LARGE} | {"completion": text})
+            on_batch(len(solved))
     finally:
         model.train(was_training)
-    return texts
+    return solved

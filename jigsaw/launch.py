@@ -1,0 +1,339 @@
+"""A run from recipe to report: data, model, supervised stage, GRPO, evaluation, page.
+
+In: a resolved recipe. Out: a run folder::
+
+    recipe.yaml               the recipe, every interpolation resolved
+    data.json                 the folders of the puzzle sets: {"train": [...], "eval": [...]}
+    metrics.jsonl             one line per training step and per look at held-out puzzles
+    start/ warmup/ model/     checkpoints: a tiny model before training, after the supervised stage, at the end
+    predictions/              held-out puzzles with the completions of warmup/ and model/
+    evaluation.json           figures on held-out puzzles, with intervals, beside chance
+    report.html               all of that to look at
+    DONE                      written last: the run is complete
+
+Each of these is written under another name and renamed when whole, so what has its name can be trusted; `resume` skips
+it. The log alone grows line by line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from jigsaw.data import build_puzzles, export_samples, load_puzzles
+from jigsaw.errors import JigsawError
+from jigsaw.recipe import BuildSection, DataEntry, Recipe
+
+if TYPE_CHECKING:
+    from jigsaw.evaluation.summary import Scored
+    from rewards import Composition
+
+SAMPLES = "samples"
+"""The `data.photos` that stands for the photos of the `samples` extra."""
+
+
+def launch(recipe: Recipe, console: Console, *, resume: bool = False) -> Path:
+    """Carry out a recipe.
+
+    Args:
+        recipe: resolved and validated.
+        console: where progress goes.
+        resume: go on with an unfinished run of the same recipe, at the stage that was not finished.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        JigsawError: anything about recipe, data, model or folders that the user can mend.
+    """
+    return _Run(recipe, console, resume).carry_out()
+
+
+class _Run:
+    """One run: its folder, and its stages in order."""
+
+    def __init__(self, recipe: Recipe, console: Console, resume: bool) -> None:
+        self._recipe, self._console, self._resume = recipe, console, resume
+        self._folder = Path(recipe.output)
+
+    def carry_out(self) -> Path:
+        from rewards import Composition, RewardError
+
+        try:
+            composition = Composition(self._recipe.rewards, self._recipe.metrics)
+        except RewardError as error:
+            raise JigsawError(f"rewards: {error}") from error
+        self._claim_folder()
+        data = self._recipe.data
+        folders = {
+            "train": [self._puzzle_folder(entry) for entry in data.train],
+            "eval": [self._puzzle_folder(entry) for entry in data.eval],
+        }
+        train_sets = [_open(path, entry.limit) for path, entry in zip(folders["train"], data.train, strict=True)]
+        heldout = _Rows([_open(path, entry.limit) for path, entry in zip(folders["eval"], data.eval, strict=True)])
+        record = json.dumps(
+            {name: [str(path.resolve()) for path in paths] for name, paths in folders.items()}, indent=2
+        )
+        self._whole("data.json", lambda path: path.write_text(record, encoding="utf-8"))
+        self._train(train_sets, heldout, composition)
+        if len(heldout):
+            self._evaluate(heldout, composition)
+        self._say("report")
+        self._whole("report.html", self._write_report)
+        self._whole("DONE", lambda path: path.write_text("", encoding="utf-8"))
+        return self._folder
+
+    # The folder
+
+    def _claim_folder(self) -> None:
+        """Take a new or empty folder, or with `resume` the unfinished one of the same recipe."""
+        folder, resolved = self._folder, OmegaConf.to_yaml(OmegaConf.create(self._recipe.model_dump(mode="json")))
+        record = folder / "recipe.yaml"
+        if folder.exists() and not folder.is_dir():
+            raise JigsawError(f"output: {folder} is a file; choose another with output=FOLDER")
+        if folder.is_dir() and any(folder.iterdir()):
+            if not record.is_file():
+                raise JigsawError(
+                    f"output: {folder} holds something else than a run; choose another with output=FOLDER"
+                )
+            if (folder / "DONE").exists():
+                raise JigsawError(f"output: {folder} holds a finished run; choose another with output=FOLDER")
+            if record.read_text(encoding="utf-8") != resolved:
+                raise JigsawError(f"output: {folder} holds a run of another recipe; choose another with output=FOLDER")
+            if not self._resume:
+                raise JigsawError(
+                    f"output: {folder} holds an unfinished run; --resume goes on, output=FOLDER starts anew"
+                )
+        elif self._resume:
+            raise JigsawError(f"output: {folder} holds no run to resume")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._whole("recipe.yaml", lambda path: path.write_text(resolved, encoding="utf-8"))
+
+    def _whole(self, name: str, write: Callable[[Path], object]) -> Path:
+        """Make a file or folder of the run unless it is there: written under another name, renamed when whole."""
+        target = self._folder / name
+        partial = target.with_name(f".{target.name}.partial")
+        if not target.exists():
+            if partial.is_dir():
+                shutil.rmtree(partial)
+            write(partial)
+            os.replace(partial, target)
+        return target
+
+    def _say(self, stage: str, detail: str = "") -> None:
+        self._console.print(f"[bold]{stage:>8}[/bold]  {detail}", highlight=False)
+
+    # Data
+
+    def _puzzle_folder(self, entry: DataEntry) -> Path:
+        if entry.build is not None:
+            return self._build(entry.build)
+        assert entry.path is not None  # the schema has seen to it
+        return Path(entry.path)
+
+    def _build(self, build: BuildSection) -> Path:
+        source = self._samples() if build.source == SAMPLES else Path(build.source)
+        if not source.is_dir():
+            raise JigsawError(f"data: the photo folder {source} does not exist")
+        settings = json.dumps([build.model_dump(mode="json"), str(source.resolve()), *_listing(source)])
+        digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
+        target = Path(self._recipe.data.folder) / f"{Path(build.task).stem}-{build.split or 'all'}-{digest}"
+        summary = build_puzzles(
+            build.task,
+            source,
+            target,
+            config=build.config,
+            per_source=build.per_source,
+            limit=build.limit,
+            seed=build.seed,
+            split=build.split,
+            heldout=build.heldout,
+            materialize=build.materialize,
+        )
+        how = "found" if not summary.parts_built else "built"
+        rejects = sum(summary.counts.rejects.values())
+        told = f", {rejects} rejects in {target / 'rejects.jsonl'}" if rejects else ""
+        self._say("data", f"{how} {summary.counts.puzzles} {build.task} puzzles in {target}{told}")
+        return target
+
+    def _samples(self) -> Path:
+        folder = Path(self._recipe.data.folder) / "samples"
+        export_samples(folder)
+        return folder / "photos"
+
+    # Training
+
+    def _train(self, train_sets: Sequence[Any], heldout: _Rows, composition: Composition) -> None:
+        if (self._folder / "model").exists():
+            return
+        from transformers import set_seed
+
+        from jigsaw.models.load import load_model, load_processor, vision_token_ids
+        from jigsaw.training.grpo import train_grpo
+        from jigsaw.training.logs import MetricsLog, StageCallback
+        from jigsaw.training.mixture import mix
+        from jigsaw.training.sft import train_sft
+        from jigsaw.training.trl_config import grpo_config, sft_config
+
+        recipe = self._recipe
+        set_seed(recipe.seed)
+        start = self._start(train_sets)
+        processor = load_processor(start, **recipe.model.image.model_dump())
+        # Both are made before anything is trained: a wrong key must not show after an hour.
+        sft = sft_config(recipe, self._folder / ".trl") if recipe.sft is not None else None
+        grpo = None
+        if recipe.grpo is not None:
+            tokens = vision_token_ids(processor)
+            grpo = grpo_config(recipe, self._folder / ".trl", tokens, list(composition.weights))
+        puzzles = mix(train_sets, [entry.weight for entry in recipe.data.train], seed=recipe.seed)
+        log = MetricsLog(self._folder / "metrics.jsonl")
+
+        if sft is not None:
+            stage = "model" if grpo is None else "warmup"
+            if not (self._folder / stage).exists():
+                self._say("warm-up", f"{sft.max_steps} supervised steps")
+                log.forget("sft")
+                model = load_model(start, recipe.model.dtype)
+                train_sft(model, processor, puzzles, sft, [StageCallback("sft", log, self._console)])
+                self._whole(stage, lambda path: _save(model, processor, path))
+            start = str(self._folder / stage)
+        if grpo is not None:
+            self._say("grpo", f"{grpo.max_steps} steps")
+            log.forget("grpo")
+            model = load_model(start, recipe.model.dtype)
+            model.train()
+
+            def look() -> dict[str, float]:
+                return self._look(model, processor, heldout, composition)
+
+            every = recipe.evaluation.every if len(heldout) else 0
+            watched = tuple(recipe.metrics)
+            callback = StageCallback("grpo", log, self._console, metrics=watched, look=look, every=every)
+            train_grpo(model, processor, puzzles, composition, grpo, [callback])
+            self._whole("model", lambda path: _save(model, processor, path))
+        shutil.rmtree(self._folder / ".trl", ignore_errors=True)
+
+    def _start(self, train_sets: Sequence[Any]) -> str:
+        """The checkpoint that training starts from; a tiny one is made here."""
+        model = self._recipe.model
+        if model.path is not None:
+            return model.path
+        from jigsaw.models.tiny import build_tiny
+
+        assert model.tiny is not None  # the schema has seen to it
+        architecture = model.tiny
+
+        def write(path: Path) -> None:
+            parameters = build_tiny(architecture, model.sizes, _texts(train_sets), path)
+            self._say("model", f"{architecture} of {parameters:,} parameters from random weights")
+
+        return str(self._whole("start", write))
+
+    # Evaluation
+
+    def _solve(self, model: Any, processor: Any, rows: Any) -> list[dict[str, Any]]:
+        from jigsaw.evaluation.solve import solve
+
+        evaluation = self._recipe.evaluation
+        limit = evaluation.max_new_tokens or (self._recipe.grpo or {}).get("max_completion_length", 1024)
+        return solve(model, processor, rows, batch_size=evaluation.batch_size, max_new_tokens=limit)
+
+    def _look(self, model: Any, processor: Any, heldout: _Rows, composition: Composition) -> dict[str, float]:
+        from jigsaw.evaluation.summary import FIGURES, score
+
+        rows = heldout.spread(self._recipe.evaluation.puzzles)
+        scored = score(self._solve(model, processor, rows), composition)
+        return {name: sum(getattr(item, name) for item in scored) / len(scored) for name in FIGURES}
+
+    def _evaluate(self, heldout: _Rows, composition: Composition) -> None:
+        from jigsaw.evaluation.summary import chance, gain, summarize
+
+        levels: dict[str, float | None] | None = None
+        scored: dict[str, list[Scored]] = {}
+        for name, stage in (("heldout", "model"), ("warmup", "warmup")):
+            if (self._folder / stage).is_dir():
+                self._say("evaluate", f"{stage}/ on {len(heldout)} held-out puzzles")
+                scored[name], solved = self._predictions(stage, heldout, composition)
+                levels = levels or chance(solved, composition)
+        assert levels is not None  # model/ is always there
+        figures: dict[str, Any] = {name: summarize(items, levels) for name, items in scored.items()}
+        if "warmup" in scored:
+            figures["gain"] = gain(scored["warmup"], scored["heldout"])
+        self._whole("evaluation.json", lambda path: path.write_text(json.dumps(figures, indent=2), encoding="utf-8"))
+
+    def _predictions(
+        self, stage: str, heldout: _Rows, composition: Composition
+    ) -> tuple[list[Scored], list[dict[str, Any]]]:
+        """Completions of one checkpoint on all held-out puzzles, scored; also written, one JSON object a line."""
+        from jigsaw.evaluation.summary import score
+        from jigsaw.models.load import load_model, load_processor
+
+        folder = str(self._folder / stage)
+        solved = self._solve(load_model(folder, self._recipe.model.dtype), load_processor(folder), heldout)
+        scored = score(solved, composition)
+        (self._folder / "predictions").mkdir(exist_ok=True)
+        lines = "".join(json.dumps(asdict(item)) + "\n" for item in scored)
+        self._whole(f"predictions/{stage}.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))
+        return scored, solved
+
+    def _write_report(self, path: Path) -> None:
+        from jigsaw.evaluation.report import write_report
+
+        write_report([self._folder], path)
+
+
+class _Rows:
+    """Held-out rows of several puzzle sets, read one at a time."""
+
+    def __init__(self, sets: Sequence[Any]) -> None:
+        self._where = [(puzzles, row) for puzzles in sets for row in range(len(puzzles))]
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        puzzles, row = self._where[index]
+        found: dict[str, Any] = puzzles[row]
+        return found
+
+    def spread(self, count: int) -> _Rows:
+        """At most `count` of the rows, evenly spread."""
+        chosen = _Rows(())
+        step = max(1, len(self) / count)
+        chosen._where = [self._where[int(i * step)] for i in range(min(count, len(self)))]
+        return chosen
+
+
+def _open(path: Path, limit: int | None) -> Any:
+    puzzles = load_puzzles(path)
+    return puzzles.select(range(min(limit or len(puzzles), len(puzzles))))
+
+
+def _texts(train_sets: Sequence[Any]) -> Iterator[str]:
+    """What a tiny model's tokenizer learns from: the prompts and answers of each set's first rows."""
+    from rewards import format_order
+
+    for puzzles in train_sets:
+        for row in (puzzles[i] for i in range(min(64, len(puzzles)))):
+            yield "system\nYou are a helpful assistant.\nuser\nassistant\n"
+            yield format_order(row["answer"], row["answer_style"])
+            yield from (part["text"] for turn in row["prompt"] for part in turn["content"] if part["type"] == "text")
+
+
+def _listing(source: Path) -> list[list[str | int]]:
+    """Names and sizes below a folder: what tells that a puzzle set was built from just these files."""
+    return sorted([str(file.relative_to(source)), file.stat().st_size] for file in source.rglob("*") if file.is_file())
+
+
+def _save(model: Any, processor: Any, path: Path) -> None:
+    model.save_pretrained(path)
+    processor.save_pretrained(path)

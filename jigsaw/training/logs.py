@@ -1,0 +1,148 @@
+"""What a run tells while it trains: `metrics.jsonl`, a line of progress, and looks at held-out puzzles.
+
+In: the trainer's events. Out: one JSON object a line, `{"stage": "grpo", "step": 40, "reward": 0.31, ...}`, appended and
+flushed, so that a killed run keeps what it had. Times stand under `seconds` alone: all else is the same for the same seed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+
+NAMES = {
+    "frac_reward_zero_std": "equal_reward_groups",
+    "completions/mean_length": "completion_length",
+    "completions/clipped_ratio": "truncated",
+    "mean_token_accuracy": "token_accuracy",
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "loss": "loss",
+    "entropy": "entropy",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+    "kl": "kl",
+}
+"""Trainer's names -> ours, for what is kept of a trainer's log."""
+
+
+class MetricsLog:
+    """An append-only file of JSON lines.
+
+    Args:
+        path: the file; made if need be.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._start = time.monotonic()
+
+    def write(self, stage: str, step: int, values: Mapping[str, float | None]) -> None:
+        """Append one line. A value that is no finite number is written as null."""
+        finite = {key: value if value is not None and math.isfinite(value) else None for key, value in values.items()}
+        row = {"stage": stage, "step": step, **finite, "seconds": round(time.monotonic() - self._start, 2)}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def forget(self, stage: str) -> None:
+        """Drop the lines of a stage that starts over, and a last line that was cut off by a kill."""
+        if not self._path.exists():
+            return
+        kept = []
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["stage"] != stage:
+                    kept.append(line + "\n")
+            except ValueError:
+                continue
+        partial = self._path.with_name(f".{self._path.name}.partial")
+        partial.write_text("".join(kept), encoding="utf-8")
+        os.replace(partial, self._path)
+
+
+class StageCallback(TrainerCallback):  # type: ignore[misc]  # transformers comes without types
+    """Logs one training stage, shows its progress and looks at held-out puzzles at intervals.
+
+    Args:
+        stage: its name in the log.
+        log: where metrics go.
+        console: where progress goes; a live bar on a terminal, a line per look elsewhere.
+        metrics: names of watched metrics, kept under these names.
+        look: given nothing, evaluates held-out puzzles and returns named figures; None for no looks.
+        every: steps between looks; 0 for none.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        log: MetricsLog,
+        console: Console,
+        *,
+        metrics: tuple[str, ...] = (),
+        look: Callable[[], Mapping[str, float]] | None = None,
+        every: int = 0,
+    ) -> None:
+        self._stage, self._log, self._console = stage, log, console
+        self._metrics, self._look, self._every = metrics, look, every
+        self._latest: dict[str, float] = {}
+        self._progress = Progress(
+            TextColumn(f"{stage:>7}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._bar = self._progress.add_task("", total=None)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Open the bar, and look once before the first step."""
+        self._progress.update(self._bar, total=state.max_steps)
+        self._progress.start()
+        self._look_if(state.global_step, self._every > 0)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Move the bar; look where the interval says so."""
+        self._progress.update(self._bar, completed=state.global_step)
+        step = state.global_step
+        self._look_if(step, self._every > 0 and step % self._every == 0 and step < state.max_steps)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Write what the trainer reports of a step, under our names."""
+        if not logs or "train_runtime" in logs:
+            return
+        values = {ours: logs[theirs] for theirs, ours in NAMES.items() if theirs in logs}
+        values |= {name: logs[name] for name in self._metrics if name in logs}
+        for key, value in logs.items():
+            if key.startswith("rewards/") and key.endswith("/mean"):
+                values["reward/" + key.removeprefix("rewards/").removesuffix("/mean")] = value
+        self._latest = {key: float(value) for key, value in values.items() if value is not None}
+        self._log.write(self._stage, state.global_step, values)
+        self._progress.update(self._bar, description=self._say(self._latest, ("reward", "place_accuracy", "loss")))
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Close the bar."""
+        self._progress.stop()
+
+    def _look_if(self, step: int, due: bool) -> None:
+        if not due or self._look is None:
+            return
+        figures = self._look()
+        self._log.write(self._stage, step, {f"heldout/{name}": value for name, value in figures.items()})
+        self._console.print(
+            f"{self._stage} step {step}: held-out {self._say(figures, tuple(figures))}", highlight=False
+        )
+
+    @staticmethod
+    def _say(values: Mapping[str, float], names: tuple[str, ...]) -> str:
+        return ", ".join(f"{name} {values[name]:.3f}" for name in names if name in values)

@@ -1,0 +1,46 @@
+"""The supervised stage: the model is shown puzzles with their right answers. A warm-up for GRPO, or a baseline of its own.
+
+In: a puzzle set. Out: the model, trained in place by TRL's SFTTrainer on the answer tokens alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jigsaw.training.mixture import map_rows
+from rewards import format_order
+
+
+def with_answer(row: dict[str, Any]) -> dict[str, Any]:
+    """The row as SFTTrainer reads it: prompt, media and the right answer as the completion, in the row's answer style."""
+    text = format_order(row["answer"], row["answer_style"])
+    return {
+        "prompt": row["prompt"],
+        "images": row["images"],
+        "completion": [{"role": "assistant", "content": [{"type": "text", "text": text}]}],
+    }
+
+
+def train_sft(model: Any, processor: Any, puzzles: Any, config: Any, callbacks: Sequence[Any]) -> None:
+    """Train `model` in place on the answers of `puzzles`.
+
+    Args:
+        model: a vision-language model.
+        processor: of the same checkpoint.
+        puzzles: a puzzle set, or a mixture of several.
+        config: TRL's SFTConfig.
+        callbacks: `transformers` trainer callbacks.
+    """
+    from transformers import PrinterCallback
+    from trl import SFTTrainer
+
+    trainer = SFTTrainer(
+        model=model,
+        args=config,
+        train_dataset=map_rows(puzzles, with_answer),
+        processing_class=processor,
+        callbacks=list(callbacks),
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()

@@ -1,0 +1,138 @@
+"""From a recipe's `sft` and `grpo` sections to TRL's configurations: checks the keys, adds what the framework decides.
+
+In: the section as written. Out: an `SFTConfig` or a `GRPOConfig`. A key that TRL does not know is refused with the nearest
+one that it does; a key that the framework sets itself is refused with the recipe key that is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from jigsaw.errors import JigsawError
+from jigsaw.recipe import Recipe
+
+OURS = {
+    "output_dir": "output",
+    "seed": "seed",
+    "data_seed": "seed",
+    "use_cpu": "nothing: a GPU is used where there is one",
+    "bf16": "model.dtype",
+    "fp16": "model.dtype",
+    "reward_weights": "rewards",
+    "eval_strategy": "evaluation.every",
+    "eval_steps": "evaluation.every",
+    "generation_batch_size": "grpo.prompts_per_step",
+    "gradient_accumulation_steps": "grpo.prompts_per_step",
+    "use_vllm": "rollout.engine",
+    "model_init_kwargs": "model",
+    "remove_unused_columns": "nothing: rewards read every column",
+}
+"""TRL fields that a recipe says elsewhere, and where."""
+
+
+def sft_config(recipe: Recipe, folder: Path) -> Any:
+    """TRL's configuration of the supervised stage.
+
+    Raises:
+        JigsawError: a key that TRL's SFTConfig does not have, or a value that it refuses.
+    """
+    from trl import SFTConfig
+
+    section = dict(recipe.sft or {})
+    _check_keys("sft", section, SFTConfig, extra=())
+    # TRL cuts sequences at 1024 tokens by default: a prompt would lose pieces and nothing would say so.
+    section.setdefault("max_length", None)
+    return _make("sft", SFTConfig, {**_common(recipe, folder), **section})
+
+
+def grpo_config(recipe: Recipe, folder: Path, suppressed_tokens: list[int], reward_weights: list[float]) -> Any:
+    """TRL's configuration of GRPO on one process.
+
+    TRL counts completions; a recipe counts prompts: `prompts_per_step` x `num_generations` completions make one step, and
+    `per_device_train_batch_size` of them are held in memory at a time (all of them where it is not given).
+
+    Args:
+        recipe: the run.
+        folder: where TRL writes.
+        suppressed_tokens: ids that are never sampled.
+        reward_weights: one per reward.
+
+    Raises:
+        JigsawError: a key that TRL's GRPOConfig does not have, a value that it refuses, or batch sizes that do not divide.
+    """
+    from trl import GRPOConfig
+
+    section = dict(recipe.grpo or {})
+    _check_keys("grpo", section, GRPOConfig, extra=("prompts_per_step",))
+    prompts = _positive("grpo.prompts_per_step", section.pop("prompts_per_step", 32))
+    generations = _positive("grpo.num_generations", section.setdefault("num_generations", 8))
+    if generations < 2:
+        raise JigsawError("grpo.num_generations: 1 leaves nothing to compare a completion with; use 2 or more")
+    completions = prompts * generations
+    at_once = _positive(
+        "grpo.per_device_train_batch_size", section.setdefault("per_device_train_batch_size", completions)
+    )
+    if completions % at_once:
+        raise JigsawError(
+            f"grpo.per_device_train_batch_size: {at_once} does not divide the {completions} completions of a step "
+            f"({prompts} prompts x {generations})"
+        )
+    generation_kwargs = dict(section.pop("generation_kwargs", None) or {})
+    generation_kwargs["suppress_tokens"] = suppressed_tokens
+    return _make(
+        "grpo",
+        GRPOConfig,
+        {
+            **_common(recipe, folder),
+            "gradient_accumulation_steps": completions // at_once,
+            "generation_kwargs": generation_kwargs,
+            "reward_weights": reward_weights,
+            **section,
+        },
+    )
+
+
+def _common(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "output_dir": str(folder),
+        "seed": recipe.seed,
+        "use_cpu": not cuda,
+        "bf16": cuda and recipe.model.dtype == "bfloat16",
+        "fp16": False,
+        "report_to": "none",
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": cuda,
+    }
+
+
+def _check_keys(section: str, given: Mapping[str, Any], config: type, extra: tuple[str, ...]) -> None:
+    known = sorted({field.name for field in fields(config)} - OURS.keys() | set(extra))
+    for key in given:
+        if key in OURS:
+            raise JigsawError(f"{section}.{key} is set by the framework: in a recipe, see {OURS[key]}")
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            hint = f": did you mean {close[0]}?" if close else f": it is no field of TRL's {config.__name__}"
+            raise JigsawError(f"unknown key {section}.{key}{hint}")
+
+
+def _positive(key: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise JigsawError(f"{key}: a whole number of at least 1 is needed, not {value!r}")
+    return value
+
+
+def _make(section: str, config: type, values: dict[str, Any]) -> Any:
+    try:
+        return config(**values)
+    except (ValueError, TypeError) as error:
+        raise JigsawError(f"{section}: {str(error).splitlines()[0]}") from error
