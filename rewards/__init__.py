@@ -45,6 +45,7 @@ from rewards.registry import (
     get_reward,
     list_rewards,
 )
+from rewards.scores import grid_of
 from rewards.visual_jigsaw import order_reward, visual_jigsaw
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "format_order",
     "get_metric",
     "get_reward",
+    "grid_of",
     "kendall_tau",
     "list_rewards",
     "longest_run",

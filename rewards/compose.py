@@ -220,8 +220,7 @@ class Composition:
     @property
     def columns(self) -> list[str]:
         """Every column that a component names; the rows must have those that it cannot do without."""
-        named = {name for part in (*self.rewards, *self.metrics) for name in part.plugin.reads or part.plugin.needs}
-        return sorted(named)
+        return sorted({name for part in (*self.rewards, *self.metrics) for name in part.plugin.reads})
 
     def score(self, completions: Sequence[Any], columns: Columns) -> dict[str, Values]:
         """The rewards of a batch: component name -> one value or None per row, not weighted.

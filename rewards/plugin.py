@@ -58,7 +58,8 @@ class Plugin:
         kind: `reward`, or `metric` if it may only be watched.
         function: the plain reward, arguments bound.
         needs: columns that it cannot do without.
-        reads: columns that it is given if the rows have them; None: all.
+        reads: columns that it names; it is given those that the rows have.
+        takes_all: it is given every other column too (`**columns`).
         options: what `args` may set, with the defaults (`inspect.Parameter.empty` where there is none).
         origin: where it is written, `file.py:12`.
         summary: the first line of its docstring.
@@ -73,7 +74,8 @@ class Plugin:
     kind: Literal["reward", "metric"]
     function: Callable[..., Any]
     needs: tuple[str, ...]
-    reads: tuple[str, ...] | None
+    reads: tuple[str, ...]
+    takes_all: bool
     options: Mapping[str, Any]
     origin: str
     summary: str
@@ -90,7 +92,7 @@ class Plugin:
             Exception: whatever the plug-in raises.
         """
         self.check_columns(columns)
-        named = columns if self.reads is None else self.reads
+        named = columns if self.takes_all else self.reads
         # A column that happens to be called like an option must not change the option.
         given = {key: columns[key] for key in named if key in columns and key not in self.bound}
         result = self.function(completions=self._in_form(completions), **given)
@@ -179,7 +181,7 @@ def build(use: str, found: object, args: Mapping[str, Any]) -> Plugin:
                 f"{use} ({origin}) has no parameter `completions`, and neither has what it returned; "
                 f"the contract is {CONTRACT}, or a factory that returns such a function"
             )
-    needs, reads = _columns(use, signature, origin)
+    needs, reads, takes_all = _columns(use, signature, origin)
     watched = getattr(found, "watched_only", False) or getattr(function, "watched_only", False)
     name = use.rpartition(":")[2].rpartition(".")[2]
     return Plugin(
@@ -189,6 +191,7 @@ def build(use: str, found: object, args: Mapping[str, Any]) -> Plugin:
         function=function,
         needs=needs,
         reads=reads,
+        takes_all=takes_all,
         options=options,
         origin=origin,
         summary=(inspect.getdoc(found) or "").partition("\n")[0],
@@ -216,21 +219,21 @@ def _options(signature: inspect.Signature) -> dict[str, Any]:
     }
 
 
-def _columns(use: str, signature: inspect.Signature, origin: str) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
-    """The columns that a plain reward needs, and those that it is given if they are there (None: all)."""
-    needs, reads, everything = [], [], False
+def _columns(use: str, signature: inspect.Signature, origin: str) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """The columns that a plain reward needs, those that it names, and whether it takes all others too."""
+    needs, reads, takes_all = [], [], False
     for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise RewardError(
                 f"{use} ({origin}) takes {name} by position only; columns are passed by name, drop the `/`"
             )
-        everything = everything or parameter.kind is parameter.VAR_KEYWORD
+        takes_all = takes_all or parameter.kind is parameter.VAR_KEYWORD
         option = parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not _REQUIRED
         if parameter.kind in _NAMED and not option and name != "completions":
             reads.append(name)
             if parameter.default is _REQUIRED:
                 needs.append(name)
-    return tuple(needs), None if everything else tuple(reads)
+    return tuple(needs), tuple(reads), takes_all
 
 
 def _check_args(
