@@ -1,0 +1,65 @@
+"""The puzzles: one file per task, found by name. Imports nothing of jigsaw/ or rewards/.
+
+The public door::
+
+    from tasks import get_task
+    task = get_task("image", grid="2x2")
+    puzzle = task.plan(source, rng)          # a small record: geometry, shown order, answer
+    media = task.render(puzzle, source)      # what the model sees
+    messages = task.prompt(puzzle)           # what the model is told
+
+A new task is a subclass of `Task` (see `tasks.contract`) in any file: `get_task("my_tasks.py:Mine")`.
+"""
+
+from tasks.caching import BoundedCache
+from tasks.contract import (
+    ANSWER_STYLES,
+    AnswerStyle,
+    Clip,
+    Media,
+    Message,
+    Puzzle,
+    Reject,
+    Source,
+    SourceKind,
+    Task,
+    TaskError,
+)
+from tasks.permutations import answer_of, draw_shown, shown_of
+from tasks.prompts import answer_instruction, user_message
+from tasks.registry import (
+    absolute_spec,
+    canonical_config,
+    config_values,
+    describe_task,
+    find_task,
+    get_task,
+    task_names,
+)
+
+__all__ = [
+    "ANSWER_STYLES",
+    "AnswerStyle",
+    "BoundedCache",
+    "Clip",
+    "Media",
+    "Message",
+    "Puzzle",
+    "Reject",
+    "Source",
+    "SourceKind",
+    "Task",
+    "TaskError",
+    "absolute_spec",
+    "answer_instruction",
+    "answer_of",
+    "canonical_config",
+    "config_values",
+    "describe_task",
+    "draw_shown",
+    "find_task",
+    "get_task",
+    "shown_of",
+    "task_names",
+    "user_message",
+]

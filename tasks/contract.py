@@ -1,8 +1,9 @@
 """What a puzzle task is: the types that every task reads and returns, and nothing that touches a file.
 
-A task turns a `Source` (one photo, one video, one RGB-D frame pair) into a `Puzzle` (a small record, no pixels), renders
-the puzzle into `Media` (what the model sees) and writes its `prompt` (what the model is told). Planning and rendering
-are apart, so that a data set of millions of puzzles stays small and its pixels are made when they are looked at:
+A task turns a `Source` (one photo, one video, one RGB-D frame pair) into a `Puzzle` (a small record, no pixels),
+renders the puzzle into `Media` (what the model sees) and writes its `prompt` (what the model is told). Planning and
+rendering are apart, so that a data set of millions of puzzles stays small and its pixels are made when they are
+looked at:
 
     source --plan(rng)--> Puzzle | Reject        Puzzle --render(source)--> Media        Puzzle --prompt--> messages
 
@@ -45,11 +46,11 @@ class Source:
     """One input item.
 
     Attributes:
-        path: POSIX path relative to the source root (for a tar member or a table row: container and member). It names the
-            item in rows and messages and is the same on every machine.
+        path: POSIX path relative to the source root (a tar member or a table row: `container::member`; an
+            RGB-D pair: `color::depth`). It names the item in rows and messages and is the same on every machine.
         fingerprint: hash of the content; equal for copies.
-        files: role -> where the bytes are: a file path, or the bytes themselves (tar members, parquet cells). An image has
-            the role `image`, a video `video`, an RGB-D pair `color` and `depth`.
+        files: role -> where the bytes are: a file path, or the bytes themselves (tar members, parquet cells). An
+            image has the role `image`, a video `video`, an RGB-D pair `color` and `depth`.
     """
 
     path: str
@@ -92,10 +93,18 @@ class Puzzle:
 
 @dataclass(frozen=True)
 class Reject:
-    """Why no puzzle could be made from a source: a reason from the task's `REASONS`, and what was seen."""
+    """Why no puzzle could be made from a source.
+
+    Attributes:
+        reason: a key of the task's `REASONS`.
+        detail: what was seen, for the log.
+        final: True if no other draw from this source could do better (a broken file), False if another index of the
+            same source is worth a try (an unlucky crop).
+    """
 
     reason: str
     detail: str = ""
+    final: bool = True
 
 
 @dataclass(frozen=True)
@@ -142,11 +151,15 @@ class Task(ABC):
 
     @abstractmethod
     def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
-        """Choose geometry, shown order and answer for one puzzle. The same source and `rng` state give the same puzzle."""
+        """Choose geometry, shown order and answer; the same source and `rng` state give the same puzzle."""
 
     @abstractmethod
     def render(self, puzzle: Puzzle, source: Source) -> Media:
-        """Make the puzzle's media, the same pixels every time. Raises OSError or ValueError if the source cannot be read."""
+        """Make the puzzle's media, the same pixels every time.
+
+        Raises:
+            OSError, ValueError: the source cannot be read, or is not the one that was planned for.
+        """
 
     @abstractmethod
     def prompt(self, puzzle: Puzzle) -> list[Message]:

@@ -1,0 +1,35 @@
+"""Puzzle data sets: building them from sources, and loading them.
+
+The public door::
+
+    build_puzzles(task, source, out, *, config=None, per_source=1, limit=None, seed=0, workers=None, parts=None,
+                  shard=(0, 1), split=None, heldout=0.2, materialize=False, time_limit=120.0, progress=True) ->
+                  BuildSummary
+        task: "image" or a spec; config: {"grid": "2x2", ...} (strings or typed values); limit: so many sources;
+        split: "train" | "heldout" | None (sub-folders train/ and heldout/ where both exist, else by content hash).
+        BuildSummary has path, counts (sources, puzzles, rejects by reason), parts_built, parts_skipped, to_json().
+        Same settings: a finished folder returns at once, a broken-off one is finished. Other settings: JigsawError.
+    load_puzzles(path, source_root=None, *, task=None) -> datasets.Dataset
+        rows: prompt, images | videos, answer, task, id, num_pieces, answer_style, classes, source, geometry (dict).
+        `datasets.concatenate_datasets` keeps the transform. task: spec of the plug-in that built the set, if one did.
+    read_manifest(path) -> Manifest
+        .settings (task, spec, config, seed, per_source, limit, split, ...), .counts, .complete, .source_root,
+        .versions, .to_json()
+
+All raise `jigsaw.errors.JigsawError` with one line for the user.
+"""
+
+from jigsaw.data.build import REASONS, BuildSummary, build_puzzles
+from jigsaw.data.load import load_puzzles
+from jigsaw.data.manifest import Counts, Manifest, Settings, read_manifest
+
+__all__ = [
+    "REASONS",
+    "BuildSummary",
+    "Counts",
+    "Manifest",
+    "Settings",
+    "build_puzzles",
+    "load_puzzles",
+    "read_manifest",
+]

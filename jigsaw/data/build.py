@@ -1,0 +1,371 @@
+"""Building a data set: from a folder of sources to parts, rejects and a manifest.
+
+In: a task, a source folder, settings. Out: a folder as `jigsaw.data` describes it. Parts are built one after the
+other by
+a pool of worker processes and moved into place when they are whole: killed at any moment, a re-run finishes the same
+data set. Memory holds one row group and the results that wait for their turn, whatever the number of sources.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jigsaw.data.identity import Split, split_of
+from jigsaw.data.listing import Listing, deal, read_lines, sample, spill
+from jigsaw.data.manifest import (
+    Counts,
+    Manifest,
+    Settings,
+    first_difference,
+    manifest_name,
+    shard_manifests,
+    write_manifest,
+    write_whole,
+)
+from jigsaw.data.parts import Row, finished_part, part_name, write_part
+from jigsaw.data.planning import Job, Refusal
+from jigsaw.data.pool import Pool
+from jigsaw.data.progress import ProgressBar, progress_bar
+from jigsaw.data.sources import Problem, open_source, scan
+from jigsaw.errors import JigsawError
+from tasks import Task, TaskError, absolute_spec, config_values, get_task
+
+REASONS = {
+    "unreadable": "the file or folder cannot be read",
+    "bad_name": "the name is not UTF-8",
+    "timeout": "reading it took longer than the time limit",
+    "crashed": "the process that read it died",
+    "failed": "the task raised an error",
+    "exhausted": "the source gives no further different puzzle",
+}
+"""Why a source gives no puzzle, beside the task's own `REASONS`."""
+
+SOURCES_PER_PART = 5000
+_WORK = ".building"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSummary:
+    """What a build did.
+
+    Attributes:
+        path: the data set.
+        counts: of all parts of this shard, those of earlier runs included.
+        parts_built, parts_skipped: how many parts this run wrote, and found complete.
+    """
+
+    path: Path
+    counts: Counts
+    parts_built: int
+    parts_skipped: int
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "path": str(self.path),
+            "sources": self.counts.sources,
+            "puzzles": self.counts.puzzles,
+            "rejects": self.counts.rejects,
+            "parts_built": self.parts_built,
+            "parts_skipped": self.parts_skipped,
+        }
+
+
+def build_puzzles(
+    task: str,
+    source: str | Path,
+    out: str | Path,
+    *,
+    config: Mapping[str, Any] | None = None,
+    per_source: int = 1,
+    limit: int | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    parts: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+    split: Split | None = None,
+    heldout: float = 0.2,
+    materialize: bool = False,
+    time_limit: float = 120.0,
+    progress: bool = True,
+) -> BuildSummary:
+    """Build a data set, or finish one that was begun with the same settings.
+
+    Args:
+        task: a task's name or spec.
+        source: folder that holds the sources. With a `split`, its sub-folders `train` and `heldout` are used as they
+            are if both are there; otherwise sources are split by the hash of their content.
+        out: the data set's folder; made if it is not there.
+        config: the task's configuration.
+        per_source: puzzles from each source, all different.
+        limit: use only so many sources, a sample that is the same on every machine.
+        seed: another seed gives other puzzles.
+        workers: processes; by default one per usable core.
+        parts: number of parquet files; by default one per 5000 sources.
+        shard: number (from 0) and count; builds the parts whose number modulo the count is the number.
+        split: `train`, `heldout` or None for all sources.
+        heldout: fraction of the contents that is held out.
+        materialize: store rendered media too.
+        time_limit: seconds for one source.
+        progress: show a bar on a terminal when the build takes more than two seconds.
+
+    Raises:
+        JigsawError: the settings, the source or the folder are wrong, or no source gave a puzzle.
+    """
+    _check_numbers(per_source=per_source, limit=limit, parts=parts, workers=workers)
+    if not 0 <= shard[0] < shard[1]:
+        raise JigsawError(f"shard {shard[0]}/{shard[1]} does not exist: shards are numbered 0 to N - 1")
+    if not 0 < heldout < 1:
+        raise JigsawError(f"heldout must be a fraction between 0 and 1, not {heldout}")
+    made = _task(task, config or {})
+    root, target = Path(source), Path(out)
+    below = _split_folder(root, split)
+    job = Job(
+        spec=absolute_spec(task),
+        config=config_values(made),
+        root=root.resolve(),
+        seed=seed,
+        per_source=per_source,
+        split=None if below else split,
+        heldout=heldout,
+        materialize=materialize,
+    )
+    with _workplace(target, shard) as work:
+        listing = spill(_entries(root, below, made), root, work / "listing")
+        if listing.count == 0:
+            raise JigsawError(
+                f"source {root / below} holds no {made.source_kind} files; give the folder that holds them"
+            )
+        if limit is not None:
+            listing = sample(listing, limit, _selector(job, made) if job.split else None)
+        earlier = [manifest.settings for manifest in shard_manifests(target)]
+        if parts is None:
+            parts = earlier[0].parts if earlier else -(-min(listing.count, limit or listing.count) // SOURCES_PER_PART)
+        settings = Settings(
+            task=made.name,
+            spec=job.spec,
+            config=job.config,
+            seed=seed,
+            per_source=per_source,
+            limit=limit,
+            split=split,
+            heldout=heldout if job.split else None,
+            materialize=materialize,
+            parts=parts,
+            num_sources=listing.count,
+            listing=listing.digest,
+        )
+        for old in earlier:
+            if (difference := first_difference(old, settings)) is not None:
+                raise JigsawError(f"{target} holds another data set: {difference}; choose another folder or delete it")
+        build = _Build(target, work, settings, shard, job, {*REASONS, *made.REASONS})
+        return build.run(listing, workers or len(os.sched_getaffinity(0)), time_limit, progress)
+
+
+def _task(spec: str, config: Mapping[str, Any]) -> Task:
+    try:
+        return get_task(spec, **config)
+    except TaskError as error:
+        raise JigsawError(str(error)) from error
+
+
+def _check_numbers(**numbers: int | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise JigsawError(f"{name} must be at least 1, not {value}")
+
+
+def _split_folder(root: Path, split: Split | None) -> str:
+    """The sub-folder that holds a split, or '' where the folder is not split."""
+    if split is None or not ((root / "train").is_dir() and (root / "heldout").is_dir()):
+        return ""
+    return split
+
+
+def _entries(root: Path, below: str, task: Task) -> Iterator[str | Problem]:
+    """The sources of a build, named relative to the root even where only a sub-folder is used."""
+    for entry in scan(root / below, task.source_kind):
+        if not below:
+            yield entry
+        elif isinstance(entry, str):
+            yield f"{below}/{entry}"
+        else:
+            yield Problem(f"{below}/{entry.path}", entry.reason, entry.detail)
+
+
+def _selector(job: Job, task: Task) -> Callable[[str], bool]:
+    def selected(path: str) -> bool:
+        try:
+            return split_of(open_source(job.root, path, task.source_kind).fingerprint, job.heldout) == job.split
+        except OSError:
+            return False
+
+    return selected
+
+
+@contextmanager
+def _workplace(target: Path, shard: tuple[int, int]) -> Iterator[Path]:
+    """A folder for one shard's intermediate files. It stays only while it holds the rejects of an unfinished build."""
+    work = target / _WORK / f"{shard[0]}-of-{shard[1]}"
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JigsawError(f"{target} cannot be written: {error.strerror}; choose another folder") from error
+    try:
+        yield work
+    finally:
+        if not any(work.glob("rejects-*")):
+            shutil.rmtree(work, ignore_errors=True)
+            with suppress(OSError):  # not empty: another shard, or the data set itself
+                work.parent.rmdir()
+                target.rmdir()
+
+
+def _rejects_of(tally: Mapping[str, int]) -> dict[str, int]:
+    return {key.removeprefix("rejects:"): tally[key] for key in sorted(tally) if key.startswith("rejects:")}
+
+
+class _Build:
+    """One run over one shard."""
+
+    def __init__(
+        self, target: Path, work: Path, settings: Settings, shard: tuple[int, int], job: Job, reasons: set[str]
+    ) -> None:
+        self._target = target
+        self._work = work
+        self._settings = settings
+        self._digest = settings.digest()
+        self._shard = shard
+        self._job = job
+        self._reasons = reasons
+        self._parts = range(shard[0], settings.parts, shard[1])
+        suffix = manifest_name(shard).removeprefix("manifest").removesuffix(".json")
+        self._rejects = target / f"rejects{suffix}.jsonl"
+
+    def run(self, listing: Listing, workers: int, time_limit: float, progress: bool) -> BuildSummary:
+        """Build the parts that are missing; returns what stands in the folder then."""
+        done = {part: counts for part in self._parts if (counts := self._finished(part)) is not None}
+        missing = [part for part in self._parts if part not in done]
+        finished_before = any(m.shard == self._shard and m.complete for m in shard_manifests(self._target))
+        if missing or not finished_before:
+            write_manifest(self._target, self._manifest(Counts(), complete=False))
+            files = deal(listing, self._settings.parts, missing, self._work)
+            total = sum(1 for file in files.values() for _ in read_lines(file))
+            with (
+                progress_bar("puzzles", total, enabled=progress) as bar,
+                Pool(self._job, min(workers, max(total, 1)), time_limit) as pool,
+            ):
+                for part, file in files.items():
+                    done[part] = self._build_part(part, file, pool, bar)
+        counts = sum((done[part] for part in self._parts), Counts())
+        if missing or not finished_before:
+            self._join_rejects()
+            if counts.puzzles == 0 and self._shard == (0, 1):
+                self._fail_empty(counts)
+            write_manifest(self._target, self._manifest(counts, complete=True))
+            for file in self._work.glob("rejects-*"):
+                file.unlink()
+        return BuildSummary(
+            path=self._target, counts=counts, parts_built=len(missing), parts_skipped=len(done) - len(missing)
+        )
+
+    def _manifest(self, counts: Counts, *, complete: bool) -> Manifest:
+        return Manifest(
+            settings=self._settings,
+            source_root=str(self._job.root),
+            source_relative=os.path.relpath(self._job.root, self._target.resolve()),
+            shard=self._shard,
+            complete=complete,
+            counts=counts,
+            versions={name: version(name) for name in ("visual-jigsaw", "pillow", "numpy", "pyarrow")},
+        )
+
+    def _part_file(self, part: int) -> Path:
+        return self._target / part_name(part, self._settings.parts)
+
+    def _finished(self, part: int) -> Counts | None:
+        found = finished_part(self._part_file(part))
+        if found is None:
+            return None
+        digest, counts = found
+        if digest != self._digest:
+            raise JigsawError(
+                f"{self._part_file(part)} belongs to another data set; choose another folder or delete it"
+            )
+        return counts
+
+    def _build_part(self, part: int, lines: Path, pool: Pool, bar: ProgressBar) -> Counts:
+        """Write one part and, before it appears, its rejects."""
+        tally: Counter[str] = Counter()
+        rejects = self._work / f"rejects-{part:05d}"
+        with rejects.open("w", encoding="utf-8") as out:
+
+            def refuse(path: str, refusal: Refusal) -> None:
+                reason = refusal.reason if refusal.reason in self._reasons else "failed"
+                tally["rejects:" + reason] += 1
+                record = {
+                    "part": part,
+                    "source": path,
+                    "index": refusal.index,
+                    "reason": reason,
+                    "detail": refusal.detail,
+                }
+                out.write(json.dumps(record) + "\n")
+
+            def usable() -> Iterator[str]:
+                for path, *problem in read_lines(lines):
+                    if problem:
+                        tally["sources"] += 1
+                        refuse(path, Refusal(None, problem[0], problem[1]))
+                    else:
+                        yield path
+
+            def rows() -> Iterator[Row]:
+                for path, planned in pool.run(usable()):
+                    tally["sources"] += planned.selected
+                    tally["puzzles"] += len(planned.rows)
+                    for refusal in planned.refusals:
+                        refuse(path, refusal)
+                    yield from planned.rows
+                    bar.advance(f"{tally['puzzles']} puzzles, {sum(_rejects_of(tally).values())} rejects")
+
+            def counts() -> Counts:
+                out.flush()  # the rejects are on disk before the part can be seen
+                return Counts(sources=tally["sources"], puzzles=tally["puzzles"], rejects=_rejects_of(tally))
+
+            write_part(self._part_file(part), self._work, rows(), self._digest, counts)
+            return counts()
+
+    def _join_rejects(self) -> None:
+        """One rejects file in the order of the parts: from this run, or for parts of earlier runs from the old file."""
+        old: dict[int, list[str]] = {}
+        if self._rejects.exists():
+            for line in self._rejects.read_text(encoding="utf-8").splitlines():
+                old.setdefault(json.loads(line)["part"], []).append(line + "\n")
+        joined: list[str] = []
+        for part in self._parts:
+            file = self._work / f"rejects-{part:05d}"
+            joined += [file.read_text(encoding="utf-8")] if file.exists() else old.get(part, [])
+        write_whole(self._rejects, "".join(joined))
+
+    def _fail_empty(self, counts: Counts) -> None:
+        """No puzzle at all: leave the list of rejects and nothing that looks like a data set."""
+        for part in self._parts:
+            self._part_file(part).unlink(missing_ok=True)
+        (self._target / manifest_name(self._shard)).unlink(missing_ok=True)
+        shutil.rmtree(self._work, ignore_errors=True)
+        if not counts.sources:
+            raise JigsawError(f"no source of {self._job.root} falls into split {self._settings.split}; change heldout")
+        why = ", ".join(f"{reason} {number}" for reason, number in counts.rejects.items())
+        raise JigsawError(
+            f"none of the {counts.sources} sources in {self._job.root} gave a puzzle: {why}; see {self._rejects}"
+        )

@@ -1,0 +1,227 @@
+"""Loading a data set: rows with media, made when they are looked at.
+
+In: a folder that `build_puzzles` wrote. Out: a `datasets.Dataset` whose rows carry what TRL reads (`prompt`, `images`
+or `videos`) and what rewards read. Media are rendered from the sources, or decoded from a materialised set, by a
+transform
+that keeps the last ones used: the completions of one prompt cost one decode.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jigsaw.data.manifest import Manifest, read_manifest
+from jigsaw.data.parts import Row, part_files, puzzle_of
+from jigsaw.data.sources import open_source
+from jigsaw.errors import JigsawError
+from tasks import BoundedCache, Clip, Media, Task, TaskError, get_task
+
+CACHE_BYTES = 256 * 2**20
+"""Rendered media held per process."""
+
+_MEDIA_TYPES = {"image": "images", "video": "videos"}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the rows of a data set come from: enough to render them in any process.
+
+    Attributes:
+        folder: the data set.
+        source_root: the sources; unused when the set is materialised.
+        spec: the task's name or spec.
+        config: the task's configuration as JSON.
+        seed: of the build.
+    """
+
+    folder: str
+    source_root: str
+    spec: str
+    config: str
+    seed: int
+
+
+def load_puzzles(path: str | Path, source_root: str | Path | None = None, *, task: str | None = None) -> Any:
+    """Open a data set.
+
+    Args:
+        path: a folder that `jigsaw build` wrote.
+        source_root: where the sources are now, if they moved.
+        task: spec of the plug-in task that built the set. Registered tasks are found by name; code that a data set
+            names by file or module is run only when it is named here too.
+
+    Returns:
+        A `datasets.Dataset`. A row has `prompt`, `images` (list of PIL images) or `videos` (list of `tasks.Clip`),
+        `answer`, `task`, `id`, `num_pieces`, `answer_style`, `classes`, `source` and `geometry` (a dict). Rows whose id
+        came before (copies of a source) are dropped. Sets can be put together with `datasets.concatenate_datasets`.
+
+    Raises:
+        JigsawError: no data set there, an unfinished one, or sources that are not where they were.
+    """
+    import datasets
+
+    folder = Path(path).resolve()
+    manifest = read_manifest(folder)
+    if not manifest.complete:
+        raise JigsawError(f"{path} is not complete; run its `jigsaw build` again to finish it")
+    files = part_files(folder)
+    if len(files) != manifest.settings.parts:
+        raise JigsawError(f"{path} has {len(files)} of {manifest.settings.parts} parts; run its `jigsaw build` again")
+    origin = _origin(folder, manifest, source_root, task)
+    with _quiet(datasets):
+        rows = _without_copies(datasets.Dataset.from_parquet([str(file) for file in files]))
+    rows = rows.add_column("origin", [json.dumps(origin.__dict__)] * len(rows))
+    return rows.with_transform(Renderer())
+
+
+@contextmanager
+def _quiet(datasets: Any) -> Iterator[None]:
+    """Without the progress bars of `datasets`, which would end up in logs and `--json` output."""
+    shown = datasets.utils.are_progress_bars_disabled() is False
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def _origin(folder: Path, manifest: Manifest, source_root: str | Path | None, task: str | None) -> Origin:
+    settings = manifest.settings
+    if task is None and ":" in settings.spec:
+        raise JigsawError(
+            f"{folder} was built by the plug-in {settings.spec}; name it again to run its code (task=...)"
+        )
+    spec = task or settings.spec
+    try:
+        name = get_task(spec).name
+    except TaskError as error:
+        raise JigsawError(f"{folder}: {error}") from error
+    if name != settings.task:
+        raise JigsawError(f"{folder} was built by task {settings.task}, not by {spec}")
+    return Origin(
+        folder=str(folder),
+        source_root=str(_source_root(folder, manifest, source_root)),
+        spec=spec,
+        config=json.dumps(settings.config),
+        seed=settings.seed,
+    )
+
+
+def _source_root(folder: Path, manifest: Manifest, given: str | Path | None) -> Path:
+    if manifest.settings.materialize and given is None:
+        return Path(manifest.source_root)
+    candidates = [Path(given)] if given is not None else [Path(manifest.source_root), folder / manifest.source_relative]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate.resolve()
+    raise JigsawError(f"the sources of {folder} are not at {candidates[0]}; say where they are (source_root=...)")
+
+
+def _without_copies(rows: Any) -> Any:
+    first: dict[str, int] = {}
+    for number, identity in enumerate(rows["id"]):
+        first.setdefault(identity, number)
+    return rows if len(first) == len(rows) else rows.select(list(first.values()))
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """The transform of a data set: stored rows to rows with media.
+
+    It holds no state of its own, so that it is equal to, and can be sent like, every other one; what was rendered last
+    is kept per process.
+    """
+
+    def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        """Turn columns of stored rows into columns of loaded rows."""
+        size = len(batch["id"])
+        stored = [{name: values[number] for name, values in batch.items()} for number in range(size)]
+        loaded = [_loaded(row) for row in stored]
+        names = dict.fromkeys(name for row in loaded for name in row)
+        return {name: [row.get(name) for row in loaded] for name in names}
+
+
+def _loaded(row: Row) -> Row:
+    prompt = [{"role": turn["role"], "content": [_part(part) for part in turn["content"]]} for turn in row["prompt"]]
+    media = _media(row)
+    columns: dict[str, list[Any]] = {"images": [image.copy() for image in media.images], "videos": [*media.videos]}
+    for kind, column in _MEDIA_TYPES.items():
+        placeholders = sum(part["type"] == kind for turn in prompt for part in turn["content"])
+        if placeholders != len(columns[column]):
+            found = f"{placeholders} {kind} placeholders for {len(columns[column])} {column}"
+            raise JigsawError(f"puzzle {row['id']}: {found}; rebuild the set")
+    kept = {name: row[name] for name in ("answer", "task", "id", "num_pieces", "answer_style", "classes", "source")}
+    used = {column: values for column, values in columns.items() if values}
+    return {"prompt": prompt, **used, **kept, "geometry": json.loads(row["geometry"])}
+
+
+def _part(part: Row) -> Row:
+    # Arrow fills absent keys with null, and a part with a null `text` counts as having one for some chat templates.
+    return {key: value for key, value in part.items() if value is not None}
+
+
+_rendered: BoundedCache[Media] = BoundedCache(CACHE_BYTES, lambda media: _media_bytes(media))
+
+
+def _media(row: Row) -> Media:
+    return _rendered.get((row["origin"], row["id"]), lambda: _make_media(row))
+
+
+def _make_media(row: Row) -> Media:
+    if row["images"] is not None or row["videos"] is not None:
+        return _decoded(row)
+    origin = Origin(**json.loads(row["origin"]))
+    task = _open_task(origin.spec, origin.config)
+    path = row["source"]["path"]
+    where = Path(origin.source_root) / path
+    try:
+        source = open_source(Path(origin.source_root), path, task.source_kind)
+    except OSError as error:
+        raise JigsawError(f"{where} cannot be read: {error.strerror or error}") from error
+    if source.fingerprint != row["source"]["fingerprint"]:
+        raise JigsawError(f"{where} changed since {origin.folder} was built; rebuild it")
+    try:
+        return task.render(puzzle_of(row), source)
+    except (OSError, ValueError) as error:
+        raise JigsawError(f"puzzle {row['id']} of {path} cannot be rendered: {error}") from error
+
+
+@cache
+def _open_task(spec: str, config: str) -> Task:
+    return get_task(spec, **json.loads(config))
+
+
+def _decoded(row: Row) -> Media:
+    """The media of a materialised row."""
+    import numpy as np
+
+    images = [_image(stored["bytes"]) for stored in row["images"] or ()]
+    clips = [
+        Clip(
+            frames=np.stack([np.asarray(_image(frame)) for frame in stored["frames"]]),
+            times=np.asarray(stored["times"], dtype=np.float64),
+            fps=stored["fps"],
+        )
+        for stored in row["videos"] or ()
+    ]
+    return Media(images=images, videos=clips)
+
+
+def _image(data: bytes) -> Any:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        return image.convert("RGB")
+
+
+def _media_bytes(media: Media) -> int:
+    pixels = sum(3 * image.width * image.height for image in media.images)
+    return pixels + sum(int(clip.frames.nbytes) for clip in media.videos)

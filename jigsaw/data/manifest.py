@@ -1,0 +1,185 @@
+"""`manifest.json`: what a data set was built from and with, and how far the build came.
+
+In: the settings of a build, the counts of its parts. Out: a JSON file written whole or not at all; the comparison that
+refuses to continue a folder with other settings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from jigsaw.data.identity import Split, _digest
+from jigsaw.errors import JigsawError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many sources were looked at, how many puzzles they gave, how many draws were rejected and why."""
+
+    sources: int = 0
+    puzzles: int = 0
+    rejects: dict[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: Counts) -> Counts:
+        reasons = sorted({*self.rejects, *other.rejects})
+        rejects = {reason: self.rejects.get(reason, 0) + other.rejects.get(reason, 0) for reason in reasons}
+        return Counts(sources=self.sources + other.sources, puzzles=self.puzzles + other.puzzles, rejects=rejects)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All that decides which rows a data set has. Equal settings give equal rows.
+
+    Attributes:
+        task: the task's registered name.
+        spec: where the task was found: its name, or a plug-in's `module:Name` or `file.py:Name`.
+        config: the task's whole configuration.
+        listing: hash of the names and sizes of the source files, so that a changed folder is noticed.
+    """
+
+    task: str
+    spec: str
+    config: dict[str, Any]
+    seed: int
+    per_source: int
+    limit: int | None
+    split: Split | None
+    heldout: float | None
+    materialize: bool
+    parts: int
+    num_sources: int
+    listing: str
+
+    def digest(self) -> str:
+        """One hash of all settings, kept in every part."""
+        return _digest("settings", json.dumps(asdict(self), sort_keys=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The record of a data set.
+
+    Attributes:
+        source_root: absolute path of the sources on the machine that built it.
+        source_relative: the same, relative to the data set: it still holds when both are moved together.
+        shard: number and count, `(0, 1)` when built in one go.
+        complete: whether every part of the shard is written.
+        versions: of the packages that made it.
+    """
+
+    settings: Settings
+    source_root: str
+    source_relative: str
+    shard: tuple[int, int] = (0, 1)
+    complete: bool = False
+    counts: Counts = Counts()
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest as it stands in the file."""
+        record = {"format": FORMAT, **asdict(self.settings), **asdict(self)}
+        del record["settings"]
+        return record
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Manifest:
+        """The inverse of `to_json`. Raises KeyError or TypeError on a record that is none."""
+        settings = Settings(**{item.name: record[item.name] for item in fields(Settings)})
+        own = {item.name: record[item.name] for item in fields(cls) if item.name != "settings"}
+        own["shard"] = (int(record["shard"][0]), int(record["shard"][1]))
+        own["counts"] = Counts(**record["counts"])
+        return cls(settings=settings, **own)
+
+
+def manifest_name(shard: tuple[int, int]) -> str:
+    """File name of a shard's manifest.
+
+    >>> manifest_name((0, 1)), manifest_name((2, 8))
+    ('manifest.json', 'manifest-2-of-8.json')
+    """
+    return "manifest.json" if shard == (0, 1) else f"manifest-{shard[0]}-of-{shard[1]}.json"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under a temporary name and move it into place."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write or replace the manifest of one shard."""
+    write_whole(folder / manifest_name(manifest.shard), json.dumps(manifest.to_json(), indent=2) + "\n")
+
+
+def _read_one(path: Path) -> Manifest:
+    try:
+        return Manifest.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise JigsawError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise JigsawError(f"{path} is no manifest of a puzzle set; rebuild the folder with `jigsaw build`") from error
+
+
+def shard_manifests(folder: Path) -> list[Manifest]:
+    """The manifests in a folder: one, or one per shard that has begun. Raises JigsawError on a damaged one."""
+    return [_read_one(path) for path in sorted(folder.glob("manifest*.json"))]
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """The manifest of a data set, the counts of all its shards together.
+
+    `complete` is True only if every shard is there and complete.
+
+    Raises:
+        JigsawError: the folder is no data set, or its shards were built with different settings.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise JigsawError(f"{folder} is no folder; give one that `jigsaw build` wrote")
+    manifests = shard_manifests(folder)
+    if not manifests:
+        raise JigsawError(f"{folder} holds no manifest.json; give a folder that `jigsaw build` wrote")
+    first = manifests[0]
+    for other in manifests[1:]:
+        if (difference := first_difference(first.settings, other.settings)) is not None:
+            raise JigsawError(f"{folder} mixes shards of different builds: {difference}; rebuild them with one setting")
+    everything = all(m.complete for m in manifests) and len({m.shard for m in manifests}) == first.shard[1]
+    return Manifest(
+        settings=first.settings,
+        source_root=first.source_root,
+        source_relative=first.source_relative,
+        shard=first.shard if len(manifests) == 1 else (0, 1),
+        complete=everything,
+        counts=sum((m.counts for m in manifests), Counts()),
+        versions=first.versions,
+    )
+
+
+def first_difference(old: Settings, new: Settings) -> str | None:
+    """What first tells two settings apart, in words, or None.
+
+    >>> common = dict(task="image", spec="image", per_source=1, limit=None, split=None, heldout=0.2, materialize=False,
+    ...               parts=1, num_sources=9, listing="a", config={"grid": "2x2"})
+    >>> first_difference(Settings(seed=0, **common), Settings(seed=1, **common))
+    'seed was 0, now 1'
+    """
+    for name in old.config.keys() | new.config.keys() if old.task == new.task else ():
+        if old.config.get(name) != new.config.get(name):
+            return f"{name} was {old.config.get(name)!r}, now {new.config.get(name)!r}"
+    for item in fields(Settings):
+        before, now = getattr(old, item.name), getattr(new, item.name)
+        if before != now and item.name not in ("config", "spec"):
+            if item.name == "listing":
+                return "the source files changed (names or sizes)"
+            return f"{item.name.replace('_', ' ')} was {before!r}, now {now!r}"
+    return None

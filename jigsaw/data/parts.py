@@ -1,0 +1,178 @@
+"""Parquet parts: the columns of a puzzle set, writing a part whole or not at all, reading what parts hold.
+
+In: rows as dicts. Out: `data-IIIII-of-PPPPP.parquet` with the build's settings hash and counts in its metadata, by
+which a re-run knows a finished part from a foreign one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jigsaw.data.manifest import Counts
+from jigsaw.errors import JigsawError
+from tasks import Message, Puzzle, Source
+
+ROWS_PER_GROUP = 1000
+BYTES_PER_GROUP = 32 * 2**20
+_METADATA_KEY = b"jigsaw"
+
+Row = dict[str, Any]
+
+
+def part_name(part: int, parts: int) -> str:
+    """File name of a part.
+
+    >>> part_name(3, 8)
+    'data-00003-of-00008.parquet'
+    """
+    return f"data-{part:05d}-of-{parts:05d}.parquet"
+
+
+def schema() -> Any:
+    """The Arrow schema of a part. `images` and `videos` are filled in a materialised set only."""
+    import pyarrow as pa
+
+    text = pa.string()
+    message_part = pa.struct([("type", text), ("text", text)])
+    clip = pa.struct([("frames", pa.list_(pa.binary())), ("times", pa.list_(pa.float64())), ("fps", pa.float64())])
+    return pa.schema(
+        [
+            ("id", text),
+            ("task", text),
+            ("prompt", pa.list_(pa.struct([("role", text), ("content", pa.list_(message_part))]))),
+            ("answer", pa.list_(pa.int32())),
+            ("num_pieces", pa.int32()),
+            ("answer_style", text),
+            ("classes", pa.list_(pa.int32())),
+            ("source", pa.struct([("path", text), ("fingerprint", text)])),
+            ("geometry", text),
+            ("images", pa.list_(pa.struct([("bytes", pa.binary()), ("path", text)]))),
+            ("videos", pa.list_(clip)),
+        ]
+    )
+
+
+def row_of(identity: str, puzzle: Puzzle, prompt: list[Message], source: Source) -> Row:
+    """The row of a puzzle, without media."""
+    return {
+        "id": identity,
+        "task": puzzle.task,
+        "prompt": [
+            {"role": turn["role"], "content": [_message_part(part) for part in turn["content"]]} for turn in prompt
+        ],
+        "answer": list(puzzle.answer),
+        "num_pieces": puzzle.num_pieces,
+        "answer_style": puzzle.answer_style,
+        "classes": None if puzzle.classes is None else list(puzzle.classes),
+        "source": {"path": source.path, "fingerprint": source.fingerprint},
+        "geometry": json.dumps(puzzle.geometry, separators=(",", ":")),
+        "images": None,
+        "videos": None,
+    }
+
+
+def _message_part(part: dict[str, Any]) -> dict[str, Any]:
+    kind = part["type"]
+    return {"type": kind, "text": part["text"]} if kind == "text" else {"type": kind}
+
+
+def puzzle_of(row: Row) -> Puzzle:
+    """The puzzle that a row records; the inverse of `row_of`.
+
+    Raises:
+        ValueError: the row contradicts itself.
+    """
+    classes = row["classes"]
+    return Puzzle(
+        task=row["task"],
+        answer=tuple(row["answer"]),
+        geometry=json.loads(row["geometry"]),
+        answer_style=row["answer_style"],
+        classes=None if classes is None else tuple(classes),
+    )
+
+
+@contextmanager
+def _disk_errors_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise JigsawError(
+            f"{path} cannot be written: {error.strerror or error}; nothing was left half-written"
+        ) from error
+
+
+def write_part(path: Path, work: Path, rows: Iterable[Row], settings_digest: str, counts: Callable[[], Counts]) -> None:
+    """Write a part under a temporary name and move it into place when it is whole.
+
+    Args:
+        work: folder on the same disk for the unfinished file.
+        rows: taken one at a time; memory holds one row group.
+        settings_digest: of the build, kept in the file.
+        counts: called after the last row, gives the part's `Counts`.
+
+    Raises:
+        JigsawError: the disk is full or the folder cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    temporary = work / f"{path.name}.{os.getpid()}.tmp"
+    columns = schema()
+    try:
+        with _disk_errors_named(path):
+            with pq.ParquetWriter(temporary, columns, compression="zstd") as writer:
+                for group in _groups(rows):
+                    writer.write_table(pa.Table.from_pylist(group, schema=columns))
+                record = {"settings": settings_digest, "counts": asdict(counts())}
+                writer.add_key_value_metadata({_METADATA_KEY: json.dumps(record).encode()})
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    group: list[Row] = []
+    size = 0
+    for row in rows:
+        group.append(row)
+        size += sum(len(image["bytes"]) for image in row["images"] or ())
+        size += sum(len(frame) for clip in row["videos"] or () for frame in clip["frames"])
+        if len(group) >= ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def finished_part(path: Path) -> tuple[str, Counts] | None:
+    """Settings hash and counts of a part, or None if no such part is there.
+
+    Raises:
+        JigsawError: there is a file of that name that no build wrote.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        return None
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+        record = json.loads(metadata[_METADATA_KEY])
+        return record["settings"], Counts(**record["counts"])
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
+        raise JigsawError(f"{path} was not written by `jigsaw build`, or is damaged; delete it") from error
+
+
+def part_files(folder: Path) -> list[Path]:
+    """The parts of a data set in order."""
+    return sorted(folder.glob("data-*-of-*.parquet"))

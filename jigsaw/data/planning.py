@@ -1,0 +1,122 @@
+"""The puzzles of one source: planned, and on request rendered, into rows.
+
+In: a task, a `Job` and a relative path. Out: `Planned`, the rows and the refusals. Pure but for reading the source: the
+same in any process.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jigsaw.data.identity import Split, puzzle_id, puzzle_rng, split_of
+from jigsaw.data.parts import Row, row_of
+from jigsaw.data.sources import open_source
+from tasks import Clip, Media, Puzzle, Reject, Source, Task, canonical_config
+
+DRAWS_PER_PUZZLE = 500
+"""Draws until a source is given up as exhausted: 24 orders of a 2x2 grid are all found but for a chance of 1e-9."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker has to do with every source. Plain values: it crosses a process boundary."""
+
+    spec: str
+    config: dict[str, Any]
+    root: Path
+    seed: int
+    per_source: int
+    split: Split | None
+    heldout: float
+    materialize: bool
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A draw that gave no puzzle: the index within the source (None: of the whole source), reason and detail."""
+
+    index: int | None
+    reason: str
+    detail: str
+
+
+@dataclass
+class Planned:
+    """What a source gave. `selected` is False for a source of the other split."""
+
+    rows: list[Row] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    selected: bool = True
+
+
+def plan_source(task: Task, job: Job, path: str) -> Planned:
+    """All puzzles of one source. Never raises on bad content: that comes out as refusals."""
+    try:
+        source = open_source(job.root, path, task.source_kind)
+    except OSError as error:
+        return Planned(refusals=[Refusal(None, "unreadable", error.strerror or str(error))])
+    if job.split is not None and split_of(source.fingerprint, job.heldout) != job.split:
+        return Planned(selected=False)
+    planned = Planned()
+    config = canonical_config(task)
+    seen: set[str] = set()
+    for index in range(job.per_source):
+        identity = puzzle_id(task.name, config, source.fingerprint, job.seed, index)
+        try:
+            puzzle = _unseen_puzzle(task, source, identity, seen)
+            if isinstance(puzzle, Puzzle):
+                planned.rows.append(_row(task, job, identity, puzzle, source))
+                continue
+        except Exception as error:
+            # A plug-in's bug, or a file that changed under us: named, and the other sources go on.
+            puzzle = Reject("failed", f"{type(error).__name__}: {error}")
+        planned.refusals.append(Refusal(index, puzzle.reason, puzzle.detail))
+        if puzzle.final:
+            break
+    return planned
+
+
+def _unseen_puzzle(task: Task, source: Source, identity: str, seen: set[str]) -> Puzzle | Reject:
+    """A puzzle that this source has not given before."""
+    rng = puzzle_rng(identity)
+    for _ in range(DRAWS_PER_PUZZLE):
+        puzzle = task.plan(source, rng)
+        if isinstance(puzzle, Reject):
+            return puzzle
+        content = json.dumps([puzzle.answer, puzzle.geometry], sort_keys=True)
+        if content not in seen:
+            seen.add(content)
+            return puzzle
+    return Reject("exhausted", f"only {len(seen)} different puzzles were found")
+
+
+def _row(task: Task, job: Job, identity: str, puzzle: Puzzle, source: Source) -> Row:
+    row = row_of(identity, puzzle, task.prompt(puzzle), source)
+    if job.materialize:
+        row |= encoded_media(task.render(puzzle, source))
+    return row
+
+
+def encoded_media(media: Media) -> Row:
+    """The media columns of a materialised row: lossless PNG bytes."""
+    return {
+        "images": [{"bytes": _png(image), "path": None} for image in media.images] or None,
+        "videos": [_encoded_clip(clip) for clip in media.videos] or None,
+    }
+
+
+def _encoded_clip(clip: Clip) -> Row:
+    from PIL import Image
+
+    frames = [_png(Image.fromarray(frame)) for frame in clip.frames]
+    return {"frames": frames, "times": clip.times.tolist(), "fps": clip.fps}
+
+
+def _png(image: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format="PNG", compress_level=1)
+    return stream.getvalue()

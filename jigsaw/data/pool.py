@@ -1,0 +1,167 @@
+"""Worker processes that may be killed: results in order, every source under a time limit, bounded memory.
+
+In: a `Job` and a stream of relative paths. Out: one `Planned` per path, in the order of the paths whatever the number
+of workers. A source on which a worker hangs or dies becomes a refusal (`timeout`, `crashed`), and a fresh worker goes
+on. The standard pools offer neither the limit per item nor the kill, and they import the caller's main module again.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from jigsaw.data.planning import Job, Planned, Refusal
+from jigsaw.errors import JigsawError
+
+START_LIMIT = 300.0
+"""Seconds that a worker may take to import its packages."""
+
+AHEAD = 4
+"""How many results per worker may wait for an earlier one."""
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    deadline: float
+    ticket: int | None = None
+    ready: bool = False
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.connection.close()
+
+
+class Pool:
+    """`count` workers for one job; a context manager that ends them.
+
+    Args:
+        job: what to do with every path.
+        count: worker processes.
+        time_limit: seconds for one source.
+    """
+
+    def __init__(self, job: Job, count: int, time_limit: float) -> None:
+        self._job = job
+        self._count = count
+        self._time_limit = time_limit
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._workers:
+            worker.kill()
+        self._workers.clear()
+
+    def run(self, paths: Iterable[str]) -> Iterator[tuple[str, Planned]]:
+        """Plan every path; yields path and result in the order of the paths.
+
+        Raises:
+            JigsawError: workers cannot be started.
+        """
+        queue = enumerate(paths)
+        waiting: dict[int, str] = {}
+        finished: dict[int, Planned] = {}
+        next_out = 0
+        exhausted = False
+        while True:
+            for worker in self._idle_workers():
+                if exhausted or len(waiting) >= AHEAD * self._count:
+                    break
+                ticket, path = next(queue, (-1, ""))
+                exhausted = ticket < 0
+                if not exhausted:
+                    waiting[ticket] = path
+                    self._hand_over(worker, ticket, path)
+            while next_out in finished:
+                yield waiting.pop(next_out), finished.pop(next_out)
+                next_out += 1
+            if exhausted and not waiting:
+                return
+            if len(waiting) < AHEAD * self._count and not exhausted and any(self._idle_workers()):
+                continue
+            finished |= self._collect()
+
+    def _idle_workers(self) -> list[_Worker]:
+        while len(self._workers) < self._count:
+            self._workers.append(self._start())
+        return [worker for worker in self._workers if worker.ready and worker.ticket is None]
+
+    def _start(self) -> _Worker:
+        ours, theirs = Pipe()
+        # Decoders print to standard error and start a thread per core; many workers want neither.
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "jigsaw.data.worker", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        theirs.close()
+        ours.send((self._job, [str(Path(entry).resolve()) for entry in sys.path]))
+        return _Worker(process, ours, deadline=time.monotonic() + START_LIMIT)
+
+    def _hand_over(self, worker: _Worker, ticket: int, path: str) -> None:
+        worker.ticket = ticket
+        worker.deadline = time.monotonic() + self._time_limit
+        with suppress(OSError):  # it died while idle: `_collect` sees the end of the pipe
+            worker.connection.send(path)
+
+    def _collect(self) -> dict[int, Planned]:
+        """Wait for one or more answers, deaths or deadlines."""
+        now = time.monotonic()
+        busy = [worker for worker in self._workers if worker.ticket is not None or not worker.ready]
+        patience = min((worker.deadline for worker in busy), default=now) - now
+        answered: list[Any] = wait([worker.connection for worker in busy], timeout=max(0.0, patience))
+        results: dict[int, Planned] = {}
+        now = time.monotonic()
+        for worker in busy:
+            ticket = worker.ticket
+            if worker.connection in answered:
+                planned = self._receive(worker)
+            elif now >= worker.deadline:
+                planned = self._retire(worker, Refusal(None, "timeout", f"no result within {self._time_limit:g} s"))
+            else:
+                continue
+            if ticket is not None and planned is not None:
+                results[ticket] = planned
+        return results
+
+    def _receive(self, worker: _Worker) -> Planned | None:
+        try:
+            kind, content = worker.connection.recv()
+        except (EOFError, OSError):
+            status = worker.process.wait()
+            return self._retire(worker, Refusal(None, "crashed", f"the worker ended with status {status}"))
+        if kind == "broken":
+            raise JigsawError(f"a worker cannot load task {self._job.spec}: {content.strip().splitlines()[-1]}")
+        worker.ticket = None
+        worker.ready = True
+        return content if kind == "done" else None
+
+    def _retire(self, worker: _Worker, refusal: Refusal) -> Planned:
+        worker.kill()
+        self._workers.remove(worker)
+        if not worker.ready:
+            raise JigsawError(
+                f"worker processes cannot be started ({refusal.detail}); try `{sys.executable} -c 'import jigsaw'`"
+            )
+        return Planned(refusals=[refusal])

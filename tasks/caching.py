@@ -1,0 +1,54 @@
+"""One bounded cache, for decoded sources and rendered media.
+
+In: keys and values with their size in bytes. Out: the values used last, never more bytes than the limit (a single value
+over the limit is held alone: the caller has it in memory anyway).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
+
+
+class BoundedCache(Generic[Value]):
+    """Least recently used values go first when their total size passes `max_bytes`.
+
+    Args:
+        max_bytes: the limit in bytes; 0 keeps nothing but the value stored last.
+        size_of: size of a value in bytes.
+
+    >>> cache = BoundedCache(max_bytes=10, size_of=len)
+    >>> [cache.get(key, lambda key=key: key * 4) for key in "abc"]
+    ['aaaa', 'bbbb', 'cccc']
+    >>> len(cache)
+    2
+    """
+
+    def __init__(self, max_bytes: int, size_of: Callable[[Value], int]) -> None:
+        self._max_bytes = max_bytes
+        self._size_of = size_of
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """The value of `key`, made by `make` when it is not held."""
+        if key in self._values:
+            self._values.move_to_end(key)
+            return self._values[key]
+        value = make()
+        self._values[key] = value
+        self._bytes += self._size_of(value)
+        while self._bytes > self._max_bytes and len(self._values) > 1:
+            _, dropped = self._values.popitem(last=False)
+            self._bytes -= self._size_of(dropped)
+        return value
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __reduce__(self) -> tuple[type[BoundedCache[Value]], tuple[int, Callable[[Value], int]]]:
+        # A copy sent to another process starts empty: its pixels would cost more to send than to make.
+        return (type(self), (self._max_bytes, self._size_of))

@@ -1,0 +1,119 @@
+"""Grids over a picture: which region is cut, and into which boxes. Whole pixels only, no pixels touched.
+
+In: the size of a picture, a grid, a crop rule. Out: a `Region`, whose boxes are in raster order.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from random import Random
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+Crop = Literal["center", "random", "none"]
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels, right and bottom outside."""
+
+MAX_SIDE = 8
+"""Most rows or columns of a grid."""
+
+
+def parse_grid(text: str) -> tuple[int, int]:
+    """Rows and columns of a grid written `ROWSxCOLUMNS`.
+
+    Raises:
+        ValueError: it is not of that form, or not between 1x2 and 8x8.
+
+    >>> parse_grid("2x3")
+    (2, 3)
+    """
+    match = re.fullmatch(r"([1-9])[xX×]([1-9])", text.strip())
+    rows, columns = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not match or rows * columns < 2 or rows > MAX_SIDE or columns > MAX_SIDE:
+        raise ValueError(f"a grid is ROWSxCOLUMNS from 1x2 to {MAX_SIDE}x{MAX_SIDE}, such as 3x3, not {text!r}")
+    return rows, columns
+
+
+def _canonical_grid(text: str) -> str:
+    return "{}x{}".format(*parse_grid(text))
+
+
+Grid = Annotated[str, AfterValidator(_canonical_grid)]
+"""A grid in a configuration, `3x3`; checked when the configuration is made."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """The part of a picture that a grid covers: `rows` x `columns` cells of one size.
+
+    Attributes:
+        left, top: corner of the region in pixels.
+        cell: width and height of a cell in pixels.
+        inset: pixels cut from the left and right, and from the top and bottom, of every cell.
+    """
+
+    left: int
+    top: int
+    rows: int
+    columns: int
+    cell: tuple[int, int]
+    inset: tuple[int, int] = (0, 0)
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """Width and height in pixels of what is left of a cell inside its margins."""
+        return self.cell[0] - 2 * self.inset[0], self.cell[1] - 2 * self.inset[1]
+
+    def boxes(self) -> list[Box]:
+        """The tiles in raster order.
+
+        >>> Region(left=1, top=0, rows=1, columns=2, cell=(4, 6), inset=(1, 1)).boxes()
+        [(2, 1, 4, 5), (6, 1, 8, 5)]
+        """
+        (width, height), (tile_width, tile_height) = self.cell, self.tile
+        corners = [
+            (self.left + column * width + self.inset[0], self.top + row * height + self.inset[1])
+            for row in range(self.rows)
+            for column in range(self.columns)
+        ]
+        return [(x, y, x + tile_width, y + tile_height) for x, y in corners]
+
+
+def largest_square_cell(size: tuple[int, int], grid: tuple[int, int]) -> int:
+    """Side in pixels of the largest square cell of which `grid` (rows, columns) fits into `size` (width, height)."""
+    (width, height), (rows, columns) = size, grid
+    return min(width // columns, height // rows)
+
+
+def choose_region(
+    size: tuple[int, int], grid: tuple[int, int], crop: Crop, *, crop_scale: float, margin: float, rng: Random
+) -> Region:
+    """Lay a grid over a picture.
+
+    `center`: the largest region of square cells, in the middle. `random`: square cells of a random size, from
+    `crop_scale` times the largest to the largest, anywhere. `none`: the whole picture, less what the
+    division leaves over.
+
+    Args:
+        size: width and height in pixels.
+        grid: rows and columns.
+        crop_scale: smallest side of a random crop, as a fraction of the largest.
+        margin: fraction of a cell cut from each of its edges.
+        rng: drawn from only when `crop` is `random`.
+    """
+    (width, height), (rows, columns) = size, grid
+    if crop == "none":
+        cell = (width // columns, height // rows)
+    else:
+        side = largest_square_cell(size, grid)
+        if crop == "random":
+            side = max(1, round(side * rng.uniform(crop_scale, 1.0)))
+        cell = (side, side)
+    spare = (width - columns * cell[0], height - rows * cell[1])
+    left, top = (
+        (rng.randint(0, spare[0]), rng.randint(0, spare[1])) if crop == "random" else (spare[0] // 2, spare[1] // 2)
+    )
+    inset = (int(cell[0] * margin), int(cell[1] * margin))
+    return Region(left=left, top=top, rows=rows, columns=columns, cell=cell, inset=inset)

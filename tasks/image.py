@@ -1,0 +1,232 @@
+"""The image jigsaw: a photo cut into a grid of tiles, shown in a shuffled order.
+
+In: one photo. Out: a puzzle whose places are the grid's cells in raster order, rendered as one RGB image per tile. The
+geometry holds all that rendering needs, in pixels of the upright photo decoded at `1/scale`::
+
+    {"scale": 2, "size": [2000, 1500], "left": 250, "top": 0, "grid": [3, 3], "cell": [500, 500], "inset": [25, 25],
+     "tile": [448, 448], "shown": [4, 0, 7, ...], "layout": "separate"}
+
+`scale` is chosen from the photo's size and the configuration alone, so one decode serves every puzzle of a photo, and a
+12-megapixel JPEG that is shown in small tiles is never decoded in full. The grids, the 28-pixel limit and the answer
+convention are the paper's (section 3.1); margins and random crops are not in it.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Annotated, Any, ClassVar, Literal
+
+from PIL import Image
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from tasks.caching import BoundedCache
+from tasks.contract import AnswerStyle, Media, Message, Puzzle, Reject, Source, SourceKind, Task
+from tasks.grids import Crop, Grid, Region, choose_region, largest_square_cell, parse_grid
+from tasks.likeness import look_alike_classes, signatures
+from tasks.permutations import answer_of, draw_shown
+from tasks.photos import REASONS as PHOTO_REASONS
+from tasks.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
+from tasks.prompts import answer_instruction, user_message
+
+DRAWS = 8
+"""How many random crops are tried before a photo's draw is given up as ambiguous."""
+
+CACHE_BYTES = 128 * 2**20
+CACHED_HEADERS = 1000
+
+OVERVIEW_SIDE = 24
+"""Look-alike tiles are judged on a decode in which a tile has at least this many pixels a side."""
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class ImageConfig:
+    """How photos are cut and shown."""
+
+    grid: Annotated[Grid, Field(description="rows x columns, from 1x2 to 8x8")] = "3x3"
+    crop: Annotated[
+        Crop,
+        Field(description="center: largest centred square tiles; random: random size and place; none: the whole photo"),
+    ] = "center"
+    crop_scale: Annotated[
+        float, Field(gt=0, le=1, description="smallest random crop, as a fraction of the largest side")
+    ] = 0.5
+    margin: Annotated[
+        float, Field(ge=0, le=0.4, description="fraction of a tile cut from each edge, against edge matching")
+    ] = 0.0
+    tile: Annotated[int | None, Field(ge=1, le=4096, description="resize every tile to this many pixels square")] = None
+    min_tile: Annotated[int, Field(ge=1, description="reject photos whose tiles are smaller, in pixels a side")] = 28
+    max_tile: Annotated[
+        int | None, Field(ge=1, description="shrink tiles with a longer side to it; null: never shrink")
+    ] = 448
+    flat: Annotated[
+        Literal["reject", "classes", "keep"],
+        Field(description="tiles that look the same: reject the puzzle, record classes, or keep it as it is"),
+    ] = "reject"
+    flat_tolerance: Annotated[
+        float, Field(ge=0, le=255, description="two tiles look the same below this RMS difference, 0 to 255")
+    ] = 6.0
+    identity: Annotated[bool, Field(description="whether the shown order may be the right order already")] = True
+    answer_style: Annotated[AnswerStyle, Field(description="how the prompt asks for the answer")] = "think"
+
+
+class ImageTask(Task):
+    """Put shuffled image tiles back in raster order."""
+
+    name: ClassVar[str] = "image"
+    source_kind: ClassVar[SourceKind] = "image"
+    Config: ClassVar[type] = ImageConfig
+    REASONS = PHOTO_REASONS | {
+        "too_small": "a tile would have fewer than `min_tile` pixels a side",
+        "ambiguous": "two tiles look the same (flat or repeated), so that more than one answer is right",
+    }
+
+    config: ImageConfig
+
+    def __init__(self, config: ImageConfig | None = None) -> None:
+        super().__init__(config)
+        self._grid = parse_grid(self.config.grid)
+        self._photos: BoundedCache[Image.Image] = BoundedCache(CACHE_BYTES, _image_bytes)
+        self._headers: BoundedCache[PhotoHeader] = BoundedCache(CACHED_HEADERS, lambda _: 1)
+
+    def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
+        """Choose region, shown order and answer; a photo that is damaged, too small or ambiguous is rejected."""
+        try:
+            header = self._headers.get(source.fingerprint, lambda: read_header(source.files["image"]))
+            scale = self._render_scale(header)
+            if (small := self._too_small(header)) is not None:
+                return small
+            for _ in range(DRAWS if self.config.crop == "random" else 1):
+                region = choose_region(
+                    header.scaled_size(scale),
+                    self._grid,
+                    self.config.crop,
+                    crop_scale=self.config.crop_scale,
+                    margin=self.config.margin,
+                    rng=rng,
+                )
+                classes = self._classes(source, header, scale, region)
+                if self.config.flat != "reject" or len(set(classes)) == len(classes):
+                    return self._puzzle(header.scaled_size(scale), scale, region, classes, rng)
+        except PhotoError as error:
+            return Reject(error.reason, str(error))
+        alike = sorted(places for places in _places_by_class(classes) if len(places) > 1)
+        detail = "tiles " + " and ".join(" = ".join(str(place + 1) for place in places) for places in alike)
+        return Reject("ambiguous", f"{detail} (raster order) look the same", final=self.config.crop != "random")
+
+    def render(self, puzzle: Puzzle, source: Source) -> Media:
+        """One RGB image per tile in shown order. Raises `PhotoError` (a ValueError) if the photo cannot be read."""
+        geometry = puzzle.geometry
+        photo = self._photo(source, geometry["scale"])
+        if photo.size != tuple(geometry["size"]):
+            raise ValueError(f"{source.path}: the photo is {photo.size}, the puzzle was cut from {geometry['size']}")
+        boxes = _region(geometry).boxes()
+        size = tuple(geometry["tile"])
+        cut = (photo.crop(boxes[place]) for place in geometry["shown"])
+        return Media(
+            images=[tile if tile.size == size else tile.resize(size, Image.Resampling.BICUBIC) for tile in cut]
+        )
+
+    def prompt(self, puzzle: Puzzle) -> list[Message]:
+        """Every tile after its number, then what is asked and in what form."""
+        rows, columns = puzzle.geometry["grid"]
+        count = puzzle.num_pieces
+        shape = f"{rows} {'row' if rows == 1 else 'rows'} and {columns} {'column' if columns == 1 else 'columns'}"
+        parts: list[str | dict[str, str]] = [
+            f"One image was cut into {count} tiles, {shape}, and the tiles were shuffled."
+        ]
+        for number in range(1, count + 1):
+            parts += [f"Tile {number}:", {"type": "image"}]
+        parts.append(
+            "Which tile belongs where? List the tile numbers in raster order of the original image: "
+            "left to right, top row first. " + answer_instruction(puzzle.answer_style, count)
+        )
+        return user_message(parts)
+
+    def _render_scale(self, header: PhotoHeader) -> int:
+        """The strongest JPEG reduction at which the smallest possible tile still has the pixels it is shown with."""
+        wanted = self.config.tile or self.config.max_tile
+        if wanted is None:
+            return 1
+        smallest = self._smallest_tile(header.size)
+        return max(scale for scale in SCALES if scale == 1 or smallest // scale >= wanted)
+
+    def _smallest_tile(self, size: tuple[int, int]) -> int:
+        """Shorter side in source pixels of the smallest tile that this configuration may cut from such a photo."""
+        cell = largest_square_cell(size, self._grid)
+        side = round(cell * self.config.crop_scale) if self.config.crop == "random" else cell
+        return side - 2 * int(side * self.config.margin)
+
+    def _too_small(self, header: PhotoHeader) -> Reject | None:
+        side = self._smallest_tile(header.size)
+        if side >= self.config.min_tile:
+            return None
+        width, height = header.size
+        return Reject("too_small", f"{width}x{height} px gives tiles of {side} px, min_tile is {self.config.min_tile}")
+
+    def _classes(self, source: Source, header: PhotoHeader, scale: int, region: Region) -> tuple[int, ...]:
+        """Look-alike classes in raster order. It decodes the photo, small, whatever `flat` says: damaged files show."""
+        side = min(region.tile)
+        fine_enough = [s for s in SCALES if header.quick_to_scale and s > scale and side * scale // s >= OVERVIEW_SIDE]
+        overview_scale = max(fine_enough, default=scale)
+        overview = self._photo(source, overview_scale)
+        if self.config.flat == "keep":
+            return tuple(range(region.rows * region.columns))
+        width, height = header.scaled_size(scale)
+        across, down = overview.width / width, overview.height / height
+        boxes = [(box[0] * across, box[1] * down, box[2] * across, box[3] * down) for box in region.boxes()]
+        return look_alike_classes(signatures(overview, boxes), self.config.flat_tolerance)
+
+    def _puzzle(
+        self, size: tuple[int, int], scale: int, region: Region, classes: tuple[int, ...], rng: Random
+    ) -> Puzzle:
+        shown = draw_shown(len(classes), rng, identity=self.config.identity)
+        geometry: dict[str, Any] = {
+            "scale": scale,
+            "size": list(size),
+            "left": region.left,
+            "top": region.top,
+            "grid": [region.rows, region.columns],
+            "cell": list(region.cell),
+            "inset": list(region.inset),
+            "tile": list(self._shown_size(region.tile)),
+            "shown": list(shown),
+            "layout": "separate",
+        }
+        alike = len(set(classes)) < len(classes)
+        return Puzzle(
+            task=self.name,
+            answer=answer_of(shown),
+            geometry=geometry,
+            answer_style=self.config.answer_style,
+            classes=tuple(classes[place] for place in shown) if alike else None,
+        )
+
+    def _shown_size(self, tile: tuple[int, int]) -> tuple[int, int]:
+        """Width and height in pixels with which a tile is shown."""
+        if self.config.tile is not None:
+            return self.config.tile, self.config.tile
+        longest = max(tile)
+        limit = self.config.max_tile or longest
+        if longest <= limit:
+            return tile
+        return max(1, round(tile[0] * limit / longest)), max(1, round(tile[1] * limit / longest))
+
+    def _photo(self, source: Source, scale: int) -> Image.Image:
+        return self._photos.get((source.fingerprint, scale), lambda: read_photo(source.files["image"], scale))
+
+
+def _region(geometry: Any) -> Region:
+    """The region that a puzzle's geometry describes."""
+    rows, columns = geometry["grid"]
+    width, height = geometry["cell"]
+    inset = geometry["inset"]
+    return Region(geometry["left"], geometry["top"], rows, columns, (width, height), (inset[0], inset[1]))
+
+
+def _places_by_class(classes: tuple[int, ...]) -> list[list[int]]:
+    return [[place for place, number in enumerate(classes) if number == wanted] for wanted in sorted(set(classes))]
+
+
+def _image_bytes(image: Image.Image) -> int:
+    return image.width * image.height * len(image.getbands())

@@ -1,0 +1,190 @@
+"""Tasks by name: finding a task class, making its configuration, telling what it takes.
+
+In: a registered name (entry point group `jigsaw.tasks`), `package.module:Name` or `path/to/file.py:Name`, and
+`KEY=VALUE` options as strings or typed values. Out: a `Task` with a checked configuration. What is wrong is said in one
+line, with the nearest right word.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import importlib.util
+import json
+import pkgutil
+import sys
+from collections.abc import Iterable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from tasks.contract import Task, TaskError
+
+GROUP = "jigsaw.tasks"
+
+
+def task_names() -> list[str]:
+    """The registered names, sorted."""
+    return sorted({entry.name for entry in entry_points(group=GROUP)})
+
+
+def get_task(name_or_spec: str, /, **config: Any) -> Task:
+    """The task of that name with that configuration.
+
+    Args:
+        name_or_spec: a registered name, `package.module:Name` or `path/to/file.py:Name`.
+        config: fields of the task's `Config`; strings are converted to the field's type, `null` to None.
+
+    Raises:
+        TaskError: no such task or key, or a value that the task refuses.
+
+    >>> get_task("image", grid="2x2").config.grid
+    '2x2'
+    >>> get_task("image", gird="2x2")
+    Traceback (most recent call last):
+    tasks.contract.TaskError: task image has no key 'gird'; did you mean 'grid'?
+    """
+    task_class = find_task(name_or_spec)
+    return task_class(make_config(task_class, config))
+
+
+def find_task(name_or_spec: str) -> type[Task]:
+    """The class behind a name or spec.
+
+    Raises:
+        TaskError: nothing is found there, or it is no `Task` subclass.
+    """
+    if ":" in name_or_spec:
+        found = _load_spec(name_or_spec)
+    else:
+        entries = {entry.name: entry for entry in entry_points(group=GROUP)}
+        if name_or_spec not in entries:
+            known = ", ".join(sorted(entries)) or "none is installed"
+            raise TaskError(f"no task {name_or_spec!r}{_did_you_mean(name_or_spec, entries)} (tasks: {known})")
+        try:
+            found = entries[name_or_spec].load()
+        except Exception as error:
+            raise TaskError(f"task {name_or_spec!r} cannot be imported: {type(error).__name__}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise TaskError(f"{name_or_spec} is no subclass of tasks.Task")
+    return found
+
+
+def absolute_spec(name_or_spec: str) -> str:
+    """The same spec, valid in any working directory: a file's path becomes absolute.
+
+    >>> absolute_spec("image")
+    'image'
+    """
+    place, colon, attribute = name_or_spec.rpartition(":")
+    return f"{Path(place).resolve()}{colon}{attribute}" if place.endswith(".py") else name_or_spec
+
+
+def _load_spec(spec: str) -> Any:
+    place, _, attribute = spec.rpartition(":")
+    try:
+        if not place.endswith(".py"):
+            return pkgutil.resolve_name(spec)
+        return getattr(_module_from(Path(place)), attribute)
+    except FileNotFoundError as error:
+        raise TaskError(f"task file {place} does not exist") from error
+    except AttributeError as error:
+        raise TaskError(f"{place} has no {attribute!r}") from error
+    except Exception as error:
+        raise TaskError(f"task {spec} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _module_from(path: Path) -> Any:
+    """The module in a file, loaded once under a name of its own so that two files of one name do not collide."""
+    path = path.resolve(strict=True)
+    name = f"jigsaw_task_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up while it is executed
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def make_config(task_class: type[Task], values: Mapping[str, Any]) -> Any:
+    """A task's configuration from options.
+
+    Raises:
+        TaskError: an unknown key, or a value that cannot be.
+    """
+    name = task_class.name
+    hints = get_type_hints(task_class.Config)
+    keys = [field.name for field in dataclasses.fields(task_class.Config)]
+    for key in values:
+        if key not in keys:
+            guess = _did_you_mean(key, keys)
+            raise TaskError(f"task {name} has no key {key!r}{guess or '; its keys: ' + ', '.join(keys)}")
+    typed = {
+        key: None if value == "null" and type(None) in get_args(hints[key]) else value for key, value in values.items()
+    }
+    try:
+        return TypeAdapter(task_class.Config).validate_python(typed)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        where = f"{key}={values.get(key)!r}: " if key else ""
+        raise TaskError(f"task {name}: {where}{message}") from error
+
+
+def config_values(task: Task) -> dict[str, Any]:
+    """The whole configuration as JSON values, defaults included."""
+    values: dict[str, Any] = TypeAdapter(type(task.config)).dump_python(task.config, mode="json")
+    return values
+
+
+def canonical_config(task: Task) -> str:
+    """The configuration as one JSON text, the same for equal configurations: what ids are hashed over."""
+    return json.dumps(config_values(task), sort_keys=True, separators=(",", ":"))
+
+
+def describe_task(name_or_spec: str) -> dict[str, Any]:
+    """What a task is and takes, for `jigsaw tasks NAME`.
+
+    Returns:
+        `name`, `doc` (one line), `source_kind`, `reasons`, and `config`: `key`, `type`, `default` and `doc` of each
+        key.
+    """
+    task_class = find_task(name_or_spec)
+    schema = TypeAdapter(task_class.Config).json_schema()
+    defaults = config_values(task_class())
+    config = [
+        {"key": key, "type": _type_words(field), "default": defaults[key], "doc": field.get("description", "")}
+        for key, field in schema.get("properties", {}).items()
+    ]
+    return {
+        "name": task_class.name,
+        "doc": (task_class.__doc__ or "").strip().split("\n", 1)[0],
+        "source_kind": task_class.source_kind,
+        "reasons": dict(task_class.REASONS),
+        "config": config,
+    }
+
+
+def _type_words(field: Mapping[str, Any]) -> str:
+    """A JSON schema's type in a word or two, as a person would write it."""
+    if "enum" in field:
+        return " | ".join(str(choice) for choice in field["enum"])
+    if "anyOf" in field:
+        return " | ".join(_type_words(choice) for choice in field["anyOf"])
+    return str(field.get("type", "any"))
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
