@@ -69,13 +69,17 @@ def _scored(
 
 
 def _grids(answer: Orders, geometry: Sequence[str | None] | None, grid: Any) -> list[Grid | None]:
-    """The grid of every row: the option `grid` if given, else what its geometry says."""
+    """The grid of every row: the option `grid` where it has a cell per piece, else what its geometry says."""
+    own: Grid | None = None
     if grid is not None:
         if isinstance(grid, str) or len(grid) != 2 or not all(isinstance(side, int) and side > 0 for side in grid):
             raise RewardError(f"grid is {grid!r}; it must be two counts, [rows, columns]")
-        return [(grid[0], grid[1])] * len(answer)
+        own = (grid[0], grid[1])
     texts = per_row("geometry", geometry, len(answer), None)
-    return [grid_of(text, len(truth)) for text, truth in zip(texts, answer, strict=True)]
+    return [
+        own if own and own[0] * own[1] == len(truth) else grid_of(text, len(truth))
+        for text, truth in zip(texts, answer, strict=True)
+    ]
 
 
 def exact(
@@ -118,7 +122,7 @@ def neighbor_accuracy(
 ) -> list[float]:
     """The fraction of neighbouring places whose pieces are true neighbours: right and below on a grid, else in a row.
 
-    The grid is the option `grid`, or that of the row's `geometry`.
+    The grid is the option `grid` for puzzles of as many pieces as it has cells, else that of the row's `geometry`.
     """
     rows = (completions, answer, answer_style, think_prefilled)
     return _scored(rows, classes, exponent, orders.neighbor_accuracy, _grids(answer, geometry, grid))

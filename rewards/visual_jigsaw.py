@@ -29,7 +29,7 @@ def order_reward(
     """The order part of the reward, in [0, 1].
 
     Args:
-        order: a permutation of 1..K as `parse_order` gives it, or None.
+        order: shown indices, place by place; anything but a permutation of 1..K earns 0.
         answer: the right order.
         classes: one class number per shown piece, or None; pieces of a class may be exchanged.
         discount: what a fully but for one exchange right order would earn at most, in [0, 1].
@@ -42,7 +42,7 @@ def order_reward(
     (0.06666666666666667, 1.0, 0.0)
     """
     check_answer(answer, classes)
-    if order is None:
+    if order is None or sorted(order) != sorted(answer):
         return 0.0
     right = sum(map(eq, order, answer)) / len(answer) if classes is None else place_accuracy(order, answer, classes)
     if right == 1.0:

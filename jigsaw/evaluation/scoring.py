@@ -233,8 +233,11 @@ def _add(
     groups: dict[tuple[str, int], Group],
 ) -> None:
     """Score some rows into their groups."""
+    for row in rows:
+        if not row["answer"]:
+            raise JigsawError(f"puzzle {row['id']} has no answer; build the data set again")
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    columns["num_pieces"] = [len(row["answer"] or ()) for row in rows]
+    columns["num_pieces"] = [len(row["answer"]) for row in rows]
     prefilled = [True] * len(rows) if composition.think_prefilled else None
     try:
         parsed = list(parsed_rows(texts, columns["answer"], columns.get("answer_style"), prefilled))

@@ -1,0 +1,171 @@
+"""The built-in rewards on batches: the paper's reward and its options, order scores, form, repetition, length."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rewards import RewardError, format_order, get_metric, get_reward, visual_jigsaw
+
+ANSWER = [2, 3, 1, 4]
+NEAR = [3, 2, 1, 4]  # two of four right
+
+
+def think(order):
+    return format_order(order, thinking="the sky is on top")
+
+
+def test_the_papers_numbers():
+    texts = [think(ANSWER), think(NEAR), think([1, 1, 1, 1]), think([1, 2, 3, 99]), "2, 3, 1, 4", ""]
+    assert visual_jigsaw(texts, [ANSWER] * 6) == pytest.approx([1.2, 0.2 * 0.5 + 0.2, 0.2, 0.2, 0.0, 0.0])
+
+
+def test_two_exchanged_tiles_of_nine_earn_what_the_paper_says():
+    right = [5, 1, 3, 7, 9, 2, 4, 8, 6]
+    assert visual_jigsaw([format_order([1, 5, *right[2:]], "direct")], [right], ["direct"]) == [
+        pytest.approx(0.2 * 7 / 9)
+    ]
+
+
+def test_style_direct_has_no_format_weight():
+    texts = ["2, 3, 1, 4", "3, 2, 1, 4", "It is 2, 3, 1, 4"]
+    assert visual_jigsaw(texts, [ANSWER] * 3, answer_style=["direct"] * 3) == [1.0, 0.1, 0.0]
+
+
+def test_style_boxed_and_a_style_per_row():
+    texts = [format_order(ANSWER, style) for style in ("boxed", "direct", "think", "think")]
+    assert visual_jigsaw(texts, [ANSWER] * 4, answer_style=["boxed", "direct", "think", None]) == [1.2, 1.0, 1.2, 1.2]
+
+
+def test_message_lists_earn_what_their_text_earns():
+    parts = [{"type": "text", "text": think(ANSWER)}]
+    messages = [[{"role": "assistant", "content": think(ANSWER)}], [{"role": "assistant", "content": parts}], []]
+    assert visual_jigsaw(messages, [ANSWER] * 3) == [1.2, 1.2, 0.0]
+    with pytest.raises(RewardError, match="must be a string or a list of messages"):
+        visual_jigsaw([7], [ANSWER])
+
+
+def test_options():
+    texts, answers = [think(NEAR), think(ANSWER)], [ANSWER] * 2
+    assert visual_jigsaw(texts, answers, discount=0.5) == pytest.approx([0.45, 1.2])
+    assert visual_jigsaw(texts, answers, format_weight=0.0) == pytest.approx([0.1, 1.0])
+    assert visual_jigsaw(texts, answers, min_pieces_for_partial=5) == pytest.approx([0.2, 1.2])
+    assert visual_jigsaw(texts, answers, min_pieces_for_partial=4) == pytest.approx([0.3, 1.2])
+
+
+def test_without_the_gate_an_answer_in_broken_tags_counts_but_not_its_form():
+    texts = ["So <answer>2, 3, 1, 4</answer>", "<answer>2, 3, 1, 4</answer><answer>1, 2, 3, 4</answer>", ""]
+    assert visual_jigsaw(texts, [ANSWER] * 3) == [0.0, 0.0, 0.0]
+    assert visual_jigsaw(texts, [ANSWER] * 3, format_gate=False) == [1.0, 0.0, 0.0]
+
+
+def test_equal_pieces_may_be_exchanged():
+    classes = [[0, 7, 7, 1]]  # the pieces shown as 2 and 3 look the same
+    assert visual_jigsaw([think([3, 2, 1, 4])], [ANSWER], classes=classes) == [1.2]
+    assert visual_jigsaw([think([3, 2, 1, 4])], [ANSWER], classes=[None]) == [pytest.approx(0.3)]
+
+
+def test_the_template_may_have_opened_the_thinking():
+    text = format_order(ANSWER, think_prefilled=True)
+    assert visual_jigsaw([text, think(ANSWER)], [ANSWER] * 2, think_prefilled=[True, False]) == [1.2, 1.2]
+
+
+@settings(deadline=None)
+@given(st.text(), st.permutations(range(1, 5)))
+def test_no_text_raises_and_values_lie_in_range(text, order):
+    values = visual_jigsaw([text, f"<think>{text}</think>{think(order)[-25:]}"], [ANSWER] * 2)
+    assert all(0.0 <= value <= 1.2 for value in values)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"discount": 1.5}, "discount is 1.5; it must be from 0 to 1"),
+        ({"format_weight": -1}, "format_weight is -1; it must be at least 0"),
+        ({"format_weight": float("nan")}, "format_weight is nan"),
+        ({"answer": [[1, 2, 2, 4]]}, r"answer \[1, 2, 2, 4\] is no permutation of 1..4; build the data set again"),
+        ({"answer": [ANSWER, ANSWER]}, "column answer has 2 values for 1 completions"),
+        ({"classes": [None, None]}, "column classes has 2 values for 1 completions"),
+        ({"answer_style": ["thinks"]}, "did you mean think"),
+    ],
+)
+def test_misuse_is_told(options, message):
+    with pytest.raises(RewardError, match=message):
+        visual_jigsaw([think(ANSWER)], **{"answer": [ANSWER], **options})
+
+
+def test_order_scores_as_rewards():
+    texts, answers = [think(ANSWER), think(NEAR), "broken"], [ANSWER] * 3
+    grid = json.dumps({"grid": [2, 2]})
+
+    def values(use, **given_):
+        columns = {"geometry": given_.pop("geometry", [None] * 3)}
+        return get_reward(use, **given_)(texts, answers, **columns)
+
+    assert values("exact") == [1.0, 0.0, 0.0]
+    assert values("place_accuracy") == [1.0, 0.5, 0.0]
+    assert values("place_accuracy", exponent=3) == [1.0, 0.125, 0.0]
+    assert values("kendall_tau") == pytest.approx([1.0, 5 / 6, 0.0])
+    assert values("footrule") == [1.0, 0.75, 0.0]
+    assert values("longest_run") == [1.0, 0.5, 0.0]
+    assert values("smoothed", decay=0.5) == [1.0, 0.75, 0.0]
+    # 3 2 / 1 4 beside 2 3 / 1 4: in a row the pair 1 4 holds, on the grid the lower row.
+    assert values("neighbor_accuracy") == pytest.approx([1.0, 1 / 3, 0.0])
+    assert values("neighbor_accuracy", geometry=[grid] * 3) == [1.0, 0.25, 0.0]
+    assert values("neighbor_accuracy", grid=[2, 2]) == [1.0, 0.25, 0.0]
+    with pytest.raises(RewardError, match="grid is 'x'"):
+        get_reward("neighbor_accuracy", grid="x")
+    with pytest.raises(RewardError, match="exponent is 0"):
+        get_reward("place_accuracy", exponent=0)
+
+
+def test_a_grid_of_other_than_the_places_is_no_grid():
+    values = get_reward("neighbor_accuracy")([think(NEAR)], [ANSWER], geometry=['{"grid": [3, 3], "clips": 4}'])
+    assert values == [pytest.approx(1 / 3)]
+
+
+def test_form_and_validity_are_two_things():
+    texts, answers = [think(ANSWER), think([1, 1, 1, 1]), "2, 3, 1, 4"], [ANSWER] * 3
+    assert get_reward("format")(texts, answers) == [1.0, 1.0, 0.0]
+    assert get_metric("valid")(texts, answers) == [1.0, 0.0, 0.0]
+    assert get_reward("format")(texts, answers, answer_style=["direct"] * 3) == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("one two three four five six seven\n" * 4, -0.5),
+        ("one two three four five six seven\n\n" * 4, -0.5),
+        ("one two three four five six seven\n" * 3, 0.0),
+        ("one two three four five six\n" * 40, 0.0),
+        ("one two three four five six seven\nand so\n" * 9, 0.0),
+        ("", 0.0),
+    ],
+)
+def test_repetition_costs_from_the_fourth_line_of_seven_words(text, value):
+    assert get_reward("repetition")([text], [ANSWER]) == [value]
+
+
+def test_repetition_options():
+    text = "one two three\n" * 3
+    assert get_reward("repetition", min_words=3, max_repeats=2, penalty=1)([text], [ANSWER]) == [-1.0]
+    with pytest.raises(RewardError, match="max_repeats >= 1"):
+        get_reward("repetition", max_repeats=0)
+
+
+def test_length_is_a_soft_band_of_tokens():
+    lengths = [0, 50, 100, 1000, 1500, 2000, 5000]
+    ids = [[0] * count for count in lengths]
+    values = get_reward("length")([""] * 7, [ANSWER] * 7, completion_ids=ids)
+    assert values == [0.0, 0.5, 1.0, 1.0, 0.5, 0.0, 0.0]
+
+
+def test_length_without_tokens_says_what_to_do():
+    with pytest.raises(RewardError, match="outside training use unit: words"):
+        get_reward("length")(["a"], [ANSWER])
+    assert get_reward("length", unit="words", minimum=2, maximum=4)(["a", "a b"], [ANSWER] * 2) == [0.5, 1.0]
+    with pytest.raises(RewardError, match="unit is 'lines'"):
+        get_reward("length", unit="lines")
+    with pytest.raises(RewardError, match="1 <= minimum <= maximum"):
+        get_reward("length", minimum=2000)

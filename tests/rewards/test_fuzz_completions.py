@@ -1,0 +1,132 @@
+"""A million mutated completions: no crash, no hang, and the exact score only where the whole right answer stands.
+
+Run the whole of it with `pytest -m slow tests/rewards/test_fuzz_completions.py`; a slice of it runs always. The judge
+is written apart from the parser: a text that earns the exact score must hold, between its last opening and closing
+mark, the digits of the answer in the right sequence and no others.
+"""
+
+import re
+import time
+import unicodedata
+from random import Random
+
+import pytest
+
+from rewards import format_order, parse_order, visual_jigsaw
+
+SNIPPETS = [
+    "<think>",
+    "</think>",
+    "<answer>",
+    "</answer>",
+    "\\boxed{",
+    "}",
+    "{",
+    "\\text{",
+    "Tile ",
+    "clip ",
+    " -> ",
+    "→",
+]
+SNIPPETS += [
+    ", ",
+    ",",
+    ";",
+    " ",
+    "\n",
+    ".",
+    "-",
+    "+",
+    "0",
+    "[",
+    "]",
+    "(",
+    ")",
+    "、",
+    "，",
+    "３",
+    "²",
+    "and",
+    "\u200b",
+    "\x00",
+]
+SNIPPETS += [*"123456789", "<", ">", "/", "\\", "99", "1.0", "1, 2, 3", "\ud800", "\u2028", "😀"]
+
+
+def mutated(text, rng):
+    """The text with one to four cuts, copies, moves, exchanges or foreign pieces in it."""
+    for _ in range(rng.randint(1, 4)):
+        a, b = sorted((rng.randrange(len(text) + 1), rng.randrange(len(text) + 1)))
+        kind = rng.randrange(7)
+        if kind == 0:  # cut a little out
+            text = text[:a] + text[min(b, a + rng.randint(1, 9)) :]
+        elif kind == 1:  # double a span
+            text = text[:b] + text[a:b] + text[b:]
+        elif kind == 2:
+            text = text[:a] + rng.choice(SNIPPETS) + text[a:]
+        elif kind == 3:
+            text = text[:a] + rng.choice(SNIPPETS) + text[a + 1 :]
+        elif kind == 4:  # exchange two characters, digits among them
+            if b - a > 1 and b < len(text):
+                text = text[:a] + text[b] + text[a + 1 : b] + text[a] + text[b + 1 :]
+        elif kind == 5:  # exchange two numbers
+            numbers = list(re.finditer("[1-9]", text))
+            if len(numbers) > 1:
+                x, y = sorted(rng.sample(numbers, 2), key=lambda m: m.start())
+                text = text[: x.start()] + y[0] + text[x.end() : y.start()] + x[0] + text[y.end() :]
+        else:
+            text = text[a:b] + text[:a] + text[b:]
+    return text
+
+
+def holds_the_whole_answer(text, answer, style):
+    """Whether the answer of a text has these numbers in this sequence and no others before it closes."""
+    opening, closing = {"think": ("<answer>", "</answer>"), "boxed": ("\\boxed{", "}"), "direct": ("", "")}[style]
+    inner = text.rpartition(opening)[2] if opening else text
+    numbers = list(re.finditer("[0-9０-９]+", inner))
+    said = [unicodedata.normalize("NFKC", number.group()) for number in numbers]
+    if said[: len(answer)] != [str(number) for number in answer]:
+        return False
+    further = numbers[len(answer)].start() if len(numbers) > len(answer) else len(inner)
+    return closing in inner[numbers[len(answer) - 1].end() : further] and (bool(opening) or further == len(inner))
+
+
+def fuzz(count, seed):
+    """Score `count` mutated completions; how many were exact, valid, refused."""
+    rng = Random(seed)
+    tally = {"exact": 0, "valid": 0, "refused": 0}
+    for _ in range(count):
+        size = rng.choice([1, 2, 3, 4, 6, 9, 12])
+        style = rng.choice(["think", "boxed", "direct"])
+        answer = rng.sample(range(1, size + 1), size)
+        shown = answer if rng.random() < 0.7 else rng.sample(answer, size)
+        text = mutated(
+            format_order(shown, style, thinking="" if style == "direct" else "the sky 1, 2, 3 is on top"), rng
+        )
+        parsed = parse_order(text, size, style)
+        (value,) = visual_jigsaw([text], [answer], [style])
+        if parsed.order is None:
+            tally["refused"] += 1
+            assert value in (0.0, 0.2), (text, value)
+            continue
+        assert sorted(parsed.order) == list(range(1, size + 1)), text
+        tally["valid"] += 1
+        exact = value >= 1.0
+        assert exact == (parsed.order == answer), (text, answer, value)
+        if exact:
+            tally["exact"] += 1
+            assert holds_the_whole_answer(text, answer, style), (text, answer)
+    return tally
+
+
+def test_a_slice_of_the_fuzz():
+    tally = fuzz(20_000, seed=0)
+    assert min(tally.values()) > 1000  # the mutations are neither all harmless nor all fatal
+
+
+@pytest.mark.slow
+def test_a_million_mutated_completions():
+    start = time.perf_counter()
+    tally = fuzz(1_000_000, seed=1)
+    print(f"{tally} in {time.perf_counter() - start:.0f} s")
+    assert min(tally.values()) > 50_000
