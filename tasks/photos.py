@@ -18,7 +18,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
-"""What is opened; a JPEG with several pictures (MPO) counts as JPEG. Formats that start other programs (EPS) are not."""
+"""What is opened; a JPEG of several pictures (MPO) is a JPEG. Formats that start other programs (EPS) are left out."""
 
 SCALES = (1, 2, 4, 8)
 """By how much the sides can be divided: a JPEG's while decoding, which is fast, those of others after it."""
