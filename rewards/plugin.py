@@ -96,8 +96,12 @@ class Plugin:
         # A column that happens to be called like an option must not change the option.
         given = {key: columns[key] for key in named if key in columns and key not in self.bound}
         result = self.function(completions=self._in_form(completions), **given)
-        if inspect.isawaitable(result):
+        if self.is_async:
             result = await result
+        elif inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()  # or Python warns that nobody waited for it
+            raise RewardError(f"{self.use} ({self.origin}) is no async function but gave an awaitable; use `async def`")
         return self.checked(result, len(completions))
 
     def check_columns(self, columns: Mapping[str, Any]) -> None:
@@ -251,7 +255,10 @@ def _check_args(
             raise RewardError(f"{use}: argument {key} is {value!r}; it must be {wanted}, such as {default!r}")
     for key, default in options.items():
         if default is _REQUIRED and key not in args:
-            raise RewardError(f"{use} ({origin}) needs the argument {key}; give it under `args`")
+            raise RewardError(
+                f"{use} ({origin}) has no parameter `completions`, so it counts as a factory, and one that needs the "
+                f"argument {key}; give it under `args`, or keep to the contract {CONTRACT}"
+            )
 
 
 def _made_by(
@@ -337,17 +344,13 @@ def run_to_end(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def drive(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that waits for nothing: without an event loop, which costs more than most rewards.
-
-    Raises:
-        RewardError: it does wait, so what made it is no plain function.
-    """
+    """The result of a coroutine that waits for nothing: without an event loop, which costs more than most rewards."""
     try:
         coroutine.send(None)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     coroutine.close()
-    raise RewardError("a reward that is no async function gave an awaitable; declare it with `async def`")
+    raise RuntimeError("only coroutines that wait for nothing can be driven; others need `run_to_end`")
 
 
 def synthetic_batch() -> tuple[list[str], dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What is read out of a completion, and what is refused: truth table, edges of the grammar, round trips, linear time."""
+"""What is read out of a completion, and what is refused: truth table, grammar, round trips, linear time."""
 
 import json
 import time
