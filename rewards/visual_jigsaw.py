@@ -1,4 +1,4 @@
-"""The paper's reward (Visual Jigsaw, arXiv 2509.25190, section 3.1): an order reward plus a format reward.
+"""The paper's reward (Visual Jigsaw, arXiv 2509.25190, method section): an order reward plus a format reward.
 
 Exact order 1; a permutation that is not exact `discount` times the fraction of right places; anything else 0.
 Well-formed text adds `format_weight`; badly formed text earns nothing at all. With the paper's numbers the maximum is
@@ -63,7 +63,7 @@ def visual_jigsaw(
     format_gate: bool = True,
     **columns: Any,
 ) -> list[float]:
-    """The paper's reward: order, plus format where the style has one (section 3.1).
+    """The paper's reward: order, plus format where the style has one (method section).
 
     Args:
         completions: strings or message lists.
