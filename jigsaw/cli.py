@@ -57,7 +57,7 @@ def samples(
     folder: Annotated[Path, typer.Argument(help="Folder to write; made if need be.")], as_json: AsJson = False
 ) -> None:
     """Write real photos, clips and an RGB-D scene out of installed packages, with their licences."""
-    from jigsaw.data import export_samples
+    from jigsaw.data.samples import export_samples
 
     summary = export_samples(folder)
     _print(summary.to_json(), as_json)

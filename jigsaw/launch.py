@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from jigsaw.data import build_puzzles, export_samples, load_puzzles
+from jigsaw.data import build_puzzles, load_puzzles
+from jigsaw.data.samples import export_samples
 from jigsaw.errors import JigsawError
 from jigsaw.recipe import BuildSection, DataEntry, Recipe
 

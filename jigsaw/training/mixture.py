@@ -47,7 +47,10 @@ def mix(sets: Sequence[Any], weights: Sequence[float], *, seed: int = 0) -> Any:
         index = datasets.interleave_datasets(indices, shares, seed=seed, stopping_strategy="all_exhausted")
 
     def look_up(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
-        rows = [sets[number][row] for number, row in zip(batch["set"], batch["row"], strict=True)]
+        places = list(zip(batch["set"], batch["row"], strict=True))
+        # A GRPO batch holds each row once per completion: it is read once.
+        found = {(number, row): sets[number][row] for number, row in dict.fromkeys(places)}
+        rows = [found[place] for place in places]
         return {column: [row[column] for row in rows] for column in rows[0]}
 
     return index.with_transform(look_up)

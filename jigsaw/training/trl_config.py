@@ -111,6 +111,7 @@ def _common(recipe: Recipe, folder: Path) -> dict[str, Any]:
         "logging_steps": 1,
         "disable_tqdm": True,
         "dataloader_pin_memory": cuda,
+        "remove_unused_columns": False,  # rewards read every column
     }
 
 
