@@ -13,7 +13,6 @@ import pkgutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -231,6 +230,8 @@ def _from_dotted_path(use: str) -> object:
 def _from_file(path: Path, name: str) -> object:
     if not path.is_file():
         raise RewardError(f"there is no file {path}; give the path from here ({Path.cwd()}) or a whole one")
+    from hashlib import sha256  # loads OpenSSL, which nothing else here needs
+
     full = path.resolve()
     module_name = f"jigsaw_plugin_{full.stem}_{sha256(str(full).encode()).hexdigest()[:8]}"
 
