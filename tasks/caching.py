@@ -46,6 +46,11 @@ class BoundedCache(Generic[Value]):
             self._bytes -= self._size_of(dropped)
         return value
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._values.clear()
+        self._bytes = 0
+
     def __len__(self) -> int:
         return len(self._values)
 

@@ -1,0 +1,131 @@
+"""Loading: rows as TRL reads them, the same pixels rendered and materialised, sources that moved or changed."""
+
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+
+from jigsaw.data import build_puzzles, load, load_puzzles
+from jigsaw.data.load import Renderer
+from jigsaw.errors import JigsawError
+
+
+@pytest.fixture(scope="module")
+def sets(photos, tmp_path_factory):
+    """The same puzzles, rendered on access and materialised."""
+    root = tmp_path_factory.mktemp("sets")
+    for name, materialize in {"lazy": False, "stored": True}.items():
+        build_puzzles("image", photos, root / name, config={"grid": "2x2"}, materialize=materialize, workers=2)
+    return root
+
+
+def test_a_row_has_what_trainers_and_rewards_read_and_no_nulls_in_its_prompt(sets):
+    row = load_puzzles(sets / "lazy")[0]
+    assert set(row) == {
+        *("prompt", "images", "answer", "task", "id", "num_pieces", "answer_style", "classes", "source", "geometry"),
+    }
+    assert sorted(row["answer"]) == [1, 2, 3, 4]
+    assert (row["task"], row["num_pieces"], row["answer_style"], row["classes"]) == ("image", 4, "think", None)
+    parts = row["prompt"][0]["content"]
+    assert [part for part in parts if part["type"] == "image"] == [{"type": "image"}] * 4
+    assert all(set(part) == {"type", "text"} for part in parts if part["type"] == "text")
+    assert len(row["images"]) == 4
+    assert row["geometry"]["grid"] == [2, 2]
+
+
+def test_stored_media_are_the_rendered_ones(sets):
+    lazy, stored = load_puzzles(sets / "lazy"), load_puzzles(sets / "stored")
+    assert len(lazy) == len(stored) == 12
+    by_id = {row["id"]: row for row in stored}
+    for row in lazy:
+        pairs = zip(row["images"], by_id[row["id"]]["images"], strict=True)
+        assert all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in pairs)
+
+
+def test_what_a_reader_does_to_an_image_does_not_reach_the_next_reader(sets):
+    rows = load_puzzles(sets / "lazy")
+    before = rows[0]["images"][0].tobytes()
+    rows[0]["images"][0].paste((0, 0, 0), (0, 0, 9, 9))
+    assert rows[0]["images"][0].tobytes() == before
+
+
+def test_the_completions_of_a_prompt_cost_one_render(sets, monkeypatch):
+    from tasks.image import ImageTask
+
+    renders = []
+    real = ImageTask.render
+    monkeypatch.setattr(ImageTask, "render", lambda self, *given: renders.append(1) or real(self, *given))
+    load._rendered.clear()
+    rows = load_puzzles(sets / "lazy")
+    for _ in range(16):
+        rows[3]
+    assert len(renders) == 1
+
+
+def test_several_loader_workers_give_the_rows_in_order(sets):
+    from torch.utils.data import DataLoader
+
+    rows = load_puzzles(sets / "lazy")
+    loader = DataLoader(rows, batch_size=5, num_workers=2, collate_fn=list)
+    loaded = [row for batch in loader for row in batch]
+    assert [row["id"] for row in loaded] == [row["id"] for row in rows]
+    assert all(len(row["images"]) == 4 for row in loaded)
+
+
+def test_sets_put_together_keep_rendering(sets, photos, tmp_path):
+    import datasets
+
+    build_puzzles("image", photos, tmp_path / "nine", config={"grid": "3x3"}, workers=1, limit=3)
+    both = datasets.concatenate_datasets([load_puzzles(sets / "lazy"), load_puzzles(tmp_path / "nine")])
+    assert [len(both[i]["images"]) for i in (0, len(both) - 1)] == [4, 9]
+    mixed = datasets.interleave_datasets([load_puzzles(sets / "lazy"), load_puzzles(tmp_path / "nine")])
+    assert {len(row["images"]) for row in mixed.select(range(2))} == {4, 9}
+
+
+def test_the_transform_travels_to_other_processes():
+    assert pickle.loads(pickle.dumps(Renderer())) == Renderer()
+
+
+def test_sources_that_moved_are_found_when_named_and_missing_ones_are_told(photos, tmp_path):
+    first = tmp_path / "first"
+    shutil.copytree(photos, first / "photos")
+    build_puzzles("image", first / "photos", first / "set", workers=1, config={"grid": "2x2"})
+    first.rename(tmp_path / "second")  # both moved together: the relative path still holds
+    assert load_puzzles(tmp_path / "second" / "set")[0]["images"]
+    (tmp_path / "second" / "photos").rename(tmp_path / "third")
+    with pytest.raises(JigsawError, match="source_root="):
+        load_puzzles(tmp_path / "second" / "set")
+    assert load_puzzles(tmp_path / "second" / "set", tmp_path / "third")[0]["images"]
+
+
+def test_a_source_that_changed_or_went_is_named_when_its_row_is_read(photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "photos")
+    build_puzzles("image", tmp_path / "photos", tmp_path / "set", workers=1, config={"grid": "2x2"})
+    rows = load_puzzles(tmp_path / "set")
+    changed, gone = (rows.select([i])["source"][0]["path"] for i in (0, 1))
+    shutil.copy(photos / "one" / "photo 5.jpg", tmp_path / "photos" / changed)
+    (tmp_path / "photos" / gone).unlink()
+    load._rendered.clear()
+    with pytest.raises(JigsawError, match="changed since"):
+        load_puzzles(tmp_path / "set")[0]
+    with pytest.raises(JigsawError, match="cannot be read"):
+        load_puzzles(tmp_path / "set")[1]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}', "null"])
+def test_what_is_no_data_set_is_told_in_one_line(tmp_path, content):
+    with pytest.raises(JigsawError, match="holds no manifest"):
+        load_puzzles(tmp_path)
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(JigsawError, match="no manifest of a puzzle set"):
+        load_puzzles(tmp_path)
+    with pytest.raises(JigsawError, match="is no folder"):
+        load_puzzles(tmp_path / "nowhere")
+
+
+def test_a_missing_part_is_noticed(sets, tmp_path):
+    shutil.copytree(sets / "lazy", tmp_path / "set")
+    next((tmp_path / "set").glob("data-*")).unlink()
+    with pytest.raises(JigsawError, match="0 of 1 parts"):
+        load_puzzles(tmp_path / "set")

@@ -1,0 +1,179 @@
+"""The image task: the original comes back from the tiles by the answer, whatever the configuration."""
+
+import json
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_media import encode, photo_pixels, source_of
+from PIL import Image
+
+from tasks import Puzzle, Reject, get_task
+
+
+def reassembled(puzzle, tiles):
+    """The picture that the answer makes of the tiles, as an array."""
+    rows, columns = puzzle.geometry["grid"]
+    ordered = [np.asarray(tiles[index - 1]) for index in puzzle.answer]
+    return np.vstack([np.hstack(ordered[row * columns : (row + 1) * columns]) for row in range(rows)])
+
+
+def region_of(puzzle, pixels):
+    """The original's pixels that the grid covers, its margins cut out."""
+    g = puzzle.geometry
+    rows, columns = g["grid"]
+    (w, h), (dx, dy) = g["cell"], g["inset"]
+    return np.vstack(
+        [
+            np.hstack(
+                [
+                    pixels[g["top"] + r * h + dy : g["top"] + (r + 1) * h - dy][
+                        :, g["left"] + c * w + dx : g["left"] + (c + 1) * w - dx
+                    ]
+                    for c in range(columns)
+                ]
+            )
+            for r in range(rows)
+        ]
+    )
+
+
+PIXELS = photo_pixels(403, 301)
+SOURCE = source_of(encode(Image.fromarray(PIXELS)))
+CASES = [
+    (grid, crop, margin)
+    for grid in ("1x2", "2x2", "3x3", "4x5", "8x8")
+    for crop in ("center", "random", "none")
+    for margin in (0, 0.1)
+]
+
+
+@pytest.mark.parametrize(("grid", "crop", "margin"), CASES)
+def test_the_answer_reassembles_the_original_pixel_for_pixel(grid, crop, margin):
+    task = get_task("image", grid=grid, crop=crop, margin=margin, max_tile=None, min_tile=4, flat="keep")
+    for seed in range(20):
+        puzzle = task.plan(SOURCE, Random(seed))
+        tiles = task.render(puzzle, SOURCE).images
+        assert np.array_equal(reassembled(puzzle, tiles), region_of(puzzle, PIXELS))
+
+
+def test_the_inverse_convention_does_not_reassemble_it():
+    """What the check above would say if `answer` were the shown order itself."""
+    task = get_task("image", flat="keep")
+    puzzles = [task.plan(SOURCE, Random(seed)) for seed in range(30)]
+    wrong = [Puzzle(p.task, tuple(o + 1 for o in p.geometry["shown"]), p.geometry) for p in puzzles]
+    right = [np.array_equal(reassembled(p, task.render(p, SOURCE).images), region_of(p, PIXELS)) for p in wrong]
+    assert not all(right)
+    assert [p.answer == w.answer for p, w in zip(puzzles, wrong, strict=True)] == right
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**9))
+def test_resized_tiles_are_the_resized_cells_in_the_answers_order(seed):
+    task = get_task("image", grid="2x3", tile=20, crop="random", flat="keep")
+    puzzle = task.plan(SOURCE, Random(seed))
+    g = puzzle.geometry
+    photo = Image.fromarray(PIXELS).reduce(g["scale"]) if g["scale"] > 1 else Image.fromarray(PIXELS)
+    whole = region_of(puzzle, np.asarray(photo))
+    width, height = g["cell"]
+    for place, index in enumerate(puzzle.answer):
+        row, column = divmod(place, 3)
+        cell = whole[row * height : (row + 1) * height, column * width : (column + 1) * width]
+        expected = Image.fromarray(cell).resize((20, 20), Image.Resampling.BICUBIC)
+        assert np.array_equal(np.asarray(expected), np.asarray(task.render(puzzle, SOURCE).images[index - 1]))
+
+
+def test_the_same_draw_gives_the_same_puzzle_and_pixels_in_a_fresh_task():
+    for seed in range(10):
+        one, other = (get_task("image", crop="random", tile=28) for _ in range(2))
+        other.plan(SOURCE, Random(99))  # a warm cache must not matter
+        first, second = one.plan(SOURCE, Random(seed)), other.plan(SOURCE, Random(seed))
+        assert first == second
+        pairs = zip(one.render(first, SOURCE).images, other.render(second, SOURCE).images, strict=True)
+        assert all(a.tobytes() == b.tobytes() for a, b in pairs)
+
+
+def test_geometry_is_json_and_renders_after_a_round_trip():
+    task = get_task("image")
+    puzzle = task.plan(SOURCE, Random(0))
+    again = Puzzle(puzzle.task, puzzle.answer, json.loads(json.dumps(puzzle.geometry)), puzzle.answer_style)
+    # Rendering needs no configuration beside the geometry: a default task draws what another planned.
+    tiles = get_task("image", grid="2x2", tile=9).render(again, SOURCE).images
+    assert [t.tobytes() for t in tiles] == [t.tobytes() for t in task.render(puzzle, SOURCE).images]
+
+
+def test_every_tile_has_its_number_and_placeholder_in_the_prompt():
+    for style in ("think", "direct", "boxed"):
+        task = get_task("image", grid="2x2", answer_style=style)
+        (turn,) = task.prompt(task.plan(SOURCE, Random(0)))
+        parts = turn["content"]
+        images = [i for i, part in enumerate(parts) if part == {"type": "image"}]
+        assert [parts[i - 1]["text"] for i in images] == [f"Tile {n}:" for n in range(1, 5)]
+        assert all(set(part) == ({"type", "text"} if part["type"] == "text" else {"type"}) for part in parts)
+        words = sum(len(part["text"].split()) for part in parts if part["type"] == "text")
+        assert words < (65 if style == "direct" else 110)
+    assert "\\boxed{2, 4, 1, 3}" in parts[-1]["text"]
+
+
+def test_a_large_jpeg_shown_small_is_decoded_at_a_fraction_of_its_size():
+    data = encode(Image.fromarray(photo_pixels(1600, 1200)), "JPEG", quality=90)
+    source = source_of(data)
+    puzzle = get_task("image", tile=28).plan(source, Random(0))
+    assert puzzle.geometry["scale"] == 8
+    assert puzzle.geometry["size"] == [200, 150]
+
+
+def test_orientation_in_the_file_is_honoured_at_every_scale():
+    upright = Image.fromarray(photo_pixels(640, 400))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = upright.transpose(Image.Transpose.ROTATE_90)
+    data = encode(turned, "JPEG", quality=95, exif=exif.tobytes())
+    for scale_config in ({}, {"tile": 28}):
+        task = get_task("image", grid="2x3", flat="keep", **scale_config)
+        puzzle = task.plan(source_of(data), Random(0))
+        assert puzzle.geometry["size"][0] > puzzle.geometry["size"][1]
+        seen = reassembled(puzzle, task.render(puzzle, source_of(data)).images).astype(float)
+        assert seen[:, -5:, 0].mean() > seen[:, :5, 0].mean() + 100  # red grows to the right
+        assert seen[-5:, :, 1].mean() > seen[:5, :, 1].mean() + 100  # green grows downward
+
+
+def test_a_photo_with_tiles_too_small_is_rejected_by_name():
+    made = get_task("image", grid="8x8", min_tile=64).plan(SOURCE, Random(0))
+    assert isinstance(made, Reject)
+    assert (made.reason, made.final) == ("too_small", True)
+    assert "37 px" in made.detail
+
+
+def flat_sky_photo():
+    pixels = photo_pixels(300, 300)
+    pixels[:100] = (120, 170, 240)
+    return source_of(encode(Image.fromarray(pixels)))
+
+
+def test_tiles_that_look_the_same_are_rejected_or_recorded_as_one_class():
+    sky = flat_sky_photo()
+    made = get_task("image").plan(sky, Random(0))
+    assert isinstance(made, Reject)
+    assert (made.reason, made.detail) == ("ambiguous", "tiles 1 = 2 = 3 (raster order) look the same")
+    puzzle = get_task("image", flat="classes").plan(sky, Random(0))
+    by_place = [puzzle.classes[index - 1] for index in puzzle.answer]
+    assert by_place[0] == by_place[1] == by_place[2]
+    assert len(set(by_place)) == 7
+    assert get_task("image", flat="keep").plan(sky, Random(0)).classes is None
+    assert get_task("image").plan(SOURCE, Random(0)).classes is None
+
+
+def test_identity_false_never_shows_the_right_order():
+    task = get_task("image", grid="1x2", identity=False)
+    assert {task.plan(SOURCE, Random(seed)).answer for seed in range(30)} == {(2, 1)}
+
+
+def test_a_changed_photo_is_refused_when_rendered():
+    task = get_task("image")
+    puzzle = task.plan(SOURCE, Random(0))
+    other = source_of(encode(Image.fromarray(photo_pixels(200, 200))))
+    with pytest.raises(ValueError, match="was cut from"):
+        task.render(puzzle, other)

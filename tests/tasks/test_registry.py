@@ -1,0 +1,129 @@
+"""Finding tasks and making their configurations: three ways to name one, and what is said when it goes wrong."""
+
+import dataclasses
+
+import pytest
+
+from tasks import TaskError, absolute_spec, canonical_config, describe_task, find_task, get_task, task_names
+from tasks.image import ImageConfig, ImageTask
+
+PLUGIN = '''
+from dataclasses import dataclass
+from typing import ClassVar
+from tasks import Media, Puzzle, Task, user_message
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    pieces: int = 3
+
+class Backwards(Task):
+    """Say what is shown backwards."""
+    name: ClassVar[str] = "backwards"
+    source_kind: ClassVar[str] = "image"
+    Config: ClassVar[type] = Config
+    def plan(self, source, rng):
+        return Puzzle(task=self.name, answer=tuple(range(self.config.pieces, 0, -1)), geometry={})
+    def render(self, puzzle, source):
+        return Media()
+    def prompt(self, puzzle):
+        return user_message(["Go"])
+
+not_a_task = 3
+'''
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(PLUGIN)
+    return file
+
+
+def test_a_task_is_found_by_name_by_module_and_by_file(plugin):
+    assert type(get_task("image")) is ImageTask is find_task("tasks.image:ImageTask")
+    assert "image" in task_names()
+    task = get_task(f"{plugin}:Backwards", pieces="4")
+    assert (task.name, task.config.pieces) == ("backwards", 4)
+    assert find_task(f"{plugin}:Backwards") is type(task), "a file is loaded once"
+
+
+def test_a_relative_file_becomes_valid_everywhere(plugin, monkeypatch):
+    monkeypatch.chdir(plugin.parent)
+    assert absolute_spec("mine.py:Backwards") == f"{plugin}:Backwards"
+    assert absolute_spec("a.b:C") == "a.b:C"
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("imag", "did you mean 'image'"),
+        ("zzz", "no task 'zzz'"),
+        ("no_such_module:X", "cannot be loaded"),
+        ("tasks.image:Nothing", "has no 'Nothing'"),
+        ("tasks.image:CACHE_BYTES", "no subclass"),
+        ("missing.py:X", "does not exist"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_told_in_one_line(spec, message):
+    with pytest.raises(TaskError, match=message) as caught:
+        get_task(spec)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plugin_that_is_broken_or_no_task_is_told_in_one_line(plugin, tmp_path):
+    with pytest.raises(TaskError, match="no subclass"):
+        get_task(f"{plugin}:not_a_task")
+    broken = tmp_path / "broken.py"
+    broken.write_text("import nothing_of_that_name")
+    with pytest.raises(TaskError, match="nothing_of_that_name"):
+        get_task(f"{broken}:X")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"gird": "2x2"}, "no key 'gird'; did you mean 'grid'"),
+        ({"frobnicate": 1}, "its keys: grid, crop"),
+        ({"grid": "9x9"}, "grid='9x9'.*such as 3x3"),
+        ({"crop": "middle"}, "crop='middle'"),
+        ({"crop_scale": 0}, "crop_scale=0"),
+        ({"margin": "0.6"}, "margin='0.6'"),
+        ({"tile": "large"}, "tile='large'"),
+        ({"min_tile": 0}, "min_tile=0"),
+        ({"identity": "perhaps"}, "identity='perhaps'"),
+        ({"answer_style": "loud"}, "answer_style='loud'"),
+        ({"flat_tolerance": "nan"}, "flat_tolerance='nan'"),
+    ],
+)
+def test_a_wrong_option_names_key_value_and_remedy(config, message):
+    with pytest.raises(TaskError, match=message) as caught:
+        get_task("image", **config)
+    assert "\n" not in str(caught.value)
+
+
+def test_strings_become_the_type_of_the_key():
+    config = get_task("image", grid="2X3", tile="null", max_tile="96", identity="false", margin="0.05").config
+    assert (config.grid, config.tile, config.max_tile, config.identity, config.margin) == ("2x3", None, 96, False, 0.05)
+
+
+def test_equal_configurations_have_one_canonical_text_and_others_another():
+    assert canonical_config(get_task("image")) == canonical_config(get_task("image", grid="3X3", margin="0"))
+    assert canonical_config(get_task("image")) != canonical_config(get_task("image", grid="2x2"))
+
+
+def test_a_configuration_is_frozen_and_checked_where_it_is_made():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ImageConfig().grid = "2x2"
+    with pytest.raises(ValueError, match="such as 3x3"):
+        ImageConfig(grid="nine")
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_every_task_tells_its_keys_types_defaults_and_reasons(name):
+    about = describe_task(name)
+    assert about["doc"]
+    assert about["reasons"]
+    assert all(entry["doc"] and entry["type"] != "any" for entry in about["config"])
+    assert {"key": "answer_style", "type": "think | direct | boxed", "default": "think"}.items() <= next(
+        entry for entry in about["config"] if entry["key"] == "answer_style"
+    ).items()
