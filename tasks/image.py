@@ -1,11 +1,13 @@
 """The image jigsaw: a photo cut into a grid of tiles, shown in a shuffled order.
 
-In: one photo. Out: a puzzle whose places are the grid's cells in raster order, rendered as one RGB image per tile. The
-geometry holds all that rendering needs, in pixels of the upright photo decoded at `1/scale`::
+In: one photo. Out: a puzzle whose places are the grid's cells in raster order, rendered as one RGB image per tile or as
+one sheet of numbered tiles. The geometry holds all that rendering needs, in pixels of the upright photo decoded at
+`1/scale`::
 
     {"scale": 2, "size": [2000, 1500], "left": 250, "top": 0, "grid": [3, 3], "cell": [500, 500], "inset": [25, 25],
      "tile": [448, 448], "shown": [4, 0, 7, ...], "layout": "separate"}
 
+An imported puzzle also has `resize`, width and height to which the decoded photo is brought before the region is cut.
 `scale` is chosen from the photo's size and the configuration alone, so one decode serves every puzzle of a photo, and a
 12-megapixel JPEG that is shown in small tiles is never decoded in full. The grids, the 28-pixel limit and the answer
 convention are the paper's (section 3.1); margins and random crops are not in it.
@@ -21,6 +23,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from tasks.caching import BoundedCache
+from tasks.composite import sheet
 from tasks.contract import AnswerStyle, Media, Message, Puzzle, Reject, Source, SourceKind, Task
 from tasks.grids import Crop, Grid, Region, choose_region, largest_square_cell, parse_grid
 from tasks.likeness import look_alike_classes, signatures
@@ -59,6 +62,10 @@ class ImageConfig:
     max_tile: Annotated[
         int | None, Field(ge=1, description="shrink tiles with a longer side to it; null: never shrink")
     ] = 448
+    layout: Annotated[
+        Literal["separate", "composite"],
+        Field(description="separate: one image per tile; composite: one image with all tiles, numbered"),
+    ] = "separate"
     flat: Annotated[
         Literal["reject", "classes", "keep"],
         Field(description="tiles that look the same: reject the puzzle, record classes, or keep it as it is"),
@@ -115,32 +122,34 @@ class ImageTask(Task):
         return Reject("ambiguous", f"{detail} (raster order) look the same", final=self.config.crop != "random")
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
-        """One RGB image per tile in shown order. Raises `PhotoError` (a ValueError) if the photo cannot be read."""
+        """One RGB image per tile in shown order, or one sheet with all of them. Raises `PhotoError` (a ValueError) if the photo cannot be read."""
         geometry = puzzle.geometry
         photo = self._photo(source, geometry["scale"])
         if photo.size != tuple(geometry["size"]):
             raise ValueError(f"{source.path}: the photo is {photo.size}, the puzzle was cut from {geometry['size']}")
+        if "resize" in geometry:
+            photo = photo.resize(tuple(geometry["resize"]), Image.Resampling.BICUBIC)
         boxes = _region(geometry).boxes()
         size = tuple(geometry["tile"])
         cut = (photo.crop(boxes[place]) for place in geometry["shown"])
-        return Media(
-            images=[tile if tile.size == size else tile.resize(size, Image.Resampling.BICUBIC) for tile in cut]
-        )
+        tiles = [tile if tile.size == size else tile.resize(size, Image.Resampling.BICUBIC) for tile in cut]
+        if geometry["layout"] == "composite":
+            return Media(images=[sheet(tiles, *geometry["grid"])])
+        return Media(images=tiles)
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """Every tile after its number, then what is asked and in what form."""
         rows, columns = puzzle.geometry["grid"]
         count = puzzle.num_pieces
-        shape = f"{rows} {'row' if rows == 1 else 'rows'} and {columns} {'column' if columns == 1 else 'columns'}"
-        parts: list[str | dict[str, str]] = [
-            f"One image was cut into {count} tiles, {shape}, and the tiles were shuffled."
-        ]
-        for number in range(1, count + 1):
-            parts += [f"Tile {number}:", {"type": "image"}]
-        parts.append(
-            "Which tile belongs where? List the tile numbers in raster order of the original image: "
-            "left to right, top row first. " + answer_instruction(puzzle.answer_style, count)
-        )
+        parts: list[str | dict[str, str]] = [f"An image was cut into {rows} rows x {columns} columns and shuffled."]
+        if puzzle.geometry["layout"] == "composite":
+            parts += ["The picture shows them, each under its number:", {"type": "image"}]
+        else:
+            for number in range(1, count + 1):
+                parts += [f"Tile {number}:", {"type": "image"}]
+        # A direct answer leaves no room to think, so its prompt is short too: a tiny model pays for every word.
+        order = "raster order" if puzzle.answer_style == "direct" else "raster order: left to right, top row first"
+        parts.append(f"List the tiles in {order}. {answer_instruction(puzzle.answer_style, count)}")
         return user_message(parts)
 
     def _render_scale(self, header: PhotoHeader) -> int:
@@ -191,7 +200,7 @@ class ImageTask(Task):
             "inset": list(region.inset),
             "tile": list(self._shown_size(region.tile)),
             "shown": list(shown),
-            "layout": "separate",
+            "layout": self.config.layout,
         }
         alike = len(set(classes)) < len(classes)
         return Puzzle(
