@@ -23,6 +23,7 @@ app = typer.Typer(
     help="Post-train vision-language models on visual jigsaw puzzles: build, train, evaluate, report.",
     epilog="Add --debug to any verb for a traceback. First steps: jigsaw launch quickstart",
     no_args_is_help=True,
+    rich_markup_mode=None,  # rich's help costs more than everything else that --help does
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -39,7 +40,10 @@ def main() -> NoReturn:
     try:
         _require_own_packages()
         _quiet_libraries(debug)
-        app()
+        code = app(prog_name="jigsaw", standalone_mode=False)
+    except typer.TyperException as error:
+        print(_wrong_usage(error), file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
     except Exception as error:
         if debug:
             raise
@@ -49,14 +53,17 @@ def main() -> NoReturn:
             line = f"unexpected {name}: {_first_line(error)} (this is a bug: run again with --debug and report it)"
         print(f"jigsaw: {line}", file=sys.stderr)  # noqa: T201  # the one place where errors are told
         sys.exit(1)
-    sys.exit(0)
+    sys.exit(code or 0)
 
 
 @app.command(epilog="Example: jigsaw samples data/samples")
 def samples(
     folder: Annotated[Path, typer.Argument(help="Folder to write; made if need be.")], as_json: AsJson = False
 ) -> None:
-    """Write real photos, clips and an RGB-D scene out of installed packages, with their licences."""
+    """Write real photos, clips and an RGB-D scene, with licences.
+
+    They come out of installed packages; nothing is downloaded.
+    """
     from jigsaw.data.samples import export_samples
 
     summary = export_samples(folder)
@@ -82,7 +89,10 @@ def build(
     materialize: Annotated[bool, typer.Option("--materialize", help="Store the rendered media too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build a puzzle set from a folder of sources. Killed or interrupted, the same command finishes it."""
+    """Build a puzzle set from a folder of sources.
+
+    Killed or interrupted, the same command finishes it.
+    """
     from jigsaw.data import build_puzzles
 
     if split not in (None, "train", "heldout"):
@@ -143,7 +153,10 @@ def evaluate(
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     as_json: AsJson = False,
 ) -> None:
-    """Solve a puzzle set greedily and report how well, with intervals and chance levels."""
+    """Solve a puzzle set and say how well, beside chance.
+
+    Decoding is greedy; intervals are bootstrapped over sources.
+    """
     from jigsaw.evaluation.run import evaluate_checkpoint, figures_table
 
     figures = evaluate_checkpoint(
@@ -167,7 +180,7 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
     out: Annotated[Path | None, typer.Option(help="The page.  [default: report.html in the first run]")] = None,
 ) -> None:
-    """Write one self-contained HTML page about one or several runs."""
+    """Write one self-contained HTML page about runs."""
     from jigsaw.evaluation.report import write_report
 
     page = out or runs[0] / "report.html"
@@ -177,7 +190,10 @@ def report(
 
 @app.command(epilog="Example: jigsaw doctor")
 def doctor(as_json: AsJson = False) -> None:
-    """Look at this machine: versions, devices, engines, sample packages, memory, disk."""
+    """Look at this machine and say what is missing.
+
+    Versions, devices, engines, sample packages, memory and disk.
+    """
     from jigsaw.doctor import examine, findings_table
 
     findings = examine()
@@ -248,12 +264,24 @@ def _quiet_libraries(debug: bool) -> None:
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
 
 
+def _wrong_usage(error: typer.TyperException) -> str:
+    """The line for arguments that no verb takes; for no arguments at all, the help."""
+    message = error.format_message()
+    if len(sys.argv) == 1:
+        return message
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "jigsaw"
+    return f"{command}: {message[0].lower()}{message[1:].rstrip('.')} (see {command} --help)"
+
+
 def _foreseen(error: Exception) -> str | None:
     """The line for an error that is no bug of ours; None for one that may be."""
+    if isinstance(error, JigsawError):  # before the imports: it may say that they are not ours
+        return _first_line(error)
     from rewards import RewardError
     from tasks import TaskError
 
-    if isinstance(error, JigsawError | RewardError | TaskError):
+    if isinstance(error, RewardError | TaskError):
         return _first_line(error)
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     # safetensors, arrow and torch tell of a full disk in words alone
