@@ -122,7 +122,11 @@ class ImageTask(Task):
         return Reject("ambiguous", f"{detail} (raster order) look the same", final=self.config.crop != "random")
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
-        """One RGB image per tile in shown order, or one sheet with all of them. Raises `PhotoError` (a ValueError) if the photo cannot be read."""
+        """One RGB image per tile in shown order, or one sheet with all of them.
+
+        Raises:
+            ValueError: the photo cannot be read, or is another one.
+        """
         geometry = puzzle.geometry
         photo = self._photo(source, geometry["scale"])
         if photo.size != tuple(geometry["size"]):

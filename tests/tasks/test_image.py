@@ -11,6 +11,7 @@ from made_media import encode, photo_pixels, source_of
 from PIL import Image
 
 from tasks import Puzzle, Reject, get_task
+from tasks.composite import sheet_boxes
 
 
 def reassembled(puzzle, tiles):
@@ -177,3 +178,17 @@ def test_a_changed_photo_is_refused_when_rendered():
     other = source_of(encode(Image.fromarray(photo_pixels(200, 200))))
     with pytest.raises(ValueError, match="was cut from"):
         task.render(puzzle, other)
+
+
+def test_a_composite_carries_every_tile_unharmed_under_its_number():
+    task, apart = (get_task("image", layout=layout, tile=48) for layout in ("composite", "separate"))
+    puzzle, same = (each.plan(SOURCE, Random(3)) for each in (task, apart))
+    (page,) = task.render(puzzle, SOURCE).images
+    size, boxes = sheet_boxes((48, 48), 3, 3)
+    assert page.size == size
+    tiles = apart.render(same, SOURCE).images
+    assert [page.crop(box).tobytes() for box in boxes] == [tile.tobytes() for tile in tiles]
+    for left, top, right, _ in boxes:
+        assert page.crop((left, top - 14, right, top)).convert("L").getextrema()[0] < 64, "a number is above the tile"
+    placeholders = [part for part in task.prompt(puzzle)[0]["content"] if part["type"] == "image"]
+    assert len(placeholders) == 1

@@ -1,0 +1,61 @@
+"""Numbers drawn into pictures: discs on points, labels over tiles. Smooth and legible at any size.
+
+In: numbers and places in pixels. Out: pixels. Pillow's own scalable font is used, so that no font of the machine can
+change what is drawn.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from PIL import Image, ImageDraw, ImageFont
+
+_OVERSAMPLING = 4
+
+Color = tuple[int, int, int, int]
+"""Red, green, blue, opacity; 0 to 255 each."""
+
+RED_HALF: Color = (255, 0, 0, 128)
+WHITE: Color = (255, 255, 255, 255)
+BLACK: Color = (0, 0, 0, 255)
+
+
+@lru_cache(maxsize=256)
+def disc(number: int, radius: int, fill: Color = RED_HALF, ink: Color = WHITE) -> Image.Image:
+    """A filled disc with a number in its middle: RGBA, `2 * radius + 1` pixels a side, transparent outside."""
+    side = 2 * radius + 1
+    large = Image.new("RGBA", (side * _OVERSAMPLING, side * _OVERSAMPLING), (*fill[:3], 0))
+    draw = ImageDraw.Draw(large)
+    draw.ellipse((0, 0, large.width - 1, large.height - 1), fill=fill)
+    _write(draw, str(number), large.width / 2, large.height / 2, 1.25 * radius * _OVERSAMPLING, ink)
+    return large.resize((side, side), Image.Resampling.BOX)
+
+
+@lru_cache(maxsize=256)
+def label(number: int, size: tuple[int, int]) -> Image.Image:
+    """A number in black on white, centred: RGB of that width and height in pixels."""
+    width, height = size
+    large = Image.new("RGBA", (width * _OVERSAMPLING, height * _OVERSAMPLING), WHITE)
+    _write(ImageDraw.Draw(large), str(number), large.width / 2, large.height / 2, 0.9 * large.height, BLACK)
+    return large.resize(size, Image.Resampling.BOX).convert("RGB")
+
+
+def _write(draw: ImageDraw.ImageDraw, text: str, x: float, y: float, height: float, ink: Color) -> None:
+    """Write a number centred on a point; two digits are written smaller, so that they fill the same width."""
+    font = ImageFont.load_default(size=height if len(text) == 1 else 0.8 * height)
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    draw.text((x - (left + right) / 2, y - (top + bottom) / 2), text, font=font, fill=ink)
+
+
+def mark_points(picture: Image.Image, points: list[tuple[int, int]], radius: int) -> Image.Image:
+    """A copy of a picture with a numbered disc on every point; point `j` gets the number `j + 1`.
+
+    Args:
+        points: x and y in pixels; the discs lie inside the picture.
+        radius: of the discs, in pixels.
+    """
+    marked = picture.copy()
+    for number, (x, y) in enumerate(points, start=1):
+        mark = disc(number, radius)
+        marked.paste(mark.convert("RGB"), (x - radius, y - radius), mask=mark.getchannel("A"))
+    return marked
