@@ -1,8 +1,8 @@
 """The `jigsaw` command: verbs and their options, no logic.
 
 Each verb turns its arguments into one call of the framework and prints what came back, as text or with `--json`. Heavy
-imports happen inside the verbs. Exit code 0 is success, 1 an error told in one line, 2 wrong usage; a traceback is shown
-with `--debug` alone.
+imports happen inside the verbs. Exit code 0 is success, 1 an error told in one line, 2 wrong usage; a traceback is
+shown with `--debug` alone.
 """
 
 from __future__ import annotations
@@ -147,9 +147,9 @@ def evaluate(
     data: Annotated[Path, typer.Argument(help="A puzzle set.")],
     out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and predictions.jsonl.")] = None,
     reward: Annotated[list[str] | None, typer.Option(help="Reward that is reported; may be given again.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Prompts generated together.")] = 16,
-    max_new_tokens: Annotated[int, typer.Option(help="Completion limit.")] = 1024,
-    limit: Annotated[int | None, typer.Option(help="Only so many puzzles, spread over the set.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts generated together.")] = 16,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Completion limit.")] = 1024,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many puzzles, spread over the set.")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     as_json: AsJson = False,
 ) -> None:

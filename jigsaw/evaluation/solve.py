@@ -1,7 +1,7 @@
 """Ask a model to solve puzzles: rows of a puzzle set in, the rows' small columns with the completion out, in order.
 
-Greedy decoding with `transformers`. Every medium of a row must have its placeholder in the prompt and the other way round;
-a mismatch is an error, never a puzzle with a missing piece.
+Greedy decoding with `transformers`. Every medium of a row must have its placeholder in the prompt and the other way
+round; a mismatch is an error, never a puzzle with a missing piece.
 """
 
 from __future__ import annotations
@@ -20,26 +20,29 @@ def with_media(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The row's chat messages with each placeholder part holding its medium.
 
     Args:
-        row: `prompt` with `{"type": "image"}` parts and `images`, in prompt order.
+        row: `prompt` with `{"type": "image"}` and `{"type": "video"}` parts, and `images` and `videos` in prompt order.
 
     Raises:
         JigsawError: placeholders and media do not match in number.
     """
-    images = iter(row.get("images") or ())
-    messages, missing = [], 0
-    for message in row["prompt"]:
-        parts = []
-        for part in message["content"]:
-            if part["type"] == "image":
-                image = next(images, None)
-                missing += image is None
-                part = {"type": "image", "image": image}
-            parts.append(part)
-        messages.append({"role": message["role"], "content": parts})
-    left = len(list(images))
-    if missing or left:
-        raise JigsawError(f"puzzle {row.get('id')}: {missing} placeholders without an image, {left} images without one")
-    return messages
+    media = {kind: list(row.get(f"{kind}s") or ()) for kind in ("image", "video")}
+    for kind, given in media.items():
+        wanted = sum(part["type"] == kind for message in row["prompt"] for part in message["content"])
+        if wanted != len(given):
+            raise JigsawError(
+                f"puzzle {row.get('id')}: the prompt has {wanted} {kind} placeholders, the row {len(given)}"
+            )
+    left = {kind: iter(given) for kind, given in media.items()}
+    return [
+        {
+            "role": message["role"],
+            "content": [
+                {"type": part["type"], part["type"]: next(left[part["type"]])} if part["type"] in left else part
+                for part in message["content"]
+            ],
+        }
+        for message in row["prompt"]
+    ]
 
 
 def solve(

@@ -40,15 +40,22 @@ def load_processor(path: str, *, min_pixels: int | None = None, max_pixels: int 
         raise JigsawError(f"{path}: no processor can be opened there ({_reason(error)})") from error
     if not isinstance(processor, ProcessorMixin):
         raise JigsawError(f"{path}: holds a tokenizer but no image processor; a vision-language checkpoint is needed")
-    size = processor.image_processor.size
-    for key, value in (("shortest_edge", min_pixels), ("longest_edge", max_pixels)):
-        if value is not None:
-            size[key] = value
-    if size["shortest_edge"] > size["longest_edge"]:
-        low, high = size["shortest_edge"], size["longest_edge"]
-        raise JigsawError(f"model.image: min_pixels {low} is over max_pixels {high}")
+    _limit_pixels(path, processor.image_processor.size, min_pixels, max_pixels)
     processor.tokenizer.padding_side = "left"
     return processor
+
+
+def _limit_pixels(path: str, size: Any, min_pixels: int | None, max_pixels: int | None) -> None:
+    """Set the limits in the sizes of an image processor; Qwen's keep an image's area between two numbers of pixels."""
+    if min_pixels is None and max_pixels is None:
+        return
+    low, high = (size.get(key) for key in ("shortest_edge", "longest_edge"))
+    if low is None or high is None:
+        raise JigsawError(f"model.image: the image processor of {path} takes no min_pixels and max_pixels")
+    low, high = min_pixels or low, max_pixels or high
+    if low > high:
+        raise JigsawError(f"model.image: min_pixels {low} is over max_pixels {high}")
+    size["shortest_edge"], size["longest_edge"] = low, high
 
 
 def load_model(path: str, dtype: str = "float32") -> Any:
@@ -62,13 +69,19 @@ def load_model(path: str, dtype: str = "float32") -> Any:
         JigsawError: no such checkpoint, or one of another kind.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
     _require_checkpoint(path)
     try:
-        return AutoModelForImageTextToText.from_pretrained(path, dtype=getattr(torch, dtype)).eval()
-    except (OSError, ValueError) as error:
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            path, dtype=getattr(torch, dtype), output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise JigsawError(f"{path}: no vision-language model can be opened there ({_reason(error)})") from error
+    if missing := sorted(report["missing_keys"]):  # transformers would go on with random weights
+        raise JigsawError(f"{path}: {len(missing)} weights are missing, the first is {missing[0]}; fetch it again")
+    return model.eval()
 
 
 def vision_token_ids(processor: Any) -> list[int]:
