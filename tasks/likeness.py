@@ -7,7 +7,7 @@ a class as interchangeable.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,28 @@ def signatures(picture: Image.Image, boxes: Sequence[Box | tuple[float, float, f
     return np.stack(small)
 
 
-def look_alike_classes(pieces: FloatArray, tolerance: float) -> tuple[int, ...]:
+def mean_difference(one: FloatArray, other: FloatArray) -> float:
+    """Root mean square difference: what tells tiles apart is most of their area."""
+    return float(np.sqrt(np.mean((one.astype(np.float64) - other) ** 2)))
+
+
+def peak_difference(one: FloatArray, other: FloatArray) -> float:
+    """Mean of the largest 2% of the absolute differences: a small thing that moves tells clips apart."""
+    differences = np.sort(np.abs(one.astype(np.float64) - other), axis=None)
+    return float(differences[-max(1, len(differences) // 50) :].mean())
+
+
+def look_alike_classes(
+    pieces: FloatArray,
+    tolerance: float,
+    difference: Callable[[FloatArray, FloatArray], float] = mean_difference,
+) -> tuple[int, ...]:
     """A class per piece; within a class every two pieces differ by less than `tolerance`.
 
     Args:
         pieces: shape `(K, ...)`, the pieces in one common form.
-        tolerance: root mean square difference, in the units of `pieces`, below which two pieces look the same.
+        tolerance: difference, in the units of `pieces`, below which two pieces look the same.
+        difference: how two pieces are compared.
 
     Returns:
         Class numbers from 0 in order of first appearance; all different when every piece is unlike every other.
@@ -41,13 +57,12 @@ def look_alike_classes(pieces: FloatArray, tolerance: float) -> tuple[int, ...]:
     >>> look_alike_classes(np.array([[0.0], [50.0], [1.0]], dtype=np.float32), tolerance=4.0)
     (0, 1, 0)
     """
-    flat = pieces.reshape(len(pieces), -1).astype(np.float64)
     members: list[list[int]] = []
     classes: list[int] = []
-    for index, piece in enumerate(flat):
+    for index, piece in enumerate(pieces):
         for number, others in enumerate(members):
             # Every member must be near, or a smooth gradient would chain the whole sky into one class.
-            if all(np.sqrt(np.mean((piece - flat[other]) ** 2)) < tolerance for other in others):
+            if all(difference(piece, pieces[other]) < tolerance for other in others):
                 others.append(index)
                 classes.append(number)
                 break

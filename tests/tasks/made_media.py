@@ -2,7 +2,10 @@
 
 import hashlib
 import io
+import struct
+from fractions import Fraction
 
+import av
 import numpy as np
 
 from tasks import Source
@@ -24,3 +27,73 @@ def encode(image, kind="PNG", **options):
 
 def source_of(data, role="image", path="photo.png"):
     return Source(path=path, fingerprint=hashlib.sha256(data).hexdigest(), files={role: data})
+
+
+BITS = 10
+"""Every frame of a made video carries its number as so many black or white columns."""
+
+
+def numbered_frame(number, size=(160, 96), seed=None):
+    """The number in binary over a picture that changes with it."""
+    width, height = size
+    y, x = np.mgrid[0:height, 0:width]
+    frame = np.stack([(x * 3 + number * 5) % 256, (y * 3 + number * 9) % 256, (x + y) % 256], axis=-1)
+    bar = width // BITS
+    for bit in range(BITS):
+        frame[: height // 2, bit * bar : (bit + 1) * bar] = 255 * (number >> bit & 1)
+    return frame.astype(np.uint8)
+
+
+def number_in(frame):
+    """What `numbered_frame` wrote, at any size."""
+    height, width = frame.shape[:2]
+    bar = width / BITS
+    columns = [frame[4 : height // 2 - 4, int((bit + 0.5) * bar)].mean() > 127 for bit in range(BITS)]
+    return sum(int(on) << bit for bit, on in enumerate(columns))
+
+
+def write_video(
+    path, frames=120, rate=10, size=(160, 96), gaps=None, picture=numbered_frame, quarter_turns=0, codec="libx264"
+):
+    """A video file; `gaps` are the milliseconds between frames, `quarter_turns` a display rotation clockwise."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"g": "25", "crf": "12"} if codec == "libx264" else {}
+        if gaps is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        stamp = 0
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(picture(number, size), format="rgb24")
+            if gaps is not None:
+                frame.pts, frame.time_base = stamp, Fraction(1, 1000)
+                stamp += gaps[number % len(gaps)]
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    if quarter_turns:
+        _turn(path, quarter_turns)
+    return path
+
+
+def _turn(path, quarter_turns):
+    """Write a rotation into the display matrix of an MP4's track header, as a phone does."""
+    one = 1 << 16
+    matrix = {1: (0, one, -one, 0), 2: (-one, 0, 0, -one), 3: (0, -one, one, 0)}[quarter_turns]
+    data = bytearray(path.read_bytes())
+    header = data.find(b"tkhd") + 4
+    start = header + 4 + (20 if data[header] == 0 else 32) + 16
+    a, b, c, d = matrix
+    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+
+
+def write_sound(path):
+    """An MP4 without pictures."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), dtype=np.float32), format="fltp", layout="mono")
+        frame.rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path

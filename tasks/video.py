@@ -1,0 +1,231 @@
+"""The video jigsaw: a video cut into clips of equal length, shown in a shuffled order.
+
+In: one video. Out: a puzzle whose places are the clips in time, rendered as one `Clip` of frames per piece, or frame by
+frame as images for models without video input. With a `grid` every clip is cut into tiles as well, and a piece is one
+tile of one clip (places: clip after clip, within a clip in raster order). Geometry::
+
+    {"decoder": "decord", "source_size": [1280, 720], "size": [420, 224], "duration": 10.2, "fps": 1.96,
+     "spans": [[0.085, 1.615], ...], "frames": [[7, 20, 33], ...], "grid": null, "shown": [4, 0, ...],
+     "shown_as": "video"}
+
+Six clips, 5% trimmed, 2 frames a second, 12 frames and 128 x 28 x 28 pixels at most, 24 seconds at least: the paper's
+(section 3.2). The test for clips that cannot be told apart is ours.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from tasks.caching import BoundedCache
+from tasks.clips import equal_spans, frame_numbers, frames_per_clip, shown_size
+from tasks.contract import AnswerStyle, Clip, Media, Message, Puzzle, Reject, Source, SourceKind, Task
+from tasks.grids import Box, Grid, Region, parse_grid
+from tasks.likeness import look_alike_classes, peak_difference, signatures
+from tasks.permutations import answer_of, draw_shown
+from tasks.prompts import answer_instruction, user_message
+from tasks.videos import REASONS as VIDEO_REASONS
+from tasks.videos import Frames, VideoError, VideoHeader, choose_decoder, read_frames, read_header
+
+CACHE_BYTES = 256 * 2**20
+CACHED_HEADERS = 100
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class VideoConfig:
+    """How videos are cut and shown."""
+
+    clips: Annotated[int, Field(ge=2, le=12, description="into how many clips of equal length, 2 to 12")] = 6
+    trim: Annotated[float, Field(ge=0, le=0.45, description="fraction of a clip cut from each of its ends")] = 0.05
+    fps: Annotated[float, Field(gt=0, le=120, description="frames per second of a clip")] = 2.0
+    min_frames: Annotated[int, Field(ge=1, description="fewest frames per clip")] = 2
+    max_frames: Annotated[int, Field(ge=1, description="most frames per clip")] = 12
+    max_pixels: Annotated[int, Field(ge=784, description="most pixels per frame; larger frames are shrunk")] = 100352
+    multiple: Annotated[int, Field(ge=1, description="frame sides are multiples of this many pixels")] = 28
+    min_duration: Annotated[float, Field(ge=0, description="reject shorter videos, in seconds")] = 24.0
+    grid: Annotated[Grid | None, Field(description="cut every clip into rows x columns too; null: whole frames")] = None
+    static: Annotated[
+        Literal["reject", "classes", "keep"],
+        Field(description="clips that look the same: reject the video, record classes, or keep it as it is"),
+    ] = "reject"
+    static_tolerance: Annotated[
+        float, Field(ge=0, le=255, description="two clips look the same below this difference, 0 to 255")
+    ] = 8.0
+    decoder: Annotated[
+        Literal["auto", "decord", "pyav"], Field(description="auto: decord where it is installed, else PyAV")
+    ] = "auto"
+    shown_as: Annotated[
+        Literal["video", "images"], Field(description="one video per clip, or its frames as images")
+    ] = "video"
+    identity: Annotated[bool, Field(description="whether the shown order may be the right order already")] = True
+    answer_style: Annotated[AnswerStyle, Field(description="how the prompt asks for the answer")] = "think"
+
+    def __post_init__(self) -> None:
+        if self.max_frames < self.min_frames:
+            raise ValueError(f"max_frames={self.max_frames} is less than min_frames={self.min_frames}")
+
+
+class VideoTask(Task):
+    """Put shuffled video clips back in chronological order."""
+
+    name: ClassVar[str] = "video"
+    source_kind: ClassVar[SourceKind] = "video"
+    Config: ClassVar[type] = VideoConfig
+    REASONS = VIDEO_REASONS | {
+        "too_short": "the video is shorter than `min_duration`",
+        "too_few_frames": "the clips do not have `min_frames` different frames each",
+        "static": "two clips look the same: nothing moves, or the video repeats itself",
+    }
+
+    config: VideoConfig
+
+    def __init__(self, config: VideoConfig | None = None) -> None:
+        super().__init__(config)
+        self._grid = parse_grid(self.config.grid) if self.config.grid else None
+        self._headers: BoundedCache[VideoHeader] = BoundedCache(CACHED_HEADERS, lambda _: 1)
+        self._frames: BoundedCache[Frames] = BoundedCache(CACHE_BYTES, lambda frames: frames.nbytes)
+
+    def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
+        """Choose spans, frames, shown order and answer; a video that is damaged, too short or static is rejected."""
+        try:
+            header = self._header(source)
+            geometry = self._cut(header)
+            if isinstance(geometry, Reject):
+                return geometry
+            classes = self._classes(source, geometry)
+        except VideoError as error:
+            return Reject(error.reason, str(error))
+        alike = len(set(classes)) < len(classes)
+        if alike and self.config.static == "reject":
+            pairs = [number + 1 for number, kind in enumerate(classes) if classes.count(kind) > 1]
+            return Reject("static", f"pieces {', '.join(map(str, pairs))} are not unlike others")
+        shown = draw_shown(len(classes), rng, identity=self.config.identity)
+        return Puzzle(
+            task=self.name,
+            answer=answer_of(shown),
+            geometry=geometry | {"shown": list(shown)},
+            answer_style=self.config.answer_style,
+            classes=tuple(classes[piece] for piece in shown) if alike else None,
+        )
+
+    def render(self, puzzle: Puzzle, source: Source) -> Media:
+        """The pieces in shown order: clips, or their frames as images.
+
+        `Clip.times` are seconds of the *source* video. They order the clips: show a model only differences of them.
+
+        Raises:
+            ValueError: the video cannot be read, or is another one.
+        """
+        geometry = puzzle.geometry
+        header = self._header(source)
+        if list(header.size) != geometry["source_size"]:
+            raise ValueError(f"{source.path}: the video is {header.size}, the puzzle needs {geometry['source_size']}")
+        pieces = self._pieces(source, geometry)
+        clips = [pieces[piece] for piece in geometry["shown"]]
+        if geometry["shown_as"] == "video":
+            return Media(videos=clips)
+        return Media(images=[Image.fromarray(frame) for clip in clips for frame in clip.frames])
+
+    def prompt(self, puzzle: Puzzle) -> list[Message]:
+        """Every clip after its number, then what is asked and in what form."""
+        geometry, count = puzzle.geometry, puzzle.num_pieces
+        clips, per_clip = len(geometry["spans"]), len(geometry["frames"][0])
+        parts: list[str | dict[str, str]] = []
+        if geometry["grid"] is None:
+            parts.append(f"One video was cut into {count} clips of equal length, and the clips were shuffled.")
+            order = "in the order of time, earliest first"
+        else:
+            rows, columns = geometry["grid"]
+            parts.append(
+                f"One video was cut into {clips} clips of equal length and every clip into {rows} x {columns} tiles; "
+                "all these pieces were shuffled."
+            )
+            order = "clip after clip in the order of time, and within a clip in raster order (left to right, top first)"
+        for number in range(1, count + 1):
+            if geometry["shown_as"] == "video":
+                parts += [f"Clip {number}:", {"type": "video"}]
+            else:
+                moments = ", ".join(f"{frame / geometry['fps']:.1f}" for frame in range(per_clip))
+                parts += [f"Clip {number}, frames at {moments} s:", *([{"type": "image"}] * per_clip)]
+        parts.append(
+            f"Which clip belongs where? List the clip numbers {order}. "
+            + answer_instruction(puzzle.answer_style, count)
+        )
+        return user_message(parts)
+
+    def _header(self, source: Source) -> VideoHeader:
+        return self._headers.get(source.fingerprint, lambda: read_header(source.files["video"]))
+
+    def _cut(self, header: VideoHeader) -> dict[str, Any] | Reject:
+        """The geometry, but for the shown order."""
+        config, duration = self.config, header.duration
+        if duration < config.min_duration:
+            return Reject("too_short", f"{duration:.1f} s, min_duration is {config.min_duration:g} s")
+        spans = equal_spans(duration, config.clips, config.trim)
+        length = spans[0][1] - spans[0][0]
+        count = frames_per_clip(length, config.fps, config.min_frames, config.max_frames)
+        frames = [frame_numbers(header.times, span, count) for span in spans]
+        numbers = [number for clip in frames for number in clip]
+        if len(set(numbers)) < len(numbers):
+            detail = (
+                f"{header.num_frames} frames in {duration:.1f} s do not give {count} for each of {config.clips} clips"
+            )
+            return Reject("too_few_frames", detail)
+        return {
+            "decoder": choose_decoder(config.decoder, header),
+            "source_size": list(header.size),
+            "size": list(shown_size(header.size, config.max_pixels, config.multiple)),
+            "duration": round(duration, 6),
+            "fps": round(count / length, 6),
+            "spans": [[round(start, 6), round(end, 6)] for start, end in spans],
+            "frames": frames,
+            "grid": None if self._grid is None else list(self._grid),
+            "shown_as": config.shown_as,
+        }
+
+    def _classes(self, source: Source, geometry: dict[str, Any]) -> tuple[int, ...]:
+        """Look-alike classes of the pieces in their right order. It decodes the video: damaged files show."""
+        pieces = self._pieces(source, geometry)
+        if self.config.static == "keep":
+            return tuple(range(len(pieces)))
+        whole: Box = (0, 0, pieces[0].frames.shape[2], pieces[0].frames.shape[1])
+        small = [
+            np.stack([signatures(Image.fromarray(frame), [whole])[0] for frame in piece.frames]) for piece in pieces
+        ]
+        return look_alike_classes(np.stack(small), self.config.static_tolerance, peak_difference)
+
+    def _pieces(self, source: Source, geometry: Any) -> list[Clip]:
+        """All pieces in their right order; one decode for all of them."""
+        header, size = self._header(source), tuple(geometry["size"])
+        numbers = [number for clip in geometry["frames"] for number in clip]
+        if max(numbers) >= header.num_frames:
+            raise ValueError(f"{source.path}: {header.num_frames} frames, the puzzle needs number {max(numbers)}")
+        frames = self._frames.get(
+            (source.fingerprint, size, geometry["decoder"], tuple(numbers)),
+            lambda: read_frames(source.files["video"], header, numbers, size, geometry["decoder"]),
+        )
+        frames.setflags(write=False)
+        per_clip = len(geometry["frames"][0])
+        pieces = []
+        for clip in range(len(geometry["frames"])):
+            taken = slice(clip * per_clip, (clip + 1) * per_clip)
+            times = header.times[numbers[taken]]
+            for left, top, right, bottom in _tile_boxes(size, geometry["grid"]):
+                pieces.append(Clip(frames[taken, top:bottom, left:right], times, geometry["fps"]))
+        return pieces
+
+
+def _tile_boxes(size: tuple[int, ...], grid: Any) -> list[Box]:
+    """The tiles of a frame in raster order, or the whole frame."""
+    width, height = size
+    if grid is None:
+        return [(0, 0, width, height)]
+    rows, columns = grid
+    cell = (width // columns, height // rows)
+    left, top = (width - columns * cell[0]) // 2, (height - rows * cell[1]) // 2
+    return Region(left=left, top=top, rows=rows, columns=columns, cell=cell).boxes()

@@ -1,0 +1,237 @@
+"""The video task: clips come back in time by the answer, and every frame is the one the geometry names."""
+
+from itertools import pairwise
+from random import Random
+
+import numpy as np
+import pytest
+from made_media import encode, number_in, numbered_frame, source_of, write_sound, write_video
+from PIL import Image
+
+from tasks import Reject, Source, get_task
+from tasks.clips import equal_spans, frame_numbers, shown_size
+from tasks.videos import read_frames, read_header
+
+LOOSE = {"min_duration": 1}
+
+
+def source_at(path):
+    return Source(path=path.name, fingerprint=str(path), files={"video": path})
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """Twelve seconds, every frame numbered."""
+    return source_at(write_video(tmp_path_factory.mktemp("video") / "a.mp4"))
+
+
+def in_order(puzzle, media):
+    return [media.videos[index - 1] for index in puzzle.answer]
+
+
+@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+def test_the_answer_puts_the_clips_back_in_time(video, decoder):
+    if decoder == "decord":
+        pytest.importorskip("decord")
+    task = get_task("video", decoder=decoder, **LOOSE)
+    for seed in range(300):
+        puzzle = task.plan(video, Random(seed))
+        clips = in_order(puzzle, task.render(puzzle, video))
+        times = np.concatenate([clip.times for clip in clips])
+        assert (np.diff(times) > 0).all()
+        for clip, (start, end), numbers in zip(clips, puzzle.geometry["spans"], puzzle.geometry["frames"], strict=True):
+            assert start - 0.1 <= clip.times[0] <= clip.times[-1] <= end
+            if seed < 5:
+                assert [number_in(frame) for frame in clip.frames] == numbers
+                assert clip.times == pytest.approx(np.array(numbers) / 10)
+
+
+def test_in_the_shown_order_time_does_not_increase_and_the_inverse_convention_fails(video):
+    task = get_task("video", **LOOSE)
+    wrong = 0
+    for seed in range(20):
+        puzzle = task.plan(video, Random(seed))
+        media = task.render(puzzle, video)
+        inverse = [media.videos[original] for original in puzzle.geometry["shown"]]
+        wrong += not (np.diff([clip.times[0] for clip in inverse]) > 0).all()
+    assert wrong > 10
+
+
+def test_spans_are_equal_disjoint_and_trimmed():
+    spans = equal_spans(24.0, 6, 0.05)
+    assert [end - start for start, end in spans] == pytest.approx([3.6] * 6)
+    assert [b[0] - a[1] for a, b in pairwise(spans)] == pytest.approx([0.4] * 5)
+
+
+@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+def test_variable_frame_rates_are_read_by_time_not_by_count(tmp_path, decoder):
+    if decoder == "decord":
+        pytest.importorskip("decord")
+    path = write_video(tmp_path / "vfr.mp4", frames=60, gaps=[20, 20, 20, 340])
+    header = read_header(path)
+    assert header.times[:6] == pytest.approx([0, 0.02, 0.04, 0.06, 0.4, 0.42])
+    task = get_task("video", clips=3, decoder=decoder, **LOOSE)
+    puzzle = task.plan(source_at(path), Random(0))
+    for clip, numbers in zip(
+        in_order(puzzle, task.render(puzzle, source_at(path))), puzzle.geometry["frames"], strict=True
+    ):
+        assert [number_in(frame) for frame in clip.frames] == numbers
+        assert clip.times == pytest.approx(header.times[numbers])
+
+
+def test_the_frame_on_show_at_a_moment_is_the_last_that_began():
+    times = np.array([0.0, 0.5, 0.6, 2.0])
+    assert frame_numbers(times, (0.0, 1.2), 3) == [0, 2, 2]
+
+
+@pytest.mark.parametrize("quarter_turns", [1, 2, 3])
+def test_rotation_metadata_makes_frames_upright(tmp_path, quarter_turns):
+    path = write_video(tmp_path / "turned.mp4", frames=30, quarter_turns=quarter_turns)
+    header = read_header(path)
+    assert header.size == ((96, 160) if quarter_turns % 2 else (160, 96))
+    (frame,) = read_frames(path, header, [21], header.size, "pyav")
+    stored = np.rot90(frame, quarter_turns)
+    assert number_in(stored) == 21
+    assert np.abs(stored.astype(int) - numbered_frame(21)).mean() < 12
+    puzzle = get_task("video", clips=2, **LOOSE).plan(source_at(path), Random(0))
+    assert puzzle.geometry["decoder"] == "pyav"
+
+
+def test_a_container_that_only_counts_frames_is_read_by_count(tmp_path):
+    path = write_video(tmp_path / "old.avi", frames=40, codec="mpeg4")
+    header = read_header(path)
+    assert header.num_frames == 40
+    frames = read_frames(path, header, [3, 17, 39], (160, 96), "pyav")
+    assert [number_in(frame) for frame in frames] == [3, 17, 39]
+
+
+def test_videos_in_memory_give_the_frames_of_the_file(video, tmp_path):
+    inside = source_of(video.files["video"].read_bytes(), role="video", path="a.mp4")
+    task = get_task("video", **LOOSE)
+    puzzle = task.plan(video, Random(1))
+    pairs = zip(task.render(puzzle, video).videos, task.render(puzzle, inside).videos, strict=True)
+    assert all(np.array_equal(a.frames, b.frames) for a, b in pairs)
+
+
+def test_tiles_of_clips_come_back_in_time_and_place(video):
+    task = get_task("video", clips=2, grid="2x2", max_pixels=160 * 96, multiple=2, **LOOSE)
+    whole = get_task("video", clips=2, max_pixels=160 * 96, multiple=2, **LOOSE)
+    full = whole.plan(video, Random(0))
+    originals = in_order(full, whole.render(full, video))
+    for seed in range(20):
+        puzzle = task.plan(video, Random(seed))
+        assert puzzle.num_pieces == 8
+        pieces = in_order(puzzle, task.render(puzzle, video))
+        for clip in range(2):
+            a, b, c, d = (piece.frames for piece in pieces[4 * clip : 4 * clip + 4])
+            again = np.concatenate([np.concatenate([a, b], axis=2), np.concatenate([c, d], axis=2)], axis=1)
+            assert np.array_equal(again, originals[clip].frames)
+
+
+def test_frames_as_images_carry_times_within_the_clip_only(video):
+    task = get_task("video", shown_as="images", clips=3, **LOOSE)
+    puzzle = task.plan(video, Random(0))
+    media = task.render(puzzle, video)
+    parts = task.prompt(puzzle)[0]["content"]
+    assert sum(part["type"] == "image" for part in parts) == len(media.images) == 3 * 7
+    texts = [part["text"] for part in parts if part["type"] == "text" and part["text"].startswith("Clip")]
+    assert len({text.split(":")[0][6:] for text in texts}) <= 3
+    assert len({text.partition(",")[2] for text in texts}) == 1, "times of all clips read alike, or they tell the order"
+
+
+def test_there_is_a_placeholder_for_every_clip(video):
+    task = get_task("video", answer_style="boxed", **LOOSE)
+    puzzle = task.plan(video, Random(0))
+    parts = task.prompt(puzzle)[0]["content"]
+    assert sum(part == {"type": "video"} for part in parts) == len(task.render(puzzle, video).videos) == 6
+
+
+def still(number, size):
+    return numbered_frame(3, size)
+
+
+def looped(number, size):
+    return numbered_frame(number % 20, size)
+
+
+def small_mover(number, size):
+    """A still scene in which one small thing crosses."""
+    frame = numbered_frame(3, size).copy()
+    frame[60:72, number : number + 12] = (255, 0, 0)
+    return frame
+
+
+def test_videos_whose_clips_look_the_same_are_rejected_and_a_small_motion_is_enough(tmp_path):
+    task = get_task("video", clips=3, fps=5, trim=0, **LOOSE)
+    made = {
+        picture.__name__: task.plan(
+            source_at(write_video(tmp_path / f"{picture.__name__}.mp4", picture=picture)), Random(0)
+        )
+        for picture in (still, looped, small_mover)
+    }
+    assert isinstance(made["still"], Reject)
+    assert isinstance(made["looped"], Reject)
+    assert made["still"].reason == made["looped"].reason == "static"
+    assert made["small_mover"].classes is None
+    recorded = get_task("video", clips=3, static="classes", **LOOSE).plan(source_at(tmp_path / "still.mp4"), Random(0))
+    assert recorded.classes == (0, 0, 0)
+
+
+def test_short_broken_silent_and_one_frame_videos_are_rejected_by_name(tmp_path, video):
+    sound = write_sound(tmp_path / "sound.mp4")
+    one = write_video(tmp_path / "one.mp4", frames=1)
+    few = write_video(tmp_path / "few.mp4", frames=8, gaps=[1000])
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(video.files["video"].read_bytes()[:20_000])
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    empty = tmp_path / "empty.mp4"
+    empty.write_bytes(b"")
+    picture = tmp_path / "picture.mp4"
+    picture.write_bytes(encode(Image.new("RGB", (64, 64))))
+    expected = {
+        sound: "no_video",
+        one: "too_short",
+        few: "too_few_frames",
+        cut: "unreadable",
+        text: "unreadable",
+        empty: "unreadable",
+        tmp_path / "missing.mp4": "unreadable",
+        picture: "too_short",
+    }
+    task = get_task("video", **LOOSE)
+    seen = {path: task.plan(source_at(path), Random(0)) for path in expected}
+    assert {path.name: made.reason for path, made in seen.items()} == {p.name: r for p, r in expected.items()}
+    made = get_task("video").plan(video, Random(0))
+    assert (made.reason, made.detail) == ("too_short", "12.0 s, min_duration is 24 s")
+
+
+def test_damaged_packets_are_rejected_by_both_decoders(tmp_path, video):
+    data = bytearray(video.files["video"].read_bytes())
+    middle = len(data) // 3
+    data[middle : middle + 40_000] = bytes(40_000)
+    broken = source_of(bytes(data), role="video")
+    for decoder in ("decord", "pyav"):
+        made = get_task("video", decoder=decoder, clips=12, **LOOSE).plan(broken, Random(0))
+        assert not isinstance(made, Reject) or made.reason in ("unreadable", "static", "too_short"), made
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (176, 144), (4000, 300), (33, 1000), (20, 20)])
+def test_frames_keep_their_shape_within_the_limit(size):
+    width, height = shown_size(size, 100352, 28)
+    assert width % 28 == height % 28 == 0
+    assert width * height <= 100352
+    assert 0.6 < (width / height) / (size[0] / size[1]) < 1.6 or min(width, height) == 28
+
+
+def test_another_video_under_the_same_name_is_refused(video, tmp_path):
+    task = get_task("video", **LOOSE)
+    puzzle = task.plan(video, Random(0))
+    other = source_at(write_video(tmp_path / "b.mp4", frames=20))
+    with pytest.raises(ValueError, match="needs number"):
+        task.render(puzzle, other)
+
+
+def test_more_frames_at_least_than_at_most_is_refused():
+    with pytest.raises(ValueError, match="max_frames=2 is less than min_frames=3"):
+        get_task("video", min_frames=3, max_frames=2)
