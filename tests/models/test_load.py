@@ -1,0 +1,149 @@
+"""Opening checkpoints: what cannot be trained or asked is refused in one line that names it, and never half opened."""
+
+import json
+import shutil
+
+import pytest
+
+from jigsaw.errors import JigsawError
+from jigsaw.models.load import VISION_TOKENS, load_model, load_processor, vision_token_ids
+from jigsaw.models.tiny import TinySizes, build_tiny
+
+SIZES = TinySizes(hidden_size=32, num_layers=1, vision_hidden_size=32, vocab_size=320)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("load") / "model"
+    build_tiny("qwen2_5_vl", SIZES, ["2, 3, 1, 4"], folder)
+    return folder
+
+
+@pytest.fixture
+def copy(checkpoint, tmp_path):
+    return shutil.copytree(checkpoint, tmp_path / "copy")
+
+
+@pytest.fixture(scope="module")
+def text_only(tmp_path_factory, checkpoint):
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    folder = tmp_path_factory.mktemp("load") / "text"
+    config = Qwen2Config(
+        vocab_size=320,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(checkpoint).save_pretrained(folder)
+    return folder
+
+
+def refusal(call, *args, **options):
+    with pytest.raises(JigsawError) as caught:
+        call(*args, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_checkpoint_opens_in_the_dtype_that_is_asked_for(checkpoint):
+    import torch
+
+    for dtype in ("float32", "bfloat16"):
+        model = load_model(str(checkpoint), dtype)
+        assert {parameter.dtype for parameter in model.parameters()} == {getattr(torch, dtype)}
+        assert not model.training
+
+
+def test_the_processor_pads_on_the_left_and_keeps_its_own_limits(checkpoint):
+    processor = load_processor(str(checkpoint))
+    assert processor.tokenizer.padding_side == "left"
+    assert processor.image_processor.size["shortest_edge"] == 28 * 28
+
+
+def test_pixel_limits_reach_the_image_processor(checkpoint):
+    from PIL import Image
+
+    image = Image.new("RGB", (280, 280))
+    small = load_processor(str(checkpoint), max_pixels=2 * 28 * 28)
+    large = load_processor(str(checkpoint), min_pixels=400 * 28 * 28)
+    tokens = [
+        processor.image_processor(image)["image_grid_thw"].prod().item() // 4
+        for processor in (small, load_processor(str(checkpoint)), large)
+    ]
+    assert tokens[0] <= 2
+    assert tokens[1] == 100
+    assert tokens[2] >= 400
+
+
+@pytest.mark.parametrize("limits", [{"min_pixels": 900, "max_pixels": 800}, {"min_pixels": 10**9}, {"max_pixels": 700}])
+def test_a_lower_limit_over_the_upper_one_is_refused(checkpoint, limits):
+    low, high = limits.get("min_pixels", 784), limits.get("max_pixels", 1003520)
+    told = f"model.image: min_pixels {low} is over max_pixels {high}"
+    assert refusal(load_processor, str(checkpoint), **limits) == told
+
+
+@pytest.mark.parametrize("load", [load_model, load_processor])
+class TestWhatIsNoCheckpoint:
+    @pytest.mark.parametrize("path", ["/no/such/folder", "./gone", "gone", "../up/and/away"])
+    def test_a_missing_folder(self, load, path):
+        assert refusal(load, path) == f"{path}: no such checkpoint folder"
+
+    def test_a_missing_folder_beside_others_is_not_looked_for_on_the_hub(self, load, tmp_path, monkeypatch):
+        (tmp_path / "runs").mkdir()
+        monkeypatch.chdir(tmp_path)
+        assert refusal(load, "runs/gone") == "runs/gone: no such checkpoint folder"
+
+    def test_a_folder_of_something_else(self, load, tmp_path):
+        assert refusal(load, str(tmp_path)) == f"{tmp_path}: no checkpoint, config.json is missing"
+
+    def test_a_checkpoint_of_text_alone(self, load, text_only):
+        assert refusal(load, str(text_only)).startswith(f"{text_only}: ")
+
+    def test_a_damaged_configuration(self, load, copy):
+        (copy / "config.json").write_text("{")
+        (copy / "processor_config.json").write_text("{")
+        assert refusal(load, str(copy)).startswith(f"{copy}: no ")
+
+
+def test_weights_that_were_cut_short_are_refused(copy):
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    assert refusal(load_model, str(copy)).startswith(f"{copy}: no vision-language model can be opened there (")
+
+
+def test_a_checkpoint_without_weights_is_refused(copy):
+    (copy / "model.safetensors").unlink()
+    assert refusal(load_model, str(copy)).startswith(f"{copy}: no vision-language model can be opened there (")
+
+
+def test_missing_weights_are_never_made_up(copy):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(copy / "model.safetensors")
+    gone = min(name for name in weights if "visual" in name)
+    del weights[gone]
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    assert refusal(load_model, str(copy)).startswith(f"{copy}: 1 weights are missing, the first is ")
+
+
+def test_weights_of_another_shape_are_refused(copy):
+    config = json.loads((copy / "config.json").read_text())
+    config["text_config"]["intermediate_size"] += 32
+    (copy / "config.json").write_text(json.dumps(config))
+    assert refusal(load_model, str(copy)).startswith(f"{copy}: no vision-language model can be opened there (")
+
+
+def test_the_vision_tokens_are_the_five_that_stand_for_media(checkpoint):
+    processor = load_processor(str(checkpoint))
+    ids = vision_token_ids(processor)
+    assert processor.tokenizer.convert_ids_to_tokens(ids) == sorted(
+        VISION_TOKENS, key=processor.tokenizer.convert_tokens_to_ids
+    )
+    assert len(ids) == 5
+    assert ids == sorted(ids)
+    assert processor.image_token_id in ids
+    assert processor.video_token_id in ids

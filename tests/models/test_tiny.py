@@ -1,0 +1,165 @@
+"""Tiny models: a tokenizer that takes any text, Qwen's chat format to the letter, and a checkpoint like any other.
+
+The expected prompts below are written by hand after the chat template of Qwen2.5-VL-7B-Instruct.
+"""
+
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jigsaw.errors import JigsawError
+from jigsaw.models.tiny import BUILDERS, SPECIAL_TOKENS, TinySizes, build_tiny, build_tokenizer
+
+TEXTS = ["Put the tiles back in order.", "user\nassistant\n", "2, 3, 1, 4"] * 3
+SIZES = TinySizes(hidden_size=32, num_layers=1, vision_hidden_size=32, vocab_size=330)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer(TEXTS, 330)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    return folder, build_tiny("qwen2_5_vl", SIZES, TEXTS, folder)
+
+
+# The tokenizer
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(codec="utf-8")).filter(lambda text: "<|" not in text))
+def test_any_text_comes_back_in_its_composed_form(tokenizer, text):
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == unicodedata.normalize("NFC", text)
+
+
+@pytest.mark.parametrize("token", SPECIAL_TOKENS)
+def test_a_special_token_is_one_token_wherever_it_stands(tokenizer, token):
+    number = tokenizer.convert_tokens_to_ids(token)
+    assert tokenizer.encode(token) == [number]
+    assert tokenizer.encode(f"1, 2{token}tile").count(number) == 1
+    assert tokenizer.decode([number], skip_special_tokens=True) == ""
+
+
+def test_the_learned_text_is_shorter_than_its_bytes(tokenizer):
+    assert len(tokenizer.encode(TEXTS[0])) < len(TEXTS[0])
+    assert len(tokenizer) <= 330
+
+
+def test_equal_texts_in_any_order_give_equal_files(tmp_path):
+    for name, texts in (("one", TEXTS), ("other", sorted(TEXTS, reverse=True)), ("iterator", iter(TEXTS))):
+        build_tokenizer(texts, 330).save_pretrained(tmp_path / name)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
+    assert "tokenizer.json" in files
+    for name in ("other", "iterator"):
+        assert {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} == files
+
+
+def test_other_texts_give_another_tokenizer(tokenizer):
+    other = build_tokenizer(["zebras zigzag"] * 3, 330)
+    assert other.get_vocab() != tokenizer.get_vocab()
+
+
+def test_padding_is_on_the_left_and_the_turn_ends_the_text(tokenizer):
+    assert tokenizer.padding_side == "left"
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert tokenizer.pad_token == "<|endoftext|>"
+
+
+# The chat format
+
+SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+
+
+@pytest.mark.parametrize(
+    "messages, prompt",
+    [
+        ([{"role": "user", "content": "hello"}], SYSTEM + "<|im_start|>user\nhello<|im_end|>\n"),
+        (
+            [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}],
+            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n",
+        ),
+        (
+            [
+                {"role": "user", "content": [{"type": "text", "text": "Tile 1: "}, {"type": "image"}]},
+                {"role": "assistant", "content": [{"type": "text", "text": "2, 1"}]},
+                {"role": "user", "content": "again"},
+            ],
+            SYSTEM + "<|im_start|>user\nTile 1: <|vision_start|><|image_pad|><|vision_end|><|im_end|>\n"
+            "<|im_start|>assistant\n2, 1<|im_end|>\n"
+            "<|im_start|>user\nagain<|im_end|>\n",
+        ),
+        (
+            [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "a\n b"}]}],
+            SYSTEM + "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>"
+            "<|vision_start|><|image_pad|><|vision_end|>a\n b<|im_end|>\n",
+        ),
+        (
+            [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": " Order the clips.\n"}]}],
+            SYSTEM + "<|im_start|>user\n<|vision_start|><|video_pad|><|vision_end|> Order the clips.\n<|im_end|>\n",
+        ),
+        (
+            [
+                {"role": "system", "content": [{"type": "text", "text": "S"}]},
+                {"role": "user", "content": [{"type": "text", "text": "{{ x }}"}]},
+            ],
+            "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n{{ x }}<|im_end|>\n",
+        ),
+    ],
+    ids=["text", "system", "turns", "images", "video", "parts-in-system"],
+)
+def test_turns_are_written_as_qwen_writes_them(tokenizer, messages, prompt):
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == prompt
+    asked = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert asked == prompt + "<|im_start|>assistant\n"
+
+
+# The checkpoint
+
+
+def test_the_checkpoint_opens_with_plain_transformers(checkpoint):
+    from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2_5_VLForConditionalGeneration
+
+    folder, parameters = checkpoint
+    model = AutoModelForImageTextToText.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(folder)
+    assert isinstance(model, Qwen2_5_VLForConditionalGeneration)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert type(processor).__name__ == "Qwen2_5_VLProcessor"
+    assert processor.chat_template == processor.tokenizer.chat_template
+    assert model.config.image_token_id == processor.image_token_id
+
+
+def test_every_layer_of_the_vision_tower_sees_the_whole_image(tmp_path):
+    model, _ = BUILDERS["qwen2_5_vl"](SIZES.model_copy(update={"vision_layers": 2}), build_tokenizer(TEXTS, 330))
+    assert model.config.vision_config.fullatt_block_indexes == [0, 1]
+
+
+@pytest.mark.parametrize("change, equal", [({}, True), ({"seed": 1}, False)])
+def test_the_seed_alone_decides_the_weights(checkpoint, tmp_path, change, equal):
+    import torch
+
+    state = torch.get_rng_state()
+    build_tiny("qwen2_5_vl", SIZES.model_copy(update=change), TEXTS, tmp_path / "again")
+    assert torch.equal(torch.get_rng_state(), state), "the caller's draws are left alone"
+    folder, _ = checkpoint
+    weights = [(path / "model.safetensors").read_bytes() for path in (folder, tmp_path / "again")]
+    assert (weights[0] == weights[1]) is equal
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"hidden_size": 80}, "model.sizes.hidden_size=80 is no multiple of head_size=32: change either"),
+        ({"vision_hidden_size": 48}, "model.sizes.vision_hidden_size=48 is no multiple of head_size=32: change either"),
+    ],
+)
+def test_sizes_that_do_not_go_together_are_refused_before_anything_is_written(tmp_path, change, told):
+    with pytest.raises(JigsawError) as caught:
+        build_tiny("qwen2_5_vl", SIZES.model_copy(update=change), TEXTS, tmp_path / "model")
+    assert str(caught.value) == told
+    assert not (tmp_path / "model").exists()

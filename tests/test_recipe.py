@@ -1,0 +1,382 @@
+"""Recipes: what is found, extended, overridden and resolved, and that whatever is wrong is told in one line.
+
+Each refusal names the file and the key, so that the reader of the line knows where to go.
+"""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jigsaw.errors import JigsawError
+from jigsaw.recipe import find_recipe, load_recipe, recipe_names
+
+# OmegaConf 2.4 renamed the call; 2.3, which is allowed too, has the old name alone.
+pytestmark = pytest.mark.filterwarnings("ignore:register_new_resolver:UserWarning")
+
+RECIPE = """\
+name: small
+model: {tiny: qwen2_5_vl, sizes: {hidden_size: 64}}
+data:
+  photos: holiday
+  train:
+    - {build: {task: image, source: "${data.photos}", grid: 2x2}, weight: 1.0}
+    - {path: old-puzzles}
+  eval: [{path: heldout-puzzles, limit: 8}]
+rewards: [{use: visual_jigsaw}]
+grpo: {learning_rate: 1e-5, max_steps: 3}
+output: runs/${name}
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_recipe(text, name="small.yaml"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return str(path)
+
+    return write_recipe
+
+
+@pytest.fixture
+def small(write):
+    return write(RECIPE)
+
+
+def refusal(path, *overrides):
+    """The one line with which a recipe is refused, less the path that it must begin with."""
+    with pytest.raises(JigsawError) as caught:
+        load_recipe(path, overrides)
+    line = str(caught.value)
+    assert "\n" not in line
+    if not line.startswith("override "):
+        assert line.startswith(f"{path}: ")
+    return line.removeprefix(f"{path}: ")
+
+
+# What a recipe says
+
+
+def test_a_recipe_is_resolved_and_typed(small):
+    recipe = load_recipe(small)
+    assert recipe.output == "runs/small"
+    assert recipe.data.train[0].build.source == "holiday"
+    assert recipe.data.train[0].build.config == {"grid": "2x2"}
+    assert recipe.data.eval[0].limit == 8
+    assert recipe.model.sizes.hidden_size == 64
+
+
+def test_a_resolved_recipe_cannot_be_changed(small):
+    with pytest.raises(ValueError, match="frozen"):
+        load_recipe(small).seed = 3
+
+
+@pytest.mark.parametrize(
+    "written, value", [("1e-6", 1e-6), ("1.0e-6", 1e-6), ("1E-6", 1e-6), ("2e3", 2000.0), ("3", 3), ("null", None)]
+)
+def test_numbers_in_scientific_notation_are_numbers(small, write, written, value):
+    from_override = load_recipe(small, [f"grpo.learning_rate={written}"]).grpo["learning_rate"]
+    from_file = load_recipe(write(RECIPE.replace("1e-5", written), "other.yaml")).grpo["learning_rate"]
+    assert from_override == value and type(from_override) is type(value)
+    assert from_file == value and type(from_file) is type(value)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_loads(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe(name).name
+    assert find_recipe(name).stem == name
+
+
+def test_the_quickstart_ships():
+    assert "quickstart" in recipe_names()
+
+
+# Finding
+
+
+def test_a_name_that_does_not_ship_gets_the_nearest_that_does():
+    with pytest.raises(JigsawError, match=r"^'quickstrat' is neither .* did you mean quickstart\?$"):
+        load_recipe("quickstrat")
+
+
+@pytest.mark.parametrize("name", ["nowhere.yaml", "no/such/folder/x.yml"])
+def test_a_file_that_is_not_there_is_named(name):
+    with pytest.raises(JigsawError, match=f"^{name}: no such recipe file$"):
+        load_recipe(name)
+
+
+def test_a_folder_is_no_recipe(tmp_path):
+    (tmp_path / "odd.yaml").mkdir()
+    with pytest.raises(JigsawError, match=r"odd\.yaml: no such recipe file"):
+        load_recipe(str(tmp_path / "odd.yaml"))
+
+
+# Files that cannot be a recipe
+
+
+@pytest.mark.parametrize(
+    "content, told",
+    [
+        ("", "the recipe is empty"),
+        ("\n\n", "the recipe is empty"),
+        ("# only a comment\n", "name: this key is required (and 3 more)"),
+        ("- a\n- b\n", "a recipe is a mapping of keys, this is a list"),
+        ("3", "a recipe is a mapping of keys, this is a single value"),
+        (b"\xff\xfen\x00", "is no UTF-8 text (byte 0); save it as UTF-8"),
+        (b"name: caf\xe9", "is no UTF-8 text (byte 9); save it as UTF-8"),
+        ("name: [", "no valid YAML, line 2, column 1"),
+        ("a: b: c", "no valid YAML, line 1, column 5: mapping values are not allowed"),
+        ("a: 1\na: 2\n", "no valid YAML, line 2, column 1: found duplicate key a"),
+        ("a: 1\n---\na: 2\n", "no valid YAML, line 2, column 1"),
+        ("a: \x00", "no valid YAML"),
+        (
+            "a: !!python/object/apply:os.getcwd []\n",
+            "no valid YAML, line 1, column 4: could not determine a constructor",
+        ),
+    ],
+)
+def test_a_file_that_is_no_recipe_says_what_it_is_instead(write, content, told):
+    assert refusal(write(content)).startswith(told)
+
+
+# Keys and values
+
+
+@pytest.mark.parametrize(
+    "override, told",
+    [
+        ("modle=1", "unknown key modle: did you mean model?"),
+        ("model.dtpye=float32", "unknown key model.dtpye: did you mean dtype?"),
+        ("model.sizes.hiden_size=64", "unknown key model.sizes.hiden_size: did you mean hidden_size?"),
+        ("model.image.max_pixel=9", "unknown key model.image.max_pixel: did you mean max_pixels?"),
+        ("data.foto=x", "unknown key data.foto: did you mean photos?"),
+        ("data.train.1.weigth=2", "unknown key data.train.1.weigth: did you mean weight?"),
+        ("data.train.0.build.per_sorce=2", "unknown key data.train.0.build.per_sorce: did you mean per_source?"),
+        ("data.train.0.build.gird=3x3", "data.train.0.build: task image has no key 'gird'; did you mean 'grid'?"),
+        ("data.train.0.build.task=imgae", "data.train.0.build: no task 'imgae'; did you mean 'image'?"),
+        ("data.eval.0.limmit=2", "unknown key data.eval.0.limmit: did you mean limit?"),
+        ("evaluation.evry=2", "unknown key evaluation.evry: did you mean every?"),
+        ("rollout.engin=vllm", "unknown key rollout.engin: did you mean engine?"),
+        ("zebra=2", "unknown key zebra: known are data, description,"),
+    ],
+)
+def test_a_misspelt_key_at_any_depth_gets_the_nearest_known_one(small, override, told):
+    assert refusal(small, override).startswith(told)
+
+
+def test_a_misspelt_required_key_is_told_as_misspelt_not_as_missing(write):
+    assert refusal(write(RECIPE.replace("model:", "modle:"))) == "unknown key modle: did you mean model? (and 1 more)"
+
+
+@pytest.mark.parametrize(
+    "override, told",
+    [
+        ("seed=often", "seed: input should be a valid integer, unable to parse string as an integer, not 'often'"),
+        ("seed=1.5", "seed: input should be a valid integer, got a number with a fractional part, not 1.5"),
+        ("seed={a: b}", "seed: input should be a valid integer, not {'a': 'b'}"),
+        ("model=3", "model: a mapping of keys is needed, not 3"),
+        ("data.train=3", "data.train: a list is needed, not 3"),
+        ("data.train=[]", "data.train: at least one entry is needed, not []"),
+        ("data.train.0=3", "data.train.0: a mapping of keys is needed, not 3"),
+        ("rewards=visual_jigsaw", "rewards: a list is needed, not 'visual_jigsaw'"),
+        ("rewards=[visual_jigsaw]", "rewards.0: a mapping of keys is needed, not 'visual_jigsaw'"),
+        ("grpo=yes please", "grpo: a mapping of keys is needed, not 'yes please'"),
+        ("data.photos=3", "data.photos: input should be a valid string, not 3"),
+        ("data.train.1.weight=0", "data.train.1.weight: input should be greater than 0, not 0"),
+        ("data.train.1.weight=.inf", "data.train.1.weight: input should be a finite number, not inf"),
+        ("data.train.1.weight=.nan", "data.train.1.weight: input should be"),
+        ("data.train.0.build.heldout=1.5", "data.train.0.build.heldout: input should be less than 1, not 1.5"),
+        ("data.train.0.build.grid=9x9", "data.train.0.build: task image: grid='9x9'"),
+        ("model.dtype=float8", "model.dtype: input should be 'float32' or 'bfloat16', not 'float8'"),
+        ("model.sizes.num_layers=0", "model.sizes.num_layers: input should be greater than or equal to 1, not 0"),
+        ("name=a b", "name: string should match pattern"),
+        ("name=../up", "name: string should match pattern"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_with_its_key(small, override, told):
+    assert refusal(small, override).startswith(told)
+
+
+@pytest.mark.parametrize(
+    "overrides, told",
+    [
+        (["model.path=some/model"], "model: give either path or tiny"),
+        (["model.tiny=null"], "model: give either path or tiny"),
+        (["data.train.0.path=puzzles"], "data.train.0: give either path or build"),
+        (["data.train.1.path=null"], "data.train.1: give either path or build"),
+        (["grpo=null"], "recipe: give sft, grpo or both: there is nothing to train"),
+        (["model.image={min_pixels: 900, max_pixels: 800}"], "model.image: min_pixels 900 is over max_pixels 800"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(small, overrides, told):
+    assert refusal(small, *overrides) == told
+
+
+# Overrides
+
+
+def test_an_override_of_a_list_item_leaves_its_neighbours(small):
+    recipe = load_recipe(small, ["data.train.0.weight=2", "data.train.0.build.grid=3x3", "data.train[1].weight=0.5"])
+    first, second = recipe.data.train
+    assert (first.weight, second.weight) == (2.0, 0.5)
+    assert first.build.config == {"grid": "3x3"}
+    assert first.build.source == "holiday"
+    assert second.path == "old-puzzles"
+
+
+def test_an_override_feeds_the_interpolations(small):
+    recipe = load_recipe(small, ["data.photos=/home/me/photos", "name=mine"])
+    assert recipe.data.train[0].build.source == "/home/me/photos"
+    assert recipe.output == "runs/mine"
+
+
+def test_an_override_may_interpolate_itself(small):
+    assert load_recipe(small, ["output=elsewhere/${name}-${data.photos}"]).output == "elsewhere/small-holiday"
+
+
+def test_overrides_merge_mappings_and_replace_lists(small):
+    recipe = load_recipe(small, ["grpo={num_generations: 4}", "rewards=[{use: exact}]"])
+    assert recipe.grpo == {"learning_rate": 1e-5, "max_steps": 3, "num_generations": 4}
+    assert recipe.rewards == ({"use": "exact"},)
+
+
+def test_the_last_of_two_overrides_wins(small):
+    assert load_recipe(small, ["seed=1", "seed=2"]).seed == 2
+
+
+@given(
+    folder=st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=1).map(lambda name: f"/p/{name} #1")
+)
+def test_a_folder_name_given_as_an_override_is_taken_as_it_stands(tmp_path_factory, folder):
+    path = tmp_path_factory.getbasetemp() / "folders.yaml"
+    path.write_text(RECIPE)
+    assert load_recipe(str(path), [f"data.photos={folder}"]).data.photos == folder
+
+
+def test_a_quoted_override_is_a_text(small):
+    assert load_recipe(small, ["data.photos='2024'"]).data.photos == "2024"
+    assert load_recipe(small, ['data.photos="a: b"']).data.photos == "a: b"
+
+
+@pytest.mark.parametrize(
+    "override, told",
+    [
+        ("seed", "is not of the form key=value"),
+        ("=3", "is not of the form key=value"),
+        ("data..photos=3", "is not of the form key=value"),
+        ("data.train.7.weight=2", "the recipe has no place data.train.7.weight"),
+        ("data.train.first.weight=2", "the recipe has no place data.train.first.weight"),
+        ("rewards=[{use: exact}", "the value is no valid YAML"),
+        ("data.photos=a: b", "for a text write data.photos='\"a: b\"'"),
+        ("output=${", "no viable alternative at input"),
+    ],
+)
+def test_an_override_that_cannot_be_applied_is_quoted(small, override, told):
+    line = refusal(small, override)
+    assert line.startswith(f"override {override!r}")
+    assert told in line
+
+
+# Interpolation
+
+
+@pytest.mark.parametrize(
+    "override, told",
+    [
+        ("output=runs/${nmae}", "output: Interpolation key 'nmae' not found"),
+        (
+            "data.train.0.build.source=${data.fotos}",
+            "data.train[0].build.source: Interpolation key 'data.fotos' not found",
+        ),
+        ("output=${frehs:runs/x}", "output: Unsupported interpolation type frehs"),
+        ("output=???", "output: Missing mandatory value: output"),
+    ],
+)
+def test_an_interpolation_that_leads_nowhere_is_told_with_its_key(small, override, told):
+    assert refusal(small, override) == told
+
+
+def test_fresh_names_the_first_folder_that_is_not_there(small, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    override = ["output=${fresh:runs/${name}}"]
+    assert load_recipe(small, override).output == "runs/small"
+    Path("runs/small").mkdir(parents=True)
+    assert load_recipe(small, override).output == "runs/small-2"
+    Path("runs/small-2").mkdir()
+    assert load_recipe(small, override).output == "runs/small-3"
+    assert not Path("runs/small-3").exists(), "loading a recipe touches nothing"
+
+
+def test_fresh_names_the_latest_folder_to_resume(small, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    override = ["output=${fresh:runs/x}"]
+    assert load_recipe(small, override, resume=True).output == "runs/x"
+    for folder in ("runs/x", "runs/x-2"):
+        Path(folder).mkdir(parents=True)
+        assert load_recipe(small, override, resume=True).output == folder
+    assert load_recipe(small, override).output == "runs/x-3"
+
+
+# Extending another recipe
+
+
+def test_a_child_overrides_its_parent_and_keeps_the_rest(small, write):
+    child = write("defaults: small.yaml\nname: child\ngrpo: {max_steps: 9}\nrewards: [{use: exact}]\n", "child.yaml")
+    recipe = load_recipe(child)
+    assert recipe.output == "runs/child"
+    assert recipe.grpo == {"learning_rate": 1e-5, "max_steps": 9}
+    assert recipe.rewards == ({"use": "exact"},)
+    assert recipe.data == load_recipe(small).data
+
+
+def test_defaults_chain_and_the_nearest_wins(small, write):
+    write("defaults: small.yaml\nname: parent\nseed: 4\n", "parent.yaml")
+    recipe = load_recipe(write("defaults: parent.yaml\nseed: 5\n", "child.yaml"))
+    assert (recipe.name, recipe.seed) == ("parent", 5)
+
+
+def test_a_shipped_recipe_is_extended_by_name(write, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe(write("defaults: quickstart\nname: mine\noutput: here\n"))
+    shipped = yaml.safe_load(find_recipe("quickstart").read_text())
+    assert recipe.model.tiny == shipped["model"]["tiny"]
+    assert recipe.output == "here"
+
+
+def test_an_override_reaches_what_a_parent_says(small, write):
+    child = write("defaults: small.yaml\nname: child\n", "child.yaml")
+    assert load_recipe(child, ["data.train.0.build.grid=4x4"]).data.train[0].build.config == {"grid": "4x4"}
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_recipes_that_extend_each_other_in_a_circle_are_refused(write, length):
+    for number in range(length):
+        path = write(f"defaults: r{(number + 1) % length}.yaml\n", f"r{number}.yaml")
+    with pytest.raises(JigsawError, match=r"r\d\.yaml: defaults: the recipes name each other in a circle$"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    "defaults, told",
+    [
+        (
+            "quickstrat",
+            "defaults: 'quickstrat' is neither a recipe file nor a shipped recipe: did you mean quickstart?",
+        ),
+        ("gone.yaml", "defaults: gone.yaml: no such recipe file"),
+        ("[quickstart]", "defaults: one recipe is extended, a file or a name; not ['quickstart']"),
+        ("3", "defaults: one recipe is extended, a file or a name; not 3"),
+    ],
+)
+def test_defaults_that_name_no_recipe_are_refused(write, defaults, told):
+    assert refusal(write(f"defaults: {defaults}\n")) == told
+
+
+def test_a_broken_parent_is_the_file_that_is_named(write):
+    broken = write("name: [", "parent.yaml")
+    with pytest.raises(JigsawError, match=f"^{broken}: no valid YAML"):
+        load_recipe(write("defaults: parent.yaml\n"))
