@@ -1,0 +1,164 @@
+"""Which curves a report shows: from the lines of `metrics.jsonl` to charts.
+
+In: one run, for its own section, or several, to be laid over each other. Out: charts, in the order in which they are
+read; what was not logged has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from jigsaw.evaluation.charts import Chart, Point, Series, draw_chart
+from jigsaw.evaluation.run_folder import Run, number
+
+WATCHED = {"place_accuracy": "place accuracy", "exact": "exact", "valid": "valid permutation", "format": "format"}
+"""Metrics of rollouts in the order, and therefore the colours, in which they are drawn."""
+
+HELDOUT = {"place": "place accuracy", "exact": "exact", "valid": "valid permutation", "reward": "reward"}
+_HELDOUT_STYLE = {"place": 0, "exact": 1, "valid": 2, "reward": 4}
+
+DYNAMICS = (
+    # key, stage, title, whether it is a share
+    ("loss", "sft", "Supervised loss", False),
+    ("loss", "grpo", "GRPO loss", False),
+    ("entropy", "grpo", "Entropy of the policy", False),
+    ("completion_length", "grpo", "Completion length in tokens", False),
+    ("equal_reward_groups", "grpo", "Share of groups with equal rewards", True),
+    ("kl", "grpo", "KL divergence from the start of GRPO", False),
+)
+_NOTES = {
+    ("loss", "grpo"): "Advantages have mean zero, so this loss starts near zero and tells little; watch the reward.",
+    ("equal_reward_groups", "grpo"): "Such a group has no advantage and teaches nothing.",
+}
+
+
+def run_charts(run: Run, name: str) -> list[Chart]:
+    """The charts of one run. `name` makes their ids unique in the page."""
+    charts = [_heldout(run, name), _reward(run, name), _rollouts(run, name)]
+    charts += [
+        draw_chart(
+            title,
+            [Series(title, points(run, stage, key))],
+            name=f"{name}-{stage}-{key.replace('_', '-')}",
+            axis=f"{_STAGES[stage]} step",
+            share=share,
+            note=_NOTES.get((key, stage), ""),
+        )
+        for key, stage, title, share in DYNAMICS
+    ]
+    return [chart for chart in charts if chart is not None]
+
+
+def compared_charts(runs: Sequence[Run]) -> list[Chart]:
+    """Charts with one line per run."""
+    rows = [
+        ("heldout/place", "grpo", "Held-out place accuracy", True),
+        ("heldout/reward", "grpo", "Held-out reward", False),
+        ("reward", "grpo", "Reward of rollouts", False),
+        ("place_accuracy", "grpo", "Place accuracy of rollouts", True),
+        *DYNAMICS,
+    ]
+    levels = [_chance(run, "place") for run in runs]
+    if len(set(levels)) == 1:  # one line says it for all
+        levels[1:] = [None] * (len(levels) - 1)
+    charts = []
+    for key, stage, title, share in rows:
+        series = [
+            Series(
+                run.label,
+                points(run, stage, key),
+                style,
+                marks=_marks(run, key.removeprefix("heldout/")) if key.startswith("heldout/") else (),
+                level=levels[style] if key == "heldout/place" else None,
+            )
+            for style, run in enumerate(runs)
+        ]
+        note = "Dotted: chance. Diamonds: all held-out puzzles, 95% interval." if key == "heldout/place" else ""
+        chart = draw_chart(
+            title,
+            series,
+            name=f"all-{stage}-{key.replace('_', '-').replace('/', '-')}",
+            axis=f"{_STAGES[stage]} step",
+            share=share,
+            note=note,
+        )
+        if chart is not None:
+            charts.append(chart)
+    return charts
+
+
+_STAGES: Mapping[str, str] = {"sft": "supervised", "grpo": "GRPO"}
+
+
+def points(run: Run, stage: str, key: str) -> list[Point]:
+    """Steps and values of one key of the log; nulls, and lines without it, are left out."""
+    found = ((row["step"], number(row.get(key))) for row in run.rows(stage))
+    return [(float(step), value) for step, value in found if value is not None]
+
+
+def _heldout(run: Run, name: str) -> Chart | None:
+    series = [
+        Series(
+            label,
+            points(run, "grpo", f"heldout/{key}"),
+            _HELDOUT_STYLE[key],
+            level=_chance(run, key),
+            marks=_marks(run, key),
+        )
+        for key, label in HELDOUT.items()
+    ]
+    note = "Lines: looks at part of the held-out puzzles while GRPO runs. Dotted: chance, in the colour of its figure."
+    if any(line.marks for line in series):
+        note += " Diamonds: all held-out puzzles, with 95% intervals."
+    return draw_chart("Held-out puzzles", series, name=f"{name}-heldout", axis="GRPO step", share=True, note=note)
+
+
+def _chance(run: Run, key: str) -> float | None:
+    figures = run.evaluation.figures if run.evaluation else {}
+    stored = figures.get("heldout", {}).get(key) or figures.get("warmup", {}).get(key)
+    return stored.chance if stored else None
+
+
+def _marks(run: Run, key: str) -> list[tuple[float, float, float, float]]:
+    """The figures on all held-out puzzles, before and after GRPO; none for a run without GRPO, which has no axis."""
+    steps = [row["step"] for row in run.rows("grpo")]
+    if run.evaluation is None or not steps:
+        return []
+    marks = []
+    for stage, step in (("warmup", 0.0), ("heldout", float(max(steps)))):
+        stored = run.evaluation.figures.get(stage, {}).get(key)
+        if stored is not None:
+            estimate = stored.estimate
+            marks.append((step, estimate.value, estimate.low, estimate.high))
+    return marks
+
+
+def _reward(run: Run, name: str) -> Chart | None:
+    rows = run.rows("grpo")
+    parts = sorted({key for row in rows for key in row if key.startswith("reward/")})
+    series = [Series("reward", points(run, "grpo", "reward"), 4)]
+    lines = [
+        Series(part.removeprefix("reward/"), points(run, "grpo", part), style)
+        for part, style in zip(parts, _other_styles(len(parts)), strict=True)
+    ]
+    # One reward of weight 1 is its own sum.
+    series += [line for line in lines if line.points and line.points != series[0].points]
+    note = "Mean over a step's completions: the weighted sum, and its parts before weighting." if series[1:] else ""
+    return draw_chart("Reward of rollouts", series, name=f"{name}-reward", axis="GRPO step", note=note)
+
+
+def _other_styles(count: int) -> list[int]:
+    """Styles for the parts of the reward: all but that of the reward itself."""
+    return [style for style in range(count + 1 + count // 5) if style != 4][:count]
+
+
+def _rollouts(run: Run, name: str) -> Chart | None:
+    logged = run.recipe.get("metrics")
+    others = [str(key) for key in logged if key not in WATCHED] if isinstance(logged, list) else []
+    labels = WATCHED | {key: key.replace("_", " ") for key in others}
+    series = [
+        Series(label, points(run, "grpo", key), style)
+        for (key, label), style in zip(labels.items(), range(len(labels)), strict=True)
+    ]
+    note = "Sampled completions on training puzzles; held-out figures above are greedy."
+    return draw_chart("Rollouts", series, name=f"{name}-rollouts", axis="GRPO step", share=True, note=note)

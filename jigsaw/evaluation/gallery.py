@@ -1,0 +1,292 @@
+"""The gallery of a report: held-out puzzles as shown, as the model put them together, and as they were.
+
+In: a run's predictions and the folders of its held-out puzzle sets. Out: `Card`s with small embedded pictures. A task
+whose geometry has a grid, one picture per piece, gets mosaics; any other gets its media in shown order. For both, the
+orders stand beside each other place by place.
+
+Which puzzles are shown is settled by their ids: as many right, partly right, wrong and invalid ones as their share of
+all, spread over the sources.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.run_folder import Run
+from jigsaw.evaluation.summary import Scored
+from jigsaw.evaluation.thumbnails import Thumbnail, clip_strip, mosaic, single
+from rewards import true_places
+
+Outcome = Literal["right", "partly", "wrong", "invalid"]
+OUTCOMES: tuple[Outcome, ...] = ("right", "partly", "wrong", "invalid")
+
+REASONS = {
+    "malformed": "the tags are not as asked",
+    "several_answers": "it gives more than one answer",
+    "empty": "the answer is empty",
+    "not_integers": "the answer is no list of whole numbers",
+    "wrong_count": "the answer has too few or too many numbers",
+    "out_of_range": "the answer names a piece that does not exist",
+    "duplicate": "the answer uses a piece twice",
+}
+"""`ParsedOrder.reason` in words."""
+
+LONGEST_TEXT = 4000
+"""Characters of a completion that are kept on the page."""
+
+SIDES = (232, 168, 120, 88)
+"""Pixels of a mosaic's longer side, largest first; the first at which the gallery fits its budget is taken."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One place of an order: the shown index that stands there, and whether it is right (None: nobody was asked)."""
+
+    piece: int
+    right: bool | None
+
+
+@dataclass(frozen=True)
+class Card:
+    """One puzzle of the gallery.
+
+    Attributes:
+        outcome: right (all places), partly, wrong (no place), or invalid (no permutation).
+        headline: the same in words.
+        before: how the warm-up did on it, or "".
+        shown: the pieces, or whatever the model saw, in shown order.
+        arranged: a mosaic of the model's order; None without one.
+        truth: a mosaic of the right order; None for a task without mosaics.
+        columns, rows: of the mosaic's grid.
+        order: the model's order by place; empty if invalid.
+        answer: the right order by place.
+        missing: why there are no pictures, or "".
+    """
+
+    source: str
+    task: str
+    outcome: Outcome
+    headline: str
+    before: str
+    completion: str
+    cut: int
+    shown: Sequence[Thumbnail]
+    arranged: Thumbnail | None
+    truth: Thumbnail | None
+    columns: int
+    rows: int
+    order: Sequence[Slot]
+    answer: Sequence[Slot]
+    missing: str = ""
+
+    @property
+    def numbered(self) -> list[Slot]:
+        """The pieces in shown order."""
+        return [Slot(piece, None) for piece in range(1, len(self.answer) + 1)]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Cards, how many there are of each outcome among all predictions and among the cards, or why there are none."""
+
+    cards: Sequence[Card]
+    total: Mapping[Outcome, int]
+    chosen: Mapping[Outcome, int]
+    missing: str = ""
+
+
+def build_gallery(run: Run, count: int, budget: int) -> Gallery:
+    """Choose and draw puzzles.
+
+    Args:
+        run: with predictions and the folders of its held-out sets.
+        count: most cards.
+        budget: bytes that its pictures should stay below.
+    """
+    total = Counter(outcome_of(item) for item in run.predictions)
+    if not run.predictions:
+        return Gallery((), total, {}, "No predictions on held-out puzzles yet.")
+    try:
+        rows = _Rows(run.eval_folders)
+    except _UNREADABLE as error:
+        return Gallery((), total, {}, f"The held-out puzzle set cannot be opened: {_line(error)}")
+    known = [item for item in run.predictions if item.id in rows]
+    chosen = choose(known, count)
+    if not chosen:
+        return Gallery((), total, {}, "The held-out puzzle set no longer has the puzzles of the predictions.")
+    cards: list[Card] = []
+    for side in SIDES:
+        cards = [_card(item, rows, run.before.get(item.id), side) for item in chosen]
+        if sum(len(picture.uri) for card in cards for picture in _pictures(card)) <= budget:
+            break
+    reasons = {card.missing for card in cards}
+    if "" not in reasons:
+        return Gallery((), total, {}, f"The held-out puzzles cannot be shown: {min(reasons)}")
+    return Gallery(cards, total, Counter(card.outcome for card in cards))
+
+
+def outcome_of(item: Scored) -> Outcome:
+    """How a prediction did."""
+    if item.order is None:
+        return "invalid"
+    if item.exact >= 1:
+        return "right"
+    return "partly" if item.place > 0 else "wrong"
+
+
+def choose(predictions: Sequence[Scored], count: int) -> list[Scored]:
+    """At most `count` predictions: outcomes in proportion, none of them missing, sources taken in turns.
+
+    The choice and its order depend on ids and scores alone.
+    """
+    ranked = sorted(predictions, key=lambda item: sha256(item.id.encode("utf-8", "replace")).hexdigest())
+    groups = {name: [item for item in ranked if outcome_of(item) == name] for name in OUTCOMES}
+    quota = _shares({name: len(items) for name, items in groups.items()}, min(count, len(ranked)))
+    used: Counter[str] = Counter()
+    chosen: set[str] = set()
+    for name in sorted(OUTCOMES, key=lambda name: len(groups[name])):  # the rarest have the least choice of sources
+        left = list(groups[name])
+        for _ in range(quota[name]):
+            item = min(left, key=lambda item: used[item.source])  # the first of those, for ids come ranked
+            left.remove(item)
+            used[item.source] += 1
+            chosen.add(item.id)
+    return [item for item in ranked if item.id in chosen]
+
+
+def _shares(sizes: Mapping[Outcome, int], count: int) -> dict[Outcome, int]:
+    """`count` divided in proportion to sizes, by largest remainder; whatever exists gets one if there is room."""
+    total = sum(sizes.values())
+    exact = {name: count * size / total if total else 0.0 for name, size in sizes.items()}
+    shares = {name: int(value) for name, value in exact.items()}
+    by_remainder = sorted(sizes, key=lambda name: shares[name] - exact[name])
+    for name in by_remainder[: count - sum(shares.values())]:
+        shares[name] += 1
+    for name in (name for name, size in sizes.items() if size and not shares[name]):
+        largest = max(shares, key=lambda name: shares[name])
+        if shares[largest] > 1:
+            shares[largest] -= 1
+            shares[name] += 1
+    return shares
+
+
+_UNREADABLE = (JigsawError, OSError, ValueError, KeyError, TypeError)
+"""What a data set that was moved, deleted or written by another version raises."""
+
+
+class _Rows:
+    """Rows of puzzle sets by id. Ids are read without making any picture."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        from jigsaw.data import load_puzzles
+
+        if not folders:
+            raise JigsawError("data.json names none.")
+        self._where: dict[str, tuple[Any, int]] = {}
+        for folder in folders:
+            puzzles = load_puzzles(folder)
+            for number, identity in enumerate(puzzles.with_format(None)["id"]):
+                self._where.setdefault(identity, (puzzles, number))
+
+    def __contains__(self, identity: str) -> bool:
+        return identity in self._where
+
+    def __getitem__(self, identity: str) -> Mapping[str, Any]:
+        puzzles, number = self._where[identity]
+        row: Mapping[str, Any] = puzzles[number]
+        return row
+
+
+def _card(item: Scored, rows: _Rows, before: Scored | None, side: int) -> Card:
+    try:
+        row: Mapping[str, Any] = rows[item.id]
+        missing = "" if list(row["answer"]) == item.answer else "the puzzle is no longer the one that was answered"
+    except _UNREADABLE as error:
+        row, missing = {}, _line(error)
+    if missing:
+        row = {}
+    right = _right_places(item, row.get("classes"))
+    outcome = outcome_of(item)
+    grid = _grid(row)
+    images, clips = list(row.get("images") or ()), list(row.get("videos") or ())
+    columns, lines = (grid[1], grid[0]) if grid else (1, 1)
+    if grid:
+        shown = [mosaic(images, range(len(images)), grid, side)]
+    else:
+        longest = _piece_side(side, len(images) + len(clips))
+        shown = [single(image, longest) for image in images] + [clip_strip(clip, longest) for clip in clips]
+    return Card(
+        source=item.source,
+        task=item.task,
+        outcome=outcome,
+        headline=_headline(item, outcome),
+        before=_before(before),
+        completion=item.completion[:LONGEST_TEXT],
+        cut=max(0, len(item.completion) - LONGEST_TEXT),
+        shown=shown,
+        arranged=mosaic(images, [piece - 1 for piece in item.order], grid, side) if grid and item.order else None,
+        truth=mosaic(images, [piece - 1 for piece in item.answer], grid, side) if grid else None,
+        columns=columns,
+        rows=lines,
+        order=[Slot(piece, fits) for piece, fits in zip(item.order or (), right, strict=True)],
+        answer=[Slot(piece, None) for piece in item.answer],
+        missing=missing,
+    )
+
+
+def _grid(row: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Rows and columns, if the media are the pieces of a picture cut by a grid."""
+    geometry = row.get("geometry")
+    grid = geometry.get("grid") if isinstance(geometry, Mapping) else None
+    images = row.get("images") or ()
+    if not (isinstance(grid, list) and len(grid) == 2 and all(isinstance(side, int) and side > 0 for side in grid)):
+        return None
+    return (grid[0], grid[1]) if grid[0] * grid[1] == len(images) == len(row["answer"]) else None
+
+
+def _piece_side(side: int, media: int) -> int:
+    """Longer side of one of several media: one is shown large, many share the room of three mosaics."""
+    return side * 2 if media <= 1 else max(48, min(side, int(side * (3 / media) ** 0.5)))
+
+
+def _right_places(item: Scored, classes: Sequence[int] | None) -> list[bool]:
+    """Per place whether it counts as right, exactly as the scores count it."""
+    if item.order is None:
+        return []
+    places = true_places(item.order, item.answer, classes) or []
+    return [place == home for place, home in enumerate(places)]
+
+
+def _headline(item: Scored, outcome: Outcome) -> str:
+    if outcome == "invalid":
+        return f"Invalid: {REASONS.get(item.reason, item.reason)}"
+    if outcome == "right":
+        return "All places right"
+    if outcome == "wrong":
+        return "No place right"
+    return f"{round(item.place * len(item.answer))} of {len(item.answer)} places right"
+
+
+def _before(item: Scored | None) -> str:
+    if item is None:
+        return ""
+    if item.order is None:
+        return "warm-up: invalid"
+    return f"warm-up: {round(item.place * len(item.answer))} of {len(item.answer)}"
+
+
+def _pictures(card: Card) -> list[Thumbnail]:
+    return [picture for picture in (*card.shown, card.arranged, card.truth) if picture is not None]
+
+
+def _line(error: BaseException) -> str:
+    """An exception in one line; a KeyError's text is a bare key and says nothing without its name."""
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else "no reason given"
+    return text if isinstance(error, JigsawError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,198 @@
+"""`jigsaw report`: one or several run folders as one HTML page that needs nothing else.
+
+In: run folders. Out: a page with the figures, curves, a gallery of held-out puzzles and the recipe. It loads nothing
+(its own content policy forbids it), so it can be mailed, archived and opened without a network. Whatever comes from
+data is escaped by the template; only the SVG of `charts`, which holds no data text, goes in as it is.
+"""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from jigsaw.evaluation.charts import Chart
+from jigsaw.evaluation.curves import compared_charts, run_charts
+from jigsaw.evaluation.facts import facts_of, verdict_of
+from jigsaw.evaluation.gallery import Gallery, build_gallery
+from jigsaw.evaluation.intervals import Estimate
+from jigsaw.evaluation.run_folder import Run, read_runs
+
+CARDS = 24
+"""Puzzles in the gallery of a run; a page of many runs shows fewer of each."""
+
+GALLERY_BYTES = 2_000_000
+"""What the pictures of a whole page may take."""
+
+VERSIONS = ("visual-jigsaw", "torch", "transformers", "trl", "datasets")
+
+TITLES = {"place": "Place accuracy", "exact": "Exact", "valid": "Valid permutation", "reward": "Reward"}
+MEANINGS = {
+    "place": "pieces put where they belong",
+    "exact": "puzzles with every piece right",
+    "valid": "answers that use every piece once",
+    "reward": "what GRPO optimises",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure of a run, or of one run among several: a line of a table."""
+
+    title: str
+    meaning: str
+    after: Estimate | None
+    before: Estimate | None
+    chance: float | None
+    gain: Estimate | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says about one run."""
+
+    run: Run
+    key: str
+    verdict: str
+    facts: Sequence[tuple[str, str]]
+    lines: Sequence[Line]
+    top: float
+    charts: Sequence[Chart]
+    gallery: Gallery
+
+
+def write_report(runs: Sequence[Path], out: Path) -> None:
+    """Write a page about one or several runs, finished or not.
+
+    Args:
+        runs: run folders.
+        out: the page; written under another name and renamed when whole.
+
+    Raises:
+        JigsawError: a folder that is no run.
+    """
+    loaded = read_runs(runs)
+    share = min(CARDS, max(6, 2 * CARDS // len(loaded)))
+    sections = [_section(run, number, share, GALLERY_BYTES // len(loaded)) for number, run in enumerate(loaded)]
+    compared = compared_charts(loaded) if len(loaded) > 1 else []
+    template = _environment().get_template("report.html.j2")
+    page = template.render(
+        title=loaded[0].label if len(loaded) == 1 else f"{len(loaded)} runs compared",
+        sections=sections,
+        compared=compared,
+        titles=TITLES,
+        comparison=[_comparison_line(section) for section in sections],
+        same_puzzles=_same_puzzles(loaded),
+        command=shlex.join(["jigsaw", "report", *(str(folder) for folder in runs)]),
+        versions=_versions(),
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    partial.write_text(page.lstrip(), encoding="utf-8")
+    partial.replace(out)
+
+
+def _section(run: Run, number: int, cards: int, budget: int) -> Section:
+    lines = _lines(run)
+    highest = [estimate.high for line in lines for estimate in (line.after, line.before) if estimate is not None]
+    key = f"r{number}"
+    return Section(
+        run=run,
+        key=key,
+        verdict=verdict_of(run),
+        facts=facts_of(run),
+        lines=lines,
+        top=max([1.0, *highest]),
+        charts=run_charts(run, key),
+        gallery=build_gallery(run, cards, budget),
+    )
+
+
+def _lines(run: Run) -> list[Line]:
+    evaluation = run.evaluation
+    if evaluation is None:
+        return []
+    after, before = evaluation.figures.get("heldout", {}), evaluation.figures.get("warmup", {})
+    lines = []
+    for name, title in TITLES.items():
+        last, first = after.get(name), before.get(name)
+        known = last or first
+        if known is not None:
+            lines.append(
+                Line(
+                    title=title,
+                    meaning=MEANINGS[name],
+                    after=last.estimate if last else None,
+                    before=first.estimate if first else None,
+                    chance=known.chance,
+                    gain=evaluation.gain.get(name),
+                )
+            )
+    return lines
+
+
+def _comparison_line(section: Section) -> Mapping[str, Line]:
+    """A run's figures by title, for the table in which runs are the lines."""
+    return {line.title: line for line in section.lines}
+
+
+def _same_puzzles(runs: Sequence[Run]) -> bool:
+    """Whether the runs were evaluated on the same puzzles, as far as their predictions tell."""
+    sets = [frozenset(item.id for item in run.predictions) for run in runs if run.predictions]
+    return len(set(sets)) <= 1
+
+
+def _versions() -> list[str]:
+    found = []
+    for name in VERSIONS:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return [*found, f"Python {platform.python_version()}"]
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
+    )
+    environment.filters.update(number=_number, signed=_signed, short=_short, svg=Markup)
+    return environment
+
+
+def _number(value: float) -> str:
+    """Three decimals and a true minus sign, so that columns align and read well."""
+    return f"{round(value, 3) + 0.0:.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 3) + 0.0:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _short(value: float) -> str:
+    """A figure of any size for a legend."""
+    return _number(value) if 0.01 <= abs(value) < 10 else f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
+
+
+# Control characters become their pictures; what would turn the direction of the text around it is struck out.
+_VISIBLE = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
+_VISIBLE |= dict.fromkeys((*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
+
+
+def _printable(value: Any) -> Any:
+    """Text of any origin as text that a page can hold: a model writes control characters and half surrogates too."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return value.translate(_VISIBLE).encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,251 @@
+"""Reading a run folder for its report: whatever is there, and a note for what is not.
+
+In: a folder that `jigsaw launch` made, finished or not. Out: a `Run`. Only `recipe.yaml` must be there; a file that is
+missing or broken leaves its part of the page empty, since the page of a run that failed is the one most needed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.intervals import Estimate
+from jigsaw.evaluation.summary import FIGURES, Scored
+
+STAGES = ("heldout", "warmup")
+"""Parts of `evaluation.json`: the checkpoint at the end, and the one before GRPO."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of one checkpoint. `chance` is None where guessing has no level."""
+
+    estimate: Estimate
+    chance: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`evaluation.json`.
+
+    Attributes:
+        figures: stage -> name of the figure -> figure; a stage or a figure may be absent.
+        gain: name -> paired difference, after GRPO less before.
+        num_puzzles: held-out puzzles.
+        num_sources: what they were made from.
+    """
+
+    figures: Mapping[str, Mapping[str, Figure]]
+    gain: Mapping[str, Estimate]
+    num_puzzles: int
+    num_sources: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, as far as it could be read.
+
+    Attributes:
+        folder: as it was given.
+        label: what tells it from the other runs of the page.
+        recipe: the resolved recipe; its parts may be of another version of the schema.
+        recipe_text: the same, as it stands in the file.
+        metrics: lines of `metrics.jsonl`.
+        evaluation: None where there is none yet.
+        predictions: of the last checkpoint that was evaluated.
+        before: predictions of the warm-up by puzzle id, if there was GRPO after it.
+        eval_folders: puzzle sets that were held out.
+        notes: what was found broken, one line each.
+    """
+
+    folder: Path
+    label: str
+    recipe: Mapping[str, Any]
+    recipe_text: str
+    metrics: Sequence[Mapping[str, Any]]
+    evaluation: Evaluation | None
+    predictions: Sequence[Scored]
+    before: Mapping[str, Scored]
+    eval_folders: Sequence[Path]
+    notes: Sequence[str]
+
+    def rows(self, stage: str) -> list[Mapping[str, Any]]:
+        """Lines of the log of one stage, `sft` or `grpo`."""
+        return [row for row in self.metrics if row["stage"] == stage]
+
+    def section(self, *keys: str) -> Mapping[str, Any]:
+        """A section of the recipe; empty where it is absent or null."""
+        found: Any = self.recipe
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found if isinstance(found, Mapping) else {}
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Read run folders, each under a label of its own: the recipe's name, the folder's name or its path.
+
+    Raises:
+        JigsawError: no folder given, or one that is no run.
+    """
+    if not folders:
+        raise JigsawError("report: name at least one run folder")
+    recipes = [_read_recipe(Path(folder)) for folder in folders]
+    names = [str(recipe.get("name") or Path(folder).name) for folder, (recipe, _) in zip(folders, recipes, strict=True)]
+    choices = (names, [Path(folder).resolve().name for folder in folders], [str(folder) for folder in folders])
+    labels = next((labels for labels in choices if len(set(labels)) == len(labels)), choices[-1])
+    return [
+        _read_run(Path(folder), label, *recipe) for folder, label, recipe in zip(folders, labels, recipes, strict=True)
+    ]
+
+
+def _read_recipe(folder: Path) -> tuple[Mapping[str, Any], str]:
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        what = "is no run folder (it has no recipe.yaml)" if folder.is_dir() else "is no folder"
+        raise JigsawError(f"{folder} {what}: name a folder that `jigsaw launch` made")
+    try:
+        text = path.read_text(encoding="utf-8")
+        recipe = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise JigsawError(f"{path} cannot be read ({type(error).__name__}): is {folder} a run folder?") from error
+    if not isinstance(recipe, Mapping):
+        raise JigsawError(f"{path} is no recipe: name a folder that `jigsaw launch` made")
+    return recipe, text
+
+
+def _read_run(folder: Path, label: str, recipe: Mapping[str, Any], recipe_text: str) -> Run:
+    notes: list[str] = []
+    names = ("model", "warmup")
+    predictions = {name: _predictions(folder / "predictions" / f"{name}.jsonl", notes) for name in names}
+    sets = _json(folder / "data.json", notes)
+    heldout = sets.get("eval") if isinstance(sets, Mapping) else None
+    return Run(
+        folder=folder,
+        label=label,
+        recipe=recipe,
+        recipe_text=recipe_text,
+        metrics=[
+            row
+            for row in _lines(folder / "metrics.jsonl", notes)
+            if isinstance(row.get("stage"), str) and isinstance(row.get("step"), int)
+        ],
+        evaluation=_evaluation(folder / "evaluation.json", notes),
+        predictions=predictions["model"] or predictions["warmup"],
+        before={item.id: item for item in predictions["warmup"]} if predictions["model"] else {},
+        eval_folders=[Path(str(path)) for path in heldout] if isinstance(heldout, list) else [],
+        notes=notes,
+    )
+
+
+def _json(path: Path, notes: list[str]) -> Any:
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        notes.append(f"{path.name} cannot be read ({type(error).__name__}) and is left out.")
+        return None
+
+
+def _lines(path: Path, notes: list[str]) -> Iterator[Mapping[str, Any]]:
+    """Objects of a file of JSON lines. A killed run may leave half a last line behind: that is no fault to tell of."""
+    if not path.is_file():
+        return
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        notes.append(f"{path.name} cannot be read ({type(error).__name__}) and is left out.")
+        return
+    broken = 0
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, Mapping):
+            yield row
+        else:
+            broken += 1
+    if broken > 1:
+        notes.append(f"{path.name}: {broken} lines are no JSON objects and are left out.")
+
+
+def _predictions(path: Path, notes: list[str]) -> list[Scored]:
+    kept, broken = [], 0
+    for row in _lines(path, notes):
+        item = _scored(row)
+        if item is None:
+            broken += 1
+        else:
+            kept.append(item)
+    if broken:
+        notes.append(f"predictions/{path.name}: {broken} lines are no predictions and are left out.")
+    return kept
+
+
+def _scored(row: Mapping[str, Any]) -> Scored | None:
+    """A prediction, or None for a line that is none: what is drawn from it must not have to doubt it."""
+    texts = ("id", "task", "source", "completion", "reason")
+    wanted = {field.name for field in fields(Scored)}
+    if not wanted <= row.keys() or not all(isinstance(row[name], str) for name in texts):
+        return None
+    answer, order = row["answer"], row["order"]
+    if not isinstance(answer, list) or any(number(row[name]) is None for name in FIGURES):
+        return None
+    places = list(range(1, len(answer) + 1))
+    if not _is_order(answer, places) or not (order is None or _is_order(order, places)):
+        return None
+    return Scored(**{name: row[name] for name in wanted})
+
+
+def _is_order(stored: Any, places: list[int]) -> bool:
+    whole = isinstance(stored, list) and all(isinstance(piece, int) for piece in stored)
+    return whole and bool(places) and sorted(stored) == places
+
+
+def _evaluation(path: Path, notes: list[str]) -> Evaluation | None:
+    stored = _json(path, notes)
+    if not isinstance(stored, Mapping):
+        return None
+    stages = {stage: stored[stage] for stage in STAGES if isinstance(stored.get(stage), Mapping)}
+    figures = {
+        stage: {name: figure for name in FIGURES if (figure := _figure(values.get(name))) is not None}
+        for stage, values in stages.items()
+    }
+    if not any(figures.values()):
+        notes.append(f"{path.name} holds no figures that this version knows, and is left out.")
+        return None
+    paired = stored.get("gain")
+    gains = paired.items() if isinstance(paired, Mapping) else ()
+    counts = next(iter(stages.values()))
+    return Evaluation(
+        figures=figures,
+        gain={str(name): estimate for name, value in gains if (estimate := _estimate(value)) is not None},
+        num_puzzles=int(number(counts.get("num_puzzles")) or 0),
+        num_sources=int(number(counts.get("num_sources")) or 0),
+    )
+
+
+def _figure(stored: Any) -> Figure | None:
+    estimate = _estimate(stored)
+    return None if estimate is None else Figure(estimate, number(stored.get("chance")))
+
+
+def _estimate(stored: Any) -> Estimate | None:
+    if not isinstance(stored, Mapping):
+        return None
+    value, low, high = (number(stored.get(name)) for name in ("value", "low", "high"))
+    return None if value is None or low is None or high is None else Estimate(value, low, high)
+
+
+def number(stored: Any) -> float | None:
+    """A finite number as it came out of JSON; None for anything else."""
+    known = isinstance(stored, int | float) and not isinstance(stored, bool) and math.isfinite(stored)
+    return float(stored) if known else None

@@ -1,0 +1,78 @@
+"""Small pictures that a page carries inside itself: mosaics of tiles, single images, frames of a clip.
+
+In: RGB images, or a `tasks.Clip`. Out: a `Thumbnail`, a JPEG as a data URI. Pictures are shrunk to what is asked for
+and never enlarged: the page shows the pixels that the model saw, or fewer.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+QUALITY = 84
+CLIP_FRAMES = 3
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture as a data URI, with its size in pixels."""
+
+    uri: str
+    width: int
+    height: int
+
+
+def mosaic(tiles: Sequence[Image.Image], order: Sequence[int], grid: tuple[int, int], side: int) -> Thumbnail:
+    """Tiles laid out in raster order.
+
+    Args:
+        tiles: images, one per shown index.
+        order: for each place the 0-based position in `tiles` of what goes there.
+        grid: rows and columns.
+        side: most pixels of the longer side.
+    """
+    rows, columns = grid
+    width, height = tiles[0].size
+    scale = min(1.0, side / max(columns * width, rows * height))
+    cell = (max(1, round(width * scale)), max(1, round(height * scale)))
+    canvas = Image.new("RGB", (columns * cell[0], rows * cell[1]))
+    for place, piece in enumerate(order):
+        tile = tiles[piece].convert("RGB")
+        canvas.paste(
+            tile if tile.size == cell else tile.resize(cell, Image.Resampling.LANCZOS),
+            (place % columns * cell[0], place // columns * cell[1]),
+        )
+    return _encode(canvas)
+
+
+def single(image: Image.Image, side: int) -> Thumbnail:
+    """One image, its longer side at most `side` pixels."""
+    small = image.convert("RGB")
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return _encode(small)
+
+
+def clip_strip(clip: Any, side: int) -> Thumbnail:
+    """First, middle and last frame of a `tasks.Clip` side by side.
+
+    Args:
+        clip: with `frames`, uint8 RGB of shape `(T, height, width, 3)`.
+        side: most pixels of the longer side of the whole.
+    """
+    count = len(clip.frames)
+    chosen = sorted({round(i * (count - 1) / max(1, CLIP_FRAMES - 1)) for i in range(CLIP_FRAMES)})
+    frames = [Image.fromarray(clip.frames[number]) for number in chosen]
+    return mosaic(frames, range(len(frames)), (1, len(frames)), side)
+
+
+def _encode(image: Image.Image) -> Thumbnail:
+    buffer = io.BytesIO()
+    # 4:4:4: with shared colours a tile would bleed into its neighbour.
+    image.save(buffer, format="JPEG", quality=QUALITY, subsampling=0, optimize=True)
+    text = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return Thumbnail(f"data:image/jpeg;base64,{text}", image.width, image.height)

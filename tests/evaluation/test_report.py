@@ -1,0 +1,540 @@
+"""The page about runs: whole without anything else, right in its pictures, and there even when the run is in pieces."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import re
+import shutil
+from dataclasses import asdict
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from jigsaw.data import build_puzzles, load_puzzles
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.charts import Series, draw_chart
+from jigsaw.evaluation.facts import verdict_of
+from jigsaw.evaluation.gallery import build_gallery, choose, outcome_of
+from jigsaw.evaluation.report import write_report
+from jigsaw.evaluation.run_folder import read_runs
+from jigsaw.evaluation.summary import Scored, chance, gain, score, summarize
+from rewards import Composition, format_order
+from tasks import Clip
+
+BUDGET = 10**7
+HOSTILE = "<script>alert('x')</script><img src=//evil.example/x onerror=alert(1)>&\x00\x1b[31m\u202etxt\ud800"
+
+
+@pytest.fixture(scope="session")
+def puzzles(tmp_path_factory) -> Path:
+    """Eight puzzles of 2x3 tiles from four photos, a smooth gradient each, so that no two tiles are alike."""
+    root = tmp_path_factory.mktemp("report")
+    photos = root / "photos"
+    photos.mkdir()
+    down, across = np.mgrid[0:120, 0:180] / 180
+    for number in range(4):
+        waves = np.sin(8 * across + number) + np.cos(5 * down * (number + 1))
+        pixels = np.stack([255 * across, 255 * down, 60 + 30 * waves], axis=-1)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(photos / f"photo-{number}.png")
+    build_puzzles("image", photos, root / "set", config={"grid": "2x3", "tile": 40}, per_source=2, progress=False)
+    return root / "set"
+
+
+def answers(folder: Path, completions: list[Any]) -> list[Scored]:
+    """Scored completions of the puzzles in turn; a callable makes one from the right order."""
+    rows = [dict(row) for row in load_puzzles(folder).with_format(None)]
+    for number, row in enumerate(rows):
+        made = completions[number % len(completions)]
+        row["completion"] = made(list(row["answer"])) if callable(made) else made
+    return score(rows, Composition([{"use": "visual_jigsaw"}]))
+
+
+def right(answer: list[int]) -> str:
+    return format_order(answer, thinking="sky on top")
+
+
+def swapped(answer: list[int]) -> str:
+    return format_order([answer[1], answer[0], *answer[2:]])
+
+
+def turned(answer: list[int]) -> str:
+    return format_order([*answer[1:], answer[0]])
+
+
+DUPLICATE = "<think></think><answer>1, 1, 2, 3, 4, 5</answer>"
+
+
+def make_run(folder: Path, puzzles: Path, *, name: str = "small", completions: list[Any] | None = None) -> Path:
+    """A run folder as `jigsaw launch` leaves it."""
+    (folder / "predictions").mkdir(parents=True)
+    after = answers(puzzles, completions or [right, right, swapped, turned, DUPLICATE])
+    before = answers(puzzles, [swapped, turned])
+    rows = [dict(row, completion="") for row in load_puzzles(puzzles).with_format(None)]
+    levels = chance(rows, Composition([{"use": "visual_jigsaw"}]))
+    figures = {
+        "heldout": summarize(after, levels),
+        "warmup": summarize(before, levels),
+        "gain": gain(before, after),
+    }
+    recipe = {
+        "name": name,
+        "description": "a trial",
+        "model": {"tiny": "qwen2_5_vl", "path": None, "dtype": "float32"},
+        "data": {"train": [{"path": "data/train"}], "eval": [{"path": str(puzzles)}]},
+        "rewards": [{"use": "visual_jigsaw"}],
+        "metrics": ["exact", "place_accuracy", "valid", "format"],
+        "sft": {"max_steps": 30},
+        "grpo": {"max_steps": 40, "prompts_per_step": 4, "num_generations": 8},
+    }
+    lines = [{"stage": "sft", "step": step, "loss": 3 / step, "seconds": step} for step in range(1, 31)]
+    for step in range(41):
+        if step % 20 == 0:
+            lines.append({"stage": "grpo", "step": step, "heldout/place": 0.3, "heldout/exact": 0.1, "seconds": 30})
+        lines.append(
+            {
+                "stage": "grpo",
+                "step": step,
+                "reward": 0.3 + 0.1 * math.sin(step),
+                "reward/visual_jigsaw": 0.3 + 0.1 * math.sin(step),
+                "place_accuracy": 0.4,
+                "entropy": None if step == 3 else 1.0 - step / 100,
+                "equal_reward_groups": 0.2,
+                "seconds": 30 + step,
+            }
+        )
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (folder / "data.json").write_text(json.dumps({"train": [], "eval": [str(puzzles)]}))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "evaluation.json").write_text(json.dumps(figures))
+    for stage, items in (("model", after), ("warmup", before)):
+        text = "".join(json.dumps(asdict(item)) + "\n" for item in items)
+        (folder / "predictions" / f"{stage}.jsonl").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, puzzles) -> Path:
+    return make_run(tmp_path / "runs" / "small", puzzles)
+
+
+def page_of(*runs: Path) -> str:
+    out = runs[0].parent / "page.html"
+    write_report(runs, out)
+    assert [entry.name for entry in out.parent.iterdir() if "partial" in entry.name] == []
+    return out.read_text(encoding="utf-8")
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes, and its open elements."""
+
+    VOID = ("meta", "img", "input", "br", "link")
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_loads_nothing_and_is_well_formed(run):
+    page = page_of(run)
+    elements = Elements(page)
+    assert elements.open == []
+    for tag, attributes in elements.found:
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base")
+        for name in ("src", "href", "xlink:href", "srcset", "poster", "data", "action"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:image/", "#")), (tag, name, value)
+    assert re.findall(r"https?://", page) == []
+    assert all(target.startswith("#") for target in re.findall(r"url\(\s*['\"]?([^)]*)", page))
+    assert "@import" not in page
+    assert len(page) < 3_000_000
+
+
+def test_every_id_is_unique_and_every_reference_has_its_target(run, tmp_path, puzzles):
+    page = page_of(run, make_run(tmp_path / "runs" / "other", puzzles, name="other"))
+    ids = [value for _, attributes in Elements(page).found if (value := attributes.get("id")) is not None]
+    assert len(ids) == len(set(ids))
+    targets = re.findall(r'href="#([^"]+)"', page) + re.findall(r"url\(#([^)]+)\)", page)
+    assert targets
+    assert set(targets) <= set(ids)
+
+
+def test_the_same_run_gives_the_same_bytes(run):
+    assert page_of(run) == page_of(run)
+
+
+def test_the_page_tells_verdict_figures_curves_and_recipe(run):
+    page = page_of(run)
+    assert "Held-out place accuracy 0." in page
+    assert "GRPO raised the reward by" in page
+    for words in ("After GRPO", "Warm-up", "Gain, paired", "8 puzzles from 4 sources", "tiny qwen2_5_vl", "a trial"):
+        assert words in page
+    for chart in ("Held-out puzzles", "Reward of rollouts", "Rollouts", "Supervised loss", "Entropy of the policy"):
+        assert f'<p class="title">{chart}</p>' in page
+    assert '<p class="title">GRPO loss</p>' not in page  # not logged, not drawn
+    assert "num_generations: 8" in page
+    assert "jigsaw report " in page
+
+
+def test_a_hostile_text_is_shown_and_does_nothing(tmp_path, puzzles):
+    folder = make_run(tmp_path / "runs" / "hostile", puzzles, name=HOSTILE, completions=[HOSTILE])
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    recipe |= {"description": "<b>bold</b>", "metrics": ["<i>m</i>", 3], "rewards": [{"use": "</dd><script>"}]}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    page = page_of(folder)
+    elements = Elements(page)
+    assert elements.open == []
+    assert "script" not in [tag for tag, _ in elements.found]
+    assert not [attributes for _, attributes in elements.found if any(name.startswith("on") for name in attributes)]
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in page
+    assert "&lt;b&gt;bold&lt;/b&gt;" in page
+    assert not set(page) & {"\x00", "\x1b", "\u202e"}
+    assert "\N{SYMBOL FOR NULL}" in page
+
+
+def test_a_reward_with_a_hostile_name_is_escaped_in_the_legend(run):
+    lines = "".join(
+        json.dumps({"stage": "grpo", "step": step, "reward": 0.1, "reward/<svg onload=x>$": step}) + "\n"
+        for step in range(3)
+    )
+    (run / "metrics.jsonl").write_text(lines)
+    page = page_of(run)
+    assert "&lt;svg onload=x&gt;$" in page
+    assert "<svg onload" not in page
+
+
+def pixels(uri: str) -> np.ndarray[Any, Any]:
+    data = base64.b64decode(uri.removeprefix("data:image/jpeg;base64,"))
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+def place(mosaic: np.ndarray[Any, Any], number: int) -> np.ndarray[Any, Any]:
+    """What stands at a place of a 2x3 mosaic of 40-pixel tiles."""
+    top, left = number // 3 * 40, number % 3 * 40
+    return mosaic[top : top + 40, left : left + 40]
+
+
+def alike(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+    return float(np.abs(one - other).mean()) < 3  # JPEG
+
+
+def test_the_tile_at_each_place_is_the_one_that_the_order_names(run, puzzles):
+    rows = {row["id"]: row for row in load_puzzles(puzzles)}
+    [read] = read_runs([run])
+    gallery = build_gallery(read, 24, BUDGET)
+    chosen = choose(read.predictions, 24)
+    assert len(gallery.cards) == len(chosen) == 8
+    for card, item in zip(gallery.cards, chosen, strict=True):
+        tiles = [np.asarray(tile).astype(int) for tile in rows[item.id]["images"]]
+        assert (card.rows, card.columns) == (2, 3)
+        shown, truth = pixels(card.shown[0].uri), pixels(card.truth.uri)
+        for number in range(6):
+            assert alike(place(shown, number), tiles[number])
+            assert alike(place(truth, number), tiles[item.answer[number] - 1])
+        if item.order is None:
+            assert card.arranged is None
+            assert card.order == []
+            continue
+        arranged = pixels(card.arranged.uri)
+        for number, slot in enumerate(card.order):
+            assert slot.piece == item.order[number]
+            assert slot.right == (item.order[number] == item.answer[number])
+            assert alike(place(arranged, number), tiles[item.order[number] - 1])
+            assert slot.right == alike(place(arranged, number), place(truth, number))
+    # The tiles put right give the photo back: a gradient from left to right and from top to bottom.
+    reds = [place(truth, number)[..., 0].mean() for number in range(3)]
+    assert reds == sorted(reds)
+
+
+def test_wrong_places_carry_a_symbol_and_an_invalid_answer_its_reason(run):
+    page = page_of(run)
+    assert '<li class="bad"><b>' in page
+    assert "<i>✗</i>" in page
+    assert "<i>✓</i>" in page
+    assert "∅ no arrangement" in page
+    assert "Invalid: the answer uses a piece twice" in page
+    assert "4 of 6 places right" in page
+    assert "No place right" in page
+    assert "All places right" in page
+    assert "warm-up: 4 of 6" in page
+
+
+def made_up(number: int, source: str, kind: str) -> Scored:
+    order = {"right": [1, 2, 3], "partly": [1, 3, 2], "wrong": [2, 3, 1], "invalid": None}[kind]
+    correct = {"right": 1.0, "partly": 1 / 3}.get(kind, 0.0)
+    return Scored(
+        id=f"{number:04}",
+        task="image",
+        source=source,
+        answer=[1, 2, 3],
+        completion="",
+        order=order,
+        reason="ok" if order else "duplicate",
+        exact=float(kind == "right"),
+        place=correct,
+        valid=float(order is not None),
+        reward=correct,
+    )
+
+
+def test_the_gallery_is_chosen_in_proportion_and_over_all_sources():
+    kinds = ["right"] * 30 + ["partly"] * 50 + ["wrong"] * 19 + ["invalid"]
+    items = [made_up(number, f"photo-{number % 10}", kind) for number, kind in enumerate(kinds)]
+    chosen = choose(items, 20)
+    counts = {
+        kind: sum(outcome_of(item) == kind for item in chosen) for kind in ("right", "partly", "wrong", "invalid")
+    }
+    assert counts == {"right": 6, "partly": 9, "wrong": 4, "invalid": 1}
+    per_source = [sum(item.source == f"photo-{number}" for item in chosen) for number in range(10)]
+    assert set(per_source) == {2}
+    assert choose(list(reversed(items)), 20) == chosen
+    assert len(choose(items, 1000)) == 100
+    assert choose([], 5) == []
+
+
+def test_pieces_that_look_the_same_count_as_the_scores_count_them(run, puzzles, monkeypatch):
+    [read] = read_runs([run])
+    item = answers(puzzles, [swapped])[0]
+    row = {
+        "images": [Image.new("RGB", (40, 40))] * 6,
+        "answer": item.answer,
+        "classes": [0] * 6,
+        "geometry": {"grid": [2, 3]},
+    }
+    monkeypatch.setattr("jigsaw.data.load_puzzles", lambda folder: Stored({item.id: row}))
+    [card] = build_gallery(with_predictions(read, [item]), 5, BUDGET).cards
+    assert [slot.right for slot in card.order] == [True] * 6
+
+
+class Stored:
+    """A puzzle set as `load_puzzles` gives it, of rows made up by a test."""
+
+    def __init__(self, rows: dict[str, dict[str, Any]]) -> None:
+        self._rows = rows
+
+    def with_format(self, _: None) -> dict[str, list[str]]:
+        return {"id": list(self._rows)}
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        return list(self._rows.values())[number]
+
+
+def with_predictions(run: Any, items: list[Scored]) -> Any:
+    from dataclasses import replace
+
+    return replace(run, predictions=items, before={})
+
+
+def one_marked_image() -> dict[str, Any]:
+    return {"images": [Image.new("RGB", (640, 480), "olive")], "geometry": {"points": []}}
+
+
+def three_clips() -> dict[str, Any]:
+    frames = np.zeros((5, 24, 32, 3), dtype=np.uint8)
+    return {"videos": [Clip(frames=frames, times=np.arange(5.0), fps=1.0)] * 3, "geometry": {"spans": []}}
+
+
+@pytest.mark.parametrize(("media", "pictures"), [(one_marked_image, 1), (three_clips, 3)])
+def test_any_other_task_shows_its_media_and_both_orders(run, monkeypatch, media, pictures):
+    item = made_up(0, "scene", "partly")
+    rows = {item.id: media() | {"answer": [1, 2, 3], "classes": None}}
+    monkeypatch.setattr("jigsaw.data.load_puzzles", lambda folder: Stored(rows))
+    (run / "predictions" / "model.jsonl").write_text(json.dumps(asdict(item)) + "\n")
+    [read] = read_runs([run])
+    [card] = build_gallery(read, 5, BUDGET).cards
+    assert card.truth is None
+    assert len(card.shown) == pictures
+    assert [slot.right for slot in card.order] == [True, False, False]
+    page = page_of(run)
+    assert (
+        '<span class="chip good">1 ✓</span><span class="chip bad">3 ✗</span><span class="chip bad">2 ✗</span>' in page
+    )
+    assert '<span class="chip">1</span><span class="chip">2</span><span class="chip">3</span>' in page
+
+
+def test_pictures_stay_within_their_budget(run):
+    [read] = read_runs([run])
+    large, small = build_gallery(read, 24, BUDGET), build_gallery(read, 24, 1)
+    sizes = [gallery.cards[0].truth.width for gallery in (large, small)]
+    assert sizes[0] == 120  # as many pixels as the model saw
+    assert sizes[1] < 100
+
+
+MISSING = {
+    "evaluation.json": "No evaluation on held-out puzzles yet",
+    "metrics.jsonl": "No training metrics yet",
+    "predictions": "No predictions on held-out puzzles yet.",
+    "data.json": "The held-out puzzle set cannot be opened",
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_a_missing_piece_leaves_a_line_in_its_place(run, name):
+    path = run / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    page = page_of(run)
+    assert MISSING[name] in page
+    assert sum(line in page for line in MISSING.values()) == 1
+
+
+@pytest.mark.parametrize("name", ["evaluation.json", "metrics.jsonl", "data.json", "predictions/model.jsonl"])
+@pytest.mark.parametrize("text", ["{", '["a"]\n[1]\n', '{"heldout": 3}\n{"stage": 1}\n', "null", "", "\x00\xff"])
+def test_a_broken_piece_is_left_out(run, name, text):
+    (run / name).write_text(text, encoding="latin-1")
+    assert "The resolved recipe" in page_of(run)
+
+
+def test_a_last_line_that_a_kill_cut_off_is_no_fault(run):
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": "grpo", "st')
+    [read] = read_runs([run])
+    assert read.notes == []
+    assert len(read.rows("grpo")) == 44
+
+
+def test_an_empty_run_still_has_a_page(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text("name: begun\n")
+    page = page_of(tmp_path / "run")
+    assert "<h1>begun</h1>" in page
+    assert "Not evaluated on held-out puzzles yet." in page
+
+
+def test_a_supervised_run_has_no_warm_up_and_no_gain(run):
+    figures = json.loads((run / "evaluation.json").read_text())
+    (run / "evaluation.json").write_text(json.dumps({"heldout": figures["heldout"]}))
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"grpo": None}))
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(line for line in lines if '"sft"' in line))
+    (run / "predictions" / "warmup.jsonl").unlink()
+    page = page_of(run)
+    assert "After training" in page
+    assert "Supervised loss" in page
+    for absent in ("After GRPO", "Gain, paired", "Reward of rollouts", "warm-up:"):
+        assert absent not in page
+
+
+def test_a_data_set_that_is_gone_takes_the_gallery_alone(tmp_path, puzzles):
+    moved = tmp_path / "set"
+    shutil.copytree(puzzles, moved)
+    folder = make_run(tmp_path / "runs" / "small", moved)
+    shutil.rmtree(moved)
+    page = page_of(folder)
+    assert "The held-out puzzle set cannot be opened" in page
+    assert '<article class="card' not in page
+    assert "Place accuracy" in page
+
+
+@pytest.mark.parametrize(("gone", "left"), [(1, 4), (4, 0)])
+def test_photos_that_are_gone_take_their_pictures_alone(tmp_path, puzzles, gone, left):
+    photos = tmp_path / "photos"
+    shutil.copytree(puzzles.parent / "photos", photos)
+    build_puzzles("image", photos, tmp_path / "set", config={"grid": "2x3"}, progress=False)
+    folder = make_run(tmp_path / "runs" / "small", tmp_path / "set")
+    for photo in sorted(photos.iterdir())[:gone]:
+        photo.unlink()
+    page = page_of(folder)
+    assert page.count('<article class="card') == left
+    assert page.count("No pictures: ") == (gone if left else 0)
+    assert ("The held-out puzzles cannot be shown: " in page) == (not left)
+
+
+@pytest.mark.parametrize("kind", ["absent", "a file", "an empty folder", "a list", "no YAML"])
+def test_a_folder_that_is_no_run_is_refused_in_one_line(tmp_path, kind):
+    path = tmp_path / "thing"
+    if kind == "a file":
+        path.write_text("")
+    elif kind != "absent":
+        path.mkdir()
+        if kind != "an empty folder":
+            (path / "recipe.yaml").write_text("- 1\n" if kind == "a list" else "a: [\x00")
+    out = tmp_path / "page.html"
+    with pytest.raises(JigsawError) as caught:
+        write_report([path], out)
+    assert "\n" not in str(caught.value)
+    assert "thing" in str(caught.value)
+    assert not out.exists()
+
+
+def test_two_runs_are_compared_and_each_has_its_section(run, tmp_path, puzzles):
+    other = make_run(tmp_path / "runs" / "other", puzzles, name="other", completions=[right])
+    page = page_of(run, other)
+    assert "<h1>2 runs compared</h1>" in page
+    for number, name in enumerate(("small", "other")):
+        assert f'<section class="run" id="r{number}">' in page
+        assert f'<a href="#r{number}">{name}</a>' in page
+    comparison = page[: page.index('<section class="run"')]
+    assert "Held-out place accuracy" in comparison
+    assert comparison.count("<span>small</span>") == comparison.count("<span>other</span>") >= 4
+    assert "not evaluated on the same puzzles" not in page
+
+
+def test_runs_on_different_puzzles_are_not_passed_off_as_comparable(run, tmp_path, puzzles):
+    other = make_run(tmp_path / "runs" / "other", puzzles, name="other")
+    lines = (other / "predictions" / "model.jsonl").read_text().splitlines(keepends=True)
+    (other / "predictions" / "model.jsonl").write_text("".join(lines[1:]))
+    assert "not evaluated on the same puzzles" in page_of(run, other)
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(run, tmp_path, puzzles):
+    twin = make_run(tmp_path / "runs" / "small-2", puzzles, name="small")
+    assert [read.label for read in read_runs([run, twin])] == ["small", "small-2"]
+
+
+@pytest.mark.parametrize(
+    ("place", "reward", "words"),
+    [
+        (
+            (0.44, 0.39, 0.49),
+            (0.05, 0.01, 0.09),
+            "1.8 times chance (0.25); GRPO raised the reward by 0.05 [0.01, 0.09]",
+        ),
+        ((0.26, 0.21, 0.30), (0.0, -0.02, 0.02), "not clear of chance (0.25); GRPO changed the reward by 0.00 [−0.02"),
+        (
+            (0.10, 0.05, 0.20),
+            (-0.05, -0.09, -0.01),
+            "below chance (0.25); GRPO lowered the reward by 0.05 [0.01, 0.09]",
+        ),
+    ],
+)
+def test_the_verdict_says_no_more_than_the_intervals(run, place, reward, words):
+    names = ("value", "low", "high")
+    figures = {
+        "heldout": {"place": dict(zip(names, place, strict=True)) | {"chance": 0.25}},
+        "gain": {"reward": dict(zip(names, reward, strict=True))},
+    }
+    (run / "evaluation.json").write_text(json.dumps(figures))
+    [read] = read_runs([run])
+    assert words in verdict_of(read)
+
+
+def test_a_chart_takes_its_colours_from_the_page_and_holds_no_name(run):
+    chart = draw_chart("Reward", [Series("<mine>", [(step, step / 7) for step in range(500)])], name="x")
+    assert chart is not None
+    assert "var(--c0)" in chart.svg
+    assert "mine" not in chart.svg
+    assert not re.search(r"#[0-9a-f]{6}", chart.svg.replace("#x-", ""))
+    assert len(chart.svg) < 20_000
+    assert "0.25" in draw_chart("Share", [Series("a", [(0, 0.1), (1, 0.9)])], name="y", share=True).svg
+    assert draw_chart("Nothing", [Series("a", [])], name="z") is None
