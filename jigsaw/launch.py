@@ -67,12 +67,7 @@ class _Run:
         self._folder = Path(recipe.output)
 
     def carry_out(self) -> Path:
-        from rewards import Composition, RewardError
-
-        try:
-            composition = Composition(self._recipe.rewards, self._recipe.metrics)
-        except RewardError as error:
-            raise JigsawError(f"rewards: {error}") from error
+        composition = _checked(self._recipe)
         self._claim_folder()
         data = self._recipe.data
         folders = {
@@ -189,7 +184,6 @@ class _Run:
         set_seed(recipe.seed)
         start = self._start(train_sets)
         processor = load_processor(start, **recipe.model.image.model_dump())
-        # Both are made before anything is trained: a wrong key must not show after an hour.
         sft = sft_config(recipe, self._folder / ".trl") if recipe.sft is not None else None
         grpo = None
         if recipe.grpo is not None:
@@ -346,12 +340,21 @@ def dry_run(recipe: Recipe) -> str:
     Raises:
         JigsawError: a key or a reward that a run would refuse.
     """
-    from jigsaw.training.trl_config import grpo_config, sft_config
-    from rewards import Composition
+    _checked(recipe)
+    return OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json")))
 
-    composition = Composition(recipe.rewards, recipe.metrics)
+
+def _checked(recipe: Recipe) -> Composition:
+    """The recipe's rewards, after a look at every key that the schema leaves to others: nothing may fail an hour later."""
+    from jigsaw.training.trl_config import grpo_config, sft_config
+    from rewards import Composition, RewardError
+
+    try:
+        composition = Composition(recipe.rewards, recipe.metrics)
+    except RewardError as error:
+        raise JigsawError(f"rewards: {error}") from error
     if recipe.sft is not None:
         sft_config(recipe, Path(recipe.output))
     if recipe.grpo is not None:
         grpo_config(recipe, Path(recipe.output), [], list(composition.weights))
-    return OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json")))
+    return composition

@@ -1,0 +1,65 @@
+"""Pictures, a small puzzle set and a tiny checkpoint, made once for all tests that need them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+from PIL import Image
+
+from jigsaw.data import build_puzzles, load_puzzles
+from jigsaw.models.load import load_model, load_processor
+from jigsaw.models.tiny import TinySizes, build_tiny
+
+SIZES = TinySizes(hidden_size=64, num_layers=2, vision_hidden_size=64, vision_layers=1, initializer_range=0.1)
+
+
+def textured(seed: int, size: tuple[int, int] = (160, 160)) -> Image.Image:
+    """A photo-like picture: every 2x2 tile of it looks different."""
+    rng = Random(seed)
+    small = Image.new("RGB", (8, 8))
+    small.putdata([(rng.randrange(256), rng.randrange(256), rng.randrange(256)) for _ in range(64)])
+    return small.resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of six pictures."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(6):
+        textured(number).save(folder / f"photo-{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def puzzle_folder(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 2x2 puzzles with direct answers."""
+    out = tmp_path_factory.mktemp("puzzles") / "image-2x2"
+    config = {"grid": "2x2", "tile": "28", "crop": "random", "answer_style": "direct"}
+    build_puzzles("image", photos, out, config=config, per_source=4, workers=1, progress=False)
+    return out
+
+
+@pytest.fixture(scope="session")
+def puzzles(puzzle_folder: Path):
+    return load_puzzles(puzzle_folder)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(puzzles, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny Qwen2.5-VL from random weights, on disk."""
+    out = tmp_path_factory.mktemp("model") / "tiny"
+    texts = [part["text"] for part in puzzles[0]["prompt"][0]["content"] if part["type"] == "text"]
+    build_tiny("qwen2_5_vl", SIZES, [*texts, "2, 1, 4, 3", "system\nuser\nassistant\n"], out)
+    return str(out)
+
+
+@pytest.fixture
+def model(checkpoint: str):
+    return load_model(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def processor(checkpoint: str):
+    return load_processor(checkpoint)

@@ -1,0 +1,136 @@
+"""A whole run in small: what it leaves behind, that it repeats, that it goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from jigsaw.data import load_puzzles
+from jigsaw.errors import JigsawError
+from jigsaw.launch import launch
+from jigsaw.recipe import Recipe, load_recipe
+
+SMALL = """
+name: small
+seed: 3
+model: {tiny: qwen2_5_vl, sizes: {hidden_size: 64, num_layers: 1, vision_hidden_size: 64, initializer_range: 0.1}}
+data:
+  photos: samples
+  folder: FOLDER/data
+  train: [{build: {task: image, source: "${data.photos}", split: train, heldout: 0.5, grid: 2x2, crop: random, tile: 28,
+                   answer_style: direct, per_source: 8, materialize: true}}]
+  eval: [{build: {task: image, source: "${data.photos}", split: heldout, heldout: 0.5, grid: 2x2, crop: random, tile: 28,
+                  answer_style: direct, per_source: 3}}]
+sft: {max_steps: 3, per_device_train_batch_size: 8, learning_rate: 1.0e-3, gradient_checkpointing: false}
+grpo: {max_steps: 2, prompts_per_step: 2, num_generations: 3, max_completion_length: 6, gradient_checkpointing: false}
+evaluation: {every: 1, puzzles: 2, batch_size: 8}
+output: FOLDER/runs/${name}
+"""
+
+
+def small_recipe(folder: Path, photos: Path, *overrides: str) -> Recipe:
+    file = folder / "small.yaml"
+    file.write_text(SMALL.replace("FOLDER", str(folder)), encoding="utf-8")
+    return load_recipe(str(file), [f"data.photos={photos}", *overrides])
+
+
+def quiet() -> Console:
+    return Console(quiet=True)
+
+
+def metrics(run: Path) -> list[dict[str, object]]:
+    """The log without its clock."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
+
+
+def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos, tmp_path):
+    first = launch(small_recipe(tmp_path, photos), quiet())
+    assert {entry.name for entry in first.iterdir() if not entry.name.startswith(".")} == {
+        "DONE",
+        "data.json",
+        "evaluation.json",
+        "metrics.jsonl",
+        "model",
+        "predictions",
+        "recipe.yaml",
+        "report.html",
+        "start",
+        "warmup",
+    }
+    figures = json.loads((first / "evaluation.json").read_text())
+    heldout = load_puzzles(json.loads((first / "data.json").read_text())["eval"][0])
+    for name in ("heldout", "warmup"):
+        assert figures[name]["num_puzzles"] == len(heldout)
+        for figure in ("exact", "place", "valid", "reward"):
+            entry = figures[name][figure]
+            assert entry["low"] <= entry["value"] <= entry["high"]
+        assert figures[name]["exact"]["chance"] == pytest.approx(1 / 24)
+        assert figures[name]["place"]["chance"] == pytest.approx(1 / 4)
+        assert figures[name]["valid"]["chance"] is None
+    assert set(figures["gain"]) == {"place", "reward"}
+    assert {line["stage"] for line in metrics(first)} == {"sft", "grpo"}
+    assert any("heldout/place" in line for line in metrics(first))
+
+    again = launch(small_recipe(tmp_path, photos, f"output={tmp_path}/again", f"data.folder={tmp_path}/other"), quiet())
+    assert metrics(again) == metrics(first)
+    assert (again / "evaluation.json").read_bytes() == (first / "evaluation.json").read_bytes()
+    assert (again / "predictions/model.jsonl").read_bytes() == (first / "predictions/model.jsonl").read_bytes()
+
+    # The checkpoint opens in plain transformers and answers a puzzle.
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(first / "model")
+    model = AutoModelForImageTextToText.from_pretrained(first / "model")
+    row = heldout[0]
+    images = iter(row["images"])
+    messages = [
+        {**turn, "content": [{**part, "image": next(images)} if part["type"] == "image" else part for part in parts]}
+        for turn in row["prompt"]
+        for parts in [turn["content"]]
+    ]
+    inputs = processor.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    output = model.generate(**inputs, max_new_tokens=6, do_sample=False)
+    line = json.loads((first / "predictions/model.jsonl").read_text().splitlines()[0])
+    text = processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert text == line["completion"]
+
+    # A finished run is not overwritten; an unfinished one goes on at the stage that was not finished.
+    with pytest.raises(JigsawError, match="finished run"):
+        launch(small_recipe(tmp_path, photos), quiet())
+    (again / "DONE").unlink()
+    (again / "report.html").unlink()
+    (again / "evaluation.json").unlink()
+    for file in (again / "model").iterdir():
+        file.unlink()
+    (again / "model").rmdir()
+    stamp = (again / "warmup/model.safetensors").stat().st_mtime_ns
+    overrides = [f"output={tmp_path}/again", f"data.folder={tmp_path}/other"]
+    with pytest.raises(JigsawError, match="--resume"):
+        launch(small_recipe(tmp_path, photos, *overrides), quiet())
+    launch(small_recipe(tmp_path, photos, *overrides), quiet(), resume=True)
+    assert (again / "warmup/model.safetensors").stat().st_mtime_ns == stamp
+    assert metrics(again) == metrics(first)
+    assert (again / "evaluation.json").read_bytes() == (first / "evaluation.json").read_bytes()
+
+
+def test_an_output_folder_of_something_else_is_left_alone(photos, tmp_path):
+    folder = tmp_path / "runs/small"
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").write_text("precious", encoding="utf-8")
+    with pytest.raises(JigsawError, match="holds something else"):
+        launch(small_recipe(tmp_path, photos), quiet())
+    assert [entry.name for entry in folder.iterdir()] == ["thesis.tex"]
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_wrong_key_of_trl_is_told_before_anything_is_built(photos, tmp_path):
+    with pytest.raises(JigsawError, match=r"grpo\.num_generation.*did you mean num_generations"):
+        launch(small_recipe(tmp_path, photos, "grpo.num_generation=3"), quiet())
+    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "runs").exists()
