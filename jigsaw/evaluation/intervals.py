@@ -1,4 +1,4 @@
-"""Intervals for means over puzzles that share sources: a photo's puzzles rise and fall together, so sources are resampled.
+"""Intervals for means over puzzles that share sources. A photo's puzzles rise and fall together: sources are resampled.
 
 In: one value per puzzle and the source of each. Out: the mean with a 95% percentile bootstrap interval.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES = 10_000
+DRAWS_AT_ONCE = 4_000_000
 SEED = 0
 
 
@@ -26,8 +27,8 @@ class Estimate:
 def bootstrap_mean(values: Sequence[float], sources: Sequence[str]) -> Estimate:
     """Mean of `values` with a cluster bootstrap interval over `sources`.
 
-    Whole sources are drawn with replacement, as many as there are, 10,000 times; the interval runs from the 2.5th to the
-    97.5th percentile of the means (Efron's percentile method). The draw is seeded: equal data give equal intervals.
+    Whole sources are drawn with replacement, as many as there are, 10,000 times; the interval runs from the 2.5th to
+    the 97.5th percentile of the means (Efron's percentile method). The draw is seeded: equal data give equal intervals.
 
     Args:
         values: one number per puzzle; for a paired comparison, the differences.
@@ -45,7 +46,11 @@ def bootstrap_mean(values: Sequence[float], sources: Sequence[str]) -> Estimate:
     sums = np.bincount(index, weights=np.asarray(values, dtype=np.float64))
     counts = np.bincount(index).astype(np.float64)
     generator = np.random.default_rng(SEED)
-    draws = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
-    means = (draws @ sums) / (draws @ counts)
-    low, high = np.percentile(means, [2.5, 97.5])
+    shares = np.full(len(names), 1 / len(names))
+    at_once = max(1, DRAWS_AT_ONCE // len(names))  # all draws of 50,000 sources at once would take 4 GB
+    means = []
+    for done in range(0, RESAMPLES, at_once):
+        draws = generator.multinomial(len(names), shares, size=min(at_once, RESAMPLES - done))
+        means.append((draws @ sums) / (draws @ counts))
+    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
     return Estimate(float(np.mean(np.asarray(values, dtype=np.float64))), float(low), float(high))

@@ -1,8 +1,8 @@
 """From completions to figures: what share was solved, how sure that is, and what guessing would have earned.
 
 In: rows with their completions, as `solve` gives them. Out: a score per puzzle, and summaries of the form that
-`evaluation.json` holds: `{"place": {"value": 0.44, "low": 0.39, "high": 0.49, "chance": 0.25}, ...}`. Intervals resample
-sources, since puzzles of one photo rise and fall together.
+`evaluation.json` holds: `{"place": {"value": 0.44, "low": 0.39, "high": 0.49, "chance": 0.25}, ...}`. Intervals
+resample sources, since puzzles of one photo rise and fall together.
 """
 
 from __future__ import annotations
@@ -10,13 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import permutations
-from math import factorial
 from random import Random
 from typing import Any
 
 from jigsaw.evaluation.intervals import bootstrap_mean
-from rewards import Composition, format_order, parse_order
-from rewards.orders import exact, place_accuracy
+from rewards import (
+    Composition,
+    chance_exact,
+    chance_place_accuracy,
+    exact,
+    format_order,
+    parse_order,
+    place_accuracy,
+)
 
 FIGURES = ("exact", "place", "valid", "reward")
 ALL_ORDERS_UP_TO = 5
@@ -89,13 +95,8 @@ def chance(rows: Sequence[Row], composition: Composition) -> dict[str, float | N
             orders = [rng.sample(range(1, pieces + 1), pieces) for _ in range(SAMPLED_ORDERS)]
         texts += [format_order(order, row["answer_style"]) for order in orders]
         repeated += [(row, 1 / len(orders) / len(rows))] * len(orders)
-        classes = row["classes"] or range(pieces)
-        alike = [list(classes).count(number) for number in set(classes)]
-        ways = 1
-        for size in alike:
-            ways *= factorial(size)
-        exacts.append(ways / factorial(pieces))
-        places.append(sum(size * size for size in alike) / pieces**2)
+        exacts.append(chance_exact(pieces, row["classes"]))
+        places.append(chance_place_accuracy(pieces, row["classes"]))
     totals = _totals([row for row, _ in repeated], texts, composition)
     return {
         "exact": sum(exacts) / len(exacts),

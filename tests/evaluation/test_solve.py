@@ -1,0 +1,139 @@
+"""Asking a model: every medium reaches its placeholder, completions come back in order, media are never made up."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jigsaw.data import load_puzzles
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.run import evaluate_checkpoint
+from jigsaw.evaluation.solve import solve, with_media
+from jigsaw.models.load import vision_token_ids
+
+
+@pytest.fixture(scope="session")
+def puzzles(puzzle_folder):
+    """Loaded rows; the tests of the report beside this file mean a folder by that name."""
+    return load_puzzles(puzzle_folder)
+
+
+def asked(*kinds):
+    """A row whose prompt has parts of these kinds; a text for anything that is no medium."""
+    content = [{"type": kind} if kind in ("image", "video") else {"type": "text", "text": kind} for kind in kinds]
+    return {"id": "p1", "prompt": [{"role": "user", "content": content}]}
+
+
+def media_in(messages, kind):
+    return [part[kind] for message in messages for part in message["content"] if part["type"] == kind]
+
+
+@given(st.lists(st.sampled_from(["image", "video", "some text"]), max_size=8))
+def test_every_placeholder_gets_its_medium_in_prompt_order(kinds):
+    row = asked(*kinds) | {
+        "images": [f"image-{i}" for i in range(kinds.count("image"))],
+        "videos": [f"video-{i}" for i in range(kinds.count("video"))],
+    }
+    messages = with_media(row)
+    assert media_in(messages, "image") == row["images"]
+    assert media_in(messages, "video") == row["videos"]
+    assert [part["type"] for part in messages[0]["content"]] == [
+        kind if kind in ("image", "video") else "text" for kind in kinds
+    ]
+    assert all("image" not in part for part in row["prompt"][0]["content"]), "the row is left as it was"
+
+
+@given(st.integers(0, 4), st.integers(0, 4), st.sampled_from(["image", "video"]))
+def test_a_number_of_media_other_than_that_of_placeholders_is_an_error(placeholders, given_media, kind):
+    row = asked(*[kind] * placeholders) | {f"{kind}s": list(range(given_media))}
+    if placeholders == given_media:
+        assert media_in(with_media(row), kind) == row[f"{kind}s"]
+        return
+    told = f"^puzzle p1: the prompt has {placeholders} {kind} placeholders, the row {given_media}$"
+    with pytest.raises(JigsawError, match=told):
+        with_media(row)
+
+
+def test_a_row_without_a_column_of_media_has_none():
+    assert media_in(with_media(asked("only words")), "image") == []
+    with pytest.raises(JigsawError, match="2 image placeholders, the row 0"):
+        with_media(asked("image", "image") | {"images": None})
+
+
+def test_rows_come_back_in_order_without_their_pixels(model, processor, puzzles):
+    rows = [puzzles[i] for i in range(5)]
+    counts = []
+    solved = solve(model, processor, rows, batch_size=2, max_new_tokens=4, on_batch=counts.append)
+    assert [row["id"] for row in solved] == [row["id"] for row in rows]
+    assert counts == [2, 4, 5]
+    for row in solved:
+        assert isinstance(row["completion"], str)
+        assert not {"prompt", "images", "videos"} & row.keys()
+        assert {"answer", "answer_style", "source", "classes"} <= row.keys()
+
+
+def test_completions_are_greedy_and_do_not_depend_on_the_batch(model, processor, puzzles):
+    rows = [puzzles[i] for i in range(4)]
+    alone = solve(model, processor, rows, batch_size=1, max_new_tokens=4)
+    assert solve(model, processor, rows, batch_size=4, max_new_tokens=4) == alone
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_of_the_model_is_left_as_found_even_after_an_error(model, processor, puzzles, training):
+    model.train(training)
+    with pytest.raises(JigsawError):
+        solve(model, processor, [dict(puzzles[0]) | {"images": []}], max_new_tokens=2)
+    assert model.training is training
+
+
+def test_a_model_that_wants_nothing_but_vision_tokens_cannot_write_them(model, processor, puzzles):
+    """Given a head that favours media tokens above all, when it answers, then none of them is in the completion."""
+    forbidden = vision_token_ids(processor)
+    seen = []
+    generate = model.generate
+
+    def watched(**options):
+        output = generate(**options)
+        seen.extend(output[0, options["input_ids"].shape[1] :].tolist())
+        return output
+
+    def favour(_module, _inputs, logits):
+        logits = logits.clone()
+        logits[..., forbidden] += 1e4
+        return logits
+
+    hook = model.lm_head.register_forward_hook(favour)
+    model.generate = watched
+    try:
+        solve(model, processor, [puzzles[0]], max_new_tokens=4)
+    finally:
+        hook.remove()
+        del model.generate
+    assert seen
+    assert not set(seen) & set(forbidden)
+
+
+# `jigsaw eval` refuses what it can before it opens a model
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "a file"])
+def test_the_figures_of_a_training_run_are_not_written_over(tmp_path, puzzle_folder, name):
+    run = tmp_path / "run"
+    if name == "a file":
+        run.write_text("x")
+    else:
+        run.mkdir()
+        (run / name).write_text("name: x")
+    with pytest.raises(JigsawError, match=r"^--out: .*; name (another|a) folder$"):
+        evaluate_checkpoint("no/such/model/needed", puzzle_folder, out=run)
+
+
+def test_an_evaluation_of_a_checkpoint_is_written_whole(checkpoint, puzzle_folder, tmp_path):
+    figures = evaluate_checkpoint(checkpoint, puzzle_folder, out=tmp_path / "e", limit=6, max_new_tokens=4)
+    assert figures["num_puzzles"] == 6
+    assert {path.name for path in (tmp_path / "e").iterdir()} == {"evaluation.json", "predictions.jsonl"}
+    assert json.loads((tmp_path / "e" / "evaluation.json").read_text()) == figures
+    lines = [json.loads(line) for line in (tmp_path / "e" / "predictions.jsonl").read_text().splitlines()]
+    assert len(lines) == 6
+    assert sum(line["place"] for line in lines) / 6 == pytest.approx(figures["place"]["value"])

@@ -1,0 +1,196 @@
+"""From completions to figures: by hand, by brute force, and chance levels by trying every order."""
+
+from itertools import permutations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jigsaw.evaluation.summary import FIGURES, chance, gain, score, summarize
+from rewards import (
+    Composition,
+    chance_exact,
+    chance_order_reward,
+    chance_place_accuracy,
+    format_order,
+    right_places_distribution,
+)
+
+PAPER = Composition(["visual_jigsaw"])
+
+
+def row(answer, completion="", *, style="direct", classes=None, source="a.jpg", number=0):
+    return {
+        "id": f"puzzle-{number}",
+        "task": "image",
+        "source": {"path": source, "fingerprint": "0"},
+        "answer": answer,
+        "num_pieces": len(answer),
+        "answer_style": style,
+        "classes": classes,
+        "geometry": {},
+        "completion": completion,
+    }
+
+
+# Scores
+
+
+@pytest.mark.parametrize(
+    "completion, exact, place, valid, reward",
+    [
+        ("2, 3, 1, 4", 1.0, 1.0, 1.0, 1.0),
+        ("2 3 4 1", 0.0, 0.5, 1.0, 0.1),  # discount 0.2 x 2 of 4 right
+        ("3, 4, 2, 1", 0.0, 0.0, 1.0, 0.0),
+        ("2, 3, 1, 1", 0.0, 0.0, 0.0, 0.0),  # no permutation: three right places earn nothing
+        ("2, 3, 1", 0.0, 0.0, 0.0, 0.0),
+        ("", 0.0, 0.0, 0.0, 0.0),
+        ("the order is 2, 3, 1, 4", 0.0, 0.0, 0.0, 0.0),
+    ],
+)
+def test_a_completion_is_scored_by_the_order_in_it(completion, exact, place, valid, reward):
+    (scored,) = score([row([2, 3, 1, 4], completion)], PAPER)
+    assert (scored.exact, scored.place, scored.valid, scored.reward) == pytest.approx((exact, place, valid, reward))
+    assert (scored.order is not None) is bool(valid)
+    assert (scored.reason == "ok") is bool(valid)
+
+
+def test_a_well_formed_answer_of_style_think_earns_the_format_weight_too():
+    right, wrong, bare = score(
+        [
+            row([2, 1], "<think>sky</think><answer>2, 1</answer>", style="think"),
+            row([2, 1], "<think>sky</think><answer>1, 2</answer>", style="think"),
+            row([2, 1], "2, 1", style="think"),
+        ],
+        PAPER,
+    )
+    assert [item.reward for item in (right, wrong, bare)] == pytest.approx([1.2, 0.2, 0.0])
+    assert [item.valid for item in (right, wrong, bare)] == [1.0, 1.0, 0.0]
+
+
+def test_pieces_of_a_class_may_be_exchanged():
+    (scored,) = score([row([1, 2, 3], "1, 3, 2", classes=[0, 1, 1])], PAPER)
+    assert (scored.exact, scored.place) == (1.0, 1.0)
+
+
+def test_the_reward_is_the_weighted_sum_of_the_composition():
+    composition = Composition([{"use": "exact", "weight": 2.0}, {"use": "place_accuracy", "weight": 0.5}])
+    rows = [row([2, 1, 3], text) for text in ("2, 1, 3", "1, 2, 3", "x")]
+    rewards = [item.reward for item in score(rows, composition)]
+    assert rewards == pytest.approx([2.5, 0.5 / 3, 0.0])
+
+
+def test_rows_keep_their_order_and_their_source():
+    rows = [row([2, 1], "2, 1", source=name, number=i) for i, name in enumerate(["b", "a", "b"])]
+    assert [(item.id, item.source) for item in score(rows, PAPER)] == [
+        ("puzzle-0", "b"),
+        ("puzzle-1", "a"),
+        ("puzzle-2", "b"),
+    ]
+
+
+# Chance
+
+
+@pytest.mark.parametrize("style", ["direct", "think", "boxed"])
+@pytest.mark.parametrize("pieces", [2, 3, 4, 5])
+def test_chance_is_the_mean_over_every_order(pieces, style):
+    answer = [*range(2, pieces + 1), 1]
+    tries = [row(answer, format_order(list(order), style), style=style) for order in permutations(answer)]
+    scored = score(tries, PAPER)
+    levels = chance([row(answer, style=style)], PAPER)
+    for name in ("exact", "place", "reward"):
+        assert levels[name] == pytest.approx(sum(getattr(item, name) for item in scored) / len(scored)), name
+    assert levels["valid"] is None
+
+
+@pytest.mark.parametrize("classes", [None, [0, 0, 1, 2], [0, 0, 1, 1], [5, 5, 5, 1]])
+def test_chance_agrees_with_the_closed_forms(classes):
+    levels = chance([row([2, 3, 1, 4], classes=classes)], PAPER)
+    assert levels["exact"] == pytest.approx(chance_exact(4, classes))
+    assert levels["place"] == pytest.approx(chance_place_accuracy(4, classes))
+    assert levels["reward"] == pytest.approx(chance_order_reward(4, classes=classes))
+
+
+def test_chance_of_many_pieces_is_near_its_closed_form_and_does_not_vary():
+    rows = [row(list(range(1, 10)), number=number) for number in range(40)]
+    levels = chance(rows, PAPER)
+    assert levels["exact"] == pytest.approx(1 / 362880)
+    assert levels["place"] == pytest.approx(1 / 9)
+    # 4800 orders; one earns 0.2 x right / 9, and one place is right on average with a variance of one
+    assert levels["reward"] == pytest.approx(chance_order_reward(9), abs=4 * 0.2 / 9 / 4800**0.5)
+    assert chance(rows, PAPER) == levels
+
+
+def test_chance_of_a_mixture_is_the_mean_of_its_puzzles():
+    two, four = chance([row([2, 1])], PAPER), chance([row([2, 1, 4, 3])], PAPER)
+    both = chance([row([2, 1]), row([2, 1, 4, 3], number=1)], PAPER)
+    for name in ("exact", "place", "reward"):
+        assert both[name] == pytest.approx((two[name] + four[name]) / 2)
+
+
+def test_the_distribution_of_right_places_is_that_of_the_scores():
+    """The closed forms hold for the very scores that are reported, not only among themselves."""
+    answer = [4, 2, 1, 3]
+    tries = score([row(answer, format_order(list(order), "direct")) for order in permutations(answer)], PAPER)
+    found = [sum(round(item.place * 4) == right for item in tries) / 24 for right in range(5)]
+    assert found == pytest.approx(right_places_distribution(4))
+
+
+# Summaries
+
+scored_rows = st.lists(
+    st.tuples(st.sampled_from(["2, 1, 3", "1, 2, 3", "3, 1, 2", "1, 1, 2", "?"]), st.sampled_from("abc")),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(scored_rows)
+def test_figures_are_the_means_over_puzzles(pairs):
+    rows = [row([2, 1, 3], text, source=source, number=i) for i, (text, source) in enumerate(pairs)]
+    scored = score(rows, PAPER)
+    levels = chance(rows, PAPER)
+    figures = summarize(scored, levels)
+    assert figures["num_puzzles"] == len(pairs)
+    assert figures["num_sources"] == len({source for _, source in pairs})
+    right = {"2, 1, 3": 3, "1, 2, 3": 1, "3, 1, 2": 1}
+    by_hand = {
+        "exact": sum(text == "2, 1, 3" for text, _ in pairs),
+        "valid": sum(text in right for text, _ in pairs),
+        "place": sum(right.get(text, 0) / 3 for text, _ in pairs),
+        "reward": sum(1.0 if text == "2, 1, 3" else 0.2 * right.get(text, 0) / 3 for text, _ in pairs),
+    }
+    for name in FIGURES:
+        figure = figures[name]
+        assert set(figure) == {"value", "low", "high", "chance"}
+        assert figure["value"] == pytest.approx(by_hand[name] / len(pairs))
+        assert figure["low"] - 1e-9 <= figure["value"] <= figure["high"] + 1e-9
+        assert figure["chance"] == levels[name]
+
+
+# Gains
+
+
+def evaluation(completions, first=0):
+    rows = [row([2, 1], text, source=f"{i}.jpg", number=first + i) for i, text in enumerate(completions)]
+    return score(rows, PAPER)
+
+
+def test_a_gain_is_the_mean_of_the_paired_differences():
+    found = gain(evaluation(["1, 2", "2, 1", "?", "1, 2"]), evaluation(["2, 1", "1, 2", "2, 1", "2, 1"]))
+    assert found["place"]["value"] == pytest.approx((1 - 1 + 1 + 1) / 4)
+    assert found["reward"]["value"] == pytest.approx((1 - 1 + 1 + 1) / 4)
+    assert set(found) == {"place", "reward"}
+
+
+def test_a_gain_is_paired_so_what_puzzles_share_drops_out():
+    before = evaluation(["2, 1", "1, 2"] * 8)
+    assert gain(before, before)["place"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
+@pytest.mark.parametrize("after", [evaluation(["2, 1"] * 2, first=1), evaluation(["2, 1"]), evaluation(["2, 1"] * 3)])
+def test_a_gain_between_different_puzzles_is_refused(after):
+    with pytest.raises(ValueError):
+        gain(evaluation(["2, 1"] * 2), after)
