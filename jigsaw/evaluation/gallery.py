@@ -251,8 +251,8 @@ def _grid(row: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _piece_side(side: int, media: int) -> int:
-    """Longer side of one of several media: one is shown large, many share the room of three mosaics."""
-    return side * 2 if media <= 1 else max(48, min(side, int(side * (3 / media) ** 0.5)))
+    """Longer side of one of several media: one is shown large, many share the room of six mosaics."""
+    return side * 3 // 2 if media <= 1 else max(48, min(side, int(side * (6 / media) ** 0.5)))
 
 
 def _right_places(item: Scored, classes: Sequence[int] | None) -> list[bool]:

@@ -16,6 +16,8 @@ from PIL import Image
 
 QUALITY = 84
 CLIP_FRAMES = 3
+FRAME_GAP = 3
+"""Pixels between the frames of a clip, so that nobody takes three frames for one wide picture."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,14 @@ def clip_strip(clip: Any, side: int) -> Thumbnail:
     """
     count = len(clip.frames)
     chosen = sorted({round(i * (count - 1) / max(1, CLIP_FRAMES - 1)) for i in range(CLIP_FRAMES)})
-    frames = [Image.fromarray(clip.frames[number]) for number in chosen]
-    return mosaic(frames, range(len(frames)), (1, len(frames)), side)
+    height, width = clip.frames.shape[1:3]
+    scale = min(1.0, (side - FRAME_GAP * (len(chosen) - 1)) / (len(chosen) * width), side / height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    canvas = Image.new("RGB", (len(chosen) * (size[0] + FRAME_GAP) - FRAME_GAP, size[1]), "white")
+    for column, number in enumerate(chosen):
+        frame = Image.fromarray(clip.frames[number]).resize(size, Image.Resampling.LANCZOS)
+        canvas.paste(frame, (column * (size[0] + FRAME_GAP), 0))
+    return _encode(canvas)
 
 
 def _encode(image: Image.Image) -> Thumbnail:

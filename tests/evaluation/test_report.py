@@ -2,134 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import math
 import re
 import shutil
-from dataclasses import asdict
 from html.parser import HTMLParser
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
+from made_runs import make_run, page_of, right
 
-from jigsaw.data import build_puzzles, load_puzzles
+from jigsaw.data import build_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.charts import Series, draw_chart
 from jigsaw.evaluation.facts import verdict_of
-from jigsaw.evaluation.gallery import build_gallery, choose, outcome_of
 from jigsaw.evaluation.report import write_report
 from jigsaw.evaluation.run_folder import read_runs
-from jigsaw.evaluation.summary import Scored, chance, gain, score, summarize
-from rewards import Composition, format_order
-from tasks import Clip
 
-BUDGET = 10**7
 HOSTILE = "<script>alert('x')</script><img src=//evil.example/x onerror=alert(1)>&\x00\x1b[31m\u202etxt\ud800"
-
-
-@pytest.fixture(scope="session")
-def puzzles(tmp_path_factory) -> Path:
-    """Eight puzzles of 2x3 tiles from four photos, a smooth gradient each, so that no two tiles are alike."""
-    root = tmp_path_factory.mktemp("report")
-    photos = root / "photos"
-    photos.mkdir()
-    down, across = np.mgrid[0:120, 0:180] / 180
-    for number in range(4):
-        waves = np.sin(8 * across + number) + np.cos(5 * down * (number + 1))
-        pixels = np.stack([255 * across, 255 * down, 60 + 30 * waves], axis=-1)
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(photos / f"photo-{number}.png")
-    build_puzzles("image", photos, root / "set", config={"grid": "2x3", "tile": 40}, per_source=2, progress=False)
-    return root / "set"
-
-
-def answers(folder: Path, completions: list[Any]) -> list[Scored]:
-    """Scored completions of the puzzles in turn; a callable makes one from the right order."""
-    rows = [dict(row) for row in load_puzzles(folder).with_format(None)]
-    for number, row in enumerate(rows):
-        made = completions[number % len(completions)]
-        row["completion"] = made(list(row["answer"])) if callable(made) else made
-    return score(rows, Composition([{"use": "visual_jigsaw"}]))
-
-
-def right(answer: list[int]) -> str:
-    return format_order(answer, thinking="sky on top")
-
-
-def swapped(answer: list[int]) -> str:
-    return format_order([answer[1], answer[0], *answer[2:]])
-
-
-def turned(answer: list[int]) -> str:
-    return format_order([*answer[1:], answer[0]])
-
-
-DUPLICATE = "<think></think><answer>1, 1, 2, 3, 4, 5</answer>"
-
-
-def make_run(folder: Path, puzzles: Path, *, name: str = "small", completions: list[Any] | None = None) -> Path:
-    """A run folder as `jigsaw launch` leaves it."""
-    (folder / "predictions").mkdir(parents=True)
-    after = answers(puzzles, completions or [right, right, swapped, turned, DUPLICATE])
-    before = answers(puzzles, [swapped, turned])
-    rows = [dict(row, completion="") for row in load_puzzles(puzzles).with_format(None)]
-    levels = chance(rows, Composition([{"use": "visual_jigsaw"}]))
-    figures = {
-        "heldout": summarize(after, levels),
-        "warmup": summarize(before, levels),
-        "gain": gain(before, after),
-    }
-    recipe = {
-        "name": name,
-        "description": "a trial",
-        "model": {"tiny": "qwen2_5_vl", "path": None, "dtype": "float32"},
-        "data": {"train": [{"path": "data/train"}], "eval": [{"path": str(puzzles)}]},
-        "rewards": [{"use": "visual_jigsaw"}],
-        "metrics": ["exact", "place_accuracy", "valid", "format"],
-        "sft": {"max_steps": 30},
-        "grpo": {"max_steps": 40, "prompts_per_step": 4, "num_generations": 8},
-    }
-    lines = [{"stage": "sft", "step": step, "loss": 3 / step, "seconds": step} for step in range(1, 31)]
-    for step in range(41):
-        if step % 20 == 0:
-            lines.append({"stage": "grpo", "step": step, "heldout/place": 0.3, "heldout/exact": 0.1, "seconds": 30})
-        lines.append(
-            {
-                "stage": "grpo",
-                "step": step,
-                "reward": 0.3 + 0.1 * math.sin(step),
-                "reward/visual_jigsaw": 0.3 + 0.1 * math.sin(step),
-                "place_accuracy": 0.4,
-                "entropy": None if step == 3 else 1.0 - step / 100,
-                "equal_reward_groups": 0.2,
-                "seconds": 30 + step,
-            }
-        )
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    (folder / "data.json").write_text(json.dumps({"train": [], "eval": [str(puzzles)]}))
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "evaluation.json").write_text(json.dumps(figures))
-    for stage, items in (("model", after), ("warmup", before)):
-        text = "".join(json.dumps(asdict(item)) + "\n" for item in items)
-        (folder / "predictions" / f"{stage}.jsonl").write_text(text)
-    return folder
-
-
-@pytest.fixture
-def run(tmp_path, puzzles) -> Path:
-    return make_run(tmp_path / "runs" / "small", puzzles)
-
-
-def page_of(*runs: Path) -> str:
-    out = runs[0].parent / "page.html"
-    write_report(runs, out)
-    assert [entry.name for entry in out.parent.iterdir() if "partial" in entry.name] == []
-    return out.read_text(encoding="utf-8")
 
 
 class Elements(HTMLParser):
@@ -223,49 +112,6 @@ def test_a_reward_with_a_hostile_name_is_escaped_in_the_legend(run):
     assert "<svg onload" not in page
 
 
-def pixels(uri: str) -> np.ndarray[Any, Any]:
-    data = base64.b64decode(uri.removeprefix("data:image/jpeg;base64,"))
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
-
-
-def place(mosaic: np.ndarray[Any, Any], number: int) -> np.ndarray[Any, Any]:
-    """What stands at a place of a 2x3 mosaic of 40-pixel tiles."""
-    top, left = number // 3 * 40, number % 3 * 40
-    return mosaic[top : top + 40, left : left + 40]
-
-
-def alike(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
-    return float(np.abs(one - other).mean()) < 3  # JPEG
-
-
-def test_the_tile_at_each_place_is_the_one_that_the_order_names(run, puzzles):
-    rows = {row["id"]: row for row in load_puzzles(puzzles)}
-    [read] = read_runs([run])
-    gallery = build_gallery(read, 24, BUDGET)
-    chosen = choose(read.predictions, 24)
-    assert len(gallery.cards) == len(chosen) == 8
-    for card, item in zip(gallery.cards, chosen, strict=True):
-        tiles = [np.asarray(tile).astype(int) for tile in rows[item.id]["images"]]
-        assert (card.rows, card.columns) == (2, 3)
-        shown, truth = pixels(card.shown[0].uri), pixels(card.truth.uri)
-        for number in range(6):
-            assert alike(place(shown, number), tiles[number])
-            assert alike(place(truth, number), tiles[item.answer[number] - 1])
-        if item.order is None:
-            assert card.arranged is None
-            assert card.order == []
-            continue
-        arranged = pixels(card.arranged.uri)
-        for number, slot in enumerate(card.order):
-            assert slot.piece == item.order[number]
-            assert slot.right == (item.order[number] == item.answer[number])
-            assert alike(place(arranged, number), tiles[item.order[number] - 1])
-            assert slot.right == alike(place(arranged, number), place(truth, number))
-    # The tiles put right give the photo back: a gradient from left to right and from top to bottom.
-    reds = [place(truth, number)[..., 0].mean() for number in range(3)]
-    assert reds == sorted(reds)
-
-
 def test_wrong_places_carry_a_symbol_and_an_invalid_answer_its_reason(run):
     page = page_of(run)
     assert '<li class="bad"><b>' in page
@@ -277,107 +123,6 @@ def test_wrong_places_carry_a_symbol_and_an_invalid_answer_its_reason(run):
     assert "No place right" in page
     assert "All places right" in page
     assert "warm-up: 4 of 6" in page
-
-
-def made_up(number: int, source: str, kind: str) -> Scored:
-    order = {"right": [1, 2, 3], "partly": [1, 3, 2], "wrong": [2, 3, 1], "invalid": None}[kind]
-    correct = {"right": 1.0, "partly": 1 / 3}.get(kind, 0.0)
-    return Scored(
-        id=f"{number:04}",
-        task="image",
-        source=source,
-        answer=[1, 2, 3],
-        completion="",
-        order=order,
-        reason="ok" if order else "duplicate",
-        exact=float(kind == "right"),
-        place=correct,
-        valid=float(order is not None),
-        reward=correct,
-    )
-
-
-def test_the_gallery_is_chosen_in_proportion_and_over_all_sources():
-    kinds = ["right"] * 30 + ["partly"] * 50 + ["wrong"] * 19 + ["invalid"]
-    items = [made_up(number, f"photo-{number % 10}", kind) for number, kind in enumerate(kinds)]
-    chosen = choose(items, 20)
-    counts = {
-        kind: sum(outcome_of(item) == kind for item in chosen) for kind in ("right", "partly", "wrong", "invalid")
-    }
-    assert counts == {"right": 6, "partly": 9, "wrong": 4, "invalid": 1}
-    per_source = [sum(item.source == f"photo-{number}" for item in chosen) for number in range(10)]
-    assert set(per_source) == {2}
-    assert choose(list(reversed(items)), 20) == chosen
-    assert len(choose(items, 1000)) == 100
-    assert choose([], 5) == []
-
-
-def test_pieces_that_look_the_same_count_as_the_scores_count_them(run, puzzles, monkeypatch):
-    [read] = read_runs([run])
-    item = answers(puzzles, [swapped])[0]
-    row = {
-        "images": [Image.new("RGB", (40, 40))] * 6,
-        "answer": item.answer,
-        "classes": [0] * 6,
-        "geometry": {"grid": [2, 3]},
-    }
-    monkeypatch.setattr("jigsaw.data.load_puzzles", lambda folder: Stored({item.id: row}))
-    [card] = build_gallery(with_predictions(read, [item]), 5, BUDGET).cards
-    assert [slot.right for slot in card.order] == [True] * 6
-
-
-class Stored:
-    """A puzzle set as `load_puzzles` gives it, of rows made up by a test."""
-
-    def __init__(self, rows: dict[str, dict[str, Any]]) -> None:
-        self._rows = rows
-
-    def with_format(self, _: None) -> dict[str, list[str]]:
-        return {"id": list(self._rows)}
-
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        return list(self._rows.values())[number]
-
-
-def with_predictions(run: Any, items: list[Scored]) -> Any:
-    from dataclasses import replace
-
-    return replace(run, predictions=items, before={})
-
-
-def one_marked_image() -> dict[str, Any]:
-    return {"images": [Image.new("RGB", (640, 480), "olive")], "geometry": {"points": []}}
-
-
-def three_clips() -> dict[str, Any]:
-    frames = np.zeros((5, 24, 32, 3), dtype=np.uint8)
-    return {"videos": [Clip(frames=frames, times=np.arange(5.0), fps=1.0)] * 3, "geometry": {"spans": []}}
-
-
-@pytest.mark.parametrize(("media", "pictures"), [(one_marked_image, 1), (three_clips, 3)])
-def test_any_other_task_shows_its_media_and_both_orders(run, monkeypatch, media, pictures):
-    item = made_up(0, "scene", "partly")
-    rows = {item.id: media() | {"answer": [1, 2, 3], "classes": None}}
-    monkeypatch.setattr("jigsaw.data.load_puzzles", lambda folder: Stored(rows))
-    (run / "predictions" / "model.jsonl").write_text(json.dumps(asdict(item)) + "\n")
-    [read] = read_runs([run])
-    [card] = build_gallery(read, 5, BUDGET).cards
-    assert card.truth is None
-    assert len(card.shown) == pictures
-    assert [slot.right for slot in card.order] == [True, False, False]
-    page = page_of(run)
-    assert (
-        '<span class="chip good">1 ✓</span><span class="chip bad">3 ✗</span><span class="chip bad">2 ✗</span>' in page
-    )
-    assert '<span class="chip">1</span><span class="chip">2</span><span class="chip">3</span>' in page
-
-
-def test_pictures_stay_within_their_budget(run):
-    [read] = read_runs([run])
-    large, small = build_gallery(read, 24, BUDGET), build_gallery(read, 24, 1)
-    sizes = [gallery.cards[0].truth.width for gallery in (large, small)]
-    assert sizes[0] == 120  # as many pixels as the model saw
-    assert sizes[1] < 100
 
 
 MISSING = {

@@ -1,0 +1,164 @@
+"""The gallery: every tile where the order says, marks where the scores see mistakes, a choice that is fair."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from made_runs import answers, page_of, swapped
+from PIL import Image
+
+from jigsaw.data import load_puzzles
+from jigsaw.evaluation.gallery import build_gallery, choose, outcome_of
+from jigsaw.evaluation.run_folder import read_runs
+from jigsaw.evaluation.summary import Scored
+from tasks import Clip
+
+BUDGET = 10**7
+
+
+def pixels(uri: str) -> np.ndarray[Any, Any]:
+    data = base64.b64decode(uri.removeprefix("data:image/jpeg;base64,"))
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+def place(mosaic: np.ndarray[Any, Any], number: int) -> np.ndarray[Any, Any]:
+    """What stands at a place of a 2x3 mosaic of 40-pixel tiles."""
+    top, left = number // 3 * 40, number % 3 * 40
+    return mosaic[top : top + 40, left : left + 40]
+
+
+def alike(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+    return float(np.abs(one - other).mean()) < 3  # JPEG
+
+
+def test_the_tile_at_each_place_is_the_one_that_the_order_names(run, puzzles):
+    rows = {row["id"]: row for row in load_puzzles(puzzles)}
+    [read] = read_runs([run])
+    gallery = build_gallery(read, 24, BUDGET)
+    chosen = choose(read.predictions, 24)
+    assert len(gallery.cards) == len(chosen) == 8
+    for card, item in zip(gallery.cards, chosen, strict=True):
+        tiles = [np.asarray(tile).astype(int) for tile in rows[item.id]["images"]]
+        assert (card.rows, card.columns) == (2, 3)
+        shown, truth = pixels(card.shown[0].uri), pixels(card.truth.uri)
+        for number in range(6):
+            assert alike(place(shown, number), tiles[number])
+            assert alike(place(truth, number), tiles[item.answer[number] - 1])
+        if item.order is None:
+            assert card.arranged is None
+            assert card.order == []
+            continue
+        arranged = pixels(card.arranged.uri)
+        for number, slot in enumerate(card.order):
+            assert slot.piece == item.order[number]
+            assert slot.right == (item.order[number] == item.answer[number])
+            assert alike(place(arranged, number), tiles[item.order[number] - 1])
+            assert slot.right == alike(place(arranged, number), place(truth, number))
+    # The tiles put right give the photo back: a gradient from left to right and from top to bottom.
+    reds = [place(truth, number)[..., 0].mean() for number in range(3)]
+    assert reds == sorted(reds)
+
+
+def made_up(number: int, source: str, kind: str) -> Scored:
+    order = {"right": [1, 2, 3], "partly": [1, 3, 2], "wrong": [2, 3, 1], "invalid": None}[kind]
+    correct = {"right": 1.0, "partly": 1 / 3}.get(kind, 0.0)
+    return Scored(
+        id=f"{number:04}",
+        task="image",
+        source=source,
+        answer=[1, 2, 3],
+        completion="",
+        order=order,
+        reason="ok" if order else "duplicate",
+        exact=float(kind == "right"),
+        place=correct,
+        valid=float(order is not None),
+        reward=correct,
+    )
+
+
+def test_the_gallery_is_chosen_in_proportion_and_over_all_sources():
+    kinds = ["right"] * 30 + ["partly"] * 50 + ["wrong"] * 19 + ["invalid"]
+    items = [made_up(number, f"photo-{number % 10}", kind) for number, kind in enumerate(kinds)]
+    chosen = choose(items, 20)
+    counts = {
+        kind: sum(outcome_of(item) == kind for item in chosen) for kind in ("right", "partly", "wrong", "invalid")
+    }
+    assert counts == {"right": 6, "partly": 9, "wrong": 4, "invalid": 1}
+    per_source = [sum(item.source == f"photo-{number}" for item in chosen) for number in range(10)]
+    assert set(per_source) == {2}
+    assert choose(list(reversed(items)), 20) == chosen
+    assert len(choose(items, 1000)) == 100
+    assert choose([], 5) == []
+
+
+def test_pieces_that_look_the_same_count_as_the_scores_count_them(run, puzzles, monkeypatch):
+    [read] = read_runs([run])
+    item = answers(puzzles, [swapped])[0]
+    row = {
+        "images": [Image.new("RGB", (40, 40))] * 6,
+        "answer": item.answer,
+        "classes": [0] * 6,
+        "geometry": {"grid": [2, 3]},
+    }
+    monkeypatch.setattr("jigsaw.data.load_puzzles", lambda folder: Stored({item.id: row}))
+    [card] = build_gallery(with_predictions(read, [item]), 5, BUDGET).cards
+    assert [slot.right for slot in card.order] == [True] * 6
+
+
+class Stored:
+    """A puzzle set as `load_puzzles` gives it, of rows made up by a test."""
+
+    def __init__(self, rows: dict[str, dict[str, Any]]) -> None:
+        self._rows = rows
+
+    def with_format(self, _: None) -> dict[str, list[str]]:
+        return {"id": list(self._rows)}
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        return list(self._rows.values())[number]
+
+
+def with_predictions(run: Any, items: list[Scored]) -> Any:
+    return replace(run, predictions=items, before={})
+
+
+def one_marked_image() -> dict[str, Any]:
+    return {"images": [Image.new("RGB", (640, 480), "olive")], "geometry": {"points": []}}
+
+
+def three_clips() -> dict[str, Any]:
+    frames = np.zeros((5, 24, 32, 3), dtype=np.uint8)
+    return {"videos": [Clip(frames=frames, times=np.arange(5.0), fps=1.0)] * 3, "geometry": {"spans": []}}
+
+
+@pytest.mark.parametrize(("media", "pictures"), [(one_marked_image, 1), (three_clips, 3)])
+def test_any_other_task_shows_its_media_and_both_orders(run, monkeypatch, media, pictures):
+    item = made_up(0, "scene", "partly")
+    rows = {item.id: media() | {"answer": [1, 2, 3], "classes": None}}
+    monkeypatch.setattr("jigsaw.data.load_puzzles", lambda folder: Stored(rows))
+    (run / "predictions" / "model.jsonl").write_text(json.dumps(asdict(item)) + "\n")
+    [read] = read_runs([run])
+    [card] = build_gallery(read, 5, BUDGET).cards
+    assert card.truth is None
+    assert len(card.shown) == pictures
+    assert [slot.right for slot in card.order] == [True, False, False]
+    page = page_of(run)
+    assert (
+        '<span class="chip good">1 ✓</span><span class="chip bad">3 ✗</span><span class="chip bad">2 ✗</span>' in page
+    )
+    assert '<span class="chip">1</span><span class="chip">2</span><span class="chip">3</span>' in page
+
+
+def test_pictures_stay_within_their_budget(run):
+    [read] = read_runs([run])
+    large, small = build_gallery(read, 24, BUDGET), build_gallery(read, 24, 1)
+    sizes = [gallery.cards[0].truth.width for gallery in (large, small)]
+    assert sizes[0] == 120  # as many pixels as the model saw
+    assert sizes[1] < 100
