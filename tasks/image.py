@@ -7,16 +7,19 @@ one sheet of numbered tiles. The geometry holds all that rendering needs, in pix
     {"scale": 2, "size": [2000, 1500], "left": 250, "top": 0, "grid": [3, 3], "cell": [500, 500], "inset": [25, 25],
      "tile": [448, 448], "shown": [4, 0, 7, ...], "layout": "separate"}
 
-An imported puzzle also has `resize`, width and height to which the decoded photo is brought before the region is cut.
-`scale` is chosen from the photo's size and the configuration alone, so one decode serves every puzzle of a photo, and a
-12-megapixel JPEG that is shown in small tiles is never decoded in full. The grids, the 28-pixel limit and the answer
-convention are the paper's (section 3.1); margins and random crops are not in it.
+With `augment`, the region as it is shown is mirrored and its channels are reordered: `"augment": {"mirror": true,
+"channels": [2, 0, 1]}`. An imported puzzle also has `resize`, width and height to which the decoded photo is brought
+before the region is cut. `scale` is chosen from the photo's size and the configuration alone, so one decode serves
+every puzzle of a photo, and a 12-megapixel JPEG that is shown in small tiles is never decoded in full. The grids, the
+28-pixel limit and the answer convention are the paper's (section 3.1); margins, random crops and `augment` are not in
+it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from PIL import Image
 from pydantic import ConfigDict, Field
@@ -32,10 +35,13 @@ from tasks.photos import REASONS as PHOTO_REASONS
 from tasks.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
 from tasks.prompts import answer_instruction, user_message
 
+Place = TypeVar("Place")
 DRAWS = 8
 """How many random crops are tried before a photo's draw is given up as ambiguous."""
 
 CACHE_BYTES = 128 * 2**20
+NO_CHANGE: Mapping[str, Any] = {"mirror": False, "channels": [0, 1, 2]}
+"""The `augment` of a geometry that has none."""
 CACHED_HEADERS = 1000
 
 OVERVIEW_SIDE = 24
@@ -74,6 +80,9 @@ class ImageConfig:
         float, Field(ge=0, le=255, description="two tiles look the same below this RMS difference, 0 to 255")
     ] = 6.0
     identity: Annotated[bool, Field(description="whether the shown order may be the right order already")] = True
+    augment: Annotated[
+        bool, Field(description="mirror photos and swap their colour channels at random: more variety out of few")
+    ] = False
     answer_style: Annotated[AnswerStyle, Field(description="how the prompt asks for the answer")] = "think"
 
 
@@ -135,8 +144,12 @@ class ImageTask(Task):
             photo = photo.resize(tuple(geometry["resize"]), Image.Resampling.BICUBIC)
         boxes = _region(geometry).boxes()
         size = tuple(geometry["tile"])
+        look = geometry.get("augment", NO_CHANGE)
+        if look["mirror"]:
+            boxes = _mirrored(boxes, columns=geometry["grid"][1])
         cut = (photo.crop(boxes[place]) for place in geometry["shown"])
-        tiles = [tile if tile.size == size else tile.resize(size, Image.Resampling.BICUBIC) for tile in cut]
+        shown = (tile if tile.size == size else tile.resize(size, Image.Resampling.BICUBIC) for tile in cut)
+        tiles = [_changed(tile, look) for tile in shown]
         if geometry["layout"] == "composite":
             return Media(images=[sheet(tiles, *geometry["grid"])])
         return Media(images=tiles)
@@ -206,6 +219,10 @@ class ImageTask(Task):
             "shown": list(shown),
             "layout": self.config.layout,
         }
+        if self.config.augment:
+            geometry["augment"] = {"mirror": rng.random() < 0.5, "channels": rng.sample(range(3), 3)}
+            if geometry["augment"]["mirror"]:
+                classes = tuple(_mirrored(classes, columns=region.columns))
         alike = len(set(classes)) < len(classes)
         return Puzzle(
             task=self.name,
@@ -227,6 +244,22 @@ class ImageTask(Task):
 
     def _photo(self, source: Source, scale: int) -> Image.Image:
         return self._photos.get((source.fingerprint, scale), lambda: read_photo(source.files["image"], scale))
+
+
+def _mirrored(places: Sequence[Place], columns: int) -> list[Place]:
+    """What stands at each place, in raster order, once the rows are turned round."""
+    rows = [places[start : start + columns] for start in range(0, len(places), columns)]
+    return [place for row in rows for place in reversed(row)]
+
+
+def _changed(tile: Image.Image, look: Mapping[str, Any]) -> Image.Image:
+    """A tile mirrored, with its colour channels in another order."""
+    if look["mirror"]:
+        tile = tile.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if list(look["channels"]) == [0, 1, 2]:
+        return tile
+    bands = tile.split()
+    return Image.merge("RGB", [bands[channel] for channel in look["channels"]])
 
 
 def _region(geometry: Any) -> Region:

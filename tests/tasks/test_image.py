@@ -60,6 +60,18 @@ def test_the_answer_reassembles_the_original_pixel_for_pixel(grid, crop, margin)
         assert np.array_equal(reassembled(puzzle, tiles), region_of(puzzle, PIXELS))
 
 
+def test_augmented_tiles_reassemble_the_mirrored_recoloured_region():
+    task = get_task("image", grid="2x3", crop="random", augment=True, max_tile=None, min_tile=4, flat="keep")
+    looks = set()
+    for seed in range(100):
+        puzzle = task.plan(SOURCE, Random(seed))
+        look = puzzle.geometry["augment"]
+        looks.add((look["mirror"], *look["channels"]))
+        expected = region_of(puzzle, PIXELS)[:, :: -1 if look["mirror"] else 1, look["channels"]]
+        assert np.array_equal(reassembled(puzzle, task.render(puzzle, SOURCE).images), expected)
+    assert len(looks) == 12
+
+
 def test_the_inverse_convention_does_not_reassemble_it():
     """What the check above would say if `answer` were the shown order itself."""
     task = get_task("image", flat="keep")
