@@ -29,7 +29,7 @@ def answer_instruction(style: AnswerStyle, num_pieces: int) -> str:
     """
     if style == "direct":
         return f"Answer with the {num_pieces} numbers only, separated by commas."
-    reasoning = "First reason about what the pieces show and how they fit, inside <think> </think>."
+    reasoning = "First reason step by step inside <think> </think>."
     example = example_order(num_pieces)
     if style == "think":
         place, form = "<answer> </answer>", f"<answer>{example}</answer>"

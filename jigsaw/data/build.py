@@ -35,7 +35,7 @@ from jigsaw.data.parts import Row, finished_part, part_name, write_part
 from jigsaw.data.planning import Job, Refusal
 from jigsaw.data.pool import Pool
 from jigsaw.data.progress import ProgressBar, progress_bar
-from jigsaw.data.sources import Problem, open_source, scan
+from jigsaw.data.sources import Problem, open_source, scan, source_root
 from jigsaw.errors import JigsawError
 from tasks import Task, TaskError, absolute_spec, config_values, get_task
 
@@ -102,7 +102,8 @@ def build_puzzles(
 
     Args:
         task: a task's name or spec.
-        source: folder that holds the sources. With a `split`, its sub-folders `train` and `heldout` are used as they
+        source: a folder (searched through and through), a list of paths (.txt), a .tar, a .parquet or a saved
+            `datasets` folder. With a `split`, its sub-folders `train` and `heldout` are used as they
             are if both are there; otherwise sources are split by the hash of their content.
         out: the data set's folder; made if it is not there.
         config: the task's configuration.
@@ -127,8 +128,8 @@ def build_puzzles(
     if not 0 < heldout < 1:
         raise JigsawError(f"heldout must be a fraction between 0 and 1, not {heldout}")
     made = _task(task, config or {})
-    root, target = Path(source), Path(out)
-    below = _split_folder(root, split)
+    given, target = Path(source), Path(out)
+    root, below = source_root(given), _split_folder(given, split)
     job = Job(
         spec=absolute_spec(task),
         config=config_values(made),
@@ -140,10 +141,10 @@ def build_puzzles(
         materialize=materialize,
     )
     with _workplace(target, shard) as work:
-        listing = spill(_entries(root, below, made), root, work / "listing")
+        listing = spill(_entries(given, below, made), root, work / "listing")
         if listing.count == 0:
             raise JigsawError(
-                f"source {root / below} holds no {made.source_kind} files; give the folder that holds them"
+                f"source {given / below} holds no {made.source_kind} files; give the folder that holds them"
             )
         if limit is not None:
             listing = sample(listing, limit, _selector(job, made) if job.split else None)
@@ -191,15 +192,21 @@ def _split_folder(root: Path, split: Split | None) -> str:
     return split
 
 
-def _entries(root: Path, below: str, task: Task) -> Iterator[str | Problem]:
-    """The sources of a build, named relative to the root even where only a sub-folder is used."""
-    for entry in scan(root / below, task.source_kind):
+def _entries(source: Path, below: str, task: Task) -> Iterator[str | Problem]:
+    """The sources of a build, named relative to the whole source even where only a sub-folder is used."""
+    # How depth maps are found is said among the options of the task that reads them.
+    for entry in scan(source / below, task.source_kind, getattr(task.config, "pairs", "auto")):
         if not below:
             yield entry
         elif isinstance(entry, str):
-            yield f"{below}/{entry}"
+            yield "::".join(f"{below}/{piece}" for piece in _files(entry, task))
         else:
             yield Problem(f"{below}/{entry.path}", entry.reason, entry.detail)
+
+
+def _files(path: str, task: Task) -> list[str]:
+    """Both files of an RGB-D pair, or the one path of anything else."""
+    return path.split("::") if task.source_kind == "rgbd" else [path]
 
 
 def _selector(job: Job, task: Task) -> Callable[[str], bool]:

@@ -10,6 +10,7 @@ import hashlib
 import heapq
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,10 +54,11 @@ def spill(entries: Iterable[str | Problem], root: Path, file: Path) -> Listing:
 
 
 def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except (OSError, ValueError):
-        return -1
+    """Size in bytes of the file, or of the container before the `::`; -1 if there is none."""
+    for path in (file, Path(str(file).partition("::")[0])):
+        with suppress(OSError, ValueError):
+            return path.stat().st_size
+    return -1
 
 
 def read_lines(file: Path) -> Iterator[Line]:

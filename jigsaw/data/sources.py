@@ -1,8 +1,11 @@
-"""Sources: what a folder holds, and opening one of its items.
+"""Sources: what a folder, a list, a tar or a table holds, and opening one of its items.
 
-In: a root folder and the kind of item wanted. Out: relative POSIX paths in a fixed order, one at a time (a folder of
-millions is never held in memory), and `tasks.Source` objects. Items that cannot even be named or entered come out as
-`Problem`, so that nothing is skipped in silence.
+In: where the sources are and the kind of item wanted. Out: relative POSIX paths in a fixed order, one at a time (a
+listing of millions is never held in memory), and `tasks.Source` objects. Items that cannot even be named or entered
+come out as `Problem`, so that nothing is skipped in silence. Paths::
+
+    photos/a.jpg            a file                      shards/000.tar::7/b.jpg     a member of a tar
+    train.parquet::12       a row of a table            color/1.jpg::depth/1.png    a picture and its depth map
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from jigsaw.data.containers import COMPRESSED_TAR, PARQUET, TAR, is_saved_dataset, item_names, read_item
 from jigsaw.data.identity import fingerprint_of
+from jigsaw.data.pairs import depth_of
 from jigsaw.errors import JigsawError
 from tasks import Source, SourceKind
 
@@ -26,19 +31,24 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
         *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"),
         *(".ts", ".flv", ".wmv", ".3gp", ".ogv"),
     ),
+    "rgbd": (),
 }
 """File names by which the items of a folder are recognised, in lower case."""
 
+LISTS = (".txt", ".lst", ".list")
+_CONTAINERS = (*TAR, *COMPRESSED_TAR, *PARQUET)
 _ROLES = {"image": "image", "video": "video"}
+CAMERA = "camera.json"
+"""A file beside a depth map, or one folder above, that says what its numbers mean."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in the source folder that cannot be used: a reject that has no content.
+    """Something among the sources that cannot be used: a reject that has no content.
 
     Attributes:
         path: relative path, with undecodable bytes written as escapes.
-        reason: a key of `REASONS` of `jigsaw.data.build`.
+        reason: a key of `jigsaw.data.REASONS` or of the task's reasons.
         detail: what the system said.
     """
 
@@ -47,26 +57,43 @@ class Problem:
     detail: str
 
 
-def scan(root: Path, kind: SourceKind) -> Iterator[str | Problem]:
-    """Relative paths of the items under a folder, depth first, each folder's names in byte order.
+def source_root(source: Path) -> Path:
+    """The folder to which the paths of a source are relative: itself, or the folder of a list, tar or table."""
+    return source if source.is_dir() and not is_saved_dataset(source) else source.parent
 
-    Hidden files and folders are skipped. Links are followed; a link back to a folder on the way is not.
+
+def scan(source: Path, kind: SourceKind, pairs: str = "auto") -> Iterator[str | Problem]:
+    """Paths of the items of a source, relative to `source_root`.
+
+    A folder is walked depth first, each folder's names in byte order; hidden files and folders are skipped; links are
+    followed, but not back to a folder on the way; tar and Parquet files in it give their items. A list gives its lines:
+    a path each, for RGB-D two with a tab between; empty lines and those that begin with # are skipped.
+
+    Args:
+        pairs: for RGB-D, how depth maps are found (see `jigsaw.data.pairs`).
 
     Raises:
-        JigsawError: the root is no readable folder.
+        JigsawError: the source is none of this, or cannot be read.
     """
-    if not root.is_dir():
-        raise JigsawError(f"source {root} is no folder; give the folder that holds the files")
     try:
-        next(os.scandir(root), None)
+        if source.is_dir() and not is_saved_dataset(source):
+            next(os.scandir(source), None)
+            return _walk(source, "", (kind, pairs), ())
+        if source.name.lower().endswith(LISTS):
+            with source.open("rb"):
+                return _listed(source)
+        if source.is_dir() or (source.is_file() and source.name.lower().endswith(_CONTAINERS)):
+            return _contained(source.parent, source.name, kind)
     except OSError as error:
-        raise JigsawError(f"source {root} cannot be read: {error.strerror}") from error
-    return _walk(root, "", SUFFIXES[kind], ())
+        raise JigsawError(f"source {source} cannot be read: {error.strerror}") from error
+    what = "does not exist" if not source.exists() else "is neither a folder, a list (.txt), a .tar nor a .parquet"
+    raise JigsawError(f"source {source} {what}; give the folder that holds the files")
 
 
 def _walk(
-    folder: Path, prefix: str, suffixes: tuple[str, ...], above: tuple[tuple[int, int], ...]
+    root: Path, prefix: str, wanted: tuple[SourceKind, str], above: tuple[tuple[int, int], ...]
 ) -> Iterator[str | Problem]:
+    folder = root / prefix
     try:
         about = folder.stat()
         with os.scandir(folder) as listing:
@@ -82,8 +109,44 @@ def _walk(
             continue
         path = prefix + entry.name
         if entry.is_dir():
-            yield from _walk(folder / entry.name, path + "/", suffixes, (*above, here))
-        elif entry.name.lower().endswith(suffixes):
+            if is_saved_dataset(folder / entry.name):
+                yield from _contained(root, path, wanted[0])
+            else:
+                yield from _walk(root, path + "/", wanted, (*above, here))
+        elif _printable(path) != path:
+            if entry.name.lower().endswith((*SUFFIXES[wanted[0]], *_CONTAINERS)):
+                yield Problem(_printable(path), "bad_name", "the name is not UTF-8")
+        elif wanted[0] == "rgbd":
+            yield from _paired(root, path, wanted[1])
+        elif entry.name.lower().endswith(SUFFIXES[wanted[0]]):
+            yield path
+        elif entry.name.lower().endswith(_CONTAINERS):
+            yield from _contained(root, path, wanted[0])
+
+
+def _paired(root: Path, color: str, pairs: str) -> Iterator[str | Problem]:
+    depth = depth_of(root, color, pairs)
+    if depth:
+        yield f"{color}::{depth}"
+    elif depth is not None:
+        yield Problem(color, "no_depth", "no depth map was found for the picture")
+
+
+def _contained(root: Path, path: str, kind: SourceKind) -> Iterator[str | Problem]:
+    try:
+        for name in item_names(root / path, SUFFIXES[kind]):
+            yield f"{path}::{name}"
+    except OSError as error:
+        yield Problem(path, "unreadable", error.strerror or str(error))
+
+
+def _listed(file: Path) -> Iterator[str | Problem]:
+    with file.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
+        for line in lines:
+            text = line.rstrip("\r\n")
+            if not text.strip() or text.startswith("#"):
+                continue
+            path = "::".join(str(PurePosixPath(piece)) for piece in text.split("\t"))
             yield path if _printable(path) == path else Problem(_printable(path), "bad_name", "the name is not UTF-8")
 
 
@@ -97,7 +160,22 @@ def open_source(root: Path, path: str, kind: SourceKind) -> Source:
     Raises:
         OSError: it cannot be read, or is no regular file.
     """
-    file = root / path
+    files: dict[str, Path | bytes]
+    if kind == "rgbd":
+        color, _, depth = path.partition("::")
+        files = {"color": _regular(root / color), "depth": _regular(root / depth)}
+        beside = (folder / CAMERA for folder in (root / depth).parents[:2])
+        camera = next((file for file in beside if file.is_file()), None)
+        files |= {} if camera is None else {"camera": camera}
+    else:
+        container, inside, name = path.rpartition("::")
+        whole = inside and not (root / path).exists()
+        files = {_ROLES[kind]: read_item(root / container, name) if whole else _regular(root / path)}
+    return Source(path=path, fingerprint=fingerprint_of(files.values()), files=files)
+
+
+def _regular(file: Path) -> Path:
+    """The file itself; a pipe or device of that name would hang whoever reads it."""
     if not stat.S_ISREG(file.stat().st_mode):
-        raise OSError(f"{path} is no regular file")
-    return Source(path=path, fingerprint=fingerprint_of([file]), files={_ROLES[kind]: file})
+        raise OSError(f"{file.name} is no regular file")
+    return file

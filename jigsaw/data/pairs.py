@@ -1,0 +1,113 @@
+"""Pairs of a picture and its depth map: which depth file belongs to which picture.
+
+In: folders as RGB-D data comes in. Out: `color::depth`, or a `Problem` for a picture without depth. Layouts::
+
+    scannet   .../color/7.jpg          .../depth/7.png                     (ScanNet's export)
+    tum       .../rgb/1305.17.png      .../depth/1305.16.png               (the nearest time, at most 0.02 s away)
+    auto      both of these, and names alike but for one word: x_color.jpg and x_depth.png, color.png and disparity.npz
+    COLOR::DEPTH   any two patterns with {} for what the paths share: left/{}.png::disp/{}.pfm
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".webp", ".bmp", ".tif", ".tiff")
+DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff", ".pfm")
+MAX_SECONDS = 0.02
+"""Farthest that a depth frame's time may be from its picture's, as TUM's own tools have it."""
+
+_COLOR_FOLDERS = {"auto": ("color", "rgb"), "scannet": ("color",), "tum": ("rgb",)}
+_COLOR_WORDS = re.compile(r"(?<![a-z])(color|colour|rgb|image|left)(?![a-z])", re.IGNORECASE)
+_DEPTH_WORDS = ("depth", "disparity", "disp")
+
+
+def depth_of(root: Path, color: str, layout: str) -> str | None:
+    """The depth file of a picture.
+
+    Args:
+        root: the source folder.
+        color: relative path of a file.
+        layout: `auto`, `scannet`, `tum` or a pattern.
+
+    Returns:
+        The relative path of the depth file, '' if the file is a picture that lacks one, None if it is no picture.
+    """
+    if "::" in layout:
+        return _by_pattern(root, color, layout)
+    path = PurePosixPath(color)
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        return None
+    if path.parent.name.lower() in _COLOR_FOLDERS[layout]:
+        return _by_folder(root, path, layout) or ""
+    return _by_word(root, path) if layout == "auto" else None
+
+
+def _by_pattern(root: Path, color: str, layout: str) -> str | None:
+    color_pattern, _, depth_pattern = layout.partition("::")
+    before, after = (re.escape(piece).replace(r"\*", "[^/]*") for piece in color_pattern.split("{}"))
+    match = re.fullmatch(rf"((?:.*/)?){before}(.+){after}", color)
+    if match is None:
+        return None
+    depth = match[1] + depth_pattern.replace("{}", match[2])
+    return depth if (root / depth).is_file() and depth != color else ""
+
+
+def _by_folder(root: Path, path: PurePosixPath, layout: str) -> str | None:
+    folder = path.parent.parent / "depth"
+    stems = _depth_files(str(root / folder))
+    if path.stem in stems:
+        return str(folder / stems[path.stem])
+    nearest = _nearest_time(str(root / folder), path.stem) if layout in ("auto", "tum") else None
+    return str(folder / nearest) if nearest else None
+
+
+def _by_word(root: Path, path: PurePosixPath) -> str | None:
+    """A file in the same folder whose name has `depth` where this one's has `color`."""
+    match = _COLOR_WORDS.search(path.stem)
+    if match is None:
+        return None
+    stems = _depth_files(str(root / path.parent))
+    for word in _DEPTH_WORDS:
+        stem = path.stem[: match.start()] + word + path.stem[match.end() :]
+        if stem in stems:
+            return str(path.parent / stems[stem])
+    return "" if match[0].lower() in ("color", "colour", "rgb") else None
+
+
+@lru_cache(maxsize=16)
+def _depth_files(folder: str) -> dict[str, str]:
+    """Stem -> name of the depth files in a folder."""
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - names are enough, and folders hold many thousands
+    except OSError:
+        return {}
+    return {PurePosixPath(name).stem: name for name in names if name.lower().endswith(DEPTH_SUFFIXES)}
+
+
+@lru_cache(maxsize=16)
+def _times(folder: str) -> list[tuple[float, str]]:
+    def timed() -> Iterator[tuple[float, str]]:
+        for stem, name in _depth_files(folder).items():
+            try:
+                yield float(stem), name
+            except ValueError:
+                continue
+
+    return sorted(timed())
+
+
+def _nearest_time(folder: str, stem: str) -> str | None:
+    try:
+        time = float(stem)
+    except ValueError:
+        return None
+    times = _times(folder)
+    at = bisect_left(times, (time, ""))
+    near = min(times[max(0, at - 1) : at + 1], key=lambda entry: abs(entry[0] - time), default=None)
+    return near[1] if near is not None and abs(near[0] - time) <= MAX_SECONDS else None

@@ -1,0 +1,261 @@
+"""The depth jigsaw: numbered points on a picture, to be ordered from the nearest to the farthest.
+
+In: one RGB-D pair, a picture and its depth map. Out: a puzzle whose places are ranks of depth, rendered as the picture
+with a numbered disc on every point. Geometry, in pixels of the picture as shown, points nearest first::
+
+    {"scale": 1, "source_size": [741, 500], "size": [741, 500], "radius": 16,
+     "points": [[120, 400], [333, 210], ...], "depths": [2.21, 2.64, ...], "shown": [2, 0, 1, ...]}
+
+Six points, depth 0.1 to 10 m, pairs at least 40 px and more than 0.2 m apart, red discs: the paper's (section 3.3). Its
+sampling was never published; ours draws evenly over all pixels that are measured, away from depth edges, and allowed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from random import Random
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from tasks.caching import BoundedCache
+from tasks.contract import AnswerStyle, Media, Message, Puzzle, Reject, Source, SourceKind, Task
+from tasks.depthmaps import DepthArray, DepthError, DepthMeaning, local_range, read_depth, resample_nearest
+from tasks.marks import mark_points
+from tasks.permutations import answer_of, draw_shown
+from tasks.photos import REASONS as PHOTO_REASONS
+from tasks.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
+from tasks.prompts import answer_instruction, user_message
+
+DRAWS = 40
+"""How often points are drawn anew when the first ones leave no room for the others."""
+
+CANDIDATES = 4000
+"""Pixels among which one draw chooses, itself a draw."""
+
+CACHE_BYTES = 128 * 2**20
+EDGE_SHARE, EDGE_METRES = 0.05, 0.05
+"""Around a point depth may vary by this share of it, or these metres, whichever is more."""
+
+Point = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class DepthConfig:
+    """How points are chosen and shown, and what the depth files mean."""
+
+    points: Annotated[int, Field(ge=2, le=12, description="how many points, 2 to 12")] = 6
+    min_depth: Annotated[float, Field(gt=0, description="nearest depth of a point, in metres")] = 0.1
+    max_depth: Annotated[float, Field(gt=0, description="farthest depth of a point, in metres")] = 10.0
+    min_gap: Annotated[float, Field(ge=0, description="two points differ in depth by more than this, in metres")] = 0.2
+    min_distance: Annotated[float, Field(ge=0, description="two points are so far apart in the picture, in px")] = 40.0
+    radius: Annotated[int | None, Field(ge=6, le=500, description="of the discs, in px; null: by the picture")] = None
+    max_side: Annotated[int | None, Field(ge=64, description="shrink pictures with a longer side to it, in px")] = 1024
+    pairs: Annotated[
+        str, Field(description="auto, scannet, tum, or COLOR::DEPTH, two paths with {} for what they share")
+    ] = "auto"
+    kind: Annotated[
+        Literal["auto", "depth", "disparity"],
+        Field(description="what the maps hold; auto: disparity if `disp` is in the name"),
+    ] = "auto"
+    depth_unit: Annotated[
+        float | None, Field(gt=0, description="metres per stored unit; null: 0.001 for whole numbers, 1 for fractions")
+    ] = None
+    focal: Annotated[float | None, Field(gt=0, description="disparity: focal length in px; null: of camera.json")] = (
+        None
+    )
+    baseline: Annotated[
+        float | None, Field(gt=0, description="disparity: camera distance in metres; null: of camera.json")
+    ] = None
+    disparity_offset: Annotated[
+        float | None, Field(description="disparity: px added to each; null: of camera.json, else 0")
+    ] = None
+    npz_key: Annotated[str | None, Field(description="array of an npz file; null: its only one")] = None
+    identity: Annotated[bool, Field(description="whether the numbers may stand in the right order already")] = True
+    answer_style: Annotated[AnswerStyle, Field(description="how the prompt asks for the answer")] = "think"
+
+    def __post_init__(self) -> None:
+        if self.max_depth <= self.min_depth:
+            raise ValueError(f"max_depth={self.max_depth} is not beyond min_depth={self.min_depth}")
+        if self.pairs not in ("auto", "scannet", "tum"):
+            color, _, depth = self.pairs.partition("::")
+            if color.count("{}") != 1 or depth.count("{}") != 1:
+                example = "rgb/{}.jpg::depth/{}.png"
+                raise ValueError(f"pairs={self.pairs!r} is none of auto, scannet, tum, nor two paths like {example}")
+
+
+class DepthTask(Task):
+    """Order numbered points of a picture from the nearest to the farthest."""
+
+    name: ClassVar[str] = "depth"
+    source_kind: ClassVar[SourceKind] = "rgbd"
+    Config: ClassVar[type] = DepthConfig
+    REASONS = PHOTO_REASONS | {
+        "bad_depth": "the depth map is missing, damaged, or of no known format",
+        "size_mismatch": "picture and depth map have different shapes",
+        "no_depth": "the depth map holds no measured value, or there is none for the picture",
+        "out_of_range": "no measured value lies between `min_depth` and `max_depth`: the unit may be wrong",
+        "too_few_points": "not enough points are far enough apart in the picture and in depth",
+    }
+
+    config: DepthConfig
+
+    def __init__(self, config: DepthConfig | None = None) -> None:
+        super().__init__(config)
+        self._depths: BoundedCache[DepthArray] = BoundedCache(CACHE_BYTES, lambda depth: depth.nbytes)
+        self._fields: BoundedCache[tuple[Any, Any]] = BoundedCache(CACHE_BYTES, lambda field: 12 * len(field[1]))
+        self._photos: BoundedCache[Image.Image] = BoundedCache(
+            CACHE_BYTES, lambda image: 3 * image.width * image.height
+        )
+
+    def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
+        """Choose points and their numbers; what cannot be read, or offers too few points, is rejected."""
+        try:
+            header = read_header(source.files["color"])
+            size, scale = self._shown_size(header)
+            radius = self.config.radius or max(9, round(min(size) / 32))
+            self._photo(source, scale, size)
+            places, depths = self._field(source, size, radius)
+        except PhotoError as error:
+            return Reject(error.reason, str(error))
+        except DepthError as error:
+            return Reject("bad_depth", str(error))
+        chosen = _draw_points(places, depths, self.config, radius, rng)
+        if chosen is None:
+            detail = f"{len(places)} usable pixels, not {self.config.points} points far enough apart"
+            return Reject("too_few_points", detail)
+        shown = draw_shown(len(chosen), rng, identity=self.config.identity)
+        geometry = {
+            "scale": scale,
+            "source_size": list(header.size),
+            "size": list(size),
+            "radius": radius,
+            "points": [[int(places[index][0]), int(places[index][1])] for index in chosen],
+            "depths": [round(float(depths[index]), 4) for index in chosen],
+            "shown": list(shown),
+        }
+        return Puzzle(self.name, answer_of(shown), geometry, self.config.answer_style)
+
+    def render(self, puzzle: Puzzle, source: Source) -> Media:
+        """The picture with its numbered discs.
+
+        Raises:
+            ValueError: the picture cannot be read, or is another one.
+        """
+        geometry = puzzle.geometry
+        size = read_header(source.files["color"]).size
+        if list(size) != geometry["source_size"]:
+            raise ValueError(f"{source.path}: the picture is {size}, the puzzle needs {geometry['source_size']}")
+        picture = self._photo(source, geometry["scale"], tuple(geometry["size"]))
+        points = [tuple(geometry["points"][rank]) for rank in geometry["shown"]]
+        return Media(images=[mark_points(picture, points, geometry["radius"])])
+
+    def prompt(self, puzzle: Puzzle) -> list[Message]:
+        """The picture, then what is asked and in what form."""
+        count = puzzle.num_pieces
+        return user_message(
+            [
+                {"type": "image"},
+                f"The picture has {count} points marked with red discs, numbered 1 to {count}. "
+                "List the points by their distance from the camera, nearest first. "
+                + answer_instruction(puzzle.answer_style, count),
+            ]
+        )
+
+    def depth_map(self, source: Source, size: tuple[int, int]) -> DepthArray:
+        """The source's depth in metres at width and height `size`, NaN where missing; shape `(height, width)`.
+
+        Raises:
+            ValueError: the depth map cannot be read or does not fit.
+        """
+        make = lambda: resample_nearest(read_depth(source.files["depth"], self._meaning(source)), size)  # noqa: E731
+        return self._depths.get((source.fingerprint, size), make)
+
+    def _meaning(self, source: Source) -> DepthMeaning:
+        """What the depth file's numbers mean: by the configuration, and by camera.json where that says nothing."""
+        config, camera = self.config, _camera(source)
+        kind = config.kind
+        if kind == "auto":
+            kind = "disparity" if "disp" in source.path.rpartition("/")[2].lower() else "depth"
+        meaning = DepthMeaning(
+            disparity=kind == "disparity",
+            unit=_first(config.depth_unit, camera.get("depth_unit_m")),
+            focal=_first(config.focal, camera.get("focal_length_px")),
+            baseline=_first(config.baseline, camera.get("baseline_m")),
+            key=config.npz_key,
+        )
+        offset = _first(config.disparity_offset, camera.get("disparity_offset_px"))
+        return meaning if offset is None else replace(meaning, offset=offset)
+
+    def _shown_size(self, header: PhotoHeader) -> tuple[tuple[int, int], int]:
+        """Width and height with which the picture is shown, and the scale at which it is decoded for that."""
+        width, height = header.size
+        shrink = min(1.0, (self.config.max_side or max(header.size)) / max(header.size))
+        size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+        scale = max(s for s in SCALES if s == 1 or (width // s >= size[0] and height // s >= size[1]))
+        return size, scale
+
+    def _photo(self, source: Source, scale: int, size: tuple[int, int]) -> Image.Image:
+        def make() -> Image.Image:
+            picture = read_photo(source.files["color"], scale)
+            return picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
+
+        return self._photos.get((source.fingerprint, scale, size), make)
+
+    def _field(self, source: Source, size: tuple[int, int], radius: int) -> tuple[Any, Any]:
+        """Every pixel on which a point may lie, and its depth: int arrays `(N, 2)` of x and y, float `(N,)` metres."""
+        return self._fields.get((source.fingerprint, size, radius), lambda: self._find_field(source, size, radius))
+
+    def _find_field(self, source: Source, size: tuple[int, int], radius: int) -> tuple[Any, Any]:
+        depth = self.depth_map(source, size)
+        measured = depth[np.isfinite(depth)]
+        if not len(measured):
+            raise PhotoError("no_depth", "every value is missing")
+        allowed = np.isfinite(depth) & (depth >= self.config.min_depth) & (depth <= self.config.max_depth)
+        if not allowed.any():
+            middle = float(np.median(measured))
+            detail = f"the median depth is {middle:.3g} m; set depth_unit, or kind=disparity"
+            raise PhotoError("out_of_range", detail)
+        steady = np.maximum(EDGE_METRES, EDGE_SHARE * np.nan_to_num(depth))
+        allowed &= local_range(depth, max(3, radius // 2)) <= steady
+        allowed[: radius + 1], allowed[-radius - 1 :] = False, False
+        allowed[:, : radius + 1], allowed[:, -radius - 1 :] = False, False
+        y, x = np.nonzero(allowed)
+        return np.stack([x, y], axis=1).astype(np.int32), depth[y, x]
+
+
+def _draw_points(places: Any, depths: Any, config: DepthConfig, radius: int, rng: Random) -> list[int] | None:
+    """Indices of points that are far enough apart in every way, nearest first; None if none were found."""
+    apart = max(config.min_distance, 2 * radius + 3)
+    for _ in range(DRAWS):
+        sample = np.array(rng.sample(range(len(places)), min(CANDIDATES, len(places))), dtype=np.int64)
+        chosen: list[int] = []
+        while len(sample) and len(chosen) < config.points:
+            index = int(sample[0])  # the sample is in random order: its first is an even draw of what is left
+            chosen.append(index)
+            far = ((places[sample] - places[index]) ** 2).sum(axis=1) >= apart**2
+            sample = sample[far & (np.abs(depths[sample] - depths[index]) > config.min_gap)]
+        if len(chosen) == config.points:
+            return sorted(chosen, key=lambda index: float(depths[index]))
+    return None
+
+
+def _camera(source: Source) -> dict[str, Any]:
+    """What a camera.json beside the files says, if there is one."""
+    file = source.files.get("camera")
+    if file is None:
+        return {}
+    try:
+        content = json.loads(file if isinstance(file, bytes) else file.read_bytes())
+        return {key: float(value) for key, value in content.items() if isinstance(value, int | float)}
+    except (OSError, ValueError, AttributeError) as error:
+        raise DepthError(f"camera.json cannot be read: {error}") from error
+
+
+def _first(*values: float | None) -> float | None:
+    """The first value that is given."""
+    return next((value for value in values if value is not None), None)

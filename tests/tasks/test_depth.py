@@ -1,0 +1,241 @@
+"""The depth task: by the answer the measured depths increase, the points keep every rule, and every format is read."""
+
+import io
+import json
+from itertools import combinations, pairwise
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_media import encode, photo_pixels
+from PIL import Image
+
+from tasks import Reject, Source, get_task
+from tasks.depthmaps import DepthError, DepthMeaning, read_depth, resample_nearest
+from tasks.marks import disc
+
+WIDTH, HEIGHT = 320, 240
+
+
+def ramp():
+    """1 to 6 m from left to right, in steps of whole blocks; a missing square and a step edge in it."""
+    depth = np.tile(np.linspace(1, 6, WIDTH, dtype=np.float32), (HEIGHT, 1))
+    depth[100:140, 150:190] = np.nan
+    depth[:40] += 2
+    return depth
+
+
+def png16(depth, per_metre=1000):
+    return encode(Image.fromarray(np.nan_to_num(depth * per_metre).round().astype(np.uint16)))
+
+
+def pair(depth, size=(WIDTH, HEIGHT), path="color.png::depth.png", seed=0, **more):
+    color = encode(Image.fromarray(photo_pixels(*size, seed=seed)))
+    data = depth if isinstance(depth, bytes) else png16(depth)
+    fingerprint = str(hash((color, data, str(more))))
+    return Source(path=path, fingerprint=fingerprint, files={"color": color, "depth": data} | more)
+
+
+SCENE = pair(ramp())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 10**9))
+def test_by_the_answer_measured_depth_increases_and_the_points_keep_the_rules(seed):
+    task = get_task("depth")
+    puzzle = task.plan(SCENE, Random(seed))
+    g = puzzle.geometry
+    labelled = [g["points"][rank] for rank in g["shown"]]  # under the number j + 1 lies labelled[j]
+    truth = np.nan_to_num(ramp())
+    ordered = [labelled[index - 1] for index in puzzle.answer]
+    depths = [truth[y, x] for x, y in ordered]
+    assert all(b - a > 0.19 for a, b in pairwise(depths))
+    assert depths == pytest.approx(g["depths"], abs=0.01)
+    radius = g["radius"]
+    for (x, y), (u, v) in combinations(labelled, 2):
+        distance = ((x - u) ** 2 + (y - v) ** 2) ** 0.5
+        assert distance >= 40
+        assert distance > 2 * radius + 2
+    for x, y in labelled:
+        assert radius <= x < WIDTH - radius
+        assert radius <= y < HEIGHT - radius
+        near = ramp()[y - 3 : y + 4, x - 3 : x + 4]
+        assert np.isfinite(near).all(), "away from missing values"
+        assert np.ptp(near) < 0.4, "away from depth edges"
+
+
+def test_the_inverse_convention_puts_depths_out_of_order():
+    task, wrong = get_task("depth"), 0
+    for seed in range(20):
+        puzzle = task.plan(SCENE, Random(seed))
+        depths = puzzle.geometry["depths"]
+        inverse = [depths[puzzle.geometry["shown"][original]] for original in puzzle.geometry["shown"]]
+        wrong += inverse != sorted(inverse)
+    assert wrong > 10
+
+
+def test_every_point_has_its_number_drawn_on_it():
+    """Each disc, cut out again, is the one of its number and of no other."""
+    task = get_task("depth")
+    puzzle = task.plan(SCENE, Random(4))
+    (shown,) = task.render(puzzle, SCENE).images
+    plain = Image.open(io.BytesIO(SCENE.files["color"])).convert("RGB")
+    radius = puzzle.geometry["radius"]
+    for position, rank in enumerate(puzzle.geometry["shown"]):
+        x, y = puzzle.geometry["points"][rank]
+        box = (x - radius, y - radius, x + radius + 1, y + radius + 1)
+        matches = []
+        for number in range(1, 7):
+            mark = disc(number, radius)
+            expected = plain.crop(box)
+            expected.paste(mark.convert("RGB"), (0, 0), mask=mark.getchannel("A"))
+            matches.append(np.array_equal(np.asarray(expected), np.asarray(shown.crop(box))))
+        assert matches == [number == position + 1 for number in range(1, 7)]
+
+
+@pytest.mark.parametrize("points", [2, 12])
+def test_two_to_twelve_points(points):
+    task = get_task("depth", points=points, radius=8, min_gap=0.1)
+    puzzle = task.plan(SCENE, Random(0))
+    assert puzzle.num_pieces == points
+    assert task.prompt(puzzle)[0]["content"][0] == {"type": "image"}
+
+
+@pytest.mark.parametrize("side", [120, 240, 4000])
+def test_discs_stay_inside_and_apart_at_any_resolution(side):
+    size = (side * 4 // 3, side)
+    task = get_task("depth", points=3)
+    puzzle = task.plan(pair(ramp(), size=size), Random(1))
+    g = puzzle.geometry
+    assert max(g["size"]) <= 1024
+    assert g["radius"] >= 9
+    for x, y in g["points"]:
+        assert g["radius"] <= x < g["size"][0] - g["radius"]
+        assert g["radius"] <= y < g["size"][1] - g["radius"]
+    for (x, y), (u, v) in combinations(g["points"], 2):
+        assert ((x - u) ** 2 + (y - v) ** 2) ** 0.5 > 2 * g["radius"] + 2
+
+
+def written(kind):
+    stream, depth = io.BytesIO(), ramp()
+    metres = np.nan_to_num(depth)
+    if kind == "npy":
+        np.save(stream, depth)
+    elif kind == "npz":
+        np.savez_compressed(stream, arr=np.where(np.isnan(depth), np.inf, depth))
+    elif kind == "tiff":
+        Image.fromarray(metres).save(stream, "TIFF")
+    elif kind == "pfm":
+        stream.write(f"Pf\n{WIDTH} {HEIGHT}\n-1.0\n".encode() + metres[::-1].astype("<f4").tobytes())
+    elif kind == "pfm_big_endian":
+        stream.write(f"Pf\n{WIDTH} {HEIGHT}\n1.0\n".encode() + metres[::-1].astype(">f4").tobytes())
+    elif kind == "channel":
+        np.save(stream, depth[None])
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "tiff", "pfm", "pfm_big_endian", "channel"])
+def test_depth_in_metres_is_read_from_every_format(kind):
+    assert np.allclose(read_depth(written(kind), DepthMeaning()), ramp(), equal_nan=True)
+
+
+def test_whole_numbers_are_millimetres_unless_said_otherwise():
+    assert np.allclose(read_depth(png16(ramp()), DepthMeaning()), ramp(), atol=0.001, equal_nan=True)
+    tum = png16(ramp(), per_metre=5000)
+    assert np.allclose(read_depth(tum, DepthMeaning(unit=1 / 5000)), ramp(), atol=0.001, equal_nan=True)
+
+
+def test_disparity_becomes_depth_by_focal_length_and_baseline():
+    meaning = DepthMeaning(disparity=True, focal=1000.0, baseline=0.2, offset=30.0)
+    stream = io.BytesIO()
+    np.save(stream, np.array([[20.0, 70.0], [np.inf, 0.0]], dtype=np.float32))
+    assert np.allclose(read_depth(stream.getvalue(), meaning), [[4.0, 2.0], [np.nan, np.nan]], equal_nan=True)
+    with pytest.raises(DepthError, match=r"focal .* baseline"):
+        read_depth(stream.getvalue(), DepthMeaning(disparity=True))
+
+
+def test_a_camera_file_says_what_disparities_mean_and_the_configuration_overrules_it():
+    stream = io.BytesIO()
+    np.save(stream, 200.0 / ramp() - 30.0)
+    camera = json.dumps({"focal_length_px": 1000, "baseline_m": 0.2, "disparity_offset_px": 30, "note": "x"}).encode()
+    scene = pair(stream.getvalue(), path="color.png::disparity.npy", camera=camera)
+    puzzle = get_task("depth").plan(scene, Random(0))
+    x, y = puzzle.geometry["points"][0]
+    assert puzzle.geometry["depths"][0] == pytest.approx(ramp()[y, x], abs=0.001)
+    doubled = get_task("depth", baseline=0.1).plan(scene, Random(0))
+    x, y = doubled.geometry["points"][0]
+    assert doubled.geometry["depths"][0] == pytest.approx(ramp()[y, x] / 2, abs=0.001)
+    assert get_task("depth").plan(pair(stream.getvalue(), path="c::disparity.npy"), Random(0)).reason == "bad_depth"
+
+
+def test_depth_of_another_size_is_picked_from_never_mixed():
+    depth = np.array([[1.0, 5.0], [2.0, np.nan]], dtype=np.float32)
+    large = resample_nearest(depth, (6, 6))
+    assert set(large[np.isfinite(large)]) == {1.0, 5.0, 2.0}
+    assert np.isnan(large[3:, 3:]).all()
+    puzzle = get_task("depth").plan(pair(ramp(), size=(WIDTH * 2, HEIGHT * 2)), Random(0))
+    (x, y), metres = puzzle.geometry["points"][0], puzzle.geometry["depths"][0]
+    assert metres == pytest.approx(ramp()[y // 2, x // 2], abs=0.05)
+
+
+def flat(value):
+    return np.full((HEIGHT, WIDTH), value, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("depth", "reason"),
+    [
+        (flat(np.nan), "no_depth"),
+        (flat(25.0), "out_of_range"),
+        (flat(0.05), "out_of_range"),
+        (flat(2.0), "too_few_points"),
+        (np.random.default_rng(0).uniform(1, 9, (HEIGHT, WIDTH)).astype(np.float32), "too_few_points"),
+        (ramp()[:, :100], "size_mismatch"),
+        (b"", "bad_depth"),
+        (b"text", "bad_depth"),
+        (png16(ramp())[:1500], "bad_depth"),
+        (encode(Image.new("RGB", (WIDTH, HEIGHT))), "bad_depth"),
+    ],
+)
+def test_what_gives_no_puzzle_is_rejected_by_name(depth, reason):
+    made = get_task("depth").plan(pair(depth), Random(0))
+    assert isinstance(made, Reject)
+    assert made.reason == reason
+    if reason == "out_of_range":
+        assert "depth_unit" in made.detail
+
+
+def test_a_broken_picture_beside_sound_depth_is_unreadable():
+    broken = Source("a::b", "x", {"color": b"nothing", "depth": png16(ramp())})
+    assert get_task("depth").plan(broken, Random(0)).reason == "unreadable"
+
+
+def test_pickles_and_giant_arrays_in_numpy_files_are_refused():
+    objects, giant = io.BytesIO(), io.BytesIO()
+    np.save(objects, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(DepthError, match="allow_pickle"):
+        read_depth(objects.getvalue(), DepthMeaning())
+    np.lib.format.write_array_header_1_0(giant, {"descr": "<f8", "fortran_order": False, "shape": (10**6, 10**6)})
+    with pytest.raises(DepthError, match="too large"):
+        read_depth(giant.getvalue(), DepthMeaning())
+
+
+def test_an_npz_of_several_arrays_needs_a_key():
+    stream = io.BytesIO()
+    np.savez(stream, depth=ramp(), mask=np.ones((2, 2)))
+    with pytest.raises(DepthError, match="depth, mask with npz_key"):
+        read_depth(stream.getvalue(), DepthMeaning())
+    assert np.allclose(read_depth(stream.getvalue(), DepthMeaning(key="depth")), ramp(), equal_nan=True)
+
+
+@pytest.mark.parametrize("pairs", ["nonsense", "a::b", "{}.jpg", "{}{}::{}"])
+def test_a_pattern_for_pairs_needs_two_paths_and_what_they_share(pairs):
+    with pytest.raises(ValueError, match="nor two paths like"):
+        get_task("depth", pairs=pairs)
+
+
+def test_a_range_upside_down_is_refused():
+    with pytest.raises(ValueError, match="not beyond"):
+        get_task("depth", min_depth=5, max_depth=2)
