@@ -269,6 +269,8 @@ def _wrong_usage(error: typer.TyperException) -> str:
     message = error.format_message()
     if len(sys.argv) == 1:
         return message
+    if close := getattr(error, "possibilities", None):
+        message = f"{error.message}: did you mean {close[0]}?"
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "jigsaw"
     return f"{command}: {message[0].lower()}{message[1:].rstrip('.')} (see {command} --help)"

@@ -1,0 +1,294 @@
+"""The `jigsaw` command as a user meets it: help, exit codes, JSON, one line for what went wrong.
+
+What needs a process of its own (what is imported, where packages are found) runs as one; the rest calls `main`.
+"""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from jigsaw import cli
+
+VERBS = sorted(command.name or command.callback.__name__ for command in cli.app.registered_commands)
+HEAVY = {"torch", "transformers", "trl", "datasets", "numpy", "PIL", "pydantic", "omegaconf", "pyarrow", "rich"}
+TYPERS_OWN = {"pydantic"}
+"""What typer reads a verb's options with, and so no help of a verb does without."""
+SCRIPT = Path(sysconfig.get_path("scripts")) / "jigsaw"
+
+
+def process(*command, cwd=None, **environment):
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env={**os.environ, "PYTHONSAFEPATH": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture
+def jigsaw(monkeypatch, capsys):
+    """Run the command in this process; gives exit code, output and error output."""
+    # Set once for the process by the first verb, were the test not to take it back
+    monkeypatch.setattr(cli, "_quiet_libraries", lambda debug: None)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["jigsaw", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        output = capsys.readouterr()
+        return ended.value.code, output.out, output.err
+
+    return run
+
+
+def one_line(text):
+    """The single line of an error, which is never a traceback."""
+    assert text.count("\n") == 1, text
+    assert text.endswith("\n")
+    return text.rstrip("\n")
+
+
+# Help
+
+
+@pytest.mark.parametrize("command", [[SCRIPT], [sys.executable, "-m", "jigsaw"]], ids=["script", "module"])
+def test_help_lists_every_verb(command, tmp_path):
+    found = process(*command, "--help", cwd=tmp_path)
+    assert found.returncode == 0
+    assert found.stderr == ""
+    assert found.stdout.startswith("Usage: jigsaw ")
+    for verb in VERBS:
+        assert f"\n  {verb} " in found.stdout
+    assert "..." not in found.stdout.split("Commands:")[1], "a verb's summary is cut off"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_shows_an_example_of_that_verb(jigsaw, verb):
+    for flag in ("--help", "-h"):
+        code, out, err = jigsaw(verb, flag)
+        assert (code, err) == (0, "")
+        assert f"Example: jigsaw {verb} " in out or out.rstrip().endswith(f"Example: jigsaw {verb}")
+
+
+@pytest.mark.parametrize(
+    "arguments, allowed",
+    [(["--help"], set()), (["build", "--help"], TYPERS_OWN), (["launch", "--help"], TYPERS_OWN)],
+)
+def test_help_imports_nothing_heavy(arguments, allowed, tmp_path):
+    code = f"""
+import sys
+from jigsaw import cli
+sys.argv = ["jigsaw", *{arguments}]
+try:
+    cli.main()
+finally:
+    print([name for name in {HEAVY - allowed} if name in sys.modules], file=sys.stderr)
+"""
+    found = process(sys.executable, "-c", code, cwd=tmp_path)
+    assert found.returncode == 0
+    assert found.stderr.strip() == "[]"
+
+
+def test_a_help_process_says_what_the_verb_takes(tmp_path):
+    found = process(SCRIPT, "build", "--help", cwd=tmp_path)
+    assert found.returncode == 0
+    for word in ("source", "KEY=VALUE", "--per-source", "--shard", "--materialize", "--json"):
+        assert word in found.stdout
+
+
+# Wrong usage
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["bulid"], "jigsaw: no such command 'bulid'. Did you mean 'build'? (see jigsaw --help)"),
+        (["zzz"], "jigsaw: no such command 'zzz' (see jigsaw --help)"),
+        (["--nonsense"], "jigsaw: no such option: --nonsense (see jigsaw --help)"),
+        (["build", "image"], "jigsaw build: missing argument 'source' (see jigsaw build --help)"),
+        (
+            ["build", "image", "a", "b", "--per-sorce", "2"],
+            "jigsaw build: no such option: --per-sorce: did you mean --per-source? (see jigsaw build --help)",
+        ),
+        (
+            ["build", "image", "a", "b", "grid"],
+            "jigsaw build: invalid value for KEY=VALUE: 'grid' is not of the form KEY=VALUE (see jigsaw build --help)",
+        ),
+        (["launch"], "jigsaw launch: missing argument 'recipe' (see jigsaw launch --help)"),
+        (["report"], "jigsaw report: missing argument 'runs' (see jigsaw report --help)"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(jigsaw, arguments, told):
+    code, out, err = jigsaw(*arguments)
+    assert (code, out) == (2, "")
+    assert one_line(err) == told
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        (["--shard", "3"], "invalid value for --shard: '3' is not of the form I/N"),
+        (["--shard", "a/b"], "invalid value for --shard: 'a/b' is not of the form I/N"),
+        (["--split", "test"], "invalid value for --split: 'test' is neither train nor heldout"),
+        (["--seed", "x"], "invalid value for '--seed'"),
+    ],
+)
+def test_an_option_that_cannot_be_is_wrong_usage(jigsaw, options, told):
+    code, _, err = jigsaw("build", "image", "a", "b", *options)
+    assert code == 2
+    assert told in one_line(err)
+
+
+@pytest.mark.parametrize("option", ["--limit", "--batch-size", "--max-new-tokens"])
+def test_no_puzzles_no_batch_and_no_tokens_are_wrong_usage(jigsaw, option):
+    code, _, err = jigsaw("eval", "model", "data", option, "0")
+    assert code == 2
+    assert option in one_line(err)
+
+
+def test_no_arguments_show_the_help_and_are_wrong_usage(jigsaw):
+    code, out, err = jigsaw()
+    assert (code, out) == (2, "")
+    assert err.startswith("Usage: jigsaw ")
+    assert "build" in err
+
+
+def test_a_process_ends_with_the_same_codes(tmp_path):
+    wrong = process(SCRIPT, "bulid", cwd=tmp_path)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "Did you mean 'build'?" in one_line(wrong.stderr)
+    failed = process(sys.executable, "-m", "jigsaw", "launch", "quickstrat", cwd=tmp_path)
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert one_line(failed.stderr).endswith("did you mean quickstart?")
+
+
+# Packages of the same name
+
+
+def foreign(folder, name):
+    (folder / name).mkdir()
+    (folder / name / "__init__.py").write_text("raise SystemExit('the foreign package was run')\n")
+
+
+@pytest.mark.parametrize("name", ["tasks", "rewards"])
+def test_a_foreign_package_on_the_path_is_named_and_not_run(tmp_path, name):
+    foreign(tmp_path, name)
+    found = process(SCRIPT, "launch", "quickstart", "--dry-run", PYTHONPATH=str(tmp_path))
+    assert found.returncode == 1
+    line = one_line(found.stderr)
+    assert line.startswith(f"jigsaw: the package {name} that Python finds is {tmp_path / name}, not ours in ")
+    assert line.endswith("run from another folder, or take it off PYTHONPATH")
+
+
+def test_a_foreign_package_in_the_working_folder_matters_only_without_a_safe_path(tmp_path):
+    foreign(tmp_path, "tasks")
+    (tmp_path / "rewards").mkdir()  # without a file in it, no package
+    command = [sys.executable, "-m", "jigsaw", "launch", "quickstrat"]
+    safe = process(*command, cwd=tmp_path, PYTHONSAFEPATH="1")
+    assert one_line(safe.stderr).endswith("did you mean quickstart?")
+    unsafe = process(*command, cwd=tmp_path, PYTHONSAFEPATH="")
+    assert f"the package tasks that Python finds is {tmp_path / 'tasks'}" in one_line(unsafe.stderr)
+
+
+# Errors
+
+
+def test_debug_shows_the_traceback_of_an_error_and_without_it_never(tmp_path):
+    for place in (["--debug", "launch", "gone.yaml"], ["launch", "gone.yaml", "--debug"]):
+        found = process(SCRIPT, *place, cwd=tmp_path)
+        assert found.returncode == 1
+        assert "Traceback (most recent call last)" in found.stderr
+        assert "gone.yaml: no such recipe file" in found.stderr
+    quiet = process(SCRIPT, "launch", "gone.yaml", cwd=tmp_path)
+    assert (quiet.returncode, one_line(quiet.stderr)) == (1, "jigsaw: gone.yaml: no such recipe file")
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Let `jigsaw samples` end in this error."""
+
+    def fail(error):
+        def export(_):
+            raise error
+
+        monkeypatch.setattr("jigsaw.data.samples.export_samples", export)
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "error, told",
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "runs/model"), "the disk is full while writing runs/model: "),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full: make room and run the same command again"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "the disk is full: make room"),
+        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "/root/x: permission denied"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "x.jpg"), "x.jpg: no such file or directory"),
+        (
+            ZeroDivisionError("division by zero\nmore"),
+            "unexpected ZeroDivisionError: division by zero (this is a bug: ",
+        ),
+        (AssertionError(), "unexpected AssertionError: AssertionError (this is a bug: run again with --debug"),
+    ],
+)
+def test_any_error_is_one_line(jigsaw, failing, error, told):
+    failing(error)
+    code, out, err = jigsaw("samples", "somewhere")
+    assert (code, out) == (1, "")
+    assert one_line(err).startswith(f"jigsaw: {told}")
+
+
+@pytest.mark.parametrize("module, name", [("rewards", "RewardError"), ("tasks", "TaskError")])
+def test_errors_of_tasks_and_rewards_are_for_people_too(jigsaw, failing, module, name):
+    failing(getattr(__import__(module), name)("no such thing; use another"))
+    assert one_line(jigsaw("samples", "somewhere")[2]) == "jigsaw: no such thing; use another"
+
+
+def test_an_interrupt_is_no_traceback(jigsaw, failing):
+    failing(KeyboardInterrupt())
+    code, out, err = jigsaw("samples", "somewhere")
+    assert (code, out) == (130, "")
+    assert "Traceback" not in err
+
+
+# Answers
+
+
+def test_build_answers_in_json_and_in_words(jigsaw, photos, tmp_path):
+    command = ["build", "image", photos, tmp_path / "set", "grid=2x2", "--limit", "3", "--workers", "1"]
+    code, out, _ = jigsaw(*command, "--json")
+    assert code == 0
+    answer = json.loads(out)
+    assert (answer["puzzles"], answer["parts_built"], answer["path"]) == (3, 1, str(tmp_path / "set"))
+    code, out, _ = jigsaw(*command)
+    assert code == 0
+    assert "puzzles: 3\n" in out
+    assert "parts_skipped: 1\n" in out
+
+
+def test_samples_answers_in_json(jigsaw, tmp_path):
+    pytest.importorskip("skimage", reason="the samples extra is not installed")
+    code, out, _ = jigsaw("samples", tmp_path / "samples", "--json")
+    assert code == 0
+    assert json.loads(out)["folder"] == str(tmp_path / "samples")
+
+
+def test_eval_answers_in_json_and_as_a_table(jigsaw, checkpoint, puzzle_folder):
+    command = ["eval", checkpoint, puzzle_folder, "--limit", "4", "--max-new-tokens", "3"]
+    code, out, _ = jigsaw(*command, "--json")
+    assert code == 0
+    figures = json.loads(out)
+    assert figures["num_puzzles"] == 4
+    assert figures["place"]["chance"] == 0.25
+    code, out, _ = jigsaw(*command)
+    assert code == 0
+    assert "place" in out
+    assert "0.250" in out
