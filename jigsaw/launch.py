@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -122,7 +121,7 @@ class _Run:
             if partial.is_dir():
                 shutil.rmtree(partial)
             write(partial)
-            os.replace(partial, target)
+            partial.replace(target)
         return target
 
     def _say(self, stage: str, detail: str = "") -> None:
@@ -345,7 +344,7 @@ def dry_run(recipe: Recipe) -> str:
 
 
 def _checked(recipe: Recipe) -> Composition:
-    """The recipe's rewards, after a look at every key that the schema leaves to others: nothing may fail an hour later."""
+    """The recipe's rewards, once every key that the schema leaves to others was looked at: nothing may fail later."""
     from jigsaw.training.trl_config import grpo_config, sft_config
     from rewards import Composition, RewardError
 

@@ -22,8 +22,8 @@ data:
   folder: FOLDER/data
   train: [{build: {task: image, source: "${data.photos}", split: train, heldout: 0.5, grid: 2x2, crop: random, tile: 28,
                    answer_style: direct, per_source: 8, materialize: true}}]
-  eval: [{build: {task: image, source: "${data.photos}", split: heldout, heldout: 0.5, grid: 2x2, crop: random, tile: 28,
-                  answer_style: direct, per_source: 3}}]
+  eval: [{build: {task: image, source: "${data.photos}", split: heldout, heldout: 0.5, grid: 2x2, crop: random,
+                  tile: 28, answer_style: direct, per_source: 3}}]
 sft: {max_steps: 3, per_device_train_batch_size: 8, learning_rate: 1.0e-3, gradient_checkpointing: false}
 grpo: {max_steps: 2, prompts_per_step: 2, num_generations: 3, max_completion_length: 6, gradient_checkpointing: false}
 evaluation: {every: 1, puzzles: 2, batch_size: 8}

@@ -1,0 +1,1 @@
+"""Evaluation: solving puzzles, figures with intervals beside chance, and the report page."""

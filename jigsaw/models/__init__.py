@@ -1,0 +1,1 @@
+"""Models: tiny ones made here, checkpoints opened from elsewhere."""

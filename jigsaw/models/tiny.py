@@ -1,10 +1,10 @@
 """Tiny vision-language models from random weights, for laptops and tests: the real classes, small numbers.
 
-In: an architecture, its sizes and some text that the model will read. Out: a checkpoint folder with model, tokenizer and
-processor that `transformers` opens like any other, so that training and evaluation never know the difference.
+In: an architecture, its sizes and some text that the model will read. Out: a checkpoint folder with model, tokenizer
+and processor that `transformers` opens like any other, so that training and evaluation never know the difference.
 
-The tokenizer is byte-level BPE with Qwen's splitting rule, special tokens and chat template, its merges learned from the
-given text. Any text can be encoded; the given prompts come out short, which is what makes a CPU run quick.
+The tokenizer is byte-level BPE with Qwen's splitting rule, special tokens and chat template, its merges learned from
+the given text. Any text can be encoded; the given prompts come out short, which is what makes a CPU run quick.
 """
 
 from __future__ import annotations
@@ -192,7 +192,8 @@ def build_tiny(architecture: str, sizes: TinySizes, texts: Iterable[str], out: P
     for name in ("hidden_size", "vision_hidden_size"):
         if getattr(sizes, name) % sizes.head_size:
             raise JigsawError(
-                f"model.sizes.{name}={getattr(sizes, name)} is no multiple of head_size={sizes.head_size}: change either"
+                f"model.sizes.{name}={getattr(sizes, name)} is no multiple of head_size={sizes.head_size}: "
+                f"change either"
             )
     tokenizer = build_tokenizer(texts, sizes.vocab_size)
     with torch.random.fork_rng():

@@ -1,8 +1,8 @@
 """GRPO on puzzles: TRL's GRPOTrainer, told what a puzzle is.
 
 In: a puzzle set, rewards and a configuration. Out: the model, trained in place. What is added to TRL: metrics that are
-watched beside the rewards, media that are counted on their way to the model, and prompts that are paid for once per group
-instead of once per completion (`jigsaw.training.shared_prefix`).
+watched beside the rewards, media that are counted on their way to the model, and prompts that are paid for once per
+group instead of once per completion (`jigsaw.training.shared_prefix`).
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ MEDIA = ("images", "videos")
 class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without types
     """TRL's GRPO trainer for puzzle sets.
 
-    TRL renders, tokenizes, encodes and runs a prompt once per completion. Here the distinct prompts of a generation batch
-    are encoded once, kept beside TRL's own tensors, and found again by `prompt_index`, the number of each row's prompt.
+    TRL renders, tokenizes, encodes and runs a prompt once per completion. Here the distinct prompts of a generation
+    batch are encoded once, kept beside TRL's own tensors, and found again by `prompt_index`, the number of each row's
+    prompt.
 
     Args:
         composition: the rewards that are optimised (their weights stand in the configuration) and the watched metrics.
@@ -53,6 +54,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """As TRL, but completions are dealt to micro-batches by whole groups, so that they can share their prompt."""
         steps = self.args.steps_per_generation
+        self._buffered_inputs: list[Any] | None
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
             self._buffered_inputs = split_tensor_dict(batch, steps)
@@ -60,7 +62,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
         numbers: dict[str, int] = {}
-        rows = []
+        rows: list[dict[str, Any]] = []
         for row in inputs:
             if row["id"] not in numbers:
                 numbers[row["id"]] = len(rows)

@@ -1,14 +1,14 @@
 """What a run tells while it trains: `metrics.jsonl`, a line of progress, and looks at held-out puzzles.
 
-In: the trainer's events. Out: one JSON object a line, `{"stage": "grpo", "step": 40, "reward": 0.31, ...}`, appended and
-flushed, so that a killed run keeps what it had. Times stand under `seconds` alone: all else is the same for the same seed.
+In: the trainer's events. Out: one JSON object a line, `{"stage": "grpo", "step": 40, "reward": 0.31, ...}`, appended
+and flushed, so that a killed run keeps what it had. Times stand under `seconds` alone: all else is the same for the
+same seed.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -65,7 +65,7 @@ class MetricsLog:
                 continue
         partial = self._path.with_name(f".{self._path.name}.partial")
         partial.write_text("".join(kept), encoding="utf-8")
-        os.replace(partial, self._path)
+        partial.replace(self._path)
 
 
 class StageCallback(TrainerCallback):  # type: ignore[misc]  # transformers comes without types

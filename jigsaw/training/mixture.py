@@ -1,7 +1,7 @@
 """One training set out of several puzzle sets, in the shares that a recipe asks for.
 
-In: puzzle sets as `load_puzzles` gives them, with weights. Out: one `datasets.Dataset` whose rows are looked up in those
-sets when they are read, so that pixels are still made on access and nothing is copied.
+In: puzzle sets as `load_puzzles` gives them, with weights. Out: one `datasets.Dataset` whose rows are looked up in
+those sets when they are read, so that pixels are still made on access and nothing is copied.
 """
 
 from __future__ import annotations

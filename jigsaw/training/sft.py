@@ -1,4 +1,4 @@
-"""The supervised stage: the model is shown puzzles with their right answers. A warm-up for GRPO, or a baseline of its own.
+"""The supervised stage: puzzles with their right answers. A warm-up for GRPO, or a baseline of its own.
 
 In: a puzzle set. Out: the model, trained in place by TRL's SFTTrainer on the answer tokens alone.
 """
@@ -13,7 +13,7 @@ from rewards import format_order
 
 
 def with_answer(row: dict[str, Any]) -> dict[str, Any]:
-    """The row as SFTTrainer reads it: prompt, media and the right answer as the completion, in the row's answer style."""
+    """The row as SFTTrainer reads it: prompt, media and the right answer, in the row's answer style, as completion."""
     text = format_order(row["answer"], row["answer_style"])
     return {
         "prompt": row["prompt"],

@@ -1,7 +1,7 @@
 """A prompt is paid for once: the completions of a group share its pixels, its prefill and its place in the loss pass.
 
-In: the distinct prompts of a batch. Out: sampled completions, and their log-probabilities, as if each completion had been
-run behind a copy of its prompt. The loss pass packs one sequence per prompt,
+In: the distinct prompts of a batch. Out: sampled completions, and their log-probabilities, as if each completion had
+been run behind a copy of its prompt. The loss pass packs one sequence per prompt,
 
     [ prompt | completion 1 | completion 2 | ... | completion G ]
 
@@ -161,8 +161,8 @@ def log_probabilities(
         temperature: that the logits are divided by.
 
     Returns:
-        Two tensors `[B, C]`: log-probabilities with gradients, entropies in nats without. On padding they are finite and
-        mean nothing.
+        Two tensors `[B, C]`: log-probabilities with gradients, entropies in nats without. On padding they are finite
+        and mean nothing.
     """
     used, group, slot, slots = _slots(prompt_of_row)
     batch = _select(prompts, used)
@@ -208,8 +208,8 @@ def packed_mask(prompt_mask: Tensor, completion_mask: Tensor, dtype: Any) -> Ten
         dtype: of the result.
 
     Returns:
-        `[N, 1, P + G*C, P + G*C]`: 0 where a query sees a key, the least number of `dtype` elsewhere. A query always sees
-        itself, so that rows of padding stay finite.
+        `[N, 1, P + G*C, P + G*C]`: 0 where a query sees a key, the least number of `dtype` elsewhere. A query always
+        sees itself, so that rows of padding stay finite.
     """
     device = prompt_mask.device
     count, slots, width = completion_mask.shape

@@ -1,7 +1,7 @@
 """From a recipe's `sft` and `grpo` sections to TRL's configurations: checks the keys, adds what the framework decides.
 
-In: the section as written. Out: an `SFTConfig` or a `GRPOConfig`. A key that TRL does not know is refused with the nearest
-one that it does; a key that the framework sets itself is refused with the recipe key that is meant.
+In: the section as written. Out: an `SFTConfig` or a `GRPOConfig`. A key that TRL does not know is refused with the
+nearest one that it does; a key that the framework sets itself is refused with the recipe key that is meant.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def sft_config(recipe: Recipe, folder: Path) -> Any:
 def grpo_config(recipe: Recipe, folder: Path, suppressed_tokens: list[int], reward_weights: list[float]) -> Any:
     """TRL's configuration of GRPO on one process.
 
-    TRL counts completions; a recipe counts prompts: `prompts_per_step` x `num_generations` completions make one step, and
-    `per_device_train_batch_size` of them are held in memory at a time (all of them where it is not given).
+    TRL counts completions; a recipe counts prompts: `prompts_per_step` x `num_generations` completions make one step,
+    and `per_device_train_batch_size` of them are held in memory at a time (all of them where it is not given).
 
     Args:
         recipe: the run.
@@ -62,7 +62,8 @@ def grpo_config(recipe: Recipe, folder: Path, suppressed_tokens: list[int], rewa
         reward_weights: one per reward.
 
     Raises:
-        JigsawError: a key that TRL's GRPOConfig does not have, a value that it refuses, or batch sizes that do not divide.
+        JigsawError: a key that TRL's GRPOConfig does not have, a value that it refuses, or batch sizes that do not
+        divide.
     """
     from trl import GRPOConfig
 
