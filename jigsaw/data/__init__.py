@@ -16,20 +16,27 @@ The public door::
         .settings (task, spec, config, seed, per_source, limit, split, ...), .counts, .complete, .source_root,
         .versions, .to_json()
 
+    check_puzzles(path, source_root=None, *, task=None, workers=None, time_limit=120.0, progress=True) -> CheckReport
+        .ok, .rows, .sources, .copies, .num_faults, .faults (each prints as one line), .to_json()
+
 All raise `jigsaw.errors.JigsawError` with one line for the user.
 """
 
 from jigsaw.data.build import REASONS, BuildSummary, build_puzzles
+from jigsaw.data.check import CheckReport, Fault, check_puzzles
 from jigsaw.data.load import load_puzzles
 from jigsaw.data.manifest import Counts, Manifest, Settings, read_manifest
 
 __all__ = [
     "REASONS",
     "BuildSummary",
+    "CheckReport",
     "Counts",
+    "Fault",
     "Manifest",
     "Settings",
     "build_puzzles",
+    "check_puzzles",
     "load_puzzles",
     "read_manifest",
 ]

@@ -32,8 +32,8 @@ from jigsaw.data.manifest import (
     write_whole,
 )
 from jigsaw.data.parts import Row, finished_part, part_name, write_part
-from jigsaw.data.planning import Job, Refusal
-from jigsaw.data.pool import Pool
+from jigsaw.data.planning import Job, Planned, Refusal
+from jigsaw.data.pool import Pool, usable_cores
 from jigsaw.data.progress import ProgressBar, progress_bar
 from jigsaw.data.sources import Problem, open_source, scan, source_root
 from jigsaw.errors import JigsawError
@@ -169,7 +169,7 @@ def build_puzzles(
             if (difference := first_difference(old, settings)) is not None:
                 raise JigsawError(f"{target} holds another data set: {difference}; choose another folder or delete it")
         build = _Build(target, work, settings, shard, job, {*REASONS, *made.REASONS})
-        return build.run(listing, workers or len(os.sched_getaffinity(0)), time_limit, progress)
+        return build.run(listing, workers or usable_cores(), time_limit, progress)
 
 
 def _task(spec: str, config: Mapping[str, Any]) -> Task:
@@ -337,7 +337,8 @@ class _Build:
                         yield path
 
             def rows() -> Iterator[Row]:
-                for path, planned in pool.run(usable()):
+                for path, result in pool.run(usable()):
+                    planned = Planned(refusals=[result]) if isinstance(result, Refusal) else result
                     tally["sources"] += planned.selected
                     tally["puzzles"] += len(planned.rows)
                     for refusal in planned.refusals:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Literal
@@ -77,6 +78,13 @@ def fingerprint_of(files: Iterable[Path | bytes]) -> str:
 def _content_digest(file: Path | bytes) -> bytes:
     if isinstance(file, bytes):
         return hashlib.sha256(file).digest()
+    about = file.stat()
+    return _file_digest(file, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=1000)
+def _file_digest(file: Path, _size: int, _changed: int) -> bytes:
+    """Hash of a file as it is: of another size or time of change it is read again."""
     with file.open("rb") as stream:
         size = stream.seek(0, 2)
         stream.seek(0)

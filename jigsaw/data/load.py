@@ -8,7 +8,6 @@ that keeps the last ones used: the completions of one prompt cost one decode.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,15 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.data.manifest import Manifest, read_manifest
+from jigsaw.data.media import media_bytes, media_columns, media_of
 from jigsaw.data.parts import Row, part_files, puzzle_of
 from jigsaw.data.sources import open_source
 from jigsaw.errors import JigsawError
-from tasks import BoundedCache, Clip, Media, Task, TaskError, get_task
+from tasks import BoundedCache, Media, Task, TaskError, get_task
 
 CACHE_BYTES = 256 * 2**20
 """Rendered media held per process."""
-
-_MEDIA_TYPES = {"image": "images", "video": "videos"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def load_puzzles(path: str | Path, source_root: str | Path | None = None, *, tas
     files = part_files(folder)
     if len(files) != manifest.settings.parts:
         raise JigsawError(f"{path} has {len(files)} of {manifest.settings.parts} parts; run its `jigsaw build` again")
-    origin = _origin(folder, manifest, source_root, task)
+    origin = origin_of(folder, manifest, source_root, task)
     with _quiet(datasets):
         rows = _without_copies(datasets.Dataset.from_parquet([str(file) for file in files]))
     rows = rows.add_column("origin", [json.dumps(origin.__dict__)] * len(rows))
@@ -93,7 +91,12 @@ def _quiet(datasets: Any) -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _origin(folder: Path, manifest: Manifest, source_root: str | Path | None, task: str | None) -> Origin:
+def origin_of(folder: Path, manifest: Manifest, source_root: str | Path | None, task: str | None) -> Origin:
+    """Where the rows of a data set come from.
+
+    Raises:
+        JigsawError: its sources are not where they were, or its task is a plug-in that was not named.
+    """
     settings = manifest.settings
     if task is None and ":" in settings.spec:
         raise JigsawError(
@@ -150,17 +153,13 @@ class Renderer:
 
 
 def _loaded(row: Row) -> Row:
+    media = media_columns(row, _media(row))
+    if "images" in media:
+        # A reader that changes an image must not change what the next reader gets.
+        media["images"] = [image.copy() for image in media["images"]]
     prompt = [{"role": turn["role"], "content": [_part(part) for part in turn["content"]]} for turn in row["prompt"]]
-    media = _media(row)
-    columns: dict[str, list[Any]] = {"images": [image.copy() for image in media.images], "videos": [*media.videos]}
-    for kind, column in _MEDIA_TYPES.items():
-        placeholders = sum(part["type"] == kind for turn in prompt for part in turn["content"])
-        if placeholders != len(columns[column]):
-            found = f"{placeholders} {kind} placeholders for {len(columns[column])} {column}"
-            raise JigsawError(f"puzzle {row['id']}: {found}; rebuild the set")
     kept = {name: row[name] for name in ("answer", "task", "id", "num_pieces", "answer_style", "classes", "source")}
-    used = {column: values for column, values in columns.items() if values}
-    return {"prompt": prompt, **used, **kept, "geometry": json.loads(row["geometry"])}
+    return {"prompt": prompt, **media, **kept, "geometry": json.loads(row["geometry"])}
 
 
 def _part(part: Row) -> Row:
@@ -168,7 +167,7 @@ def _part(part: Row) -> Row:
     return {key: value for key, value in part.items() if value is not None}
 
 
-_rendered: BoundedCache[Media] = BoundedCache(CACHE_BYTES, lambda media: _media_bytes(media))
+_rendered: BoundedCache[Media] = BoundedCache(CACHE_BYTES, media_bytes)
 
 
 def _media(row: Row) -> Media:
@@ -177,7 +176,7 @@ def _media(row: Row) -> Media:
 
 def _make_media(row: Row) -> Media:
     if row["images"] is not None or row["videos"] is not None:
-        return _decoded(row)
+        return media_of(row)
     origin = Origin(**json.loads(row["origin"]))
     task = _open_task(origin.spec, origin.config)
     path = row["source"]["path"]
@@ -197,31 +196,3 @@ def _make_media(row: Row) -> Media:
 @cache
 def _open_task(spec: str, config: str) -> Task:
     return get_task(spec, **json.loads(config))
-
-
-def _decoded(row: Row) -> Media:
-    """The media of a materialised row."""
-    import numpy as np
-
-    images = [_image(stored["bytes"]) for stored in row["images"] or ()]
-    clips = [
-        Clip(
-            frames=np.stack([np.asarray(_image(frame)) for frame in stored["frames"]]),
-            times=np.asarray(stored["times"], dtype=np.float64),
-            fps=stored["fps"],
-        )
-        for stored in row["videos"] or ()
-    ]
-    return Media(images=images, videos=clips)
-
-
-def _image(data: bytes) -> Any:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-        return image.convert("RGB")
-
-
-def _media_bytes(media: Media) -> int:
-    pixels = sum(3 * image.width * image.height for image in media.images)
-    return pixels + sum(int(clip.frames.nbytes) for clip in media.videos)

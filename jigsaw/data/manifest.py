@@ -41,6 +41,7 @@ class Settings:
         spec: where the task was found: its name, or a plug-in's `module:Name` or `file.py:Name`.
         config: the task's whole configuration.
         listing: hash of the names and sizes of the source files, so that a changed folder is noticed.
+        imported: the foreign format that the puzzles were read from; None when they were planned here.
     """
 
     task: str
@@ -55,6 +56,7 @@ class Settings:
     parts: int
     num_sources: int
     listing: str
+    imported: str | None = None
 
     def digest(self) -> str:
         """One hash of all settings, kept in every part."""

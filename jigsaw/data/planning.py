@@ -6,16 +6,16 @@ same in any process.
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jigsaw.data.identity import Split, puzzle_id, puzzle_rng, split_of
+from jigsaw.data.media import encoded_media
 from jigsaw.data.parts import Row, row_of
 from jigsaw.data.sources import open_source
-from tasks import Clip, Media, Puzzle, Reject, Source, Task, canonical_config
+from tasks import Puzzle, Reject, Source, Task, canonical_config
 
 DRAWS_PER_PUZZLE = 500
 """Draws until a source is given up as exhausted: 24 orders of a 2x2 grid are all found but for a chance of 1e-9."""
@@ -23,8 +23,13 @@ DRAWS_PER_PUZZLE = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a worker has to do with every source. Plain values: it crosses a process boundary."""
+    """What a worker has to do with every item. Plain values: it crosses a process boundary.
 
+    Attributes:
+        call: the function, as `module:name`; it is called with the task, the job and the item.
+    """
+
+    call: str = "jigsaw.data.planning:plan_source"
     spec: str
     config: dict[str, Any]
     root: Path
@@ -99,24 +104,3 @@ def _row(task: Task, job: Job, identity: str, puzzle: Puzzle, source: Source) ->
     if job.materialize:
         row |= encoded_media(task.render(puzzle, source))
     return row
-
-
-def encoded_media(media: Media) -> Row:
-    """The media columns of a materialised row: lossless PNG bytes."""
-    return {
-        "images": [{"bytes": _png(image), "path": None} for image in media.images] or None,
-        "videos": [_encoded_clip(clip) for clip in media.videos] or None,
-    }
-
-
-def _encoded_clip(clip: Clip) -> Row:
-    from PIL import Image
-
-    frames = [_png(Image.fromarray(frame)) for frame in clip.frames]
-    return {"frames": frames, "times": clip.times.tolist(), "fps": clip.fps}
-
-
-def _png(image: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, format="PNG", compress_level=1)
-    return stream.getvalue()

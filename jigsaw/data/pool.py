@@ -1,8 +1,8 @@
-"""Worker processes that may be killed: results in order, every source under a time limit, bounded memory.
+"""Worker processes that may be killed: results in order, every item under a time limit, bounded memory.
 
-In: a `Job` and a stream of relative paths. Out: one `Planned` per path, in the order of the paths whatever the number
-of workers. A source on which a worker hangs or dies becomes a refusal (`timeout`, `crashed`), and a fresh worker goes
-on. The standard pools offer neither the limit per item nor the kill, and they import the caller's main module again.
+In: a `Job` and a stream of items. Out: one result per item, in the order of the items whatever the number of workers.
+An item on which a worker hangs or dies gives a `Refusal` (`timeout`, `crashed`), and a fresh worker goes on. The
+standard pools offer neither the limit per item nor the kill, and they import the caller's main module again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from jigsaw.data.planning import Job, Planned, Refusal
+from jigsaw.data.planning import Job, Refusal
 from jigsaw.errors import JigsawError
 
 START_LIMIT = 300.0
@@ -28,6 +28,11 @@ START_LIMIT = 300.0
 
 AHEAD = 4
 """How many results per worker may wait for an earlier one."""
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 @dataclass
@@ -48,7 +53,7 @@ class Pool:
     """`count` workers for one job; a context manager that ends them.
 
     Args:
-        job: what to do with every path.
+        job: what to do with every item.
         count: worker processes.
         time_limit: seconds for one source.
     """
@@ -69,26 +74,26 @@ class Pool:
             worker.kill()
         self._workers.clear()
 
-    def run(self, paths: Iterable[str]) -> Iterator[tuple[str, Planned]]:
-        """Plan every path; yields path and result in the order of the paths.
+    def run(self, items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        """Work on every item; yields item and result (or `Refusal`) in the order of the items.
 
         Raises:
             JigsawError: workers cannot be started.
         """
-        queue = enumerate(paths)
-        waiting: dict[int, str] = {}
-        finished: dict[int, Planned] = {}
+        queue = enumerate(items)
+        waiting: dict[int, Any] = {}
+        finished: dict[int, Any] = {}
         next_out = 0
         exhausted = False
         while True:
             for worker in self._idle_workers():
                 if exhausted or len(waiting) >= AHEAD * self._count:
                     break
-                ticket, path = next(queue, (-1, ""))
+                ticket, item = next(queue, (-1, None))
                 exhausted = ticket < 0
                 if not exhausted:
-                    waiting[ticket] = path
-                    self._hand_over(worker, ticket, path)
+                    waiting[ticket] = item
+                    self._hand_over(worker, ticket, item)
             while next_out in finished:
                 yield waiting.pop(next_out), finished.pop(next_out)
                 next_out += 1
@@ -119,33 +124,33 @@ class Pool:
         ours.send((self._job, [str(Path(entry).resolve()) for entry in sys.path]))
         return _Worker(process, ours, deadline=time.monotonic() + START_LIMIT)
 
-    def _hand_over(self, worker: _Worker, ticket: int, path: str) -> None:
+    def _hand_over(self, worker: _Worker, ticket: int, item: Any) -> None:
         worker.ticket = ticket
         worker.deadline = time.monotonic() + self._time_limit
         with suppress(OSError):  # it died while idle: `_collect` sees the end of the pipe
-            worker.connection.send(path)
+            worker.connection.send(item)
 
-    def _collect(self) -> dict[int, Planned]:
+    def _collect(self) -> dict[int, Any]:
         """Wait for one or more answers, deaths or deadlines."""
         now = time.monotonic()
         busy = [worker for worker in self._workers if worker.ticket is not None or not worker.ready]
         patience = min((worker.deadline for worker in busy), default=now) - now
         answered: list[Any] = wait([worker.connection for worker in busy], timeout=max(0.0, patience))
-        results: dict[int, Planned] = {}
+        results: dict[int, Any] = {}
         now = time.monotonic()
         for worker in busy:
             ticket = worker.ticket
             if worker.connection in answered:
-                planned = self._receive(worker)
+                result = self._receive(worker)
             elif now >= worker.deadline:
-                planned = self._retire(worker, Refusal(None, "timeout", f"no result within {self._time_limit:g} s"))
+                result = self._retire(worker, Refusal(None, "timeout", f"no result within {self._time_limit:g} s"))
             else:
                 continue
-            if ticket is not None and planned is not None:
-                results[ticket] = planned
+            if ticket is not None:
+                results[ticket] = result
         return results
 
-    def _receive(self, worker: _Worker) -> Planned | None:
+    def _receive(self, worker: _Worker) -> Any:
         try:
             kind, content = worker.connection.recv()
         except (EOFError, OSError):
@@ -155,13 +160,13 @@ class Pool:
             raise JigsawError(f"a worker cannot load task {self._job.spec}: {content.strip().splitlines()[-1]}")
         worker.ticket = None
         worker.ready = True
-        return content if kind == "done" else None
+        return content
 
-    def _retire(self, worker: _Worker, refusal: Refusal) -> Planned:
+    def _retire(self, worker: _Worker, refusal: Refusal) -> Refusal:
         worker.kill()
         self._workers.remove(worker)
         if not worker.ready:
             raise JigsawError(
                 f"worker processes cannot be started ({refusal.detail}); try `{sys.executable} -c 'import jigsaw'`"
             )
-        return Planned(refusals=[refusal])
+        return refusal

@@ -1,17 +1,17 @@
-"""The program of one worker process: answers each path it is sent with what `jigsaw.data.planning` makes of it.
+"""The program of one worker process: answers each item it is sent with what the job's function makes of it.
 
 Started by `jigsaw.data.pool` as `python -P -m jigsaw.data.worker FD` (a safe path: no module of the working directory
-can shadow ours), with a pipe to its parent. In: a `Job`, then relative paths. Out: for each path its `Planned`. It dies
+can shadow ours), with a pipe to its parent. In: a `Job`, then items. Out: the function's result for each. It dies
 with its parent.
 """
 
 from __future__ import annotations
 
+import pkgutil
 import sys
 import traceback
 from multiprocessing.connection import Connection
 
-from jigsaw.data.planning import plan_source
 from tasks import get_task
 
 
@@ -31,14 +31,15 @@ def serve(connection: Connection) -> None:
     # What the parent can import, a plug-in named by module can need; ours and the installed packages come first.
     sys.path.extend(entry for entry in search_path if entry not in sys.path)
     try:
+        call = pkgutil.resolve_name(job.call)
         task = get_task(job.spec, **job.config)
     except Exception:
         connection.send(("broken", traceback.format_exc()))
         return
     connection.send(("ready", None))
     while True:
-        path = connection.recv()
-        connection.send(("done", plan_source(task, job, path)))
+        item = connection.recv()
+        connection.send(("done", call(task, job, item)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,244 @@
+"""Sources: folders, lists, tars, tables and RGB-D pairs; the same pixels whatever they come in."""
+
+import io
+import os
+import tarfile
+
+import numpy as np
+import pytest
+from made_media import encode, photo_pixels
+from PIL import Image
+
+from jigsaw.data import build_puzzles, load_puzzles
+from jigsaw.data.sources import Problem, open_source, scan, source_root
+from jigsaw.errors import JigsawError
+
+CONFIG = {"grid": "2x2"}
+
+
+def listing(source, kind="image", pairs="auto"):
+    return list(scan(source, kind, pairs))
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Four photos in a folder, by name."""
+    root = tmp_path / "photos"
+    (root / "b").mkdir(parents=True)
+    for number, name in enumerate(["a.jpg", "b/c.png", "b/d.webp", "e.PNG"]):
+        Image.fromarray(photo_pixels(160, 120, seed=number)).save(root / name, lossless=True, quality=95)
+    return root
+
+
+def pixels_by_fingerprint(out):
+    return {
+        row["source"]["fingerprint"]: [np.asarray(image).tobytes() for image in row["images"]]
+        for row in load_puzzles(out)
+    }
+
+
+def test_a_folder_is_listed_in_byte_order_without_hidden_and_foreign_files(files):
+    (files / ".hidden.jpg").write_bytes(b"")
+    (files / "notes.md").write_bytes(b"")
+    (files / "a-first").mkdir()
+    assert listing(files) == ["a.jpg", "b/c.png", "b/d.webp", "e.PNG"]
+
+
+def test_links_are_followed_but_never_in_a_loop(files):
+    (files / "b" / "back").symlink_to(files)
+    (files / "b" / "self").symlink_to(".")
+    (files / "again.jpg").symlink_to("a.jpg")
+    (files / "dead.jpg").symlink_to("nowhere.jpg")
+    assert listing(files) == ["a.jpg", "again.jpg", "b/c.png", "b/d.webp", "dead.jpg", "e.PNG"]
+
+
+def test_odd_names_are_kept_and_undecodable_ones_reported(files, tmp_path):
+    odd = ['quo"te.jpg', "new\nline.jpg", "tab\t.jpg", "ünï.jpg", "a::b.jpg", "{}.jpg", " .jpg"]
+    for name in odd:
+        (files / name).write_bytes((files / "a.jpg").read_bytes())
+    with open(os.fsencode(files) + b"/\xff.jpg", "wb"):  # noqa: PTH123 - the name is no text
+        pass
+    found = listing(files)
+    assert {entry for entry in found if isinstance(entry, str)} >= set(odd)
+    assert [entry for entry in found if isinstance(entry, Problem)] == [
+        Problem("\\udcff.jpg", "bad_name", "the name is not UTF-8"),
+    ]
+    summary = build_puzzles("image", files, tmp_path / "set", config=CONFIG, workers=1)
+    assert summary.counts.rejects == {"bad_name": 1}
+    assert len(load_puzzles(tmp_path / "set")) == 4
+    assert all(row["images"] for row in load_puzzles(tmp_path / "set"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions mean nothing to root")
+def test_a_folder_and_a_file_without_permission_are_reported(files, tmp_path):
+    (files / "b").chmod(0)
+    (files / "a.jpg").chmod(0)
+    try:
+        assert Problem("b/", "unreadable", "folder: Permission denied") in listing(files)
+        summary = build_puzzles("image", files, tmp_path / "set", config=CONFIG, workers=1)
+        assert summary.counts.rejects == {"unreadable": 2}
+    finally:
+        (files / "b").chmod(0o755)
+
+
+def test_a_pipe_named_like_a_photo_does_not_hang(files, tmp_path):
+    os.mkfifo(files / "pipe.jpg")
+    summary = build_puzzles("image", files, tmp_path / "set", config=CONFIG, workers=1, time_limit=20)
+    assert summary.counts.rejects == {"unreadable": 1}
+
+
+def test_a_list_file_gives_its_lines(files, tmp_path):
+    lines = tmp_path / "list.txt"
+    lines.write_text(f"# chosen\nphotos/a.jpg\n\n./photos/b/c.png\r\n{files / 'e.PNG'}\nphotos/missing.jpg\n")
+    assert listing(lines) == ["photos/a.jpg", "photos/b/c.png", str(files / "e.PNG"), "photos/missing.jpg"]
+    summary = build_puzzles("image", lines, tmp_path / "set", config=CONFIG, workers=1)
+    assert summary.counts.rejects == {"unreadable": 1}
+    assert len(load_puzzles(tmp_path / "set")) == 3
+
+
+def write_tar(path, files):
+    with tarfile.open(path, "w") as archive:
+        for name in ("a.jpg", "b/c.png", "b/d.webp", "e.PNG"):
+            archive.add(files / name, arcname=f"samples/{name}")
+            info = tarfile.TarInfo(f"samples/{name}.json")
+            info.size = 2
+            archive.addfile(info, io.BytesIO(b"{}"))
+    return path
+
+
+def write_parquet(path, files, *, plain=False):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = [(files / name).read_bytes() for name in ("a.jpg", "b/c.png", "b/d.webp", "e.PNG")]
+    cells = data if plain else [{"bytes": item, "path": None} for item in data]
+    pq.write_table(pa.table({"label": [1, 2, 3, 4], "image": cells}), path, row_group_size=3)
+    return path
+
+
+def write_saved(path, files):
+    import datasets
+
+    cells = [{"bytes": (files / n).read_bytes(), "path": n} for n in ("a.jpg", "b/c.png", "b/d.webp", "e.PNG")]
+    features = datasets.Features({"image": datasets.Image()})
+    datasets.Dataset.from_dict({"image": cells}, features=features).save_to_disk(str(path))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet", "plain parquet", "saved"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_containers_give_the_pixels_of_the_files_in_them(files, tmp_path, kind, inside):
+    """Named by itself, or found in a folder."""
+    folder = tmp_path / "shards" / "x"
+    folder.mkdir(parents=True)
+    if kind == "tar":
+        container = write_tar(folder / "000.tar", files)
+    elif kind == "saved":
+        container = write_saved(folder / "saved", files)
+    else:
+        container = write_parquet(folder / "000.parquet", files, plain=kind == "plain parquet")
+    source = tmp_path / "shards" if inside else container
+    assert len(listing(source)) == 4
+    first = listing(source)[0]
+    assert first.startswith("x/" if inside else container.name)
+    assert open_source(source_root(source), first, "image").files["image"] == (files / "a.jpg").read_bytes()
+    build_puzzles("image", files, tmp_path / "plain", config=CONFIG, workers=1)
+    build_puzzles("image", source, tmp_path / "set", config=CONFIG, workers=1)
+    assert pixels_by_fingerprint(tmp_path / "set") == pixels_by_fingerprint(tmp_path / "plain")
+
+
+def test_damaged_containers_are_named_and_the_rest_is_used(files, tmp_path):
+    whole = write_tar(tmp_path / "whole.tar", files).read_bytes()
+    (files / "cut.tar").write_bytes(whole[: len(whole) // 2])
+    (files / "text.tar").write_text("no tar at all, but longer than one block " * 40)
+    (files / "packed.tar.gz").write_bytes(b"\x1f\x8b")
+    (files / "bad.parquet").write_bytes(b"PAR1")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"label": [1, 2]}), files / "labels.parquet")
+    found = {entry.path: entry.detail for entry in listing(files) if isinstance(entry, Problem)}
+    assert set(found) >= {"text.tar", "packed.tar.gz", "bad.parquet", "labels.parquet"}
+    assert "unpack it" in found["packed.tar.gz"]
+    assert "columns: label" in found["labels.parquet"]
+    summary = build_puzzles("image", files, tmp_path / "set", config=CONFIG, workers=1)
+    assert summary.counts.puzzles >= 4
+    assert set(summary.counts.rejects) == {"unreadable"}
+
+
+def test_a_data_set_of_ours_among_the_sources_is_not_read_as_photos(files, tmp_path):
+    build_puzzles("image", files, files / "out", config=CONFIG, workers=1, materialize=True)
+    assert len(listing(files)) == 4
+
+
+@pytest.mark.parametrize(("name", "message"), [("nowhere", "does not exist"), ("photo.jpg", "is neither a folder")])
+def test_what_is_no_source_is_told_in_one_line(tmp_path, name, message):
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    with pytest.raises(JigsawError, match=message):
+        scan(tmp_path / name, "image")
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+
+
+def test_scannet_folders_pair_by_number(tmp_path):
+    touch(tmp_path, *(f"scene0/{kind}/{n}.{end}" for n in (0, 1) for kind, end in (("color", "jpg"), ("depth", "png"))))
+    touch(tmp_path, "scene0/color/2.jpg", "scene0/pose/0.txt", "scene0/depth/9.png")
+    for layout in ("scannet", "auto"):
+        assert listing(tmp_path, "rgbd", layout) == [
+            *(f"scene0/color/{n}.jpg::scene0/depth/{n}.png" for n in (0, 1)),
+            Problem("scene0/color/2.jpg", "no_depth", "no depth map was found for the picture"),
+        ]
+
+
+def test_tum_folders_pair_by_the_nearest_time(tmp_path):
+    touch(tmp_path, "rgb/1305.100.png", "rgb/1305.200.png", "rgb/1305.300.png")
+    touch(tmp_path, "depth/1305.095.png", "depth/1305.110.png", "depth/1305.215.png", "depth/1305.350.png")
+    expected = ["rgb/1305.100.png::depth/1305.095.png", "rgb/1305.200.png::depth/1305.215.png"]
+    for layout in ("tum", "auto"):
+        found = listing(tmp_path, "rgbd", layout)
+        assert found[:2] == expected
+        assert found[2].reason == "no_depth"
+
+
+def test_names_alike_but_for_one_word_pair_too(tmp_path):
+    touch(tmp_path, "s/color.png", "s/disparity.npz", "t/f-1.color.jpg", "t/f-1.depth.png", "u/left.png", "u/notes.txt")
+    assert listing(tmp_path, "rgbd") == ["s/color.png::s/disparity.npz", "t/f-1.color.jpg::t/f-1.depth.png"]
+
+
+def test_pairs_by_pattern(tmp_path):
+    touch(tmp_path, "k/left/7.png", "k/disp/7_d.pfm", "k/left/8.png", "aloeL.jpg", "aloeGT.png")
+    assert listing(tmp_path, "rgbd", "left/{}.png::disp/{}_d.pfm") == [
+        "k/left/7.png::k/disp/7_d.pfm",
+        Problem("k/left/8.png", "no_depth", "no depth map was found for the picture"),
+    ]
+    assert listing(tmp_path, "rgbd", "{}L.jpg::{}GT.png") == ["aloeL.jpg::aloeGT.png"]
+
+
+def test_an_rgbd_folder_with_its_camera_becomes_puzzles_that_load(tmp_path):
+    depth = np.tile(np.linspace(1, 6, 320), (240, 1))
+    for split in ("train", "heldout"):
+        root = tmp_path / "rgbd" / split / "scene"
+        root.mkdir(parents=True)
+        (root / "color.png").write_bytes(encode(Image.fromarray(photo_pixels(320, 240))))
+        np.savez(root / "disparity.npz", 200 / depth)
+        (root / "camera.json").write_text('{"focal_length_px": 1000, "baseline_m": 0.2}')
+    build_puzzles("depth", tmp_path / "rgbd", tmp_path / "set", per_source=5, split="train", workers=1)
+    rows = load_puzzles(tmp_path / "set")
+    assert len(rows) == 5
+    assert rows[0]["source"]["path"] == "train/scene/color.png::train/scene/disparity.npz"
+    assert rows[0]["images"][0].size == (320, 240)
+    (tmp_path / "rgbd" / "train" / "scene" / "camera.json").write_text('{"focal_length_px": 2000, "baseline_m": 0.2}')
+    from jigsaw.data import load
+
+    load._rendered.clear()
+    with pytest.raises(JigsawError, match="changed since"):
+        load_puzzles(tmp_path / "set")[0]
+
+
+def test_a_list_of_pairs_has_a_tab_between(tmp_path):
+    (tmp_path / "pairs.txt").write_text("a/c.jpg\ta/d.png\n")
+    assert listing(tmp_path / "pairs.txt", "rgbd") == ["a/c.jpg::a/d.png"]
