@@ -164,3 +164,10 @@ class Task(ABC):
     @abstractmethod
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """The chat messages, one placeholder part per rendered medium."""
+
+    def explain(self, puzzle: Puzzle, source: Source) -> Sequence[tuple[str, Image.Image]]:
+        """Pictures for a person who checks the puzzle, each with a title: what the model is not shown.
+
+        Optional; the preview puts them beside the puzzle.
+        """
+        return ()

@@ -24,7 +24,15 @@ from pydantic.dataclasses import dataclass
 
 from tasks.caching import BoundedCache
 from tasks.contract import AnswerStyle, Media, Message, Puzzle, Reject, Source, SourceKind, Task
-from tasks.depthmaps import DepthArray, DepthError, DepthMeaning, local_range, read_depth, resample_nearest
+from tasks.depthmaps import (
+    DepthArray,
+    DepthError,
+    DepthMeaning,
+    false_colors,
+    local_range,
+    read_depth,
+    resample_nearest,
+)
 from tasks.marks import mark_points
 from tasks.permutations import answer_of, draw_shown
 from tasks.photos import REASONS as PHOTO_REASONS
@@ -165,6 +173,15 @@ class DepthTask(Task):
                 + answer_instruction(puzzle.answer_style, count),
             ]
         )
+
+    def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
+        """The depth map, near red to far blue, missing black, with the rank of every point drawn on it."""
+        geometry = puzzle.geometry
+        depth = self.depth_map(source, tuple(geometry["size"]))
+        points = [(x, y) for x, y in geometry["points"]]
+        near, far = (float(np.nanpercentile(depth, share)) for share in (1, 99))
+        title = f"Measured depth, {near:.2f} m (red) to {far:.2f} m (blue), and the ranks"
+        return [(title, mark_points(false_colors(depth, near, far), points, geometry["radius"]))]
 
     def depth_map(self, source: Source, size: tuple[int, int]) -> DepthArray:
         """The source's depth in metres at width and height `size`, NaN where missing; shape `(height, width)`.

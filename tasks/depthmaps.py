@@ -157,3 +157,12 @@ def _slide(values: DepthArray, reach: int, combine: Any) -> DepthArray:
         )
         values = combine.reduce(windows, axis=-1)
     return values
+
+
+def false_colors(depth: DepthArray, near: float, far: float) -> Image.Image:
+    """A depth map for people: `near` metres red, `far` metres blue, the same steps of hue between; missing black."""
+    share = np.clip((np.nan_to_num(depth, nan=far) - near) / max(far - near, 1e-6), 0, 1)
+    hue = (share * 170).astype(np.uint8)  # of 255: red to blue
+    bright = np.where(np.isfinite(depth), 220, 0).astype(np.uint8)
+    planes = np.stack([hue, np.full_like(hue, 200), bright], axis=-1)
+    return Image.fromarray(planes, mode="HSV").convert("RGB")

@@ -30,6 +30,7 @@ from tasks.composite import sheet
 from tasks.contract import AnswerStyle, Media, Message, Puzzle, Reject, Source, SourceKind, Task
 from tasks.grids import Crop, Grid, Region, choose_region, largest_square_cell, parse_grid
 from tasks.likeness import look_alike_classes, signatures
+from tasks.marks import mark_boxes
 from tasks.permutations import answer_of, draw_shown
 from tasks.photos import REASONS as PHOTO_REASONS
 from tasks.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
@@ -168,6 +169,14 @@ class ImageTask(Task):
         order = "raster order" if puzzle.answer_style == "direct" else "raster order: left to right, top row first"
         parts.append(f"List the tiles in {order}. {answer_instruction(puzzle.answer_style, count)}")
         return user_message(parts)
+
+    def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
+        """The whole photo with the cut marked, each cell with the number under which its tile is shown."""
+        geometry = puzzle.geometry
+        photo = self._photo(source, geometry["scale"])
+        if "resize" in geometry:
+            photo = photo.resize(tuple(geometry["resize"]), Image.Resampling.BICUBIC)
+        return [("The photo and its cut", mark_boxes(photo, _region(geometry).boxes(), puzzle.answer))]
 
     def _render_scale(self, header: PhotoHeader) -> int:
         """The strongest JPEG reduction at which the smallest possible tile still has the pixels it is shown with."""

@@ -6,11 +6,15 @@ change what is drawn.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
+from tasks.grids import Box
+
 _OVERSAMPLING = 4
+_SCREEN = 640
 
 Color = tuple[int, int, int, int]
 """Red, green, blue, opacity; 0 to 255 each."""
@@ -47,7 +51,7 @@ def _write(draw: ImageDraw.ImageDraw, text: str, x: float, y: float, height: flo
     draw.text((x - (left + right) / 2, y - (top + bottom) / 2), text, font=font, fill=ink)
 
 
-def mark_points(picture: Image.Image, points: list[tuple[int, int]], radius: int) -> Image.Image:
+def mark_points(picture: Image.Image, points: Sequence[tuple[int, int]], radius: int) -> Image.Image:
     """A copy of a picture with a numbered disc on every point; point `j` gets the number `j + 1`.
 
     Args:
@@ -58,4 +62,27 @@ def mark_points(picture: Image.Image, points: list[tuple[int, int]], radius: int
     for number, (x, y) in enumerate(points, start=1):
         mark = disc(number, radius)
         marked.paste(mark.convert("RGB"), (x - radius, y - radius), mask=mark.getchannel("A"))
+    return marked
+
+
+def mark_boxes(picture: Image.Image, boxes: Sequence[Box], numbers: Sequence[int]) -> Image.Image:
+    """A copy of a picture, its outside dimmed, with every box outlined and its number in the middle.
+
+    Args:
+        picture: shrunk first if it is larger than a screen.
+        boxes: in pixels of `picture`.
+    """
+    shrink = min(1.0, _SCREEN / max(picture.size))
+    size = (max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink)))
+    marked = Image.blend(picture.resize(size), Image.new("RGB", size, "white"), 0.55)
+    for box, number in zip(boxes, numbers, strict=True):
+        left, top, right, bottom = (round(side * shrink) for side in box)
+        inside = picture.crop(box).resize((max(1, right - left), max(1, bottom - top)))
+        marked.paste(inside, (left, top))
+        ImageDraw.Draw(marked).rectangle((left, top, right - 1, bottom - 1), outline="white")
+        radius = max(9, min(inside.size) // 8)
+        if min(inside.size) > 2 * radius:
+            mark = disc(number, radius, fill=(0, 0, 0, 150))
+            place = ((left + right) // 2 - radius, (top + bottom) // 2 - radius)
+            marked.paste(mark.convert("RGB"), place, mask=mark.getchannel("A"))
     return marked

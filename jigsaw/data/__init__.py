@@ -18,6 +18,8 @@ The public door::
 
     check_puzzles(path, source_root=None, *, task=None, workers=None, time_limit=120.0, progress=True) -> CheckReport
         .ok, .rows, .sources, .copies, .num_faults, .faults (each prints as one line), .to_json()
+    preview_puzzles(paths, out="preview.html", *, count=24, source_root=None, task=None) -> Path
+        paths: one data set or several; count: puzzles of each.
 
 All raise `jigsaw.errors.JigsawError` with one line for the user.
 """
@@ -26,6 +28,7 @@ from jigsaw.data.build import REASONS, BuildSummary, build_puzzles
 from jigsaw.data.check import CheckReport, Fault, check_puzzles
 from jigsaw.data.load import load_puzzles
 from jigsaw.data.manifest import Counts, Manifest, Settings, read_manifest
+from jigsaw.data.preview import preview_puzzles
 
 __all__ = [
     "REASONS",
@@ -38,5 +41,6 @@ __all__ = [
     "build_puzzles",
     "check_puzzles",
     "load_puzzles",
+    "preview_puzzles",
     "read_manifest",
 ]

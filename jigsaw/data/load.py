@@ -21,7 +21,7 @@ from jigsaw.data.media import media_bytes, media_columns, media_of
 from jigsaw.data.parts import Row, part_files, puzzle_of
 from jigsaw.data.sources import open_source
 from jigsaw.errors import JigsawError
-from tasks import BoundedCache, Media, Task, TaskError, get_task
+from tasks import BoundedCache, Media, Source, Task, TaskError, get_task
 
 CACHE_BYTES = 256 * 2**20
 """Rendered media held per process."""
@@ -177,20 +177,29 @@ def _media(row: Row) -> Media:
 def _make_media(row: Row) -> Media:
     if row["images"] is not None or row["videos"] is not None:
         return media_of(row)
+    task, source = opened(row)
+    try:
+        return task.render(puzzle_of(row), source)
+    except (OSError, ValueError) as error:
+        raise JigsawError(f"puzzle {row['id']} of {source.path} cannot be rendered: {error}") from error
+
+
+def opened(row: Row) -> tuple[Task, Source]:
+    """The task and the source of a stored row.
+
+    Raises:
+        JigsawError: the source is gone or changed.
+    """
     origin = Origin(**json.loads(row["origin"]))
     task = _open_task(origin.spec, origin.config)
-    path = row["source"]["path"]
-    where = Path(origin.source_root) / path
+    where = Path(origin.source_root) / row["source"]["path"]
     try:
-        source = open_source(Path(origin.source_root), path, task.source_kind)
+        source = open_source(Path(origin.source_root), row["source"]["path"], task.source_kind)
     except OSError as error:
         raise JigsawError(f"{where} cannot be read: {error.strerror or error}") from error
     if source.fingerprint != row["source"]["fingerprint"]:
         raise JigsawError(f"{where} changed since {origin.folder} was built; rebuild it")
-    try:
-        return task.render(puzzle_of(row), source)
-    except (OSError, ValueError) as error:
-        raise JigsawError(f"puzzle {row['id']} of {path} cannot be rendered: {error}") from error
+    return task, source
 
 
 @cache

@@ -1,0 +1,217 @@
+"""`jigsaw preview`: puzzles of one or more data sets as one HTML page, for a person to look at and solve.
+
+In: data sets. Out: a file that needs no other: every puzzle as the model sees it, solved by its answer, with its
+geometry and whatever its task explains (the cut photo, the depth map). Works offline; everything is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from jigsaw.data.load import load_puzzles, opened
+from jigsaw.data.manifest import write_whole
+from jigsaw.data.parts import puzzle_of
+from jigsaw.errors import JigsawError
+from tasks import Clip
+
+TILE_SIDE = 120
+STRIP_HEIGHT = 84
+STRIP_WIDTH = 600
+PICTURE_SIDE = 380
+WIDE_SIDE = 560
+"""Largest sides in pixels of tiles, film strips and pictures; of pictures where two stand side by side, not three."""
+
+FRAMES_SHOWN = 6
+TEMPLATE = "preview.html.j2"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image on the page: its data as a URL, its size in CSS pixels, what it shows."""
+
+    url: str
+    width: int
+    height: int
+    alt: str
+    caption: str = ""
+
+
+@dataclass
+class Card:
+    """One puzzle on the page.
+
+    Attributes:
+        shown: what the model sees, in its order.
+        solved: the same put in order by the answer: one picture or one per piece.
+        explained: what the task adds, with titles as captions.
+        facts: name and value.
+        across: how many pieces stand side by side.
+    """
+
+    task: str
+    title: str
+    answer: str
+    shown: list[Picture] = field(default_factory=list)
+    solved: list[Picture] = field(default_factory=list)
+    explained: list[Picture] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    prompt: str = ""
+    geometry: str = ""
+    across: int = 4
+
+
+def preview_puzzles(
+    paths: str | Path | Sequence[str | Path],
+    out: str | Path = "preview.html",
+    *,
+    count: int = 24,
+    source_root: str | Path | None = None,
+    task: str | None = None,
+) -> Path:
+    """Write the page.
+
+    Args:
+        paths: one data set or several.
+        out: the HTML file.
+        count: puzzles from each data set, spread evenly over it.
+        source_root: where the sources are now, if they moved.
+        task: spec of the plug-in task that built the set, if one did.
+
+    Raises:
+        JigsawError: no data set there, a source that is gone, or a page that cannot be written.
+    """
+    from jinja2 import Environment, FileSystemLoader
+
+    if count < 1:
+        raise JigsawError(f"count must be at least 1, not {count}")
+    folders = [paths] if isinstance(paths, str | Path) else list(paths)
+    cards, sets = [], []
+    for folder in folders:
+        rows = load_puzzles(folder, source_root, task=task)
+        chosen = sorted({number * len(rows) // count for number in range(count)}) if len(rows) else []
+        cards += [_card(rows, number) for number in chosen]
+        sets.append(f"{Path(folder).name}: {len(chosen)} of {len(rows)} puzzles")
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    kinds = sorted({card.task for card in cards})
+    page = environment.get_template(TEMPLATE).render(cards=cards, sets=sets, kinds=kinds)
+    target = Path(out)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(target, page)
+    except OSError as error:
+        raise JigsawError(f"{target} cannot be written: {error.strerror}") from error
+    return target
+
+
+def _card(rows: Any, number: int) -> Card:
+    row = rows[number]
+    stored = rows.with_format(None)[number]
+    puzzle = puzzle_of(stored)
+    card = Card(
+        task=row["task"],
+        title=row["source"]["path"],
+        answer=", ".join(map(str, row["answer"])),
+        prompt="\n".join(_words(part) for turn in row["prompt"] for part in turn["content"]),
+        geometry=json.dumps(row["geometry"]),
+    )
+    card.facts = [
+        ("puzzle", row["id"]),
+        ("pieces", str(row["num_pieces"])),
+        ("answer style", row["answer_style"]),
+        ("fingerprint", row["source"]["fingerprint"]),
+    ]
+    if row["classes"] is not None:
+        card.facts.append(("classes, in shown order", ", ".join(map(str, row["classes"]))))
+    _show(card, row)
+    try:
+        made, source = opened(stored)
+        for title, image in made.explain(puzzle, source):
+            side = PICTURE_SIDE if card.solved else WIDE_SIDE
+            card.explained.append(_picture(image, side, title, title))
+    except (JigsawError, OSError, ValueError) as error:
+        card.notes.append(f"The source cannot be shown: {error}")
+    return card
+
+
+def _words(part: dict[str, Any]) -> str:
+    return part["text"] if part["type"] == "text" else f"<{part['type']}>"
+
+
+def _show(card: Card, row: dict[str, Any]) -> None:
+    """The media in shown order, and in the order of the answer."""
+    answer, geometry = row["answer"], row["geometry"]
+    if "videos" in row:
+        card.shown = [_strip(clip, f"Clip {n}", f"Clip {n}") for n, clip in enumerate(row["videos"], start=1)]
+        for index in answer:
+            clip = row["videos"][index - 1]
+            times = f"{clip.times[0]:.2f} to {clip.times[-1]:.2f} s"
+            card.solved.append(_strip(clip, f"Clip {index}", f"Clip {index}: {times} of the video"))
+        return
+    images = row["images"]
+    if geometry.get("shown_as") == "images":
+        frames = len(images) // len(answer)
+        strips = [images[start : start + frames] for start in range(0, len(images), frames)]
+        card.shown = [_film(strip, f"Clip {n}", f"Clip {n}") for n, strip in enumerate(strips, start=1)]
+        card.solved = [_film(strips[index - 1], f"Clip {index}", f"Clip {index}") for index in answer]
+        return
+    if len(images) == len(answer):
+        card.shown = [_picture(image, TILE_SIDE, f"Tile {n}", str(n)) for n, image in enumerate(images, start=1)]
+        ordered = [images[index - 1] for index in answer]
+        if geometry.get("grid"):
+            card.across = geometry["grid"][1]
+            card.solved = [_picture(_joined(ordered, *geometry["grid"]), PICTURE_SIDE, "The tiles put in order")]
+        else:
+            card.solved = [_picture(image, TILE_SIDE, f"Place {n}", str(n)) for n, image in enumerate(ordered, start=1)]
+        return
+    card.shown = [_picture(image, WIDE_SIDE, "What the model is shown") for image in images]
+    if "depths" in geometry:
+        steps = zip(answer, geometry["depths"], strict=True)
+        card.notes.append("Nearest first: " + ", ".join(f"point {index} at {depth:.2f} m" for index, depth in steps))
+
+
+def _joined(tiles: Sequence[Image.Image], rows: int, columns: int) -> Image.Image:
+    width, height = tiles[0].size
+    whole = Image.new("RGB", (columns * width, rows * height))
+    for place, tile in enumerate(tiles):
+        whole.paste(tile, (place % columns * width, place // columns * height))
+    return whole
+
+
+def _strip(clip: Clip, alt: str, caption: str) -> Picture:
+    return _film([Image.fromarray(frame) for frame in clip.frames], alt, caption)
+
+
+def _film(frames: Sequence[Image.Image], alt: str, caption: str) -> Picture:
+    """Some frames of a clip side by side."""
+    frames = frames[:: max(1, -(-len(frames) // FRAMES_SHOWN))]
+    return _picture(_joined(frames, 1, len(frames)), STRIP_HEIGHT, alt, caption, by_height=True)
+
+
+def _picture(image: Image.Image, side: int, alt: str, caption: str = "", *, by_height: bool = False) -> Picture:
+    """An image as a data URL, shrunk to `side`; one smaller than half of it is shown enlarged."""
+    longest = image.height if by_height else max(image.size)
+    if longest > 2 * side:
+        shrink = 2 * side / longest  # twice the size on the page, for sharp screens
+        image = image.resize((max(1, round(image.width * shrink)), max(1, round(image.height * shrink))))
+    stream = io.BytesIO()
+    if max(image.size) <= 96:
+        image.save(stream, "PNG")
+        kind = "png"
+    else:
+        image.save(stream, "JPEG", quality=86)
+        kind = "jpeg"
+    zoom = side / (image.height if by_height else max(image.size))
+    zoom = min(zoom, 3.0) if zoom > 2 else min(zoom, 1.0)
+    zoom = min(zoom, STRIP_WIDTH / image.width)
+    size = (max(1, round(image.width * zoom)), max(1, round(image.height * zoom)))
+    url = f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return Picture(url, *size, alt, caption)

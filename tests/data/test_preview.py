@@ -1,0 +1,101 @@
+"""`jigsaw preview`: one file, nothing fetched, nothing from a file name or prompt taken as markup."""
+
+import base64
+import io
+import re
+import shutil
+
+import numpy as np
+import pytest
+from made_media import encode, photo_pixels, write_video
+from PIL import Image
+
+from jigsaw.data import build_puzzles, preview_puzzles
+from jigsaw.errors import JigsawError
+
+CONFIG = {"grid": "2x2"}
+
+
+@pytest.fixture
+def built(photos, tmp_path):
+    build_puzzles("image", photos, tmp_path / "set", config=CONFIG, workers=1)
+    return tmp_path / "set"
+
+
+def pictures(page):
+    return [
+        Image.open(io.BytesIO(base64.b64decode(data)))
+        for data in re.findall(r'src="data:image/(?:png|jpeg);base64,([^"]+)"', page)
+    ]
+
+
+def test_a_page_holds_every_picture_and_asks_for_nothing(built, tmp_path):
+    page = preview_puzzles(built, tmp_path / "sub" / "p.html", count=5).read_text(encoding="utf-8")
+    assert page.count("<article") == 5
+    assert len(pictures(page)) == 5 * (4 + 1 + 1)
+    assert not re.search(r"(https?:)?//[a-z]", re.sub(r'"data:[^"]*"', "", page))
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "5 of 12 puzzles" in page
+
+
+def test_names_and_prompts_are_escaped(tmp_path):
+    root = tmp_path / "photos"
+    root.mkdir()
+    name = '<img src=x onerror="alert(1)">&.png'
+    (root / name).write_bytes(encode(Image.fromarray(photo_pixels(160, 120))))
+    build_puzzles("image", root, tmp_path / "set", config=CONFIG, workers=1)
+    page = preview_puzzles(tmp_path / "set", tmp_path / "p.html").read_text()
+    assert "<img src=x" not in page
+    assert "&lt;img src=x onerror=&#34;alert(1)&#34;&gt;&amp;.png" in page
+    assert "&lt;image&gt;" in page, "placeholders of the prompt"
+
+
+def test_the_solved_picture_is_the_photo(tmp_path):
+    root = tmp_path / "photos"
+    root.mkdir()
+    pixels = photo_pixels(160, 160)
+    (root / "a.png").write_bytes(encode(Image.fromarray(pixels)))
+    build_puzzles("image", root, tmp_path / "set", config=CONFIG, workers=1)
+    page = preview_puzzles(tmp_path / "set", tmp_path / "p.html").read_text()
+    solved = np.asarray(pictures(page)[4].convert("RGB").resize((160, 160))).astype(int)
+    assert np.abs(solved - pixels).mean() < 8
+
+
+def test_clips_depth_and_sheets_have_pages_too(tmp_path):
+    (tmp_path / "v").mkdir()
+    write_video(tmp_path / "v" / "a.mp4")
+    depth = np.tile(np.linspace(1, 6, 320, dtype=np.float32), (240, 1))
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "color.png").write_bytes(encode(Image.fromarray(photo_pixels(320, 240))))
+    np.save(tmp_path / "d" / "depth.npy", depth)
+    sets = {
+        "clips": ("video", "v", {"min_duration": 1}),
+        "frames": ("video", "v", {"min_duration": 1, "shown_as": "images"}),
+        "points": ("depth", "d", {}),
+        "sheet": ("image", "d", {"layout": "composite"}),
+    }
+    for name, (task, source, config) in sets.items():
+        build_puzzles(task, tmp_path / source, tmp_path / name, config=config, workers=1)
+    page = preview_puzzles([tmp_path / name for name in sets], tmp_path / "p.html").read_text()
+    assert page.count("<article") == 4
+    assert "Nearest first: point" in page
+    assert all(f'value="{kind}"' in page for kind in ("depth", "image", "video")), "filters"
+
+
+def test_a_stored_set_without_its_sources_is_still_shown(photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "photos")
+    build_puzzles("image", tmp_path / "photos", tmp_path / "set", config=CONFIG, workers=1, materialize=True)
+    shutil.rmtree(tmp_path / "photos")
+    page = preview_puzzles(tmp_path / "set", tmp_path / "p.html", count=2).read_text()
+    assert len(pictures(page)) == 2 * 5
+    assert "The source cannot be shown" in page
+
+
+def test_a_page_that_cannot_be_made_is_told_in_one_line(built, tmp_path):
+    with pytest.raises(JigsawError, match="count"):
+        preview_puzzles(built, tmp_path / "p.html", count=0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JigsawError, match="cannot be written"):
+        preview_puzzles(built, tmp_path / "file" / "p.html")
+    with pytest.raises(JigsawError, match="is no folder"):
+        preview_puzzles(tmp_path / "nowhere", tmp_path / "p.html")
