@@ -338,7 +338,9 @@ def _register_fresh(resume: bool) -> None:
             latest, candidate, number = candidate, f"{stem}-{number}", number + 1
         return latest if resume else candidate
 
-    OmegaConf.register_new_resolver("fresh", fresh, replace=True)
+    # OmegaConf 2.4 deprecates the only name that 2.3 has; with 2.4 as the least version, call register_resolver.
+    register = getattr(OmegaConf, "register_resolver", None) or OmegaConf.register_new_resolver
+    register("fresh", fresh, replace=True)
 
 
 def _explain(error: ValidationError) -> str:

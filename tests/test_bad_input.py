@@ -17,8 +17,6 @@ import pytest
 
 from jigsaw import cli
 
-pytestmark = pytest.mark.filterwarnings("ignore:register_new_resolver:UserWarning")
-
 RECIPE = """\
 name: small
 seed: 3

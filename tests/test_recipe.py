@@ -13,9 +13,6 @@ from hypothesis import strategies as st
 from jigsaw.errors import JigsawError
 from jigsaw.recipe import find_recipe, load_recipe, recipe_names
 
-# OmegaConf 2.4 renamed the call; 2.3, which is allowed too, has the old name alone.
-pytestmark = pytest.mark.filterwarnings("ignore:register_new_resolver:UserWarning")
-
 RECIPE = """\
 name: small
 model: {tiny: qwen2_5_vl, sizes: {hidden_size: 64}}

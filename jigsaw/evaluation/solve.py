@@ -29,15 +29,17 @@ def with_media(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     for kind, given in media.items():
         wanted = sum(part["type"] == kind for message in row["prompt"] for part in message["content"])
         if wanted != len(given):
+            article = "an" if kind == "image" else "a"
+            missing, left = max(wanted - len(given), 0), max(len(given) - wanted, 0)
             raise JigsawError(
-                f"puzzle {row.get('id')}: the prompt has {wanted} {kind} placeholders, the row {len(given)}"
+                f"puzzle {row.get('id')}: {missing} placeholders without {article} {kind}, {left} {kind}s without one"
             )
-    left = {kind: iter(given) for kind, given in media.items()}
+    queues = {kind: iter(given) for kind, given in media.items()}
     return [
         {
             "role": message["role"],
             "content": [
-                {"type": part["type"], part["type"]: next(left[part["type"]])} if part["type"] in left else part
+                {"type": part["type"], part["type"]: next(queues[part["type"]])} if part["type"] in queues else part
                 for part in message["content"]
             ],
         }
