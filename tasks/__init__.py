@@ -11,6 +11,7 @@ The public door::
 A new task is a subclass of `Task` (see `tasks.contract`) in any file: `get_task("my_tasks.py:Mine")`.
 """
 
+from tasks.adopt import adopt_points, adopt_tiles
 from tasks.caching import BoundedCache
 from tasks.contract import (
     ANSWER_STYLES,
@@ -51,6 +52,8 @@ __all__ = [
     "Task",
     "TaskError",
     "absolute_spec",
+    "adopt_points",
+    "adopt_tiles",
     "answer_instruction",
     "answer_of",
     "canonical_config",

@@ -122,6 +122,8 @@ class DepthTask(Task):
 
     def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
         """Choose points and their numbers; what cannot be read, or offers too few points, is rejected."""
+        if "depth" not in source.files:
+            return Reject("no_depth", "there is no depth map for the picture")
         try:
             header = read_header(source.files["color"])
             size, scale = self._shown_size(header)
@@ -176,6 +178,8 @@ class DepthTask(Task):
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
         """The depth map, near red to far blue, missing black, with the rank of every point drawn on it."""
+        if "depth" not in source.files:
+            return []  # an imported puzzle
         geometry = puzzle.geometry
         depth = self.depth_map(source, tuple(geometry["size"]))
         points = [(x, y) for x, y in geometry["points"]]

@@ -1,4 +1,4 @@
-"""Puzzle data sets: building them from sources, and loading them.
+"""Puzzle data sets: building or importing, checking, previewing and loading them.
 
 The public door::
 
@@ -20,12 +20,15 @@ The public door::
         .ok, .rows, .sources, .copies, .num_faults, .faults (each prints as one line), .to_json()
     preview_puzzles(paths, out="preview.html", *, count=24, source_root=None, task=None) -> Path
         paths: one data set or several; count: puzzles of each.
+    import_puzzles("visual-jigsaw", path, out, *, media_root=None, only=None, seed=0, workers=None, ...) -> BuildSummary
+        only: "image" | "video" | "depth" where the foreign files mix tasks.
 
 All raise `jigsaw.errors.JigsawError` with one line for the user.
 """
 
 from jigsaw.data.build import REASONS, BuildSummary, build_puzzles
 from jigsaw.data.check import CheckReport, Fault, check_puzzles
+from jigsaw.data.importing import import_puzzles
 from jigsaw.data.load import load_puzzles
 from jigsaw.data.manifest import Counts, Manifest, Settings, read_manifest
 from jigsaw.data.preview import preview_puzzles
@@ -40,6 +43,7 @@ __all__ = [
     "Settings",
     "build_puzzles",
     "check_puzzles",
+    "import_puzzles",
     "load_puzzles",
     "preview_puzzles",
     "read_manifest",

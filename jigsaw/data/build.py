@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from jigsaw.data.manifest import (
     Settings,
     first_difference,
     manifest_name,
+    package_versions,
     shard_manifests,
     write_manifest,
     write_whole,
@@ -293,7 +293,7 @@ class _Build:
             shard=self._shard,
             complete=complete,
             counts=counts,
-            versions={name: version(name) for name in ("visual-jigsaw", "pillow", "numpy", "pyarrow")},
+            versions=package_versions(),
         )
 
     def _part_file(self, part: int) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,11 @@ class Manifest:
         own["shard"] = (int(record["shard"][0]), int(record["shard"][1]))
         own["counts"] = Counts(**record["counts"])
         return cls(settings=settings, **own)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what decides about rows and pixels."""
+    return {name: version(name) for name in ("visual-jigsaw", "pillow", "numpy", "pyarrow", "av")}
 
 
 def manifest_name(shard: tuple[int, int]) -> str:

@@ -173,7 +173,7 @@ def _show(card: Card, row: dict[str, Any]) -> None:
             card.solved = [_picture(image, TILE_SIDE, f"Place {n}", str(n)) for n, image in enumerate(ordered, start=1)]
         return
     card.shown = [_picture(image, WIDE_SIDE, "What the model is shown") for image in images]
-    if "depths" in geometry:
+    if geometry.get("depths"):
         steps = zip(answer, geometry["depths"], strict=True)
         card.notes.append("Nearest first: " + ", ".join(f"point {index} at {depth:.2f} m" for index, depth in steps))
 

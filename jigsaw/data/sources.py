@@ -162,16 +162,23 @@ def open_source(root: Path, path: str, kind: SourceKind) -> Source:
     """
     files: dict[str, Path | bytes]
     if kind == "rgbd":
-        color, _, depth = path.partition("::")
-        files = {"color": _regular(root / color), "depth": _regular(root / depth)}
-        beside = (folder / CAMERA for folder in (root / depth).parents[:2])
-        camera = next((file for file in beside if file.is_file()), None)
-        files |= {} if camera is None else {"camera": camera}
+        files = _pair_files(root, *path.split("::"))
     else:
         container, inside, name = path.rpartition("::")
         whole = inside and not (root / path).exists()
         files = {_ROLES[kind]: read_item(root / container, name) if whole else _regular(root / path)}
     return Source(path=path, fingerprint=fingerprint_of(files.values()), files=files)
+
+
+def _pair_files(root: Path, color: str, depth: str | None = None) -> dict[str, Path | bytes]:
+    """The files of an RGB-D pair with their camera, or of a picture alone (imported puzzles have no depth map)."""
+    files: dict[str, Path | bytes] = {"color": _regular(root / color)}
+    if depth is not None:
+        files["depth"] = _regular(root / depth)
+        beside = (folder / CAMERA for folder in (root / depth).parents[:2])
+        camera = next((file for file in beside if file.is_file()), None)
+        files |= {} if camera is None else {"camera": camera}
+    return files
 
 
 def _regular(file: Path) -> Path:

@@ -1,0 +1,334 @@
+"""`jigsaw import`: other people's puzzle sets as ours.
+
+In: the Parquet files of a foreign set and the folder of its media. Out: a data set like a built one. `visual-jigsaw` is
+the format of the paper's authors: image rows name a photo, a size, a crop and a grid; depth rows a picture and points
+from near to far as (row, column); video rows a file and how to cut it. They shuffle when they load, without a seed: the
+order here is drawn by ours. Prompts are kept as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jigsaw.data.build import BuildSummary
+from jigsaw.data.identity import puzzle_id, puzzle_rng
+from jigsaw.data.manifest import (
+    Counts,
+    Manifest,
+    Settings,
+    manifest_name,
+    package_versions,
+    write_manifest,
+    write_whole,
+)
+from jigsaw.data.parts import Row, part_files, part_name, row_of, write_part
+from jigsaw.data.planning import Job, Planned, Refusal
+from jigsaw.data.pool import Pool, usable_cores
+from jigsaw.data.progress import progress_bar
+from jigsaw.data.sources import open_source
+from jigsaw.errors import JigsawError
+from tasks import (
+    AnswerStyle,
+    Message,
+    Puzzle,
+    Reject,
+    Source,
+    Task,
+    adopt_points,
+    adopt_tiles,
+    canonical_config,
+    get_task,
+)
+
+FORMATS = ("visual-jigsaw",)
+ROWS_PER_PART = 50_000
+DISC_RADIUS = 15.0
+"""Of the authors' discs, in pixels of the picture as it is."""
+
+CLIP_TRIM = 0.1
+"""What the authors' code cuts from both ends of a clip; the paper says 0.05."""
+
+_PLACEHOLDERS = {"<image>": "image", "<video>": "video"}
+_COLUMNS = ("data_source", "prompt", "images", "videos")
+_VIDEO_KEYS = {
+    "jigsaw_clip_num": "clips",
+    "fps": "fps",
+    "fps_min_frames": "min_frames",
+    "fps_max_frames": "max_frames",
+    "max_pixels": "max_pixels",
+}
+
+
+def import_puzzles(
+    form: str,
+    path: str | Path,
+    out: str | Path,
+    *,
+    media_root: str | Path | None = None,
+    only: str | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    time_limit: float = 120.0,
+    progress: bool = True,
+) -> BuildSummary:
+    """Read a foreign puzzle set into a data set of ours.
+
+    Args:
+        form: one of `FORMATS`.
+        path: a Parquet file, or a folder of them.
+        out: a new or empty folder, or one whose import was broken off.
+        media_root: folder to which the media paths are relative; by default that of the Parquet files.
+        only: `image`, `video` or `depth`: take only these rows. A data set holds one task.
+        seed: of the shown orders.
+        workers, time_limit, progress: see `build_puzzles`.
+
+    Raises:
+        JigsawError: an unknown format, files of another form, several tasks in them, or an occupied folder.
+    """
+    if form not in FORMATS:
+        raise JigsawError(f"unknown format {form!r}; known: {', '.join(FORMATS)}")
+    files = _parquet_files(Path(path))
+    kinds = Counter(_kind(row) for file in files for row in _foreign_rows(file, ("data_source", "videos")))
+    if only is not None and only not in kinds:
+        raise JigsawError(f"{path} has no {only} puzzles; it has {', '.join(sorted(kinds)) or 'no rows'}")
+    if only is None and len(kinds) != 1:
+        found = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "no rows"
+        raise JigsawError(f"{path} has {found}; a data set holds one task: choose with only=image, video or depth")
+    kind = only or next(iter(kinds))
+    task = get_task(kind)
+    root = Path(media_root) if media_root is not None else files[0].parent
+    if not root.is_dir():
+        raise JigsawError(f"{root} is no folder; give the folder of the media (media_root=...)")
+    target = Path(out)
+    manifest = _manifest(form, task, kinds[kind], root.resolve(), target, seed)
+    _claim(target, manifest)
+    job = Job(
+        call="jigsaw.data.importing:import_row",
+        spec=kind,
+        config=manifest.settings.config,
+        root=root.resolve(),
+        seed=seed,
+        per_source=1,
+        split=None,
+        heldout=0.5,
+        materialize=False,
+    )
+    return _Import(target, manifest, job).run(files, workers or usable_cores(), time_limit, progress)
+
+
+def _parquet_files(path: Path) -> list[Path]:
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path] if path.is_file() else []
+    if not files:
+        raise JigsawError(f"{path} is no Parquet file and holds none; give the file or folder of the foreign set")
+    return files
+
+
+def _foreign_rows(file: Path, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        parquet = pq.ParquetFile(file)
+        if "data_source" not in parquet.schema_arrow.names or "prompt" not in parquet.schema_arrow.names:
+            raise JigsawError(f"{file} is no visual-jigsaw file: it lacks the columns data_source and prompt")
+        present = [name for name in columns if name in parquet.schema_arrow.names]
+        for batch in parquet.iter_batches(batch_size=256, columns=present):
+            yield from batch.to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise JigsawError(f"{file} cannot be read: {error}".splitlines()[0]) from error
+
+
+def _kind(row: dict[str, Any]) -> str:
+    if row.get("videos"):
+        return "video"
+    return "depth" if "depth_jigsaw" in str(row["data_source"]) else "image"
+
+
+def _manifest(form: str, task: Task, count: int, root: Path, target: Path, seed: int) -> Manifest:
+    settings = Settings(
+        task=task.name,
+        spec=task.name,
+        config=json.loads(canonical_config(task)),
+        seed=seed,
+        per_source=1,
+        limit=None,
+        split=None,
+        heldout=None,
+        materialize=False,
+        parts=max(1, -(-count // ROWS_PER_PART)),
+        num_sources=count,
+        listing="",
+        imported=form,
+    )
+    relative = os.path.relpath(root, target.resolve())
+    return Manifest(settings=settings, source_root=str(root), source_relative=relative, versions=package_versions())
+
+
+def _claim(target: Path, manifest: Manifest) -> None:
+    """Take a folder for an import: a new one, an empty one, or one of the same import that was broken off."""
+    target.mkdir(parents=True, exist_ok=True)
+    others = [entry.name for entry in target.iterdir() if not entry.name.startswith(".")]
+    old = target / manifest_name((0, 1))
+    begun = old.exists() and not json.loads(old.read_text(encoding="utf-8")).get("complete", True)
+    if others and not begun:
+        raise JigsawError(f"{target} is not empty ({others[0]}); choose another folder or delete it")
+    for file in part_files(target):
+        file.unlink()
+    write_manifest(target, manifest)
+
+
+class _Import:
+    """One run: rows in, parts and rejects out."""
+
+    def __init__(self, target: Path, manifest: Manifest, job: Job) -> None:
+        self._target = target
+        self._manifest = manifest
+        self._job = job
+        self._tally: Counter[str] = Counter()
+        self._rejects: list[str] = []
+
+    def run(self, files: list[Path], workers: int, time_limit: float, progress: bool) -> BuildSummary:
+        settings = self._manifest.settings
+        with (
+            progress_bar("puzzles", settings.num_sources, enabled=progress) as bar,
+            Pool(self._job, min(workers, max(1, settings.num_sources)), time_limit) as pool,
+        ):
+            results = pool.run(_items(files, settings.task))
+            total = Counts()
+            for part in range(settings.parts):
+                self._tally.clear()
+                rows = self._rows(results, bar)
+                path = self._target / part_name(part, settings.parts)
+                write_part(path, self._target, rows, settings.digest(), self._counts)
+                total += self._counts()
+        write_whole(self._target / "rejects.jsonl", "".join(self._rejects))
+        if total.puzzles == 0:
+            why = ", ".join(f"{reason} {number}" for reason, number in total.rejects.items())
+            raise JigsawError(
+                f"none of the {total.sources} rows could be imported: {why}; is {self._job.root} the folder of the "
+                "media (media_root=...)?"
+            )
+        write_manifest(self._target, replace(self._manifest, complete=True, counts=total))
+        return BuildSummary(path=self._target, counts=total, parts_built=settings.parts, parts_skipped=0)
+
+    def _counts(self) -> Counts:
+        reasons = {key: count for key, count in sorted(self._tally.items()) if key not in ("sources", "puzzles")}
+        return Counts(sources=self._tally["sources"], puzzles=self._tally["puzzles"], rejects=reasons)
+
+    def _rows(self, results: Iterator[tuple[Any, Any]], bar: Any) -> Iterator[Row]:
+        """The rows of the next part."""
+        for item, result in results:
+            planned = Planned(refusals=[result]) if isinstance(result, Refusal) else result
+            self._tally["sources"] += 1
+            self._tally["puzzles"] += len(planned.rows)
+            for refusal in planned.refusals:
+                self._tally[refusal.reason] += 1
+                record = {
+                    "source": item["path"],
+                    "row": item["row"],
+                    "reason": refusal.reason,
+                    "detail": refusal.detail,
+                }
+                self._rejects.append(json.dumps(record) + "\n")
+            yield from planned.rows
+            bar.advance(f"{len(self._rejects)} rejects")
+            if self._tally["sources"] == ROWS_PER_PART:
+                return
+
+
+def _items(files: list[Path], kind: str) -> Iterator[dict[str, Any]]:
+    """The rows of one kind, each with the number of earlier rows of the same source."""
+    seen: Counter[str] = Counter()
+    number = 0
+    for file in files:
+        for row in _foreign_rows(file, _COLUMNS):
+            if _kind(row) == kind:
+                about = ((row["videos"] if kind == "video" else row.get("images")) or [{}])[0]
+                path = _unwrapped(about.get("path")) or ""
+                yield {
+                    "row": number,
+                    "path": path,
+                    "index": seen[path],
+                    "about": about,
+                    "prompt": row["prompt"],
+                    "source": str(row["data_source"]),
+                }
+                seen[path] += 1
+            number += 1
+
+
+def import_row(task: Task, job: Job, item: dict[str, Any]) -> Planned:
+    """One foreign row as a row of ours. Runs in a worker."""
+    try:
+        source = open_source(job.root, item["path"], task.source_kind)
+    except OSError as error:
+        return Planned(refusals=[Refusal(None, "unreadable", error.strerror or str(error))])
+    identity = puzzle_id(task.name, canonical_config(task), source.fingerprint, job.seed, item["index"])
+    try:
+        prompt = _messages(item["prompt"])
+        puzzle = _adopted(task.name, source, item, _style(prompt, item["source"]), identity)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        return Planned(refusals=[Refusal(None, "failed", f"{type(error).__name__}: {error}".splitlines()[0])])
+    if isinstance(puzzle, Reject):
+        return Planned(refusals=[Refusal(None, puzzle.reason, puzzle.detail)])
+    return Planned(rows=[row_of(identity, puzzle, prompt, source)])
+
+
+def _adopted(kind: str, source: Source, item: dict[str, Any], style: AnswerStyle, identity: str) -> Puzzle | Reject:
+    about, rng = item["about"], puzzle_rng(identity)
+    if kind == "image":
+        rows, columns = _pair(about["jigsaw_config"]) or (3, 3)
+        resize, crop = _pair(about.get("resize_size")), _pair(about.get("crop_size"))
+        return adopt_tiles(source, rng, grid=(rows, columns), resize=resize, crop=crop, answer_style=style)
+    if kind == "depth":
+        points = [(float(column), float(row)) for row, column in about["points"]]
+        resize = _pair(about.get("resize_size"))
+        return adopt_points(source, rng, points=points, radius=DISC_RADIUS, resize=resize, answer_style=style)
+    config = {ours: about[theirs] for theirs, ours in _VIDEO_KEYS.items() if about.get(theirs) is not None}
+    grid = _pair(about.get("spatial_jigsaw_grid_config"))
+    if grid is not None and grid != (1, 1):
+        config["grid"] = f"{grid[0]}x{grid[1]}"
+    video = get_task("video", **config, trim=CLIP_TRIM, min_duration=0, answer_style=style)
+    return video.plan(source, rng)
+
+
+def _unwrapped(value: Any) -> Any:
+    """Their values sometimes stand in a list of one."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _pair(value: Any) -> tuple[int, int] | None:
+    """Two positive whole numbers, or None where the file says nothing or -1."""
+    value = _unwrapped(value)
+    if value is None or len(value) != 2 or min(value) < 1:
+        return None
+    return int(value[0]), int(value[1])
+
+
+def _messages(prompt: Any) -> list[Message]:
+    """Their prompt as chat messages: text with <image> and <video> in it becomes parts."""
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    return [{"role": turn["role"], "content": [*_parts(str(turn["content"]))]} for turn in turns]
+
+
+def _parts(text: str) -> Iterator[dict[str, str]]:
+    for piece in re.split("(<image>|<video>)", text):
+        if piece in _PLACEHOLDERS:
+            yield {"type": _PLACEHOLDERS[piece]}
+        elif piece:
+            yield {"type": "text", "text": piece}
+
+
+def _style(prompt: list[Message], data_source: str) -> AnswerStyle:
+    """How their prompt asks for the answer."""
+    if "nothink" in data_source:
+        return "direct"
+    text = " ".join(part.get("text", "") for turn in prompt for part in turn["content"])
+    return "boxed" if "\\boxed" in text else "think"

@@ -1,0 +1,145 @@
+"""`jigsaw import visual-jigsaw`: rows of the authors' form become puzzles that render, with an order drawn here."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from made_media import encode, photo_pixels, write_video
+from PIL import Image
+
+from jigsaw.data import check_puzzles, import_puzzles, load_puzzles, preview_puzzles, read_manifest
+from jigsaw.errors import JigsawError
+
+TILES = "\n".join(f"Tile {n}: <image>" for n in range(1, 5))
+
+
+def write(path, rows):
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def image_row(path, resize=(200, 120), crop=(180, 100), text="Give the order in \\boxed{}.", source="image_jigsaw"):
+    about = {"path": path, "resize_size": list(resize), "crop_size": list(crop), "jigsaw_config": [2, 2]}
+    return {
+        "data_source": source,
+        "prompt": [{"role": "user", "content": f"{TILES}\n{text}"}],
+        "images": [about],
+        "reward_model": {"ground_truth": "ignored", "style": "rule"},
+        "extra_info": {"index": 0},
+    }
+
+
+@pytest.fixture
+def media(tmp_path):
+    root = tmp_path / "media"
+    (root / "coco").mkdir(parents=True)
+    for number in range(3):
+        data = encode(Image.fromarray(photo_pixels(320, 240, seed=number)))
+        (root / "coco" / f"{number}.png").write_bytes(data)
+    return root
+
+
+def test_image_rows_become_puzzles_of_the_resized_and_cropped_photo(media, tmp_path):
+    rows = [image_row(f"coco/{n}.png") for n in (0, 1, 2)]
+    rows += [image_row("coco/0.png"), image_row("coco/gone.png"), image_row("coco/1.png", crop=(999, 999))]
+    write(tmp_path / "a.parquet", rows)
+    summary = import_puzzles("visual-jigsaw", tmp_path / "a.parquet", tmp_path / "set", media_root=media, workers=2)
+    assert summary.counts.puzzles == 4
+    assert summary.counts.rejects == {"too_small": 1, "unreadable": 1}
+    loaded = load_puzzles(tmp_path / "set")
+    assert len(loaded) == 4, "two rows of one photo are two puzzles"
+    for row in loaded:
+        assert row["answer_style"] == "boxed"
+        assert "Give the order" in row["prompt"][0]["content"][-1]["text"]
+        number = int(row["source"]["path"][5])
+        small = Image.fromarray(photo_pixels(320, 240, seed=number)).resize((200, 120), Image.Resampling.BICUBIC)
+        tiles = [np.asarray(row["images"][index - 1]) for index in row["answer"]]
+        again = np.vstack([np.hstack(tiles[:2]), np.hstack(tiles[2:])])
+        assert np.array_equal(again, np.asarray(small)[10:110, 10:190])
+    assert check_puzzles(tmp_path / "set").ok
+    assert preview_puzzles(tmp_path / "set", tmp_path / "p.html").exists()
+    assert read_manifest(tmp_path / "set").settings.imported == "visual-jigsaw"
+
+
+def test_sizes_in_lists_or_absent_and_styles_are_understood(media, tmp_path):
+    nested = image_row("coco/0.png", source="jigsaw_nothink")
+    nested["images"][0] |= {"path": ["coco/0.png"], "resize_size": [[100, 80]], "crop_size": [[-1, -1]]}
+    write(tmp_path / "a.parquet", [nested])
+    write(tmp_path / "b.parquet", [image_row("coco/1.png", (-1, -1), (-1, -1), "Use <answer></answer>.")])
+    for name, style, size in (("a", "direct", (50, 40)), ("b", "think", (160, 120))):
+        import_puzzles("visual-jigsaw", tmp_path / f"{name}.parquet", tmp_path / name, media_root=media, workers=1)
+        row = load_puzzles(tmp_path / name)[0]
+        assert (row["answer_style"], row["images"][0].size) == (style, size)
+
+
+def test_depth_rows_keep_their_points_near_to_far(media, tmp_path):
+    points = [[40, 60], [200, 300], [120, 160], [220, 20]]
+    about = {"path": "coco/0.png", "points": points, "resize_size": [160, 120]}
+    row = {"data_source": "depth_jigsaw", "prompt": [{"role": "user", "content": "<image> Order."}], "images": [about]}
+    write(tmp_path / "a.parquet", [row])
+    import_puzzles("visual-jigsaw", tmp_path, tmp_path / "set", media_root=media, workers=1)
+    (loaded,) = load_puzzles(tmp_path / "set")
+    assert loaded["geometry"]["points"] == [[30, 20], [150, 100], [80, 60], [10, 110]]
+    assert loaded["images"][0].size == (160, 120)
+    assert check_puzzles(tmp_path / "set", workers=1).ok
+    assert preview_puzzles(tmp_path / "set", tmp_path / "p.html").exists()
+
+
+def test_video_rows_are_cut_as_they_say(media, tmp_path):
+    write_video(media / "v.mp4")
+    about = {"path": "v.mp4", "jigsaw_clip_num": 3, "fps": 2, "fps_max_frames": 4, "max_pixels": 100352}
+    prompt = [{"role": "user", "content": "Clip 1: <video> Clip 2: <video> Clip 3: <video> Order."}]
+    write(tmp_path / "a.parquet", [{"data_source": "video_jigsaw", "prompt": prompt, "videos": [about]}])
+    import_puzzles("visual-jigsaw", tmp_path / "a.parquet", tmp_path / "set", media_root=media, workers=1)
+    (row,) = load_puzzles(tmp_path / "set")
+    clips = [row["videos"][index - 1] for index in row["answer"]]
+    assert [len(clip.frames) for clip in clips] == [4, 4, 4]
+    assert (np.diff([clip.times[0] for clip in clips]) > 0).all()
+    assert row["geometry"]["spans"][0] == pytest.approx([0.4, 3.6])
+
+
+def test_mixed_files_are_split_by_choice(media, tmp_path):
+    depth = {
+        "data_source": "depth_jigsaw",
+        "prompt": [{"role": "user", "content": "<image>"}],
+        "images": [{"path": "coco/0.png", "points": [[1, 1], [50, 50]]}],
+    }
+    write(tmp_path / "a.parquet", [image_row("coco/1.png")])
+    write(tmp_path / "b.parquet", [depth])
+    with pytest.raises(JigsawError, match="1 depth, 1 image; a data set holds one task"):
+        import_puzzles("visual-jigsaw", tmp_path, tmp_path / "set", media_root=media)
+    summary = import_puzzles("visual-jigsaw", tmp_path, tmp_path / "set", media_root=media, only="image", workers=1)
+    assert summary.counts.puzzles == 1
+    with pytest.raises(JigsawError, match="has no video puzzles"):
+        import_puzzles("visual-jigsaw", tmp_path, tmp_path / "other", media_root=media, only="video")
+
+
+def test_an_occupied_folder_is_refused_and_a_broken_off_import_begins_again(media, tmp_path):
+    write(tmp_path / "a.parquet", [image_row("coco/1.png")])
+    import_puzzles("visual-jigsaw", tmp_path / "a.parquet", tmp_path / "set", media_root=media, workers=1)
+    with pytest.raises(JigsawError, match="is not empty"):
+        import_puzzles("visual-jigsaw", tmp_path / "a.parquet", tmp_path / "set", media_root=media)
+    manifest = tmp_path / "set" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"complete": true', '"complete": false'))
+    assert (
+        import_puzzles(
+            "visual-jigsaw", tmp_path / "a.parquet", tmp_path / "set", media_root=media, workers=1
+        ).counts.puzzles
+        == 1
+    )
+
+
+def test_what_is_no_such_file_is_told_in_one_line(media, tmp_path):
+    write(tmp_path / "a.parquet", [{"x": 1}])
+    (tmp_path / "b.parquet").write_bytes(b"PAR1")
+    write(tmp_path / "c.parquet", [image_row("coco/nowhere.png")])
+    for form, name, message in (
+        ("verl", "a.parquet", "unknown format"),
+        ("visual-jigsaw", "a.parquet", "lacks the columns"),
+        ("visual-jigsaw", "b.parquet", "cannot be read"),
+        ("visual-jigsaw", "d.parquet", "holds none"),
+        ("visual-jigsaw", "c.parquet", "none of the 1 rows could be imported: unreadable 1"),
+    ):
+        with pytest.raises(JigsawError, match=message) as caught:
+            import_puzzles(form, tmp_path / name, tmp_path / f"set {name}", media_root=media)
+        assert "\n" not in str(caught.value)
