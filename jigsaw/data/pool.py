@@ -32,7 +32,8 @@ AHEAD = 4
 
 def usable_cores() -> int:
     """How many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone knows it
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @dataclass
