@@ -7,7 +7,6 @@ shown with `--debug` alone.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -17,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from jigsaw.errors import JigsawError
+from jigsaw.failures import first_line, foreseen, wrong_usage
 
 app = typer.Typer(
     name="jigsaw",
@@ -42,15 +42,15 @@ def main() -> NoReturn:
         _quiet_libraries(debug)
         code = app(prog_name="jigsaw", standalone_mode=False)
     except typer.TyperException as error:
-        print(_wrong_usage(error), file=sys.stderr)  # noqa: T201
+        print(wrong_usage(error), file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
     except Exception as error:
         if debug:
             raise
-        line = _foreseen(error)
+        line = foreseen(error)
         if line is None:
             name = type(error).__name__
-            line = f"unexpected {name}: {_first_line(error)} (this is a bug: run again with --debug and report it)"
+            line = f"unexpected {name}: {first_line(error)} (this is a bug: run again with --debug and report it)"
         print(f"jigsaw: {line}", file=sys.stderr)  # noqa: T201  # the one place where errors are told
         sys.exit(1)
     sys.exit(code or 0)
@@ -188,6 +188,122 @@ def report(
     typer.echo(f"{page}")
 
 
+@app.command("import", epilog="Example: jigsaw import visual-jigsaw their-parquet/ data/theirs --only image")
+def import_set(
+    form: Annotated[str, typer.Argument(metavar="FORMAT", help="visual-jigsaw: the files of the paper's authors.")],
+    path: Annotated[Path, typer.Argument(help="A Parquet file, or a folder of them.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the puzzle set.")],
+    media_root: Annotated[Path | None, typer.Option(help="Folder of the media.  [default: that of the files]")] = None,
+    only: Annotated[str | None, typer.Option(help="image, video or depth, where the files mix them.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the shown orders.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes.  [default: one per core]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read other people's puzzle sets into one of ours."""
+    from jigsaw.data import import_puzzles
+
+    summary = import_puzzles(form, path, out, media_root=media_root, only=only, seed=seed, workers=workers)
+    _print(summary.to_json(), as_json)
+
+
+@app.command(epilog="Example: jigsaw preview data/photos-3x3 --count 12")
+def preview(
+    data: Annotated[list[Path], typer.Argument(help="Puzzle sets.")],
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("preview.html"),
+    count: Annotated[int, typer.Option(min=1, help="Puzzles of each set.")] = 24,
+    source_root: Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")] = None,
+    task: Annotated[str | None, typer.Option(help="The plug-in task that built the set.")] = None,
+) -> None:
+    """Show puzzles, solved and explained, as one offline HTML page."""
+    from jigsaw.data import preview_puzzles
+
+    typer.echo(f"{preview_puzzles(data, out, count=count, source_root=source_root, task=task)}")
+
+
+@app.command(epilog="Example: jigsaw check data/photos-3x3")
+def check(
+    data: Annotated[Path, typer.Argument(help="A puzzle set.")],
+    source_root: Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")] = None,
+    task: Annotated[str | None, typer.Option(help="The plug-in task that built the set.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes.  [default: one per core]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that every row renders and every answer holds.
+
+    Rows that do not are named, and the exit code is 1.
+    """
+    from jigsaw.data import check_puzzles
+
+    found = check_puzzles(data, source_root, task=task, workers=workers)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        for fault in found.faults:
+            typer.echo(f"{fault}")
+        typer.echo(f"{found.rows} rows of {found.sources} sources, {found.copies} copies, {found.num_faults} faults")
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: jigsaw score data/photos-3x3 predictions.jsonl --reward visual_jigsaw")
+def score(
+    data: Annotated[Path, typer.Argument(help="A puzzle set.")],
+    predictions: Annotated[Path, typer.Argument(help="JSON lines, each with id and text.")],
+    reward: Annotated[list[str] | None, typer.Option(help="Reward to report; may be given again.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score completions that were made elsewhere, per task and number of pieces.
+
+    Missing, duplicate and unknown ids are reported and left out of the means.
+    """
+    from jigsaw.evaluation.scoring import score_predictions, score_table
+
+    scores = score_predictions(data, predictions, reward or ["visual_jigsaw"])
+    if as_json:
+        typer.echo(json.dumps(scores, indent=2))
+    else:
+        _show(score_table(scores))
+
+
+@app.command(epilog="Example: jigsaw tasks image")
+def tasks(
+    name: Annotated[str | None, typer.Argument(help="A task or plug-in, for its configuration.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the tasks, or one task's configuration keys."""
+    from jigsaw.listings import task_table, tasks_table
+    from tasks import describe_task, task_names
+
+    if name is None:
+        found = [describe_task(known) for known in task_names()]
+        typer.echo(json.dumps(found, indent=2)) if as_json else _show(tasks_table(found))
+    else:
+        one = describe_task(name)
+        typer.echo(json.dumps(one, indent=2)) if as_json else _show(task_table(one))
+
+
+@app.command(epilog="Example: jigsaw rewards check my_rewards.py:brevity")
+def rewards(
+    name: Annotated[str | None, typer.Argument(help="A reward or plug-in; or the word check.")] = None,
+    plugin: Annotated[str | None, typer.Argument(help="After check: the plug-in to validate.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the rewards and metrics, show one, or check a plug-in."""
+    from dataclasses import asdict
+
+    from jigsaw.listings import reward_table, rewards_table
+    from rewards import check_reward, describe_reward, list_rewards
+
+    if (name == "check") != (plugin is not None):
+        raise typer.BadParameter("write: jigsaw rewards check NAME", param_hint="NAME")
+    if name is None:
+        found = list_rewards()
+        typer.echo(json.dumps([asdict(info) for info in found], indent=2)) if as_json else _show(rewards_table(found))
+        return
+    info = describe_reward(name) if plugin is None else check_reward(plugin)
+    typer.echo(json.dumps(asdict(info), indent=2)) if as_json else _show(reward_table(info))
+
+
 @app.command(epilog="Example: jigsaw doctor")
 def doctor(as_json: AsJson = False) -> None:
     """Look at this machine and say what is missing.
@@ -262,39 +378,3 @@ def _quiet_libraries(debug: bool) -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
-
-
-def _wrong_usage(error: typer.TyperException) -> str:
-    """The line for arguments that no verb takes; for no arguments at all, the help."""
-    message = error.format_message()
-    if len(sys.argv) == 1:
-        return message
-    if close := getattr(error, "possibilities", None):
-        message = f"{error.message}: did you mean {close[0]}?"
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "jigsaw"
-    return f"{command}: {message[0].lower()}{message[1:].rstrip('.')} (see {command} --help)"
-
-
-def _foreseen(error: Exception) -> str | None:
-    """The line for an error that is no bug of ours; None for one that may be."""
-    if isinstance(error, JigsawError):  # before the imports: it may say that they are not ours
-        return _first_line(error)
-    from rewards import RewardError
-    from tasks import TaskError
-
-    if isinstance(error, RewardError | TaskError):
-        return _first_line(error)
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    # safetensors, arrow and torch tell of a full disk in words alone
-    if (isinstance(error, OSError) and error.errno in full) or any(f"os error {code}" in str(error) for code in full):
-        place = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
-        return f"the disk is full{place}: make room and run the same command again (launch: with --resume)"
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {(error.strerror or 'cannot be used').lower()}"
-    return None
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

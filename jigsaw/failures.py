@@ -1,0 +1,50 @@
+"""Errors for people: what the command says when something fails, in one line.
+
+In: an exception. Out: the line; or None for what nobody foresaw, which is a bug of ours.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import typer
+
+from jigsaw.errors import JigsawError
+
+
+def wrong_usage(error: typer.TyperException) -> str:
+    """The line for arguments that no verb takes; for no arguments at all, the help."""
+    message = error.format_message()
+    if len(sys.argv) == 1:
+        return message
+    if close := getattr(error, "possibilities", None):
+        message = f"{error.message}: did you mean {close[0]}?"
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "jigsaw"
+    return f"{command}: {message[0].lower()}{message[1:].rstrip('.')} (see {command} --help)"
+
+
+def foreseen(error: Exception) -> str | None:
+    """The line for an error that is no bug of ours; None for one that may be."""
+    if isinstance(error, JigsawError):  # before the imports: it may say that they are not ours
+        return first_line(error)
+    from rewards import RewardError
+    from tasks import TaskError
+
+    if isinstance(error, RewardError | TaskError):
+        return first_line(error)
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    # safetensors, arrow and torch tell of a full disk in words alone
+    if (isinstance(error, OSError) and error.errno in full) or any(f"os error {code}" in str(error) for code in full):
+        place = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        return f"the disk is full{place}: make room and run the same command again (launch: with --resume)"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {(error.strerror or 'cannot be used').lower()}"
+    return None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type's name."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

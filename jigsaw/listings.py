@@ -1,0 +1,55 @@
+"""Tasks and rewards as tables for the terminal: what `jigsaw tasks` and `jigsaw rewards` print.
+
+In: descriptions, as the public doors of `tasks` and `rewards` give them. Out: `rich` tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from rewards import RewardInfo
+
+
+def tasks_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
+    """One line per task."""
+    table = _table("task", "reads", "what it asks")
+    for task in tasks:
+        table.add_row(task["name"], task["source_kind"], escape(task["doc"]))
+    return table
+
+
+def task_table(task: Mapping[str, Any]) -> Table:
+    """One line per configuration key of a task."""
+    table = _table("key", "type", "default", "meaning", title=f"{task['name']}: {task['doc']}")
+    for key in task["config"]:
+        table.add_row(key["key"], escape(key["type"]), escape(str(key["default"])), escape(key["doc"]))
+    return table
+
+
+def rewards_table(rewards: Sequence[RewardInfo]) -> Table:
+    """One line per reward or metric; one that does not load shows why."""
+    table = _table("name", "kind", "source", "what it scores")
+    for info in rewards:
+        table.add_row(info.name, info.kind, escape(info.source), escape(info.error or info.summary))
+    return table
+
+
+def reward_table(info: RewardInfo) -> Table:
+    """Everything there is to say about one reward."""
+    table = _table("", "", title=f"{info.name}: {info.summary}")
+    table.add_row("kind", info.kind)
+    table.add_row("source", escape(info.source))
+    table.add_row("options", escape(", ".join(f"{key}={value}" for key, value in dict(info.options).items()) or "none"))
+    table.add_row("columns", escape(", ".join(info.columns) or "none"))
+    return table
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    table = Table(title=None if title is None else escape(title), title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
