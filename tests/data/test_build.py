@@ -234,7 +234,7 @@ def test_wrong_options_are_refused_before_anything_is_written(photos, tmp_path, 
 
 
 def test_a_missing_or_empty_source_leaves_nothing_behind(tmp_path):
-    with pytest.raises(JigsawError, match="is no folder"):
+    with pytest.raises(JigsawError, match="does not exist"):
         build(tmp_path / "nowhere", tmp_path / "set")
     (tmp_path / "empty").mkdir()
     with pytest.raises(JigsawError, match="holds no image files"):
