@@ -252,9 +252,9 @@ def score(
     reward: Annotated[list[str] | None, typer.Option(help="Reward to report; may be given again.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score completions that were made elsewhere, per task and number of pieces.
+    """Score completions that were made elsewhere.
 
-    Missing, duplicate and unknown ids are reported and left out of the means.
+    Means are per task and number of pieces; missing, duplicate and unknown ids are reported and left out of them.
     """
     from jigsaw.evaluation.scoring import score_predictions, score_table
 
