@@ -82,6 +82,7 @@ class _Run:
         self._train(train_sets, heldout, composition)
         if len(heldout):
             self._evaluate(heldout, composition)
+            self._show_figures()
         self._say("report")
         self._whole("report.html", self._write_report)
         self._whole("DONE", lambda path: path.write_text("", encoding="utf-8"))
@@ -125,7 +126,7 @@ class _Run:
         return target
 
     def _say(self, stage: str, detail: str = "") -> None:
-        self._console.print(f"[bold]{stage:>8}[/bold]  {detail}", highlight=False)
+        self._console.print(f"[bold]{stage:>8}[/bold]  {detail}", highlight=False, soft_wrap=True)
 
     # Data
 
@@ -263,6 +264,16 @@ class _Run:
         if "warmup" in scored:
             figures["gain"] = gain(scored["warmup"], scored["heldout"])
         self._whole("evaluation.json", lambda path: path.write_text(json.dumps(figures, indent=2), encoding="utf-8"))
+
+    def _show_figures(self) -> None:
+        from jigsaw.evaluation.run import figures_table
+
+        figures = json.loads((self._folder / "evaluation.json").read_text(encoding="utf-8"))
+        names = {"heldout": "trained", "warmup": "warm-up"}
+        self._console.print(figures_table({names[key]: figures[key] for key in names if key in figures}))
+        for name, entry in figures.get("gain", {}).items():
+            told = f"GRPO changed {name} by {entry['value']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]"
+            self._console.print(f"{told} (paired, 95% interval)", highlight=False)
 
     def _predictions(
         self, stage: str, heldout: _Rows, composition: Composition

@@ -139,9 +139,8 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]  # transformers come
             return
         figures = self._look()
         self._log.write(self._stage, step, {f"heldout/{name}": value for name, value in figures.items()})
-        self._console.print(
-            f"{self._stage} step {step}: held-out {self._say(figures, tuple(figures))}", highlight=False
-        )
+        line = f"{self._stage} step {step}: held-out {self._say(figures, tuple(figures))}"
+        self._console.print(line, highlight=False, soft_wrap=True)
 
     @staticmethod
     def _say(values: Mapping[str, float], names: tuple[str, ...]) -> str:
