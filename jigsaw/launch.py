@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 from rich.console import Console
+from rich.markup import escape
 
-from jigsaw.data import build_puzzles, load_puzzles
+from jigsaw.data import build_puzzles, load_puzzles, read_manifest
 from jigsaw.data.samples import export_samples
 from jigsaw.errors import JigsawError
 from jigsaw.recipe import BuildSection, DataEntry, Recipe
@@ -67,6 +68,7 @@ class _Run:
 
     def carry_out(self) -> Path:
         composition = _checked(self._recipe)
+        _require_inputs(self._recipe)
         self._claim_folder()
         data = self._recipe.data
         folders = {
@@ -96,7 +98,8 @@ class _Run:
         record = folder / "recipe.yaml"
         if folder.exists() and not folder.is_dir():
             raise JigsawError(f"output: {folder} is a file; choose another with output=FOLDER")
-        if folder.is_dir() and any(folder.iterdir()):
+        # A disk that was full at the very first file leaves nothing but that file's beginning.
+        if folder.is_dir() and any(entry.name != ".recipe.yaml.partial" for entry in folder.iterdir()):
             if not record.is_file():
                 raise JigsawError(
                     f"output: {folder} holds something else than a run; choose another with output=FOLDER"
@@ -126,7 +129,7 @@ class _Run:
         return target
 
     def _say(self, stage: str, detail: str = "") -> None:
-        self._console.print(f"[bold]{stage:>8}[/bold]  {detail}", highlight=False, soft_wrap=True)
+        self._console.print(f"[bold]{stage:>8}[/bold]  {escape(detail)}", highlight=False, soft_wrap=True)
 
     # Data
 
@@ -138,8 +141,6 @@ class _Run:
 
     def _build(self, build: BuildSection) -> Path:
         source = self._samples() if build.source == SAMPLES else Path(build.source)
-        if not source.is_dir():
-            raise JigsawError(f"data: the photo folder {source} does not exist")
         settings = json.dumps([build.model_dump(mode="json"), str(source.resolve()), *_listing(source)])
         digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
         target = Path(self._recipe.data.folder) / f"{Path(build.task).stem}-{build.split or 'all'}-{digest}"
@@ -352,6 +353,20 @@ def dry_run(recipe: Recipe) -> str:
     """
     _checked(recipe)
     return OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json")))
+
+
+def _require_inputs(recipe: Recipe) -> None:
+    """Refuse data or a model that is not there before anything is written or built."""
+    from jigsaw.models.load import require_checkpoint
+
+    for name, entries in (("train", recipe.data.train), ("eval", recipe.data.eval)):
+        for number, entry in enumerate(entries):
+            if entry.build is not None and entry.build.source != SAMPLES and not Path(entry.build.source).exists():
+                raise JigsawError(f"data.{name}.{number}.build: source {entry.build.source} does not exist")
+            if entry.path is not None:
+                read_manifest(entry.path)
+    if recipe.model.path is not None:
+        require_checkpoint(recipe.model.path)
 
 
 def _checked(recipe: Recipe) -> Composition:

@@ -146,6 +146,10 @@ def tree(folder):
         ("small.yaml", "metrics=[exat]", "rewards: no reward is called 'exat'; did you mean exact?"),
         ("small.yaml", "sft.lerning_rate=1", "unknown key sft.lerning_rate: did you mean learning_rate?"),
         ("small.yaml", "grpo.num_generation=4", "unknown key grpo.num_generation: did you mean num_generations?"),
+        ("small.yaml", "grpo.learning_rate=high", "grpo.learning_rate: input should be a valid number"),
+        ("small.yaml", "sft.max_steps=x", "sft.max_steps: input should be a valid integer"),
+        ("small.yaml", "grpo.generation_kwargs=3", "grpo.generation_kwargs: input should be a valid dictionary, not 3"),
+        ("small.yaml", "model.sizes.hidden_size=80", "small.yaml: model.sizes: hidden_size 80 is no multiple of"),
         ("small.yaml", "grpo.output_dir=x", "grpo.output_dir is set by the framework: in a recipe, see output"),
         ("small.yaml", "grpo.num_generations=1", "grpo.num_generations: 1 leaves nothing to compare"),
         ("small.yaml", "grpo.prompts_per_step=many", "grpo.prompts_per_step: a whole number of at least 1 is needed"),
@@ -157,6 +161,21 @@ def test_a_recipe_that_cannot_run_is_refused_before_anything_is_written(work, re
     assert refused("launch", recipe, override, *mode).startswith(told)
     assert tree(work) == before
     assert not (work / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "overrides, told",
+    [
+        (["data.photos=missing"], "data.train.0.build: source missing does not exist"),
+        (["data.eval.0.build.source=missing"], "data.eval.0.build: source missing does not exist"),
+        (["data.eval=[{path: missing}]"], "missing is no folder; give one that `jigsaw build` wrote"),
+        (["model={path: missing, tiny: null}"], "missing: no such checkpoint folder"),
+    ],
+)
+def test_data_or_a_model_that_is_not_there_is_told_before_anything_is_written(work, refused, overrides, told):
+    before = tree(work)
+    assert refused("launch", "small.yaml", *overrides) == told
+    assert tree(work) == before
 
 
 def test_an_unreadable_recipe_is_named(command, refused):
@@ -333,6 +352,13 @@ def undisturbed(tmp_path_factory, photos, command):
         patch.chdir(folder)
         assert command("launch", "small.yaml") == (0, [])
     return folder
+
+
+def test_a_disk_that_is_full_from_the_start_leaves_a_folder_that_can_be_taken(work, command, refused):
+    with full_disk(0):
+        assert refused("launch", "small.yaml").startswith("the disk is full")
+    assert refused("launch", "small.yaml", "data.photos=empty").startswith("source empty holds no image files")
+    assert set(tree(work / "runs" / "small")) == {"recipe.yaml"}, "taken, and no longer half-written"
 
 
 EVALUATED = ["evaluation.json", "predictions", "report.html", "DONE"]

@@ -33,7 +33,7 @@ def load_processor(path: str, *, min_pixels: int | None = None, max_pixels: int 
     """
     from transformers import AutoProcessor, ProcessorMixin
 
-    _require_checkpoint(path)
+    require_checkpoint(path)
     try:
         processor = AutoProcessor.from_pretrained(path)
     except (OSError, ValueError) as error:
@@ -72,7 +72,7 @@ def load_model(path: str, dtype: str = "float32") -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
-    _require_checkpoint(path)
+    require_checkpoint(path)
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
             path, dtype=getattr(torch, dtype), output_loading_info=True
@@ -96,8 +96,12 @@ def vision_token_ids(processor: Any) -> list[int]:
     return sorted({*named, *(token for token in own if token is not None)})
 
 
-def _require_checkpoint(path: str) -> None:
-    """A path that looks like a folder must be one; anything else is left to the hub."""
+def require_checkpoint(path: str) -> None:
+    """Refuse a path that looks like a folder and is no checkpoint; anything else is left to the hub.
+
+    Raises:
+        JigsawError: no such folder, or one of something else.
+    """
     looks_local = path.startswith((".", "/", "~")) or path.count("/") != 1
     if Path(path).is_dir():
         if not (Path(path) / "config.json").is_file():

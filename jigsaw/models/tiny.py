@@ -13,9 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from jigsaw.errors import JigsawError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 TinyArchitecture = Literal["qwen2_5_vl"]
 
@@ -41,7 +39,8 @@ class TinySizes(BaseModel):
     Attributes:
         hidden_size: width of the text stack; a multiple of `head_size`.
         num_layers: text layers.
-        head_size: width of an attention head in both towers; 32 is the least that vLLM's CPU back end takes.
+        head_size: width of an attention head in both towers, a multiple of 4 for the rotary embedding; 32 is the
+            least that vLLM's CPU back end takes.
         mlp_ratio: width of the feed-forward layers over `hidden_size`.
         vision_hidden_size: width of the vision tower; a multiple of `head_size`.
         vision_layers: layers of the vision tower, all with full attention.
@@ -55,7 +54,7 @@ class TinySizes(BaseModel):
 
     hidden_size: int = Field(128, ge=32)
     num_layers: int = Field(3, ge=1)
-    head_size: int = Field(32, ge=8)
+    head_size: int = Field(32, ge=8, multiple_of=4)
     mlp_ratio: float = Field(3.0, gt=0)
     vision_hidden_size: int = Field(128, ge=32)
     vision_layers: int = Field(1, ge=1)
@@ -63,6 +62,13 @@ class TinySizes(BaseModel):
     initializer_range: float = Field(0.02, gt=0)
     tie_word_embeddings: bool = False
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> TinySizes:
+        for name in ("hidden_size", "vision_hidden_size"):
+            if getattr(self, name) % self.head_size:
+                raise ValueError(f"{name} {getattr(self, name)} is no multiple of head_size {self.head_size}")
+        return self
 
 
 def build_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
@@ -183,18 +189,9 @@ def build_tiny(architecture: str, sizes: TinySizes, texts: Iterable[str], out: P
 
     Returns:
         The number of parameters.
-
-    Raises:
-        JigsawError: sizes that do not go together.
     """
     import torch
 
-    for name in ("hidden_size", "vision_hidden_size"):
-        if getattr(sizes, name) % sizes.head_size:
-            raise JigsawError(
-                f"model.sizes.{name}={getattr(sizes, name)} is no multiple of head_size={sizes.head_size}: "
-                f"change either"
-            )
     tokenizer = build_tokenizer(texts, sizes.vocab_size)
     with torch.random.fork_rng():
         torch.manual_seed(sizes.seed)

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from jigsaw.errors import JigsawError
 from jigsaw.recipe import Recipe
@@ -125,6 +127,15 @@ def _check_keys(section: str, given: Mapping[str, Any], config: type, extra: tup
             close = get_close_matches(key, known, n=1)
             hint = f": did you mean {close[0]}?" if close else f": it is no field of TRL's {config.__name__}"
             raise JigsawError(f"unknown key {section}.{key}{hint}")
+    hints = get_type_hints(config)
+    for key, value in given.items():
+        if key in extra:
+            continue
+        try:
+            TypeAdapter(hints[key]).validate_python(value)
+        except ValidationError as error:  # TRL itself takes anything, and fails in the middle of training
+            wanted = error.errors()[0]["msg"]
+            raise JigsawError(f"{section}.{key}: {wanted[0].lower()}{wanted[1:]}, not {value!r}") from error
 
 
 def _positive(key: str, value: Any) -> int:

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jigsaw.errors import JigsawError
 from jigsaw.models.tiny import BUILDERS, SPECIAL_TOKENS, TinySizes, build_tiny, build_tokenizer
 
 TEXTS = ["Put the tiles back in order.", "user\nassistant\n", "2, 3, 1, 4"] * 3
@@ -152,14 +151,13 @@ def test_the_seed_alone_decides_the_weights(checkpoint, tmp_path, change, equal)
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "sizes, told",
     [
-        ({"hidden_size": 80}, "model.sizes.hidden_size=80 is no multiple of head_size=32: change either"),
-        ({"vision_hidden_size": 48}, "model.sizes.vision_hidden_size=48 is no multiple of head_size=32: change either"),
+        ({"hidden_size": 80}, "hidden_size 80 is no multiple of head_size 32"),
+        ({"vision_hidden_size": 48}, "vision_hidden_size 48 is no multiple of head_size 32"),
+        ({"head_size": 18, "hidden_size": 72, "vision_hidden_size": 72}, "multiple of 4"),
     ],
 )
-def test_sizes_that_do_not_go_together_are_refused_before_anything_is_written(tmp_path, change, told):
-    with pytest.raises(JigsawError) as caught:
-        build_tiny("qwen2_5_vl", SIZES.model_copy(update=change), TEXTS, tmp_path / "model")
-    assert str(caught.value) == told
-    assert not (tmp_path / "model").exists()
+def test_sizes_that_do_not_go_together_are_refused(sizes, told):
+    with pytest.raises(ValueError, match=told):
+        TinySizes(**sizes)
