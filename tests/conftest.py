@@ -8,11 +8,7 @@ from random import Random
 import pytest
 from PIL import Image
 
-from jigsaw.data import build_puzzles, load_puzzles
-from jigsaw.models.load import load_model, load_processor
-from jigsaw.models.tiny import TinySizes, build_tiny
-
-SIZES = TinySizes(hidden_size=64, num_layers=2, vision_hidden_size=64, vision_layers=1, initializer_range=0.1)
+# What imports torch is imported in the fixtures: a test that needs none of them starts at once.
 
 
 def textured(seed: int, size: tuple[int, int] = (160, 160)) -> Image.Image:
@@ -35,6 +31,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def puzzle_folder(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 2x2 puzzles with direct answers."""
+    from jigsaw.data import build_puzzles
+
     out = tmp_path_factory.mktemp("puzzles") / "image-2x2"
     config = {"grid": "2x2", "tile": "28", "crop": "random", "answer_style": "direct"}
     build_puzzles("image", photos, out, config=config, per_source=4, workers=1, progress=False)
@@ -43,23 +41,32 @@ def puzzle_folder(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="session")
 def puzzles(puzzle_folder: Path):
+    from jigsaw.data import load_puzzles
+
     return load_puzzles(puzzle_folder)
 
 
 @pytest.fixture(scope="session")
 def checkpoint(puzzles, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny Qwen2.5-VL from random weights, on disk."""
+    from jigsaw.models.tiny import TinySizes, build_tiny
+
+    sizes = TinySizes(hidden_size=64, num_layers=2, vision_hidden_size=64, vision_layers=1, initializer_range=0.1)
     out = tmp_path_factory.mktemp("model") / "tiny"
     texts = [part["text"] for part in puzzles[0]["prompt"][0]["content"] if part["type"] == "text"]
-    build_tiny("qwen2_5_vl", SIZES, [*texts, "2, 1, 4, 3", "system\nuser\nassistant\n"], out)
+    build_tiny("qwen2_5_vl", sizes, [*texts, "2, 1, 4, 3", "system\nuser\nassistant\n"], out)
     return str(out)
 
 
 @pytest.fixture
 def model(checkpoint: str):
+    from jigsaw.models.load import load_model
+
     return load_model(checkpoint)
 
 
 @pytest.fixture(scope="session")
 def processor(checkpoint: str):
+    from jigsaw.models.load import load_processor
+
     return load_processor(checkpoint)
