@@ -9,7 +9,7 @@ evaluation reports.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -23,27 +23,38 @@ Orders = Sequence[Sequence[int]]
 Styles = Sequence[str | None] | None
 Classes = Sequence[Sequence[int] | None] | None
 Flags = Sequence[bool | None] | None
+Geometry = Mapping[str, Any] | str
 
 
-@lru_cache(maxsize=4096)
-def grid_of(geometry: str | None, num_pieces: int) -> Grid | None:
+def grid_of(geometry: Geometry | None, num_pieces: int) -> Grid | None:
     """The grid of a row's places, out of its `geometry` column.
 
     Args:
-        geometry: JSON text with the key `grid`, `[rows, columns]`, or anything else.
+        geometry: a mapping with the key `grid`, `[rows, columns]` (loaded rows), its JSON text (stored rows), or
+            anything else.
         num_pieces: K. A grid of another number of cells says nothing about the places (the tiles of each clip, say).
 
     Returns:
         `(rows, columns)`, or None for places in a row.
 
-    >>> grid_of('{"grid": [2, 3]}', 6), grid_of('{"grid": [2, 3]}', 5), grid_of(None, 6)
-    ((2, 3), None, None)
+    >>> grid_of('{"grid": [2, 3]}', 6), grid_of({"grid": [2, 3]}, 6), grid_of('{"grid": [2, 3]}', 5), grid_of(None, 6)
+    ((2, 3), (2, 3), None, None)
     """
+    grid: Any = geometry.get("grid") if isinstance(geometry, Mapping) else _grid_in(geometry or "{}")
     try:
-        rows, columns = json.loads(geometry or "{}")["grid"]
-    except (ValueError, KeyError, TypeError):
+        rows, columns = grid
+    except (ValueError, TypeError):
         return None
     return (rows, columns) if rows * columns == num_pieces else None
+
+
+@lru_cache(maxsize=4096)
+def _grid_in(geometry: str) -> Any:
+    """The `grid` in a geometry's JSON text; None where there is none."""
+    try:
+        return json.loads(geometry)["grid"]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _scored(
@@ -68,7 +79,7 @@ def _scored(
     ]
 
 
-def _grids(answer: Orders, geometry: Sequence[str | None] | None, grid: Any) -> list[Grid | None]:
+def _grids(answer: Orders, geometry: Sequence[Geometry | None] | None, grid: Any) -> list[Grid | None]:
     """The grid of every row: the option `grid` where it has a cell per piece, else what its geometry says."""
     own: Grid | None = None
     if grid is not None:
@@ -114,7 +125,7 @@ def neighbor_accuracy(
     answer_style: Styles = None,
     classes: Classes = None,
     think_prefilled: Flags = None,
-    geometry: Sequence[str | None] | None = None,
+    geometry: Sequence[Geometry | None] | None = None,
     *,
     grid: Sequence[int] | None = None,
     exponent: float = 1.0,
@@ -176,7 +187,7 @@ def smoothed(
     answer_style: Styles = None,
     classes: Classes = None,
     think_prefilled: Flags = None,
-    geometry: Sequence[str | None] | None = None,
+    geometry: Sequence[Geometry | None] | None = None,
     *,
     decay: float = 0.5,
     grid: Sequence[int] | None = None,

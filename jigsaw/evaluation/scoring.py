@@ -269,7 +269,7 @@ def _listed(ids: Sequence[str]) -> dict[str, Any]:
 
 
 def score_table(report: Mapping[str, Any]) -> Table:
-    """The report of `score_predictions` as a table, one row per task and number of pieces; troubles as its caption."""
+    """The report of `score_predictions` as a table, a column per task and number of pieces; troubles as its caption."""
     from rich.table import Table
 
     troubles = [
@@ -286,13 +286,15 @@ def score_table(report: Mapping[str, Any]) -> Table:
         troubles.append(f"{report['copies']} copies of puzzles, counted once")
     title = f"{report['scored']:,} of {report['puzzles']:,} puzzles scored"
     table = Table(title=title, caption="\n".join(troubles) or None, caption_justify="left")
-    for name in ("task", "pieces", "count", *report["scores"]):
-        table.add_column(name.replace("_", " "), justify="left" if name == "task" else "right")
-    for group in (*report["groups"], {"task": "all", "num_pieces": "", **report["overall"]}):
-        cells = [_cell(group[name], group["chance"].get(name)) for name in report["scores"]]
-        if group["task"] == "all":
-            table.add_section()
-        table.add_row(group["task"], str(group["num_pieces"]), f"{group['count']:,}", *cells)
+    groups = [*report["groups"], {"task": "all", "num_pieces": None, **report["overall"]}]
+    table.add_column("")
+    for group in groups:
+        pieces = "" if group["num_pieces"] is None else f", {group['num_pieces']} pieces"
+        table.add_column(f"{group['task']}{pieces}", justify="right")
+    table.add_row("puzzles scored", *(f"{group['count']:,}" for group in groups))
+    for name in report["scores"]:
+        cells = [_cell(group[name], group["chance"].get(name)) for group in groups]
+        table.add_row(name.replace("_", " "), *cells)
     return table
 
 

@@ -1,5 +1,6 @@
 """Loading: rows as TRL reads them, the same pixels rendered and materialised, sources that moved or changed."""
 
+import json
 import pickle
 import shutil
 
@@ -9,6 +10,7 @@ import pytest
 from jigsaw.data import build_puzzles, load, load_puzzles
 from jigsaw.data.load import Renderer
 from jigsaw.errors import JigsawError
+from rewards import Composition
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +131,18 @@ def test_a_missing_part_is_noticed(sets, tmp_path):
     next((tmp_path / "set").glob("data-*")).unlink()
     with pytest.raises(JigsawError, match="0 of 1 parts"):
         load_puzzles(tmp_path / "set")
+
+
+def test_a_loaded_geometry_gives_rewards_the_grid_as_a_stored_one_does(photos, tmp_path):
+    """Loaded rows carry a mapping, stored rows its JSON text: neighbours are those of the grid in both."""
+    build_puzzles("image", photos, tmp_path / "set", config={"grid": "2x2"}, workers=1, progress=False)
+    row = load_puzzles(tmp_path / "set")[0]
+    swapped = [row["answer"][2], row["answer"][3], row["answer"][0], row["answer"][1]]  # the two rows exchanged
+    text = f"<think></think><answer>{', '.join(map(str, swapped))}</answer>"
+    scored = [
+        Composition(["neighbor_accuracy"]).score(
+            [text], {"answer": [row["answer"]], "answer_style": ["think"], "classes": [None], "geometry": [geometry]}
+        )
+        for geometry in (row["geometry"], json.dumps(row["geometry"]))
+    ]
+    assert scored[0] == scored[1] == {"neighbor_accuracy": [0.5]}  # both pairs side by side, none above the other

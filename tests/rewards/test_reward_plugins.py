@@ -95,8 +95,10 @@ def test_the_lines_in_the_docs_run_as_they_stand(plugin):
     assert len(lines.strip().splitlines()) < 20
     use = plugin(lines, "quick_and_right")
     assert check_reward(use).options == {"limit": "300"}
-    assert get_reward(use, limit=2)(TEXTS, ANSWERS) == [0.5, 0.0]
-    assert get_reward(use)(TEXTS, ANSWERS) == [1.0, 0.0]
+    styles = ["think"] * len(TEXTS)
+    assert get_reward(use, limit=2)(TEXTS, ANSWERS, answer_style=styles) == [0.5, 0.0]
+    assert get_reward(use)(TEXTS, ANSWERS, answer_style=styles) == [1.0, 0.0]
+    assert get_reward(use)(["2, 1, 3"], [[2, 1, 3]], answer_style=["direct"]) == [1.0]
 
 
 def test_each_reward_is_given_completions_in_the_form_that_it_reads(plugin):

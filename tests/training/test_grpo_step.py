@@ -80,7 +80,7 @@ def test_every_parameter_moves_and_all_rewards_and_metrics_are_logged(model, pro
             # A random model's completions all earn nothing; something must tell them apart for anything to move.
             {"use": f"{plug_ins}:length_under", "args": {"limit": 6}, "weight": 0.7},
         ],
-        ["exact", "place_accuracy", "valid"],
+        ["exact", "place_accuracy", "valid", "neighbor_accuracy"],
     )
     trainer = make_trainer(model, processor, puzzles, composition, tmp_path)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -88,7 +88,7 @@ def test_every_parameter_moves_and_all_rewards_and_metrics_are_logged(model, pro
     still = [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
     assert still == []
     logged = next(entry for entry in trainer.state.log_history if "reward" in entry)
-    assert {"exact", "place_accuracy", "valid", "entropy", "frac_reward_zero_std"} <= logged.keys()
+    assert {"exact", "place_accuracy", "valid", "neighbor_accuracy", "entropy", "frac_reward_zero_std"} <= logged.keys()
     names = [key for key in logged if key.startswith("rewards/") and key.endswith("/mean")]
     assert len(names) == 4
 
