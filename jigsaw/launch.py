@@ -321,6 +321,8 @@ class _Rows:
 
 def _open(path: Path, limit: int | None) -> Any:
     puzzles = load_puzzles(path)
+    if "videos" in puzzles[0]:
+        raise JigsawError(f"data: {path} has video inputs, which training does not take; build it with shown_as=images")
     return puzzles.select(range(min(limit or len(puzzles), len(puzzles))))
 
 
