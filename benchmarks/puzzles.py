@@ -37,8 +37,9 @@ from PIL import Image
 # Run as a script, this folder leads the path, and a module of ours named like one in it would be found first.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
+from jigsaw.data.identity import forget_fingerprints  # noqa: E402
 from jigsaw.data.planning import Job, plan_source  # noqa: E402
-from tasks import Puzzle, Source, get_task  # noqa: E402
+from tasks import Puzzle, Source, Task, get_task  # noqa: E402
 
 TILE = 448
 PER_SAMPLE = 4
@@ -91,9 +92,10 @@ def shrunk(tiles: list[Image.Image]) -> list[Image.Image]:
     return [tile.resize((TILE, TILE), Image.Resampling.BICUBIC) if tile.width > TILE else tile for tile in tiles]
 
 
-def planned(photos: list[Path], per_source: int) -> int:
-    """Puzzles made of photos, as a worker of `jigsaw build` makes them."""
-    task = get_task("image", max_tile=TILE)
+def planned(worker: Task, photos: list[Path], per_source: int) -> int:
+    """Puzzles made of photos, as a worker of `jigsaw build` makes them: nothing of an earlier round is known."""
+    task = type(worker)(worker.config)
+    forget_fingerprints()
     rows = 0
     for photo in photos:
         job = Job(
@@ -151,14 +153,15 @@ def race(theirs: Callable[[], object], ours: Callable[[], object], rounds: int) 
 def measure_build(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
     """Planning and rendering of images."""
     large, samples = large_jpegs(folder), sample_photos()
-    puzzle = get_task("image", max_tile=TILE).plan(_source(large[0], "image"), Random(0))
+    worker = get_task("image", max_tile=TILE)
+    puzzle = worker.plan(_source(large[0], "image"), Random(0))
     if not isinstance(puzzle, Puzzle):
         raise SystemExit(f"no puzzle was made of the generated JPEG: {puzzle}")
     return {
-        "build": race(lambda: [whole_tiles(photo) for photo in large], lambda: planned(large, 1), rounds),
+        "build": race(lambda: [whole_tiles(photo) for photo in large], lambda: planned(worker, large, 1), rounds),
         "samples_build": race(
             lambda: [whole_tiles(photo) for photo in samples for _ in range(PER_SAMPLE)],
-            lambda: planned(samples, PER_SAMPLE),
+            lambda: planned(worker, samples, PER_SAMPLE),
             rounds,
         ),
         "render": race(lambda: shrunk(whole_tiles(large[0])), lambda: rendered(puzzle, large[0]), rounds),

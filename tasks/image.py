@@ -18,6 +18,7 @@ it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -29,7 +30,7 @@ from tasks.caching import BoundedCache
 from tasks.composite import sheet
 from tasks.contract import AnswerStyle, Media, Message, Puzzle, Reject, Source, SourceKind, Task
 from tasks.grids import Crop, Grid, Region, choose_region, largest_square_cell, parse_grid
-from tasks.likeness import look_alike_classes, signatures
+from tasks.likeness import look_alike_classes, mean_differences, signatures
 from tasks.marks import mark_boxes
 from tasks.permutations import answer_of, draw_shown
 from tasks.photos import REASONS as PHOTO_REASONS
@@ -105,6 +106,7 @@ class ImageTask(Task):
         self._grid = parse_grid(self.config.grid)
         self._photos: BoundedCache[Image.Image] = BoundedCache(CACHE_BYTES, _image_bytes)
         self._headers: BoundedCache[PhotoHeader] = BoundedCache(CACHED_HEADERS, lambda _: 1)
+        self._judged: BoundedCache[tuple[int, ...]] = BoundedCache(CACHED_HEADERS, lambda _: 1)
 
     def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
         """Choose region, shown order and answer; a photo that is damaged, too small or ambiguous is rejected."""
@@ -122,7 +124,8 @@ class ImageTask(Task):
                     margin=self.config.margin,
                     rng=rng,
                 )
-                classes = self._classes(source, header, scale, region)
+                judge = partial(self._classes, source, header, scale, region)
+                classes = self._judged.get((source.fingerprint, region), judge)
                 if self.config.flat != "reject" or len(set(classes)) == len(classes):
                     return self._puzzle(header.scaled_size(scale), scale, region, classes, rng)
         except PhotoError as error:
@@ -201,16 +204,13 @@ class ImageTask(Task):
 
     def _classes(self, source: Source, header: PhotoHeader, scale: int, region: Region) -> tuple[int, ...]:
         """Look-alike classes in raster order. It decodes the photo, small, whatever `flat` says: damaged files show."""
-        side = min(region.tile)
-        fine_enough = [s for s in SCALES if header.quick_to_scale and s > scale and side * scale // s >= OVERVIEW_SIDE]
-        overview_scale = max(fine_enough, default=scale)
-        overview = self._photo(source, overview_scale)
+        overview = self._overview(source, header, scale, min(region.tile))
         if self.config.flat == "keep":
             return tuple(range(region.rows * region.columns))
         width, height = header.scaled_size(scale)
         across, down = overview.width / width, overview.height / height
         boxes = [(box[0] * across, box[1] * down, box[2] * across, box[3] * down) for box in region.boxes()]
-        return look_alike_classes(signatures(overview, boxes), self.config.flat_tolerance)
+        return look_alike_classes(mean_differences(signatures(overview, boxes)), self.config.flat_tolerance)
 
     def _puzzle(
         self, size: tuple[int, int], scale: int, region: Region, classes: tuple[int, ...], rng: Random
@@ -250,6 +250,16 @@ class ImageTask(Task):
         if longest <= limit:
             return tile
         return max(1, round(tile[0] * limit / longest)), max(1, round(tile[1] * limit / longest))
+
+    def _overview(self, source: Source, header: PhotoHeader, scale: int, side: int) -> Image.Image:
+        """The photo as small as tiles of `side` pixels at `1/scale` can still be judged, to compare them quickly."""
+        smaller = max(s for s in SCALES if s == 1 or side // s >= OVERVIEW_SIDE)
+        if header.quick_to_scale:
+            return self._photo(source, min(scale * smaller, max(SCALES)))
+        # What is slow to decode is decoded once, for the tiles and for the overview.
+        return self._photos.get(
+            (source.fingerprint, scale, smaller), lambda: self._photo(source, scale).reduce(smaller)
+        )
 
     def _photo(self, source: Source, scale: int) -> Image.Image:
         return self._photos.get((source.fingerprint, scale), lambda: read_photo(source.files["image"], scale))

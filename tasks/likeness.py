@@ -7,7 +7,7 @@ a class as interchangeable.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,51 +18,60 @@ from tasks.grids import Box
 SIGNATURE_SIDE = 16
 """Pieces are compared at this many pixels a side: finer differences are texture and noise, which place nothing."""
 
-FloatArray = np.ndarray[Any, np.dtype[np.float32]]
+Pieces = np.ndarray[Any, np.dtype[np.uint8]]
+Differences = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def signatures(picture: Image.Image, boxes: Sequence[Box | tuple[float, float, float, float]]) -> FloatArray:
-    """Small versions of the boxes of a picture, shape `(K, 16, 16, 3)`, values 0 to 255."""
+def signatures(picture: Image.Image, boxes: Sequence[Box | tuple[float, float, float, float]]) -> Pieces:
+    """Small versions of the boxes of an RGB picture, shape `(K, 16, 16, 3)`."""
     side = (SIGNATURE_SIDE, SIGNATURE_SIDE)
-    small = [np.asarray(picture.resize(side, Image.Resampling.BOX, box=box), dtype=np.float32) for box in boxes]
-    return np.stack(small)
+    return np.stack([np.asarray(picture.resize(side, Image.Resampling.BOX, box=box)) for box in boxes])
 
 
-def mean_difference(one: FloatArray, other: FloatArray) -> float:
-    """Root mean square difference: what tells tiles apart is most of their area."""
-    return float(np.sqrt(np.mean((one.astype(np.float64) - other) ** 2)))
+def mean_differences(pieces: Pieces) -> Differences:
+    """Root mean square difference of every two pieces, shape `(K, K)`: what tells tiles apart is most of their area.
+
+    >>> mean_differences(np.array([[0, 0], [3, 4]], dtype=np.uint8)).round(3).tolist()
+    [[0.0, 3.536], [3.536, 0.0]]
+    """
+    # Whole numbers in float64: the products are exact, hence the same on every machine.
+    flat = pieces.reshape(len(pieces), -1).astype(np.float64)
+    products = flat @ flat.T
+    squares = np.diag(products)
+    mean: Differences = np.sqrt((squares[:, None] + squares - 2 * products) / flat.shape[1])
+    return mean
 
 
-def peak_difference(one: FloatArray, other: FloatArray) -> float:
-    """Mean of the largest 2% of the absolute differences: a small thing that moves tells clips apart."""
-    differences = np.sort(np.abs(one.astype(np.float64) - other), axis=None)
-    return float(differences[-max(1, len(differences) // 50) :].mean())
+def peak_differences(pieces: Pieces) -> Differences:
+    """Mean of the largest 2% of the absolute differences of every two pieces, shape `(K, K)`.
+
+    A small thing that moves tells clips apart.
+    """
+    flat = pieces.reshape(len(pieces), -1).astype(np.int16)
+    most = max(1, flat.shape[1] // 50)
+    apart = [np.partition(np.abs(flat - piece), -most, axis=1)[:, -most:].mean(axis=1) for piece in flat]
+    return np.stack(apart)
 
 
-def look_alike_classes(
-    pieces: FloatArray,
-    tolerance: float,
-    difference: Callable[[FloatArray, FloatArray], float] = mean_difference,
-) -> tuple[int, ...]:
+def look_alike_classes(differences: Differences, tolerance: float) -> tuple[int, ...]:
     """A class per piece; within a class every two pieces differ by less than `tolerance`.
 
     Args:
-        pieces: shape `(K, ...)`, the pieces in one common form.
-        tolerance: difference, in the units of `pieces`, below which two pieces look the same.
-        difference: how two pieces are compared.
+        differences: of every two pieces, shape `(K, K)`.
+        tolerance: difference below which two pieces look the same.
 
     Returns:
         Class numbers from 0 in order of first appearance; all different when every piece is unlike every other.
 
-    >>> look_alike_classes(np.array([[0.0], [50.0], [1.0]], dtype=np.float32), tolerance=4.0)
+    >>> look_alike_classes(mean_differences(np.array([[0], [50], [1]], dtype=np.uint8)), tolerance=4.0)
     (0, 1, 0)
     """
     members: list[list[int]] = []
     classes: list[int] = []
-    for index, piece in enumerate(pieces):
+    for index, apart in enumerate(differences.tolist()):
         for number, others in enumerate(members):
             # Every member must be near, or a smooth gradient would chain the whole sky into one class.
-            if all(difference(piece, pieces[other]) < tolerance for other in others):
+            if all(apart[other] < tolerance for other in others):
                 others.append(index)
                 classes.append(number)
                 break

@@ -133,7 +133,7 @@ def read_photo(file: Path | bytes, scale: int = 1) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB in a new image, free of the file it came from."""
+    """8-bit RGB of a picture that is loaded, and so no longer needs its file."""
     if image.mode.startswith("I"):
         # Pillow clips 16-bit grey at 255 when it converts; a photo so stored would come out white.
         grey = np.clip(np.asarray(image, dtype=np.int64), 0, 65535) // 257
@@ -142,4 +142,4 @@ def _rgb(image: Image.Image) -> Image.Image:
         layer = image.convert("RGBA")
         ground = Image.new("RGBA", layer.size, "white")
         return Image.alpha_composite(ground, layer).convert("RGB")
-    return image.copy() if image.mode == "RGB" else image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -26,7 +26,7 @@ from tasks.caching import BoundedCache
 from tasks.clips import equal_spans, frame_numbers, frames_per_clip, shown_size
 from tasks.contract import AnswerStyle, Clip, Media, Message, Puzzle, Reject, Source, SourceKind, Task
 from tasks.grids import Box, Grid, Region, parse_grid
-from tasks.likeness import look_alike_classes, peak_difference, signatures
+from tasks.likeness import look_alike_classes, peak_differences, signatures
 from tasks.permutations import answer_of, draw_shown
 from tasks.prompts import answer_instruction, user_message
 from tasks.videos import REASONS as VIDEO_REASONS
@@ -197,7 +197,7 @@ class VideoTask(Task):
         small = [
             np.stack([signatures(Image.fromarray(frame), [whole])[0] for frame in piece.frames]) for piece in pieces
         ]
-        return look_alike_classes(np.stack(small), self.config.static_tolerance, peak_difference)
+        return look_alike_classes(peak_differences(np.stack(small)), self.config.static_tolerance)
 
     def _pieces(self, source: Source, geometry: Any) -> list[Clip]:
         """All pieces in their right order; one decode for all of them."""

@@ -95,3 +95,8 @@ def _file_digest(file: Path, _size: int, _changed: int) -> bytes:
             stream.seek(number * (size - _BLOCK) // (_NUM_BLOCKS - 1))
             sampled.update(stream.read(_BLOCK))
         return sampled.digest()
+
+
+def forget_fingerprints() -> None:
+    """Read every file again when it is next asked for, as a fresh process would."""
+    _file_digest.cache_clear()
