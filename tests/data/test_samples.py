@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jigsaw.data import film
 from jigsaw.data import samples as module
 from jigsaw.data.samples import count_samples, export_samples, list_samples
 from jigsaw.errors import JigsawError
@@ -112,7 +113,7 @@ class TestExport:
         assert (train @ heldout.T).max() < 0.9
 
     def test_stills_show_the_frame_of_their_clip(self, exported: Path):
-        stills = [photo for photo in PHOTOS if photo.frame is not None]
+        stills = [photo for photo in PHOTOS if photo.frame is not None and photo.package != film.PACKAGE]
         with av.open(str(exported / "videos/heldout/bikes-01.mp4")) as clip:
             frames = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
         assert stills
@@ -121,6 +122,21 @@ class TestExport:
                 ours = np.asarray(image.convert("RGB"), dtype=int)
             # FFmpeg interpolates the chroma planes, we repeat them: equal but for coloured edges.
             assert np.abs(ours - frames[still.frame or 0]).mean() < 2
+
+    def test_stills_of_the_film_show_its_key_frames_at_half_the_size(self, exported: Path):
+        stills = {photo.frame: photo for photo in PHOTOS if photo.package == film.PACKAGE}
+        seen = 0
+        with av.open(str(film.fetch_film())) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.skip_frame = "NONKEY"
+            for frame in container.decode(stream):
+                still = stills.get(round(frame.time * 24))
+                if still is not None and still.frame % 7 == 0:
+                    reference = np.asarray(frame.to_image().resize((640, 360), Image.Resampling.BOX), dtype=int)
+                    with Image.open(exported / still.file) as image:
+                        assert np.abs(np.asarray(image, dtype=int) - reference).mean() < 6  # of another colour matrix
+                    seen += 1
+        assert seen >= 10
 
     @pytest.mark.parametrize("sample", [row for row in SAMPLES if row.kind == "videos"], ids=lambda row: row.scene)
     def test_every_clip_decodes(self, exported: Path, sample: module.Sample):

@@ -1,0 +1,89 @@
+"""The ten-minute film whose stills widen the samples: Big Buck Bunny, which moviepy's source distribution carries.
+
+No installed package has hundreds of unrelated pictures that may be passed on; this archive of 58 MB on the Python
+package index has a film under CC BY 3.0 with over a hundred shots. It is fetched by pip, from the index that pip is
+set up for, once per machine, checked by its hash, and kept as `visual-jigsaw/film.mp4` in the user's cache folder
+(`XDG_CACHE_HOME`). `python -m jigsaw.data.film` fetches it ahead of use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+from jigsaw.errors import JigsawError
+
+PACKAGE = "moviepy"
+"""The distribution, as samples.csv names it."""
+
+PATH = "docs/_static/medias/getting_started/moviepy_10_minutes/moviepy_10_minutes.zip/resources/bbb.mp4"
+"""The film in the source distribution, as samples.csv names it."""
+
+_REQUIREMENT = "moviepy==2.2.1"
+_SHA256 = "475fbbf34c4c367998f80c29ea03b15a743941179b12da3373fc6706e68621d0"
+
+
+def fetch_film() -> Path:
+    """The film as a file (MP4, 1280x720, 24 frames a second), downloaded if it is not there.
+
+    Raises:
+        JigsawError: pip is missing or fails, the archive is another one, or the disk refuses.
+    """
+    film = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visual-jigsaw" / "film.mp4"
+    if film.is_file() and _digest(film) == _SHA256:
+        return film
+    try:
+        film.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=film.parent, prefix=".fetch-") as folder:
+            whole = _extract(_download(Path(folder)), Path(folder))
+            if _digest(whole) != _SHA256:
+                raise JigsawError(f"the film in {_REQUIREMENT} is not the one that this version knows")
+            whole.replace(film)
+    except OSError as error:
+        raise JigsawError(f"{error.filename or film}: cannot keep the film: {error.strerror or error}") from error
+    return film
+
+
+def _download(folder: Path) -> Path:
+    """The source distribution, in `folder`."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--no-binary", PACKAGE, "--dest", str(folder), _REQUIREMENT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    archives = sorted(folder.glob("*.tar.gz"))
+    if done.returncode or not archives:
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise JigsawError(
+            f"the samples need the source distribution of {_REQUIREMENT} (58 MB), which pip could not download: {said}; "
+            "check the connection and that `python -m pip` works, then run again"
+        )
+    return archives[0]
+
+
+def _extract(archive: Path, folder: Path) -> Path:
+    """The film out of the zip file inside the archive."""
+    inner, _, member = PATH.partition(".zip/")
+    try:
+        with tarfile.open(archive) as outer:
+            name = next(name for name in outer.getnames() if name.endswith(f"{inner}.zip"))
+            file = outer.extractfile(name)
+            assert file is not None
+            with zipfile.ZipFile(file) as pack:
+                found = next(name for name in pack.namelist() if name.endswith(member))
+                return Path(pack.extract(found, folder))
+    except (tarfile.TarError, zipfile.BadZipFile, StopIteration) as error:
+        raise JigsawError(f"{archive.name} does not hold {PATH}") from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    fetch_film()

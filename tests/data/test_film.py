@@ -1,0 +1,87 @@
+"""The film of the samples: kept once fetched, checked by its hash, and a clear line where it cannot be had."""
+
+import io
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from jigsaw.data import film
+from jigsaw.errors import JigsawError
+
+FILM = b"not really a film"
+
+
+def write_archive(folder: Path, member: str = "resources/bbb.mp4", content: bytes = FILM) -> None:
+    """A source distribution as pip would leave it, with a zip file inside."""
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as pack:
+        pack.writestr(f"moviepy_10_minutes/{member}", content)
+    with tarfile.open(folder / "moviepy-2.2.1.tar.gz", "w:gz") as outer:
+        entry = tarfile.TarInfo(f"moviepy-2.2.1/{film.PATH.partition('.zip/')[0]}.zip")
+        entry.size = len(inner.getvalue())
+        outer.addfile(entry, io.BytesIO(inner.getvalue()))
+
+
+@pytest.fixture
+def pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, object]:
+    """A pip that leaves what the test says, and an empty cache folder."""
+    does: dict[str, object] = {"calls": 0, "leave": write_archive, "code": 0, "stderr": ""}
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        does["calls"] += 1
+        does["leave"](Path(command[command.index("--dest") + 1]))
+        return subprocess.CompletedProcess(command, does["code"], "", does["stderr"])
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(film, "_SHA256", film.hashlib.sha256(FILM).hexdigest())
+    return does
+
+
+def test_is_fetched_once_and_nothing_else_is_kept(pip, tmp_path: Path):
+    path = film.fetch_film()
+    assert path == tmp_path / "cache/visual-jigsaw/film.mp4"
+    assert path.read_bytes() == FILM
+    assert film.fetch_film() == path
+    assert pip["calls"] == 1
+    assert [entry.name for entry in path.parent.iterdir()] == ["film.mp4"]
+
+
+def test_a_damaged_film_is_fetched_again(pip):
+    film.fetch_film().write_bytes(b"half of")
+    assert film.fetch_film().read_bytes() == FILM
+    assert pip["calls"] == 2
+
+
+def test_no_connection_is_one_line_with_the_remedy(pip):
+    pip.update(leave=lambda folder: None, code=1, stderr="WARNING: retrying\nERROR: No matching distribution found")
+    with pytest.raises(
+        JigsawError, match=r"moviepy==2.2.1 \(58 MB\).*No matching distribution found; check the"
+    ) as caught:
+        film.fetch_film()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda folder: write_archive(folder, member="resources/other.mp4"),
+        lambda folder: (folder / "moviepy-2.2.1.tar.gz").write_bytes(b"no archive"),
+        lambda folder: write_archive(folder, content=b"another film"),
+    ],
+    ids=["without-film", "no-archive", "another-film"],
+)
+def test_another_archive_is_refused_and_not_kept(pip, tmp_path: Path, leave):
+    pip["leave"] = leave
+    with pytest.raises(JigsawError, match=r"does not hold|not the one that this version knows"):
+        film.fetch_film()
+    assert list((tmp_path / "cache/visual-jigsaw").iterdir()) == []
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named(pip, tmp_path: Path):
+    (tmp_path / "cache").write_text("a file in the way")
+    with pytest.raises(JigsawError, match=r"cache.*cannot keep the film"):
+        film.fetch_film()
