@@ -145,19 +145,27 @@ def launch(
 def evaluate(
     model: Annotated[str, typer.Argument(help="A checkpoint folder or a hub id.")],
     data: Annotated[Path, typer.Argument(help="A puzzle set.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and predictions.jsonl.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the evaluation; given again, goes on there.")] = None,
+    engine: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
+    samples: Annotated[int, typer.Option(min=1, help="Completions of each puzzle: 1 is greedy, more are drawn.")] = 1,
+    temperature: Annotated[float, typer.Option(help="Of drawn completions.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of drawn completions.")] = 0,
+    against: Annotated[Path | None, typer.Option(help="Another evaluation's folder, to compare with.")] = None,
+    wording: Annotated[int, typer.Option(min=0, help="Ask in other words: 1 or 2.")] = 0,
     reward: Annotated[list[str] | None, typer.Option(help="Reward that is reported; may be given again.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts generated together.")] = 16,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Completion limit.")] = 1024,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many puzzles, spread over the set.")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    source_root: Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Solve a puzzle set and say how well, beside chance.
 
-    Decoding is greedy; intervals are bootstrapped over sources.
+    Intervals know which puzzles share a source. `jigsaw report` makes a page of the folder.
     """
-    from jigsaw.evaluation.run import evaluate_checkpoint, figures_table
+    from jigsaw.evaluation.run import evaluate_checkpoint
+    from jigsaw.evaluation.tables import evaluation_tables
 
     figures = evaluate_checkpoint(
         model,
@@ -168,11 +176,18 @@ def evaluate(
         max_new_tokens=max_new_tokens,
         limit=limit,
         dtype=dtype,
+        engine=engine,
+        samples=samples,
+        temperature=temperature,
+        seed=seed,
+        wording=wording,
+        against=against,
+        source_root=source_root,
     )
     if as_json:
         typer.echo(json.dumps(figures, indent=2))
     else:
-        _show(figures_table({"model": figures}))
+        _show(evaluation_tables(figures))
 
 
 @app.command(epilog="Example: jigsaw report runs/quickstart")

@@ -267,7 +267,7 @@ class _Run:
         self._whole("evaluation.json", lambda path: path.write_text(json.dumps(figures, indent=2), encoding="utf-8"))
 
     def _show_figures(self) -> None:
-        from jigsaw.evaluation.run import figures_table
+        from jigsaw.evaluation.tables import figures_table
 
         figures = json.loads((self._folder / "evaluation.json").read_text(encoding="utf-8"))
         names = {"heldout": "trained", "warmup": "warm-up"}

@@ -120,9 +120,41 @@ def chance_neighbor_accuracy(num_pieces: int, *, grid: tuple[int, int] | None = 
     return (right**2 + below**2) / ((right + below) * num_pieces * (num_pieces - 1))
 
 
-def chance_kendall_tau(num_pieces: int) -> float:
-    """The mean scaled Kendall tau of a random order of distinct pieces: 1/2 (1 for a single piece)."""
-    return 0.5 if num_pieces > 1 else 1.0
+def chance_kendall_tau(num_pieces: int, classes: Sequence[int] | None = None) -> float:
+    """The mean scaled Kendall tau of a random order: 1/2 for distinct pieces, 1 for a single piece.
+
+    Pieces of a class never stand in each other's way. For the i-th piece of a class of n and the j-th of one of m, the
+    first precedes the second in a random order with the probability that of the n + m at most j - 1 of the other class
+    come first: the sum over b < j of C(i-1+b, b) C(n-i+m-b, m-b) / C(n+m, n).
+
+    Args:
+        num_pieces: K.
+        classes: one class number per piece in the order of the *answer*: `[classes[piece - 1] for piece in answer]`.
+
+    >>> chance_kendall_tau(6), chance_kendall_tau(3, [0, 0, 1])
+    (0.5, 0.6666666666666666)
+    """
+    sizes = _sizes(num_pieces, classes)
+    if num_pieces == 1:
+        return 1.0
+    if len(sizes) == num_pieces:
+        return 0.5
+    kinds, seen, rank = list(classes or ()), Counter[int](), []
+    for kind in kinds:
+        seen[kind] += 1
+        rank.append(seen[kind])
+    total = Fraction(0)
+    for late in range(num_pieces):
+        for early in range(late):
+            one, other = kinds[early], kinds[late]
+            total += 1 if one == other else _precedes(rank[early], seen[one], rank[late], seen[other])
+    return float(total / comb(num_pieces, 2))
+
+
+def _precedes(i: int, n: int, j: int, m: int) -> Fraction:
+    """The probability that the i-th of n equal pieces precedes the j-th of m others in a random order."""
+    ways = sum(comb(i - 1 + b, b) * comb(n - i + m - b, m - b) for b in range(j))
+    return Fraction(ways, comb(n + m, n))
 
 
 def chance_footrule(num_pieces: int) -> float:

@@ -11,7 +11,8 @@ from itertools import pairwise
 from typing import Any
 
 from jigsaw.evaluation.intervals import Estimate
-from jigsaw.evaluation.run_folder import Figure, Run, number
+from jigsaw.evaluation.predictions import number
+from jigsaw.evaluation.run_folder import Figure, Run
 
 _BUILD_KEYS = ("task", "source", "split", "heldout", "per_source", "limit", "seed", "materialize")
 """Keys of a `build` entry that are not the task's configuration."""

@@ -1,23 +1,34 @@
 """`jigsaw eval`: one checkpoint, one puzzle set, figures and predictions.
 
-In: a checkpoint and a built set. Out: figures as in `evaluation.json`, and with a folder given the file itself and
-`predictions.jsonl`, one scored completion a line.
+In: a checkpoint and a built set. Out: figures, and with a folder given::
+
+    completions.jsonl    the settings, then every puzzle as it was answered, written batch by batch
+    predictions.jsonl    one scored completion a line
+    evaluation.json      all figures, with the command and the settings that made them
+
+An evaluation that was cut off goes on where it was when the same command is given again: what is lost is the batch that
+was being generated.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from jigsaw.data import load_puzzles
+from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.solve import solve
-from jigsaw.evaluation.summary import FIGURES, chance, score, summarize
+from jigsaw.evaluation.breakdown import groups, places, reasons, sampled
+from jigsaw.evaluation.completions import Completions, file_stamp
+from jigsaw.evaluation.engines import Decoding, open_engine
+from jigsaw.evaluation.predictions import read_predictions_of
+from jigsaw.evaluation.solve import complete
+from jigsaw.evaluation.summary import FIGURES, Scored, chance, gain, score, summarize
+from jigsaw.evaluation.wordings import reworded
 from rewards import Composition
 
 
@@ -31,47 +42,124 @@ def evaluate_checkpoint(
     max_new_tokens: int = 1024,
     limit: int | None = None,
     dtype: str = "float32",
+    engine: str = "transformers",
+    samples: int = 1,
+    temperature: float = 1.0,
+    seed: int = 0,
+    wording: int = 0,
+    against: Path | None = None,
+    source_root: Path | None = None,
 ) -> dict[str, Any]:
-    """Solve the puzzles of a set greedily and summarise.
+    """Solve the puzzles of a set and summarise.
 
     Args:
         model: checkpoint folder or hub id.
         data: folder of a puzzle set.
-        out: folder for `evaluation.json` and `predictions.jsonl`; None writes nothing.
+        out: folder for what is listed above; None writes nothing, and what was cut off is lost.
         rewards: what `reward` is the sum of.
         batch_size: prompts generated together.
         max_new_tokens: completion limit.
         limit: only so many puzzles, evenly spread.
         dtype: of weights and computation.
+        engine: `transformers` or `vllm`.
+        samples: completions of each puzzle: one greedy, or several sampled.
+        temperature: of sampling.
+        seed: of sampling.
+        wording: 0 for the set's own prompts, 1 and up for another wording of the same question.
+        against: folder of another evaluation of the same puzzles, to compare with.
+        source_root: where the sources of the set are now, if they moved.
+
+    Returns:
+        What `evaluation.json` holds.
 
     Raises:
-        JigsawError: the checkpoint, the set or the folder cannot be used.
+        JigsawError: the checkpoint, the set or a folder cannot be used.
     """
-    if dtype not in ("float32", "bfloat16"):
-        raise JigsawError(f"--dtype: {dtype!r} is neither float32 nor bfloat16")
     composition = Composition(list(rewards))
+    decoding = Decoding(max_new_tokens, samples, temperature, seed)
     if out is not None:
         _claim(out)
-    puzzles = load_puzzles(data)
-
-    import torch
-
-    from jigsaw.models.load import load_model, load_processor
-
+    other = None if against is None else read_predictions_of(against)
+    puzzles = load_puzzles(data, source_root)
+    chosen = list(range(len(puzzles)))
     if limit is not None and limit < len(puzzles):
-        puzzles = puzzles.select([i * len(puzzles) // limit for i in range(limit)])
-    processor = load_processor(model)
-    network = load_model(model, dtype).to("cuda" if torch.cuda.is_available() else "cpu")
-    with _progress(len(puzzles)) as advance:
-        solved = solve(
-            network, processor, puzzles, batch_size=batch_size, max_new_tokens=max_new_tokens, on_batch=advance
-        )
-    scored = score(solved, composition)
-    figures = summarize(scored, chance(solved, composition))
+        chosen = [i * len(puzzles) // limit for i in range(limit)]
+    if not chosen:
+        raise JigsawError(f"{data} holds no puzzles; build it again")
+    settings = {
+        "model": str(model),
+        "model_stamp": file_stamp(Path(model)),
+        "data": str(data),
+        "data_stamp": file_stamp(Path(data)),
+        "engine": engine,
+        "dtype": dtype,
+        **asdict(decoding),
+        "wording": wording,
+    }
+    ids = puzzles.with_format(None)["id"]
+    with Completions(out, settings) as completions:
+        left = [number for number in chosen if ids[number] not in completions]
+        if left:
+            solver = open_engine(engine, model, decoding, dtype=dtype)
+            with progress_bar("solving", len(chosen)) as bar:
+                for _ in range(len(chosen) - len(left)):
+                    bar.advance()
+                for start in range(0, len(left), batch_size):
+                    batch = [puzzles[number] for number in left[start : start + batch_size]]
+                    completions.add(complete(solver, reworded(batch, wording)))
+                    for _ in batch:
+                        bar.advance()
+        solved = [completions[ids[number]] for number in chosen]
+    scored = score([row for rows in solved for row in rows], composition)
+    figures = _figures([rows[0] for rows in solved], scored, composition)
+    if other is not None:
+        figures["compared"] = {"with": str(against), **compared(other, scored)}
+    figures |= {"settings": settings, "rewards": list(rewards), "command": _command(model, data, limit, settings)}
     if out is not None:
         _write(out / "predictions.jsonl", "".join(json.dumps(asdict(item)) + "\n" for item in scored))
         _write(out / "evaluation.json", json.dumps(figures, indent=2))
     return figures
+
+
+def _figures(
+    puzzles: Sequence[Mapping[str, Any]], scored: Sequence[Scored], composition: Composition
+) -> dict[str, Any]:
+    """All figures of an evaluation, from one row per puzzle and all completions."""
+    by_id = {row["id"]: row for row in puzzles}
+
+    def levels(ids: Sequence[str]) -> dict[str, float | None]:
+        return chance([by_id[name] for name in dict.fromkeys(ids)], composition)
+
+    figures = summarize(scored, chance(puzzles, composition))
+    figures |= {"groups": groups(scored, levels), "reasons": reasons(scored), "places": places(scored)}
+    if scored[-1].sample:
+        figures["sampled"] = sampled(scored)
+    return figures
+
+
+def compared(theirs: Sequence[Scored], ours: Sequence[Scored]) -> dict[str, Any]:
+    """Paired differences on the puzzles that two evaluations share, ours less theirs, with intervals and p-values.
+
+    Raises:
+        JigsawError: they share no puzzle, or did not draw as many completions.
+    """
+    known = {(item.id, item.sample): item for item in theirs}
+    shared = [item for item in ours if (item.id, item.sample) in known]
+    if not shared:
+        raise JigsawError("--against: the two evaluations share no puzzle; evaluate both models on the same set")
+    differences = gain([known[item.id, item.sample] for item in shared], shared, FIGURES)
+    return {"num_puzzles": len({item.id for item in shared}), "difference": differences}
+
+
+def _command(model: str, data: Path, limit: int | None, settings: Mapping[str, Any]) -> str:
+    """The command that makes the figures again."""
+    words = ["jigsaw", "eval", str(model), str(data)]
+    defaults: dict[str, Any] = {"max_new_tokens": 1024, "samples": 1, "temperature": 1.0, "seed": 0, "wording": 0}
+    defaults |= {"engine": "transformers", "dtype": "float32"}
+    for name, default in defaults.items():
+        if settings[name] != default:
+            words += [f"--{name.replace('_', '-')}", str(settings[name])]
+    return shlex.join([*words, *(["--limit", str(limit)] if limit is not None else [])])
 
 
 def _claim(out: Path) -> None:
@@ -81,44 +169,6 @@ def _claim(out: Path) -> None:
     if (out / "recipe.yaml").exists():
         raise JigsawError(f"--out: {out} holds a training run with figures of its own; name another folder")
     out.mkdir(parents=True, exist_ok=True)
-
-
-def figures_table(named: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Figures of one or several checkpoints on the same puzzles, beside chance, as a table for the terminal."""
-    first = next(iter(named.values()))
-    table = Table(title=f"{first['num_puzzles']} puzzles from {first['num_sources']} sources, 95% intervals")
-    table.add_column("")
-    for name in named:
-        table.add_column(name, justify="right")
-    table.add_column("chance", justify="right")
-    for figure in FIGURES:
-        cells = [
-            f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
-            for entry in (figures[figure] for figures in named.values())
-        ]
-        level = first[figure]["chance"]
-        # A chance of 1/24 reads 0.042; one of 1/362880 must not read 0.000.
-        table.add_row(figure, *cells, "" if level is None else f"{level:.3f}" if level >= 0.001 else f"{level:.1e}")
-    return table
-
-
-class _progress:
-    """A bar on a terminal, nothing elsewhere; gives the function that moves it."""
-
-    def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        console = Console(stderr=True)
-        self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task("solving", total=total)
-
-    def __enter__(self) -> Any:
-        self._bar.start()
-        return lambda done: self._bar.update(self._task, completed=done)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
 
 
 def _write(path: Path, text: str) -> None:

@@ -7,9 +7,8 @@ missing or broken leaves its part of the page empty, since the page of a run tha
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import yaml
 
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.intervals import Estimate
+from jigsaw.evaluation.predictions import json_lines, number, scored_of
 from jigsaw.evaluation.summary import FIGURES, Scored
 
 STAGES = ("heldout", "warmup")
@@ -159,20 +159,12 @@ def _lines(path: Path, notes: list[str]) -> Iterator[Mapping[str, Any]]:
     if not path.is_file():
         return
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        rows = list(json_lines(path.read_text(encoding="utf-8", errors="replace")))
     except OSError as error:
         notes.append(f"{path.name} cannot be read ({type(error).__name__}) and is left out.")
         return
-    broken = 0
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, Mapping):
-            yield row
-        else:
-            broken += 1
+    yield from (row for row in rows if row is not None)
+    broken = rows.count(None)
     if broken > 1:
         notes.append(f"{path.name}: {broken} lines are no JSON objects and are left out.")
 
@@ -180,7 +172,7 @@ def _lines(path: Path, notes: list[str]) -> Iterator[Mapping[str, Any]]:
 def _predictions(path: Path, notes: list[str]) -> list[Scored]:
     kept, broken = [], 0
     for row in _lines(path, notes):
-        item = _scored(row)
+        item = scored_of(row)
         if item is None:
             broken += 1
         else:
@@ -188,26 +180,6 @@ def _predictions(path: Path, notes: list[str]) -> list[Scored]:
     if broken:
         notes.append(f"predictions/{path.name}: {broken} lines are no predictions and are left out.")
     return kept
-
-
-def _scored(row: Mapping[str, Any]) -> Scored | None:
-    """A prediction, or None for a line that is none: what is drawn from it must not have to doubt it."""
-    texts = ("id", "task", "source", "completion", "reason")
-    wanted = {field.name for field in fields(Scored)}
-    if not wanted <= row.keys() or not all(isinstance(row[name], str) for name in texts):
-        return None
-    answer, order = row["answer"], row["order"]
-    if not isinstance(answer, list) or any(number(row[name]) is None for name in FIGURES):
-        return None
-    places = list(range(1, len(answer) + 1))
-    if not _is_order(answer, places) or not (order is None or _is_order(order, places)):
-        return None
-    return Scored(**{name: row[name] for name in wanted})
-
-
-def _is_order(stored: Any, places: list[int]) -> bool:
-    whole = isinstance(stored, list) and all(isinstance(piece, int) for piece in stored)
-    return whole and bool(places) and sorted(stored) == places
 
 
 def _evaluation(path: Path, notes: list[str]) -> Evaluation | None:
@@ -243,9 +215,3 @@ def _estimate(stored: Any) -> Estimate | None:
         return None
     value, low, high = (number(stored.get(name)) for name in ("value", "low", "high"))
     return None if value is None or low is None or high is None else Estimate(value, low, high)
-
-
-def number(stored: Any) -> float | None:
-    """A finite number as it came out of JSON; None for anything else."""
-    known = isinstance(stored, int | float) and not isinstance(stored, bool) and math.isfinite(stored)
-    return float(stored) if known else None

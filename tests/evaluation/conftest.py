@@ -15,8 +15,8 @@ from made_runs import make_run
 
 
 @pytest.fixture(scope="session")
-def puzzles(tmp_path_factory) -> Path:
-    """Eight puzzles of 2x3 tiles from four photos, a smooth gradient each, so that no two tiles are alike."""
+def puzzle_set(tmp_path_factory) -> Path:
+    """Eight puzzle_set of 2x3 tiles from four photos, a smooth gradient each, so that no two tiles are alike."""
     root = tmp_path_factory.mktemp("report")
     photos = root / "photos"
     photos.mkdir()
@@ -30,5 +30,5 @@ def puzzles(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path, puzzles) -> Path:
-    return make_run(tmp_path / "runs" / "small", puzzles)
+def run(tmp_path, puzzle_set) -> Path:
+    return make_run(tmp_path / "runs" / "small", puzzle_set)

@@ -37,8 +37,8 @@ def alike(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
     return float(np.abs(one - other).mean()) < 3  # JPEG
 
 
-def test_the_tile_at_each_place_is_the_one_that_the_order_names(run, puzzles):
-    rows = {row["id"]: row for row in load_puzzles(puzzles)}
+def test_the_tile_at_each_place_is_the_one_that_the_order_names(run, puzzle_set):
+    rows = {row["id"]: row for row in load_puzzles(puzzle_set)}
     [read] = read_runs([run])
     gallery = build_gallery(read, 24, BUDGET)
     chosen = choose(read.predictions, 24)
@@ -72,13 +72,20 @@ def made_up(number: int, source: str, kind: str) -> Scored:
         id=f"{number:04}",
         task="image",
         source=source,
+        sample=0,
         answer=[1, 2, 3],
+        classes=None,
+        grid=None,
+        contrast=None,
         completion="",
         order=order,
         reason="ok" if order else "duplicate",
         exact=float(kind == "right"),
         place=correct,
+        neighbor=correct,
+        kendall_tau=correct,
         valid=float(order is not None),
+        format=float(order is not None),
         reward=correct,
     )
 
@@ -98,9 +105,9 @@ def test_the_gallery_is_chosen_in_proportion_and_over_all_sources():
     assert choose([], 5) == []
 
 
-def test_pieces_that_look_the_same_count_as_the_scores_count_them(run, puzzles, monkeypatch):
+def test_pieces_that_look_the_same_count_as_the_scores_count_them(run, puzzle_set, monkeypatch):
     [read] = read_runs([run])
-    item = answers(puzzles, [swapped])[0]
+    item = answers(puzzle_set, [swapped])[0]
     row = {
         "images": [Image.new("RGB", (40, 40))] * 6,
         "answer": item.answer,

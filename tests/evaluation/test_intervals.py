@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jigsaw.evaluation.intervals import Estimate, bootstrap_mean
+from jigsaw.evaluation.intervals import Estimate, bootstrap_mean, rate_interval, sign_flip_p
 
 rows = st.lists(st.tuples(st.floats(-5, 5), st.sampled_from("abcdefg")), min_size=1, max_size=20)
 
@@ -108,3 +108,83 @@ def test_drawing_in_pieces_gives_the_same_interval(monkeypatch):
     whole = bootstrap_mean(values, sources)
     monkeypatch.setattr("jigsaw.evaluation.intervals.DRAWS_AT_ONCE", 9 * 999)
     assert bootstrap_mean(values, sources) == whole
+
+
+# Rates
+
+
+def clustered_rates(generator, rate, sources, puzzles, pieces):
+    """Shares of right pieces of puzzles whose photo makes them all easier or harder; their true mean is `rate`."""
+    own = generator.beta(3 * rate, 3 * (1 - rate), sources)[:, None]
+    values = generator.binomial(pieces, np.broadcast_to(own, (sources, puzzles))) / pieces
+    return values.reshape(-1).tolist(), np.repeat(np.arange(sources), puzzles).astype(str).tolist()
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.5, 0.95, 0.99])
+@pytest.mark.parametrize("sources, puzzles, pieces", [(15, 8, 1), (60, 4, 4), (200, 1, 1), (40, 1, 9)])
+def test_a_rate_is_covered_at_about_the_stated_rate_also_near_the_ends(rate, sources, puzzles, pieces):
+    generator = np.random.default_rng(8)
+    inside = 0
+    for _ in range(400):
+        found = rate_interval(*clustered_rates(generator, rate, sources, puzzles, pieces))
+        inside += found.low <= rate <= found.high
+    # 400 binomial draws at 0.95: three standard deviations are 0.033. A bootstrap has 0.47 at (0.01, 15, 8).
+    assert inside / 400 >= 0.917
+
+
+def test_resampled_means_would_miss_a_small_rate_half_of_the_time():
+    """The counter-example that shows why rates have an interval of their own."""
+    generator = np.random.default_rng(8)
+    found = [bootstrap_mean(*clustered_rates(generator, 0.01, 15, 8, 1)) for _ in range(40)]
+    assert sum(each.low <= 0.01 <= each.high for each in found) / 40 < 0.75
+
+
+def test_one_yes_or_no_per_source_has_wilsons_interval():
+    # Wilson 1927: centre (p + z^2 / 2n) / (1 + z^2 / n); 8 of 10 give 0.490 to 0.943.
+    found = rate_interval([1.0] * 8 + [0.0] * 2, [str(i) for i in range(10)])
+    assert (found.value, found.low, found.high) == pytest.approx((0.8, 0.4902, 0.9433), abs=1e-4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.floats(0, 1), st.sampled_from("abcdefg")), min_size=1, max_size=20))
+def test_a_rate_stands_inside_its_interval_and_that_inside_the_scale(pairs):
+    found = rate_interval([value for value, _ in pairs], [source for _, source in pairs])
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.high > found.low
+
+
+def test_puzzles_of_one_photo_widen_the_interval_of_a_rate():
+    values = [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0] * 5
+    apart = rate_interval(values, [str(i) for i in range(40)])
+    together = rate_interval(values, [str(i // 4) for i in range(40)])
+    assert together.high - together.low > 1.5 * (apart.high - apart.low)
+
+
+def test_a_value_that_is_no_share_is_refused():
+    with pytest.raises(ValueError, match="0 to 1"):
+        rate_interval([0.2, 1.2], ["a", "b"])
+
+
+# The significance of a difference
+
+
+def test_exchanges_of_few_sources_are_all_tried():
+    assert sign_flip_p([1.0] * 5, list("abcde")) == 2 / 32
+    assert sign_flip_p([1.0] * 5, ["a"] * 5) == 1.0  # one photo proves nothing
+    assert sign_flip_p([0.0] * 5, list("abcde")) == 1.0
+
+
+@pytest.mark.parametrize("sources", [8, 30])
+def test_equal_models_differ_significantly_at_the_stated_rate(sources):
+    generator = np.random.default_rng(9)
+    names = np.repeat(np.arange(sources), 4).astype(str).tolist()
+    found = []
+    for _ in range(200):
+        shared = generator.normal(0, 1, sources)[:, None]
+        found.append(sign_flip_p((shared + generator.normal(0, 1, (sources, 4))).reshape(-1).tolist(), names))
+    assert sum(p <= 0.05 for p in found) / 200 <= 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5
+
+
+def test_a_real_difference_is_found():
+    generator = np.random.default_rng(9)
+    assert sign_flip_p((1 + generator.normal(0, 1, 60)).tolist(), [str(i // 2) for i in range(60)]) < 0.001

@@ -59,8 +59,8 @@ def test_the_page_loads_nothing_and_is_well_formed(run):
     assert len(page) < 3_000_000
 
 
-def test_every_id_is_unique_and_every_reference_has_its_target(run, tmp_path, puzzles):
-    page = page_of(run, make_run(tmp_path / "runs" / "other", puzzles, name="other"))
+def test_every_id_is_unique_and_every_reference_has_its_target(run, tmp_path, puzzle_set):
+    page = page_of(run, make_run(tmp_path / "runs" / "other", puzzle_set, name="other"))
     ids = [value for _, attributes in Elements(page).found if (value := attributes.get("id")) is not None]
     assert len(ids) == len(set(ids))
     targets = re.findall(r'href="#([^"]+)"', page) + re.findall(r"url\(#([^)]+)\)", page)
@@ -85,8 +85,8 @@ def test_the_page_tells_verdict_figures_curves_and_recipe(run):
     assert "jigsaw report " in page
 
 
-def test_a_hostile_text_is_shown_and_does_nothing(tmp_path, puzzles):
-    folder = make_run(tmp_path / "runs" / "hostile", puzzles, name=HOSTILE, completions=[HOSTILE])
+def test_a_hostile_text_is_shown_and_does_nothing(tmp_path, puzzle_set):
+    folder = make_run(tmp_path / "runs" / "hostile", puzzle_set, name=HOSTILE, completions=[HOSTILE])
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
     recipe |= {"description": "<b>bold</b>", "metrics": ["<i>m</i>", 3], "rewards": [{"use": "</dd><script>"}]}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
@@ -180,9 +180,9 @@ def test_a_supervised_run_has_no_warm_up_and_no_gain(run):
         assert absent not in page
 
 
-def test_a_data_set_that_is_gone_takes_the_gallery_alone(tmp_path, puzzles):
+def test_a_data_set_that_is_gone_takes_the_gallery_alone(tmp_path, puzzle_set):
     moved = tmp_path / "set"
-    shutil.copytree(puzzles, moved)
+    shutil.copytree(puzzle_set, moved)
     folder = make_run(tmp_path / "runs" / "small", moved)
     shutil.rmtree(moved)
     page = page_of(folder)
@@ -192,9 +192,9 @@ def test_a_data_set_that_is_gone_takes_the_gallery_alone(tmp_path, puzzles):
 
 
 @pytest.mark.parametrize(("gone", "left"), [(1, 4), (4, 0)])
-def test_photos_that_are_gone_take_their_pictures_alone(tmp_path, puzzles, gone, left):
+def test_photos_that_are_gone_take_their_pictures_alone(tmp_path, puzzle_set, gone, left):
     photos = tmp_path / "photos"
-    shutil.copytree(puzzles.parent / "photos", photos)
+    shutil.copytree(puzzle_set.parent / "photos", photos)
     build_puzzles("image", photos, tmp_path / "set", config={"grid": "2x3"}, progress=False)
     folder = make_run(tmp_path / "runs" / "small", tmp_path / "set")
     for photo in sorted(photos.iterdir())[:gone]:
@@ -222,8 +222,8 @@ def test_a_folder_that_is_no_run_is_refused_in_one_line(tmp_path, kind):
     assert not out.exists()
 
 
-def test_two_runs_are_compared_and_each_has_its_section(run, tmp_path, puzzles):
-    other = make_run(tmp_path / "runs" / "other", puzzles, name="other", completions=[right])
+def test_two_runs_are_compared_and_each_has_its_section(run, tmp_path, puzzle_set):
+    other = make_run(tmp_path / "runs" / "other", puzzle_set, name="other", completions=[right])
     page = page_of(run, other)
     assert "<h1>2 runs compared</h1>" in page
     for number, name in enumerate(("small", "other")):
@@ -235,15 +235,15 @@ def test_two_runs_are_compared_and_each_has_its_section(run, tmp_path, puzzles):
     assert "not evaluated on the same puzzles" not in page
 
 
-def test_runs_on_different_puzzles_are_not_passed_off_as_comparable(run, tmp_path, puzzles):
-    other = make_run(tmp_path / "runs" / "other", puzzles, name="other")
+def test_runs_on_different_puzzles_are_not_passed_off_as_comparable(run, tmp_path, puzzle_set):
+    other = make_run(tmp_path / "runs" / "other", puzzle_set, name="other")
     lines = (other / "predictions" / "model.jsonl").read_text().splitlines(keepends=True)
     (other / "predictions" / "model.jsonl").write_text("".join(lines[1:]))
     assert "not evaluated on the same puzzles" in page_of(run, other)
 
 
-def test_runs_of_one_name_are_told_apart_by_their_folders(run, tmp_path, puzzles):
-    twin = make_run(tmp_path / "runs" / "small-2", puzzles, name="small")
+def test_runs_of_one_name_are_told_apart_by_their_folders(run, tmp_path, puzzle_set):
+    twin = make_run(tmp_path / "runs" / "small-2", puzzle_set, name="small")
     assert [read.label for read in read_runs([run, twin])] == ["small", "small-2"]
 
 

@@ -6,17 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jigsaw.data import load_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.run import evaluate_checkpoint
 from jigsaw.evaluation.solve import solve, with_media
 from jigsaw.models.load import vision_token_ids
-
-
-@pytest.fixture(scope="session")
-def puzzles(puzzle_folder):
-    """Loaded rows; the tests of the report beside this file mean a folder by that name."""
-    return load_puzzles(puzzle_folder)
 
 
 def asked(*kinds):
@@ -132,7 +125,8 @@ def test_the_figures_of_a_training_run_are_not_written_over(tmp_path, puzzle_fol
 def test_an_evaluation_of_a_checkpoint_is_written_whole(checkpoint, puzzle_folder, tmp_path):
     figures = evaluate_checkpoint(checkpoint, puzzle_folder, out=tmp_path / "e", limit=6, max_new_tokens=4)
     assert figures["num_puzzles"] == 6
-    assert {path.name for path in (tmp_path / "e").iterdir()} == {"evaluation.json", "predictions.jsonl"}
+    names = {"completions.jsonl", "evaluation.json", "predictions.jsonl"}
+    assert {path.name for path in (tmp_path / "e").iterdir()} == names
     assert json.loads((tmp_path / "e" / "evaluation.json").read_text()) == figures
     lines = [json.loads(line) for line in (tmp_path / "e" / "predictions.jsonl").read_text().splitlines()]
     assert len(lines) == 6

@@ -1,0 +1,109 @@
+"""Completions on disk while an evaluation goes on: what was answered is not asked again.
+
+`completions.jsonl` holds the settings in its first line, then one line per puzzle: a list with its row, less pixels,
+for every completion. Lines are appended batch by batch and reach the disk before the next batch begins. Half a last
+line, which a killed process leaves, is cut off.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from jigsaw.errors import JigsawError
+
+NAME = "completions.jsonl"
+Rows = list[dict[str, Any]]
+
+
+class Completions:
+    """The completions of an evaluation by puzzle id, kept in a folder, or in memory alone if there is none.
+
+    Args:
+        folder: of the evaluation, or None.
+        settings: what the completions depend on; a folder with others is refused.
+
+    Raises:
+        JigsawError: the folder holds completions made with other settings.
+    """
+
+    def __init__(self, folder: Path | None, settings: Mapping[str, Any]) -> None:
+        self._path = None if folder is None else folder / NAME
+        self._settings = dict(settings)
+        self._found: dict[str, Rows] = {}
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Completions:
+        if self._path is not None:
+            whole = self._read(self._path) if self._path.exists() else 0
+            if whole:
+                os.truncate(self._path, whole)
+            self._file = self._path.open("a" if whole else "w", encoding="utf-8")
+            if not whole:
+                self._append([{"settings": self._settings}])
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def __contains__(self, identity: object) -> bool:
+        return identity in self._found
+
+    def __getitem__(self, identity: str) -> Rows:
+        return self._found[identity]
+
+    def add(self, batch: Sequence[Rows]) -> None:
+        """Keep the completions of a batch: per puzzle its rows, one for each completion."""
+        self._append(batch)
+        self._found |= {rows[0]["id"]: rows for rows in batch}
+
+    def _append(self, lines: Sequence[Any]) -> None:
+        if self._file is not None:
+            self._file.write("".join(json.dumps(line) + "\n" for line in lines))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def _read(self, path: Path) -> int:
+        """Take in what is there; returns the bytes of whole lines."""
+        whole = 0
+        for number, line in enumerate(path.read_bytes().splitlines(keepends=True)):
+            try:
+                entry = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                entry = None
+            if entry is None:
+                break
+            if number == 0:
+                self._require_same(entry.get("settings") if isinstance(entry, dict) else None)
+            else:
+                self._found[entry[0]["id"]] = entry
+            whole += len(line)
+        return whole
+
+    def _require_same(self, stored: Any) -> None:
+        if not isinstance(stored, dict):
+            raise JigsawError(f"--out: {self._path} was not written by `jigsaw eval`; name another folder")
+        for key in sorted({*stored, *self._settings}):
+            had, wanted = stored.get(key), self._settings.get(key)
+            if had != wanted:
+                what = f"{key} {had}, not {wanted}"
+                if key.endswith("_stamp"):
+                    what = f"another state of {self._settings[key.removesuffix('_stamp')]}"
+                raise JigsawError(f"--out: {self._path} holds completions with {what}; name another folder")
+
+
+def file_stamp(folder: Path) -> str | None:
+    """What tells one state of a folder from another: names, sizes and times of its files; None for a hub id."""
+    if not folder.is_dir():
+        return None
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    stamps = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return sha256(json.dumps(stamps).encode()).hexdigest()[:16]

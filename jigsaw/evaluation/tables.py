@@ -1,0 +1,97 @@
+"""Figures of evaluations as tables for the terminal.
+
+In: what `evaluation.json` holds. Out: rich tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from jigsaw.evaluation.summary import FIGURES
+
+
+def figures_table(named: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Figures of one or several checkpoints on the same puzzles, beside chance."""
+    first = next(iter(named.values()))
+    table = Table(title=f"{first['num_puzzles']} puzzles from {first['num_sources']} sources, 95% intervals")
+    table.add_column("")
+    for name in named:
+        table.add_column(name, justify="right")
+    table.add_column("chance", justify="right")
+    for figure in FIGURES:
+        cells = [interval(figures[figure]) for figures in named.values()]
+        table.add_row(figure.replace("_", " "), *cells, level(first[figure]["chance"]))
+    return table
+
+
+def evaluation_tables(figures: Mapping[str, Any]) -> Group:
+    """All figures of one evaluation: overall, by kind of puzzle, by place, sampled and compared."""
+    parts = [figures_table({"model": figures}), _groups(figures["groups"])]
+    cells = [_cells(entry) for entry in figures["places"] if entry["cells"]]
+    parts += [*cells, *([_sampled(figures["sampled"])] if "sampled" in figures else [])]
+    if "compared" in figures:
+        parts.append(_compared(figures["compared"]))
+    refused = ", ".join(f"{count} {reason}" for reason, count in figures["reasons"].items() if reason != "ok")
+    return Group(*parts, f"refused answers: {refused or 'none'}")
+
+
+def interval(entry: Mapping[str, Any]) -> str:
+    """`0.441 [0.390, 0.492]`."""
+    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
+
+
+def level(chance: float | None) -> str:
+    """A chance level; 1/24 reads 0.042, and 1/362880 must not read 0.000."""
+    return "" if chance is None else f"{chance:.3f}" if chance >= 0.001 or chance == 0 else f"{chance:.1e}"
+
+
+def kind_of(group: Mapping[str, Any]) -> str:
+    """A group in words: `image, 9 pieces, hard`."""
+    pieces = None if group["num_pieces"] is None else f"{group['num_pieces']} pieces"
+    return ", ".join(str(part) for part in (group["task"], pieces, group["difficulty"]) if part)
+
+
+def _groups(groups: Any) -> Table:
+    table = Table(title="by kind of puzzle; in parentheses chance")
+    table.add_column("")
+    for name in ("puzzles", "exact", "place"):
+        table.add_column(name, justify="right")
+    for group in groups:
+        cells = [f"{interval(group[name])}\n({level(group[name]['chance'])})" for name in ("exact", "place")]
+        table.add_row(kind_of(group), f"{group['num_puzzles']:,}", *cells)
+    return table
+
+
+def _cells(entry: Mapping[str, Any]) -> Table:
+    rows, columns = entry["grid"]
+    table = Table(title=f"place accuracy on {rows}x{columns}, by cell")
+    for name in entry["cells"]:
+        table.add_column(name, justify="right")
+    table.add_row(*(f"{interval(cell)} ({level(cell['chance'])})" for cell in entry["cells"].values()))
+    return table
+
+
+def _sampled(entry: Mapping[str, Any]) -> Table:
+    table = Table(title=f"{entry['samples']} sampled completions a puzzle")
+    table.add_column("")
+    table.add_column("model", justify="right")
+    table.add_column("chance", justify="right")
+    for point in entry["pass_at"]:
+        table.add_row(f"pass@{point['k']}", interval(point), level(point["chance"]))
+    for name, figure in entry["majority"].items():
+        table.add_row(f"{name} of the vote", interval(figure), "")
+    return table
+
+
+def _compared(entry: Mapping[str, Any]) -> Table:
+    table = Table(title=f"less {entry['with']}, paired on {entry['num_puzzles']} puzzles")
+    for name in ("", "difference", "p"):
+        table.add_column(name, justify="right")
+    for name, found in entry["difference"].items():
+        shown = f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+        table.add_row(name.replace("_", " "), shown, f"{found['p_value']:.3g}")
+    return table

@@ -1,0 +1,149 @@
+"""Where points are made and lost: groups, reasons, places, votes. By hand and by brute force."""
+
+from itertools import combinations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from jigsaw.evaluation.breakdown import cell_of, groups, places, reasons, sampled
+from jigsaw.evaluation.difficulty import contrast, labels
+from jigsaw.evaluation.summary import chance, score
+from jigsaw.evaluation.voting import majority_order, pass_at_k
+from rewards import Composition
+
+PAPER = Composition(["visual_jigsaw"])
+
+
+def row(answer, completion, number, *, task="image", grid=None, contrast=None, sample=0):
+    return {
+        "id": f"p{number}",
+        "task": task,
+        "source": {"path": f"{number}.jpg"},
+        "answer": answer,
+        "answer_style": "direct",
+        "classes": None,
+        "geometry": {"grid": grid} if grid else {},
+        "completion": completion,
+        "contrast": contrast,
+        "sample": sample,
+    }
+
+
+def levels_of(rows):
+    return lambda ids: chance([row for row in rows if row["id"] in ids], PAPER)
+
+
+def test_groups_are_tasks_numbers_of_pieces_and_thirds_of_contrast():
+    rows = [row([2, 1, 3], "2, 1, 3" if i < 3 else "1, 2, 3", i, contrast=float(i)) for i in range(6)]
+    rows += [row([1, 2], "1, 2", 9, task="video")]
+    found = groups(score(rows, PAPER), levels_of(rows))
+    kinds = [(group["task"], group["num_pieces"], group["difficulty"]) for group in found]
+    assert kinds == [
+        ("image", None, None),
+        ("image", 3, None),
+        ("image", 3, "hard"),
+        ("image", 3, "middling"),
+        ("image", 3, "easy"),
+        ("video", None, None),
+        ("video", 2, None),
+    ]
+    by_kind = dict(zip(kinds, found, strict=True))
+    assert by_kind["image", 3, None]["exact"]["value"] == 0.5
+    assert by_kind["image", 3, "hard"]["exact"]["value"] == 1.0
+    assert by_kind["image", 3, "easy"]["exact"]["value"] == 0.0
+    assert by_kind["video", 2, None]["exact"]["chance"] == 0.5
+    assert sum(by_kind["image", 3, label]["num_puzzles"] for label in ("hard", "middling", "easy")) == 6
+
+
+def test_reasons_are_counted():
+    texts = ["1, 2", "2, 1", "1, 1", "x", "1"]
+    scored = score([row([1, 2], text, i) for i, text in enumerate(texts)], PAPER)
+    assert reasons(scored) == {"ok": 2, "duplicate": 1, "not_integers": 1, "wrong_count": 1}
+
+
+def test_a_confusion_tells_which_place_gets_the_piece_of_which():
+    # The answer [2, 3, 1] says: piece 2 belongs at place 0. The order [3, 2, 1] puts piece 3 (of place 1) there.
+    (found,) = places(score([row([2, 3, 1], "3, 2, 1", 0), row([2, 3, 1], "2, 3, 1", 1)], PAPER))
+    assert found["confusion"] == [[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
+    assert (found["valid"], found["cells"]) == (2, None)
+
+
+def test_corners_edges_and_the_interior_are_told_apart():
+    identity = list(range(1, 10))
+    corners_turned = [3, 2, 9, 4, 5, 6, 1, 8, 7]
+    rows = [row(identity, ", ".join(map(str, corners_turned)), 0, grid=[3, 3]), row(identity, "?", 1, grid=[3, 3])]
+    (found,) = places(score(rows, PAPER))
+    values = {name: cell["value"] for name, cell in found["cells"].items()}
+    assert values == {"corner": 0.0, "edge": 0.5, "interior": 0.5}  # the invalid answer counts 0 everywhere
+    assert [cell["places"] for cell in found["cells"].values()] == [4, 4, 1]
+    assert found["cells"]["edge"]["chance"] == pytest.approx(1 / 9)
+    assert found["valid"] == 1
+
+
+@given(st.integers(2, 6), st.integers(2, 6))
+def test_a_grid_has_four_corners(rows, columns):
+    kinds = [cell_of(place, (rows, columns)) for place in range(rows * columns)]
+    assert kinds.count("corner") == 4
+    assert kinds.count("interior") == (rows - 2) * (columns - 2)
+
+
+# Several completions
+
+
+@settings(deadline=None)
+@given(st.integers(1, 7), st.data())
+def test_pass_at_k_is_the_share_of_draws_with_a_right_one(samples, data):
+    right = data.draw(st.integers(0, samples))
+    k = data.draw(st.integers(1, samples))
+    draws = list(combinations([True] * right + [False] * (samples - right), k))
+    assert pass_at_k(right, samples, k) == pytest.approx(sum(any(draw) for draw in draws) / len(draws))
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(st.none(), st.permutations([1, 2, 3, 4])), min_size=1, max_size=7))
+def test_a_vote_is_a_permutation_with_the_most_votes(orders):
+    from itertools import permutations
+
+    voted = majority_order(orders)
+    cast = [order for order in orders if order is not None]
+    if not cast:
+        assert voted is None
+        return
+
+    def votes(order):
+        return sum(order[place] == vote[place] for vote in cast for place in range(4))
+
+    assert votes(voted) == max(votes(order) for order in permutations([1, 2, 3, 4]))
+    if len(cast) == 1:
+        assert voted == list(cast[0])
+
+
+def test_the_vote_can_be_right_where_no_single_answer_is():
+    answer = [1, 2, 3, 4, 5, 6]
+    texts = ["2, 1, 3, 4, 5, 6", "1, 2, 4, 3, 5, 6", "1, 2, 3, 4, 6, 5"]
+    found = sampled(score([row(answer, text, 0, sample=i) for i, text in enumerate(texts)], PAPER))
+    assert [(point["k"], point["value"]) for point in found["pass_at"]] == [(1, 0.0), (2, 0.0), (3, 0.0)]
+    assert found["majority"]["exact"]["value"] == 1.0
+    assert found["pass_at"][1]["chance"] == pytest.approx(1 - (1 - 1 / 720) ** 2)
+
+
+# Difficulty
+
+
+def flat(*greys):
+    return [Image.new("RGB", (32, 32), (grey, grey, grey)) for grey in greys]
+
+
+def test_contrast_is_the_distance_to_the_piece_most_like_it():
+    assert contrast({"answer": [1, 2, 3], "images": flat(0, 10, 100)}) == pytest.approx((10 + 10 + 90) / 3)
+
+
+def test_contrast_of_points_is_their_smallest_step_in_depth():
+    assert contrast({"answer": [1, 2, 3], "geometry": {"depths": [1.0, 2.0, 2.5]}}) == pytest.approx(0.2)
+
+
+def test_what_shows_no_pieces_has_no_contrast():
+    assert contrast({"answer": [1, 2, 3, 4], "images": flat(0)}) is None
+    assert labels([None, 1.0, 2.0]) == [None, None, None]

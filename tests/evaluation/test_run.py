@@ -1,0 +1,167 @@
+"""`jigsaw eval`: nothing that was answered is asked again, sampling, wordings and comparisons, bad input."""
+
+import json
+
+import pytest
+
+from jigsaw.data import load_puzzles
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation import run as run_module
+from jigsaw.evaluation.engines import Decoding, TransformersEngine
+from jigsaw.evaluation.run import evaluate_checkpoint
+from jigsaw.evaluation.wordings import reworded
+
+
+def said(folder):
+    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+
+
+class Scripted:
+    """An engine that answers 2, 1, 4, 3, counts what it is asked, and may break off."""
+
+    def __init__(self, samples=1, fail_at=None, texts=("2, 1, 4, 3",)):
+        self.asked, self.samples, self.fail_at, self.texts = [], samples, fail_at, texts
+
+    def __call__(self, rows):
+        if self.fail_at is not None and len(self.asked) >= self.fail_at:
+            raise KeyboardInterrupt
+        self.asked += [row["id"] for row in rows]
+        return [[self.texts[i % len(self.texts)] for i in range(self.samples)] for _ in rows]
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    def use(engine):
+        monkeypatch.setattr(run_module, "open_engine", lambda *_, **__: engine)
+        return engine
+
+    return use
+
+
+def test_an_interrupted_evaluation_loses_at_most_one_batch(scripted, puzzle_folder, tmp_path):
+    first = scripted(Scripted(fail_at=8))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, batch_size=4)
+    with (tmp_path / "completions.jsonl").open("a") as file:
+        file.write('[{"id": "half a li')  # what a killed process may leave
+    second = scripted(Scripted())
+    figures = evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, batch_size=4)
+    assert len(first.asked) == 8
+    assert len(second.asked) == 24 - 8
+    assert not set(first.asked) & set(second.asked)
+    whole = evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path / "whole", batch_size=4)
+    assert figures == whole
+    third = scripted(Scripted())
+    assert evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, batch_size=24) == whole
+    assert third.asked == []
+
+
+@pytest.mark.parametrize("changed", [{"max_new_tokens": 5}, {"samples": 2}, {"wording": 1}])
+def test_completions_of_other_settings_are_not_mixed_in(scripted, puzzle_folder, tmp_path, changed):
+    scripted(Scripted())
+    evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path)
+    with pytest.raises(JigsawError, match=rf"holds completions with {next(iter(changed))} .*; name another folder"):
+        evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, **changed)
+
+
+def test_a_folder_of_something_else_is_left_alone(scripted, puzzle_folder, tmp_path):
+    scripted(Scripted())
+    (tmp_path / "completions.jsonl").write_text('["mine"]\n')
+    with pytest.raises(JigsawError, match="was not written by `jigsaw eval`"):
+        evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path)
+    assert (tmp_path / "completions.jsonl").read_text() == '["mine"]\n'
+
+
+def test_sampled_completions_are_reported_as_such(scripted, puzzle_folder, tmp_path):
+    scripted(Scripted(samples=3, texts=("2, 1, 4, 3", "1, 2, 3, 4", "x")))
+    figures = evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, samples=3)
+    assert figures["num_puzzles"] == 24
+    assert figures["valid"]["value"] == pytest.approx(2 / 3)
+    assert [point["k"] for point in figures["sampled"]["pass_at"]] == [1, 2, 3]
+    assert len(said(tmp_path)) == 72
+    assert "--samples 3" in figures["command"]
+
+
+def test_two_models_are_compared_on_the_same_puzzles(scripted, puzzle_folder, tmp_path):
+    scripted(Scripted(texts=("x",)))
+    evaluate_checkpoint("org/a", puzzle_folder, out=tmp_path / "a")
+    scripted(Scripted())
+    figures = evaluate_checkpoint("org/b", puzzle_folder, limit=12, against=tmp_path / "a")
+    assert figures["compared"]["num_puzzles"] == 12
+    valid = figures["compared"]["difference"]["valid"]
+    assert (valid["value"], valid["low"], valid["high"]) == (1.0, 1.0, 1.0)
+    assert valid["p_value"] == pytest.approx(2 / 2**6)  # six photos, all better: 2 of 64 exchanges
+
+
+@pytest.mark.parametrize(
+    "content, told",
+    [(None, "holds no predictions.jsonl"), ("", "is empty"), ('{"id": "x"}', ":1: this line is no scored completion")],
+)
+def test_what_is_no_evaluation_cannot_be_compared_with(puzzle_folder, tmp_path, content, told):
+    if content is not None:
+        (tmp_path / "predictions.jsonl").write_text(content)
+    with pytest.raises(JigsawError, match=told):
+        evaluate_checkpoint("org/model", puzzle_folder, against=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ({"engine": "vlm"}, "--engine: 'vlm' is none of transformers, vllm"),
+        ({"dtype": "half"}, "--dtype: 'half' is neither"),
+        ({"samples": 2, "temperature": 0.0}, "--temperature: 0.0 is not above 0"),
+        ({"wording": 7}, "--wording: task image has 2 other wordings"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(puzzle_folder, checkpoint, options, told):
+    with pytest.raises(JigsawError, match=told):
+        evaluate_checkpoint(checkpoint, puzzle_folder, limit=2, **options)
+
+
+def test_a_checkpoint_without_a_processor_is_refused_in_one_line(tmp_path, puzzle_folder, checkpoint):
+    import shutil
+
+    shutil.copytree(checkpoint, tmp_path / "bare")
+    for name in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json", "tokenizer.json"):
+        (tmp_path / "bare" / name).unlink(missing_ok=True)
+    with pytest.raises(JigsawError, match="bare") as raised:
+        evaluate_checkpoint(str(tmp_path / "bare"), puzzle_folder, limit=2)
+    assert "\n" not in str(raised.value)
+
+
+def test_missing_images_end_in_a_line_and_what_was_answered_stays(scripted, photos, puzzle_folder, tmp_path):
+    import shutil
+
+    moved = tmp_path / "photos"
+    shutil.copytree(photos, moved)
+    rows = load_puzzles(puzzle_folder).with_format(None)
+    last = rows[len(rows) - 1]["source"]["path"]
+    (moved / last).unlink()
+    scripted(Scripted())
+    with pytest.raises(JigsawError, match=f"{last} cannot be read"):
+        evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path / "e", batch_size=1, source_root=moved)
+    assert len((tmp_path / "e" / "completions.jsonl").read_text().splitlines()) > 1
+
+
+def test_sampling_is_seeded_and_differs_from_greedy(model, processor, puzzles):
+    rows = [puzzles[i] for i in range(3)]
+    draw = Decoding(max_new_tokens=8, samples=4)
+    first = TransformersEngine(model, processor, draw)(rows)
+    assert [len(texts) for texts in first] == [4, 4, 4]
+    assert TransformersEngine(model, processor, draw)(rows) == first
+    assert len({text for texts in first for text in texts}) > 1
+    other = TransformersEngine(model, processor, Decoding(max_new_tokens=8, samples=4, seed=1))(rows)
+    assert other != first
+
+
+@pytest.mark.parametrize("wording", [1, 2])
+def test_another_wording_keeps_media_and_the_form_of_the_answer(puzzles, wording):
+    row = puzzles[0]
+    (other,) = reworded([row], wording)
+    said, was = ([part for turn in each["prompt"] for part in turn["content"]] for each in (other, row))
+    assert [part["type"] for part in said if part["type"] != "text"] == ["image"] * 4
+    assert "Answer with the 4 numbers only" in said[-1]["text"]
+    assert said[-1]["text"] != was[-1]["text"]
+    assert {key: other[key] for key in ("answer", "id")} == {key: row[key] for key in ("answer", "id")}
+    numbers = [part["text"] for part in said if part["type"] == "text"][1:-1]
+    assert [str(number + 1) in label for number, label in enumerate(numbers)] == [True] * 4
