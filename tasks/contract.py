@@ -113,13 +113,22 @@ class Clip:
 
     Attributes:
         frames: uint8 RGB, shape `(T, height, width, 3)`.
-        times: float64 seconds from the start of the *source* video, shape `(T,)`, increasing.
+        times: float64 seconds from the start of the *source* video, shape `(T,)`, increasing. They are the answer to a
+            puzzle about time: they serve checks and people, a model is told `moments`.
         fps: frames per second at which the frames were taken from the clip.
     """
 
     frames: np.ndarray[Any, np.dtype[np.uint8]]
     times: np.ndarray[Any, np.dtype[np.float64]]
     fps: float
+
+    @property
+    def moments(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Seconds from the first frame, `0, 1/fps, 2/fps ...`, shape `(T,)`: the same for every clip of a puzzle.
+
+        `times` minus the first would not do: it is rounded to the frames there are, differently in every clip.
+        """
+        return np.arange(len(self.frames)) / self.fps
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def mark_boxes(picture: Image.Image, boxes: Sequence[Box], numbers: Sequence[int
         inside = picture.crop(box).resize((max(1, right - left), max(1, bottom - top)))
         marked.paste(inside, (left, top))
         ImageDraw.Draw(marked).rectangle((left, top, right - 1, bottom - 1), outline="white")
-        radius = max(9, min(inside.size) // 8)
+        radius = min(max(9, min(inside.size) // 5), 26)
         if min(inside.size) > 2 * radius:
             mark = disc(number, radius, fill=(0, 0, 0, 150))
             place = ((left + right) // 2 - radius, (top + bottom) // 2 - radius)

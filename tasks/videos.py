@@ -24,6 +24,7 @@ DECODERS = {"decord": "tasks.decode_decord:frames", "pyav": "tasks.decode_pyav:f
 REASONS = {
     "unreadable": "the file is missing, damaged, empty or no video",
     "no_video": "the file has sound only",
+    "wrong_decoder": "the decoder that was asked for cannot show it upright; take `decoder=auto` or `pyav`",
 }
 
 Frames = np.ndarray[Any, np.dtype[np.uint8]]
@@ -117,10 +118,16 @@ def _header(packets: list[tuple[int | None, bool]], size: tuple[int, int], turns
 
 
 def choose_decoder(wanted: str, header: VideoHeader) -> str:
-    """The decoder for a video: the one asked for, or with `auto` decord where it is installed.
+    """The decoder for a video: the one asked for, or with `auto` decord where it is installed and PyAV elsewhere.
 
-    decord 0.6 returns rubbish for videos with rotation metadata (four channels, wrong strides); PyAV takes those.
+    decord 0.6 turns frames by their metadata, but fails while scaling them to some sizes and blurs them at others;
+    `auto` leaves videos with such metadata to PyAV.
+
+    Raises:
+        VideoError: decord was asked for and the video is turned.
     """
+    if wanted == "decord" and header.turns:
+        raise VideoError("wrong_decoder", f"decord fails on videos turned by {90 * header.turns} degrees")
     if wanted != "auto":
         return wanted
     return "decord" if header.turns == 0 and importlib.util.find_spec("decord") else "pyav"

@@ -129,6 +129,7 @@ def build_puzzles(
         raise JigsawError(f"heldout must be a fraction between 0 and 1, not {heldout}")
     made = _task(task, config or {})
     given, target = Path(source), Path(out)
+    _check_apart(given, target)
     root, below = source_root(given), _split_folder(given, split)
     job = Job(
         spec=absolute_spec(task),
@@ -183,6 +184,14 @@ def _check_numbers(**numbers: int | None) -> None:
     for name, value in numbers.items():
         if value is not None and value < 1:
             raise JigsawError(f"{name} must be at least 1, not {value}")
+
+
+def _check_apart(source: Path, out: Path) -> None:
+    """The data set may not lie in the folder that is searched: a later run would find what an earlier one wrote."""
+    searched, target = source.resolve(), out.resolve()
+    if source.is_dir() and target.is_relative_to(searched):
+        where = "is the source itself" if target == searched else f"lies inside the source {source}"
+        raise JigsawError(f"{out} {where}; choose a folder outside of it")
 
 
 def _split_folder(root: Path, split: Split | None) -> str:

@@ -9,11 +9,12 @@ that keeps the last ones used: the completions of one prompt cost one decode.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from jigsaw.data.manifest import Manifest, read_manifest
@@ -25,6 +26,10 @@ from tasks import BoundedCache, Media, Source, Task, TaskError, get_task
 
 CACHE_BYTES = 256 * 2**20
 """Rendered media held per process."""
+
+
+RENDER_LIMIT = 120.0
+"""Seconds that a puzzle may take: a decoder that hangs must not hold up a training run for ever."""
 
 
 @dataclass(frozen=True)
@@ -177,11 +182,43 @@ def _media(row: Row) -> Media:
 def _make_media(row: Row) -> Media:
     if row["images"] is not None or row["videos"] is not None:
         return media_of(row)
-    task, source = opened(row)
     try:
-        return task.render(puzzle_of(row), source)
+        return _within(RENDER_LIMIT, lambda: _render(row))
     except (OSError, ValueError) as error:
-        raise JigsawError(f"puzzle {row['id']} of {source.path} cannot be rendered: {error}") from error
+        raise JigsawError(f"puzzle {row['id']} of {row['source']['path']} cannot be rendered: {error}") from error
+
+
+def _render(row: Row) -> Media:
+    task, source = opened(row)
+    return task.render(puzzle_of(row), source)
+
+
+def _within(seconds: float, make: Callable[[], Media]) -> Media:
+    """What `make` returns or raises.
+
+    It runs in a thread of its own, since a decoder that hangs cannot be interrupted, only left behind. A process per
+    puzzle, as when building, would have to pass every pixel on.
+
+    Raises:
+        TimeoutError: there is no result within so many seconds.
+    """
+    results: list[Media] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(make())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise TimeoutError(f"no result within {seconds:g} s; `jigsaw check` finds all such rows")
+    return results[0]
 
 
 def opened(row: Row) -> tuple[Task, Source]:

@@ -25,7 +25,7 @@ from tasks import Clip
 TILE_SIDE = 120
 STRIP_HEIGHT = 84
 STRIP_WIDTH = 600
-PICTURE_SIDE = 380
+PICTURE_SIDE = 360
 WIDE_SIDE = 560
 """Largest sides in pixels of tiles, film strips and pictures; of pictures where two stand side by side, not three."""
 

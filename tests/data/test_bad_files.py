@@ -98,10 +98,13 @@ def test_a_messy_folder_of_videos(tmp_path):
 def test_stored_clips_are_the_rendered_ones(tmp_path, decoder):
     if decoder == "decord":
         pytest.importorskip("decord")
-    write_video(tmp_path / "a.mp4")
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "a.mp4")
     config = {"min_duration": 2, "decoder": decoder, "clips": 3}
     for name, materialize in {"lazy": False, "stored": True}.items():
-        build_puzzles("video", tmp_path, tmp_path / name, config=config, per_source=2, materialize=materialize)
+        build_puzzles(
+            "video", tmp_path / "videos", tmp_path / name, config=config, per_source=2, materialize=materialize
+        )
     stored = {row["id"]: row for row in load_puzzles(tmp_path / "stored")}
     for row in load_puzzles(tmp_path / "lazy"):
         for clip, kept in zip(row["videos"], stored[row["id"]]["videos"], strict=True):

@@ -363,3 +363,21 @@ def test_a_deep_zoom_of_one_photo_decodes_it_once_or_twice(tmp_path, monkeypatch
     task = get_task("image", grid="2x2", tile=28, crop="random", flat="keep")
     assert len(plan_source(task, job, "a.jpg").rows) == 200
     assert len(decodes) <= 2
+
+
+@pytest.mark.parametrize("inside", [".", "set", "deep/er"])
+def test_a_set_inside_its_own_source_is_refused_before_anything_is_written(photos, tmp_path, inside):
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    before = sorted((tmp_path / "photos").rglob("*"))
+    for name in ("photos", "link"):
+        with pytest.raises(JigsawError, match="choose a folder outside of it"):
+            build(tmp_path / name, tmp_path / "photos" / inside)
+    assert sorted((tmp_path / "photos").rglob("*")) == before
+
+
+def test_a_set_may_lie_beside_the_list_it_was_built_from(photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "photos")
+    names = sorted(str(file.relative_to(tmp_path)) for file in (tmp_path / "photos").rglob("*.*g"))
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    assert build(tmp_path / "list.txt", tmp_path / "photos" / "set").counts.puzzles == 36

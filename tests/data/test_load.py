@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from threading import Event
 
 import numpy as np
 import pytest
@@ -146,3 +147,17 @@ def test_a_loaded_geometry_gives_rewards_the_grid_as_a_stored_one_does(photos, t
         for geometry in (row["geometry"], json.dumps(row["geometry"]))
     ]
     assert scored[0] == scored[1] == {"neighbor_accuracy": [0.5]}  # both pairs side by side, none above the other
+
+
+def test_a_decoder_that_hangs_ends_in_an_error_that_names_the_puzzle(sets, monkeypatch):
+    from tasks.image import ImageTask
+
+    never = Event()
+    monkeypatch.setattr(ImageTask, "render", lambda self, *given: never.wait())
+    monkeypatch.setattr(load, "RENDER_LIMIT", 0.2)
+    load._rendered.clear()
+    rows = load_puzzles(sets / "lazy")
+    identity = rows.with_format(None)[0]["id"]
+    with pytest.raises(JigsawError, match=f"puzzle {identity} of .* cannot be rendered: no result within 0.2 s"):
+        rows[0]
+    never.set()

@@ -167,7 +167,8 @@ def test_damaged_containers_are_named_and_the_rest_is_used(files, tmp_path):
 
 
 def test_a_data_set_of_ours_among_the_sources_is_not_read_as_photos(files, tmp_path):
-    build_puzzles("image", files, files / "out", config=CONFIG, workers=1, materialize=True)
+    build_puzzles("image", files, tmp_path / "out", config=CONFIG, workers=1, materialize=True)
+    (tmp_path / "out").rename(files / "out")
     assert len(listing(files)) == 4
 
 

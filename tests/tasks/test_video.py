@@ -95,6 +95,9 @@ def test_rotation_metadata_makes_frames_upright(tmp_path, quarter_turns):
     assert np.abs(stored.astype(int) - numbered_frame(21)).mean() < 12
     puzzle = get_task("video", clips=2, **LOOSE).plan(source_at(path), Random(0))
     assert puzzle.geometry["decoder"] == "pyav"
+    asked = get_task("video", clips=2, decoder="decord", **LOOSE).plan(source_at(path), Random(0))
+    assert asked.reason == "wrong_decoder"
+    assert str(90 * (4 - quarter_turns)) in asked.detail
 
 
 def test_a_container_that_only_counts_frames_is_read_by_count(tmp_path):
@@ -103,6 +106,15 @@ def test_a_container_that_only_counts_frames_is_read_by_count(tmp_path):
     assert header.num_frames == 40
     frames = read_frames(path, header, [3, 17, 39], (160, 96), "pyav")
     assert [number_in(frame) for frame in frames] == [3, 17, 39]
+
+
+def test_what_a_model_is_told_of_time_is_the_same_for_every_clip(tmp_path):
+    path = write_video(tmp_path / "uneven.mkv", frames=95, gaps=[40, 130, 70, 55, 90, 20, 115])
+    task = get_task("video", clips=3, **LOOSE)
+    clips = task.render(task.plan(source_at(path), Random(0)), source_at(path)).videos
+    assert len({tuple(np.round(clip.times - clip.times[0], 3)) for clip in clips}) > 1, "the stamps give clips away"
+    assert len({tuple(clip.moments) for clip in clips}) == 1
+    assert clips[0].moments[:2] == pytest.approx([0, 1 / clips[0].fps])
 
 
 def test_videos_in_memory_give_the_frames_of_the_file(video, tmp_path):
