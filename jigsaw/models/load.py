@@ -33,6 +33,8 @@ def load_processor(path: str, *, min_pixels: int | None = None, max_pixels: int 
     """
     from transformers import AutoProcessor, ProcessorMixin
 
+    import jigsaw.models.neo  # noqa: F401  # makes NEO known to transformers
+
     require_checkpoint(path)
     try:
         processor = AutoProcessor.from_pretrained(path)
@@ -72,6 +74,8 @@ def load_model(path: str, dtype: str = "float32") -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
+    import jigsaw.models.neo  # noqa: F401  # makes NEO known to transformers
+
     require_checkpoint(path)
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
@@ -88,11 +92,12 @@ def vision_token_ids(processor: Any) -> list[int]:
     """Ids of the tokens that stand for media, in ascending order; they must never be sampled.
 
     Args:
-        processor: of a Qwen-style checkpoint.
+        processor: of a Qwen-style checkpoint, or of a NEO.
     """
     vocabulary = processor.tokenizer.get_vocab()
     named = [vocabulary[token] for token in VISION_TOKENS if token in vocabulary]
-    own = [getattr(processor, name, None) for name in ("image_token_id", "video_token_id")]
+    names = ("image_token_id", "video_token_id", "image_start_token_id", "image_end_token_id")
+    own = [getattr(processor, name, None) for name in names]
     return sorted({*named, *(token for token in own if token is not None)})
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-TinyArchitecture = Literal["qwen2_5_vl"]
+TinyArchitecture = Literal["qwen2_5_vl", "neo"]
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -43,7 +43,7 @@ class TinySizes(BaseModel):
             least that vLLM's CPU back end takes.
         mlp_ratio: width of the feed-forward layers over `hidden_size`.
         vision_hidden_size: width of the vision tower; a multiple of `head_size`.
-        vision_layers: layers of the vision tower, all with full attention.
+        vision_layers: layers of the vision tower, all with full attention; of NEO, layers of the pre-Buffer.
         vocab_size: entries of the tokenizer, special tokens included.
         initializer_range: standard deviation of the random weights.
         tie_word_embeddings: whether the output head is the input embedding.
@@ -175,7 +175,13 @@ def _qwen2_5_vl(sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
     return model, processor
 
 
-BUILDERS: dict[str, Callable[[TinySizes, Any], tuple[Any, Any]]] = {"qwen2_5_vl": _qwen2_5_vl}
+def _neo(sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
+    from jigsaw.models.neo.tiny import tiny_neo
+
+    return tiny_neo(sizes, tokenizer)
+
+
+BUILDERS: dict[str, Callable[[TinySizes, Any], tuple[Any, Any]]] = {"qwen2_5_vl": _qwen2_5_vl, "neo": _neo}
 
 
 def build_tiny(architecture: str, sizes: TinySizes, texts: Iterable[str], out: Path) -> int:

@@ -1,0 +1,144 @@
+"""NEO's configuration: the three sections of an official `config.json`, its quirks straightened on the way in.
+
+    neo_chat                image token ids, and below it
+      llm_config            a Qwen3 configuration with one more rotary base, for rows and columns
+      vision_config         the patch embedding
+
+Quirks of the official files: one-element lists where a number is meant (read as the number, written as the number),
+and rotary bases beside the section's other numbers (written both ways, so that the official code reads ours).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig, Qwen3Config
+
+ARCHITECTURE = "NEOChatModel"
+"""What official checkpoints call themselves, also where their model type says something else."""
+
+
+def _number(value: Any) -> Any:
+    """The number in a one-element list; anything else as it is."""
+    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+
+
+@strict
+class NEOTextConfig(Qwen3Config):  # type: ignore[misc]  # transformers comes without types
+    """The language model: Qwen3's fields, `num_hidden_layers` counting pre-Buffer and language model together.
+
+    Defaults are those of the 2B model.
+
+    Attributes:
+        rope_theta_hw: rotary base of rows and columns; that of T is `rope_parameters["rope_theta"]`.
+        max_position_embeddings_hw: rows and columns that the model was made for; informative.
+    """
+
+    default_theta = 1e6
+
+    hidden_size: int = 2048
+    intermediate_size: int = 6144
+    num_hidden_layers: int = 40
+    num_attention_heads: int = 16
+    num_key_value_heads: int | None = 8
+    rope_theta_hw: float = 1e4
+    max_position_embeddings_hw: int = 10000
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        kind = (self.rope_parameters or {}).get("rope_type", "default")
+        if kind != "default":
+            raise ValueError(f"llm_config: NEO has no rotary embedding of type {kind!r}; only 'default' is known")
+        if self.head_dim % 8:
+            raise ValueError(f"llm_config: head_dim {self.head_dim} is no multiple of 8, as rows and columns need")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As transformers writes it, and `rope_theta` where the official code looks for it."""
+        return super().to_dict() | {"rope_theta": self.rope_parameters["rope_theta"]}
+
+
+@strict
+class NEOVisionConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers comes without types
+    """The patch embedding.
+
+    Attributes:
+        patch_size: pixels along a side of a patch.
+        num_channels: of a pixel.
+        hidden_size: width between the two convolutions, a multiple of 4.
+        llm_hidden_size: width that comes out, the language model's.
+        downsample_ratio: tokens per patch along a side; 0.5 merges 2x2 patches.
+        rope_theta_vision: rotary base of the embedding.
+        max_position_embeddings_vision: informative.
+        min_pixels, max_pixels: limits of a resized image.
+    """
+
+    model_type = "neo_vision"
+    base_config_key = "vision_config"
+
+    patch_size: int = 16
+    num_channels: int = 3
+    hidden_size: int = 1024
+    llm_hidden_size: int | list[int] = 2048
+    downsample_ratio: float | list[float] = 0.5
+    rope_theta_vision: float = 1e4
+    max_position_embeddings_vision: int = 10000
+    min_pixels: int = 65536
+    max_pixels: int = 4194304
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.llm_hidden_size = _number(self.llm_hidden_size)
+        self.downsample_ratio = _number(self.downsample_ratio)
+        super().__post_init__(**kwargs)
+        if self.hidden_size % 4:
+            raise ValueError(f"vision_config: hidden_size {self.hidden_size} is no multiple of 4")
+
+    @property
+    def merge_size(self) -> int:
+        """Patches that become one token, along a side."""
+        return round(1 / self.downsample_ratio)  # type: ignore[operator]  # a number by now
+
+
+@strict
+class NEOChatConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers comes without types
+    """A whole NEO.
+
+    Attributes:
+        llm_config: the language model.
+        vision_config: the patch embedding.
+        image_token_id: `<IMG_CONTEXT>`, which stands for one merged patch.
+        image_start_token_id: `<img>`.
+        image_end_token_id: `</img>`.
+        downsample_ratio: as in `vision_config`; official files have it twice.
+    """
+
+    model_type = "neo_chat"
+    sub_configs = {"llm_config": NEOTextConfig, "vision_config": NEOVisionConfig}  # noqa: RUF012  # of the base class
+    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012  # of the base class
+
+    llm_config: dict | PreTrainedConfig | None = None  # type: ignore[type-arg]
+    vision_config: dict | PreTrainedConfig | None = None  # type: ignore[type-arg]
+    image_token_id: int = 151669
+    image_start_token_id: int = 151670
+    image_end_token_id: int = 151671
+    downsample_ratio: float | list[float] = 0.5
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        for name, kind in self.sub_configs.items():
+            section = getattr(self, name)
+            if section is None or isinstance(section, dict):
+                setattr(self, name, kind(**(section or {})))
+        self.downsample_ratio = self.vision_config.downsample_ratio
+        self.tie_word_embeddings = self.tie_word_embeddings or self.llm_config.tie_word_embeddings
+        kwargs.pop("model_type", None)  # the PT checkpoints carry another one
+        super().__post_init__(**kwargs)
+        if self.vision_config.llm_hidden_size != self.llm_config.hidden_size:
+            raise ValueError(
+                f"vision_config.llm_hidden_size {self.vision_config.llm_hidden_size} is not "
+                f"llm_config.hidden_size {self.llm_config.hidden_size}"
+            )
+
+    def get_text_config(self, *_: Any, **__: Any) -> NEOTextConfig:
+        """The language model's section, whose name transformers does not know."""
+        return self.llm_config

@@ -1,0 +1,488 @@
+"""NEO: one decoder for pixels and words, in the official checkpoints' own module names.
+
+    vision_model.embeddings       patches to tokens: two convolutions, no attention
+    language_model.model          embeddings, pre-Buffer and language model as one stack of equal layers, final norm
+    language_model.lm_head
+
+In: token ids with `<IMG_CONTEXT>` where pixels go, flattened 16-pixel patches and their grids. Out: logits. Module names
+are the checkpoint's keys, so that loading, saving and weight transfer to an engine need no renaming. The model holds no
+state between calls: what decoding needs to know travels with the cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3RMSNorm
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from jigsaw.models.neo import indices
+from jigsaw.models.neo.attention import NEOAttention, attention_plan, rotary_table, rotary_tables
+from jigsaw.models.neo.checkpoint import refuse_other_primitives
+from jigsaw.models.neo.configuration import NEOChatConfig, NEOTextConfig, NEOVisionConfig
+
+Tensor = Any  # torch comes without types here
+
+
+class NEOVisionEmbeddings(nn.Module):  # type: ignore[misc]  # torch comes without types here
+    """Patches to tokens of the language model's width; section 3.1, "patch embedding layer"."""
+
+    def __init__(self, config: NEOVisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        patch, merge = config.patch_size, config.merge_size
+        self.patch_embedding = nn.Conv2d(config.num_channels, config.hidden_size, patch, patch)
+        self.dense_embedding = nn.Conv2d(config.hidden_size, config.llm_hidden_size, merge, merge)
+
+    def forward(self, pixel_values: Tensor, image_grid_thw: Tensor) -> Tensor:
+        """Embed images.
+
+        Args:
+            pixel_values: `[patches, channels * patch_size**2]`, row-major over each image, images in prompt order.
+            image_grid_thw: `[images, 3]`.
+
+        Returns:
+            `[tokens, llm_hidden_size]`.
+
+        Raises:
+            ValueError: patches and grids do not go together.
+        """
+        config, merge = self.config, self.config.merge_size
+        image_grid_thw = image_grid_thw.to(pixel_values.device)
+        if len(pixel_values) != int(image_grid_thw.prod(-1).sum()):
+            raise ValueError(f"{len(pixel_values)} patches for grids of {int(image_grid_thw.prod(-1).sum())}")
+        patches = pixel_values.to(self.patch_embedding.weight.dtype)
+        patches = patches.view(-1, config.num_channels, config.patch_size, config.patch_size)
+        embedded = nn.functional.gelu(self.patch_embedding(patches).flatten(1))
+        placed = self._rotate(embedded, *indices.patch_places(image_grid_thw))
+        cells = placed[indices.patch_order(image_grid_thw, merge)]  # [tokens, merge**2, width]
+        return self.dense_embedding(cells.transpose(1, 2).unflatten(-1, (merge, merge))).flatten(1)
+
+    def _rotate(self, embedded: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Rotate neighbouring channels against each other: the first half by column, the second by row."""
+        half = embedded.shape[-1] // 2
+        angles = torch.cat(
+            [rotary_table(place, half, self.config.rope_theta_vision) for place in (columns, rows)], dim=-1
+        )
+        even, odd = embedded.float().unflatten(-1, (-1, 2)).unbind(-1)
+        cos, sin = angles.cos(), angles.sin()
+        turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
+        return turned.flatten(-2).to(embedded.dtype)
+
+
+class NEOVisionModel(nn.Module):  # type: ignore[misc]  # torch comes without types here
+    """The level of names above the embeddings."""
+
+    def __init__(self, config: NEOVisionConfig) -> None:
+        super().__init__()
+        self.embeddings = NEOVisionEmbeddings(config)
+
+
+class NEODecoderLayer(Qwen3DecoderLayer):  # type: ignore[misc]  # transformers comes without types
+    """A Qwen3 layer with NEO's attention; pre-Buffer layers are the same."""
+
+    def __init__(self, config: NEOTextConfig, layer_idx: int) -> None:
+        super().__init__(config, layer_idx)
+        self.self_attn = NEOAttention(config, layer_idx)
+
+
+class NEOPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transformers comes without types
+    """What the library needs to know."""
+
+    config_class = NEOChatConfig
+    base_model_prefix = ""
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["NEODecoderLayer", "NEOVisionEmbeddings"]  # noqa: RUF012  # of the base class
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012  # of the base class
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_record_outputs = {  # noqa: RUF012  # of the base class
+        "hidden_states": NEODecoderLayer,
+        "attentions": NEOAttention,
+    }
+
+
+class NEOTextModel(NEOPreTrainedModel):
+    """Embeddings, layers, final norm."""
+
+    config_class = NEOTextConfig
+
+    def __init__(self, config: NEOTextConfig) -> None:
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
+        self.layers = nn.ModuleList([NEODecoderLayer(config, index) for index in range(config.num_hidden_layers)])
+        self.norm = Qwen3RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @merge_with_config_defaults  # type: ignore[untyped-decorator]
+    @capture_outputs  # type: ignore[untyped-decorator]
+    def forward(
+        self,
+        inputs_embeds: Tensor,
+        position_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        images: Tensor | None = None,
+        sequences: Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """Run the stack.
+
+        Args:
+            inputs_embeds: `[B, L, hidden_size]`.
+            position_ids: `[3, B, L]`.
+            attention_mask, past_key_values, images, sequences: of `attention_plan`.
+            use_cache: whether keys and values are kept for tokens to come.
+            **kwargs: `output_hidden_states`, `output_attentions`.
+        """
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        kernel, mask = attention_plan(
+            self.config._attn_implementation, inputs_embeds, attention_mask, past_key_values, images, sequences
+        )
+        tables = rotary_tables(position_ids, self.config, inputs_embeds.dtype)
+        hidden = inputs_embeds
+        for layer in self.layers:
+            hidden = layer(
+                hidden,
+                attention_mask=mask,
+                position_embeddings=tables,
+                past_key_values=past_key_values,
+                use_cache=use_cache,
+                kernel=kernel,
+                **kwargs,
+            )
+        return BaseModelOutputWithPast(
+            last_hidden_state=self.norm(hidden), past_key_values=past_key_values if use_cache else None
+        )
+
+
+class NEOLanguageModel(nn.Module):  # type: ignore[misc]  # torch comes without types here
+    """The stack and its head, under the official names."""
+
+    def __init__(self, config: NEOTextConfig) -> None:
+        super().__init__()
+        self.model = NEOTextModel._from_config(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+
+class NEOChatModel(NEOPreTrainedModel, GenerationMixin):  # type: ignore[misc]  # transformers comes without types
+    """NEO with its head: `AutoModelForImageTextToText` opens it, `generate` runs it, TRL's trainers train it."""
+
+    _tied_weights_keys = {  # noqa: RUF012  # of the base class
+        "language_model.lm_head.weight": "language_model.model.embed_tokens.weight"
+    }
+    accepts_loss_kwargs = True
+
+    def __init__(self, config: NEOChatConfig) -> None:
+        super().__init__(config)
+        self.vision_model = NEOVisionModel(config.vision_config)
+        self.language_model = NEOLanguageModel(config.llm_config)
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in `transformers`.
+
+        Raises:
+            ValueError: the checkpoint is of the newer NEO-unify primitive.
+        """
+        refuse_other_primitives(pretrained_model_name_or_path, kwargs)
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @property
+    def base_model(self) -> NEOBackbone:
+        """Everything below the head, called as the model itself is."""
+        return NEOBackbone(self)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The token embeddings."""
+        return self.language_model.model.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Put other token embeddings in."""
+        self.language_model.model.embed_tokens = value
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The head."""
+        return self.language_model.lm_head
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        """Put another head in."""
+        self.language_model.lm_head = value
+
+    def get_image_features(self, pixel_values: Tensor, image_grid_thw: Tensor) -> Tensor:
+        """Tokens of images, `[tokens, hidden_size]`; see `NEOVisionEmbeddings`."""
+        return self.vision_model.embeddings(pixel_values, image_grid_thw)
+
+    def get_rope_index(
+        self,
+        input_ids: Tensor,
+        image_grid_thw: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        **_: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """The (T, H, W) indices of prompts.
+
+        Args:
+            input_ids: `[B, L]`.
+            image_grid_thw: `[images, 3]`, images in prompt order.
+            attention_mask: `[B, L]`, 0 on padding.
+
+        Returns:
+            Indices `[3, B, L]`, and the T of the token that would come next in each row, `[B]`.
+        """
+        position_ids = indices.position_indices(
+            self._image_numbers(input_ids, image_grid_thw),
+            image_grid_thw,
+            merge_size=self.config.vision_config.merge_size,
+            attention_mask=attention_mask,
+        )
+        return position_ids, position_ids[0].amax(-1) + 1
+
+    def images_per_row(self, input_ids: Tensor, image_grid_thw: Tensor) -> Tensor:
+        """How many images each row has, `[B]`."""
+        config = self.config
+        return indices.images_per_row(
+            input_ids,
+            image_grid_thw,
+            image_token_id=config.image_token_id,
+            merge_size=config.vision_config.merge_size,
+        )
+
+    def _image_numbers(self, input_ids: Tensor, image_grid_thw: Tensor | None) -> Tensor:
+        config = self.config
+        return indices.image_numbers(
+            input_ids,
+            image_grid_thw,
+            image_token_id=config.image_token_id,
+            merge_size=config.vision_config.merge_size,
+        )
+
+    def encode(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_grid_thw: Tensor | None = None,
+        use_cache: bool | None = None,
+        mm_token_type_ids: Tensor | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """Everything below the head; arguments as in `forward`."""
+        del mm_token_type_ids  # token ids say it already; processors of this kind hand it on
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds")
+        if input_ids is None:
+            if pixel_values is not None:
+                raise ValueError("pixel_values need input_ids: these say where the images go")
+            input_ids = torch.full(inputs_embeds.shape[:2], -1, device=inputs_embeds.device)
+        else:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+        if pixel_values is None:
+            image_grid_thw = None
+        elif image_grid_thw is None:
+            raise ValueError("pixel_values need image_grid_thw")
+        numbers = self._image_numbers(input_ids, image_grid_thw)
+        inputs_embeds = self._with_images(inputs_embeds, numbers, pixel_values, image_grid_thw)
+        position_ids, sequences = self._positions(
+            numbers, image_grid_thw, attention_mask, position_ids, past_key_values
+        )
+        output = self.language_model.model(
+            inputs_embeds=inputs_embeds,
+            position_ids=position_ids,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            images=None if image_grid_thw is None else numbers,
+            sequences=sequences,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        if output.past_key_values is not None:
+            output.past_key_values.next_time = position_ids[0].amax(-1) + 1
+        return output
+
+    def _with_images(
+        self, inputs_embeds: Tensor, numbers: Tensor, pixel_values: Tensor | None, image_grid_thw: Tensor | None
+    ) -> Tensor:
+        if pixel_values is None:
+            if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+                return inputs_embeds
+            # Ranks whose rows have images gather the patch embedding's weights; this one must take part.
+            side = self.config.vision_config.merge_size
+            blank = inputs_embeds.new_zeros(side**2, self.vision_model.embeddings.patch_embedding.weight[0].numel())
+            grid = torch.tensor([[1, side, side]], device=inputs_embeds.device)
+            return inputs_embeds + 0.0 * self.get_image_features(blank, grid).sum()
+        features = self.get_image_features(pixel_values, image_grid_thw)
+        return inputs_embeds.masked_scatter((numbers >= 0)[..., None], features.to(inputs_embeds))
+
+    def _positions(
+        self,
+        numbers: Tensor,
+        image_grid_thw: Tensor | None,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+        past_key_values: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Indices `[3, B, L]`, and the packed sequence of each token where rows are packed."""
+        past = 0 if past_key_values is None else past_key_values.get_seq_length()
+        if position_ids is not None and position_ids.ndim == 2 and past:
+            raise ValueError("with a cache, position_ids are (T, H, W) indices of shape [3, B, L], or left out")
+        sequences = None
+        if position_ids is not None and attention_mask is None and not past:
+            sequences = indices.packed_sequences(position_ids.expand(*position_ids.shape[:-2], *numbers.shape))
+        if position_ids is not None and position_ids.ndim == 3:
+            return position_ids.expand(3, *numbers.shape), sequences
+        mask = attention_mask if attention_mask is not None and attention_mask.ndim == 2 else None
+        position_ids = indices.position_indices(
+            numbers,
+            image_grid_thw,
+            merge_size=self.config.vision_config.merge_size,
+            attention_mask=None if mask is None else mask[:, -numbers.shape[1] :],
+            sequences=sequences,
+        )
+        if past:
+            begin = getattr(past_key_values, "next_time", None)
+            if begin is None or len(begin) != len(numbers):
+                raise ValueError("this cache does not know where its rows stand: pass position_ids of shape [3, B, L]")
+            offset = begin.to(position_ids.device)[:, None]
+            position_ids = torch.stack([position_ids[0] + offset, position_ids[1], position_ids[2]])
+        return position_ids, sequences
+
+    @can_return_tuple  # type: ignore[untyped-decorator]
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_grid_thw: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        mm_token_type_ids: Tensor | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Logits, and the loss where there are labels.
+
+        Args:
+            input_ids: `[B, L]`, with `config.image_token_id` once per image token.
+            attention_mask: `[B, past + L]`, 0 on padding, on either side; or a finished mask `[B, 1, L, past + L]`,
+                boolean or additive, which must let image tokens see their image.
+            position_ids: (T, H, W) indices `[3, B, L]`; or token counters `[B, L]` that start again at 0 with each
+                packed sequence (without an attention mask). Made from the other arguments where not given.
+            past_key_values: a cache, of which the rows' next T is known where this model filled it.
+            inputs_embeds: instead of `input_ids`, for text alone.
+            labels: `[B, L]`, -100 where there is no loss.
+            pixel_values: `[patches, channels * patch_size**2]`, all images of the batch in prompt order.
+            image_grid_thw: `[images, 3]`, t = 1, height and width in patches.
+            use_cache: whether keys and values are returned; the configuration's choice where None.
+            logits_to_keep: only the last so many tokens, or these places; 0 for all.
+            mm_token_type_ids: ignored.
+            **kwargs: `output_hidden_states`, `num_items_in_batch` and the like.
+        """
+        loss_kwargs = {key: kwargs.pop(key) for key in ("num_items_in_batch", "shift_labels") if key in kwargs}
+        output = self.encode(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            pixel_values=pixel_values,
+            image_grid_thw=image_grid_thw,
+            use_cache=use_cache,
+            mm_token_type_ids=mm_token_type_ids,
+            **kwargs,
+        )
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.language_model.lm_head(output.last_hidden_state[:, kept])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits, labels=labels, vocab_size=self.config.llm_config.vocab_size, **loss_kwargs
+            )
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=output.past_key_values,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+
+    # Generation
+
+    def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
+        """(T, H, W) indices of the prompt, `[3, B, L]`; a prompt continued from a cache gets none."""
+        cache = model_kwargs.get("past_key_values")
+        if cache is not None and cache.get_seq_length():
+            raise NotImplementedError("generate() starts from whole prompts; call forward() to go on from a cache")
+        input_ids = model_kwargs.get("input_ids", inputs_tensor)
+        if input_ids.ndim == 3:  # embeddings: text alone
+            input_ids = torch.full(input_ids.shape[:2], -1, device=input_ids.device)
+        mask = model_kwargs.get("attention_mask")
+        return self.get_rope_index(input_ids, model_kwargs.get("image_grid_thw"), mask)[0]
+
+    def _update_model_kwargs_for_generation(
+        self, outputs: Any, model_kwargs: dict[str, Any], num_new_tokens: int = 1, **kwargs: Any
+    ) -> dict[str, Any]:
+        """As the library, but new tokens are text: T goes on, row and column are 0."""
+        before = model_kwargs["position_ids"]
+        updated: dict[str, Any] = super()._update_model_kwargs_for_generation(
+            outputs, model_kwargs, num_new_tokens=num_new_tokens, **kwargs
+        )
+        steps = torch.arange(1, num_new_tokens + 1, device=before.device)
+        new = before.new_zeros(3, before.shape[1], num_new_tokens)
+        new[0] = before[0].amax(-1, keepdim=True) + steps
+        updated["position_ids"] = torch.cat([before, new], dim=-1)
+        return updated
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, input_ids: Tensor | None = None, **model_kwargs: Any
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """As the library, for tensors whose first axis counts patches or images of the whole batch."""
+        if expand_size == 1:
+            return input_ids, model_kwargs
+        own = {key: model_kwargs.pop(key, None) for key in ("pixel_values", "image_grid_thw", "position_ids")}
+        input_ids_of_rows, grid = input_ids, own["image_grid_thw"]
+        input_ids, model_kwargs = super()._expand_inputs_for_generation(
+            expand_size=expand_size, input_ids=input_ids, **model_kwargs
+        )
+        if grid is not None:
+            images = self.images_per_row(input_ids_of_rows, grid).tolist()
+            patches = [int(part.prod(-1).sum()) for part in grid.split(images)]
+            for key, sizes in (("pixel_values", patches), ("image_grid_thw", images)):
+                model_kwargs[key] = torch.cat([part for part in own[key].split(sizes) for _ in range(expand_size)])
+        if own["position_ids"] is not None:
+            model_kwargs["position_ids"] = own["position_ids"].repeat_interleave(expand_size, dim=1)
+        return input_ids, model_kwargs
+
+
+class NEOBackbone(nn.Module):  # type: ignore[misc]  # torch comes without types here
+    """A view of a model without its head: no parameters of its own, the official names leave no place for it.
+
+    Args:
+        model: whose `encode` is called.
+    """
+
+    def __init__(self, model: NEOChatModel) -> None:
+        super().__init__()
+        self.__dict__["_model"] = model  # a link: as a child, the model would be saved and moved twice
+
+    def forward(self, *args: Any, **kwargs: Any) -> BaseModelOutputWithPast:
+        """Last hidden state and cache; arguments as in `NEOChatModel.forward`."""
+        return self.__dict__["_model"].encode(*args, **kwargs)

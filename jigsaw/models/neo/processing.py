@@ -1,0 +1,202 @@
+"""From messages and pictures to what NEO reads: resized images as patches, `<img>`-context-`</img>` in the prompt.
+
+In: chat messages with images and videos. Out: `input_ids`, `attention_mask`, `pixel_values` (flattened 16-pixel patches,
+row-major over each image) and `image_grid_thw` (t = 1, height and width in patches). An image of H x W pixels costs
+(H / 32) x (W / 32) tokens. A video is written as a line about its time, then per frame a time stamp and an image; the
+model has no other notion of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageStat
+from transformers import AutoImageProcessor, BatchFeature, ProcessorMixin, Qwen2VLImageProcessor
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from transformers.processing_utils import ProcessingKwargs
+
+from jigsaw.models.neo.configuration import NEOVisionConfig
+from jigsaw.models.neo.video import video_parts
+
+Tensor = Any  # torch comes without types here
+CONTEXT, START, END = "<IMG_CONTEXT>", "<img>", "</img>"
+SPECIAL_TOKENS = (CONTEXT, START, END)
+"""In the order of their ids in the official vocabulary, behind Qwen3's tokens."""
+
+CHAT_TEMPLATE = (Path(__file__).parent / "neo_chat.jinja").read_text(encoding="utf-8")
+"""ChatML; no system turn of its own; a line break between an image and what follows it."""
+
+
+def on_plain_background(image: Image.Image) -> Image.Image:
+    """A picture in RGB; a transparent one on white where what shows is dark, on black where it is light."""
+    if image.mode == "RGB":
+        return image
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    alpha = image.getchannel("A")
+    shows = alpha.point(lambda value: 255 * (value > 0))
+    mean = ImageStat.Stat(image.convert("L"), mask=shows).mean[0] if shows.getbbox() else 0.0
+    plain = Image.new("RGB", image.size, "white" if mean < 128 else "black")
+    plain.paste(image, mask=alpha)
+    return plain
+
+
+def pixel_budget(min_pixels: int, max_pixels: int, images: int) -> int:
+    """Most pixels of each image in a prompt of so many images.
+
+    >>> pixel_budget(65_536, 4_194_304, 1), pixel_budget(65_536, 4_194_304, 9), pixel_budget(65_536, 4_194_304, 500)
+    (4194304, 932067, 65536)
+    """
+    return max(min(max_pixels, 2 * max_pixels // max(images, 1)), min_pixels)
+
+
+class NEOImageProcessor(Qwen2VLImageProcessor):  # type: ignore[misc]  # transformers comes without types
+    """Qwen2-VL's resizing (multiples of 32, area within limits, aspect ratio at most 200) with NEO's patches."""
+
+    size = {"shortest_edge": 65536, "longest_edge": 4194304}  # noqa: RUF012  # of the base class
+    image_mean = IMAGENET_DEFAULT_MEAN
+    image_std = IMAGENET_DEFAULT_STD
+    patch_size = 16
+    temporal_patch_size = 1
+    merge_size = 2
+
+    def convert_to_rgb(self, image: Any) -> Any:
+        """Put transparent pictures on a plain background."""
+        return on_plain_background(image) if isinstance(image, Image.Image) else super().convert_to_rgb(image)
+
+    def patchify(self, images: Tensor, patch_size: int, **_: Any) -> tuple[Tensor, int, int]:
+        """Flattened patches `[B, patches, channels * patch_size**2]` in raster order, and the grid's height and width."""
+        batch, channels, height, width = images.shape
+        rows, columns = height // patch_size, width // patch_size
+        grid = images.reshape(batch, channels, rows, patch_size, columns, patch_size).permute(0, 2, 4, 1, 3, 5)
+        return grid.reshape(batch, rows * columns, channels * patch_size**2), rows, columns
+
+
+class NEOProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[misc,call-arg]
+    """Defaults of a call."""
+
+    _defaults = {  # noqa: RUF012  # of the base class
+        "text_kwargs": {"padding": False, "return_mm_token_type_ids": True}
+    }
+
+
+class NEOProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers comes without types
+    """Tokenizer and image processor of a NEO.
+
+    Args:
+        image_processor: `NEOImageProcessor`; one with the official limits where not given.
+        tokenizer: Qwen3's, with `<IMG_CONTEXT>`, `<img>` and `</img>`.
+        chat_template: NEO's own where not given.
+
+    Raises:
+        ValueError: the tokenizer lacks one of the three tokens.
+    """
+
+    valid_processor_kwargs = NEOProcessorKwargs
+
+    def __init__(
+        self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None, **kwargs: Any
+    ) -> None:
+        vocabulary = tokenizer.get_vocab()
+        if missing := [token for token in SPECIAL_TOKENS if token not in vocabulary]:
+            raise ValueError(f"the tokenizer has no {', '.join(missing)}: NEO's needs {', '.join(SPECIAL_TOKENS)}")
+        self.image_token = CONTEXT
+        self.image_token_id, self.image_start_token_id, self.image_end_token_id = map(vocabulary.get, SPECIAL_TOKENS)
+        super().__init__(
+            image_processor or NEOImageProcessor(), tokenizer, chat_template=chat_template or CHAT_TEMPLATE, **kwargs
+        )
+
+    @classmethod
+    def _get_arguments_from_pretrained(cls, path: Any, processor_dict: Any = None, **kwargs: Any) -> list[Any]:
+        """As the library; official checkpoints have no image processor on disk, the limits stand in the configuration."""
+        try:
+            image_processor = AutoImageProcessor.from_pretrained(path, **kwargs)
+        except (OSError, ValueError):
+            from transformers import AutoConfig
+
+            vision: NEOVisionConfig = AutoConfig.from_pretrained(path).vision_config
+            image_processor = NEOImageProcessor(
+                size={"shortest_edge": vision.min_pixels, "longest_edge": vision.max_pixels}
+            )
+        return [image_processor, cls._load_tokenizer_from_pretrained("tokenizer", path, **kwargs)]
+
+    def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
+        """As the library, for messages that may hold videos.
+
+        A video part is `{"type": "video", "video": frames}` with frames as pictures or as uint8 `[T, height, width, 3]`,
+        and `fps` or `timestamps` (seconds) beside them; or one whose `video` is a `tasks.Clip`.
+        """
+        batched = bool(conversation) and isinstance(conversation[0], list | tuple)
+        expanded = [_without_videos(turns) for turns in (conversation if batched else [conversation])]
+        return super().apply_chat_template(expanded if batched else expanded[0], *args, **kwargs)
+
+    def prepare_inputs_layout(
+        self, images: Any = None, text: Any = None, videos: Any = None, audio: Any = None, **kwargs: Any
+    ) -> tuple[Any, Any, Any, Any]:
+        """As the library, with the images grouped by prompt.
+
+        Raises:
+            ValueError: placeholders and images do not match in number, or a video is given outside a message.
+        """
+        if videos is not None and any(len(group) if isinstance(group, list) else True for group in videos):
+            raise ValueError("NEO takes videos within messages, as time-stamped frames: see apply_chat_template")
+        images, text, _, audio = super().prepare_inputs_layout(images=images, text=text, audio=audio, **kwargs)
+        if text is not None:
+            images = _by_prompt(images, [prompt.count(CONTEXT) for prompt in text])
+        return images, text, None, audio
+
+    def _process_images(self, images: Any, prompt_images: int | None = None, **kwargs: Any) -> tuple[Any, list[str]]:
+        """Patches of all prompts' images, each prompt within its own pixel budget, and what replaces their places."""
+        groups = images if isinstance(images, list) and images and isinstance(images[0], list) else [images]
+        size = kwargs.pop("size", None) or self.image_processor.size
+        low = kwargs.pop("min_pixels", None) or size["shortest_edge"]
+        high = kwargs.pop("max_pixels", None) or size["longest_edge"]
+        done: list[Any] = []
+        for group in groups:
+            group = group if isinstance(group, list | tuple) else [group]
+            if group:
+                most = pixel_budget(low, high, prompt_images or len(group))
+                limits = {"shortest_edge": min(low, most), "longest_edge": most}
+                done.append(self.image_processor(list(group), size=limits, **{**kwargs, "return_tensors": "pt"}))
+        if not done:
+            return {}, []
+        import torch
+
+        processed = BatchFeature({key: torch.cat([one[key] for one in done]) for key in done[0]})
+        tokens = processed["image_grid_thw"].prod(-1) // self.image_processor.merge_size**2
+        return processed, [CONTEXT * count for count in tokens.tolist()]
+
+
+def _by_prompt(images: Any, counts: Sequence[int]) -> list[list[Any]] | None:
+    """Images in one list per prompt, for prompts with so many placeholders each."""
+    if images is not None and not isinstance(images, list | tuple):
+        images = [images]
+    nested = bool(images) and any(isinstance(group, list | tuple) for group in images)
+    flat = [image for group in images or () for image in (group or ())] if nested else list(images or ())
+    given = [len(group or ()) for group in images] if nested else counts
+    if sum(counts) != len(flat) or list(given) != list(counts):
+        found = ", ".join(map(str, given)) if nested else str(len(flat))
+        raise ValueError(f"prompts with {', '.join(map(str, counts))} image placeholders were given {found} images")
+    if not flat:
+        return None
+    rest = iter(flat)
+    return [[next(rest) for _ in range(count)] for count in counts]
+
+
+def _without_videos(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            **turn,
+            "content": [
+                one
+                for part in turn["content"]
+                for one in (video_parts(part) if part.get("type") == "video" else [part])
+            ],
+        }
+        if isinstance(turn["content"], list)
+        else dict(turn)
+        for turn in turns
+    ]
