@@ -11,15 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from tasks.videos import Frames, VideoError, VideoHeader, stream_of
+from tasks.videos import Frames, VideoError, VideoHeader, open_container
 
 
 def frames(file: Path | bytes, header: VideoHeader, indices: Sequence[int], size: tuple[int, int]) -> Frames:
     """The frames of increasing numbers `indices`, at width and height `size`, shape `(T, height, width, 3)`."""
-    import av
-
-    av.logging.set_level(None)
-    with av.open(stream_of(file)) as container:
+    with open_container(file) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1  # as many processes as cores decode already
         if header.stamps is None:

@@ -31,7 +31,7 @@ def disc(number: int, radius: int, fill: Color = RED_HALF, ink: Color = WHITE) -
     large = Image.new("RGBA", (side * _OVERSAMPLING, side * _OVERSAMPLING), (*fill[:3], 0))
     draw = ImageDraw.Draw(large)
     draw.ellipse((0, 0, large.width - 1, large.height - 1), fill=fill)
-    _write(draw, str(number), large.width / 2, large.height / 2, 1.25 * radius * _OVERSAMPLING, ink)
+    _write(draw, str(number), large.width / 2, large.height / 2, 1.5 * radius * _OVERSAMPLING, ink)
     return large.resize((side, side), Image.Resampling.BOX)
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import importlib.util
 import io
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ REASONS = {
     "no_video": "the file has sound only",
     "wrong_decoder": "the decoder that was asked for cannot show it upright; take `decoder=auto` or `pyav`",
 }
+
+_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,flv,live_flv,asf,ogg"
+"""What is opened, whatever the file is called, by FFmpeg's names."""
 
 Frames = np.ndarray[Any, np.dtype[np.uint8]]
 Decode = Callable[[Path | bytes, "VideoHeader", Sequence[int], tuple[int, int]], Frames]
@@ -68,6 +72,16 @@ class VideoHeader:
         return float(self.times[-1] + np.median(np.diff(self.times))) if self.num_frames > 1 else 0.0
 
 
+@contextmanager
+def open_container(file: Path | bytes) -> Iterator[Any]:
+    """A video opened by PyAV. Playlists, which name other files or addresses to read, count as no video."""
+    import av
+
+    av.logging.set_level(None)
+    with av.open(stream_of(file), options={"format_whitelist": _CONTAINERS}) as container:
+        yield container
+
+
 def stream_of(file: Path | bytes) -> Any:
     """What decoders open: a path as text, or a stream of the bytes."""
     return io.BytesIO(file) if isinstance(file, bytes) else str(file)
@@ -79,11 +93,8 @@ def read_header(file: Path | bytes) -> VideoHeader:
     Raises:
         VideoError: the file is no video, or damaged.
     """
-    import av
-
-    av.logging.set_level(None)
     try:
-        with av.open(stream_of(file)) as container:
+        with open_container(file) as container:
             if not container.streams.video:
                 raise VideoError("no_video", "the file has no video stream")
             stream = container.streams.video[0]

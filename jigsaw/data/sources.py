@@ -37,6 +37,8 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
 
 LISTS = (".txt", ".lst", ".list")
 _CONTAINERS = (*TAR, *COMPRESSED_TAR, *PARQUET)
+_BETWEEN = "::"
+"""Between a container and its item, and between a picture and its depth map."""
 _ROLES = {"image": "image", "video": "video"}
 CAMERA = "camera.json"
 """A file beside a depth map, or one folder above, that says what its numbers mean."""
@@ -78,7 +80,7 @@ def scan(source: Path, kind: SourceKind, pairs: str = "auto") -> Iterator[str | 
     try:
         if source.is_dir() and not is_saved_dataset(source):
             next(os.scandir(source), None)
-            return _walk(source, "", (kind, pairs), ())
+            return _walk(source, kind, pairs)
         if source.name.lower().endswith(LISTS):
             with source.open("rb"):
                 return _listed(source)
@@ -90,43 +92,60 @@ def scan(source: Path, kind: SourceKind, pairs: str = "auto") -> Iterator[str | 
     raise JigsawError(f"source {source} {what}; give the folder that holds the files")
 
 
-def _walk(
-    root: Path, prefix: str, wanted: tuple[SourceKind, str], above: tuple[tuple[int, int], ...]
-) -> Iterator[str | Problem]:
-    folder = root / prefix
-    try:
-        about = folder.stat()
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
-    except OSError as error:
-        yield Problem(_printable(prefix), "unreadable", f"folder: {error.strerror}")
-        return
-    here = (about.st_dev, about.st_ino)
-    if here in above:
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        path = prefix + entry.name
-        if entry.is_dir():
-            if is_saved_dataset(folder / entry.name):
-                yield from _contained(root, path, wanted[0])
+def _walk(root: Path, kind: SourceKind, pairs: str) -> Iterator[str | Problem]:
+    """The items below a folder. A stack instead of recursion: folders may be nested deeper than calls can be."""
+    stack: list[tuple[str, tuple[int, int], Iterator[os.DirEntry[str]]]] = []
+    entered = ""
+    while True:
+        try:
+            about = (root / entered).stat()
+            here = (about.st_dev, about.st_ino)
+            if here not in (above for _, above, _ in stack):
+                with os.scandir(root / entered) as listing:
+                    entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
+                stack.append((entered, here, iter(entries)))
+        except OSError as error:
+            yield Problem(_printable(entered), "unreadable", f"folder: {error.strerror}")
+        while stack:
+            prefix, _, remaining = stack[-1]
+            entry = next((entry for entry in remaining if not entry.name.startswith(".")), None)
+            if entry is None:
+                stack.pop()
+            elif _is_folder(entry) and not is_saved_dataset(Path(entry.path)):
+                entered = f"{prefix}{entry.name}/"
+                break
             else:
-                yield from _walk(root, path + "/", wanted, (*above, here))
-        elif _printable(path) != path:
-            if entry.name.lower().endswith((*SUFFIXES[wanted[0]], *_CONTAINERS)):
-                yield Problem(_printable(path), "bad_name", "the name is not UTF-8")
-        elif wanted[0] == "rgbd":
-            yield from _paired(root, path, wanted[1])
-        elif entry.name.lower().endswith(SUFFIXES[wanted[0]]):
-            yield path
-        elif entry.name.lower().endswith(_CONTAINERS):
-            yield from _contained(root, path, wanted[0])
+                yield from _items(root, prefix + entry.name, kind, pairs)
+        else:
+            return
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: told when it is opened
+        return False
+
+
+def _items(root: Path, path: str, kind: SourceKind, pairs: str) -> Iterator[str | Problem]:
+    """What a file, or a saved data set, holds of the kind."""
+    name = path.lower()
+    if _printable(path) != path:
+        if name.endswith((*SUFFIXES[kind], *_CONTAINERS)):
+            yield Problem(_printable(path), "bad_name", "the name is not UTF-8")
+    elif kind == "rgbd":
+        yield from _paired(root, path, pairs)
+    elif name.endswith(SUFFIXES[kind]):
+        yield path
+    elif name.endswith(_CONTAINERS) or (root / path).is_dir():
+        yield from _contained(root, path, kind)
 
 
 def _paired(root: Path, color: str, pairs: str) -> Iterator[str | Problem]:
     depth = depth_of(root, color, pairs)
-    if depth:
+    if depth is not None and _BETWEEN in color:
+        yield Problem(color, "bad_name", f"{_BETWEEN} in a name cannot be told from what stands between the two paths")
+    elif depth:
         yield f"{color}::{depth}"
     elif depth is not None:
         yield Problem(color, "no_depth", "no depth map was found for the picture")
@@ -162,7 +181,8 @@ def open_source(root: Path, path: str, kind: SourceKind) -> Source:
     """
     files: dict[str, Path | bytes]
     if kind == "rgbd":
-        files = _pair_files(root, *path.split("::"))
+        color, _, depth = path.partition(_BETWEEN)
+        files = _pair_files(root, color, depth)
     else:
         container, inside, name = path.rpartition("::")
         whole = inside and not (root / path).exists()
@@ -170,10 +190,10 @@ def open_source(root: Path, path: str, kind: SourceKind) -> Source:
     return Source(path=path, fingerprint=fingerprint_of(files.values()), files=files)
 
 
-def _pair_files(root: Path, color: str, depth: str | None = None) -> dict[str, Path | bytes]:
+def _pair_files(root: Path, color: str, depth: str) -> dict[str, Path | bytes]:
     """The files of an RGB-D pair with their camera, or of a picture alone (imported puzzles have no depth map)."""
     files: dict[str, Path | bytes] = {"color": _regular(root / color)}
-    if depth is not None:
+    if depth:
         files["depth"] = _regular(root / depth)
         beside = (folder / CAMERA for folder in (root / depth).parents[:2])
         camera = next((file for file in beside if file.is_file()), None)

@@ -2,10 +2,15 @@
 
 import io
 import os
+import subprocess
 import tarfile
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from made_media import encode, photo_pixels
 from PIL import Image
 
@@ -243,3 +248,47 @@ def test_an_rgbd_folder_with_its_camera_becomes_puzzles_that_load(tmp_path):
 def test_a_list_of_pairs_has_a_tab_between(tmp_path):
     (tmp_path / "pairs.txt").write_text("a/c.jpg\ta/d.png\n")
     assert listing(tmp_path / "pairs.txt", "rgbd") == ["a/c.jpg::a/d.png"]
+
+
+@pytest.fixture
+def deep(tmp_path):
+    """A photo 1,200 folders down, deeper than Python calls may be nested."""
+    root = tmp_path / "deep"
+    inner = root.joinpath(*["d"] * 1200)
+    subprocess.run(["mkdir", "-p", str(inner)], check=True)
+    Image.fromarray(photo_pixels(90, 90)).save(inner / "a.png")
+    yield root
+    subprocess.run(["rm", "-rf", str(root)], check=True)
+
+
+def test_folders_nested_deeper_than_calls_can_be_are_walked(deep):
+    assert listing(deep) == ["d/" * 1200 + "a.png"]
+
+
+def test_links_to_nowhere_and_to_themselves_are_items_that_cannot_be_opened(files):
+    (files / "gone.jpg").symlink_to("nowhere.jpg")
+    (files / "self.jpg").symlink_to("self.jpg")
+    assert {"gone.jpg", "self.jpg"} <= set(listing(files))
+    for name in ("gone.jpg", "self.jpg"):
+        with pytest.raises(OSError, match=r"No such file|symbolic links"):
+            open_source(files, name, "image")
+
+
+def test_the_sign_between_picture_and_depth_map_in_a_name_is_a_named_problem(tmp_path):
+    touch(tmp_path, "color/a::b.png", "depth/a::b.png", "color/c.png", "depth/c.png")
+    bad, good = scan(tmp_path, "rgbd")
+    assert (bad.path, bad.reason) == ("color/a::b.png", "bad_name")
+    assert good == "color/c.png::depth/c.png"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20)))
+def test_every_file_that_a_system_can_name_is_listed_once_in_byte_order_and_opens(names):
+    usable = {f"{name}.png" for name in names if not name.startswith(".") and len(name.encode()) < 200}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for name in usable:
+            (root / name).write_bytes(name.encode())
+        assert listing(root) == sorted(usable, key=str.encode)
+        for name in usable:
+            assert open_source(root, name, "image").files["image"].read_bytes() == name.encode()

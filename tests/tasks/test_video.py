@@ -10,7 +10,7 @@ from PIL import Image
 
 from tasks import Reject, Source, get_task
 from tasks.clips import equal_spans, frame_numbers, shown_size
-from tasks.videos import read_frames, read_header
+from tasks.videos import VideoError, read_frames, read_header
 
 LOOSE = {"min_duration": 1}
 
@@ -209,7 +209,7 @@ def test_short_broken_silent_and_one_frame_videos_are_rejected_by_name(tmp_path,
         text: "unreadable",
         empty: "unreadable",
         tmp_path / "missing.mp4": "unreadable",
-        picture: "too_short",
+        picture: "unreadable",
     }
     task = get_task("video", **LOOSE)
     seen = {path: task.plan(source_at(path), Random(0)) for path in expected}
@@ -247,3 +247,20 @@ def test_another_video_under_the_same_name_is_refused(video, tmp_path):
 def test_more_frames_at_least_than_at_most_is_refused():
     with pytest.raises(ValueError, match="max_frames=2 is less than min_frames=3"):
         get_task("video", min_frames=3, max_frames=2)
+
+
+@pytest.mark.parametrize(
+    "playlist",
+    [
+        "ffconcat version 1.0\nfile base.ts\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nbase.ts\n#EXT-X-ENDLIST\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n",
+    ],
+)
+def test_a_playlist_under_the_name_of_a_video_opens_nothing_else(tmp_path, playlist):
+    write_video(tmp_path / "base.ts", codec="mpeg4")
+    assert read_header(tmp_path / "base.ts").num_frames == 120
+    (tmp_path / "list.mp4").write_text(playlist)
+    with pytest.raises(VideoError) as told:
+        read_header(tmp_path / "list.mp4")
+    assert told.value.reason == "unreadable"
