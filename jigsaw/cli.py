@@ -17,6 +17,7 @@ import typer
 
 from jigsaw.errors import JigsawError
 from jigsaw.failures import first_line, foreseen, wrong_usage
+from jigsaw.models.neo_verbs import app as neo_verbs
 
 app = typer.Typer(
     name="jigsaw",
@@ -28,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(neo_verbs, name="neo")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
@@ -52,7 +55,7 @@ def main() -> NoReturn:
             name = type(error).__name__
             line = f"unexpected {name}: {first_line(error)} (this is a bug: run again with --debug and report it)"
         print(f"jigsaw: {line}", file=sys.stderr)  # noqa: T201  # the one place where errors are told
-        sys.exit(1)
+        sys.exit(error.exit_code if isinstance(error, JigsawError) else 1)
     sys.exit(code or 0)
 
 
@@ -122,22 +125,37 @@ def launch(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides of recipe keys.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and touch nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done and touch nothing.")] = False,
+    slurm: Annotated[bool, typer.Option("--slurm", help="Print a batch file for sbatch and touch nothing.")] = False,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Machines; as distributed.nodes.")] = None,
+    node_rank: Annotated[int, typer.Option(min=0, help="Which of them this is, from 0.")] = 0,
+    rendezvous: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Of the first machine.")] = None,
 ) -> None:
-    """Carry out a recipe: data, training, evaluation, report."""
+    """Carry out a recipe: data, training, evaluation, report.
+
+    SIGTERM saves and exits with code 143; --resume goes on.
+    """
+    from jigsaw.distributed import Node
     from jigsaw.recipe import load_recipe
 
-    loaded = load_recipe(recipe, overrides or [], resume=resume)
+    given = [*(overrides or []), *([] if nodes is None else [f"distributed.nodes={nodes}"])]
+    loaded = load_recipe(recipe, given, resume=resume)
+    node = Node(node_rank, rendezvous)
+    if slurm:
+        from jigsaw.slurm import batch_file
+
+        typer.echo(batch_file(loaded, recipe, given), nl=False)
+        return
     if dry_run:
         from jigsaw.launch import dry_run as show
 
-        typer.echo(show(loaded), nl=False)
+        typer.echo(show(loaded, node), nl=False)
         return
     from rich.console import Console
 
     from jigsaw.launch import launch as carry_out
 
-    folder = carry_out(loaded, Console(), resume=resume)
+    folder = carry_out(loaded, Console(), resume=resume, node=node)
     typer.echo(f"{folder / 'report.html'}")
 
 
@@ -258,6 +276,27 @@ def check(
         typer.echo(f"{found.rows} rows of {found.sources} sources, {found.copies} copies, {found.num_faults} faults")
     if not found.ok:
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: jigsaw audit data/photos-3x3")
+def audit(
+    data: Annotated[Path, typer.Argument(help="A puzzle set.")],
+    limit: Annotated[int, typer.Option(min=1, help="At most so many puzzles, spread over the set.")] = 500,
+    source_root: Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")] = None,
+    task: Annotated[str | None, typer.Option(help="The plug-in task that built the set.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how far shortcuts get without looking, and which option closes them.
+
+    Constant answers, borders, brightness, positions, compression: what they reach, a model may reach by them.
+    """
+    from jigsaw.evaluation.audit import audit_puzzles, audit_tables
+
+    found = audit_puzzles(data, limit=limit, source_root=source_root, task=task)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        _show(audit_tables(found))
 
 
 @app.command(epilog="Example: jigsaw score data/photos-3x3 predictions.jsonl --reward visual_jigsaw")

@@ -1,5 +1,13 @@
-"""The one error that the `jigsaw` command turns into a single line: what is wrong, where, and what to do."""
+"""Errors that a user can act on. The command line prints one as a single line; a traceback needs `--debug`."""
 
 
 class JigsawError(Exception):
-    """Wrong input or environment, told in one line for the user. Anything else that is raised is a bug."""
+    """Something about data, recipe, model or machine is wrong. The message names it and the remedy."""
+
+    exit_code = 1
+
+
+class StoppedError(JigsawError):
+    """A run was asked to stop (SIGTERM) and has saved what it had; `--resume` goes on."""
+
+    exit_code = 143  # as a shell tells of a process that SIGTERM ended

@@ -5,6 +5,9 @@ In: a resolved recipe. Out: a run folder::
     recipe.yaml               the recipe, every interpolation resolved
     data.json                 the folders of the puzzle sets: {"train": [...], "eval": [...]}
     metrics.jsonl             one line per training step and per look at held-out puzzles
+    completions.jsonl         some of what GRPO sampled, at intervals
+    checkpoints/              of an unfinished stage, to resume from
+    adapters/                 of a run with LoRA, before they are merged
     start/ warmup/ model/     checkpoints: a tiny model before training, after the supervised stage, at the end
     predictions/              held-out puzzles with the completions of warmup/ and model/
     evaluation.json           figures on held-out puzzles, with intervals, beside chance
@@ -17,8 +20,10 @@ it. The log alone grows line by line.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -29,45 +34,57 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.markup import escape
 
-from jigsaw.data import build_puzzles, load_puzzles, read_manifest
+from jigsaw.data import build_puzzles, read_manifest
 from jigsaw.data.samples import export_samples
-from jigsaw.errors import JigsawError
-from jigsaw.recipe import BuildSection, DataEntry, Recipe
+from jigsaw.distributed import Node, run_processes, torchrun_command
+from jigsaw.errors import JigsawError, StoppedError
+from jigsaw.requirements import require_machine
+from jigsaw.schema import BuildSection, DataEntry, Recipe
+from jigsaw.training.sets import HeldOut, open_set
 
 if TYPE_CHECKING:
     from jigsaw.evaluation.summary import Scored
+    from jigsaw.training.stages import Stage
     from rewards import Composition
 
+ALONE = Node()
 SAMPLES = "samples"
 """The `data.photos` that stands for the photos of the `samples` extra."""
 
 
-def launch(recipe: Recipe, console: Console, *, resume: bool = False) -> Path:
+def launch(recipe: Recipe, console: Console, *, resume: bool = False, node: Node = ALONE) -> Path:
     """Carry out a recipe.
 
     Args:
         recipe: resolved and validated.
         console: where progress goes.
-        resume: go on with an unfinished run of the same recipe, at the stage that was not finished.
+        resume: go on with an unfinished run of the same recipe, from its last checkpoint.
+        node: this machine's place, where a run spans several.
 
     Returns:
         The run folder.
 
     Raises:
-        JigsawError: anything about recipe, data, model or folders that the user can mend.
+        StoppedError: it was asked to stop, and has saved.
+        JigsawError: anything about recipe, data, model, machine or folders that the user can mend.
     """
-    return _Run(recipe, console, resume).carry_out()
+    return _Run(recipe, console, resume, node).carry_out()
 
 
 class _Run:
     """One run: its folder, and its stages in order."""
 
-    def __init__(self, recipe: Recipe, console: Console, resume: bool) -> None:
-        self._recipe, self._console, self._resume = recipe, console, resume
+    def __init__(self, recipe: Recipe, console: Console, resume: bool, node: Node) -> None:
+        self._recipe, self._console, self._resume, self._node = recipe, console, resume, node
         self._folder = Path(recipe.output)
 
     def carry_out(self) -> Path:
+        self._node.check(self._recipe.distributed)
+        require_machine(self._recipe)
         composition = _checked(self._recipe)
+        if self._node.rank > 0:
+            self._follow()
+            return self._folder
         _require_inputs(self._recipe)
         self._claim_folder()
         data = self._recipe.data
@@ -75,13 +92,13 @@ class _Run:
             "train": [self._puzzle_folder(entry) for entry in data.train],
             "eval": [self._puzzle_folder(entry) for entry in data.eval],
         }
-        train_sets = [_open(path, entry.limit) for path, entry in zip(folders["train"], data.train, strict=True)]
-        heldout = _Rows([_open(path, entry.limit) for path, entry in zip(folders["eval"], data.eval, strict=True)])
+        train_sets = [open_set(path, entry) for path, entry in zip(folders["train"], data.train, strict=True)]
+        heldout = HeldOut([open_set(path, entry) for path, entry in zip(folders["eval"], data.eval, strict=True)])
         record = json.dumps(
             {name: [str(path.resolve()) for path in paths] for name, paths in folders.items()}, indent=2
         )
         self._whole("data.json", lambda path: path.write_text(record, encoding="utf-8"))
-        self._train(train_sets, heldout, composition)
+        self._train(train_sets)
         if len(heldout):
             self._evaluate(heldout, composition)
             self._show_figures()
@@ -169,70 +186,75 @@ class _Run:
 
     # Training
 
-    def _train(self, train_sets: Sequence[Any], heldout: _Rows, composition: Composition) -> None:
-        if (self._folder / "model").exists():
-            return
-        from transformers import set_seed
+    def _train(self, train_sets: Sequence[Any]) -> None:
+        """The stages that are not done yet; each leaves its checkpoint under its name."""
+        from jigsaw.training import stages
 
-        from jigsaw.models.load import load_model, load_processor, vision_token_ids
-        from jigsaw.training.grpo import train_grpo
-        from jigsaw.training.logs import MetricsLog, StageCallback
-        from jigsaw.training.mixture import mix
-        from jigsaw.training.sft import train_sft
-        from jigsaw.training.trl_config import grpo_config, sft_config
+        recipe, folder = self._recipe, self._folder
+        if recipe.model.tiny is not None:
+            self._make_tiny(recipe.model.tiny, train_sets)
+        for number, stage in enumerate(stages.stages_of(recipe, folder)):
+            if (folder / stage.out).exists():
+                continue
+            adapters = stages.adapter_folder(folder, stage)
+            if not adapters.exists():
+                self._train_stage(stage, number)
+            if recipe.model.lora is not None:
+                self._whole(stage.out, functools.partial(stages.merge, recipe, stage, folder))
+        for name in (stages.SCRATCH, stages.CHECKPOINTS):
+            shutil.rmtree(folder / name, ignore_errors=True)
 
-        recipe = self._recipe
-        set_seed(recipe.seed)
-        start = self._start(train_sets)
-        processor = load_processor(start, **recipe.model.image.model_dump())
-        sft = sft_config(recipe, self._folder / ".trl") if recipe.sft is not None else None
-        grpo = None
-        if recipe.grpo is not None:
-            tokens = vision_token_ids(processor)
-            grpo = grpo_config(recipe, self._folder / ".trl", tokens, list(composition.weights))
-        puzzles = mix(train_sets, [entry.weight for entry in recipe.data.train], seed=recipe.seed)
-        log = MetricsLog(self._folder / "metrics.jsonl")
+    def _train_stage(self, stage: Stage, number: int) -> None:
+        from jigsaw.training.stages import CHECKPOINTS, STOP_FILE, train_stage
 
-        if sft is not None:
-            stage = "model" if grpo is None else "warmup"
-            if not (self._folder / stage).exists():
-                self._say("warm-up", f"{sft.max_steps} supervised steps")
-                log.forget("sft")
-                model = load_model(start, recipe.model.dtype)
-                train_sft(model, processor, puzzles, sft, [StageCallback("sft", log, self._console)])
-                self._whole(stage, lambda path: _save(model, processor, path))
-            start = str(self._folder / stage)
-        if grpo is not None:
-            self._say("grpo", f"{grpo.max_steps} steps")
-            log.forget("grpo")
-            model = load_model(start, recipe.model.dtype)
-            model.train()
+        (self._folder / STOP_FILE).unlink(missing_ok=True)
+        if self._in_this_process():
+            stopped = train_stage(self._recipe, stage, self._folder, self._console) is not None
+        else:
+            self._run_processes(stage, number)
+            stopped = (self._folder / STOP_FILE).exists()
+        if stopped:
+            (self._folder / STOP_FILE).unlink(missing_ok=True)
+            raise StoppedError(f"{self._folder}: stopped and saved, in stage {stage.name}; --resume goes on")
+        shutil.rmtree(self._folder / CHECKPOINTS / stage.name, ignore_errors=True)
 
-            def look() -> dict[str, float]:
-                return self._look(model, processor, heldout, composition)
+    def _in_this_process(self) -> bool:
+        """Whether training needs no processes of its own: one process is asked for, and one GPU at most is in sight."""
+        import torch
 
-            every = recipe.evaluation.every if len(heldout) else 0
-            watched = tuple(recipe.metrics)
-            callback = StageCallback("grpo", log, self._console, metrics=watched, look=look, every=every)
-            train_grpo(model, processor, puzzles, composition, grpo, [callback])
-            self._whole("model", lambda path: _save(model, processor, path))
-        shutil.rmtree(self._folder / ".trl", ignore_errors=True)
+        return not self._recipe.distributed.several and torch.cuda.device_count() <= 1
 
-    def _start(self, train_sets: Sequence[Any]) -> str:
-        """The checkpoint that training starts from; a tiny one is made here."""
-        model = self._recipe.model
-        if model.path is not None:
-            return model.path
+    def _run_processes(self, stage: Stage, number: int) -> None:
+        from jigsaw.training.stages import STOP_FILE
+
+        section = self._recipe.distributed
+        command = torchrun_command(section, self._node, self._folder, stage.name, number)
+        run_processes(command, section, self._folder / STOP_FILE)
+
+    def _follow(self) -> None:
+        """Train beside the first node, which does everything else; stages that it had done before are skipped."""
+        from jigsaw.training.stages import STOP_FILE, adapter_folder, stages_of
+
+        folder = self._folder
+        stages = list(enumerate(stages_of(self._recipe, folder)))
+        left = [
+            (number, stage)
+            for number, stage in stages
+            if not (folder / stage.out).exists() and not adapter_folder(folder, stage).exists()
+        ]
+        for number, stage in left:
+            self._run_processes(stage, number)
+            if not (folder / stage.out).exists() and (folder / STOP_FILE).exists():
+                raise StoppedError(f"{folder}: stopped and saved, in stage {stage.name}; --resume goes on")
+
+    def _make_tiny(self, architecture: str, train_sets: Sequence[Any]) -> None:
         from jigsaw.models.tiny import build_tiny
 
-        assert model.tiny is not None  # the schema has seen to it
-        architecture = model.tiny
-
         def write(path: Path) -> None:
-            parameters = build_tiny(architecture, model.sizes, _texts(train_sets), path)
+            parameters = build_tiny(architecture, self._recipe.model.sizes, _texts(train_sets), path)
             self._say("model", f"{architecture} of {parameters:,} parameters from random weights")
 
-        return str(self._whole("start", write))
+        self._whole("start", write)
 
     # Evaluation
 
@@ -243,14 +265,7 @@ class _Run:
         limit = evaluation.max_new_tokens or (self._recipe.grpo or {}).get("max_completion_length", 1024)
         return solve(model, processor, rows, batch_size=evaluation.batch_size, max_new_tokens=limit)
 
-    def _look(self, model: Any, processor: Any, heldout: _Rows, composition: Composition) -> dict[str, float]:
-        from jigsaw.evaluation.summary import FIGURES, score
-
-        rows = heldout.spread(self._recipe.evaluation.puzzles)
-        scored = score(self._solve(model, processor, rows), composition)
-        return {name: sum(getattr(item, name) for item in scored) / len(scored) for name in FIGURES}
-
-    def _evaluate(self, heldout: _Rows, composition: Composition) -> None:
+    def _evaluate(self, heldout: HeldOut, composition: Composition) -> None:
         from jigsaw.evaluation.summary import chance, gain, summarize
 
         levels: dict[str, float | None] | None = None
@@ -277,7 +292,7 @@ class _Run:
             self._console.print(f"{told} (paired, 95% interval)", highlight=False)
 
     def _predictions(
-        self, stage: str, heldout: _Rows, composition: Composition
+        self, stage: str, heldout: HeldOut, composition: Composition
     ) -> tuple[list[Scored], list[dict[str, Any]]]:
         """Completions of one checkpoint on all held-out puzzles, scored; also written, one JSON object a line."""
         from jigsaw.evaluation.summary import score
@@ -297,35 +312,6 @@ class _Run:
         write_report([self._folder], path)
 
 
-class _Rows:
-    """Held-out rows of several puzzle sets, read one at a time."""
-
-    def __init__(self, sets: Sequence[Any]) -> None:
-        self._where = [(puzzles, row) for puzzles in sets for row in range(len(puzzles))]
-
-    def __len__(self) -> int:
-        return len(self._where)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        puzzles, row = self._where[index]
-        found: dict[str, Any] = puzzles[row]
-        return found
-
-    def spread(self, count: int) -> _Rows:
-        """At most `count` of the rows, evenly spread."""
-        chosen = _Rows(())
-        step = max(1, len(self) / count)
-        chosen._where = [self._where[int(i * step)] for i in range(min(count, len(self)))]
-        return chosen
-
-
-def _open(path: Path, limit: int | None) -> Any:
-    puzzles = load_puzzles(path)
-    if "videos" in puzzles[0]:
-        raise JigsawError(f"data: {path} has video inputs, which training does not take; build it with shown_as=images")
-    return puzzles.select(range(min(limit or len(puzzles), len(puzzles))))
-
-
 def _texts(train_sets: Sequence[Any]) -> Iterator[str]:
     """What a tiny model's tokenizer learns from: the prompts and answers of each set's first rows."""
     from rewards import format_order
@@ -342,19 +328,32 @@ def _listing(source: Path) -> list[list[str | int]]:
     return sorted([str(file.relative_to(source)), file.stat().st_size] for file in source.rglob("*") if file.is_file())
 
 
-def _save(model: Any, processor: Any, path: Path) -> None:
-    model.save_pretrained(path)
-    processor.save_pretrained(path)
-
-
-def dry_run(recipe: Recipe) -> str:
+def dry_run(recipe: Recipe, node: Node = ALONE) -> str:
     """The resolved recipe as YAML, with TRL's keys and the rewards checked; nothing is written or trained.
+
+    In comments below it stand the command that would train each stage, DeepSpeed's configuration and its own estimate
+    of memory, where the recipe uses it and it is at hand.
 
     Raises:
         JigsawError: a key or a reward that a run would refuse.
     """
+    from jigsaw.training.sharding import deepspeed_config, memory_estimate
+    from jigsaw.training.stages import stages_of
+
     _checked(recipe)
-    return OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json")))
+    lines = []
+    section, folder = recipe.distributed, Path(recipe.output)
+    if section.several:
+        for number, stage in enumerate(stages_of(recipe, folder)):
+            command = torchrun_command(section, node, folder, stage.name, number)
+            lines.append(f"{stage.name}: {shlex.join(command)}")
+    if (sharding := deepspeed_config(recipe)) is not None:
+        lines += ["DeepSpeed:", *json.dumps(sharding, indent=2).splitlines()]
+        lines.append(
+            memory_estimate(recipe) or "no memory estimate: DeepSpeed or the model's configuration is not here"
+        )
+    comments = "".join(f"# {line}\n" for line in lines)
+    return OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json"))) + comments
 
 
 def _require_inputs(recipe: Recipe) -> None:

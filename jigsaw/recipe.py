@@ -1,4 +1,4 @@
-"""A recipe: one YAML file per run, the schema that it must fit, and how it is found, extended and overridden.
+"""A recipe: one YAML file per run; how it is found, extended, overridden and fitted to `jigsaw.schema`.
 
 In: a recipe's name or path and `a.b=c` overrides. Out: a frozen `Recipe`, every interpolation resolved. Unknown keys
 are refused with the nearest known one, also those below `build`, which the task knows. Nothing is touched on disk and
@@ -15,15 +15,26 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
 
 from jigsaw.errors import JigsawError
-from jigsaw.models.tiny import TinyArchitecture, TinySizes
+from jigsaw.schema import BuildSection, DataEntry, ModelSection, Recipe, RolloutSection
+
+__all__ = [
+    "BuildSection",
+    "DataEntry",
+    "ModelSection",
+    "Recipe",
+    "RolloutSection",
+    "find_recipe",
+    "load_recipe",
+    "recipe_names",
+]
 
 KINDS = {
     "missing": "this key is required",
@@ -36,170 +47,6 @@ KINDS = {
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 """The recipes that ship with the package, found by name."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class ImageLimits(_Section):
-    """Pixel limits of one image, as the model's image processor applies them."""
-
-    min_pixels: int | None = Field(None, gt=0)
-    max_pixels: int | None = Field(None, gt=0)
-
-    @model_validator(mode="after")
-    def _in_order(self) -> ImageLimits:
-        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
-            raise ValueError(f"min_pixels {self.min_pixels} is over max_pixels {self.max_pixels}")
-        return self
-
-
-class ModelSection(_Section):
-    """Which model is trained: a checkpoint, or a tiny one made from random weights.
-
-    Attributes:
-        path: a local checkpoint folder or a hub id.
-        tiny: the architecture of a tiny model, instead of `path`.
-        sizes: its sizes.
-        dtype: of weights and computation.
-        image: pixel limits for the processor; those of the checkpoint where not given.
-    """
-
-    path: str | None = None
-    tiny: TinyArchitecture | None = None
-    sizes: TinySizes = TinySizes()
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    image: ImageLimits = ImageLimits()
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> ModelSection:
-        if (self.path is None) == (self.tiny is None):
-            raise ValueError("give either path or tiny")
-        return self
-
-
-class BuildSection(BaseModel):
-    """A puzzle set that is built before the run, or found built. Keys beyond these configure the task.
-
-    Attributes:
-        task: name of the task, or a plug-in.
-        source: folder of photos, or `samples` for the photos that come with the `samples` extra.
-        split: which side of the train/held-out split of the source is used; None takes all of it.
-        heldout: share of the sources that is held out, unless the folder has `train/` and `heldout/` of its own.
-        per_source: puzzles from each source.
-        limit: puzzles in all.
-        seed: of geometry and order.
-        materialize: keep rendered media in the data set; for small pieces and many epochs.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    task: str
-    source: str
-    split: Literal["train", "heldout"] | None = None
-    heldout: float = Field(0.2, gt=0, lt=1)
-    per_source: int = Field(1, ge=1)
-    limit: int | None = Field(None, ge=1)
-    seed: int = 0
-    materialize: bool = False
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The keys that configure the task."""
-        return dict(self.model_extra or {})
-
-
-class DataEntry(_Section):
-    """One puzzle set of a mixture: an existing one by `path`, or one that is built first.
-
-    Attributes:
-        path: folder of a built puzzle set.
-        build: how to build it.
-        weight: its share of the training rows, relative to the other entries.
-        limit: rows used, from the first.
-    """
-
-    path: str | None = None
-    build: BuildSection | None = None
-    weight: float = Field(1.0, gt=0)
-    limit: int | None = Field(None, ge=1)
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> DataEntry:
-        if (self.path is None) == (self.build is None):
-            raise ValueError("give either path or build")
-        return self
-
-
-class DataSection(_Section):
-    """What is trained on and what is held out.
-
-    Attributes:
-        photos: a folder of photos, or `samples`; recipes refer to it as `${data.photos}`.
-        folder: where puzzle sets and samples are built, and found again by the next run.
-        train: the mixture that the supervised stage and GRPO train on.
-        eval: held-out puzzles, of which the run reports.
-    """
-
-    photos: str = "samples"
-    folder: str = "data"
-    train: tuple[DataEntry, ...] = Field(min_length=1)
-    eval: tuple[DataEntry, ...] = ()
-
-
-class EvaluationSection(_Section):
-    """When held-out puzzles are looked at.
-
-    Attributes:
-        every: GRPO steps between looks at a part of the held-out set; 0 for none.
-        puzzles: how many are looked at then, spread over the set; the end looks at all.
-        batch_size: prompts that are generated together.
-        max_new_tokens: completion limit; that of GRPO where not given.
-    """
-
-    every: int = Field(50, ge=0)
-    puzzles: int = Field(64, ge=1)
-    batch_size: int = Field(64, ge=1)
-    max_new_tokens: int | None = Field(None, ge=1)
-
-
-class RolloutSection(_Section):
-    """Who generates completions."""
-
-    engine: Literal["transformers"] = "transformers"
-
-
-class Recipe(_Section):
-    """A whole run, resolved.
-
-    Attributes:
-        rewards: `{use, weight, args, gate, only, on_error}` each; checked by the `rewards` package.
-        metrics: names of metrics that are logged, not optimised.
-        sft: fields of TRL's SFTConfig for a supervised stage on the answers before GRPO; None for none.
-        grpo: fields of TRL's GRPOConfig, and `prompts_per_step` (prompts, not completions); None for none.
-        output: the run folder.
-        seed: of sampling, order and every other draw of training.
-    """
-
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
-    description: str = ""
-    seed: int = 0
-    model: ModelSection
-    data: DataSection
-    rewards: tuple[dict[str, Any], ...] = ({"use": "visual_jigsaw"},)
-    metrics: tuple[str, ...] = ("exact", "place_accuracy", "valid", "format")
-    sft: dict[str, Any] | None = None
-    grpo: dict[str, Any] | None = None
-    evaluation: EvaluationSection = EvaluationSection()
-    rollout: RolloutSection = RolloutSection()
-    output: str
-
-    @model_validator(mode="after")
-    def _some_training(self) -> Recipe:
-        if self.sft is None and self.grpo is None:
-            raise ValueError("give sft, grpo or both: there is nothing to train")
-        return self
 
 
 def recipe_names() -> list[str]:

@@ -51,6 +51,7 @@ def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos,
     first = launch(small_recipe(tmp_path, photos), quiet())
     assert {entry.name for entry in first.iterdir() if not entry.name.startswith(".")} == {
         "DONE",
+        "completions.jsonl",
         "data.json",
         "evaluation.json",
         "metrics.jsonl",
@@ -138,7 +139,7 @@ def test_a_wrong_key_of_trl_is_told_before_anything_is_built(photos, tmp_path):
 
 def test_a_set_with_video_inputs_is_refused_with_the_remedy(photos, tmp_path, monkeypatch):
     """Given a set whose rows hold clips, when a run reads it, then nothing is trained without its pixels."""
-    monkeypatch.setattr("jigsaw.launch.load_puzzles", lambda path: [{"videos": ["a clip"]}])
+    monkeypatch.setattr("jigsaw.training.sets.load_puzzles", lambda path: [{"videos": ["a clip"]}])
     with pytest.raises(JigsawError, match=r"has video inputs.*shown_as=images"):
         launch(small_recipe(tmp_path, photos), quiet())
     assert not list((tmp_path / "runs/small").glob("start*"))

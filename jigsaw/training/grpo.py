@@ -159,8 +159,8 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
 
 def train_grpo(
     model: Any, processor: Any, puzzles: Any, composition: Composition, config: Any, callbacks: Sequence[Any]
-) -> None:
-    """Train `model` in place with GRPO.
+) -> Any:
+    """Train `model` in place with GRPO, from the checkpoint that the configuration names to resume from, if any.
 
     Args:
         model: a vision-language model.
@@ -169,6 +169,9 @@ def train_grpo(
         composition: what is optimised and what is watched.
         config: TRL's GRPOConfig.
         callbacks: `transformers` trainer callbacks.
+
+    Returns:
+        The trainer, which knows how the weights are spread over processes.
     """
     trainer = PuzzleTrainer(
         model=model,
@@ -178,4 +181,5 @@ def train_grpo(
         composition=composition,
         callbacks=list(callbacks),
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
+    return trainer

@@ -22,8 +22,8 @@ def with_answer(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def train_sft(model: Any, processor: Any, puzzles: Any, config: Any, callbacks: Sequence[Any]) -> None:
-    """Train `model` in place on the answers of `puzzles`.
+def train_sft(model: Any, processor: Any, puzzles: Any, config: Any, callbacks: Sequence[Any]) -> Any:
+    """Train `model` in place on the answers of `puzzles`, from the checkpoint to resume from, if any.
 
     Args:
         model: a vision-language model.
@@ -31,6 +31,9 @@ def train_sft(model: Any, processor: Any, puzzles: Any, config: Any, callbacks: 
         puzzles: a puzzle set, or a mixture of several.
         config: TRL's SFTConfig.
         callbacks: `transformers` trainer callbacks.
+
+    Returns:
+        The trainer, which knows how the weights are spread over processes.
     """
     from transformers import PrinterCallback
     from trl import SFTTrainer
@@ -43,4 +46,5 @@ def train_sft(model: Any, processor: Any, puzzles: Any, config: Any, callbacks: 
         callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
+    return trainer

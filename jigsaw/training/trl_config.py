@@ -22,6 +22,15 @@ OURS = {
     "seed": "seed",
     "data_seed": "seed",
     "use_cpu": "nothing: a GPU is used where there is one",
+    "deepspeed": "distributed.zero",
+    "fsdp": "distributed.zero",
+    "report_to": "logging.report_to",
+    "log_completions": "logging.completions",
+    "save_strategy": "checkpoint.every",
+    "save_steps": "checkpoint.every",
+    "save_total_limit": "checkpoint.keep",
+    "resume_from_checkpoint": "nothing: launch with --resume",
+    "peft_config": "model.lora",
     "bf16": "model.dtype",
     "fp16": "model.dtype",
     "reward_weights": "rewards",
@@ -36,32 +45,56 @@ OURS = {
 """TRL fields that a recipe says elsewhere, and where."""
 
 
-def sft_config(recipe: Recipe, folder: Path) -> Any:
+def sft_config(recipe: Recipe, folder: Path, *, world_size: int = 1, deepspeed: Mapping[str, Any] | None = None) -> Any:
     """TRL's configuration of the supervised stage.
 
+    `prompts_per_step` puzzles make one step on all processes together, `per_device_train_batch_size` of them at a time
+    on each; without `prompts_per_step` TRL's own keys say the same.
+
+    Args:
+        recipe: the run.
+        folder: where TRL writes.
+        world_size: processes that train together.
+        deepspeed: its configuration, `jigsaw.training.sharding`; None trains without it.
+
     Raises:
-        JigsawError: a key that TRL's SFTConfig does not have, or a value that it refuses.
+        JigsawError: a key that TRL's SFTConfig does not have, a value that it refuses, or batch sizes that do not
+        divide.
     """
     from trl import SFTConfig
 
     section = dict(recipe.sft or {})
-    _check_keys("sft", section, SFTConfig, extra=())
+    _check_keys("sft", section, SFTConfig, extra=("prompts_per_step",))
     # TRL cuts sequences at 1024 tokens by default: a prompt would lose pieces and nothing would say so.
     section.setdefault("max_length", None)
-    return _make("sft", SFTConfig, {**_common(recipe, folder), **section})
+    if "prompts_per_step" in section:
+        prompts = _positive("sft.prompts_per_step", section.pop("prompts_per_step"))
+        section |= _shares("sft", section, prompts, "puzzles of a step", world_size)
+    return _make("sft", SFTConfig, {**_common(recipe, folder, deepspeed), **section})
 
 
-def grpo_config(recipe: Recipe, folder: Path, suppressed_tokens: list[int], reward_weights: list[float]) -> Any:
-    """TRL's configuration of GRPO on one process.
+def grpo_config(
+    recipe: Recipe,
+    folder: Path,
+    suppressed_tokens: list[int],
+    reward_weights: list[float],
+    *,
+    world_size: int = 1,
+    deepspeed: Mapping[str, Any] | None = None,
+) -> Any:
+    """TRL's configuration of GRPO.
 
-    TRL counts completions; a recipe counts prompts: `prompts_per_step` x `num_generations` completions make one step,
-    and `per_device_train_batch_size` of them are held in memory at a time (all of them where it is not given).
+    TRL counts completions; a recipe counts prompts: `prompts_per_step` x `num_generations` completions make one step on
+    all processes together, and `per_device_train_batch_size` of them are held in memory at a time on each (its whole
+    share where that is not given).
 
     Args:
         recipe: the run.
         folder: where TRL writes.
         suppressed_tokens: ids that are never sampled.
         reward_weights: one per reward.
+        world_size: processes that train together.
+        deepspeed: its configuration, `jigsaw.training.sharding`; None trains without it.
 
     Raises:
         JigsawError: a key that TRL's GRPOConfig does not have, a value that it refuses, or batch sizes that do not
@@ -75,23 +108,16 @@ def grpo_config(recipe: Recipe, folder: Path, suppressed_tokens: list[int], rewa
     generations = _positive("grpo.num_generations", section.setdefault("num_generations", 8))
     if generations < 2:
         raise JigsawError("grpo.num_generations: 1 leaves nothing to compare a completion with; use 2 or more")
-    completions = prompts * generations
-    at_once = _positive(
-        "grpo.per_device_train_batch_size", section.setdefault("per_device_train_batch_size", completions)
-    )
-    if completions % at_once:
-        raise JigsawError(
-            f"grpo.per_device_train_batch_size: {at_once} does not divide the {completions} completions of a step "
-            f"({prompts} prompts x {generations})"
-        )
+    what = f"completions of a step ({prompts} prompts x {generations})"
+    section |= _shares("grpo", section, prompts * generations, what, world_size)
+    section["shuffle_dataset"] = False  # `jigsaw.training.order` has done it
     generation_kwargs = dict(section.pop("generation_kwargs", None) or {})
     generation_kwargs["suppress_tokens"] = suppressed_tokens
     return _make(
         "grpo",
         GRPOConfig,
         {
-            **_common(recipe, folder),
-            "gradient_accumulation_steps": completions // at_once,
+            **_common(recipe, folder, deepspeed),
             "generation_kwargs": generation_kwargs,
             "reward_weights": reward_weights,
             **section,
@@ -99,23 +125,41 @@ def grpo_config(recipe: Recipe, folder: Path, suppressed_tokens: list[int], rewa
     )
 
 
-def _common(recipe: Recipe, folder: Path) -> dict[str, Any]:
+def _shares(section: str, given: Mapping[str, Any], rows: int, what: str, world_size: int) -> dict[str, int]:
+    """The rows of a step dealt to processes and micro-batches."""
+    share, left = divmod(rows, world_size)
+    if left:
+        raise JigsawError(f"{section}.prompts_per_step: {world_size} processes do not divide the {rows} {what}")
+    key = f"{section}.per_device_train_batch_size"
+    at_once = _positive(key, given.get("per_device_train_batch_size", share))
+    if share % at_once:
+        each = "" if world_size == 1 else f", {share} on each of {world_size} processes"
+        raise JigsawError(f"{key}: {at_once} does not divide the {rows} {what}{each}")
+    return {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": share // at_once}
+
+
+def _common(recipe: Recipe, folder: Path, deepspeed: Mapping[str, Any] | None) -> dict[str, Any]:
     import torch
 
-    cuda = torch.cuda.is_available()
-    return {
+    cuda = torch.cuda.is_available() and recipe.distributed.cpu_processes is None
+    values: dict[str, Any] = {
         "output_dir": str(folder),
         "seed": recipe.seed,
         "use_cpu": not cuda,
-        "bf16": cuda and recipe.model.dtype == "bfloat16",
+        "bf16": recipe.model.dtype == "bfloat16",
         "fp16": False,
         "report_to": "none",
-        "save_strategy": "no",
+        "save_strategy": "no",  # `jigsaw.training.checkpoints` asks for checkpoints itself
         "logging_steps": 1,
         "disable_tqdm": True,
         "dataloader_pin_memory": cuda,
         "remove_unused_columns": False,  # rewards read every column
     }
+    if deepspeed is not None:
+        values |= {"deepspeed": dict(deepspeed), "optim": "adamw_torch"}
+    if not cuda and recipe.distributed.several:
+        values["ddp_backend"] = "gloo"
+    return values
 
 
 def _check_keys(section: str, given: Mapping[str, Any], config: type, extra: tuple[str, ...]) -> None:

@@ -1,0 +1,129 @@
+"""Several processes for a training stage: torchrun starts them on this node and finds those of the others.
+
+In: a recipe, a stage and this machine's place among the nodes. Out: the stage, trained. The launcher itself only waits;
+it passes a request to stop (SIGTERM) on through a file in the run folder, which all nodes see.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from jigsaw.errors import JigsawError
+from jigsaw.schema import DistributedSection
+
+SECONDS_TO_GATHER = 24 * 3600
+"""How long a node waits for the others: the first may have to build data before it trains."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """This machine's place in a run.
+
+    Attributes:
+        rank: its number, from 0; the first builds data, evaluates and writes.
+        rendezvous: host and port of the first node, `host:port`; each stage uses a port of its own, from this one up.
+    """
+
+    rank: int = 0
+    rendezvous: str | None = None
+
+    def check(self, section: DistributedSection) -> None:
+        """Refuse a place that does not fit the number of nodes.
+
+        Raises:
+            JigsawError: no rendezvous for several nodes, or a rank that is none of theirs.
+        """
+        if section.nodes > 1 and self.rendezvous is None:
+            raise JigsawError(
+                f"distributed.nodes: {section.nodes} nodes need --node-rank R and --rendezvous HOST:PORT on each; "
+                f"--slurm writes a batch file that says so"
+            )
+        if not 0 <= self.rank < section.nodes:
+            raise JigsawError(f"--node-rank {self.rank}: with {section.nodes} nodes it is 0 to {section.nodes - 1}")
+        if self.rendezvous is not None:
+            host, colon, port = self.rendezvous.rpartition(":")
+            if not (host and colon and port.isdecimal()):
+                raise JigsawError(f"--rendezvous {self.rendezvous}: host and port of the first node, HOST:PORT")
+
+
+def torchrun_command(section: DistributedSection, node: Node, folder: Path, stage: str, number: int) -> list[str]:
+    """The command that trains one stage on all processes of this node.
+
+    Args:
+        section: processes and nodes.
+        node: this one.
+        folder: the run folder.
+        stage: its name.
+        number: its number among the stages, from 0.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={section.per_node}"]
+    command += ["--max-restarts=0", "--signals-to-handle=SIGINT,SIGHUP,SIGQUIT"]
+    if section.nodes == 1:
+        command += ["--standalone"]
+    else:
+        host, _, port = str(node.rendezvous).rpartition(":")
+        command += [f"--nnodes={section.nodes}", f"--node-rank={node.rank}"]
+        command += [f"--master-addr={host}", f"--master-port={int(port) + number}"]
+        command += [f"--rdzv-conf=timeout={SECONDS_TO_GATHER}"]
+    return [*command, "--module", "jigsaw.training.worker", str(folder), stage]
+
+
+def run_processes(command: list[str], section: DistributedSection, stop_file: Path) -> None:
+    """Run torchrun to its end; SIGTERM to this process meanwhile becomes the stop file.
+
+    Raises:
+        JigsawError: a process failed; it has said why.
+    """
+    with (
+        _stopping_by_file(stop_file),
+        subprocess.Popen(command, env=_environment(section), preexec_fn=_as_child, process_group=0) as torchrun,
+    ):
+        try:
+            code = torchrun.wait()
+        except KeyboardInterrupt:
+            torchrun.send_signal(signal.SIGINT)
+            raise
+    if code:
+        raise JigsawError(
+            "a training process failed, its own words are above; --resume goes on from the last checkpoint"
+        )
+
+
+def _as_child() -> None:
+    """Die with the launcher, and leave SIGTERM to it: torchrun would kill the processes before they have saved."""
+    from jigsaw.training.world import die_with_parent
+
+    die_with_parent()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _environment(section: DistributedSection) -> dict[str, str]:
+    environment = dict(os.environ)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // section.per_node)))
+    environment.setdefault("TOKENIZERS_PARALLELISM", "false")
+    environment["PYTHONSAFEPATH"] = "1"
+    environment["TORCHELASTIC_ERROR_FILE"] = os.devnull
+    if section.cpu_processes is not None:
+        environment["DS_ACCELERATOR"] = "cpu"
+    return environment
+
+
+@contextmanager
+def _stopping_by_file(stop_file: Path) -> Iterator[None]:
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop_file.touch()
+
+    before = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,34 @@
+"""A model without weights: its modules and parameter names on torch's meta device, to count and to match patterns.
+
+In: the `model` section of a recipe. Out: the model, or None where its configuration is not at hand. Nothing is
+downloaded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jigsaw.schema import ModelSection
+
+
+def skeleton(section: ModelSection) -> Any:
+    """The model of a section on the meta device; None for a tiny one, or a hub id that is not in the local cache."""
+    from transformers import AutoConfig
+
+    if section.path is None:
+        return None
+    try:
+        config = AutoConfig.from_pretrained(section.path, local_files_only=not Path(section.path).is_dir())
+    except (OSError, ValueError):
+        return None
+    return from_config(config)
+
+
+def from_config(config: Any) -> Any:
+    """A vision-language model of a `transformers` configuration on the meta device: shapes and names, no memory."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(config)

@@ -1,0 +1,38 @@
+"""What a recipe asks of this machine, looked at before anything is loaded, built or written.
+
+In: a recipe. Out: nothing, or one line that names the key, what is missing and what to do.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from jigsaw.errors import JigsawError
+from jigsaw.schema import Recipe
+
+
+def require_machine(recipe: Recipe) -> None:
+    """Refuse a recipe that asks for GPUs or packages that are not here.
+
+    Raises:
+        JigsawError: the first thing that is missing.
+    """
+    section = recipe.distributed
+    if section.zero:
+        _require_package("deepspeed", f"distributed.zero: {section.zero}", "pip install 'visual-jigsaw[gpu]'")
+    for name in recipe.logging.report_to:
+        _require_package(name, f"logging.report_to: {name}", f"pip install {name}")
+    if section.gpus is not None:
+        import torch
+
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if found < section.per_node:
+            raise JigsawError(
+                f"distributed.gpus: {section.gpus} are asked for and this machine has {found}; "
+                f"set distributed.gpus={found or 'null'}, or run where they are"
+            )
+
+
+def _require_package(name: str, key: str, remedy: str) -> None:
+    if find_spec(name) is None:
+        raise JigsawError(f"{key} needs the package {name}, which is not installed: {remedy}")

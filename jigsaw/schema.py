@@ -1,0 +1,298 @@
+"""The schema of a recipe: frozen, typed sections that forbid unknown keys.
+
+In: the content of a YAML file, resolved by `jigsaw.recipe`. Out: a `Recipe`, or pydantic's complaint with the key. What
+the schema leaves to others: fields of TRL's configurations below `sft` and `grpo` (`jigsaw.training.trl_config`),
+rewards and metrics (the `rewards` package), and whether this machine has what is asked for (`jigsaw.requirements`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from jigsaw.errors import JigsawError
+from jigsaw.models.tiny import TinyArchitecture, TinySizes
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ImageLimits(_Section):
+    """Pixel limits of one image, as the model's image processor applies them."""
+
+    min_pixels: int | None = Field(None, gt=0)
+    max_pixels: int | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ImageLimits:
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels {self.min_pixels} is over max_pixels {self.max_pixels}")
+        return self
+
+
+class LoraSection(_Section):
+    """Low-rank adapters instead of all weights; they are merged into the checkpoint that a stage leaves.
+
+    Attributes:
+        rank: of the adapters.
+        alpha: scale; the update is multiplied by alpha / rank.
+        dropout: on the input of the adapters.
+        targets: names of the linear layers that get one, or `all-linear`. Layers that `model.freeze` matches get none.
+    """
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+
+
+class ModelSection(_Section):
+    """Which model is trained: a checkpoint, or a tiny one made from random weights.
+
+    Attributes:
+        path: a local checkpoint folder or a hub id.
+        tiny: the architecture of a tiny model, instead of `path`.
+        sizes: its sizes.
+        dtype: of computation and of the checkpoints. Weights that are trained are kept in float32 meanwhile.
+        image: pixel limits for the processor; those of the checkpoint where not given.
+        freeze: what is not trained: `vision_tower`, `projector`, `language_model`, or patterns of parameter names such
+            as `*.visual.blocks.0.*`.
+        lora: adapters instead of all weights; None trains the weights.
+    """
+
+    path: str | None = None
+    tiny: TinyArchitecture | None = None
+    sizes: TinySizes = TinySizes()
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    image: ImageLimits = ImageLimits()
+    freeze: tuple[str, ...] = ()
+    lora: LoraSection | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ModelSection:
+        if (self.path is None) == (self.tiny is None):
+            raise ValueError("give either path or tiny")
+        return self
+
+
+class BuildSection(BaseModel):
+    """A puzzle set that is built before the run, or found built. Keys beyond these configure the task.
+
+    Attributes:
+        task: name of the task, or a plug-in.
+        source: folder of photos, or `samples` for the photos that come with the `samples` extra.
+        split: which side of the train/held-out split of the source is used; None takes all of it.
+        heldout: share of the sources that is held out, unless the folder has `train/` and `heldout/` of its own.
+        per_source: puzzles from each source.
+        limit: puzzles in all.
+        seed: of geometry and order.
+        materialize: keep rendered media in the data set; for small pieces and many epochs.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    task: str
+    source: str
+    split: Literal["train", "heldout"] | None = None
+    heldout: float = Field(0.2, gt=0, lt=1)
+    per_source: int = Field(1, ge=1)
+    limit: int | None = Field(None, ge=1)
+    seed: int = 0
+    materialize: bool = False
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The keys that configure the task."""
+        return dict(self.model_extra or {})
+
+
+class DataEntry(_Section):
+    """One puzzle set of a mixture: an existing one by `path`, or one that is built first.
+
+    Attributes:
+        path: folder of a built puzzle set.
+        build: how to build it.
+        weight: its share of the training rows, relative to the other entries.
+        stage: the only stage that trains on it, `sft` or `grpo`; None for both.
+        limit: rows used, from the first.
+    """
+
+    path: str | None = None
+    build: BuildSection | None = None
+    weight: float = Field(1.0, gt=0)
+    stage: Literal["sft", "grpo"] | None = None
+    limit: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> DataEntry:
+        if (self.path is None) == (self.build is None):
+            raise ValueError("give either path or build")
+        return self
+
+
+class DataSection(_Section):
+    """What is trained on and what is held out.
+
+    Attributes:
+        photos: a folder of photos, or `samples`; recipes refer to it as `${data.photos}`.
+        folder: where puzzle sets and samples are built, and found again by the next run.
+        train: the mixture that the supervised stage and GRPO train on.
+        eval: held-out puzzles, of which the run reports.
+    """
+
+    photos: str = "samples"
+    folder: str = "data"
+    train: tuple[DataEntry, ...] = Field(min_length=1)
+    eval: tuple[DataEntry, ...] = ()
+
+
+class EvaluationSection(_Section):
+    """When held-out puzzles are looked at.
+
+    Attributes:
+        every: GRPO steps between looks at a part of the held-out set; 0 for none.
+        puzzles: how many are looked at then, spread over the set; the end looks at all.
+        batch_size: prompts that are generated together.
+        max_new_tokens: completion limit; that of GRPO where not given.
+    """
+
+    every: int = Field(50, ge=0)
+    puzzles: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1)
+    max_new_tokens: int | None = Field(None, ge=1)
+
+
+class RolloutSection(_Section):
+    """Who generates completions."""
+
+    engine: Literal["transformers"] = "transformers"
+
+
+class CheckpointSection(_Section):
+    """What a killed run goes on from.
+
+    Attributes:
+        every: steps between checkpoints of weights, optimizer and randomness.
+        keep: the newest so many are kept; all go when their stage is whole.
+    """
+
+    every: int = Field(100, ge=1)
+    keep: int = Field(1, ge=1)
+
+
+class DistributedSection(_Section):
+    """On how many processes a run trains, and how they share the model.
+
+    Attributes:
+        gpus: processes of each node, one per GPU; `all` for those that it has. None: one process, on a GPU where there
+            is one.
+        cpu_processes: processes of each node without GPUs, instead of `gpus`; for trying a distributed run.
+        nodes: machines. They share the run folder and the data.
+        zero: DeepSpeed's ZeRO stage. 0 is plain data parallelism without DeepSpeed; 1 shards the optimizer, 2 also the
+            gradients, 3 also the weights.
+        offload: what is kept in the memory of the host: the `optimizer`, or with ZeRO-3 `all`, the weights too.
+        slurm: options of sbatch for `--slurm`, by their long names: `{partition: gpu, time: "24:00:00"}`.
+    """
+
+    gpus: Literal["all"] | int | None = None
+    cpu_processes: int | None = Field(None, ge=1)
+    nodes: int = Field(1, ge=1)
+    zero: Literal[0, 1, 2, 3] = 0
+    offload: Literal["none", "optimizer", "all"] = "none"
+    slurm: dict[str, str | int | bool] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DistributedSection:
+        if isinstance(self.gpus, int) and self.gpus < 1:
+            raise ValueError(f"gpus: at least 1 or all, not {self.gpus}; leave it out to train in one process")
+        if self.gpus is not None and self.cpu_processes is not None:
+            raise ValueError("give either gpus or cpu_processes")
+        if self.offload != "none" and self.zero == 0:
+            raise ValueError("offload needs DeepSpeed: set zero to 1, 2 or 3")
+        if self.offload == "all" and self.zero != 3:
+            raise ValueError("offload: all needs zero: 3, the only stage that shards the weights")
+        return self
+
+    @property
+    def several(self) -> bool:
+        """Whether training starts processes of its own, through torchrun."""
+        return self.gpus is not None or self.cpu_processes is not None or self.nodes > 1 or self.zero > 0
+
+    @property
+    def per_node(self) -> int:
+        """Processes of each node.
+
+        Raises:
+            JigsawError: `all`, and there is no GPU.
+        """
+        if self.gpus == "all":
+            import torch
+
+            if not torch.cuda.is_available():
+                raise JigsawError(
+                    "distributed.gpus: all, and this machine has none; use cpu_processes to try it without"
+                )
+            return int(torch.cuda.device_count())
+        return self.gpus or self.cpu_processes or 1
+
+    @property
+    def world_size(self) -> int:
+        """Processes in all."""
+        return self.per_node * self.nodes
+
+
+class LoggingSection(_Section):
+    """Where a run is followed beside `metrics.jsonl`, which is always written.
+
+    Attributes:
+        report_to: trackers that also get the metrics; each must be installed.
+        project: their name for a group of runs; the run itself has the recipe's name.
+        completions: GRPO completions kept of each logged step, in `completions.jsonl` and on the trackers; 0 for none.
+        completions_every: GRPO steps between those.
+    """
+
+    report_to: tuple[Literal["wandb", "tensorboard", "trackio"], ...] = ()
+    project: str = "jigsaw"
+    completions: int = Field(4, ge=0)
+    completions_every: int = Field(20, ge=1)
+
+
+class Recipe(_Section):
+    """A whole run, resolved.
+
+    Attributes:
+        rewards: `{use, weight, args, gate, only, on_error}` each; checked by the `rewards` package.
+        metrics: names of metrics that are logged, not optimised.
+        sft: fields of TRL's SFTConfig, and `prompts_per_step`, for a supervised stage on the answers before GRPO; with
+            `grpo: null` it is the whole run. None for none.
+        grpo: fields of TRL's GRPOConfig, and `prompts_per_step` (prompts, not completions); None for none.
+        output: the run folder.
+        seed: of sampling, order and every other draw of training.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    description: str = ""
+    seed: int = 0
+    model: ModelSection
+    data: DataSection
+    rewards: tuple[dict[str, Any], ...] = ({"use": "visual_jigsaw"},)
+    metrics: tuple[str, ...] = ("exact", "place_accuracy", "valid", "format")
+    sft: dict[str, Any] | None = None
+    grpo: dict[str, Any] | None = None
+    evaluation: EvaluationSection = EvaluationSection()
+    rollout: RolloutSection = RolloutSection()
+    checkpoint: CheckpointSection = CheckpointSection()
+    distributed: DistributedSection = DistributedSection()
+    logging: LoggingSection = LoggingSection()
+    output: str
+
+    @model_validator(mode="after")
+    def _some_training(self) -> Recipe:
+        if self.sft is None and self.grpo is None:
+            raise ValueError("give sft, grpo or both: there is nothing to train")
+        for stage in ("sft", "grpo"):
+            if getattr(self, stage) is not None and all(entry.stage not in (None, stage) for entry in self.data.train):
+                raise ValueError(f"no entry of data.train is for {stage}; give one without `stage`")
+        return self

@@ -1,0 +1,95 @@
+"""A batch file for SLURM: one launcher a node, resumed when requeued.
+
+In: a recipe and the command line that launches it. Out: the text of an sbatch file. SLURM warns the batch shell five
+minutes before it takes the nodes away (time limit or preemption); the shell asks the run to save and stop, and puts
+itself into the queue again. Only options of sbatch itself are used; what a site needs (partition, account, time) comes
+from `distributed.slurm`.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from jigsaw.errors import JigsawError
+from jigsaw.schema import Recipe
+from jigsaw.training.stages import STOP_FILE
+
+SECONDS_TO_SAVE = 300
+
+TEMPLATE = """\
+#!/bin/bash
+{options}
+# Submit with: sbatch FILE. Nodes, run folder and environment must be on file systems that all nodes see.
+set -euo pipefail
+
+run={run}
+export PYTHONSAFEPATH=1
+
+# Before SLURM takes the nodes away: let the run save and stop, then queue again, to go on from there.
+save_and_requeue() {{
+    echo "$(date): asked to stop; saving"
+    touch "$run/{stop_file}"
+    wait "$launchers" || true
+    if [ ! -e "$run/DONE" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+    exit 0
+}}
+trap save_and_requeue USR1
+
+resume=()
+if [ -e "$run/recipe.yaml" ]; then resume=(--resume); fi
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+port=$((20000 + SLURM_JOB_ID % 20000))
+
+srun --ntasks-per-node=1 --kill-on-bad-exit=1 bash -c '
+    exec "$@" --node-rank "$SLURM_NODEID"
+' launcher {command} --nodes {nodes} --rendezvous "$first:$port" "${{resume[@]}}" &
+launchers=$!
+wait "$launchers"
+"""
+
+
+def batch_file(recipe: Recipe, name: str, overrides: Sequence[str]) -> str:
+    """The text of an sbatch file that launches a recipe on its nodes.
+
+    Args:
+        recipe: resolved; its run folder is fixed in the file, so that a requeued job finds it.
+        name: the recipe as the user named it.
+        overrides: `key=value` each, as the user gave them.
+
+    Raises:
+        JigsawError: an option of `distributed.slurm` that the file sets itself, or a time that YAML took for a number.
+    """
+    section = recipe.distributed
+    ours: dict[str, str | int | bool] = {
+        "job-name": recipe.name,
+        "nodes": section.nodes,
+        "ntasks-per-node": 1,
+        "requeue": True,
+        "open-mode": "append",
+        "signal": f"B:USR1@{SECONDS_TO_SAVE}",
+    }
+    if section.gpus == "all":
+        ours["exclusive"] = True
+    elif section.gpus is not None:
+        ours["gpus-per-node"] = section.gpus
+    for key, value in section.slurm.items():
+        if key in ours:
+            raise JigsawError(f"distributed.slurm.{key} is set by the framework ({key}={ours[key]}); leave it out")
+        if key == "time" and not isinstance(value, str):
+            raise JigsawError(f'distributed.slurm.time: YAML reads {value} as a number; put it in quotes: "24:00:00"')
+    options = [_option(key, value) for key, value in (ours | section.slurm).items() if value is not False]
+    fixed = [item for item in overrides if not item.startswith(("output=", "distributed.nodes="))]
+    command = [sys.executable, "-m", "jigsaw", "launch", name, *fixed, f"output={recipe.output}"]
+    return TEMPLATE.format(
+        options="\n".join(options),
+        run=shlex.quote(recipe.output),
+        stop_file=STOP_FILE,
+        command=shlex.join(command),
+        nodes=section.nodes,
+    )
+
+
+def _option(key: str, value: str | int | bool) -> str:
+    return f"#SBATCH --{key}" if value is True else f"#SBATCH --{key}={value}"

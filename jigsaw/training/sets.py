@@ -1,0 +1,86 @@
+"""The puzzle sets of a run, opened: what is trained on, mixed for a stage, and what is held out.
+
+In: the folders that `data.json` of a run names, and the recipe's entries. Out: a `datasets.Dataset` per stage, and the
+held-out rows of all sets in one sequence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from jigsaw.data import load_puzzles
+from jigsaw.errors import JigsawError
+from jigsaw.schema import DataEntry, Recipe
+
+StageName = Literal["sft", "grpo"]
+
+
+class HeldOut:
+    """Held-out rows of several puzzle sets, read one at a time."""
+
+    def __init__(self, sets: Sequence[Any]) -> None:
+        self._where = [(puzzles, row) for puzzles in sets for row in range(len(puzzles))]
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        puzzles, row = self._where[index]
+        found: dict[str, Any] = puzzles[row]
+        return found
+
+    def spread(self, count: int) -> HeldOut:
+        """At most `count` of the rows, evenly spread."""
+        step = max(1, len(self) / count)
+        return self._chosen([int(i * step) for i in range(min(count, len(self)))])
+
+    def share(self, number: int, of: int) -> HeldOut:
+        """Every `of`-th row from `number` on: what one of several processes looks at."""
+        return self._chosen(range(number, len(self), of))
+
+    def _chosen(self, rows: Sequence[int]) -> HeldOut:
+        chosen = HeldOut(())
+        chosen._where = [self._where[row] for row in rows]
+        return chosen
+
+
+def open_set(path: Path, entry: DataEntry) -> Any:
+    """The puzzles of an entry of a recipe.
+
+    Raises:
+        JigsawError: no puzzle set, or one that training does not take.
+    """
+    puzzles = load_puzzles(path)
+    if "videos" in puzzles[0]:
+        raise JigsawError(f"data: {path} has video inputs, which training does not take; build it with shown_as=images")
+    return puzzles.select(range(min(entry.limit or len(puzzles), len(puzzles))))
+
+
+def open_train(recipe: Recipe, folder: Path) -> list[Any]:
+    """The training sets of a run folder, one per entry of `data.train`."""
+    return _open(recipe.data.train, folder, "train")
+
+
+def open_heldout(recipe: Recipe, folder: Path) -> HeldOut:
+    """The held-out rows of a run folder."""
+    return HeldOut(_open(recipe.data.eval, folder, "eval"))
+
+
+def mixture(recipe: Recipe, train_sets: Sequence[Any], stage: StageName) -> Any:
+    """The training set of a stage."""
+    from jigsaw.training.mixture import mix
+
+    used = [
+        (puzzles, entry.weight)
+        for puzzles, entry in zip(train_sets, recipe.data.train, strict=True)
+        if entry.stage in (None, stage)
+    ]
+    return mix([puzzles for puzzles, _ in used], [weight for _, weight in used], seed=recipe.seed)
+
+
+def _open(entries: Sequence[DataEntry], folder: Path, side: str) -> list[Any]:
+    paths = json.loads((folder / "data.json").read_text(encoding="utf-8"))[side]
+    return [open_set(Path(path), entry) for path, entry in zip(paths, entries, strict=True)]

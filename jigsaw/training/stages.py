@@ -1,0 +1,266 @@
+"""One training stage of a run, in this process or as one of several: supervised answers, or GRPO.
+
+In: a run folder with `data.json` and the checkpoint to start from. Out: the stage's own checkpoint, in plain
+transformers format; with adapters, those in `adapters/STAGE`, which `merge` turns into one. In between, `metrics.jsonl`
+grows and checkpoints to resume from come and go. All processes of a stage run this; the first alone writes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from jigsaw.errors import JigsawError
+from jigsaw.schema import Recipe
+from jigsaw.training.sets import StageName, mixture, open_heldout, open_train
+
+SCRATCH = ".trl"
+CHECKPOINTS = "checkpoints"
+STOP_FILE = ".stop"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a recipe.
+
+    Attributes:
+        name: `sft` or `grpo`.
+        start: the checkpoint that it starts from.
+        out: name of the checkpoint that it leaves in the run folder.
+    """
+
+    name: StageName
+    start: str
+    out: str
+
+
+def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
+    """The stages of a recipe, in order."""
+    start = recipe.model.path or str(folder / "start")
+    stages: list[Stage] = []
+    if recipe.sft is not None:
+        stages.append(Stage("sft", start, "model" if recipe.grpo is None else "warmup"))
+        start = str(folder / stages[-1].out)
+    if recipe.grpo is not None:
+        stages.append(Stage("grpo", start, "model"))
+    return stages
+
+
+def train_stage(recipe: Recipe, stage: Stage, folder: Path, console: Console) -> int | None:
+    """Train a stage, from its latest checkpoint if there is one.
+
+    Args:
+        recipe: of the run.
+        stage: one of `stages_of(recipe, folder)`.
+        folder: the run folder.
+        console: where the first process tells of progress.
+
+    Returns:
+        None once the stage's result is written; the step after which it was saved if it was asked to stop.
+
+    Raises:
+        JigsawError: anything about data, model or settings that the user can mend.
+    """
+    return _Training(recipe, stage, folder, console).carry_out()
+
+
+def adapter_folder(folder: Path, stage: Stage) -> Path:
+    """Where a stage leaves its adapters."""
+    return folder / "adapters" / stage.name
+
+
+def merge(recipe: Recipe, stage: Stage, folder: Path, out: Path) -> None:
+    """Write the checkpoint of a stage that trained adapters: its start with the adapters added to the weights."""
+    from peft import PeftModel
+
+    from jigsaw.models.load import load_model, load_processor
+
+    model = PeftModel.from_pretrained(load_model(stage.start, recipe.model.dtype), adapter_folder(folder, stage))
+    model.merge_and_unload().save_pretrained(out)
+    load_processor(stage.start, **recipe.model.image.model_dump()).save_pretrained(out)
+
+
+class _Training:
+    """What the steps of one stage share."""
+
+    def __init__(self, recipe: Recipe, stage: Stage, folder: Path, console: Console) -> None:
+        import torch.distributed as dist
+
+        self._recipe, self._stage, self._folder, self._console = recipe, stage, folder, console
+        self._rank: int = dist.get_rank() if dist.is_initialized() else 0
+        self._size: int = dist.get_world_size() if dist.is_initialized() else 1
+        self._scratch = folder / SCRATCH / stage.name
+        self._checkpoints = folder / CHECKPOINTS / stage.name
+
+    def carry_out(self) -> int | None:
+        from transformers import set_seed
+
+        from jigsaw.models.load import load_model, load_processor
+        from jigsaw.training.checkpoints import CheckpointCallback, StopRequest, checkpoint_step, latest_checkpoint
+        from jigsaw.training.trainable import prepare
+
+        recipe, stage = self._recipe, self._stage
+        set_seed(recipe.seed)
+        processor = load_processor(stage.start, **recipe.model.image.model_dump())
+        composition = self._composition()
+        # Before the model: with ZeRO-3 it is the configuration that makes transformers load it in shards.
+        config = self._config(processor, composition)
+        puzzles, boundary = self._puzzles(config)
+        latest = latest_checkpoint(self._checkpoints)
+        config.resume_from_checkpoint = None if latest is None else str(latest)
+        done = 0 if latest is None else checkpoint_step(latest)
+        model, trainable = prepare(
+            load_model(stage.start, recipe.model.dtype), recipe.model, sharded=recipe.distributed.zero > 0
+        )
+        model.train()
+        going_on = f", going on after step {done}" if done else ""
+        self._console.print(f"{stage.name:>8}  {config.max_steps} steps{going_on}; {trainable}", highlight=False)
+        with StopRequest(self._folder / STOP_FILE) as stop:
+            checkpoints = CheckpointCallback(
+                self._checkpoints,
+                every=recipe.checkpoint.every,
+                keep=recipe.checkpoint.keep,
+                boundary=boundary,
+                stop=stop,
+            )
+            callbacks = [self._log(model, processor, composition, done), checkpoints]
+            trainer = self._train(model, processor, puzzles, composition, config, callbacks)
+        if checkpoints.stopped_at is None:
+            self._write(trainer, processor)
+        return checkpoints.stopped_at
+
+    def _composition(self) -> Any:
+        from jigsaw.training.completions import RecordedComposition
+
+        keep = self._recipe.logging.completions if self._rank == 0 else 0
+        return RecordedComposition(self._recipe.rewards, self._recipe.metrics, keep=keep)
+
+    def _config(self, processor: Any, composition: Any) -> Any:
+        from jigsaw.models.load import vision_token_ids
+        from jigsaw.training.sharding import deepspeed_config
+        from jigsaw.training.trl_config import grpo_config, sft_config
+
+        sharding = deepspeed_config(self._recipe)
+        if self._stage.name == "sft":
+            return sft_config(self._recipe, self._scratch, world_size=self._size, deepspeed=sharding)
+        return grpo_config(
+            self._recipe,
+            self._scratch,
+            vision_token_ids(processor),
+            list(composition.weights),
+            world_size=self._size,
+            deepspeed=sharding,
+        )
+
+    def _puzzles(self, config: Any) -> tuple[Any, int]:
+        """The rows of the stage, and the steps that are trained on one generation batch."""
+        from jigsaw.training.order import ordered
+
+        puzzles = mixture(self._recipe, open_train(self._recipe, self._folder), self._stage.name)
+        if self._stage.name == "sft":
+            if config.max_steps <= 0:
+                step = config.per_device_train_batch_size * config.gradient_accumulation_steps * self._size
+                config.max_steps = max(1, int(config.num_train_epochs * len(puzzles) / step))
+            return puzzles, 1
+        prompts = config.generation_batch_size // config.num_generations
+        boundary, left = divmod(config.steps_per_generation * config.num_iterations, config.gradient_accumulation_steps)
+        if left:
+            raise JigsawError(
+                "grpo.steps_per_generation: with num_iterations it must make whole steps of "
+                f"{config.gradient_accumulation_steps} micro-batches"
+            )
+        if config.max_steps <= 0:
+            config.max_steps = max(1, int(config.num_train_epochs * len(puzzles) / prompts)) * boundary
+        shuffle = (self._recipe.grpo or {}).get("shuffle_dataset", True)
+        rows = -(-config.max_steps // boundary) * prompts
+        return ordered(puzzles, rows=rows, batch=prompts, seed=self._recipe.seed, shuffle=shuffle), boundary
+
+    def _log(self, model: Any, processor: Any, composition: Any, done: int) -> Any:
+        """The callback that tells of the stage: its log, cut back to the step that training goes on from."""
+        from jigsaw.training.logs import MetricsLog, StageCallback
+        from jigsaw.training.trackers import Trackers
+
+        recipe, stage = self._recipe, self._stage.name
+        log = MetricsLog(self._folder / "metrics.jsonl")
+        if self._rank == 0:
+            log.forget(stage, after=done)
+            composition.forget(self._folder / "completions.jsonl", after=done)
+        trackers = Trackers(recipe, self._folder, stage) if self._rank == 0 and recipe.logging.report_to else None
+        if stage == "sft":
+            return StageCallback(stage, log, self._console, trackers=trackers)
+        heldout = open_heldout(recipe, self._folder)
+
+        def look() -> Mapping[str, float]:
+            return self._look(model, processor, heldout.spread(recipe.evaluation.puzzles), composition)
+
+        return StageCallback(
+            stage,
+            log,
+            self._console,
+            metrics=recipe.metrics,
+            look=look,
+            every=recipe.evaluation.every if len(heldout) else 0,
+            trackers=trackers,
+            completions=composition.writer(self._folder / "completions.jsonl", every=recipe.logging.completions_every),
+        )
+
+    def _look(self, model: Any, processor: Any, rows: Any, composition: Any) -> Mapping[str, float]:
+        """Figures on held-out rows, each process solving its share of them."""
+        from jigsaw.evaluation.solve import solve
+        from jigsaw.evaluation.summary import FIGURES, score
+        from jigsaw.training.world import gathered_everywhere, whole_weights
+
+        evaluation = self._recipe.evaluation
+        limit = evaluation.max_new_tokens or (self._recipe.grpo or {}).get("max_completion_length", 1024)
+        with whole_weights(model):
+            share = rows.share(self._rank, self._size)
+            solved = solve(model, processor, share, batch_size=evaluation.batch_size, max_new_tokens=limit)
+        scored = score(gathered_everywhere(solved), composition)
+        return {name: sum(getattr(item, name) for item in scored) / len(scored) for name in FIGURES}
+
+    def _train(
+        self, model: Any, processor: Any, puzzles: Any, composition: Any, config: Any, callbacks: Sequence[Any]
+    ) -> Any:
+        """Run the trainer, and give it back."""
+        from jigsaw.training.grpo import train_grpo
+        from jigsaw.training.sft import train_sft
+
+        if self._stage.name == "sft":
+            return train_sft(model, processor, puzzles, config, callbacks)
+        return train_grpo(model, processor, puzzles, composition, config, callbacks)
+
+    def _write(self, trainer: Any, processor: Any) -> None:
+        """The trained weights under the stage's name, written by the first process, gathered from all."""
+        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        if self._rank:
+            return
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        target = self._folder / self._stage.out
+        if self._recipe.model.lora is not None:
+            target = adapter_folder(self._folder, self._stage)
+            target.parent.mkdir(exist_ok=True)
+        partial = target.with_name(f".{target.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        _save(model, weights, self._recipe.model.dtype, partial)
+        processor.save_pretrained(partial)
+        partial.replace(target)
+
+
+def _save(model: Any, weights: Mapping[str, Any], dtype: str, path: Path) -> None:
+    """Save in the recipe's dtype, whatever the weights were trained in; adapters stay as they are."""
+    import torch
+    from peft import PeftModel
+
+    if isinstance(model, PeftModel):
+        model.save_pretrained(path, state_dict=weights)
+        return
+    wanted = getattr(torch, dtype)
+    cast = {name: value.to(wanted) if value.is_floating_point() else value for name, value in weights.items()}
+    model.save_pretrained(path, state_dict=cast)
+    model.config.dtype = wanted  # save_pretrained has written the dtype of the model in memory
+    model.config.save_pretrained(path)

@@ -1,0 +1,127 @@
+"""Which parameters a run trains: freezing by pattern, and low-rank adapters.
+
+In: a loaded model and a recipe's `model` section. Out: the model, its parameters marked, in the dtype that they are
+trained in. Names of parts stand for patterns of parameter names, so that a recipe need not know an architecture's; any
+other entry of `freeze` is such a pattern itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from jigsaw.errors import JigsawError
+from jigsaw.schema import LoraSection, ModelSection
+
+PARTS = {
+    "projector": ("*.merger.*", "*.merger_list.*", "*.deepstack_merger_list.*", "*multi_modal_projector.*"),
+    "vision_tower": ("*visual.*", "*vision_tower.*", "*vision_model.*"),
+    "language_model": ("*language_model.*", "lm_head.*"),
+}
+"""Parts of a vision-language model, by the names that transformers' architectures use for them. A parameter belongs to
+the first part that matches: Qwen's projector lies within the vision tower."""
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """How much of a model is trained, in parameters."""
+
+    trained: int
+    total: int
+
+    def __str__(self) -> str:
+        share = 100 * self.trained / self.total
+        return f"{self.trained:,} of {self.total:,} parameters are trained ({share:.3g}%)"
+
+
+def frozen_names(names: Iterable[str], freeze: Sequence[str]) -> set[str]:
+    """The parameters that the entries of `freeze` match.
+
+    >>> sorted(frozen_names(["model.visual.merger.mlp.weight", "model.visual.blocks.0.weight"], ["vision_tower"]))
+    ['model.visual.blocks.0.weight']
+
+    Raises:
+        JigsawError: an entry matches no parameter.
+    """
+    known = list(names)
+    found: set[str] = set()
+    for entry in freeze:
+        matched = {name for name in known if (_part(name) == entry if entry in PARTS else fnmatchcase(name, entry))}
+        if not matched:
+            raise JigsawError(
+                f"model.freeze: {entry!r} matches no parameter of this model; name a part ({', '.join(PARTS)}) or a "
+                f"pattern of names such as {known[0]}"
+            )
+        found |= matched
+    return found
+
+
+def prepare(model: Any, section: ModelSection, *, sharded: bool) -> tuple[Any, Trainable]:
+    """Freeze, add adapters, and keep what is trained in float32.
+
+    An update of 1e-6 is lost in a bfloat16 weight. DeepSpeed keeps float32 copies of its own.
+
+    Args:
+        model: as loaded, in the recipe's dtype.
+        section: what to freeze and adapt.
+        sharded: DeepSpeed will hold the weights.
+
+    Returns:
+        The model (a `PeftModel` around it with adapters), and how much of it is trained.
+
+    Raises:
+        JigsawError: a pattern that matches nothing, or nothing left to train.
+    """
+    frozen = frozen_names([name for name, _ in model.named_parameters()], section.freeze)
+    if section.lora is not None:
+        model = _with_adapters(model, section.lora, frozen)
+    else:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name not in frozen)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise JigsawError("model.freeze: every parameter is frozen, there is nothing to train")
+    if not sharded:
+        for parameter in trained:
+            parameter.data = parameter.data.float()
+    return model, Trainable(sum(map(_size, trained)), sum(map(_size, model.parameters())))
+
+
+def _with_adapters(model: Any, lora: LoraSection, frozen: set[str]) -> Any:
+    from peft import LoraConfig, get_peft_model
+    from torch import nn
+
+    head = model.get_output_embeddings()
+    layers = {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head and f"{name}.weight" not in frozen
+    }
+    if lora.targets != "all-linear":
+        kinds = {name.rpartition(".")[2] for name in layers}
+        for target in lora.targets:
+            if target not in kinds:
+                raise JigsawError(
+                    f"model.lora.targets: no linear layer {target!r}; there are {', '.join(sorted(kinds))}"
+                )
+        layers = {name for name in layers if name.rpartition(".")[2] in lora.targets}
+    if not layers:
+        raise JigsawError("model.freeze: it matches every linear layer, and model.lora has none to adapt")
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=sorted(layers),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def _part(name: str) -> str | None:
+    return next((part for part, patterns in PARTS.items() if any(fnmatchcase(name, one) for one in patterns)), None)
+
+
+def _size(parameter: Any) -> int:
+    return int(getattr(parameter, "ds_numel", parameter.numel()))  # ZeRO-3 leaves an empty tensor in place of a shard

@@ -1,0 +1,45 @@
+"""One process of several that train a stage: `python -m jigsaw.training.worker RUN_FOLDER STAGE`, started by torchrun.
+
+In: a run folder that the launcher has prepared. Out: what `jigsaw.training.stages` leaves there. An error is told in
+one line by each process that meets it, as the command does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+
+from jigsaw.failures import foreseen
+from jigsaw.recipe import load_recipe
+from jigsaw.training.stages import stages_of, train_stage
+from jigsaw.training.world import die_with_parent, joined
+
+
+def main(folder: str, name: str) -> NoReturn:
+    """Train one stage of a run as one of several processes.
+
+    Args:
+        folder: the run folder.
+        name: of the stage.
+    """
+    die_with_parent()
+    recipe = load_recipe(str(Path(folder) / "recipe.yaml"))
+    stage = next(stage for stage in stages_of(recipe, Path(folder)) if stage.name == name)
+    try:
+        with joined(recipe.distributed) as rank:
+            train_stage(recipe, stage, Path(folder), Console(quiet=rank > 0))
+    except Exception as error:
+        line = foreseen(error)
+        if line is None or "JIGSAW_DEBUG" in os.environ:
+            raise
+        print(f"jigsaw: {line}", file=sys.stderr, flush=True)  # noqa: T201
+        sys.exit(1)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

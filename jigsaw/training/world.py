@@ -1,0 +1,74 @@
+"""The processes that train together: how one of them joins, and what they do jointly.
+
+In: the environment that torchrun gives. Out: a process group, gloo between CPU processes and NCCL between GPUs, that
+the trainer and DeepSpeed find ready.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from jigsaw.schema import DistributedSection
+
+PATIENCE = timedelta(hours=2)
+"""How long processes wait for each other; completions, rewards and held-out looks take unequal time."""
+
+
+@contextmanager
+def joined(section: DistributedSection) -> Iterator[int]:
+    """Join the process group that torchrun has prepared; gives this process's rank in it."""
+    import torch
+    import torch.distributed as dist
+
+    backend = "gloo" if section.cpu_processes is not None or not torch.cuda.is_available() else "nccl"
+    if backend == "nccl":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group(backend, timeout=PATIENCE)
+    if section.zero:
+        import deepspeed
+
+        # Without this its world has one process, while the trainer's has all (DeepSpeed 0.19).
+        deepspeed.init_distributed(dist_backend=backend, timeout=PATIENCE)
+    try:
+        yield dist.get_rank()
+    finally:
+        dist.destroy_process_group()
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it dies, even of SIGKILL; Linux only.
+
+    Otherwise a killed launcher would leave processes behind that write to the same run as the resumed one.
+    """
+    set_parent_death_signal = 1
+    ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+@contextmanager
+def whole_weights(model: Any) -> Iterator[None]:
+    """All weights of a model on every process meanwhile, for generation; what ZeRO-3 has sharded is gathered."""
+    if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters(list(model.parameters())):
+            yield
+    else:
+        yield
+
+
+def gathered_everywhere(items: Sequence[Any]) -> list[Any]:
+    """The items of all processes, on every process, in the order of an even deal: one of each in turn."""
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        return list(items)
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, list(items))
+    longest = max(map(len, found))
+    return [share[i] for i in range(longest) for share in found if i < len(share)]
