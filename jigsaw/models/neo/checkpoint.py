@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 NEWER = "q_norm_hw"
@@ -27,8 +28,7 @@ def checkpoint_keys(path: Any, options: Mapping[str, Any]) -> Iterable[str]:
     hub = {key: options[key] for key in HUB_OPTIONS if key in options}
     hub |= {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_gated_repo": False}
     if index := cached_file(path, SAFE_WEIGHTS_INDEX_NAME, **hub):
-        with open(index, encoding="utf-8") as lines:
-            return list(json.load(lines)["weight_map"])
+        return list(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"])
     if weights := cached_file(path, SAFE_WEIGHTS_NAME, **hub):
         with safe_open(weights, "pt") as opened:
             return list(opened.keys())

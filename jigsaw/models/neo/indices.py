@@ -1,7 +1,7 @@
 """Where a token stands: the (T, H, W) indices, which image it belongs to, and which packed sequence.
 
-Pure tensor functions over a batch of token ids; shapes below are [B, L] for ids, [images, 3] for grids (t = 1, height and
-width in 16-pixel patches). The rules are section 3.1 of "From Pixels to Words" (arXiv 2510.14979):
+Pure tensor functions over a batch of token ids; shapes below are [B, L] for ids, [images, 3] for grids (t = 1, height
+and width in 16-pixel patches). The rules are section 3.1 of "From Pixels to Words" (arXiv 2510.14979):
 
     a  b <img> x x x x x x </img>  c            a 2x3 image after two text tokens
     0  1   2   3 3 3 3 3 3    4    5    T       one step per text token, one for a whole image

@@ -4,9 +4,9 @@
     language_model.model          embeddings, pre-Buffer and language model as one stack of equal layers, final norm
     language_model.lm_head
 
-In: token ids with `<IMG_CONTEXT>` where pixels go, flattened 16-pixel patches and their grids. Out: logits. Module names
-are the checkpoint's keys, so that loading, saving and weight transfer to an engine need no renaming. The model holds no
-state between calls: what decoding needs to know travels with the cache.
+In: token ids with `<IMG_CONTEXT>` where pixels go, flattened 16-pixel patches and their grids. Out: logits. Module
+names are the checkpoint's keys, so that loading, saving and weight transfer to an engine need no renaming. The model
+holds no state between calls: what decoding needs to know travels with the cache.
 """
 
 from __future__ import annotations
@@ -15,72 +15,20 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3RMSNorm
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from jigsaw.models.neo import indices
-from jigsaw.models.neo.attention import NEOAttention, attention_plan, rotary_table, rotary_tables
+from jigsaw.models.neo.attention import NEOAttention, attention_plan, rotary_tables
 from jigsaw.models.neo.checkpoint import refuse_other_primitives
-from jigsaw.models.neo.configuration import NEOChatConfig, NEOTextConfig, NEOVisionConfig
+from jigsaw.models.neo.configuration import NEOChatConfig, NEOTextConfig
+from jigsaw.models.neo.generation import NEOGenerationMixin
+from jigsaw.models.neo.patches import NEOVisionModel
 
 Tensor = Any  # torch comes without types here
-
-
-class NEOVisionEmbeddings(nn.Module):  # type: ignore[misc]  # torch comes without types here
-    """Patches to tokens of the language model's width; section 3.1, "patch embedding layer"."""
-
-    def __init__(self, config: NEOVisionConfig) -> None:
-        super().__init__()
-        self.config = config
-        patch, merge = config.patch_size, config.merge_size
-        self.patch_embedding = nn.Conv2d(config.num_channels, config.hidden_size, patch, patch)
-        self.dense_embedding = nn.Conv2d(config.hidden_size, config.llm_hidden_size, merge, merge)
-
-    def forward(self, pixel_values: Tensor, image_grid_thw: Tensor) -> Tensor:
-        """Embed images.
-
-        Args:
-            pixel_values: `[patches, channels * patch_size**2]`, row-major over each image, images in prompt order.
-            image_grid_thw: `[images, 3]`.
-
-        Returns:
-            `[tokens, llm_hidden_size]`.
-
-        Raises:
-            ValueError: patches and grids do not go together.
-        """
-        config, merge = self.config, self.config.merge_size
-        image_grid_thw = image_grid_thw.to(pixel_values.device)
-        if len(pixel_values) != int(image_grid_thw.prod(-1).sum()):
-            raise ValueError(f"{len(pixel_values)} patches for grids of {int(image_grid_thw.prod(-1).sum())}")
-        patches = pixel_values.to(self.patch_embedding.weight.dtype)
-        patches = patches.view(-1, config.num_channels, config.patch_size, config.patch_size)
-        embedded = nn.functional.gelu(self.patch_embedding(patches).flatten(1))
-        placed = self._rotate(embedded, *indices.patch_places(image_grid_thw))
-        cells = placed[indices.patch_order(image_grid_thw, merge)]  # [tokens, merge**2, width]
-        return self.dense_embedding(cells.transpose(1, 2).unflatten(-1, (merge, merge))).flatten(1)
-
-    def _rotate(self, embedded: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """Rotate neighbouring channels against each other: the first half by column, the second by row."""
-        half = embedded.shape[-1] // 2
-        angles = torch.cat(
-            [rotary_table(place, half, self.config.rope_theta_vision) for place in (columns, rows)], dim=-1
-        )
-        even, odd = embedded.float().unflatten(-1, (-1, 2)).unbind(-1)
-        cos, sin = angles.cos(), angles.sin()
-        turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
-        return turned.flatten(-2).to(embedded.dtype)
-
-
-class NEOVisionModel(nn.Module):  # type: ignore[misc]  # torch comes without types here
-    """The level of names above the embeddings."""
-
-    def __init__(self, config: NEOVisionConfig) -> None:
-        super().__init__()
-        self.embeddings = NEOVisionEmbeddings(config)
 
 
 class NEODecoderLayer(Qwen3DecoderLayer):  # type: ignore[misc]  # transformers comes without types
@@ -145,11 +93,11 @@ class NEOTextModel(NEOPreTrainedModel):
             use_cache: whether keys and values are kept for tokens to come.
             **kwargs: `output_hidden_states`, `output_attentions`.
         """
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
         kernel, mask = attention_plan(
             self.config._attn_implementation, inputs_embeds, attention_mask, past_key_values, images, sequences
         )
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
         tables = rotary_tables(position_ids, self.config, inputs_embeds.dtype)
         hidden = inputs_embeds
         for layer in self.layers:
@@ -176,7 +124,7 @@ class NEOLanguageModel(nn.Module):  # type: ignore[misc]  # torch comes without 
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
 
-class NEOChatModel(NEOPreTrainedModel, GenerationMixin):  # type: ignore[misc]  # transformers comes without types
+class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
     """NEO with its head: `AutoModelForImageTextToText` opens it, `generate` runs it, TRL's trainers train it."""
 
     _tied_weights_keys = {  # noqa: RUF012  # of the base class
@@ -423,53 +371,6 @@ class NEOChatModel(NEOPreTrainedModel, GenerationMixin):  # type: ignore[misc]  
             hidden_states=output.hidden_states,
             attentions=output.attentions,
         )
-
-    # Generation
-
-    def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
-        """(T, H, W) indices of the prompt, `[3, B, L]`; a prompt continued from a cache gets none."""
-        cache = model_kwargs.get("past_key_values")
-        if cache is not None and cache.get_seq_length():
-            raise NotImplementedError("generate() starts from whole prompts; call forward() to go on from a cache")
-        input_ids = model_kwargs.get("input_ids", inputs_tensor)
-        if input_ids.ndim == 3:  # embeddings: text alone
-            input_ids = torch.full(input_ids.shape[:2], -1, device=input_ids.device)
-        mask = model_kwargs.get("attention_mask")
-        return self.get_rope_index(input_ids, model_kwargs.get("image_grid_thw"), mask)[0]
-
-    def _update_model_kwargs_for_generation(
-        self, outputs: Any, model_kwargs: dict[str, Any], num_new_tokens: int = 1, **kwargs: Any
-    ) -> dict[str, Any]:
-        """As the library, but new tokens are text: T goes on, row and column are 0."""
-        before = model_kwargs["position_ids"]
-        updated: dict[str, Any] = super()._update_model_kwargs_for_generation(
-            outputs, model_kwargs, num_new_tokens=num_new_tokens, **kwargs
-        )
-        steps = torch.arange(1, num_new_tokens + 1, device=before.device)
-        new = before.new_zeros(3, before.shape[1], num_new_tokens)
-        new[0] = before[0].amax(-1, keepdim=True) + steps
-        updated["position_ids"] = torch.cat([before, new], dim=-1)
-        return updated
-
-    def _expand_inputs_for_generation(
-        self, expand_size: int = 1, input_ids: Tensor | None = None, **model_kwargs: Any
-    ) -> tuple[Tensor, dict[str, Any]]:
-        """As the library, for tensors whose first axis counts patches or images of the whole batch."""
-        if expand_size == 1:
-            return input_ids, model_kwargs
-        own = {key: model_kwargs.pop(key, None) for key in ("pixel_values", "image_grid_thw", "position_ids")}
-        input_ids_of_rows, grid = input_ids, own["image_grid_thw"]
-        input_ids, model_kwargs = super()._expand_inputs_for_generation(
-            expand_size=expand_size, input_ids=input_ids, **model_kwargs
-        )
-        if grid is not None:
-            images = self.images_per_row(input_ids_of_rows, grid).tolist()
-            patches = [int(part.prod(-1).sum()) for part in grid.split(images)]
-            for key, sizes in (("pixel_values", patches), ("image_grid_thw", images)):
-                model_kwargs[key] = torch.cat([part for part in own[key].split(sizes) for _ in range(expand_size)])
-        if own["position_ids"] is not None:
-            model_kwargs["position_ids"] = own["position_ids"].repeat_interleave(expand_size, dim=1)
-        return input_ids, model_kwargs
 
 
 class NEOBackbone(nn.Module):  # type: ignore[misc]  # torch comes without types here

@@ -1,12 +1,10 @@
 """From messages and pictures to what NEO reads: resized images as patches, `<img>`-context-`</img>` in the prompt.
 
-In: chat messages with images and videos. Out: `input_ids`, `attention_mask`, `pixel_values` (flattened 16-pixel patches,
-row-major over each image) and `image_grid_thw` (t = 1, height and width in patches). An image of H x W pixels costs
-(H / 32) x (W / 32) tokens. A video is written as a line about its time, then per frame a time stamp and an image; the
-model has no other notion of one.
+In: chat messages with images and videos. Out: `input_ids`, `attention_mask`, `pixel_values` (flattened patches of 16
+pixels, row-major over each image) and `image_grid_thw` (t = 1, height and width in patches). An image of H x W pixels
+costs (H / 32) x (W / 32) tokens. A video is written as a line about its time, then per frame a time stamp and an image;
+the model has no other notion of one.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 from PIL import Image, ImageStat
 from transformers import AutoImageProcessor, BatchFeature, ProcessorMixin, Qwen2VLImageProcessor
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessorKwargs
 from transformers.processing_utils import ProcessingKwargs
 
 from jigsaw.models.neo.configuration import NEOVisionConfig
@@ -68,16 +67,23 @@ class NEOImageProcessor(Qwen2VLImageProcessor):  # type: ignore[misc]  # transfo
         return on_plain_background(image) if isinstance(image, Image.Image) else super().convert_to_rgb(image)
 
     def patchify(self, images: Tensor, patch_size: int, **_: Any) -> tuple[Tensor, int, int]:
-        """Flattened patches `[B, patches, channels * patch_size**2]` in raster order, and the grid's height and width."""
+        """Flattened patches `[B, patches, channels * patch_size**2]` in raster order, and the grid's two sides."""
         batch, channels, height, width = images.shape
         rows, columns = height // patch_size, width // patch_size
         grid = images.reshape(batch, channels, rows, patch_size, columns, patch_size).permute(0, 2, 4, 1, 3, 5)
         return grid.reshape(batch, rows * columns, channels * patch_size**2), rows, columns
 
 
-class NEOProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[misc,call-arg]
-    """Defaults of a call."""
+class NEOImagesKwargs(Qwen2VLImageProcessorKwargs, total=False):  # type: ignore[misc,call-arg]
+    """Qwen2-VL's options, and `prompt_images`: how many images a prompt has, where not all are given at once."""
 
+    prompt_images: int
+
+
+class NEOProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[misc,call-arg]
+    """Options of a call."""
+
+    images_kwargs: NEOImagesKwargs
     _defaults = {  # noqa: RUF012  # of the base class
         "text_kwargs": {"padding": False, "return_mm_token_type_ids": True}
     }
@@ -111,7 +117,7 @@ class NEOProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers comes 
 
     @classmethod
     def _get_arguments_from_pretrained(cls, path: Any, processor_dict: Any = None, **kwargs: Any) -> list[Any]:
-        """As the library; official checkpoints have no image processor on disk, the limits stand in the configuration."""
+        """As the library; where no image processor is on disk, the limits stand in the configuration."""
         try:
             image_processor = AutoImageProcessor.from_pretrained(path, **kwargs)
         except (OSError, ValueError):
@@ -126,8 +132,8 @@ class NEOProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers comes 
     def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
         """As the library, for messages that may hold videos.
 
-        A video part is `{"type": "video", "video": frames}` with frames as pictures or as uint8 `[T, height, width, 3]`,
-        and `fps` or `timestamps` (seconds) beside them; or one whose `video` is a `tasks.Clip`.
+        A video part is `{"type": "video", "video": frames}`, frames as pictures or uint8 `[T, height, width, 3]`, and
+        `fps` or `timestamps` (seconds) beside them; or one whose `video` is a `tasks.Clip`.
         """
         batched = bool(conversation) and isinstance(conversation[0], list | tuple)
         expanded = [_without_videos(turns) for turns in (conversation if batched else [conversation])]

@@ -1,0 +1,61 @@
+"""What vLLM's configuration must say for a NEO, and what is refused.
+
+In: vLLM's configuration objects. Out: the same, with image spans (`is_mm_prefix_lm`) and three rows of positions turned
+on. A back end that would silently treat images as causal is refused in one line.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+SPAN_BACKENDS = ("TRITON_ATTN", "FLEX_ATTENTION", "FLASH_ATTN")
+"""GPU back ends that know image spans, FlashAttention from version 4; vLLM itself checks the version."""
+
+
+def prepare_model(model_config: Any) -> None:
+    """Turn on image spans, where the platform has them, and positions of three rows.
+
+    Args:
+        model_config: vLLM's `ModelConfig`.
+    """
+    from vllm.platforms import current_platform
+
+    config = model_config.hf_config
+    config.is_mm_prefix_lm = not current_platform.is_cpu()
+    # vLLM takes three rows of positions from the presence of this key; the numbers are not used.
+    config.llm_config.rope_parameters.setdefault("mrope_section", [1, 1, 1])
+
+
+def prepare_engine(vllm_config: Any) -> None:
+    """Check the engine.
+
+    Args:
+        vllm_config: vLLM's `VllmConfig`.
+
+    Raises:
+        ValueError: a setting under which image tokens would not see their image.
+    """
+    from vllm.platforms import current_platform
+
+    prepare_model(vllm_config.model_config)
+    parallel, scheduler = vllm_config.parallel_config, vllm_config.scheduler_config
+    heads = vllm_config.model_config.hf_config.llm_config.num_key_value_heads
+    if heads % parallel.tensor_parallel_size:
+        raise ValueError(f"NEO: tensor_parallel_size must divide its {heads} key heads")
+    if not current_platform.is_cpu():
+        chosen = getattr(vllm_config.attention_config, "backend", None)
+        if chosen is not None and chosen.name not in SPAN_BACKENDS:
+            raise ValueError(
+                f"NEO: the attention back end {chosen.name} would drop the image mask; use one of "
+                f"{', '.join(SPAN_BACKENDS)}, or leave the choice to vLLM"
+            )
+        return
+    # On a CPU the model computes image tokens over the whole of their prompt, which must be there in one piece.
+    vllm_config.cache_config.enable_prefix_caching = False
+    scheduler.enable_chunked_prefill = False
+    length = vllm_config.model_config.max_model_len
+    if scheduler.max_num_batched_tokens < length:
+        raise ValueError(
+            f"NEO on a CPU: prompts are not cut in chunks, so max_num_batched_tokens "
+            f"({scheduler.max_num_batched_tokens}) must be at least max_model_len ({length}); lower max_model_len"
+        )

@@ -1,0 +1,47 @@
+"""vLLM's way to NEO: the entry point of the group `vllm.general_plugins`.
+
+vLLM calls `register` in every process of an environment that has this package, for whatever model. It therefore writes
+three names down and imports nothing of ours: model, configuration and the check of the engine's configuration are
+imported when a NEO is opened. It may be called again, and never fails.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+ARCHITECTURE = "NEOChatModel"
+
+
+class NEOEngineConfig:
+    """What vLLM asks before it opens a NEO, in the form that its `MODELS_CONFIG_MAP` wants."""
+
+    @staticmethod
+    def verify_and_update_model_config(model_config: Any) -> None:
+        """Say what the configuration on disk does not."""
+        from jigsaw.models.neo.vllm_config import prepare_model
+
+        prepare_model(model_config)
+
+    @staticmethod
+    def verify_and_update_config(vllm_config: Any) -> None:
+        """Refuse or set what would drop the image mask."""
+        from jigsaw.models.neo.vllm_config import prepare_engine
+
+        prepare_engine(vllm_config)
+
+
+def register() -> None:
+    """Make NEO known to vLLM."""
+    try:
+        from vllm.model_executor.models import ModelRegistry
+        from vllm.model_executor.models.config import MODELS_CONFIG_MAP
+        from vllm.transformers_utils import configs
+        from vllm.transformers_utils.config import _CONFIG_REGISTRY
+
+        configs._CLASS_TO_MODULE["NEOChatConfig"] = "jigsaw.models.neo.configuration"
+        dict.__setitem__(_CONFIG_REGISTRY, "neo_chat", "NEOChatConfig")
+        MODELS_CONFIG_MAP[ARCHITECTURE] = NEOEngineConfig
+        ModelRegistry.register_model(ARCHITECTURE, "jigsaw.models.neo.vllm_model:NEOForVLLM")
+    except Exception:  # a plug-in that fails takes vLLM down for every other model too
+        logging.getLogger(__name__).warning("NEO could not be registered with this vLLM", exc_info=True)
