@@ -214,8 +214,9 @@ def _entries(source: Path, below: str, task: Task) -> Iterator[str | Problem]:
 
 
 def _files(path: str, task: Task) -> list[str]:
-    """Both files of an RGB-D pair, or the one path of anything else."""
-    return path.split("::") if task.source_kind == "rgbd" else [path]
+    """Both files of an RGB-D pair on disk, or the one path of anything else."""
+    pieces = path.split("::")
+    return pieces if task.source_kind == "rgbd" and len(pieces) == 2 else [path]
 
 
 def _selector(job: Job, task: Task) -> Callable[[str], bool]:

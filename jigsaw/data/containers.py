@@ -7,9 +7,11 @@ index of the containers it used last, and one row group.
 from __future__ import annotations
 
 import tarfile
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 TAR = (".tar",)
@@ -79,9 +81,49 @@ def _tar_index(file: str, _size: int, _changed: int) -> dict[str, tuple[int, int
     """Member name -> offset and length of its bytes."""
     try:
         with tarfile.open(file, "r:") as archive:
-            return {member.name: (member.offset_data, member.size) for member in archive if member.isreg()}
+            members = (member for member in archive if member.isreg())
+            return {member.name.removeprefix("./"): (member.offset_data, member.size) for member in members}
     except (tarfile.TarError, EOFError) as error:
         raise ContainerError(f"the tar is damaged: {error}") from error
+
+
+@dataclass(frozen=True)
+class FilesInTar:
+    """The members of a tar as `jigsaw.data.pairs.Files`: path, size and time of change of the tar."""
+
+    file: str
+    size: int
+    changed: int
+
+    def paths(self) -> list[str]:
+        """All members. Raises ContainerError on a damaged tar."""
+        return list(_tar_index(self.file, self.size, self.changed))
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the members in a folder."""
+        return _tar_folders(self)[folder]
+
+    def version(self, folder: str) -> int:
+        """Always the same: a changed tar is another one."""
+        return 0
+
+    def has(self, path: str) -> bool:
+        """Whether there is a member of that path."""
+        return path in _tar_index(self.file, self.size, self.changed)
+
+
+def files_in_tar(container: Path) -> FilesInTar:
+    """The members of a tar as it is now. Raises OSError if it cannot be read."""
+    return FilesInTar(*_version(container))
+
+
+@lru_cache(maxsize=8)
+def _tar_folders(tar: FilesInTar) -> defaultdict[str, list[str]]:
+    """Folder -> names of the members in it."""
+    folders: defaultdict[str, list[str]] = defaultdict(list)
+    for path in map(PurePosixPath, tar.paths()):
+        folders[str(path.parent)].append(path.name)
+    return folders
 
 
 def _tar_member(container: Path, name: str) -> bytes:

@@ -1,10 +1,11 @@
 """Pairs of a picture and its depth map: which depth file belongs to which picture.
 
-In: folders as RGB-D data comes in. Out: `color::depth`, or a `Problem` for a picture without depth. Layouts::
+In: the files of a folder or a tar, as RGB-D data comes in. Out: the depth map of a picture. Layouts::
 
     scannet   .../color/7.jpg          .../depth/7.png                     (ScanNet's export)
     tum       .../rgb/1305.17.png      .../depth/1305.16.png               (the nearest time, at most 0.02 s away)
-    auto      both of these, and names alike but for one word: x_color.jpg and x_depth.png, color.png and disparity.npz
+    auto      both of these, and names alike but for one word: x_color.jpg and x_depth.png, color.png and disparity.npz,
+              000.color.jpg and 000.depth.png (tar shards)
     COLOR::DEPTH   any two patterns with {} for what the paths share: left/{}.png::disp/{}.pfm
 """
 
@@ -14,8 +15,10 @@ import os
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".webp", ".bmp", ".tif", ".tiff")
 DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff", ".pfm")
@@ -27,11 +30,51 @@ _COLOR_WORDS = re.compile(r"(?<![a-z])(color|colour|rgb|image|left)(?![a-z])", r
 _DEPTH_WORDS = ("depth", "disparity", "disp")
 
 
-def depth_of(root: Path, color: str, layout: str) -> str | None:
+class Files(Protocol):
+    """Where pictures and depth maps lie, by relative paths. Hashable, since listings are kept."""
+
+    def names(self, folder: str) -> list[str]:
+        """Names in a folder; none if there is no such folder."""
+
+    def version(self, folder: str) -> int:
+        """Another number when the names in the folder may have changed."""
+
+    def has(self, path: str) -> bool:
+        """Whether there is a file of that path."""
+
+    def __hash__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class FilesOnDisk:
+    """The files below a folder."""
+
+    root: Path
+
+    def names(self, folder: str) -> list[str]:
+        """See `Files`."""
+        try:
+            return os.listdir(self.root / folder)  # noqa: PTH208 - names are enough, and folders hold many thousands
+        except OSError:
+            return []
+
+    def version(self, folder: str) -> int:
+        """See `Files`."""
+        try:
+            return (self.root / folder).stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def has(self, path: str) -> bool:
+        """See `Files`."""
+        return (self.root / path).is_file()
+
+
+def depth_of(files: Files, color: str, layout: str) -> str | None:
     """The depth file of a picture.
 
     Args:
-        root: the source folder.
+        files: where both lie.
         color: relative path of a file.
         layout: `auto`, `scannet`, `tum` or a pattern.
 
@@ -39,40 +82,41 @@ def depth_of(root: Path, color: str, layout: str) -> str | None:
         The relative path of the depth file, '' if the file is a picture that lacks one, None if it is no picture.
     """
     if "::" in layout:
-        return _by_pattern(root, color, layout)
+        return _by_pattern(files, color, layout)
     path = PurePosixPath(color)
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         return None
     if path.parent.name.lower() in _COLOR_FOLDERS[layout]:
-        return _by_folder(root, path, layout) or ""
-    return _by_word(root, path) if layout == "auto" else None
+        return _by_folder(files, path, layout) or ""
+    return _by_word(files, path) if layout == "auto" else None
 
 
-def _by_pattern(root: Path, color: str, layout: str) -> str | None:
+def _by_pattern(files: Files, color: str, layout: str) -> str | None:
     color_pattern, _, depth_pattern = layout.partition("::")
     before, after = (re.escape(piece).replace(r"\*", "[^/]*") for piece in color_pattern.split("{}"))
     match = re.fullmatch(rf"((?:.*/)?){before}(.+){after}", color)
     if match is None:
         return None
     depth = match[1] + depth_pattern.replace("{}", match[2])
-    return depth if (root / depth).is_file() and depth != color else ""
+    return depth if files.has(depth) and depth != color else ""
 
 
-def _by_folder(root: Path, path: PurePosixPath, layout: str) -> str | None:
+def _by_folder(files: Files, path: PurePosixPath, layout: str) -> str | None:
     folder = path.parent.parent / "depth"
-    stems = _depth_files(str(root / folder))
+    version = files.version(str(folder))
+    stems = _depth_files(files, str(folder), version)
     if path.stem in stems:
         return str(folder / stems[path.stem])
-    nearest = _nearest_time(str(root / folder), path.stem) if layout in ("auto", "tum") else None
+    nearest = _nearest_time(_times(files, str(folder), version), path.stem) if layout in ("auto", "tum") else None
     return str(folder / nearest) if nearest else None
 
 
-def _by_word(root: Path, path: PurePosixPath) -> str | None:
+def _by_word(files: Files, path: PurePosixPath) -> str | None:
     """A file in the same folder whose name has `depth` where this one's has `color`."""
     match = _COLOR_WORDS.search(path.stem)
     if match is None:
         return None
-    stems = _depth_files(str(root / path.parent))
+    stems = _depth_files(files, str(path.parent), files.version(str(path.parent)))
     for word in _DEPTH_WORDS:
         stem = path.stem[: match.start()] + word + path.stem[match.end() :]
         if stem in stems:
@@ -81,19 +125,16 @@ def _by_word(root: Path, path: PurePosixPath) -> str | None:
 
 
 @lru_cache(maxsize=16)
-def _depth_files(folder: str) -> dict[str, str]:
+def _depth_files(files: Files, folder: str, _version: int) -> dict[str, str]:
     """Stem -> name of the depth files in a folder."""
-    try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - names are enough, and folders hold many thousands
-    except OSError:
-        return {}
+    names = sorted(files.names(folder))
     return {PurePosixPath(name).stem: name for name in names if name.lower().endswith(DEPTH_SUFFIXES)}
 
 
 @lru_cache(maxsize=16)
-def _times(folder: str) -> list[tuple[float, str]]:
+def _times(files: Files, folder: str, version: int) -> list[tuple[float, str]]:
     def timed() -> Iterator[tuple[float, str]]:
-        for stem, name in _depth_files(folder).items():
+        for stem, name in _depth_files(files, folder, version).items():
             try:
                 yield float(stem), name
             except ValueError:
@@ -102,12 +143,11 @@ def _times(folder: str) -> list[tuple[float, str]]:
     return sorted(timed())
 
 
-def _nearest_time(folder: str, stem: str) -> str | None:
+def _nearest_time(times: list[tuple[float, str]], stem: str) -> str | None:
     try:
         time = float(stem)
     except ValueError:
         return None
-    times = _times(folder)
     at = bisect_left(times, (time, ""))
     near = min(times[max(0, at - 1) : at + 1], key=lambda entry: abs(entry[0] - time), default=None)
     return near[1] if near is not None and abs(near[0] - time) <= MAX_SECONDS else None

@@ -6,6 +6,7 @@ come out as `Problem`, so that nothing is skipped in silence. Paths::
 
     photos/a.jpg            a file                      shards/000.tar::7/b.jpg     a member of a tar
     train.parquet::12       a row of a table            color/1.jpg::depth/1.png    a picture and its depth map
+    shards/000.tar::1.color.jpg::1.depth.png            both out of a tar
 """
 
 from __future__ import annotations
@@ -16,9 +17,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from jigsaw.data.containers import COMPRESSED_TAR, PARQUET, TAR, is_saved_dataset, item_names, read_item
+from jigsaw.data.containers import (
+    COMPRESSED_TAR,
+    PARQUET,
+    TAR,
+    FilesInTar,
+    files_in_tar,
+    is_saved_dataset,
+    item_names,
+    read_item,
+)
 from jigsaw.data.identity import fingerprint_of
-from jigsaw.data.pairs import depth_of
+from jigsaw.data.pairs import Files, FilesOnDisk, depth_of
 from jigsaw.errors import JigsawError
 from tasks import Source, SourceKind
 
@@ -36,7 +46,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
 """File names by which the items of a folder are recognised, in lower case."""
 
 LISTS = (".txt", ".lst", ".list")
-_CONTAINERS = (*TAR, *COMPRESSED_TAR, *PARQUET)
+_CONTAINERS: tuple[str, ...] = (*TAR, *COMPRESSED_TAR, *PARQUET)
 _BETWEEN = "::"
 """Between a container and its item, and between a picture and its depth map."""
 _ROLES = {"image": "image", "video": "video"}
@@ -85,7 +95,7 @@ def scan(source: Path, kind: SourceKind, pairs: str = "auto") -> Iterator[str | 
             with source.open("rb"):
                 return _listed(source)
         if source.is_dir() or (source.is_file() and source.name.lower().endswith(_CONTAINERS)):
-            return _contained(source.parent, source.name, kind)
+            return _contained(source.parent, source.name, kind, pairs)
     except OSError as error:
         raise JigsawError(f"source {source} cannot be read: {error.strerror}") from error
     what = "does not exist" if not source.exists() else "is neither a folder, a list (.txt), a .tar nor a .parquet"
@@ -133,16 +143,16 @@ def _items(root: Path, path: str, kind: SourceKind, pairs: str) -> Iterator[str 
     if _printable(path) != path:
         if name.endswith((*SUFFIXES[kind], *_CONTAINERS)):
             yield Problem(_printable(path), "bad_name", "the name is not UTF-8")
-    elif kind == "rgbd":
-        yield from _paired(root, path, pairs)
     elif name.endswith(SUFFIXES[kind]):
         yield path
     elif name.endswith(_CONTAINERS) or (root / path).is_dir():
-        yield from _contained(root, path, kind)
+        yield from _contained(root, path, kind, pairs)
+    elif kind == "rgbd":
+        yield from _paired(FilesOnDisk(root), path, pairs)
 
 
-def _paired(root: Path, color: str, pairs: str) -> Iterator[str | Problem]:
-    depth = depth_of(root, color, pairs)
+def _paired(files: Files, color: str, pairs: str) -> Iterator[str | Problem]:
+    depth = depth_of(files, color, pairs)
     if depth is not None and _BETWEEN in color:
         yield Problem(color, "bad_name", f"{_BETWEEN} in a name cannot be told from what stands between the two paths")
     elif depth:
@@ -151,12 +161,27 @@ def _paired(root: Path, color: str, pairs: str) -> Iterator[str | Problem]:
         yield Problem(color, "no_depth", "no depth map was found for the picture")
 
 
-def _contained(root: Path, path: str, kind: SourceKind) -> Iterator[str | Problem]:
+def _contained(root: Path, path: str, kind: SourceKind, pairs: str) -> Iterator[str | Problem]:
+    """The items of a tar or a table."""
     try:
-        for name in item_names(root / path, SUFFIXES[kind]):
-            yield f"{path}::{name}"
+        if kind == "rgbd" and path.lower().endswith(TAR):
+            yield from _paired_in_tar(files_in_tar(root / path), path, pairs)
+        elif kind == "rgbd":
+            if next(item_names(root / path, SUFFIXES["image"]), None) is not None:
+                yield Problem(path, "unreadable", "pairs of picture and depth map are read from files and .tar alone")
+        else:
+            yield from (f"{path}::{name}" for name in item_names(root / path, SUFFIXES[kind]))
     except OSError as error:
         yield Problem(path, "unreadable", error.strerror or str(error))
+
+
+def _paired_in_tar(tar: FilesInTar, path: str, pairs: str) -> Iterator[str | Problem]:
+    for member in tar.paths():
+        for found in _paired(tar, member, pairs):
+            if isinstance(found, str):
+                yield f"{path}::{found}"
+            else:
+                yield Problem(f"{path}::{found.path}", found.reason, found.detail)
 
 
 def _listed(file: Path) -> Iterator[str | Problem]:
@@ -181,8 +206,9 @@ def open_source(root: Path, path: str, kind: SourceKind) -> Source:
     """
     files: dict[str, Path | bytes]
     if kind == "rgbd":
-        color, _, depth = path.partition(_BETWEEN)
-        files = _pair_files(root, color, depth)
+        first, _, rest = path.partition(_BETWEEN)
+        in_tar = first.lower().endswith(TAR)
+        files = _pair_in_tar(root / first, *rest.partition(_BETWEEN)[::2]) if in_tar else _pair_files(root, first, rest)
     else:
         container, inside, name = path.rpartition("::")
         whole = inside and not (root / path).exists()
@@ -199,6 +225,15 @@ def _pair_files(root: Path, color: str, depth: str) -> dict[str, Path | bytes]:
         camera = next((file for file in beside if file.is_file()), None)
         files |= {} if camera is None else {"camera": camera}
     return files
+
+
+def _pair_in_tar(tar: Path, color: str, depth: str) -> dict[str, Path | bytes]:
+    """The same out of a tar."""
+    files: dict[str, Path | bytes] = {"color": read_item(tar, color), "depth": read_item(tar, depth)}
+    members = files_in_tar(tar)
+    beside = (str(folder / CAMERA) for folder in PurePosixPath(depth).parents[:2])
+    camera = next((path for path in beside if members.has(path)), None)
+    return files | ({} if camera is None else {"camera": read_item(tar, camera)})
 
 
 def _regular(file: Path) -> Path:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from made_media import encode, photo_pixels
 from PIL import Image
 
-from jigsaw.data import build_puzzles, load_puzzles
+from jigsaw.data import build_puzzles, check_puzzles, load_puzzles
 from jigsaw.data.sources import Problem, open_source, scan, source_root
 from jigsaw.errors import JigsawError
 
@@ -292,3 +292,69 @@ def test_every_file_that_a_system_can_name_is_listed_once_in_byte_order_and_open
         assert listing(root) == sorted(usable, key=str.encode)
         for name in usable:
             assert open_source(root, name, "image").files["image"].read_bytes() == name.encode()
+
+
+def tar_of(folder, tar, prefix=""):
+    with tarfile.open(tar, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.add(file, prefix + str(file.relative_to(folder)))
+
+
+@pytest.mark.parametrize(("color", "depth"), [("color/{}.png", "depth/{}.png"), ("{}.color.png", "{}.depth.png")])
+@pytest.mark.parametrize("prefix", ["", "./"])
+def test_rgbd_pairs_in_a_tar_give_the_puzzles_of_the_files(tmp_path, color, depth, prefix):
+    metres = np.linspace(500, 6000, 320 * 240).reshape(240, 320).astype(np.uint16)
+    for folder in ("color", "depth"):
+        (tmp_path / "files" / folder).mkdir(parents=True)
+    for number in range(3):
+        Image.fromarray(photo_pixels(320, 240, seed=number)).save(tmp_path / "files" / color.format(number))
+        Image.fromarray(metres + number).save(tmp_path / "files" / depth.format(number))
+    (tmp_path / "files" / "camera.json").write_text('{"depth_unit_m": 0.001}')
+    Image.fromarray(photo_pixels(320, 240)).save(tmp_path / "files" / color.format("alone"))
+    (tmp_path / "shards").mkdir()
+    tar_of(tmp_path / "files", tmp_path / "shards" / "000.tar", prefix)
+    config = {"points": 4, "min_distance": 20}
+    for name in ("files", "shards"):
+        build_puzzles("depth", tmp_path / name, tmp_path / f"{name}-set", config=config, workers=1)
+    unpacked, packed = (load_puzzles(tmp_path / f"{name}-set") for name in ("files", "shards"))
+    assert len(packed) == 3
+    assert {row["id"]: row["images"][0].tobytes() for row in packed} == {
+        row["id"]: row["images"][0].tobytes() for row in unpacked
+    }
+    assert packed[0]["source"]["path"].startswith("000.tar::")
+    assert '"no_depth"' in (tmp_path / "shards-set" / "rejects.jsonl").read_text()
+
+
+def test_rgbd_shards_are_split_and_checked_like_folders(tmp_path):
+    metres = np.linspace(500, 6000, 320 * 240).reshape(240, 320).astype(np.uint16)
+    for split in ("train", "heldout"):
+        (tmp_path / "made").mkdir(exist_ok=True)
+        Image.fromarray(photo_pixels(320, 240, seed=len(split))).save(tmp_path / "made" / "0.color.png")
+        Image.fromarray(metres).save(tmp_path / "made" / "0.depth.png")
+        (tmp_path / "shards" / split).mkdir(parents=True)
+        tar_of(tmp_path / "made", tmp_path / "shards" / split / "0.tar")
+    config = {"points": 4, "min_distance": 20}
+    build_puzzles("depth", tmp_path / "shards", tmp_path / "set", config=config, split="heldout", workers=1)
+    assert check_puzzles(tmp_path / "set", workers=1).ok
+    (row,) = load_puzzles(tmp_path / "set")
+    assert row["source"]["path"] == "heldout/0.tar::0.color.png::0.depth.png"
+
+
+def test_a_depth_map_that_comes_later_is_found_by_the_same_process(tmp_path):
+    touch(tmp_path, "color/a.png", "depth/b.png")
+    (missing,) = scan(tmp_path, "rgbd")
+    assert missing.reason == "no_depth"
+    touch(tmp_path, "depth/a.png")
+    assert listing(tmp_path, "rgbd") == ["color/a.png::depth/a.png"]
+
+
+def test_rgbd_in_a_table_or_a_compressed_tar_is_a_named_problem(files, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"image": [b"x"]}), files / "t.parquet")
+    (files / "s.tar.gz").write_bytes(b"x")
+    problems = {found.path: found.detail for found in scan(files, "rgbd") if isinstance(found, Problem)}
+    assert "unpack it" in problems["s.tar.gz"]
+    assert "files and .tar alone" in problems["t.parquet"]
