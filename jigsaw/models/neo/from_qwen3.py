@@ -1,9 +1,9 @@
 """A NEO that starts from a Qwen3 language model, as the paper's does (section 3.3).
 
 In: a Qwen3 checkpoint. Out: a NEO checkpoint with its tokenizer and processor. Language layer i becomes layer i + k
-behind k new pre-Buffer layers. A copied layer computes exactly what it did: its new keys k_proj_hw are zero, so rows and
-columns add nothing to any score. Pre-Buffer, patch embedding and the new keys are what pre-training learns; they can
-also be taken from a trained NEO of the same width (the paper's reusable pre-Buffer).
+behind k new pre-Buffer layers. A copied layer computes exactly what it did: its new keys k_proj_hw are zero, so rows
+and columns add nothing to any score. Pre-Buffer, patch embedding and the new keys are what pre-training learns; they
+can also be taken from a trained NEO of the same width (the paper's reusable pre-Buffer).
 """
 
 from __future__ import annotations

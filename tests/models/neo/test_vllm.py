@@ -1,0 +1,182 @@
+"""vLLM's NEO against transformers' on a CPU: the same greedy tokens, the same log-probabilities, for any images."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import random
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from jigsaw.models import neo_plugin
+
+needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+COUNTS = (0, 1, 2, 9)
+"""Images per prompt; all prompts are one batch."""
+
+
+def noise(seed: int) -> Image.Image:
+    rng = random.Random(seed)
+    size = (rng.randrange(30, 200), rng.randrange(30, 200))
+    return Image.frombytes("RGB", size, rng.randbytes(3 * size[0] * size[1]))
+
+
+def conversation(count: int):
+    parts = [{"type": "text", "text": f"Put {count} tiles in order. "}]
+    for number in range(count):
+        parts += [
+            {"type": "text", "text": f"Tile {number + 1}: "},
+            {"type": "image", "image": noise(10 * count + number)},
+        ]
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": "Answer with indices."}]}]
+
+
+def images_of(turns):
+    return [part["image"] for part in turns[0]["content"] if part["type"] == "image"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    from jigsaw.models.tiny import TinySizes, build_tiny
+
+    folder = tmp_path_factory.mktemp("neo") / "tiny"
+    sizes = TinySizes(hidden_size=64, num_layers=2, vision_hidden_size=64, initializer_range=0.15)
+    build_tiny("neo", sizes, ["Put 9 tiles in order. Tile 1: Answer with indices."], folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint):
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        environment.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        from vllm import LLM
+
+        neo_plugin.register()
+        yield LLM(
+            checkpoint,
+            dtype="float32",
+            enforce_eager=True,
+            max_model_len=1024,
+            max_num_batched_tokens=2048,
+            max_num_seqs=8,
+            limit_mm_per_prompt={"image": 9},
+            mm_processor_kwargs={"max_pixels": 64 * 1024},
+        )
+
+
+def reference(checkpoint, steps):
+    """Greedy tokens and log-probabilities of every prompt with transformers, and the prompts' own tokens."""
+    from jigsaw.models.load import load_model, load_processor
+
+    model = load_model(checkpoint)
+    processor = load_processor(checkpoint, max_pixels=64 * 1024)
+    inputs = processor.apply_chat_template(
+        [conversation(count) for count in COUNTS],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={"padding": True},
+    )
+    output = model.generate(
+        **inputs,
+        max_new_tokens=steps,
+        do_sample=False,
+        eos_token_id=-1,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    new = output.sequences[:, inputs["input_ids"].shape[1] :]
+    scores = torch.stack(output.logits, dim=1).log_softmax(-1).gather(-1, new[..., None])[..., 0]
+    prompts = [
+        ids[mask.bool()].tolist() for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
+    ]
+    return prompts, new.tolist(), scores.tolist()
+
+
+@needs_vllm
+@pytest.mark.slow
+def test_greedy_tokens_and_log_probabilities_are_those_of_transformers(checkpoint, engine):
+    from vllm import SamplingParams
+
+    from jigsaw.models.load import load_processor
+
+    steps = 12
+    processor = load_processor(checkpoint)
+    prompts = []
+    for count in COUNTS:
+        turns = conversation(count)
+        text = processor.apply_chat_template(turns, add_generation_prompt=True)
+        prompt = {"prompt_token_ids": processor.tokenizer(text)["input_ids"]}
+        prompts.append(prompt | ({"multi_modal_data": {"image": images_of(turns)}} if count else {}))
+    sampling = SamplingParams(temperature=0, max_tokens=steps, ignore_eos=True, logprobs=0)
+    outputs = engine.generate(prompts, sampling, use_tqdm=False)
+    wanted_prompts, wanted, wanted_scores = reference(checkpoint, steps)
+    for output, ids, tokens, scores in zip(outputs, wanted_prompts, wanted, wanted_scores, strict=True):
+        assert output.prompt_token_ids == ids
+        made = output.outputs[0]
+        assert list(made.token_ids) == tokens
+        found = [step[token].logprob for step, token in zip(made.logprobs, made.token_ids, strict=True)]
+        difference = sum(abs(a - b) for a, b in zip(found, scores, strict=True)) / steps
+        assert difference < 1e-3
+
+
+@needs_vllm
+@pytest.mark.slow
+def test_images_are_found_as_runs_of_one_time_within_a_sequence():
+    from jigsaw.models.neo.vllm_model import image_spans
+
+    times = torch.tensor([0, 1, 2, 2, 2, 3, 4, 5, 5, 5, 6, 7])
+    assert image_spans(times, [0, 7, 11, 12]) == [(0, 2, 5), (7, 7, 10)]
+    assert image_spans(times, [0, 3, 9, 12]) == [(3, 3, 5), (3, 7, 9)], "a sequence's end ends a run"
+
+
+class Settings:
+    """Named values, as vLLM's configuration objects hold them."""
+
+    def __init__(self, **values):
+        self.__dict__.update(values)
+
+
+@needs_vllm
+@pytest.mark.slow
+def test_an_engine_that_would_cut_prompts_is_refused(checkpoint):
+    from transformers import AutoConfig
+
+    from jigsaw.models.neo.vllm_config import prepare_engine
+
+    config = AutoConfig.from_pretrained(checkpoint)
+    engine = Settings(
+        model_config=Settings(hf_config=config, max_model_len=4096),
+        parallel_config=Settings(tensor_parallel_size=1),
+        scheduler_config=Settings(enable_chunked_prefill=True, max_num_batched_tokens=2048),
+        cache_config=Settings(enable_prefix_caching=True),
+    )
+    with pytest.raises(ValueError, match="lower max_model_len"):
+        prepare_engine(engine)
+    engine.scheduler_config.max_num_batched_tokens = 4096
+    prepare_engine(engine)
+    assert not engine.cache_config.enable_prefix_caching
+    assert not engine.scheduler_config.enable_chunked_prefill
+    engine.parallel_config.tensor_parallel_size = 3
+    with pytest.raises(ValueError, match="tensor_parallel_size"):
+        prepare_engine(engine)
+
+
+def test_the_entry_point_imports_nothing_and_never_fails(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    before = set(sys.modules)
+    neo_plugin.register()
+    neo_plugin.register()
+    assert not {name for name in set(sys.modules) - before if name.split(".")[0] in ("vllm", "torch")}
+
+
+def test_log_probabilities_of_the_reference_are_finite(checkpoint):
+    """The comparison above is no comparison of nothing with nothing."""
+    _, tokens, scores = reference(checkpoint, 2)
+    assert all(map(math.isfinite, (score for row in scores for score in row)))
+    assert len({tuple(row) for row in tokens}) > 1
