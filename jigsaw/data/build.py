@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jigsaw.data.containers import is_folder
 from jigsaw.data.identity import Split, split_of
 from jigsaw.data.listing import Listing, deal, read_lines, sample, spill
 from jigsaw.data.manifest import (
@@ -189,14 +190,14 @@ def _check_numbers(**numbers: int | None) -> None:
 def _check_apart(source: Path, out: Path) -> None:
     """The data set may not lie in the folder that is searched: a later run would find what an earlier one wrote."""
     searched, target = source.resolve(), out.resolve()
-    if source.is_dir() and target.is_relative_to(searched):
+    if is_folder(source) and target.is_relative_to(searched):
         where = "is the source itself" if target == searched else f"lies inside the source {source}"
         raise JigsawError(f"{out} {where}; choose a folder outside of it")
 
 
 def _split_folder(root: Path, split: Split | None) -> str:
     """The sub-folder that holds a split, or '' where the folder is not split."""
-    if split is None or not ((root / "train").is_dir() and (root / "heldout").is_dir()):
+    if split is None or not (is_folder(root / "train") and is_folder(root / "heldout")):
         return ""
     return split
 

@@ -6,6 +6,7 @@ index of the containers it used last, and one row group.
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -29,7 +30,17 @@ class ContainerError(OSError):
 
 def is_saved_dataset(folder: Path) -> bool:
     """Whether a folder was written by `datasets.Dataset.save_to_disk`."""
-    return (folder / SAVED_DATASET).is_file() and (folder / "dataset_info.json").is_file()
+    return is_file(folder / SAVED_DATASET) and is_file(folder / "dataset_info.json")
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; False, where `Path.is_file` raises, in a folder that may not be entered."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """The same of a folder."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def item_names(container: Path, suffixes: tuple[str, ...]) -> Iterator[str]:

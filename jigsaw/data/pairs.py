@@ -20,6 +20,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from jigsaw.data.containers import is_file
+
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".webp", ".bmp", ".tif", ".tiff")
 DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff", ".pfm")
 MAX_SECONDS = 0.02
@@ -67,7 +69,7 @@ class FilesOnDisk:
 
     def has(self, path: str) -> bool:
         """See `Files`."""
-        return (self.root / path).is_file()
+        return is_file(self.root / path)
 
 
 def depth_of(files: Files, color: str, layout: str) -> str | None:

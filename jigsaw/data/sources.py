@@ -23,6 +23,7 @@ from jigsaw.data.containers import (
     TAR,
     FilesInTar,
     files_in_tar,
+    is_folder,
     is_saved_dataset,
     item_names,
     read_item,
@@ -71,7 +72,7 @@ class Problem:
 
 def source_root(source: Path) -> Path:
     """The folder to which the paths of a source are relative: itself, or the folder of a list, tar or table."""
-    return source if source.is_dir() and not is_saved_dataset(source) else source.parent
+    return source if is_folder(source) and not is_saved_dataset(source) else source.parent
 
 
 def scan(source: Path, kind: SourceKind, pairs: str = "auto") -> Iterator[str | Problem]:
@@ -145,7 +146,7 @@ def _items(root: Path, path: str, kind: SourceKind, pairs: str) -> Iterator[str 
             yield Problem(_printable(path), "bad_name", "the name is not UTF-8")
     elif name.endswith(SUFFIXES[kind]):
         yield path
-    elif name.endswith(_CONTAINERS) or (root / path).is_dir():
+    elif name.endswith(_CONTAINERS) or is_folder(root / path):
         yield from _contained(root, path, kind, pairs)
     elif kind == "rgbd":
         yield from _paired(FilesOnDisk(root), path, pairs)
