@@ -1,0 +1,176 @@
+"""`jigsaw audit`: how far shortcuts alone get on a puzzle set, and which option closes those that get too far.
+
+In: a built set. Out: per kind of puzzle (task, number of pieces, grid) and shortcut the exact rate and place accuracy
+with intervals beside chance. A shortcut is called a leak where its place accuracy is above chance by more than
+`TOLERANCE`, beyond its interval.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Group
+from rich.table import Table
+
+from jigsaw.data import load_puzzles
+from jigsaw.data.progress import progress_bar
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.intervals import rate_interval
+from jigsaw.evaluation.shortcuts import SHORTCUTS, Sample, Shortcut
+from jigsaw.evaluation.tables import interval, level
+from rewards import chance_exact, chance_place_accuracy, exact, grid_of, place_accuracy
+
+TOLERANCE = 0.05
+"""By how much place accuracy may be above chance before anybody need worry."""
+
+MOST = 500
+"""Puzzles that are looked at where no limit is given."""
+
+FEWEST = 20
+"""Below this many puzzles of a kind nothing can be said of them."""
+
+
+def audit_puzzles(
+    data: Path, *, limit: int = MOST, source_root: Path | None = None, task: str | None = None
+) -> dict[str, Any]:
+    """Try every shortcut on a puzzle set.
+
+    Args:
+        data: folder of a puzzle set.
+        limit: only so many puzzles, evenly spread.
+        source_root: where the sources are now, if they moved.
+        task: spec of the plug-in task that built the set.
+
+    Returns:
+        `puzzles`, `groups` (one per kind: `task`, `num_pieces`, `grid`, `num_puzzles`, `num_sources`, `chance`, and
+        `shortcuts` with `name`, `what`, `exact`, `place`, `leak` and `remedy`), `leaks` (the names), `command`.
+
+    Raises:
+        JigsawError: the set cannot be read.
+    """
+    puzzles = load_puzzles(data, source_root, task=task)
+    if not len(puzzles):
+        raise JigsawError(f"{data} holds no puzzles; build it again")
+    chosen = range(len(puzzles)) if limit >= len(puzzles) else [i * len(puzzles) // limit for i in range(limit)]
+    stored = puzzles.with_format(None)
+    kinds: dict[tuple[Any, ...], list[tuple[Mapping[str, Any], Sample]]] = defaultdict(list)
+    with progress_bar("looking", len(chosen)) as bar:
+        for number in chosen:
+            row = puzzles[number]
+            sample = sample_of(row, stored[number])
+            kinds[row["task"], len(sample.answer), sample.grid or ()].append(({"classes": row["classes"]}, sample))
+            bar.advance()
+    groups = [_group(kind, [*members]) for kind, members in sorted(kinds.items())]
+    leaks = [found["name"] for group in groups for found in group["shortcuts"] if found["leak"]]
+    return {
+        "data": str(data),
+        "puzzles": len(chosen),
+        "groups": groups,
+        "leaks": list(dict.fromkeys(leaks)),
+        "command": shlex.join(["jigsaw", "audit", str(data), *(["--limit", str(limit)] if limit != MOST else [])]),
+    }
+
+
+def sample_of(row: Mapping[str, Any], stored: Mapping[str, Any]) -> Sample:
+    """A loaded row, and the same as it is stored, as the shortcuts see it."""
+    answer, geometry = list(row["answer"]), row["geometry"]
+    count, images, clips = len(answer), list(row.get("images") or ()), list(row.get("videos") or ())
+    common: dict[str, Any] = {
+        "answer": answer,
+        "source": row["source"]["path"],
+        "grid": grid_of(geometry, count) if row["task"] != "video" else None,
+    }
+    if geometry.get("points") and len(images) == 1:
+        points = [tuple(geometry["points"][rank]) for rank in geometry["shown"]]
+        return Sample(**common, points=points, picture=_pixels(images[0]), radius=geometry["radius"])
+    if clips:
+        return Sample(**common, pieces=[clip.frames for clip in clips])
+    if images and len(images) % count == 0:
+        each = len(images) // count
+        frames = [_pixels(image) for image in images]
+        pieces = [np.stack(frames[start : start + each]) for start in range(0, len(frames), each)]
+        return Sample(**common, pieces=pieces, stored=_stored_bytes(stored.get("images"), each))
+    return Sample(**common)
+
+
+def _pixels(image: Any) -> Any:
+    return np.asarray(image.convert("RGB"))
+
+
+def _stored_bytes(images: Any, each: int) -> list[int]:
+    """The bytes of every piece's files, if the set is materialised."""
+    if not images or not all(isinstance(image, Mapping) and image.get("bytes") for image in images):
+        return []
+    sizes = [len(image["bytes"]) for image in images]
+    return [sum(sizes[start : start + each]) for start in range(0, len(sizes), each)]
+
+
+def _group(kind: tuple[Any, ...], members: Sequence[tuple[Mapping[str, Any], Sample]]) -> dict[str, Any]:
+    task, pieces, grid = kind
+    samples = [sample for _, sample in members]
+    classes = [row["classes"] for row, _ in members]
+    chance = {
+        "exact": sum(chance_exact(pieces, own) for own in classes) / len(classes),
+        "place": sum(chance_place_accuracy(pieces, own) for own in classes) / len(classes),
+    }
+    found = []
+    if len(samples) >= FEWEST:
+        tried = ((shortcut, shortcut.solve(samples)) for shortcut in SHORTCUTS)
+        found = [_entry(shortcut, orders, samples, classes, chance, task) for shortcut, orders in tried if orders]
+    return {
+        "task": task,
+        "num_pieces": pieces,
+        "grid": list(grid) or None,
+        "num_puzzles": len(samples),
+        "num_sources": len({sample.source for sample in samples}),
+        "chance": chance,
+        "shortcuts": found,
+    }
+
+
+def _entry(
+    shortcut: Shortcut,
+    orders: Sequence[Sequence[int]],
+    samples: Sequence[Sample],
+    classes: Sequence[Sequence[int] | None],
+    chance: Mapping[str, float],
+    task: str,
+) -> dict[str, Any]:
+    sources = [sample.source for sample in samples]
+    judged = list(zip(orders, [sample.answer for sample in samples], classes, strict=True))
+    place = rate_interval([place_accuracy(*each) for each in judged], sources)
+    leak = place.low > chance["place"] + TOLERANCE
+    return {
+        "name": shortcut.name,
+        "what": shortcut.what,
+        "exact": asdict(rate_interval([exact(*each) for each in judged], sources)),
+        "place": asdict(place),
+        "leak": leak,
+        "remedy": shortcut.remedy(task) if leak else None,
+    }
+
+
+def audit_tables(report: Mapping[str, Any]) -> Group:
+    """An audit as tables, one per kind of puzzle, and what to do about each leak."""
+    parts: list[Any] = []
+    for group in report["groups"]:
+        grid = f", {group['grid'][0]}x{group['grid'][1]}" if group["grid"] else ""
+        title = f"{group['task']}{grid}, {group['num_pieces']} pieces: {group['num_puzzles']} puzzles"
+        table = Table(title=f"{title} from {group['num_sources']} sources")
+        for name in ("shortcut", "exact", "place", ""):
+            table.add_column(name, justify="right" if name in ("exact", "place") else "left")
+        table.add_row("chance", level(group["chance"]["exact"]), level(group["chance"]["place"]), "")
+        for found in group["shortcuts"]:
+            mark = "leak" if found["leak"] else ""
+            table.add_row(found["name"], interval(found["exact"]), interval(found["place"]), mark)
+        parts.append(table)
+        if not group["shortcuts"]:
+            parts.append(f"{group['num_puzzles']} puzzles of a kind tell nothing; {FEWEST} are needed")
+        parts += [f"{found['name']}: {found['remedy']}" for found in group["shortcuts"] if found["leak"]]
+    return Group(*parts, "" if report["leaks"] else "no shortcut is clear of chance")

@@ -1,0 +1,236 @@
+"""The shortcuts that `jigsaw audit` tries, and what closes each.
+
+In: loaded puzzles of one kind (task, number of pieces, grid). Out: an order per puzzle. A shortcut is a rule without
+knowledge of the world (`edges`), or a few numbers about each piece with a prior of places fitted on other sources
+(`rank_prior`). None of them understands a picture: what they reach, a model may reach without looking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jigsaw.evaluation.edge_matching import match_edges
+from jigsaw.evaluation.rank_prior import Symbols, commonest, fitted_orders, ranks
+
+Row = Mapping[str, Any]
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+Orders = list[list[int]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One puzzle as the shortcuts see it.
+
+    Attributes:
+        answer: the right order.
+        source: what it was made from.
+        grid: rows and columns of the places, or None.
+        pieces: per shown piece uint8 frames `(T, height, width, 3)`; empty where the media are not the pieces.
+        stored: per shown piece the bytes of its file in a materialised set, else empty.
+        points: per shown piece x and y in pixels, for points on a picture, else empty.
+        picture: the picture on which the points lie, or None.
+        radius: of the discs on the points.
+    """
+
+    answer: list[int]
+    source: str
+    grid: tuple[int, int] | None
+    pieces: Sequence[Pixels] = ()
+    stored: Sequence[int] = ()
+    points: Sequence[tuple[float, float]] = ()
+    picture: Pixels | None = None
+    radius: int = 0
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """One shortcut.
+
+    Attributes:
+        name: as it is reported.
+        what: what it goes by, in words.
+        remedies: task -> what closes it; the key "" for any other task.
+        solve: the orders, or None where it does not apply.
+    """
+
+    name: str
+    what: str
+    remedies: Mapping[str, str]
+    solve: Callable[[Sequence[Sample]], Orders | None]
+
+    def remedy(self, task: str) -> str:
+        """What closes it for a task."""
+        return self.remedies.get(task, self.remedies[""])
+
+
+def _constant(samples: Sequence[Sample]) -> Orders:
+    return commonest([sample.answer for sample in samples], [sample.source for sample in samples])
+
+
+def _label_order(samples: Sequence[Sample]) -> Orders | None:
+    return _fitted(samples, lambda sample: [list(range(len(sample.answer)))])
+
+
+def _edges(samples: Sequence[Sample]) -> Orders | None:
+    if not all(sample.pieces and len({piece.shape for piece in sample.pieces}) == 1 for sample in samples):
+        return None
+    return [match_edges(sample.pieces, sample.grid) for sample in samples]
+
+
+def _fitted(samples: Sequence[Sample], columns: Callable[[Sample], list[list[int]] | None]) -> Orders | None:
+    """Orders by a fitted prior; `columns` gives one symbol per piece and feature, or None."""
+    tables: list[Symbols] = []
+    for sample in samples:
+        found = columns(sample)
+        if found is None:
+            return None
+        tables.append(np.array(found, dtype=np.int64).T)
+    answers, sources = [sample.answer for sample in samples], [sample.source for sample in samples]
+    return fitted_orders(tables, answers, sources)
+
+
+def _of_pieces(*features: Callable[[Pixels], float]) -> Callable[[Sequence[Sample]], Orders | None]:
+    """A shortcut by the ranks of numbers that each piece's pixels give."""
+
+    def columns(sample: Sample) -> list[list[int]] | None:
+        if not sample.pieces:
+            return None
+        return [ranks([round(feature(piece), 6) for piece in sample.pieces]) for feature in features]
+
+    return lambda samples: _fitted(samples, columns)
+
+
+def _light(piece: Pixels) -> float:
+    return float(piece.mean())
+
+
+def _blue(piece: Pixels) -> float:
+    return float(piece[..., 2].mean() - piece[..., 0].mean())
+
+
+def _detail(piece: Pixels) -> float:
+    small = piece[0].astype(np.float64).mean(axis=2)
+    return float(np.abs(np.diff(small, axis=0)).mean() + np.abs(np.diff(small, axis=1)).mean())
+
+
+def _side_light(piece: Pixels) -> float:
+    half = piece.shape[2] // 2
+    return float(piece[:, :, :half].mean() - piece[:, :, -half:].mean())
+
+
+def _top_light(piece: Pixels) -> float:
+    half = piece.shape[1] // 2
+    return float(piece[:, :half].mean() - piece[:, -half:].mean())
+
+
+def _size(piece: Pixels) -> float:
+    return float(np.prod(piece.shape))
+
+
+def _bytes(samples: Sequence[Sample]) -> Orders | None:
+    return _fitted(samples, lambda sample: [ranks(sample.stored)] if sample.stored else None)
+
+
+def block_phase(piece: Pixels, axis: int) -> int:
+    """Where the 8-pixel grid of a JPEG or of a video codec falls in a piece: 0 to 7, or 8 where none stands out.
+
+    Args:
+        piece: `(T, height, width, 3)`.
+        axis: 0 for rows, 1 for columns.
+    """
+    grey = piece.mean(axis=(0, 3))
+    # Second differences: a picture's own slopes vanish, the steps at block borders stay.
+    jumps = np.abs(np.diff(grey, n=3, axis=axis)).mean(axis=1 - axis)
+    if len(jumps) < 24:
+        return 8
+    means = np.array([jumps[phase::8].mean() for phase in range(8)])
+    best = int(means.argmax())
+    return best if means[best] > 1.15 * np.median(means) else 8
+
+
+def _blocks(samples: Sequence[Sample]) -> Orders | None:
+    def columns(sample: Sample) -> list[list[int]] | None:
+        if not sample.pieces:
+            return None
+        return [[block_phase(piece, axis) for piece in sample.pieces] for axis in (0, 1)]
+
+    return _fitted(samples, columns)
+
+
+def _position(samples: Sequence[Sample]) -> Orders | None:
+    def columns(sample: Sample) -> list[list[int]] | None:
+        if not sample.points:
+            return None
+        xs, ys = zip(*sample.points, strict=True)
+        middle = max(xs) + min(xs)
+        return [ranks(ys), ranks([abs(2 * x - middle) for x in xs])]
+
+    return _fitted(samples, columns)
+
+
+def _light_at_points(samples: Sequence[Sample]) -> Orders | None:
+    def columns(sample: Sample) -> list[list[int]] | None:
+        if sample.picture is None or not sample.points:
+            return None
+        rings = [_ring(sample.picture, point, sample.radius) for point in sample.points]
+        return [ranks([float(ring.mean()) for ring in rings]), ranks([float(ring[:, 2].mean()) for ring in rings])]
+
+    return _fitted(samples, columns)
+
+
+def _ring(picture: Pixels, point: tuple[float, float], radius: int) -> Pixels:
+    """The pixels around a disc, which itself covers what lies under it; shape `(N, 3)`."""
+    down, across = np.ogrid[: picture.shape[0], : picture.shape[1]]
+    apart = (down - point[1]) ** 2 + (across - point[0]) ** 2
+    ring: Pixels = picture[(apart > (radius + 1) ** 2) & (apart < (2 * radius + 2) ** 2)]
+    return ring if len(ring) else picture.reshape(-1, 3)
+
+
+_SHUFFLE = {"": "sampling: the shown orders are not drawn evenly; build the set again, with identity=true"}
+_LOOK = {
+    "image": "sampling: crop=random with a small crop_scale, augment=true; or photos of other subjects",
+    "video": "sampling: leave out films that fade or drift; fewer clips from more films",
+    "": "sampling: other sources",
+}
+_FORM = {
+    "image": "resize: tile=N brings tiles to one size, and at half their own blurs the block grid away",
+    "video": "resize: max_pixels brings frames to another size; trim takes unlike ends away",
+    "": "resize the pieces to one size",
+}
+
+SHORTCUTS: tuple[Shortcut, ...] = (
+    Shortcut("constant", "the commonest answer of other sources", _SHUFFLE, _constant),
+    Shortcut("label order", "the numbers of the pieces", _SHUFFLE, _label_order),
+    Shortcut(
+        "edges",
+        "borders that continue each other",
+        {
+            "image": "margin: cut more from every tile's edge (margin=0.1 and up)",
+            "video": "trim: leave out more between clips (trim=0.1 and up)",
+            "": "leave a gap between the pieces",
+        },
+        _edges,
+    ),
+    Shortcut("brightness and colour", "light and blue above, dark and brown below", _LOOK, _of_pieces(_light, _blue)),
+    Shortcut("shading", "light that falls off towards one side of a piece", _LOOK, _of_pieces(_side_light, _top_light)),
+    Shortcut("detail", "more detail in some places than in others", _LOOK, _of_pieces(_detail)),
+    Shortcut("size", "pieces of different sizes or lengths", _FORM, _of_pieces(_size)),
+    Shortcut("stored bytes", "the size of each piece's file", _FORM, _bytes),
+    Shortcut("compression", "where the 8-pixel grid of compression falls", _FORM, _blocks),
+    Shortcut(
+        "position",
+        "height in the picture (lower is nearer) and distance from the middle",
+        {"": "sampling: pictures from other heights and angles, fewer points, or leave out the puzzles that it solves"},
+        _position,
+    ),
+    Shortcut(
+        "light at points",
+        "brightness and colour around the points",
+        {"": "sampling: scenes lit in other ways, or leave out the puzzles that it solves"},
+        _light_at_points,
+    ),
+)

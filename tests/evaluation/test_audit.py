@@ -1,0 +1,264 @@
+"""`jigsaw audit`: sets built to leak in one way, of which exactly that leak is named, and sets built not to leak."""
+
+import json
+from itertools import permutations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jigsaw.data import build_puzzles
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.audit import audit_puzzles
+from jigsaw.evaluation.edge_matching import fill, match_edges
+from jigsaw.evaluation.rank_prior import commonest, fitted_orders, ranks
+
+SIDE, CELL = 192, 64
+PHOTOS = 48
+
+
+def blurred(generator, shape, reach):
+    """Smooth noise, 0 to 255, whose pixels have much to do with each other within `reach` pixels."""
+    height, width = shape
+    small = generator.uniform(0, 255, (height // reach + 2, width // reach + 2, 3)).astype(np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def unrelated(generator):
+    """A picture of 3x3 cells that have nothing to do with each other: there is no way to put it together."""
+    picture = Image.new("RGB", (SIDE, SIDE))
+    for cell in range(9):
+        picture.paste(blurred(generator, (CELL, CELL), 8), (cell % 3 * CELL, cell // 3 * CELL))
+    return picture
+
+
+def continuous(generator):
+    return blurred(generator, (SIDE, SIDE), 10)
+
+
+def lit_from_above(generator):
+    fall = np.linspace(60, -60, SIDE)[:, None, None]
+    flat = np.asarray(unrelated(generator)).astype(float) * 0.25 + 96
+    # Steps per row of cells: no border continues another.
+    steps = np.repeat(fall.reshape(3, CELL).mean(axis=1), CELL)[:, None, None]
+    return Image.fromarray((flat + steps).clip(0, 255).astype(np.uint8))
+
+
+def photo_set(root, make, *, suffix="png", task="image", **config):
+    photos = root / "photos"
+    photos.mkdir(parents=True)
+    generator = np.random.default_rng(7)
+    for number in range(PHOTOS):
+        options = {"quality": 12, "subsampling": 0} if suffix == "jpg" else {}
+        make(generator).save(photos / f"photo-{number}.{suffix}", **options)
+    settings = {"grid": "3x3", "answer_style": "direct", "flat": "keep"} | config
+    build_puzzles(task, photos, root / "set", config=settings, per_source=2, progress=False, workers=1)
+    return root / "set"
+
+
+def place_of(report, name):
+    (group,) = report["groups"]
+    return next(found["place"]["value"] for found in group["shortcuts"] if found["name"] == name)
+
+
+def test_a_clean_set_has_no_leak(tmp_path):
+    report = audit_puzzles(photo_set(tmp_path, unrelated))
+    assert report["leaks"] == []
+    (group,) = report["groups"]
+    assert (group["num_puzzles"], group["num_sources"], group["grid"]) == (96, 48, [3, 3])
+    assert {found["name"] for found in group["shortcuts"]} >= {"constant", "label order", "edges", "compression"}
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_borders_that_continue_each_other_are_named_and_a_margin_closes_them(tmp_path):
+    open_set = audit_puzzles(photo_set(tmp_path / "open", continuous))
+    closed = audit_puzzles(photo_set(tmp_path / "closed", continuous, margin=0.3, min_tile=8))
+    assert open_set["leaks"] == ["edges"]
+    assert place_of(open_set, "edges") > 0.9
+    (named,) = [found for found in open_set["groups"][0]["shortcuts"] if found["leak"]]
+    assert named["remedy"].startswith("margin")
+    assert closed["leaks"] == []
+
+
+def test_light_that_tells_the_row_is_named(tmp_path):
+    report = audit_puzzles(photo_set(tmp_path, lit_from_above))
+    assert report["leaks"] == ["brightness and colour"]
+    assert place_of(report, "brightness and colour") == pytest.approx(1 / 3, abs=0.08)  # the row, not the column
+
+
+def test_the_block_grid_of_a_jpeg_is_named_and_resizing_closes_it(tmp_path):
+    # Cells of 66 px begin 0, 2 and 4 px after a border of the 8-px grid.
+    def odd(generator):
+        picture = Image.new("RGB", (198, 198))
+        for cell in range(9):
+            noise = generator.uniform(90, 160, (66, 66, 3)).astype(np.uint8)
+            picture.paste(Image.fromarray(noise), (cell % 3 * 66, cell // 3 * 66))
+        return picture
+
+    def leaks(name, **options):
+        return audit_puzzles(photo_set(tmp_path / name, odd, margin=0.1, **options))["leaks"]
+
+    assert leaks("jpeg", suffix="jpg") == ["compression"]
+    assert leaks("png") == []
+    assert leaks("resized", suffix="jpg", tile=16) == []
+
+
+LAZY = '''
+from tasks.image import ImageTask
+from tasks import Puzzle
+from dataclasses import replace
+
+
+class Lazy(ImageTask):
+    """Shuffles badly: the first tile is always shown first, the second last."""
+
+    name = "lazy"
+
+    def plan(self, source, rng):
+        puzzle = super().plan(source, rng)
+        middle = [2, 3, 4, 5, 6, 7, 8]
+        rng.shuffle(middle)
+        shown = [0, *middle, 1]
+        answer = tuple(shown.index(place) + 1 for place in range(9))
+        return replace(puzzle, answer=answer, geometry={**puzzle.geometry, "shown": shown})
+'''
+
+
+def test_orders_that_are_not_drawn_evenly_are_named(tmp_path):
+    (tmp_path / "lazy.py").write_text(LAZY)
+    spec = f"{tmp_path / 'lazy.py'}:Lazy"
+    report = audit_puzzles(photo_set(tmp_path / "lazy", unrelated, task=spec), task=spec)
+    assert report["leaks"] == ["label order"] or report["leaks"] == ["constant", "label order"]
+    assert place_of(report, "label order") == pytest.approx(2 / 9 + 1 / 9, abs=0.06)
+    remedies = {found["remedy"] for found in report["groups"][0]["shortcuts"] if found["leak"]}
+    assert all(remedy.startswith("sampling") for remedy in remedies)
+
+
+# Clips
+
+
+def film(path, generator, still):
+    """One moving picture for a whole film, or with `still` cuts in it a new one for every clip."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 96, 64, "yuv420p", 4_000_000
+        for scene in range(4):
+            if scene == 0 or still:
+                large = np.asarray(blurred(generator, (160, 320), 12))
+                x, y, step = generator.integers(60, 200), generator.integers(20, 70), generator.normal(0, 2, 2)
+            for _ in range(16):
+                x, y = np.clip(x + step[0], 0, 220), np.clip(y + step[1], 0, 90)
+                step = step + generator.normal(0, 0.5, 2)
+                frame = np.ascontiguousarray(large[int(y) : int(y) + 64, int(x) : int(x) + 96])
+                for packet in stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")):
+                    container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+def film_set(root, still):
+    folder = root / "films"
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(3)
+    for number in range(30):
+        film(folder / f"film-{number}.mp4", generator, still)
+    config = {"clips": 4, "min_duration": 4, "trim": 0, "min_frames": 16, "max_frames": 16, "fps": 8, "static": "keep"}
+    build_puzzles("video", folder, root / "set", config=config, per_source=1, progress=False, workers=1)
+    return root / "set"
+
+
+def test_clips_that_begin_where_others_end_are_named(tmp_path):
+    report = audit_puzzles(film_set(tmp_path / "whole", still=False))
+    assert report["leaks"] == ["edges"]
+    assert [found["remedy"][:4] for found in report["groups"][0]["shortcuts"] if found["leak"]] == ["trim"]
+    assert audit_puzzles(film_set(tmp_path / "cut", still=True))["leaks"] == []
+
+
+# Points
+
+
+def depth_set(root, ramp):
+    """RGB-D pairs: a floor that is nearer below, or blocks at random depths."""
+    generator = np.random.default_rng(5)
+    for number in range(40):
+        folder = root / "rgbd" / f"scene-{number}"
+        folder.mkdir(parents=True)
+        unrelated(generator).save(folder / "color.png")
+        down = np.linspace(5000, 1000, SIDE)[:, None] + np.zeros((SIDE, SIDE))
+        blocks = np.kron(generator.uniform(1000, 5000, (6, 6)), np.ones((32, 32)))
+        depth = down if ramp else blocks
+        Image.fromarray(depth.astype(np.uint16)).save(folder / "depth.png")
+    config = {"points": 4, "min_gap": 0.1, "min_distance": 15, "radius": 6}
+    build_puzzles("depth", root / "rgbd", root / "set", config=config, per_source=2, progress=False, workers=1)
+    return root / "set"
+
+
+def test_points_that_are_nearer_the_lower_they_are_are_named(tmp_path):
+    report = audit_puzzles(depth_set(tmp_path / "floor", ramp=True))
+    assert report["leaks"] == ["position"]
+    assert place_of(report, "position") > 0.9
+    assert audit_puzzles(depth_set(tmp_path / "blocks", ramp=False))["leaks"] == []
+
+
+# The parts
+
+
+def test_a_beam_finds_the_best_arrangement_of_few_pieces():
+    generator = np.random.default_rng(1)
+    for _ in range(20):
+        right, below = generator.uniform(0, 1, (2, 4, 4))
+
+        def cost(order, right=right, below=below):
+            a, b, c, d = (piece - 1 for piece in order)
+            return right[a, b] + right[c, d] + below[a, c] + below[b, d]
+
+        found = fill((2, 2), right, below)
+        assert cost(found) == pytest.approx(min(cost(order) for order in permutations([1, 2, 3, 4])))
+
+
+def test_edges_put_a_shuffled_picture_together():
+    picture = np.asarray(continuous(np.random.default_rng(2)))
+    shown = [4, 0, 7, 2, 8, 1, 5, 3, 6]
+    cells = [picture[None, c // 3 * CELL : (c // 3 + 1) * CELL, c % 3 * CELL : (c % 3 + 1) * CELL] for c in shown]
+    assert match_edges(cells, (3, 3)) == [shown.index(place) + 1 for place in range(9)]
+
+
+def test_a_prior_never_judges_a_source_by_itself():
+    """Given symbols that tell the answer within a source but differ between sources, it is at chance."""
+    generator = np.random.default_rng(4)
+    answers, tables, sources = [], [], []
+    for source in range(60):
+        code = generator.permutation(4)
+        for _ in range(3):
+            answer = (generator.permutation(4) + 1).tolist()
+            answers.append(answer)
+            sources.append(str(source))
+            tables.append(np.array([[code[answer.index(piece)]] for piece in (1, 2, 3, 4)]))
+    orders = fitted_orders(tables, answers, sources)
+    right = np.mean([np.mean(np.array(order) == answer) for order, answer in zip(orders, answers, strict=True)])
+    assert right < 0.36
+    same = [np.array([[answer.index(piece)] for piece in (1, 2, 3, 4)]) for answer in answers]
+    assert fitted_orders(same, answers, sources) == answers
+
+
+def test_ties_tell_nothing():
+    assert ranks([2.0, 2.0, 2.0]) == [0, 0, 0]
+
+
+def test_the_commonest_answer_is_that_of_other_sources():
+    answers = [[1, 2]] * 5 + [[2, 1]] * 20
+    sources = [str(i) for i in range(25)]
+    assert commonest(answers, sources) == [[2, 1]] * 25
+
+
+def test_few_puzzles_tell_nothing(puzzle_folder, tmp_path):
+    report = audit_puzzles(puzzle_folder, limit=5)
+    assert report["leaks"] == []
+    assert report["groups"][0]["shortcuts"] == []
+
+
+def test_a_folder_that_is_no_set_is_refused(tmp_path):
+    with pytest.raises(JigsawError):
+        audit_puzzles(tmp_path)
