@@ -114,9 +114,14 @@ class _Training:
         latest = latest_checkpoint(self._checkpoints)
         config.resume_from_checkpoint = None if latest is None else str(latest)
         done = 0 if latest is None else checkpoint_step(latest)
-        model, trainable = prepare(
-            load_model(stage.start, recipe.model.dtype), recipe.model, sharded=recipe.distributed.zero > 0
-        )
+        sharded, adapted = recipe.distributed.zero > 0, recipe.model.lora is not None
+        if latest is None or sharded or adapted:  # the trainer reads shards and adapters from its checkpoint itself
+            model = load_model(stage.start, recipe.model.dtype)
+        else:
+            # It would also read whole weights, but by their names in memory; files have those of the hub, and what does
+            # not match is skipped with a warning (transformers 5.17). Trained weights are float32 there.
+            model = load_model(str(latest), "float32")
+        model, trainable = prepare(model, recipe.model, sharded=sharded)
         model.train()
         going_on = f", going on after step {done}" if done else ""
         self._console.print(f"{stage.name:>8}  {config.max_steps} steps{going_on}; {trainable}", highlight=False)
@@ -232,7 +237,7 @@ class _Training:
 
         if self._stage.name == "sft":
             return train_sft(model, processor, puzzles, config, callbacks)
-        return train_grpo(model, processor, puzzles, composition, config, callbacks)
+        return train_grpo(model, processor, puzzles, composition, config, callbacks, rollout=self._recipe.rollout)
 
     def _write(self, trainer: Any, processor: Any) -> None:
         """The trained weights under the stage's name, written by the first process, gathered from all."""

@@ -74,6 +74,8 @@ def prepare(model: Any, section: ModelSection, *, sharded: bool) -> tuple[Any, T
     Raises:
         JigsawError: a pattern that matches nothing, or nothing left to train.
     """
+    import torch
+
     frozen = frozen_names([name for name, _ in model.named_parameters()], section.freeze)
     if section.lora is not None:
         model = _with_adapters(model, section.lora, frozen)
@@ -84,8 +86,9 @@ def prepare(model: Any, section: ModelSection, *, sharded: bool) -> tuple[Any, T
     if not trained:
         raise JigsawError("model.freeze: every parameter is frozen, there is nothing to train")
     if not sharded:
-        for parameter in trained:
-            parameter.data = parameter.data.float()
+        dtype = getattr(torch, section.dtype)
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else dtype)
     return model, Trainable(sum(map(_size, trained)), sum(map(_size, model.parameters())))
 
 

@@ -69,7 +69,7 @@ def sft_config(recipe: Recipe, folder: Path, *, world_size: int = 1, deepspeed: 
     section.setdefault("max_length", None)
     if "prompts_per_step" in section:
         prompts = _positive("sft.prompts_per_step", section.pop("prompts_per_step"))
-        section |= _shares("sft", section, prompts, "puzzles of a step", world_size)
+        section |= _shares("sft", section, prompts, "puzzles", world_size)
     return _make("sft", SFTConfig, {**_common(recipe, folder, deepspeed), **section})
 
 
@@ -108,8 +108,7 @@ def grpo_config(
     generations = _positive("grpo.num_generations", section.setdefault("num_generations", 8))
     if generations < 2:
         raise JigsawError("grpo.num_generations: 1 leaves nothing to compare a completion with; use 2 or more")
-    what = f"completions of a step ({prompts} prompts x {generations})"
-    section |= _shares("grpo", section, prompts * generations, what, world_size)
+    section |= _shares("grpo", section, prompts, "prompts", world_size, each=generations)
     section["shuffle_dataset"] = False  # `jigsaw.training.order` has done it
     generation_kwargs = dict(section.pop("generation_kwargs", None) or {})
     generation_kwargs["suppress_tokens"] = suppressed_tokens
@@ -125,17 +124,22 @@ def grpo_config(
     )
 
 
-def _shares(section: str, given: Mapping[str, Any], rows: int, what: str, world_size: int) -> dict[str, int]:
-    """The rows of a step dealt to processes and micro-batches."""
-    share, left = divmod(rows, world_size)
-    if left:
-        raise JigsawError(f"{section}.prompts_per_step: {world_size} processes do not divide the {rows} {what}")
+def _shares(
+    section: str, given: Mapping[str, Any], prompts: int, what: str, world_size: int, each: int = 1
+) -> dict[str, int]:
+    """The prompts of a step dealt to processes, and their rows (`each` of a prompt) to micro-batches."""
+    share, left = divmod(prompts, world_size)
+    if left:  # a group that two processes shared would be sampled twice over
+        raise JigsawError(
+            f"{section}.prompts_per_step: {world_size} processes do not divide the {prompts} {what} of a step"
+        )
     key = f"{section}.per_device_train_batch_size"
-    at_once = _positive(key, given.get("per_device_train_batch_size", share))
-    if share % at_once:
-        each = "" if world_size == 1 else f", {share} on each of {world_size} processes"
-        raise JigsawError(f"{key}: {at_once} does not divide the {rows} {what}{each}")
-    return {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": share // at_once}
+    at_once = _positive(key, given.get("per_device_train_batch_size", share * each))
+    if share * each % at_once:
+        of = f"{share * each} completions" if each > 1 else f"{share} {what}"
+        where = "of a step" if world_size == 1 else f"of a step on each of {world_size} processes"
+        raise JigsawError(f"{key}: {at_once} does not divide the {of} {where}")
+    return {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": share * each // at_once}
 
 
 def _common(recipe: Recipe, folder: Path, deepspeed: Mapping[str, Any] | None) -> dict[str, Any]:

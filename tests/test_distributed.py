@@ -1,0 +1,219 @@
+"""Several processes: what they are told, and that they train what one process trains.
+
+The runs start processes of their own through torchrun, over gloo on the CPU; those with ZeRO need DeepSpeed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from safetensors.torch import load_file
+
+from jigsaw.distributed import Node, torchrun_command
+from jigsaw.errors import JigsawError, StoppedError
+from jigsaw.launch import dry_run, launch
+from jigsaw.recipe import load_recipe
+from jigsaw.schema import DistributedSection
+
+RECIPE = """
+name: spread
+seed: 3
+model: {path: CHECKPOINT}
+data: {train: [{path: PUZZLES}], eval: [{path: PUZZLES, limit: 3}]}
+sft: {max_steps: 4, prompts_per_step: 8, learning_rate: 1.0e-3, gradient_checkpointing: false, optim: adamw_torch}
+grpo: {max_steps: 3, prompts_per_step: 4, num_generations: 4, max_completion_length: 4, learning_rate: 1.0e-3,
+       gradient_checkpointing: false, optim: adamw_torch}
+rewards: [{use: "FOLDER/reward.py:by_text"}]
+checkpoint: {every: 2}
+evaluation: {every: 2, puzzles: 3, batch_size: 4}
+output: FOLDER/${name}
+"""
+
+REWARD = """
+def by_text(completions, **columns):
+    return [sum(map(ord, text[0]["content"])) % 7 / 7 for text in completions]
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe_file(checkpoint, puzzle_folder, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("spread")
+    (folder / "reward.py").write_text(REWARD, encoding="utf-8")
+    text = RECIPE.replace("CHECKPOINT", checkpoint).replace("PUZZLES", str(puzzle_folder))
+    (folder / "spread.yaml").write_text(text.replace("FOLDER", str(folder)), encoding="utf-8")
+    return folder / "spread.yaml"
+
+
+@pytest.fixture(scope="module")
+def alone(recipe_file) -> Path:
+    return launch(load_recipe(str(recipe_file), ["name=alone"]), Console(quiet=True))
+
+
+def lines(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def assert_same(run: Path, alone: Path, tolerance: float = 1e-5) -> None:
+    """Losses and weights agree within what float32 leaves of sums in another order."""
+    ours, theirs = lines(run), lines(alone)
+    assert [(line["stage"], line["step"]) for line in ours] == [(line["stage"], line["step"]) for line in theirs]
+    for our, their in zip(ours, theirs, strict=True):
+        for name in {"loss", "reward", "heldout/place"} & their.keys():
+            assert our[name] == pytest.approx(their[name], abs=tolerance), (their["stage"], their["step"], name)
+    for stage in ("warmup", "model"):
+        our_weights, weights = (load_file(folder / stage / "model.safetensors") for folder in (run, alone))
+        assert our_weights.keys() == weights.keys()
+        for name, weight in weights.items():
+            assert float((our_weights[name] - weight).abs().max()) < 10 * tolerance, (stage, name)
+
+
+needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", [0, pytest.param(2, marks=needs_deepspeed), pytest.param(3, marks=needs_deepspeed)])
+def test_two_processes_train_what_one_trains(recipe_file, alone, zero):
+    """Sampling depends on the puzzle, not on the process: the same completions, losses and weights."""
+    overrides = [f"name=zero-{zero}", "distributed.cpu_processes=2", f"distributed.zero={zero}"]
+    assert_same(launch(load_recipe(str(recipe_file), overrides), Console(quiet=True)), alone)
+
+
+@pytest.mark.slow
+@needs_deepspeed
+def test_two_processes_with_sharded_state_are_killed_and_go_on(recipe_file, alone):
+    """Given SIGKILL to the launcher, then its processes die with it, and the resumed run ends as an undisturbed one."""
+    overrides = ["name=killed", "distributed.cpu_processes=2", "distributed.zero=2"]
+    command = [sys.executable, "-P", "-m", "jigsaw", "launch", str(recipe_file), *overrides]
+    run = recipe_file.parent / "killed"
+    with subprocess.Popen(command) as process:
+        while process.poll() is None and not list(run.glob("checkpoints/grpo/checkpoint-2")):
+            time.sleep(0.05)
+        process.kill()
+    time.sleep(2)
+    size = (run / "metrics.jsonl").stat().st_size
+    time.sleep(2)
+    assert (run / "metrics.jsonl").stat().st_size == size, "something still trains"
+    assert_same(launch(load_recipe(str(recipe_file), overrides), Console(quiet=True), resume=True), alone)
+
+
+@pytest.mark.slow
+def test_two_nodes_on_the_loopback_train_one_run_and_stop_together(recipe_file, alone):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def start(rank: int, *more: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-P", "-m", "jigsaw", "launch", str(recipe_file), "name=nodes", "--nodes", "2"]
+        command += ["--node-rank", str(rank), "--rendezvous", f"127.0.0.1:{port}", *more]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    run = recipe_file.parent / "nodes"
+    with start(1) as second, start(0) as first:
+        while first.poll() is None and not list(run.glob("checkpoints/sft/checkpoint-2")):
+            time.sleep(0.05)
+        os.kill(first.pid, signal.SIGTERM)
+        told = [process.communicate(timeout=300)[1] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [StoppedError.exit_code] * 2, told
+    assert all("stopped and saved, in stage sft; --resume goes on" in text for text in told)
+    with start(1, "--resume") as second, start(0, "--resume") as first:
+        assert [process.wait(timeout=300) for process in (first, second)] == [0, 0]
+    assert_same(run, alone)
+
+
+# What needs no processes
+
+
+def test_the_command_of_one_node_finds_its_own_port():
+    command = torchrun_command(DistributedSection(cpu_processes=2), Node(), Path("runs/x"), "grpo", 0)
+    assert "--standalone" in command and "--nproc-per-node=2" in command
+    assert command[-4:] == ["--module", "jigsaw.training.worker", "runs/x", "grpo"]
+
+
+def test_each_stage_of_several_nodes_has_a_port_of_its_own():
+    section = DistributedSection(cpu_processes=4, nodes=2)
+    node = Node(1, "10.0.0.1:29500")
+    for number, port in enumerate((29500, 29501)):
+        command = torchrun_command(section, node, Path("runs/x"), "sft", number)
+        assert {"--nnodes=2", "--node-rank=1", "--master-addr=10.0.0.1", f"--master-port={port}"} <= set(command)
+
+
+@pytest.mark.parametrize(
+    "node, told",
+    [
+        (Node(), r"2 nodes need --node-rank R and --rendezvous HOST:PORT"),
+        (Node(2, "a:1"), r"--node-rank 2: with 2 nodes it is 0 to 1"),
+        (Node(0, "a"), r"--rendezvous a: host and port"),
+    ],
+)
+def test_a_place_that_does_not_fit_is_refused(node, told):
+    with pytest.raises(JigsawError, match=told):
+        node.check(DistributedSection(cpu_processes=1, nodes=2))
+
+
+@pytest.mark.parametrize(
+    "override, told",
+    [
+        ("distributed.gpus=0", "gpus: at least 1 or all"),
+        ("distributed.offload=optimizer", "offload needs DeepSpeed: set zero"),
+        ("distributed={zero: 2, offload: all, cpu_processes: 2}", "offload: all needs zero: 3"),
+        ("distributed={gpus: 1, cpu_processes: 2}", "either gpus or cpu_processes"),
+        ("distributed.zero=4", "distributed.zero: input should be 0, 1, 2 or 3, not 4"),
+    ],
+)
+def test_settings_that_exclude_each_other_are_refused(recipe_file, override, told):
+    with pytest.raises(JigsawError, match=told):
+        load_recipe(str(recipe_file), [override])
+
+
+@pytest.mark.parametrize(
+    "overrides, told",
+    [
+        (["distributed.gpus=512"], r"distributed\.gpus: 512 are asked for and this machine has \d+; set distributed"),
+        (
+            ["distributed.zero=2", "distributed.cpu_processes=2"],
+            r"distributed\.zero: 2 needs the package deepspeed, .* pip install",
+        ),
+        (["logging.report_to=[wandb]"], r"logging\.report_to: wandb needs the package wandb"),
+    ],
+)
+def test_what_this_machine_lacks_is_told_before_anything_is_read(recipe_file, monkeypatch, overrides, told):
+    """Given a recipe whose data is not there either, then the machine is what is told."""
+    monkeypatch.setattr("jigsaw.requirements.find_spec", lambda name: None)
+    recipe = load_recipe(str(recipe_file), [*overrides, "name=refused", "data.train=[{path: nowhere}]"])
+    with pytest.raises(JigsawError, match=told):
+        launch(recipe, Console(quiet=True))
+    assert not Path(recipe.output).exists()
+
+
+def test_dry_run_shows_the_commands_and_what_deepspeed_gets(recipe_file):
+    shown = dry_run(load_recipe(str(recipe_file), ["distributed.gpus=8", "distributed.zero=3", "model.dtype=bfloat16"]))
+    comments = [line.removeprefix("# ") for line in shown.splitlines() if line.startswith("# ")]
+    assert [line.split(":")[0] for line in comments if "torch.distributed.run" in line] == ["sft", "grpo"]
+    start = comments.index("DeepSpeed:") + 1
+    config = json.loads("\n".join(comments[start : comments.index("}", start) + 1]))
+    assert config["zero_optimization"]["stage"] == 3
+    assert config["bf16"] == {"enabled": True}
+    if find_spec("deepspeed"):
+        assert "DeepSpeed estimates" in comments[-1]
+
+
+def test_prompts_of_a_step_must_divide_among_the_processes(recipe_file):
+    from jigsaw.training.trl_config import grpo_config, sft_config
+
+    recipe = load_recipe(str(recipe_file))
+    config = grpo_config(recipe, Path("unused"), [], [1.0])
+    assert (config.per_device_train_batch_size, config.gradient_accumulation_steps) == (16, 1)
+    with pytest.raises(JigsawError, match="3 processes do not divide the 8 puzzles of a step"):
+        sft_config(recipe, Path("unused"), world_size=3)
+    with pytest.raises(JigsawError, match="8 processes do not divide the 4 prompts of a step"):
+        grpo_config(recipe, Path("unused"), [], [1.0], world_size=8)

@@ -1,0 +1,173 @@
+"""A run that was cut off goes on as if nothing had happened: same data, same randomness, same log, same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from safetensors.torch import load_file
+
+from jigsaw.errors import JigsawError, StoppedError
+from jigsaw.launch import launch
+from jigsaw.recipe import load_recipe
+from jigsaw.training.logs import MetricsLog
+
+RECIPE = """
+name: resumed
+seed: 3
+model: {path: CHECKPOINT}
+data: {train: [{path: PUZZLES}]}
+sft: {max_steps: 5, prompts_per_step: 8, learning_rate: 1.0e-3, gradient_checkpointing: false}
+grpo: {max_steps: 5, prompts_per_step: 8, num_generations: 2, max_completion_length: 4, learning_rate: 1.0e-3,
+       gradient_checkpointing: false}
+rewards: [{use: visual_jigsaw}, {use: "REWARD:by_text"}]
+checkpoint: {every: 2}
+logging: {completions_every: 1}
+output: FOLDER/${name}
+"""
+"""24 puzzles in steps of eight: both stages go through the set once and begin again before they end."""
+
+REWARD = '''
+def by_text(completions, **columns):
+    """A reward that a random model gets different amounts of."""
+    return [sum(map(ord, text[0]["content"])) % 7 / 7 for text in completions]
+'''
+
+
+@pytest.fixture(scope="module")
+def recipe_file(checkpoint, puzzle_folder, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("resume")
+    (folder / "reward.py").write_text(REWARD, encoding="utf-8")
+    text = RECIPE.replace("CHECKPOINT", checkpoint).replace("PUZZLES", str(puzzle_folder))
+    text = text.replace("REWARD", str(folder / "reward.py")).replace("FOLDER", str(folder))
+    (folder / "resumed.yaml").write_text(text, encoding="utf-8")
+    return folder / "resumed.yaml"
+
+
+def run(recipe_file: Path, name: str, *, resume: bool = False) -> Path:
+    return launch(load_recipe(str(recipe_file), [f"name={name}"]), Console(quiet=True), resume=resume)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recipe_file: Path) -> Path:
+    return run(recipe_file, "undisturbed")
+
+
+def lines(file: Path) -> list[dict[str, object]]:
+    """A log without its clock."""
+    return [
+        {key: value for key, value in json.loads(line).items() if key != "seconds"}
+        for line in file.read_text(encoding="utf-8").splitlines()
+    ]
+
+
+def assert_same(run: Path, undisturbed: Path) -> None:
+    for stage in ("warmup", "model"):
+        ours, theirs = (load_file(folder / stage / "model.safetensors") for folder in (run, undisturbed))
+        assert all(ours[name].equal(theirs[name]) for name in theirs), stage
+    for log in ("metrics.jsonl", "completions.jsonl"):
+        assert lines(run / log) == lines(undisturbed / log)
+    assert not (run / "checkpoints").exists(), "a finished run keeps no optimizer"
+
+
+class Killed(BaseException):
+    """What no handler catches."""
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """Have something happen when the log is written of a stage's step."""
+
+    def arrange(stage: str, step: int, happening) -> None:
+        write = MetricsLog.write
+
+        def writing(self, given_stage, given_step, values):
+            write(self, given_stage, given_step, values)
+            if (given_stage, given_step) == (stage, step):
+                happening()
+
+        monkeypatch.setattr(MetricsLog, "write", writing)
+
+    return arrange
+
+
+@pytest.mark.parametrize("stage, step", [("sft", 4), ("grpo", 1), ("grpo", 4)])
+def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(
+    recipe_file, undisturbed, at_step, monkeypatch, stage, step
+):
+    """Given a kill before the first checkpoint or after one, in the second epoch, then nothing shows of it."""
+
+    def kill():
+        raise Killed
+
+    name = f"killed-{stage}-{step}"
+    at_step(stage, step, kill)
+    with pytest.raises(Killed):
+        run(recipe_file, name)
+    # Half a line, as a process leaves it that dies while writing.
+    folder = recipe_file.parent / name
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"stage": "gr')
+    steps = [path.name for path in sorted((folder / "checkpoints" / stage).glob("*"))]
+    assert steps == ([] if step < 2 else ["checkpoint-2"])
+    monkeypatch.undo()
+    with pytest.raises(JigsawError, match="--resume goes on"):
+        run(recipe_file, name)
+    assert_same(run(recipe_file, name, resume=True), undisturbed)
+
+
+def test_sigterm_saves_and_stops_and_the_run_goes_on_from_there(recipe_file, undisturbed, at_step):
+    at_step("grpo", 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(StoppedError, match=r"stopped and saved, in stage grpo; --resume goes on") as stopped:
+        run(recipe_file, "stopped")
+    assert stopped.value.exit_code == 143
+    folder = recipe_file.parent / "stopped"
+    # The signal came while step 3 was being written down; step 4 was the next at whose end it was seen.
+    assert [path.name for path in (folder / "checkpoints/grpo").iterdir()] == ["checkpoint-4"]
+    assert not (folder / "model").exists()
+    assert_same(run(recipe_file, "stopped", resume=True), undisturbed)
+    with pytest.raises(JigsawError, match="finished run"):
+        run(recipe_file, "stopped", resume=True)
+
+
+def test_a_checkpoint_is_absent_until_it_is_whole(recipe_file, undisturbed, at_step, monkeypatch):
+    """Given a disk that fills up while the optimizer is saved, then no checkpoint is there to resume from."""
+    import torch
+
+    def full_disk(*_, **__):
+        raise OSError(28, "No space left on device", "optimizer.pt")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        run(recipe_file, "full")
+    folder = recipe_file.parent / "full"
+    assert not list(folder.glob("checkpoints/*/*"))
+    monkeypatch.undo()
+    assert_same(run(recipe_file, "full", resume=True), undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_is_killed_goes_on_in_another(recipe_file, undisturbed, sent):
+    """The same through the command, with a real signal, in the middle of GRPO."""
+    name = f"process-{sent.name}"
+    command = [sys.executable, "-P", "-m", "jigsaw", "launch", str(recipe_file), f"name={name}"]
+    log = recipe_file.parent / name / "metrics.jsonl"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not (log.exists() and '"grpo", "step": 3' in log.read_text()):
+            time.sleep(0.01)
+        process.send_signal(sent)
+        told = process.communicate(timeout=300)[1]
+    if sent == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 143
+        assert told.strip().endswith("stopped and saved, in stage grpo; --resume goes on")
+    assert_same(run(recipe_file, name, resume=True), undisturbed)
