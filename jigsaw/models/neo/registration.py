@@ -41,7 +41,8 @@ def _by_architecture(original: Any) -> Any:
     def from_pretrained(path: Any, **kwargs: Any) -> Any:
         found, rest = PreTrainedConfig.get_config_dict(path, **kwargs)
         if ARCHITECTURE in (found.get("architectures") or ()) and found.get("model_type") != NEOChatConfig.model_type:
-            rest.pop("trust_remote_code", None)
+            for name in ("trust_remote_code", "code_revision"):  # of code that comes with a checkpoint: not ours
+                rest.pop(name, None)
             return NEOChatConfig.from_dict({**found, "model_type": NEOChatConfig.model_type}, **rest)
         return original(path, **kwargs)
 

@@ -26,7 +26,7 @@ from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 from vllm.model_executor.models.interfaces import MultiModalEmbeddings, SupportsMRoPE, SupportsMultiModal
 from vllm.model_executor.models.qwen2 import Qwen2MLP, Qwen2Model
-from vllm.model_executor.models.utils import AutoWeightsLoader, maybe_prefix
+from vllm.model_executor.models.utils import AutoWeightsLoader, WeightsMapper, maybe_prefix
 from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.platforms import current_platform
 
@@ -37,6 +37,17 @@ from jigsaw.models.neo.patches import NEOVisionModel
 from jigsaw.models.neo.vllm_processing import NEODummyInputs, NEOMultiModalProcessor, NEOProcessingInfo
 
 Tensor = Any  # torch comes without types here
+STACKED = WeightsMapper(
+    orig_to_new_stacked={
+        ".q_proj.": (".qkv_proj.", "q"),
+        ".k_proj.": (".qkv_proj.", "k"),
+        ".v_proj.": (".qkv_proj.", "v"),
+        ".gate_proj.": (".gate_up_proj.", 0),
+        ".up_proj.": (".gate_up_proj.", 1),
+    }
+)
+"""Official names to vLLM's fused layers. The dot at the end matters: `q_proj_hw` is a layer of its own."""
+
 Span = tuple[int, int, int]
 """First token of a prompt, first token of an image in it, end of that image; places in the flattened batch."""
 
@@ -182,6 +193,8 @@ class NEODecoderLayer(nn.Module):  # type: ignore[misc]  # torch comes without t
 class NEOTextModel(Qwen2Model):  # type: ignore[misc]  # vLLM comes without types here
     """The stack: vLLM's Qwen2 loop over NEO's layers."""
 
+    hf_to_vllm_mapper = STACKED
+
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix, decoder_layer_type=NEODecoderLayer)
 
@@ -239,7 +252,7 @@ class NEOLanguageModel(nn.Module):  # type: ignore[misc]  # torch comes without 
 class NEOForVLLM(nn.Module, SupportsMultiModal, SupportsMRoPE):  # type: ignore[misc]
     """NEO as vLLM's registry knows it (`NEOChatModel`)."""
 
-    hf_to_vllm_mapper = Qwen2Model.hf_to_vllm_mapper
+    hf_to_vllm_mapper = STACKED
 
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
         super().__init__()
