@@ -247,6 +247,10 @@ class NEOLanguageModel(nn.Module):  # type: ignore[misc]  # torch comes without 
         if config.tie_word_embeddings:
             self.lm_head = self.lm_head.tie_weights(self.model.embed_tokens)
 
+    def embed_input_ids(self, input_ids: Tensor) -> Tensor:
+        """Token embeddings, `[tokens, hidden_size]`."""
+        return self.model.embed_input_ids(input_ids)
+
 
 @MULTIMODAL_REGISTRY.register_processor(NEOMultiModalProcessor, info=NEOProcessingInfo, dummy_inputs=NEODummyInputs)
 class NEOForVLLM(nn.Module, SupportsMultiModal, SupportsMRoPE):  # type: ignore[misc]

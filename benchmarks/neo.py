@@ -1,0 +1,196 @@
+"""NEO's generation and attention, side by side in one run.
+
+python benchmarks/neo.py [--json] [--rounds 3] [--lengths 4096 16384]
+
+batch8      greedy generation of eight prompts with an image each, at once beside one after the other (the authors'
+            code has batch 1): `batch8_ratio` is tokens per second at batch 8 over those at batch 1
+attention   seconds and peak memory of one attention layer of the 2B shape at 4k and 16k tokens, an image of 1,024
+            tokens in every 2,048: eager, sdpa and flex, each in a process of its own. Forward alone on a CPU
+qwen3       with a GPU: bfloat16 forward and training step of the 2B shape over those of Qwen3-1.7B, equal tokens
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Run as a script, this folder leads the path, and a module of ours named like one in it would be found first.
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
+
+import torch  # noqa: E402
+
+from jigsaw.models.neo import NEOChatConfig, NEOChatModel, NEOTextConfig  # noqa: E402
+from jigsaw.models.neo.attention import NEOAttention, attention_plan, rotary_tables  # noqa: E402
+
+NEW_TOKENS = 64
+KINDS = ("eager", "sdpa", "flex_attention")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def best(run: Callable[[], object], rounds: int) -> float:
+    """Best seconds of some rounds, after one that warms up."""
+    run()
+    found = float("inf")
+    for _ in range(rounds):
+        _wait()
+        start = time.perf_counter()
+        run()
+        _wait()
+        found = min(found, time.perf_counter() - start)
+    return found
+
+
+def _wait() -> None:
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+def small_model() -> NEOChatModel:
+    """A NEO of 31 million parameters."""
+    text = {"vocab_size": 8192, "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 6}
+    text |= {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64}
+    vision = {"hidden_size": 256, "llm_hidden_size": 512}
+    tokens = {"image_token_id": 8001, "image_start_token_id": 8002, "image_end_token_id": 8003}
+    return NEOChatModel(NEOChatConfig(llm_config=text, vision_config=vision, **tokens)).eval().to(DEVICE)
+
+
+def prompts(count: int) -> dict[str, torch.Tensor]:
+    """So many prompts of 24 text tokens and an image of 16."""
+    generator = torch.Generator().manual_seed(0)
+    text = torch.randint(0, 8000, (count, 24), generator=generator)
+    image = torch.tensor([8002, *[8001] * 16, 8003]).expand(count, -1)
+    ids = torch.cat([text[:, :12], image, text[:, 12:]], dim=1)
+    made = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "pixel_values": torch.randn(64 * count, 768, generator=generator),
+        "image_grid_thw": torch.tensor([[1, 8, 8]]).expand(count, -1),
+    }
+    return {key: value.to(DEVICE) for key, value in made.items()}
+
+
+def measure_batch(rounds: int) -> dict[str, float]:
+    """Tokens per second at batch 1 and 8."""
+    model, speed = small_model(), {}
+    for count in (1, 8):
+        inputs = prompts(count)
+
+        def run(inputs: dict[str, torch.Tensor] = inputs) -> None:
+            model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=-1, pad_token_id=0)
+
+        with torch.inference_mode():
+            speed[count] = count * NEW_TOKENS / best(run, rounds)
+    return {"batch1_tokens_per_s": speed[1], "batch8_tokens_per_s": speed[8], "ratio": speed[8] / speed[1]}
+
+
+def attention_once(kind: str, length: int, rounds: int) -> dict[str, float]:
+    """Seconds and peak MB of one layer; run in a process of its own."""
+    config = NEOTextConfig(num_hidden_layers=1, attn_implementation=kind)
+    dtype = torch.bfloat16 if DEVICE == "cuda" else torch.float32
+    layer = NEOAttention(config, 0).eval().to(DEVICE, dtype)
+    hidden = torch.randn(1, length, config.hidden_size, device=DEVICE, dtype=dtype)
+    place = torch.arange(length, device=DEVICE)
+    images = torch.where(place % 2048 < 1024, place // 2048, -1)[None]
+    indices = torch.stack([place, place % 32, place // 32 % 32])[:, None]
+    before = _peak()
+
+    def run() -> None:
+        kernel, mask = attention_plan(kind, hidden, None, None, images, None)
+        layer(hidden, rotary_tables(indices, config, dtype), mask, kernel=kernel)
+
+    with torch.inference_mode():
+        seconds = best(run, rounds)
+    return {"seconds": seconds, "mb": _peak() - before}
+
+
+def _peak() -> float:
+    if DEVICE == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure_attention(lengths: list[int], rounds: int) -> dict[str, dict[str, Any]]:
+    """The table; a back end that runs out of memory says so."""
+    table: dict[str, dict[str, Any]] = {}
+    for length in lengths:
+        for kind in KINDS:
+            command = [sys.executable, __file__, "--attention", kind, str(length), "--rounds", str(rounds)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            lines = done.stdout.strip().splitlines()
+            found = (
+                json.loads(lines[-1]) if done.returncode == 0 else {"failed": done.stderr.strip()[-200:] or "killed"}
+            )
+            table[f"{kind} {length}"] = found
+    return table
+
+
+def measure_beside_qwen3(rounds: int, length: int = 4096) -> dict[str, float]:
+    """NEO-2B over Qwen3-1.7B: seconds of a forward and of a training step on equal tokens."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    shape = {"hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28, "num_attention_heads": 16}
+    made: dict[str, Callable[[], Any]] = {
+        "neo": lambda: NEOChatModel(NEOChatConfig()),
+        "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**shape, num_key_value_heads=8, head_dim=128)),
+    }
+    seconds: dict[str, float] = {}
+    ids = torch.randint(0, 100_000, (1, length), device=DEVICE)
+    for name, make in made.items():
+        with torch.device(DEVICE):
+            torch.set_default_dtype(torch.bfloat16)
+            model = make()
+            torch.set_default_dtype(torch.float32)
+
+        def forward(model: Any = model) -> None:
+            with torch.no_grad():
+                model(input_ids=ids, use_cache=False, logits_to_keep=1)
+
+        def step(model: Any = model) -> None:
+            model.zero_grad()
+            model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+
+        seconds[f"{name}_forward"], seconds[f"{name}_step"] = best(forward, rounds), best(step, rounds)
+        del model
+        torch.cuda.empty_cache()
+    return seconds | {
+        f"{what}_ratio": seconds[f"neo_{what}"] / seconds[f"qwen3_{what}"] for what in ("forward", "step")
+    }
+
+
+def main() -> None:
+    """Measure, and print a table or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each; the best counts")
+    parser.add_argument("--lengths", type=int, nargs="*", default=[4096, 16384], help="tokens of the attention table")
+    parser.add_argument("--attention", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.attention:
+        print(json.dumps(attention_once(options.attention[0], int(options.attention[1]), options.rounds)))
+        return
+    batch = measure_batch(options.rounds)
+    table = measure_attention(options.lengths, 1 if DEVICE == "cpu" else options.rounds)
+    beside = measure_beside_qwen3(options.rounds) if DEVICE == "cuda" else {}
+    if options.json:
+        print(json.dumps({"batch8_ratio": batch["ratio"], "batch": batch, "attention": table, "qwen3": beside}))
+        return
+    print(
+        f"batch 1: {batch['batch1_tokens_per_s']:.0f} tokens/s, batch 8: {batch['batch8_tokens_per_s']:.0f}, ", end=""
+    )
+    print(f"ratio {batch['ratio']:.1f}")
+    for name, found in table.items():
+        told = found.get("failed") or f"{found['seconds']:8.3f} s {found['mb']:8.0f} MB"
+        print(f"{name:24} {told}")
+    for name, value in beside.items():
+        print(f"{name:24} {value:.3f}")
+
+
+if __name__ == "__main__":
+    main()
