@@ -101,7 +101,7 @@ class NEOAttention(Qwen3Attention):  # type: ignore[misc]  # transformers comes 
             key, value = past_key_values.update(key, value, self.layer_idx)
         # The CPU's fused kernel wants equal widths; without it the whole score matrix is held.
         pad = kernel == "sdpa" and query.device.type == "cpu" and query.shape[2] > 1
-        if kernel == "flex_attention" and not _compiled(query.device, attention_mask.shape[-1]):
+        if kernel == "flex_attention" and not _compiled(query.device, key.shape[2]):
             attend = _flex_uncompiled
         else:
             attend = ALL_ATTENTION_FUNCTIONS.get_interface(kernel, eager_attention_forward)

@@ -55,7 +55,8 @@ class NEOTextConfig(Qwen3Config):  # type: ignore[misc]  # transformers comes wi
 
     def to_dict(self) -> dict[str, Any]:
         """As transformers writes it, and `rope_theta` where the official code looks for it."""
-        return super().to_dict() | {"rope_theta": self.rope_parameters["rope_theta"]}
+        fields: dict[str, Any] = super().to_dict()
+        return fields | {"rope_theta": self.rope_parameters["rope_theta"]}
 
 
 @strict
@@ -116,8 +117,8 @@ class NEOChatConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers com
     sub_configs = {"llm_config": NEOTextConfig, "vision_config": NEOVisionConfig}  # noqa: RUF012  # of the base class
     keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012  # of the base class
 
-    llm_config: dict | PreTrainedConfig | None = None  # type: ignore[type-arg]
-    vision_config: dict | PreTrainedConfig | None = None  # type: ignore[type-arg]
+    llm_config: Any = None
+    vision_config: Any = None
     image_token_id: int = 151669
     image_start_token_id: int = 151670
     image_end_token_id: int = 151671
@@ -141,4 +142,5 @@ class NEOChatConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers com
 
     def get_text_config(self, *_: Any, **__: Any) -> NEOTextConfig:
         """The language model's section, whose name transformers does not know."""
-        return self.llm_config
+        section: NEOTextConfig = self.llm_config
+        return section

@@ -234,7 +234,7 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
         del mm_token_type_ids  # token ids say it already; processors of this kind hand it on
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
-        if input_ids is None:
+        if inputs_embeds is not None:
             if pixel_values is not None:
                 raise ValueError("pixel_values need input_ids: these say where the images go")
             input_ids = torch.full(inputs_embeds.shape[:2], -1, device=inputs_embeds.device)

@@ -31,11 +31,13 @@ class NEOProcessingInfo(BaseProcessingInfo):  # type: ignore[misc]  # vLLM comes
 
     def get_hf_config(self) -> NEOChatConfig:
         """NEO's configuration."""
-        return self.ctx.get_hf_config(NEOChatConfig)
+        config: NEOChatConfig = self.ctx.get_hf_config(NEOChatConfig)
+        return config
 
     def get_hf_processor(self, **kwargs: object) -> NEOProcessor:
         """NEO's processor."""
-        return self.ctx.get_hf_processor(NEOProcessor, **kwargs)
+        processor: NEOProcessor = self.ctx.get_hf_processor(NEOProcessor, **kwargs)
+        return processor
 
     def get_supported_mm_limits(self) -> Mapping[str, int | None]:
         """Any number of images; videos come as images."""
