@@ -165,9 +165,28 @@ class EvaluationSection(_Section):
 
 
 class RolloutSection(_Section):
-    """Who generates completions."""
+    """Who samples completions.
 
-    engine: Literal["transformers"] = "transformers"
+    Attributes:
+        engine: `transformers`, or `vllm` beside the trainer.
+        mode: of vLLM: `colocate` runs it in the trainer's process, on the same device.
+        gpu_memory_utilization: share of the GPU's memory that vLLM takes.
+        tensor_parallel_size: GPUs that one engine spans.
+        max_model_len: tokens of the longest prompt with its completion that vLLM makes room for.
+        enforce_eager: no CUDA graphs: a quicker start, slower sampling.
+        sleep: free vLLM's memory while the trainer works.
+        max_logp_difference: mean absolute difference of log-probabilities between vLLM and the trainer beyond which
+            the run stops; a quarter of it is warned of.
+    """
+
+    engine: Literal["transformers", "vllm"] = "transformers"
+    mode: Literal["colocate"] = "colocate"
+    gpu_memory_utilization: float = Field(0.3, gt=0, le=1)
+    tensor_parallel_size: int = Field(1, ge=1)
+    max_model_len: int = Field(8192, ge=16)
+    enforce_eager: bool = False
+    sleep: bool = False
+    max_logp_difference: float = Field(0.1, gt=0)
 
 
 class CheckpointSection(_Section):

@@ -88,7 +88,7 @@ def sample(
     logits_processors: Any,
     max_new_tokens: int,
     eos_token_ids: Sequence[int],
-    generator: Any,
+    seeds: Sequence[int],
 ) -> list[list[int]]:
     """Sample completions, prefilling every prompt once.
 
@@ -99,7 +99,8 @@ def sample(
         logits_processors: a `LogitsProcessorList`: suppressed tokens, temperature, truncation.
         max_new_tokens: limit of a completion.
         eos_token_ids: tokens that end one.
-        generator: source of randomness on the model's device.
+        seeds: one per prompt. A completion's randomness depends on its prompt's seed and its own number alone, so that
+            the same prompt gets the same completions in any batch and on any rank.
 
     Returns:
         N x G token lists, the completions of a prompt together; each ends with its end token or at the limit.
@@ -123,9 +124,18 @@ def sample(
         done = torch.zeros(len(position), dtype=torch.bool, device=logits.device)
         tokens = prompts.input_ids.repeat_interleave(generations, dim=0)
         start = tokens.shape[1]
+        draws = [
+            torch.Generator(logits.device).manual_seed(seed * 1_000_003 + number)
+            for seed in seeds
+            for number in range(generations)
+        ]
         for step in range(max_new_tokens):
             scores = logits_processors(tokens, logits.float())
-            chosen = torch.multinomial(scores.softmax(-1), 1, generator=generator)
+            # The largest probability over exponential noise is a draw from the distribution (Gumbel's trick).
+            noise = torch.stack(
+                [torch.empty_like(row).exponential_(generator=draw) for row, draw in zip(scores, draws, strict=True)]
+            )
+            chosen = (scores.softmax(-1) / noise).argmax(-1, keepdim=True)
             tokens = torch.cat([tokens, chosen], dim=1)
             done = done | torch.isin(chosen[:, 0], ends)
             if done.all() or step + 1 == max_new_tokens:
@@ -149,6 +159,7 @@ def log_probabilities(
     completion_mask: Tensor,
     *,
     temperature: float = 1.0,
+    forbidden_tokens: Sequence[int] = (),
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies of completion tokens, one packed sequence per prompt.
 
@@ -159,6 +170,7 @@ def log_probabilities(
         completion_ids: `[B, C]`, padded on the right.
         completion_mask: `[B, C]`, 1 on tokens, 0 on padding.
         temperature: that the logits are divided by.
+        forbidden_tokens: ids that sampling leaves out, and that the distribution here has none of either.
 
     Returns:
         Two tensors `[B, C]`: log-probabilities with gradients, entropies in nats without. On padding they are finite
@@ -187,7 +199,10 @@ def log_probabilities(
         use_cache=False,
         logits_to_keep=kept,
     )
-    scores = (output.logits.float() / temperature).log_softmax(-1)  # [N, 1 + slots * width, V]
+    logits = output.logits.float() / temperature  # [N, 1 + slots * width, V]
+    if forbidden_tokens:
+        logits[..., list(forbidden_tokens)] = torch.finfo(logits.dtype).min / 2
+    scores = logits.log_softmax(-1)
     # The token at (slot, 0) is predicted at the prompt's end, (slot, t) at (slot, t - 1).
     where = torch.arange(slots * width, device=ids.device).view(slots, width)
     where[:, 0] = 0

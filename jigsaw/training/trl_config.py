@@ -161,8 +161,8 @@ def _common(recipe: Recipe, folder: Path, deepspeed: Mapping[str, Any] | None) -
     }
     if deepspeed is not None:
         values |= {"deepspeed": dict(deepspeed), "optim": "adamw_torch"}
-    if not cuda and recipe.distributed.several:
-        values["ddp_backend"] = "gloo"
+    if not cuda and torch.distributed.is_initialized():
+        values["ddp_backend"] = "gloo"  # without it accelerate looks for MPI
     return values
 
 

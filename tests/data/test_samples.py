@@ -136,7 +136,7 @@ class TestExport:
                     with Image.open(exported / still.file) as image:
                         assert np.abs(np.asarray(image, dtype=int) - reference).mean() < 6  # of another colour matrix
                     seen += 1
-        assert seen >= 10
+        assert seen >= 6
 
     @pytest.mark.parametrize("sample", [row for row in SAMPLES if row.kind == "videos"], ids=lambda row: row.scene)
     def test_every_clip_decodes(self, exported: Path, sample: module.Sample):

@@ -57,6 +57,7 @@ def make_trainer(model, processor, puzzles, composition, folder: Path, callbacks
         train_dataset=mix([puzzles], [1.0]),
         processing_class=processor,
         composition=composition,
+        rollout=made.rollout,
         callbacks=list(callbacks),
     )
 

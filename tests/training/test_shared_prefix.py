@@ -146,7 +146,7 @@ def test_a_repeated_cache_decodes_what_transformers_decodes(model, processor, pu
         logits_processors=LogitsProcessorList([suppress, Greedy()]),
         max_new_tokens=12,
         eos_token_ids=[processor.tokenizer.eos_token_id],
-        generator=torch.Generator().manual_seed(0),
+        seeds=[0] * 4,
     )
     texts = processor.batch_decode(sampled, skip_special_tokens=True)
     expected = [row["completion"] for row in solve(model, processor, rows, max_new_tokens=12)]
@@ -167,9 +167,55 @@ def test_vision_tokens_are_never_sampled(model, processor, puzzles):
         logits_processors=LogitsProcessorList([SuppressTokensLogitsProcessor(forbidden)]),
         max_new_tokens=8,
         eos_token_ids=[processor.tokenizer.eos_token_id],
-        generator=torch.Generator().manual_seed(0),
+        seeds=[0],
     )
     assert not {token for row in sampled for token in row} & set(forbidden)
+
+
+def test_a_prompt_gets_the_same_completions_in_any_batch(model, processor, puzzles):
+    """What lets a run on two ranks, or a resumed one, sample what a single process samples."""
+
+    def draw(numbers: list[int]) -> list[list[int]]:
+        batch = PromptBatch.encode(model, processor, [puzzles[i] for i in numbers], "cpu")
+        return sample(
+            model,
+            batch,
+            3,
+            logits_processors=LogitsProcessorList(),
+            max_new_tokens=8,
+            eos_token_ids=[processor.tokenizer.eos_token_id],
+            seeds=[100 + i for i in numbers],
+        )
+
+    together = draw([0, 1, 2])
+    assert draw([2]) == together[6:]
+    assert draw([1, 0]) == together[3:6] + together[:3]
+    assert len({tuple(tokens) for tokens in together}) > 3
+
+
+def test_sampling_follows_the_distribution(model, processor, puzzles):
+    """First tokens of 4,000 draws against the probabilities that the loss pass gives them."""
+    batch = PromptBatch.encode(model, processor, [puzzles[0]], "cpu")
+    forbidden = vision_token_ids(processor)
+    keep = LogitsProcessorList([SuppressTokensLogitsProcessor(forbidden)])
+    with torch.no_grad():
+        model.lm_head.weight.mul_(20)  # a random model likes all tokens the same
+    drawn = sample(model, batch, 4000, logits_processors=keep, max_new_tokens=1, eos_token_ids=[0], seeds=[5])
+    share = torch.bincount(torch.tensor(drawn).flatten(), minlength=len(processor.tokenizer)) / 4000
+    every = torch.tensor([token for token in range(len(share)) if token not in forbidden])[:, None]
+    logps, _ = log_probabilities(
+        model,
+        batch,
+        torch.zeros(len(every), dtype=torch.long),
+        every,
+        torch.ones_like(every),
+        forbidden_tokens=forbidden,
+    )
+    expected = torch.zeros(len(share)).index_put_((every[:, 0],), logps[:, 0].detach().exp())
+    assert expected.sum() == pytest.approx(1, abs=1e-4)
+    assert expected.max() > 0.02
+    deviation = (share - expected).abs() / (expected * (1 - expected) / 4000).sqrt().clamp(min=1e-9)
+    assert deviation[expected > 0.002].max() < 5
 
 
 def test_an_image_that_does_not_reach_the_model_is_an_error(model, processor, puzzles):

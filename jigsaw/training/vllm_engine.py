@@ -1,0 +1,248 @@
+"""Rollouts by vLLM inside the training process: the same weights, prompts and pixels as the trainer's, checked.
+
+In: puzzle rows and the tokens that the trainer made of them. Out: G completions of each, with the log-probabilities
+under which they were sampled. The engine gets the trainer's own configuration and processor, so pixel limits and dtype
+agree by construction, and new weights with every `sync`, in one pass through vLLM's reload path. Works on vLLM's CPU
+build as on GPUs.
+
+vLLM expands the placeholder of a medium itself and is therefore given one per medium; the prompt ids that it returns
+are compared with the trainer's on every batch, because a rollout of another prompt would fail silently.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from jigsaw.errors import JigsawError
+
+if TYPE_CHECKING:
+    from jigsaw.schema import RolloutSection
+
+MEDIA_PER_PROMPT = {"image": 64, "video": 12}
+"""The most media that a puzzle shows: an 8x8 grid, twelve clips."""
+
+
+class VllmEngine:
+    """vLLM beside the trainer on the same device, one engine a rank.
+
+    Args:
+        model: the trainer's model, unwrapped; its configuration is what counts, weights come with `sync`.
+        processor: the trainer's.
+        settings: of the recipe.
+        forbidden_tokens: ids that are never sampled.
+
+    Raises:
+        JigsawError: vLLM is not installed.
+    """
+
+    def __init__(
+        self, model: Any, processor: Any, settings: RolloutSection, forbidden_tokens: Sequence[int], *, seed: int = 0
+    ) -> None:
+        require_vllm()
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # weights are handed over by reference
+        if on_cpu:
+            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+        from vllm import LLM
+
+        self._processor = processor
+        self._forbidden = {int(token): -100.0 for token in forbidden_tokens}
+        self._sleeps = settings.sleep and not on_cpu
+        distributed = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+        with tempfile.TemporaryDirectory(prefix="jigsaw-vllm-") as folder:
+            _write_checkpoint(model, processor, Path(folder))
+            self._llm = LLM(
+                model=folder,
+                dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
+                seed=seed,
+                max_model_len=settings.max_model_len,
+                gpu_memory_utilization=settings.gpu_memory_utilization,
+                tensor_parallel_size=settings.tensor_parallel_size,
+                enforce_eager=on_cpu or settings.enforce_eager,
+                enable_sleep_mode=self._sleeps,
+                limit_mm_per_prompt=dict(MEDIA_PER_PROMPT),
+                logprobs_mode="processed_logprobs",
+                max_num_batched_tokens=max(settings.max_model_len, 16384),
+                # In parts, a prefill rewinds the generator of a seeded request, which CPU generators cannot do.
+                enable_chunked_prefill=not on_cpu,
+                disable_log_stats=True,
+                **({"distributed_executor_backend": "external_launcher"} if distributed else {}),
+            )
+        if self._sleeps:
+            self._llm.sleep(level=2)
+
+    def sync(self, model: Any) -> None:
+        """Give the engine the weights of `model`, gathered and merged as need be; drops cached prompts.
+
+        Collective under ZeRO-3: every rank calls it.
+        """
+        if self._sleeps:
+            self._llm.wake_up(tags=["weights"])
+        worker = self._llm.llm_engine.model_executor.driver_worker
+        runner = getattr(worker, "worker", worker).model_runner
+        with merged_adapter(model) as named:
+            runner.reload_weights(weights_iterator=named)
+        _refresh_tied_head(runner.get_model())
+        self._llm.reset_prefix_cache()
+        self._llm.llm_engine.reset_encoder_cache()  # images encoded by the weights of before
+        if self._sleeps:
+            self._llm.wake_up(tags=["kv_cache"])
+
+    def generate(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        prompt_ids: Sequence[Sequence[int]],
+        generations: int,
+        *,
+        seeds: Sequence[int],
+        max_tokens: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        min_p: float = 0.0,
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """Sample completions of the prompts of N rows.
+
+        Args:
+            rows: puzzle rows with their media.
+            prompt_ids: the trainer's tokens of each, every placeholder expanded.
+            generations: completions of each, G.
+            seeds: of each row's draw.
+            max_tokens: limit of a completion.
+            temperature, top_p, top_k, min_p: of sampling.
+
+        Returns:
+            N x G token lists and their log-probabilities, the completions of a row together.
+
+        Raises:
+            JigsawError: vLLM saw other prompt tokens than the trainer, or sampled a forbidden token.
+        """
+        from vllm import SamplingParams
+
+        sampling = [
+            SamplingParams(
+                n=generations,
+                seed=seed,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                top_k=top_k or -1,
+                min_p=min_p,
+                logit_bias=self._forbidden,
+                logprobs=0,
+                detokenize=False,
+            )
+            for seed in seeds
+        ]
+        results = self._llm.generate([self._request(row) for row in rows], sampling, use_tqdm=False)
+        completions: list[list[int]] = []
+        log_probabilities: list[list[float]] = []
+        for row, expected, result in zip(rows, prompt_ids, results, strict=True):
+            if list(result.prompt_token_ids) != list(expected):
+                raise JigsawError(
+                    f"row {row.get('id')}: vLLM read a prompt of {len(result.prompt_token_ids)} tokens that is not the "
+                    f"trainer's of {len(expected)}; the two processors differ, and training on it would be wrong"
+                )
+            for output in result.outputs:
+                tokens = list(output.token_ids)
+                if not self._forbidden.keys().isdisjoint(tokens):
+                    raise JigsawError(f"row {row.get('id')}: vLLM sampled a vision token, which no completion may hold")
+                completions.append(tokens)
+                log_probabilities.append(
+                    [step[token].logprob for step, token in zip(output.logprobs, tokens, strict=True)]
+                )
+        if self._sleeps:
+            self._llm.sleep(level=2)
+        return completions, log_probabilities
+
+    def _request(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A row as vLLM takes it: one placeholder per medium, and the media."""
+        text = self._processor.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False)
+        media: dict[str, Any] = {}
+        if row.get("images"):
+            media["image"] = list(row["images"])
+        request: dict[str, Any] = {
+            "prompt_token_ids": self._processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        }
+        return {**request, "multi_modal_data": media} if media else request
+
+
+def require_vllm() -> None:
+    """Raises JigsawError where vLLM is not installed."""
+    if importlib.util.find_spec("vllm") is None:
+        raise JigsawError(
+            "rollout.engine: vllm is not installed; pip install 'visual-jigsaw[gpu]', or use engine=transformers"
+        )
+
+
+@contextmanager
+def merged_adapter(model: Any) -> Iterator[Iterator[tuple[str, Any]]]:
+    """The weights of a model under their checkpoint names, one at a time: ZeRO-3 gathered, LoRA merged meanwhile."""
+    adapted = hasattr(model, "merge_adapter")
+    if adapted:
+        with _gathered([parameter for _, parameter in model.named_parameters()]):
+            model.merge_adapter()
+            try:
+                yield _named(model.get_base_model(), adapted=True)
+            finally:
+                model.unmerge_adapter()
+    else:
+        yield _named(model, adapted=False)
+
+
+def _named(model: Any, *, adapted: bool) -> Iterator[tuple[str, Any]]:
+    for name, parameter in model.named_parameters():
+        if adapted:
+            if "lora_" in name or ("modules_to_save" in name and "default" not in name):
+                continue
+            name = name.replace(".base_layer", "").replace(".modules_to_save.default", "")
+        with _gathered([parameter]):
+            yield name, parameter.data
+
+
+@contextmanager
+def _gathered(parameters: Sequence[Any]) -> Iterator[None]:
+    """The whole of parameters that ZeRO-3 has spread over ranks; others are whole already."""
+    if any(hasattr(parameter, "ds_id") for parameter in parameters):
+        from deepspeed import zero
+
+        with zero.GatheredParameters(list(parameters)):
+            yield
+    else:
+        yield
+
+
+def _refresh_tied_head(model: Any) -> None:
+    """Repack a tied head: on CPU, vLLM keeps a packed copy of it that its reload path does not renew."""
+    from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
+
+    for module in model.modules():
+        if isinstance(module, VocabParallelEmbedding) and hasattr(module, "cpu_linear"):
+            module.quant_method.process_weights_after_loading(module)
+
+
+def _write_checkpoint(model: Any, processor: Any, folder: Path) -> None:
+    """A checkpoint folder with the trainer's configuration and processor, and links to the weights it started from.
+
+    Dummy weights would save the reading, but they also overwrite what vLLM derives from the processor, such as the
+    normalisation of pixels.
+    """
+    model.config.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config.save_pretrained(folder)
+    origin = Path(model.config._name_or_path)
+    if not origin.is_dir():
+        from huggingface_hub import snapshot_download
+
+        origin = Path(snapshot_download(str(origin), allow_patterns=["*.safetensors*"]))
+    for file in origin.glob("*.safetensors*"):
+        (folder / file.name).symlink_to(file.resolve())
