@@ -1,0 +1,225 @@
+"""The eleven benchmarks that lmms-eval lacks: from the authors' files to rows of one form.
+
+In: a data root with one folder per benchmark. Out: rows, JSON values only::
+
+    {"id", "kind": "letter" | "word" | "box" | "boxes", "prompt", "media": [{"type", "path", ...}],
+     "target", "category", "group", "part"}
+
+`prompt` may hold `<image>` and `<video>` where media belong; without them media come first. Rows of a `group` are
+right or wrong together. Schemas are those that the benchmarks publish; what is not as said is told with file and row.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jigsaw.errors import JigsawError
+
+Item = dict[str, Any]
+LETTERS = "ABCDEFGH"
+DIRECT = "\nAnswer with the option letter directly."
+
+
+def lisa(root: Path) -> Iterator[Item]:
+    """LISA-Grounding: `lisa_test.json` with image, problem, solution [x1, y1, x2, y2] in original pixels."""
+    for at, row in _rows(root, "lisa_test.json", ("image", "problem", "solution")):
+        prompt = f"{row['problem']} Please provide the bounding box coordinate in JSON format."
+        yield _item(at, "box", prompt, _images(root, row["image"]), [float(side) for side in row["solution"]])
+
+
+def ovdeval(root: Path) -> Iterator[Item]:
+    """OVD-Eval: `all_data.json` with task, image_info, category_info; truth in `annotations/<task>.json` (COCO)."""
+    for at, row in _rows(root, "all_data.json", ("task", "image_info", "category_info")):
+        task, image, kind = row["task"], row["image_info"], row["category_info"]
+        truth = _file(root, f"annotations/{task}.json")
+        prompt = f"Detect every {kind['name']} in the image. Output the detected bbox coordinates in JSON format."
+        target = {"truth": str(truth), "image_id": image["id"], "category_id": kind["id"]}
+        media = _images(root, image["file_name"], below=("images", f"images/{task}", "."))
+        yield _item(at, "boxes", prompt, media, target, task, size=[image["width"], image["height"]])
+
+
+def vsr(root: Path) -> Iterator[Item]:
+    """VSR, random split: `test.jsonl` with image, caption, label; pictures of COCO 2017 in `../coco`."""
+    for at, row in _rows(root, "test.jsonl", ("image", "caption", "label")):
+        prompt = f'Is this a correct description of the image: "{row["caption"]}"?\nAnswer Yes or No directly.'
+        media = _images(root, row["image"], below=("../coco/val2017", "../coco/train2017", "images", "."))
+        yield _item(at, "word", prompt, media, "Yes" if row["label"] else "No", row.get("relation", ""))
+
+
+def da2k(root: Path) -> Iterator[Item]:
+    """DA-2K: image, points [[row, column], [row, column]], question, answer; the points are drawn on the picture."""
+    for at, row in _rows(root, "da_2k.json", ("image", "points", "question", "answer")):
+        media = _images(root, row["image"], below=(".", "images"))
+        media[0]["points"] = row["points"]
+        yield _item(at, "letter", row["question"], media, row["answer"])
+
+
+def winoground(root: Path) -> Iterator[Item]:
+    """Winoground: image_name, question with slots, question_type, GT, idx `<k>_pos` or `<k>_neg`; four make a group."""
+    for at, row in _rows(root, "winoground.json", ("image_name", "question", "question_type", "GT", "idx")):
+        names = row["image_name"] if isinstance(row["image_name"], list) else [row["image_name"]]
+        media = [part for name in names for part in _images(root, name, below=("images", "."))]
+        group = str(row["idx"]).rpartition("_")[0]
+        yield _item(at, "word", row["question"], media, row["GT"], row["question_type"], group)
+
+
+def sugarcrepe(root: Path) -> Iterator[Item]:
+    """SugarCrepe++: image, question, answer, category, id, q_type; two positives and a negative make a group."""
+    for at, row in _rows(root, "sugarcrepe_pp.json", ("image", "question", "answer", "id", "q_type")):
+        media = _images(root, row["image"], below=("../coco/val2017", "../coco/train2017", "images", "."))
+        group = f"{row.get('category', '')} {row['id']}"
+        yield _item(at, "word", row["question"], media, row["answer"], row.get("category", ""), group)
+
+
+def aotbench(root: Path) -> Iterator[Item]:
+    """AoTBench: `valid_data.json` with video_name, question, ans, question_type."""
+    for at, row in _rows(root, "valid_data.json", ("video_name", "question", "ans")):
+        media = _videos(root, row["video_name"])
+        yield _item(at, "letter", row["question"], media, row["ans"], row.get("question_type", ""))
+
+
+def favor(root: Path) -> Iterator[Item]:
+    """FAVOR-Bench, closed questions: video_name, question, options, correct_answer (its text), task_type."""
+    for at, row in _rows(root, "question_perspective.json", ("video_name", "question", "options", "correct_answer")):
+        options = list(row["options"])
+        if row["correct_answer"] not in options:
+            raise JigsawError(f"{root / 'question_perspective.json'}: row {at}: correct_answer is none of the options")
+        right = LETTERS[options.index(row["correct_answer"])]
+        prompt = _choices(row["question"], options)
+        yield _item(at, "letter", prompt, _videos(root, row["video_name"]), right, row.get("task_type", ""))
+
+
+def tuna(root: Path) -> Iterator[Item]:
+    """TUNA-Bench, multiple choice: `TUNA-MCQ.json` with video (stem), question, candidates, answer, task."""
+    for at, row in _rows(root, "TUNA-MCQ.json", ("video", "question", "candidates", "answer")):
+        options, answer = list(row["candidates"]), row["answer"]
+        right = LETTERS[options.index(answer)] if answer in options else str(answer)
+        media = _videos(root, f"{str(row['video']).removesuffix('.mp4')}.mp4")
+        yield _item(at, "letter", _choices(row["question"], options), media, right, row.get("task", ""))
+
+
+def all_angles(root: Path) -> Iterator[Item]:
+    """All-Angles: `data.json` with image_path (list), question, A, B, C, answer, category."""
+    for at, row in _rows(root, "data.json", ("image_path", "question", "A", "B", "C", "answer")):
+        media = [part for name in row["image_path"] for part in _images(root, name, below=(".", "images"))]
+        prompt = _choices(row["question"], [row[letter] for letter in "ABC"])
+        yield _item(at, "letter", prompt, media, row["answer"], row.get("category", ""))
+
+
+def cross_video(root: Path) -> Iterator[Item]:
+    """CVBench, the cross-video one: videos, question, answer, category; every clip has a quarter of the frames.
+
+    Some items ask for yes or no: those are read as words, whatever stands in their options.
+    """
+    for at, row in _rows(root, "cvbench.json", ("videos", "question", "answer")):
+        media = [dict(part, share=4) for name in row["videos"] for part in _videos(root, name)]
+        answer = str(row["answer"]).strip()
+        kind = "word" if answer.lower() in ("yes", "no") else "letter"
+        slots = "".join(f"Video {number}: <video>\n" for number in range(1, len(media) + 1))
+        yield _item(
+            at, kind, slots + row["question"], media, answer[0] if kind == "letter" else answer, row.get("category", "")
+        )
+
+
+LOADERS: Mapping[str, tuple[str, Callable[[Path], Iterator[Item]]]] = {
+    "jigsaw_lisa_grounding": ("lisa", lisa),
+    "jigsaw_ovdeval": ("ovdeval", ovdeval),
+    "jigsaw_vsr": ("vsr", vsr),
+    "jigsaw_da2k": ("da-2k", da2k),
+    "jigsaw_winoground": ("winoground", winoground),
+    "jigsaw_sugarcrepe_pp": ("sugarcrepe-pp", sugarcrepe),
+    "jigsaw_aotbench": ("aotbench", aotbench),
+    "jigsaw_favor": ("favor", favor),
+    "jigsaw_tuna": ("tuna", tuna),
+    "jigsaw_all_angles": ("all-angles", all_angles),
+    "jigsaw_cvbench": ("cvbench", cross_video),
+}
+"""lmms-eval id -> folder below the data root, and the loader."""
+
+
+def load_items(name: str, data_root: Path) -> list[Item]:
+    """The rows of a benchmark, every media file looked at.
+
+    Raises:
+        JigsawError: the folder or a file is missing, a row is not as its schema says, or media are missing; how many.
+    """
+    folder, loader = LOADERS[name]
+    root = data_root / folder
+    if not root.is_dir():
+        raise JigsawError(f"{root} is missing")
+    items = list(loader(root))
+    if not items:
+        raise JigsawError(f"{root} holds no rows")
+    paths = dict.fromkeys(part["path"] for item in items for part in item["media"])
+    gone = [path for path in paths if not Path(path).is_file()]
+    if gone:
+        raise JigsawError(f"{root}: {len(gone)} of {len(paths)} media files are missing, the first is {gone[0]}")
+    return items
+
+
+def _item(
+    at: int,
+    kind: str,
+    prompt: str,
+    media: Sequence[Mapping[str, Any]],
+    target: Any,
+    category: str = "",
+    group: str = "",
+    **more: Any,
+) -> Item:
+    shared = {"id": at, "kind": kind, "prompt": prompt, "media": [dict(part) for part in media], "target": target}
+    return shared | {"category": str(category), "group": group} | more
+
+
+def _choices(question: str, options: Sequence[str]) -> str:
+    """Lettered options, unless they are lettered already, and how to answer."""
+    lines = [
+        option if re.match(rf"\(?{letter}[).:]", option) else f"{letter}. {option}"
+        for letter, option in zip(LETTERS, options, strict=False)
+    ]
+    return "\n".join([question, *lines]) + DIRECT
+
+
+def _rows(root: Path, name: str, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    path = _file(root, name)
+    try:
+        text = path.read_text(encoding="utf-8")
+        lines = path.suffix == ".jsonl"
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()] if lines else json.loads(text)
+    except (OSError, ValueError) as error:
+        raise JigsawError(f"{path} cannot be read ({type(error).__name__}): fetch it again") from error
+    rows = list(rows.values()) if isinstance(rows, dict) else rows
+    for at, row in enumerate(rows):
+        gone = [key for key in needed if not isinstance(row, dict) or key not in row]
+        if gone:
+            raise JigsawError(f"{path}: row {at} has no {gone[0]}")
+        yield at, row
+
+
+def _file(root: Path, name: str) -> Path:
+    """A file of a benchmark; where it is not named as expected, the only JSON file of the folder."""
+    path = root / name
+    if path.is_file():
+        return path
+    others = [other for other in root.glob("*.json*") if other.is_file()]
+    if "/" not in name and len(others) == 1:
+        return others[0]
+    raise JigsawError(f"{path} is missing")
+
+
+def _images(root: Path, name: str, below: Sequence[str] = ("test", "images", ".")) -> list[dict[str, Any]]:
+    return [{"type": "image", "path": _find(root, name, below)}]
+
+
+def _videos(root: Path, name: str) -> list[dict[str, Any]]:
+    return [{"type": "video", "path": _find(root, name, ("videos", "."))}]
+
+
+def _find(root: Path, name: str, below: Sequence[str]) -> str:
+    """Where a medium is, by the folders in which it may be; its likeliest place if it is in none."""
+    places = [root / folder / name for folder in below]
+    return str(next((place for place in places if place.is_file()), places[0]))
