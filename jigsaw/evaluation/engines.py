@@ -7,13 +7,15 @@ out. An engine is a callable; nothing else of it is used.
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.prompts import media_of, prompt_text, video_metadata
+from jigsaw.evaluation.prompts import media_of, processor_inputs, prompt_text, video_metadata
+from jigsaw.failures import first_line
 from jigsaw.models.load import load_model, load_processor, vision_token_ids
 
 ENGINES = ("transformers", "vllm")
@@ -105,24 +107,15 @@ class TransformersEngine:
         return [texts[start : start + decoding.samples] for start in range(0, len(texts), decoding.samples)]
 
 
-def processor_inputs(processor: Any, rows: Sequence[Row]) -> Any:
-    """A batch of rows as the tensors that the model takes, padded on the left.
-
-    Clips go in with their own frame rate and are not sampled again: `videos` are frames as the task chose them.
-    """
-    images = [image for row in rows for image in media_of(row, "image")]
-    clips = [clip for row in rows for clip in media_of(row, "video")]
-    media: dict[str, Any] = {"images": images} if images else {}
-    if clips:
-        media |= {"videos": [clip.frames for clip in clips], "do_sample_frames": False}
-        media["video_metadata"] = [video_metadata(clip) for clip in clips]
-    return processor(text=[prompt_text(processor, row) for row in rows], padding=True, return_tensors="pt", **media)
-
-
 class VllmEngine:
     """vLLM's offline engine, on a GPU or with its CPU build."""
 
     def __init__(self, model: str, decoding: Decoding, dtype: str) -> None:
+        on_cpu = not _has_gpu()
+        if on_cpu:  # one process and little memory do for what a CPU can serve
+            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         try:
             import vllm
         except ImportError as error:
@@ -136,10 +129,21 @@ class VllmEngine:
             # A vision token in a completion would promise pixels that are not there.
             logit_bias=dict.fromkeys(vision_token_ids(self._processor), -100.0),
         )
-        with warnings.catch_warnings(action="ignore"):
-            self._engine = vllm.LLM(
-                model=model, dtype=dtype, seed=decoding.seed, limit_mm_per_prompt={"image": 64, "video": 16}
-            )
+        options: dict[str, Any] = {"gpu_memory_utilization": 0.3, "enforce_eager": True} if on_cpu else {}
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                self._engine = vllm.LLM(
+                    model=model,
+                    dtype=dtype,
+                    seed=decoding.seed,
+                    limit_mm_per_prompt={"image": 64, "video": 16},
+                    disable_log_stats=True,
+                    **options,
+                )
+        except (RuntimeError, ValueError) as error:
+            raise JigsawError(
+                f"--engine vllm: the engine did not start: {first_line(error)}; --debug shows all of it"
+            ) from error
 
     def __call__(self, rows: Sequence[Row]) -> list[list[str]]:
         """Completions of a batch."""
@@ -153,6 +157,12 @@ class VllmEngine:
         if clips:
             media["video"] = [(clip.frames, video_metadata(clip) | {"do_sample_frames": False}) for clip in clips]
         return {"prompt": prompt_text(self._processor, row), "multi_modal_data": media}
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def _batch_seed(seed: int, rows: Sequence[Row]) -> int:

@@ -7,34 +7,14 @@ from typing import Any
 
 from jigsaw.evaluation.difficulty import contrast
 from jigsaw.evaluation.engines import Decoding, Engine, TransformersEngine
-from jigsaw.evaluation.prompts import media_of
+from jigsaw.evaluation.prompts import with_media
 
 LARGE = ("prompt", "images", "videos")
 """Columns that are not kept with a completion."""
 
 Row = dict[str, Any]
 
-
-def with_media(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The row's chat messages with each placeholder part holding its medium.
-
-    Args:
-        row: `prompt` with `{"type": "image"}` and `{"type": "video"}` parts, and `images` and `videos` in prompt order.
-
-    Raises:
-        JigsawError: placeholders and media do not match in number.
-    """
-    queues = {"image": iter(media_of(row, "image")), "video": iter(media_of(row, "video"))}
-    return [
-        {
-            "role": message["role"],
-            "content": [
-                {"type": part["type"], part["type"]: next(queues[part["type"]])} if part["type"] in queues else part
-                for part in message["content"]
-            ],
-        }
-        for message in row["prompt"]
-    ]
+__all__ = ["complete", "solve", "with_media"]
 
 
 def solve(
