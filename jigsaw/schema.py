@@ -189,6 +189,81 @@ class RolloutSection(_Section):
     max_logp_difference: float = Field(0.1, gt=0)
 
 
+class SamplingSection(_Section):
+    """How groups of completions are made.
+
+    Attributes:
+        shared_prefix: a prompt is computed once for all of its completions, in sampling and in the loss; False computes
+            it once for each.
+        dynamic: replace groups whose rewards are all equal, which teach nothing, by groups of fresh puzzles.
+        max_resamples: rounds of fresh puzzles in a step.
+    """
+
+    shared_prefix: bool = True
+    dynamic: bool = False
+    max_resamples: int = Field(3, ge=1)
+
+
+class CurriculumStage(_Section):
+    """A part of training in which a task is shown in some sizes only.
+
+    Attributes:
+        until: share of the steps at which the stage ends.
+        pieces: numbers of pieces that are shown.
+        task: the task that it is for; None for all.
+    """
+
+    until: float = Field(gt=0, le=1)
+    pieces: tuple[int, ...] = Field(min_length=1)
+    task: str | None = None
+
+
+class CurriculumSection(_Section):
+    """Which puzzles GRPO sees when; puzzles fall into buckets by task and number of pieces.
+
+    Attributes:
+        mode: `none` takes them as they come; `static` by `stages`; `adaptive` prefers buckets in which many groups have
+            unequal rewards. The mixture's weights hold per task in any case.
+        stages: of `static`, in order; after the last all buckets are shown.
+        floor: of `adaptive`: the preference that a bucket keeps where no group teaches; where all do it is 1.
+        memory: of `adaptive`: how much of what was known of a bucket remains after one more group.
+    """
+
+    mode: Literal["none", "static", "adaptive"] = "none"
+    stages: tuple[CurriculumStage, ...] = ()
+    floor: float = Field(0.1, gt=0, le=1)
+    memory: float = Field(0.98, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CurriculumSection:
+        if (self.mode == "static") != bool(self.stages):
+            raise ValueError("stages belong to mode: static, and it needs some")
+        ends = [stage.until for stage in self.stages]
+        if ends != sorted(ends):
+            raise ValueError(f"stages end at {', '.join(map(str, ends))}: give them in order")
+        return self
+
+
+class StabilitySection(_Section):
+    """When a GRPO run is said to go wrong: bounds relative to its own first steps, which must hold for a while.
+
+    Attributes:
+        entropy_low, entropy_high: entropy per token over that of the first steps.
+        length_low, length_high: mean completion length likewise.
+        truncated: share of completions that were cut off.
+        patience: steps in a row beyond a bound before it is told; also how many first steps make the level.
+        stop: end the run with an error then, instead of a warning.
+    """
+
+    entropy_low: float = Field(0.02, ge=0)
+    entropy_high: float = Field(3.0, gt=0)
+    length_low: float = Field(0.1, ge=0)
+    length_high: float = Field(5.0, gt=0)
+    truncated: float = Field(0.5, gt=0, le=1)
+    patience: int = Field(10, ge=1)
+    stop: bool = False
+
+
 class CheckpointSection(_Section):
     """What a killed run goes on from.
 
@@ -301,6 +376,9 @@ class Recipe(_Section):
     sft: dict[str, Any] | None = None
     grpo: dict[str, Any] | None = None
     evaluation: EvaluationSection = EvaluationSection()
+    sampling: SamplingSection = SamplingSection()
+    curriculum: CurriculumSection = CurriculumSection()
+    stability: StabilitySection = StabilitySection()
     rollout: RolloutSection = RolloutSection()
     checkpoint: CheckpointSection = CheckpointSection()
     distributed: DistributedSection = DistributedSection()

@@ -135,11 +135,3 @@ def test_a_wrong_key_of_trl_is_told_before_anything_is_built(photos, tmp_path):
         launch(small_recipe(tmp_path, photos, "grpo.num_generation=3"), quiet())
     assert not (tmp_path / "data").exists()
     assert not (tmp_path / "runs").exists()
-
-
-def test_a_set_with_video_inputs_is_refused_with_the_remedy(photos, tmp_path, monkeypatch):
-    """Given a set whose rows hold clips, when a run reads it, then nothing is trained without its pixels."""
-    monkeypatch.setattr("jigsaw.training.sets.load_puzzles", lambda path: [{"videos": ["a clip"]}])
-    with pytest.raises(JigsawError, match=r"has video inputs.*shown_as=images"):
-        launch(small_recipe(tmp_path, photos), quiet())
-    assert not list((tmp_path / "runs/small").glob("start*"))

@@ -75,6 +75,7 @@ def load_model(path: str, dtype: str = "float32") -> Any:
     from transformers import AutoModelForImageTextToText
 
     import jigsaw.models.neo  # noqa: F401  # makes NEO known to transformers
+    from jigsaw.models.mrope import mend_positions
 
     require_checkpoint(path)
     try:
@@ -85,6 +86,7 @@ def load_model(path: str, dtype: str = "float32") -> Any:
         raise JigsawError(f"{path}: no vision-language model can be opened there ({_reason(error)})") from error
     if missing := sorted(report["missing_keys"]):  # transformers would go on with random weights
         raise JigsawError(f"{path}: {len(missing)} weights are missing, the first is {missing[0]}; fetch it again")
+    mend_positions(model)
     return model.eval()
 
 

@@ -1,18 +1,23 @@
 """GRPO on puzzles: TRL's GRPOTrainer, told what a puzzle is.
 
 In: a puzzle set, rewards and a configuration. Out: the model, trained in place. What is added to TRL: metrics that are
-watched beside the rewards, media that are counted on their way to the model, and prompts that are paid for once per
-group instead of once per completion (`jigsaw.training.shared_prefix`).
+watched beside the rewards, media that are counted on their way to the model, prompts that are paid for once per group
+instead of once per completion (`jigsaw.training.shared_prefix`), groups that are replaced where they teach nothing
+(`groups`), and a choice of what comes next (`curriculum`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from transformers import (
     LogitsProcessorList,
     MinPLogitsWarper,
@@ -27,12 +32,17 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
 from jigsaw.errors import JigsawError
-from jigsaw.schema import RolloutSection
-from jigsaw.training.shared_prefix import PromptBatch, log_probabilities, sample
+from jigsaw.schema import RolloutSection, SamplingSection
+from jigsaw.training.curriculum import Curriculum
+from jigsaw.training.groups import DynamicSampling, Group
+from jigsaw.training.prompts import PromptBatch
+from jigsaw.training.sampling import sample
+from jigsaw.training.shared_prefix import log_probabilities
 from jigsaw.training.vllm_engine import VllmEngine
 from rewards import Composition
 
 MEDIA = ("images", "videos")
+CURRICULUM_FILE = "curriculum.json"
 
 logger = logging.getLogger(__name__)
 
@@ -41,25 +51,45 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
     """TRL's GRPO trainer for puzzle sets.
 
     TRL renders, tokenizes, encodes and runs a prompt once per completion. Here the distinct prompts of a generation
-    batch are encoded once, kept beside TRL's own tensors, and found again by `prompt_index`, the number of each row's
-    prompt.
+    batch are encoded and rolled out once, as groups, before TRL sees them; TRL's own steps are then answered from
+    those groups, and the prompts are found again by `prompt_index`, the number of each row's prompt.
 
     Args:
         composition: the rewards that are optimised (their weights stand in the configuration) and the watched metrics.
         rollout: who samples completions.
+        sampling: how groups are made.
+        curriculum: where fresh puzzles come from, for dynamic sampling.
+        choosing: whether the curriculum chooses every puzzle; else `train_dataset` gives them in its order.
         **kwargs: of `trl.GRPOTrainer`, less `reward_funcs`.
+
+    Raises:
+        JigsawError: dynamic sampling without a curriculum to draw from.
     """
 
-    def __init__(self, *, composition: Composition, rollout: RolloutSection, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        composition: Composition,
+        rollout: RolloutSection,
+        sampling: SamplingSection | None = None,
+        curriculum: Curriculum | None = None,
+        choosing: bool = False,
+        **kwargs: Any,
+    ) -> None:
         self._composition = composition
         functions, _ = composition.trl_functions()
         super().__init__(reward_funcs=functions, **kwargs)
         self.remove_callback(PrinterCallback)
-        self._rows: list[dict[str, Any]] = []
+        self._sampling = sampling or SamplingSection()
+        self._curriculum, self._choosing = curriculum, choosing
+        if curriculum is None and (self._sampling.dynamic or choosing):
+            raise JigsawError("sampling.dynamic: there is nothing to draw fresh puzzles from")
+        self._dynamic = DynamicSampling(self._sampling.max_resamples) if self._sampling.dynamic else None
+        self._groups: list[Group] = []
+        self._encoded: list[PromptBatch] = []
         self._prompts: PromptBatch | None = None
         self._prompt_of_row: Any = None
         self._logps: Any = None
-        self._sampled_logps: list[list[float]] | None = None
         self._warned = False
         self._rollout = rollout
         self._forbidden = list(self.args.generation_kwargs["suppress_tokens"])
@@ -80,70 +110,157 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         return self._buffered_inputs[self._step % steps]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
-        numbers: dict[str, int] = {}
-        rows: list[dict[str, Any]] = []
-        for row in inputs:
-            if row["id"] not in numbers:
-                numbers[row["id"]] = len(rows)
-                rows.append(row)
-        device = self.accelerator.device
-        model = self.accelerator.unwrap_model(self.model)
-        self._rows = rows
-        self._prompts = PromptBatch.encode(model, self.processing_class, rows, device)
-        self._prompt_of_row = torch.tensor([numbers[row["id"]] for row in inputs], device=device)
-        # Without its media a prompt costs TRL nothing to copy, and none of its passes can run on half of them.
-        light = [{key: value for key, value in row.items() if key not in MEDIA} for row in inputs]
-        output = super()._generate_and_score_completions(light)
+        """Roll out groups, replace those that teach nothing, and have TRL make advantages of the rest."""
+        generations = self.num_generations
+        count = len(inputs) // generations
+        rows = self._drawn(count) if self._choosing else inputs[::generations]
+        self._encoded = []
+        groups = self._roll_out(rows)
+        if self._dynamic is not None:
+            groups = self._without_dead(groups)
+        elif self._choosing:
+            self._learn(groups)
+        self._groups = groups
+        numbers = torch.tensor([group.prompt for group in groups], device=self.accelerator.device)
+        self._prompts = PromptBatch.join(self._encoded).select(numbers)
+        self._encoded = []
+        self._prompt_of_row = torch.arange(count, device=numbers.device).repeat_interleave(generations)
+        output = super()._generate_and_score_completions(
+            [_light(group.row) for group in groups for _ in range(generations)]
+        )
         output["prompt_index"] = self._prompt_of_row
-        if self._sampled_logps is not None:
+        sampled = [logps for group in groups for logps in group.log_probabilities or ()]
+        if sampled:
             width = output["completion_ids"].shape[1]
-            output["sampled_logps"] = torch.tensor(
-                [logps + [0.0] * (width - len(logps)) for logps in self._sampled_logps], device=device
-            )
+            padded = [logps + [0.0] * (width - len(logps)) for logps in sampled]
+            output["sampled_logps"] = torch.tensor(padded, device=numbers.device)
         return output
 
-    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
-        assert self._prompts is not None
-        tokens = self._prompts.token_lists()
-        return [tokens[number] for number in self._prompt_of_row.tolist()], None, {}
+    def _without_dead(self, groups: list[Group]) -> list[Group]:
+        """The batch with its dead groups replaced as far as attempts allow; what happened is logged."""
+        assert self._dynamic is not None
 
-    def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
-        assert self._prompts is not None
-        counts = torch.bincount(self._prompt_of_row, minlength=len(self._prompts)).tolist()
-        most = max(counts)
-        sampled, logps = self._sample(most)
-        taken = [0] * len(counts)
-        chosen = []
-        for number in self._prompt_of_row.tolist():
-            chosen.append(number * most + taken[number])
-            taken[number] += 1
-        self._sampled_logps = None if logps is None else [logps[index] for index in chosen]
-        return [sampled[index] for index in chosen], self._sampled_logps
+        def fresh(count: int) -> list[Group]:
+            return self._roll_out(self._drawn(count, avoid=[group.row["id"] for group in groups]))
 
-    def _sample(self, generations: int) -> tuple[list[list[int]], list[list[float]] | None]:
-        """Completions of the prompts at hand, those of a prompt together, and vLLM's log-probabilities of them."""
-        assert self._prompts is not None
-        seeds = [self._seed(row["id"]) for row in self._rows]
+        outcome = self._dynamic.replace(groups, fresh, self._over_processes)
+        self._learn(outcome.drawn)
+        for name in ("dead", "replaced", "left"):
+            self._log_metric(f"groups/{name}", getattr(outcome, name))
+        self._log_metric("groups/drawn", len(outcome.drawn) / len(groups))
+        first = [total for group in groups for total in group.totals if total is not None]
+        if first:
+            self._log_metric("groups/first_reward", sum(first) / len(first))
+        return outcome.groups
+
+    def _drawn(self, count: int, avoid: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """This process's part of fresh rows, of which all processes draw the same. Collective."""
+        assert self._curriculum is not None
+        counts, unwanted = [count], list(avoid)
+        if dist.is_initialized():
+            told: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(told, (count, unwanted))
+            counts = [number for number, _ in told]
+            unwanted = [name for _, names in told for name in names]
+        rank = self.accelerator.process_index
+        progress = self.state.global_step / self.state.max_steps
+        chosen = self._curriculum.choose(sum(counts), progress=progress, avoid=unwanted)
+        start = sum(counts[:rank])
+        if self._choosing and not avoid and len(chosen) < sum(counts):
+            raise JigsawError(
+                f"grpo.prompts_per_step: the {sum(counts)} puzzles of a step are more than the curriculum has just now"
+            )
+        return [puzzles[row] for puzzles, row in chosen[start : start + count]]
+
+    def _learn(self, groups: Sequence[Group]) -> None:
+        """Tell the curriculum which groups were live, the same on every process. Collective."""
+        assert self._curriculum is not None
+        seen = [((group.row["task"], group.row["num_pieces"]), not group.dead) for group in groups]
+        if dist.is_initialized():
+            told: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(told, seen)
+            seen = [one for share in told for one in share]
+        self._curriculum.learn(seen)
+        if self._choosing:
+            for name, value in self._curriculum.live.items():
+                self._log_metric(f"curriculum/{name}", value)
+
+    def _over_processes(self, count: int) -> int:
+        """A count summed over all processes. Collective."""
+        total = torch.tensor([count], device=self.accelerator.device)
+        return int(self.accelerator.reduce(total, reduction="sum").item())
+
+    def _roll_out(self, rows: Sequence[dict[str, Any]]) -> list[Group]:
+        """Groups of completions of the rows' prompts, scored where something depends on it before TRL scores them.
+
+        Collective, also where this process has no rows.
+        """
+        seen: Counter[str] = Counter()
+        seeds = []
+        for row in rows:
+            seeds.append(self._seed(row["id"], seen[row["id"]]))
+            seen[row["id"]] += 1
+        prompts = None
+        if rows:
+            model = self.accelerator.unwrap_model(self.model)
+            prompts = PromptBatch.encode(model, self.processing_class, rows, self.accelerator.device)
+        completions, logps = self._sample(rows, prompts, seeds)
+        offset = sum(map(len, self._encoded))
+        if prompts is not None:
+            self._encoded.append(prompts)
+        size = self.num_generations
+        groups = []
+        for number, row in enumerate(rows):
+            own = slice(number * size, (number + 1) * size)
+            group = Group(row, offset + number, completions[own], None if logps is None else logps[own])
+            if self._dynamic is not None or self._choosing:
+                scores = self._scores(row, group.completions)
+                group = Group(
+                    row,
+                    group.prompt,
+                    group.completions,
+                    group.log_probabilities,
+                    scores,
+                    self._composition.total(scores),
+                )
+            groups.append(group)
+        return groups
+
+    def _scores(self, row: dict[str, Any], completions: list[list[int]]) -> dict[str, list[float | None]]:
+        size = len(completions)
+        texts = self.processing_class.batch_decode(completions, skip_special_tokens=True)
+        columns: dict[str, Any] = {key: [value] * size for key, value in _light(row).items() if key != "prompt"}
+        columns |= {"prompts": [row["prompt"]] * size, "completion_ids": completions, "trainer_state": self.state}
+        columns |= {"log_metric": self._log_metric, "log_extra": lambda *_: None}
+        return self._composition.score([[{"role": "assistant", "content": text}] for text in texts], columns)
+
+    def _sample(
+        self, rows: Sequence[dict[str, Any]], prompts: PromptBatch | None, seeds: Sequence[int]
+    ) -> tuple[list[list[int]], list[list[float]] | None]:
+        """G completions of each row, those of a row together, and vLLM's log-probabilities of them. Collective."""
+        args = self.args
         if self._engine is None:
             with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
+                if prompts is None:
+                    return [], None
                 completions = sample(
                     model,
-                    self._prompts,
-                    generations,
+                    prompts,
+                    self.num_generations,
                     logits_processors=self._logits_processors(),
                     max_new_tokens=self.max_completion_length,
                     eos_token_ids=self.eos_token_ids,
                     seeds=seeds,
+                    shared=self._sampling.shared_prefix,
                 )
             return completions, None
         if self._synced != self.state.global_step:
             self._engine.sync(self.accelerator.unwrap_model(self.model))
             self._synced = self.state.global_step
-        args = self.args
         return self._engine.generate(
-            self._rows,
-            self._prompts.token_lists(),
-            generations,
+            rows,
+            [] if prompts is None else prompts.token_lists(),
+            self.num_generations,
             seeds=seeds,
             max_tokens=self.max_completion_length,
             temperature=args.temperature,
@@ -151,6 +268,15 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
             top_k=args.top_k,
             min_p=args.min_p or 0.0,
         )
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
+        assert self._prompts is not None
+        tokens = self._prompts.token_lists()
+        return [tokens[number] for number in self._prompt_of_row.tolist()], None, {}
+
+    def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
+        logps = [logps for group in self._groups for logps in group.log_probabilities or ()]
+        return [tokens for group in self._groups for tokens in group.completions], logps or None
 
     def _logits_processors(self) -> Any:
         """What shapes the distribution that is sampled from; vision tokens are never in it."""
@@ -166,9 +292,9 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
             processors.append(MinPLogitsWarper(args.min_p))
         return LogitsProcessorList(processors)
 
-    def _seed(self, row_id: str) -> int:
+    def _seed(self, row_id: str, again: int = 0) -> int:
         """Of the completions of a row: it depends on the run's seed, the step and the row, on no batch and no rank."""
-        key = f"{self.args.seed} {self.state.global_step} {row_id}"
+        key = f"{self.args.seed} {self.state.global_step} {row_id}" + (f" {again}" if again else "")
         return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
     def _compute_loss(self, model: Any, inputs: Any) -> Any:
@@ -214,15 +340,22 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         **_: Any,
     ) -> Any:
         assert self._prompts is not None
-        logps, entropies = log_probabilities(
-            model,
-            self._prompts,
-            self._prompt_of_row,
-            input_ids[:, -logits_to_keep:],
-            attention_mask[:, -logits_to_keep:],
-            temperature=self.temperature,
-            forbidden_tokens=self._forbidden,
-        )
+        ids, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
+        parts = []
+        for rows in torch.arange(len(ids), device=ids.device).split(batch_size or len(ids)):
+            with self.accelerator.autocast():
+                part = log_probabilities(
+                    model,
+                    self._prompts,
+                    self._prompt_of_row[rows],
+                    ids[rows],
+                    mask[rows],
+                    temperature=self.temperature,
+                    forbidden_tokens=self._forbidden,
+                    shared=self._sampling.shared_prefix,
+                )
+            parts.append(part)
+        logps, entropies = (torch.cat(one) for one in zip(*parts, strict=True))
         self._logps = logps.detach()
         return logps, entropies if compute_entropy else None, None
 
@@ -232,7 +365,32 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
             known = [value for value in values if value is not None]
             if known:
                 self._log_metric(name, sum(known) / len(known))
-        return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        if not self._groups[0].scores:
+            return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        rows = [
+            [torch.nan if value is None else value for value in row]
+            for group in self._groups
+            for row in zip(*(group.scores[name] for name in self._composition.names), strict=True)
+        ]
+        return self.accelerator.gather(torch.tensor(rows, dtype=torch.float32, device=self.accelerator.device))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self._curriculum is not None and self.is_world_process_zero():
+            file = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / CURRICULUM_FILE
+            file.write_text(json.dumps(self._curriculum.state()), encoding="utf-8")
+
+    def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
+        """As TRL; a checkpoint also tells where the curriculum stood."""
+        if self._curriculum is not None and resume_from_checkpoint:
+            file = Path(resume_from_checkpoint) / CURRICULUM_FILE
+            self._curriculum.load_state(json.loads(file.read_text(encoding="utf-8")))
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+
+def _light(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without its media: it costs TRL nothing to copy, and none of its passes can run on half of them."""
+    return {key: value for key, value in row.items() if key not in MEDIA}
 
 
 def train_grpo(
@@ -244,6 +402,9 @@ def train_grpo(
     callbacks: Sequence[Any],
     *,
     rollout: RolloutSection,
+    sampling: SamplingSection | None = None,
+    curriculum: Curriculum | None = None,
+    choosing: bool = False,
 ) -> Any:
     """Train `model` in place with GRPO, from the checkpoint that the configuration names to resume from, if any.
 
@@ -252,9 +413,10 @@ def train_grpo(
         processor: of the same checkpoint.
         puzzles: a puzzle set, or a mixture of several.
         composition: what is optimised and what is watched.
-        rollout: who samples completions.
         config: TRL's GRPOConfig.
         callbacks: `transformers` trainer callbacks.
+        rollout: who samples completions.
+        sampling, curriculum, choosing: of `PuzzleTrainer`.
 
     Returns:
         The trainer, which knows how the weights are spread over processes.
@@ -266,6 +428,9 @@ def train_grpo(
         processing_class=processor,
         composition=composition,
         rollout=rollout,
+        sampling=sampling,
+        curriculum=curriculum,
+        choosing=choosing,
         callbacks=list(callbacks),
     )
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)

@@ -37,6 +37,9 @@ NAMES = {
 }
 """Trainer's names -> ours, for what is kept of a trainer's log."""
 
+FAMILIES = ("groups/", "curriculum/")
+"""Beginnings of our own names, which are kept as they are."""
+
 
 class MetricsLog:
     """An append-only file of JSON lines.
@@ -155,6 +158,7 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]  # transformers come
             return
         values = {ours: logs[theirs] for theirs, ours in NAMES.items() if theirs in logs}
         values |= {name: logs[name] for name in self._metrics if name in logs}
+        values |= {name: value for name, value in logs.items() if name.startswith(FAMILIES)}
         for key, value in logs.items():
             if key.startswith("rewards/") and key.endswith("/mean"):
                 values["reward/" + key.removeprefix("rewards/").removesuffix("/mean")] = value

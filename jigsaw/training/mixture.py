@@ -21,7 +21,7 @@ def mix(sets: Sequence[Any], weights: Sequence[float], *, seed: int = 0) -> Any:
     until each has been used up once; the smaller ones start over meanwhile.
 
     Args:
-        sets: puzzle sets; all with the same kind of media.
+        sets: puzzle sets, of images, videos or both.
         weights: relative shares of the rows, one per set.
         seed: of the draw.
 
@@ -50,8 +50,7 @@ def mix(sets: Sequence[Any], weights: Sequence[float], *, seed: int = 0) -> Any:
         places = list(zip(batch["set"], batch["row"], strict=True))
         # A GRPO batch holds each row once per completion: it is read once.
         found = {(number, row): sets[number][row] for number, row in dict.fromkeys(places)}
-        rows = [found[place] for place in places]
-        return {column: [row[column] for row in rows] for column in rows[0]}
+        return _columns([found[place] for place in places])
 
     return index.with_transform(look_up)
 
@@ -68,7 +67,12 @@ def map_rows(puzzles: Any, change: Callable[[Row], Row]) -> Any:
     index = datasets.Dataset.from_dict({"row": list(range(len(puzzles)))})
 
     def look_up(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
-        rows = [change(puzzles[row]) for row in batch["row"]]
-        return {column: [row[column] for row in rows] for column in rows[0]}
+        return _columns([change(puzzles[row]) for row in batch["row"]])
 
     return index.with_transform(look_up)
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """Rows as columns; None where a row lacks one, as rows of images lack `videos`."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}

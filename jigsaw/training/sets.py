@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jigsaw.data import load_puzzles
-from jigsaw.errors import JigsawError
 from jigsaw.schema import DataEntry, Recipe
 
 StageName = Literal["sft", "grpo"]
@@ -51,11 +50,9 @@ def open_set(path: Path, entry: DataEntry) -> Any:
     """The puzzles of an entry of a recipe.
 
     Raises:
-        JigsawError: no puzzle set, or one that training does not take.
+        JigsawError: no puzzle set.
     """
     puzzles = load_puzzles(path)
-    if "videos" in puzzles[0]:
-        raise JigsawError(f"data: {path} has video inputs, which training does not take; build it with shown_as=images")
     return puzzles.select(range(min(entry.limit or len(puzzles), len(puzzles))))
 
 
@@ -69,15 +66,20 @@ def open_heldout(recipe: Recipe, folder: Path) -> HeldOut:
     return HeldOut(_open(recipe.data.eval, folder, "eval"))
 
 
-def mixture(recipe: Recipe, train_sets: Sequence[Any], stage: StageName) -> Any:
-    """The training set of a stage."""
-    from jigsaw.training.mixture import mix
-
-    used = [
+def used_in(recipe: Recipe, train_sets: Sequence[Any], stage: StageName) -> list[tuple[Any, float]]:
+    """The training sets of a stage, with their weights."""
+    return [
         (puzzles, entry.weight)
         for puzzles, entry in zip(train_sets, recipe.data.train, strict=True)
         if entry.stage in (None, stage)
     ]
+
+
+def mixture(recipe: Recipe, train_sets: Sequence[Any], stage: StageName) -> Any:
+    """The training set of a stage."""
+    from jigsaw.training.mixture import mix
+
+    used = used_in(recipe, train_sets, stage)
     return mix([puzzles for puzzles, _ in used], [weight for _, weight in used], seed=recipe.seed)
 
 

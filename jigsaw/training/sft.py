@@ -16,8 +16,10 @@ def with_answer(row: dict[str, Any]) -> dict[str, Any]:
     """The row as SFTTrainer reads it: prompt, media and the right answer, in the row's answer style, as completion."""
     text = format_order(row["answer"], row["answer_style"])
     return {
+        "id": row["id"],
         "prompt": row["prompt"],
-        "images": row["images"],
+        "images": row.get("images"),
+        "videos": row.get("videos"),
         "completion": [{"role": "assistant", "content": [{"type": "text", "text": text}]}],
     }
 
@@ -36,15 +38,30 @@ def train_sft(model: Any, processor: Any, puzzles: Any, config: Any, callbacks: 
         The trainer, which knows how the weights are spread over processes.
     """
     from transformers import PrinterCallback
-    from trl import SFTTrainer
 
-    trainer = SFTTrainer(
+    from jigsaw.training.collate import PuzzleCollator
+
+    trainer = _trainer_class()(
         model=model,
         args=config,
         train_dataset=map_rows(puzzles, with_answer),
         processing_class=processor,
+        data_collator=PuzzleCollator(processor),
         callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     return trainer
+
+
+def _trainer_class() -> Any:
+    """TRL's SFTTrainer, whose processes stay in step where their puzzles show different kinds of media."""
+    from trl import SFTTrainer
+
+    from jigsaw.training.prompts import with_missing_kinds
+
+    class PuzzleSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL comes without types
+        def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            return super().compute_loss(model, with_missing_kinds(model, inputs), *args, **kwargs)
+
+    return PuzzleSFTTrainer

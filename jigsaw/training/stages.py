@@ -17,7 +17,7 @@ from rich.console import Console
 
 from jigsaw.errors import JigsawError
 from jigsaw.schema import Recipe
-from jigsaw.training.sets import StageName, mixture, open_heldout, open_train
+from jigsaw.training.sets import StageName, mixture, open_heldout, open_train, used_in
 
 SCRATCH = ".trl"
 CHECKPOINTS = "checkpoints"
@@ -102,6 +102,7 @@ class _Training:
 
         from jigsaw.models.load import load_model, load_processor
         from jigsaw.training.checkpoints import CheckpointCallback, StopRequest, checkpoint_step, latest_checkpoint
+        from jigsaw.training.stability import StabilityWatch
         from jigsaw.training.trainable import prepare
 
         recipe, stage = self._recipe, self._stage
@@ -134,6 +135,8 @@ class _Training:
                 stop=stop,
             )
             callbacks = [self._log(model, processor, composition, done), checkpoints]
+            if stage.name == "grpo":
+                callbacks.append(StabilityWatch(recipe.stability))
             trainer = self._train(model, processor, puzzles, composition, config, callbacks)
         if checkpoints.stopped_at is None:
             self._write(trainer, processor)
@@ -237,7 +240,29 @@ class _Training:
 
         if self._stage.name == "sft":
             return train_sft(model, processor, puzzles, config, callbacks)
-        return train_grpo(model, processor, puzzles, composition, config, callbacks, rollout=self._recipe.rollout)
+        return train_grpo(
+            model,
+            processor,
+            puzzles,
+            composition,
+            config,
+            callbacks,
+            rollout=self._recipe.rollout,
+            sampling=self._recipe.sampling,
+            curriculum=self._curriculum(),
+            choosing=self._recipe.curriculum.mode != "none",
+        )
+
+    def _curriculum(self) -> Any:
+        """Where GRPO's puzzles come from, if it asks for more than the order of the sets."""
+        from jigsaw.training.curriculum import Curriculum
+
+        recipe = self._recipe
+        if recipe.curriculum.mode == "none" and not recipe.sampling.dynamic:
+            return None
+        used = used_in(recipe, open_train(recipe, self._folder), "grpo")
+        sets, weights = [puzzles for puzzles, _ in used], [weight for _, weight in used]
+        return Curriculum(sets, weights, recipe.curriculum, seed=recipe.seed)
 
     def _write(self, trainer: Any, processor: Any) -> None:
         """The trained weights under the stage's name, written by the first process, gathered from all."""

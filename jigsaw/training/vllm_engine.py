@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from jigsaw.errors import JigsawError
+from jigsaw.evaluation.prompts import video_metadata
 
 if TYPE_CHECKING:
     from jigsaw.schema import RolloutSection
@@ -169,6 +170,10 @@ class VllmEngine:
         media: dict[str, Any] = {}
         if row.get("images"):
             media["image"] = list(row["images"])
+        if row.get("videos"):  # the frames that the trainer shows, not sampled again
+            media["video"] = [
+                (clip.frames, video_metadata(clip) | {"do_sample_frames": False}) for clip in row["videos"]
+            ]
         request: dict[str, Any] = {
             "prompt_token_ids": self._processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         }

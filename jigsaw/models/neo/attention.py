@@ -132,7 +132,8 @@ def attention_plan(
     Args:
         implementation: what the user chose.
         inputs_embeds: `[B, L, width]`.
-        attention_mask: `[B, past + L]`, 0 on padding; or a finished mask `[B, 1, L, past + L]`, boolean or additive.
+        attention_mask: `[B, past + L]`, 0 on padding; or a finished mask `[B, 1, L, past + L]`, boolean or additive,
+            or a block mask, which is flex attention's whatever the implementation.
         past_key_values: cache of tokens before these, or None.
         images: image number of each token or -1, `[B, L]`; None where there are only text tokens.
         sequences: packed sequence of each token, `[B, L]`; None where rows are not packed.
@@ -141,6 +142,8 @@ def attention_plan(
         The name of the attention function, and a mask as it takes them: dense for `eager` and `sdpa`, a block mask for
         `flex_attention`, None where the kernel's own causal mask is the right one.
     """
+    if isinstance(attention_mask, BlockMask):
+        return "flex_attention", attention_mask
     finished = attention_mask is not None and attention_mask.ndim == 4
     kernel = implementation
     if kernel.startswith("flash") and (finished or images is not None or sequences is not None):

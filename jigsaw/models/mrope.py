@@ -1,0 +1,89 @@
+"""Where Qwen2.5-VL's tokens stand in time, height and width, videos of any frame rate included.
+
+In: token kinds, grids, seconds per temporal patch. Out: positions `[3, B, L]`. transformers 5.17 cuts the seconds to a
+whole number, so that every patch of a clip above two frames a second stands at the same moment, and lets the text
+behind a clip begin before the clip has ended. Its releases before 5.0, which the checkpoints were trained with, and
+vLLM do neither. `mend_positions` puts the released rule back, for every pass of a model; remove it when transformers
+does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from types import MethodType
+from typing import Any
+
+import torch
+
+Tensor = Any  # torch comes without types here
+IMAGE, VIDEO = 1, 2
+"""Kinds of tokens, as processors number them; 0 is text."""
+
+
+def mend_positions(model: Any) -> None:
+    """Have a model compute its positions with `rope_index`, if it is a Qwen2.5-VL."""
+    if getattr(model.config, "model_type", None) == "qwen2_5_vl":
+        model.model.get_rope_index = MethodType(rope_index, model.model)
+
+
+def rope_index(
+    backbone: Any,
+    input_ids: Tensor,
+    mm_token_type_ids: Tensor,
+    image_grid_thw: Tensor | None = None,
+    video_grid_thw: Tensor | None = None,
+    second_per_grid_ts: Any = None,
+    attention_mask: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, Tensor]:
+    """Positions of prompts; signature and result as of `Qwen2_5_VLModel.get_rope_index`.
+
+    Text counts on by one on all three axes. A medium that begins at position s has its token of temporal patch t, row
+    y and column x at (s + floor(t * seconds * tokens_per_second), s + y, s + x), seconds being 1 / tokens_per_second
+    for an image; the token behind it stands one beyond its largest position.
+
+    Args:
+        backbone: a `Qwen2_5_VLModel`.
+        input_ids: `[B, L]`.
+        mm_token_type_ids: `[B, L]`, 0 for text, 1 for image tokens, 2 for video tokens.
+        image_grid_thw, video_grid_thw: `[media, 3]`, in prompt order.
+        second_per_grid_ts: seconds between temporal patches, one per video.
+        attention_mask: `[B, L]`, 0 on padding.
+
+    Returns:
+        Positions `[3, B, L]`, 0 on padding; and for each row its next position less its number of tokens, `[B, 1]`.
+    """
+    vision = backbone.config.vision_config
+    media: dict[int, Iterator[Tensor]] = {
+        IMAGE: _grids(image_grid_thw, vision, None),
+        VIDEO: _grids(video_grid_thw, vision, second_per_grid_ts),
+    }
+    positions = torch.zeros(3, *input_ids.shape, dtype=torch.long)
+    deltas = []
+    kinds = mm_token_type_ids.cpu()
+    tokens = torch.ones_like(kinds, dtype=torch.bool) if attention_mask is None else attention_mask.cpu().bool()
+    for row in range(len(kinds)):
+        begin, parts = 0, []
+        for kind, run in groupby(kinds[row][tokens[row]].tolist()):
+            length = len(list(run))
+            while length > 0:
+                part = next(media[kind]) if kind else torch.arange(length).expand(3, -1)
+                parts.append(part + begin)
+                begin = int(parts[-1].max()) + 1
+                length -= part.shape[1]
+        if parts:
+            positions[:, row, tokens[row]] = torch.cat(parts, dim=1)
+        deltas.append(begin - int(tokens[row].sum()))
+    device = input_ids.device
+    return positions.to(device), torch.tensor(deltas, device=device)[:, None]
+
+
+def _grids(grids: Tensor | None, vision: Any, seconds: Any) -> Iterator[Tensor]:
+    """The positions of each medium from its own begin, `[3, tokens]`."""
+    merge = vision.spatial_merge_size
+    for number, (time, height, width) in enumerate([] if grids is None else grids.tolist()):
+        pace = 1.0 if seconds is None else float(seconds[number]) * vision.tokens_per_second
+        moments = (torch.arange(time, dtype=torch.float64) * pace).long()
+        axes = torch.meshgrid(moments, torch.arange(height // merge), torch.arange(width // merge), indexing="ij")
+        yield torch.stack(axes).flatten(1)

@@ -1,0 +1,197 @@
+"""Which puzzles come next: buckets by task and number of pieces, in stages or by what teaches at the moment.
+
+In: puzzle sets with weights. Out: rows. The weights hold per task whatever the curriculum does: it moves shares between
+the buckets of a task, never between tasks. `static` leaves the buckets of a stage in until its time is over;
+`adaptive` prefers buckets in which a large share of groups had unequal rewards, and never forgets one. Every process
+draws the same rows from the same state and takes its own part; the state is a small dict that checkpoints carry.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+from typing import Any
+
+from jigsaw.errors import JigsawError
+from jigsaw.schema import CurriculumSection
+
+Bucket = tuple[str, int]
+"""Task and number of pieces."""
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """The rows of one set that are in one bucket, and their share of all rows without a curriculum."""
+
+    puzzles: Any
+    bucket: Bucket
+    rows: Sequence[int]
+    ids: Sequence[str]
+    share: float
+
+
+class Curriculum:
+    """An endless supply of rows.
+
+    Args:
+        sets: puzzle sets.
+        weights: relative shares of the rows, one per set.
+        section: of the recipe.
+        seed: of the order.
+
+    Raises:
+        JigsawError: a stage asks for pieces that no set has.
+    """
+
+    def __init__(
+        self, sets: Sequence[Any], weights: Sequence[float], section: CurriculumSection, *, seed: int = 0
+    ) -> None:
+        self._section, self._seed = section, seed
+        self._cells = [
+            cell
+            for puzzles, weight in zip(sets, weights, strict=True)
+            for cell in _cells(puzzles, weight / sum(weights))
+        ]
+        self._live = {cell.bucket: 1.0 for cell in self._cells}
+        self._taken = [0] * len(self._cells)
+        self._draws = 0
+        self._check_stages()
+
+    @property
+    def buckets(self) -> list[Bucket]:
+        """All there are, in order."""
+        return sorted(self._live)
+
+    @property
+    def live(self) -> dict[str, float]:
+        """Smoothed share of groups that taught, for each bucket: `{"image/9": 0.4}`."""
+        return {_name(bucket): self._live[bucket] for bucket in self.buckets}
+
+    def draw(self, count: int, *, progress: float = 0.0, avoid: Collection[str] = ()) -> list[dict[str, Any]]:
+        """The next rows; media are made as they are looked at.
+
+        Args:
+            count: how many.
+            progress: of training, 0 to 1.
+            avoid: ids of rows that are not wanted; fewer rows are found if there are no others.
+        """
+        return [cell.puzzles[row] for cell, row in self.choose(count, progress=progress, avoid=avoid)]
+
+    def choose(self, count: int, *, progress: float = 0.0, avoid: Collection[str] = ()) -> list[tuple[Any, int]]:
+        """As `draw`, without looking at the rows: for each its set and its place there."""
+        self._draws += 1
+        shares = self.shares(progress)
+        weights = [cell.share * shares[cell.bucket] / self._plain_share(cell.bucket) for cell in self._cells]
+        numbers = Random(f"{self._seed} {self._draws}").choices(range(len(self._cells)), weights, k=count)
+        unwanted, chosen = set(avoid), []
+        for number in numbers:
+            place = self._next(number, unwanted)
+            if place is not None:
+                cell = self._cells[number]
+                chosen.append((cell.puzzles, cell.rows[place]))
+                unwanted.add(cell.ids[place])
+        return chosen
+
+    def shares(self, progress: float = 0.0) -> dict[Bucket, float]:
+        """The share of rows that each bucket has now; those of a task add up to the task's own."""
+        plain = {bucket: self._plain_share(bucket) for bucket in self._live}
+        preferred = {bucket: share * self._preference(bucket, progress) for bucket, share in plain.items()}
+        return {
+            bucket: value * _of_task(plain, bucket[0]) / _of_task(preferred, bucket[0])
+            for bucket, value in preferred.items()
+        }
+
+    def learn(self, groups: Iterable[tuple[Bucket, bool]]) -> None:
+        """Take note of which groups were live; the same ones on every process."""
+        total: Counter[Bucket] = Counter()
+        live: Counter[Bucket] = Counter()
+        for bucket, alive in groups:
+            total[bucket] += 1
+            live[bucket] += alive
+        for bucket, count in total.items():
+            kept = self._section.memory**count
+            self._live[bucket] = kept * self._live[bucket] + (1 - kept) * live[bucket] / count
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs; JSON values."""
+        return {"draws": self._draws, "taken": list(self._taken), "live": self.live}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state.
+
+        Raises:
+            JigsawError: it is of other sets.
+        """
+        if state["live"].keys() != self.live.keys() or len(state["taken"]) != len(self._taken):
+            raise JigsawError(
+                "the checkpoint was made with other puzzle sets: it has buckets "
+                f"{', '.join(state['live'])}, the recipe {', '.join(self.live)}"
+            )
+        self._draws, self._taken = state["draws"], list(state["taken"])
+        self._live = {bucket: state["live"][_name(bucket)] for bucket in self._live}
+
+    def _next(self, number: int, unwanted: Collection[str]) -> int | None:
+        """A row of a cell, each once before any comes again; None where all are unwanted."""
+        cell = self._cells[number]
+        for _ in cell.rows:
+            epoch, place = divmod(self._taken[number], len(cell.rows))
+            self._taken[number] += 1
+            row = _order(len(cell.rows), f"{self._seed} {number} {epoch}")[place]
+            if cell.ids[row] not in unwanted:
+                return row
+        return None
+
+    def _plain_share(self, bucket: Bucket) -> float:
+        return sum(cell.share for cell in self._cells if cell.bucket == bucket)
+
+    def _preference(self, bucket: Bucket, progress: float) -> float:
+        if self._section.mode == "adaptive":
+            return max(self._section.floor, self._live[bucket])
+        task, pieces = bucket
+        for stage in self._section.stages:
+            if progress < stage.until and stage.task in (None, task):
+                return float(pieces in stage.pieces)
+        return 1.0
+
+    def _check_stages(self) -> None:
+        tasks = sorted({task for task, _ in self._live})
+        for number, stage in enumerate(self._section.stages):
+            for task in tasks if stage.task is None else [stage.task]:
+                found = sorted(pieces for name, pieces in self._live if name == task)
+                if not set(stage.pieces) & set(found):
+                    there = (
+                        f"{task} puzzles have {', '.join(map(str, found))}" if found else f"there are no {task} sets"
+                    )
+                    raise JigsawError(
+                        f"curriculum.stages[{number}]: no {task} puzzle of {', '.join(map(str, stage.pieces))} pieces: "
+                        f"{there}"
+                    )
+
+
+def _cells(puzzles: Any, weight: float) -> list[_Cell]:
+    columns = puzzles.with_format(None)
+    tasks, pieces, ids = (list(columns[name]) for name in ("task", "num_pieces", "id"))
+    found: dict[Bucket, list[int]] = {}
+    for row, bucket in enumerate(zip(tasks, pieces, strict=True)):
+        found.setdefault(bucket, []).append(row)
+    return [
+        _Cell(puzzles, bucket, rows, [ids[row] for row in rows], weight * len(rows) / len(ids))
+        for bucket, rows in sorted(found.items())
+    ]
+
+
+@lru_cache(maxsize=64)
+def _order(size: int, seed: str) -> Sequence[int]:
+    """A random order of `range(size)`."""
+    return Random(seed).sample(range(size), size)
+
+
+def _of_task(shares: Mapping[Bucket, float], task: str) -> float:
+    return sum(share for bucket, share in shares.items() if bucket[0] == task)
+
+
+def _name(bucket: Bucket) -> str:
+    return f"{bucket[0]}/{bucket[1]}"

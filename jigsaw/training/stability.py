@@ -1,0 +1,86 @@
+"""A run that goes wrong says so: entropy and length watched against the levels of the run's own first steps.
+
+In: what the trainer logs. Out: a named warning the first time that a figure has been beyond its bound for a while, or,
+where the recipe says so, the end of the run. Reported failures of jigsaw training: entropy that collapses or explodes
+within 60 steps, and responses that shrink to the bare answer or grow to the limit.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from statistics import mean
+from typing import Any
+
+from transformers import TrainerCallback
+
+from jigsaw.errors import JigsawError
+from jigsaw.schema import StabilitySection
+
+ENTROPY, LENGTH, TRUNCATED = "entropy", "completions/mean_length", "completions/clipped_ratio"
+REMEDIES = {
+    "entropy_low": "a lower learning rate or a raised upper clip (grpo.epsilon_high) keeps it up",
+    "entropy_high": "a lower learning rate, or grpo.beta above 0, keeps the policy near its start",
+    "length_low": "the reward `length` keeps room to reason",
+    "length_high": "the rewards `length` and `repetition` keep completions short",
+    "truncated": "raise grpo.max_completion_length, or set grpo.mask_truncated_completions",
+}
+
+
+class UnstableRunWarning(UserWarning):
+    """A watched figure has been beyond its bound for a while."""
+
+
+class StabilityWatch(TrainerCallback):  # type: ignore[misc]  # transformers comes without types
+    """Watches the log of a GRPO run.
+
+    Args:
+        section: bounds and patience.
+
+    Raises:
+        JigsawError: during training, where `section.stop` is set and a bound was passed.
+    """
+
+    def __init__(self, section: StabilitySection) -> None:
+        self._section = section
+        self._first: dict[str, list[float]] = {ENTROPY: [], LENGTH: []}
+        self._beyond: Counter[str] = Counter()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Look at one step's figures; the same on every process."""
+        if not logs or ENTROPY not in logs:
+            return
+        section, passed = self._section, dict(self._passed(logs))
+        for bound in REMEDIES:
+            self._beyond[bound] = self._beyond[bound] + 1 if bound in passed else 0
+            if self._beyond[bound] == section.patience:
+                told = (
+                    f"step {state.global_step}: {passed[bound]} for {section.patience} steps, beyond "
+                    f"stability.{bound}={getattr(section, bound):g}: {REMEDIES[bound]}"
+                )
+                if section.stop:
+                    raise JigsawError(
+                        f"{told}. The run was stopped (stability.stop); --resume goes on from a checkpoint"
+                    )
+                warnings.warn(told, UnstableRunWarning, stacklevel=2)
+
+    def _passed(self, logs: Mapping[str, Any]) -> dict[str, str]:
+        """The bounds that these figures are beyond, and what is to be said of each."""
+        section = self._section
+        passed = {}
+        for name, key in (("entropy", ENTROPY), ("length", LENGTH)):
+            value, first = float(logs[key]), self._first[key]
+            if len(first) < section.patience:
+                first.append(value)
+                continue
+            level = mean(first)
+            what = "entropy" if name == "entropy" else "mean completion length"
+            said = f"{what} {value:.3g} against {level:.3g} at first"
+            if value < getattr(section, f"{name}_low") * level:
+                passed[f"{name}_low"] = said
+            if value > getattr(section, f"{name}_high") * level:
+                passed[f"{name}_high"] = said
+        if float(logs[TRUNCATED]) > section.truncated:
+            passed["truncated"] = f"{100 * float(logs[TRUNCATED]):.0f}% of the completions were cut off"
+        return passed
