@@ -162,7 +162,13 @@ def launch(
 @app.command("eval", epilog="Example: jigsaw eval runs/quickstart/model data/image-heldout --out evals/quickstart")
 def evaluate(
     model: Annotated[str, typer.Argument(help="A checkpoint folder or a hub id.")],
-    data: Annotated[Path, typer.Argument(help="A puzzle set.")],
+    data: Annotated[Path | None, typer.Argument(help="A puzzle set; none with --suite.")] = None,
+    suite: Annotated[str | None, typer.Option(help="Benchmarks instead: image, video, depth or neo.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="With --suite: where the benchmarks lie.")] = None,
+    frames: Annotated[
+        list[int] | None, typer.Option(help="With --suite: most frames of a clip; again for more.")
+    ] = None,
+    boxes: Annotated[str | None, typer.Option(help="With --suite: pixels or thousandths, of coordinates.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the evaluation; given again, goes on there.")] = None,
     engine: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
     samples: Annotated[int, typer.Option(min=1, help="Completions of each puzzle: 1 is greedy, more are drawn.")] = 1,
@@ -182,9 +188,34 @@ def evaluate(
 
     Intervals know which puzzles share a source. `jigsaw report` makes a page of the folder.
     """
+    if (data is None) == (suite is None):
+        raise typer.BadParameter("name a puzzle set, or a suite with --suite", param_hint="DATA")
+    if suite is not None:
+        from jigsaw.evaluation.benchmarks.suite import evaluate_suite, suite_text
+
+        if data_root is None:
+            raise typer.BadParameter("name the folder of the benchmarks", param_hint="--data-root")
+        found = evaluate_suite(
+            model,
+            suite,
+            data_root,
+            out=out or Path("evals") / f"{suite}-{Path(model).name}",
+            frames=frames or (),
+            engine=engine,
+            dtype=dtype,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            limit=limit,
+            boxes=boxes,
+            against=against,
+            say=lambda line: typer.echo(line, err=True),
+        )
+        typer.echo(json.dumps(found, indent=2) if as_json else suite_text(found))
+        return
     from jigsaw.evaluation.run import evaluate_checkpoint
     from jigsaw.evaluation.tables import evaluation_tables
 
+    assert data is not None
     figures = evaluate_checkpoint(
         model,
         data,
@@ -208,17 +239,31 @@ def evaluate(
         _show(evaluation_tables(figures))
 
 
-@app.command(epilog="Example: jigsaw report runs/quickstart")
+@app.command(epilog="Example: jigsaw report runs/quickstart runs/quickstart-2 --table latex")
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, evaluations or suites.")],
     out: Annotated[Path | None, typer.Option(help="The page.  [default: report.html in the first run]")] = None,
+    table: Annotated[str | None, typer.Option(help="Print the table instead: markdown, latex, csv or json.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder for the plots as SVG files.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Write one self-contained HTML page about runs."""
-    from jigsaw.evaluation.report import write_report
+    """Write one self-contained HTML page about runs, or print their table.
 
-    page = out or runs[0] / "report.html"
-    write_report(runs, page)
-    typer.echo(f"{page}")
+    Below the table stand the file, the fields and the command behind every figure.
+    """
+    from jigsaw.evaluation.paper import printed
+    from jigsaw.evaluation.report import write_report
+    from jigsaw.evaluation.results import paper_tables, write_plots
+
+    if as_json or table:
+        typer.echo(printed(paper_tables(runs), "json" if as_json else str(table)), nl=False)
+    if plots is not None:
+        for path in write_plots(runs, plots):
+            typer.echo(f"{path}", err=as_json or table is not None)
+    if not (as_json or table or plots):
+        page = out or runs[0] / "report.html"
+        write_report(runs, page)
+        typer.echo(f"{page}")
 
 
 @app.command("import", epilog="Example: jigsaw import visual-jigsaw their-parquet/ data/theirs --only image")

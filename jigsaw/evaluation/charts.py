@@ -30,6 +30,19 @@ SMOOTH_FROM = 24
 MARK_STEP = 0.022
 """Distance between the marks of two lines, as a share of the horizontal axis."""
 
+FILE_COLOURS = {
+    "--ink": "#1c2126",
+    "--muted": "#5b6670",
+    "--rule": "#dfe3e7",
+    "--c0": "#1c6bb0",
+    "--c1": "#c4551d",
+    "--c2": "#23805a",
+    "--c3": "#8254b5",
+    "--c4": "#8f6c00",
+    "--c5": "#b03f78",
+}
+"""What the properties are in a file of its own: the page's light colours."""
+
 _DASHES = ("", "7 2.5", "9 2.5 2 2.5")  # beside the colours, for whoever cannot tell those apart
 # Stand-ins that matplotlib takes for colours and that no drawing holds by accident; each becomes a custom property.
 _INK, _MUTED, _RULE = "#0102f1", "#0102f2", "#0102f3"
@@ -136,6 +149,39 @@ def draw_chart(
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return Chart(title, _for_page(buffer.getvalue(), title, name), entries, note)
+
+
+def as_file(chart: Chart) -> str:
+    """A chart as an SVG file: colours settled, title and legend drawn in, on white."""
+    line = 18
+    legend = []
+    for at, entry in enumerate(chart.legend):
+        y = 34 + at * line
+        last = "" if entry.last is None else f" ({entry.last:.3g})"
+        legend.append(
+            f'<path d="M44 {y - 4}h26" fill="none" stroke="{entry.colour}" stroke-width="2.5"'
+            f' stroke-dasharray="{entry.dash or "none"}"/>'
+            f'<text x="78" y="{y}" font-size="11" fill="var(--ink)">{_drawable(entry.label)}{last}</text>'
+        )
+    top = 30 + len(legend) * line
+    inner = re.sub(r"<svg[^>]*>", f'<svg y="{top}" width="{WIDTH}" height="{HEIGHT}">', chart.svg, count=1)
+    text = "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{top + HEIGHT}"'
+            f' viewBox="0 0 {WIDTH} {top + HEIGHT}" font-family="sans-serif">',
+            '<rect width="100%" height="100%" fill="white"/>',
+            f'<text x="44" y="16" font-size="13" fill="var(--ink)">{_drawable(chart.title)}</text>',
+            *legend,
+            inner,
+            "</svg>\n",
+        ]
+    )
+    return re.sub(r"var\((--\w+)\)", lambda found: FILE_COLOURS[found.group(1)], text)
+
+
+def _drawable(text: str) -> str:
+    """Text of any origin inside XML, which takes no control characters."""
+    return escape("".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text))
 
 
 def _style_axes(axes: Any, label: str) -> None:

@@ -65,8 +65,8 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
     """Model, training, data and rewards: a name and a text each; what the recipe does not tell is left out."""
     facts = [
         ("Model", _model(run)),
-        ("Supervised stage", _supervised(run)),
-        ("GRPO", _grpo(run)),
+        ("Supervised stage", _supervised(run) if run.trained else ""),
+        ("GRPO", _grpo(run) if run.trained else ""),
         ("Rewards", _rewards(run)),
         ("Training puzzles", _data(run, "train")),
         ("Held-out puzzles", _data(run, "eval")),

@@ -1,12 +1,14 @@
 """`jigsaw report`: one or several run folders as one HTML page that needs nothing else.
 
-In: run folders. Out: a page with the figures, curves, a gallery of held-out puzzles and the recipe. It loads nothing
-(its own content policy forbids it), so it can be mailed, archived and opened without a network. Whatever comes from
-data is escaped by the template; only the SVG of `charts`, which holds no data text, goes in as it is.
+In: folders of runs or evaluations. Out: a page with the figures, curves, a gallery of held-out puzzles and the recipe.
+It loads nothing (its own content policy forbids it), so it can be mailed, archived and opened without a network.
+Whatever comes from data is escaped by the template; only the SVG of `charts`, which holds no data text, goes in as it
+is.
 """
 
 from __future__ import annotations
 
+import json
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
@@ -23,6 +25,8 @@ from jigsaw.evaluation.curves import compared_charts, run_charts
 from jigsaw.evaluation.facts import facts_of, verdict_of
 from jigsaw.evaluation.gallery import Gallery, build_gallery
 from jigsaw.evaluation.intervals import Estimate
+from jigsaw.evaluation.paper import walk
+from jigsaw.evaluation.predictions import number
 from jigsaw.evaluation.run_folder import Run, read_runs
 
 CARDS = 24
@@ -66,6 +70,16 @@ class Section:
     top: float
     charts: Sequence[Chart]
     gallery: Gallery
+    traces: Sequence[Trace]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One figure of a run's JSON file and where in it it stands."""
+
+    field: str
+    estimate: Estimate
+    chance: float | None
 
 
 def write_report(runs: Sequence[Path], out: Path) -> None:
@@ -112,7 +126,19 @@ def _section(run: Run, number: int, cards: int, budget: int) -> Section:
         top=max([1.0, *highest]),
         charts=run_charts(run, key),
         gallery=build_gallery(run, cards, budget),
+        traces=_traces(run),
     )
+
+
+def _traces(run: Run) -> list[Trace]:
+    """Every figure with an interval of `evaluation.json`: kinds of puzzles, cells, samples and comparisons too."""
+    if run.evaluation is None:
+        return []
+    stored = json.loads((run.folder / "evaluation.json").read_text(encoding="utf-8"))
+    return [
+        Trace(field, Estimate(*(float(entry[name]) for name in ("value", "low", "high"))), number(entry.get("chance")))
+        for field, entry in walk(stored)
+    ]
 
 
 def _lines(run: Run) -> list[Line]:

@@ -1,12 +1,14 @@
-"""Reading a run folder for its report: whatever is there, and a note for what is not.
+"""Reading a folder for its report: whatever is there, and a note for what is not.
 
-In: a folder that `jigsaw launch` made, finished or not. Out: a `Run`. Only `recipe.yaml` must be there; a file that is
-missing or broken leaves its part of the page empty, since the page of a run that failed is the one most needed.
+In: a folder that `jigsaw launch` made, finished or not, or one of `jigsaw eval --out`. Out: a `Run`. Only `recipe.yaml`
+must be there (or an evaluation's own `evaluation.json`); a file that is missing or broken leaves its part of the page
+empty, since the page of a run that failed is the one most needed.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +64,7 @@ class Run:
         predictions: of the last checkpoint that was evaluated.
         before: predictions of the warm-up by puzzle id, if there was GRPO after it.
         eval_folders: puzzle sets that were held out.
+        command: what makes the figures again.
         notes: what was found broken, one line each.
     """
 
@@ -74,7 +77,13 @@ class Run:
     predictions: Sequence[Scored]
     before: Mapping[str, Scored]
     eval_folders: Sequence[Path]
+    command: str
     notes: Sequence[str]
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is a training run; a lone evaluation has no curves and no recipe."""
+        return (self.folder / "recipe.yaml").is_file()
 
     def rows(self, stage: str) -> list[Mapping[str, Any]]:
         """Lines of the log of one stage, `sft` or `grpo`."""
@@ -108,8 +117,10 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 def _read_recipe(folder: Path) -> tuple[Mapping[str, Any], str]:
     path = folder / "recipe.yaml"
     if not path.is_file():
+        if (stored := _own_evaluation(folder)) is not None:
+            return {"name": folder.resolve().name, "model": {"path": stored["settings"].get("model")}}, ""
         what = "is no run folder (it has no recipe.yaml)" if folder.is_dir() else "is no folder"
-        raise JigsawError(f"{folder} {what}: name a folder that `jigsaw launch` made")
+        raise JigsawError(f"{folder} {what}: name a folder that `jigsaw launch` or `jigsaw eval --out` made")
     try:
         text = path.read_text(encoding="utf-8")
         recipe = yaml.safe_load(text)
@@ -120,11 +131,21 @@ def _read_recipe(folder: Path) -> tuple[Mapping[str, Any], str]:
     return recipe, text
 
 
+def _own_evaluation(folder: Path) -> Mapping[str, Any] | None:
+    """The figures that `jigsaw eval --out` left in a folder, or None where it was not that."""
+    stored = _json(folder / "evaluation.json", [])
+    known = isinstance(stored, Mapping) and isinstance(stored.get("settings"), Mapping)
+    return stored if known and isinstance(stored.get("command"), str) else None
+
+
 def _read_run(folder: Path, label: str, recipe: Mapping[str, Any], recipe_text: str) -> Run:
     notes: list[str] = []
-    names = ("model", "warmup")
-    predictions = {name: _predictions(folder / "predictions" / f"{name}.jsonl", notes) for name in names}
-    sets = _json(folder / "data.json", notes)
+    own = None if recipe_text else _own_evaluation(folder)
+    places = {name: folder / "predictions" / f"{name}.jsonl" for name in ("model", "warmup")}
+    if own is not None:
+        places["model"] = folder / "predictions.jsonl"
+    predictions = {name: _predictions(path, notes) for name, path in places.items()}
+    sets = _json(folder / "data.json", notes) if own is None else {"eval": [own["settings"].get("data")]}
     heldout = sets.get("eval") if isinstance(sets, Mapping) else None
     return Run(
         folder=folder,
@@ -140,6 +161,7 @@ def _read_run(folder: Path, label: str, recipe: Mapping[str, Any], recipe_text: 
         predictions=predictions["model"] or predictions["warmup"],
         before={item.id: item for item in predictions["warmup"]} if predictions["model"] else {},
         eval_folders=[Path(str(path)) for path in heldout] if isinstance(heldout, list) else [],
+        command=own["command"] if own else shlex.join(["jigsaw", "launch", str(folder / "recipe.yaml")]),
         notes=notes,
     )
 
@@ -187,6 +209,8 @@ def _evaluation(path: Path, notes: list[str]) -> Evaluation | None:
     if not isinstance(stored, Mapping):
         return None
     stages = {stage: stored[stage] for stage in STAGES if isinstance(stored.get(stage), Mapping)}
+    if not stages and isinstance(stored.get("settings"), Mapping):
+        stages = {"heldout": stored}
     figures = {
         stage: {name: figure for name in FIGURES if (figure := _figure(values.get(name))) is not None}
         for stage, values in stages.items()

@@ -1,4 +1,4 @@
-"""The eleven benchmarks that lmms-eval lacks: from the authors' files to rows of one form.
+"""The eleven benchmarks that lmms-eval lacks, and MMVP with its own labels: authors' files as rows of one form.
 
 In: a data root with one folder per benchmark. Out: rows, JSON values only::
 
@@ -11,6 +11,7 @@ right or wrong together. Schemas are those that the benchmarks publish; what is 
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -125,6 +126,22 @@ def cross_video(root: Path) -> Iterator[Item]:
         )
 
 
+def mmvp(root: Path) -> Iterator[Item]:
+    """MMVP: `Questions.csv` with Index, Question, Options, Correct Answer like (a); two rows in turn make a pair."""
+    path = _file(root, "Questions.csv")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for at, row in enumerate(rows):
+        for key in ("Index", "Question", "Options", "Correct Answer"):
+            if not row.get(key):
+                raise JigsawError(f"{path}: row {at} has no {key}")
+        tail = "Answer with the option letter with parenthesis directly."
+        media = _images(root, f"{row['Index']}.jpg", below=("MMVP Images", "images", "."))
+        yield _item(
+            at, "letter", f"{row['Question']}\n{row['Options']}\n{tail}", media, row["Correct Answer"], "", str(at // 2)
+        )
+
+
 LOADERS: Mapping[str, tuple[str, Callable[[Path], Iterator[Item]]]] = {
     "jigsaw_lisa_grounding": ("lisa", lisa),
     "jigsaw_ovdeval": ("ovdeval", ovdeval),
@@ -137,6 +154,7 @@ LOADERS: Mapping[str, tuple[str, Callable[[Path], Iterator[Item]]]] = {
     "jigsaw_tuna": ("tuna", tuna),
     "jigsaw_all_angles": ("all-angles", all_angles),
     "jigsaw_cvbench": ("cvbench", cross_video),
+    "jigsaw_mmvp": ("mmvp", mmvp),
 }
 """lmms-eval id -> folder below the data root, and the loader."""
 

@@ -1,0 +1,170 @@
+"""Our checkpoints as a model of lmms-eval: NEO and Qwen2.5-VL alike, on transformers or vLLM.
+
+In: lmms-eval's requests, whose messages hold pictures and clips. Out: greedy texts. The settings are those of the
+Visual Jigsaw paper: clips at 2 frames a second up to `max_frames`, frames of 128 to 256 patches of 28 x 28 pixels; the
+pixel budget of a prompt's pictures is shared out among them.
+
+    lmms-eval eval --model jigsaw --model_args pretrained=runs/x/model,max_frames=32 --tasks mmstar
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from lmms_eval.api.model import lmms
+from PIL import Image
+
+from jigsaw.data.progress import progress_bar
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.engines import Decoding, open_engine
+from tasks import Clip
+
+IMAGE_BUDGET = 12_845_056
+"""Most pixels of all pictures of a prompt."""
+
+FRAME_PIXELS = (128 * 28 * 28, 256 * 28 * 28)
+FRAMES_PER_SECOND = 2.0
+
+
+class Checkpoint(lmms):  # type: ignore[misc]  # lmms-eval is untyped
+    """A vision-language checkpoint behind lmms-eval's chat interface.
+
+    Args:
+        pretrained: checkpoint folder or hub id.
+        engine: `transformers` or `vllm`.
+        dtype: `float32` or `bfloat16`.
+        max_frames: most frames of a clip; those of several clips each have their share where the task says so.
+        max_new_tokens: completion limit.
+        batch_size: prompts generated together.
+        device, max_batch_size: what lmms-eval's command passes on; the engine finds its device by itself.
+    """
+
+    is_simple = False
+
+    def __init__(
+        self,
+        pretrained: str,
+        engine: str = "transformers",
+        dtype: str = "bfloat16",
+        max_frames: int = 32,
+        max_new_tokens: int = 1024,
+        batch_size: int | str = 1,
+        device: str | None = None,
+        max_batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._engine = open_engine(engine, str(pretrained), Decoding(max_new_tokens=int(max_new_tokens)), dtype=dtype)
+        self._batch_size = int(batch_size)
+        self.max_frames = int(max_frames)
+
+    def generate_until(self, requests: Sequence[Any]) -> list[str]:
+        """Greedy texts, in the order of the requests."""
+        texts: list[str] = []
+        with progress_bar("answering", len(requests)) as bar:
+            for start in range(0, len(requests), self._batch_size):
+                batch = requests[start : start + self._batch_size]
+                for request, (text, *_) in zip(batch, self._engine([self._row(each) for each in batch]), strict=True):
+                    texts.append(_until(text, request.args[2].get("until")))
+                    bar.advance()
+        return texts
+
+    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+        """Not offered: no benchmark of the suites asks for it."""
+        raise JigsawError("this model generates; a benchmark that compares likelihoods cannot be run with it")
+
+    def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
+        """Not offered: no benchmark of the suites asks for it."""
+        raise JigsawError("this model answers once; a benchmark in rounds cannot be run with it")
+
+    def _row(self, request: Any) -> dict[str, Any]:
+        """A request as the engines take it."""
+        _, to_messages, _, doc_id, task, split = request.args
+        return row_of_messages(
+            to_messages(self.task_dict[task][split][doc_id]), max_frames=self.max_frames, name=f"{task} {doc_id}"
+        )
+
+
+def row_of_messages(messages: Sequence[Mapping[str, Any]], *, max_frames: int, name: str) -> dict[str, Any]:
+    """Messages of lmms-eval's protocol as a row: placeholders in `prompt`, pictures and clips beside it.
+
+    Raises:
+        JigsawError: a medium cannot be read.
+    """
+    parts = list(_parts(messages))
+    count = sum(part["type"] == "image" for part in parts)
+    images = [fitted(_image(part["url"]), IMAGE_BUDGET // count) for part in parts if part["type"] == "image"]
+    videos = [_clip(part["url"], max_frames, name) for part in parts if part["type"] == "video"]
+    prompt = [
+        {"role": message["role"], "content": [_placeholder(part) for part in _parts([message])]} for message in messages
+    ]
+    return {"id": name, "prompt": prompt, "images": images, "videos": videos}
+
+
+def _parts(messages: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for message in messages:
+        content = message["content"]
+        yield from [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _placeholder(part: Mapping[str, Any]) -> dict[str, Any]:
+    if part["type"] == "text":
+        return {"type": "text", "text": part["text"]}
+    if part["type"] not in ("image", "video"):
+        raise JigsawError(f"a prompt holds {part['type']}, which this model does not take")
+    return {"type": part["type"]}
+
+
+def _image(url: Any) -> Image.Image:
+    if isinstance(url, Image.Image):
+        return url.convert("RGB")
+    try:
+        with Image.open(url) as opened:
+            return opened.convert("RGB")
+    except (OSError, AttributeError) as error:
+        raise JigsawError(f"{url} cannot be read as a picture") from error
+
+
+def fitted(image: Image.Image, most: int) -> Image.Image:
+    """A picture of at most so many pixels, in its proportions."""
+    width, height = image.size
+    if width * height <= most:
+        return image
+    shrunk = sqrt(most / (width * height))
+    return image.resize((max(1, int(width * shrunk)), max(1, int(height * shrunk))), Image.Resampling.BICUBIC)
+
+
+def _clip(url: Any, max_frames: int, name: str) -> Clip:
+    """Frames of a clip as the paper takes them; `url` is a path, `{"path", "share"}` or frames."""
+    from qwen_vl_utils import fetch_video
+
+    asked: dict[str, Any] = {"min_pixels": FRAME_PIXELS[0], "max_pixels": FRAME_PIXELS[1]}
+    share = 1
+    if isinstance(url, Mapping):
+        share = int(url.get("share", 1))
+        asked |= {key: url[key] for key in ("video_start", "video_end") if key in url}
+        url = url.get("path") or url.get("url") or url.get("video")
+    if isinstance(url, str):
+        asked |= {"fps": FRAMES_PER_SECOND, "max_frames": max(4, max_frames // share)}
+    try:
+        frames, fps = fetch_video(asked | {"video": url}, return_video_sample_fps=True)
+    except Exception as error:  # decoders raise whatever they like
+        raise JigsawError(f"{name}: {url if isinstance(url, str) else 'its clip'} cannot be decoded") from error
+    pixels = frames.permute(0, 2, 3, 1).round().clamp(0, 255).byte().numpy()
+    return Clip(frames=pixels, times=np.arange(len(pixels)) / float(fps), fps=float(fps))
+
+
+def _until(text: str, stops: Any) -> str:
+    """The text up to the first of the strings at which a task stops."""
+    for stop in [stops] if isinstance(stops, str) else stops or ():
+        text = text.split(stop)[0]
+    return text
+
+
+def manifest() -> Any:
+    """What lmms-eval's registry is told, through the entry-point group `lmms_eval.models`."""
+    from lmms_eval.models.registry_v2 import ModelManifest
+
+    return ModelManifest(model_id="jigsaw", chat_class_path=f"{__name__}.Checkpoint")

@@ -1,0 +1,223 @@
+"""`jigsaw eval MODEL --suite NAME`: the benchmarks of a paper's table, run through lmms-eval.
+
+In: a checkpoint and a folder of benchmarks that the user fetched. Out: a folder::
+
+    plan.json            what is run, with every setting
+    results/NAME.json    one figure each, written as soon as it is known; a second call runs what is not there
+    samples/NAME.jsonl   every answer
+    suite.json           all of it, with what is missing, what failed and the command
+
+lmms-eval runs in a process of its own: `harness`. `JIGSAW_SUITE_PYTHON` names the interpreter of another environment
+that has it and this package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jigsaw.data.progress import progress_bar
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.benchmarks.availability import Ready, look
+from jigsaw.evaluation.benchmarks.suites import FRAMES, suite_of
+from jigsaw.evaluation.benchmarks.tables import SUITE_FILE, read_suite, suite_table
+from jigsaw.evaluation.completions import file_stamp
+from jigsaw.evaluation.paper import printed
+from jigsaw.models.load import require_checkpoint
+
+BOXES = ("pixels", "thousandths")
+
+
+def evaluate_suite(
+    model: str,
+    suite: str,
+    data_root: Path,
+    *,
+    out: Path,
+    frames: Sequence[int] = (),
+    engine: str = "transformers",
+    dtype: str = "bfloat16",
+    batch_size: int = 1,
+    max_new_tokens: int = 1024,
+    limit: int | None = None,
+    boxes: str | None = None,
+    against: Path | None = None,
+    say: Callable[[str], object] = lambda _: None,
+) -> dict[str, Any]:
+    """Run a suite.
+
+    Args:
+        model: checkpoint folder or hub id.
+        suite: one of `suites.SUITES`.
+        data_root: where the benchmarks lie.
+        out: folder for what is listed above.
+        frames: most frames of a clip, one run each; the paper's for the suite video, 32 for others.
+        engine: `transformers` or `vllm`.
+        dtype: of weights and computation.
+        batch_size: prompts generated together.
+        max_new_tokens: completion limit.
+        limit: only so many rows of each benchmark.
+        boxes: in what the model gives coordinates: `pixels` as it sees them, or `thousandths`; by the model if None.
+        against: folder of the same suite with the base model, for the row beside ours.
+        say: told in a line each what is missing, before anything runs.
+
+    Returns:
+        What `suite.json` holds.
+
+    Raises:
+        JigsawError: nothing can be run, or lmms-eval or the model cannot be opened.
+    """
+    benchmarks = suite_of(suite)
+    require_checkpoint(model)
+    if boxes not in (None, *BOXES):
+        raise JigsawError(f"--boxes: {boxes!r} is neither {' nor '.join(BOXES)}")
+    settings = {
+        "model": {
+            "pretrained": model,
+            "engine": engine,
+            "dtype": dtype,
+            "batch_size": batch_size,
+            "max_new_tokens": max_new_tokens,
+        },
+        "model_stamp": file_stamp(Path(model)),
+        "boxes": boxes or ("pixels" if _is_qwen(model) else "thousandths"),
+        "limit": limit,
+    }
+    if against is not None and read_suite(against)["suite"] != suite:
+        raise JigsawError(f"--against: {against} holds another suite than {suite}")
+    _claim(out, settings)
+    ready, missing = look(benchmarks, data_root)
+    for name, why in missing.items():
+        say(f"missing: {name}: {why}")
+    if not ready:
+        raise JigsawError(f"--data-root: {data_root} holds none of the {len(benchmarks)} benchmarks of suite {suite}")
+    say(f"running: {', '.join(entry.benchmark.name for entry in ready)}")
+    widths = sorted(frames or (FRAMES if suite == "video" else (32,)))
+    entries = [_entry(each, widths, str(settings["boxes"])) for each in ready]
+    plan = settings | {"benchmarks": entries}
+    (out / "plan.json").write_text(json.dumps(plan, indent=2), encoding="utf-8")
+    words = ["jigsaw", "eval", model, "--suite", suite, "--data-root", str(data_root), "--out", str(out)]
+    words += [word for width in frames for word in ("--frames", str(width))]
+    words += ["--limit", str(limit)] if limit is not None else []
+    try:
+        _in_harness(out, data_root, sum(len(entry["frames"]) for entry in entries))
+    finally:
+        found = _collected(out, entries)
+        figures = {"suite": suite, **settings, "benchmarks": found, "missing": missing, "command": shlex.join(words)}
+        figures |= {"folder": str(out), "against": None if against is None else str(against)}
+        (out / SUITE_FILE).write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    return figures
+
+
+def suite_text(figures: Mapping[str, Any]) -> str:
+    """A suite's results as the table in Markdown, below it what is missing, what failed and where protocols differ."""
+    folders = [Path(folder) for folder in (figures["against"], figures["folder"]) if folder]
+    lines = [printed([suite_table(figures["suite"], folders)], "markdown")]
+    found = figures["benchmarks"].items()
+    lines += [f"missing: {name}: {why}" for name, why in figures["missing"].items()]
+    lines += [f"failed: {key}: {entry['failed']}" for key, entry in found if "failed" in entry]
+    lines += [f"not the paper's protocol: {key}: {entry['note']}" for key, entry in found if entry["note"]]
+    return "\n".join(lines)
+
+
+def _is_qwen(model: str) -> bool:
+    """Whether a checkpoint answers in pixels, as Qwen2.5-VL does."""
+    config = Path(model) / "config.json"
+    kind = json.loads(config.read_text(encoding="utf-8")).get("model_type", "") if config.is_file() else model.lower()
+    return "qwen2_5_vl" in kind or "qwen2.5-vl" in kind
+
+
+def _claim(out: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder, or go on in it if it was begun with the same settings."""
+    if out.exists() and not out.is_dir():
+        raise JigsawError(f"--out: {out} is a file; name a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / "plan.json").is_file():
+        stored = json.loads((out / "plan.json").read_text(encoding="utf-8"))
+        for key, value in settings.items():
+            if stored.get(key) != value:
+                raise JigsawError(f"--out: {out} was begun with {key} {stored.get(key)}, not {value}; name another")
+    elif any(out.iterdir()):
+        raise JigsawError(f"--out: {out} holds other things; name another folder")
+
+
+def _entry(ready: Ready, frames: Sequence[int], boxes: str) -> dict[str, Any]:
+    """A benchmark as the harness wants it."""
+    benchmark = ready.benchmark
+    key = "".join(sign if sign.isalnum() else "-" for sign in benchmark.name.lower()).strip("-")
+    video = benchmark.media or any(part["type"] == "video" for row in ready.rows[:1] for part in row["media"])
+    names = benchmark.tasks if benchmark.own else [f"suite_{Path(task).stem}" for task in benchmark.tasks]
+    return {
+        "name": benchmark.name,
+        "key": key,
+        "own": benchmark.own,
+        "tasks": benchmark.tasks,
+        "names": names,
+        "metric": benchmark.metric,
+        "scale": benchmark.scale,
+        "part": benchmark.part,
+        "note": benchmark.note,
+        "folder": None if ready.folder is None else str(ready.folder.resolve()),
+        "rows": list(ready.rows),
+        "boxes": boxes,
+        "frames": list(frames) if video else [None],
+    }
+
+
+def _in_harness(out: Path, data_root: Path, steps: int) -> None:
+    """Run the plan; what it says goes to `harness.log`.
+
+    Raises:
+        JigsawError: the process ended before its time; with the last line of what it said.
+    """
+    python = os.environ.get("JIGSAW_SUITE_PYTHON", sys.executable)
+    if shutil.which(python) is None:
+        raise JigsawError(f"JIGSAW_SUITE_PYTHON: {python} is no interpreter")
+    probe = subprocess.run([python, "-c", "import lmms_eval"], capture_output=True, check=False)
+    if probe.returncode:
+        raise JigsawError(
+            "--suite: lmms-eval is not installed; install the extra suite, or let JIGSAW_SUITE_PYTHON name the "
+            "interpreter of an environment that has it"
+        )
+    root = str(data_root.resolve())
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    environment = {**os.environ, **offline, "HF_HOME": root, "HF_HUB_CACHE": f"{root}/hub"}
+    environment["LMMS_EVAL_DATASETS_CACHE"] = str((out / "cache").resolve())
+    environment["PYTHONSAFEPATH"] = "1"
+    # Some definitions ask a judge on the network about answers that they cannot read; here nothing listens.
+    environment.setdefault("OPENAI_API_URL", "http://127.0.0.1:9/")
+    command = [python, "-m", "jigsaw.evaluation.benchmarks.harness", str(out / "plan.json")]
+    log = out / "harness.log"
+    with log.open("w", encoding="utf-8") as file, progress_bar("running", steps) as bar:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=file, text=True)
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("done "):
+                    bar.advance(line.split()[1])
+            process.wait()
+        finally:
+            process.kill()
+    if process.returncode:
+        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        said = lines[-1].removeprefix("jigsaw.errors.JigsawError: ") if lines else f"code {process.returncode}"
+        raise JigsawError(f"--suite: {said} (results so far are kept in {out}; all of it in {log})")
+
+
+def _collected(out: Path, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The results there are, by benchmark and, for clips, frames."""
+    found: dict[str, Any] = {}
+    for entry in entries:
+        for frames in entry["frames"]:
+            key = entry["key"] if frames is None else f"{entry['key']}-{frames}"
+            path = out / "results" / f"{key}.json"
+            if path.is_file():
+                found[key] = json.loads(path.read_text(encoding="utf-8"))
+    return found

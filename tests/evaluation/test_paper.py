@@ -1,0 +1,111 @@
+"""`jigsaw report` as tables and plots: figures, their origins, and folders of lone evaluations."""
+
+import csv
+import io
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from made_runs import make_run, page_of
+from typer.testing import CliRunner
+
+from jigsaw.cli import app
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation import run as run_module
+from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, printed
+from jigsaw.evaluation.results import paper_tables, write_plots
+from jigsaw.evaluation.run import evaluate_checkpoint
+
+
+@pytest.fixture
+def evaluation(monkeypatch, puzzle_folder, tmp_path):
+    """A folder that `jigsaw eval --out` wrote."""
+    monkeypatch.setattr(run_module, "open_engine", lambda *_, **__: lambda rows: [["2, 1, 4, 3"] for _ in rows])
+    evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def at(stored, field):
+    """The value at a field such as `heldout.place` or `groups[1].exact`."""
+    for name in field.replace("[", ".[").split("."):
+        stored = stored[int(name[1:-1])] if name.startswith("[") else stored[name]
+    return stored
+
+
+def test_every_figure_of_a_table_stands_in_the_file_and_field_that_it_names(run, evaluation):
+    rows = list(csv.DictReader(io.StringIO(printed(paper_tables([run, evaluation]), "csv"))))
+    assert {row["row"] for row in rows} == {"chance", "small warm-up", "small trained", "mine"}
+    for row in rows:
+        found = at(json.loads(Path(row["file"]).read_text()), row["field"])
+        assert float(row["value"]) == (found["value"] if isinstance(found, dict) else found)
+        if row["low"]:
+            assert [float(row["low"]), float(row["high"])] == [found["low"], found["high"]]
+    commands = {row["row"]: row["command"] for row in rows if row["row"] != "chance"}
+    assert commands["mine"].startswith("jigsaw eval org/model ")
+    assert commands["small trained"] == f"jigsaw launch {run}/recipe.yaml"
+
+
+def table(name, value=0.25, low=0.1, high=0.4):
+    cells = {"place": Cell(value, low, high, Origin("e.json", "heldout.place", "jigsaw eval x"))}
+    return PaperTable("Held-out, 95%", ["exact", "place"], [Row(name, cells)])
+
+
+def test_markdown_names_the_origin_below_the_table():
+    text = printed([table("a|b")], "markdown")
+    assert "| a\\|b | – | 0.250 [0.100, 0.400] |" in text
+    assert "`e.json`: `heldout.place`; made by `jigsaw eval x`" in text
+
+
+def test_latex_escapes_names_and_keeps_the_origin_as_a_comment():
+    text = printed([table("my_run & 50%")], "latex")
+    assert r"my\_run \& 50\% & -- & 0.250 {\scriptsize [0.100, 0.400]} \\" in text
+    assert text.startswith("% my_run & 50%: e.json: heldout.place; made by jigsaw eval x")
+
+
+def test_a_small_level_does_not_read_zero():
+    assert "2.8e-06" in printed([table("chance", 1 / 362880, None, None)], "markdown")
+
+
+def test_plots_are_svg_files_with_their_legend(run, puzzle_set, tmp_path):
+    other = make_run(tmp_path / "runs" / "second", puzzle_set, name="a <b> & \x00c")
+    files = write_plots([run, other], tmp_path / "plots")
+    assert {"held-out-place-by-checkpoint.svg", "all-held-out-reward.svg"} <= {path.name for path in files}
+    for path in files:
+        root = ElementTree.parse(path).getroot()
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert "var(" not in path.read_text()
+    assert "a &lt;b&gt; &amp;" in (tmp_path / "plots" / "all-held-out-reward.svg").read_text()
+
+
+def test_the_page_names_the_field_and_the_command_of_every_figure(run):
+    page = page_of(run)
+    for field in ("heldout.place", "warmup.exact", "gain.reward"):
+        assert f"<code>{field}</code>" in page
+    assert f"<code>jigsaw launch {run}/recipe.yaml</code>" in page
+
+
+def test_a_lone_evaluation_has_a_page_too(evaluation):
+    page = page_of(evaluation)
+    assert "<h1>mine</h1>" in page
+    assert '<article class="card' in page
+    assert "<code>groups[0].exact</code>" in page
+    assert "jigsaw eval org/model" in page
+    assert "Recipe" not in page
+
+
+def test_the_verb_prints_tables_and_json(run):
+    said = CliRunner().invoke(app, ["report", str(run), "--json"])
+    (found,) = json.loads(said.stdout)
+    assert {row["name"] for row in found["rows"]} == {"chance", "small warm-up", "small trained"}
+    assert not (run / "report.html").exists()
+
+
+def test_what_cannot_be_reported_is_told(run, tmp_path):
+    with pytest.raises(JigsawError, match="--table: 'word' is none of markdown, latex, csv, json"):
+        printed(paper_tables([run]), "word")
+    (run / "evaluation.json").unlink()
+    with pytest.raises(JigsawError, match=r"evaluation\.json cannot be read"):
+        paper_tables([run])
+    with pytest.raises(JigsawError, match="is no run folder"):
+        paper_tables([tmp_path])
