@@ -162,14 +162,18 @@ class ImageTask(Task):
         """Every tile after its number, then what is asked and in what form."""
         rows, columns = puzzle.geometry["grid"]
         count = puzzle.num_pieces
-        parts: list[str | dict[str, str]] = [f"An image was cut into {rows} rows x {columns} columns and shuffled."]
+        if puzzle.answer_style == "direct":
+            # No room to think, so the prompt is short too: a tiny model pays for every word.
+            opening, label, order = f"A {rows}x{columns} jigsaw.", "{}:", "raster order"
+        else:
+            opening = f"An image was cut into {rows} rows x {columns} columns and shuffled."
+            label, order = "Tile {}:", "raster order: left to right, top row first"
+        parts: list[str | dict[str, str]] = [opening]
         if puzzle.geometry["layout"] == "composite":
-            parts += ["The picture shows them, each under its number:", {"type": "image"}]
+            parts += ["The picture shows the tiles, each under its number:", {"type": "image"}]
         else:
             for number in range(1, count + 1):
-                parts += [f"Tile {number}:", {"type": "image"}]
-        # A direct answer leaves no room to think, so its prompt is short too: a tiny model pays for every word.
-        order = "raster order" if puzzle.answer_style == "direct" else "raster order: left to right, top row first"
+                parts += [label.format(number), {"type": "image"}]
         parts.append(f"List the tiles in {order}. {answer_instruction(puzzle.answer_style, count)}")
         return user_message(parts)
 
