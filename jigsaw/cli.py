@@ -163,12 +163,19 @@ def launch(
 def evaluate(
     model: Annotated[str, typer.Argument(help="A checkpoint folder or a hub id.")],
     data: Annotated[Path | None, typer.Argument(help="A puzzle set; none with --suite.")] = None,
-    suite: Annotated[str | None, typer.Option(help="Benchmarks instead: image, video, depth or neo.")] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Benchmarks instead: image, video, depth, neo or realunify.")
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="With --suite: where the benchmarks lie.")] = None,
     frames: Annotated[
         list[int] | None, typer.Option(help="With --suite: most frames of a clip; again for more.")
     ] = None,
     boxes: Annotated[str | None, typer.Option(help="With --suite: pixels or thousandths, of coordinates.")] = None,
+    editor: Annotated[str | None, typer.Option(help="With realunify: plug-in that edits pictures.")] = None,
+    generator: Annotated[str | None, typer.Option(help="With realunify: plug-in that draws pictures.")] = None,
+    judge: Annotated[str | None, typer.Option(help="With realunify: an OpenAI-compatible address, with /v1.")] = None,
+    judge_model: Annotated[str, typer.Option(help="With realunify: what the judge's server calls it.")] = "judge",
+    grid: Annotated[str, typer.Option(help="With realunify: of Mental Reconstruction's tiles.")] = "3x3",
     out: Annotated[Path | None, typer.Option(help="Folder of the evaluation; given again, goes on there.")] = None,
     engine: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
     samples: Annotated[int, typer.Option(min=1, help="Completions of each puzzle: 1 is greedy, more are drawn.")] = 1,
@@ -191,25 +198,22 @@ def evaluate(
     if (data is None) == (suite is None):
         raise typer.BadParameter("name a puzzle set, or a suite with --suite", param_hint="DATA")
     if suite is not None:
-        from jigsaw.evaluation.benchmarks.suite import evaluate_suite, suite_text
-
         if data_root is None:
             raise typer.BadParameter("name the folder of the benchmarks", param_hint="--data-root")
-        found = evaluate_suite(
-            model,
-            suite,
-            data_root,
-            out=out or Path("evals") / f"{suite}-{Path(model).name}",
-            frames=frames or (),
-            engine=engine,
-            dtype=dtype,
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-            limit=limit,
-            boxes=boxes,
-            against=against,
-            say=lambda line: typer.echo(line, err=True),
-        )
+        shared: dict[str, Any] = {"engine": engine, "dtype": dtype, "batch_size": batch_size, "limit": limit}
+        shared |= {"max_new_tokens": max_new_tokens, "out": out or Path("evals") / f"{suite}-{Path(model).name}"}
+        shared["say"] = lambda line: typer.echo(line, err=True)
+        if suite == "realunify":
+            from jigsaw.evaluation.benchmarks.realunify_run import evaluate_realunify, realunify_text
+
+            tools: dict[str, Any] = {"editor": editor, "generator": generator, "grid": _grid(grid)}
+            tools |= {"judge": judge, "judge_model": judge_model}
+            found = evaluate_realunify(model, data_root, **tools, **shared)
+            typer.echo(json.dumps(found, indent=2) if as_json else realunify_text(found))
+            return
+        from jigsaw.evaluation.benchmarks.suite import evaluate_suite, suite_text
+
+        found = evaluate_suite(model, suite, data_root, frames=frames or (), boxes=boxes, against=against, **shared)
         typer.echo(json.dumps(found, indent=2) if as_json else suite_text(found))
         return
     from jigsaw.evaluation.run import evaluate_checkpoint
@@ -433,6 +437,13 @@ def _shard(text: str) -> tuple[int, int]:
     if not (slash and number.isdecimal() and count.isdecimal()):
         raise typer.BadParameter(f"{text!r} is not of the form I/N", param_hint="--shard")
     return int(number), int(count)
+
+
+def _grid(text: str) -> tuple[int, int]:
+    rows, cross, columns = text.partition("x")
+    if not (cross and rows.isdecimal() and columns.isdecimal() and int(rows) * int(columns) > 1):
+        raise typer.BadParameter(f"{text!r} is not of the form RxC", param_hint="--grid")
+    return int(rows), int(columns)
 
 
 def _print(answer: dict[str, Any], as_json: bool) -> None:

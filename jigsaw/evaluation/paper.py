@@ -139,7 +139,7 @@ def _origins(table: PaperTable, quoted: str) -> Iterator[tuple[str, str]]:
         if not origins:
             continue
         files = ", ".join(quoted.format(file) for file in dict.fromkeys(origin.file for origin in origins))
-        fields = ", ".join(quoted.format(origin.field) for origin in origins)
+        fields = ", ".join(quoted.format(field) for field in dict.fromkeys(origin.field for origin in origins))
         commands = [quoted.format(command) for command in dict.fromkeys(each.command for each in origins) if command]
         yield row.name, f"{files}: {fields}" + (f"; made by {'; '.join(commands)}" if commands else "")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.errors import JigsawError
+from jigsaw.evaluation.benchmarks.realunify_run import REALUNIFY_FILE, realunify_table
 from jigsaw.evaluation.benchmarks.tables import SUITE_FILE, read_suite, suite_table
 from jigsaw.evaluation.charts import Chart, Series, as_file, draw_chart
 from jigsaw.evaluation.curves import compared_charts, run_charts
@@ -31,8 +32,9 @@ def paper_tables(folders: Sequence[Path]) -> list[PaperTable]:
         JigsawError: a folder holds nothing that was evaluated.
     """
     suites = [folder for folder in folders if (folder / SUITE_FILE).is_file()]
-    others = [folder for folder in folders if folder not in suites]
-    tables = []
+    unify = [folder for folder in folders if (folder / REALUNIFY_FILE).is_file()]
+    others = [folder for folder in folders if folder not in (*suites, *unify)]
+    tables = [realunify_table(folder) for folder in unify]
     if others:
         tables.append(puzzle_table(read_runs(others)))
     by_suite: dict[str, list[Path]] = {}

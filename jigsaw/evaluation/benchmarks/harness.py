@@ -146,7 +146,7 @@ def _run(model: Any, entry: Mapping[str, Any], out: Path, name: str, limit: int 
             task_manager=TaskManager("ERROR", include_path=str(out / "tasks"), include_defaults=False),
             limit=limit,
             bootstrap_iters=0,
-            cli_args=argparse.Namespace(output_path=str(out / "lmms-eval"), reasoning_tags=None),
+            cli_args=argparse.Namespace(output_path=str(out / "lmms-eval"), process_with_media=False),
             verbosity="ERROR",
         )
         _write_samples(out / "samples" / f"{name}.jsonl", found["samples"])

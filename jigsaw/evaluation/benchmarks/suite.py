@@ -105,7 +105,15 @@ def evaluate_suite(
     (out / "plan.json").write_text(json.dumps(plan, indent=2), encoding="utf-8")
     words = ["jigsaw", "eval", model, "--suite", suite, "--data-root", str(data_root), "--out", str(out)]
     words += [word for width in frames for word in ("--frames", str(width))]
-    words += ["--limit", str(limit)] if limit is not None else []
+    for name, value, usual in (
+        ("engine", engine, "transformers"),
+        ("dtype", dtype, "float32"),
+        ("batch-size", batch_size, 16),
+        ("max-new-tokens", max_new_tokens, 1024),
+        ("limit", limit, None),
+        ("boxes", boxes, None),
+    ):
+        words += [f"--{name}", str(value)] if value != usual else []
     try:
         _in_harness(out, data_root, sum(len(entry["frames"]) for entry in entries))
     finally:

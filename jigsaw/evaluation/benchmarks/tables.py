@@ -62,7 +62,7 @@ def _published_rows(suite: str) -> list[Row]:
     for found in published(PUBLISHED[suite]):
         label = f"{found.model}{f', {found.frames} frames' if found.frames else ''}"
         label += f" ({found.table.removeprefix('visual-jigsaw-')}, published)"
-        where = f"{found.table}/{found.model}/{found.frames}/{found.benchmark}".replace("//", "/")
+        where = "/".join(filter(None, (found.table, found.model, found.frames)))
         origin = Origin(PUBLISHED_FILE.name, where, "")
         rows.setdefault(label, {})[found.benchmark] = Cell(found.score, None, None, origin)
     return [Row(label, cells) for label, cells in rows.items()]

@@ -1,0 +1,69 @@
+"""Other people's picture models as plug-ins: a function in a package or a file.
+
+In: `package.module:name` or `path/to/file.py:name`. Out: the function. An editor takes a picture and words and gives a
+picture; a generator takes words and gives a picture::
+
+    def edit(image: PIL.Image.Image, prompt: str) -> PIL.Image.Image: ...
+    def draw(prompt: str) -> PIL.Image.Image: ...
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from jigsaw.errors import JigsawError
+
+
+def load_function(spec: str, option: str) -> Callable[..., Any]:
+    """The function that a spec names.
+
+    Args:
+        spec: module or file, a colon, a name.
+        option: under which it was given, for the error.
+
+    Raises:
+        JigsawError: there is none, or it cannot be imported.
+    """
+    place, colon, name = spec.rpartition(":")
+    if not colon:
+        raise JigsawError(f"{option}: {spec!r} is not of the form package.module:name or path/to/file.py:name")
+    try:
+        module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        found = getattr(module, name)
+    except Exception as error:  # a plug-in's module may raise anything
+        raise JigsawError(f"{option}: {spec} cannot be loaded ({type(error).__name__}: {error})") from error
+    if not callable(found):
+        raise JigsawError(f"{option}: {spec} is no function")
+    return found  # type: ignore[no-any-return]
+
+
+def _from_file(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(f"jigsaw_plugin_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def picture_of(function: Callable[..., Any], option: str, *arguments: Any) -> Image.Image:
+    """Call a plug-in that makes a picture.
+
+    Raises:
+        JigsawError: it fails, or gives something else.
+    """
+    try:
+        made = function(*arguments)
+    except Exception as error:
+        raise JigsawError(f"{option}: the plug-in failed ({type(error).__name__}: {error})") from error
+    if not isinstance(made, Image.Image):
+        raise JigsawError(f"{option}: the plug-in gave a {type(made).__name__}, not a PIL image")
+    return made.convert("RGB")

@@ -1,0 +1,234 @@
+"""RealUnify: does making pictures help understanding (GEU), and understanding help making them (UEG)?
+
+In: the authors' JSON files in a folder of the user's; their licence forbids shipping them. Out: per part and task how
+many are right, of those that are there. GEU: multiple choice, on the picture (`GEU_direct`), on the picture as an
+editor changed it (`GEU_step`), and, by a protocol of our own reported apart, on the picture of Mental Reconstruction
+with its tiles put back in the order that the model itself answers (`GEU_jigsaw`). UEG: pictures drawn from a prompt
+(`UEG_direct`) or from the model's own rewording of it (`UEG_step`); right if a judge's answers to all questions are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.benchmarks.answers import cleaned, final_letter
+from jigsaw.evaluation.benchmarks.judge import Judge
+from jigsaw.evaluation.benchmarks.plugins import picture_of
+from jigsaw.evaluation.engines import Engine
+from rewards import parse_order
+from tasks import answer_instruction, user_message
+
+GEU_TASKS = ("mental_reconstruction", "mental_tracking", "attentional_focusing", "cognitive_navigation")
+UEG_TASKS = (
+    "world_knowledge",
+    "commonsense_reasoning",
+    "mathematical_reasoning",
+    "logical_reasoning",
+    "scientific_reasoning",
+    "code_to_image",
+)
+SHORT = dict(
+    zip(
+        (*GEU_TASKS, *UEG_TASKS),
+        ("MR-II", "MT", "AF", "CN", "WK", "CR", "MR-I", "LR", "SR", "C2I"),
+        strict=True,
+    )
+)
+"""As the paper's tables call them."""
+
+FILES = {"GEU_direct": "GEU_direct", "GEU_step": "GEU_step", "GEU_jigsaw": "GEU_direct"}
+FILES |= {"UEG_direct": "UEG_direct", "UEG_step": "UEG_step"}
+"""Part -> the file that it reads."""
+
+Record = dict[str, Any]
+Drawer = Callable[[str], Image.Image]
+Editor = Callable[[Image.Image, str], Image.Image]
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What answers, draws and judges; a part that lacks one of its tools cannot run.
+
+    Attributes:
+        engine: the model under test.
+        editor: changes pictures.
+        generator: draws pictures.
+        judge: answers questions about pictures.
+        grid: rows and columns of Mental Reconstruction's pictures.
+        pictures: folder for what is drawn.
+    """
+
+    engine: Engine
+    editor: Editor | None
+    generator: Drawer | None
+    judge: Judge | None
+    grid: tuple[int, int]
+    pictures: Path
+
+
+def read_items(root: Path, part: str) -> list[dict[str, Any]]:
+    """The items of a part, looked at.
+
+    Raises:
+        JigsawError: the file is missing or broken, an item lacks a key, or a picture is missing.
+    """
+    path = root / f"{FILES[part]}.json"
+    if not path.is_file():
+        raise JigsawError(f"{path} is missing; ask its authors for RealUnify and put their file there")
+    try:
+        items = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise JigsawError(f"{path} cannot be read ({type(error).__name__}): fetch it again") from error
+    if not isinstance(items, list) or not items:
+        raise JigsawError(f"{path} holds no list of items")
+    checked = [_checked(path, at, item, part) for at, item in enumerate(items)]
+    if part == "GEU_jigsaw":
+        checked = [item for item in checked if item["task_type"] == "mental_reconstruction"]
+        if not checked:
+            raise JigsawError(f"{path} holds no item of mental_reconstruction")
+    return checked
+
+
+def _checked(path: Path, at: int, item: Any, part: str) -> dict[str, Any]:
+    wanted = {
+        "GEU_direct": ("evaluation_prompt", "answer"),
+        "GEU_step": ("evaluation_prompt", "answer", "edit_prompt"),
+        "GEU_jigsaw": ("evaluation_prompt", "answer"),
+        "UEG_direct": ("prompt", "question_list"),
+        "UEG_step": ("question_list", "new_prompt"),
+    }[part]
+    gone = [key for key in ("task_type", *wanted) if not isinstance(item, Mapping) or key not in item]
+    if gone:
+        raise JigsawError(f"{path}: item {at} has no {gone[0]}")
+    known = GEU_TASKS if part.startswith("GEU") else UEG_TASKS
+    if item["task_type"] not in known:
+        raise JigsawError(f"{path}: item {at}: task_type {item['task_type']!r} is none of {', '.join(known)}")
+    if part.startswith("UEG"):
+        for question in item["question_list"]:
+            if not isinstance(question, Mapping) or str(question.get("answer")).strip().lower() not in ("yes", "no"):
+                raise JigsawError(f"{path}: item {at}: a question's answer is neither yes nor no")
+        return dict(item) | {"at": at}
+    name = next((item[key] for key in ("input_image", "image", "image_path") if item.get(key)), None)
+    picture = None if name is None else path.parent / str(name)
+    if picture is None or not picture.is_file():
+        raise JigsawError(f"{path}: item {at}: its picture {name or '(no key input_image or image)'} is missing")
+    return dict(item) | {"at": at, "picture": str(picture)}
+
+
+def run_part(part: str, items: Sequence[Mapping[str, Any]], tools: Tools, batch_size: int) -> Iterator[list[Record]]:
+    """Answer a part, batch by batch.
+
+    Raises:
+        JigsawError: a tool is missing or fails.
+    """
+    missing = {
+        "GEU_step": ("--editor", tools.editor),
+        "UEG_direct": ("--generator", tools.generator),
+        "UEG_step": ("--generator", tools.generator),
+    }.get(part)
+    if missing and missing[1] is None:
+        raise JigsawError(f"{part} needs {missing[0]}")
+    if part.startswith("UEG") and tools.judge is None:
+        raise JigsawError(f"{part} needs --judge")
+    answer = {"GEU_direct": _direct, "GEU_step": _edited, "GEU_jigsaw": _jigsaw}.get(part, _drawn)
+    size = 1 if part.startswith("UEG") else batch_size  # drawing and judging take long: each is kept at once
+    for start in range(0, len(items), size):
+        yield answer(items[start : start + size], tools)
+
+
+def _direct(items: Sequence[Mapping[str, Any]], tools: Tools) -> list[Record]:
+    return _chosen(items, [_open(item) for item in items], tools)
+
+
+def _edited(items: Sequence[Mapping[str, Any]], tools: Tools) -> list[Record]:
+    assert tools.editor is not None
+    changed = [picture_of(tools.editor, "--editor", _open(item), item["edit_prompt"]) for item in items]
+    return _chosen(items, changed, tools)
+
+
+def _jigsaw(items: Sequence[Mapping[str, Any]], tools: Tools) -> list[Record]:
+    """Ask for the order of the tiles, put them back, and ask the question about the whole."""
+    rows, columns = tools.grid
+    tiles = [cut(_open(item), tools.grid) for item in items]
+    asked = []
+    for own in tiles:
+        parts: list[Any] = [f"These {len(own)} tiles were cut from one picture, {rows} rows by {columns} columns."]
+        for number in range(1, len(own) + 1):
+            parts += [f"Tile {number}:", {"type": "image"}]
+        parts.append(f"List the tiles place by place, row by row. {answer_instruction('direct', len(own))}")
+        asked.append({"id": "tiles", "prompt": user_message(parts), "images": own})
+    said = [texts[0] for texts in tools.engine(asked)]
+    orders = [parse_order(cleaned(text), rows * columns, "direct").order for text in said]
+    wholes = [
+        _open(item) if order is None else joined([own[piece - 1] for piece in order], tools.grid)
+        for item, own, order in zip(items, tiles, orders, strict=True)
+    ]
+    records = _chosen(items, wholes, tools)
+    return [
+        record | {"order": order, "order_text": text} for record, order, text in zip(records, orders, said, strict=True)
+    ]
+
+
+def cut(image: Image.Image, grid: tuple[int, int]) -> list[Image.Image]:
+    """The tiles of a picture in raster order; what does not divide is left at the right and below."""
+    rows, columns = grid
+    width, height = image.width // columns, image.height // rows
+    boxes = [(x * width, y * height, (x + 1) * width, (y + 1) * height) for y in range(rows) for x in range(columns)]
+    return [image.crop(box) for box in boxes]
+
+
+def joined(tiles: Sequence[Image.Image], grid: tuple[int, int]) -> Image.Image:
+    """Tiles, given place by place in raster order, as one picture."""
+    rows, columns = grid
+    width, height = tiles[0].size
+    whole = Image.new("RGB", (columns * width, rows * height))
+    for place, tile in enumerate(tiles):
+        whole.paste(tile, (place % columns * width, place // columns * height))
+    return whole
+
+
+def _chosen(items: Sequence[Mapping[str, Any]], pictures: Sequence[Image.Image], tools: Tools) -> list[Record]:
+    """Multiple choice: the option that a reply ends up with; a reply without one is wrong."""
+    rows = [
+        {"id": str(item["at"]), "prompt": user_message([{"type": "image"}, item["evaluation_prompt"]]), "images": [one]}
+        for item, one in zip(items, pictures, strict=True)
+    ]
+    records = []
+    for item, (text, *_) in zip(items, tools.engine(rows), strict=True):
+        letter = final_letter(text, "ABCD")
+        gold = str(item["answer"]).strip().strip("().").upper()
+        record = {"at": item["at"], "task": item["task_type"], "text": text, "letter": letter, "right": letter == gold}
+        records.append(record)
+    return records
+
+
+def _drawn(items: Sequence[Mapping[str, Any]], tools: Tools) -> list[Record]:
+    """Draw, from the item's prompt or the model's rewording, and have the judge asked all its questions."""
+    assert tools.generator is not None and tools.judge is not None
+    prompts = [str(item.get("new_prompt") or item["prompt"]) for item in items]
+    stepwise = ["new_prompt" in item for item in items]
+    if any(stepwise):
+        texts = tools.engine([{"id": str(item["at"]), "prompt": user_message([item["new_prompt"]])} for item in items])
+        prompts = [cleaned(own[0]) or str(item["new_prompt"]) for own, item in zip(texts, items, strict=True)]
+    records = []
+    for item, prompt, refined in zip(items, prompts, stepwise, strict=True):
+        picture = picture_of(tools.generator, "--generator", prompt)
+        tools.pictures.mkdir(parents=True, exist_ok=True)
+        picture.save(tools.pictures / f"{'step' if refined else 'direct'}-{item['at']}.png")
+        verdicts = [tools.judge.ask(picture, str(question["question"])) for question in item["question_list"]]
+        gold = [str(question["answer"]).strip().lower() == "yes" for question in item["question_list"]]
+        record = {"at": item["at"], "task": item["task_type"], "prompt": prompt, "verdicts": verdicts}
+        records.append(record | {"right": verdicts == gold, "unjudged": None in verdicts})
+    return records
+
+
+def _open(item: Mapping[str, Any]) -> Image.Image:
+    with Image.open(item["picture"]) as opened:
+        return opened.convert("RGB")

@@ -1,0 +1,222 @@
+"""`jigsaw eval MODEL --suite realunify`: the parts of RealUnify that can be run, kept item by item.
+
+In: a checkpoint, the folder of the authors' files, plug-ins and a judge. Out: a folder with `items.jsonl` (every
+answer, written batch by batch; a second call asks the rest) and `realunify.json` with the figures.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jigsaw.data.progress import progress_bar
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.benchmarks.judge import Judge
+from jigsaw.evaluation.benchmarks.plugins import load_function
+from jigsaw.evaluation.benchmarks.realunify import FILES, SHORT, Record, Tools, read_items, run_part
+from jigsaw.evaluation.benchmarks.suites import PUBLISHED_FILE, published
+from jigsaw.evaluation.completions import file_stamp
+from jigsaw.evaluation.engines import Decoding, open_engine
+from jigsaw.evaluation.intervals import rate_interval
+from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, cell_of
+from jigsaw.evaluation.predictions import json_lines
+from jigsaw.models.load import require_checkpoint
+
+REALUNIFY_FILE = "realunify.json"
+TABLES = {"direct": "realunify-direct", "step": "realunify-stepwise"}
+
+
+def evaluate_realunify(
+    model: str,
+    data_root: Path,
+    *,
+    out: Path,
+    editor: str | None = None,
+    generator: str | None = None,
+    judge: str | None = None,
+    judge_model: str = "judge",
+    judge_timeout: float = 120.0,
+    grid: tuple[int, int] = (3, 3),
+    engine: str = "transformers",
+    dtype: str = "float32",
+    batch_size: int = 16,
+    max_new_tokens: int = 1024,
+    limit: int | None = None,
+    say: Callable[[str], object] = lambda _: None,
+) -> dict[str, Any]:
+    """Run what can be run.
+
+    Args:
+        model: checkpoint folder or hub id.
+        data_root: folder with `GEU_direct.json` and so on, or with those below `realunify/`.
+        out: folder for what is listed above.
+        editor, generator: plug-ins, see `plugins`.
+        judge: address of an OpenAI-compatible endpoint, up to `/v1`.
+        judge_model: name that it knows.
+        judge_timeout: seconds for one reply.
+        grid: rows and columns of Mental Reconstruction's pictures, for `GEU_jigsaw`.
+        engine, dtype, batch_size, max_new_tokens: as in `evaluate_checkpoint`.
+        limit: only so many items of each part.
+        say: told what is missing, before anything runs.
+
+    Returns:
+        What `realunify.json` holds.
+
+    Raises:
+        JigsawError: nothing can be run, or a tool fails; results so far are kept.
+    """
+    require_checkpoint(model)
+    root = data_root / "realunify" if (data_root / "realunify").is_dir() else data_root
+    draw = load_function(generator, "--generator") if generator else None
+    edit = load_function(editor, "--editor") if editor else None
+    asked = Judge(judge, judge_model, timeout=judge_timeout) if judge else None
+    draws = [name for name, tool in (("--generator", draw), ("--judge", asked)) if tool is None]
+    lacking = {"GEU_step": [] if edit else ["--editor"], "UEG_direct": draws, "UEG_step": draws}
+    parts: dict[str, list[dict[str, Any]]] = {}
+    missing: dict[str, str] = {}
+    for part in FILES:
+        try:
+            if lacking.get(part):
+                raise JigsawError(f"needs {' and '.join(lacking[part])}")
+            parts[part] = read_items(root, part)[:limit]
+        except JigsawError as error:
+            missing[part] = str(error)
+            say(f"missing: {part}: {error}")
+    if not parts:
+        raise JigsawError(f"--data-root: {root} holds nothing of RealUnify that can be run")
+    settings: dict[str, Any] = {
+        "model": model,
+        "model_stamp": file_stamp(Path(model)),
+        "engine": engine,
+        "dtype": dtype,
+    }
+    settings |= {"max_new_tokens": max_new_tokens, "editor": editor, "generator": generator, "grid": list(grid)}
+    settings |= {"judge_model": judge_model if judge else None}
+    store = _Store(out, settings)
+    words = ["jigsaw", "eval", model, "--suite", "realunify", "--data-root", str(data_root), "--out", str(out)]
+    for name, value in (("--editor", editor), ("--generator", generator), ("--judge", judge)):
+        words += [name, value] if value else []
+    figures: dict[str, Any] = {}
+    try:
+        opened = open_engine(engine, model, Decoding(max_new_tokens=max_new_tokens), dtype=dtype)
+        tools = Tools(opened, edit, draw, asked, grid, out / "pictures")
+        for part, items in parts.items():
+            left = [item for item in items if (part, item["at"]) not in store.found]
+            with progress_bar(part, len(left)) as bar:
+                for batch in run_part(part, left, tools, batch_size):
+                    store.add(part, batch)
+                    for _ in batch:
+                        bar.advance()
+    finally:
+        found = {part: store.of(part, items) for part, items in parts.items()}
+        figures = {
+            "suite": "realunify",
+            "settings": settings,
+            "parts": {part: summary(part, records) for part, records in found.items() if records},
+            "missing": missing,
+            "folder": str(out),
+            "command": shlex.join(words),
+        }
+        (out / REALUNIFY_FILE).write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    return figures
+
+
+def summary(part: str, records: Sequence[Record]) -> dict[str, Any]:
+    """Per task and over all: percent right with its interval, and how many that is of; what nobody could judge."""
+    found: dict[str, Any] = {}
+    tasks = dict.fromkeys(record["task"] for record in records)
+    for name in [*tasks, "all"]:
+        own = [record for record in records if name in (record["task"], "all")]
+        spread = rate_interval([float(record["right"]) for record in own], [str(record["at"]) for record in own])
+        found[SHORT.get(name, "avg")] = {key: 100 * value for key, value in asdict(spread).items()} | {"of": len(own)}
+    if part == "GEU_jigsaw":
+        found["valid_orders"] = sum(record["order"] is not None for record in records)
+    if part.startswith("UEG"):
+        found["unjudged"] = sum(record["unjudged"] for record in records)
+    else:
+        found["unread"] = sum(record["letter"] is None for record in records)
+    return found
+
+
+class _Store:
+    """Answers in `items.jsonl`, behind a line with the settings that they depend on."""
+
+    def __init__(self, out: Path, settings: Mapping[str, Any]) -> None:
+        if out.exists() and not out.is_dir():
+            raise JigsawError(f"--out: {out} is a file; name a folder")
+        out.mkdir(parents=True, exist_ok=True)
+        self._path = out / "items.jsonl"
+        self.found: dict[tuple[str, int], Record] = {}
+        if not self._path.is_file():
+            self._path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
+            return
+        lines = list(json_lines(self._path.read_text(encoding="utf-8", errors="replace")))
+        stored = lines[0].get("settings") if lines and lines[0] is not None else None
+        if stored != json.loads(json.dumps(settings)):
+            raise JigsawError(f"--out: {self._path} holds answers with other settings; name another folder")
+        whole = [line for line in lines[1:] if line is not None]
+        self.found = {(line["part"], line["at"]): dict(line) for line in whole}
+        text = "".join(json.dumps(line) + "\n" for line in ({"settings": settings}, *whole))
+        self._path.write_text(text, encoding="utf-8")  # without the half line that a kill leaves
+
+    def add(self, part: str, records: Sequence[Record]) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps({"part": part, **record}) + "\n" for record in records))
+        self.found |= {(part, record["at"]): record for record in records}
+
+    def of(self, part: str, items: Sequence[Mapping[str, Any]]) -> list[Record]:
+        """The answers to these items, as far as they are there."""
+        return [self.found[part, item["at"]] for item in items if (part, item["at"]) in self.found]
+
+
+def realunify_table(folder: Path) -> PaperTable:
+    """Ours, part by part, above the published figures; our own protocol is a row of its own."""
+    path = folder / REALUNIFY_FILE
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise JigsawError(f"{path} cannot be read: name a folder that `jigsaw eval --suite realunify` wrote") from error
+    columns = ["WK", "CR", "MR-I", "LR", "SR", "C2I", "UEG-avg", "MR-II", "MT", "AF", "CN", "GEU-avg"]
+    rows: dict[str, dict[str, Cell]] = {}
+    for part, found in stored["parts"].items():
+        kind, _, way = part.partition("_")
+        cells = rows.setdefault(f"{stored['settings']['model']}, {way}", {})
+        for name, figure in found.items():
+            column = f"{kind}-avg" if name == "avg" else name
+            if column in columns and (
+                cell := cell_of(figure, Origin(str(path), f"parts.{part}.{name}", stored["command"]))
+            ):
+                cells[column] = cell
+    for way, table in TABLES.items():
+        for one in published([table]):
+            if one.benchmark in columns:
+                origin = Origin(PUBLISHED_FILE.name, f"{table}/{one.model}", "")
+                cells = rows.setdefault(f"{one.model}, {way} (published)", {})
+                cells[one.benchmark] = Cell(one.score, None, None, origin)
+    caption = "RealUnify, percent, 95% intervals; jigsaw: our own protocol, tiles put back in the model's order"
+    return PaperTable(caption, columns, [Row(name, cells) for name, cells in rows.items()], digits=1)
+
+
+def realunify_text(figures: Mapping[str, Any]) -> str:
+    """The table in Markdown, below it what was missing and what nobody could judge."""
+    from jigsaw.evaluation.paper import printed
+
+    lines = [printed([realunify_table(Path(figures["folder"]))], "markdown")]
+    lines += [f"missing: {part}: {why}" for part, why in figures["missing"].items()]
+    for part, found in figures["parts"].items():
+        of = found["avg"]["of"]
+        if found.get("unjudged"):
+            lines.append(
+                f"{part}: the judge said neither yes nor no on {found['unjudged']} of {of}; they count as wrong"
+            )
+        if found.get("unread"):
+            lines.append(f"{part}: {found['unread']} of {of} replies name no option; they count as wrong")
+        if "valid_orders" in found:
+            lines.append(
+                f"{part}: {found['valid_orders']} of {of} orders were valid; others left the picture as it was"
+            )
+    return "\n".join(lines)
