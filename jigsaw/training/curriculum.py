@@ -78,7 +78,7 @@ class Curriculum:
             progress: of training, 0 to 1.
             avoid: ids of rows that are not wanted; fewer rows are found if there are no others.
         """
-        return [cell.puzzles[row] for cell, row in self.choose(count, progress=progress, avoid=avoid)]
+        return [puzzles[row] for puzzles, row in self.choose(count, progress=progress, avoid=avoid)]
 
     def choose(self, count: int, *, progress: float = 0.0, avoid: Collection[str] = ()) -> list[tuple[Any, int]]:
         """As `draw`, without looking at the rows: for each its set and its place there."""

@@ -139,7 +139,7 @@ def packed_mask(prompt_mask: Tensor, completion_mask: Tensor, together: Tensor |
     size = tables.token.shape[1]
     order = torch.arange(size, device=prompt_mask.device)
     row = torch.arange(len(prompt_mask), device=prompt_mask.device)
-    return tables.sees(row[:, None, None, None], None, order[:, None], order)
+    return tables.sees(row[:, None, None, None], order[:, None], order)
 
 
 def block_mask(prompt_mask: Tensor, completion_mask: Tensor, together: Tensor | None = None) -> BlockMask:
@@ -147,8 +147,11 @@ def block_mask(prompt_mask: Tensor, completion_mask: Tensor, together: Tensor | 
     tables = _Tables(prompt_mask, completion_mask, together)
     count, size = tables.token.shape
     device = prompt_mask.device
-    compiled = device.type != "cpu"
-    return create_block_mask(tables.sees, count, None, size, size, device=device, _compile=compiled)
+
+    def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:  # flex attention takes no methods
+        return tables.sees(row, query, key)
+
+    return create_block_mask(sees, count, None, size, size, device=device, _compile=device.type != "cpu")
 
 
 class _Tables:
@@ -170,7 +173,7 @@ class _Tables:
             together = torch.full_like(prompt_mask, -1)
         self.together = torch.nn.functional.pad(together, (0, slots * width), value=-1)
 
-    def sees(self, row: Tensor, _: Any, query: Tensor, key: Tensor) -> Tensor:
+    def sees(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
         """Whether a query sees a key; places by number, of any shapes that fit each other."""
         before = (key <= query) & ((self.stretch[key] == 0) | (self.stretch[key] == self.stretch[query]))
         block = self.together[row, key]

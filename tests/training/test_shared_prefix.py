@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from made_rows import ROWS
+from PIL import ImageOps
 from transformers import LogitsProcessorList, SuppressTokensLogitsProcessor
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.solve import solve, with_media
-from jigsaw.models.load import vision_token_ids
-from jigsaw.training.shared_prefix import PromptBatch, log_probabilities, packed_mask, sample
+from jigsaw.evaluation.prompts import processor_inputs
+from jigsaw.evaluation.solve import solve
+from jigsaw.models.load import load_model, load_processor, vision_token_ids
+from jigsaw.training.shared_prefix import PromptBatch, block_mask, log_probabilities, packed_mask, sample
 
 LENGTHS = (5, 1, 3, 7, 2, 7)
 
@@ -24,13 +29,13 @@ def completions(rows: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def plain_log_probabilities(model, processor, rows, ids, mask, temperature=1.0):
-    """The straightforward way: every completion behind its own copy of the prompt, one at a time."""
+    """The straightforward way: every completion behind its own copy of the prompt, one at a time, no word of places."""
     logps, entropies = torch.zeros(ids.shape), torch.zeros(ids.shape)
     for number, row in enumerate(rows):
-        prompt = processor.apply_chat_template(
-            [with_media(row)], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-        )
         length = int(mask[number].sum())
+        if not length:
+            continue
+        prompt = processor_inputs(processor, [row])
         tokens = ids[number : number + 1, :length]
         inputs = dict(prompt)
         inputs["input_ids"] = torch.cat([prompt["input_ids"], tokens], 1)
@@ -42,31 +47,126 @@ def plain_log_probabilities(model, processor, rows, ids, mask, temperature=1.0):
     return logps, entropies
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("group", [2, 5])
-def test_log_probabilities_and_gradients_equal_the_plain_way(model, processor, puzzles, group, attention):
-    model.set_attn_implementation(attention)
-    rows = [puzzles[0], puzzles[7], puzzles[13]]
-    owner = torch.tensor([number for number in range(3) for _ in range(group)])
+def compare(model, processor, rows, group, **options):
+    """Ours against the straightforward way: log-probabilities, entropies and gradients of a weighted sum."""
+    owner = torch.arange(len(rows)).repeat_interleave(group)
     ids, mask = completions(len(owner))
+    mask[1] = 0  # a truncated completion that is masked whole
     weights = torch.rand(ids.shape, generator=torch.Generator().manual_seed(1)) * mask
 
     batch = PromptBatch.encode(model, processor, rows, "cpu")
-    ours, our_entropy = log_probabilities(model, batch, owner, ids, mask, temperature=0.7)
-    (ours * weights).sum().backward()
-    our_gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad()
+    ours, our_entropy = log_probabilities(model, batch, owner, ids, mask, temperature=0.7, **options)
     plain, plain_entropy = plain_log_probabilities(model, processor, [rows[n] for n in owner], ids, mask, 0.7)
-    (plain * weights).sum().backward()
-
     kept = mask.bool()
     torch.testing.assert_close(ours[kept], plain[kept], atol=1e-5, rtol=0)
     torch.testing.assert_close(our_entropy[kept], plain_entropy[kept], atol=1e-5, rtol=0)
+    if options.get("blocks"):
+        return  # flex attention has no backward on a CPU
+    (ours * weights).sum().backward()
+    our_gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    (plain * weights).sum().backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     assert our_gradients.keys() == gradients.keys()
     for name, gradient in gradients.items():
         scale = gradient.norm().clamp(min=1e-3)
         assert float((our_gradients[name] - gradient).norm() / scale) < 1e-5, name
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("group", [2, 5])
+def test_log_probabilities_and_gradients_equal_the_plain_way(model, processor, rows, group, attention):
+    model.set_attn_implementation(attention)
+    compare(model, processor, rows, group)
+
+
+def test_large_groups_equal_the_plain_way(model, processor):
+    compare(model, processor, ROWS["mixed"], 16)
+
+
+def test_unshared_prompts_equal_the_plain_way(model, processor, rows):
+    compare(model, processor, rows, 3, shared=False)
+
+
+def test_scores_in_chunks_equal_the_plain_way(model, processor):
+    compare(model, processor, ROWS["mixed"], 3, chunk=4 * 512)
+
+
+def test_checkpointed_layers_equal_the_plain_way(model, processor):
+    model.train()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    compare(model, processor, ROWS["mixed"], 3)
+
+
+def test_block_masks_equal_the_plain_way(model, processor, rows):
+    model.requires_grad_(False)
+    compare(model, processor, rows, 3, blocks=True)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "flex_attention"])
+def test_neo_equals_the_plain_way(neo_checkpoint, rows, attention):
+    model, processor = load_model(neo_checkpoint), load_processor(neo_checkpoint)
+    model.set_attn_implementation(attention)
+    if attention == "flex_attention":
+        model.requires_grad_(False)
+    compare(model, processor, rows, 3, blocks=attention == "flex_attention")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["qwen", "neo"])
+def test_block_masks_have_the_gradients_of_dense_ones(checkpoint, neo_checkpoint, kind):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    path = checkpoint if kind == "qwen" else neo_checkpoint
+    model, processor = load_model(path).cuda(), load_processor(path)
+    batch = PromptBatch.encode(model, processor, ROWS["mixed"], "cuda")
+    owner = torch.arange(3, device="cuda").repeat_interleave(4)
+    ids, mask = (part.cuda() for part in completions(12))
+    found = []
+    for blocks in (False, True):
+        logps, _ = log_probabilities(model, batch, owner, ids, mask, blocks=blocks)
+        logps.sum().backward()
+        found.append((logps.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}))
+        model.zero_grad()
+    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-4, rtol=0)
+    for name, gradient in found[0][1].items():
+        torch.testing.assert_close(found[1][1][name], gradient, atol=1e-3, rtol=1e-3, msg=name)
+
+
+@pytest.mark.gpu
+def test_very_long_groups_fit():
+    """8192 tokens of prompt and 16 completions of 2048: no dense mask, no logits of all tokens at once."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    prompt = torch.ones(1, 8192, dtype=torch.long, device="cuda")
+    completion = torch.ones(1, 16, 2048, dtype=torch.long, device="cuda")
+    torch.cuda.reset_peak_memory_stats()
+    mask = block_mask(prompt, completion)
+    assert mask.shape[-1] == 8192 + 16 * 2048
+    assert torch.cuda.max_memory_allocated() < 2**30
+
+
+def test_a_block_mask_is_the_dense_one():
+    prompt, completion = torch.tensor([[0, 1, 1, 1]]), torch.tensor([[[1, 1], [1, 0]]])
+    together = torch.tensor([[-1, 2, 2, 3]])
+    dense = packed_mask(prompt, completion, together)[0, 0]
+    mod = block_mask(prompt, completion, together).mask_mod
+    places = torch.arange(8)
+    row = torch.zeros(8, 8, dtype=torch.long)
+    assert torch.equal(mod(row, row, places[:, None].expand(8, 8), places.expand(8, 8)), dense)
+
+
+def test_the_vision_tower_runs_once_a_group(model, processor):
+    """However many completions there are: as many patches pass as the prompts' media have."""
+    seen: list[int] = []
+    model.model.visual.register_forward_hook(lambda _, args, out: seen.append(len(args[0])))
+    batch = PromptBatch.encode(model, processor, ROWS["video"], "cpu")
+    owner = torch.arange(2).repeat_interleave(16)
+    log_probabilities(model, batch, owner, *completions(32))
+    assert seen == [len(batch.media["pixel_values_videos"])]
+    seen.clear()
+    log_probabilities(model, batch, owner, *completions(32), shared=False)
+    assert seen == [16 * len(batch.media["pixel_values_videos"])]
 
 
 def test_rows_may_come_in_any_order_and_groups_may_be_cut(model, processor, puzzles):
@@ -117,14 +217,31 @@ def test_completions_do_not_see_each_other():
     ]
 
 
-def test_log_probabilities_change_with_the_pixels(model, processor, puzzles):
-    row = dict(puzzles[0])
-    other = row | {"images": [image.transpose(1) for image in row["images"]]}
-    ids, mask = completions(2)
-    owner = torch.tensor([0, 0])
-    first, _ = log_probabilities(model, PromptBatch.encode(model, processor, [row], "cpu"), owner, ids, mask)
-    second, _ = log_probabilities(model, PromptBatch.encode(model, processor, [other], "cpu"), owner, ids, mask)
-    assert not torch.allclose(first, second, atol=1e-4)
+@pytest.mark.parametrize("shared", [True, False])
+def test_log_probabilities_change_with_the_pixels(model, processor, rows, shared):
+    """Of every prompt, and of no other's."""
+    ids, mask = completions(len(rows))
+    owner = torch.arange(len(rows))
+
+    def score(those):
+        return log_probabilities(
+            model, PromptBatch.encode(model, processor, those, "cpu"), owner, ids, mask, shared=shared
+        )[0]
+
+    first = score(rows)
+    for number, row in enumerate(rows):
+        changed = [other if other is not row else recoloured(row) for other in rows]
+        apart = (score(changed) - first).abs().amax(1) > 1e-4
+        assert apart.tolist() == [place == number for place in range(len(rows))]
+
+
+def recoloured(row):
+    """The row with its last medium turned into its negative."""
+    kind = "videos" if row["videos"] else "images"
+    *others, last = row[kind]
+    if kind == "videos":
+        return row | {kind: [*others, replace(last, frames=255 - last.frames)]}
+    return row | {kind: [*others, ImageOps.invert(last)]}
 
 
 class Greedy(torch.nn.Module):
@@ -135,9 +252,9 @@ class Greedy(torch.nn.Module):
         return torch.full_like(scores, -torch.inf).scatter(1, best, 0.0)
 
 
-def test_a_repeated_cache_decodes_what_transformers_decodes(model, processor, puzzles):
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_repeated_cache_decodes_what_transformers_decodes(model, processor, rows, shared):
     """Greedy through the repeated cache against `generate`, which runs every prompt by itself."""
-    rows = [puzzles[i] for i in range(4)]
     suppress = SuppressTokensLogitsProcessor(vision_token_ids(processor))
     sampled = sample(
         model,
@@ -146,11 +263,28 @@ def test_a_repeated_cache_decodes_what_transformers_decodes(model, processor, pu
         logits_processors=LogitsProcessorList([suppress, Greedy()]),
         max_new_tokens=12,
         eos_token_ids=[processor.tokenizer.eos_token_id],
-        seeds=[0] * 4,
+        seeds=[0] * len(rows),
+        shared=shared,
     )
     texts = processor.batch_decode(sampled, skip_special_tokens=True)
     expected = [row["completion"] for row in solve(model, processor, rows, max_new_tokens=12)]
     assert texts == [text for text in expected for _ in range(3)]
+
+
+def test_a_neo_decodes_what_transformers_decodes(neo_checkpoint, rows):
+    model, processor = load_model(neo_checkpoint), load_processor(neo_checkpoint)
+    sampled = sample(
+        model,
+        PromptBatch.encode(model, processor, rows, "cpu"),
+        2,
+        logits_processors=LogitsProcessorList([SuppressTokensLogitsProcessor(vision_token_ids(processor)), Greedy()]),
+        max_new_tokens=8,
+        eos_token_ids=[processor.tokenizer.eos_token_id],
+        seeds=[0] * len(rows),
+    )
+    texts = processor.batch_decode(sampled, skip_special_tokens=True)
+    expected = [row["completion"] for row in solve(model, processor, rows, max_new_tokens=8)]
+    assert texts == [text for text in expected for _ in range(2)]
 
 
 def test_vision_tokens_are_never_sampled(model, processor, puzzles):
@@ -222,3 +356,56 @@ def test_an_image_that_does_not_reach_the_model_is_an_error(model, processor, pu
     row = dict(puzzles[0])
     with pytest.raises(JigsawError, match="1 placeholders without an image"):
         PromptBatch.encode(model, processor, [row | {"images": row["images"][:3]}], "cpu")
+
+
+def test_a_clip_without_its_place_is_an_error(model, processor):
+    row = ROWS["video"][0]
+    with pytest.raises(JigsawError, match="0 placeholders without a video, 1 videos without one"):
+        PromptBatch.encode(model, processor, [row | {"videos": [*row["videos"], row["videos"][0]]}], "cpu")
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("pixel_values_videos", "video patches are missing"),
+        ("video_grid_thw", "5 videos were given and 4 reached the model"),
+        ("input_ids", "puzzle v1: the prompt holds .* video tokens and its videos make"),
+    ],
+)
+def test_a_medium_that_a_processor_drops_is_an_error(model, processor, monkeypatch, field, told):
+    """Grid, patches and tokens of every medium are counted, whoever loses one."""
+
+    def careless(*args, **kwargs):
+        inputs = processor_inputs(*args, **kwargs)
+        if field == "input_ids":
+            place = (inputs[field][1] == processor.video_token_id).nonzero()[-1]
+            inputs[field][1, place] = processor.tokenizer.eos_token_id
+        else:
+            inputs[field] = inputs[field][:-1]
+        return inputs
+
+    monkeypatch.setattr("jigsaw.training.prompts.processor_inputs", careless)
+    with pytest.raises(JigsawError, match=told):
+        PromptBatch.encode(model, processor, ROWS["video"], "cpu")
+
+
+def test_a_medium_that_the_model_is_not_given_is_an_error(model, processor, rows):
+    """The last count is the model's own, on every forward pass."""
+    batch = PromptBatch.encode(model, processor, rows, "cpu")
+    pixels = next(name for name in batch.media if name.startswith("pixel_values"))
+    grid = {"pixel_values": "image_grid_thw", "pixel_values_videos": "video_grid_thw"}[pixels]
+    media = dict(batch.media)
+    media[pixels], media[grid] = media[pixels][: -int(media[grid][-1].prod())], media[grid][:-1]
+    ids, mask = completions(len(rows))
+    with pytest.raises(ValueError, match=r"features and (image|video) tokens do not match"):
+        log_probabilities(model, replace(batch, media=media), torch.arange(len(rows)), ids, mask)
+
+
+def test_joined_batches_are_one_batch(model, processor):
+    every = [row for rows in ROWS.values() for row in rows]
+    parts = [PromptBatch.encode(model, processor, rows, "cpu") for rows in ROWS.values()]
+    owner = torch.arange(len(every))
+    ids, mask = completions(len(every))
+    joined, _ = log_probabilities(model, PromptBatch.join(parts), owner, ids, mask)
+    whole, _ = log_probabilities(model, PromptBatch.encode(model, processor, every, "cpu"), owner, ids, mask)
+    torch.testing.assert_close(joined, whole, atol=1e-5, rtol=0)

@@ -1,0 +1,268 @@
+"""A GRPO step with prompts that are paid for once, beside TRL's own GRPOTrainer, on the same puzzles and completions.
+
+    python benchmarks/grpo_step.py [--json] [--rounds 3] [--table]
+
+A tiny Qwen2.5-VL in float32 on one CPU thread (bfloat16 on a GPU), one puzzle of nine 224-pixel tiles (576 visual
+tokens), 8 completions of 32 tokens. Ratios are TRL's figure over ours, so more is better, but for memory, where ours
+stands over TRL's and less is better. Two processes in turn, so that neither warms up or fills memory for the other:
+
+    loss_ratio            seconds of loss and backward pass, best round
+    step_ratio            seconds of a whole training step: encoding, sampling, rewards, loss, backward, update
+    memory_ratio          peak memory above the level before the step
+    gradient_difference   largest relative difference of a parameter's gradient (norm of the difference over the norm),
+                          for the same completions and advantages
+    loss_difference       absolute difference of the loss
+
+`--table` repeats this over groups of 4, 8 and 16 and over four, nine and sixteen tiles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+# Run as a script, this folder leads the path, and a module of ours named like one in it would be found first.
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
+
+TILE, LENGTH = 224, 32
+SIDES = ("trl", "ours")
+
+
+def row(tiles: int) -> dict[str, Any]:
+    """A puzzle of so many tiles of noise."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    content: list[dict[str, str]] = []
+    for number in range(tiles):
+        content += [{"type": "text", "text": f"Tile {number + 1}:"}, {"type": "image"}]
+    content.append({"type": "text", "text": "Put the tiles in raster order."})
+    return {
+        "id": "bench",
+        "task": "image",
+        "num_pieces": tiles,
+        "prompt": [{"role": "user", "content": content}],
+        "images": [Image.fromarray(rng.integers(0, 256, (TILE, TILE, 3), dtype=np.uint8)) for _ in range(tiles)],
+        "answer": list(range(1, tiles + 1)),
+        "answer_style": "direct",
+        "classes": None,
+    }
+
+
+def checkpoint(folder: Path, tiles: int) -> str:
+    """A tiny Qwen2.5-VL from random weights, on disk."""
+    from jigsaw.models.tiny import TinySizes, build_tiny
+
+    texts = [part["text"] for part in row(tiles)["prompt"][0]["content"] if part["type"] == "text"]
+    build_tiny("qwen2_5_vl", TinySizes(initializer_range=0.05), texts, folder)
+    return str(folder)
+
+
+def trainer_of(side: str, path: str, tiles: int, group: int, folder: str) -> Any:
+    """A trainer whose completions are all `LENGTH` tokens long."""
+    import datasets
+    import torch
+    from trl import GRPOConfig, GRPOTrainer
+
+    from jigsaw.models.load import load_model, load_processor, vision_token_ids
+    from jigsaw.schema import RolloutSection
+    from jigsaw.training.grpo import PuzzleTrainer
+    from rewards import Composition
+
+    cuda = torch.cuda.is_available()
+    model, processor = load_model(path), load_processor(path)
+    model.train()
+    ends = [processor.tokenizer.eos_token_id, processor.tokenizer.pad_token_id]
+    config = GRPOConfig(
+        folder,
+        num_generations=group,
+        per_device_train_batch_size=group,
+        max_completion_length=LENGTH,
+        learning_rate=1e-6,
+        max_steps=1000,
+        use_cpu=not cuda,
+        bf16=cuda,
+        gradient_checkpointing=False,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        # No completion ends early, so that both sides have the same work.
+        generation_kwargs={"suppress_tokens": sorted({*vision_token_ids(processor), *ends})},
+    )
+    common = {"model": model, "args": config, "processing_class": processor}
+    puzzle = row(tiles)
+    rows = datasets.Dataset.from_dict({"number": list(range(64))}).with_transform(
+        lambda batch: {key: [value] * len(batch["number"]) for key, value in puzzle.items()}
+    )
+    if side == "trl":
+        return GRPOTrainer(reward_funcs=letters, train_dataset=rows, **common)
+    return PuzzleTrainer(
+        composition=Composition([f"{Path(__file__).resolve()}:letters"]),
+        rollout=RolloutSection(),
+        train_dataset=rows,
+        **common,
+    )
+
+
+def letters(completions: Any, **columns: Any) -> list[float]:
+    """A reward that tells random completions apart."""
+    texts = [text if isinstance(text, str) else text[0]["content"] for text in completions]
+    return [sum(map(str.isalpha, text)) / LENGTH for text in texts]
+
+
+class Peak:
+    """Peak memory of this process above the level at the start, in bytes: resident; on a GPU its own count."""
+
+    def __enter__(self) -> Peak:
+        import torch
+
+        self._cuda = torch.cuda.is_available()
+        if self._cuda:
+            torch.cuda.reset_peak_memory_stats()
+            self._start = torch.cuda.memory_allocated()
+            return self
+        self._start = self._highest = _resident()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.002):
+            self._highest = max(self._highest, _resident())
+
+    def __exit__(self, *_: object) -> None:
+        import torch
+
+        if self._cuda:
+            self.bytes = torch.cuda.max_memory_allocated() - self._start
+            return
+        self._done.set()
+        self._thread.join()
+        self.bytes = self._highest - self._start
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def measure(side: str, path: str, tiles: int, group: int, rounds: int, share: str) -> dict[str, float]:
+    """One side's figures, in this process; loss and gradients of fixed completions are left in the folder `share`."""
+    import torch
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trainer_of(side, path, tiles, group, folder)
+        trainer.create_optimizer_and_scheduler(1000)
+        trainer.model_wrapped = trainer.model = trainer.model.to(trainer.accelerator.device)
+        trainer.current_gradient_accumulation_steps = 1
+        rows = [trainer.train_dataset[0] for _ in range(group)]
+
+        def seconds(run: Any) -> float:
+            start = time.perf_counter()
+            run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            return time.perf_counter() - start
+
+        def step() -> None:
+            trainer._step = 0
+            trainer._buffered_inputs = None
+            trainer.training_step(trainer.model, rows, None)
+            trainer.optimizer.step()
+            trainer.optimizer.zero_grad()
+
+        with Peak() as peak:
+            step()
+        whole = min(seconds(step) for _ in range(rounds))
+        torch.manual_seed(0)
+        trainer._step, trainer._buffered_inputs = 0, None
+        trainer._metrics["train"].clear()
+        batch = trainer._prepare_inputs(rows)
+        generator = torch.Generator().manual_seed(1)
+        batch["completion_ids"] = torch.randint(0, 200, (group, LENGTH), generator=generator).to(trainer.model.device)
+        batch["advantages"] = torch.randn(group, generator=generator).to(trainer.model.device)
+
+        def loss() -> None:
+            trainer.model.zero_grad()
+            with trainer.compute_loss_context_manager():
+                found.append(trainer.compute_loss(trainer.model, batch))
+            found[-1].backward()
+
+        found: list[Any] = []
+        passes = min(seconds(loss) for _ in range(rounds))
+        gradients = {name: p.grad.cpu() for name, p in trainer.model.named_parameters() if p.grad is not None}
+        torch.save({"loss": float(found[-1]), "gradients": gradients}, Path(share) / f"{side}.pt")
+    return {"loss_seconds": passes, "step_seconds": whole, "peak_bytes": peak.bytes}
+
+
+def compare(tiles: int, group: int, rounds: int) -> dict[str, float]:
+    """Both sides, each in its own process."""
+    import torch
+
+    with tempfile.TemporaryDirectory() as share:
+        path = checkpoint(Path(share) / "model", tiles)
+        figures = {}
+        for side in SIDES:
+            arguments = [side, path, str(tiles), str(group), str(rounds), share]
+            done = subprocess.run(
+                [sys.executable, __file__, "--side", *arguments], capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                raise SystemExit(done.stderr)
+            figures[side] = json.loads(done.stdout.splitlines()[-1])
+        left = {side: torch.load(Path(share) / f"{side}.pt", weights_only=True) for side in SIDES}
+    theirs, ours = (left[side]["gradients"] for side in SIDES)
+    if theirs.keys() != ours.keys():
+        raise SystemExit(f"gradients of other parameters: {sorted(theirs.keys() ^ ours.keys())}")
+    apart = max(float((ours[name] - value).norm() / value.norm()) for name, value in theirs.items() if value.norm() > 0)
+    return {
+        "loss_ratio": figures["trl"]["loss_seconds"] / figures["ours"]["loss_seconds"],
+        "step_ratio": figures["trl"]["step_seconds"] / figures["ours"]["step_seconds"],
+        "memory_ratio": figures["ours"]["peak_bytes"] / figures["trl"]["peak_bytes"],
+        "gradient_difference": apart,
+        "loss_difference": abs(left["trl"]["loss"] - left["ours"]["loss"]),
+        **{f"{side}_{name}": value for side in SIDES for name, value in figures[side].items()},
+    }
+
+
+def main() -> None:
+    """Print the figures, as a table or as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--side", nargs=6, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        side, path, tiles, group, rounds, share = options.side
+        print(json.dumps(measure(side, path, int(tiles), int(group), int(rounds), share)))
+        return
+    if options.table:
+        print("tiles  group  loss  step  memory  gradients apart")
+        for tiles, group in ((4, 8), (9, 4), (9, 8), (9, 16), (16, 8)):
+            found = compare(tiles, group, options.rounds)
+            ratios = f"{found['loss_ratio']:4.1f}  {found['step_ratio']:4.1f}  {found['memory_ratio']:6.2f}"
+            print(f"{tiles:5}  {group:5}  {ratios}  {found['gradient_difference']:.1e}", flush=True)
+        return
+    found = compare(9, 8, options.rounds)
+    if options.json:
+        print(json.dumps(found))
+        return
+    for name, value in found.items():
+        print(f"{name:22} {value:.4g}")
+
+
+if __name__ == "__main__":
+    main()

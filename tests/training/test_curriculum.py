@@ -1,0 +1,114 @@
+"""What comes next: shares hold per task, stages and preferences move buckets, a resumed run goes on in order."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from pydantic import ValidationError
+
+from jigsaw.errors import JigsawError
+from jigsaw.schema import CurriculumSection
+from jigsaw.training.curriculum import Curriculum
+
+
+def puzzles(task: str, *pieces: int, each: int = 10):
+    import datasets
+
+    count = [size for size in pieces for _ in range(each)]
+    ids = [f"{task}-{size}-{number % each}" for number, size in enumerate(count)]
+    return datasets.Dataset.from_dict({"id": ids, "task": [task] * len(count), "num_pieces": count})
+
+
+SETS = [puzzles("image", 4, 9), puzzles("video", 3, each=5)]
+
+
+def drawn(curriculum: Curriculum, count: int = 4000, **options) -> Counter[tuple[str, int]]:
+    return Counter((row["task"], row["num_pieces"]) for row in (curriculum.draw(1, **options)[0] for _ in range(count)))
+
+
+def test_weights_hold_per_task_whatever_the_preference():
+    curriculum = Curriculum(SETS, [3.0, 1.0], CurriculumSection(mode="adaptive"))
+    assert curriculum.shares() == pytest.approx({("image", 4): 0.375, ("image", 9): 0.375, ("video", 3): 0.25})
+    curriculum.learn([(("image", 9), False)] * 500)
+    curriculum.learn([(("image", 4), True), (("video", 3), False)] * 20)
+    shares = curriculum.shares()
+    assert shares[("video", 3)] == pytest.approx(0.25)
+    assert shares[("image", 4)] == pytest.approx(0.75 / 1.1)  # 9 pieces keep the floor
+    assert sum(shares.values()) == pytest.approx(1)
+    counts = drawn(curriculum)
+    for bucket, share in shares.items():
+        assert counts[bucket] / 4000 == pytest.approx(share, abs=0.03)
+
+
+def test_a_bucket_that_teaches_again_comes_back():
+    curriculum = Curriculum(SETS[:1], [1.0], CurriculumSection(mode="adaptive"))
+    curriculum.learn([(("image", 9), False)] * 500)
+    low = curriculum.shares()[("image", 9)]
+    curriculum.learn([(("image", 9), True)] * 500)
+    assert low < 0.1 < 0.4 < curriculum.shares()[("image", 9)]
+
+
+def test_stages_follow_the_progress():
+    stages = [{"until": 0.3, "pieces": [4], "task": "image"}, {"until": 0.6, "pieces": [9], "task": "image"}]
+    curriculum = Curriculum(SETS, [1.0, 1.0], CurriculumSection(mode="static", stages=stages))
+    assert drawn(curriculum, 300, progress=0.29).keys() == {("image", 4), ("video", 3)}
+    assert drawn(curriculum, 300, progress=0.3).keys() == {("image", 9), ("video", 3)}
+    assert drawn(curriculum, 300, progress=0.6).keys() == {("image", 4), ("image", 9), ("video", 3)}
+    assert curriculum.shares(0.1)[("image", 4)] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("stage", "told"),
+    [
+        ({"until": 0.3, "pieces": [16], "task": "image"}, r"stages\[0\].*16 pieces: image puzzles have 4, 9"),
+        ({"until": 0.3, "pieces": [4]}, r"no video puzzle of 4 pieces: video puzzles have 3"),
+        ({"until": 0.3, "pieces": [6], "task": "depth"}, r"there are no depth sets"),
+    ],
+)
+def test_a_stage_without_data_is_told(stage, told):
+    with pytest.raises(JigsawError, match=told):
+        Curriculum(SETS, [1.0, 1.0], CurriculumSection(mode="static", stages=[stage]))
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"mode": "static"},
+        {"mode": "adaptive", "stages": [{"until": 0.5, "pieces": [4]}]},
+        {"mode": "static", "stages": [{"until": 0.5, "pieces": [4]}, {"until": 0.2, "pieces": [9]}]},
+        {"mode": "static", "stages": [{"until": 0.5, "pieces": []}]},
+    ],
+)
+def test_settings_that_contradict_themselves_are_refused(section):
+    with pytest.raises(ValidationError):
+        CurriculumSection(**section)
+
+
+def test_every_row_comes_once_before_any_comes_again():
+    curriculum = Curriculum([puzzles("image", 4)], [1.0], CurriculumSection())
+    ids = [row["id"] for row in curriculum.draw(10)]
+    assert len(set(ids)) == 10
+    again = [row["id"] for row in curriculum.draw(10)]
+    assert sorted(again) == sorted(ids) != again
+    assert again != ids
+
+
+def test_unwanted_rows_are_left_out():
+    curriculum = Curriculum([puzzles("image", 4)], [1.0], CurriculumSection())
+    unwanted = [f"image-4-{number}" for number in range(8)]
+    assert {row["id"] for row in curriculum.draw(5, avoid=unwanted)} == {"image-4-8", "image-4-9"}
+
+
+def test_a_state_goes_on_where_it_stopped():
+    first = Curriculum(SETS, [1.0, 1.0], CurriculumSection(mode="adaptive"), seed=3)
+    first.draw(7)
+    first.learn([(("image", 4), False), (("video", 3), True)])
+    state = first.state()
+    second = Curriculum(SETS, [1.0, 1.0], CurriculumSection(mode="adaptive"), seed=3)
+    second.load_state(state)
+    assert first.draw(9) == second.draw(9)
+    assert first.state() == second.state() != state
+    other = Curriculum(SETS[:1], [1.0], CurriculumSection(mode="adaptive"), seed=3)
+    with pytest.raises(JigsawError, match="other puzzle sets"):
+        other.load_state(state)

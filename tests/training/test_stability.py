@@ -1,0 +1,56 @@
+"""A run that goes wrong says so once, by name, and ends where it was told to."""
+
+from __future__ import annotations
+
+import warnings
+from types import SimpleNamespace
+
+import pytest
+
+from jigsaw.errors import JigsawError
+from jigsaw.schema import StabilitySection
+from jigsaw.training.stability import StabilityWatch, UnstableRunWarning
+
+
+def feed(watch: StabilityWatch, count: int, *, entropy=1.0, length=100.0, truncated=0.0) -> None:
+    for step in range(count):
+        logs = {
+            "entropy": entropy,
+            "completions/mean_length": length,
+            "completions/clipped_ratio": truncated,
+        }
+        watch.on_log(None, SimpleNamespace(global_step=step), None, logs)
+
+
+@pytest.mark.parametrize(
+    ("figures", "told"),
+    [
+        ({"entropy": 0.01}, r"entropy 0.01 against 1 at first for 3 steps.*entropy_low=0.02.*epsilon_high"),
+        ({"entropy": 4.0}, "entropy_high"),
+        ({"length": 5.0}, "mean completion length 5 against 100 at first.*length_low"),
+        ({"length": 600.0}, "length_high"),
+        ({"truncated": 0.7}, "70% of the completions were cut off.*mask_truncated_completions"),
+    ],
+)
+def test_a_figure_beyond_its_bound_is_told_once(figures, told):
+    watch = StabilityWatch(StabilitySection(patience=3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        feed(watch, 5)
+        feed(watch, 2, **figures)
+        feed(watch, 1)  # back within bounds: the count begins again
+        feed(watch, 2, **figures)
+    with pytest.warns(UnstableRunWarning, match=told) as seen:
+        feed(watch, 9, **figures)
+    assert len(seen) == 1
+
+
+def test_a_run_ends_where_it_was_told_to():
+    watch = StabilityWatch(StabilitySection(patience=2, stop=True))
+    feed(watch, 4)
+    with pytest.raises(JigsawError, match=r"step 1: entropy .*stability\.stop"):
+        feed(watch, 2, entropy=0.0)
+
+
+def test_other_logs_are_not_looked_at():
+    StabilityWatch(StabilitySection()).on_log(None, SimpleNamespace(global_step=1), None, {"train_runtime": 1.0})
