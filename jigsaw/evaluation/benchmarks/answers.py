@@ -55,8 +55,8 @@ def final_letter(text: str, options: str = "ABCDE") -> str | None:
     named = re.findall(rf"(?:answer|option|choice)\b[^A-Za-z0-9(]*(?:is|:)?[^A-Za-z0-9(]*\(?\b({kind})\b", text, re.I)
     if named:
         return str(named[-1]).upper()
-    if lead := re.match(rf"\(?([{options}])[).:]", text):
-        return lead.group(1)
+    if lead := re.match(rf"\(({kind})\)|\(?([{options}])[).:]", text):
+        return str(lead.group(1) or lead.group(2)).upper()
     alone = set(re.findall(rf"(?<![A-Za-z'])([{options}])(?![A-Za-z'])", text))
     return alone.pop() if len(alone) == 1 else None
 

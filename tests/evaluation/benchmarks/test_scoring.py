@@ -1,0 +1,100 @@
+"""Scores of benchmark answers, on rows made by hand."""
+
+import json
+
+import pytest
+
+from jigsaw.evaluation.benchmarks.answers import first_box, overlap, whole_boxes
+from jigsaw.evaluation.benchmarks.scoring import by_category, figure_of, record_of
+
+
+def item(kind, target, group="", category="", **more):
+    return {"id": len(more), "kind": kind, "target": target, "group": group, "category": category, **more}
+
+
+@pytest.mark.parametrize(
+    ("text", "right", "careful"),
+    [
+        ("B", True, True),
+        ("(b) the left one", True, True),
+        ("Answer: B", False, True),  # the paper's rule takes the A of Answer
+        ("<think>A?</think>\\boxed{B}", True, True),
+        ("Based on it, A", True, False),  # and the B of Based
+        ("", False, False),
+    ],
+)
+def test_letters_by_the_papers_rule_and_by_the_careful_one(text, right, careful):
+    record = record_of(item("letter", "(B)"), text)
+    assert (record["right"], record["careful"]) == (right, careful)
+
+
+@pytest.mark.parametrize(
+    ("text", "right", "careful"),
+    [("yes", True, True), ('"Yes."', True, True), ("Yes, it does", False, True), ("No", False, False)],
+)
+def test_words_by_both_rules(text, right, careful):
+    record = record_of(item("word", "Yes"), text)
+    assert (record["right"], record["careful"]) == (right, careful)
+
+
+def test_a_group_is_right_where_all_its_rows_are():
+    rows = [("a", "Yes"), ("a", "Yes"), ("b", "Yes"), ("b", "No")]
+    records = [record_of(item("word", "Yes", group), text) for group, text in rows]
+    assert figure_of(records) == 0.5
+    assert figure_of(records[:3]) == 1.0  # denominators are counted
+
+
+def test_rows_without_a_group_count_each():
+    records = [record_of(item("word", "Yes", id=at) | {"id": at}, text) for at, text in enumerate(["Yes", "No"])]
+    assert figure_of(records) == 0.5
+
+
+def test_categories_are_shares():
+    records = [record_of(item("word", "Yes", category=name), text) for name, text in [("x", "Yes"), ("y", "No")]]
+    assert by_category(records) == {"x": 1.0, "y": 0.0}
+
+
+def test_a_box_is_scaled_to_the_original_and_must_overlap_by_more_than_half():
+    row = item("box", [20.0, 20.0, 100.0, 80.0], scale=[2.0, 2.0])
+    assert record_of(row, '[{"bbox_2d": [10, 10, 50.0, 40]}]')["right"]
+    assert not record_of(row, "[20, 20, 100, 80]")["right"]
+    assert not record_of(row, "there is none")["right"]
+
+
+def test_boxes_are_read_and_overlap():
+    assert first_box("at [1.5, 2, 3, 4] and [5, 6, 7, 8]") == (1.5, 2.0, 3.0, 4.0)
+    assert whole_boxes("[1.5, 2, 3, 4] [5, 6, 7, 8]") == [(5.0, 6.0, 7.0, 8.0)]
+    assert whole_boxes("none") == [(0.0, 0.0, 0.0, 0.0)]
+    assert overlap((0, 0, 10, 10), (9.5, 0, 20, 10)) == 0.0  # a pixel at most does not count
+    assert overlap((0, 0, 10, 10), (0, 0, 10, 5)) == 0.5
+
+
+def test_detections_are_scored_by_coco(tmp_path):
+    pytest.importorskip("pycocotools")
+    truth = tmp_path / "color.json"
+    images = [{"id": number, "file_name": f"{number}.png", "width": 100, "height": 100} for number in (1, 2)]
+    boxes = [
+        {"id": at, "image_id": at, "category_id": 3, "bbox": [10, 10, 40, 40], "area": 1600, "iscrowd": 0}
+        for at in (1, 2)
+    ]
+    truth.write_text(json.dumps({"images": images, "categories": [{"id": 3, "name": "x"}], "annotations": boxes}))
+
+    def rows(*texts):
+        return [
+            record_of(
+                item(
+                    "boxes",
+                    {"truth": str(truth), "image_id": at, "category_id": 3},
+                    scale=[0.5, 0.5],
+                    size=[100, 100],
+                ),
+                text,
+            )
+            for at, text in enumerate(texts, 1)
+        ]
+
+    assert figure_of(rows("[20, 20, 100, 100]", "[20, 20, 100, 100]")) == pytest.approx(1.0)
+    assert figure_of(rows("[20, 20, 100, 100]", "none")) == pytest.approx(0.5, abs=0.02)
+    assert figure_of(rows("none", "none")) == 0.0
+    twice = "[20, 20, 100, 100] [22, 20, 100, 100]"  # the second fits the same box and is dropped
+    assert figure_of(rows(twice, twice)) == pytest.approx(1.0)

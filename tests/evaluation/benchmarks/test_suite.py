@@ -1,0 +1,220 @@
+"""Suites: what is missing is listed and the rest runs; figures through real lmms-eval from rows in the real schemas."""
+
+import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.benchmarks import suite as suite_module
+from jigsaw.evaluation.benchmarks.availability import look, repo_folder
+from jigsaw.evaluation.benchmarks.loading import LOADERS, load_items
+from jigsaw.evaluation.benchmarks.suite import evaluate_suite, suite_text
+from jigsaw.evaluation.benchmarks.suites import SUITES, published
+
+needs_lmms = pytest.mark.skipif(find_spec("lmms_eval") is None, reason="needs the extra suite")
+
+
+def right_answer(row):
+    """What a model must write to be right on a row of ours."""
+    target = row["target"]
+    if row["kind"] == "box":
+        return json.dumps([side / scale for side, scale in zip(target, row["scale"] * 2, strict=True)])
+    if row["kind"] == "boxes":
+        box = [10, 10, 50, 40]
+        return json.dumps([round(side / scale) for side, scale in zip(box, row["scale"] * 2, strict=True)])
+    return target
+
+
+class Oracle:
+    """An engine that knows the rows of ours, and says A or yes to others."""
+
+    def __init__(self, folder):
+        self.folder, self.seen = folder, []
+
+    def __call__(self, rows):
+        self.seen += rows
+        return [[self.say(*row["id"].split())] for row in rows]
+
+    def say(self, task, number):
+        path = self.folder / "tasks" / f"{task}.jsonl"
+        if not path.exists():
+            return "yes" if "pope" in task else "A"
+        return right_answer(json.loads(json.loads(path.read_text().splitlines()[int(number)])["row"]))
+
+
+@pytest.fixture
+def in_process(monkeypatch, tmp_path):
+    """Runs the harness here, with the oracle for a model."""
+    out = tmp_path / "out"
+    oracle = Oracle(out)
+
+    def run(folder, root, steps):
+        from jigsaw.evaluation.benchmarks import harness, model
+
+        monkeypatch.setenv("LMMS_EVAL_DATASETS_CACHE", str(out / "cache"))
+        monkeypatch.setattr(model, "open_engine", lambda *_, **__: oracle)
+        harness.main(folder / "plan.json")
+
+    monkeypatch.setattr(suite_module, "_in_harness", run)
+    return out, oracle
+
+
+@needs_lmms
+@pytest.mark.slow
+def test_right_answers_have_full_marks_on_every_benchmark_of_ours(in_process, data_root, checkpoint):
+    out, oracle = in_process
+    said = []
+    found = evaluate_suite(checkpoint, "image", data_root, out=out, say=said.append)
+    values = {entry["benchmark"]: entry.get("value", entry.get("failed")) for entry in found["benchmarks"].values()}
+    ours = {benchmark.name for benchmark in SUITES["image"] if benchmark.own}
+    assert values == pytest.approx(dict.fromkeys({*ours, "MMStar-fine"}, 100.0))
+    assert set(found["missing"]) == {benchmark.name for benchmark in SUITES["image"]} - set(values)
+    assert said[0].startswith("missing: MMBench-en-dev: ") and said[-1].startswith("running: MMVP, ")
+    marked = next(row for row in oracle.seen if row["id"] == "jigsaw_da2k 0")["images"][0]
+    assert marked.getpixel((20, 10)) == (0, 255, 0)  # a row of the file is y, x
+    assert marked.getpixel((60, 40)) == (255, 0, 0)
+    interleaved = next(row for row in oracle.seen if row["id"] == "jigsaw_winoground 2")["prompt"][0]["content"]
+    assert [part["type"] for part in interleaved] == ["text", "image", "text", "image", "text"]
+    text = suite_text(found)
+    assert "| Image Jigsaw (image, published) | 60.66 |" in text
+    assert json.loads((out / "suite.json").read_text()) == found
+
+
+@needs_lmms
+@pytest.mark.slow
+def test_clips_are_seen_at_every_number_of_frames(in_process, data_root, checkpoint):
+    out, oracle = in_process
+    found = evaluate_suite(checkpoint, "video", data_root, out=out, frames=[16, 64])
+    assert {entry["value"] for entry in found["benchmarks"].values()} == {100.0}
+    assert set(found["benchmarks"]) >= {"aotbench-16", "aotbench-64", "cvbench-16"}
+    (clip,) = next(row for row in oracle.seen if row["id"] == "jigsaw_aotbench 0")["videos"]
+    assert len(clip.frames) == 4  # two seconds, two frames a second
+    pair = next(row for row in oracle.seen if row["id"] == "jigsaw_cvbench 0")
+    assert len(pair["videos"]) == 2
+
+
+@needs_lmms
+@pytest.mark.slow
+def test_a_checkpoint_runs_in_a_process_of_its_own_and_goes_on_where_it_was(data_root, checkpoint, tmp_path):
+    settings = {"out": tmp_path / "out", "max_new_tokens": 4, "dtype": "float32", "limit": 1}
+    found = evaluate_suite(checkpoint, "neo", data_root, **settings)
+    assert "value" in found["benchmarks"]["pope"] and "value" in found["benchmarks"]["mmstar"]
+    before = (tmp_path / "out" / "results" / "pope.json").stat().st_mtime_ns
+    assert evaluate_suite(checkpoint, "neo", data_root, **settings)["benchmarks"] == found["benchmarks"]
+    assert (tmp_path / "out" / "results" / "pope.json").stat().st_mtime_ns == before
+    with pytest.raises(JigsawError, match="was begun with model"):
+        evaluate_suite(checkpoint, "neo", data_root, **settings | {"max_new_tokens": 5})
+
+
+@needs_lmms
+def test_the_registry_agrees_with_lmms_eval():
+    import lmms_eval
+
+    from jigsaw.evaluation.benchmarks.harness import _stored_keys
+
+    for benchmark in {entry.name: entry for suite in SUITES.values() for entry in suite}.values():
+        if benchmark.own:
+            continue
+        for task in benchmark.tasks:
+            stored = _stored_keys(Path(lmms_eval.__file__).parent / "tasks" / task)
+            assert benchmark.metric in {metric["metric"] for metric in stored["metric_list"]}, task
+            assert stored["dataset_path"] in (benchmark.repo, "text"), task
+            options = stored.get("dataset_kwargs") or {}
+            assert not options.get("video") or benchmark.media == options["cache_dir"], task
+
+
+def test_every_benchmark_of_a_table_has_a_published_figure():
+    tables = {"image": "visual-jigsaw-image", "video": "visual-jigsaw-video", "depth": "visual-jigsaw-3d"}
+    for suite, table in tables.items():
+        assert {row.benchmark for row in published([table])} == {benchmark.name for benchmark in SUITES[suite]}
+
+
+def test_all_rows_of_ours_load(data_root):
+    kinds = {name: [item["kind"] for item in load_items(name, data_root)] for name in LOADERS}
+    assert kinds["jigsaw_cvbench"] == ["word", "letter"]
+    assert kinds["jigsaw_winoground"] == ["word"] * 4
+    assert kinds["jigsaw_ovdeval"] == ["boxes"] * 2
+    favor = load_items("jigsaw_favor", data_root)[0]
+    assert favor["target"] == "B"
+    assert favor["prompt"] == "What moves?\nA. the car\nB. the dog\nAnswer with the option letter directly."
+    tuna = load_items("jigsaw_tuna", data_root)[0]
+    assert tuna["prompt"].count("A. it rains") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda root: (root / "vsr" / "test.jsonl").write_text('{"image": "x.jpg"'), "VSR: .*fetch it again"),
+        (lambda root: (root / "vsr" / "test.jsonl").write_text('{"image": "x.jpg"}'), "VSR: .*row 0 has no caption"),
+        (lambda root: (root / "vsr" / "test.jsonl").write_text(""), "VSR: .*holds no rows"),
+        (lambda root: shutil.rmtree(root / "coco"), "VSR: .*1 of 1 media files are missing"),
+        (lambda root: shutil.rmtree(root / "vsr"), "VSR: .*vsr is missing"),
+        (
+            lambda root: (
+                (root / "lmms-lab-encoder" / "POPE" / ".cache").mkdir()
+                or (root / "lmms-lab-encoder" / "POPE" / ".cache" / "x.incomplete").touch()
+            ),
+            "POPE: .*only half downloaded",
+        ),
+        (
+            lambda root: shutil.rmtree(root / "lmms-lab-encoder" / "POPE" / "data"),
+            "POPE: .*holds no tables",
+        ),
+    ],
+)
+def test_what_is_missing_or_half_there_is_named_and_the_rest_is_ready(data_root, tmp_path, change, told):
+    root = tmp_path / "root"
+    shutil.copytree(data_root, root)
+    change(root)
+    benchmarks = [entry for suite in SUITES.values() for entry in suite if entry.name in ("VSR", "POPE", "MMVP")]
+    ready, missing = look(benchmarks, root)
+    assert "MMVP" in [entry.benchmark.name for entry in ready]
+    lines = "\n".join(f"{name}: {why}" for name, why in missing.items())
+    import re
+
+    assert re.search(told, lines), lines
+
+
+def test_a_hub_cache_serves_as_data_root(data_root, tmp_path):
+    cached = tmp_path / "hub" / "datasets--lmms-lab-encoder--POPE"
+    shutil.copytree(data_root / "lmms-lab-encoder" / "POPE", cached / "snapshots" / "abc")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc")
+    assert repo_folder("lmms-lab-encoder/POPE", tmp_path) == cached / "snapshots" / "abc"
+    (cached / "blobs").mkdir()
+    (cached / "blobs" / "x.incomplete").touch()
+    with pytest.raises(JigsawError, match="only half downloaded"):
+        repo_folder("lmms-lab-encoder/POPE", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"suite": "img"}, "--suite: 'img' is none of image, video, depth, neo, realunify"),
+        ({"boxes": "inches"}, "--boxes: 'inches' is neither pixels nor thousandths"),
+        ({"model": "./nowhere"}, "no such checkpoint folder"),
+        ({"data_root": Path("/nowhere")}, "--data-root: /nowhere is no folder"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(data_root, checkpoint, tmp_path, changes, told):
+    given = {"model": checkpoint, "suite": "image", "data_root": data_root, "out": tmp_path / "out"} | changes
+    with pytest.raises(JigsawError, match=told):
+        evaluate_suite(given.pop("model"), given.pop("suite"), given.pop("data_root"), **given)
+
+
+def test_without_lmms_eval_the_remedy_is_told(data_root, checkpoint, tmp_path, monkeypatch):
+    shim = tmp_path / "python"
+    shim.write_text("#!/bin/sh\nexit 1\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("JIGSAW_SUITE_PYTHON", str(shim))
+    with pytest.raises(JigsawError, match="lmms-eval is not installed; install the extra suite"):
+        evaluate_suite(checkpoint, "image", data_root, out=tmp_path / "out")
+
+
+def test_an_empty_data_root_is_told(checkpoint, tmp_path):
+    (tmp_path / "root").mkdir()
+    with pytest.raises(JigsawError, match="holds none of the 13 benchmarks of suite image"):
+        evaluate_suite(checkpoint, "image", tmp_path / "root", out=tmp_path / "out")
