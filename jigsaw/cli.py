@@ -270,6 +270,28 @@ def report(
         typer.echo(f"{page}")
 
 
+@app.command(epilog="Example: jigsaw generalize runs/quickstart --sizes 2x2 --sizes 3x3")
+def generalize(
+    run: Annotated[Path, typer.Argument(help="A run folder with its model.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write.  [default: generalization in the run]")] = None,
+    sizes: Annotated[list[str] | None, typer.Option(help="Size to try, as 3x3 or 6; may be given again.")] = None,
+    puzzles: Annotated[int, typer.Option(min=1, help="Most puzzles per condition.")] = 256,
+    engine: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts generated together.")] = 16,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Completion limit.")] = 1024,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a run's model keeps on unseen sources, other sizes and in other words."""
+    from jigsaw.evaluation.generalization import generalization_table
+    from jigsaw.evaluation.generalization import generalize as carry_out
+    from jigsaw.evaluation.paper import printed
+
+    target = out or run / "generalization"
+    options: dict[str, Any] = {"engine": engine, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    found = carry_out(run, out=target, sizes=sizes or (), puzzles=puzzles, **options)
+    typer.echo(json.dumps(found, indent=2) if as_json else printed([generalization_table(found)], "markdown"))
+
+
 @app.command("import", epilog="Example: jigsaw import visual-jigsaw their-parquet/ data/theirs --only image")
 def import_set(
     form: Annotated[str, typer.Argument(metavar="FORMAT", help="visual-jigsaw: the files of the paper's authors.")],

@@ -1,0 +1,196 @@
+"""`jigsaw generalize`: what a trained model keeps on other pictures, other sizes and in other words.
+
+In: a run folder. Out: a folder with puzzle sets and evaluations, and `generalization.json`: per condition the figures
+beside chance, and the share of what there is to gain over chance that is gained, which can be compared between sizes.
+
+    seen        other puzzles of the training's size from the training's sources
+    unseen      the same from held-out sources
+    size N      held-out sources, other sizes
+    wording N   held-out sources, the question in other words
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jigsaw.data import build_puzzles, load_puzzles
+from jigsaw.data.manifest import Manifest, read_manifest
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, cell_of
+from jigsaw.evaluation.predictions import number
+from jigsaw.evaluation.run import evaluate_checkpoint
+from jigsaw.evaluation.wordings import WORDINGS
+
+SIZES: Mapping[str, tuple[str, Sequence[str]]] = {
+    "image": ("grid", ("2x2", "3x3", "4x4")),
+    "video": ("clips", ("4", "6", "8")),
+    "depth": ("points", ("3", "4", "6")),
+}
+"""Task -> the key of its size, and the sizes that are tried."""
+
+FILE = "generalization.json"
+ANOTHER_SEED = 1_000_003
+"""Added to the training's seed: the same sources, other puzzles."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way of asking: a puzzle set, and a wording of its question."""
+
+    name: str
+    data: Path
+    wording: int = 0
+
+
+def generalize(
+    run: Path,
+    *,
+    out: Path,
+    sizes: Sequence[str] = (),
+    puzzles: int = 256,
+    engine: str = "transformers",
+    batch_size: int = 16,
+    max_new_tokens: int = 1024,
+    dtype: str = "float32",
+) -> dict[str, Any]:
+    """Evaluate a run's model under all conditions; a second call goes on where the first was cut off.
+
+    Args:
+        run: folder that `jigsaw launch` made, with its model.
+        out: folder for what is written.
+        sizes: as the task's configuration writes them; those of `SIZES` if there are none.
+        puzzles: most puzzles per condition.
+        engine, batch_size, max_new_tokens, dtype: as in `evaluate_checkpoint`.
+
+    Raises:
+        JigsawError: the run has no model or no puzzle sets, or a size cannot be built.
+    """
+    model = run / "model"
+    if not (model / "config.json").is_file():
+        raise JigsawError(f"{run} has no trained model: finish it with jigsaw launch --resume")
+    train, heldout = _sets(run)
+    task = heldout.settings.task
+    if task not in SIZES:
+        raise JigsawError(f"{run}: task {task} has no sizes that this report knows ({', '.join(SIZES)})")
+    key, usual = SIZES[task]
+    own = str(heldout.settings.config[key])
+    conditions = [
+        Condition("seen", _built(train, out / "data" / "seen", {key: own}, puzzles)),
+        Condition("unseen", _built(heldout, out / "data" / "unseen", {}, puzzles)),
+    ]
+    others = [size for size in (sizes or usual) if size != own]
+    conditions += [
+        Condition(f"size {size}", _built(heldout, out / "data" / f"size-{size}", {key: size}, puzzles))
+        for size in others
+    ]
+    unseen = conditions[1].data
+    conditions += [Condition(f"wording {at}", unseen, at) for at in range(1, len(WORDINGS.get(task, ())) + 1)]
+    shared = len(_sources(conditions[0].data) & _sources(unseen))
+    found: dict[str, Any] = {}
+    for condition in conditions:
+        figures = evaluate_checkpoint(
+            str(model),
+            condition.data,
+            out=out / "evals" / condition.name.replace(" ", "-"),
+            engine=engine,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            dtype=dtype,
+            limit=puzzles,
+            wording=condition.wording,
+        )
+        kept = {name: figures[name] | {"gained": gained(figures[name])} for name in ("exact", "place")}
+        kept |= {"num_puzzles": figures["num_puzzles"], "num_sources": figures["num_sources"]}
+        found[condition.name] = kept | {"command": figures["command"]}
+    command = shlex.join(["jigsaw", "generalize", str(run), "--out", str(out)])
+    report = {"run": str(run), "task": task, "trained_size": own, "shared_sources": shared}
+    report |= {"conditions": found, "folder": str(out), "command": command}
+    (out / FILE).write_text(json.dumps(report, indent=2), encoding="utf-8")
+    return report
+
+
+def gained(figure: Mapping[str, Any]) -> dict[str, float] | None:
+    """The share of the way from chance to 1 that is gone: 0 for a random player, 1 for a perfect one.
+
+    >>> gained({"value": 0.625, "low": 0.25, "high": 1.0, "chance": 0.25})
+    {'value': 0.5, 'low': 0.0, 'high': 1.0}
+    """
+    chance = number(figure.get("chance"))
+    if chance is None or chance >= 1:
+        return None
+    return {name: (figure[name] - chance) / (1 - chance) for name in ("value", "low", "high")}
+
+
+def _sets(run: Path) -> tuple[Manifest, Manifest]:
+    """Of a run's sets, the manifest of the first held-out one, and of a training one of the same task and size."""
+    try:
+        stored = json.loads((run / "data.json").read_text(encoding="utf-8"))
+        heldout = read_manifest(stored["eval"][0])
+        trained = [read_manifest(path) for path in stored["train"]]
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise JigsawError(f"{run} names no puzzle sets (data.json): launch it to its end") from error
+    wanted = heldout.settings
+    same = [each for each in trained if each.settings.task == wanted.task]
+    if not same:
+        raise JigsawError(f"{run} was not trained on the task of its held-out set, {wanted.task}")
+    key = SIZES[wanted.task][0] if wanted.task in SIZES else ""
+    return next((each for each in same if each.settings.config.get(key) == wanted.config.get(key)), same[0]), heldout
+
+
+def _built(manifest: Manifest, out: Path, changes: Mapping[str, Any], puzzles: int) -> Path:
+    """A set like another one: its sources and configuration but for the changes, other puzzles."""
+    settings = manifest.settings
+    if settings.imported:
+        raise JigsawError(f"a set imported from {settings.imported} cannot be built anew: name a run on built sets")
+    config = {name: value for name, value in settings.config.items() if value is not None}
+    config |= {"augment": False} if "augment" in config else {}
+    build_puzzles(
+        settings.spec,
+        manifest.source_root,
+        out,
+        config={**config, **changes},
+        per_source=max(1, -(-puzzles // max(1, manifest.counts.sources))),
+        limit=settings.limit,
+        seed=settings.seed + ANOTHER_SEED,
+        split=settings.split,
+        heldout=settings.heldout or 0.2,
+        materialize=True,
+    )
+    return out
+
+
+def _sources(data: Path) -> set[str]:
+    return {source["fingerprint"] for source in load_puzzles(data).with_format(None)["source"]}
+
+
+def generalization_table(report: Mapping[str, Any]) -> PaperTable:
+    """A row per condition: exact and place with chance, and what is gained over it."""
+    path = str(Path(report["folder"]) / FILE)
+    columns = ["exact", "chance of exact", "place", "chance of place", "place gained over chance"]
+    rows = []
+    for name, found in report["conditions"].items():
+        cells: dict[str, Cell] = {}
+        for figure in ("exact", "place"):
+            origin = Origin(path, f"conditions.{name}.{figure}", found["command"])
+            chance = number(found[figure].get("chance"))
+            made = {figure: cell_of(found[figure], origin)}
+            if chance is not None:
+                made[f"chance of {figure}"] = Cell(
+                    chance, None, None, Origin(path, f"{origin.field}.chance", origin.command)
+                )
+            if figure == "place":
+                made[columns[-1]] = cell_of(
+                    found[figure]["gained"], Origin(path, f"{origin.field}.gained", origin.command)
+                )
+            cells |= {key: cell for key, cell in made.items() if cell is not None}
+        rows.append(Row(name, cells))
+    kind = f"{report['task']}, trained on {report['trained_size']}"
+    apart = "no source is shared between seen and unseen"
+    if report["shared_sources"]:
+        apart = f"{report['shared_sources']} sources are BOTH seen and unseen"
+    return PaperTable(f"Generalisation of {report['run']} ({kind}); {apart}; 95% intervals", columns, rows)

@@ -1,0 +1,69 @@
+"""`jigsaw generalize`: the conditions, that seen and unseen share no source, and what is gained over chance."""
+
+import json
+
+import pytest
+
+from jigsaw.data import build_puzzles, load_puzzles, read_manifest
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation import run as run_module
+from jigsaw.evaluation.generalization import generalization_table, generalize
+from jigsaw.evaluation.paper import printed
+from rewards import format_order
+
+
+@pytest.fixture
+def trained(tmp_path, photos, monkeypatch):
+    """A run on 2x2 puzzles whose model knows every 2x2 puzzle in the set's own words, and answers 1, 2, 3 .. else."""
+    run = tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    (run / "model" / "config.json").write_text("{}")
+    sets = {}
+    for split in ("train", "heldout"):
+        sets[split] = tmp_path / split
+        config = {"grid": "2x2", "tile": "28", "answer_style": "direct"}
+        build_puzzles("image", photos, sets[split], config=config, split=split, heldout=0.5, workers=1, progress=False)
+    (run / "data.json").write_text(json.dumps({"train": [str(sets["train"])], "eval": [str(sets["heldout"])]}))
+
+    def engine(rows):
+        texts = []
+        for row in rows:
+            knows = len(row["answer"]) == 4 and "jigsaw" in row["prompt"][0]["content"][0]["text"]
+            order = row["answer"] if knows else range(1, len(row["answer"]) + 1)
+            texts.append([format_order(list(order), "direct")])
+        return texts
+
+    monkeypatch.setattr(run_module, "open_engine", lambda *_, **__: engine)
+    return run
+
+
+def test_what_was_learned_is_told_from_what_carries_over(trained, tmp_path):
+    found = generalize(trained, out=tmp_path / "g", sizes=["2x2", "2x3"], puzzles=12)
+    places = {name: entry["place"] for name, entry in found["conditions"].items()}
+    assert set(places) == {"seen", "unseen", "size 2x3", "wording 1", "wording 2"}
+    assert places["seen"]["value"] == places["unseen"]["value"] == 1.0
+    assert places["unseen"]["gained"]["value"] == 1.0
+    assert places["size 2x3"]["value"] < 1 and places["size 2x3"]["chance"] == pytest.approx(1 / 6)
+    assert places["wording 1"]["value"] < 1
+    assert found["shared_sources"] == 0
+    text = printed([generalization_table(found)], "markdown")
+    assert "no source is shared between seen and unseen" in text
+    assert "`conditions.unseen.place.gained`" in text
+
+
+def test_seen_sources_have_other_puzzles_than_those_of_the_training(trained, tmp_path):
+    generalize(trained, out=tmp_path / "g", sizes=["2x2"], puzzles=6)
+    stored = json.loads((trained / "data.json").read_text())
+    before, after = (load_puzzles(path).with_format(None) for path in (stored["train"][0], tmp_path / "g/data/seen"))
+    assert not set(before["id"]) & set(after["id"])
+    assert {row["fingerprint"] for row in after["source"]} <= {row["fingerprint"] for row in before["source"]}
+    assert read_manifest(tmp_path / "g/data/seen").settings.config["grid"] == "2x2"
+
+
+def test_a_run_without_a_model_or_sets_is_refused(trained, tmp_path):
+    (trained / "data.json").unlink()
+    with pytest.raises(JigsawError, match="names no puzzle sets"):
+        generalize(trained, out=tmp_path / "g")
+    (trained / "model" / "config.json").unlink()
+    with pytest.raises(JigsawError, match="has no trained model"):
+        generalize(trained, out=tmp_path / "g")
