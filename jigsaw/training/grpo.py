@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,33 +17,24 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from transformers import (
-    LogitsProcessorList,
-    MinPLogitsWarper,
-    PrinterCallback,
-    SuppressTokensLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers import PrinterCallback
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
 from jigsaw.errors import JigsawError
 from jigsaw.schema import RolloutSection, SamplingSection
+from jigsaw.training.agreement import Agreement
 from jigsaw.training.curriculum import Curriculum
 from jigsaw.training.groups import DynamicSampling, Group
 from jigsaw.training.prompts import PromptBatch
-from jigsaw.training.sampling import sample
+from jigsaw.training.sampling import sample, shaping
 from jigsaw.training.shared_prefix import log_probabilities
 from jigsaw.training.vllm_engine import VllmEngine
 from rewards import Composition
 
 MEDIA = ("images", "videos")
 CURRICULUM_FILE = "curriculum.json"
-
-logger = logging.getLogger(__name__)
 
 
 class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without types
@@ -78,6 +68,8 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
     ) -> None:
         self._composition = composition
         functions, _ = composition.trl_functions()
+        if choosing:  # what TRL reads is not looked at, and must not decode anything
+            kwargs["train_dataset"] = _numbers(len(kwargs["train_dataset"]))
         super().__init__(reward_funcs=functions, **kwargs)
         self.remove_callback(PrinterCallback)
         self._sampling = sampling or SamplingSection()
@@ -90,8 +82,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         self._prompts: PromptBatch | None = None
         self._prompt_of_row: Any = None
         self._logps: Any = None
-        self._warned = False
-        self._rollout = rollout
+        self._agreement = Agreement(rollout.max_logp_difference)
         self._forbidden = list(self.args.generation_kwargs["suppress_tokens"])
         self._engine: VllmEngine | None = None
         if rollout.engine == "vllm":
@@ -125,8 +116,9 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         self._prompts = PromptBatch.join(self._encoded).select(numbers)
         self._encoded = []
         self._prompt_of_row = torch.arange(count, device=numbers.device).repeat_interleave(generations)
+        names = dict.fromkeys(name for group in groups for name in _light(group.row))
         output = super()._generate_and_score_completions(
-            [_light(group.row) for group in groups for _ in range(generations)]
+            [{name: group.row.get(name) for name in names} for group in groups for _ in range(generations)]
         )
         output["prompt_index"] = self._prompt_of_row
         sampled = [logps for group in groups for logps in group.log_probabilities or ()]
@@ -247,7 +239,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
                     model,
                     prompts,
                     self.num_generations,
-                    logits_processors=self._logits_processors(),
+                    logits_processors=shaping(args, self._forbidden, self.accelerator.device),
                     max_new_tokens=self.max_completion_length,
                     eos_token_ids=self.eos_token_ids,
                     seeds=seeds,
@@ -278,20 +270,6 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         logps = [logps for group in self._groups for logps in group.log_probabilities or ()]
         return [tokens for group in self._groups for tokens in group.completions], logps or None
 
-    def _logits_processors(self) -> Any:
-        """What shapes the distribution that is sampled from; vision tokens are never in it."""
-        args = self.args
-        processors = [SuppressTokensLogitsProcessor(self._forbidden, self.accelerator.device)]
-        if args.temperature != 1.0:
-            processors.append(TemperatureLogitsWarper(args.temperature))
-        if args.top_k:
-            processors.append(TopKLogitsWarper(args.top_k))
-        if args.top_p < 1.0:
-            processors.append(TopPLogitsWarper(args.top_p))
-        if args.min_p:
-            processors.append(MinPLogitsWarper(args.min_p))
-        return LogitsProcessorList(processors)
-
     def _seed(self, row_id: str, again: int = 0) -> int:
         """Of the completions of a row: it depends on the run's seed, the step and the row, on no batch and no rank."""
         key = f"{self.args.seed} {self.state.global_step} {row_id}" + (f" {again}" if again else "")
@@ -304,30 +282,12 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
             self._step % (self.args.steps_per_generation * self.num_iterations) < self.args.gradient_accumulation_steps
         )
         if "sampled_logps" in inputs and fresh:
-            self._compare_engines(inputs["sampled_logps"], inputs["completion_mask"])
+            apart = ((self._logps - inputs["sampled_logps"]).abs() * inputs["completion_mask"]).sum()
+            sums = self.accelerator.reduce(torch.stack([apart, inputs["completion_mask"].sum().to(apart.dtype)]))
+            difference = float(sums[0] / sums[1].clamp(min=1))
+            self._log_metric("logp_difference", difference)
+            self._agreement.check(difference, self.state.global_step)
         return loss
-
-    def _compare_engines(self, sampled: Any, mask: Any) -> None:
-        """Log how far the trainer's log-probabilities are from vLLM's under the same weights; stop beyond the limit.
-
-        Raises:
-            JigsawError: the two differ too much for the completions to be the policy's own.
-        """
-        apart = ((self._logps - sampled).abs() * mask).sum()
-        sums = self.accelerator.reduce(torch.stack([apart, mask.sum().to(apart.dtype)]))
-        difference = float(sums[0] / sums[1].clamp(min=1))
-        self._log_metric("logp_difference", difference)
-        limit = self._rollout.max_logp_difference
-        if difference > limit:
-            raise JigsawError(
-                f"step {self.state.global_step}: vLLM's log-probabilities are {difference:.2g} from the trainer's, "
-                f"over rollout.max_logp_difference={limit}: the two engines do not run the same policy"
-            )
-        if difference > limit / 4 and not self._warned:
-            self._warned = True
-            logger.warning(
-                "vLLM's log-probabilities are %.2g from the trainer's; the run stops at %g", difference, limit
-            )
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -386,6 +346,12 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
             file = Path(resume_from_checkpoint) / CURRICULUM_FILE
             self._curriculum.load_state(json.loads(file.read_text(encoding="utf-8")))
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+
+def _numbers(count: int) -> Any:
+    import datasets
+
+    return datasets.Dataset.from_dict({"number": list(range(count))})
 
 
 def _light(row: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    SuppressTokensLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from jigsaw.training.prompts import PromptBatch
 
@@ -92,6 +100,26 @@ def sample(
                 use_cache=True,
             ).logits[:, -1]
     return [_until_end(row, set(eos_token_ids)) for row in tokens[:, start:].tolist()]
+
+
+def shaping(args: Any, forbidden_tokens: Sequence[int], device: Any) -> LogitsProcessorList:
+    """What shapes the distribution that is sampled from, in order; forbidden tokens are never in it.
+
+    Args:
+        args: with `temperature`, `top_k`, `top_p` and `min_p`.
+        forbidden_tokens: ids.
+        device: of the logits.
+    """
+    processors = [SuppressTokensLogitsProcessor(list(forbidden_tokens), device)]
+    if args.temperature != 1.0:
+        processors.append(TemperatureLogitsWarper(args.temperature))
+    if args.top_k:
+        processors.append(TopKLogitsWarper(args.top_k))
+    if args.top_p < 1.0:
+        processors.append(TopPLogitsWarper(args.top_p))
+    if args.min_p:
+        processors.append(MinPLogitsWarper(args.min_p))
+    return LogitsProcessorList(processors)
 
 
 def _until_end(tokens: list[int], ends: set[int]) -> list[int]:

@@ -44,6 +44,18 @@ OURS = {
 }
 """TRL fields that a recipe says elsewhere, and where."""
 
+PAPER = {
+    "num_generations": 16,
+    "learning_rate": 1e-6,
+    "lr_scheduler_type": "constant",
+    "beta": 0.0,  # no KL
+    "epsilon": 0.2,  # and the same above, unless epsilon_high is given
+    "loss_type": "dapo",  # the mean over all tokens of a step
+    "temperature": 1.0,
+    "vllm_importance_sampling_correction": False,
+}
+"""GRPO as in arXiv 2509.25190, section 4.1: what holds where a recipe says nothing."""
+
 
 def sft_config(recipe: Recipe, folder: Path, *, world_size: int = 1, deepspeed: Mapping[str, Any] | None = None) -> Any:
     """TRL's configuration of the supervised stage.
@@ -102,10 +114,10 @@ def grpo_config(
     """
     from trl import GRPOConfig
 
-    section = dict(recipe.grpo or {})
-    _check_keys("grpo", section, GRPOConfig, extra=("prompts_per_step",))
+    _check_keys("grpo", recipe.grpo or {}, GRPOConfig, extra=("prompts_per_step",))
+    section = PAPER | (recipe.grpo or {})
     prompts = _positive("grpo.prompts_per_step", section.pop("prompts_per_step", 32))
-    generations = _positive("grpo.num_generations", section.setdefault("num_generations", 8))
+    generations = _positive("grpo.num_generations", section["num_generations"])
     if generations < 2:
         raise JigsawError("grpo.num_generations: 1 leaves nothing to compare a completion with; use 2 or more")
     section |= _shares("grpo", section, prompts, "prompts", world_size, each=generations)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from made_rows import ROWS
 
 from jigsaw.models.load import vision_token_ids
 from jigsaw.recipe import Recipe
-from jigsaw.training.grpo import PuzzleTrainer
+from jigsaw.schema import CurriculumSection, SamplingSection
+from jigsaw.training.checkpoints import CheckpointCallback, StopRequest
+from jigsaw.training.collate import PuzzleCollator
+from jigsaw.training.curriculum import Curriculum
+from jigsaw.training.groups import ConstantRewardsWarning
+from jigsaw.training.grpo import CURRICULUM_FILE, PuzzleTrainer
 from jigsaw.training.mixture import mix
-from jigsaw.training.sft import train_sft
+from jigsaw.training.sft import train_sft, with_answer
 from jigsaw.training.trl_config import grpo_config, sft_config
 from rewards import Composition
 
@@ -45,19 +52,26 @@ def recipe(**changes) -> Recipe:
     return Recipe.model_validate(sections | changes)
 
 
-def make_trainer(model, processor, puzzles, composition, folder: Path, callbacks=(), **grpo) -> PuzzleTrainer:
+def make_trainer(
+    model, processor, puzzles, composition, folder: Path, callbacks=(), sampling=None, curriculum=None, **grpo
+) -> PuzzleTrainer:
     made = recipe()
     section = made.grpo | grpo
+    sets = puzzles if isinstance(puzzles, list) else [puzzles]
+    weights = [1.0] * len(sets)
     config = grpo_config(
         made.model_copy(update={"grpo": section}), folder, vision_token_ids(processor), list(composition.weights)
     )
     return PuzzleTrainer(
         model=model,
         args=config,
-        train_dataset=mix([puzzles], [1.0]),
+        train_dataset=mix(sets, weights),
         processing_class=processor,
         composition=composition,
         rollout=made.rollout,
+        sampling=sampling,
+        curriculum=Curriculum(sets, weights, curriculum or CurriculumSection()),
+        choosing=curriculum is not None,
         callbacks=list(callbacks),
     )
 
@@ -120,6 +134,109 @@ def test_the_same_seed_gives_the_same_step(model, processor, puzzles, checkpoint
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
+def table(rows):
+    """Rows as a puzzle set."""
+    import datasets
+
+    index = {key: [row[key] for row in rows] for key in ("id", "task", "num_pieces")}
+
+    def look_up(batch):
+        found = [next(row for row in rows if row["id"] == name) for name in batch["id"]]
+        return {key: [row[key] for row in found] for key in rows[0]}
+
+    return datasets.Dataset.from_dict(index).with_transform(look_up)
+
+
+def test_videos_and_images_train_in_one_run(model, processor, puzzles, tmp_path):
+    """One step on clips, on tiles and on prompts with both: everything moves."""
+    composition = Composition([_reward_file(tmp_path)], ["valid"])
+    sets = [table(ROWS["video"]), puzzles.select(range(2)), table(ROWS["mixed"])]
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    seen: list[int] = []
+    model.model.visual.register_forward_hook(lambda _, args, out: seen.append(len(args[0])))
+    trainer = make_trainer(model, processor, sets, composition, tmp_path, prompts_per_step=6)
+    trainer.train()
+    assert [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])] == []
+    # Sampling and the loss pass both run the tower once over the images and once over the clips of the step.
+    assert len(seen) == 4
+    assert seen[:2] == seen[2:]
+
+
+def test_an_unshared_step_is_the_shared_one(model, processor, puzzles, checkpoint, tmp_path):
+    from jigsaw.models.load import load_model
+
+    composition = Composition([_reward_file(tmp_path)])
+    sets = [table(ROWS["mixed"])]
+    step = {"prompts_per_step": 3, "optim": "sgd", "learning_rate": 0.1}  # Adam's first step is the gradient's sign
+    make_trainer(model, processor, sets, composition, tmp_path / "a", **step).train()
+    other = load_model(checkpoint)
+    unshared = SamplingSection(shared_prefix=False)
+    make_trainer(other, processor, sets, composition, tmp_path / "b", sampling=unshared, **step).train()
+    for (name, first), second in zip(model.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(first, second, atol=1e-6, rtol=0, msg=name)
+
+
+def test_dead_groups_are_replaced_and_counted(model, processor, puzzles, tmp_path):
+    """Given a reward that only some puzzles can earn, when groups are replaced, then those are trained on."""
+    file = tmp_path / "some.py"
+    file.write_text(
+        "def some(completions, id, **columns):\n"
+        "    return [(sum(map(str.isalpha, c[0]['content'] if isinstance(c, list) else c)) / 9) * (name[0] < '8')\n"
+        "            for c, name in zip(completions, id)]\n",
+        encoding="utf-8",
+    )
+    dynamic = SamplingSection(dynamic=True, max_resamples=8)
+    composition = Composition([{"use": f"{file}:some"}], ["valid"])
+    trainer = make_trainer(
+        model, processor, puzzles, composition, tmp_path, sampling=dynamic, max_steps=3, prompts_per_step=4
+    )
+    trained: list[str] = []
+    roll_out = trainer._without_dead
+    trainer._without_dead = lambda groups: (found := roll_out(groups), trained.extend(g.row["id"] for g in found))[0]
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "groups/dead" in entry]
+    assert len(logs) == 3
+    assert sum(entry["groups/dead"] for entry in logs) > 0
+    for entry in logs:
+        assert entry["groups/dead"] == pytest.approx(entry["groups/replaced"] + entry["groups/left"])
+        assert entry["frac_reward_zero_std"] == pytest.approx(entry["groups/left"])
+    assert sum(name[0] < "8" for name in trained) > len(trained) / 2
+
+
+def test_constant_rewards_do_not_hang(model, processor, puzzles, tmp_path):
+    dynamic = SamplingSection(dynamic=True, max_resamples=2)
+    composition = Composition(["exact"])  # a random model earns none
+    trainer = make_trainer(model, processor, puzzles, composition, tmp_path, sampling=dynamic, max_steps=4)
+    with pytest.warns(ConstantRewardsWarning, match="equal in every group"):
+        trainer.train()
+    drawn = [entry["groups/drawn"] for entry in trainer.state.log_history if "groups/drawn" in entry]
+    assert drawn == [3, 3, 3, 1]
+
+
+def test_a_resumed_curriculum_makes_the_steps_of_the_whole_run(model, processor, puzzles, checkpoint, tmp_path):
+    from jigsaw.models.load import load_model
+
+    composition = Composition([_reward_file(tmp_path)])
+    options = {
+        "sampling": SamplingSection(dynamic=True, max_resamples=1),
+        "curriculum": CurriculumSection(mode="adaptive", memory=0.5),
+        "max_steps": 3,
+    }
+    sets = [table(ROWS["mixed"]), puzzles]
+    saved = tmp_path / "saved"
+    stop = StopRequest(tmp_path / "stop")
+    keeper = CheckpointCallback(saved, every=2, keep=1, boundary=1, stop=stop)
+    whole = make_trainer(model, processor, sets, composition, tmp_path / "a", callbacks=[keeper], **options)
+    whole.train()
+    assert any(key.startswith("curriculum/image/4") for entry in whole.state.log_history for key in entry)
+    assert (saved / "checkpoint-2" / CURRICULUM_FILE).is_file()
+    other = load_model(checkpoint)
+    resumed = make_trainer(other, processor, sets, composition, tmp_path / "b", **options)
+    resumed.train(resume_from_checkpoint=str(saved / "checkpoint-2"))
+    for (name, first), second in zip(model.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(first, second, atol=1e-6, rtol=0, msg=name)
+
+
 def test_the_supervised_stage_lowers_the_loss_and_moves_everything(model, processor, puzzles, tmp_path):
     sft = {"max_steps": 8, "per_device_train_batch_size": 8, "learning_rate": 3e-3, "gradient_checkpointing": False}
     losses: list[float] = []
@@ -135,6 +252,29 @@ def test_the_supervised_stage_lowers_the_loss_and_moves_everything(model, proces
     train_sft(model, processor, mix([puzzles], [1.0]), sft_config(made, tmp_path), [Losses()])
     assert losses[-1] < losses[0] / 2
     assert not [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
+
+
+def test_the_supervised_stage_learns_from_videos_and_images(model, processor, puzzles, tmp_path):
+    sft = {"max_steps": 1, "per_device_train_batch_size": 8, "learning_rate": 3e-3, "gradient_checkpointing": False}
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    seen: list[int] = []
+    model.model.visual.register_forward_hook(lambda _, args, out: seen.append(len(args[0])))
+    sets = mix([table(ROWS["video"]), puzzles, table(ROWS["mixed"])], [1.0, 1.0, 1.0])
+    train_sft(model, processor, sets, sft_config(recipe(sft=sft, grpo=None), tmp_path), [])
+    assert [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])] == []
+    assert len(seen) == 2
+
+
+def test_a_supervised_batch_scores_what_the_plain_way_scores(model, processor):
+    """Labels on the completion alone, and a loss that changes with a clip's pixels."""
+    row = with_answer(ROWS["video"][0])
+    batch = PuzzleCollator(processor)([row, with_answer(ROWS["mixed"][1])])
+    learned = [ids[labels >= 0] for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True)]
+    assert processor.batch_decode(learned, skip_special_tokens=True)[0].strip() == "1, 2"
+    clip = row["videos"][0]
+    other = row | {"videos": [replace(clip, frames=255 - clip.frames), *row["videos"][1:]]}
+    losses = [float(model(**PuzzleCollator(processor)([one])).loss) for one in (row, other)]
+    assert abs(losses[0] - losses[1]) > 1e-5
 
 
 def _reward_file(folder: Path) -> dict[str, str]:

@@ -1,0 +1,41 @@
+"""Videos through vLLM's CPU build: the trainer's frames at the trainer's positions, alone and beside images."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from made_rows import ROWS, made_clip, made_row
+
+from jigsaw.models.load import load_model, load_processor, vision_token_ids
+from jigsaw.schema import RolloutSection
+from jigsaw.training.prompts import PromptBatch
+from jigsaw.training.shared_prefix import log_probabilities
+from jigsaw.training.vllm_engine import VllmEngine
+
+
+def test_log_probabilities_of_videos_are_the_trainers_and_change_with_their_pixels(make_checkpoint):
+    """Clips of odd lengths, at whole and broken rates, longer in time than in space."""
+    pytest.importorskip("vllm")
+    path = str(make_checkpoint())
+    model, processor = load_model(path), load_processor(path)
+    forbidden = vision_token_ids(processor)
+    rows = [*ROWS["video"], *ROWS["mixed"], made_row("long", made_clip(20, frames=24, size=(28, 28), fps=0.7))]
+    engine = VllmEngine(model, processor, RolloutSection(engine="vllm", max_model_len=2048), forbidden)
+    engine.sync(model)
+    prompts = PromptBatch.encode(model, processor, rows, "cpu")
+    tokens, logps = engine.generate(rows, prompts.token_lists(), 3, seeds=range(len(rows)), max_tokens=12)
+    width = max(map(len, tokens))
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in tokens])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in tokens])
+    sampled = torch.tensor([row + [0.0] * (width - len(row)) for row in logps])
+    owner = torch.arange(len(rows)).repeat_interleave(3)
+    with torch.no_grad():
+        ours, _ = log_probabilities(model, prompts, owner, ids, mask, forbidden_tokens=forbidden)
+    apart = ((ours - sampled).abs() * mask).sum(1) / mask.sum(1)
+    assert apart.max() < 1e-5
+
+    dark = [made_row("v0", *[made_clip(seed, frames=6, fps=2.7) for seed in (30, 31)])]
+    prompt = PromptBatch.encode(model, processor, dark, "cpu")
+    assert prompt.token_lists()[0] == prompts.token_lists()[0]  # the same words, other pixels
+    _, other = engine.generate(dark, prompt.token_lists(), 3, seeds=[0], max_tokens=12)
+    assert any(abs(a[0] - b[0]) > 1e-4 for a, b in zip(logps[:3], other, strict=True))
