@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONSAFEPATH := 1
 
-.PHONY: install quickstart test test-slow lint format bench clean
+.PHONY: install quickstart test test-slow lint format bench findings clean
 
 install: .venv/.installed
 
@@ -35,6 +35,11 @@ format: install
 
 bench: install
 	$(BIN)/python benchmarks
+
+# The papers' claims with tiny models, three seeds each: some hours on two cores, resumable.
+findings: install
+	$(BIN)/jigsaw samples data/samples
+	$(BIN)/python -m jigsaw.evaluation.findings recipes/findings/findings.yaml --out runs/findings --page docs/findings.md
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
