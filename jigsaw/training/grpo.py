@@ -88,7 +88,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         if rollout.engine == "vllm":
             model = self.accelerator.unwrap_model(self.model)
             self._engine = VllmEngine(model, self.processing_class, rollout, self._forbidden, seed=self.args.seed)
-            self._synced = -1
+            self._synced, self._sleeps = -1, rollout.sleep
             self.use_vllm = True  # from here on TRL corrects for the difference of the two engines, if it is told to
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
@@ -246,7 +246,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
                     shared=self._sampling.shared_prefix,
                 )
             return completions, None
-        if self._synced != self.state.global_step:
+        if self._sleeps or self._synced != self.state.global_step:  # asleep, the engine forgets its weights
             self._engine.sync(self.accelerator.unwrap_model(self.model))
             self._synced = self.state.global_step
         return self._engine.generate(

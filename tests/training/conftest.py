@@ -1,4 +1,4 @@
-"""Makes `made_rows` importable for the tests of training, and its rows fixtures."""
+"""Makes `made_rows` and `made_media` importable for the tests of training, and fixtures of rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "tasks")]
 
 from made_rows import ROWS
 

@@ -1,0 +1,113 @@
+"""Whole runs on videos alone and on images, videos and depth together: one process, two, ZeRO-3, and vLLM.
+
+The runs start processes of their own over gloo on the CPU; those with ZeRO need DeepSpeed.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_media import photo_pixels, write_video
+from PIL import Image
+from rich.console import Console
+
+from jigsaw.data import build_puzzles
+from jigsaw.launch import launch
+from jigsaw.recipe import load_recipe
+
+RECIPE = """
+name: mixed
+seed: 3
+model: {path: CHECKPOINT}
+data:
+  train: [{path: IMAGE}, {path: FOLDER/video, weight: 2.0}, {path: FOLDER/depth}]
+  eval: [{path: IMAGE, limit: 2}, {path: FOLDER/video, limit: 2}, {path: FOLDER/depth, limit: 2}]
+sft: {max_steps: 2, prompts_per_step: 4, learning_rate: 1.0e-3, gradient_checkpointing: false, optim: adamw_torch,
+      adam_epsilon: 1.0e-4}
+grpo: {max_steps: 3, prompts_per_step: 4, num_generations: 3, max_completion_length: 4, learning_rate: 1.0e-3,
+       per_device_train_batch_size: 3, gradient_checkpointing: false, optim: adamw_torch, adam_epsilon: 1.0e-4}
+rewards: [{use: "FOLDER/reward.py:by_text"}]
+evaluation: {every: 2, puzzles: 6, batch_size: 3}
+output: FOLDER/${name}
+"""
+REWARD = """
+def by_text(completions, **columns):
+    return [sum(map(ord, text[0]["content"])) % 7 / 7 for text in completions]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(checkpoint, puzzle_folder, tmp_path_factory) -> Path:
+    """A recipe, and sets of video and depth puzzles beside it."""
+    folder = tmp_path_factory.mktemp("mixed")
+    (folder / "clips").mkdir()
+    for number in range(3):
+        write_video(folder / "clips" / f"{number}.mp4", frames=90 + 10 * number, rate=10)
+    video = {"clips": "2", "min_duration": "4", "max_pixels": "1568", "fps": "1.3", "static": "keep"}
+    build_puzzles("video", folder / "clips", folder / "video", config=video, per_source=3, workers=1, progress=False)
+    (folder / "scenes").mkdir()
+    for number in range(3):
+        Image.fromarray(photo_pixels(112, 84, seed=number)).save(folder / "scenes" / f"{number}_color.png")
+        depth = np.linspace(0.5, 6, 112 * 84, dtype=np.float32).reshape(84, 112)
+        np.save(folder / "scenes" / f"{number}_depth.npy", depth)
+    points = {"points": "3", "min_distance": "12", "radius": "4"}
+    build_puzzles("depth", folder / "scenes", folder / "depth", config=points, per_source=3, workers=1, progress=False)
+    (folder / "reward.py").write_text(REWARD, encoding="utf-8")
+    text = RECIPE.replace("CHECKPOINT", checkpoint).replace("IMAGE", str(puzzle_folder))
+    (folder / "mixed.yaml").write_text(text.replace("FOLDER", str(folder)), encoding="utf-8")
+    return folder
+
+
+def run(folder: Path, name: str, *overrides: str) -> list[dict[str, float]]:
+    recipe = load_recipe(str(folder / "mixed.yaml"), [f"name={name}", *overrides])
+    done = launch(recipe, Console(quiet=True))
+    return [json.loads(line) for line in (done / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def alone(folder) -> list[dict[str, float]]:
+    return run(folder, "alone")
+
+
+def figures(lines: list[dict[str, float]]) -> list[float]:
+    return [line[name] for line in lines for name in ("loss", "reward", "heldout/place") if name in line]
+
+
+def test_a_run_on_images_videos_and_depth(alone):
+    assert [line["step"] for line in alone if line["stage"] == "grpo" and "reward" in line] == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_run_on_videos_alone(folder):
+    lines = run(folder, "clips", f"data.train=[{{path: {folder}/video}}]", f"data.eval=[{{path: {folder}/video}}]")
+    assert [line["step"] for line in lines if "reward" in line] == [1, 2, 3]
+
+
+needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", [0, pytest.param(3, marks=needs_deepspeed)])
+def test_two_processes_with_unlike_media_train_what_one_trains(folder, alone, zero):
+    """Micro-batches of one prompt: while one process has a clip the other may have tiles alone."""
+    lines = run(folder, f"zero-{zero}", "distributed.cpu_processes=2", f"distributed.zero={zero}")
+    assert figures(lines) == pytest.approx(figures(alone), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_groups_are_replaced_in_step_on_two_processes(folder):
+    overrides = ["sampling.dynamic=true", "curriculum.mode=adaptive", "distributed.cpu_processes=2"]
+    lines = run(folder, "dynamic", *overrides)
+    assert any("groups/dead" in line for line in lines)
+    assert any("curriculum/video/2" in line for line in lines)
+
+
+@pytest.mark.slow
+def test_vllm_beside_the_trainer(folder):
+    pytest.importorskip("vllm")
+    lines = run(folder, "vllm", "rollout={engine: vllm, max_model_len: 2048, max_logp_difference: 1.0e-4}")
+    assert [line["step"] for line in lines if line["stage"] == "grpo" and "reward" in line] == [1, 2, 3]

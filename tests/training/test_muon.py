@@ -1,0 +1,57 @@
+"""Muon: which weights it moves and how, that it resumes, and that a recipe can ask for it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from jigsaw.models.load import load_model
+from jigsaw.training.muon import Muon
+
+SETTINGS = {"lr": 1e-2, "weight_decay": 0.0, "betas": (0.9, 0.99), "eps": 1e-8}
+
+
+def stepped(model, optimizer, steps: int, seed: int = 0) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        for parameter in model.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+
+
+def test_matrices_of_layers_move_orthogonally_and_the_rest_by_adamw(checkpoint):
+    model = load_model(checkpoint, "float32")
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = Muon(model, **SETTINGS)
+    stepped(model, optimizer, 1)
+    for name, parameter in model.named_parameters():
+        moved = (parameter.detach() - before[name]) / SETTINGS["lr"]
+        if parameter.ndim == 2 and "embed_tokens" not in name and "lm_head" not in name:
+            # All singular values alike, and the root mean square that AdamW's steps have (0.2).
+            values = torch.linalg.svdvals(moved) / (0.2 * max(parameter.shape) ** 0.5)
+            assert values.min() > 0.6 and values.max() < 1.3, name
+        else:
+            assert moved.abs() == pytest.approx(1, abs=1e-3), name  # AdamW's first step is the sign of the gradient
+
+
+def test_a_saved_state_goes_on_as_if_never_saved(checkpoint):
+    one, other = load_model(checkpoint, "float32"), load_model(checkpoint, "float32")
+    first = Muon(one, **SETTINGS)
+    stepped(one, first, 2)
+    second = Muon(other, **SETTINGS)
+    other.load_state_dict(one.state_dict())
+    second.load_state_dict(first.state_dict())
+    for group in second.param_groups:
+        group["lr"] = 5e-3  # what a schedule sets must reach both
+    for group in first.param_groups:
+        group["lr"] = 5e-3
+    stepped(one, first, 2, seed=1)
+    stepped(other, second, 2, seed=1)
+    for ours, theirs in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_model_without_matrices_is_told(checkpoint):
+    model = load_model(checkpoint, "float32").requires_grad_(False)
+    with pytest.raises(ValueError, match="needs weight matrices"):
+        Muon(model, **SETTINGS)
