@@ -126,6 +126,7 @@ def launch(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done and touch nothing.")] = False,
+    twin: Annotated[bool, typer.Option("--twin", help="The same run in small: tiny model, samples, no GPU.")] = False,
     slurm: Annotated[bool, typer.Option("--slurm", help="Print a batch file for sbatch and touch nothing.")] = False,
     nodes: Annotated[int | None, typer.Option(min=1, help="Machines; as distributed.nodes.")] = None,
     node_rank: Annotated[int, typer.Option(min=0, help="Which of them this is, from 0.")] = 0,
@@ -139,7 +140,7 @@ def launch(
     from jigsaw.recipe import load_recipe
 
     given = [*(overrides or []), *([] if nodes is None else [f"distributed.nodes={nodes}"])]
-    loaded = load_recipe(recipe, given, resume=resume)
+    loaded = load_recipe(recipe, given, resume=resume, twin=twin)
     node = Node(node_rank, rendezvous)
     if slurm:
         from jigsaw.slurm import batch_file

@@ -41,6 +41,7 @@ from jigsaw.errors import JigsawError, StoppedError
 from jigsaw.requirements import require_machine
 from jigsaw.schema import BuildSection, DataEntry, Recipe
 from jigsaw.training.sets import HeldOut, open_set
+from tasks import get_task
 
 if TYPE_CHECKING:
     from jigsaw.evaluation.summary import Scored
@@ -49,7 +50,8 @@ if TYPE_CHECKING:
 
 ALONE = Node()
 SAMPLES = "samples"
-"""The `data.photos` that stands for the photos of the `samples` extra."""
+"""The source that stands for the photos, videos or RGB-D frames of the `samples` extra."""
+SAMPLE_FOLDERS = {"image": "photos", "video": "videos", "rgbd": "rgbd"}
 
 
 def launch(recipe: Recipe, console: Console, *, resume: bool = False, node: Node = ALONE) -> Path:
@@ -157,7 +159,7 @@ class _Run:
         return Path(entry.path)
 
     def _build(self, build: BuildSection) -> Path:
-        source = self._samples() if build.source == SAMPLES else Path(build.source)
+        source = self._samples(build) if build.source == SAMPLES else Path(build.source)
         settings = json.dumps([build.model_dump(mode="json"), str(source.resolve()), *_listing(source)])
         digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
         target = Path(self._recipe.data.folder) / f"{Path(build.task).stem}-{build.split or 'all'}-{digest}"
@@ -179,10 +181,10 @@ class _Run:
         self._say("data", f"{how} {summary.counts.puzzles} {build.task} puzzles in {target}{told}")
         return target
 
-    def _samples(self) -> Path:
+    def _samples(self, build: BuildSection) -> Path:
         folder = Path(self._recipe.data.folder) / "samples"
         export_samples(folder)
-        return folder / "photos"
+        return folder / SAMPLE_FOLDERS[get_task(build.task, **build.config).source_kind]
 
     # Training
 

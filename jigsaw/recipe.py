@@ -1,9 +1,11 @@
 """A recipe: one YAML file per run; how it is found, extended, overridden and fitted to `jigsaw.schema`.
 
-In: a recipe's name or path and `a.b=c` overrides. Out: a frozen `Recipe`, every interpolation resolved. Unknown keys
-are refused with the nearest known one, also those below `build`, which the task knows. Nothing is touched on disk and
-nothing heavy is imported here; fields of TRL's configurations (below `sft` and `grpo`) are checked by
-`jigsaw.training`, which knows TRL, and `rewards` and `metrics` by the `rewards` package.
+In: a recipe's name or path and `a.b=c` overrides. Out: a frozen `Recipe`, every interpolation resolved. A recipe that
+extends another (`defaults:`) merges its mappings into it, replaces its lists, and changes single places, also those in
+lists, by keys with dots (`data.train.0.build.grid: 2x2`). Unknown keys are refused with the nearest known one, also
+those below `build`, which the task knows. Nothing is touched on disk and nothing heavy is imported here; fields of
+TRL's configurations (below `sft` and `grpo`) are checked by `jigsaw.training`, which knows TRL, and `rewards` and
+`metrics` by the `rewards` package.
 
     recipe = load_recipe("quickstart", ["data.photos=/home/me/photos", "seed=1"])
     recipe.data.train[0].build.task   # "image"
@@ -24,6 +26,7 @@ from yaml import YAMLError
 
 from jigsaw.errors import JigsawError
 from jigsaw.schema import BuildSection, DataEntry, ModelSection, Recipe, RolloutSection
+from jigsaw.twins import changed, in_small
 
 __all__ = [
     "BuildSection",
@@ -71,13 +74,14 @@ def find_recipe(name: str) -> Path:
     raise JigsawError(f"{name!r} is neither a recipe file nor a shipped recipe{_did_you_mean(name, recipe_names())}")
 
 
-def load_recipe(name: str, overrides: Sequence[str] = (), *, resume: bool = False) -> Recipe:
+def load_recipe(name: str, overrides: Sequence[str] = (), *, resume: bool = False, twin: bool = False) -> Recipe:
     """Find, extend, override, resolve and validate a recipe.
 
     Args:
         name: a path, or the name of a shipped recipe.
         overrides: `key.sub=value` each, YAML values; list items as `data.train.0.weight=2`.
         resume: `${fresh:...}` names the latest existing folder, not a new one.
+        twin: the recipe's tiny twin instead (`jigsaw.twins`), which the overrides then change.
 
     Raises:
         JigsawError: one line with file, key and remedy.
@@ -86,6 +90,8 @@ def load_recipe(name: str, overrides: Sequence[str] = (), *, resume: bool = Fals
     _register_fresh(resume)
     try:
         config = _read_with_defaults(path, seen=())
+        if twin:
+            config = in_small(config)
         for override in overrides:
             _override(config, override)
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -149,9 +155,11 @@ def _read_with_defaults(path: Path, seen: tuple[Path, ...]) -> DictConfig:
         parent_path = beside if beside.is_file() else find_recipe(parent)
     except JigsawError as error:
         raise JigsawError(f"{path}: defaults: {error}") from error
-    merged = OmegaConf.merge(_read_with_defaults(parent_path, (*seen, path.resolve())), config)
-    assert isinstance(merged, DictConfig)  # a merge of two mappings
-    return merged
+    extended = _read_with_defaults(parent_path, (*seen, path.resolve()))
+    try:
+        return changed(extended, OmegaConf.to_container(config, resolve=False))
+    except (OmegaConfBaseException, AttributeError, TypeError, LookupError, ValueError) as error:
+        raise JigsawError(f"{path}: {parent} has no such place: {_first_line(error)}") from error
 
 
 def _override(config: DictConfig, override: str) -> None:

@@ -20,6 +20,10 @@ def require_machine(recipe: Recipe) -> None:
     section = recipe.distributed
     if section.zero:
         _require_package("deepspeed", f"distributed.zero: {section.zero}", "pip install 'visual-jigsaw[gpu]'")
+    if recipe.grpo is not None and recipe.rollout.engine == "vllm":
+        _require_package(
+            "vllm", "rollout.engine: vllm", "pip install 'visual-jigsaw[gpu]', or rollout.engine=transformers"
+        )
     for name in recipe.logging.report_to:
         _require_package(name, f"logging.report_to: {name}", f"pip install {name}")
     if section.gpus is not None:

@@ -1,0 +1,62 @@
+"""The tiny twin of a recipe: the same run in small, for a machine without a GPU and for tests.
+
+In: a recipe as it is written. Out: one with the same stages, tasks, rewards and losses, but a tiny model from random
+weights, the sample media, one process and a few steps; `recipes/twins/tiny.yaml` says how small. What the recipe says
+of a task (grid, clips, points, answer style) stays, so that a twin runs what its recipe would run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from jigsaw.errors import JigsawError
+
+TINY = Path(__file__).resolve().parent.parent / "recipes" / "twins" / "tiny.yaml"
+
+
+def changed(config: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
+    """A recipe with changes: mappings merge, lists are replaced, a key with dots changes one place, also in a list.
+
+    Args:
+        config: a recipe, not resolved.
+        changes: likewise, as plain values.
+
+    Raises:
+        OmegaConfBaseException, LookupError, TypeError, ValueError: the recipe has no such place.
+    """
+    whole = {key: value for key, value in changes.items() if "." not in key}
+    merged = OmegaConf.merge(config, OmegaConf.create(whole))
+    assert isinstance(merged, DictConfig)  # a merge of two mappings
+    for key, value in changes.items():
+        if "." in key:
+            OmegaConf.update(merged, key, value, merge=True, force_add=True)
+    return merged
+
+
+def in_small(config: DictConfig) -> DictConfig:
+    """The tiny twin of a recipe.
+
+    Raises:
+        JigsawError: a puzzle set that is not built by the recipe, or one of a task that has no samples.
+    """
+    tiny: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(TINY), resolve=False)  # type: ignore[assignment]
+    builds = tiny.pop("builds")
+    changes = tiny.pop("everywhere")
+    for stage, section in tiny.items():
+        if config.get(stage) is not None:
+            changes[stage] = section
+    for side in ("train", "eval"):
+        for number, entry in enumerate(config.get("data", {}).get(side) or ()):
+            key = f"data.{side}.{number}"
+            build = entry.get("build")
+            if build is None:
+                raise JigsawError(f"{key}: a twin builds its puzzles from samples; it has none for a set given by path")
+            if build.get("task") not in builds:
+                known = ", ".join(builds)
+                raise JigsawError(f"{key}.build: there are samples for {known}, none for {build.get('task')!r}")
+            changes[f"{key}.build"] = builds[build.task]
+    return changed(config, changes)
