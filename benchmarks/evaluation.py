@@ -1,0 +1,124 @@
+"""Where the time of `jigsaw eval` goes: 512 puzzles of 2x2 tiles, a tiny model, one process.
+
+    python benchmarks/evaluation.py [--json] [--puzzles 512] [--samples 1]
+
+`generation_share` is the share of the whole wall time, from opening the checkpoint to the figures on disk, that is
+spent in the model's `generate`; the other shares are pictures to tensors (`preprocessing`), opening the checkpoint
+(`opening`), and everything else: rendering puzzles, parsing, scoring, intervals, writing (`rest`). `straightforward` is
+a loop of one puzzle at a time without any of our code but the puzzle set's, for `speed_ratio`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+# Run as a script, this folder leads the path, and `import rewards` would find a benchmark.
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
+
+from PIL import Image  # noqa: E402
+
+from jigsaw.data import build_puzzles, load_puzzles  # noqa: E402
+from jigsaw.evaluation import engines  # noqa: E402
+from jigsaw.evaluation.prompts import media_of, prompt_text  # noqa: E402
+from jigsaw.evaluation.run import evaluate_checkpoint  # noqa: E402
+from jigsaw.models.load import load_model, load_processor  # noqa: E402
+from jigsaw.models.tiny import TinySizes, build_tiny  # noqa: E402
+
+TOKENS = 12
+
+
+def prepare(folder: Path, puzzles: int) -> tuple[str, Path]:
+    """A checkpoint and a puzzle set, both from random numbers."""
+    photos = folder / "photos"
+    photos.mkdir()
+    rng = Random(0)
+    for number in range(32):
+        small = Image.new("RGB", (8, 8))
+        small.putdata([(rng.randrange(256), rng.randrange(256), rng.randrange(256)) for _ in range(64)])
+        small.resize((160, 160), Image.Resampling.BICUBIC).save(photos / f"{number}.png")
+    config = {"grid": "2x2", "tile": 28, "crop": "random", "answer_style": "direct"}
+    data = folder / "data"
+    build_puzzles("image", photos, data, config=config, per_source=-(-puzzles // 32), workers=1, progress=False)
+    row = load_puzzles(data)[0]
+    texts = [part["text"] for turn in row["prompt"] for part in turn["content"] if part["type"] == "text"]
+    sizes = TinySizes(hidden_size=128, num_layers=3, vision_hidden_size=128, vision_layers=1)
+    build_tiny("qwen2_5_vl", sizes, [*texts, "2, 1, 4, 3", "system\nuser\nassistant\n"], folder / "model")
+    return str(folder / "model"), data
+
+
+def timed(spent: Counter[str], name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that adds the seconds it takes to a counter."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            spent[name] += time.perf_counter() - began
+
+    return run
+
+
+def profile(model: str, data: Path, out: Path, puzzles: int, samples: int) -> dict[str, float]:
+    """Seconds of an evaluation by what they went into."""
+    spent: Counter[str] = Counter()
+
+    def opened(path: str, dtype: str = "float32") -> Any:
+        network = load_model(path, dtype)
+        network.generate = timed(spent, "generation", network.generate)
+        return network
+
+    engines.load_model = timed(spent, "opening", opened)
+    engines.load_processor = timed(spent, "opening", load_processor)
+    engines.processor_inputs = timed(spent, "preprocessing", engines.processor_inputs)
+    began = time.perf_counter()
+    evaluate_checkpoint(model, data, out=out, batch_size=64, max_new_tokens=TOKENS, limit=puzzles, samples=samples)
+    return dict(spent) | {"total": time.perf_counter() - began}
+
+
+def straightforward(model: str, data: Path, puzzles: int) -> float:
+    """Seconds of the loop that one would first write: a puzzle at a time."""
+    began = time.perf_counter()
+    network, processor, rows = load_model(model), load_processor(model), load_puzzles(data)
+    for number in range(puzzles):
+        row = rows[number]
+        inputs = processor(text=[prompt_text(processor, row)], images=media_of(row, "image"), return_tensors="pt")
+        output = network.generate(**inputs, max_new_tokens=TOKENS, do_sample=False)
+        processor.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--puzzles", type=int, default=512)
+    parser.add_argument("--samples", type=int, default=1)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        model, data = prepare(Path(folder), given.puzzles)
+        slow = straightforward(model, data, min(given.puzzles, 64)) / min(given.puzzles, 64)
+        spent = profile(model, data, Path(folder) / "out", given.puzzles, given.samples)
+    total = spent.pop("total")
+    spent["rest"] = total - sum(spent.values())
+    figures: dict[str, float] = {f"{name}_share": seconds / total for name, seconds in spent.items()}
+    figures |= {"seconds": total, "puzzles_per_second": given.puzzles / total}
+    figures["speed_ratio"] = slow * given.puzzles / total
+    if given.json:
+        print(json.dumps(figures))
+    else:
+        for name, value in figures.items():
+            print(f"{name:24} {value:10.3f}")
+
+
+if __name__ == "__main__":
+    main()
