@@ -165,3 +165,13 @@ def test_another_wording_keeps_media_and_the_form_of_the_answer(puzzles, wording
     assert {key: other[key] for key in ("answer", "id")} == {key: row[key] for key in ("answer", "id")}
     numbers = [part["text"] for part in said if part["type"] == "text"][1:-1]
     assert [str(number + 1) in label for number, label in enumerate(numbers)] == [True] * 4
+
+
+@pytest.mark.slow
+def test_vllm_and_transformers_give_the_same_greedy_answers(puzzle_folder, checkpoint, tmp_path):
+    pytest.importorskip("vllm")
+    for engine in ("transformers", "vllm"):
+        evaluate_checkpoint(checkpoint, puzzle_folder, out=tmp_path / engine, max_new_tokens=12, engine=engine)
+    one, other = ([row["completion"] for row in said(tmp_path / engine)] for engine in ("transformers", "vllm"))
+    assert one == other
+    assert any(one)
