@@ -24,7 +24,9 @@ def with_answer(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def train_sft(model: Any, processor: Any, puzzles: Any, config: Any, callbacks: Sequence[Any]) -> Any:
+def train_sft(
+    model: Any, processor: Any, puzzles: Any, config: Any, callbacks: Sequence[Any], *, muon: bool = False
+) -> Any:
     """Train `model` in place on the answers of `puzzles`, from the checkpoint to resume from, if any.
 
     Args:
@@ -33,6 +35,7 @@ def train_sft(model: Any, processor: Any, puzzles: Any, config: Any, callbacks: 
         puzzles: a puzzle set, or a mixture of several.
         config: TRL's SFTConfig.
         callbacks: `transformers` trainer callbacks.
+        muon: optimise with `jigsaw.training.muon` instead of what the configuration names.
 
     Returns:
         The trainer, which knows how the weights are spread over processes.
@@ -40,6 +43,7 @@ def train_sft(model: Any, processor: Any, puzzles: Any, config: Any, callbacks: 
     from transformers import PrinterCallback
 
     from jigsaw.training.collate import PuzzleCollator
+    from jigsaw.training.muon import muon_factory
 
     trainer = _trainer_class()(
         model=model,
@@ -48,6 +52,7 @@ def train_sft(model: Any, processor: Any, puzzles: Any, config: Any, callbacks: 
         processing_class=processor,
         data_collator=PuzzleCollator(processor),
         callbacks=list(callbacks),
+        optimizer_cls_and_kwargs=muon_factory(config) if muon else None,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)

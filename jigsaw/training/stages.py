@@ -239,7 +239,8 @@ class _Training:
         from jigsaw.training.sft import train_sft
 
         if self._stage.name == "sft":
-            return train_sft(model, processor, puzzles, config, callbacks)
+            muon = (self._recipe.sft or {}).get("optim") == "muon"
+            return train_sft(model, processor, puzzles, config, callbacks, muon=muon)
         return train_grpo(
             model,
             processor,

@@ -61,7 +61,8 @@ def sft_config(recipe: Recipe, folder: Path, *, world_size: int = 1, deepspeed: 
     """TRL's configuration of the supervised stage.
 
     `prompts_per_step` puzzles make one step on all processes together, `per_device_train_batch_size` of them at a time
-    on each; without `prompts_per_step` TRL's own keys say the same.
+    on each; without `prompts_per_step` TRL's own keys say the same. Beside the optimizers that TRL knows there is
+    `optim: muon`, for models that start from random weights.
 
     Args:
         recipe: the run.
@@ -79,6 +80,10 @@ def sft_config(recipe: Recipe, folder: Path, *, world_size: int = 1, deepspeed: 
     _check_keys("sft", section, SFTConfig, extra=("prompts_per_step",))
     # TRL cuts sequences at 1024 tokens by default: a prompt would lose pieces and nothing would say so.
     section.setdefault("max_length", None)
+    if section.get("optim") == "muon":  # ours, not TRL's: `jigsaw.training.muon`
+        if deepspeed is not None:
+            raise JigsawError("sft.optim: muon trains without DeepSpeed; take another, or set distributed.zero: 0")
+        del section["optim"]
     if "prompts_per_step" in section:
         prompts = _positive("sft.prompts_per_step", section.pop("prompts_per_step"))
         section |= _shares("sft", section, prompts, "puzzles", world_size)
