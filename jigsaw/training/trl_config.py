@@ -120,7 +120,7 @@ def grpo_config(
     from trl import GRPOConfig
 
     _check_keys("grpo", recipe.grpo or {}, GRPOConfig, extra=("prompts_per_step",))
-    section = PAPER | (recipe.grpo or {})
+    section: dict[str, Any] = PAPER | (recipe.grpo or {})
     prompts = _positive("grpo.prompts_per_step", section.pop("prompts_per_step", 32))
     generations = _positive("grpo.num_generations", section["num_generations"])
     if generations < 2:

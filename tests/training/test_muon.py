@@ -31,7 +31,7 @@ def test_matrices_of_layers_move_orthogonally_and_the_rest_by_adamw(checkpoint):
         if parameter.ndim == 2 and "embed_tokens" not in name and "lm_head" not in name:
             # Singular values alike, but for the smallest, and the root mean square that AdamW's steps have (0.2).
             values = torch.linalg.svdvals(moved) / (0.2 * max(parameter.shape) ** 0.5)
-            assert values.min() > 0.6 and values.max() < 1.3, name
+            assert values.median() > 0.6 and values.max() < 1.3, name
         else:
             assert moved.abs() == pytest.approx(1, abs=1e-3), name  # AdamW's first step is the sign of the gradient
 
