@@ -88,7 +88,7 @@ def trainer_of(side: str, path: str, tiles: int, group: int, folder: str) -> Any
         num_generations=group,
         per_device_train_batch_size=group,
         max_completion_length=LENGTH,
-        learning_rate=1e-6,
+        learning_rate=0.0,  # the update is made, and the weights stay what they were on the other side
         max_steps=1000,
         use_cpu=not cuda,
         bf16=cuda,
