@@ -98,8 +98,18 @@ def evaluate_realunify(
     settings |= {"judge_model": judge_model if judge else None}
     store = _Store(out, settings)
     words = ["jigsaw", "eval", model, "--suite", "realunify", "--data-root", str(data_root), "--out", str(out)]
-    for name, value in (("--editor", editor), ("--generator", generator), ("--judge", judge)):
-        words += [name, value] if value else []
+    for name, value, usual in (
+        ("--editor", editor, None),
+        ("--generator", generator, None),
+        ("--judge", judge, None),
+        ("--judge-model", judge_model, "judge"),
+        ("--grid", f"{grid[0]}x{grid[1]}", "3x3"),
+        ("--engine", engine, "transformers"),
+        ("--dtype", dtype, "float32"),
+        ("--max-new-tokens", max_new_tokens, 1024),
+        ("--limit", limit, None),
+    ):
+        words += [name, str(value)] if value != usual else []
     figures: dict[str, Any] = {}
     try:
         opened = open_engine(engine, model, Decoding(max_new_tokens=max_new_tokens), dtype=dtype)
@@ -186,6 +196,8 @@ def realunify_table(folder: Path) -> PaperTable:
         kind, _, way = part.partition("_")
         cells = rows.setdefault(f"{stored['settings']['model']}, {way}", {})
         for name, figure in found.items():
+            if way == "jigsaw" and name == "avg":
+                continue  # of one task alone: no average of the benchmark's
             column = f"{kind}-avg" if name == "avg" else name
             if column in columns and (
                 cell := cell_of(figure, Origin(str(path), f"parts.{part}.{name}", stored["command"]))
