@@ -54,7 +54,7 @@ def folder(checkpoint, puzzle_folder, tmp_path_factory) -> Path:
         Image.fromarray(photo_pixels(112, 84, seed=number)).save(folder / "scenes" / f"{number}_color.png")
         depth = np.linspace(0.5, 6, 112 * 84, dtype=np.float32).reshape(84, 112)
         np.save(folder / "scenes" / f"{number}_depth.npy", depth)
-    points = {"points": "3", "min_distance": "12", "radius": "4"}
+    points = {"points": "3", "min_distance": "12", "radius": "6"}
     build_puzzles("depth", folder / "scenes", folder / "depth", config=points, per_source=3, workers=1, progress=False)
     (folder / "reward.py").write_text(REWARD, encoding="utf-8")
     text = RECIPE.replace("CHECKPOINT", checkpoint).replace("IMAGE", str(puzzle_folder))
