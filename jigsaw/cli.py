@@ -252,7 +252,7 @@ def report(
     plots: Annotated[Path | None, typer.Option(help="Folder for the plots as SVG files.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write one self-contained HTML page about runs, or print their table.
+    """Write one HTML page about runs, or print their table.
 
     Below the table stand the file, the fields and the command behind every figure.
     """
@@ -282,7 +282,7 @@ def generalize(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Completion limit.")] = 1024,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a run's model keeps on unseen sources, other sizes and in other words."""
+    """Try a run's model on unseen sources, sizes and words."""
     from jigsaw.evaluation.generalization import generalization_table
     from jigsaw.evaluation.generalization import generalize as carry_out
     from jigsaw.evaluation.paper import printed
@@ -358,7 +358,7 @@ def audit(
     task: Annotated[str | None, typer.Option(help="The plug-in task that built the set.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say how far shortcuts get without looking, and which option closes them.
+    """Say how far shortcuts get, and which option closes them.
 
     Constant answers, borders, brightness, positions, compression: what they reach, a model may reach by them.
     """

@@ -158,7 +158,7 @@ def test_a_file_that_is_no_recipe_says_what_it_is_instead(write, content, told):
         ("data.eval.0.limmit=2", "unknown key data.eval.0.limmit: did you mean limit?"),
         ("evaluation.evry=2", "unknown key evaluation.evry: did you mean every?"),
         ("rollout.engin=vllm", "unknown key rollout.engin: did you mean engine?"),
-        ("zebra=2", "unknown key zebra: known are checkpoint, data, description,"),
+        ("zebra=2", "unknown key zebra: known are checkpoint, curriculum, data, description,"),
     ],
 )
 def test_a_misspelt_key_at_any_depth_gets_the_nearest_known_one(small, override, told):

@@ -148,7 +148,7 @@ def export_samples(out: Path) -> SamplesSummary:
         todo = [sample for sample in samples if _sha256(out / sample.file) != sample.sha256]
         origins: dict[str, Path] = {}
         for sample in todo:
-            if sample.path not in origins:
+            if sample.path not in origins and sample.package != film.PACKAGE:
                 origins[sample.path] = _locate(sample)
         written = 0
         # LICENCES comes first: it marks the folder as ours, should the export be broken off.
@@ -156,6 +156,10 @@ def export_samples(out: Path) -> SamplesSummary:
             if _read(out / file) != content:
                 _write(out / file, content)
                 written += 1
+        # The film comes last: it may have to be downloaded, which is in vain where nothing can be written.
+        for sample in todo:
+            if sample.path not in origins:
+                origins[sample.path] = _locate(sample)
         for sample, content in _contents(todo, origins):
             _verify(sample, content)
             _write(out / sample.file, content)
