@@ -51,10 +51,10 @@ def folder(checkpoint, puzzle_folder, tmp_path_factory) -> Path:
     build_puzzles("video", folder / "clips", folder / "video", config=video, per_source=3, workers=1, progress=False)
     (folder / "scenes").mkdir()
     for number in range(3):
-        Image.fromarray(photo_pixels(112, 84, seed=number)).save(folder / "scenes" / f"{number}_color.png")
-        depth = np.linspace(0.5, 6, 112 * 84, dtype=np.float32).reshape(84, 112)
+        Image.fromarray(photo_pixels(224, 168, seed=number)).save(folder / "scenes" / f"{number}_color.png")
+        depth = np.linspace(0.5, 6, 224 * 168, dtype=np.float32).reshape(168, 224)
         np.save(folder / "scenes" / f"{number}_depth.npy", depth)
-    points = {"points": "3", "min_distance": "12", "radius": "6"}
+    points = {"points": "3", "min_distance": "24", "radius": "6"}
     build_puzzles("depth", folder / "scenes", folder / "depth", config=points, per_source=3, workers=1, progress=False)
     (folder / "reward.py").write_text(REWARD, encoding="utf-8")
     text = RECIPE.replace("CHECKPOINT", checkpoint).replace("IMAGE", str(puzzle_folder))
@@ -83,7 +83,7 @@ def test_a_run_on_images_videos_and_depth(alone):
 
 @pytest.mark.slow
 def test_a_run_on_videos_alone(folder):
-    lines = run(folder, "clips", f"data.train=[{{path: {folder}/video}}]", f"data.eval=[{{path: {folder}/video}}]")
+    lines = run(folder, "videos", f"data.train=[{{path: {folder}/video}}]", f"data.eval=[{{path: {folder}/video}}]")
     assert [line["step"] for line in lines if "reward" in line] == [1, 2, 3]
 
 
