@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -157,7 +157,7 @@ def _read_with_defaults(path: Path, seen: tuple[Path, ...]) -> DictConfig:
         raise JigsawError(f"{path}: defaults: {error}") from error
     extended = _read_with_defaults(parent_path, (*seen, path.resolve()))
     try:
-        return changed(extended, OmegaConf.to_container(config, resolve=False))
+        return changed(extended, cast(dict[str, Any], OmegaConf.to_container(config, resolve=False)))
     except (OmegaConfBaseException, AttributeError, TypeError, LookupError, ValueError) as error:
         raise JigsawError(f"{path}: {parent} has no such place: {_first_line(error)}") from error
 
