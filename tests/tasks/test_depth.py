@@ -95,6 +95,28 @@ def test_every_point_has_its_number_drawn_on_it():
         assert matches == [number == position + 1 for number in range(1, 7)]
 
 
+def luminance(color):
+    """Relative luminance of sRGB 0 to 255, by WCAG 2."""
+    share = np.asarray(color) / 255
+    return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+
+@pytest.mark.parametrize("radius", [9, 32, 100])
+@pytest.mark.parametrize("ground", ["white", "black", "red", "yellow"])
+def test_numbers_stand_out_on_any_ground_at_any_size(ground, radius):
+    """White reaches 3 to 1 against the disc around it, and no two numbers look alike."""
+    side, seen = 2 * radius + 1, []
+    for number in range(1, 13):
+        mark, marked = disc(number, radius), Image.new("RGB", (side, side), ground)
+        marked.paste(mark.convert("RGB"), (0, 0), mask=mark.getchannel("A"))
+        drawn = np.asarray(marked)
+        light, fill = luminance(drawn).max(), luminance(drawn[radius, 2])  # beside the number, inside the rim
+        assert (light + 0.05) / (fill + 0.05) >= 3
+        seen.append(drawn.astype(int))
+    for one, other in combinations(seen, 2):
+        assert (np.abs(one - other).max(axis=2) > 60).sum() >= radius // 2, "pixels that clearly differ"
+
+
 @pytest.mark.parametrize("points", [2, 12])
 def test_two_to_twelve_points(points):
     task = get_task("depth", points=points, radius=8, min_gap=0.1)
