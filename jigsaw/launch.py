@@ -320,7 +320,7 @@ def _texts(train_sets: Sequence[Any]) -> Iterator[str]:
 
     for puzzles in train_sets:
         for row in (puzzles[i] for i in range(min(64, len(puzzles)))):
-            yield "system\nYou are a helpful assistant.\nuser\nassistant\n"
+            yield from ("system\nYou are a helpful assistant.", "user\n", "assistant\n", "\n")
             yield format_order(row["answer"], row["answer_style"])
             yield from (part["text"] for turn in row["prompt"] for part in turn["content"] if part["type"] == "text")
 
