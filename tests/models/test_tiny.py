@@ -49,6 +49,19 @@ def test_the_learned_text_is_shorter_than_its_bytes(tokenizer):
     assert len(tokenizer) <= 330
 
 
+PROMPT = "user\nPut the tiles back in order, please.\nTile 1: Tile 2:\nassistant\n"
+
+
+def test_sentences_that_every_prompt_repeats_are_one_token_and_digits_stand_alone():
+    phrasing = build_tokenizer([PROMPT] * 3, 400)
+    ids = phrasing.encode(PROMPT)
+    tokens = [phrasing.decode([token]) for token in ids]
+    assert "".join(tokens) == PROMPT
+    assert any("Put the tiles back in order, please." in token for token in tokens)
+    assert [token for token in tokens if any(letter.isdigit() for letter in token)] == ["1", "2"]
+    assert len(phrasing) <= 400
+
+
 def test_equal_texts_in_any_order_give_equal_files(tmp_path):
     for name, texts in (("one", TEXTS), ("other", sorted(TEXTS, reverse=True)), ("iterator", iter(TEXTS))):
         build_tokenizer(texts, 330).save_pretrained(tmp_path / name)
