@@ -1,19 +1,17 @@
 """Building a data set: from a folder of sources to parts, rejects and a manifest.
 
 In: a task, a source folder, settings. Out: a folder as `jigsaw.data` describes it. Parts are built one after the
-other by
-a pool of worker processes and moved into place when they are whole: killed at any moment, a re-run finishes the same
-data set. Memory holds one row group and the results that wait for their turn, whatever the number of sources.
+other by a pool of worker processes and moved into place when they are whole: killed at any moment, a re-run finishes
+the same data set, and a second build of it at the same time waits for the first. Memory holds one row group and the
+results that wait for their turn, whatever the number of sources.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +35,7 @@ from jigsaw.data.planning import Job, Planned, Refusal
 from jigsaw.data.pool import Pool, usable_cores
 from jigsaw.data.progress import ProgressBar, progress_bar
 from jigsaw.data.sources import Problem, open_source, scan, source_root
+from jigsaw.data.workplace import REJECTS, workplace
 from jigsaw.errors import JigsawError
 from tasks import Task, TaskError, absolute_spec, config_values, get_task
 
@@ -51,7 +50,6 @@ REASONS = {
 """Why a source gives no puzzle, beside the task's own `REASONS`."""
 
 SOURCES_PER_PART = 5000
-_WORK = ".building"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +140,7 @@ def build_puzzles(
         heldout=heldout,
         materialize=materialize,
     )
-    with _workplace(target, shard) as work:
+    with workplace(target, shard) as work:
         listing = spill(_entries(given, below, made), root, work / "listing")
         if listing.count == 0:
             raise JigsawError(
@@ -230,24 +228,6 @@ def _selector(job: Job, task: Task) -> Callable[[str], bool]:
     return selected
 
 
-@contextmanager
-def _workplace(target: Path, shard: tuple[int, int]) -> Iterator[Path]:
-    """A folder for one shard's intermediate files. It stays only while it holds the rejects of an unfinished build."""
-    work = target / _WORK / f"{shard[0]}-of-{shard[1]}"
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise JigsawError(f"{target} cannot be written: {error.strerror}; choose another folder") from error
-    try:
-        yield work
-    finally:
-        if not any(work.glob("rejects-*")):
-            shutil.rmtree(work, ignore_errors=True)
-            with suppress(OSError):  # not empty: another shard, or the data set itself
-                work.parent.rmdir()
-                target.rmdir()
-
-
 def _rejects_of(tally: Mapping[str, int]) -> dict[str, int]:
     return {key.removeprefix("rejects:"): tally[key] for key in sorted(tally) if key.startswith("rejects:")}
 
@@ -290,8 +270,7 @@ class _Build:
             if counts.puzzles == 0 and self._shard == (0, 1):
                 self._fail_empty(counts)
             write_manifest(self._target, self._manifest(counts, complete=True))
-            for file in self._work.glob("rejects-*"):
-                file.unlink()
+            self._forget_rejects()
         return BuildSummary(
             path=self._target, counts=counts, parts_built=len(missing), parts_skipped=len(done) - len(missing)
         )
@@ -324,7 +303,7 @@ class _Build:
     def _build_part(self, part: int, lines: Path, pool: Pool, bar: ProgressBar) -> Counts:
         """Write one part and, before it appears, its rejects."""
         tally: Counter[str] = Counter()
-        rejects = self._work / f"rejects-{part:05d}"
+        rejects = self._work / f"{REJECTS}{part:05d}"
         with rejects.open("w", encoding="utf-8") as out:
 
             def refuse(path: str, refusal: Refusal) -> None:
@@ -372,16 +351,20 @@ class _Build:
                 old.setdefault(json.loads(line)["part"], []).append(line + "\n")
         joined: list[str] = []
         for part in self._parts:
-            file = self._work / f"rejects-{part:05d}"
+            file = self._work / f"{REJECTS}{part:05d}"
             joined += [file.read_text(encoding="utf-8")] if file.exists() else old.get(part, [])
         write_whole(self._rejects, "".join(joined))
+
+    def _forget_rejects(self) -> None:
+        for file in self._work.glob(f"{REJECTS}*"):
+            file.unlink()
 
     def _fail_empty(self, counts: Counts) -> None:
         """No puzzle at all: leave the list of rejects and nothing that looks like a data set."""
         for part in self._parts:
             self._part_file(part).unlink(missing_ok=True)
         (self._target / manifest_name(self._shard)).unlink(missing_ok=True)
-        shutil.rmtree(self._work, ignore_errors=True)
+        self._forget_rejects()
         if not counts.sources:
             raise JigsawError(f"no source of {self._job.root} falls into split {self._settings.split}; change heldout")
         why = ", ".join(f"{reason} {number}" for reason, number in counts.rejects.items())

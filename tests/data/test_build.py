@@ -100,6 +100,16 @@ def test_killed_at_any_moment_a_second_run_finishes_the_same_set(photos, tmp_pat
     assert killed, "no run was long enough to be killed: the test proves nothing"
 
 
+def test_builds_of_one_set_at_the_same_time_wait_for_each_other(photos, tmp_path, undisturbed):
+    command = [sys.executable, "-c", SCRIPT, str(photos), str(tmp_path / "set")]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    messages = [process.communicate()[1] for process in running]
+    assert [process.returncode for process in running] == [0] * 4, messages
+    assert any("waiting for the build" in message for message in messages)
+    assert rows_of(tmp_path / "set") == undisturbed
+    assert not list((tmp_path / "set").glob(".*"))
+
+
 def test_workers_die_with_a_killed_build(photos, tmp_path):
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(photos), str(tmp_path / "set")])
     children = []
