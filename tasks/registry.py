@@ -15,6 +15,7 @@ import json
 import pkgutil
 import sys
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -133,7 +134,7 @@ def make_config(task_class: type[Task], values: Mapping[str, Any]) -> Any:
         key: None if value == "null" and type(None) in get_args(hints[key]) else value for key, value in values.items()
     }
     try:
-        return TypeAdapter(task_class.Config).validate_python(typed)
+        return _adapter(task_class.Config).validate_python(typed)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -144,8 +145,14 @@ def make_config(task_class: type[Task], values: Mapping[str, Any]) -> Any:
 
 def config_values(task: Task) -> dict[str, Any]:
     """The whole configuration as JSON values, defaults included."""
-    values: dict[str, Any] = TypeAdapter(type(task.config)).dump_python(task.config, mode="json")
+    values: dict[str, Any] = _adapter(type(task.config)).dump_python(task.config, mode="json")
     return values
+
+
+@cache
+def _adapter(config: type) -> TypeAdapter[Any]:
+    """Pydantic's reader of a configuration: slower to make than a puzzle."""
+    return TypeAdapter(config)
 
 
 def canonical_config(task: Task) -> str:
@@ -161,7 +168,7 @@ def describe_task(name_or_spec: str) -> dict[str, Any]:
         key.
     """
     task_class = find_task(name_or_spec)
-    schema = TypeAdapter(task_class.Config).json_schema()
+    schema = _adapter(task_class.Config).json_schema()
     defaults = config_values(task_class())
     config = [
         {"key": key, "type": _type_words(field), "default": defaults[key], "doc": field.get("description", "")}
