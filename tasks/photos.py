@@ -140,7 +140,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        if layer.getextrema()[3] == (255, 255):
+        if layer.getchannel("A").getextrema() == (255, 255):
             return layer.convert("RGB")  # nothing shows through: no need to mix
         ground = Image.new("RGBA", layer.size, "white")
         return Image.alpha_composite(ground, layer).convert("RGB")

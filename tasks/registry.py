@@ -145,7 +145,7 @@ def make_config(task_class: type[Task], values: Mapping[str, Any]) -> Any:
 
 def config_values(task: Task) -> dict[str, Any]:
     """The whole configuration as JSON values, defaults included."""
-    values: dict[str, Any] = _adapter(type(task.config)).dump_python(task.config, mode="json")
+    values: dict[str, Any] = _adapter(task.Config).dump_python(task.config, mode="json")
     return values
 
 

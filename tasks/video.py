@@ -57,7 +57,8 @@ class VideoConfig:
         float, Field(ge=0, le=255, description="two clips look the same below this difference, 0 to 255")
     ] = 8.0
     decoder: Annotated[
-        Literal["auto", "decord", "pyav"], Field(description="auto: decord where it is installed, else PyAV")
+        Literal["auto", "decord", "pyav"],
+        Field(description="auto: decord where it is installed and reads the video, else PyAV"),
     ] = "auto"
     shown_as: Annotated[
         Literal["video", "images"], Field(description="one video per clip, or its frames as images")
@@ -97,7 +98,7 @@ class VideoTask(Task):
             geometry = self._cut(header)
             if isinstance(geometry, Reject):
                 return geometry
-            classes = self._classes(source, geometry)
+            geometry, classes = self._judged(source, geometry)
         except VideoError as error:
             return Reject(error.reason, str(error))
         alike = len(set(classes)) < len(classes)
@@ -187,6 +188,17 @@ class VideoTask(Task):
             "grid": None if self._grid is None else list(self._grid),
             "shown_as": config.shown_as,
         }
+
+    def _judged(self, source: Source, geometry: dict[str, Any]) -> tuple[dict[str, Any], tuple[int, ...]]:
+        """The geometry with the decoder that reads the video, and the look-alike classes of its pieces."""
+        try:
+            return geometry, self._classes(source, geometry)
+        except VideoError:
+            if self.config.decoder != "auto" or geometry["decoder"] == "pyav":
+                raise
+            # decord counts frames that an edit list hides, and gives up on streams that FFmpeg's own reader plays.
+            geometry = geometry | {"decoder": "pyav"}
+            return geometry, self._classes(source, geometry)
 
     def _classes(self, source: Source, geometry: dict[str, Any]) -> tuple[int, ...]:
         """Look-alike classes of the pieces in their right order. It decodes the video: damaged files show."""

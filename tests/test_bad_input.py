@@ -196,7 +196,7 @@ def test_an_unreadable_recipe_is_named(command, refused):
 # Photos
 
 PHOTOS = [
-    ("empty", [], "source empty holds no image files"),
+    ("empty", [], "source empty holds no pictures"),
     ("missing", [], "missing"),
     ("file", [], "file"),
     ("broken", [], "unreadable 4; see "),
@@ -357,7 +357,7 @@ def undisturbed(tmp_path_factory, photos, command):
 def test_a_disk_that_is_full_from_the_start_leaves_a_folder_that_can_be_taken(work, command, refused):
     with full_disk(0):
         assert refused("launch", "small.yaml").startswith("the disk is full")
-    assert refused("launch", "small.yaml", "data.photos=empty").startswith("source empty holds no image files")
+    assert refused("launch", "small.yaml", "data.photos=empty").startswith("source empty holds no pictures")
     assert set(tree(work / "runs" / "small")) == {"recipe.yaml"}, "taken, and no longer half-written"
 
 

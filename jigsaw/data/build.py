@@ -51,6 +51,12 @@ REASONS = {
 
 SOURCES_PER_PART = 5000
 
+_WANTED = {
+    "image": "pictures; give the folder that holds them",
+    "video": "videos; give the folder that holds them",
+    "rgbd": "pictures with depth maps in a known layout; say how they pair, as in pairs='rgb/{}.jpg::depth/{}.png'",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSummary:
@@ -143,9 +149,7 @@ def build_puzzles(
     with workplace(target, shard) as work:
         listing = spill(_entries(given, below, made), root, work / "listing")
         if listing.count == 0:
-            raise JigsawError(
-                f"source {given / below} holds no {made.source_kind} files; give the folder that holds them"
-            )
+            raise JigsawError(f"source {given / below} holds no {_WANTED[made.source_kind]}")
         if limit is not None:
             listing = sample(listing, limit, _selector(job, made) if job.split else None)
         earlier = [manifest.settings for manifest in shard_manifests(target)]

@@ -247,8 +247,10 @@ def test_a_missing_or_empty_source_leaves_nothing_behind(tmp_path):
     with pytest.raises(JigsawError, match="does not exist"):
         build(tmp_path / "nowhere", tmp_path / "set")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(JigsawError, match="holds no image files"):
+    with pytest.raises(JigsawError, match="holds no pictures"):
         build(tmp_path / "empty", tmp_path / "set")
+    with pytest.raises(JigsawError, match=r"holds no pictures with depth maps .* say how they pair"):
+        build_puzzles("depth", tmp_path / "empty", tmp_path / "set")
     assert not (tmp_path / "set").exists()
 
 

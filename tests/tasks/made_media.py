@@ -88,6 +88,20 @@ def _turn(path, quarter_turns):
     path.write_bytes(data)
 
 
+def hide_start(source, path, frames):
+    """A copy of an MP4 whose edit list says that its first frames are not shown, as phones trim."""
+    options = {"avoid_negative_ts": "disabled", "use_editlist": "1"}
+    with av.open(str(source)) as whole, av.open(str(path), "w", options=options) as trimmed:
+        read = whole.streams.video[0]
+        written = trimmed.add_stream_from_template(read)
+        hidden = round(frames / read.average_rate / read.time_base)
+        for packet in whole.demux(read):
+            if packet.dts is not None:
+                packet.pts, packet.dts, packet.stream = packet.pts - hidden, packet.dts - hidden, written
+                trimmed.mux(packet)
+    return path
+
+
 def write_sound(path):
     """An MP4 without pictures."""
     with av.open(str(path), "w") as container:

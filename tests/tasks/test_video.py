@@ -5,7 +5,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from made_media import encode, number_in, numbered_frame, source_of, write_sound, write_video
+from made_media import encode, hide_start, number_in, numbered_frame, source_of, write_sound, write_video
 from PIL import Image
 
 from tasks import Reject, Source, get_task
@@ -98,6 +98,19 @@ def test_rotation_metadata_makes_frames_upright(tmp_path, quarter_turns):
     asked = get_task("video", clips=2, decoder="decord", **LOOSE).plan(source_at(path), Random(0))
     assert asked.reason == "wrong_decoder"
     assert str(90 * (4 - quarter_turns)) in asked.detail
+
+
+def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path):
+    pytest.importorskip("decord")
+    trimmed = source_at(hide_start(write_video(tmp_path / "whole.mp4"), tmp_path / "trimmed.mp4", frames=5))
+    asked = get_task("video", decoder="decord", **LOOSE).plan(trimmed, Random(0))
+    assert asked.reason == "unreadable", "decord counts the hidden frames too"
+    task = get_task("video", **LOOSE)
+    puzzle = task.plan(trimmed, Random(0))
+    clips = task.render(puzzle, trimmed).videos
+    in_time = [clips[index - 1] for index in puzzle.answer]
+    shown = [number_in(frame) for clip in in_time for frame in clip.frames]
+    assert shown == [number + 5 for clip in puzzle.geometry["frames"] for number in clip]
 
 
 def test_a_container_that_only_counts_frames_is_read_by_count(tmp_path):
