@@ -35,6 +35,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from jigsaw.data import build_puzzles, read_manifest
+from jigsaw.data.conversations import write_sample_conversations
 from jigsaw.data.samples import export_samples
 from jigsaw.distributed import Node, run_processes, torchrun_command
 from jigsaw.errors import JigsawError, StoppedError
@@ -91,8 +92,8 @@ class _Run:
         self._claim_folder()
         data = self._recipe.data
         folders = {
-            "train": [self._puzzle_folder(entry) for entry in data.train],
-            "eval": [self._puzzle_folder(entry) for entry in data.eval],
+            "train": [self._set_of(entry) for entry in data.train],
+            "eval": [self._set_of(entry) for entry in data.eval],
         }
         train_sets = [open_set(path, entry) for path, entry in zip(folders["train"], data.train, strict=True)]
         heldout = HeldOut([open_set(path, entry) for path, entry in zip(folders["eval"], data.eval, strict=True)])
@@ -152,14 +153,19 @@ class _Run:
 
     # Data
 
-    def _puzzle_folder(self, entry: DataEntry) -> Path:
+    def _set_of(self, entry: DataEntry) -> Path:
         if entry.build is not None:
             return self._build(entry.build)
+        if entry.conversations == SAMPLES:
+            return self._sample_conversations()
+        if entry.conversations is not None:
+            return Path(entry.conversations)
         assert entry.path is not None  # the schema has seen to it
         return Path(entry.path)
 
     def _build(self, build: BuildSection) -> Path:
-        source = self._samples(build) if build.source == SAMPLES else Path(build.source)
+        kind = get_task(build.task, **build.config).source_kind
+        source = self._samples(kind) if build.source == SAMPLES else Path(build.source)
         settings = json.dumps([build.model_dump(mode="json"), str(source.resolve()), *_listing(source)])
         digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
         target = Path(self._recipe.data.folder) / f"{Path(build.task).stem}-{build.split or 'all'}-{digest}"
@@ -181,10 +187,14 @@ class _Run:
         self._say("data", f"{how} {summary.counts.puzzles} {build.task} puzzles in {target}{told}")
         return target
 
-    def _samples(self, build: BuildSection) -> Path:
+    def _samples(self, kind: str) -> Path:
         folder = Path(self._recipe.data.folder) / "samples"
         export_samples(folder)
-        return folder / SAMPLE_FOLDERS[get_task(build.task, **build.config).source_kind]
+        return folder / SAMPLE_FOLDERS[kind]
+
+    def _sample_conversations(self) -> Path:
+        photos = self._samples("image") / "train"
+        return write_sample_conversations(photos, Path(self._recipe.data.folder) / "sample-conversations.jsonl")
 
     # Training
 
@@ -316,13 +326,13 @@ class _Run:
 
 def _texts(train_sets: Sequence[Any]) -> Iterator[str]:
     """What a tiny model's tokenizer learns from: the prompts and answers of each set's first rows."""
-    from rewards import format_order
+    from jigsaw.training.sft import with_answer
 
     for puzzles in train_sets:
-        for row in (puzzles[i] for i in range(min(64, len(puzzles)))):
+        for row in (with_answer(puzzles[i]) for i in range(min(64, len(puzzles)))):
             yield from ("system\nYou are a helpful assistant.", "user\n", "assistant\n", "\n")
-            yield format_order(row["answer"], row["answer_style"])
-            yield from (part["text"] for turn in row["prompt"] for part in turn["content"] if part["type"] == "text")
+            turns = [*row["prompt"], *row["completion"]]
+            yield from (part["text"] for turn in turns for part in turn["content"] if part["type"] == "text")
 
 
 def _listing(source: Path) -> list[list[str | int]]:
@@ -368,6 +378,8 @@ def _require_inputs(recipe: Recipe) -> None:
                 raise JigsawError(f"data.{name}.{number}.build: source {entry.build.source} does not exist")
             if entry.path is not None:
                 read_manifest(entry.path)
+            if entry.conversations not in (None, SAMPLES) and not Path(entry.conversations).exists():
+                raise JigsawError(f"data.{name}.{number}.conversations: {entry.conversations} does not exist")
     if recipe.model.path is not None:
         require_checkpoint(recipe.model.path)
 

@@ -58,7 +58,8 @@ class ModelSection(_Section):
         dtype: of computation and of the checkpoints. Weights that are trained are kept in float32 meanwhile.
         image: pixel limits for the processor; those of the checkpoint where not given.
         freeze: what is not trained: `vision_tower`, `projector`, `language_model`, or patterns of parameter names such
-            as `*.visual.blocks.0.*`.
+            as `*.visual.blocks.0.*`; of a NEO also the groups of `jigsaw.models.neo.groups`, `post-llm` and so on.
+        pre_buffer: how many layers of a NEO are its pre-Buffer, where `freeze` names such a group.
         lora: adapters instead of all weights; None trains the weights.
     """
 
@@ -68,6 +69,7 @@ class ModelSection(_Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
     image: ImageLimits = ImageLimits()
     freeze: tuple[str, ...] = ()
+    pre_buffer: int | None = Field(None, ge=0)
     lora: LoraSection | None = None
 
     @model_validator(mode="after")
@@ -109,11 +111,13 @@ class BuildSection(BaseModel):
 
 
 class DataEntry(_Section):
-    """One puzzle set of a mixture: an existing one by `path`, or one that is built first.
+    """One set of a mixture: a puzzle set by `path`, one that is built first, or conversations for the supervised stage.
 
     Attributes:
         path: folder of a built puzzle set.
         build: how to build it.
+        conversations: a set of conversations about images (`jigsaw.data.conversations`), or `samples`.
+        images: folder that the image paths of `conversations` are relative to; that of the set where not given.
         weight: its share of the training rows, relative to the other entries.
         stage: the only stage that trains on it, `sft` or `grpo`; None for both.
         limit: rows used, from the first.
@@ -121,15 +125,25 @@ class DataEntry(_Section):
 
     path: str | None = None
     build: BuildSection | None = None
+    conversations: str | None = None
+    images: str | None = None
     weight: float = Field(1.0, gt=0)
     stage: Literal["sft", "grpo"] | None = None
     limit: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
     def _one_origin(self) -> DataEntry:
-        if (self.path is None) == (self.build is None):
-            raise ValueError("give either path or build")
+        if sum(origin is not None for origin in (self.path, self.build, self.conversations)) != 1:
+            raise ValueError("give either path, build or conversations")
+        if self.images is not None and self.conversations is None:
+            raise ValueError("images belongs to conversations")
+        if self.conversations is not None and self.stage == "grpo":
+            raise ValueError("conversations have no answer to reward: only sft trains on them")
         return self
+
+    def trains(self, stage: str) -> bool:
+        """Whether a stage trains on it."""
+        return self.stage in (None, stage) and (self.conversations is None or stage == "sft")
 
 
 class DataSection(_Section):
@@ -146,6 +160,12 @@ class DataSection(_Section):
     folder: str = "data"
     train: tuple[DataEntry, ...] = Field(min_length=1)
     eval: tuple[DataEntry, ...] = ()
+
+    @model_validator(mode="after")
+    def _held_out_are_puzzles(self) -> DataSection:
+        if any(entry.conversations is not None for entry in self.eval):
+            raise ValueError("eval holds puzzles: conversations have no answer to compare with")
+        return self
 
 
 class EvaluationSection(_Section):
@@ -390,6 +410,6 @@ class Recipe(_Section):
         if self.sft is None and self.grpo is None:
             raise ValueError("give sft, grpo or both: there is nothing to train")
         for stage in ("sft", "grpo"):
-            if getattr(self, stage) is not None and all(entry.stage not in (None, stage) for entry in self.data.train):
-                raise ValueError(f"no entry of data.train is for {stage}; give one without `stage`")
+            if getattr(self, stage) is not None and not any(entry.trains(stage) for entry in self.data.train):
+                raise ValueError(f"no entry of data.train is for {stage}; give puzzles without `stage`")
         return self

@@ -203,8 +203,8 @@ def test_a_value_of_the_wrong_kind_is_told_with_its_key(small, override, told):
     [
         (["model.path=some/model"], "model: give either path or tiny"),
         (["model.tiny=null"], "model: give either path or tiny"),
-        (["data.train.0.path=puzzles"], "data.train.0: give either path or build"),
-        (["data.train.1.path=null"], "data.train.1: give either path or build"),
+        (["data.train.0.path=puzzles"], "data.train.0: give either path, build or conversations"),
+        (["data.train.1.path=null"], "data.train.1: give either path, build or conversations"),
         (["grpo=null"], "recipe: give sft, grpo or both: there is nothing to train"),
         (["model.image={min_pixels: 900, max_pixels: 800}"], "model.image: min_pixels 900 is over max_pixels 800"),
     ],

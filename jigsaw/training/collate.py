@@ -1,7 +1,7 @@
-"""Supervised batches of puzzles: prompts with images and videos, and the tokens that are learned behind them.
+"""Supervised batches: prompts with images and videos, and the tokens that are learned behind and within them.
 
-In: rows with a prompt, media and the completion to learn. Out: model inputs with labels. TRL's own collator takes
-images alone and would drop a video's pixels in silence.
+In: rows with a prompt, media and the completion to learn. Out: model inputs with labels; those of a conversation are
+all answers of the assistant. TRL's own collator takes images alone and would drop a video's pixels in silence.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 
+from jigsaw.errors import JigsawError
 from jigsaw.evaluation.prompts import processor_inputs, prompt_text
 from jigsaw.training.prompts import PER_TOKEN, check_media
 
@@ -31,13 +32,13 @@ class PuzzleCollator:
     processor: Any
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """`input_ids`, `attention_mask`, `labels` (of the completions alone), and what carries the media.
+        """`input_ids`, `attention_mask`, `labels` (of the assistant's turns alone), and what carries the media.
 
         Args:
             rows: with `prompt`, `completion` and media.
 
         Raises:
-            JigsawError: a medium did not become tokens and pixels.
+            JigsawError: a medium did not become tokens and pixels, or a text holds the template's own tokens.
         """
         batch = dict(processor_inputs(self.processor, rows))
         check_media(self.processor, rows, batch["input_ids"], batch)
@@ -46,10 +47,42 @@ class PuzzleCollator:
         ids = torch.nn.utils.rnn.pad_sequence(learned, batch_first=True, padding_value=blank)
         mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(tokens) for tokens in learned], batch_first=True)
         labels = ids.masked_fill(mask == 0, IGNORED)
-        batch["labels"] = torch.cat([torch.full_like(batch["input_ids"], IGNORED), labels], dim=1)
+        batch["labels"] = torch.cat([self._earlier_answers(rows, batch["input_ids"]), labels], dim=1)
         batch["input_ids"] = torch.cat([batch["input_ids"], ids], dim=1)
         batch["attention_mask"] = torch.cat([batch["attention_mask"], mask], dim=1)
         return batch | {name: pad(batch[name], (0, ids.shape[1])) for name in PER_TOKEN if name in batch}
+
+    def _earlier_answers(self, rows: Sequence[Mapping[str, Any]], ids: Tensor) -> Tensor:
+        """Labels of prompts: what the assistant has said in them, each turn's end included.
+
+        Media have become many tokens by now, so turns are found by the tokens that the template puts around them.
+        """
+        labels = torch.full_like(ids, IGNORED)
+        for row, tokens, label in zip(rows, ids, labels, strict=True):
+            said = [number for number, turn in enumerate(row["prompt"]) if turn["role"] == "assistant"]
+            if not said:
+                continue
+            opening, closing = self._around_an_answer(row)
+            places = torch.nonzero((tokens.unfold(0, len(opening), 1) == opening).all(-1))[:-1, 0] + len(opening)
+            if len(places) != len(said):
+                raise JigsawError(
+                    f"row {row.get('id')}: {len(said)} answers in the conversation, {len(places)} found in its tokens; "
+                    "does a text hold tokens of the chat template?"
+                )
+            for begin in places.tolist():
+                end = begin + int(torch.nonzero(tokens[begin:] == closing[0])[0, 0]) + len(closing)
+                label[begin:end] = tokens[begin:end]
+        return labels
+
+    def _around_an_answer(self, row: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """The tokens with which the template opens the assistant's turn, and those with which it closes one."""
+        opened, answer = prompt_text(self.processor, row), "answer"
+        turn = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
+        shut = self.processor.apply_chat_template(row["prompt"], add_generation_prompt=False, tokenize=False)
+        whole = self.processor.apply_chat_template([*row["prompt"], turn], tokenize=False)
+        texts = opened[len(shut) :], whole[len(opened) + len(answer) :]
+        first, second = (self.processor.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
+        return torch.tensor(first), torch.tensor(second)
 
     def _completion(self, row: Mapping[str, Any]) -> list[int]:
         """Tokens of the completion as the chat template writes the turn, its end included."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jigsaw.data import load_puzzles
+from jigsaw.data.conversations import load_conversations
 from jigsaw.schema import DataEntry, Recipe
 
 StageName = Literal["sft", "grpo"]
@@ -47,12 +48,12 @@ class HeldOut:
 
 
 def open_set(path: Path, entry: DataEntry) -> Any:
-    """The puzzles of an entry of a recipe.
+    """The puzzles of an entry of a recipe, or its conversations.
 
     Raises:
-        JigsawError: no puzzle set.
+        JigsawError: no such set.
     """
-    puzzles = load_puzzles(path)
+    puzzles = load_puzzles(path) if entry.conversations is None else load_conversations(path, entry.images)
     return puzzles.select(range(min(entry.limit or len(puzzles), len(puzzles))))
 
 
@@ -71,7 +72,7 @@ def used_in(recipe: Recipe, train_sets: Sequence[Any], stage: StageName) -> list
     return [
         (puzzles, entry.weight)
         for puzzles, entry in zip(train_sets, recipe.data.train, strict=True)
-        if entry.stage in (None, stage)
+        if entry.trains(stage)
     ]
 
 

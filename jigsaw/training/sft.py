@@ -1,6 +1,6 @@
-"""The supervised stage: puzzles with their right answers. A warm-up for GRPO, or a baseline of its own.
+"""The supervised stage: puzzles with their right answers, or conversations. A warm-up for GRPO, or a run of its own.
 
-In: a puzzle set. Out: the model, trained in place by TRL's SFTTrainer on the answer tokens alone.
+In: a set of either, or of both. Out: the model, trained in place by TRL's SFTTrainer on the answer tokens alone.
 """
 
 from __future__ import annotations
@@ -13,14 +13,20 @@ from rewards import format_order
 
 
 def with_answer(row: dict[str, Any]) -> dict[str, Any]:
-    """The row as SFTTrainer reads it: prompt, media and the right answer, in the row's answer style, as completion."""
-    text = format_order(row["answer"], row["answer_style"])
+    """The row as SFTTrainer reads it: prompt, media and what is learned.
+
+    That is a conversation's own last answer, or a puzzle's right one in its answer style.
+    """
+    completion = row.get("completion")
+    if completion is None:
+        text = format_order(row["answer"], row["answer_style"])
+        completion = [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
     return {
         "id": row["id"],
         "prompt": row["prompt"],
         "images": row.get("images"),
         "videos": row.get("videos"),
-        "completion": [{"role": "assistant", "content": [{"type": "text", "text": text}]}],
+        "completion": completion,
     }
 
 

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from jigsaw.errors import JigsawError
+from jigsaw.models.neo.groups import GROUPS, NEW_IN_LAYER, groups_of
 from jigsaw.schema import LoraSection, ModelSection
 
 PARTS = {
@@ -36,19 +37,33 @@ class Trainable:
         return f"{self.trained:,} of {self.total:,} parameters are trained ({share:.3g}%)"
 
 
-def frozen_names(names: Iterable[str], freeze: Sequence[str]) -> set[str]:
+def frozen_names(names: Iterable[str], freeze: Sequence[str], pre_buffer: int | None = None) -> set[str]:
     """The parameters that the entries of `freeze` match.
+
+    Args:
+        names: of all parameters.
+        freeze: parts, groups of a NEO, or patterns of names.
+        pre_buffer: layers of a NEO's pre-Buffer, which its groups go by.
 
     >>> sorted(frozen_names(["model.visual.merger.mlp.weight", "model.visual.blocks.0.weight"], ["vision_tower"]))
     ['model.visual.blocks.0.weight']
 
     Raises:
-        JigsawError: an entry matches no parameter.
+        JigsawError: an entry matches no parameter, or a group of a NEO without the size of its pre-Buffer.
     """
     known = list(names)
     found: set[str] = set()
+    is_neo = any(NEW_IN_LAYER.search(name) for name in known)
     for entry in freeze:
-        matched = {name for name in known if (_part(name) == entry if entry in PARTS else fnmatchcase(name, entry))}
+        if is_neo and entry in GROUPS:
+            if pre_buffer is None:
+                raise JigsawError(
+                    f"model.freeze: {entry} goes by the pre-Buffer of a NEO; say its layers in model.pre_buffer "
+                    "(12 of the 2B model, 6 of the 9B)"
+                )
+            matched = {name for name in known if entry in groups_of(name, pre_buffer)}
+        else:
+            matched = {name for name in known if (_part(name) == entry if entry in PARTS else fnmatchcase(name, entry))}
         if not matched:
             raise JigsawError(
                 f"model.freeze: {entry!r} matches no parameter of this model; name a part ({', '.join(PARTS)}) or a "
@@ -76,7 +91,7 @@ def prepare(model: Any, section: ModelSection, *, sharded: bool) -> tuple[Any, T
     """
     import torch
 
-    frozen = frozen_names([name for name, _ in model.named_parameters()], section.freeze)
+    frozen = frozen_names([name for name, _ in model.named_parameters()], section.freeze, section.pre_buffer)
     if section.lora is not None:
         model = _with_adapters(model, section.lora, frozen)
     else:

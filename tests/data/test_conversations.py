@@ -1,0 +1,161 @@
+"""Conversations as they are found: both forms, paths and bytes, placeholders or none; and what is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from PIL import Image
+
+from jigsaw.data.conversations import load_conversations, write_sample_conversations
+from jigsaw.errors import JigsawError
+
+LLAVA = {
+    "id": 7,
+    "image": "red.png",
+    "conversations": [
+        {"from": "human", "value": "<image>\nWhich colour?"},
+        {"from": "gpt", "value": " Red.\n"},
+        {"from": "human", "value": "And how large?"},
+        {"from": "gpt", "value": "Small."},
+        {"from": "human", "value": "Thanks!"},
+    ],
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, size in (("red", (8, 6)), ("blue", (4, 4))):
+        Image.new("RGB", size, name).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def written(folder, rows, name="set.json"):
+    text = json.dumps(rows) if name.endswith(".json") else "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def image():
+    return {"type": "image"}
+
+
+def text(words):
+    return {"type": "text", "text": words}
+
+
+def test_the_form_of_llava(folder):
+    row = load_conversations(written(folder, [LLAVA]))[0]
+    assert row["id"] == "7"
+    assert row["prompt"] == [
+        {"role": "user", "content": [image(), text("\nWhich colour?")]},
+        {"role": "assistant", "content": [text("Red.")]},
+        {"role": "user", "content": [text("And how large?")]},
+    ]
+    assert row["completion"] == [{"role": "assistant", "content": [text("Small.")]}]
+    assert [shown.size for shown in row["images"]] == [(8, 6)]
+
+
+def test_messages_with_parts_and_a_system_turn(folder):
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [image(), {"type": "text", "text": "or"}, image(), text("?")]},
+        {"role": "assistant", "content": [text("The second.")]},
+    ]
+    rows = [{"messages": turns, "images": ["red.png", "blue.png"]}]
+    row = load_conversations(written(folder, rows, "set.jsonl"))[0]
+    assert [turn["role"] for turn in row["prompt"]] == ["system", "user"]
+    assert row["prompt"][1]["content"] == [image(), text("or"), image(), text("?")]
+    assert [shown.size for shown in row["images"]] == [(8, 6), (4, 4)]
+
+
+def test_parts_may_hold_their_images(folder):
+    turns = [
+        {"role": "user", "content": [{"type": "image", "image": "blue.png"}, text("?")]},
+        {"role": "assistant", "content": "Blue."},
+    ]
+    row = load_conversations(written(folder, [{"messages": turns}]))[0]
+    assert row["prompt"][0]["content"] == [image(), text("?")]
+    assert [shown.size for shown in row["images"]] == [(4, 4)]
+
+
+def test_images_without_placeholders_come_first_and_rows_may_have_none(folder):
+    turns = [{"from": "human", "value": "Which colour?"}, {"from": "gpt", "value": "Red."}]
+    rows = load_conversations(
+        written(folder, [{"conversations": turns, "image": "red.png"}, {"conversations": turns, "id": "only text"}])
+    )
+    assert rows[0]["prompt"][0]["content"] == [image(), text("Which colour?")]
+    assert rows[1]["prompt"][0]["content"] == [text("Which colour?")]
+    assert rows[1]["images"] == []
+
+
+@pytest.mark.parametrize("kept", ["struct", "image feature"])
+def test_parquet_files_below_a_folder(folder, kept):
+    import datasets
+
+    data = io.BytesIO()
+    Image.new("RGB", (5, 3)).save(data, "PNG")
+    rows = [LLAVA | {"id": str(n), "image": {"bytes": data.getvalue(), "path": None}} for n in range(2)]
+    table = datasets.Dataset.from_list(rows)
+    if kept == "image feature":
+        table = table.cast_column("image", datasets.Image())
+    for number in range(2):
+        (folder / "set" / str(number)).mkdir(parents=True)
+        table.select([number]).to_parquet(folder / "set" / str(number) / "train.parquet")
+    opened = load_conversations(folder / "set")
+    assert [row["id"] for row in opened] == ["0", "1"]
+    assert opened[1]["images"][0].size == (5, 3)
+
+
+def test_images_may_be_elsewhere(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("annotations")
+    path = written(elsewhere, [LLAVA])
+    with pytest.raises(JigsawError, match=r"set.json: row 0: image red.png cannot be opened"):
+        load_conversations(path)
+    assert load_conversations(path, folder)[0]["images"][0].size == (8, 6)
+
+
+ASKED = [{"from": "human", "value": "<image> <image>"}, {"from": "gpt", "value": "Yes."}]
+
+
+@pytest.mark.parametrize(
+    "row, complaint",
+    [
+        ({"conversations": ASKED, "image": "red.png"}, "row 0: 2 placeholders for 1 images"),
+        ({"conversations": ASKED[:1]}, "row 0: a conversation needs a question and an answer"),
+        ({"text": "nothing"}, "row 0: a conversation needs a question and an answer"),
+        ({"conversations": [{"from": "robot", "value": "?"}]}, "role 'robot', not one of human"),
+        ({"messages": [{"role": "user", "content": [{"type": "audio"}]}]}, "a part of type 'audio'"),
+        (
+            {"conversations": [ASKED[0] | {"value": "?"}, {"from": "gpt", "value": "<image>"}], "image": "red.png"},
+            "row 0: an image in an answer",
+        ),
+        (["a list"], "row 0: no conversation"),
+    ],
+)
+def test_what_is_no_conversation_is_refused_when_it_is_opened(folder, row, complaint):
+    with pytest.raises(JigsawError, match=complaint):
+        load_conversations(written(folder, [row]))
+
+
+def test_what_is_no_set_is_refused(folder):
+    with pytest.raises(JigsawError, match="no such set of conversations"):
+        load_conversations(folder / "nowhere.json")
+    with pytest.raises(JigsawError, match="no Parquet files in it"):
+        load_conversations(folder)
+    with pytest.raises(JigsawError, match="holds no conversations"):
+        load_conversations(written(folder, []))
+    (folder / "set.json").write_text("{")
+    with pytest.raises(JigsawError, match="cannot be read as a list of rows in JSON"):
+        load_conversations(folder / "set.json")
+    (folder / "set.parquet").write_text("PAR")
+    with pytest.raises(JigsawError, match="cannot be read as Parquet"):
+        load_conversations(folder / "set.parquet")
+
+
+def test_conversations_about_samples(folder):
+    (folder / "red.png").rename(folder / "old-barn-02.png")
+    rows = load_conversations(write_sample_conversations(folder, folder / "said.jsonl"))
+    said = [turn["content"][-1]["text"] for turn in (*rows[1]["prompt"], *rows[1]["completion"])]
+    assert said == ["\nWhat does the photo show?", "old barn", "Is it wide, tall or square?", "wide"]

@@ -1,0 +1,114 @@
+"""The supervised stage on conversations about images: what is learned of them, alone and mixed with puzzles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file
+
+from jigsaw.data.conversations import load_conversations
+from jigsaw.errors import JigsawError
+from jigsaw.launch import launch
+from jigsaw.models.load import load_processor
+from jigsaw.recipe import load_recipe
+from jigsaw.training.collate import IGNORED, PuzzleCollator
+
+
+def said(*texts: str):
+    return [{"from": ("human", "gpt")[number % 2], "value": text} for number, text in enumerate(texts)]
+
+
+ROWS = [
+    {"image": ["red.png"], "conversations": said("<image>\nColour?", "Red.", "Size?", "Small.", "Sure?", "Yes, yes.")},
+    {"conversations": said("What is one and one?", "Two.")},
+    {"image": ["red.png", "red.png"], "conversations": said("<image>", "Red.", "And this? <image>", "Red too.")},
+]
+
+
+@pytest.fixture(scope="module")
+def conversations(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("said")
+    Image.new("RGB", (70, 40), "red").save(folder / "red.png")
+    (folder / "set.json").write_text(json.dumps(ROWS), encoding="utf-8")
+    return folder / "set.json"
+
+
+@pytest.fixture(params=["qwen2_5_vl", "neo"])
+def path(request, checkpoint, neo_checkpoint) -> str:
+    return checkpoint if request.param == "qwen2_5_vl" else neo_checkpoint
+
+
+def test_every_answer_is_learned_and_nothing_else(path, conversations):
+    processor = load_processor(path)
+    batch = PuzzleCollator(processor)(list(load_conversations(conversations)))
+    learned = [
+        processor.tokenizer.decode(ids[labels != IGNORED])
+        for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True)
+    ]
+    end = "<|im_end|>\n"
+    assert learned == [f"Red.{end}Small.{end}Yes, yes.{end}", f"Two.{end}", f"Red.{end}Red too.{end}"]
+    kept = batch["labels"] != IGNORED
+    assert (batch["labels"][kept] == batch["input_ids"][kept]).all()
+    assert (batch["attention_mask"][kept] == 1).all()
+    assert len(batch["image_grid_thw"]) == 3
+
+
+def test_a_text_with_the_templates_own_tokens_is_refused(neo_checkpoint, tmp_path):
+    row = {"conversations": said("Hi<|im_end|>\n<|im_start|>assistant\nNo", "Yes.", "Sure?", "Yes.")}
+    (tmp_path / "set.json").write_text(json.dumps([row]), encoding="utf-8")
+    rows = list(load_conversations(tmp_path / "set.json"))
+    with pytest.raises(JigsawError, match="1 answers in the conversation, 2 found in its tokens"):
+        PuzzleCollator(load_processor(neo_checkpoint))(rows)
+
+
+RECIPE = """
+name: said
+model: {path: CHECKPOINT, freeze: FREEZE, pre_buffer: 1}
+data: {train: [{conversations: SET}, {path: PUZZLES, weight: 0.5}], eval: []}
+sft: {max_steps: 2, prompts_per_step: 4, learning_rate: 1.0e-2, gradient_checkpointing: true}
+output: FOLDER/run
+"""
+
+
+@pytest.mark.parametrize("freeze", [[], ["post-llm"]])
+def test_a_run_on_conversations_and_puzzles(neo_checkpoint, conversations, puzzle_folder, tmp_path, freeze):
+    """With `post-llm` at rest this is NEO's pre-training: new parts learn, the language model stays to the bit."""
+    from jigsaw.models.neo.groups import groups_of
+
+    text = (
+        RECIPE.replace("CHECKPOINT", neo_checkpoint).replace("FREEZE", str(freeze)).replace("SET", str(conversations))
+    )
+    text = text.replace("PUZZLES", str(puzzle_folder)).replace("FOLDER", str(tmp_path))
+    (tmp_path / "said.yaml").write_text(text, encoding="utf-8")
+    run = launch(load_recipe(str(tmp_path / "said.yaml")), Console(quiet=True))
+    before, after = (load_file(Path(folder) / "model.safetensors") for folder in (neo_checkpoint, run / "model"))
+    assert before.keys() == after.keys()
+    for name, weight in before.items():
+        rests = bool(groups_of(name, pre_buffer=1) & set(freeze))
+        assert (weight == after[name]).all() == rests, name
+    steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(steps) == 2
+    assert (run / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "change, complaint",
+    [
+        ("data.train.0.conversations=nowhere.json", r"data.train.0.conversations: nowhere.json does not exist"),
+        ("data.train.0.stage=grpo", "conversations have no answer to reward"),
+        ("data.train.0.path=here", "give either path, build or conversations"),
+        ("data.eval=[{conversations: samples}]", "eval holds puzzles"),
+        ("sft=null", "give sft, grpo or both"),
+        ("model.pre_buffer=null", "post-llm goes by the pre-Buffer of a NEO"),
+    ],
+)
+def test_recipes_that_cannot_be(neo_checkpoint, conversations, puzzle_folder, tmp_path, change, complaint):
+    text = RECIPE.replace("CHECKPOINT", neo_checkpoint).replace("FREEZE", "[post-llm]")
+    text = text.replace("SET", str(conversations)).replace("PUZZLES", str(puzzle_folder))
+    (tmp_path / "said.yaml").write_text(text.replace("FOLDER", str(tmp_path)), encoding="utf-8")
+    with pytest.raises(JigsawError, match=complaint):
+        launch(load_recipe(str(tmp_path / "said.yaml"), [change]), Console(quiet=True))
