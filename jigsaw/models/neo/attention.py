@@ -99,9 +99,12 @@ class NEOAttention(Qwen3Attention):  # type: ignore[misc]  # transformers comes 
         query, key, value = self.project(hidden_states, position_embeddings)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
+        on_cpu, one_each = query.device.type == "cpu", query.shape[2] == 1
         # The CPU's fused kernel wants equal widths; without it the whole score matrix is held.
-        pad = kernel == "sdpa" and query.device.type == "cpu" and query.shape[2] > 1
-        if kernel == "flex_attention" and not _compiled(query.device, key.shape[2]):
+        pad = kernel == "sdpa" and on_cpu and not one_each
+        if kernel == "sdpa" and on_cpu and one_each and not self.training:
+            attend = _decode
+        elif kernel == "flex_attention" and not _compiled(query.device, key.shape[2]):
             attend = _flex_uncompiled
         else:
             attend = ALL_ATTENTION_FUNCTIONS.get_interface(kernel, eager_attention_forward)
@@ -117,6 +120,23 @@ class NEOAttention(Qwen3Attention):  # type: ignore[misc]  # transformers comes 
         )
         output = output[..., : self.head_dim].reshape(*hidden_states.shape[:-1], -1)
         return self.o_proj(output), weights
+
+
+def _decode(
+    module: NEOAttention, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, **_: Any
+) -> tuple[Tensor, None]:
+    """Attention of one new token per row without a copy of the cache.
+
+    torch's own way with unequal widths on a CPU repeats keys and values for every query head and scales all keys anew:
+    in a batch, that takes longer than the layer's products.
+    """
+    batch, heads, _, _ = query.shape
+    grouped = query.view(batch, key.shape[1], -1, query.shape[-1]) * scaling
+    scores = grouped @ key.transpose(-1, -2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    output = scores.softmax(-1) @ value
+    return output.reshape(batch, 1, heads, -1), None
 
 
 def attention_plan(
