@@ -2,12 +2,14 @@
 
 In: a recipe as it is written. Out: one with the same stages, tasks, rewards and losses, but a tiny model from random
 weights, the sample media, one process and a few steps; `recipes/twins/tiny.yaml` says how small. What the recipe says
-of a task (grid, clips, points, answer style) stays, so that a twin runs what its recipe would run.
+of a task (grid, clips, points, answer style) stays, so that a twin runs what its recipe would run. Conversations become
+those about the sample photos, a model's architecture is told by its name, and a NEO's pre-Buffer is one layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +44,17 @@ def in_small(config: DictConfig) -> DictConfig:
 
     Raises:
         JigsawError: a puzzle set that is not built by the recipe, or one of a task that has no samples.
+        OmegaConfBaseException: the recipe's model or a set of it cannot be resolved.
     """
     tiny: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(TINY), resolve=False)  # type: ignore[assignment]
     builds = tiny.pop("builds")
+    architectures = tiny.pop("architectures")
     changes = tiny.pop("everywhere")
+    path = str(config.get("model", {}).get("path") or "")
+    model = changes["model"]
+    model["tiny"] = next(name for pattern, name in architectures.items() if fnmatchcase(path.lower(), pattern))
+    if config.get("model", {}).get("pre_buffer") is not None:
+        model["pre_buffer"] = model["sizes"]["vision_layers"]
     for stage, section in tiny.items():
         if config.get(stage) is not None:
             changes[stage] = section
@@ -53,6 +62,9 @@ def in_small(config: DictConfig) -> DictConfig:
         for number, entry in enumerate(config.get("data", {}).get(side) or ()):
             key = f"data.{side}.{number}"
             build = entry.get("build")
+            if entry.get("conversations") is not None:
+                changes |= {f"{key}.conversations": "samples", f"{key}.images": None}
+                continue
             if build is None:
                 raise JigsawError(f"{key}: a twin builds its puzzles from samples; it has none for a set given by path")
             if build.get("task") not in builds:

@@ -57,10 +57,10 @@ def compare(engine: VllmEngine, model, processor, *, temperature: float = 1.0) -
     return float(((ours - sampled).abs() * mask).sum() / mask.sum())
 
 
-@pytest.mark.parametrize("tied", [False, True], ids=["untied-head", "tied-head"])
-def test_log_probabilities_are_the_trainers_before_and_after_updates(make_checkpoint, tied: bool):
+@pytest.mark.parametrize("kind", ["untied head", "tied head", "neo"])
+def test_log_probabilities_are_the_trainers_before_and_after_updates(make_checkpoint, neo_checkpoint, kind: str):
     pytest.importorskip("vllm")
-    path = make_checkpoint(tie_word_embeddings=tied)
+    path = neo_checkpoint if kind == "neo" else make_checkpoint(tie_word_embeddings=kind == "tied head")
     model, processor = load_model(str(path)), load_processor(str(path))
     engine = VllmEngine(model, processor, ROLLOUT, vision_token_ids(processor))
     assert compare(engine, model, processor) < 1e-5

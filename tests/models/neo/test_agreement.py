@@ -76,12 +76,19 @@ def test_packed_rows_see_nothing_of_each_other(judge, cases, given):
 
 
 def gradients(model, case, **inputs):
-    """Loss of a case's last three tokens, and its gradient norms."""
+    """Loss of the labelled tokens, and the gradient norms that the official implementation gives for it."""
     model.zero_grad()
     loss = model(**inputs).loss
     loss.backward()
     named = dict(model.named_parameters())
     return loss.item(), {key: named[key].grad.norm().item() for key in case.grad_norms}
+
+
+def labelled(inputs, row=0):
+    """The inputs with labels on the last three tokens of a row, padded on the left."""
+    labels = torch.full_like(inputs["input_ids"], -100)
+    labels[row, -3:] = inputs["input_ids"][row, -3:]
+    return inputs | {"labels": labels}
 
 
 @each_case
@@ -94,15 +101,24 @@ def test_losses_and_gradients(open_judge, cases, together, name, kind, device, c
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a GPU")
     case, model = cases[name], open_judge(kind).to(device)
-    inputs = {key: value.to(device) for key, value in together([case]).items()}
-    labels = torch.full_like(inputs["input_ids"], -100)
-    labels[:, -3:] = inputs["input_ids"][:, -3:]
+    inputs = labelled({key: value.to(device) for key, value in together([case]).items()})
     if checkpointing:
         model.train()
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    loss, norms = gradients(model, case, **inputs, labels=labels)
+    loss, norms = gradients(model, case, **inputs)
     assert abs(loss - case.loss_last3) < 1e-4
     assert norms == pytest.approx(case.grad_norms, rel=1e-3)
+
+
+@each_case
+@pytest.mark.parametrize("kind", ["eager", "sdpa"])
+def test_losses_and_gradients_among_other_rows(open_judge, cases, together, name, kind):
+    """The other rows, of other lengths and with other images, have no labels: nothing of them may be seen."""
+    chosen = random.Random(name).sample(list(cases.values()), len(cases))
+    inputs = labelled(together(chosen), row=[case.name for case in chosen].index(name))
+    loss, norms = gradients(open_judge(kind), cases[name], **inputs)
+    assert abs(loss - cases[name].loss_last3) < 1e-4
+    assert norms == pytest.approx(cases[name].grad_norms, rel=1e-3)
 
 
 def generated(model, inputs, **options):
@@ -133,8 +149,8 @@ def test_greedy_tokens_of_a_batch(judge, cases, together, use_cache):
 
 @each_case
 @pytest.mark.parametrize("use_cache", [True, False])
-def test_greedy_tokens_of_a_row_alone(open_judge, cases, together, name, use_cache):
-    tokens, logprobs = generated(open_judge(), together([cases[name]]), use_cache=use_cache)
+def test_greedy_tokens_of_a_row_alone(judge, cases, together, name, use_cache):
+    tokens, logprobs = generated(judge, together([cases[name]]), use_cache=use_cache)
     assert tokens == [cases[name].greedy_tokens]
     assert logprobs[0] == pytest.approx(cases[name].greedy_logprobs, abs=1e-4)
 
@@ -178,21 +194,22 @@ def test_explicit_indices_and_mask_do_what_the_model_would(judge, cases, dtype):
     assert difference(logits, case.logits) < 1e-4
 
 
-# Mutations: what must not go unnoticed. Each of these is a mistake that an implementation of the paper could make.
+# Mutations: what must not go unnoticed. Each of these is a mistake that an implementation of the paper could make; it
+# must move the logits by more than a hundred times what agreement allows.
 
 
-def agrees(model, case) -> bool:
+def off(model, case) -> float:
     with torch.no_grad():
         logits = model(input_ids=case.input_ids[None], **case.media).logits[0]
-    return difference(logits, case.logits) < 1e-4
+    return difference(logits, case.logits)
 
 
 def test_the_scale_of_the_wide_head_would_be_noticed(open_judge, cases):
     model = open_judge()
-    assert agrees(model, cases["one_image"])
+    assert off(model, cases["one_image"]) < 1e-4
     for layer in model.language_model.model.layers:
         layer.self_attn.scaling = (2 * layer.self_attn.head_dim) ** -0.5
-    assert not any(agrees(model, case) for case in cases.values())
+    assert min(off(model, case) for case in cases.values()) > 1e-2
 
 
 def test_the_other_rotary_pairing_would_be_noticed(open_judge, cases, monkeypatch):
@@ -202,12 +219,12 @@ def test_the_other_rotary_pairing_would_be_noticed(open_judge, cases, monkeypatc
 
     monkeypatch.setattr(attention, "rotate_half", interleaved)
     model = open_judge()
-    assert not any(agrees(model, case) for case in cases.values())
+    assert min(off(model, case) for case in cases.values()) > 1e-2
 
 
 def test_a_causal_image_would_be_noticed(open_judge, cases, monkeypatch):
     plan = attention.attention_plan
     monkeypatch.setattr("jigsaw.models.neo.model.attention_plan", lambda *args: plan(*args[:4], None, args[5]))
     model = open_judge()
-    assert agrees(model, cases["text"])
-    assert not any(agrees(model, cases[name]) for name in NAMES if name != "text")
+    assert off(model, cases["text"]) < 1e-4
+    assert min(off(model, cases[name]) for name in NAMES if name != "text") > 1e-2

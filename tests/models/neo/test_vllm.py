@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import random
+import subprocess
 import sys
 
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 from jigsaw.models import neo_plugin
 
 needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
-COUNTS = (0, 1, 2, 9)
+COUNTS = range(10)
 """Images per prompt; all prompts are one batch."""
 
 
@@ -53,16 +54,15 @@ def engine(checkpoint):
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
         environment.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        from vllm import LLM
+        from vllm import LLM  # it finds NEO by the entry point alone
 
-        neo_plugin.register()
         yield LLM(
             checkpoint,
             dtype="float32",
             enforce_eager=True,
             max_model_len=1024,
             max_num_batched_tokens=2048,
-            max_num_seqs=8,
+            max_num_seqs=10,
             limit_mm_per_prompt={"image": 9},
             mm_processor_kwargs={"max_pixels": 64 * 1024},
         )
@@ -165,6 +165,38 @@ def test_an_engine_that_would_cut_prompts_is_refused(checkpoint):
     engine.parallel_config.tensor_parallel_size = 3
     with pytest.raises(ValueError, match="tensor_parallel_size"):
         prepare_engine(engine)
+
+
+@needs_vllm
+@pytest.mark.slow
+def test_gpu_back_ends_that_know_no_image_spans_are_refused(checkpoint, monkeypatch):
+    from transformers import AutoConfig
+    from vllm.platforms import current_platform
+
+    from jigsaw.models.neo.vllm_config import SPAN_BACKENDS, prepare_engine
+
+    monkeypatch.setattr(type(current_platform), "is_cpu", lambda self: False)
+    config = AutoConfig.from_pretrained(checkpoint)
+    engine = Settings(
+        model_config=Settings(hf_config=config, max_model_len=4096),
+        parallel_config=Settings(tensor_parallel_size=1),
+        scheduler_config=Settings(),
+        attention_config=Settings(backend=None),
+    )
+    for name in ("TRITON_ATTN_DIFFKV", "FLASHINFER", "XFORMERS"):
+        engine.attention_config.backend = Settings(name=name)
+        with pytest.raises(ValueError, match=f"{name} would drop the image mask; use one of TRITON_ATTN"):
+            prepare_engine(engine)
+    for backend in (None, *(Settings(name=name) for name in SPAN_BACKENDS)):
+        engine.attention_config.backend = backend
+        prepare_engine(engine)
+        assert config.is_mm_prefix_lm
+
+
+def test_importing_the_entry_point_imports_nothing_heavy():
+    code = "import sys, jigsaw.models.neo_plugin; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers", "vllm", "numpy"} & set(done.stdout.split())
 
 
 def test_the_entry_point_imports_nothing_and_never_fails(monkeypatch):
