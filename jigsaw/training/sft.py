@@ -66,12 +66,22 @@ def train_sft(
 
 
 def _trainer_class() -> Any:
-    """TRL's SFTTrainer, whose processes stay in step where their puzzles show different kinds of media."""
+    """TRL's SFTTrainer, whose steps do not depend on how puzzles are dealt to processes and micro-batches.
+
+    Its processes stay in step where their puzzles show different kinds of media, and every answer token of a step
+    weighs the same: answers differ in length, so a mean of each process's or micro-batch's own mean would not.
+    """
     from trl import SFTTrainer
 
     from jigsaw.training.prompts import with_missing_kinds
 
     class PuzzleSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL comes without types
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            # Qwen2.5-VL says that it takes no count of the step's tokens (transformers 5.17), and then none is made.
+            # It is TRL's loss that divides by it (1.16), outside of the model; remove when TRL asks for the count.
+            self.model_accepts_loss_kwargs = True
+
         def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             return super().compute_loss(model, with_missing_kinds(model, inputs), *args, **kwargs)
 
