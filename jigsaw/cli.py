@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from jigsaw.errors import JigsawError
-from jigsaw.failures import first_line, foreseen, wrong_usage
+from jigsaw.failures import first_line, foreseen, only_our_warnings, wrong_usage
 from jigsaw.verbs import data, evaluation, neo
 from jigsaw.verbs.printing import AsJson, print_table
 
@@ -90,7 +90,7 @@ def launch(
         typer.echo(batch_file(loaded, recipe, given), nl=False)
         return
     if dry_run:
-        from jigsaw.launch import dry_run as show
+        from jigsaw.preflight import dry_run as show
 
         typer.echo(show(loaded, node), nl=False)
         return
@@ -179,9 +179,7 @@ def _quiet_libraries(debug: bool) -> None:
     """Libraries speak up only with `--debug`; what a user must know we tell ourselves."""
     if debug:
         return
-    import warnings
-
-    warnings.filterwarnings("ignore")
+    only_our_warnings()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

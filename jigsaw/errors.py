@@ -1,4 +1,4 @@
-"""Errors that a user can act on. The command line prints one as a single line; a traceback needs `--debug`."""
+"""Errors and warnings that a user can act on. The command prints each as a single line; a traceback needs `--debug`."""
 
 
 class JigsawError(Exception):
@@ -11,3 +11,7 @@ class StoppedError(JigsawError):
     """A run was asked to stop (SIGTERM) and has saved what it had; `--resume` goes on."""
 
     exit_code = 143  # as a shell tells of a process that SIGTERM ended
+
+
+class JigsawWarning(UserWarning):
+    """Something that whoever started a run should know while it goes on."""

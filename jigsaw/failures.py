@@ -1,4 +1,4 @@
-"""Errors for people: what the command says when something fails, in one line.
+"""Errors and warnings for people: what the command says when something fails or looks wrong, in one line.
 
 In: an exception. Out: the line; or None for what nobody foresaw, which is a bug of ours.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 
 import typer
 
-from jigsaw.errors import JigsawError
+from jigsaw.errors import JigsawError, JigsawWarning
 
 
 def wrong_usage(error: typer.TyperException) -> str:
@@ -42,6 +43,18 @@ def foreseen(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {(error.strerror or 'cannot be used').lower()}"
     return None
+
+
+def only_our_warnings(*, quiet: bool = False) -> None:
+    """From now on warnings of libraries are not shown, and ours are one line each; with `quiet` not even those."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        print(f"jigsaw: warning: {message}", file=sys.stderr, flush=True)  # noqa: T201
+
+    warnings.filterwarnings("ignore")
+    if not quiet:
+        warnings.filterwarnings("always", category=JigsawWarning)
+        warnings.showwarning = show
 
 
 def first_line(error: BaseException) -> str:

@@ -23,9 +23,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,11 +34,12 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.markup import escape
 
-from jigsaw.data import build_puzzles, read_manifest
+from jigsaw.data import build_puzzles
 from jigsaw.data.conversations import write_sample_conversations
 from jigsaw.data.samples import export_samples
 from jigsaw.distributed import Node, run_processes, torchrun_command
 from jigsaw.errors import JigsawError, StoppedError
+from jigsaw.preflight import ALONE, SAMPLES, checked, require_inputs
 from jigsaw.requirements import require_machine
 from jigsaw.schema import BuildSection, DataEntry, Recipe
 from jigsaw.training.sets import HeldOut, open_set
@@ -49,9 +50,6 @@ if TYPE_CHECKING:
     from jigsaw.training.stages import Stage
     from rewards import Composition
 
-ALONE = Node()
-SAMPLES = "samples"
-"""The source that stands for the photos, videos or RGB-D frames of the `samples` extra."""
 SAMPLE_FOLDERS = {"image": "photos", "video": "videos", "rgbd": "rgbd"}
 
 
@@ -84,11 +82,11 @@ class _Run:
     def carry_out(self) -> Path:
         self._node.check(self._recipe.distributed)
         require_machine(self._recipe)
-        composition = _checked(self._recipe)
+        composition = checked(self._recipe)
         if self._node.rank > 0:
             self._follow()
             return self._folder
-        _require_inputs(self._recipe)
+        require_inputs(self._recipe)
         self._claim_folder()
         data = self._recipe.data
         folders = {
@@ -200,7 +198,7 @@ class _Run:
 
     def _train(self, train_sets: Sequence[Any]) -> None:
         """The stages that are not done yet; each leaves its checkpoint under its name."""
-        from jigsaw.training import stages
+        from jigsaw.training import serving, stages
 
         recipe, folder = self._recipe, self._folder
         if recipe.model.tiny is not None:
@@ -213,22 +211,31 @@ class _Run:
                 self._train_stage(stage, number)
             if recipe.model.lora is not None:
                 self._whole(stage.out, functools.partial(stages.merge, recipe, stage, folder))
-        for name in (stages.SCRATCH, stages.CHECKPOINTS):
+        for name in (stages.SCRATCH, stages.CHECKPOINTS, serving.FOLDER):
             shutil.rmtree(folder / name, ignore_errors=True)
 
     def _train_stage(self, stage: Stage, number: int) -> None:
         from jigsaw.training.stages import CHECKPOINTS, STOP_FILE, train_stage
 
         (self._folder / STOP_FILE).unlink(missing_ok=True)
-        if self._in_this_process():
-            stopped = train_stage(self._recipe, stage, self._folder, self._console) is not None
-        else:
-            self._run_processes(stage, number)
-            stopped = (self._folder / STOP_FILE).exists()
+        with self._server(stage):
+            if self._in_this_process():
+                stopped = train_stage(self._recipe, stage, self._folder, self._console) is not None
+            else:
+                self._run_processes(stage, number)
+                stopped = (self._folder / STOP_FILE).exists()
         if stopped:
             (self._folder / STOP_FILE).unlink(missing_ok=True)
             raise StoppedError(f"{self._folder}: stopped and saved, in stage {stage.name}; --resume goes on")
         shutil.rmtree(self._folder / CHECKPOINTS / stage.name, ignore_errors=True)
+
+    def _server(self, stage: Stage) -> AbstractContextManager[None]:
+        """What samples for a stage, if that is a server."""
+        from jigsaw.training.serving import serving
+
+        if stage.name != "grpo" or not self._recipe.rollout.served:
+            return nullcontext()
+        return serving(self._recipe, stage.start, self._folder, self._node, self._console)
 
     def _in_this_process(self) -> bool:
         """Whether training needs no processes of its own: one process is asked for, and one GPU at most is in sight."""
@@ -338,63 +345,3 @@ def _texts(train_sets: Sequence[Any]) -> Iterator[str]:
 def _listing(source: Path) -> list[list[str | int]]:
     """Names and sizes below a folder: what tells that a puzzle set was built from just these files."""
     return sorted([str(file.relative_to(source)), file.stat().st_size] for file in source.rglob("*") if file.is_file())
-
-
-def dry_run(recipe: Recipe, node: Node = ALONE) -> str:
-    """The resolved recipe as YAML, with TRL's keys and the rewards checked; nothing is written or trained.
-
-    In comments below it stand the command that would train each stage, DeepSpeed's configuration and its own estimate
-    of memory, where the recipe uses it and it is at hand.
-
-    Raises:
-        JigsawError: a key or a reward that a run would refuse.
-    """
-    from jigsaw.training.sharding import deepspeed_config, memory_estimate
-    from jigsaw.training.stages import stages_of
-
-    _checked(recipe)
-    lines = []
-    section, folder = recipe.distributed, Path(recipe.output)
-    if section.several:
-        for number, stage in enumerate(stages_of(recipe, folder)):
-            command = torchrun_command(section, node, folder, stage.name, number)
-            lines.append(f"{stage.name}: {shlex.join(command)}")
-    if (sharding := deepspeed_config(recipe)) is not None:
-        lines += ["DeepSpeed:", *json.dumps(sharding, indent=2).splitlines()]
-        lines.append(
-            memory_estimate(recipe) or "no memory estimate: DeepSpeed or the model's configuration is not here"
-        )
-    comments = "".join(f"# {line}\n" for line in lines)
-    return OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json"))) + comments
-
-
-def _require_inputs(recipe: Recipe) -> None:
-    """Refuse data or a model that is not there before anything is written or built."""
-    from jigsaw.models.load import require_checkpoint
-
-    for name, entries in (("train", recipe.data.train), ("eval", recipe.data.eval)):
-        for number, entry in enumerate(entries):
-            if entry.build is not None and entry.build.source != SAMPLES and not Path(entry.build.source).exists():
-                raise JigsawError(f"data.{name}.{number}.build: source {entry.build.source} does not exist")
-            if entry.path is not None:
-                read_manifest(entry.path)
-            if entry.conversations not in (None, SAMPLES) and not Path(entry.conversations).exists():
-                raise JigsawError(f"data.{name}.{number}.conversations: {entry.conversations} does not exist")
-    if recipe.model.path is not None:
-        require_checkpoint(recipe.model.path)
-
-
-def _checked(recipe: Recipe) -> Composition:
-    """The recipe's rewards, once every key that the schema leaves to others was looked at: nothing may fail later."""
-    from jigsaw.training.trl_config import grpo_config, sft_config
-    from rewards import Composition, RewardError
-
-    try:
-        composition = Composition(recipe.rewards, recipe.metrics)
-    except RewardError as error:
-        raise JigsawError(f"rewards: {error}") from error
-    if recipe.sft is not None:
-        sft_config(recipe, Path(recipe.output))
-    if recipe.grpo is not None:
-        grpo_config(recipe, Path(recipe.output), [], list(composition.weights))
-    return composition

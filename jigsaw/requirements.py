@@ -30,11 +30,21 @@ def require_machine(recipe: Recipe) -> None:
         import torch
 
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if recipe.grpo is not None and recipe.rollout.served:
+            _require_gpus_for_server(section.per_node, recipe.rollout.tensor_parallel_size, found)
         if found < section.per_node:
             raise JigsawError(
                 f"distributed.gpus: {section.gpus} are asked for and this machine has {found}; "
                 f"set distributed.gpus={found or 'null'}, or run where they are"
             )
+
+
+def _require_gpus_for_server(training: int, serving: int, found: int) -> None:
+    if found < training + serving:
+        raise JigsawError(
+            f"rollout.mode: server needs GPUs of its own, {training} + {serving} in all, and this machine has {found}; "
+            f"set distributed.gpus={max(found - serving, 1)}, or rollout.mode=colocate"
+        )
 
 
 def _require_package(name: str, key: str, remedy: str) -> None:

@@ -188,25 +188,41 @@ class RolloutSection(_Section):
     """Who samples completions.
 
     Attributes:
-        engine: `transformers`, or `vllm` beside the trainer.
-        mode: of vLLM: `colocate` runs it in the trainer's process, on the same device.
+        engine: `transformers`, or `vllm`.
+        mode: of vLLM: `colocate` runs it in the trainer's process, on the same device; `server` in a process of its own
+            on the first node, on the GPUs that follow those of training.
+        port: of the server; the one above it is for its weights.
         gpu_memory_utilization: share of the GPU's memory that vLLM takes.
-        tensor_parallel_size: GPUs that one engine spans.
+        tensor_parallel_size: GPUs that a server spans.
         max_model_len: tokens of the longest prompt with its completion that vLLM makes room for.
         enforce_eager: no CUDA graphs: a quicker start, slower sampling.
-        sleep: free vLLM's memory while the trainer works.
+        sleep: of `colocate`: free vLLM's memory while the trainer works.
         max_logp_difference: mean absolute difference of log-probabilities between vLLM and the trainer beyond which
             the run stops; a quarter of it is warned of.
     """
 
     engine: Literal["transformers", "vllm"] = "transformers"
-    mode: Literal["colocate"] = "colocate"
+    mode: Literal["colocate", "server"] = "colocate"
+    port: int = Field(8000, ge=1024, le=65534)
     gpu_memory_utilization: float = Field(0.3, gt=0, le=1)
     tensor_parallel_size: int = Field(1, ge=1)
     max_model_len: int = Field(8192, ge=16)
     enforce_eager: bool = False
     sleep: bool = False
     max_logp_difference: float = Field(0.1, gt=0)
+
+    @model_validator(mode="after")
+    def _of_one_mode(self) -> RolloutSection:
+        if self.mode == "server" and self.sleep:
+            raise ValueError("sleep belongs to mode: colocate; a server has GPUs of its own")
+        if self.mode == "colocate" and self.tensor_parallel_size > 1:
+            raise ValueError("tensor_parallel_size above 1 needs mode: server; colocate has one engine on each GPU")
+        return self
+
+    @property
+    def served(self) -> bool:
+        """Whether a server samples."""
+        return self.engine == "vllm" and self.mode == "server"
 
 
 class SamplingSection(_Section):
@@ -350,6 +366,15 @@ class DistributedSection(_Section):
                 )
             return int(torch.cuda.device_count())
         return self.gpus or self.cpu_processes or 1
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether training has no GPU: none was asked for, and none is there or processes without are asked for."""
+        if self.gpus is not None:
+            return False
+        import torch
+
+        return self.cpu_processes is not None or not torch.cuda.is_available()
 
     @property
     def world_size(self) -> int:

@@ -73,7 +73,8 @@ def batch_file(recipe: Recipe, name: str, overrides: Sequence[str]) -> str:
     if section.gpus == "all":
         ours["exclusive"] = True
     elif section.gpus is not None:
-        ours["gpus-per-node"] = section.gpus
+        serving = recipe.rollout.tensor_parallel_size if recipe.grpo is not None and recipe.rollout.served else 0
+        ours["gpus-per-node"] = section.gpus + serving  # the server's are used on the first node alone
     for key, value in section.slurm.items():
         if key in ours:
             raise JigsawError(f"distributed.slurm.{key} is set by the framework ({key}={ours[key]}); leave it out")

@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 
 from jigsaw.distributed import Node, torchrun_command
 from jigsaw.errors import JigsawError, StoppedError
-from jigsaw.launch import dry_run, launch
+from jigsaw.launch import launch
+from jigsaw.preflight import dry_run
 from jigsaw.recipe import load_recipe
 from jigsaw.schema import DistributedSection
 

@@ -5,11 +5,16 @@ In: the mean absolute difference of a step. Out: nothing, a warning, or the end 
 
 from __future__ import annotations
 
-import logging
+import warnings
 
-from jigsaw.errors import JigsawError
+from jigsaw.errors import JigsawError, JigsawWarning
 
-logger = logging.getLogger(__name__)
+WHOLE = {"top_p": (1.0, None), "top_k": (0, -1, None), "min_p": (0.0, None)}
+"""Values of sampling settings that leave the policy's distribution whole."""
+
+
+class EngineWarning(JigsawWarning):
+    """The engine that samples and the trainer differ, or are going to."""
 
 
 class Agreement:
@@ -35,6 +40,24 @@ class Agreement:
             )
         if difference > self._limit / 4 and not self._warned:
             self._warned = True
-            logger.warning(
-                "vLLM's log-probabilities are %.2g from the trainer's; the run stops at %g", difference, self._limit
+            warnings.warn(
+                f"step {step}: vLLM's log-probabilities are {difference:.2g} from the trainer's; beyond "
+                f"rollout.max_logp_difference={self._limit:g} the run stops",
+                EngineWarning,
+                stacklevel=2,
+            )
+
+
+def warn_of_truncation(**settings: float | None) -> None:
+    """Warn of each of `top_p`, `top_k` and `min_p` that cuts off a part of the policy's distribution.
+
+    vLLM's log-probabilities are then those of the rest, scaled up, and the trainer's those of the whole.
+    """
+    for name, value in settings.items():
+        if value not in WHOLE[name]:
+            warnings.warn(
+                f"grpo.{name}={value:g}: vLLM samples from a part of the policy, which biases the importance "
+                f"correction and counts as a difference of the two engines; leave it at {WHOLE[name][0]:g}",
+                EngineWarning,
+                stacklevel=2,
             )

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jigsaw.errors import JigsawWarning
+
 SPREAD = 1e-6
 """Rewards closer together than this are equal."""
 
@@ -20,7 +22,7 @@ PATIENCE = 3
 """Steps in a row without one group of unequal rewards, after which no more attempts are made."""
 
 
-class ConstantRewardsWarning(UserWarning):
+class ConstantRewardsWarning(JigsawWarning):
     """Rewards do not differ within any group, whatever is drawn."""
 
 

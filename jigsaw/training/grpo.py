@@ -24,13 +24,15 @@ from trl.trainer.utils import split_tensor_dict
 
 from jigsaw.errors import JigsawError
 from jigsaw.schema import RolloutSection, SamplingSection
-from jigsaw.training.agreement import Agreement
+from jigsaw.training.agreement import Agreement, warn_of_truncation
 from jigsaw.training.curriculum import Curriculum
 from jigsaw.training.groups import DynamicSampling, Group
 from jigsaw.training.prompts import PromptBatch
 from jigsaw.training.sampling import sample, shaping
+from jigsaw.training.serving import Address
 from jigsaw.training.shared_prefix import log_probabilities
 from jigsaw.training.vllm_engine import VllmEngine
+from jigsaw.training.vllm_server import VllmServer
 from rewards import Composition
 
 MEDIA = ("images", "videos")
@@ -47,6 +49,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
     Args:
         composition: the rewards that are optimised (their weights stand in the configuration) and the watched metrics.
         rollout: who samples completions.
+        server: where the server is, in server mode.
         sampling: how groups are made.
         curriculum: where fresh puzzles come from, for dynamic sampling.
         choosing: whether the curriculum chooses every puzzle; else `train_dataset` gives them in its order.
@@ -61,6 +64,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         *,
         composition: Composition,
         rollout: RolloutSection,
+        server: Address | None = None,
         sampling: SamplingSection | None = None,
         curriculum: Curriculum | None = None,
         choosing: bool = False,
@@ -84,12 +88,20 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         self._logps: Any = None
         self._agreement = Agreement(rollout.max_logp_difference)
         self._forbidden = list(self.args.generation_kwargs["suppress_tokens"])
-        self._engine: VllmEngine | None = None
+        self._engine: VllmEngine | VllmServer | None = None
         if rollout.engine == "vllm":
-            model = self.accelerator.unwrap_model(self.model)
-            self._engine = VllmEngine(model, self.processing_class, rollout, self._forbidden, seed=self.args.seed)
+            self._engine = self._vllm(rollout, server)
             self._synced, self._sleeps = -1, rollout.sleep
             self.use_vllm = True  # from here on TRL corrects for the difference of the two engines, if it is told to
+
+    def _vllm(self, rollout: RolloutSection, server: Address | None) -> VllmEngine | VllmServer:
+        warn_of_truncation(top_p=self.args.top_p, top_k=self.args.top_k, min_p=self.args.min_p)
+        dtype = "bfloat16" if self.args.bf16 else "float32"  # of the passes; weights may be kept in float32
+        if rollout.served:
+            assert server is not None  # the stage knows it
+            return VllmServer(server, self._forbidden, dtype=dtype, folder=Path(self.args.output_dir) / "weights")
+        model = self.accelerator.unwrap_model(self.model)
+        return VllmEngine(model, self.processing_class, rollout, self._forbidden, dtype=dtype, seed=self.args.seed)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """As TRL, but completions are dealt to micro-batches by whole groups, so that they can share their prompt."""
@@ -368,6 +380,7 @@ def train_grpo(
     callbacks: Sequence[Any],
     *,
     rollout: RolloutSection,
+    server: Address | None = None,
     sampling: SamplingSection | None = None,
     curriculum: Curriculum | None = None,
     choosing: bool = False,
@@ -382,7 +395,7 @@ def train_grpo(
         config: TRL's GRPOConfig.
         callbacks: `transformers` trainer callbacks.
         rollout: who samples completions.
-        sampling, curriculum, choosing: of `PuzzleTrainer`.
+        server, sampling, curriculum, choosing: of `PuzzleTrainer`.
 
     Returns:
         The trainer, which knows how the weights are spread over processes.
@@ -394,6 +407,7 @@ def train_grpo(
         processing_class=processor,
         composition=composition,
         rollout=rollout,
+        server=server,
         sampling=sampling,
         curriculum=curriculum,
         choosing=choosing,

@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from jigsaw.errors import JigsawError
+from jigsaw.errors import JigsawError, JigsawWarning
 from jigsaw.schema import StabilitySection
 
 ENTROPY, LENGTH, TRUNCATED = "entropy", "completions/mean_length", "completions/clipped_ratio"
@@ -28,7 +28,7 @@ REMEDIES = {
 }
 
 
-class UnstableRunWarning(UserWarning):
+class UnstableRunWarning(JigsawWarning):
     """A watched figure has been beyond its bound for a while."""
 
 

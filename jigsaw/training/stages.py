@@ -7,6 +7,7 @@ grows and checkpoints to resume from come and go. All processes of a stage run t
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -236,6 +237,7 @@ class _Training:
     ) -> Any:
         """Run the trainer, and give it back."""
         from jigsaw.training.grpo import train_grpo
+        from jigsaw.training.serving import server_address
         from jigsaw.training.sft import train_sft
 
         if self._stage.name == "sft":
@@ -249,6 +251,7 @@ class _Training:
             config,
             callbacks,
             rollout=self._recipe.rollout,
+            server=server_address(self._recipe, os.environ.get("MASTER_ADDR")),
             sampling=self._recipe.sampling,
             curriculum=self._curriculum(),
             choosing=self._recipe.curriculum.mode != "none",

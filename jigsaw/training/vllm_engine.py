@@ -14,8 +14,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ import torch
 
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.prompts import video_metadata
+from jigsaw.training.engine_weights import merged_weights, write_checkpoint
 
 if TYPE_CHECKING:
     from jigsaw.schema import RolloutSection
@@ -39,13 +39,22 @@ class VllmEngine:
         processor: the trainer's.
         settings: of the recipe.
         forbidden_tokens: ids that are never sampled.
+        dtype: in which the trainer computes, whatever its weights are kept in.
+        seed: of the engine; requests have their own.
 
     Raises:
         JigsawError: vLLM is not installed.
     """
 
     def __init__(
-        self, model: Any, processor: Any, settings: RolloutSection, forbidden_tokens: Sequence[int], *, seed: int = 0
+        self,
+        model: Any,
+        processor: Any,
+        settings: RolloutSection,
+        forbidden_tokens: Sequence[int],
+        *,
+        dtype: str = "float32",
+        seed: int = 0,
     ) -> None:
         require_vllm()
         on_cpu = next(model.parameters()).device.type == "cpu"
@@ -59,14 +68,13 @@ class VllmEngine:
         self._sleeps = settings.sleep and not on_cpu
         distributed = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
         with tempfile.TemporaryDirectory(prefix="jigsaw-vllm-") as folder:
-            _write_checkpoint(model, processor, Path(folder))
+            write_checkpoint(model.config, processor, Path(folder))
             self._llm = LLM(
                 model=folder,
-                dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
+                dtype=dtype,
                 seed=seed,
                 max_model_len=settings.max_model_len,
                 gpu_memory_utilization=settings.gpu_memory_utilization,
-                tensor_parallel_size=settings.tensor_parallel_size,
                 enforce_eager=on_cpu or settings.enforce_eager,
                 enable_sleep_mode=self._sleeps,
                 limit_mm_per_prompt=dict(MEDIA_PER_PROMPT),
@@ -89,8 +97,7 @@ class VllmEngine:
             self._llm.wake_up(tags=["weights"])
         worker = self._llm.llm_engine.model_executor.driver_worker
         runner = getattr(worker, "worker", worker).model_runner
-        with merged_adapter(model) as named:
-            runner.reload_weights(weights_iterator=named)
+        runner.reload_weights(weights_iterator=merged_weights(model))
         _refresh_tied_head(runner.get_model())
         self._llm.reset_prefix_cache()
         self._llm.llm_engine.reset_encoder_cache()  # images encoded by the weights of before
@@ -147,15 +154,10 @@ class VllmEngine:
         completions: list[list[int]] = []
         log_probabilities: list[list[float]] = []
         for row, expected, result in zip(rows, prompt_ids, results, strict=True):
-            if list(result.prompt_token_ids) != list(expected):
-                raise JigsawError(
-                    f"row {row.get('id')}: vLLM read a prompt of {len(result.prompt_token_ids)} tokens that is not the "
-                    f"trainer's of {len(expected)}; the two processors differ, and training on it would be wrong"
-                )
+            check_prompt(row, expected, result.prompt_token_ids)
             for output in result.outputs:
                 tokens = list(output.token_ids)
-                if not self._forbidden.keys().isdisjoint(tokens):
-                    raise JigsawError(f"row {row.get('id')}: vLLM sampled a vision token, which no completion may hold")
+                check_completion(row, tokens, self._forbidden)
                 completions.append(tokens)
                 log_probabilities.append(
                     [step[token].logprob for step, token in zip(output.logprobs, tokens, strict=True)]
@@ -180,49 +182,27 @@ class VllmEngine:
         return {**request, "multi_modal_data": media} if media else request
 
 
+def check_prompt(row: Mapping[str, Any], ours: Sequence[int], theirs: Sequence[int]) -> None:
+    """Raises JigsawError where vLLM read other prompt tokens than the trainer."""
+    if list(ours) != list(theirs):
+        raise JigsawError(
+            f"row {row.get('id')}: vLLM read a prompt of {len(theirs)} tokens that is not the trainer's of "
+            f"{len(ours)}; the two processors differ, and training on it would be wrong"
+        )
+
+
+def check_completion(row: Mapping[str, Any], tokens: Sequence[int], forbidden: Collection[int]) -> None:
+    """Raises JigsawError where vLLM sampled a token that stands for a medium."""
+    if any(token in forbidden for token in tokens):
+        raise JigsawError(f"row {row.get('id')}: vLLM sampled a vision token, which no completion may hold")
+
+
 def require_vllm() -> None:
     """Raises JigsawError where vLLM is not installed."""
     if importlib.util.find_spec("vllm") is None:
         raise JigsawError(
             "rollout.engine: vllm is not installed; pip install 'visual-jigsaw[gpu]', or use engine=transformers"
         )
-
-
-@contextmanager
-def merged_adapter(model: Any) -> Iterator[Iterator[tuple[str, Any]]]:
-    """The weights of a model under their checkpoint names, one at a time: ZeRO-3 gathered, LoRA merged meanwhile."""
-    adapted = hasattr(model, "merge_adapter")
-    if adapted:
-        with _gathered([parameter for _, parameter in model.named_parameters()]):
-            model.merge_adapter()
-            try:
-                yield _named(model.get_base_model(), adapted=True)
-            finally:
-                model.unmerge_adapter()
-    else:
-        yield _named(model, adapted=False)
-
-
-def _named(model: Any, *, adapted: bool) -> Iterator[tuple[str, Any]]:
-    for name, parameter in model.named_parameters():
-        if adapted:
-            if "lora_" in name or ("modules_to_save" in name and "default" not in name):
-                continue
-            name = name.replace(".base_layer", "").replace(".modules_to_save.default", "")
-        with _gathered([parameter]):
-            yield name, parameter.data
-
-
-@contextmanager
-def _gathered(parameters: Sequence[Any]) -> Iterator[None]:
-    """The whole of parameters that ZeRO-3 has spread over ranks; others are whole already."""
-    if any(hasattr(parameter, "ds_id") for parameter in parameters):
-        from deepspeed import zero
-
-        with zero.GatheredParameters(list(parameters)):
-            yield
-    else:
-        yield
 
 
 def _refresh_tied_head(model: Any) -> None:
@@ -232,22 +212,3 @@ def _refresh_tied_head(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, VocabParallelEmbedding) and hasattr(module, "cpu_linear"):
             module.quant_method.process_weights_after_loading(module)
-
-
-def _write_checkpoint(model: Any, processor: Any, folder: Path) -> None:
-    """A checkpoint folder with the trainer's configuration and processor, and links to the weights it started from.
-
-    Dummy weights would save the reading, but they also overwrite what vLLM derives from the processor, such as the
-    normalisation of pixels.
-    """
-    model.config.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    if getattr(model, "generation_config", None) is not None:
-        model.generation_config.save_pretrained(folder)
-    origin = Path(model.config._name_or_path)
-    if not origin.is_dir():
-        from huggingface_hub import snapshot_download
-
-        origin = Path(snapshot_download(str(origin), allow_patterns=["*.safetensors*"]))
-    for file in origin.glob("*.safetensors*"):
-        (folder / file.name).symlink_to(file.resolve())

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from jigsaw.failures import foreseen
+from jigsaw.failures import foreseen, only_our_warnings
 from jigsaw.recipe import load_recipe
 from jigsaw.training.stages import stages_of, train_stage
 from jigsaw.training.world import die_with_parent, joined
@@ -31,6 +31,7 @@ def main(folder: str, name: str) -> NoReturn:
     stage = next(stage for stage in stages_of(recipe, Path(folder)) if stage.name == name)
     try:
         with joined(recipe.distributed) as rank:
+            only_our_warnings(quiet=rank > 0)
             train_stage(recipe, stage, Path(folder), Console(quiet=rank > 0))
     except Exception as error:
         line = foreseen(error)

@@ -41,13 +41,13 @@ def joined(section: DistributedSection) -> Iterator[int]:
         dist.destroy_process_group()
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the one that started it dies, even of SIGKILL; Linux only.
+def die_with_parent(sent: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel signal this process when the one that started it dies, even of SIGKILL; Linux only.
 
     Otherwise a killed launcher would leave processes behind that write to the same run as the resumed one.
     """
     set_parent_death_signal = 1
-    ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL)
+    ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, sent)
 
 
 @contextmanager

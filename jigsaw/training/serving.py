@@ -1,0 +1,196 @@
+"""The vLLM server of a run in server mode: on the first node, on the GPUs that training leaves free.
+
+In: a recipe and this machine's place among the nodes. Out: a server that lives as long as its GRPO stage, serving the
+checkpoint that the stage starts from with the trainer's own processor. It listens on the loopback address; where the
+run spans nodes, on the first node's address of the rendezvous, and says so, since anyone who reaches it can use it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from rich.console import Console
+
+from jigsaw.errors import JigsawError
+from jigsaw.schema import Recipe
+from jigsaw.training.engine_weights import write_checkpoint
+from jigsaw.training.vllm_engine import MEDIA_PER_PROMPT
+from jigsaw.training.world import die_with_parent
+
+if TYPE_CHECKING:
+    from jigsaw.distributed import Node
+
+LOOPBACK = "127.0.0.1"
+LOG = "server.log"
+FOLDER = ".server"
+SECONDS_TO_END = 30
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens.
+
+    Attributes:
+        host: the loopback address, or the first node's.
+        port: of requests; the one above it is for the weights.
+    """
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """For requests."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def weights_port(self) -> int:
+        """Where the first rank waits for the server to take weights."""
+        return self.port + 1
+
+
+def server_address(recipe: Recipe, first_node: str | None = None) -> Address:
+    """The address of a recipe's server.
+
+    Args:
+        recipe: in server mode.
+        first_node: name or address of the first node, where the run spans several.
+    """
+    host = LOOPBACK if recipe.distributed.nodes == 1 or first_node is None else first_node
+    return Address(host, recipe.rollout.port)
+
+
+def first_node_of(node: Node) -> str | None:
+    """The host of a rendezvous; None where there is none."""
+    return None if node.rendezvous is None else node.rendezvous.rpartition(":")[0]
+
+
+def server_command(recipe: Recipe, model: Path, address: Address) -> list[str]:
+    """The command that serves a checkpoint folder.
+
+    It is vLLM's module rather than its `vllm serve`, which the CPU build cannot run (0.31 asks for the version of a
+    package `vllm` that is then called otherwise); arguments and server are the same.
+    """
+    rollout, on_cpu = recipe.rollout, recipe.distributed.on_cpu
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    command += ["--served-model-name", recipe.name, "--host", address.host, "--port", str(address.port)]
+    command += ["--dtype", recipe.model.dtype, "--max-model-len", str(rollout.max_model_len)]
+    command += ["--max-num-batched-tokens", str(max(rollout.max_model_len, 16384)), "--seed", str(recipe.seed)]
+    command += ["--limit-mm-per-prompt", json.dumps(MEDIA_PER_PROMPT), "--generation-config", "vllm"]
+    command += ["--logprobs-mode", "processed_logprobs", "--uvicorn-log-level", "warning"]
+    if on_cpu:  # chunks of a prefill rewind the generator of a seeded request, which CPU generators cannot do
+        return [*command, "--enforce-eager", "--no-enable-chunked-prefill"]
+    command += ["--tensor-parallel-size", str(rollout.tensor_parallel_size)]
+    command += ["--gpu-memory-utilization", str(rollout.gpu_memory_utilization)]
+    command += ["--weight-transfer-config", json.dumps({"backend": "nccl"})]
+    return [*command, "--enforce-eager"] if rollout.enforce_eager else command
+
+
+def server_environment(recipe: Recipe) -> dict[str, str]:
+    """What the server's environment has beside the launcher's: the endpoints for weights, and its GPUs."""
+    added = {"VLLM_SERVER_DEV_MODE": "1", "PYTHONSAFEPATH": "1"}
+    if recipe.distributed.on_cpu:
+        return added | {"VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1")}
+    first, count = recipe.distributed.per_node, recipe.rollout.tensor_parallel_size
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = visible.split(",") if visible else [str(number) for number in range(first + count)]
+    return added | {"CUDA_VISIBLE_DEVICES": ",".join(devices[first : first + count])}
+
+
+def server_line(recipe: Recipe, folder: Path, node: Node) -> str:
+    """What `serving` starts, as one would type it."""
+    address = server_address(recipe, first_node_of(node))
+    variables = [f"{name}={shlex.quote(value)}" for name, value in server_environment(recipe).items()]
+    return " ".join([*variables, shlex.join(server_command(recipe, folder / FOLDER / "model", address))])
+
+
+@contextmanager
+def serving(recipe: Recipe, start: str, folder: Path, node: Node, console: Console) -> Iterator[None]:
+    """A server that answers, until the end of the block.
+
+    Args:
+        recipe: in server mode.
+        start: the checkpoint that the stage starts from.
+        folder: the run folder; the server's words go to `server.log` there.
+        node: this machine, the first of the run.
+        console: where it says what it listens on.
+
+    Raises:
+        JigsawError: its port is taken, or it ended before it answered.
+    """
+    address = server_address(recipe, first_node_of(node))
+    if _answers(address):
+        raise JigsawError(
+            f"rollout.port: something listens on {address.host}:{address.port} already; "
+            f"choose another with rollout.port=PORT"
+        )
+    model = _write_model(recipe, start, folder / FOLDER / "model")
+    command = server_command(recipe, model, address)
+    environment = os.environ | server_environment(recipe)
+    log = folder / LOG
+    with log.open("ab") as words:
+        server = subprocess.Popen(
+            command, env=environment, stdout=words, stderr=words, start_new_session=True, preexec_fn=_end_with_parent
+        )
+    try:
+        reach = "this machine alone" if address.host == LOOPBACK else "whoever reaches this node, without a password"
+        console.print(
+            f"  server  vLLM starts on {address.host}:{address.port}, for {reach}; {log} has its words",
+            highlight=False,
+            soft_wrap=True,
+        )
+        while not _answers(address):
+            if server.poll() is not None:
+                raise JigsawError(f"the vLLM server ended before it answered; its own words are in {log}")
+            time.sleep(0.5)
+        yield
+    finally:
+        _end(server)
+
+
+def _write_model(recipe: Recipe, start: str, folder: Path) -> Path:
+    """The checkpoint with the trainer's processor, as the server opens it."""
+    from transformers import AutoConfig
+
+    from jigsaw.models.load import load_processor
+
+    processor: Any = load_processor(start, **recipe.model.image.model_dump())
+    write_checkpoint(AutoConfig.from_pretrained(start), processor, folder)
+    return folder
+
+
+def _answers(address: Address) -> bool:
+    try:
+        with urlopen(f"{address.url}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except URLError as error:  # also an error status: something else is there
+        return hasattr(error, "code")
+    except OSError:
+        return False
+
+
+def _end_with_parent() -> None:
+    die_with_parent(signal.SIGTERM)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End the server and the processes that it has started."""
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, sent)
+            server.wait(SECONDS_TO_END)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue

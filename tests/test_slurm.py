@@ -1,0 +1,131 @@
+"""The batch file for SLURM, run by bash with stand-ins for srun and scontrol."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from jigsaw.errors import JigsawError
+from jigsaw.recipe import load_recipe
+from jigsaw.slurm import batch_file
+
+RECIPE = """
+name: batch
+model: {path: somewhere}
+data: {train: [{path: puzzles}]}
+grpo: {prompts_per_step: 16}
+distributed: {gpus: 4, nodes: 2, zero: 3, slurm: {partition: gpu, time: "24:00:00", mem: 0, exclusive: true}}
+output: FOLDER/run
+"""
+
+SRUN = """#!/bin/bash
+echo "$@" > "$FOLDER/srun-arguments"
+while [ ! -e "$FOLDER/run/.stop" ]; do sleep 0.05; done
+echo saved > "$FOLDER/run/saved"
+exit 143
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    def with_overrides(*overrides: str):
+        (tmp_path / "batch.yaml").write_text(RECIPE.replace("FOLDER", str(tmp_path)), encoding="utf-8")
+        return load_recipe(str(tmp_path / "batch.yaml"), overrides)
+
+    return with_overrides
+
+
+def options(text: str) -> dict[str, str]:
+    lines = [line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH")]
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def test_one_launcher_a_node_requeued_and_warned_before_the_end(load):
+    found = options(batch_file(load(), "batch.yaml", []))
+    assert found == {
+        "job-name": "batch",
+        "nodes": "2",
+        "ntasks-per-node": "1",
+        "requeue": "",
+        "open-mode": "append",
+        "signal": "B:USR1@300",
+        "gpus-per-node": "4",
+        "partition": "gpu",
+        "time": "24:00:00",
+        "mem": "0",
+        "exclusive": "",
+    }
+
+
+def test_a_server_gets_gpus_too(load):
+    recipe = load("rollout={engine: vllm, mode: server, tensor_parallel_size: 2}")
+    assert options(batch_file(recipe, "batch.yaml", []))["gpus-per-node"] == "6"
+
+
+@pytest.mark.parametrize(
+    "override, told",
+    [
+        ("distributed.slurm={nodes: 3}", r"slurm\.nodes is set by the framework \(nodes=2\)"),
+        ("distributed.slurm={time: 86400}", r"slurm\.time: YAML reads 86400 as a number; put it in quotes"),
+    ],
+)
+def test_options_that_would_go_wrong_are_refused(load, override, told):
+    with pytest.raises(JigsawError, match=told):
+        batch_file(load(override), "batch.yaml", [])
+
+
+def run_file(folder: Path, text: str) -> subprocess.Popen[str]:
+    """The file, in bash, with SLURM's commands and variables."""
+    programs = folder / "bin"
+    programs.mkdir(exist_ok=True)
+    for name, script in {
+        "srun": SRUN,
+        "scontrol": '#!/bin/bash\nif [ "$1" = show ]; then echo node-1; else echo "$@" > "$FOLDER/scontrol"; fi\n',
+    }.items():
+        (programs / name).write_text(script, encoding="utf-8")
+        (programs / name).chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "FOLDER": str(folder),
+        "SLURM_JOB_ID": "4711",
+        "SLURM_JOB_NODELIST": "node-[1-2]",
+    }
+    return subprocess.Popen(["bash", "-c", text], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(file: Path) -> None:
+    for _ in range(600):
+        if file.exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{file} never came")
+
+
+def test_before_the_nodes_go_the_run_saves_and_the_job_is_queued_again(load, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/recipe.yaml").touch()  # of an earlier turn: this one goes on
+    with run_file(tmp_path, batch_file(load(), "batch.yaml", ["seed=1", "output=elsewhere"])) as job:
+        wait_for(tmp_path / "srun-arguments")
+        job.send_signal(signal.SIGUSR1)
+        assert job.wait(60) == 0
+    arguments = (tmp_path / "srun-arguments").read_text()
+    assert "--ntasks-per-node=1" in arguments
+    assert f"seed=1 output={tmp_path}/run --nodes 2 --rendezvous node-1:24711 --resume" in arguments
+    assert (tmp_path / "run/saved").exists()
+    assert (tmp_path / "scontrol").read_text() == "requeue 4711\n"
+
+
+def test_a_first_turn_does_not_resume_and_a_finished_run_is_not_queued_again(load, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/DONE").touch()
+    with run_file(tmp_path, batch_file(load(), "batch.yaml", [])) as job:
+        wait_for(tmp_path / "srun-arguments")
+        job.send_signal(signal.SIGUSR1)
+        assert job.wait(60) == 0
+    assert "--resume" not in (tmp_path / "srun-arguments").read_text()
+    assert not (tmp_path / "scontrol").exists()

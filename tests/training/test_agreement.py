@@ -1,0 +1,34 @@
+"""Two engines that differ are told of, and then not trained with."""
+
+from __future__ import annotations
+
+import pytest
+
+from jigsaw.errors import JigsawError
+from jigsaw.training.agreement import Agreement, EngineWarning, warn_of_truncation
+
+
+def test_a_difference_is_warned_of_once_from_a_quarter_of_the_limit_on(recwarn):
+    agreement = Agreement(0.1)
+    for step, difference in enumerate([0.0, 0.02, 0.03, 0.09]):
+        agreement.check(difference, step)
+    told = [str(warning.message) for warning in recwarn if warning.category is EngineWarning]
+    assert len(told) == 1
+    assert told[0].startswith("step 2: vLLM's log-probabilities are 0.03 from the trainer's; beyond")
+
+
+def test_a_difference_beyond_the_limit_ends_the_run():
+    with pytest.raises(JigsawError, match=r"step 7: .* are 0.11 from .* over rollout.max_logp_difference=0.1"):
+        Agreement(0.1).check(0.11, 7)
+
+
+@pytest.mark.parametrize("settings", [{"top_p": 1.0, "top_k": 0, "min_p": None}, {"top_k": -1, "min_p": 0.0}])
+def test_a_whole_distribution_is_not_warned_of(settings, recwarn):
+    warn_of_truncation(**settings)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("name, value", [("top_p", 0.9), ("top_k", 40), ("min_p", 0.05)])
+def test_sampling_from_a_part_of_the_distribution_is_warned_of(name, value):
+    with pytest.warns(EngineWarning, match=rf"grpo\.{name}={value}: .*biases the importance correction"):
+        warn_of_truncation(**{name: value})

@@ -1,0 +1,130 @@
+"""The server side of server mode: what is started, where it listens, that it ends with its block."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from jigsaw.distributed import Node
+from jigsaw.errors import JigsawError
+from jigsaw.launch import launch
+from jigsaw.models.load import load_processor
+from jigsaw.preflight import dry_run
+from jigsaw.recipe import load_recipe
+from jigsaw.schema import Recipe
+from jigsaw.training import serving as module
+from jigsaw.training.serving import LOG, serving
+
+RECIPE = """
+name: served
+model: {path: CHECKPOINT, dtype: bfloat16, image: {max_pixels: 3136}}
+data: {train: [{path: unused}]}
+grpo: {max_steps: 1, prompts_per_step: 28}
+rollout: {engine: vllm, mode: server, tensor_parallel_size: 2}
+output: FOLDER/run
+"""
+
+ANSWERING = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def load(checkpoint, tmp_path, port):
+    def with_overrides(*overrides: str) -> Recipe:
+        text = RECIPE.replace("CHECKPOINT", checkpoint).replace("FOLDER", str(tmp_path))
+        (tmp_path / "served.yaml").write_text(text, encoding="utf-8")
+        (tmp_path / "run").mkdir(exist_ok=True)
+        return load_recipe(str(tmp_path / "served.yaml"), [f"rollout.port={port}", *overrides])
+
+    return with_overrides
+
+
+def test_dry_run_prints_the_server_on_the_loopback_and_on_gpus_of_its_own(load, port):
+    shown = dry_run(load("distributed.gpus=6"))
+    line = next(line for line in shown.splitlines() if line.startswith("# server: "))
+    assert f"--host 127.0.0.1 --port {port} " in line
+    assert "CUDA_VISIBLE_DEVICES=6,7 " in line and "--tensor-parallel-size 2 " in line
+    assert "--dtype bfloat16 " in line and "--logprobs-mode processed_logprobs " in line
+    assert line.endswith("""--weight-transfer-config '{"backend": "nccl"}'""")
+
+
+def test_a_run_over_several_nodes_is_served_from_the_first_alone_under_its_address(load, port):
+    recipe = load("distributed={gpus: 1, nodes: 2}")
+    first, second = (dry_run(recipe, Node(rank, "node-7:29500")) for rank in (0, 1))
+    assert f"--host node-7 --port {port} " in first
+    assert "# server" not in second
+
+
+def test_gpus_that_the_scheduler_gave_are_counted_among_themselves(load, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3,5,7")
+    assert "CUDA_VISIBLE_DEVICES=5,7 " in dry_run(load("distributed.gpus=2"))
+
+
+def test_a_server_lives_as_long_as_its_block_and_says_where(load, port, tmp_path, monkeypatch, capsys):
+    recipe = load("distributed.cpu_processes=1")
+    made: list[Path] = []
+
+    def answering(_, model, address):
+        made.append(model)
+        return [sys.executable, "-c", ANSWERING, str(address.port)]
+
+    monkeypatch.setattr(module, "server_command", answering)
+    with serving(recipe, recipe.model.path, tmp_path / "run", Node(), Console()):
+        told = capsys.readouterr().out
+        assert f"127.0.0.1:{port}, for this machine alone" in told
+        assert load_processor(str(made[0])).image_processor.size["longest_edge"] == 3136
+        with pytest.raises(JigsawError, match=rf"rollout.port: something listens on 127.0.0.1:{port} already"):
+            serving(recipe, recipe.model.path, tmp_path / "run", Node(), Console(quiet=True)).__enter__()
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_a_server_that_ends_at_once_is_told_with_its_log(load, tmp_path, monkeypatch):
+    recipe = load("distributed.cpu_processes=1")
+    monkeypatch.setattr(module, "server_command", lambda *_: [sys.executable, "-c", "print('no room'); exit(3)"])
+    with (
+        pytest.raises(JigsawError, match=r"ended before it answered; its own words are in .*server\.log"),
+        serving(recipe, recipe.model.path, tmp_path / "run", Node(), Console(quiet=True)),
+    ):
+        pass
+    assert "no room" in (tmp_path / "run" / LOG).read_text()
+
+
+@pytest.mark.parametrize(
+    "overrides, told",
+    [
+        (["rollout.sleep=true"], "sleep belongs to mode: colocate"),
+        (["rollout.mode=colocate"], "tensor_parallel_size above 1 needs mode: server"),
+    ],
+)
+def test_settings_of_the_other_mode_are_refused(load, overrides, told):
+    with pytest.raises(JigsawError, match=told):
+        load(*overrides)
+
+
+def test_a_machine_without_gpus_for_the_server_is_told_before_anything_is_read(load, monkeypatch, tmp_path):
+    monkeypatch.setattr("jigsaw.requirements.find_spec", lambda name: os)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    recipe = load("distributed.gpus=8", f"output={tmp_path}/new")
+    with pytest.raises(JigsawError, match=r"server needs GPUs of its own, 8 \+ 2 in all, .* has 8; set .*gpus=6"):
+        launch(recipe, Console(quiet=True))
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,134 @@
+"""What a recipe trains: freezing by name and pattern, adapters, on the real architectures without their weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from jigsaw.errors import JigsawError
+from jigsaw.models.skeleton import from_config
+from jigsaw.recipe import load_recipe, recipe_names
+from jigsaw.schema import LoraSection, ModelSection
+from jigsaw.training.engine_weights import merged_weights, shapes
+from jigsaw.training.trainable import PARTS, frozen_names, prepare
+
+QWEN_7B = {
+    "text_config": {"hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
+                    "intermediate_size": 18944, "vocab_size": 152064},
+    "vision_config": {"out_hidden_size": 3584},
+}  # fmt: skip
+QWEN_3B = {
+    "text_config": {"hidden_size": 2048, "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 2,
+                    "intermediate_size": 11008, "vocab_size": 151936},
+    "vision_config": {"out_hidden_size": 2048},
+    "tie_word_embeddings": True,
+}  # fmt: skip
+MIMO_7B = {
+    "text_config": {"hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8,
+                    "intermediate_size": 11008, "vocab_size": 151680},
+    "vision_config": {"out_hidden_size": 4096},
+}  # fmt: skip
+VISION = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "patch_size": 14,
+          "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 112,
+          "fullatt_block_indexes": [7, 15, 23, 31]}  # fmt: skip
+SIZES = {
+    "Qwen/Qwen2.5-VL-7B-Instruct": QWEN_7B,
+    "russwang/ThinkLite-VL-7B": QWEN_7B,
+    "Qwen/Qwen2.5-VL-3B-Instruct": QWEN_3B,
+    "XiaomiMiMo/MiMo-VL-7B-SFT-2508": MIMO_7B,
+}
+"""The sizes of the models that the recipes name, as their configurations on the hub have them."""
+
+
+def on_meta(name: str):
+    from transformers import Qwen2_5_VLConfig
+
+    sizes = SIZES[name]
+    config = Qwen2_5_VLConfig(**{**sizes, "vision_config": VISION | sizes["vision_config"]})
+    return from_config(config)
+
+
+@pytest.fixture(scope="module")
+def skeletons():
+    return {name: on_meta(name) for name in SIZES}
+
+
+def test_the_skeletons_are_of_the_published_sizes(skeletons):
+    counts = {name: sum(parameter.numel() for parameter in model.parameters()) for name, model in skeletons.items()}
+    assert counts["Qwen/Qwen2.5-VL-7B-Instruct"] == 8_292_166_656
+    assert counts["Qwen/Qwen2.5-VL-3B-Instruct"] == 3_754_622_976
+    assert counts["XiaomiMiMo/MiMo-VL-7B-SFT-2508"] == pytest.approx(8.3e9, rel=0.01)
+
+
+PAPERS = [name for name in recipe_names() if load_recipe(name).model.path is not None]
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_what_a_recipe_freezes_matches_its_model(name, skeletons):
+    """Every entry of `freeze` matches, something is left to train, and adapters have layers to sit on."""
+    section = load_recipe(name).model
+    model = skeletons[section.path]
+    names = [parameter for parameter, _ in model.named_parameters()]
+    frozen = frozen_names(names, section.freeze)
+    assert len(frozen) < len(names)
+    if section.lora is not None:
+        left = [one for one in names if one not in frozen and one.endswith("proj.weight")]
+        assert left
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_parts_cover_a_model_without_overlap(name, skeletons):
+    names = [parameter for parameter, _ in skeletons[name].named_parameters()]
+    parts = [frozen_names(names, [part]) for part in PARTS]
+    assert sorted(one for part in parts for one in part) == sorted(names)
+
+
+def test_a_pattern_that_matches_nothing_is_told_with_a_name_that_would(model):
+    with pytest.raises(JigsawError, match=r"model\.freeze: 'visoin_tower' matches no parameter .* vision_tower"):
+        frozen_names([name for name, _ in model.named_parameters()], ["visoin_tower"])
+
+
+def test_frozen_parts_get_no_gradient_and_the_count_says_so(model):
+    section = ModelSection(path="unused", freeze=("vision_tower", "*.layers.0.*"))
+    model, trainable = prepare(model, section, sharded=False)
+    for name, parameter in model.named_parameters():
+        tower = ".visual." in name and ".merger." not in name
+        assert parameter.requires_grad != (tower or ".layers.0." in name), name
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert (trainable.trained, trainable.total) == (trained, sum(p.numel() for p in model.parameters()))
+    assert str(trainable).startswith(f"{trained:,} of {trainable.total:,} parameters are trained (")
+
+
+def test_nothing_left_to_train_is_refused(model):
+    section = ModelSection(path="unused", freeze=("vision_tower", "projector", "language_model"))
+    with pytest.raises(JigsawError, match="every parameter is frozen"):
+        prepare(model, section, sharded=False)
+
+
+def test_adapters_sit_on_unfrozen_linear_layers_and_train_in_float32(checkpoint):
+    from jigsaw.models.load import load_model
+
+    section = ModelSection(
+        path="unused", dtype="bfloat16", freeze=("vision_tower", "projector"), lora=LoraSection(rank=4, alpha=8)
+    )
+    model, trainable = prepare(load_model(checkpoint, "bfloat16"), section, sharded=False)
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained and all("lora_" in name and "visual" not in name for name in trained)
+    assert {parameter.dtype for parameter in trained.values()} == {torch.float32}
+    assert trainable.trained == sum(parameter.numel() for parameter in trained.values())
+
+
+def test_an_engine_gets_the_merged_weights_under_checkpoint_names_and_the_model_keeps_its_own(model):
+    names = [name for name, _ in model.named_parameters()]
+    model, _ = prepare(model, ModelSection(path="unused", lora=LoraSection(rank=4)), sharded=False)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    given = dict(merged_weights(model))
+    assert list(given) == names == [name for name, _ in shapes(model)]
+    assert all(list(given[name].shape) == shape for name, shape in shapes(model))
+    assert all(parameter.equal(before[name]) for name, parameter in model.named_parameters())
+    merged = dict(model.merge_and_unload().named_parameters())
+    assert all(torch.allclose(given[name], merged[name], atol=1e-6) for name in names)
+    assert any(not given[name].equal(before.get(f"base_model.model.{name}", given[name] + 1)) for name in names)
