@@ -10,6 +10,9 @@ from importlib.util import find_spec
 from jigsaw.errors import JigsawError
 from jigsaw.schema import Recipe
 
+TRACKERS = {"trackio": "'trackio>=0.22' 'pillow<13'"}
+"""What to install where the bare name gives a release that does not work: an old trackio breaks the import of TRL."""
+
 
 def require_machine(recipe: Recipe) -> None:
     """Refuse a recipe that asks for GPUs or packages that are not here.
@@ -25,21 +28,24 @@ def require_machine(recipe: Recipe) -> None:
             "vllm", "rollout.engine: vllm", "pip install 'visual-jigsaw[gpu]', or rollout.engine=transformers"
         )
     for name in recipe.logging.report_to:
-        _require_package(name, f"logging.report_to: {name}", f"pip install {name}")
+        _require_package(name, f"logging.report_to: {name}", f"pip install {TRACKERS.get(name, name)}")
     if section.gpus is not None:
         import torch
 
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if recipe.grpo is not None and recipe.rollout.served:
-            _require_gpus_for_server(section.per_node, recipe.rollout.tensor_parallel_size, found)
         if found < section.per_node:
             raise JigsawError(
                 f"distributed.gpus: {section.gpus} are asked for and this machine has {found}; "
                 f"set distributed.gpus={found or 'null'}, or run where they are"
             )
+    if recipe.grpo is not None and recipe.rollout.served and not section.on_cpu:
+        _require_gpus_for_server(section.per_node, recipe.rollout.tensor_parallel_size)
 
 
-def _require_gpus_for_server(training: int, serving: int, found: int) -> None:
+def _require_gpus_for_server(training: int, serving: int) -> None:
+    import torch
+
+    found = torch.cuda.device_count()
     if found < training + serving:
         raise JigsawError(
             f"rollout.mode: server needs GPUs of its own, {training} + {serving} in all, and this machine has {found}; "

@@ -92,6 +92,23 @@ def test_two_processes_train_what_one_trains(recipe_file, alone, zero):
     assert_same(launch(load_recipe(str(recipe_file), overrides), Console(quiet=True)), alone)
 
 
+VLLM = "rollout={engine: vllm, max_model_len: 1024, max_logp_difference: 1.0e-5}"
+
+
+@pytest.fixture(scope="module")
+def alone_with_vllm(recipe_file) -> Path:
+    pytest.importorskip("vllm")
+    return launch(load_recipe(str(recipe_file), ["name=alone-vllm", VLLM]), Console(quiet=True))
+
+
+@pytest.mark.slow
+@needs_deepspeed
+@pytest.mark.parametrize("zero", [2, 3])
+def test_two_processes_with_an_engine_each_train_what_one_trains(recipe_file, alone_with_vllm, zero):
+    overrides = [f"name=vllm-zero-{zero}", "distributed.cpu_processes=2", f"distributed.zero={zero}", VLLM]
+    assert_same(launch(load_recipe(str(recipe_file), overrides), Console(quiet=True)), alone_with_vllm)
+
+
 @pytest.mark.slow
 @needs_deepspeed
 def test_two_processes_with_sharded_state_are_killed_and_go_on(recipe_file, alone):

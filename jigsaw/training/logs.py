@@ -34,6 +34,7 @@ NAMES = {
     "grad_norm": "grad_norm",
     "learning_rate": "learning_rate",
     "kl": "kl",
+    "logp_difference": "logp_difference",
 }
 """Trainer's names -> ours, for what is kept of a trainer's log."""
 

@@ -27,7 +27,7 @@ from rich.console import Console
 from jigsaw.errors import JigsawError
 from jigsaw.schema import Recipe
 from jigsaw.training.engine_weights import write_checkpoint
-from jigsaw.training.vllm_engine import MEDIA_PER_PROMPT
+from jigsaw.training.vllm_engine import MEDIA_PER_PROMPT, ON_CPU
 from jigsaw.training.world import die_with_parent
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def server_environment(recipe: Recipe) -> dict[str, str]:
     """What the server's environment has beside the launcher's: the endpoints for weights, and its GPUs."""
     added = {"VLLM_SERVER_DEV_MODE": "1", "PYTHONSAFEPATH": "1"}
     if recipe.distributed.on_cpu:
-        return added | {"VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1")}
+        return added | {name: os.environ.get(name, value) for name, value in ON_CPU.items()}
     first, count = recipe.distributed.per_node, recipe.rollout.tensor_parallel_size
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = visible.split(",") if visible else [str(number) for number in range(first + count)]

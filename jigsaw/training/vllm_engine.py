@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 MEDIA_PER_PROMPT = {"image": 64, "video": 12}
 """The most media that a puzzle shows: an 8x8 grid, twelve clips."""
 
+ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+"""Environment of vLLM's CPU build: gigabytes of cache, and no binding to cores, which ranks and the trainer share."""
+
 
 class VllmEngine:
     """vLLM beside the trainer on the same device, one engine a rank.
@@ -60,7 +63,8 @@ class VllmEngine:
         on_cpu = next(model.parameters()).device.type == "cpu"
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # weights are handed over by reference
         if on_cpu:
-            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+            for name, value in ON_CPU.items():
+                os.environ.setdefault(name, value)
         from vllm import LLM
 
         self._processor = processor

@@ -33,6 +33,9 @@ def joined(section: DistributedSection) -> Iterator[int]:
     if section.zero:
         import deepspeed
 
+        if backend == "gloo":
+            # Its sums over shared memory would be compiled first, for minutes and with a compiler; gloo has its own.
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         # Without this its world has one process, while the trainer's has all (DeepSpeed 0.19).
         deepspeed.init_distributed(dist_backend=backend, timeout=PATIENCE)
     try:

@@ -6,6 +6,7 @@ The runs start processes of their own over gloo on the CPU; those with ZeRO need
 from __future__ import annotations
 
 import json
+import socket
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -106,8 +107,65 @@ def test_groups_are_replaced_in_step_on_two_processes(folder):
     assert any("curriculum/video/2" in line for line in lines)
 
 
+VLLM = "rollout={engine: vllm, max_model_len: 2048, max_logp_difference: 1.0e-5}"
+
+
 @pytest.mark.slow
-def test_vllm_beside_the_trainer(folder):
+def test_vllm_beside_the_trainer_trains_what_transformers_trains_on_the_same_completions(folder, monkeypatch):
+    """Given the completions of a run with vLLM, then losses, gradients and rewards are those of a run without."""
     pytest.importorskip("vllm")
-    lines = run(folder, "vllm", "rollout={engine: vllm, max_model_len: 2048, max_logp_difference: 1.0e-4}")
-    assert [line["step"] for line in lines if line["stage"] == "grpo" and "reward" in line] == [1, 2, 3]
+    from jigsaw.training import grpo
+    from jigsaw.training.vllm_engine import VllmEngine
+
+    sampled: dict[int, list[list[int]]] = {}
+    generate = VllmEngine.generate
+
+    def recording(self, rows, prompt_ids, generations, *, seeds, **settings):
+        completions, logps = generate(self, rows, prompt_ids, generations, seeds=seeds, **settings)
+        for number, seed in enumerate(seeds):
+            sampled[seed] = completions[number * generations : (number + 1) * generations]
+        return completions, logps
+
+    def replaying(model, prompts, generations, *, seeds, **_):
+        return [completion for seed in seeds for completion in sampled[seed]]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(VllmEngine, "generate", recording)
+        lines = [line for line in run(folder, "vllm", VLLM) if "reward" in line]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert max(line["logp_difference"] for line in lines) < 1e-5
+    monkeypatch.setattr(grpo, "sample", replaying)
+    replayed = [line for line in run(folder, "replayed") if "reward" in line]
+    for name in ("loss", "grad_norm", "reward", "entropy", "completion_length"):
+        ours, theirs = ([line[name] for line in some] for some in (lines, replayed))
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_vllm_server_samples_for_training(folder, processes):
+    """A server of its own on the loopback; weights reach it as files, since there is no GPU here."""
+    pytest.importorskip("vllm")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    served = VLLM.replace("vllm,", f"vllm, mode: server, port: {port},")
+    lines = run(folder, f"served-{processes}", served, f"distributed.cpu_processes={processes}")
+    lines = [line for line in lines if "reward" in line]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert max(line["logp_difference"] for line in lines) < 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode, gpus", [("colocate", 1), ("server", 2)])
+def test_vllm_on_gpus_in_bfloat16(folder, mode, gpus):
+    import torch
+
+    pytest.importorskip("vllm")
+    if torch.cuda.device_count() < gpus:
+        pytest.skip(f"needs {gpus} GPUs")
+    rollout = VLLM.replace("vllm,", f"vllm, mode: {mode}, enforce_eager: true,").replace("1.0e-5", "0.1")
+    lines = run(folder, f"gpu-{mode}", rollout, "model.dtype=bfloat16", "distributed.gpus=1")
+    lines = [line for line in lines if "reward" in line]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert max(line["logp_difference"] for line in lines) < 0.1

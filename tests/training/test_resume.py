@@ -51,8 +51,11 @@ def recipe_file(checkpoint, puzzle_folder, tmp_path_factory) -> Path:
     return folder / "resumed.yaml"
 
 
-def run(recipe_file: Path, name: str, *, resume: bool = False) -> Path:
-    return launch(load_recipe(str(recipe_file), [f"name={name}"]), Console(quiet=True), resume=resume)
+ROLLOUT = {"transformers": "rollout.engine=transformers", "vllm": "rollout={engine: vllm, max_model_len: 1024}"}
+
+
+def run(recipe_file: Path, name: str, *overrides: str, resume: bool = False) -> Path:
+    return launch(load_recipe(str(recipe_file), [f"name={name}", *overrides]), Console(quiet=True), resume=resume)
 
 
 @pytest.fixture(scope="module")
@@ -153,12 +156,26 @@ def test_a_checkpoint_is_absent_until_it_is_whole(recipe_file, undisturbed, at_s
     assert_same(run(recipe_file, "full", resume=True), undisturbed)
 
 
+@pytest.fixture(scope="module", params=sorted(ROLLOUT))
+def engine(request) -> str:
+    if request.param == "vllm":
+        pytest.importorskip("vllm")
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_with(recipe_file, engine, request) -> Path:
+    if engine == "transformers":
+        return request.getfixturevalue("undisturbed")
+    return run(recipe_file, f"undisturbed-{engine}", ROLLOUT[engine])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
-def test_a_process_that_is_killed_goes_on_in_another(recipe_file, undisturbed, sent):
+def test_a_process_that_is_killed_goes_on_in_another(recipe_file, engine, undisturbed_with, sent):
     """The same through the command, with a real signal, in the middle of GRPO."""
-    name = f"process-{sent.name}"
-    command = [sys.executable, "-P", "-m", "jigsaw", "launch", str(recipe_file), f"name={name}"]
+    name, rollout = f"process-{sent.name}-{engine}", ROLLOUT[engine]
+    command = [sys.executable, "-P", "-m", "jigsaw", "launch", str(recipe_file), f"name={name}", rollout]
     log = recipe_file.parent / name / "metrics.jsonl"
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not (log.exists() and '"grpo", "step": 3' in log.read_text()):
@@ -170,4 +187,4 @@ def test_a_process_that_is_killed_goes_on_in_another(recipe_file, undisturbed, s
     else:
         assert process.returncode == 143
         assert told.strip().endswith("stopped and saved, in stage grpo; --resume goes on")
-    assert_same(run(recipe_file, name, resume=True), undisturbed)
+    assert_same(run(recipe_file, name, rollout, resume=True), undisturbed_with)

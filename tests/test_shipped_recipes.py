@@ -1,0 +1,79 @@
+"""The recipes that ship: each says what it takes, shows what it would do, and trains in small.
+
+The twins train in this process. One of each task is part of the default suite; `make test-slow` trains them all.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from jigsaw.errors import JigsawError
+from jigsaw.launch import launch
+from jigsaw.preflight import dry_run
+from jigsaw.recipe import find_recipe, load_recipe, recipe_names
+
+NAMES = recipe_names()
+LARGE = [name for name in NAMES if load_recipe(name).model.path is not None]
+ALWAYS = {"image-lora-qwen2.5-vl-7b", "video-sft-qwen2.5-vl-7b", "depth-qwen2.5-vl-7b"}
+"""Twins of the default suite: the three tasks, both stages, adapters."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """Where all twins find the samples and puzzles that one of them has built."""
+    return tmp_path_factory.mktemp("twins")
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_recipe_for_gpus_says_what_it_takes_in_its_head(name):
+    head = [line for line in find_recipe(name).read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    for word in ("Hardware", "Hours", "Data", "Target"):
+        assert any(f"{word}" in line for line in head), word
+    assert any("an estimate" in line for line in head)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dry_run_shows_what_a_recipe_would_do_and_touches_nothing(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe(name)
+    shown = dry_run(recipe)
+    assert f"name: {recipe.name}" in shown
+    assert ("jigsaw.training.worker" in shown) == recipe.distributed.several
+    assert ("# DeepSpeed:" in shown) == (recipe.distributed.zero > 0)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_recipe_that_asks_for_more_than_is_here_is_refused_in_one_line(name, monkeypatch, tmp_path):
+    """Given a machine without GPUs or engines, then that is told, before data and model are looked for."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("jigsaw.requirements.find_spec", lambda name: None)
+    with pytest.raises(JigsawError, match=r"^distributed\.(zero|gpus): |^rollout\.engine: ") as told:
+        launch(load_recipe(name), Console(quiet=True))
+    assert "\n" not in str(told.value)
+    monkeypatch.setattr("jigsaw.requirements.find_spec", lambda name: name)
+    with pytest.raises(JigsawError, match=r"^distributed\.gpus: \d are asked for and this machine has 0; set "):
+        launch(load_recipe(name), Console(quiet=True))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+)
+def test_the_twin_of_a_recipe_trains(name, home, monkeypatch):
+    pytest.importorskip("skimage")  # of the extra `samples`
+    monkeypatch.chdir(home)
+    twin, recipe = load_recipe(name, twin=True), load_recipe(name)
+    assert [entry.build.task for entry in twin.data.train] == [entry.build.task for entry in recipe.data.train]
+    assert (twin.sft is None, twin.grpo is None) == (recipe.sft is None, recipe.grpo is None)
+    run = launch(twin, Console(quiet=True))
+    assert (run / "DONE").exists()
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    for stage in ("sft", "grpo"):
+        if getattr(twin, stage) is not None:
+            assert [line["step"] for line in lines if line["stage"] == stage and "loss" in line] == [1, 2]
