@@ -10,7 +10,7 @@ import pytest
 import torch
 from made_rows import ROWS
 
-from jigsaw.models.load import vision_token_ids
+from jigsaw.models.load import load_model, vision_token_ids
 from jigsaw.recipe import Recipe
 from jigsaw.schema import CurriculumSection, SamplingSection
 from jigsaw.training.checkpoints import CheckpointCallback, StopRequest
@@ -263,6 +263,20 @@ def test_the_supervised_stage_learns_from_videos_and_images(model, processor, pu
     train_sft(model, processor, sets, sft_config(recipe(sft=sft, grpo=None), tmp_path), [])
     assert [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])] == []
     assert len(seen) == 2
+
+
+def test_a_supervised_step_is_the_same_in_micro_batches_of_any_size(checkpoint, processor, tmp_path):
+    """Answers of unlike lengths: a mean of the micro-batches' means would be another step."""
+    long = {"answer": [3, 1, 2, 5, 4, 6, 9, 8, 7], "num_pieces": 9, "answer_style": "think"}
+    rows = [ROWS["image"][0], ROWS["image"][1] | long, ROWS["mixed"][0], ROWS["mixed"][2] | long]
+    sets, models = mix([table(rows)], [1.0]), []
+    for at_once in (4, 1):
+        sft = {"max_steps": 1, "prompts_per_step": 4, "per_device_train_batch_size": at_once, "optim": "sgd"}
+        sft |= {"learning_rate": 1.0, "max_grad_norm": 0.0, "gradient_checkpointing": False}
+        models.append(load_model(checkpoint))
+        train_sft(models[-1], processor, sets, sft_config(recipe(sft=sft, grpo=None), tmp_path), [])
+    for (name, first), second in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(first, second, atol=1e-6, rtol=1e-5, msg=name)
 
 
 def test_a_supervised_batch_scores_what_the_plain_way_scores(model, processor):

@@ -110,11 +110,10 @@ def test_groups_are_replaced_in_step_on_two_processes(folder):
 VLLM = "rollout={engine: vllm, max_model_len: 2048, max_logp_difference: 1.0e-5}"
 
 
-@pytest.mark.slow
-def test_vllm_beside_the_trainer_trains_what_transformers_trains_on_the_same_completions(folder, monkeypatch):
-    """Given the completions of a run with vLLM, then losses, gradients and rewards are those of a run without."""
+@pytest.fixture(scope="module")
+def beside(folder) -> tuple[list[dict[str, float]], dict[int, list[list[int]]]]:
+    """GRPO's lines of a run with vLLM beside the trainer, and the completions that it sampled, by seed."""
     pytest.importorskip("vllm")
-    from jigsaw.training import grpo
     from jigsaw.training.vllm_engine import VllmEngine
 
     sampled: dict[int, list[list[int]]] = {}
@@ -126,34 +125,44 @@ def test_vllm_beside_the_trainer_trains_what_transformers_trains_on_the_same_com
             sampled[seed] = completions[number * generations : (number + 1) * generations]
         return completions, logps
 
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(VllmEngine, "generate", recording)
+        return [line for line in run(folder, "vllm", VLLM) if "reward" in line], sampled
+
+
+def assert_alike(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> None:
+    for name in ("step", "loss", "grad_norm", "reward", "entropy", "completion_length", "truncated"):
+        assert [line[name] for line in ours] == pytest.approx([line[name] for line in theirs], rel=1e-4, abs=1e-6), name
+
+
+@pytest.mark.slow
+def test_vllm_beside_the_trainer_trains_what_transformers_trains_on_the_same_completions(folder, beside, monkeypatch):
+    """Given the completions of a run with vLLM, then losses, gradients and rewards are those of a run without."""
+    from jigsaw.training import grpo
+
+    lines, sampled = beside
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert max(line["logp_difference"] for line in lines) < 1e-5
+
     def replaying(model, prompts, generations, *, seeds, **_):
         return [completion for seed in seeds for completion in sampled[seed]]
 
-    with monkeypatch.context() as patched:
-        patched.setattr(VllmEngine, "generate", recording)
-        lines = [line for line in run(folder, "vllm", VLLM) if "reward" in line]
-    assert [line["step"] for line in lines] == [1, 2, 3]
-    assert max(line["logp_difference"] for line in lines) < 1e-5
     monkeypatch.setattr(grpo, "sample", replaying)
-    replayed = [line for line in run(folder, "replayed") if "reward" in line]
-    for name in ("loss", "grad_norm", "reward", "entropy", "completion_length"):
-        ours, theirs = ([line[name] for line in some] for some in (lines, replayed))
-        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6), name
+    assert_alike([line for line in run(folder, "replayed") if "reward" in line], lines)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_vllm_server_samples_for_training(folder, processes):
+def test_a_vllm_server_samples_what_vllm_beside_the_trainer_does(folder, beside, processes):
     """A server of its own on the loopback; weights reach it as files, since there is no GPU here."""
-    pytest.importorskip("vllm")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     served = VLLM.replace("vllm,", f"vllm, mode: server, port: {port},")
     lines = run(folder, f"served-{processes}", served, f"distributed.cpu_processes={processes}")
     lines = [line for line in lines if "reward" in line]
-    assert [line["step"] for line in lines] == [1, 2, 3]
     assert max(line["logp_difference"] for line in lines) < 1e-5
+    assert_alike(lines, beside[0])
 
 
 @pytest.mark.gpu
