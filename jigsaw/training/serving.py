@@ -91,6 +91,7 @@ def server_command(recipe: Recipe, model: Path, address: Address) -> list[str]:
     command += ["--max-num-batched-tokens", str(max(rollout.max_model_len, 16384)), "--seed", str(recipe.seed)]
     command += ["--limit-mm-per-prompt", json.dumps(MEDIA_PER_PROMPT), "--generation-config", "vllm"]
     command += ["--logprobs-mode", "processed_logprobs", "--uvicorn-log-level", "warning"]
+    command += ["--trust-request-mm-kwargs"]  # a request says the rate of its clips
     if on_cpu:  # chunks of a prefill rewind the generator of a seeded request, which CPU generators cannot do
         return [*command, "--enforce-eager", "--no-enable-chunked-prefill"]
     command += ["--tensor-parallel-size", str(rollout.tensor_parallel_size)]
@@ -103,7 +104,8 @@ def server_environment(recipe: Recipe) -> dict[str, str]:
     """What the server's environment has beside the launcher's: the endpoints for weights, and its GPUs."""
     added = {"VLLM_SERVER_DEV_MODE": "1", "PYTHONSAFEPATH": "1"}
     if recipe.distributed.on_cpu:
-        return added | {name: os.environ.get(name, value) for name, value in ON_CPU.items()}
+        patient = {"VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "3600"}  # the first step compiles, slowly on a busy machine
+        return added | {name: os.environ.get(name, value) for name, value in (ON_CPU | patient).items()}
     first, count = recipe.distributed.per_node, recipe.rollout.tensor_parallel_size
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = visible.split(",") if visible else [str(number) for number in range(first + count)]
