@@ -16,8 +16,9 @@ from jigsaw.launch import launch
 from jigsaw.preflight import dry_run
 from jigsaw.recipe import find_recipe, load_recipe, recipe_names
 
-NAMES = recipe_names()
-LARGE = [name for name in NAMES if load_recipe(name).model.path is not None]
+NAMES = [name for name in recipe_names() if "neo" not in name]
+"""Those of NEO are in `tests/models/neo/test_runs.py`."""
+LARGE = [name for name in recipe_names() if load_recipe(name).model.path is not None]
 ALWAYS = {"image-lora-qwen2.5-vl-7b", "video-sft-qwen2.5-vl-7b", "depth-qwen2.5-vl-7b"}
 """Twins of the default suite: the three tasks, both stages, adapters."""
 

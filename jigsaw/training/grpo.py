@@ -199,11 +199,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
 
         Collective, also where this process has no rows.
         """
-        seen: Counter[str] = Counter()
-        seeds = []
-        for row in rows:
-            seeds.append(self._seed(row["id"], seen[row["id"]]))
-            seen[row["id"]] += 1
+        seeds = self._seeds(rows)
         prompts = None
         if rows:
             model = self.accelerator.unwrap_model(self.model)
@@ -281,6 +277,20 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
     def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
         logps = [logps for group in self._groups for logps in group.log_probabilities or ()]
         return [tokens for group in self._groups for tokens in group.completions], logps or None
+
+    def _seeds(self, rows: Sequence[dict[str, Any]]) -> list[int]:
+        """Of each row. One that is drawn twice gets two, whether both are here or one on another process. Collective."""
+        names = [row["id"] for row in rows]
+        seen: Counter[str] = Counter()
+        if dist.is_initialized():
+            told: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(told, names)
+            seen.update(name for share in told[: self.accelerator.process_index] for name in share)
+        seeds = []
+        for name in names:
+            seeds.append(self._seed(name, seen[name]))
+            seen[name] += 1
+        return seeds
 
     def _seed(self, row_id: str, again: int = 0) -> int:
         """Of the completions of a row: it depends on the run's seed, the step and the row, on no batch and no rank."""

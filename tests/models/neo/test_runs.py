@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 from safetensors.torch import load_file
 
-from jigsaw.launch import dry_run, launch
+from jigsaw.launch import launch
+from jigsaw.preflight import dry_run
 from jigsaw.recipe import load_recipe, recipe_names
 
 RECIPE = """
