@@ -279,7 +279,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         return [tokens for group in self._groups for tokens in group.completions], logps or None
 
     def _seeds(self, rows: Sequence[dict[str, Any]]) -> list[int]:
-        """Of each row. One that is drawn twice gets two, whether both are here or one on another process. Collective."""
+        """Of each row; one that is drawn twice, here or on another process, gets another each time. Collective."""
         names = [row["id"] for row in rows]
         seen: Counter[str] = Counter()
         if dist.is_initialized():
