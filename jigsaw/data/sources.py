@@ -37,10 +37,11 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "image": (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif"),
         *(".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".avif"),
+        *(".heic", ".heif", ".jxl", ".jp2"),  # not decoded: rejects with a name, rather than passed over
     ),
     "video": (
         *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"),
-        *(".ts", ".flv", ".wmv", ".3gp", ".ogv"),
+        *(".ts", ".mts", ".m2ts", ".flv", ".wmv", ".3gp", ".3g2", ".ogv"),
     ),
     "rgbd": (),
 }

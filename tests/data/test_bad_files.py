@@ -43,6 +43,7 @@ def photo_files():
         "cut.png": (encode(PHOTO)[:-2000], "unreadable"),
         "empty.jpg": (b"", "unreadable"),
         "text.jpg": (b"hello", "unreadable"),
+        "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "unreadable"),
         "dot.png": (encode(Image.new("RGB", (1, 1))), "too_small"),
         "giant.png": (encode(Image.new("1", (20_000, 20_000))), "too_large"),
         "blank.png": (encode(Image.new("RGB", (300, 300), "white")), "ambiguous"),
