@@ -113,9 +113,9 @@ def planned(worker: Task, photos: list[Path], per_source: int) -> int:
     return rows
 
 
-def rendered(puzzle: Puzzle, photo: Path) -> list[Image.Image]:
+def rendered(worker: Task, puzzle: Puzzle, photo: Path) -> list[Image.Image]:
     """A puzzle's tiles, nothing cached."""
-    return list(get_task("image").render(puzzle, _source(photo, "image")).images)
+    return list(type(worker)(worker.config).render(puzzle, _source(photo, "image")).images)
 
 
 def _source(file: Path, role: str) -> Source:
@@ -134,9 +134,9 @@ def paper_clips(clip: Path, frames: list[list[int]], size: tuple[int, int]) -> l
     ]
 
 
-def our_clips(puzzle: Puzzle, clip: Path) -> list[np.ndarray[Any, Any]]:
+def our_clips(worker: Task, puzzle: Puzzle, clip: Path) -> list[np.ndarray[Any, Any]]:
     """Ours, in the order of time, nothing cached."""
-    media = get_task("video").render(puzzle, _source(clip, "video"))
+    media = type(worker)(worker.config).render(puzzle, _source(clip, "video"))
     return [media.videos[index - 1].frames for index in puzzle.answer]
 
 
@@ -169,22 +169,23 @@ def measure_build(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
         "samples_once": race(
             lambda: [whole_tiles(photo) for photo in samples], lambda: planned(worker, samples, 1), rounds
         ),
-        "render": race(lambda: shrunk(whole_tiles(large[0])), lambda: rendered(puzzle, large[0]), rounds),
+        "render": race(lambda: shrunk(whole_tiles(large[0])), lambda: rendered(worker, puzzle, large[0]), rounds),
     }
 
 
 def measure_clips(rounds: int) -> dict[str, float]:
     """Rendering of a video puzzle."""
     clip = sample_clip()
-    puzzle = get_task("video", min_duration=1, fps=8).plan(_source(clip, "video"), Random(0))
+    worker = get_task("video", min_duration=1, fps=8)
+    puzzle = worker.plan(_source(clip, "video"), Random(0))
     if not isinstance(puzzle, Puzzle):
         raise SystemExit(f"no puzzle was made of {clip.name}: {puzzle}")
     frames, size = puzzle.geometry["frames"], tuple(puzzle.geometry["size"])
-    for paper, own in zip(paper_clips(clip, frames, size), our_clips(puzzle, clip), strict=True):
+    for paper, own in zip(paper_clips(clip, frames, size), our_clips(worker, puzzle, clip), strict=True):
         difference = float(np.abs(paper.astype(int) - own).mean())
         if paper.shape != own.shape or difference > 4:
             raise SystemExit(f"the two ways show different frames: {difference:.1f} of 255 apart")
-    return race(lambda: paper_clips(clip, frames, size), lambda: our_clips(puzzle, clip), max(2, rounds - 2))
+    return race(lambda: paper_clips(clip, frames, size), lambda: our_clips(worker, puzzle, clip), max(2, rounds - 2))
 
 
 def build_peak(entries: int) -> dict[str, float]:
