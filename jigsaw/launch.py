@@ -285,17 +285,16 @@ class _Run:
         return solve(model, processor, rows, batch_size=evaluation.batch_size, max_new_tokens=limit)
 
     def _evaluate(self, heldout: HeldOut, composition: Composition) -> None:
-        from jigsaw.evaluation.summary import chance, gain, summarize
+        from jigsaw.evaluation.breakdown import figures_of
+        from jigsaw.evaluation.summary import gain
 
-        levels: dict[str, float | None] | None = None
         scored: dict[str, list[Scored]] = {}
+        figures: dict[str, Any] = {}
         for name, stage in (("heldout", "model"), ("warmup", "warmup")):
             if (self._folder / stage).is_dir():
                 self._say("evaluate", f"{stage}/ on {len(heldout)} held-out puzzles")
                 scored[name], solved = self._predictions(stage, heldout, composition)
-                levels = levels or chance(solved, composition)
-        assert levels is not None  # model/ is always there
-        figures: dict[str, Any] = {name: summarize(items, levels) for name, items in scored.items()}
+                figures[name] = figures_of(solved, scored[name], composition)
         if "warmup" in scored:
             figures["gain"] = gain(scored["warmup"], scored["heldout"])
         self._whole("evaluation.json", lambda path: path.write_text(json.dumps(figures, indent=2), encoding="utf-8"))

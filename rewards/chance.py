@@ -12,9 +12,10 @@ exclusion over what the other pieces do. For distinct pieces it is the classical
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
+from itertools import combinations
 from math import comb, factorial, prod
 
 from rewards.errors import RewardError
@@ -99,25 +100,125 @@ def chance_order_reward(
     return partial * (chance_place_accuracy(num_pieces, classes) - certain) + certain
 
 
-def chance_neighbor_accuracy(num_pieces: int, *, grid: tuple[int, int] | None = None) -> float:
-    """The mean neighbour accuracy of a random order of distinct pieces.
+def chance_neighbor_accuracy(
+    num_pieces: int, classes: Sequence[int] | None = None, *, grid: tuple[int, int] | None = None
+) -> float:
+    """The mean neighbour accuracy of a random order.
 
-    Of the K(K-1) ordered pairs of pieces that may stand in a place pair, as many are right as there are pairs of that
-    direction: (R^2 + D^2) / ((R + D) K (K-1)) for R right-hand and D lower pairs, 1/K in a row.
+    For distinct pieces: of the K(K-1) ordered pairs of pieces that may stand in a place pair, as many are right as
+    there are pairs of that direction: (R^2 + D^2) / ((R + D) K (K-1)) for R right-hand and D lower pairs, 1/K in a row.
+
+    With equal pieces which of them is which depends on where the others of its class stand, but on nothing else: the
+    mean is a finite sum over pairs of classes and the places that these two may take.
+
+    Args:
+        num_pieces: K.
+        classes: one class number per piece in the order of the *answer*, as for `chance_kendall_tau`.
+        grid: rows and columns of the places.
 
     Raises:
-        RewardError: the grid does not have K places.
+        RewardError: the grid does not have K places, or the sum has more than `MOST_TERMS` terms.
 
     >>> chance_neighbor_accuracy(6), chance_neighbor_accuracy(4, grid=(2, 2))
     (0.16666666666666666, 0.16666666666666666)
+    >>> chance_neighbor_accuracy(3, [0, 0, 1])  # of the orders 001, 010 and 100 only the first has neighbours
+    0.3333333333333333
     """
     rows, columns = grid or (1, num_pieces)
     if rows * columns != num_pieces or num_pieces < 1:
         raise RewardError(f"grid {rows}x{columns} has {rows * columns} places, the puzzle {num_pieces}")
+    sizes = _sizes(num_pieces, classes)
     if num_pieces == 1:
         return 1.0
     right, below = rows * (columns - 1), (rows - 1) * columns
-    return (right**2 + below**2) / ((right + below) * num_pieces * (num_pieces - 1))
+    if len(sizes) == num_pieces:
+        return (right**2 + below**2) / ((right + below) * num_pieces * (num_pieces - 1))
+    pairs = [(place, place + 1) for place in range(num_pieces) if (place + 1) % columns]
+    pairs += [(place, place + columns) for place in range(num_pieces - columns)]
+    named: dict[int, int] = {}  # equal patterns of classes share an entry of the cache
+    return _equal_neighbors(tuple(named.setdefault(kind, len(named)) for kind in classes or ()), tuple(pairs))
+
+
+MOST_TERMS = 200_000
+"""Arrangements that `chance_neighbor_accuracy` looks at; two seconds."""
+
+
+@lru_cache(maxsize=1024)
+def _equal_neighbors(kinds: tuple[int, ...], pairs: tuple[tuple[int, int], ...]) -> float:
+    """`pairs` are all neighbouring places: two of them have one direction if they have one difference."""
+    every = range(len(kinds))
+    homes = {kind: [place for place in every if kinds[place] == kind] for kind in set(kinds)}
+    known = set(pairs)
+
+    def hits(stands: Mapping[int, int]) -> int:
+        """Pairs of places whose pieces, by their homes, are a pair of the same direction."""
+        return sum(
+            a in stands and b in stands and (stands[a], stands[b]) in known and b - a == stands[b] - stands[a]
+            for a, b in pairs
+        )
+
+    within, between = Fraction(0), Fraction(0)
+    terms = sum(
+        comb(len(kinds), len(homes[one]))
+        * (1 if one == other else comb(len(kinds) - len(homes[one]), len(homes[other])))
+        for one in homes
+        for other in homes
+        if one <= other
+    )
+    if terms > MOST_TERMS:
+        raise RewardError(f"{terms:,} arrangements of these classes are more than the {MOST_TERMS:,} allowed")
+    for one in homes:
+        first = [_settled(places, homes[one]) for places in combinations(every, len(homes[one]))]
+        within += Fraction(sum(hits(stands) for stands in first), len(first))
+        for other in (other for other in homes if other > one):
+            total = count = 0
+            for stands in first:
+                left = [place for place in every if place not in stands]
+                for places in combinations(left, len(homes[other])):
+                    second = _settled(places, homes[other])
+                    total += hits({**stands, **second}) - hits(stands) - hits(second)
+                    count += 1
+            between += Fraction(total, count)
+    return float((within + between) / len(pairs))
+
+
+def _settled(places: Sequence[int], homes: Sequence[int]) -> dict[int, int]:
+    """Where each of a class's pieces belongs, by where it stands, as `true_places` hands the homes out."""
+    free = iter([home for home in homes if home not in places])
+    return {place: place if place in homes else next(free) for place in places}
+
+
+def chance_longest_run(num_pieces: int) -> float:
+    """The mean longest run of right places of a random order of distinct pieces, over K.
+
+    A set of m places is exactly the set of right ones in D(K - m) orders (derangements of the others). Sets of m places
+    without a run longer than r are counted by how the m are dealt out to the K - m + 1 gaps between the others, at most
+    r to a gap: the sum over j of (-1)^j C(K - m + 1, j) C(K - j (r + 1), K - m).
+
+    >>> chance_longest_run(2), round(chance_longest_run(9), 4)
+    (0.5, 0.0822)
+    """
+    _sizes(num_pieces, None)
+    total = Fraction(0)
+    for right in range(num_pieces + 1):
+        wrong = num_pieces - right
+        gaps = wrong + 1
+        short = [
+            sum(
+                (-1) ** j * comb(gaps, j) * comb(num_pieces - j * (run + 1), wrong)
+                for j in range(gaps + 1)
+                if num_pieces - j * (run + 1) >= wrong
+            )
+            for run in range(right + 1)
+        ]
+        lengths = sum(run * (short[run] - short[run - 1]) for run in range(1, right + 1))
+        total += lengths * _derangements(wrong)
+    return float(total / (factorial(num_pieces) * num_pieces))
+
+
+def _derangements(count: int) -> int:
+    """Orders of `count` pieces with none at its place."""
+    return sum((-1) ** j * comb(count, j) * factorial(count - j) for j in range(count + 1))
 
 
 def chance_kendall_tau(num_pieces: int, classes: Sequence[int] | None = None) -> float:

@@ -1,6 +1,7 @@
 """Where the points were made and lost: figures by kind of puzzle, reasons of refusal, and which piece went where.
 
-In: scored completions. Out: parts of `evaluation.json`, plain values only::
+In: scored completions. Out: what `evaluation.json` holds of one checkpoint, plain values only: the figures of
+`summary`, and ::
 
     groups       figures per task, per number of pieces, and per third of difficulty within those
     reasons      how often an answer was refused, and why
@@ -19,15 +20,38 @@ import numpy as np
 
 from jigsaw.evaluation.difficulty import LABELS, labels
 from jigsaw.evaluation.intervals import rate_interval
-from jigsaw.evaluation.summary import Scored, summarize
+from jigsaw.evaluation.summary import Scored, levels_of, mean_levels, summarize
 from jigsaw.evaluation.voting import majority_order, pass_at_k, powers_of_two
-from rewards import chance_exact, chance_place_accuracy, exact, place_accuracy, true_places
+from rewards import Composition, chance_exact, chance_place_accuracy, exact, place_accuracy, true_places
 
 Levels = Callable[[Sequence[str]], Mapping[str, float | None]]
 """Chance levels of the puzzles with these ids."""
 
 Cell = Literal["corner", "edge", "interior"]
 CELLS: tuple[Cell, ...] = ("corner", "edge", "interior")
+
+
+def figures_of(
+    puzzles: Sequence[Mapping[str, Any]], scored: Sequence[Scored], composition: Composition
+) -> dict[str, Any]:
+    """All figures of one checkpoint.
+
+    Args:
+        puzzles: a row for each puzzle.
+        scored: all completions.
+        composition: the rewards that `reward` is the sum of.
+    """
+    each = levels_of(puzzles, composition)
+    by_id = {row["id"]: own for row, own in zip(puzzles, each, strict=True)}
+
+    def levels(ids: Sequence[str]) -> dict[str, float | None]:
+        return mean_levels([by_id[name] for name in dict.fromkeys(ids)])
+
+    figures = summarize(scored, mean_levels(each))
+    figures |= {"groups": groups(scored, levels), "reasons": reasons(scored), "places": places(scored)}
+    if scored[-1].sample:
+        figures["sampled"] = sampled(scored)
+    return figures
 
 
 def groups(scored: Sequence[Scored], levels: Levels) -> list[dict[str, Any]]:
@@ -129,13 +153,15 @@ def sampled(scored: Sequence[Scored]) -> dict[str, Any]:
 
     Returns:
         `samples`; `pass_at`, one entry per k with `k`, the interval and the chance of k random orders; `majority`,
-        exact and place accuracy of the vote, a puzzle without a valid answer counted 0.
+        exact and place accuracy of the vote, a puzzle without a valid answer counted 0, and their chance: no piece is
+        favoured by votes that are drawn evenly, so that of a single random order.
     """
     by_puzzle = list(_grouped(scored, lambda item: item.id).values())
     count = len(by_puzzle[0])
     sources = [items[0].source for items in by_puzzle]
     right = [sum(item.exact == 1.0 for item in items) for items in by_puzzle]
     lucky = [chance_exact(items[0].num_pieces, items[0].classes) for items in by_puzzle]
+    placed = [chance_place_accuracy(items[0].num_pieces, items[0].classes) for items in by_puzzle]
     voted = [majority_order([item.order for item in items]) for items in by_puzzle]
     scores = {
         name: [score(order, items[0].answer, items[0].classes) for order, items in zip(voted, by_puzzle, strict=True)]
@@ -149,5 +175,8 @@ def sampled(scored: Sequence[Scored]) -> dict[str, Any]:
             | {"chance": sum(1 - (1 - luck) ** k for luck in lucky) / len(lucky)}
             for k in powers_of_two(count)
         ],
-        "majority": {name: asdict(rate_interval(values, sources)) for name, values in scores.items()},
+        "majority": {
+            name: asdict(rate_interval(scores[name], sources)) | {"chance": sum(levels) / len(levels)}
+            for name, levels in (("exact", lucky), ("place", placed))
+        },
     }

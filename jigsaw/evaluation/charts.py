@@ -64,6 +64,7 @@ class Series:
         style: number of its colour and dash.
         level: a constant to compare with (chance), drawn dotted in the same colour.
         marks: step, value, low, high: single figures with their intervals.
+        field: key of the log that the points are read from.
     """
 
     label: str
@@ -71,16 +72,18 @@ class Series:
     style: int = 0
     level: float | None = None
     marks: Sequence[tuple[float, float, float, float]] = ()
+    field: str = ""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a legend: what it is called, how it is drawn and where it ends."""
+    """One line of a legend: what it is called, how it is drawn, where it ends, and the key of the log behind it."""
 
     label: str
     colour: str
     dash: str
     last: float | None
+    field: str
 
 
 @dataclass(frozen=True)
@@ -218,7 +221,7 @@ def _draw_line(axes: Any, line: Series, at: int, first: float, last: float) -> E
         axes.plot([where, where], [low, high], color=colour, linewidth=1.6)
         axes.plot([where], [value], color=colour, marker="D", markersize=5.5)
         end = value
-    return Entry(line.label, f"var({_PROPERTIES[colour]})", dash, end)
+    return Entry(line.label, f"var({_PROPERTIES[colour]})", dash, end, line.field)
 
 
 def _fit(axes: Any, series: Sequence[Series], share: bool) -> None:

@@ -39,7 +39,7 @@ def run_charts(run: Run, name: str) -> list[Chart]:
     charts += [
         draw_chart(
             title,
-            [Series(title, points(run, stage, key))],
+            [Series(title, points(run, stage, key), field=key)],
             name=f"{name}-{stage}-{key.replace('_', '-')}",
             axis=f"{_STAGES[stage]} step",
             share=share,
@@ -71,6 +71,7 @@ def compared_charts(runs: Sequence[Run]) -> list[Chart]:
                 style,
                 marks=_marks(run, key.removeprefix("heldout/")) if key.startswith("heldout/") else (),
                 level=levels[style] if key == "heldout/place" else None,
+                field=key,
             )
             for style, run in enumerate(runs)
         ]
@@ -105,6 +106,7 @@ def _heldout(run: Run, name: str) -> Chart | None:
             _HELDOUT_STYLE[key],
             level=_chance(run, key),
             marks=_marks(run, key),
+            field=f"heldout/{key}",
         )
         for key, label in HELDOUT.items()
     ]
@@ -137,9 +139,9 @@ def _marks(run: Run, key: str) -> list[tuple[float, float, float, float]]:
 def _reward(run: Run, name: str) -> Chart | None:
     rows = run.rows("grpo")
     parts = sorted({key for row in rows for key in row if key.startswith("reward/")})
-    series = [Series("reward", points(run, "grpo", "reward"), 4)]
+    series = [Series("reward", points(run, "grpo", "reward"), 4, field="reward")]
     lines = [
-        Series(part.removeprefix("reward/"), points(run, "grpo", part), style)
+        Series(part.removeprefix("reward/"), points(run, "grpo", part), style, field=part)
         for part, style in zip(parts, _other_styles(len(parts)), strict=True)
     ]
     # One reward of weight 1 is its own sum.
@@ -158,7 +160,7 @@ def _rollouts(run: Run, name: str) -> Chart | None:
     others = [str(key) for key in logged if key not in WATCHED] if isinstance(logged, list) else []
     labels = WATCHED | {key: key.replace("_", " ") for key in others}
     series = [
-        Series(label, points(run, "grpo", key), style)
+        Series(label, points(run, "grpo", key), style, field=key)
         for (key, label), style in zip(labels.items(), range(len(labels)), strict=True)
     ]
     note = "Sampled completions on training puzzles; held-out figures above are greedy."

@@ -4,38 +4,26 @@ In: a run's predictions and the folders of its held-out puzzle sets. Out: `Card`
 whose geometry has a grid, one picture per piece, gets mosaics; any other gets its media in shown order. For both, the
 orders stand beside each other place by place.
 
-Which puzzles are shown is settled by their ids: as many right, partly right, wrong and invalid ones as their share of
-all, spread over the sources.
+Three choices are shown (`choice`): the worst and the best puzzles, and a fair sample, as many right, partly right,
+wrong and invalid ones as their share of all. Of several completions of a puzzle the first is drawn.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from statistics import fmean
+from typing import Any
 
 from jigsaw.errors import JigsawError
+from jigsaw.evaluation.choice import Outcome, choose, extremes, outcome_of
+from jigsaw.evaluation.details import REASONS
 from jigsaw.evaluation.run_folder import Run
 from jigsaw.evaluation.summary import Scored
 from jigsaw.evaluation.thumbnails import Thumbnail, clip_strip, mosaic, single
 from rewards import true_places
-
-Outcome = Literal["right", "partly", "wrong", "invalid"]
-OUTCOMES: tuple[Outcome, ...] = ("right", "partly", "wrong", "invalid")
-
-REASONS = {
-    "malformed": "the tags are not as asked",
-    "several_answers": "it gives more than one answer",
-    "empty": "the answer is empty",
-    "not_integers": "the answer is no list of whole numbers",
-    "wrong_count": "the answer has too few or too many numbers",
-    "out_of_range": "the answer names a piece that does not exist",
-    "duplicate": "the answer uses a piece twice",
-}
-"""`ParsedOrder.reason` in words."""
 
 LONGEST_TEXT = 4000
 """Characters of a completion that are kept on the page."""
@@ -60,6 +48,7 @@ class Card:
         outcome: right (all places), partly, wrong (no place), or invalid (no permutation).
         headline: the same in words.
         before: how the warm-up did on it, or "".
+        samples: how all completions of the puzzle did, or "" where there is one.
         shown: the pieces, or whatever the model saw, in shown order.
         arranged: a mosaic of the model's order; None without one.
         truth: a mosaic of the right order; None for a task without mosaics.
@@ -74,6 +63,7 @@ class Card:
     outcome: Outcome
     headline: str
     before: str
+    samples: str
     completion: str
     cut: int
     shown: Sequence[Thumbnail]
@@ -93,8 +83,17 @@ class Card:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Cards, how many there are of each outcome among all predictions and among the cards, or why there are none."""
+    """What is shown, or why nothing is.
 
+    Attributes:
+        worst, best: the extremes, in order.
+        cards: the fair sample.
+        total, chosen: puzzles of each outcome among all and in the sample.
+        missing: why there are no cards, or "".
+    """
+
+    worst: Sequence[Card]
+    best: Sequence[Card]
     cards: Sequence[Card]
     total: Mapping[Outcome, int]
     chosen: Mapping[Outcome, int]
@@ -106,74 +105,54 @@ def build_gallery(run: Run, count: int, budget: int) -> Gallery:
 
     Args:
         run: with predictions and the folders of its held-out sets.
-        count: most cards.
+        count: most cards of the sample; a quarter of it for each extreme.
         budget: bytes that its pictures should stay below.
     """
-    total = Counter(outcome_of(item) for item in run.predictions)
-    if not run.predictions:
-        return Gallery((), total, {}, "No predictions on held-out puzzles yet.")
+    firsts = [item for item in run.predictions if item.sample == 0]
+    total = Counter(outcome_of(item) for item in firsts)
+
+    def nothing(why: str) -> Gallery:
+        return Gallery((), (), (), total, {}, why)
+
+    if not firsts:
+        return nothing("No predictions on held-out puzzles yet.")
     try:
         rows = _Rows(run.eval_folders)
     except _UNREADABLE as error:
-        return Gallery((), total, {}, f"The held-out puzzle set cannot be opened: {_line(error)}")
-    known = [item for item in run.predictions if item.id in rows]
-    chosen = choose(known, count)
-    if not chosen:
-        return Gallery((), total, {}, "The held-out puzzle set no longer has the puzzles of the predictions.")
-    cards: list[Card] = []
+        return nothing(f"The held-out puzzle set cannot be opened: {_line(error)}")
+    sample = choose([item for item in firsts if item.id in rows], count)
+    if not sample:
+        return nothing("The held-out puzzle set no longer has the puzzles of the predictions.")
+    worst, best = extremes([item for item in run.predictions if item.id in rows], max(1, count // 4))
+    told = _told_samples(run.predictions)
+    drawn: dict[str, Card] = {}
     for side in SIDES:
-        cards = [_card(item, rows, run.before.get(item.id), side) for item in chosen]
-        if sum(len(picture.uri) for card in cards for picture in _pictures(card)) <= budget:
+        drawn = {
+            item.id: _card(item, rows, run.before.get(item.id), told.get(item.id, ""), side)
+            for item in (*worst, *best, *sample)
+        }
+        # A card that is in two choices is on the page twice.
+        shown = [drawn[item.id] for item in (*worst, *best, *sample)]
+        if sum(len(picture.uri) for card in shown for picture in _pictures(card)) <= budget:
             break
-    reasons = {card.missing for card in cards}
+    reasons = {card.missing for card in drawn.values()}
     if "" not in reasons:
-        return Gallery((), total, {}, f"The held-out puzzles cannot be shown: {min(reasons)}")
-    return Gallery(cards, total, Counter(card.outcome for card in cards))
+        return nothing(f"The held-out puzzles cannot be shown: {min(reasons)}")
+    chosen = Counter(drawn[item.id].outcome for item in sample)
+    return Gallery(*([drawn[item.id] for item in items] for items in (worst, best, sample)), total, chosen)
 
 
-def outcome_of(item: Scored) -> Outcome:
-    """How a prediction did."""
-    if item.order is None:
-        return "invalid"
-    if item.exact >= 1:
-        return "right"
-    return "partly" if item.place > 0 else "wrong"
-
-
-def choose(predictions: Sequence[Scored], count: int) -> list[Scored]:
-    """At most `count` predictions: outcomes in proportion, none of them missing, sources taken in turns.
-
-    The choice and its order depend on ids and scores alone.
-    """
-    ranked = sorted(predictions, key=lambda item: sha256(item.id.encode("utf-8", "replace")).hexdigest())
-    groups = {name: [item for item in ranked if outcome_of(item) == name] for name in OUTCOMES}
-    quota = _shares({name: len(items) for name, items in groups.items()}, min(count, len(ranked)))
-    used: Counter[str] = Counter()
-    chosen: set[str] = set()
-    for name in sorted(OUTCOMES, key=lambda name: len(groups[name])):  # the rarest have the least choice of sources
-        left = list(groups[name])
-        for _ in range(quota[name]):
-            item = min(left, key=lambda item: used[item.source])  # the first of those, for ids come ranked
-            left.remove(item)
-            used[item.source] += 1
-            chosen.add(item.id)
-    return [item for item in ranked if item.id in chosen]
-
-
-def _shares(sizes: Mapping[Outcome, int], count: int) -> dict[Outcome, int]:
-    """`count` divided in proportion to sizes, by largest remainder; whatever exists gets one if there is room."""
-    total = sum(sizes.values())
-    exact = {name: count * size / total if total else 0.0 for name, size in sizes.items()}
-    shares = {name: int(value) for name, value in exact.items()}
-    by_remainder = sorted(sizes, key=lambda name: shares[name] - exact[name])
-    for name in by_remainder[: count - sum(shares.values())]:
-        shares[name] += 1
-    for name in (name for name, size in sizes.items() if size and not shares[name]):
-        largest = max(shares, key=lambda name: shares[name])
-        if shares[largest] > 1:
-            shares[largest] -= 1
-            shares[name] += 1
-    return shares
+def _told_samples(predictions: Sequence[Scored]) -> dict[str, str]:
+    """Of puzzles with several completions, by id, how those did."""
+    samples: dict[str, list[Scored]] = defaultdict(list)
+    for item in predictions:
+        samples[item.id].append(item)
+    return {
+        name: f"{sum(item.exact == 1 for item in own)} of {len(own)} samples right,"
+        f" mean place {fmean(item.place for item in own):.2f}"
+        for name, own in samples.items()
+        if len(own) > 1
+    }
 
 
 _UNREADABLE = (JigsawError, OSError, ValueError, KeyError, TypeError)
@@ -203,7 +182,7 @@ class _Rows:
         return row
 
 
-def _card(item: Scored, rows: _Rows, before: Scored | None, side: int) -> Card:
+def _card(item: Scored, rows: _Rows, before: Scored | None, samples: str, side: int) -> Card:
     try:
         row: Mapping[str, Any] = rows[item.id]
         missing = "" if list(row["answer"]) == item.answer else "the puzzle is no longer the one that was answered"
@@ -227,6 +206,7 @@ def _card(item: Scored, rows: _Rows, before: Scored | None, side: int) -> Card:
         outcome=outcome,
         headline=_headline(item, outcome),
         before=_before(before),
+        samples=samples,
         completion=item.completion[:LONGEST_TEXT],
         cut=max(0, len(item.completion) - LONGEST_TEXT),
         shown=shown,

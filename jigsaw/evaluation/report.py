@@ -1,6 +1,6 @@
 """`jigsaw report`: one or several run folders as one HTML page that needs nothing else.
 
-In: folders of runs or evaluations. Out: a page with the figures, curves, a gallery of held-out puzzles and the recipe.
+In: folders of runs or evaluations. Out: a page with the figures, curves, galleries of held-out puzzles and the recipe.
 It loads nothing (its own content policy forbids it), so it can be mailed, archived and opened without a network.
 Whatever comes from data is escaped by the template; only the SVG of `charts`, which holds no data text, goes in as it
 is.
@@ -22,12 +22,13 @@ from markupsafe import Markup
 
 from jigsaw.evaluation.charts import Chart
 from jigsaw.evaluation.curves import compared_charts, run_charts
+from jigsaw.evaluation.details import Details, details_of
 from jigsaw.evaluation.facts import facts_of, verdict_of
 from jigsaw.evaluation.gallery import Gallery, build_gallery
 from jigsaw.evaluation.intervals import Estimate
 from jigsaw.evaluation.paper import walk
 from jigsaw.evaluation.predictions import number
-from jigsaw.evaluation.run_folder import Run, read_runs
+from jigsaw.evaluation.run_folder import STAGES, Run, read_runs
 
 CARDS = 24
 """Puzzles in the gallery of a run; a page of many runs shows fewer of each."""
@@ -37,19 +38,33 @@ GALLERY_BYTES = 2_000_000
 
 VERSIONS = ("visual-jigsaw", "torch", "transformers", "trl", "datasets")
 
-TITLES = {"place": "Place accuracy", "exact": "Exact", "valid": "Valid permutation", "reward": "Reward"}
+TITLES = {
+    "place": "Place accuracy",
+    "exact": "Exact",
+    "neighbor": "Neighbours",
+    "kendall_tau": "Kendall tau",
+    "valid": "Valid permutation",
+    "format": "Format",
+    "reward": "Reward",
+}
 MEANINGS = {
     "place": "pieces put where they belong",
     "exact": "puzzles with every piece right",
+    "neighbor": "neighbouring places with true neighbours",
+    "kendall_tau": "pairs in the right sequence",
     "valid": "answers that use every piece once",
+    "format": "answers in the form asked for",
     "reward": "what GRPO optimises",
 }
+COMPARED = ("place", "exact", "valid", "reward")
+"""Figures of the table in which runs are the lines."""
 
 
 @dataclass(frozen=True)
 class Line:
     """One figure of a run, or of one run among several: a line of a table."""
 
+    name: str
     title: str
     meaning: str
     after: Estimate | None
@@ -68,6 +83,8 @@ class Section:
     facts: Sequence[tuple[str, str]]
     lines: Sequence[Line]
     top: float
+    stage: str
+    details: Details
     charts: Sequence[Chart]
     gallery: Gallery
     traces: Sequence[Trace]
@@ -101,7 +118,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         title=loaded[0].label if len(loaded) == 1 else f"{len(loaded)} runs compared",
         sections=sections,
         compared=compared,
-        titles=TITLES,
+        titles={name: TITLES[name] for name in COMPARED},
         comparison=[_comparison_line(section) for section in sections],
         same_puzzles=_same_puzzles(loaded),
         command=shlex.join(["jigsaw", "report", *(str(folder) for folder in runs)]),
@@ -117,6 +134,8 @@ def _section(run: Run, number: int, cards: int, budget: int) -> Section:
     lines = _lines(run)
     highest = [estimate.high for line in lines for estimate in (line.after, line.before) if estimate is not None]
     key = f"r{number}"
+    stored = _stored(run)
+    stage = next((name for name in STAGES if isinstance(stored.get(name), Mapping)), "")
     return Section(
         run=run,
         key=key,
@@ -124,17 +143,24 @@ def _section(run: Run, number: int, cards: int, budget: int) -> Section:
         facts=facts_of(run),
         lines=lines,
         top=max([1.0, *highest]),
+        stage=stage,
+        details=details_of(stored.get(stage) or {} if stage else stored, stage),
         charts=run_charts(run, key),
         gallery=build_gallery(run, cards, budget),
-        traces=_traces(run),
+        traces=_traces(stored),
     )
 
 
-def _traces(run: Run) -> list[Trace]:
-    """Every figure with an interval of `evaluation.json`: kinds of puzzles, cells, samples and comparisons too."""
+def _stored(run: Run) -> Mapping[str, Any]:
+    """`evaluation.json`, where it holds figures."""
     if run.evaluation is None:
-        return []
-    stored = json.loads((run.folder / "evaluation.json").read_text(encoding="utf-8"))
+        return {}
+    stored: Mapping[str, Any] = json.loads((run.folder / "evaluation.json").read_text(encoding="utf-8"))
+    return stored
+
+
+def _traces(stored: Mapping[str, Any]) -> list[Trace]:
+    """Every figure with an interval of `evaluation.json`: kinds of puzzles, cells, samples and comparisons too."""
     return [
         Trace(field, Estimate(*(float(entry[name]) for name in ("value", "low", "high"))), number(entry.get("chance")))
         for field, entry in walk(stored)
@@ -153,6 +179,7 @@ def _lines(run: Run) -> list[Line]:
         if known is not None:
             lines.append(
                 Line(
+                    name=name,
                     title=title,
                     meaning=MEANINGS[name],
                     after=last.estimate if last else None,

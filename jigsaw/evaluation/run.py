@@ -22,12 +22,12 @@ from typing import Any
 from jigsaw.data import load_puzzles
 from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.breakdown import groups, places, reasons, sampled
+from jigsaw.evaluation.breakdown import figures_of
 from jigsaw.evaluation.completions import Completions, file_stamp
 from jigsaw.evaluation.engines import Decoding, open_engine
 from jigsaw.evaluation.predictions import read_predictions_of
 from jigsaw.evaluation.solve import complete
-from jigsaw.evaluation.summary import FIGURES, Scored, chance, gain, score, summarize
+from jigsaw.evaluation.summary import FIGURES, Scored, gain, score
 from jigsaw.evaluation.wordings import reworded
 from rewards import Composition
 
@@ -111,29 +111,13 @@ def evaluate_checkpoint(
                         bar.advance()
         solved = [completions[ids[number]] for number in chosen]
     scored = score([row for rows in solved for row in rows], composition)
-    figures = _figures([rows[0] for rows in solved], scored, composition)
+    figures = figures_of([rows[0] for rows in solved], scored, composition)
     if other is not None:
         figures["compared"] = {"with": str(against), **compared(other, scored)}
     figures |= {"settings": settings, "rewards": list(rewards), "command": _command(model, data, limit, settings)}
     if out is not None:
         _write(out / "predictions.jsonl", "".join(json.dumps(asdict(item)) + "\n" for item in scored))
         _write(out / "evaluation.json", json.dumps(figures, indent=2))
-    return figures
-
-
-def _figures(
-    puzzles: Sequence[Mapping[str, Any]], scored: Sequence[Scored], composition: Composition
-) -> dict[str, Any]:
-    """All figures of an evaluation, from one row per puzzle and all completions."""
-    by_id = {row["id"]: row for row in puzzles}
-
-    def levels(ids: Sequence[str]) -> dict[str, float | None]:
-        return chance([by_id[name] for name in dict.fromkeys(ids)], composition)
-
-    figures = summarize(scored, chance(puzzles, composition))
-    figures |= {"groups": groups(scored, levels), "reasons": reasons(scored), "places": places(scored)}
-    if scored[-1].sample:
-        figures["sampled"] = sampled(scored)
     return figures
 
 

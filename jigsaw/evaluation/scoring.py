@@ -17,15 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jigsaw.errors import JigsawError
-from rewards import (
-    Composition,
-    RewardError,
-    chance_exact,
-    chance_neighbor_accuracy,
-    chance_place_accuracy,
-    grid_of,
-    parsed_rows,
-)
+from jigsaw.evaluation.random_play import random_levels
+from rewards import Composition, RewardError, parsed_rows
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -246,22 +239,14 @@ def _add(
             values[name if name not in METRICS else f"reward {name}"] = column
     except RewardError as error:
         raise JigsawError(str(error)) from error
+    plain = {part.name for part in composition.rewards if part.spec.use == part.name and not part.spec.args}
     for position, row in enumerate(rows):
         own = {name: column[position] for name, column in values.items()}
         group = groups.setdefault((row["task"], len(row["answer"])), Group())
+        # Options such as an exponent have levels of their own, which are not known.
+        levels = {name: level for name, level in random_levels(row).items() if name in METRICS or name in plain}
         for target in (overall, group):
-            target.add(own, _chance(row), parsed[position].reason)
-
-
-def _chance(row: Mapping[str, Any]) -> dict[str, float | None]:
-    """What a random valid order would get on a puzzle; None where no closed form is known."""
-    pieces, classes = len(row["answer"]), row.get("classes")
-    grid = grid_of(row.get("geometry"), pieces)
-    return {
-        "exact": chance_exact(pieces, classes),
-        "place_accuracy": chance_place_accuracy(pieces, classes),
-        "neighbor_accuracy": chance_neighbor_accuracy(pieces, grid=grid) if classes is None else None,
-    }
+            target.add(own, levels, parsed[position].reason)
 
 
 def _listed(ids: Sequence[str]) -> dict[str, Any]:

@@ -9,33 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import permutations
-from random import Random
 from typing import Any
 
 from jigsaw.evaluation.intervals import bootstrap_mean, rate_interval, sign_flip_p
-from rewards import (
-    Composition,
-    chance_exact,
-    chance_kendall_tau,
-    chance_neighbor_accuracy,
-    chance_order_reward,
-    chance_place_accuracy,
-    exact,
-    format_order,
-    grid_of,
-    kendall_tau,
-    neighbor_accuracy,
-    parse_order,
-    place_accuracy,
-)
+from jigsaw.evaluation.random_play import random_levels, random_rewards, total_rewards
+from rewards import Composition, exact, grid_of, kendall_tau, neighbor_accuracy, parse_order, place_accuracy
 
 RATES = ("exact", "place", "neighbor", "kendall_tau", "valid", "format")
 """Figures in [0, 1]. An answer that is no permutation counts 0 in all but the last, which speaks of the form alone."""
 
 FIGURES = (*RATES, "reward")
-ALL_ORDERS_UP_TO = 5
-SAMPLED_ORDERS = 120
 
 Row = Mapping[str, Any]
 
@@ -85,7 +68,7 @@ def score(rows: Sequence[Row], composition: Composition) -> list[Scored]:
         rows: puzzle columns and `completion`.
         composition: rewards and their weights; `reward` is their weighted sum.
     """
-    totals = _totals(rows, [row["completion"] for row in rows], composition)
+    totals = total_rewards(rows, [row["completion"] for row in rows], composition)
     return [_scored(row, reward) for row, reward in zip(rows, totals, strict=True)]
 
 
@@ -118,67 +101,28 @@ def _scored(row: Row, reward: float) -> Scored:
 def chance(rows: Sequence[Row], composition: Composition) -> dict[str, float | None]:
     """What a player earns who writes a uniformly random permutation in the right form: means over the rows.
 
-    Closed forms (`rewards.chance`) but for rewards other than `visual_jigsaw`: of those every order of up to five
-    pieces is tried, and of more pieces 120, seeded by the puzzle. `valid` and `format` have no level, since such a
-    player always gets them; `neighbor` has none where pieces look alike.
+    `valid` and `format` have no level, since such a player always gets them.
     """
-    levels = [_levels(row) for row in rows]
-    rewards = _known_rewards(rows, composition) or _tried_rewards(rows, composition)
-    shared = {name: [level[name] for level in levels] for name in RATES}
-    known = {name: [value for value in values if value is not None] for name, values in shared.items()}
-    means = {name: sum(values) / len(rows) if len(values) == len(rows) else None for name, values in known.items()}
-    return means | {"reward": sum(rewards) / len(rows)}
+    return mean_levels(levels_of(rows, composition))
 
 
-def _levels(row: Row) -> dict[str, float | None]:
-    """The chance levels of one puzzle."""
-    pieces, classes = len(row["answer"]), row["classes"]
-    placed = None if classes is None else [classes[piece - 1] for piece in row["answer"]]
-    grid = grid_of(row.get("geometry"), pieces)
-    return {
-        "exact": chance_exact(pieces, classes),
-        "place": chance_place_accuracy(pieces, classes),
-        "neighbor": chance_neighbor_accuracy(pieces, grid=grid) if classes is None else None,
-        "kendall_tau": chance_kendall_tau(pieces, placed),
-        "valid": None,
-        "format": None,
-    }
+def levels_of(rows: Sequence[Row], composition: Composition) -> list[dict[str, float | None]]:
+    """The chance levels of each row; see `chance`. Rewards are asked once for all rows."""
+    found = []
+    for row, reward in zip(rows, random_rewards(rows, composition), strict=True):
+        levels = random_levels(row)
+        own = {"exact": levels["exact"], "place": levels["place_accuracy"], "neighbor": levels["neighbor_accuracy"]}
+        found.append(own | {"kendall_tau": levels["kendall_tau"], "valid": None, "format": None, "reward": reward})
+    return found
 
 
-def _known_rewards(rows: Sequence[Row], composition: Composition) -> list[float] | None:
-    """The level of each row where `visual_jigsaw` is the only reward; None where it is not."""
-    specs = [part.spec for part in composition.rewards]
-    if len(specs) != 1 or specs[0].use != "visual_jigsaw" or specs[0].only is not None:
-        return None
-    options = dict(specs[0].args)
-    weight = options.pop("format_weight", 0.2)
-    options.pop("format_gate", None)  # for text that is not well formed
-    return [
-        specs[0].weight
-        * (
-            chance_order_reward(len(row["answer"]), row["classes"], **options)
-            + (0.0 if row["answer_style"] == "direct" else weight)
-        )
-        for row in rows
-    ]
-
-
-def _tried_rewards(rows: Sequence[Row], composition: Composition) -> list[float]:
-    texts: list[str] = []
-    repeated: list[Row] = []
-    counts: list[int] = []
-    for row in rows:
-        pieces = len(row["answer"])
-        if pieces <= ALL_ORDERS_UP_TO:
-            orders = [list(order) for order in permutations(range(1, pieces + 1))]
-        else:
-            rng = Random(row["id"])
-            orders = [rng.sample(range(1, pieces + 1), pieces) for _ in range(SAMPLED_ORDERS)]
-        texts += [format_order(order, row["answer_style"]) for order in orders]
-        repeated += [row] * len(orders)
-        counts.append(len(orders))
-    totals = iter(_totals(repeated, texts, composition))
-    return [sum(next(totals) for _ in range(count)) / count for count in counts]
+def mean_levels(levels: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Means of chance levels; None for a figure that has no level on one of the rows."""
+    means: dict[str, float | None] = {}
+    for name in FIGURES:
+        known = [value for level in levels if (value := level[name]) is not None]
+        means[name] = sum(known) / len(levels) if len(known) == len(levels) else None
+    return means
 
 
 def summarize(scored: Sequence[Scored], chance_levels: Mapping[str, float | None]) -> dict[str, Any]:
@@ -215,9 +159,3 @@ def gain(
         differences = [getattr(second, name) - getattr(first, name) for first, second in pairs]
         found[name] = asdict(bootstrap_mean(differences, sources)) | {"p_value": sign_flip_p(differences, sources)}
     return found
-
-
-def _totals(rows: Sequence[Row], texts: Sequence[str], composition: Composition) -> list[float]:
-    keys = [key for key in rows[0] if key != "completion"]
-    totals = composition.total(composition.score(list(texts), {key: [row[key] for row in rows] for key in keys}))
-    return [0.0 if total is None else total for total in totals]

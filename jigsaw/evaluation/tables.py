@@ -83,7 +83,7 @@ def _sampled(entry: Mapping[str, Any]) -> Table:
     for point in entry["pass_at"]:
         table.add_row(f"pass@{point['k']}", interval(point), level(point["chance"]))
     for name, figure in entry["majority"].items():
-        table.add_row(f"{name} of the vote", interval(figure), "")
+        table.add_row(f"{name} of the vote", interval(figure), level(figure["chance"]))
     return table
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from jigsaw.data import load_puzzles
+from jigsaw.evaluation.breakdown import figures_of
 from jigsaw.evaluation.report import write_report
-from jigsaw.evaluation.summary import Scored, chance, gain, score, summarize
+from jigsaw.evaluation.summary import Scored, gain, score
 from rewards import Composition, format_order
 
 
@@ -46,10 +47,10 @@ def make_run(folder: Path, puzzles: Path, *, name: str = "small", completions: l
     after = answers(puzzles, completions or [right, right, swapped, turned, DUPLICATE])
     before = answers(puzzles, [swapped, turned])
     rows = [dict(row, completion="") for row in load_puzzles(puzzles).with_format(None)]
-    levels = chance(rows, Composition([{"use": "visual_jigsaw"}]))
+    composition = Composition([{"use": "visual_jigsaw"}])
     figures = {
-        "heldout": summarize(after, levels),
-        "warmup": summarize(before, levels),
+        "heldout": figures_of(rows, after, composition),
+        "warmup": figures_of(rows, before, composition),
         "gain": gain(before, after),
     }
     recipe = {

@@ -14,7 +14,8 @@ from made_runs import answers, page_of, swapped
 from PIL import Image
 
 from jigsaw.data import load_puzzles
-from jigsaw.evaluation.gallery import build_gallery, choose, outcome_of
+from jigsaw.evaluation.choice import choose, extremes, outcome_of
+from jigsaw.evaluation.gallery import build_gallery
 from jigsaw.evaluation.run_folder import read_runs
 from jigsaw.evaluation.summary import Scored
 from tasks import Clip
@@ -103,6 +104,40 @@ def test_the_gallery_is_chosen_in_proportion_and_over_all_sources():
     assert choose(list(reversed(items)), 20) == chosen
     assert len(choose(items, 1000)) == 100
     assert choose([], 5) == []
+
+
+def test_the_worst_and_the_best_are_told_by_reward_then_by_how_hard_they_are():
+    kinds = ["right", "partly", "wrong", "right", "wrong", "partly", "partly", "right"]
+    items = [
+        replace(made_up(number, f"photo-{number % 2}", kind), contrast=float(number))
+        for number, kind in enumerate(kinds)
+    ]
+    worst, best = extremes(items, 3)
+    # Right: 0, 3 and 7; the hardest first, then one of another photo. Wrong: 2 and 4, the easier first.
+    assert [item.id for item in best] == ["0000", "0003", "0007"]
+    assert [item.id for item in worst] == ["0004", "0002", "0005"]
+    assert extremes(list(reversed(items)), 3) == (worst, best)
+
+
+def test_no_puzzle_is_both_worst_and_best_and_one_with_several_answers_counts_by_their_mean():
+    often, once, never = (made_up(number, "photo", "right") for number in range(3))
+    wrong = [replace(made_up(number, "photo", "wrong"), sample=1) for number in range(3)]
+    samples = [often, replace(often, sample=1), once, wrong[1], replace(never, reward=0.0, exact=0.0), wrong[2]]
+    worst, best = extremes(samples, 2)
+    assert [item.id for item in best] == ["0000", "0001"]
+    assert [item.id for item in worst] == ["0002"]
+    assert extremes([often], 3) == ([], [often])
+    assert extremes([], 3) == ([], [])
+
+
+def test_a_page_of_several_answers_shows_every_puzzle_once(run):
+    path = run / "predictions" / "model.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row | {"sample": number}) + "\n" for row in rows for number in range(3)))
+    [read] = read_runs([run])
+    gallery = build_gallery(read, 24, BUDGET)
+    assert len(gallery.cards) == sum(gallery.total.values()) == 8
+    assert {card.samples.split(" samples")[0] for card in gallery.cards} == {"3 of 3", "0 of 3"}
 
 
 def test_pieces_that_look_the_same_count_as_the_scores_count_them(run, puzzle_set, monkeypatch):

@@ -125,6 +125,39 @@ def test_wrong_places_carry_a_symbol_and_an_invalid_answer_its_reason(run):
     assert "warm-up: 4 of 6" in page
 
 
+def test_the_page_tells_kinds_places_reasons_and_where_each_figure_stands(run):
+    stored = json.loads((run / "evaluation.json").read_text())
+    page = page_of(run)
+    for field in ("heldout.place, warmup.place, gain.place", "heldout.groups[0].exact", "heldout.reasons.duplicate"):
+        assert f"<code>{field}</code>" in page, field
+    shares = stored["heldout"]["places"][0]["confusion"]
+    assert f'<td class="home" style="--share: {round(shares[2][2] * 100, 1)}%">{shares[2][2]:.2f}</td>' in page
+    assert "<code>heldout.places[0].cells.corner</code>" in page
+    assert page.count(f"jigsaw launch {run}/recipe.yaml") >= 5
+    assert "<h4>Worst " in page and "<h4>Best " in page
+
+
+def test_figures_of_samples_and_of_a_comparison_are_on_the_page(run):
+    stored = json.loads((run / "evaluation.json").read_text())
+    point = {"k": 4, "value": 0.75, "low": 0.5, "high": 0.875, "chance": 0.125}
+    stored["heldout"]["sampled"] = {"pass_at": [point], "majority": {"exact": point}}
+    difference = {"place": {"value": -0.25, "low": -0.5, "high": -0.125, "p_value": 0.0625}}
+    stored["heldout"]["compared"] = {"with": "evals/other", "difference": difference}
+    (run / "evaluation.json").write_text(json.dumps(stored))
+    page = page_of(run)
+    assert "pass@4" in page and "<code>heldout.sampled.pass_at[0]</code>" in page
+    assert "exact of the vote" in page and "Compared with evals/other" in page
+    assert "−0.250<small>[−0.500, −0.125]</small></td><td>0.062</td>" in page
+
+
+@pytest.mark.parametrize("broken", [3, None, "x", [1], {"a": 1}, [{"confusion": [[1], 2]}], {"difference": [1]}])
+def test_details_of_another_version_are_left_out(run, broken):
+    stored = json.loads((run / "evaluation.json").read_text())
+    stored["heldout"] |= dict.fromkeys(("groups", "places", "reasons", "sampled", "compared"), broken)
+    (run / "evaluation.json").write_text(json.dumps(stored))
+    assert "Place accuracy" in page_of(run)
+
+
 MISSING = {
     "evaluation.json": "No evaluation on held-out puzzles yet",
     "metrics.jsonl": "No training metrics yet",
@@ -200,8 +233,9 @@ def test_photos_that_are_gone_take_their_pictures_alone(tmp_path, puzzle_set, go
     for photo in sorted(photos.iterdir())[:gone]:
         photo.unlink()
     page = page_of(folder)
-    assert page.count('<article class="card') == left
-    assert page.count("No pictures: ") == (gone if left else 0)
+    # Four puzzles: two are the worst, two the best, and all are in the sample.
+    assert page.count('<article class="card') == 2 * left
+    assert page.count("No pictures: ") == 2 * (gone if left else 0)
     assert ("The held-out puzzles cannot be shown: " in page) == (not left)
 
 

@@ -10,6 +10,7 @@ from jigsaw.evaluation.summary import FIGURES, chance, gain, score, summarize
 from rewards import (
     Composition,
     chance_exact,
+    chance_longest_run,
     chance_order_reward,
     chance_place_accuracy,
     format_order,
@@ -104,9 +105,14 @@ def test_chance_is_the_mean_over_every_order(pieces, style):
     assert levels["valid"] is levels["format"] is None
 
 
-def test_chance_of_another_reward_is_found_by_trying():
-    halves = Composition([{"use": "exact", "weight": 0.5}, {"use": "kendall_tau"}])
-    assert chance([row([2, 1, 3])], halves)["reward"] == pytest.approx(0.5 / 6 + 0.5)
+def test_chance_of_built_in_rewards_is_the_closed_form_and_of_others_found_by_trying():
+    known = [{"use": "exact", "weight": 0.5}, {"use": "kendall_tau"}, {"use": "format", "weight": 0.1}]
+    halves = Composition([*known, {"use": "exact", "only": ["video"]}])
+    assert chance([row([2, 1, 3])], halves)["reward"] == pytest.approx(0.5 / 6 + 0.5 + 0.1)
+    bent = Composition([{"use": "place_accuracy", "args": {"exponent": 2.0}}])
+    assert chance([row([2, 1, 3])], bent)["reward"] == pytest.approx((1 + 3 / 9) / 6)
+    many = [row([*range(2, 10), 1])]
+    assert chance(many, Composition(["longest_run"]))["reward"] == chance_longest_run(9)  # 120 tries would miss it
 
 
 @settings(deadline=None, max_examples=20)
@@ -117,9 +123,8 @@ def test_chance_with_equal_pieces_is_the_mean_over_every_order(classes, random):
         row(answer, format_order(list(order), "direct"), classes=classes) for order in permutations(sorted(answer))
     ]
     scored, levels = score(tries, PAPER), chance([row(answer, classes=classes)], PAPER)
-    for name in ("exact", "place", "kendall_tau", "reward"):
+    for name in ("exact", "place", "neighbor", "kendall_tau", "reward"):
         assert levels[name] == pytest.approx(sum(getattr(item, name) for item in scored) / len(scored)), name
-    assert levels["neighbor"] is None
 
 
 @pytest.mark.parametrize("args", [{}, {"discount": 0.5, "format_weight": 0.1, "min_pieces_for_partial": 5}])

@@ -164,6 +164,7 @@ def test_all_orders_of_fewer_pieces_agree_with_the_closed_forms(size):
     assert rewards.chance_place_accuracy(size) == mean(rewards.place_accuracy)
     assert rewards.chance_kendall_tau(size) == mean(rewards.kendall_tau)
     assert rewards.chance_footrule(size) == mean(rewards.footrule)
+    assert rewards.chance_longest_run(size) == mean(rewards.longest_run)
     for grid in (None, GRIDS.get(size)):
         assert rewards.chance_neighbor_accuracy(size, grid=grid) == mean(rewards.neighbor_accuracy, grid=grid)
         assert rewards.chance_smoothed(size, grid=grid, decay=0.3) == mean(rewards.smoothed, grid=grid, decay=0.3)
@@ -182,6 +183,15 @@ def test_the_closed_forms_hold_with_equal_pieces(classes):
     assert rewards.chance_exact(6, classes) == pytest.approx(distribution[6])
     mean = fmean(order_reward(order, answer, classes) for order in every)
     assert rewards.chance_order_reward(6, classes) == pytest.approx(mean)
+    placed = [classes[piece - 1] for piece in answer]
+    for grid in (None, (2, 3), (3, 2)):
+        mean = fmean(rewards.neighbor_accuracy(order, answer, classes, grid=grid) for order in every)
+        assert rewards.chance_neighbor_accuracy(6, placed, grid=grid) == pytest.approx(mean)
+
+
+def test_a_sum_that_would_take_long_is_refused():
+    with pytest.raises(RewardError, match="arrangements of these classes"):
+        rewards.chance_neighbor_accuracy(16, [0, 1, 2, 3] * 4, grid=(4, 4))
 
 
 @pytest.mark.parametrize("size", [1, 12, 64])

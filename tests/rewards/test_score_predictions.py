@@ -72,7 +72,18 @@ def test_chance_stands_beside_the_scores_where_it_is_known(data, predictions):
         "place_accuracy": 0.25,
         "neighbor_accuracy": chance_neighbor_accuracy(4, grid=(2, 2)),
     }
-    assert video["chance"] == {"exact": pytest.approx(1 / 3), "place_accuracy": pytest.approx(5 / 9)}
+    # Of the orders 001, 010 and 100 of two equal clips and a third only the first has neighbours.
+    third = pytest.approx(1 / 3)
+    assert video["chance"] == {"exact": third, "place_accuracy": pytest.approx(5 / 9), "neighbor_accuracy": third}
+
+
+def test_chance_of_every_built_in_order_score_stands_beside_it(data, predictions):
+    names = ["kendall_tau", "footrule", "longest_run", "smoothed", {"use": "place_accuracy", "args": {"exponent": 2.0}}]
+    image, video = score_predictions(data, predictions, names)["groups"]
+    assert {*names[:4]} <= image["chance"].keys()
+    assert image["chance"]["kendall_tau"] == 0.5
+    assert "reward place_accuracy" not in image["chance"]  # an exponent has another level
+    assert "kendall_tau" in video["chance"] and "footrule" not in video["chance"]  # two of its clips look alike
 
 
 def test_what_does_not_fit_is_reported_and_scored_nowhere(data, predict):
