@@ -36,9 +36,8 @@ format: install
 bench: install
 	$(BIN)/python benchmarks
 
-# The papers' claims with tiny models, three seeds each: some hours on two cores, resumable.
+# The papers' claims with tiny models, three seeds each; can be stopped and goes on.
 findings: install
-	$(BIN)/jigsaw samples data/samples
 	$(BIN)/python -m jigsaw.evaluation.findings recipes/findings/findings.yaml --out runs/findings --page docs/findings.md
 
 clean:

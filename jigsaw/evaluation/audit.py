@@ -1,8 +1,10 @@
 """`jigsaw audit`: how far shortcuts alone get on a puzzle set, and which option closes those that get too far.
 
 In: a built set. Out: per kind of puzzle (task, number of pieces, grid) and shortcut the exact rate and place accuracy
-with intervals beside chance. A shortcut is called a leak where its place accuracy is above chance by more than
-`TOLERANCE`, beyond its interval.
+with intervals beside chance, which count sources. A shortcut is called a leak where its place accuracy is above chance
+by more than `TOLERANCE`, beyond its interval. It is called a leak *here* where that holds of these puzzles alone: every
+puzzle is shuffled by itself, so that a rule at chance is right independently on each of them, and an interval over
+puzzles tells that it is not at chance; only what it would reach on other sources is open.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ def audit_puzzles(
 
     Returns:
         `puzzles`, `groups` (one per kind: `task`, `num_pieces`, `grid`, `num_puzzles`, `num_sources`, `chance`, and
-        `shortcuts` with `name`, `what`, `exact`, `place`, `leak` and `remedy`), `leaks` (the names), `command`.
+        `shortcuts` with `name`, `what`, `exact`, `place`, `leak`, `here` and `remedy`), `leaks` and `here` (the names),
+        `command`.
 
     Raises:
         JigsawError: the set cannot be read.
@@ -67,12 +70,16 @@ def audit_puzzles(
             kinds[row["task"], len(sample.answer), sample.grid or ()].append(({"classes": row["classes"]}, sample))
             bar.advance()
     groups = [_group(kind, [*members]) for kind, members in sorted(kinds.items())]
-    leaks = [found["name"] for group in groups for found in group["shortcuts"] if found["leak"]]
+    named = {
+        mark: [found["name"] for group in groups for found in group["shortcuts"] if found[mark]]
+        for mark in ("leak", "here")
+    }
     return {
         "data": str(data),
         "puzzles": len(chosen),
         "groups": groups,
-        "leaks": list(dict.fromkeys(leaks)),
+        "leaks": list(dict.fromkeys(named["leak"])),
+        "here": list(dict.fromkeys(named["here"])),
         "command": shlex.join(["jigsaw", "audit", str(data), *(["--limit", str(limit)] if limit != MOST else [])]),
     }
 
@@ -144,15 +151,18 @@ def _entry(
 ) -> dict[str, Any]:
     sources = [sample.source for sample in samples]
     judged = list(zip(orders, [sample.answer for sample in samples], classes, strict=True))
-    place = rate_interval([place_accuracy(*each) for each in judged], sources)
+    places = [place_accuracy(*each) for each in judged]
+    place, alone = rate_interval(places, sources), rate_interval(places, [str(at) for at in range(len(places))])
     leak = place.low > chance["place"] + TOLERANCE
+    here = not leak and alone.low > chance["place"] + TOLERANCE
     return {
         "name": shortcut.name,
         "what": shortcut.what,
         "exact": asdict(rate_interval([exact(*each) for each in judged], sources)),
         "place": asdict(place),
         "leak": leak,
-        "remedy": shortcut.remedy(task) if leak else None,
+        "here": here,
+        "remedy": shortcut.remedy(task) if leak or here else None,
     }
 
 
@@ -167,10 +177,14 @@ def audit_tables(report: Mapping[str, Any]) -> Group:
             table.add_column(name, justify="right" if name in ("exact", "place") else "left")
         table.add_row("chance", level(group["chance"]["exact"]), level(group["chance"]["place"]), "")
         for found in group["shortcuts"]:
-            mark = "leak" if found["leak"] else ""
+            mark = "leak" if found["leak"] else "leak here" if found["here"] else ""
             table.add_row(found["name"], interval(found["exact"]), interval(found["place"]), mark)
         parts.append(table)
         if not group["shortcuts"]:
             parts.append(f"{group['num_puzzles']} puzzles of a kind tell nothing; {FEWEST} are needed")
-        parts += [f"{found['name']}: {found['remedy']}" for found in group["shortcuts"] if found["leak"]]
-    return Group(*parts, "" if report["leaks"] else "no shortcut is clear of chance")
+        parts += [f"{found['name']}: {found['remedy']}" for found in group["shortcuts"] if found["remedy"]]
+        if any(found["here"] for found in group["shortcuts"]):
+            parts.append(f"here: clear of chance on these puzzles; {group['num_sources']} sources say little of others")
+    if not report["leaks"] and not report["here"]:
+        parts.append("no shortcut is clear of chance")
+    return Group(*parts, f"fields groups[].shortcuts[] of --json, made by {report['command']}")

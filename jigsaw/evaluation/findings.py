@@ -1,8 +1,8 @@
 """`make findings`: claims of the papers tried with tiny models, several seeds each, and told as they come out.
 
-In: `recipes/findings/findings.yaml`. Out: a run folder per finding, arm and seed (one that is there already is not run
-again), `findings.json` and a page for the documentation. Seeds are what is sampled: the interval of a difference is
-Student's over the seeds, each of which gives both arms the same warm-up draw and the same held-out puzzles.
+In: `recipes/findings/findings.yaml`. Out: a run folder per seed and run (one that is there already is not run again),
+`findings.json` and a page for the documentation. Seeds are what is sampled: the interval of a difference is Student's
+over the seeds, each of which gives both arms the same warm-up and the same held-out puzzles.
 
     python -m jigsaw.evaluation.findings recipes/findings/findings.yaml --out runs/findings --page docs/findings.md
 """
@@ -12,10 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -23,100 +26,185 @@ from typing import Any
 import yaml
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, printed
+from jigsaw.evaluation.findings_page import page
+from jigsaw.evaluation.made_sources import make_sources
 from jigsaw.evaluation.predictions import read_predictions_of
+from rewards import chance_place_accuracy
 
 FILE = "findings.json"
+Seconds = float
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is asked for and write what came out."""
+    cores = os.cpu_count() or 1
     parser = argparse.ArgumentParser(prog="python -m jigsaw.evaluation.findings", description=__doc__)
     parser.add_argument("plan", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/findings"))
     parser.add_argument("--page", type=Path, default=None)
     parser.add_argument("--only", action="append", help="name of a finding; may be given again")
     parser.add_argument("--seeds", type=int, default=None, help="only so many of the plan's seeds")
+    parser.add_argument("--jobs", type=int, default=min(cores, 4), help="runs at a time; cores are shared among them")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE for every run, to try things out")
     given = parser.parse_args(arguments)
     try:
         plan = yaml.safe_load(given.plan.read_text(encoding="utf-8"))
         seeds = plan["seeds"][: given.seeds]
         chosen = [entry for entry in plan["findings"] if not given.only or entry["name"] in given.only]
-        found = [carry_out(entry, seeds, given.plan.parent, given.out, given.set) for entry in chosen]
+        if not chosen:
+            raise JigsawError(f"--only: the plan has {', '.join(entry['name'] for entry in plan['findings'])}")
+        make_sources(given.out / "data" / "made")
+        names = needed(plan["runs"], [arm for entry in chosen for arm in entry["arms"]])
+        commands = {
+            (seed, name): words(plan["runs"][name], name, seed, given.plan.parent, given.out, given.set)
+            for name in names  # all warm-ups first: nothing waits for one while there is other work
+            for seed in seeds
+        }
+        run_all(plan["runs"], commands, given.out, given.jobs)
+        found = [told(entry, plan["runs"], seeds, commands, given.out) for entry in chosen]
         (given.out / FILE).write_text(json.dumps(found, indent=2), encoding="utf-8")
-        text = page(found, given.out / FILE)
+        command = shlex.join(["python", "-m", "jigsaw.evaluation.findings", *(arguments or sys.argv[1:])])
+        text = page(found, given.out / FILE, command)
         if given.page is not None:
             given.page.write_text(text, encoding="utf-8")
         print(text)  # noqa: T201  # what the command is for
-    except (JigsawError, OSError, KeyError) as error:
+    except (JigsawError, OSError) as error:
         sys.exit(f"findings: {error}")
 
 
-def carry_out(
-    entry: Mapping[str, Any], seeds: Sequence[int], recipes: Path, out: Path, overrides: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Run both arms of a finding for every seed, and compare them.
-
-    Args:
-        entry: of the plan: `name`, `claim`, `arms`, `figure`.
-        seeds: to run.
-        recipes: folder of the plan, which its recipes are relative to.
-        out: folder of the runs.
-        overrides: of every run.
-
-    Returns:
-        The claim, per arm and seed the figure and its command, the mean difference with its interval, the verdict.
+def needed(runs: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    """The named runs and those that they go on from, each after what it needs.
 
     Raises:
-        JigsawError: a run fails.
+        JigsawError: a name that the plan does not know.
+
+    >>> needed({"a": {"after": "b"}, "b": {}, "c": {}}, ["a"])
+    ['b', 'a']
     """
-    arms: dict[str, list[dict[str, Any]]] = {}
-    for name, arm in entry["arms"].items():
-        arms[name] = []
-        for seed in seeds:
-            folder = out / entry["name"] / f"{name}-{seed}"
-            words = ["launch", str(recipes / arm["recipe"]), *arm.get("set", ()), *overrides]
-            words += [f"seed={seed}", f"name={entry['name']}-{name}-{seed}", f"output={folder}"]
-            _launch(folder, words)
-            command = shlex.join(["jigsaw", *words])
-            arms[name].append({"seed": seed, "value": figure(folder, entry["figure"]), "command": command})
-    first, second = arms.values()
-    differences = [one["value"] - other["value"] for one, other in zip(first, second, strict=True)]
-    told = {"name": entry["name"], "claim": entry["claim"], "figure": entry["figure"], "arms": arms}
-    spread = student(differences)
-    return told | {"difference": spread, "verdict": verdict(spread)}
+    found: list[str] = []
+    for name in names:
+        if name not in runs:
+            raise JigsawError(f"the plan has no run {name!r}; it has {', '.join(runs)}")
+        before = runs[name].get("after")
+        found += needed(runs, [before]) if before else []
+        found.append(name)
+    return list(dict.fromkeys(found))
 
 
-def _launch(folder: Path, words: Sequence[str]) -> None:
+def words(
+    run: Mapping[str, Any], name: str, seed: int, recipes: Path, out: Path, overrides: Sequence[str]
+) -> list[str]:
+    """The arguments of `jigsaw` for a run of the plan."""
+    after = [f"model.path={folder_of(out, seed, run['after'])}/model"] if run.get("after") else []
+    given = ["launch", str(recipes / run["recipe"]), *run.get("set", ()), *after, f"data.folder={out}/data"]
+    return [*given, *overrides, f"seed={seed}", f"name={name}-{seed}", f"output={folder_of(out, seed, name)}"]
+
+
+def folder_of(out: Path, seed: int, name: str) -> Path:
+    """Where a run lies."""
+    return out / f"seed-{seed}" / name
+
+
+def run_all(
+    runs: Mapping[str, Mapping[str, Any]], commands: Mapping[tuple[int, str], Sequence[str]], out: Path, jobs: int
+) -> None:
+    """Run commands, `jobs` at a time, each after the one that it goes on from; those that are done are left alone.
+
+    Raises:
+        JigsawError: a run failed; the others that had begun are run to their end.
+    """
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    began: dict[tuple[int, str], Future[None]] = {}
+
+    def carry_out(seed: int, name: str) -> None:
+        if before := runs[name].get("after"):
+            began[seed, before].result()
+        launch(folder_of(out, seed, name), commands[seed, name], threads)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for seed, name in commands:  # a run comes after what it needs, which so is never kept waiting by it
+            began[seed, name] = pool.submit(carry_out, seed, name)
+        try:
+            wait(began.values(), return_when="FIRST_EXCEPTION")
+            for future in began.values():
+                if future.done():
+                    future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def launch(folder: Path, arguments: Sequence[str], threads: str) -> None:
     """Run a recipe unless it ran to its end; go on with one that was cut off."""
     if (folder / "DONE").is_file():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     resume = ["--resume"] if (folder / "recipe.yaml").is_file() else []
+    start = time.monotonic()
     with (folder.parent / f"{folder.name}.log").open("w", encoding="utf-8") as log:
         code = subprocess.run(
-            [sys.executable, "-m", "jigsaw", *words, *resume], stdout=log, stderr=subprocess.STDOUT, check=False
+            [sys.executable, "-m", "jigsaw", *arguments, *resume],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"OMP_NUM_THREADS": threads},
+            check=False,
         ).returncode
     if code:
-        raise JigsawError(f"jigsaw {shlex.join(words)} ended with code {code}; see {log.name}")
+        raise JigsawError(f"jigsaw {shlex.join(arguments)} ended with code {code}; see {log.name}")
+    print(f"{folder}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def figure(run: Path, wanted: Mapping[str, Any]) -> float:
-    """A figure of a run's final model on one kind of held-out puzzle.
+def told(
+    entry: Mapping[str, Any],
+    runs: Mapping[str, Mapping[str, Any]],
+    seeds: Sequence[int],
+    commands: Mapping[tuple[int, str], Sequence[str]],
+    out: Path,
+) -> dict[str, Any]:
+    """What came out of a finding.
+
+    Args:
+        entry: of the plan: `name`, `claim`, `arms`, `figure`.
+        runs: of the plan.
+        seeds: that were run.
+        commands: what made the runs.
+        out: folder of the runs.
+
+    Returns:
+        The claim, the level of chance, per run (what the arms go on from among them) and seed the figure and its
+        command, the mean difference with its interval, the verdict.
+    """
+    first, second = entry["arms"]
+    shown = {}
+    chance = 0.0
+    for name in needed(runs, entry["arms"]):
+        shown[name] = []
+        for seed in seeds:
+            value, chance = figure(folder_of(out, seed, name), entry["figure"])
+            command = shlex.join(["jigsaw", *commands[seed, name]])
+            shown[name].append({"seed": seed, "value": value, "command": command})
+    pairs = zip(shown[first], shown[second], strict=True)
+    spread = student([one["value"] - other["value"] for one, other in pairs])
+    known = {key: entry[key] for key in ("name", "claim", "arms", "figure")}
+    return known | {"chance": chance, "runs": shown, "difference": spread, "verdict": verdict(spread)}
+
+
+def figure(run: Path, wanted: Mapping[str, Any]) -> tuple[float, float]:
+    """A figure of a run's final model on one kind of held-out puzzle, and the chance of place accuracy on it.
 
     Raises:
         JigsawError: the run has no prediction on that kind.
     """
     kind = wanted.get("grid")
-    values = [
-        float(getattr(item, wanted["name"]))
+    items = [
+        item
         for item in read_predictions_of(run)
         if item.task == wanted["task"] and (kind is None or item.grid == list(kind))
     ]
-    if not values:
+    if not items:
         raise JigsawError(f"{run} holds no prediction on {wanted['task']} puzzles of grid {kind}")
-    return mean(values)
+    value = mean(float(getattr(item, wanted["name"])) for item in items)
+    return value, mean(chance_place_accuracy(item.num_pieces, item.classes) for item in items)
 
 
 def student(differences: Sequence[float]) -> dict[str, Any]:
@@ -142,38 +230,6 @@ def verdict(spread: Mapping[str, Any]) -> str:
     if spread["low"] > 0:
         return "holds here"
     return "the opposite holds here" if spread["high"] < 0 else "not shown here: the interval holds zero"
-
-
-def page(found: Sequence[Mapping[str, Any]], path: Path) -> str:
-    """The findings as Markdown, every figure with its field and command."""
-    lines = [
-        "# Findings, small",
-        "",
-        "Claims of the papers tried with a tiny model from random weights on CPU, by `make findings`. What follows is",
-        "what came out, whether or not it agrees. Differences are means over seeds with Student's 95% interval.",
-        "",
-    ]
-    for at, entry in enumerate(found):
-        rows = []
-        for name, runs in entry["arms"].items():
-            cells = {
-                f"seed {run['seed']}": Cell(
-                    run["value"], None, None, Origin(str(path), f"[{at}].arms.{name}[{number}].value", run["command"])
-                )
-                for number, run in enumerate(runs)
-            }
-            rows.append(Row(name, cells))
-        spread = entry["difference"]
-        origin = Origin(str(path), f"[{at}].difference", "make findings")
-        rows.append(Row("difference", {"mean": Cell(spread["value"], spread["low"], spread["high"], origin)}))
-        columns = [f"seed {run['seed']}" for run in next(iter(entry["arms"].values()))]
-        kind = entry["figure"]
-        caption = f"{kind['name']} on held-out {kind['task']} puzzles" + (
-            f", {kind['grid'][0]}x{kind['grid'][1]}" if kind.get("grid") else ""
-        )
-        lines += [f"## {entry['claim']}", "", f"**{entry['verdict']}**", ""]
-        lines += [printed([PaperTable(caption, [*columns, "mean"], rows)], "markdown")]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

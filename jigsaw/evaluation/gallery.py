@@ -139,7 +139,13 @@ def build_gallery(run: Run, count: int, budget: int) -> Gallery:
     if "" not in reasons:
         return nothing(f"The held-out puzzles cannot be shown: {min(reasons)}")
     chosen = Counter(drawn[item.id].outcome for item in sample)
-    return Gallery(*([drawn[item.id] for item in items] for items in (worst, best, sample)), total, chosen)
+    return Gallery(
+        worst=[drawn[item.id] for item in worst],
+        best=[drawn[item.id] for item in best],
+        cards=[drawn[item.id] for item in sample],
+        total=total,
+        chosen=chosen,
+    )
 
 
 def _told_samples(predictions: Sequence[Scored]) -> dict[str, str]:

@@ -114,7 +114,9 @@ def evaluate_checkpoint(
     figures = figures_of([rows[0] for rows in solved], scored, composition)
     if other is not None:
         figures["compared"] = {"with": str(against), **compared(other, scored)}
-    figures |= {"settings": settings, "rewards": list(rewards), "command": _command(model, data, limit, settings)}
+    given = settings | {"batch_size": batch_size, "limit": limit, "source_root": source_root, "against": against}
+    command = _command(given | {"out": out, "rewards": rewards})
+    figures |= {"settings": settings, "rewards": list(rewards), "command": command}
     if out is not None:
         _write(out / "predictions.jsonl", "".join(json.dumps(asdict(item)) + "\n" for item in scored))
         _write(out / "evaluation.json", json.dumps(figures, indent=2))
@@ -135,15 +137,32 @@ def compared(theirs: Sequence[Scored], ours: Sequence[Scored]) -> dict[str, Any]
     return {"num_puzzles": len({item.id for item in shared}), "difference": differences}
 
 
-def _command(model: str, data: Path, limit: int | None, settings: Mapping[str, Any]) -> str:
+def _command(given: Mapping[str, Any]) -> str:
     """The command that makes the figures again."""
-    words = ["jigsaw", "eval", str(model), str(data)]
-    defaults: dict[str, Any] = {"max_new_tokens": 1024, "samples": 1, "temperature": 1.0, "seed": 0, "wording": 0}
-    defaults |= {"engine": "transformers", "dtype": "float32"}
-    for name, default in defaults.items():
-        if settings[name] != default:
-            words += [f"--{name.replace('_', '-')}", str(settings[name])]
-    return shlex.join([*words, *(["--limit", str(limit)] if limit is not None else [])])
+    words = ["jigsaw", "eval", str(given["model"]), str(given["data"])]
+    for name, usual in _USUAL.items():
+        if given[name] not in (usual, None):
+            words += [f"--{name.replace('_', '-')}", str(given[name])]
+    if list(given["rewards"]) != ["visual_jigsaw"]:
+        words += [word for name in given["rewards"] for word in ("--reward", name)]
+    return shlex.join(words)
+
+
+_USUAL: Mapping[str, Any] = {
+    "max_new_tokens": 1024,
+    "samples": 1,
+    "temperature": 1.0,
+    "seed": 0,
+    "wording": 0,
+    "engine": "transformers",
+    "dtype": "float32",
+    "batch_size": 16,
+    "limit": None,
+    "source_root": None,
+    "against": None,
+    "out": None,
+}
+"""Options of `jigsaw eval` and what they are where they are not given. What is drawn depends on the batches too."""
 
 
 def _claim(out: Path) -> None:

@@ -10,8 +10,12 @@ from typing import Any
 
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from jigsaw.evaluation.summary import FIGURES
+
+WIDEST = 9
+"""Pieces up to which a confusion of places fits into a terminal."""
 
 
 def figures_table(named: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -32,11 +36,16 @@ def evaluation_tables(figures: Mapping[str, Any]) -> Group:
     """All figures of one evaluation: overall, by kind of puzzle, by place, sampled and compared."""
     parts = [figures_table({"model": figures}), _groups(figures["groups"])]
     cells = [_cells(entry) for entry in figures["places"] if entry["cells"]]
+    parts += [_confusion(entry) for entry in figures["places"] if entry["confusion"] and entry["num_pieces"] <= WIDEST]
     parts += [*cells, *([_sampled(figures["sampled"])] if "sampled" in figures else [])]
     if "compared" in figures:
         parts.append(_compared(figures["compared"]))
     refused = ", ".join(f"{count} {reason}" for reason, count in figures["reasons"].items() if reason != "ok")
-    return Group(*parts, f"refused answers: {refused or 'none'}")
+    parts += [
+        f"refused answers: {refused or 'none'}",
+        f"fields of evaluation.json (--out) and --json, made by {figures['command']}",
+    ]
+    return Group(*(Text(part) if isinstance(part, str) else part for part in parts))
 
 
 def interval(entry: Mapping[str, Any]) -> str:
@@ -72,6 +81,17 @@ def _cells(entry: Mapping[str, Any]) -> Table:
     for name in entry["cells"]:
         table.add_column(name, justify="right")
     table.add_row(*(f"{interval(cell)} ({level(cell['chance'])})" for cell in entry["cells"].values()))
+    return table
+
+
+def _confusion(entry: Mapping[str, Any]) -> Table:
+    """Which piece went where, as shares of valid answers."""
+    grid = f"{entry['grid'][0]}x{entry['grid'][1]}" if entry["grid"] else f"{entry['num_pieces']} in a row"
+    table = Table(title=f"{entry['task']}, {grid}: at row's place put the piece of column's place")
+    for name in ("", *range(1, entry["num_pieces"] + 1)):
+        table.add_column(str(name), justify="right")
+    for place, shares in enumerate(entry["confusion"], 1):
+        table.add_row(str(place), *(f"{share:.2f}" for share in shares))
     return table
 
 

@@ -6,10 +6,11 @@ from itertools import permutations
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from jigsaw.data import build_puzzles
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.audit import audit_puzzles
+from jigsaw.evaluation.audit import audit_puzzles, audit_tables
 from jigsaw.evaluation.edge_matching import fill, match_edges
 from jigsaw.evaluation.rank_prior import commonest, fitted_orders, ranks
 
@@ -63,7 +64,7 @@ def place_of(report, name):
 
 def test_a_clean_set_has_no_leak(tmp_path):
     report = audit_puzzles(photo_set(tmp_path, unrelated))
-    assert report["leaks"] == []
+    assert report["leaks"] == report["here"] == []
     (group,) = report["groups"]
     assert (group["num_puzzles"], group["num_sources"], group["grid"]) == (96, 48, [3, 3])
     assert {found["name"] for found in group["shortcuts"]} >= {"constant", "label order", "edges", "compression"}
@@ -78,6 +79,24 @@ def test_borders_that_continue_each_other_are_named_and_a_margin_closes_them(tmp
     (named,) = [found for found in open_set["groups"][0]["shortcuts"] if found["leak"]]
     assert named["remedy"].startswith("margin")
     assert closed["leaks"] == []
+
+
+def test_a_leak_in_few_sources_is_told_as_one_of_these_puzzles(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    generator = np.random.default_rng(7)
+    for number in range(2):
+        continuous(generator).save(photos / f"{number}.png")
+    config = {"grid": "3x3", "answer_style": "direct", "flat": "keep"}
+    build_puzzles("image", photos, tmp_path / "set", config=config, per_source=20, progress=False, workers=1)
+    report = audit_puzzles(tmp_path / "set")
+    assert report["leaks"] == []
+    assert report["here"][0] == "edges"
+    console = Console(width=120)
+    with console.capture() as told:
+        console.print(audit_tables(report))
+    assert "edges: margin" in told.get() and "2 sources say little of others" in told.get()
+    assert "no shortcut is clear of chance" not in told.get()
 
 
 def test_light_that_tells_the_row_is_named(tmp_path):

@@ -7,60 +7,115 @@ import pytest
 import yaml
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation import findings
+from jigsaw.evaluation import findings, made_sources
 from jigsaw.recipe import load_recipe
 
 PLAN = Path(__file__).parents[2] / "recipes" / "findings" / "findings.yaml"
 
 
-def test_every_arm_of_the_plan_is_a_valid_recipe():
+def test_every_run_of_the_plan_is_a_valid_recipe(tmp_path):
     plan = yaml.safe_load(PLAN.read_text())
     assert len(plan["seeds"]) == 3
+    recipes = {
+        name: load_recipe(
+            findings.words(run, name, 0, PLAN.parent, tmp_path, [])[1],
+            findings.words(run, name, 0, PLAN.parent, tmp_path, [])[2:],
+        )
+        for name, run in plan["runs"].items()
+    }
+    assert recipes["nine-binary"].rewards[0].args == {"discount": 0.0}
+    assert recipes["four-rl"].model.path == f"{tmp_path}/seed-0/warm-up/model"
     for entry in plan["findings"]:
-        assert len(entry["arms"]) == 2
-        for arm in entry["arms"].values():
-            recipe = load_recipe(str(PLAN.parent / arm["recipe"]), [*arm.get("set", ()), "output=runs/x"])
-            tasks = {part.build.task for part in recipe.data.eval if part.build}
-            assert entry["figure"]["task"] in tasks
+        first, second = entry["arms"]
+        assert plan["runs"][first]["after"] == plan["runs"][second]["after"]
+        for arm in entry["arms"]:
+            builds = [part.build for part in recipes[arm].data.eval if part.build]
+            assert entry["figure"]["task"] in {build.task for build in builds}
+            grid = entry["figure"]["grid"]
+            assert not grid or f"{grid[0]}x{grid[1]}" in {build.config.get("grid") for build in builds}
+
+
+def test_supervised_steps_see_as_many_puzzles_as_the_rollouts():
+    rl, supervised = (load_recipe(str(PLAN.parent / name), ["model.path=x"]) for name in ARMS)
+    seen = rl.grpo["max_steps"] * rl.grpo["prompts_per_step"]
+    assert seen == supervised.sft["max_steps"] * supervised.sft["per_device_train_batch_size"]
+    assert [entry.build for entry in rl.data.train] == [entry.build for entry in supervised.data.train]
+
+
+ARMS = ("tiles.yaml", "tiles-supervised.yaml")
 
 
 @pytest.fixture
 def plan(tmp_path, monkeypatch):
-    """One finding whose runs are made up: the first arm is right on `seed + 2` of 4 puzzles, the second on one."""
+    """One finding whose runs are made up: the first arm is right on `seed + 2` of 4 puzzles, the other runs on one."""
     launched = []
 
-    def launch(folder, words):
+    def launch(folder, arguments, threads):
         if (folder / "DONE").is_file():
             return
-        launched.append(folder.name)
+        if folder.name != "warm":
+            assert (folder.parent / "warm" / "DONE").is_file()
+        launched.append(f"{folder.name}-{folder.parent.name[-1]}")
         folder.mkdir(parents=True)
         (folder / "DONE").touch()
 
     def figure(run, wanted):
-        arm, seed = run.name.split("-")
-        return (int(seed) + 2) / 4 if arm == "one" else 0.25
+        return ((int(run.parent.name[-1]) + 2) / 4 if run.name == "one" else 0.25), 0.25
 
-    monkeypatch.setattr(findings, "_launch", launch)
+    monkeypatch.setattr(findings, "launch", launch)
     monkeypatch.setattr(findings, "figure", figure)
-    entry = {"name": "x", "claim": "One beats two.", "arms": {"one": {"recipe": "a.yaml"}, "two": {"recipe": "b.yaml"}}}
-    content = {"seeds": [0, 1, 2], "findings": [entry | {"figure": {"name": "place", "task": "image", "grid": [2, 2]}}]}
+    monkeypatch.setattr(findings, "make_sources", lambda folder: folder.mkdir(parents=True, exist_ok=True))
+    content = {
+        "seeds": [0, 1, 2],
+        "runs": {
+            "warm": {"recipe": "w.yaml"},
+            "one": {"recipe": "a.yaml", "after": "warm"},
+            "two": {"recipe": "b.yaml", "after": "warm"},
+            "unused": {"recipe": "c.yaml"},
+        },
+        "findings": [
+            {
+                "name": "x",
+                "claim": "One beats two.",
+                "arms": ["one", "two"],
+                "figure": {"name": "place", "task": "image", "grid": [2, 2]},
+            }
+        ],
+    }
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(content))
     return tmp_path / "plan.yaml", launched
 
 
-def test_the_page_tells_figures_with_their_fields_and_what_holds(plan, tmp_path):
+@pytest.mark.parametrize("jobs", ["1", "4"])
+def test_the_page_tells_figures_with_their_fields_and_what_holds(plan, tmp_path, jobs):
     path, launched = plan
-    findings.main([str(path), "--out", str(tmp_path / "out"), "--page", str(tmp_path / "page.md")])
-    assert sorted(launched) == ["one-0", "one-1", "one-2", "two-0", "two-1", "two-2"]
+    findings.main([str(path), "--out", str(tmp_path / "out"), "--page", str(tmp_path / "page.md"), "--jobs", jobs])
+    assert sorted(launched) == [f"{name}-{seed}" for name in ("one", "two", "warm") for seed in range(3)]
     (found,) = json.loads((tmp_path / "out" / "findings.json").read_text())
     assert found["difference"]["value"] == 0.5
     assert found["verdict"] == "not shown here: the interval holds zero"
     text = (tmp_path / "page.md").read_text()
     assert "| one | 0.500 | 0.750 | 1.000 | – |" in text
-    assert "`[0].arms.one[2].value`" in text
+    assert "| chance | 0.250 | 0.250 | 0.250 | – |" in text
+    assert "`[0].runs.one[2].value`" in text
     assert "seed=2" in text
-    findings.main([str(path), "--out", str(tmp_path / "out")])
-    assert len(launched) == 6
+    findings.main([str(path), "--out", str(tmp_path / "out"), "--jobs", jobs])
+    assert len(launched) == 9
+
+
+def test_a_finding_that_the_plan_lacks_is_told(plan, tmp_path):
+    path, _ = plan
+    with pytest.raises(SystemExit, match="findings: --only: the plan has x"):
+        findings.main([str(path), "--out", str(tmp_path / "out"), "--only", "y"])
+
+
+def test_sources_are_the_same_for_everybody_and_made_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(made_sources, "PICTURES", 2)
+    monkeypatch.setattr(made_sources, "FILMS", 1)
+    one, other = (made_sources.make_sources(tmp_path / name) for name in ("one", "other"))
+    names = sorted(str(path.relative_to(one)) for path in one.rglob("*.*"))
+    assert names == ["films/000.mp4", "pictures/000.png", "pictures/001.png"]
+    assert (one / names[1]).read_bytes() == (other / names[1]).read_bytes() != (one / names[2]).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -77,13 +132,13 @@ def test_verdicts_are_no_stronger_than_the_interval(differences, said):
 
 
 def test_a_run_that_fails_is_named(tmp_path):
-    entry = {"name": "x", "claim": "", "arms": {"a": {"recipe": "none.yaml"}}, "figure": {}}
-    with pytest.raises(JigsawError, match=r"none\.yaml .*ended with code 1; see .*a-0\.log"):
-        findings.carry_out(entry, [0], tmp_path, tmp_path / "out")
+    with pytest.raises(JigsawError, match=r"none\.yaml .*ended with code 1; see .*a\.log"):
+        findings.run_all({"a": {}}, {(0, "a"): ["launch", "none.yaml"]}, tmp_path, 2)
 
 
 def test_a_figure_is_of_one_kind_of_puzzle(run):
-    place = findings.figure(run, {"name": "place", "task": "image", "grid": [2, 3]})
+    place, chance = findings.figure(run, {"name": "place", "task": "image", "grid": [2, 3]})
     assert 0 < place < 1
+    assert chance == pytest.approx(1 / 6)
     with pytest.raises(JigsawError, match="holds no prediction on image puzzles of grid"):
         findings.figure(run, {"name": "place", "task": "image", "grid": [5, 5]})

@@ -1,0 +1,76 @@
+"""Pictures and films made by code, in which a tiny model can learn within a minute what takes hours on photos.
+
+In: a folder. Out: `pictures/` and `films/` in it, the same for everybody. A picture is lit from above and grows redder
+to the right, by amounts and from a tint of its own, under soft noise; so a tile has to be compared with the others to
+know its place, and now and then noise hides it. A film grows lighter from frame to frame under noise of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+PICTURES, FILMS = 120, 120
+SIDE, FILM_SIDE = 168, 56
+FRAMES, FRAMES_PER_SECOND = 32, 8
+NOISE = 45.0
+"""Largest deviation of a pixel by noise, of 255."""
+
+Pixels = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def make_sources(folder: Path) -> Path:
+    """Write the sources unless they are there; `folder` appears whole or not at all.
+
+    Returns:
+        `folder`.
+    """
+    if folder.is_dir():
+        return folder
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "pictures").mkdir(parents=True)
+    (partial / "films").mkdir()
+    for number in range(PICTURES):
+        pixels = picture(np.random.default_rng([0, number]))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(partial / "pictures" / f"{number:03}.png")
+    for number in range(FILMS):
+        _write_film(partial / "films" / f"{number:03}.mp4", np.random.default_rng([1, number]))
+    partial.replace(folder)
+    return folder
+
+
+def picture(generator: np.random.Generator) -> Pixels:
+    """A picture as float RGB, shape `(SIDE, SIDE, 3)`."""
+    down, across = np.mgrid[0:SIDE, 0:SIDE] / SIDE - 0.5
+    light = -generator.uniform(80, 150) * down
+    red = generator.uniform(80, 150) * across
+    tint = generator.uniform(95, 160, 3)
+    whole = tint + light[..., None] + red[..., None] * np.array([1.0, 0.0, -1.0])
+    return whole + soft_noise(generator, SIDE)
+
+
+def soft_noise(generator: np.random.Generator, side: int) -> Pixels:
+    """Noise in blobs of about an eighth of the side, shape `(side, side, 3)`."""
+    coarse = Image.fromarray(generator.uniform(0, 255, (9, 9, 3)).astype(np.uint8))
+    smooth: Pixels = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float64)
+    return (smooth / 127.5 - 1) * NOISE
+
+
+def _write_film(path: Path, generator: np.random.Generator) -> None:
+    import av
+
+    tint, rise = generator.uniform(60, 110, 3), generator.uniform(60, 110)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=FRAMES_PER_SECOND)
+        stream.width = stream.height = FILM_SIDE
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 2_000_000
+        for at in range(FRAMES):
+            frame = tint + rise * at / FRAMES + soft_noise(generator, FILM_SIDE)
+            shown = av.VideoFrame.from_ndarray(frame.clip(0, 255).astype(np.uint8), format="rgb24")
+            container.mux(stream.encode(shown))
+        container.mux(stream.encode())
