@@ -175,7 +175,7 @@ def told(
         command, the mean difference with its interval, the verdict.
     """
     first, second = entry["arms"]
-    shown = {}
+    shown: dict[str, list[dict[str, Any]]] = {}
     chance = 0.0
     for name in needed(runs, entry["arms"]):
         shown[name] = []

@@ -51,7 +51,8 @@ def picture(generator: np.random.Generator) -> Pixels:
     red = generator.uniform(80, 150) * across
     tint = generator.uniform(95, 160, 3)
     whole = tint + light[..., None] + red[..., None] * np.array([1.0, 0.0, -1.0])
-    return whole + soft_noise(generator, SIDE)
+    pixels: Pixels = whole + soft_noise(generator, SIDE)
+    return pixels
 
 
 def soft_noise(generator: np.random.Generator, side: int) -> Pixels:

@@ -34,7 +34,7 @@ def figures_table(named: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def evaluation_tables(figures: Mapping[str, Any]) -> Group:
     """All figures of one evaluation: overall, by kind of puzzle, by place, sampled and compared."""
-    parts = [figures_table({"model": figures}), _groups(figures["groups"])]
+    parts: list[Table | str] = [figures_table({"model": figures}), _groups(figures["groups"])]
     cells = [_cells(entry) for entry in figures["places"] if entry["cells"]]
     parts += [_confusion(entry) for entry in figures["places"] if entry["confusion"] and entry["num_pieces"] <= WIDEST]
     parts += [*cells, *([_sampled(figures["sampled"])] if "sampled" in figures else [])]

@@ -29,6 +29,7 @@ def evaluate(
     generator: Annotated[str | None, typer.Option(help="With realunify: plug-in that draws pictures.")] = None,
     judge: Annotated[str | None, typer.Option(help="With realunify: an OpenAI-compatible address, with /v1.")] = None,
     judge_model: Annotated[str, typer.Option(help="With realunify: what the judge's server calls it.")] = "judge",
+    judge_timeout: Annotated[float, typer.Option(min=0.1, help="With realunify: seconds that a judge may take.")] = 120,
     grid: Annotated[str, typer.Option(help="With realunify: of Mental Reconstruction's tiles.")] = "3x3",
     out: Annotated[Path | None, typer.Option(help="Folder of the evaluation; given again, goes on there.")] = None,
     engine: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
@@ -59,7 +60,7 @@ def evaluate(
         shared["say"] = lambda line: typer.echo(line, err=True)
         if suite == "realunify":
             tools: dict[str, Any] = {"editor": editor, "generator": generator, "grid": _grid(grid)}
-            tools |= {"judge": judge, "judge_model": judge_model}
+            tools |= {"judge": judge, "judge_model": judge_model, "judge_timeout": judge_timeout}
             _realunify(model, data_root, tools | shared, as_json)
         else:
             _suite(

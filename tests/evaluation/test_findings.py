@@ -23,7 +23,7 @@ def test_every_run_of_the_plan_is_a_valid_recipe(tmp_path):
         )
         for name, run in plan["runs"].items()
     }
-    assert recipes["nine-binary"].rewards[0].args == {"discount": 0.0}
+    assert recipes["nine-binary"].rewards[0]["args"] == {"discount": 0.0}
     assert recipes["four-rl"].model.path == f"{tmp_path}/seed-0/warm-up/model"
     for entry in plan["findings"]:
         first, second = entry["arms"]
