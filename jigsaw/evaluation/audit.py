@@ -184,9 +184,8 @@ def audit_tables(report: Mapping[str, Any]) -> Group:
             parts.append(f"{group['num_puzzles']} puzzles of a kind tell nothing; {FEWEST} are needed")
         parts += [f"{found['name']}: {found['remedy']}" for found in group["shortcuts"] if found["remedy"]]
         if any(found["here"] for found in group["shortcuts"]):
-            parts.append(
-                f"here: clear of chance on these puzzles; the sources are too few ({group['num_sources']}) to speak of others"
-            )
+            few = f"the sources are too few ({group['num_sources']}) to speak of others"
+            parts.append(f"here: clear of chance on these puzzles; {few}")
     if not report["leaks"] and not report["here"]:
         parts.append("no shortcut is clear of chance")
     return Group(*parts, f"fields groups[].shortcuts[] of --json, made by {report['command']}")
