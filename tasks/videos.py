@@ -22,8 +22,12 @@ import numpy as np
 DECODERS = {"decord": "tasks.decode_decord:frames", "pyav": "tasks.decode_pyav:frames"}
 """Name -> where its `frames` is. Another decoder is a file and a line here."""
 
+MAX_FRAME_PIXELS = 50_000_000
+"""Videos of larger frames are refused before one is decoded; 8K has 33 million."""
+
 REASONS = {
     "unreadable": "the file is missing, damaged, empty or no video",
+    "too_large": f"frames of more than {MAX_FRAME_PIXELS // 1_000_000} megapixels",
     "no_video": "the file has sound only",
     "wrong_decoder": "the decoder that was asked for cannot show it upright; take `decoder=auto` or `pyav`",
 }
@@ -91,13 +95,15 @@ def read_header(file: Path | bytes) -> VideoHeader:
     """Read the packets of a video and its first frame.
 
     Raises:
-        VideoError: the file is no video, or damaged.
+        VideoError: the file is no video, damaged, or too large.
     """
     try:
         with open_container(file) as container:
             if not container.streams.video:
                 raise VideoError("no_video", "the file has no video stream")
             stream = container.streams.video[0]
+            if stream.width * stream.height > MAX_FRAME_PIXELS:
+                raise VideoError("too_large", f"frames of {stream.width}x{stream.height} pixels")
             first = next(container.decode(stream))
             container.seek(0, stream=stream)
             packets = [(p.pts, p.is_keyframe) for p in container.demux(stream) if p.size and not p.is_discard]

@@ -187,13 +187,41 @@ def _paired_in_tar(tar: FilesInTar, path: str, pairs: str) -> Iterator[str | Pro
 
 
 def _listed(file: Path) -> Iterator[str | Problem]:
+    root = file.resolve().parent
     with file.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
         for line in lines:
             text = line.rstrip("\r\n")
             if not text.strip() or text.startswith("#"):
                 continue
-            path = "::".join(str(PurePosixPath(piece)) for piece in text.split("\t"))
-            yield path if _printable(path) == path else Problem(_printable(path), "bad_name", "the name is not UTF-8")
+            path = _BETWEEN.join(str(_relative(PurePosixPath(piece), root)) for piece in text.split("\t"))
+            if _printable(path) != path:
+                yield Problem(_printable(path), "bad_name", "the name is not UTF-8")
+            elif any(_leaves(piece) for piece in path.split(_BETWEEN)):
+                remedy = "move the list to a folder above the files, or put a link to them beside it"
+                yield Problem(path, "bad_name", f"the path leads out of the folder of the list: {remedy}")
+            else:
+                yield path
+
+
+def _relative(path: PurePosixPath, root: Path) -> PurePosixPath:
+    """An absolute path below the root as one that holds wherever the root is."""
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
+def _leaves(path: str) -> bool:
+    """Whether a path may lead out of the folder that it is relative to. Links in the folder are its owner's doing."""
+    return PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts
+
+
+def _below(root: Path, path: str) -> Path:
+    """The file of a relative path, which comes from rows that others may have written.
+
+    Raises:
+        OSError: it would lie elsewhere.
+    """
+    if _leaves(path):
+        raise OSError("the path leads out of the folder of the sources")
+    return root / path
 
 
 def _printable(path: str) -> str:
@@ -204,26 +232,31 @@ def open_source(root: Path, path: str, kind: SourceKind) -> Source:
     """The item of that relative path, with the fingerprint of its content.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: it cannot be read, is no regular file, or lies outside of the root.
     """
     files: dict[str, Path | bytes]
     if kind == "rgbd":
         first, _, rest = path.partition(_BETWEEN)
         in_tar = first.lower().endswith(TAR)
-        files = _pair_in_tar(root / first, *rest.partition(_BETWEEN)[::2]) if in_tar else _pair_files(root, first, rest)
+        files = (
+            _pair_in_tar(_below(root, first), *rest.partition(_BETWEEN)[::2])
+            if in_tar
+            else _pair_files(root, first, rest)
+        )
     else:
-        container, inside, name = path.rpartition("::")
-        whole = inside and not (root / path).exists()
-        files = {_ROLES[kind]: read_item(root / container, name) if whole else _regular(root / path)}
+        container, inside, name = path.rpartition(_BETWEEN)
+        inside = inside and not (root / path).exists()
+        item = read_item(_below(root, container), name) if inside else _regular(_below(root, path))
+        files = {_ROLES[kind]: item}
     return Source(path=path, fingerprint=fingerprint_of(files.values()), files=files)
 
 
 def _pair_files(root: Path, color: str, depth: str) -> dict[str, Path | bytes]:
     """The files of an RGB-D pair with their camera, or of a picture alone (imported puzzles have no depth map)."""
-    files: dict[str, Path | bytes] = {"color": _regular(root / color)}
+    files: dict[str, Path | bytes] = {"color": _regular(_below(root, color))}
     if depth:
-        files["depth"] = _regular(root / depth)
-        beside = (folder / CAMERA for folder in (root / depth).parents[:2])
+        files["depth"] = _regular(_below(root, depth))
+        beside = (root / folder / CAMERA for folder in PurePosixPath(depth).parents[:2])
         camera = next((file for file in beside if file.is_file()), None)
         files |= {} if camera is None else {"camera": camera}
     return files

@@ -125,10 +125,53 @@ def test_a_pipe_named_like_a_photo_does_not_hang(files, tmp_path):
 def test_a_list_file_gives_its_lines(files, tmp_path):
     lines = tmp_path / "list.txt"
     lines.write_text(f"# chosen\nphotos/a.jpg\n\n./photos/b/c.png\r\n{files / 'e.PNG'}\nphotos/missing.jpg\n")
-    assert listing(lines) == ["photos/a.jpg", "photos/b/c.png", str(files / "e.PNG"), "photos/missing.jpg"]
+    assert listing(lines) == ["photos/a.jpg", "photos/b/c.png", "photos/e.PNG", "photos/missing.jpg"]
     summary = build_puzzles("image", lines, tmp_path / "set", config=CONFIG, workers=1)
     assert summary.counts.rejects == {"unreadable": 1}
     assert len(load_puzzles(tmp_path / "set")) == 3
+
+
+OUTSIDE = ["../secret.jpg", "a/../../secret.jpg", "/etc/passwd", "../set.tar::a.jpg", "/etc/passwd::0"]
+
+
+@pytest.mark.parametrize("kind", ["image", "video", "rgbd"])
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_no_path_of_a_row_leads_out_of_the_sources(files, kind, path):
+    """A row is what someone else may have written; what it names outside is not even looked at."""
+    (files.parent / "secret.jpg").write_bytes((files / "a.jpg").read_bytes())
+    write_tar(files.parent / "set.tar", files)
+    with pytest.raises(OSError, match="leads out of the folder"):
+        open_source(files, path, kind)
+    if kind == "rgbd":
+        with pytest.raises(OSError, match="leads out of the folder"):
+            open_source(files, f"a.jpg::{path}", kind)
+
+
+def test_a_list_cannot_name_files_outside_of_its_folder(files, tmp_path):
+    lines = tmp_path / "lists" / "list.txt"
+    lines.parent.mkdir()
+    lines.write_text(f"../photos/a.jpg\n{files / 'a.jpg'}\na.jpg\tb/../../c.png\n")
+    found = list(scan(lines, "image"))
+    assert [type(entry) for entry in found] == [Problem] * 3
+    assert {entry.reason for entry in found} == {"bad_name"}
+    assert "put a link to them beside it" in found[0].detail
+    (lines.parent / "photos").symlink_to(files)
+    lines.write_text("photos/a.jpg\n")
+    assert open_source(lines.parent, *scan(lines, "image"), "image").fingerprint
+
+
+def test_a_member_of_a_tar_stays_in_it_whatever_it_is_called(files, tmp_path):
+    """Nothing is unpacked: a member is bytes at an offset, and links are no members."""
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes(b"not this")
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        archive.add(files / "a.jpg", arcname="../secret.jpg")
+        link = tarfile.TarInfo("link.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, str(secret)
+        archive.addfile(link)
+    assert list(scan(tmp_path / "t.tar", "image")) == ["t.tar::../secret.jpg"]
+    opened = open_source(tmp_path, "t.tar::../secret.jpg", "image")
+    assert opened.files["image"] == (files / "a.jpg").read_bytes()
 
 
 def write_tar(path, files):

@@ -57,6 +57,13 @@ def test_in_the_shown_order_time_does_not_increase_and_the_inverse_convention_fa
     assert wrong > 10
 
 
+def test_frames_beyond_the_limit_are_refused_before_one_is_decoded(video, monkeypatch):
+    monkeypatch.setattr("tasks.videos.MAX_FRAME_PIXELS", 160 * 96 - 1)
+    with pytest.raises(VideoError, match="frames of 160x96 pixels") as refused:
+        read_header(video.files["video"])
+    assert refused.value.reason == "too_large"
+
+
 def test_spans_are_equal_disjoint_and_trimmed():
     spans = equal_spans(24.0, 6, 0.05)
     assert [end - start for start, end in spans] == pytest.approx([3.6] * 6)
