@@ -1,0 +1,79 @@
+"""What ships is enough: the wheel, built out of the source distribution, installed where nothing else of ours is."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("jigsaw", "tasks", "rewards", "recipes")
+pytestmark = pytest.mark.slow
+
+
+def run(*command, cwd, **environment):
+    words = [str(word) for word in command]
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH")}
+    done = subprocess.run(words, cwd=cwd, env=clean | environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, out of the source distribution, out of what git tracks or would."""
+    source = tmp_path_factory.mktemp("source")
+    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).splitlines()
+    for name in listed:
+        if (ROOT / name).is_file() and name.split("/")[0] not in ("tests", "docs", "benchmarks"):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", source / "dist", source, cwd=source)
+    (built,) = (source / "dist").glob("*.whl")
+    assert len(list((source / "dist").glob("*.tar.gz"))) == 1
+    return built
+
+
+@pytest.fixture(scope="module")
+def clean(wheel, tmp_path_factory):
+    """An environment with the wheel, which borrows the dependencies of this one."""
+    place = tmp_path_factory.mktemp("clean")
+    venv.create(place, with_pip=True)
+    (library,) = place.glob("lib/python*/site-packages")
+    run(place / "bin/pip", "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=place)
+    # A path in a .pth file is no site folder: the editable install of this environment stays out
+    (library / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return place
+
+
+def test_every_file_of_the_packages_ships(wheel):
+    shipped = set(zipfile.ZipFile(wheel).namelist())
+    tracked = run("git", "ls-files", *PACKAGES, cwd=ROOT).splitlines()
+    assert [name for name in tracked if name not in shipped and (ROOT / name).exists()] == []
+
+
+def test_the_installed_package_is_the_wheel(clean, tmp_path):
+    code = "import jigsaw, tasks, rewards; print(jigsaw.__file__, tasks.__file__, rewards.__file__)"
+    for file in run(clean / "bin/python", "-c", code, cwd=tmp_path).split():
+        assert file.startswith(str(clean))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["tasks"],
+        ["rewards"],
+        ["launch", "quickstart", "--dry-run"],
+        ["launch", "image-qwen2.5-vl-7b", "--dry-run"],
+        ["tasks", "check", "image"],
+    ],
+    ids=" ".join,
+)
+def test_it_runs(clean, tmp_path, words):
+    assert run(clean / "bin/jigsaw", *words, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
