@@ -1,6 +1,6 @@
 """The `jigsaw` command: verbs and their options, no logic.
 
-Verbs about puzzle sets, evaluation and NEO are in `jigsaw.verbs`. Each verb turns its arguments into one call of the
+Other verbs are in `jigsaw.verbs`, by subject. Each verb turns its arguments into one call of the
 framework and prints what came back, as text or with `--json`. Heavy imports happen inside the verbs. Exit code 0 is
 success, 1 an error told in one line, 2 wrong usage; a traceback is shown with `--debug` alone.
 """
@@ -17,7 +17,7 @@ import typer
 
 from jigsaw.errors import JigsawError
 from jigsaw.failures import first_line, foreseen, only_our_warnings, wrong_usage
-from jigsaw.verbs import data, evaluation, neo
+from jigsaw.verbs import data, evaluation, neo, plugins
 from jigsaw.verbs.printing import AsJson, print_table
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app = typer.Typer(
 
 app.add_typer(data.app)
 app.add_typer(evaluation.app)
+app.add_typer(plugins.app)
 app.add_typer(neo.app, name="neo")
 
 
@@ -64,7 +65,7 @@ def main() -> NoReturn:
 def launch(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of one that ships.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides of recipe keys.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides of recipe keys.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done and touch nothing.")] = False,
@@ -100,47 +101,6 @@ def launch(
 
     folder = carry_out(loaded, Console(), resume=resume, node=node)
     typer.echo(f"{folder / 'report.html'}")
-
-
-@app.command(epilog="Example: jigsaw tasks image")
-def tasks(
-    name: Annotated[str | None, typer.Argument(help="A task or plug-in, for its configuration.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the tasks, or one task's configuration keys."""
-    from jigsaw.listings import task_table, tasks_table
-    from tasks import describe_task, task_names
-
-    if name is None:
-        found = [describe_task(known) for known in task_names()]
-        typer.echo(json.dumps(found, indent=2)) if as_json else print_table(tasks_table(found))
-    else:
-        one = describe_task(name)
-        typer.echo(json.dumps(one, indent=2)) if as_json else print_table(task_table(one))
-
-
-@app.command(epilog="Example: jigsaw rewards check my_rewards.py:brevity")
-def rewards(
-    name: Annotated[str | None, typer.Argument(help="A reward or plug-in; or the word check.")] = None,
-    plugin: Annotated[str | None, typer.Argument(help="After check: the plug-in to validate.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the rewards and metrics, show one, or check a plug-in."""
-    from dataclasses import asdict
-
-    from jigsaw.listings import reward_table, rewards_table
-    from rewards import check_reward, describe_reward, list_rewards
-
-    if (name == "check") != (plugin is not None):
-        raise typer.BadParameter("write: jigsaw rewards check NAME", param_hint="NAME")
-    if name is None:
-        found = list_rewards()
-        typer.echo(json.dumps([asdict(info) for info in found], indent=2)) if as_json else print_table(
-            rewards_table(found)
-        )
-        return
-    info = describe_reward(name) if plugin is None else check_reward(plugin)
-    typer.echo(json.dumps(asdict(info), indent=2)) if as_json else print_table(reward_table(info))
 
 
 @app.command(epilog="Example: jigsaw doctor")

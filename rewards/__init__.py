@@ -36,7 +36,7 @@ from rewards.orders import (
     true_places,
 )
 from rewards.parse import ANSWER_STYLES, REASONS, ParsedOrder, find_order, format_order, parse_order
-from rewards.plugin import metric
+from rewards.plugin import metric, synthetic_columns
 from rewards.registry import (
     RewardInfo,
     absolute_use,
@@ -88,6 +88,7 @@ __all__ = [
     "place_accuracy",
     "right_places_distribution",
     "smoothed",
+    "synthetic_columns",
     "true_places",
     "visual_jigsaw",
 ]

@@ -361,12 +361,19 @@ def synthetic_batch() -> tuple[list[str], dict[str, Any]]:
         "<think>The sky is on top.</think><answer>1, 1, 9</answer>",
         "",
     ]
+    return completions, synthetic_columns(completions, [[2, 3, 1]] * len(completions))
+
+
+def synthetic_columns(
+    completions: Sequence[str], answers: Sequence[Sequence[int]], answer_style: str = "think"
+) -> dict[str, Any]:
+    """Every column that a row of puzzles and a trainer have, made up for these completions and answers."""
     count = len(completions)
     prompt = [{"role": "user", "content": [{"type": "text", "text": "Put the tiles in order."}]}]
-    columns: dict[str, Any] = {
-        "answer": [[2, 3, 1]] * count,
-        "num_pieces": [3] * count,
-        "answer_style": ["think"] * count,
+    return {
+        "answer": list(answers),
+        "num_pieces": [len(answer) for answer in answers],
+        "answer_style": [answer_style] * count,
         "classes": [None] * count,
         "task": ["image"] * count,
         "id": [f"synthetic-{row}" for row in range(count)],
@@ -379,4 +386,3 @@ def synthetic_batch() -> tuple[list[str], dict[str, Any]]:
         "log_extra": lambda column, values: None,
         "log_metric": lambda name, value: None,
     }
-    return completions, columns

@@ -27,6 +27,8 @@ from tasks.contract import (
     TaskError,
 )
 from tasks.permutations import answer_of, draw_shown, shown_of
+from tasks.photos import REASONS as PHOTO_REASONS
+from tasks.photos import PhotoError, read_photo
 from tasks.prompts import answer_instruction, user_message
 from tasks.registry import (
     absolute_spec,
@@ -40,11 +42,13 @@ from tasks.registry import (
 
 __all__ = [
     "ANSWER_STYLES",
+    "PHOTO_REASONS",
     "AnswerStyle",
     "BoundedCache",
     "Clip",
     "Media",
     "Message",
+    "PhotoError",
     "Puzzle",
     "Reject",
     "Source",
@@ -62,6 +66,7 @@ __all__ = [
     "draw_shown",
     "find_task",
     "get_task",
+    "read_photo",
     "shown_of",
     "task_names",
     "user_message",

@@ -4,6 +4,7 @@ What needs a process of its own (what is imported, where packages are found) run
 """
 
 import errno
+import importlib
 import json
 import os
 import subprocess
@@ -12,10 +13,11 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+import typer
 
 from jigsaw import cli
 
-VERBS = sorted(command.name or command.callback.__name__ for command in cli.app.registered_commands)
+VERBS = sorted(typer.main.get_command(cli.app).commands)
 HEAVY = {"torch", "transformers", "trl", "datasets", "numpy", "PIL", "pydantic", "omegaconf", "pyarrow", "rich"}
 TYPERS_OWN = {"pydantic"}
 """What typer reads a verb's options with, and so no help of a verb does without."""
@@ -292,3 +294,24 @@ def test_eval_answers_in_json_and_as_a_table(jigsaw, checkpoint, puzzle_folder):
     assert code == 0
     assert "place" in out
     assert "0.250" in out
+
+
+# Public doors
+
+
+@pytest.mark.parametrize(
+    "package", ["jigsaw.data", "jigsaw.evaluation", "jigsaw.models", "jigsaw.testing", "tasks", "rewards"]
+)
+def test_what_a_package_exports_is_there_and_described(package):
+    found = importlib.import_module(package)
+    assert len(found.__all__) == len(set(found.__all__))
+    for name in found.__all__:
+        assert getattr(found, name) is not None
+    assert not hasattr(found, "no_such_name")
+
+
+def test_importing_the_framework_and_its_doors_loads_nothing_heavy(tmp_path):
+    packages = "sys, jigsaw, jigsaw.evaluation, jigsaw.models"
+    code = f"import {packages}; print([name for name in {HEAVY} if name in sys.modules])"
+    found = process(sys.executable, "-c", code, cwd=tmp_path)
+    assert found.stdout.strip() == "[]", found.stderr

@@ -14,18 +14,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jigsaw.data.load import origin_of
 from jigsaw.data.manifest import read_manifest
-from jigsaw.data.media import media_columns, media_of
+from jigsaw.data.media import media_columns, media_of, same_media
 from jigsaw.data.parts import Row, finished_part, part_files, puzzle_of
 from jigsaw.data.planning import Job, Planned, Refusal, plan_source
 from jigsaw.data.pool import Pool, usable_cores
 from jigsaw.data.progress import progress_bar
 from jigsaw.data.sources import open_source
 from jigsaw.errors import JigsawError
-from tasks import Media, Task, answer_of
+from tasks import Task, answer_of
 
 COMPARED = ("task", "prompt", "answer", "num_pieces", "answer_style", "classes", "source", "geometry")
 MOST_FAULTS = 1000
@@ -207,7 +205,7 @@ def check_rows(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
                 faults.append((row["id"], f"answer {list(puzzle.answer)} does not belong to shown order {shown}"))
             rendered = task.render(puzzle, source)
             media_columns(row, rendered)
-            if (row["images"] or row["videos"]) and not _same(rendered, media_of(row)):
+            if (row["images"] or row["videos"]) and not same_media(rendered, media_of(row)):
                 faults.append((row["id"], "the stored media are not those that are rendered"))
         except Exception as error:
             # Whatever a plug-in or a damaged row raises is a fault of the row.
@@ -232,17 +230,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items() if inner is not None}
     return [_plain(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _same(one: Media, other: Media) -> bool:
-    """Whether two renderings have the same pixels and times."""
-    if len(one.images) != len(other.images) or len(one.videos) != len(other.videos):
-        return False
-    images = zip(one.images, other.images, strict=True)
-    clips = zip(one.videos, other.videos, strict=True)
-    return all(a.size == b.size and a.tobytes() == b.tobytes() for a, b in images) and all(
-        np.array_equal(a.frames, b.frames) and np.array_equal(a.times, b.times) for a, b in clips
-    )
 
 
 def _first_refusal(planned: Planned) -> str:

@@ -57,6 +57,17 @@ def _image(data: bytes) -> Any:
         return image.convert("RGB")
 
 
+def same_media(one: Media, other: Media) -> bool:
+    """Whether two renderings have the same pixels and times."""
+    if len(one.images) != len(other.images) or len(one.videos) != len(other.videos):
+        return False
+    images = zip(one.images, other.images, strict=True)
+    clips = zip(one.videos, other.videos, strict=True)
+    return all(a.size == b.size and a.tobytes() == b.tobytes() for a, b in images) and all(
+        np.array_equal(a.frames, b.frames) and np.array_equal(a.times, b.times) for a, b in clips
+    )
+
+
 def media_bytes(media: Media) -> int:
     """Size of rendered media in memory, in bytes."""
     pixels = sum(3 * image.width * image.height for image in media.images)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from jigsaw.verbs.arguments import key_values
 from jigsaw.verbs.printing import AsJson, print_answer
 
 app = typer.Typer()
@@ -39,9 +40,7 @@ def build(
         Path, typer.Argument(help="Folder of sources, a list of them (.txt), a .tar, a .parquet or a saved data set.")
     ],
     out: Annotated[Path, typer.Argument(help="Folder of the puzzle set.")],
-    config: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="The task's configuration.")
-    ] = None,
+    config: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="The task's configuration.")] = None,
     per_source: Annotated[int, typer.Option(help="Puzzles from each source.")] = 1,
     limit: Annotated[int | None, typer.Option(help="Use only so many sources.")] = None,
     seed: Annotated[int, typer.Option(help="Another seed, other puzzles.")] = 0,
@@ -66,7 +65,7 @@ def build(
         task,
         source,
         out,
-        config=_pairs(config or []),
+        config=key_values(config or []),
         per_source=per_source,
         limit=limit,
         seed=seed,
@@ -137,14 +136,6 @@ def check(
         typer.echo(f"{found.rows} rows of {found.sources} sources, {found.copies} copies, {found.num_faults} faults")
     if not found.ok:
         raise typer.Exit(1)
-
-
-def _pairs(items: list[str]) -> dict[str, str]:
-    """`["grid=2x2"]` as a dict."""
-    for item in items:
-        if "=" not in item:
-            raise typer.BadParameter(f"{item!r} is not of the form KEY=VALUE", param_hint="KEY=VALUE")
-    return dict(item.split("=", 1) for item in items)
 
 
 def _shard(text: str) -> tuple[int, int]:

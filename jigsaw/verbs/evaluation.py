@@ -44,6 +44,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many puzzles, spread over the set.")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     source_root: Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")] = None,
+    task: Annotated[str | None, typer.Option(help="The plug-in task that built the set.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Solve a puzzle set and say how well, beside chance.
@@ -87,6 +88,7 @@ def evaluate(
         wording=wording,
         against=against,
         source_root=source_root,
+        task=task,
     )
     if as_json:
         typer.echo(json.dumps(figures, indent=2))

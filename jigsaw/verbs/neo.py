@@ -8,8 +8,11 @@ from typing import Annotated
 
 import typer
 
+from jigsaw.verbs.printing import AsJson
+
 app = typer.Typer(
     help="NEO, the native vision-language model.",
+    epilog="Example: jigsaw neo from-qwen3 Qwen/Qwen3-1.7B-Base models/neo-2b",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -30,7 +33,7 @@ def from_qwen3(
         str | None, typer.Option(help="A trained NEO: take its pre-Buffer, patch embedding and hw projections.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of new weights.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Start a NEO from a Qwen3 checkpoint, as the paper does."""
     from jigsaw.models.neo.from_qwen3 import start_from_qwen3

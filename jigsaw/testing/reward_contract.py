@@ -1,0 +1,232 @@
+"""The contract of a reward as properties that are tried on made-up completions.
+
+In: a reward's name or spec and its arguments. Out: findings. A reward is loaded as a recipe loads it, with the dry call
+that this includes, and then given what models write in the worst case. One that pays for the order is recognised by its
+values and held to more: broken orders earn nothing for it, and it does not matter how pieces are numbered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from random import Random
+from typing import Any
+
+from jigsaw.testing.findings import ContractError, Finding, Unknown, findings_of, require_all
+from rewards import ANSWER_STYLES, format_order, get_metric, synthetic_columns
+from rewards import check_reward as dry_call
+from tasks import shown_of
+
+K = 5
+THINKING = "The sky is on top."
+Values = list[float | None]
+
+HOSTILE = (
+    "",
+    " \n\t",
+    "\x00\x1b[31m",
+    "\ud800 half a character, \u202e turned round, \U0001f9e9",
+    "<think>",
+    "</answer><answer></think>",
+    "<think></think><answer></answer>",
+    "<think>a</think><answer>1, 2, 3, 4, 5</answer><answer>5, 4, 3, 2, 1</answer>",
+    "<think>a</think><answer>1, 1, 1, 1, 1</answer>",
+    "<think>a</think><answer>0, -1, 9, 2.5, 1e9</answer>",
+    f"<think>a</think><answer>{'9' * 5000}</answer>",
+    f"<think>a</think><answer>{', '.join(map(str, range(5000)))}</answer>",
+    "<think>a</think><answer>one, two, three</answer>",
+    "\\boxed{\\boxed{1, 2}",
+    "1,2,3,4,5" * 2000,
+    "<think>" * 5000 + "</answer>" * 5000,
+    "the same line again and again and again\n" * 500,
+)
+"""What models write in the worst case, and what crashes readers of numbers and tags."""
+
+
+@dataclass
+class _Case:
+    use: str
+    args: Mapping[str, Any]
+    columns: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        self.info = dry_call(self.use, self.args)
+        self.reward = get_metric(self.use, **self.args)
+
+    def values(
+        self, texts: Sequence[Any], answers: Sequence[Sequence[int]] | None = None, style: str = "think"
+    ) -> Values:
+        """The reward of every text; the same answer for all where none is given."""
+        orders = [list(answer) for answer in answers or [RIGHT] * len(texts)]
+        words = [text if isinstance(text, str) else text[0]["content"] for text in texts]
+        given = synthetic_columns(words, orders, style)
+        grids = [{"grid": [1, K], "shown": list(shown_of(order))} for order in orders]
+        given |= {"geometry": [json.dumps(grid) for grid in grids]}
+        given |= {name: [value] * len(texts) for name, value in self.columns.items()}
+        missing = [name for name in self.info.columns if name not in given]
+        if missing:
+            raise Unknown(f"it reads the column {missing[0]}; give one value of it to call it (columns=...)")
+        if inspect.iscoroutinefunction(self.reward):
+            return list(asyncio.run(self.reward(texts, **given)))
+        return list(self.reward(texts, **given))
+
+    @cached_property
+    def repeatable(self) -> bool:
+        """Whether the same completions earn the same again; if not, values cannot be held against each other."""
+        return self.values(_FORMED) == self.values(_FORMED)
+
+    @cached_property
+    def pays_for_order(self) -> bool:
+        """Whether the right order always earns more than a wrong one in the same form."""
+        wrong = _orders(4)
+        values = [_number(value) for value in self.values([format_order(order) for order in (RIGHT, *wrong)])]
+        return all(values[0] > value for value in values[1:])
+
+
+RIGHT = (2, 4, 1, 3, 5)
+
+
+def _orders(count: int) -> list[tuple[int, ...]]:
+    """Orders of K that are not the right one, always the same."""
+    rng = Random(0)
+    drawn = (tuple(rng.sample(RIGHT, K)) for _ in range(100))
+    return [order for order in dict.fromkeys(drawn) if order != RIGHT][:count]
+
+
+_FORMED = [*(format_order(order) for order in (RIGHT, *_orders(3))), ""]
+"""Right, wrong three times, and empty."""
+
+
+def _number(value: float | None) -> float:
+    """No value is as good as nothing: the row's other rewards count alone."""
+    return 0.0 if value is None else value
+
+
+def assert_reward(use: str, *, columns: Mapping[str, Any] | None = None, **args: Any) -> None:
+    """Fail if a reward breaks its contract; arguments as `check_reward`.
+
+    Raises:
+        ContractError: one line per property that does not hold.
+    """
+    require_all(use, check_reward(use, columns=columns, **args))
+
+
+def check_reward(use: str, *, columns: Mapping[str, Any] | None = None, **args: Any) -> list[Finding]:
+    """Try every property of the contract.
+
+    Args:
+        use: a registered name, `package.module:name` or `path/to/file.py:name`; a reward or a metric.
+        columns: one value each of columns that the reward reads and no puzzle has.
+        args: its options.
+
+    Raises:
+        RewardError: it is not found, takes other arguments, or fails its dry call.
+    """
+    return findings_of(_Case(use, args, columns or {}), _PROPERTIES)
+
+
+def _bears_any_text(case: _Case) -> None:
+    try:
+        case.values(HOSTILE)
+    except Unknown:
+        raise
+    except Exception:
+        for text in HOSTILE:  # which one?
+            try:
+                case.values([text])
+            except Exception as error:
+                shown = repr(text if len(text) <= 60 else f"{text[:57]}...")
+                raise ContractError(f"{type(error).__name__} on {shown}: {error}".partition("\n")[0]) from error
+        raise
+
+
+def _reads_both_forms(case: _Case) -> None:
+    _require_repeatable(case)
+    as_messages = [[{"role": "assistant", "content": text}] for text in _FORMED]
+    strings, messages = case.values(_FORMED), case.values(as_messages)
+    if strings != messages:
+        raise ContractError(f"strings earn {strings}, the same as messages {messages}; read with completion_text")
+
+
+def _gives_the_same_again(case: _Case) -> None:
+    if not case.repeatable:
+        raise Unknown("the same completions earn different values: a run cannot be repeated")
+
+
+def _scores_rows_alone(case: _Case) -> None:
+    _require_repeatable(case)
+    together = case.values(_FORMED)
+    alone = [case.values([text])[0] for text in _FORMED]
+    turned = case.values(_FORMED[::-1])[::-1]
+    if not together == alone == turned:
+        raise Unknown(f"a value depends on the other rows of the batch: {together} together, {alone} alone")
+
+
+def _pays_nothing_for_broken_orders(case: _Case) -> None:
+    _require_order(case)
+    for style in _styles(case):
+        opening = "" if style == "direct" else f"<think>{THINKING}</think>"
+        before, after = {"think": ("<answer>", "</answer>"), "boxed": ("\\boxed{", "}"), "direct": ("", "")}[style]
+        floor, *earned = map(
+            _number, case.values([f"{opening}{before}{text}{after}" for text in ("", *_BROKEN.values())], style=style)
+        )
+        for name, value in zip(_BROKEN, earned, strict=True):
+            if value > floor:
+                raise ContractError(f"style {style}: {name} earn {value:g}, an empty answer {floor:g}")
+
+
+_RIGHT_TEXT = ", ".join(map(str, RIGHT))
+_BROKEN = {
+    "duplicates": f"{RIGHT[0]}, {_RIGHT_TEXT.partition(', ')[2].replace('5', str(RIGHT[0]))}",
+    "numbers out of range": _RIGHT_TEXT.replace("5", "9"),
+    "too few numbers": _RIGHT_TEXT[:-3],
+    "all numbers and one more": f"{_RIGHT_TEXT}, {K + 1}",
+    "the right numbers among words": f"{_RIGHT_TEXT} or perhaps {_RIGHT_TEXT}",
+    "numbers without end": ", ".join(map(str, range(1, 100))),
+}
+
+
+def _ignores_numbering(case: _Case) -> None:
+    """Piece numbers are arbitrary: renamed in the order and the answer alike, the value must stay."""
+    _require_order(case)
+    for order in _orders(3):
+        for names in (*_orders(3), (5, 4, 3, 2, 1)):
+            renamed = [[names[piece - 1] for piece in pieces] for pieces in (order, RIGHT)]
+            one = case.values([format_order(order)], [RIGHT])
+            other = case.values([format_order(renamed[0])], [renamed[1]])
+            if abs(_number(one[0]) - _number(other[0])) > 1e-9:
+                raise ContractError(
+                    f"{list(order)} for {list(RIGHT)} earns {one[0]}; with the pieces numbered otherwise, "
+                    f"{renamed[0]} for {renamed[1]}, {other[0]}"
+                )
+
+
+def _require_repeatable(case: _Case) -> None:
+    if not case.repeatable:
+        raise Unknown("values that differ each time cannot be compared")
+
+
+def _require_order(case: _Case) -> None:
+    _require_repeatable(case)
+    if not case.pays_for_order:
+        raise Unknown("it does not pay for the order")
+
+
+def _styles(case: _Case) -> Sequence[str]:
+    """The styles that the reward tells apart: all if it pays for the right order in each, else the usual one."""
+    paid = [_number(case.values([format_order(RIGHT, style)], style=style)[0]) > 0 for style in ANSWER_STYLES]
+    return ANSWER_STYLES if all(paid) else ("think",)
+
+
+_PROPERTIES = {
+    "any text earns a number or nothing": _bears_any_text,
+    "strings and messages earn the same": _reads_both_forms,
+    "the same completions earn the same again": _gives_the_same_again,
+    "a row earns the same whatever stands beside it": _scores_rows_alone,
+    "broken orders earn nothing for the order": _pays_nothing_for_broken_orders,
+    "how pieces are numbered does not matter": _ignores_numbering,
+}

@@ -1,0 +1,295 @@
+"""The contract of a task as properties that are tried on sources: made-up ones, or the author's own.
+
+In: a task's name or spec and its configuration. Out: findings. Planning, rendering and prompting are called as a build
+and a loader call them, and in the end a small set is built by worker processes, loaded and checked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any, get_args
+
+import numpy as np
+
+from jigsaw.data import build_puzzles, check_puzzles, load_puzzles
+from jigsaw.data.media import media_columns, same_media
+from jigsaw.data.parts import puzzle_of, row_of
+from jigsaw.data.sources import open_source, scan, source_root
+from jigsaw.testing.findings import ContractError, Finding, Unknown, findings_of, require_all
+from jigsaw.testing.made_sources import write_sources
+from tasks import (
+    Media,
+    Puzzle,
+    Reject,
+    Source,
+    SourceKind,
+    Task,
+    absolute_spec,
+    answer_of,
+    canonical_config,
+    config_values,
+    describe_task,
+    get_task,
+)
+
+DRAWS = 6
+"""Puzzles that are tried of each source."""
+
+MOST_SOURCES = 4
+MOST_BYTES = 64 * 1024
+"""Largest geometry, as JSON: a puzzle holds no pixels."""
+
+Planned = tuple[Source, int, Puzzle | Reject]
+"""The source, the seed of the random stream, and what was planned."""
+
+
+@dataclass
+class _Case:
+    spec: str
+    task: Task
+    place: Path
+    """The folder, list or container of the sources."""
+    sources: list[Source] = field(default_factory=list)
+
+    @cached_property
+    def planned(self) -> list[Planned]:
+        return [
+            (source, seed, self.task.plan(source, Random(seed))) for source in self.sources for seed in range(DRAWS)
+        ]
+
+    @cached_property
+    def puzzles(self) -> list[tuple[Source, int, Puzzle]]:
+        return [(source, seed, made) for source, seed, made in self.planned if isinstance(made, Puzzle)]
+
+    def a_puzzle_per_source(self) -> Iterator[tuple[Source, Puzzle]]:
+        """Enough where every puzzle costs a decode."""
+        if not self.puzzles:
+            raise Unknown("there is no puzzle to look at")
+        first = {source.path: (source, puzzle) for source, _, puzzle in reversed(self.puzzles)}
+        yield from first.values()
+
+    def fresh(self) -> Task:
+        """Another object of the same task, as another process has it."""
+        return get_task(self.spec, **config_values(self.task))
+
+
+def assert_task(spec: str, *, source: str | Path | None = None, **config: Any) -> None:
+    """Fail if a task breaks its contract; arguments as `check_task`.
+
+    Raises:
+        ContractError: one line per property that does not hold.
+    """
+    require_all(spec, check_task(spec, source=source, **config))
+
+
+def check_task(spec: str, *, source: str | Path | None = None, **config: Any) -> list[Finding]:
+    """Try every property of the contract.
+
+    Args:
+        spec: the task's name, `package.module:Name` or `path/to/file.py:Name`.
+        source: a folder, list or container of sources that suit the task; made-up ones where not given.
+        config: the task's configuration.
+
+    Raises:
+        TaskError: there is no such task, or it refuses the configuration.
+    """
+    spec = absolute_spec(spec)
+    task = get_task(spec, **config)
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(source) if source is not None else Path(scratch) / "sources"
+        case = _Case(spec, task, place)
+        if source is None and task.source_kind in get_args(SourceKind):
+            write_sources(task.source_kind, place)
+        names = scan(place, task.source_kind, getattr(task.config, "pairs", "auto"))
+        usable = (name for name in names if isinstance(name, str))
+        case.sources = [
+            open_source(source_root(place), name, task.source_kind) for name in islice(usable, MOST_SOURCES)
+        ]
+        return findings_of(case, _PROPERTIES)
+
+
+def _says_what_it_is(case: _Case) -> None:
+    about = describe_task(case.spec)
+    if not about["doc"]:
+        raise ContractError("the class has no docstring; its first line is what `jigsaw tasks` shows")
+    if about["source_kind"] not in get_args(SourceKind):
+        raise ContractError(f"source_kind is {about['source_kind']!r}, none of {', '.join(get_args(SourceKind))}")
+    silent = [key["key"] for key in about["config"] if not key["doc"]]
+    if silent:
+        raise ContractError(f"no description of {', '.join(silent)}: Annotated[type, Field(description=...)]")
+
+
+def _frozen(case: _Case) -> None:
+    config = type(case.task).Config
+    parameters = getattr(config, "__dataclass_params__", None)
+    if parameters is None or not parameters.frozen:
+        raise ContractError(f"{config.__name__} is no frozen dataclass: @dataclass(frozen=True, kw_only=True)")
+    needed = [
+        entry.name
+        for entry in dataclasses.fields(config)
+        if entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+    ]
+    if needed:
+        raise ContractError(f"{', '.join(needed)} has no default")
+
+
+def _config_survives_json(case: _Case) -> None:
+    again = get_task(case.spec, **json.loads(canonical_config(case.task)))
+    if canonical_config(again) != canonical_config(case.task):
+        raise ContractError(f"written and read again, {canonical_config(case.task)} is {canonical_config(again)}")
+
+
+def _makes_puzzles(case: _Case) -> None:
+    if not case.sources:
+        raise ContractError(f"there is no {case.task.source_kind} source in {case.place}")
+    for source, _, made in case.planned:
+        if not isinstance(made, Puzzle | Reject):
+            raise ContractError(f"plan gave {type(made).__name__} for {source.path}, neither Puzzle nor Reject")
+        if isinstance(made, Reject) and made.reason not in case.task.REASONS:
+            raise ContractError(f"the reject reason {made.reason!r} is not in REASONS")
+        if isinstance(made, Puzzle) and made.task != case.task.name:
+            raise ContractError(f"the puzzle says task {made.task!r}, the task is called {case.task.name!r}")
+    if not case.puzzles:
+        reject = next(made for _, _, made in case.planned if isinstance(made, Reject))
+        remedy = "give sources that suit it (source=..., --source) or a configuration that suits these"
+        raise ContractError(f"all sources are rejected ({reject.reason}: {reject.detail}); {remedy}")
+
+
+def _plans_again(case: _Case) -> None:
+    fresh = case.fresh()
+    for source, seed, made in reversed(case.planned):
+        if fresh.plan(source, Random(seed)) != made:
+            raise ContractError(
+                f"{source.path}: the same random state gave another puzzle in another object: "
+                "draw from `rng` alone, and keep nothing between calls that changes a plan"
+            )
+
+
+def _plans_variety(case: _Case) -> None:
+    if case.puzzles and len({puzzle.answer for _, _, puzzle in case.puzzles}) == 1:
+        raise ContractError(f"{len(case.puzzles)} draws all have the answer {list(case.puzzles[0][2].answer)}")
+
+
+def _puzzle_survives_json(case: _Case) -> None:
+    for source, _, puzzle in case.puzzles:
+        try:
+            text = json.dumps(puzzle.geometry, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ContractError(f"the geometry is no JSON: {error}") from error
+        if len(text) > MOST_BYTES:
+            raise ContractError(f"the geometry has {len(text):,} bytes, more than {MOST_BYTES:,}: keep pixels out")
+        row = row_of("check", puzzle, case.task.prompt(puzzle), source)
+        again = puzzle_of(row)
+        if json.dumps(again.geometry) != text:
+            raise ContractError("the geometry changes when it is written and read: keys must be text")
+
+
+def _keeps_the_convention(case: _Case) -> None:
+    if not all("shown" in puzzle.geometry for _, _, puzzle in case.puzzles):
+        raise Unknown("geometry has no `shown`, the 0-based pieces as displayed: the answers cannot be checked")
+    for source, _, puzzle in case.puzzles:
+        shown = puzzle.geometry["shown"]
+        if answer_of(shown) != puzzle.answer:
+            right = list(answer_of(shown))
+            raise ContractError(
+                f"{source.path}: shown {list(shown)} has the answer {right}, not {list(puzzle.answer)}; "
+                "use tasks.answer_of"
+            )
+
+
+def _prompts_are_messages(case: _Case) -> None:
+    for _, _, puzzle in case.puzzles:
+        for turn in case.task.prompt(puzzle):
+            if set(turn) != {"role", "content"} or not isinstance(turn["content"], list):
+                raise ContractError("a message has the keys role and content, a list of parts")
+            for part in turn["content"]:
+                wanted = {"text": {"type", "text"}, "image": {"type"}, "video": {"type"}}.get(part.get("type"))
+                if wanted is None or set(part) != wanted:
+                    raise ContractError(f"a part is {{type: text, text}} or {{type: image | video}}, not {part}")
+
+
+def _prompts_hide_the_answer(case: _Case) -> None:
+    long = [puzzle for _, _, puzzle in case.puzzles if puzzle.num_pieces > 2]
+    told = sum(_words(case.task, puzzle).count(", ".join(map(str, puzzle.answer))) > 0 for puzzle in long)
+    if told > len(long) / 2:
+        raise ContractError(f"{told} of {len(long)} prompts hold the answer")
+
+
+def _words(task: Task, puzzle: Puzzle) -> str:
+    return " ".join(part.get("text", "") for turn in task.prompt(puzzle) for part in turn["content"])
+
+
+def _media_fit_the_prompt(case: _Case) -> None:
+    for source, puzzle in case.a_puzzle_per_source():
+        media = case.task.render(puzzle, source)
+        media_columns(row_of("check", puzzle, case.task.prompt(puzzle), source), media)
+        for image in media.images:
+            if image.mode != "RGB" or min(image.size) < 1:
+                raise ContractError(f"an image is {image.mode} of {image.width}x{image.height}, not RGB")
+        for clip in media.videos:
+            if clip.frames.dtype != np.uint8 or clip.frames.ndim != 4 or clip.frames.shape[3] != 3:
+                raise ContractError(f"frames are {clip.frames.dtype} {clip.frames.shape}, not uint8 (T, H, W, 3)")
+            if len(clip.times) != len(clip.frames) or (np.diff(clip.times) <= 0).any() or clip.fps <= 0:
+                raise ContractError("a clip has one increasing time per frame, and a rate above zero")
+
+
+def _renders_again(case: _Case) -> None:
+    fresh = case.fresh()
+    for source, puzzle in reversed(list(case.a_puzzle_per_source())):
+        stored = puzzle_of(row_of("check", puzzle, case.task.prompt(puzzle), source))
+        one: Media = case.task.render(puzzle, source)
+        if not same_media(one, case.task.render(puzzle, source)):
+            raise ContractError(f"{source.path}: rendered twice, the pixels differ")
+        if not same_media(one, fresh.render(stored, source)):
+            raise ContractError(f"{source.path}: rendered from the stored puzzle, the pixels differ")
+
+
+def _rejects_damage(case: _Case) -> None:
+    for content in (b"", b"neither a picture nor a video", bytes(range(256)) * 64):
+        files: dict[str, Path | bytes] = dict.fromkeys(case.sources[0].files if case.sources else (), content)
+        made = case.task.plan(Source("damaged", f"damaged-{len(content)}", files), Random(0))
+        if not isinstance(made, Reject):
+            raise ContractError(f"{len(content)} bytes of rubbish became a puzzle")
+        if made.reason not in case.task.REASONS:
+            raise ContractError(f"the reject reason {made.reason!r} is not in REASONS")
+
+
+def _works_in_workers(case: _Case) -> None:
+    if not case.puzzles:
+        raise Unknown("there is no puzzle to build")
+    config = config_values(case.task)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "set"
+        built = build_puzzles(case.spec, case.place, out, config=config, limit=2, workers=1, progress=False)
+        if not built.counts.puzzles:
+            raise ContractError(f"built by a worker, two sources gave no puzzle: {dict(built.counts.rejects)}")
+        report = check_puzzles(out, task=case.spec, workers=1, progress=False)
+        if not report.ok:
+            raise ContractError(f"built, stored and checked: {report.faults[0]}")
+        load_puzzles(out, task=case.spec)[0]
+
+
+_PROPERTIES = {
+    "it says what it is and what its keys mean": _says_what_it_is,
+    "its configuration is frozen and has defaults": _frozen,
+    "its configuration survives JSON": _config_survives_json,
+    "it makes puzzles of the sources, or names why not": _makes_puzzles,
+    "the same source and random state give the same puzzle": _plans_again,
+    "other random states give other answers": _plans_variety,
+    "puzzles are small and survive JSON": _puzzle_survives_json,
+    "answers follow the convention": _keeps_the_convention,
+    "prompts are messages of typed parts": _prompts_are_messages,
+    "prompts do not hold the answer": _prompts_hide_the_answer,
+    "media are sound, one for every placeholder": _media_fit_the_prompt,
+    "a stored puzzle renders to the same pixels": _renders_again,
+    "damaged files are rejected by name": _rejects_damage,
+    "worker processes build, load and check a set": _works_in_workers,
+}

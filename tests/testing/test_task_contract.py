@@ -1,0 +1,130 @@
+"""The test kit for tasks: ours and the example keep the contract; every way to break it is found and named."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from jigsaw import cli
+from jigsaw.testing import ContractError, assert_task, check_task, task_contract
+from tasks import TaskError
+
+ROOT = Path(__file__).parents[2]
+ZOOM = ROOT / "examples" / "task_plugin" / "jigsaw_zoom.py"
+IN_WORKERS = "worker processes build, load and check a set"
+
+
+@pytest.fixture
+def without_workers(monkeypatch):
+    """All properties but the one that starts processes."""
+    quick = {name: holds for name, holds in task_contract._PROPERTIES.items() if name != IN_WORKERS}
+    monkeypatch.setattr(task_contract, "_PROPERTIES", quick)
+
+
+@pytest.mark.parametrize("name", ["image", "video", "depth", f"{ZOOM}:ZoomTask"])
+def test_our_tasks_and_the_example_keep_the_contract(name):
+    config = {"side": 56} if name.endswith("ZoomTask") else {}
+    assert [finding for finding in check_task(name, **config) if finding.ok is not True] == []
+
+
+OTHER_CONFIGURATIONS = [
+    ("image", {"layout": "composite", "grid": "2x2", "answer_style": "direct"}),
+    ("image", {"crop": "random", "augment": True, "flat": "classes", "grid": "2x3", "answer_style": "boxed"}),
+    ("video", {"shown_as": "images", "clips": 3}),
+    ("video", {"grid": "1x2", "clips": 2, "identity": False}),
+    ("depth", {"points": 3, "max_side": 200, "identity": False}),
+]
+
+
+@pytest.mark.parametrize(("name", "config"), OTHER_CONFIGURATIONS)
+def test_our_tasks_keep_it_in_other_configurations(without_workers, name, config):
+    assert_task(name, **config)
+
+
+BROKEN = {
+    "it says what it is": [
+        ('    """Order views of a photo from the widest to the closest."""\n', ""),
+        "has no docstring",
+    ],
+    "its configuration is frozen": [("@dataclass(frozen=True, kw_only=True)", "@dataclass(kw_only=True)"), "no frozen"],
+    "it makes puzzles": [('Reject("too_small"', 'Reject("tiny"'), "'tiny' is not in REASONS"],
+    "the same source and random state": [
+        ("round(rng.random(), 4), round", "round(SystemRandom().random(), 4), round"),
+        "draw from `rng` alone",
+    ],
+    "other random states": [
+        ("shown = draw_shown(self.config.views, rng)", "shown = (1, 0, 2, 3)"),
+        "all have the answer",
+    ],
+    "puzzles are small": [('"centre": centre,', '"centre": centre, "raw": photo.tobytes().hex(),'), "keep pixels out"],
+    "answers follow": [("answer=answer_of(shown)", "answer=tuple(i + 1 for i in shown)"), "use tasks.answer_of"],
+    "prompts are messages": [('{"type": "image"}', '{"type": "image", "text": ""}'), "a part is"],
+    "prompts do not hold": [('parts += [f"View', 'parts += [str(puzzle.answer)[1:-1], f"View'), "hold the answer"],
+    "media are sound": [
+        ("range(1, puzzle.num_pieces + 1)", "range(1, puzzle.num_pieces)"),
+        "3 image placeholders for 4",
+    ],
+    "a stored puzzle renders": [
+        (
+            'photo = read_photo(source.files["image"])\n        return',
+            'photo = read_photo(source.files["image"]).rotate(SystemRandom().random())\n        return',
+        ),
+        "pixels differ",
+    ],
+    "damaged files": [("return Reject(error.reason, str(error))", "raise"), "PhotoError"],
+}
+
+
+@pytest.mark.parametrize("found", BROKEN)
+def test_every_broken_property_is_found(without_workers, tmp_path, found):
+    (old, new), told = BROKEN[found]
+    body = ZOOM.read_text()
+    assert old in body
+    file = tmp_path / "broken.py"
+    file.write_text(
+        body.replace(old, new).replace("from random import Random", "from random import Random, SystemRandom")
+    )
+    side = 400 if "tiny" in new else 56
+    broken = [finding for finding in check_task(f"{file}:ZoomTask", side=side) if finding.ok is False]
+    assert any(finding.name.startswith(found) and told in finding.detail for finding in broken), broken
+
+
+def test_sources_that_do_not_suit_are_told_with_the_remedy(without_workers):
+    with pytest.raises(ContractError, match=r"all sources are rejected \(too_small: .*--source"):
+        assert_task(f"{ZOOM}:ZoomTask", side=1000)
+
+
+def test_a_task_that_works_only_in_its_own_process_is_found(tmp_path):
+    """Workers import the file anew: what the test set up beforehand is not there."""
+    file = tmp_path / "lonely.py"
+    file.write_text(
+        ZOOM.read_text().replace(
+            '        """The views in shown order."""', "        import sys\n\n        assert 'pytest' in sys.modules"
+        )
+    )
+    (broken,) = [finding for finding in check_task(f"{file}:ZoomTask", side=56) if finding.ok is False]
+    assert broken.name == IN_WORKERS
+
+
+def test_a_task_that_is_not_there_is_the_tasks_own_error():
+    with pytest.raises(TaskError, match="did you mean 'image'"):
+        check_task("imag")
+
+
+def test_the_command_prints_the_properties_and_fails_with_them(without_workers, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "broken.py"
+    file.write_text(ZOOM.read_text().replace("answer=answer_of(shown)", "answer=tuple(i + 1 for i in shown)"))
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["jigsaw", "tasks", "check", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, capsys.readouterr().out
+
+    code, out = run(f"{ZOOM}:ZoomTask", "side=56", "--json")
+    assert code == 0
+    assert json.loads(out)["ok"] is True
+    code, out = run(f"{file}:ZoomTask", "side=56")
+    assert code == 1
+    assert "1 of 13 properties do not hold" in out
