@@ -115,6 +115,7 @@ class DataEntry(_Section):
 
     Attributes:
         path: folder of a built puzzle set.
+        task: the plug-in task that built the set at `path`, named again before its code is run.
         build: how to build it.
         conversations: a set of conversations about images (`jigsaw.data.conversations`), or `samples`.
         images: folder that the image paths of `conversations` are relative to; that of the set where not given.
@@ -124,6 +125,7 @@ class DataEntry(_Section):
     """
 
     path: str | None = None
+    task: str | None = None
     build: BuildSection | None = None
     conversations: str | None = None
     images: str | None = None
@@ -135,6 +137,8 @@ class DataEntry(_Section):
     def _one_origin(self) -> DataEntry:
         if sum(origin is not None for origin in (self.path, self.build, self.conversations)) != 1:
             raise ValueError("give either path, build or conversations")
+        if self.task is not None and self.path is None:
+            raise ValueError("task belongs to path; a build names its own")
         if self.images is not None and self.conversations is None:
             raise ValueError("images belongs to conversations")
         if self.conversations is not None and self.stage == "grpo":

@@ -22,7 +22,7 @@ from jigsaw.data.media import media_bytes, media_columns, media_of
 from jigsaw.data.parts import Row, part_files, puzzle_of
 from jigsaw.data.sources import open_source
 from jigsaw.errors import JigsawError
-from tasks import BoundedCache, Media, Source, Task, TaskError, get_task
+from tasks import BoundedCache, Media, Source, Task, TaskError, absolute_spec, get_task
 
 CACHE_BYTES = 256 * 2**20
 """Rendered media held per process."""
@@ -107,7 +107,7 @@ def origin_of(folder: Path, manifest: Manifest, source_root: str | Path | None, 
         raise JigsawError(
             f"{folder} was built by the plug-in {settings.spec}; name it again to run its code (task=...)"
         )
-    spec = task or settings.spec
+    spec = absolute_spec(task or settings.spec)
     try:
         name = get_task(spec).name
     except TaskError as error:

@@ -245,8 +245,8 @@ def open_source(root: Path, path: str, kind: SourceKind) -> Source:
         )
     else:
         container, inside, name = path.rpartition(_BETWEEN)
-        inside = inside and not (root / path).exists()
-        item = read_item(_below(root, container), name) if inside else _regular(_below(root, path))
+        in_container = inside and not (root / path).exists()
+        item = read_item(_below(root, container), name) if in_container else _regular(_below(root, path))
         files = {_ROLES[kind]: item}
     return Source(path=path, fingerprint=fingerprint_of(files.values()), files=files)
 

@@ -49,6 +49,7 @@ def evaluate_checkpoint(
     wording: int = 0,
     against: Path | None = None,
     source_root: Path | None = None,
+    task: str | None = None,
 ) -> dict[str, Any]:
     """Solve the puzzles of a set and summarise.
 
@@ -68,6 +69,7 @@ def evaluate_checkpoint(
         wording: 0 for the set's own prompts, 1 and up for another wording of the same question.
         against: folder of another evaluation of the same puzzles, to compare with.
         source_root: where the sources of the set are now, if they moved.
+        task: spec of the plug-in task that built the set, if one did.
 
     Returns:
         What `evaluation.json` holds.
@@ -80,7 +82,7 @@ def evaluate_checkpoint(
     if out is not None:
         _claim(out)
     other = None if against is None else read_predictions_of(against)
-    puzzles = load_puzzles(data, source_root)
+    puzzles = load_puzzles(data, source_root, task=task)
     chosen = list(range(len(puzzles)))
     if limit is not None and limit < len(puzzles):
         chosen = [i * len(puzzles) // limit for i in range(limit)]

@@ -53,7 +53,10 @@ def open_set(path: Path, entry: DataEntry) -> Any:
     Raises:
         JigsawError: no such set.
     """
-    puzzles = load_puzzles(path) if entry.conversations is None else load_conversations(path, entry.images)
+    if entry.conversations is not None:
+        puzzles = load_conversations(path, entry.images)
+    else:  # a recipe that names a plug-in has thereby named its code
+        puzzles = load_puzzles(path, task=entry.task if entry.build is None else entry.build.task)
     return puzzles.select(range(min(entry.limit or len(puzzles), len(puzzles))))
 
 
