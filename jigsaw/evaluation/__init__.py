@@ -1,1 +1,40 @@
-"""Evaluation: solving puzzles, figures with intervals beside chance, and the report page."""
+"""Evaluation: solving puzzles, figures with intervals beside chance, and the report page.
+
+The public door::
+
+    evaluate_checkpoint(model, data, *, out=None, samples=1, engine="transformers", ...) -> figures
+    score_predictions(data, predictions, rewards) -> figures of completions that were made elsewhere
+    audit_puzzles(data, *, limit=500, ...) -> how far shortcuts get
+    generalize(run, *, out, ...) -> figures on unseen sources, sizes and words
+    write_report(runs, out): one HTML page
+
+Each is imported when it is first asked for; they differ in what they load.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jigsaw.evaluation.audit import audit_puzzles
+    from jigsaw.evaluation.generalization import generalize
+    from jigsaw.evaluation.report import write_report
+    from jigsaw.evaluation.run import evaluate_checkpoint
+    from jigsaw.evaluation.scoring import score_predictions
+
+__all__ = ["audit_puzzles", "evaluate_checkpoint", "generalize", "score_predictions", "write_report"]
+
+_HOMES = {
+    "audit_puzzles": "audit",
+    "evaluate_checkpoint": "run",
+    "generalize": "generalization",
+    "score_predictions": "scoring",
+    "write_report": "report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__} has no attribute {name}")

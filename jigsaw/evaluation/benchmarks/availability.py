@@ -13,7 +13,7 @@ from typing import Any
 
 from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.benchmarks.loading import LOADERS, load_items
+from jigsaw.evaluation.benchmarks.loading import load_items
 from jigsaw.evaluation.benchmarks.suites import Benchmark
 
 TABLES = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".arrow")
@@ -92,8 +92,3 @@ def _snapshot(cached: Path) -> Path | None:
 
 def _holds_files(folder: Path) -> bool:
     return folder.is_dir() and any(path.is_file() for path in folder.rglob("*"))
-
-
-def folder_of(benchmark: Benchmark, root: Path) -> Path:
-    """Where a benchmark's data belong."""
-    return root / (LOADERS[benchmark.task][0] if benchmark.own else benchmark.repo)
