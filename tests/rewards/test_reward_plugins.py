@@ -91,7 +91,7 @@ def test_a_dotted_path_and_a_file_are_the_same_reward(monkeypatch):
 
 
 def test_the_lines_in_the_docs_run_as_they_stand(plugin):
-    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/rewards.md").read_text(), re.DOTALL)
+    lines, _ = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tutorials/own-reward.md").read_text(), re.DOTALL)
     assert len(lines.strip().splitlines()) < 20
     use = plugin(lines, "quick_and_right")
     assert check_reward(use).options == {"limit": "300"}

@@ -1,0 +1,198 @@
+"""Write the pages of the reference that come out of the code: the command and the recipe.
+
+    python docs/generate.py [--check]
+
+In: the typer application and the pydantic models. Out: `reference/command.md` and `reference/recipe.md`
+beside this file. `--check` writes nothing and fails if a page is out of date.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from jigsaw import cli, schema
+
+HERE = Path(__file__).parent
+NOTE = "<!-- Written by docs/generate.py out of the code; do not edit. -->\n"
+
+
+def command_page() -> str:
+    """Every verb with its arguments, options and example."""
+    lines = [
+        "# The command",
+        NOTE,
+        "Every verb has `--help`. Errors are one line with the remedy; `--debug` adds the traceback. Exit codes: 0 for",
+        "success only, 1 for an error, 2 for wrong usage, 143 after SIGTERM.",
+        "",
+        "| verb | what it does |",
+        "|---|---|",
+    ]
+    verbs = list(_verbs(typer.main.get_command(cli.app), "jigsaw"))
+    lines += [f"| [`{path}`](#{path.replace(' ', '-')}) | {_cell(_summary(verb))} |" for path, verb in verbs]
+    for path, verb in verbs:
+        lines += ["", f"## {path}", "", *_paragraphs(verb.help)]
+        context = typer.Context(verb, info_name=path)
+        lines += ["", f"`{' '.join([path, *verb.collect_usage_pieces(context)])}`", ""]
+        rows = [row for parameter in verb.params if (row := _row(parameter, context))]
+        if rows:
+            lines += ["| argument or option | meaning | default |", "|---|---|---|", *rows]
+        if verb.epilog:
+            lines += ["", "```bash", verb.epilog.removeprefix("Example: "), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _verbs(group: Any, path: str) -> Iterator[tuple[str, Any]]:
+    for name in sorted(group.commands):
+        command = group.commands[name]
+        if hasattr(command, "commands"):
+            yield from _verbs(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def _summary(verb: Any) -> str:
+    return (verb.help or "").strip().partition("\n")[0]
+
+
+def _paragraphs(text: str | None) -> list[str]:
+    return inspect.cleandoc(text or "").splitlines()
+
+
+def _row(parameter: Any, context: Any) -> str | None:
+    record = parameter.get_help_record(context)
+    if parameter.name == "help" or record is None:
+        return None
+    text, _, told = record[1].rpartition("  [") if record[1].endswith("]") else (record[1], "", "")
+    default = told.rstrip("]").replace("default: ", "")
+    return f"| `{record[0]}` | {_cell(text)} | {_cell(default)} |"
+
+
+def recipe_page() -> str:
+    """Every section and key with type, default and meaning."""
+    lines = [
+        "# The recipe",
+        NOTE,
+        "A recipe is one YAML file per run. `defaults: NAME` extends another one, `key.sub=value` on the command line",
+        "overrides a key, `${key.sub}` refers to one, and a key that is not listed here is refused with the nearest",
+        "known one. `sft` and `grpo` take the fields of TRL's `SFTConfig` and `GRPOConfig` too; entries of `rewards`",
+        "are in [the reward contract](reward-contract.md), keys of a `build` in `jigsaw tasks NAME`.",
+    ]
+    for title, model in _sections():
+        lines += ["", f"## {title}", "", *_paragraphs(_doc(model))]
+        described = _described(model)
+        lines += ["", "| key | type | default | meaning |", "|---|---|---|---|"]
+        for key, field in model.model_fields.items():
+            lines.append(
+                f"| `{key}` | {_type(field.annotation)} | {_default(field)} | {_cell(described.get(key, ''))} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
+    """The recipe and its sections, each after the one that has it; the title is the path of keys."""
+    waiting: list[tuple[str, type[BaseModel]]] = [("the whole", schema.Recipe)]
+    seen = set()
+    while waiting:
+        title, model = waiting.pop(0)
+        if model in seen:
+            continue
+        seen.add(model)
+        yield title, model
+        subsections: list[tuple[str, type[BaseModel]]] = []
+        below = "" if model is schema.Recipe else f"{title}."
+        for key, field in model.model_fields.items():
+            subsections += [(f"{below}{key}{'[]' if many else ''}", inner) for inner, many in _models(field.annotation)]
+        waiting = subsections + waiting
+
+
+def _models(annotation: Any, many: bool = False) -> Iterator[tuple[type[BaseModel], bool]]:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation, many
+    for inner in get_args(annotation):
+        if get_origin(annotation) is not Literal:
+            yield from _models(inner, many or get_origin(annotation) is tuple)
+
+
+def _doc(model: type[BaseModel]) -> str:
+    return inspect.cleandoc(model.__doc__ or "").partition("\nAttributes:")[0].strip()
+
+
+def _described(model: type[BaseModel]) -> dict[str, str]:
+    """Meanings by key, out of the `Attributes:` of the docstrings; `a, b: ...` describes both."""
+    found: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        text = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2]
+        for keys, meaning in re.findall(r"^    ([\w, ]+): ((?:.*\n?)(?:        .*\n?)*)", text, re.MULTILINE):
+            found |= dict.fromkeys(keys.split(", "), re.sub(r"\bNone\b", "null", " ".join(meaning.split())))
+    return found
+
+
+def _type(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType):
+        return " or ".join("null" if inner is type(None) else _type(inner) for inner in get_args(annotation))
+    if origin is Literal:
+        return " or ".join(f"`{choice}`" for choice in get_args(annotation))
+    if origin is tuple:
+        return f"list of {_type(get_args(annotation)[0])}"
+    if origin is dict or annotation is dict:
+        return "mapping"
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return "section"
+    return {str: "text", int: "int", float: "number", bool: "true or false"}.get(annotation, "any")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default
+    if value is PydanticUndefined or isinstance(value, BaseModel):
+        return ""
+    return f"`{_yaml(value)}`"
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_yaml, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_yaml(inner)}" for key, inner in value.items()) + "}"
+    return str(value) or '""'
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+PAGES = {"reference/command.md": command_page, "reference/recipe.md": recipe_page}
+
+
+def main(check: bool) -> int:
+    """Write the pages, or say which are out of date."""
+    stale = [name for name, page in PAGES.items() if not _same(HERE / name, page())]
+    for name in stale:
+        if check:
+            print(f"docs/{name} is out of date: run `python docs/generate.py`", file=sys.stderr)  # noqa: T201
+        else:
+            (HERE / name).write_text(PAGES[name](), encoding="utf-8")
+    return int(check and bool(stale))
+
+
+def _same(file: Path, text: str) -> bool:
+    return file.exists() and file.read_text(encoding="utf-8") == text
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))

@@ -1,0 +1,238 @@
+"""Every command and code block of README, docs and examples holds what it says.
+
+Fenced blocks are told apart by their language:
+
+    bash      commands. Each `jigsaw` line is parsed with the real verbs and options; a recipe that it launches is
+              loaded. What is not ours, or needs GPUs, says so in a remark: `# needs a GPU`, `# needs the network`. On
+              the pages in RUN the cheap verbs really run, one after the other, in a folder with made-up media
+    python    runs on those pages, likewise; one that begins with `# name.py` is the file of that name instead
+    yaml      a recipe, or a part of one (then below the quickstart), is loaded and validated
+    text, none    pictures and listings; lines in them that begin with `jigsaw` are parsed all the same
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from jigsaw import cli
+from jigsaw.recipe import find_recipe, load_recipe
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    path.relative_to(ROOT)
+    for pattern in ("*.md", "docs/**/*.md", "examples/*/README.md", ".github/*.md", "tests/README.md")
+    for path in ROOT.glob(pattern)
+)
+RUN = [f"docs/tutorials/{name}.md" for name in ("image", "video", "depth", "own-reward", "own-task")]
+RUN += [
+    "docs/tutorials/several-nodes.md",
+    "docs/guides/difficulty.md",
+    "docs/reference/data-format.md",
+    "docs/reference/python.md",
+]
+CHEAP = {"build", "preview", "check", "audit", "score", "tasks", "rewards"}
+"""Verbs that need no model; the others are run by their own tests, with the options that are parsed here."""
+
+LANGUAGES = {"bash", "python", "yaml", "text", "", "json", "bibtex"}
+OURS = {"jigsaw", "make", "python", "pytest"}
+ELSEWHERE = re.compile(r"needs (a GPU|GPU nodes|the network)")
+BLOCK = re.compile(r"^( *)```(\S*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block and where it stands."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [
+        Block(page, text.count("\n", 0, match.start()) + 1, match[2], re.sub(f"^{match[1]}", "", match[3], flags=re.M))
+        for match in BLOCK.finditer(text)
+    ]
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+
+
+def commands_of(block: Block) -> Iterator[tuple[list[str], str]]:
+    """The words and the remark of every command; in a listing, of the lines that begin with `jigsaw`."""
+    for line in block.text.replace("\\\n", " ").splitlines():
+        command, _, remark = line.partition(" #") if not line.lstrip().startswith("#") else ("", "", line)
+        if block.language != "bash":
+            command = re.split(r" {3,}", command.strip())[0]  # behind it stands what it does
+            if not command.removeprefix(".venv/bin/").startswith("jigsaw "):
+                continue
+        for part in re.split(r" && | > \S+|; ", command):
+            if part.strip():
+                yield shlex.split(part.replace(".venv/bin/", "")), remark
+
+
+COMMANDS = [
+    pytest.param(words, remark, id=f"{block}: {' '.join(words)}"[:90])
+    for block in BLOCKS
+    if block.language in ("bash", "text", "")
+    for words, remark in commands_of(block)
+]
+
+
+def test_there_is_something_to_test():
+    assert len(PAGES) > 15
+    assert len(COMMANDS) > 60
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_every_block_says_what_it_is(block):
+    assert block.language in LANGUAGES, f"{block}: {block.language!r} is none of {sorted(LANGUAGES)}"
+
+
+@pytest.mark.parametrize("words, remark", COMMANDS)
+def test_commands_have_the_verbs_and_options_that_there_are(words, remark):
+    if words[0] not in OURS:
+        assert ELSEWHERE.search(remark), f"{words[0]} is not ours: remark what it needs"
+        return
+    if words[0] == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert all(word in targets or "=" in word for word in words[1:])
+    if words[0] != "jigsaw":
+        return
+    command = typer.main.get_command(cli.app)
+    arguments = words[1:]
+    while hasattr(command, "commands") and arguments[0] in command.commands:
+        command = command.commands[arguments.pop(0)]
+    context = command.make_context("jigsaw", [word for word in arguments if word != "--debug"])
+    if words[1] == "launch" and not context.params["recipe"].isupper():
+        check_launch(context.params, remark)
+
+
+def check_launch(options: dict, remark: str) -> None:
+    """A launch of a shipped recipe loads with its overrides, and says that it needs GPUs if it does."""
+    name = options["recipe"]
+    if name.endswith(".yaml") and not (ROOT / "recipes" / name).exists():
+        return  # the page wrote it; it is loaded as a yaml block
+    find_recipe(name)
+    recipe = load_recipe(name, [item.replace("/home/me", "data") for item in options["overrides"] or ()])
+    only_shown = options["dry_run"] or options["slurm"] or options["twin"]
+    assert only_shown or recipe.distributed.gpus is None or ELSEWHERE.search(remark), "remark that it needs a GPU"
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "yaml"], ids=str)
+def test_recipes_load(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for other in blocks_of(block.page):
+        if name := written_file(other):
+            Path(name).write_text(other.text)
+    for number, text in enumerate(alternatives(block.text)):
+        content = yaml.safe_load(text)
+        whole = {"name", "data"} <= set(content) or "defaults" in content
+        file = tmp_path / f"recipe-{number}.yaml"
+        file.write_text(text if whole else f"defaults: quickstart\n{text}")
+        load_recipe(str(file), ["output=runs/x"])
+
+
+def alternatives(text: str) -> list[str]:
+    """A block that gives one key twice shows two ways to write it."""
+    keys = re.findall(r"^(\w+):", text, re.MULTILINE)
+    if len(keys) == len(set(keys)):
+        return [text]
+    return [part for part in re.split(r"(?=^\w+:)", text, flags=re.MULTILINE) if part.strip()]
+
+
+def written_file(block: Block) -> str | None:
+    """The file that a page asks to save a block as."""
+    name = re.match(r"# (\w+\.py)\n", block.text) if block.language == "python" else None
+    return name and name[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What the pages find in the folder that they speak of."""
+    from jigsaw.data import build_puzzles, load_puzzles
+    from jigsaw.testing import write_sources
+
+    place = tmp_path_factory.mktemp("newcomer")
+    for kind, name in (("image", "photos"), ("video", "clips"), ("rgbd", "rgbd")):
+        write_sources(kind, place / name)
+    build_puzzles("image", place / "photos", place / "data/photos-2x2", config={"grid": "2x2"}, workers=1)
+    rows = load_puzzles(place / "data/photos-2x2").with_format(None)
+    lines = [json.dumps({"id": row["id"], "text": "<think>so</think><answer>1, 2, 3, 4</answer>"}) for row in rows]
+    (place / "predictions.jsonl").write_text("\n".join(lines))
+    return place
+
+
+@pytest.mark.parametrize("page", RUN)
+def test_a_page_runs_from_top_to_bottom(page, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(cli, "_quiet_libraries", lambda debug: None)
+    ran = 0
+    for block in blocks_of(Path(page)):
+        if block.language == "python":
+            if name := written_file(block):
+                Path(name).write_text(block.text)
+            else:
+                exec(compile(block.text, str(block), "exec"), {"__name__": "docs"})
+            ran += 1
+        for words, _ in commands_of(block) if block.language == "bash" else ():
+            if words[0] == "jigsaw" and words[1] in CHEAP:
+                monkeypatch.setattr(
+                    sys, "argv", [*words, "--workers", "1"] if words[1] in ("build", "check") else words
+                )
+                with pytest.raises(SystemExit) as ended:
+                    cli.main()
+                assert ended.value.code == 0, f"{block}: {' '.join(words)}: {capsys.readouterr().err}"
+                ran += 1
+    assert ran
+
+
+def test_generated_pages_are_up_to_date():
+    done = subprocess.run(
+        [sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_links_between_pages_lead_somewhere():
+    """Also of pages that are no part of the site, which the generator does not look at."""
+    for page in PAGES:
+        text = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+            if not target.startswith(("http://", "https://", "mailto:")):
+                assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("zensical") is None, reason="needs the extra `docs`")
+def test_the_site_builds_without_a_warning_and_asks_the_network_for_nothing(tmp_path):
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    command = [sys.executable, "-m", "zensical", "build", "--config-file", "mkdocs.yml", "--strict"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = list((tmp_path / "build" / "docs").rglob("*.html"))
+    assert len(pages) > 20
+    loads = re.compile(
+        r"<(?:script|img|iframe|source)\b[^>]*?src=[\"']?(?:https?:)?//|<link\b[^>]*?stylesheet[^>]*?//[^>]*>"
+    )
+    for page in pages:
+        assert [found for found in loads.findall(page.read_text()) if "//" in found] == [], page
