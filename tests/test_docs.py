@@ -85,7 +85,7 @@ def commands_of(block: Block) -> Iterator[tuple[list[str], str]]:
             if not command.removeprefix(".venv/bin/").startswith("jigsaw "):
                 continue
         for part in re.split(r" && | > \S+|; ", command):
-            if part.strip():
+            if part.strip() and (block.language == "bash" or part.strip().startswith("jigsaw ")):
                 yield shlex.split(part.replace(".venv/bin/", "")), remark
 
 
