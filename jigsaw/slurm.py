@@ -30,7 +30,7 @@ export PYTHONSAFEPATH=1
 # Before SLURM takes the nodes away: let the run save and stop, then queue again, to go on from there.
 save_and_requeue() {{
     echo "$(date): asked to stop; saving"
-    touch "$run/{stop_file}"
+    touch "$run/{stop_file}" || kill "$launchers"  # no run folder: nothing to save yet
     wait "$launchers" || true
     if [ ! -e "$run/DONE" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
     exit 0

@@ -120,6 +120,15 @@ def test_before_the_nodes_go_the_run_saves_and_the_job_is_queued_again(load, tmp
     assert (tmp_path / "scontrol").read_text() == "requeue 4711\n"
 
 
+def test_a_job_that_has_not_begun_its_run_is_queued_again_too(load, tmp_path):
+    with run_file(tmp_path, batch_file(load(), "batch.yaml", [])) as job:
+        wait_for(tmp_path / "srun-arguments")
+        job.send_signal(signal.SIGUSR1)
+        assert job.wait(60) == 0
+    assert not (tmp_path / "run").exists()
+    assert (tmp_path / "scontrol").read_text() == "requeue 4711\n"
+
+
 def test_a_first_turn_does_not_resume_and_a_finished_run_is_not_queued_again(load, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/DONE").touch()

@@ -307,8 +307,8 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
             apart = ((self._logps - inputs["sampled_logps"]).abs() * inputs["completion_mask"]).sum()
             sums = self.accelerator.reduce(torch.stack([apart, inputs["completion_mask"].sum().to(apart.dtype)]))
             difference = float(sums[0] / sums[1].clamp(min=1))
-            self._log_metric("logp_difference", difference)
-            self._agreement.check(difference, self.state.global_step)
+            self._metrics["train"]["logp_difference"].append(difference)  # `_log_metric` would tell it a step later
+            self._agreement.check(difference, self.state.global_step + 1)
         return loss
 
     def _get_per_token_logps_and_entropies(
