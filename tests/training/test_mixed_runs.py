@@ -17,6 +17,7 @@ from PIL import Image
 from rich.console import Console
 
 from jigsaw.data import build_puzzles
+from jigsaw.errors import JigsawError
 from jigsaw.launch import launch
 from jigsaw.recipe import load_recipe
 
@@ -149,6 +150,13 @@ def test_vllm_beside_the_trainer_trains_what_transformers_trains_on_the_same_com
 
     monkeypatch.setattr(grpo, "sample", replaying)
     assert_alike([line for line in run(folder, "replayed") if "reward" in line], lines)
+
+
+@pytest.mark.slow
+def test_engines_that_differ_more_than_the_recipe_allows_end_the_run(folder):
+    pytest.importorskip("vllm")
+    with pytest.raises(JigsawError, match=r"step 1: .* over rollout\.max_logp_difference=1e-12"):
+        run(folder, "apart", VLLM.replace("1.0e-5", "1.0e-12"), "sft=null")
 
 
 @pytest.mark.slow
