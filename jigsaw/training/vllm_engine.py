@@ -62,6 +62,7 @@ class VllmEngine:
         require_vllm()
         on_cpu = next(model.parameters()).device.type == "cpu"
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # weights are handed over by reference
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         if on_cpu:
             for name, value in ON_CPU.items():
                 os.environ.setdefault(name, value)
