@@ -6,9 +6,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 # What imports torch is imported in the fixtures: a test that needs none of them starts at once.
+
+settings.register_profile("jigsaw", deadline=None)  # a busy machine is no wrong answer
+settings.load_profile("jigsaw")
 
 
 def textured(seed: int, size: tuple[int, int] = (160, 160)) -> Image.Image:
