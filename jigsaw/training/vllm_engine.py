@@ -72,24 +72,25 @@ class VllmEngine:
         self._forbidden = {int(token): -100.0 for token in forbidden_tokens}
         self._sleeps = settings.sleep and not on_cpu
         distributed = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
-        with tempfile.TemporaryDirectory(prefix="jigsaw-vllm-") as folder:
-            write_checkpoint(model.config, processor, Path(folder))
-            self._llm = LLM(
-                model=folder,
-                dtype=dtype,
-                seed=seed,
-                max_model_len=settings.max_model_len,
-                gpu_memory_utilization=settings.gpu_memory_utilization,
-                enforce_eager=on_cpu or settings.enforce_eager,
-                enable_sleep_mode=self._sleeps,
-                limit_mm_per_prompt=dict(MEDIA_PER_PROMPT),
-                logprobs_mode="processed_logprobs",
-                max_num_batched_tokens=max(settings.max_model_len, 16384),
-                # In parts, a prefill rewinds the generator of a seeded request, which CPU generators cannot do.
-                enable_chunked_prefill=not on_cpu,
-                disable_log_stats=True,
-                **({"distributed_executor_backend": "external_launcher"} if distributed else {}),
-            )
+        # Kept as long as the engine: vLLM may open the processor as late as with the first image.
+        self._folder = tempfile.TemporaryDirectory(prefix="jigsaw-vllm-")
+        write_checkpoint(model.config, processor, Path(self._folder.name))
+        self._llm = LLM(
+            model=self._folder.name,
+            dtype=dtype,
+            seed=seed,
+            max_model_len=settings.max_model_len,
+            gpu_memory_utilization=settings.gpu_memory_utilization,
+            enforce_eager=on_cpu or settings.enforce_eager,
+            enable_sleep_mode=self._sleeps,
+            limit_mm_per_prompt=dict(MEDIA_PER_PROMPT),
+            logprobs_mode="processed_logprobs",
+            max_num_batched_tokens=max(settings.max_model_len, 16384),
+            # In parts, a prefill rewinds the generator of a seeded request, which CPU generators cannot do.
+            enable_chunked_prefill=not on_cpu,
+            disable_log_stats=True,
+            **({"distributed_executor_backend": "external_launcher"} if distributed else {}),
+        )
         if self._sleeps:
             self._llm.sleep(level=2)
 

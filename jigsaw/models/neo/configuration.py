@@ -140,6 +140,12 @@ class NEOChatConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers com
                 f"llm_config.hidden_size {self.llm_config.hidden_size}"
             )
 
+    @property
+    def hidden_size(self) -> int:
+        """Width of the language model, which the trainer fills DeepSpeed's buffer sizes in from."""
+        width: int = self.llm_config.hidden_size
+        return width
+
     def get_text_config(self, *_: Any, **__: Any) -> NEOTextConfig:
         """The language model's section, whose name transformers does not know."""
         section: NEOTextConfig = self.llm_config
