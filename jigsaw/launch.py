@@ -36,10 +36,10 @@ from rich.markup import escape
 
 from jigsaw.data import build_puzzles
 from jigsaw.data.conversations import write_sample_conversations
-from jigsaw.data.samples import export_samples
+from jigsaw.data.given import SAMPLES, source_folder
 from jigsaw.distributed import Node, run_processes, torchrun_command
 from jigsaw.errors import JigsawError, StoppedError
-from jigsaw.preflight import ALONE, SAMPLES, checked, require_inputs
+from jigsaw.preflight import ALONE, checked, require_inputs
 from jigsaw.requirements import require_machine
 from jigsaw.schema import BuildSection, DataEntry, Recipe
 from jigsaw.training.sets import HeldOut, open_set
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from jigsaw.evaluation.summary import Scored
     from jigsaw.training.stages import Stage
     from rewards import Composition
-
-SAMPLE_FOLDERS = {"image": "photos", "video": "videos", "rgbd": "rgbd"}
 
 
 def launch(recipe: Recipe, console: Console, *, resume: bool = False, node: Node = ALONE) -> Path:
@@ -163,7 +161,7 @@ class _Run:
 
     def _build(self, build: BuildSection) -> Path:
         kind = get_task(build.task, **build.config).source_kind
-        source = self._samples(kind) if build.source == SAMPLES else Path(build.source)
+        source = source_folder(build.source, kind, Path(self._recipe.data.folder))
         settings = json.dumps([build.model_dump(mode="json"), str(source.resolve()), *_listing(source)])
         digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
         target = Path(self._recipe.data.folder) / f"{Path(build.task).stem}-{build.split or 'all'}-{digest}"
@@ -185,14 +183,10 @@ class _Run:
         self._say("data", f"{how} {summary.counts.puzzles} {build.task} puzzles in {target}{told}")
         return target
 
-    def _samples(self, kind: str) -> Path:
-        folder = Path(self._recipe.data.folder) / "samples"
-        export_samples(folder)
-        return folder / SAMPLE_FOLDERS[kind]
-
     def _sample_conversations(self) -> Path:
-        photos = self._samples("image") / "train"
-        return write_sample_conversations(photos, Path(self._recipe.data.folder) / "sample-conversations.jsonl")
+        folder = Path(self._recipe.data.folder)
+        photos = source_folder(SAMPLES, "image", folder) / "train"
+        return write_sample_conversations(photos, folder / "sample-conversations.jsonl")
 
     # Training
 

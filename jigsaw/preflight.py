@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 
 from jigsaw.data import read_manifest
+from jigsaw.data.given import SAMPLES, require_source
 from jigsaw.distributed import Node, torchrun_command
 from jigsaw.errors import JigsawError
 from jigsaw.schema import Recipe
+from tasks import get_task
 
 if TYPE_CHECKING:
     from rewards import Composition
 
 ALONE = Node()
-SAMPLES = "samples"
-"""The source that stands for the photos, videos or RGB-D frames of the `samples` extra."""
 
 
 def dry_run(recipe: Recipe, node: Node = ALONE) -> str:
@@ -63,8 +63,12 @@ def require_inputs(recipe: Recipe) -> None:
 
     for name, entries in (("train", recipe.data.train), ("eval", recipe.data.eval)):
         for number, entry in enumerate(entries):
-            if entry.build is not None and entry.build.source != SAMPLES and not Path(entry.build.source).exists():
-                raise JigsawError(f"data.{name}.{number}.build: source {entry.build.source} does not exist")
+            if entry.build is not None:
+                kind = get_task(entry.build.task, **entry.build.config).source_kind
+                try:
+                    require_source(entry.build.source, kind)
+                except JigsawError as error:
+                    raise JigsawError(f"data.{name}.{number}.build: {error}") from error
             if entry.path is not None:
                 read_manifest(entry.path)
             if entry.conversations not in (None, SAMPLES) and not Path(entry.conversations).exists():

@@ -84,7 +84,7 @@ class BuildSection(BaseModel):
 
     Attributes:
         task: name of the task, or a plug-in.
-        source: folder of photos, videos or RGB-D frames, or `samples` for those that come with the `samples` extra.
+        source: folder of photos, videos or RGB-D frames; or `samples`, `film` or `scenes`, see `jigsaw.data.given`.
         split: which side of the train/held-out split of the source is used; None takes all of it.
         heldout: share of the sources that is held out, unless the folder has `train/` and `heldout/` of its own.
         per_source: puzzles from each source.

@@ -8,8 +8,13 @@ tile of one clip (places: clip after clip, within a clip in raster order). Geome
      "spans": [[0.085, 1.615], ...], "frames": [[7, 20, 33], ...], "grid": null, "shown": [4, 0, ...],
      "shown_as": "video"}
 
+With a `window` the clips are cut from a random part of the video, so that a long video gives many puzzles; with a
+`crop_scale` from a random part of its frames: `"crop": {"canvas": [840, 448], "box": [10, 20, 430, 244]}`, a box in
+frames of the size of the canvas; with `augment` frames are mirrored and their channels reordered, as photos are:
+`"augment": {"mirror": true, "channels": [2, 0, 1]}`.
+
 Six clips, 5% trimmed, 2 frames a second, 12 frames and 128 x 28 x 28 pixels at most, 24 seconds at least: the paper's
-(section 3.2). The test for clips that cannot be told apart is ours.
+(section 3.2). The test for clips that cannot be told apart is ours, and so are windows, crops and `augment`.
 """
 
 from __future__ import annotations
@@ -35,6 +40,12 @@ from tasks.videos import Frames, VideoError, VideoHeader, choose_decoder, read_f
 CACHE_BYTES = 256 * 2**20
 CACHED_HEADERS = 100
 
+DENSE_BYTES = 64 * 2**20
+"""With a `window`, all frames of a video are decoded once for all of its puzzles if they take no more than this."""
+
+DRAWS = 8
+"""How many random windows and crops are tried before a draw is given up as static."""
+
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class VideoConfig:
@@ -48,6 +59,15 @@ class VideoConfig:
     max_pixels: Annotated[int, Field(ge=784, description="most pixels per frame; larger frames are shrunk")] = 100352
     multiple: Annotated[int, Field(ge=1, description="frame sides are multiples of this many pixels")] = 28
     min_duration: Annotated[float, Field(ge=0, description="reject shorter videos, in seconds")] = 24.0
+    window: Annotated[
+        float | None, Field(gt=0, description="cut a random part of so many seconds; null: the whole video")
+    ] = None
+    crop_scale: Annotated[
+        float, Field(ge=0.1, le=1, description="smallest random crop, as a fraction of the frame's sides; 1: no crop")
+    ] = 1.0
+    augment: Annotated[
+        bool, Field(description="mirror frames and swap their colour channels at random: more variety out of few")
+    ] = False
     grid: Annotated[Grid | None, Field(description="cut every clip into rows x columns too; null: whole frames")] = None
     static: Annotated[
         Literal["reject", "classes", "keep"],
@@ -93,26 +113,20 @@ class VideoTask(Task):
 
     def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
         """Choose spans, frames, shown order and answer; a video that is damaged, too short or static is rejected."""
+        varied = self.config.window is not None or self.config.crop_scale < 1
         try:
             header = self._header(source)
-            geometry = self._cut(header)
-            if isinstance(geometry, Reject):
-                return geometry
-            geometry, classes = self._judged(source, geometry)
+            for _ in range(DRAWS if varied else 1):
+                geometry = self._cut(header, rng)
+                if isinstance(geometry, Reject):
+                    return geometry
+                geometry, classes = self._judged(source, geometry)
+                if self.config.static != "reject" or len(set(classes)) == len(classes):
+                    return self._puzzle(geometry, classes, rng)
         except VideoError as error:
             return Reject(error.reason, str(error))
-        alike = len(set(classes)) < len(classes)
-        if alike and self.config.static == "reject":
-            pairs = [number + 1 for number, kind in enumerate(classes) if classes.count(kind) > 1]
-            return Reject("static", f"pieces {', '.join(map(str, pairs))} are not unlike others")
-        shown = draw_shown(len(classes), rng, identity=self.config.identity)
-        return Puzzle(
-            task=self.name,
-            answer=answer_of(shown),
-            geometry=geometry | {"shown": list(shown)},
-            answer_style=self.config.answer_style,
-            classes=tuple(classes[piece] for piece in shown) if alike else None,
-        )
+        pairs = [number + 1 for number, kind in enumerate(classes) if classes.count(kind) > 1]
+        return Reject("static", f"pieces {', '.join(map(str, pairs))} are not unlike others", final=not varied)
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
         """The pieces in shown order: clips, or their frames as images.
@@ -162,12 +176,27 @@ class VideoTask(Task):
     def _header(self, source: Source) -> VideoHeader:
         return self._headers.get(source.fingerprint, lambda: read_header(source.files["video"]))
 
-    def _cut(self, header: VideoHeader) -> dict[str, Any] | Reject:
+    def _puzzle(self, geometry: dict[str, Any], classes: tuple[int, ...], rng: Random) -> Puzzle:
+        shown = draw_shown(len(classes), rng, identity=self.config.identity)
+        alike = len(set(classes)) < len(classes)
+        return Puzzle(
+            task=self.name,
+            answer=answer_of(shown),
+            geometry=geometry | {"shown": list(shown)},
+            answer_style=self.config.answer_style,
+            classes=tuple(classes[piece] for piece in shown) if alike else None,
+        )
+
+    def _cut(self, header: VideoHeader, rng: Random) -> dict[str, Any] | Reject:
         """The geometry, but for the shown order."""
         config, duration = self.config, header.duration
-        if duration < config.min_duration:
-            return Reject("too_short", f"{duration:.1f} s, min_duration is {config.min_duration:g} s")
-        spans = equal_spans(duration, config.clips, config.trim)
+        least = max(config.min_duration, config.window or 0)
+        if duration < least:
+            key = "min_duration" if least == config.min_duration else "window"
+            return Reject("too_short", f"{duration:.1f} s, {key} is {least:g} s")
+        begin = 0.0 if config.window is None else rng.uniform(0, duration - config.window)
+        cut = equal_spans(config.window or duration, config.clips, config.trim)
+        spans = [(begin + start, begin + end) for start, end in cut]
         length = spans[0][1] - spans[0][0]
         count = frames_per_clip(length, config.fps, config.min_frames, config.max_frames)
         frames = [frame_numbers(header.times, span, count) for span in spans]
@@ -177,10 +206,11 @@ class VideoTask(Task):
                 f"{header.num_frames} frames in {duration:.1f} s do not give {count} for each of {config.clips} clips"
             )
             return Reject("too_few_frames", detail)
-        return {
+        size = shown_size(header.size, config.max_pixels, config.multiple)
+        geometry = {
             "decoder": choose_decoder(config.decoder, header),
             "source_size": list(header.size),
-            "size": list(shown_size(header.size, config.max_pixels, config.multiple)),
+            "size": list(size),
             "duration": round(duration, 6),
             "fps": round(count / length, 6),
             "spans": [[round(start, 6), round(end, 6)] for start, end in spans],
@@ -188,6 +218,11 @@ class VideoTask(Task):
             "grid": None if self._grid is None else list(self._grid),
             "shown_as": config.shown_as,
         }
+        if config.crop_scale < 1:
+            geometry["crop"] = _draw_crop(header.size, size, config.crop_scale, rng)
+        if config.augment:
+            geometry["augment"] = {"mirror": rng.random() < 0.5, "channels": rng.sample(range(3), 3)}
+        return geometry
 
     def _judged(self, source: Source, geometry: dict[str, Any]) -> tuple[dict[str, Any], tuple[int, ...]]:
         """The geometry with the decoder that reads the video, and the look-alike classes of its pieces."""
@@ -217,10 +252,7 @@ class VideoTask(Task):
         numbers = [number for clip in geometry["frames"] for number in clip]
         if max(numbers) >= header.num_frames:
             raise ValueError(f"{source.path}: {header.num_frames} frames, the puzzle needs number {max(numbers)}")
-        frames = self._frames.get(
-            (source.fingerprint, size, geometry["decoder"], tuple(numbers)),
-            lambda: read_frames(source.files["video"], header, numbers, size, geometry["decoder"]),
-        )
+        frames = _changed(self._decoded(source, header, numbers, geometry), geometry)
         frames.setflags(write=False)
         per_clip = len(geometry["frames"][0])
         pieces = []
@@ -230,6 +262,40 @@ class VideoTask(Task):
             for left, top, right, bottom in _tile_boxes(size, geometry["grid"]):
                 pieces.append(Clip(frames[taken, top:bottom, left:right], times, geometry["fps"]))
         return pieces
+
+    def _decoded(self, source: Source, header: VideoHeader, numbers: list[int], geometry: Any) -> Frames:
+        """Frames by number, at the size of the canvas from which they are cropped, or else as they are shown."""
+        size = tuple(geometry["crop"]["canvas"] if "crop" in geometry else geometry["size"])
+        decoder = geometry["decoder"]
+        dense = self.config.window is not None and 3 * size[0] * size[1] * header.num_frames <= DENSE_BYTES
+        wanted = range(header.num_frames) if dense else numbers
+        frames = self._frames.get(
+            (source.fingerprint, size, decoder, tuple(wanted)),
+            lambda: read_frames(source.files["video"], header, wanted, size, decoder),
+        )
+        return frames[numbers] if dense else frames
+
+
+def _draw_crop(source: tuple[int, int], size: tuple[int, int], scale: float, rng: Random) -> dict[str, Any]:
+    """A random part of the frames, and the size at which they are decoded so that the smallest part is not enlarged."""
+    canvas = [max(shown, min(whole, round(shown / scale))) for whole, shown in zip(source, size, strict=True)]
+    share = rng.uniform(scale, 1)
+    width, height = (max(1, round(side * share)) for side in canvas)
+    left, top = rng.randint(0, canvas[0] - width), rng.randint(0, canvas[1] - height)
+    return {"canvas": canvas, "box": [left, top, left + width, top + height]}
+
+
+def _changed(frames: Frames, geometry: Any) -> Frames:
+    """Decoded frames cropped, mirrored and recoloured as the geometry says."""
+    if "crop" in geometry:
+        box, size = tuple(geometry["crop"]["box"]), tuple(geometry["size"])
+        resize = Image.Resampling.BICUBIC
+        frames = np.stack([np.asarray(Image.fromarray(frame).resize(size, resize, box=box)) for frame in frames])
+    look = geometry.get("augment")
+    if look is not None:
+        frames = frames[:, :, ::-1] if look["mirror"] else frames
+        frames = np.ascontiguousarray(frames[..., look["channels"]])
+    return frames
 
 
 def _tile_boxes(size: tuple[int, ...], grid: Any) -> list[Box]:

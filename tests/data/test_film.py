@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import av
 import pytest
 
 from jigsaw.data import film
@@ -85,3 +86,39 @@ def test_a_cache_folder_that_cannot_be_made_is_named(pip, tmp_path: Path):
     (tmp_path / "cache").write_text("a file in the way")
     with pytest.raises(JigsawError, match=r"cache.*cannot keep the film"):
         film.fetch_film()
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("film")
+    film.export_shots(folder)
+    return folder
+
+
+def test_both_sides_have_many_shots_and_no_part_of_the_film_is_on_both(shots: Path):
+    numbers = {
+        side: sorted(int(file.stem.removeprefix("shot-")) for file in (shots / side).iterdir())
+        for side in ("train", "heldout")
+    }
+    assert len(numbers["train"]) > 60
+    assert len(numbers["heldout"]) >= 14
+    first, last = numbers["heldout"][0], numbers["heldout"][-1]
+    assert all(number < first - 1 or number > last + 1 for number in numbers["train"])
+
+
+def test_a_shot_holds_the_frames_of_the_film(shots: Path):
+    with av.open(str(min((shots / "heldout").iterdir()))) as container:
+        frames = [frame.to_ndarray() for frame in container.decode(video=0)]
+    assert len(frames) >= 2 * 24 - 1
+    with av.open(str(film.fetch_film())) as container:
+        stream = container.streams.video[0]
+        container.seek(int(film.HELDOUT_SECONDS[0] / stream.time_base), stream=stream)
+        whole = [frame.to_ndarray() for frame, _ in zip(container.decode(stream), range(400), strict=False)]
+    begin = next(number for number, frame in enumerate(whole) if (frame == frames[0]).all())
+    assert all((a == b).all() for a, b in zip(frames, whole[begin:], strict=False))
+
+
+def test_a_second_export_of_the_shots_writes_nothing(shots: Path):
+    before = {file: file.stat().st_mtime_ns for file in shots.rglob("*.mp4")}
+    film.export_shots(shots)
+    assert {file: file.stat().st_mtime_ns for file in shots.rglob("*.mp4")} == before

@@ -284,3 +284,84 @@ def test_a_playlist_under_the_name_of_a_video_opens_nothing_else(tmp_path, playl
     with pytest.raises(VideoError) as told:
         read_header(tmp_path / "list.mp4")
     assert told.value.reason == "unreadable"
+
+
+def test_windows_lie_within_the_video_and_give_many_puzzles(video):
+    task = get_task("video", clips=2, window=3, trim=0, fps=2, **LOOSE)
+    begins = set()
+    for seed in range(30):
+        puzzle = task.plan(video, Random(seed))
+        (first, middle), (again, last) = puzzle.geometry["spans"]
+        assert middle == pytest.approx(again)
+        assert last - first == pytest.approx(3)
+        assert 0 <= first < last <= 12
+        begins.add(first)
+        clips = in_order(puzzle, task.render(puzzle, video))
+        for clip, numbers in zip(clips, puzzle.geometry["frames"], strict=True):
+            assert [number_in(frame) for frame in clip.frames] == numbers
+    assert len(begins) == 30
+    assert task.plan(video, Random(5)) == task.plan(video, Random(5))
+
+
+def test_a_video_shorter_than_the_window_is_rejected_by_name(video):
+    made = get_task("video", window=13, **LOOSE).plan(video, Random(0))
+    assert (made.reason, made.detail) == ("too_short", "12.0 s, window is 13 s")
+
+
+def test_another_window_of_a_video_that_stands_still_for_a_time_is_tried(tmp_path):
+    def late(number, size):
+        return numbered_frame(max(number, 60), size)
+
+    source = source_at(write_video(tmp_path / "late.mp4", picture=late))
+    task = get_task("video", clips=2, window=3, **LOOSE)
+    for seed in range(20):
+        puzzle = task.plan(source, Random(seed))
+        assert puzzle.geometry["spans"][1][1] > 6
+    still_video = source_at(write_video(tmp_path / "still.mp4", picture=still))
+    assert not task.plan(still_video, Random(0)).final, "a crop or window elsewhere may do better"
+
+
+def test_crops_show_a_part_of_the_frames_that_is_large_enough(video):
+    plain = get_task("video", clips=2, max_pixels=160 * 96, multiple=2, **LOOSE)
+    task = get_task("video", clips=2, max_pixels=160 * 96, multiple=2, crop_scale=0.5, **LOOSE)
+    whole = plain.render(plain.plan(video, Random(0)), video).videos[0].frames
+    boxes = set()
+    for seed in range(20):
+        puzzle = task.plan(video, Random(seed))
+        left, top, right, bottom = puzzle.geometry["crop"]["box"]
+        assert 0 <= left < right <= 160
+        assert 0 <= top < bottom <= 96
+        assert (right - left) / 160 >= 0.49
+        boxes.add((left, top, right, bottom))
+        frames = in_order(puzzle, task.render(puzzle, video))[0].frames
+        assert frames.shape[1:] == whole.shape[1:]
+    assert len(boxes) == 20
+
+
+def test_augmented_clips_are_mirrored_and_recoloured_alike(video):
+    plain = get_task("video", clips=3, **LOOSE)
+    task = get_task("video", clips=3, augment=True, **LOOSE)
+    original = plain.plan(video, Random(0))
+    expected = in_order(original, plain.render(original, video))
+    looks = set()
+    for seed in range(12):
+        puzzle = task.plan(video, Random(seed))
+        look = puzzle.geometry["augment"]
+        looks.add((look["mirror"], *look["channels"]))
+        for clip, other in zip(in_order(puzzle, task.render(puzzle, video)), expected, strict=True):
+            frames = other.frames[:, :, ::-1] if look["mirror"] else other.frames
+            assert np.array_equal(clip.frames, frames[..., look["channels"]])
+    assert len(looks) > 5
+
+
+@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+def test_decoding_all_frames_once_gives_the_frames_of_each_window(video, decoder, monkeypatch):
+    if decoder == "decord":
+        pytest.importorskip("decord")
+    settings = {"clips": 2, "window": 4, "decoder": decoder, **LOOSE}
+    once = get_task("video", **settings)
+    puzzle = once.plan(video, Random(3))
+    frames = [clip.frames for clip in once.render(puzzle, video).videos]
+    monkeypatch.setattr("tasks.video.DENSE_BYTES", 0)
+    each = get_task("video", **settings).render(puzzle, video).videos
+    assert all(np.array_equal(a, clip.frames) for a, clip in zip(frames, each, strict=True))

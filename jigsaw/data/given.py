@@ -1,0 +1,61 @@
+"""Sources that the framework brings along: names that a recipe writes where others write a folder.
+
+    samples    photos, clips and an RGB-D frame out of installed packages        (jigsaw.data.samples)
+    film       shots of a ten-minute film, for video puzzles                     (jigsaw.data.film)
+    scenes     drawn rooms with exact depth, for depth puzzles                   (jigsaw.data.scenes)
+
+In: a source as a recipe writes it, and the kind of item that a task reads. Out: the folder, written if need be.
+All have a train and a held-out side.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jigsaw.data.film import export_shots
+from jigsaw.data.samples import export_samples
+from jigsaw.data.scenes import export_scenes
+from jigsaw.errors import JigsawError
+from tasks import SourceKind
+
+SAMPLES = "samples"
+
+KINDS: dict[str, tuple[SourceKind, ...]] = {
+    SAMPLES: ("image", "video", "rgbd"),
+    "film": ("video",),
+    "scenes": ("rgbd",),
+}
+"""Name -> the kinds of source that it has."""
+
+_SAMPLE_FOLDERS = {"image": "photos", "video": "videos", "rgbd": "rgbd"}
+
+
+def require_source(source: str, kind: SourceKind) -> None:
+    """Refuse a source that is neither a given one with items of the kind, nor there.
+
+    Raises:
+        JigsawError: it is not.
+    """
+    if source in KINDS:
+        if kind not in KINDS[source]:
+            fit = ", ".join(name for name, kinds in KINDS.items() if kind in kinds)
+            raise JigsawError(f"source {source} has no {kind} sources; take {fit}, or a folder of your own")
+    elif not Path(source).exists():
+        raise JigsawError(f"source {source} does not exist")
+
+
+def source_folder(source: str, kind: SourceKind, folder: Path) -> Path:
+    """Where the items of a recipe's source are: a given one is written below `folder` unless it is there.
+
+    Raises:
+        JigsawError: it has no such kind, a package or the film cannot be had, or the disk refuses.
+    """
+    if source not in KINDS:
+        return Path(source)
+    require_source(source, kind)
+    target = folder / source
+    if source == SAMPLES:
+        export_samples(target)
+        return target / _SAMPLE_FOLDERS[kind]
+    {"film": export_shots, "scenes": export_scenes}[source](target)
+    return target
