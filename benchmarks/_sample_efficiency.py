@@ -1,12 +1,14 @@
 """What dynamic sampling and an adaptive curriculum are worth: held-out reward by optimizer step, over several seeds.
 
-    python benchmarks/_sample_efficiency.py OUT [--recipe quickstart] [--seeds 3] [KEY=VALUE ...]
+    python benchmarks/_sample_efficiency.py OUT [--recipe quickstart] [--seeds 3] [--warmup CHECKPOINT]
+        [--curriculum] [KEY=VALUE ...]
 
-Hours on two cores, so `make bench` leaves it out. Per seed the recipe's warm-up is trained once; from it GRPO runs
-`plain`, `dynamic` (dead groups replaced) and, with `--curriculum`, `adaptive`. OUT gets the runs, `curves.png` (mean
-over seeds, band from least to most) and `figures.json`: for each variant and seed the step, the generation batches and
+An hour and more on two cores, so `make bench` leaves it out. GRPO runs `plain` and `dynamic` (dead groups replaced),
+with `--curriculum` on pairs of tiles too, `mixed` by the sets' weights and `adaptive`; all from the checkpoint that
+`--warmup` names, or else from a warm-up that is trained once for each seed. OUT gets the runs, `curves.png`
+(mean over seeds, band from least to most) and `figures.json`: for each variant and seed the step, the completions and
 the seconds at which the held-out reward first reached that of the plain run's end. Rewards are means over the last
-three looks. Finished runs are found again.
+three looks, of `evaluation.puzzles` puzzles each. Finished runs are found again, and begun ones go on.
 """
 
 from __future__ import annotations
@@ -20,10 +22,18 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import yaml
+
 VARIANTS = {
     "plain": ["sampling.dynamic=false"],
     "dynamic": ["sampling.dynamic=true"],
-    "adaptive": ["sampling.dynamic=false", "curriculum.mode=adaptive"],
+}
+PAIRS = ["data.train.1.stage=null", "data.train.2.stage=null"]
+"""The quickstart's pairs of tiles, which its GRPO has none of: a curriculum needs buckets to choose from."""
+
+CURRICULA = {
+    "mixed": ["sampling.dynamic=false", *PAIRS],
+    "adaptive": ["sampling.dynamic=false", "curriculum.mode=adaptive", *PAIRS],
 }
 LOOKS = 3
 """Looks at held-out puzzles that are taken together."""
@@ -39,20 +49,21 @@ def launch(recipe: str, output: Path, *overrides: str) -> None:
 
 def curve(run: Path) -> list[dict[str, float]]:
     """For each look of a GRPO stage: step, smoothed held-out reward, completions and seconds so far."""
+    grpo = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))["grpo"]
+    each = grpo.get("prompts_per_step", 32) * grpo.get("num_generations", 16)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     lines = [line for line in lines if line["stage"] == "grpo"]
-    drawn = [line.get("groups/drawn", 1.0) if "reward" in line else 0.0 for line in lines]
-    spent = accumulate(drawn)
-    looks = [(line, batches) for line, batches in zip(lines, spent, strict=True) if "heldout/reward" in line]
+    drawn = [each * line.get("groups/drawn", 1.0) if "reward" in line else 0.0 for line in lines]
+    looks = [(line, spent) for line, spent in zip(lines, accumulate(drawn), strict=True) if "heldout/reward" in line]
     rewards = [line["heldout/reward"] for line, _ in looks]
     return [
         {
             "step": line["step"],
             "reward": mean(rewards[max(0, place - LOOKS + 1) : place + 1]),
-            "batches": batches,
+            "completions": completions,
             "seconds": line["seconds"],
         }
-        for place, (line, batches) in enumerate(looks)
+        for place, (line, completions) in enumerate(looks)
     ]
 
 
@@ -101,25 +112,38 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--recipe", default="quickstart")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--curriculum", action="store_true")
+    parser.add_argument("--warmup", type=Path, help="a checkpoint to start all runs from")
+    parser.add_argument("--curriculum", action="store_true", help="curricula as well")
     options = parser.parse_args()
     out = options.out.resolve()
-    variants = [name for name in VARIANTS if name != "adaptive" or options.curriculum]
+    variants = VARIANTS | CURRICULA if options.curriculum else VARIANTS
     curves: dict[str, list[list[dict[str, float]]]] = {name: [] for name in variants}
     for seed in range(options.seeds):
-        warm = out / f"warmup-{seed}"
-        launch(options.recipe, warm, *options.overrides, "grpo=null", f"seed={seed}")
+        warm = options.warmup
+        if warm is None:
+            launch(options.recipe, out / f"warmup-{seed}", *options.overrides, "grpo=null", f"seed={seed}")
+            warm = out / f"warmup-{seed}" / "model"
+        start = ["sft=null", "model.tiny=null", f"model.path={warm.resolve()}", f"seed={seed}"]
         for name in variants:
-            start = ["sft=null", "model.tiny=null", f"model.path={warm}/model", f"seed={seed}"]
             run = out / f"{name}-{seed}"
-            launch(options.recipe, run, "evaluation.every=10", *options.overrides, *start, *VARIANTS[name])
+            launch(options.recipe, run, "evaluation.every=10", *options.overrides, *start, *variants[name])
             curves[name].append(curve(run))
     draw(curves, out / "curves.png")
     found = summary(curves)
     (out / "figures.json").write_text(json.dumps({"curves": curves, "reached": found}, indent=1), encoding="utf-8")
     for name, runs in found.items():
-        shares = ["never" if (share := run["share_of_steps"]) is None else f"{share:.2f}" for run in runs]
-        print(f"{name:10} share of the plain run's steps: {', '.join(shares)}")
+        for seed, (run, points) in enumerate(zip(runs, curves[name], strict=True)):
+            print(f"{name:9} seed {seed}: {told(run, points)}")
+
+
+def told(run: dict[str, Any], points: list[dict[str, float]]) -> str:
+    """One run in words."""
+    last, at = points[-1], run["reached"]
+    if at is None:
+        end = f"{last['step']} steps, {last['completions']:.0f} completions"
+        return f"never at {run['level']:.3f}; {last['reward']:.3f} after {end}"
+    spent = f"{at['completions']:.0f} completions, {at['seconds']:.0f} s"
+    return f"{run['level']:.3f} after {at['step']} steps ({run['share_of_steps']:.2f} of the plain run's), {spent}"
 
 
 if __name__ == "__main__":

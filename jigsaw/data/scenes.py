@@ -141,8 +141,8 @@ def draw_scene(seed: int, number: int) -> Scene:
         Plane(np.array([0.0, 0.0, -1.0]), -depth, _pattern(rng, cell=rng.uniform(0.4, 1.5))),
     ]
     for _ in range(int(rng.integers(5, 10))):
-        away = rng.uniform(1.5, depth - 0.8)
-        aside, size = rng.uniform(-0.45, 0.45) * away, rng.uniform(0.2, 0.5)
+        away = rng.uniform(2.0, depth - 0.8)
+        aside, size = rng.uniform(-0.45, 0.45) * away, rng.uniform(0.3, 0.7)
         height = rng.uniform(0.4, 1.5) if rng.random() < 0.15 else 0.0
         pattern = _pattern(rng, cell=rng.uniform(0.1, 0.4))
         if rng.random() < 0.5:

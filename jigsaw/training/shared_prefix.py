@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -32,6 +32,9 @@ __all__ = ["PromptBatch", "block_mask", "log_probabilities", "packed_mask", "sam
 Tensor = Any  # torch comes without types here
 DENSE_LIMIT = 4096
 """Tokens of a packed sequence up to which a GPU gets a dense mask."""
+
+BLOCK = 128
+"""Places along the side of a block of a block mask."""
 
 BY_MASK = "jigsaw_by_mask"
 """The attention function that block masks need, by its name in transformers."""
@@ -143,15 +146,39 @@ def packed_mask(prompt_mask: Tensor, completion_mask: Tensor, together: Tensor |
 
 
 def block_mask(prompt_mask: Tensor, completion_mask: Tensor, together: Tensor | None = None) -> BlockMask:
-    """`packed_mask` for flex attention, never dense on a GPU."""
+    """`packed_mask` for flex attention: of blocks, which are empty, full or mixed; never dense, on any device.
+
+    PyTorch's own `create_block_mask` makes the dense mask unless it is compiled, and compiled anew for every length.
+    """
     tables = _Tables(prompt_mask, completion_mask, together)
     count, size = tables.token.shape
-    device = prompt_mask.device
+    row = torch.arange(count, device=prompt_mask.device)[:, None, None]
+    order = torch.arange(size, device=prompt_mask.device)
+    rest = -size % BLOCK
+    # One line of blocks at a time: how many places of each block are seen.
+    seen = torch.stack(
+        [
+            torch.nn.functional.pad(tables.sees(row, queries[:, None], order), (0, rest))
+            .unflatten(2, (-1, BLOCK))
+            .sum((1, 3))
+            for queries in order.split(BLOCK)
+        ],
+        dim=1,
+    )[:, None]
+    full = seen == BLOCK * BLOCK
 
     def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:  # flex attention takes no methods
         return tables.sees(row, query, key)
 
-    return create_block_mask(sees, count, None, size, size, device=device, _compile=device.type != "cpu")
+    return BlockMask.from_kv_blocks(
+        *_listed((seen > 0) & ~full), *_listed(full), BLOCK_SIZE=BLOCK, mask_mod=sees, seq_lengths=(size, size)
+    )
+
+
+def _listed(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """How many blocks are chosen in each line of `[N, 1, Q, K]`, and their numbers, those first."""
+    order = chosen.int().argsort(dim=-1, descending=True, stable=True)
+    return chosen.sum(-1, dtype=torch.int32), order.to(torch.int32)
 
 
 class _Tables:
@@ -160,7 +187,7 @@ class _Tables:
     Attributes:
         stretch: `[L]`, 0 in the prompt, then the number of the completion from 1.
         token: `[N, L]`, False on padding.
-        together: `[N, L]`, -1 on places that see what is before them alone.
+        together: `[N, L]`, -1 on places that see what is before them alone; None where all do.
     """
 
     def __init__(self, prompt_mask: Tensor, completion_mask: Tensor, together: Tensor | None) -> None:
@@ -169,16 +196,15 @@ class _Tables:
         own = torch.arange(1, slots + 1, device=device).repeat_interleave(width)
         self.stretch = torch.cat([own.new_zeros(length), own])
         self.token = torch.cat([prompt_mask, completion_mask.flatten(1)], dim=1).bool()
-        if together is None:
-            together = torch.full_like(prompt_mask, -1)
-        self.together = torch.nn.functional.pad(together, (0, slots * width), value=-1)
+        self.together = None if together is None else torch.nn.functional.pad(together, (0, slots * width), value=-1)
 
     def sees(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
         """Whether a query sees a key; places by number, of any shapes that fit each other."""
-        before = (key <= query) & ((self.stretch[key] == 0) | (self.stretch[key] == self.stretch[query]))
-        block = self.together[row, key]
-        both = (block >= 0) & (block == self.together[row, query])
-        return ((before | both) & self.token[row, key]) | (query == key)
+        seen = (key <= query) & ((self.stretch[key] == 0) | (self.stretch[key] == self.stretch[query]))
+        if self.together is not None:
+            block = self.together[row, key]
+            seen = seen | ((block >= 0) & (block == self.together[row, query]))
+        return (seen & self.token[row, key]) | (query == key)
 
 
 def _by_mask(

@@ -7,7 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 from made_rows import ROWS
+from peft import LoraConfig, get_peft_model
 from PIL import ImageOps
+from torch.nn.attention.flex_attention import create_block_mask
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LogitsProcessorList, SuppressTokensLogitsProcessor
 
 from jigsaw.errors import JigsawError
@@ -98,6 +101,31 @@ def test_checkpointed_layers_equal_the_plain_way(model, processor):
     compare(model, processor, ROWS["mixed"], 3)
 
 
+def test_adapters_equal_the_plain_way(model, processor):
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
+    compare(adapted, processor, ROWS["mixed"], 3)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_bfloat16_is_as_close_as_the_plain_way(model, processor, attention):
+    """Both computed in bfloat16, the packed pass is no farther from float32 than the straightforward one is."""
+    model.set_attn_implementation(attention)
+    rows, owner = ROWS["mixed"], torch.arange(len(ROWS["mixed"])).repeat_interleave(4)
+    ids, mask = completions(len(owner))
+    copies = [rows[number] for number in owner]
+    batch = PromptBatch.encode(model, processor, rows, "cpu")
+    kept = mask.bool()
+    with torch.no_grad():
+        exact, _ = plain_log_probabilities(model, processor, copies, ids, mask)
+        with torch.autocast("cpu", torch.bfloat16):
+            plain, _ = plain_log_probabilities(model, processor, copies, ids, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, _ = log_probabilities(model, batch, owner, ids, mask)
+        ours.sum().backward()
+    assert (ours - exact)[kept].abs().mean() < 1.5 * (plain - exact)[kept].abs().mean() + 1e-3
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
 def test_block_masks_equal_the_plain_way(model, processor, rows):
     model.requires_grad_(False)
     compare(model, processor, rows, 3, blocks=True)
@@ -146,14 +174,42 @@ def test_very_long_groups_fit():
     assert torch.cuda.max_memory_allocated() < 2**30
 
 
-def test_a_block_mask_is_the_dense_one():
-    prompt, completion = torch.tensor([[0, 1, 1, 1]]), torch.tensor([[[1, 1], [1, 0]]])
-    together = torch.tensor([[-1, 2, 2, 3]])
-    dense = packed_mask(prompt, completion, together)[0, 0]
-    mod = block_mask(prompt, completion, together).mask_mod
-    places = torch.arange(8)
-    row = torch.zeros(8, 8, dtype=torch.long)
-    assert torch.equal(mod(row, row, places[:, None].expand(8, 8), places.expand(8, 8)), dense)
+@pytest.mark.parametrize("of_images", [False, True])
+def test_a_block_mask_is_the_dense_one(of_images):
+    """Place by place, and by what it says of each block: sizes that no block divides, padding, unequal completions."""
+    prompt = (torch.arange(300)[None] >= torch.tensor([[0], [140]])).long()
+    completion = (torch.arange(90) < torch.tensor([[[90], [3], [0]], [[40], [90], [1]]])).long()
+    together = torch.arange(300).expand(2, -1) // 40 if of_images else None
+    dense = packed_mask(prompt, completion, together)
+    blocks = block_mask(prompt, completion, together)
+    size = dense.shape[-1]
+    places = torch.arange(size)
+    row = torch.arange(2)[:, None, None]
+    assert torch.equal(blocks.mask_mod(row, row, places[:, None], places)[:, None], dense)
+    usual = create_block_mask(blocks.mask_mod, 2, None, size, size, device="cpu")
+    assert torch.equal(blocks.to_dense(), usual.to_dense())
+    assert torch.equal(blocks.full_kv_num_blocks, usual.full_kv_num_blocks)
+
+
+class Largest(TorchDispatchMode):
+    """Watches how many places the largest tensor has that is made."""
+
+    places = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **kwargs or {})
+        for value in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(value, torch.Tensor):
+                self.places = max(self.places, value.numel())
+        return made
+
+
+def test_no_block_mask_is_ever_dense():
+    prompt, completion = torch.ones(1, 2048, dtype=torch.long), torch.ones(1, 4, 512, dtype=torch.long)
+    with Largest() as largest:
+        mask = block_mask(prompt, completion)
+    assert mask.shape[-1] == 4096
+    assert largest.places <= 128 * 4096
 
 
 def test_the_vision_tower_runs_once_a_group(model, processor):
