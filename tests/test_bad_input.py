@@ -178,6 +178,17 @@ def test_data_or_a_model_that_is_not_there_is_told_before_anything_is_written(wo
     assert tree(work) == before
 
 
+def test_a_curriculum_without_puzzles_is_told_before_anything_is_trained(work, refused):
+    told = refused("launch", "small.yaml", "curriculum={mode: static, stages: [{until: 0.5, pieces: [9]}]}")
+    assert told == "curriculum.stages[0]: no image puzzle of 9 pieces: image puzzles have 4"
+    assert not (work / "runs" / "small" / "start").exists()
+
+
+def test_a_given_source_of_another_kind_is_refused(work, refused):
+    told = refused("launch", "small.yaml", "data.photos=film")
+    assert told == "data.train.0.build: source film has no image sources; take samples, or a folder of your own"
+
+
 def test_an_unreadable_recipe_is_named(command, refused):
     """Given a recipe without read permission, when someone other than root launches it, then the line says so."""
     with tempfile.TemporaryDirectory() as folder:

@@ -86,6 +86,21 @@ def merge(recipe: Recipe, stage: Stage, folder: Path, out: Path) -> None:
     load_processor(stage.start, **recipe.model.image.model_dump()).save_pretrained(out)
 
 
+def curriculum_of(recipe: Recipe, train_sets: Sequence[Any]) -> Any:
+    """Where GRPO's puzzles come from, if a recipe asks for more than the order of the sets; else None.
+
+    Raises:
+        JigsawError: a stage of the curriculum asks for pieces that no set has.
+    """
+    from jigsaw.training.curriculum import Curriculum
+
+    if recipe.curriculum.mode == "none" and not recipe.sampling.dynamic:
+        return None
+    used = used_in(recipe, train_sets, "grpo")
+    sets, weights = [puzzles for puzzles, _ in used], [weight for _, weight in used]
+    return Curriculum(sets, weights, recipe.curriculum, seed=recipe.seed)
+
+
 class _Training:
     """What the steps of one stage share."""
 
@@ -253,20 +268,9 @@ class _Training:
             rollout=self._recipe.rollout,
             server=server_address(self._recipe, os.environ.get("MASTER_ADDR")),
             sampling=self._recipe.sampling,
-            curriculum=self._curriculum(),
+            curriculum=curriculum_of(self._recipe, open_train(self._recipe, self._folder)),
             choosing=self._recipe.curriculum.mode != "none",
         )
-
-    def _curriculum(self) -> Any:
-        """Where GRPO's puzzles come from, if it asks for more than the order of the sets."""
-        from jigsaw.training.curriculum import Curriculum
-
-        recipe = self._recipe
-        if recipe.curriculum.mode == "none" and not recipe.sampling.dynamic:
-            return None
-        used = used_in(recipe, open_train(recipe, self._folder), "grpo")
-        sets, weights = [puzzles for puzzles, _ in used], [weight for _, weight in used]
-        return Curriculum(sets, weights, recipe.curriculum, seed=recipe.seed)
 
     def _write(self, trainer: Any, processor: Any) -> None:
         """The trained weights under the stage's name, written by the first process, gathered from all."""
