@@ -38,6 +38,11 @@ def scripted(monkeypatch):
     return use
 
 
+def _told(figures):
+    """All but the command, which names its folder and batch size."""
+    return {key: value for key, value in figures.items() if key != "command"}
+
+
 def test_an_interrupted_evaluation_loses_at_most_one_batch(scripted, puzzle_folder, tmp_path):
     first = scripted(Scripted(fail_at=8))
     with pytest.raises(KeyboardInterrupt):
@@ -50,9 +55,10 @@ def test_an_interrupted_evaluation_loses_at_most_one_batch(scripted, puzzle_fold
     assert len(second.asked) == 24 - 8
     assert not set(first.asked) & set(second.asked)
     whole = evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path / "whole", batch_size=4)
-    assert figures == whole
+    assert _told(figures) == _told(whole)
     third = scripted(Scripted())
-    assert evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, batch_size=24) == whole
+    again = evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, batch_size=24)
+    assert _told(again) == _told(whole)
     assert third.asked == []
 
 
