@@ -245,7 +245,12 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
         elif image_grid_thw is None:
             raise ValueError("pixel_values need image_grid_thw")
         numbers = self._image_numbers(input_ids, image_grid_thw)
-        inputs_embeds = self._with_images(inputs_embeds, numbers, pixel_values, image_grid_thw)
+        past = 0 if past_key_values is None else past_key_values.get_seq_length()
+        if pixel_values is not None:
+            features = self.get_image_features(pixel_values, image_grid_thw)
+            inputs_embeds = inputs_embeds.masked_scatter((numbers >= 0)[..., None], features.to(inputs_embeds))
+        elif not past:
+            inputs_embeds = self._in_step(inputs_embeds)
         position_ids, sequences = self._positions(
             numbers, image_grid_thw, attention_mask, position_ids, past_key_values
         )
@@ -263,19 +268,18 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
             output.past_key_values.next_time = position_ids[0].amax(-1) + 1
         return output
 
-    def _with_images(
-        self, inputs_embeds: Tensor, numbers: Tensor, pixel_values: Tensor | None, image_grid_thw: Tensor | None
-    ) -> Tensor:
-        if pixel_values is None:
-            if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-                return inputs_embeds
-            # Ranks whose rows have images gather the patch embedding's weights; this one must take part.
-            side = self.config.vision_config.merge_size
-            blank = inputs_embeds.new_zeros(side**2, self.vision_model.embeddings.patch_embedding.weight[0].numel())
-            grid = torch.tensor([[1, side, side]], device=inputs_embeds.device)
-            return inputs_embeds + 0.0 * self.get_image_features(blank, grid).sum()
-        features = self.get_image_features(pixel_values, image_grid_thw)
-        return inputs_embeds.masked_scatter((numbers >= 0)[..., None], features.to(inputs_embeds))
+    def _in_step(self, inputs_embeds: Tensor) -> Tensor:
+        """Embeddings of rows without images, where others' may have some.
+
+        Ranks whose rows have images gather the patch embedding's weights; this one must take part.
+        """
+        if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+            return inputs_embeds
+        vision = self.config.vision_config
+        side = vision.merge_size
+        blank = inputs_embeds.new_zeros(side**2, vision.num_channels * vision.patch_size**2)
+        grid = torch.tensor([[1, side, side]], device=inputs_embeds.device)
+        return inputs_embeds + 0.0 * self.get_image_features(blank, grid).sum()
 
     def _positions(
         self,
