@@ -41,7 +41,8 @@ def joined(section: DistributedSection) -> Iterator[int]:
     try:
         yield dist.get_rank()
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():  # a vLLM engine of this process ends the group itself when it is collected (0.31)
+            dist.destroy_process_group()
 
 
 def die_with_parent(sent: signal.Signals = signal.SIGKILL) -> None:
