@@ -148,7 +148,17 @@ def tree(folder):
         ("small.yaml", "grpo.num_generation=4", "unknown key grpo.num_generation: did you mean num_generations?"),
         ("small.yaml", "grpo.learning_rate=high", "grpo.learning_rate: input should be a valid number"),
         ("small.yaml", "sft.max_steps=x", "sft.max_steps: input should be a valid integer"),
-        ("small.yaml", "grpo.generation_kwargs=3", "grpo.generation_kwargs: input should be a valid dictionary, not 3"),
+        (
+            "small.yaml",
+            "grpo.lr_scheduler_kwargs=3",
+            "grpo.lr_scheduler_kwargs: input should be a valid dictionary, not 3",
+        ),
+        ("small.yaml", "grpo.repetition_penalty=1.1", "grpo.repetition_penalty would change nothing: "),
+        (
+            "small.yaml",
+            "grpo.vllm_mode=server",
+            "grpo.vllm_mode is set by the framework: in a recipe, see rollout.mode",
+        ),
         ("small.yaml", "model.sizes.hidden_size=80", "small.yaml: model.sizes: hidden_size 80 is no multiple of"),
         ("small.yaml", "grpo.output_dir=x", "grpo.output_dir is set by the framework: in a recipe, see output"),
         ("small.yaml", "grpo.num_generations=1", "grpo.num_generations: 1 leaves nothing to compare"),

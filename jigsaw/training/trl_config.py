@@ -6,7 +6,7 @@ nearest one that it does; a key that the framework sets itself is refused with t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -26,6 +26,10 @@ OURS = {
     "fsdp": "distributed.zero",
     "report_to": "logging.report_to",
     "log_completions": "logging.completions",
+    "num_completions_to_print": "logging.completions",
+    "log_unique_prompts": "logging.completions",
+    "log_multimodal": "logging.completions",
+    "log_completions_hub_repo": "logging.completions",
     "save_strategy": "checkpoint.every",
     "save_steps": "checkpoint.every",
     "save_total_limit": "checkpoint.keep",
@@ -39,10 +43,36 @@ OURS = {
     "generation_batch_size": "grpo.prompts_per_step",
     "gradient_accumulation_steps": "grpo.prompts_per_step",
     "use_vllm": "rollout.engine",
+    "vllm_mode": "rollout.mode",
+    "vllm_enable_sleep_mode": "rollout.sleep",
+    "vllm_gpu_memory_utilization": "rollout.gpu_memory_utilization",
+    "vllm_max_model_length": "rollout.max_model_len",
+    "vllm_tensor_parallel_size": "rollout.tensor_parallel_size",
+    "vllm_server_port": "rollout.port",
+    "vllm_group_port": "rollout.port",
+    "vllm_server_host": "nothing: the server is started with the run",
+    "vllm_server_base_url": "nothing: the server is started with the run",
+    "vllm_server_timeout": "nothing: the server is started with the run",
     "model_init_kwargs": "model",
     "remove_unused_columns": "nothing: rewards read every column",
 }
 """TRL fields that a recipe says elsewhere, and where."""
+
+UNREAD = {
+    "cache_implementation",
+    "chat_template_kwargs",
+    "ds3_gather_for_generation",
+    "generation_kwargs",
+    "max_tool_calling_iterations",
+    "num_generations_eval",
+    "repetition_penalty",
+    "transformers_continuous_batching_config",
+    "use_transformers_continuous_batching",
+    "use_transformers_paged",
+    "vllm_model_impl",
+    "vllm_structured_outputs_regex",
+}
+"""GRPOConfig's fields of what is done in another way here: sampling and held-out looks. They would be ignored."""
 
 PAPER = {
     "num_generations": 16,
@@ -119,7 +149,7 @@ def grpo_config(
     """
     from trl import GRPOConfig
 
-    _check_keys("grpo", recipe.grpo or {}, GRPOConfig, extra=("prompts_per_step",))
+    _check_keys("grpo", recipe.grpo or {}, GRPOConfig, extra=("prompts_per_step",), unread=UNREAD)
     section: dict[str, Any] = PAPER | (recipe.grpo or {})
     prompts = _positive("grpo.prompts_per_step", section.pop("prompts_per_step", 32))
     generations = _positive("grpo.num_generations", section["num_generations"])
@@ -127,14 +157,12 @@ def grpo_config(
         raise JigsawError("grpo.num_generations: 1 leaves nothing to compare a completion with; use 2 or more")
     section |= _shares("grpo", section, prompts, "prompts", world_size, each=generations)
     section["shuffle_dataset"] = False  # `jigsaw.training.order` has done it
-    generation_kwargs = dict(section.pop("generation_kwargs", None) or {})
-    generation_kwargs["suppress_tokens"] = suppressed_tokens
     return _make(
         "grpo",
         GRPOConfig,
         {
             **_common(recipe, folder, deepspeed),
-            "generation_kwargs": generation_kwargs,
+            "generation_kwargs": {"suppress_tokens": suppressed_tokens},
             "reward_weights": reward_weights,
             **section,
         },
@@ -183,11 +211,22 @@ def _common(recipe: Recipe, folder: Path, deepspeed: Mapping[str, Any] | None) -
     return values
 
 
-def _check_keys(section: str, given: Mapping[str, Any], config: type, extra: tuple[str, ...]) -> None:
-    known = sorted({field.name for field in fields(config)} - OURS.keys() | set(extra))
+def _check_keys(
+    section: str,
+    given: Mapping[str, Any],
+    config: type,
+    extra: tuple[str, ...],
+    unread: Collection[str] = (),
+) -> None:
+    known = sorted({field.name for field in fields(config)} - OURS.keys() - set(unread) | set(extra))
     for key in given:
         if key in OURS:
             raise JigsawError(f"{section}.{key} is set by the framework: in a recipe, see {OURS[key]}")
+        if key in unread:
+            raise JigsawError(
+                f"{section}.{key} would change nothing: rollout.engine draws completions, by temperature, top_p, top_k "
+                f"and min_p alone; leave it out"
+            )
         if key not in known:
             close = get_close_matches(key, known, n=1)
             hint = f": did you mean {close[0]}?" if close else f": it is no field of TRL's {config.__name__}"
