@@ -49,10 +49,7 @@ def dry_run(recipe: Recipe, node: Node = ALONE) -> str:
             command = torchrun_command(section, node, folder, stage.name, number)
             lines.append(f"{stage.name}: {shlex.join(command)}")
     if (sharding := deepspeed_config(recipe)) is not None:
-        lines += ["DeepSpeed:", *json.dumps(sharding, indent=2).splitlines()]
-        lines.append(
-            memory_estimate(recipe) or "no memory estimate: DeepSpeed or the model's configuration is not here"
-        )
+        lines += ["DeepSpeed:", *json.dumps(sharding, indent=2).splitlines(), memory_estimate(recipe)]
     comments = "".join(f"# {line}\n" for line in lines)
     return OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json"))) + comments
 

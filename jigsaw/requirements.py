@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from jigsaw.errors import JigsawError
-from jigsaw.schema import Recipe
+from jigsaw.schema import DistributedSection, Recipe
 
 TRACKERS = {"trackio": "'trackio>=0.22' 'pillow<13'"}
 """What to install where the bare name gives a release that does not work: an old trackio breaks the import of TRL."""
@@ -22,11 +22,9 @@ def require_machine(recipe: Recipe) -> None:
     """
     section = recipe.distributed
     if section.zero:
-        _require_package("deepspeed", f"distributed.zero: {section.zero}", "pip install 'visual-jigsaw[gpu]'")
+        _require_package("deepspeed", f"distributed.zero: {section.zero}", _engines(section))
     if recipe.grpo is not None and recipe.rollout.engine == "vllm":
-        _require_package(
-            "vllm", "rollout.engine: vllm", "pip install 'visual-jigsaw[gpu]', or rollout.engine=transformers"
-        )
+        _require_package("vllm", "rollout.engine: vllm", f"{_engines(section)}, or rollout.engine=transformers")
     for name in recipe.logging.report_to:
         _require_package(name, f"logging.report_to: {name}", f"pip install {TRACKERS.get(name, name)}")
     if section.gpus is not None:
@@ -34,10 +32,12 @@ def require_machine(recipe: Recipe) -> None:
 
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if found < section.per_node:
-            raise JigsawError(
-                f"distributed.gpus: {section.gpus} are asked for and this machine has {found}; "
-                f"set distributed.gpus={found or 'null'}, or run where they are"
+            remedy = (
+                f"set distributed.gpus={found}, or run where they are"
+                if found
+                else "run where they are, or in small with --twin"
             )
+            raise JigsawError(f"distributed.gpus: {section.gpus} are asked for and this machine has {found}; {remedy}")
     if recipe.grpo is not None and recipe.rollout.served and not section.on_cpu:
         _require_gpus_for_server(section.per_node, recipe.rollout.tensor_parallel_size)
 
@@ -51,6 +51,13 @@ def _require_gpus_for_server(training: int, serving: int) -> None:
             f"rollout.mode: server needs GPUs of its own, {training} + {serving} in all, and this machine has {found}; "
             f"set distributed.gpus={max(found - serving, 1)}, or rollout.mode=colocate"
         )
+
+
+def _engines(section: DistributedSection) -> str:
+    """What installs vLLM and DeepSpeed for the processors that a recipe trains on."""
+    if section.cpu_processes is None:
+        return "pip install 'visual-jigsaw[gpu]'"
+    return "uv pip install --override cpu-override.txt 'visual-jigsaw[cpu]', see docs/engine.md"
 
 
 def _require_package(name: str, key: str, remedy: str) -> None:

@@ -85,10 +85,20 @@ needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="Dee
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("zero", [0, pytest.param(2, marks=needs_deepspeed), pytest.param(3, marks=needs_deepspeed)])
-def test_two_processes_train_what_one_trains(recipe_file, alone, zero):
+@pytest.mark.parametrize(
+    "zero, offload",
+    [
+        (0, "none"),
+        pytest.param(1, "none", marks=needs_deepspeed),
+        pytest.param(2, "none", marks=needs_deepspeed),
+        pytest.param(3, "none", marks=needs_deepspeed),
+        pytest.param(3, "all", marks=needs_deepspeed),
+    ],
+)
+def test_two_processes_train_what_one_trains(recipe_file, alone, zero, offload):
     """Sampling depends on the puzzle, not on the process: the same completions, losses and weights."""
-    overrides = [f"name=zero-{zero}", "distributed.cpu_processes=2", f"distributed.zero={zero}"]
+    overrides = [f"name=zero-{zero}-{offload}", "distributed.cpu_processes=2"]
+    overrides += [f"distributed.zero={zero}", f"distributed.offload={offload}"]
     assert_same(launch(load_recipe(str(recipe_file), overrides), Console(quiet=True)), alone)
 
 
@@ -154,6 +164,22 @@ def test_two_nodes_on_the_loopback_train_one_run_and_stop_together(recipe_file, 
 # What needs no processes
 
 
+def test_a_group_of_processes_that_an_engine_has_ended_is_not_ended_again(monkeypatch):
+    """Given vLLM, whose engine ends the group as it goes, then a stage that is whole does not fail at its last line."""
+    import torch.distributed as dist
+
+    from jigsaw.training.world import joined
+
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with joined(DistributedSection(cpu_processes=1)) as rank:
+        assert rank == 0
+        dist.destroy_process_group()
+    with joined(DistributedSection(cpu_processes=1)):
+        assert dist.is_initialized()
+    assert not dist.is_initialized()
+
+
 def test_the_command_of_one_node_finds_its_own_port():
     command = torchrun_command(DistributedSection(cpu_processes=2), Node(), Path("runs/x"), "grpo", 0)
     assert "--standalone" in command and "--nproc-per-node=2" in command
@@ -199,7 +225,7 @@ def test_settings_that_exclude_each_other_are_refused(recipe_file, override, tol
 @pytest.mark.parametrize(
     "overrides, told",
     [
-        (["distributed.gpus=512"], r"distributed\.gpus: 512 are asked for and this machine has \d+; set distributed"),
+        (["distributed.gpus=512"], r"distributed\.gpus: 512 are asked for and this machine has \d+; (set|run where)"),
         (
             ["distributed.zero=2", "distributed.cpu_processes=2"],
             r"distributed\.zero: 2 needs the package deepspeed, .* pip install",
@@ -225,7 +251,27 @@ def test_dry_run_shows_the_commands_and_what_deepspeed_gets(recipe_file):
     assert config["zero_optimization"]["stage"] == 3
     assert config["bf16"] == {"enabled": True}
     if find_spec("deepspeed"):
-        assert "DeepSpeed estimates" in comments[-1]
+        assert comments[-1].startswith("DeepSpeed estimates ")
+
+
+@pytest.mark.parametrize(
+    "override, told",
+    [
+        ("distributed.zero=1", "DeepSpeed has none for ZeRO-1"),
+        ("distributed.zero=3", "DeepSpeed is not installed"),
+    ],
+)
+def test_dry_run_says_why_there_is_no_estimate_of_memory(recipe_file, monkeypatch, override, told):
+    monkeypatch.setattr("jigsaw.training.sharding.find_spec", lambda name: None)
+    shown = dry_run(load_recipe(str(recipe_file), ["distributed.cpu_processes=2", override]))
+    assert shown.splitlines()[-1] == f"# no memory estimate: {told}"
+
+
+def test_dry_run_says_that_a_models_configuration_is_not_at_hand(recipe_file, monkeypatch):
+    monkeypatch.setattr("jigsaw.training.sharding.find_spec", lambda name: name)
+    overrides = ["distributed.gpus=8", "distributed.zero=3", "model.path=nobody/has-this"]
+    shown = dry_run(load_recipe(str(recipe_file), overrides))
+    assert shown.splitlines()[-1] == "# no memory estimate: the configuration of nobody/has-this is not on this machine"
 
 
 def test_prompts_of_a_step_must_divide_among_the_processes(recipe_file):

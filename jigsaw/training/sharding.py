@@ -50,20 +50,24 @@ def deepspeed_config(recipe: Recipe) -> dict[str, Any] | None:
     }
 
 
-def memory_estimate(recipe: Recipe) -> str | None:
+def memory_estimate(recipe: Recipe) -> str:
     """DeepSpeed's estimate of what weights, gradients and optimizer need, in GiB; activations and rollouts come on top.
 
     Returns:
-        A line; None where the recipe uses no ZeRO-2 or 3, or DeepSpeed or the model's configuration is not at hand.
+        A line; where there is no estimate, it says why.
     """
     section = recipe.distributed
-    if section.zero < 2 or find_spec("deepspeed") is None:
-        return None
+    if section.zero == 1:
+        return "no memory estimate: DeepSpeed has none for ZeRO-1"
+    if find_spec("deepspeed") is None:
+        return "no memory estimate: DeepSpeed is not installed"
     from jigsaw.models.skeleton import skeleton
 
     model = skeleton(recipe.model)
     if model is None:
-        return None
+        return (
+            f"no memory estimate: the configuration of {recipe.model.path or recipe.model.tiny} is not on this machine"
+        )
     # Every parameter counts as trained: frozen ones make it an upper bound.
     total = sum(parameter.numel() for parameter in model.parameters())
     node = {"num_gpus_per_node": section.per_node, "num_nodes": section.nodes}
