@@ -31,7 +31,7 @@ from jigsaw.training.prompts import PromptBatch
 from jigsaw.training.sampling import sample, shaping
 from jigsaw.training.serving import Address
 from jigsaw.training.shared_prefix import log_probabilities
-from jigsaw.training.vllm_engine import VllmEngine
+from jigsaw.training.vllm_engine import VllmEngine, check_room
 from jigsaw.training.vllm_server import VllmServer
 from rewards import Composition
 
@@ -91,7 +91,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         self._engine: VllmEngine | VllmServer | None = None
         if rollout.engine == "vllm":
             self._engine = self._vllm(rollout, server)
-            self._synced, self._sleeps = -1, rollout.sleep
+            self._synced, self._sleeps, self._room = -1, rollout.sleep, rollout.max_model_len
             self.use_vllm = True  # from here on TRL corrects for the difference of the two engines, if it is told to
 
     def _vllm(self, rollout: RolloutSection, server: Address | None) -> VllmEngine | VllmServer:
@@ -257,9 +257,11 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         if self._sleeps or self._synced != self.state.global_step:  # asleep, the engine forgets its weights
             self._engine.sync(self.accelerator.unwrap_model(self.model))
             self._synced = self.state.global_step
+        prompt_ids = [] if prompts is None else prompts.token_lists()
+        check_room(rows, prompt_ids, self.max_completion_length, self._room)
         return self._engine.generate(
             rows,
-            [] if prompts is None else prompts.token_lists(),
+            prompt_ids,
             self.num_generations,
             seeds=seeds,
             max_tokens=self.max_completion_length,

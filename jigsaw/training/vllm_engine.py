@@ -197,6 +197,18 @@ def check_prompt(row: Mapping[str, Any], ours: Sequence[int], theirs: Sequence[i
         )
 
 
+def check_room(
+    rows: Sequence[Mapping[str, Any]], prompt_ids: Sequence[Sequence[int]], completion: int, room: int
+) -> None:
+    """Raises JigsawError where vLLM has no room for a prompt and a whole completion: it would cut the latter short."""
+    for row, prompt in zip(rows, prompt_ids, strict=True):
+        if len(prompt) + completion > room:
+            raise JigsawError(
+                f"row {row.get('id')}: its prompt of {len(prompt)} tokens and a completion of {completion} do not fit "
+                f"in rollout.max_model_len={room}; set it to {len(prompt) + completion} or more"
+            )
+
+
 def check_completion(row: Mapping[str, Any], tokens: Sequence[int], forbidden: Collection[int]) -> None:
     """Raises JigsawError where vLLM sampled a token that stands for a medium."""
     if any(token in forbidden for token in tokens):
