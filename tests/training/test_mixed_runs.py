@@ -153,6 +153,12 @@ def test_vllm_beside_the_trainer_trains_what_transformers_trains_on_the_same_com
 
 
 @pytest.mark.slow
+def test_the_importance_correction_of_engines_that_agree_changes_nothing(folder, beside):
+    lines = run(folder, "corrected", VLLM, "grpo.vllm_importance_sampling_correction=true")
+    assert_alike([line for line in lines if "reward" in line], beside[0])
+
+
+@pytest.mark.slow
 def test_engines_that_differ_more_than_the_recipe_allows_end_the_run(folder):
     pytest.importorskip("vllm")
     with pytest.raises(JigsawError, match=r"step 1: .* over rollout\.max_logp_difference=1e-12"):
@@ -160,6 +166,7 @@ def test_engines_that_differ_more_than_the_recipe_allows_end_the_run(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # five processes that each import torch, TRL or vLLM: six minutes on two busy cores
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_vllm_server_samples_what_vllm_beside_the_trainer_does(folder, beside, processes):
     """A server of its own on the loopback; weights reach it as files, since there is no GPU here."""
