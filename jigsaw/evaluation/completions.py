@@ -72,8 +72,8 @@ class Completions:
             os.fsync(self._file.fileno())
 
     def _read(self, path: Path) -> int:
-        """Take in what is there; returns the bytes of whole lines."""
-        whole = 0
+        """Take in what is there; returns the bytes of whole lines, 0 where nothing was answered yet."""
+        whole, stored = 0, None
         for number, line in enumerate(path.read_bytes().splitlines(keepends=True)):
             try:
                 entry = json.loads(line) if line.endswith(b"\n") else None
@@ -82,15 +82,17 @@ class Completions:
             if entry is None:
                 break
             if number == 0:
-                self._require_same(entry.get("settings") if isinstance(entry, dict) else None)
+                stored = entry.get("settings") if isinstance(entry, dict) else None
+                if not isinstance(stored, dict):
+                    raise JigsawError(f"--out: {self._path} was not written by `jigsaw eval`; name another folder")
             else:
+                if not self._found:
+                    self._require_same(stored or {})
                 self._found[entry[0]["id"]] = entry
             whole += len(line)
-        return whole
+        return whole if self._found else 0
 
-    def _require_same(self, stored: Any) -> None:
-        if not isinstance(stored, dict):
-            raise JigsawError(f"--out: {self._path} was not written by `jigsaw eval`; name another folder")
+    def _require_same(self, stored: Mapping[str, Any]) -> None:
         for key in sorted({*stored, *self._settings}):
             had, wanted = stored.get(key), self._settings.get(key)
             if had != wanted:

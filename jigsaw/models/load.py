@@ -19,6 +19,9 @@ VISION_TOKENS = (
 )
 """Tokens that stand for media in a prompt. One in a completion would promise pixels that are not there."""
 
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+"""Where a checkpoint says how its images are prepared, in one of the two; NEO can do without."""
+
 
 def load_processor(path: str, *, min_pixels: int | None = None, max_pixels: int | None = None) -> Any:
     """Open the processor of a checkpoint, padding on the left.
@@ -39,6 +42,10 @@ def load_processor(path: str, *, min_pixels: int | None = None, max_pixels: int 
     try:
         processor = AutoProcessor.from_pretrained(path)
     except (OSError, ValueError) as error:
+        here = Path(path)
+        if here.is_dir() and not any((here / name).is_file() for name in PROCESSOR_FILES):
+            missing = " or ".join(PROCESSOR_FILES)
+            raise JigsawError(f"{path}: no image processor is there ({missing}); copy the base model's") from error
         raise JigsawError(f"{path}: no processor can be opened there ({_reason(error)})") from error
     if not isinstance(processor, ProcessorMixin):
         raise JigsawError(f"{path}: holds a tokenizer but no image processor; a vision-language checkpoint is needed")

@@ -130,9 +130,15 @@ def test_a_checkpoint_without_a_processor_is_refused_in_one_line(tmp_path, puzzl
     shutil.copytree(checkpoint, tmp_path / "bare")
     for name in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json", "tokenizer.json"):
         (tmp_path / "bare" / name).unlink(missing_ok=True)
-    with pytest.raises(JigsawError, match="bare") as raised:
-        evaluate_checkpoint(str(tmp_path / "bare"), puzzle_folder, limit=2)
-    assert "\n" not in str(raised.value)
+    with pytest.raises(JigsawError, match=r"bare: no image processor is there .* copy the base model's$"):
+        evaluate_checkpoint(str(tmp_path / "bare"), puzzle_folder, limit=2, out=tmp_path / "e")
+
+
+def test_an_evaluation_that_never_answered_leaves_its_folder_to_another(scripted, tmp_path, puzzle_folder):
+    with pytest.raises(JigsawError):
+        evaluate_checkpoint(str(tmp_path / "absent"), puzzle_folder, limit=2, out=tmp_path / "e")
+    scripted(Scripted())
+    assert evaluate_checkpoint("org/model", puzzle_folder, limit=2, out=tmp_path / "e")["num_puzzles"] == 2
 
 
 def test_missing_images_end_in_a_line_and_what_was_answered_stays(scripted, photos, puzzle_folder, tmp_path):
