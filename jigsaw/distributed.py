@@ -35,6 +35,11 @@ class Node:
     rank: int = 0
     rendezvous: str | None = None
 
+    @property
+    def first(self) -> str | None:
+        """Name or address of the first node; None for a run on one."""
+        return None if self.rendezvous is None else self.rendezvous.rpartition(":")[0]
+
     def check(self, section: DistributedSection) -> None:
         """Refuse a place that does not fit the number of nodes.
 

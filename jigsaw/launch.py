@@ -231,7 +231,7 @@ class _Run:
 
         if stage.name != "grpo" or not self._recipe.rollout.served:
             return nullcontext()
-        return serving(self._recipe, stage.start, self._folder, self._node, self._console)
+        return serving(self._recipe, stage.start, self._folder, self._node.first, self._console)
 
     def _in_this_process(self) -> bool:
         """Whether training needs no processes of its own: one process is asked for, and one GPU at most is in sight."""

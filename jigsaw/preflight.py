@@ -44,7 +44,7 @@ def dry_run(recipe: Recipe, node: Node = ALONE) -> str:
     section, folder = recipe.distributed, Path(recipe.output)
     for number, stage in enumerate(stages_of(recipe, folder)):
         if stage.name == "grpo" and recipe.rollout.served and node.rank == 0:
-            lines.append(f"server: {server_line(recipe, folder, node)}")
+            lines.append(f"server: {server_line(recipe, folder, node.first)}")
         if section.several:
             command = torchrun_command(section, node, folder, stage.name, number)
             lines.append(f"{stage.name}: {shlex.join(command)}")

@@ -1,6 +1,6 @@
 """A model without weights: its modules and parameter names on torch's meta device, to count and to match patterns.
 
-In: the `model` section of a recipe. Out: the model, or None where its configuration is not at hand. Nothing is
+In: a checkpoint's folder or hub id. Out: the model, or None where its configuration is not at hand. Nothing is
 downloaded.
 """
 
@@ -9,17 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jigsaw.schema import ModelSection
 
-
-def skeleton(section: ModelSection) -> Any:
-    """The model of a section on the meta device; None for a tiny one, or a hub id that is not in the local cache."""
+def skeleton(path: str) -> Any:
+    """The model of a checkpoint on the meta device; None for a hub id that is not in the local cache."""
     from transformers import AutoConfig
 
-    if section.path is None:
-        return None
     try:
-        config = AutoConfig.from_pretrained(section.path, local_files_only=not Path(section.path).is_dir())
+        config = AutoConfig.from_pretrained(path, local_files_only=not Path(path).is_dir())
     except (OSError, ValueError):
         return None
     return from_config(config)

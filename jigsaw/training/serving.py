@@ -1,6 +1,6 @@
 """The vLLM server of a run in server mode: on the first node, on the GPUs that training leaves free.
 
-In: a recipe and this machine's place among the nodes. Out: a server that lives as long as its GRPO stage, serving the
+In: a recipe and the first node's name. Out: a server that lives as long as its GRPO stage, serving the
 checkpoint that the stage starts from with the trainer's own processor. It listens on the loopback address; where the
 run spans nodes, on the first node's address of the rendezvous, and says so, since anyone who reaches it can use it.
 """
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -29,9 +29,6 @@ from jigsaw.schema import Recipe
 from jigsaw.training.engine_weights import write_checkpoint
 from jigsaw.training.vllm_engine import MEDIA_PER_PROMPT, ON_CPU
 from jigsaw.training.world import die_with_parent
-
-if TYPE_CHECKING:
-    from jigsaw.distributed import Node
 
 LOOPBACK = "127.0.0.1"
 LOG = "server.log"
@@ -73,11 +70,6 @@ def server_address(recipe: Recipe, first_node: str | None = None) -> Address:
     return Address(host, recipe.rollout.port)
 
 
-def first_node_of(node: Node) -> str | None:
-    """The host of a rendezvous; None where there is none."""
-    return None if node.rendezvous is None else node.rendezvous.rpartition(":")[0]
-
-
 def server_command(recipe: Recipe, model: Path, address: Address) -> list[str]:
     """The command that serves a checkpoint folder.
 
@@ -112,28 +104,28 @@ def server_environment(recipe: Recipe) -> dict[str, str]:
     return added | {"CUDA_VISIBLE_DEVICES": ",".join(devices[first : first + count])}
 
 
-def server_line(recipe: Recipe, folder: Path, node: Node) -> str:
+def server_line(recipe: Recipe, folder: Path, first_node: str | None) -> str:
     """What `serving` starts, as one would type it."""
-    address = server_address(recipe, first_node_of(node))
+    address = server_address(recipe, first_node)
     variables = [f"{name}={shlex.quote(value)}" for name, value in server_environment(recipe).items()]
     return " ".join([*variables, shlex.join(server_command(recipe, folder / FOLDER / "model", address))])
 
 
 @contextmanager
-def serving(recipe: Recipe, start: str, folder: Path, node: Node, console: Console) -> Iterator[None]:
+def serving(recipe: Recipe, start: str, folder: Path, first_node: str | None, console: Console) -> Iterator[None]:
     """A server that answers, until the end of the block.
 
     Args:
         recipe: in server mode.
         start: the checkpoint that the stage starts from.
         folder: the run folder; the server's words go to `server.log` there.
-        node: this machine, the first of the run.
+        first_node: name or address of this machine, where the run spans several.
         console: where it says what it listens on.
 
     Raises:
         JigsawError: its port is taken, or it ended before it answered.
     """
-    address = server_address(recipe, first_node_of(node))
+    address = server_address(recipe, first_node)
     if _answers(address):
         raise JigsawError(
             f"rollout.port: something listens on {address.host}:{address.port} already; "

@@ -63,7 +63,7 @@ def memory_estimate(recipe: Recipe) -> str:
         return "no memory estimate: DeepSpeed is not installed"
     from jigsaw.models.skeleton import skeleton
 
-    model = skeleton(recipe.model)
+    model = None if recipe.model.path is None else skeleton(recipe.model.path)
     if model is None:
         return (
             f"no memory estimate: the configuration of {recipe.model.path or recipe.model.tiny} is not on this machine"

@@ -87,12 +87,12 @@ def test_a_server_lives_as_long_as_its_block_and_says_where(load, port, tmp_path
         return [sys.executable, "-c", ANSWERING, str(address.port)]
 
     monkeypatch.setattr(module, "server_command", answering)
-    with serving(recipe, recipe.model.path, tmp_path / "run", Node(), Console()):
+    with serving(recipe, recipe.model.path, tmp_path / "run", None, Console()):
         told = capsys.readouterr().out
         assert f"127.0.0.1:{port}, for this machine alone" in told
         assert load_processor(str(made[0])).image_processor.size["longest_edge"] == 3136
         with pytest.raises(JigsawError, match=rf"rollout.port: something listens on 127.0.0.1:{port} already"):
-            serving(recipe, recipe.model.path, tmp_path / "run", Node(), Console(quiet=True)).__enter__()
+            serving(recipe, recipe.model.path, tmp_path / "run", None, Console(quiet=True)).__enter__()
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
@@ -102,7 +102,7 @@ def test_a_server_that_ends_at_once_is_told_with_its_log(load, tmp_path, monkeyp
     monkeypatch.setattr(module, "server_command", lambda *_: [sys.executable, "-c", "print('no room'); exit(3)"])
     with (
         pytest.raises(JigsawError, match=r"ended before it answered; its own words are in .*server\.log"),
-        serving(recipe, recipe.model.path, tmp_path / "run", Node(), Console(quiet=True)),
+        serving(recipe, recipe.model.path, tmp_path / "run", None, Console(quiet=True)),
     ):
         pass
     assert "no room" in (tmp_path / "run" / LOG).read_text()
