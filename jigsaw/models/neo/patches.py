@@ -17,6 +17,17 @@ from jigsaw.models.neo.configuration import NEOVisionConfig
 Tensor = Any  # torch comes without types here
 
 
+class PatchConvolution(nn.Conv2d):  # type: ignore[misc]  # torch comes without types here
+    """A convolution of windows that are its kernel's size, one output each: a matrix product.
+
+    torch's own convolution takes about eight times as long for it on a CPU, forward and backward.
+    """
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """`[N, channels, side, side]` to `[N, width]`."""
+        return nn.functional.linear(windows.flatten(1), self.weight.flatten(1), self.bias)
+
+
 class NEOVisionEmbeddings(nn.Module):  # type: ignore[misc]  # torch comes without types here
     """Patches to tokens of the language model's width; section 3.1, "patch embedding layer"."""
 
@@ -24,8 +35,8 @@ class NEOVisionEmbeddings(nn.Module):  # type: ignore[misc]  # torch comes witho
         super().__init__()
         self.config = config
         patch, merge = config.patch_size, config.merge_size
-        self.patch_embedding = nn.Conv2d(config.num_channels, config.hidden_size, patch, patch)
-        self.dense_embedding = nn.Conv2d(config.hidden_size, config.llm_hidden_size, merge, merge)
+        self.patch_embedding = PatchConvolution(config.num_channels, config.hidden_size, patch, patch)
+        self.dense_embedding = PatchConvolution(config.hidden_size, config.llm_hidden_size, merge, merge)
 
     def forward(self, pixel_values: Tensor, image_grid_thw: Tensor) -> Tensor:
         """Embed images.
@@ -46,10 +57,10 @@ class NEOVisionEmbeddings(nn.Module):  # type: ignore[misc]  # torch comes witho
             raise ValueError(f"{len(pixel_values)} patches for grids of {int(image_grid_thw.prod(-1).sum())}")
         patches = pixel_values.to(self.patch_embedding.weight.dtype)
         patches = patches.view(-1, config.num_channels, config.patch_size, config.patch_size)
-        embedded = nn.functional.gelu(self.patch_embedding(patches).flatten(1))
+        embedded = nn.functional.gelu(self.patch_embedding(patches))
         placed = self._rotate(embedded, *indices.patch_places(image_grid_thw))
         cells = placed[indices.patch_order(image_grid_thw, merge)]  # [tokens, merge**2, width]
-        return self.dense_embedding(cells.transpose(1, 2).unflatten(-1, (merge, merge))).flatten(1)
+        return self.dense_embedding(cells.transpose(1, 2).unflatten(-1, (merge, merge)))
 
     def _rotate(self, embedded: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Rotate neighbouring channels against each other: the first half by column, the second by row."""

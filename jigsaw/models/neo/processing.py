@@ -160,18 +160,26 @@ class NEOProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers comes 
         size = kwargs.pop("size", None) or self.image_processor.size
         low = kwargs.pop("min_pixels", None) or size["shortest_edge"]
         high = kwargs.pop("max_pixels", None) or size["longest_edge"]
-        done: list[Any] = []
+        flat: list[Any] = []
+        shares: dict[int, list[int]] = {}  # a pixel budget: the places of its images, processed at once
         for group in groups:
             group = group if isinstance(group, list | tuple) else [group]
-            if group:
-                most = pixel_budget(low, high, prompt_images or len(group))
-                limits = {"shortest_edge": min(low, most), "longest_edge": most}
-                done.append(self.image_processor(list(group), size=limits, **{**kwargs, "return_tensors": "pt"}))
-        if not done:
+            most = pixel_budget(low, high, prompt_images or len(group))
+            shares.setdefault(most, []).extend(range(len(flat), len(flat) + len(group)))
+            flat.extend(group)
+        if not flat:
             return {}, []
         import torch
 
-        processed = BatchFeature({key: torch.cat([one[key] for one in done]) for key in done[0]})
+        patches, grids = [None] * len(flat), [None] * len(flat)
+        for most, places in shares.items():
+            limits = {"shortest_edge": min(low, most), "longest_edge": most}
+            options = {**kwargs, "size": limits, "return_tensors": "pt"}
+            done = self.image_processor([flat[place] for place in places], **options)
+            apart = done["pixel_values"].split(done["image_grid_thw"].prod(-1).tolist())
+            for place, patch, grid in zip(places, apart, done["image_grid_thw"], strict=True):
+                patches[place], grids[place] = patch, grid
+        processed = BatchFeature({"pixel_values": torch.cat(patches), "image_grid_thw": torch.stack(grids)})
         tokens = processed["image_grid_thw"].prod(-1) // self.image_processor.merge_size**2
         return processed, [CONTEXT * count for count in tokens.tolist()]
 

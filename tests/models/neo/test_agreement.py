@@ -7,6 +7,7 @@ attention has no backward on a CPU: its gradients are compared where there is a 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -139,8 +140,9 @@ def generated(model, inputs, **options):
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
-def test_greedy_tokens_of_a_batch(judge, cases, together, use_cache):
-    chosen = list(cases.values())
+@pytest.mark.parametrize("seed", [0, 1])
+def test_greedy_tokens_of_rows_in_any_order(judge, cases, together, use_cache, seed):
+    chosen = random.Random(seed).sample(list(cases.values()), len(cases))
     tokens, logprobs = generated(judge, together(chosen), use_cache=use_cache)
     for case, row, scores in zip(chosen, tokens, logprobs, strict=True):
         assert row == case.greedy_tokens, case.name
@@ -153,6 +155,20 @@ def test_greedy_tokens_of_a_row_alone(judge, cases, together, name, use_cache):
     tokens, logprobs = generated(judge, together([cases[name]]), use_cache=use_cache)
     assert tokens == [cases[name].greedy_tokens]
     assert logprobs[0] == pytest.approx(cases[name].greedy_logprobs, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_long_rows_take_the_compiled_flex_attention(open_judge, cases, together):
+    """On a CPU it is compiled from so many tokens on; below, every other test of it runs the plain way."""
+    text = torch.randint(10, 50, (attention.COMPILED_FROM,), generator=torch.Generator().manual_seed(0))
+    chosen = [cases["two_images"], cases["text"]]
+    longer = [replace(case, input_ids=torch.cat([case.input_ids, text[9 * row :]])) for row, case in enumerate(chosen)]
+    inputs = together(longer)
+    with torch.no_grad():
+        ours, theirs = (open_judge(kind)(**inputs).logits for kind in ("flex_attention", "sdpa"))
+    seen = inputs["attention_mask"].bool()
+    assert seen.sum(-1).min() >= attention.COMPILED_FROM and not seen.all()
+    assert difference(ours[seen], theirs[seen]) < 1e-4
 
 
 def test_a_cache_is_gone_on_from_without_indices(judge, cases, together):

@@ -199,12 +199,14 @@ def test_importing_the_entry_point_imports_nothing_heavy():
     assert not {"torch", "transformers", "vllm", "numpy"} & set(done.stdout.split())
 
 
-def test_the_entry_point_imports_nothing_and_never_fails(monkeypatch):
-    monkeypatch.setitem(sys.modules, "vllm", None)
+def test_the_entry_point_imports_nothing_and_never_fails(monkeypatch, caplog):
+    for name in {"vllm", *(name for name in sys.modules if name.startswith("vllm."))}:
+        monkeypatch.setitem(sys.modules, name, None)
     before = set(sys.modules)
     neo_plugin.register()
     neo_plugin.register()
     assert not {name for name in set(sys.modules) - before if name.split(".")[0] in ("vllm", "torch")}
+    assert "NEO could not be registered" in caplog.text
 
 
 def test_log_probabilities_of_the_reference_are_finite(checkpoint):
