@@ -77,14 +77,10 @@ def compare(model, processor, rows, group, **options):
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("group", [2, 5])
+@pytest.mark.parametrize("group", [2, 5, 8, 16])
 def test_log_probabilities_and_gradients_equal_the_plain_way(model, processor, rows, group, attention):
     model.set_attn_implementation(attention)
     compare(model, processor, rows, group)
-
-
-def test_large_groups_equal_the_plain_way(model, processor):
-    compare(model, processor, ROWS["mixed"], 16)
 
 
 def test_unshared_prompts_equal_the_plain_way(model, processor, rows):
@@ -273,15 +269,24 @@ def test_completions_do_not_see_each_other():
     ]
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_log_probabilities_change_with_the_pixels(model, processor, rows, shared):
+PATHS = {"shared": {"shared": True}, "unshared": {"shared": False}, "blocks": {"blocks": True}}
+"""The ways of the log-probability pass."""
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", ["qwen", "neo"])
+def test_log_probabilities_change_with_the_pixels(checkpoint, neo_checkpoint, rows, kind, path):
     """Of every prompt, and of no other's."""
+    name = checkpoint if kind == "qwen" else neo_checkpoint
+    model, processor = load_model(name).requires_grad_(False), load_processor(name)
+    if kind == "neo" and path == "blocks":
+        model.set_attn_implementation("flex_attention")
     ids, mask = completions(len(rows))
     owner = torch.arange(len(rows))
 
     def score(those):
         return log_probabilities(
-            model, PromptBatch.encode(model, processor, those, "cpu"), owner, ids, mask, shared=shared
+            model, PromptBatch.encode(model, processor, those, "cpu"), owner, ids, mask, **PATHS[path]
         )[0]
 
     first = score(rows)
@@ -445,16 +450,22 @@ def test_a_medium_that_a_processor_drops_is_an_error(model, processor, monkeypat
         PromptBatch.encode(model, processor, ROWS["video"], "cpu")
 
 
-def test_a_medium_that_the_model_is_not_given_is_an_error(model, processor, rows):
+@pytest.mark.parametrize("path", [*PATHS, "sampling"])
+def test_a_medium_that_the_model_is_not_given_is_an_error(model, processor, rows, path):
     """The last count is the model's own, on every forward pass."""
     batch = PromptBatch.encode(model, processor, rows, "cpu")
     pixels = next(name for name in batch.media if name.startswith("pixel_values"))
     grid = {"pixel_values": "image_grid_thw", "pixel_values_videos": "video_grid_thw"}[pixels]
     media = dict(batch.media)
     media[pixels], media[grid] = media[pixels][: -int(media[grid][-1].prod())], media[grid][:-1]
-    ids, mask = completions(len(rows))
+    lacking, (ids, mask) = replace(batch, media=media), completions(len(rows))
     with pytest.raises(ValueError, match=r"features and (image|video) tokens do not match"):
-        log_probabilities(model, replace(batch, media=media), torch.arange(len(rows)), ids, mask)
+        if path == "sampling":
+            end = [processor.tokenizer.eos_token_id]
+            settings = {"max_new_tokens": 2, "eos_token_ids": end, "seeds": [0] * len(rows)}
+            sample(model, lacking, 2, logits_processors=LogitsProcessorList(), **settings)
+        else:
+            log_probabilities(model, lacking, torch.arange(len(rows)), ids, mask, **PATHS[path])
 
 
 def test_joined_batches_are_one_batch(model, processor):
