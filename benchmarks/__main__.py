@@ -53,7 +53,8 @@ def run(script: Path, limit: float) -> Result:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         return Result(script.stem, seconds, failure=last)
-    found = json.loads(done.stdout)
+    # DeepSpeed, where it is installed, tells stdout before it that there is no GPU (0.19).
+    found = json.loads(done.stdout[done.stdout.index("{") :])
     return Result(script.stem, seconds, {key: value for key, value in found.items() if isinstance(value, int | float)})
 
 

@@ -5,7 +5,8 @@
 Eight prompts of four 28-px tiles, eight completions each, a tiny model in float32. `straightforward` is transformers'
 `generate` with every prompt once per completion; `shared_prefix` is the engine of `rollout.engine: transformers`;
 `vllm` is that of `rollout.engine: vllm`, where vLLM is installed (the CPU build without a GPU). The engines take turns
-and the middle of the rounds counts. `sync` hands all weights to vLLM; `first_step` is from `jigsaw launch` to the first
+and the middle of the rounds counts, by the clock and of the processor; the latter says more where others use the
+machine too, and nothing on a GPU. `sync` hands all weights to vLLM; `first_step` is from `jigsaw launch` to the first
 line of GRPO in `metrics.jsonl`, all imports included.
 """
 
@@ -106,18 +107,23 @@ def samplers(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Callable[[],
     return found
 
 
-def timed(found: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """The middle of the rounds of each, in seconds, after one round that warms up."""
+def timed(found: dict[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, float], dict[str, float]]:
+    """The middle of the rounds of each, in seconds by the clock and of the processor, after one that warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in found}
+    busy: dict[str, list[float]] = {name: [] for name in found}
     for number in range(rounds + 1):
         for name, run in found.items():
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             made = run()
             if number:
                 seconds[name].append(time.perf_counter() - start)
+                busy[name].append(time.process_time() - used)
             if made is not None:
                 assert [len(tokens) for tokens in made] == [TOKENS] * PROMPTS * GENERATIONS, name
-    return {name: median(values) for name, values in seconds.items()}
+    return (
+        {name: median(values) for name, values in seconds.items()},
+        {name: median(values) for name, values in busy.items()},
+    )
 
 
 def first_step(folder: Path, engine: str) -> float:
@@ -146,8 +152,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = prepare(folder)
-        seconds = timed(samplers(folder, rows), given.rounds)
+        seconds, busy = timed(samplers(folder, rows), given.rounds)
         figures = {f"{name}_seconds": value for name, value in seconds.items()}
+        figures |= {f"{name}_processor_seconds": value for name, value in busy.items()}
         figures["shared_prefix_ratio"] = seconds["straightforward"] / seconds["shared_prefix"]
         if "vllm" in seconds:
             figures["vllm_ratio"] = seconds["straightforward"] / seconds["vllm"]

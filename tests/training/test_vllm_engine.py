@@ -10,7 +10,7 @@ from jigsaw.errors import JigsawError
 from jigsaw.models.load import load_model, load_processor, vision_token_ids
 from jigsaw.schema import RolloutSection
 from jigsaw.training.shared_prefix import PromptBatch, log_probabilities
-from jigsaw.training.vllm_engine import VllmEngine, require_vllm
+from jigsaw.training.vllm_engine import VllmEngine, check_room, require_vllm
 
 ROLLOUT = RolloutSection(engine="vllm", max_model_len=2048)
 
@@ -93,3 +93,9 @@ def test_a_machine_without_vllm_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(JigsawError, match=r"vllm is not installed.*engine=transformers"):
         require_vllm()
+
+
+def test_a_prompt_that_leaves_no_room_for_its_completion_is_told():
+    check_room([{"id": "a"}], [[1, 2, 3]], completion=5, room=8)
+    with pytest.raises(JigsawError, match=r"row b: its prompt of 4 .* rollout\.max_model_len=8; set it to 9 or more"):
+        check_room([{"id": "a"}, {"id": "b"}], [[1, 2, 3], [1, 2, 3, 4]], completion=5, room=8)
