@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--warmup", type=Path, help="a checkpoint to start all runs from")
     parser.add_argument("--curriculum", action="store_true", help="curricula as well")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()  # overrides may follow the options, as in the usage
     out = options.out.resolve()
     variants = VARIANTS | CURRICULA if options.curriculum else VARIANTS
     curves: dict[str, list[list[dict[str, float]]]] = {name: [] for name in variants}
