@@ -117,8 +117,10 @@ def _environment(section: DistributedSection) -> dict[str, str]:
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     environment["PYTHONSAFEPATH"] = "1"
     environment["TORCHELASTIC_ERROR_FILE"] = os.devnull
-    if section.cpu_processes is not None:
+    if section.on_cpu:
         environment["DS_ACCELERATOR"] = "cpu"
+        # Else accelerate (1.15) says "cpu:0", to which torch (2.13) cannot load a checkpoint's optimizer.
+        environment["ACCELERATE_TORCH_DEVICE"] = "cpu"
     return environment
 
 
