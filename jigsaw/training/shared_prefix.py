@@ -24,10 +24,7 @@ from transformers.masking_utils import sdpa_mask
 
 from jigsaw.training.layouts import unwrapped
 from jigsaw.training.prompts import PromptBatch
-from jigsaw.training.sampling import sample
 from jigsaw.training.token_scores import CHUNK, scoring_head
-
-__all__ = ["PromptBatch", "block_mask", "log_probabilities", "packed_mask", "sample"]
 
 Tensor = Any  # torch comes without types here
 DENSE_LIMIT = 4096

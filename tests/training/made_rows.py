@@ -1,10 +1,11 @@
-"""Rows of every kind of medium."""
+"""Rows of every kind of medium, and completions of unequal lengths."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from tasks import Clip
@@ -56,3 +57,15 @@ ROWS = {
     ],
 }
 """Prompts of unequal length, with images, with clips of several lengths and rates, and with both."""
+
+
+LENGTHS = (5, 1, 3, 7, 2, 7)
+
+
+def completions(rows: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random completion tokens of unequal lengths, padded on the right."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.tensor([LENGTHS[row % len(LENGTHS)] for row in range(rows)])
+    ids = torch.randint(0, 200, (rows, int(lengths.max())), generator=generator)
+    mask = (torch.arange(ids.shape[1])[None] < lengths[:, None]).long()
+    return ids * mask, mask

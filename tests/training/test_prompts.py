@@ -1,0 +1,118 @@
+"""Prompts with their media: every medium reaches every pass and counts there, and one that is lost is an error."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from made_rows import ROWS, completions
+from PIL import ImageOps
+from transformers import LogitsProcessorList
+
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.prompts import processor_inputs
+from jigsaw.models.load import load_model, load_processor
+from jigsaw.training.prompts import PromptBatch
+from jigsaw.training.sampling import sample
+from jigsaw.training.shared_prefix import log_probabilities
+
+PATHS = {"shared": {"shared": True}, "unshared": {"shared": False}, "blocks": {"blocks": True}}
+"""The ways of the log-probability pass."""
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", ["qwen", "neo"])
+def test_log_probabilities_change_with_the_pixels(checkpoint, neo_checkpoint, rows, kind, path):
+    """Of every prompt, and of no other's."""
+    name = checkpoint if kind == "qwen" else neo_checkpoint
+    model, processor = load_model(name).requires_grad_(False), load_processor(name)
+    if kind == "neo" and path == "blocks":
+        model.set_attn_implementation("flex_attention")
+    ids, mask = completions(len(rows))
+    owner = torch.arange(len(rows))
+
+    def score(those):
+        return log_probabilities(
+            model, PromptBatch.encode(model, processor, those, "cpu"), owner, ids, mask, **PATHS[path]
+        )[0]
+
+    first = score(rows)
+    for number, row in enumerate(rows):
+        changed = [other if other is not row else recoloured(row) for other in rows]
+        apart = (score(changed) - first).abs().amax(1) > 1e-4
+        assert apart.tolist() == [place == number for place in range(len(rows))]
+
+
+def recoloured(row):
+    """The row with its last medium turned into its negative."""
+    kind = "videos" if row["videos"] else "images"
+    *others, last = row[kind]
+    if kind == "videos":
+        return row | {kind: [*others, replace(last, frames=255 - last.frames)]}
+    return row | {kind: [*others, ImageOps.invert(last)]}
+
+
+def test_an_image_that_does_not_reach_the_model_is_an_error(model, processor, puzzles):
+    row = dict(puzzles[0])
+    with pytest.raises(JigsawError, match="1 placeholders without an image"):
+        PromptBatch.encode(model, processor, [row | {"images": row["images"][:3]}], "cpu")
+
+
+def test_a_clip_without_its_place_is_an_error(model, processor):
+    row = ROWS["video"][0]
+    with pytest.raises(JigsawError, match="0 placeholders without a video, 1 videos without one"):
+        PromptBatch.encode(model, processor, [row | {"videos": [*row["videos"], row["videos"][0]]}], "cpu")
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("pixel_values_videos", "video patches are missing"),
+        ("video_grid_thw", "5 videos were given and 4 reached the model"),
+        ("input_ids", "puzzle v1: the prompt holds .* video tokens and its videos make"),
+    ],
+)
+def test_a_medium_that_a_processor_drops_is_an_error(model, processor, monkeypatch, field, told):
+    """Grid, patches and tokens of every medium are counted, whoever loses one."""
+
+    def careless(*args, **kwargs):
+        inputs = processor_inputs(*args, **kwargs)
+        if field == "input_ids":
+            place = (inputs[field][1] == processor.video_token_id).nonzero()[-1]
+            inputs[field][1, place] = processor.tokenizer.eos_token_id
+        else:
+            inputs[field] = inputs[field][:-1]
+        return inputs
+
+    monkeypatch.setattr("jigsaw.training.prompts.processor_inputs", careless)
+    with pytest.raises(JigsawError, match=told):
+        PromptBatch.encode(model, processor, ROWS["video"], "cpu")
+
+
+@pytest.mark.parametrize("path", [*PATHS, "sampling"])
+def test_a_medium_that_the_model_is_not_given_is_an_error(model, processor, rows, path):
+    """The last count is the model's own, on every forward pass."""
+    batch = PromptBatch.encode(model, processor, rows, "cpu")
+    pixels = next(name for name in batch.media if name.startswith("pixel_values"))
+    grid = {"pixel_values": "image_grid_thw", "pixel_values_videos": "video_grid_thw"}[pixels]
+    media = dict(batch.media)
+    media[pixels], media[grid] = media[pixels][: -int(media[grid][-1].prod())], media[grid][:-1]
+    lacking, (ids, mask) = replace(batch, media=media), completions(len(rows))
+    with pytest.raises(ValueError, match=r"features and (image|video) tokens do not match"):
+        if path == "sampling":
+            end = [processor.tokenizer.eos_token_id]
+            settings = {"max_new_tokens": 2, "eos_token_ids": end, "seeds": [0] * len(rows)}
+            sample(model, lacking, 2, logits_processors=LogitsProcessorList(), **settings)
+        else:
+            log_probabilities(model, lacking, torch.arange(len(rows)), ids, mask, **PATHS[path])
+
+
+def test_joined_batches_are_one_batch(model, processor):
+    every = [row for rows in ROWS.values() for row in rows]
+    parts = [PromptBatch.encode(model, processor, rows, "cpu") for rows in ROWS.values()]
+    owner = torch.arange(len(every))
+    ids, mask = completions(len(every))
+    joined, _ = log_probabilities(model, PromptBatch.join(parts), owner, ids, mask)
+    whole, _ = log_probabilities(model, PromptBatch.encode(model, processor, every, "cpu"), owner, ids, mask)
+    torch.testing.assert_close(joined, whole, atol=1e-5, rtol=0)
