@@ -55,7 +55,7 @@ def _require_gpus_for_server(training: int, serving: int) -> None:
 
 def _engines(section: DistributedSection) -> str:
     """What installs vLLM and DeepSpeed for the processors that a recipe trains on."""
-    if section.cpu_processes is None:
+    if not section.on_cpu:
         return "pip install 'visual-jigsaw[gpu]'"
     return "uv pip install --override cpu-override.txt 'visual-jigsaw[cpu]', see docs/engine.md"
 

@@ -26,7 +26,7 @@ def joined(section: DistributedSection) -> Iterator[int]:
     import torch
     import torch.distributed as dist
 
-    backend = "gloo" if section.cpu_processes is not None or not torch.cuda.is_available() else "nccl"
+    backend = "gloo" if section.on_cpu else "nccl"
     if backend == "nccl":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group(backend, timeout=PATIENCE)
