@@ -73,7 +73,8 @@ class Completions:
 
     def _read(self, path: Path) -> int:
         """Take in what is there; returns the bytes of whole lines, 0 where nothing was answered yet."""
-        whole, stored = 0, None
+        whole = 0
+        stored: dict[str, Any] = {}
         for number, line in enumerate(path.read_bytes().splitlines(keepends=True)):
             try:
                 entry = json.loads(line) if line.endswith(b"\n") else None
@@ -82,12 +83,12 @@ class Completions:
             if entry is None:
                 break
             if number == 0:
-                stored = entry.get("settings") if isinstance(entry, dict) else None
-                if not isinstance(stored, dict):
+                if not isinstance(entry, dict) or not isinstance(entry.get("settings"), dict):
                     raise JigsawError(f"--out: {self._path} was not written by `jigsaw eval`; name another folder")
+                stored = entry["settings"]
             else:
                 if not self._found:
-                    self._require_same(stored or {})
+                    self._require_same(stored)
                 self._found[entry[0]["id"]] = entry
             whole += len(line)
         return whole if self._found else 0
