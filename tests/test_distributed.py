@@ -227,7 +227,6 @@ def test_settings_that_exclude_each_other_are_refused(recipe_file, override, tol
 @pytest.mark.parametrize(
     "overrides, told",
     [
-        (["distributed.gpus=512"], r"distributed\.gpus: 512 are asked for and this machine has \d+; (set|run where)"),
         (
             ["distributed.zero=2", "distributed.cpu_processes=2"],
             r"distributed\.zero: 2 needs the package deepspeed, .* pip install",
@@ -239,6 +238,20 @@ def test_what_this_machine_lacks_is_told_before_anything_is_read(recipe_file, mo
     """Given a recipe whose data is not there either, then the machine is what is told."""
     monkeypatch.setattr("jigsaw.requirements.find_spec", lambda name: None)
     recipe = load_recipe(str(recipe_file), [*overrides, "name=refused", "data.train=[{path: nowhere}]"])
+    with pytest.raises(JigsawError, match=told):
+        launch(recipe, Console(quiet=True))
+    assert not Path(recipe.output).exists()
+
+
+@pytest.mark.parametrize(
+    "found, remedy",
+    [(0, "run where they are, or in small with --twin"), (2, r"set distributed\.gpus=2, or run where they are")],
+)
+def test_gpus_that_are_not_here_are_told_with_the_remedy(recipe_file, monkeypatch, found, remedy):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: found > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: found)
+    recipe = load_recipe(str(recipe_file), ["distributed.gpus=512", "name=refused", "data.train=[{path: nowhere}]"])
+    told = rf"^distributed\.gpus: 512 are asked for and this machine has {found}; {remedy}$"
     with pytest.raises(JigsawError, match=told):
         launch(recipe, Console(quiet=True))
     assert not Path(recipe.output).exists()

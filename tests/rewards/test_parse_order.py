@@ -240,7 +240,8 @@ def test_without_the_format_gate_the_one_answer_is_found(text, style, order, rea
     ],
 )
 def test_a_megabyte_of_anything_takes_linear_time(unit):
-    """Eight times the text takes far less than 64 times as long; a bound in seconds would be the machine's."""
+    """Under a second of the processor, and eight times the text far less than 64 times as long; a busy machine has
+    three tries, since others at work take caches away."""
     frames = [
         "{}",
         "<think>{}",
@@ -258,7 +259,8 @@ def test_a_megabyte_of_anything_takes_linear_time(unit):
 
     for frame in frames:
         for style in ANSWER_STYLES:
-            assert seconds(frame, 2**20, style) < 32 * max(seconds(frame, 2**17, style), 0.03)
+            most = min(0.9, 16 * max(seconds(frame, 2**17, style), 0.03))
+            assert any(seconds(frame, 2**20, style) < most for _ in range(3))
 
 
 def test_misuse_is_told_in_one_line():
