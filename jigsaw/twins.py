@@ -52,7 +52,9 @@ def in_small(config: DictConfig) -> DictConfig:
     changes = tiny.pop("everywhere")
     path = str(config.get("model", {}).get("path") or "")
     model = changes["model"]
-    model["tiny"] = next(name for pattern, name in architectures.items() if fnmatchcase(path.lower(), pattern))
+    model["tiny"] = config.get("model", {}).get("tiny") or next(
+        name for pattern, name in architectures.items() if fnmatchcase(path.lower(), pattern)
+    )
     if config.get("model", {}).get("pre_buffer") is not None:
         model["pre_buffer"] = model["sizes"]["vision_layers"]
     for stage, section in tiny.items():

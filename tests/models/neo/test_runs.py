@@ -100,11 +100,11 @@ def test_a_recipe_can_be_looked_at(name):
     assert load_recipe(name, twin=True).model.tiny == "neo"
 
 
-def test_the_recipes_are_those_of_the_paper():
+def test_the_recipes_are_those_of_the_paper_and_the_quickstart():
     rates = {name: (load_recipe(name).sft or {}).get("learning_rate") for name in NEO_RECIPES}
     stages = {"neo-2b-pretraining": 8e-4, "neo-2b-midtraining": 4e-5, "neo-2b-sft": 5e-5}
     jigsaws = {f"{task}-neo-{size}": None for task in ("image", "video", "depth") for size in ("2b", "9b")}
-    assert rates == stages | jigsaws
+    assert rates == stages | jigsaws | {"quickstart-neo": 1e-3}
 
 
 @pytest.mark.slow
