@@ -1,9 +1,10 @@
-"""Write the pages of the reference that come out of the code: the command and the recipe.
+"""Write the pages of the reference that come out of the code: the command, the recipe, the tasks.
 
     python docs/generate.py [--check]
 
-In: the typer application and the pydantic models. Out: `reference/command.md` and `reference/recipe.md`
-beside this file. `--check` writes nothing and fails if a page is out of date.
+In: the typer application, the pydantic models, the shipped recipes, the tasks. Out: `command.md`, `recipe.md`,
+`recipes.md` and `tasks.md` in `reference/` beside this file. `--check` writes nothing and fails if a page is out of
+date.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from jigsaw import cli, schema
+from jigsaw.listings import written
+from jigsaw.recipe import find_recipe, load_recipe, recipe_names
+from tasks import describe_task
 
 HERE = Path(__file__).parent
+CPU = "two CPU cores"
 NOTE = "<!-- Written by docs/generate.py out of the code; do not edit. -->\n"
 
 
@@ -74,8 +79,20 @@ def _row(parameter: Any, context: Any) -> str | None:
     if parameter.name == "help" or record is None:
         return None
     text, _, told = record[1].rpartition("  [") if record[1].endswith("]") else (record[1], "", "")
-    default = told.rstrip("]").replace("default: ", "")
-    return f"| `{record[0]}` | {_cell(text)} | {_cell(default)} |"
+    notes = [note.removeprefix("default: ") for note in told.rstrip("]").split("; ")]
+    default = "; ".join(note for note in notes if "x>=" not in note)  # what is too small is refused, and says so
+    return f"| `{_kind_of_value(record[0])}` | {_cell(text)} | {_cell(default)} |"
+
+
+def _kind_of_value(name: str) -> str:
+    """What follows the name, as a person would write it.
+
+    >>> _kind_of_value("--limit <int range>"), _kind_of_value("--frames <list[int]>")
+    ('--limit <int>', '--frames <int>')
+    """
+    if name.startswith(("KEY=VALUE", "NAME ")):
+        return name.partition(" <")[0]
+    return re.sub(r"list\[(\w+)\]", r"\1", name).replace(" range>", ">").replace("<Path>", "<path>")
 
 
 def recipe_page() -> str:
@@ -86,22 +103,75 @@ def recipe_page() -> str:
         "A recipe is one YAML file per run. `defaults: NAME` extends another one, `key.sub=value` on the command line",
         "overrides a key, `${key.sub}` refers to one, and a key that is not listed here is refused with the nearest",
         "known one. `sft` and `grpo` take the fields of TRL's `SFTConfig` and `GRPOConfig` too; entries of `rewards`",
-        "are in [the reward contract](reward-contract.md), keys of a `build` in `jigsaw tasks NAME`.",
+        "are in [the reward contract](reward-contract.md), keys of a `build` that configure the task in",
+        "[the tasks](tasks.md). [Recipes that ship](recipes.md) are examples.",
     ]
-    for title, model in _sections():
+    titles = {model: title for title, model in _sections()}
+    for model, title in titles.items():
         lines += ["", f"## {title}", "", *_paragraphs(_doc(model))]
         described = _described(model)
         lines += ["", "| key | type | default | meaning |", "|---|---|---|---|"]
         for key, field in model.model_fields.items():
-            lines.append(
-                f"| `{key}` | {_type(field.annotation)} | {_default(field)} | {_cell(described.get(key, ''))} |"
-            )
+            kind = _type(field.annotation)
+            for inner, _ in _models(field.annotation):
+                kind = kind.replace("section", f"[section](#{re.sub(r'[^a-z_]', '', titles[inner])})")
+            lines.append(f"| `{key}` | {kind} | {_default(field)} | {_cell(described.get(key, ''))} |")
+    return "\n".join(lines) + "\n"
+
+
+def recipes_page() -> str:
+    """Every recipe that ships, with its machine."""
+    lines = [
+        "# Recipes that ship",
+        NOTE,
+        "`jigsaw launch NAME` runs one, `--dry-run` shows it. The head of each file in `recipes/` says which data it",
+        "needs, how to get them, and which figures of the paper to compare with. Hours on GPUs are estimates from",
+        "operation counts, not measured.",
+        "",
+        "| name | what it trains | machine | hours |",
+        "|---|---|---|---|",
+    ]
+    machines = {name: _machine(find_recipe(name).read_text(encoding="utf-8")) for name in recipe_names()}
+    # What anyone can run comes first.
+    for name, (machine, hours) in sorted(machines.items(), key=lambda item: item[1][0] != CPU):
+        recipe = load_recipe(name, ["output=runs/x"])
+        lines.append(f"| `{name}` | {_cell(recipe.description)} | {_cell(machine)} | {hours} |")
+    return "\n".join(lines) + "\n"
+
+
+def _machine(recipe: str) -> tuple[str, str]:
+    """Hardware and hours, out of the remarks at the head of a recipe; those that are silent take two CPU cores.
+
+    >>> _machine("# Hardware  one GPU.\\n# Hours     about 45 (an estimate).")
+    ('one GPU', '45')
+    """
+    hardware = re.search(r"^# Hardware +(.*?)\.?(?:  Hours.*)?$", recipe, re.MULTILINE)
+    hours = re.search(r"Hours:? +about (\d+)", recipe)
+    return hardware[1] if hardware else CPU, hours[1] if hours else "below 1"
+
+
+def tasks_page() -> str:
+    """The configuration of every built-in task, and why it rejects sources."""
+    lines = [
+        "# The tasks",
+        NOTE,
+        "What `jigsaw tasks NAME` prints: the keys that configure a task, on the command line as `KEY=VALUE`, in a",
+        "recipe below `build`. A task of your own has its own keys ([the contract](task-contract.md)).",
+    ]
+    for name in ("image", "video", "depth"):
+        task = describe_task(name)
+        lines += ["", f"## {name}", "", task["doc"], "", "| key | type | default | meaning |", "|---|---|---|---|"]
+        for key in task["config"]:
+            kind = _cell(key["type"].replace("string", "text").replace(" | ", " or "))
+            lines.append(f"| `{key['key']}` | {kind} | `{written(key['default'])}` | {_cell(key['doc'])} |")
+        lines += ["", "| reason in `rejects.jsonl` | meaning |", "|---|---|"]
+        lines += [f"| `{reason}` | {_cell(meaning)} |" for reason, meaning in task["reasons"].items()]
     return "\n".join(lines) + "\n"
 
 
 def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     """The recipe and its sections, each after the one that has it; the title is the path of keys."""
-    waiting: list[tuple[str, type[BaseModel]]] = [("the whole", schema.Recipe)]
+    waiting: list[tuple[str, type[BaseModel]]] = [("all sections", schema.Recipe)]
     seen = set()
     while waiting:
         title, model = waiting.pop(0)
@@ -176,7 +246,12 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-PAGES = {"reference/command.md": command_page, "reference/recipe.md": recipe_page}
+PAGES = {
+    "reference/command.md": command_page,
+    "reference/recipe.md": recipe_page,
+    "reference/recipes.md": recipes_page,
+    "reference/tasks.md": tasks_page,
+}
 
 
 def main(check: bool) -> int:

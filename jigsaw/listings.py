@@ -26,7 +26,7 @@ def task_table(task: Mapping[str, Any]) -> Table:
     """One line per configuration key of a task."""
     table = _table("key", "type", "default", "meaning", title=f"{task['name']}: {task['doc']}")
     for key in task["config"]:
-        table.add_row(key["key"], escape(key["type"]), escape(str(key["default"])), escape(key["doc"]))
+        table.add_row(key["key"], escape(key["type"]), escape(written(key["default"])), escape(key["doc"]))
     return table
 
 
@@ -34,7 +34,8 @@ def rewards_table(rewards: Sequence[RewardInfo]) -> Table:
     """One line per reward or metric; one that does not load shows why."""
     table = _table("name", "kind", "source", "what it scores")
     for info in rewards:
-        table.add_row(info.name, info.kind, escape(info.source), escape(info.error or info.summary))
+        package = info.source.partition(": ")[0]  # where in it: `jigsaw rewards NAME`
+        table.add_row(info.name, info.kind, escape(package), escape(info.error or info.summary))
     return table
 
 
@@ -43,9 +44,21 @@ def reward_table(info: RewardInfo) -> Table:
     table = _table("", "", title=f"{info.name}: {info.summary}")
     table.add_row("kind", info.kind)
     table.add_row("source", escape(info.source))
-    table.add_row("options", escape(", ".join(f"{key}={value}" for key, value in dict(info.options).items()) or "none"))
+    options = ", ".join(f"{key}={written(value)}" for key, value in dict(info.options).items())
+    table.add_row("options", escape(options or "none"))
     table.add_row("columns", escape(", ".join(info.columns) or "none"))
     return table
+
+
+def written(value: Any) -> str:
+    """A value as a recipe or `KEY=VALUE` writes it.
+
+    >>> written(None), written(True), written(0.2), written("3x3")
+    ('null', 'true', '0.2', '3x3')
+    """
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _table(*columns: str, title: str | None = None) -> Table:

@@ -20,7 +20,12 @@ class _Section(BaseModel):
 
 
 class ImageLimits(_Section):
-    """Pixel limits of one image, as the model's image processor applies them."""
+    """Pixel limits of one image, as the model's image processor applies them.
+
+    Attributes:
+        min_pixels: an image with fewer is enlarged; None for the checkpoint's own limit.
+        max_pixels: an image with more is shrunk; None likewise.
+    """
 
     min_pixels: int | None = Field(None, gt=0)
     max_pixels: int | None = Field(None, gt=0)
@@ -54,11 +59,11 @@ class ModelSection(_Section):
     Attributes:
         path: a local checkpoint folder or a hub id.
         tiny: the architecture of a tiny model, instead of `path`.
-        sizes: its sizes.
+        sizes: sizes of a tiny model.
         dtype: of computation and of the checkpoints. Weights that are trained are kept in float32 meanwhile.
         image: pixel limits for the processor; those of the checkpoint where not given.
         freeze: what is not trained: `vision_tower`, `projector`, `language_model`, or patterns of parameter names such
-            as `*.visual.blocks.0.*`; of a NEO also the groups of `jigsaw.models.neo.groups`, `post-llm` and so on.
+            as `*.visual.blocks.0.*`; of a NEO also `patch-embedding`, `pre-buffer`, `hw-projections`, `post-llm`.
         pre_buffer: how many layers of a NEO are its pre-Buffer, where `freeze` names such a group.
         lora: adapters instead of all weights; None trains the weights.
     """
@@ -84,12 +89,13 @@ class BuildSection(BaseModel):
 
     Attributes:
         task: name of the task, or a plug-in.
-        source: folder of photos, videos or RGB-D frames; or `samples`, `film` or `scenes`, see `jigsaw.data.given`.
+        source: folder of photos, videos or RGB-D frames; or `samples`, `film` or `scenes`, which the framework brings
+            along.
         split: which side of the train/held-out split of the source is used; None takes all of it.
         heldout: share of the sources that is held out, unless the folder has `train/` and `heldout/` of its own.
         per_source: puzzles from each source.
-        limit: puzzles in all.
-        seed: of geometry and order.
+        limit: use only so many sources, a sample that is the same on every machine.
+        seed: of geometry and order; another seed gives other puzzles.
         materialize: keep rendered media in the data set; for small pieces and many epochs.
     """
 
@@ -117,7 +123,7 @@ class DataEntry(_Section):
         path: folder of a built puzzle set.
         task: the plug-in task that built the set at `path`, named again before its code is run.
         build: how to build it.
-        conversations: a set of conversations about images (`jigsaw.data.conversations`), or `samples`.
+        conversations: a file or folder of conversations about images, or `samples`.
         images: folder that the image paths of `conversations` are relative to; that of the set where not given.
         weight: its share of the training rows, relative to the other entries.
         stage: the only stage that trains on it, `sft` or `grpo`; None for both.
@@ -233,8 +239,8 @@ class SamplingSection(_Section):
     """How groups of completions are made.
 
     Attributes:
-        shared_prefix: a prompt is computed once for all of its completions, in sampling and in the loss; False computes
-            it once for each.
+        shared_prefix: a prompt is computed once for all of its completions, in sampling and in the loss; `false`
+            computes it once for each.
         dynamic: replace groups whose rewards are all equal, which teach nothing, by groups of fresh puzzles.
         max_resamples: rounds of fresh puzzles in a step.
     """
@@ -289,7 +295,7 @@ class StabilitySection(_Section):
 
     Attributes:
         entropy_low, entropy_high: entropy per token over that of the first steps.
-        length_low, length_high: mean completion length likewise.
+        length_low, length_high: mean completion length over that of the first steps.
         truncated: share of completions that were cut off.
         patience: steps in a row beyond a bound before it is told; also how many first steps make the level.
         stop: end the run with an error then, instead of a warning.
@@ -391,9 +397,9 @@ class LoggingSection(_Section):
 
     Attributes:
         report_to: trackers that also get the metrics; each must be installed.
-        project: their name for a group of runs; the run itself has the recipe's name.
+        project: the trackers' name for a group of runs; the run itself has the recipe's name.
         completions: GRPO completions kept of each logged step, in `completions.jsonl` and on the trackers; 0 for none.
-        completions_every: GRPO steps between those.
+        completions_every: GRPO steps between logged ones.
     """
 
     report_to: tuple[Literal["wandb", "tensorboard", "trackio"], ...] = ()
@@ -406,13 +412,25 @@ class Recipe(_Section):
     """A whole run, resolved.
 
     Attributes:
+        name: of the run; letters, digits, `.`, `_` and `-`. Recipes refer to it as `${name}`.
+        description: one line about the run, for its report.
+        seed: of sampling, order and every other draw of training.
+        model: which model is trained.
+        data: what it is trained on, and what is held out.
         rewards: `{use, weight, args, gate, only, on_error}` each; checked by the `rewards` package.
         metrics: names of metrics that are logged, not optimised.
         sft: fields of TRL's SFTConfig, and `prompts_per_step`, for a supervised stage on the answers before GRPO; with
             `grpo: null` it is the whole run. None for none.
         grpo: fields of TRL's GRPOConfig, and `prompts_per_step` (prompts, not completions); None for none.
-        output: the run folder.
-        seed: of sampling, order and every other draw of training.
+        evaluation: when held-out puzzles are looked at.
+        sampling: how groups of completions are made.
+        curriculum: which puzzles GRPO sees when.
+        stability: when a GRPO run is said to go wrong.
+        rollout: who samples completions.
+        checkpoint: what a killed run goes on from.
+        distributed: on how many processes a run trains.
+        logging: where a run can be followed.
+        output: the run folder; `${fresh:runs/x}` is the first of `runs/x`, `runs/x-2`, ... that does not exist.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")

@@ -5,7 +5,8 @@ Fenced blocks are told apart by their language:
     bash      commands. Each `jigsaw` line is parsed with the real verbs and options; a recipe that it launches is
               loaded. What is not ours, or needs GPUs, says so in a remark: `# needs a GPU`, `# needs the network`. On
               the pages in RUN the cheap verbs really run, one after the other, in a folder with made-up media
-    python    runs on those pages, likewise; one that begins with `# name.py` is the file of that name instead
+    python    runs on those pages, likewise; one that begins with `# name.py` is the file of that name instead. On other
+              pages it says what it needs, as commands do
     yaml      a recipe, or a part of one (then below the quickstart), is loaded and validated
     text, none    pictures and listings; lines in them that begin with `jigsaw` are parsed all the same
 """
@@ -42,6 +43,7 @@ RUN += [
     "docs/guides/difficulty.md",
     "docs/reference/data-format.md",
     "docs/reference/python.md",
+    "docs/reference/run-folder.md",
 ]
 CHEAP = {"build", "preview", "check", "audit", "score", "tasks", "rewards"}
 """Verbs that need no model; the others are run by their own tests, with the options that are parsed here."""
@@ -105,6 +107,11 @@ def test_there_is_something_to_test():
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_every_block_says_what_it_is(block):
     assert block.language in LANGUAGES, f"{block}: {block.language!r} is none of {sorted(LANGUAGES)}"
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "python"], ids=str)
+def test_python_runs_or_says_what_it_needs(block):
+    assert str(block.page) in RUN or ELSEWHERE.search(block.text), f"{block}: add the page to RUN, or a remark"
 
 
 @pytest.mark.parametrize("words, remark", COMMANDS)
@@ -178,6 +185,9 @@ def folder(tmp_path_factory):
     rows = load_puzzles(place / "data/photos-2x2").with_format(None)
     lines = [json.dumps({"id": row["id"], "text": "<think>so</think><answer>1, 2, 3, 4</answer>"}) for row in rows]
     (place / "predictions.jsonl").write_text("\n".join(lines))
+    log = place / "runs/quickstart/metrics.jsonl"
+    log.parent.mkdir(parents=True)
+    log.write_text('{"stage": "grpo", "step": 1, "reward": 0.25, "seconds": 9.5}\n')
     return place
 
 

@@ -224,7 +224,7 @@ SHORTCUTS: tuple[Shortcut, ...] = (
     Shortcut(
         "position",
         "height in the picture (lower is nearer) and distance from the middle",
-        {"": "sampling: pictures from other heights and angles, fewer points, or leave out the puzzles that it solves"},
+        {"": "sampling: pictures from other heights and angles, more points or a smaller min_gap"},
         _position,
     ),
     Shortcut(

@@ -40,12 +40,17 @@ def build(
         Path, typer.Argument(help="Folder of sources, a list of them (.txt), a .tar, a .parquet or a saved data set.")
     ],
     out: Annotated[Path, typer.Argument(help="Folder of the puzzle set.")],
-    config: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="The task's configuration.")] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="The task's configuration; jigsaw tasks TASK lists the keys."),
+    ] = None,
     per_source: Annotated[int, typer.Option(help="Puzzles from each source.")] = 1,
     limit: Annotated[int | None, typer.Option(help="Use only so many sources.")] = None,
     seed: Annotated[int, typer.Option(help="Another seed, other puzzles.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes.  [default: one per core]")] = None,
-    parts: Annotated[int | None, typer.Option(help="Parquet files.  [default: by the number of sources]")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of processes.  [default: one per core]")] = None,
+    parts: Annotated[
+        int | None, typer.Option(help="Number of Parquet files.  [default: by the number of sources]")
+    ] = None,
     shard: Annotated[str, typer.Option(help="I/N: the share of machine I (from 0) of N.")] = "0/1",
     split: Annotated[str | None, typer.Option(help="train or heldout: one side of the source's split.")] = None,
     heldout: Annotated[float, typer.Option(help="Share held out, for --split.")] = 0.2,
@@ -87,8 +92,8 @@ def import_set(
     out: Annotated[Path, typer.Argument(help="Folder of the puzzle set.")],
     media_root: Annotated[Path | None, typer.Option(help="Folder of the media.  [default: that of the files]")] = None,
     only: Annotated[str | None, typer.Option(help="image, video or depth, where the files mix them.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the shown orders.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes.  [default: one per core]")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the shown orders.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Number of processes.  [default: one per core]")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read other people's puzzle sets into one of ours."""
@@ -117,7 +122,7 @@ def check(
     data: Annotated[Path, typer.Argument(help="A puzzle set.")],
     source_root: Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")] = None,
     task: Annotated[str | None, typer.Option(help="The plug-in task that built the set.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes.  [default: one per core]")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of processes.  [default: one per core]")] = None,
     time_limit: TimeLimit = 120.0,
     as_json: AsJson = False,
 ) -> None:

@@ -22,26 +22,34 @@ def evaluate(
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="With --suite: where the benchmarks lie.")] = None,
     frames: Annotated[
-        list[int] | None, typer.Option(help="With --suite: most frames of a clip; again for more.")
+        list[int] | None,
+        typer.Option(
+            help="With --suite: most frames of a clip; may be given again.  [default: 16 32 64 for video, else 32]"
+        ),
     ] = None,
-    boxes: Annotated[str | None, typer.Option(help="With --suite: pixels or thousandths, of coordinates.")] = None,
+    boxes: Annotated[
+        str | None,
+        typer.Option(help="With --suite: unit of boxes, pixels or thousandths.  [default: by the model]"),
+    ] = None,
     editor: Annotated[str | None, typer.Option(help="With realunify: plug-in that edits pictures.")] = None,
     generator: Annotated[str | None, typer.Option(help="With realunify: plug-in that draws pictures.")] = None,
     judge: Annotated[str | None, typer.Option(help="With realunify: an OpenAI-compatible address, with /v1.")] = None,
     judge_model: Annotated[str, typer.Option(help="With realunify: what the judge's server calls it.")] = "judge",
     judge_timeout: Annotated[float, typer.Option(min=0.1, help="With realunify: seconds that a judge may take.")] = 120,
-    grid: Annotated[str, typer.Option(help="With realunify: of Mental Reconstruction's tiles.")] = "3x3",
+    grid: Annotated[str, typer.Option(help="With realunify: rows x columns of a cut picture.")] = "3x3",
     out: Annotated[Path | None, typer.Option(help="Folder of the evaluation; given again, goes on there.")] = None,
     engine: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
     samples: Annotated[int, typer.Option(min=1, help="Completions of each puzzle: 1 is greedy, more are drawn.")] = 1,
-    temperature: Annotated[float, typer.Option(help="Of drawn completions.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of drawn completions.")] = 0,
+    temperature: Annotated[float, typer.Option(help="Temperature of drawn completions.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of drawn completions.")] = 0,
     against: Annotated[Path | None, typer.Option(help="Another evaluation's folder, to compare with.")] = None,
-    wording: Annotated[int, typer.Option(min=0, help="Ask in other words: 1 or 2.")] = 0,
-    reward: Annotated[list[str] | None, typer.Option(help="Reward that is reported; may be given again.")] = None,
+    wording: Annotated[int, typer.Option(min=0, help="Ask in other words, 1 or 2; 0: as in training.")] = 0,
+    reward: Annotated[
+        list[str] | None, typer.Option(help="Reward to report; may be given again.  [default: visual_jigsaw]")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts generated together.")] = 16,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Completion limit.")] = 1024,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many puzzles, spread over the set.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a completion.")] = 1024,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many puzzles, spread over the set.")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     source_root: Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")] = None,
     task: Annotated[str | None, typer.Option(help="The plug-in task that built the set.")] = None,
@@ -131,7 +139,7 @@ def generalize(
     puzzles: Annotated[int, typer.Option(min=1, help="Most puzzles per condition.")] = 256,
     engine: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts generated together.")] = 16,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Completion limit.")] = 1024,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a completion.")] = 1024,
     as_json: AsJson = False,
 ) -> None:
     """Try a run's model on unseen sources, sizes and words."""
@@ -170,7 +178,9 @@ def audit(
 def score(
     data: Annotated[Path, typer.Argument(help="A puzzle set.")],
     predictions: Annotated[Path, typer.Argument(help="JSON lines, each with id and text.")],
-    reward: Annotated[list[str] | None, typer.Option(help="Reward to report; may be given again.")] = None,
+    reward: Annotated[
+        list[str] | None, typer.Option(help="Reward to report; may be given again.  [default: visual_jigsaw]")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score completions that were made elsewhere.

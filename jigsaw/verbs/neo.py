@@ -32,7 +32,7 @@ def from_qwen3(
     pre_buffer_from: Annotated[
         str | None, typer.Option(help="A trained NEO: take its pre-Buffer, patch embedding and hw projections.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of new weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the new weights.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Start a NEO from a Qwen3 checkpoint, as the paper does."""
