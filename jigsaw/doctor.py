@@ -58,7 +58,16 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at interpreter, packages, devices, engines, samples, memory and disk. Changes nothing."""
-    return [_python(), *map(_package, TESTED), _torchvision_works(), _device(), *_engines(), _samples(), *_room()]
+    return [
+        _ours(),
+        _python(),
+        *map(_package, TESTED),
+        _torchvision_works(),
+        _device(),
+        *_engines(),
+        _samples(),
+        *_room(),
+    ]
 
 
 def findings_table(findings: list[Finding]) -> Any:
@@ -71,6 +80,14 @@ def findings_table(findings: list[Finding]) -> Any:
         # Escaped: rich takes the [gpu] of an extra for a style and drops it.
         table.add_row(signs[finding.status], *map(escape, (finding.what, finding.found, finding.remedy)))
     return table
+
+
+def _ours() -> Finding:
+    """Our own version, which a report of a bug needs."""
+    try:
+        return Finding("visual-jigsaw", "good", version("visual-jigsaw"))
+    except PackageNotFoundError:
+        return Finding("visual-jigsaw", "note", "run from its sources", "make install")
 
 
 def _python() -> Finding:
