@@ -1,15 +1,14 @@
 """What dynamic sampling and an adaptive curriculum are worth: held-out reward by optimizer step, over several seeds.
 
-    python benchmarks/_sample_efficiency.py sampling OUT [--warmup CHECKPOINT] [--seeds 3] [KEY=VALUE ...]
-    python benchmarks/_sample_efficiency.py curriculum OUT [--warmup CHECKPOINT] [--seeds 3] [KEY=VALUE ...]
+    python benchmarks/_sample_efficiency.py sampling OUT [--seeds 3] [--recipe RECIPE] [KEY=VALUE ...]
+    python benchmarks/_sample_efficiency.py curriculum OUT [--seeds 3] [--recipe RECIPE] [KEY=VALUE ...]
 
-Half an hour and more on a core, so `make bench` leaves it out. For each seed GRPO runs twice, as the quickstart does
-and with what is tried: `plain` and `dynamic` (dead groups replaced), or `mixed` (four tiles and pairs by their weights)
-and `adaptive`. All start from the checkpoint that `--warmup` names, or else from a warm-up that is trained once for
-each seed. OUT gets the runs, `curves.png` (mean over seeds, band from least to most) and `figures.json`: for each run
-the step, the completions and the seconds at which its held-out reward first reached that of the first variant's end.
-Rewards are means over the last three looks, of `evaluation.puzzles` puzzles each. Finished runs are found again, and
-begun ones go on.
+A quarter of an hour and more, so `make bench` leaves it out. For each seed a warm-up is trained, and from it GRPO runs
+twice: `plain` and `dynamic` (dead groups replaced), or `mixed` (puzzles of all sizes by their weights) and `adaptive`.
+The recipes are `_sampling.yaml` and `_curriculum.yaml`; `--recipe` tries another, with a stage `sft` and one of `grpo`.
+OUT gets the runs, `curves.png` (mean over seeds, band from least to most) and `figures.json`: for each run the step,
+the completions and the seconds at which its held-out reward first reached that of the first variant's end. Rewards are
+means over the last three looks. Finished runs are found again, and begun ones go on.
 """
 
 from __future__ import annotations
@@ -25,20 +24,13 @@ from typing import Any
 
 import yaml
 
-PAIRS = ["data.train.1.stage=null", "data.train.2.stage=null"]
-"""The quickstart's pairs of tiles, which its GRPO has none of: a curriculum needs buckets to choose from."""
+from jigsaw.evaluation.made_sources import make_sources
+
 EXPERIMENTS = {
     "sampling": {"plain": ["sampling.dynamic=false"], "dynamic": ["sampling.dynamic=true"]},
-    "curriculum": {"mixed": PAIRS, "adaptive": [*PAIRS, "curriculum.mode=adaptive"]},
+    "curriculum": {"mixed": ["curriculum.mode=none"], "adaptive": ["curriculum.mode=adaptive"]},
 }
 """What is compared, the straightforward way first."""
-SETTINGS = {
-    "sampling": ["rewards.0.use=exact", "grpo.num_generations=4", "grpo.prompts_per_step=16", "grpo.max_steps=240"],
-    "curriculum": ["grpo.prompts_per_step=16", "grpo.max_steps=160"],
-}
-"""Of both variants. Groups die where rewards are all or nothing and completions few; the quickstart's own seldom do."""
-HELD = ["grpo.lr_scheduler_type=constant_with_warmup", "evaluation.every=20", "evaluation.puzzles=448"]
-"""Of all runs. At a rate that falls to zero every run would rise at the end, whatever it was given."""
 LOOKS = 3
 """Looks at held-out puzzles that are taken together."""
 
@@ -116,23 +108,22 @@ def main() -> None:
     parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("out", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-    parser.add_argument("--recipe", default="quickstart")
+    parser.add_argument("--recipe", help="instead of the experiment's own")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--warmup", type=Path, help="a checkpoint to start all runs from")
     options = parser.parse_intermixed_args()  # overrides may follow the options, as in the usage
     out = options.out.resolve()
+    recipe = options.recipe or str(Path(__file__).with_name(f"_{options.experiment}.yaml"))
+    make_sources(out / "data" / "made")
+    given = [f"data.folder={out / 'data'}", *options.overrides]
     variants = EXPERIMENTS[options.experiment]
-    settings = [*SETTINGS[options.experiment], *HELD]
     curves: dict[str, list[list[dict[str, float]]]] = {name: [] for name in variants}
     for seed in range(options.seeds):
-        warm = options.warmup
-        if warm is None:
-            launch(options.recipe, out / f"warmup-{seed}", *options.overrides, "grpo=null", f"seed={seed}")
-            warm = out / f"warmup-{seed}" / "model"
-        start = ["sft=null", "model.tiny=null", f"model.path={warm.resolve()}", f"seed={seed}"]
+        warm = out / f"warmup-{seed}"
+        launch(recipe, warm, *given, "grpo=null", f"seed={seed}")
+        start = ["sft=null", "model.tiny=null", f"model.path={warm / 'model'}", f"seed={seed}"]
         for name in variants:
             run = out / f"{name}-{seed}"
-            launch(options.recipe, run, *settings, *options.overrides, *start, *variants[name])
+            launch(recipe, run, *given, *start, *variants[name])
             curves[name].append(curve(run))
     draw(curves, out / "curves.png")
     found = summary(curves)

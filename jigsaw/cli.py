@@ -74,10 +74,12 @@ def launch(
     nodes: Annotated[int | None, typer.Option(min=1, help="Machines; as distributed.nodes.")] = None,
     node_rank: Annotated[int, typer.Option(min=0, help="Which of them this is, from 0.")] = 0,
     rendezvous: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Of the first machine.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Carry out a recipe: data, training, evaluation, report.
 
-    SIGTERM saves and exits with code 143; --resume goes on.
+    SIGTERM saves and exits with code 143; --resume goes on. With --json progress goes to stderr, and stdout gets
+    the run's folder and its held-out figures.
     """
     from jigsaw.distributed import Node
     from jigsaw.recipe import load_recipe
@@ -99,8 +101,13 @@ def launch(
 
     from jigsaw.launch import launch as carry_out
 
-    folder = carry_out(loaded, Console(), resume=resume, node=node)
-    typer.echo(f"{folder / 'report.html'}")
+    folder = carry_out(loaded, Console(stderr=as_json), resume=resume, node=node)
+    report, figures = folder / "report.html", folder / "evaluation.json"
+    if as_json:
+        found = json.loads(figures.read_text(encoding="utf-8")) if figures.is_file() else {}
+        typer.echo(json.dumps({"run": str(folder), "report": str(report), **found}, indent=2))
+    else:
+        typer.echo(f"{report}")
 
 
 @app.command(epilog="Example: jigsaw doctor")
