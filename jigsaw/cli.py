@@ -71,9 +71,11 @@ def launch(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done and touch nothing.")] = False,
     twin: Annotated[bool, typer.Option("--twin", help="The same run in small: tiny model, samples, no GPU.")] = False,
     slurm: Annotated[bool, typer.Option("--slurm", help="Print a batch file for sbatch and touch nothing.")] = False,
-    nodes: Annotated[int | None, typer.Option(min=1, help="Machines; as distributed.nodes.")] = None,
-    node_rank: Annotated[int, typer.Option(min=0, help="Which of them this is, from 0.")] = 0,
-    rendezvous: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Of the first machine.")] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Number of machines, as distributed.nodes.")] = None,
+    node_rank: Annotated[int, typer.Option(min=0, help="Which of the machines this is, from 0.")] = 0,
+    rendezvous: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where the first machine listens.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Carry out a recipe: data, training, evaluation, report.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from jigsaw import cli
 from jigsaw.data import load_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.launch import launch
@@ -135,3 +136,19 @@ def test_a_wrong_key_of_trl_is_told_before_anything_is_built(photos, tmp_path):
         launch(small_recipe(tmp_path, photos, "grpo.num_generation=3"), quiet())
     assert not (tmp_path / "data").exists()
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_told_in_json_keeps_stdout_for_the_answer(photos, tmp_path, monkeypatch, capsys):
+    small_recipe(tmp_path, photos)
+    command = ["jigsaw", "launch", str(tmp_path / "small.yaml"), f"data.photos={photos}", "sft=null", "--json"]
+    monkeypatch.setattr("sys.argv", command)
+    monkeypatch.setattr(cli, "_quiet_libraries", lambda debug: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    told = capsys.readouterr()
+    assert ended.value.code == 0
+    answer, run = json.loads(told.out), tmp_path / "runs" / "small"
+    assert answer.pop("run") == str(run)
+    assert answer.pop("report") == str(run / "report.html")
+    assert answer == json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+    assert "held-out" in told.err
