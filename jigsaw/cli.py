@@ -15,8 +15,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jigsaw.errors import JigsawError
-from jigsaw.failures import first_line, foreseen, only_our_warnings, wrong_usage
+from jigsaw.errors import JigsawError, first_line
+from jigsaw.failures import foreseen, only_our_warnings, wrong_usage
 from jigsaw.verbs import data, evaluation, neo, plugins
 from jigsaw.verbs.printing import AsJson, print_table
 

@@ -15,3 +15,13 @@ class StoppedError(JigsawError):
 
 class JigsawWarning(UserWarning):
     """Something that whoever started a run should know while it goes on."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type's name where it says nothing.
+
+    >>> first_line(ValueError("no such place\\n  at row 3")), first_line(KeyError())
+    ('no such place', 'KeyError')
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

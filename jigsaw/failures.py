@@ -11,7 +11,7 @@ import warnings
 
 import typer
 
-from jigsaw.errors import JigsawError, JigsawWarning
+from jigsaw.errors import JigsawError, JigsawWarning, first_line
 
 
 def wrong_usage(error: typer.TyperException) -> str:
@@ -55,9 +55,3 @@ def only_our_warnings(*, quiet: bool = False) -> None:
     if not quiet:
         warnings.filterwarnings("always", category=JigsawWarning)
         warnings.showwarning = show
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its type's name."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

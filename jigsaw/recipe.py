@@ -24,20 +24,11 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
 
-from jigsaw.errors import JigsawError
-from jigsaw.schema import BuildSection, DataEntry, ModelSection, Recipe, RolloutSection
+from jigsaw.errors import JigsawError, first_line
+from jigsaw.schema import BuildSection, Recipe
 from jigsaw.twins import changed, in_small
 
-__all__ = [
-    "BuildSection",
-    "DataEntry",
-    "ModelSection",
-    "Recipe",
-    "RolloutSection",
-    "find_recipe",
-    "load_recipe",
-    "recipe_names",
-]
+__all__ = ["Recipe", "find_recipe", "load_recipe", "recipe_names"]
 
 KINDS = {
     "missing": "this key is required",
@@ -120,7 +111,7 @@ def _check_tasks(path: Path, recipe: Recipe) -> None:
                 for given in build.config:
                     if own := get_close_matches(given, BuildSection.model_fields, n=1, cutoff=0.8):
                         raise JigsawError(f"{path}: unknown key {key}.{given}: did you mean {own[0]}?") from error
-                raise JigsawError(f"{path}: {key}: {_first_line(error)}") from error
+                raise JigsawError(f"{path}: {key}: {first_line(error)}") from error
 
 
 def _read_with_defaults(path: Path, seen: tuple[Path, ...]) -> DictConfig:
@@ -130,7 +121,7 @@ def _read_with_defaults(path: Path, seen: tuple[Path, ...]) -> DictConfig:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise JigsawError(f"{path}: cannot be read ({error.strerror or _first_line(error)})") from error
+        raise JigsawError(f"{path}: cannot be read ({error.strerror or first_line(error)})") from error
     except UnicodeDecodeError as error:
         raise JigsawError(f"{path}: is no UTF-8 text (byte {error.start}); save it as UTF-8") from error
     if not text.strip():
@@ -142,7 +133,7 @@ def _read_with_defaults(path: Path, seen: tuple[Path, ...]) -> DictConfig:
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise JigsawError(f"{path}: no valid YAML, {where}{getattr(error, 'problem', _first_line(error))}") from error
+        raise JigsawError(f"{path}: no valid YAML, {where}{getattr(error, 'problem', first_line(error))}") from error
     if not isinstance(config, DictConfig):
         raise JigsawError(f"{path}: a recipe is a mapping of keys, this is a list")
     parent = config.pop("defaults", None)
@@ -159,7 +150,7 @@ def _read_with_defaults(path: Path, seen: tuple[Path, ...]) -> DictConfig:
     try:
         return changed(extended, cast(dict[str, Any], OmegaConf.to_container(config, resolve=False)))
     except (OmegaConfBaseException, AttributeError, TypeError, LookupError, ValueError) as error:
-        raise JigsawError(f"{path}: {parent} has no such place: {_first_line(error)}") from error
+        raise JigsawError(f"{path}: {parent} has no such place: {first_line(error)}") from error
 
 
 def _override(config: DictConfig, override: str) -> None:
@@ -174,7 +165,7 @@ def _override(config: DictConfig, override: str) -> None:
         raise JigsawError(f"override {override!r}: the value is no valid YAML; for a text write {quoted}") from error
     except (OmegaConfBaseException, AttributeError, TypeError, LookupError, ValueError) as error:
         told = isinstance(error, OmegaConfBaseException) and not isinstance(error, LookupError)
-        why = _first_line(error) if told else f"the recipe has no place {key}"
+        why = first_line(error) if told else f"the recipe has no place {key}"
         raise JigsawError(f"override {override!r}: {why}") from error
 
 
@@ -239,8 +230,4 @@ def _did_you_mean(name: str, known: Sequence[str]) -> str:
 def _located(error: OmegaConfBaseException) -> str:
     """OmegaConf's complaint with the key that it is about."""
     key = error.full_key
-    return f"{key}: {_first_line(error)}" if key else _first_line(error)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else error.__class__.__name__
+    return f"{key}: {first_line(error)}" if key else first_line(error)

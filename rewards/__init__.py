@@ -39,7 +39,6 @@ from rewards.parse import ANSWER_STYLES, REASONS, ParsedOrder, find_order, forma
 from rewards.plugin import metric, synthetic_columns
 from rewards.registry import (
     RewardInfo,
-    absolute_use,
     check_reward,
     describe_reward,
     get_metric,
@@ -58,7 +57,6 @@ __all__ = [
     "RewardError",
     "RewardInfo",
     "RewardSpec",
-    "absolute_use",
     "chance_exact",
     "chance_footrule",
     "chance_kendall_tau",

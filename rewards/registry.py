@@ -144,16 +144,6 @@ def find(use: str) -> object:
     return _imported(use, found[0].load)
 
 
-def absolute_use(use: str) -> str:
-    """The same name, good in any working directory: the path of a file becomes absolute.
-
-    >>> absolute_use("visual_jigsaw"), absolute_use("/plugins/mine.py:brevity")
-    ('visual_jigsaw', '/plugins/mine.py:brevity')
-    """
-    path, colon, name = use.rpartition(":")
-    return f"{Path(path).resolve()}{colon}{name}" if path.endswith(".py") else use
-
-
 def list_rewards() -> list[RewardInfo]:
     """Every registered reward and metric, by name; those that do not load carry the error. None of them is called."""
     points = {(point.name, point.value, _owner(point)) for point in _entry_points()}

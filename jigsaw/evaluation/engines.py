@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from jigsaw.errors import JigsawError
+from jigsaw.errors import JigsawError, first_line
 from jigsaw.evaluation.prompts import media_of, processor_inputs, prompt_text, video_metadata
-from jigsaw.failures import first_line
 from jigsaw.models.load import load_model, load_processor, vision_token_ids
 
 ENGINES = ("transformers", "vllm")

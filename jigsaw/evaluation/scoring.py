@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jigsaw.errors import JigsawError
+from jigsaw.errors import JigsawError, first_line
 from jigsaw.evaluation.random_play import random_levels
 from rewards import Composition, RewardError, parsed_rows
 
@@ -215,7 +215,7 @@ def read_puzzles(folder: Path, batch_rows: int = 2048) -> Iterator[list[dict[str
                 for batch in table.iter_batches(batch_size=batch_rows, columns=columns):
                     yield batch.to_pylist()
         except (OSError, pa.ArrowException) as error:
-            raise JigsawError(f"cannot read {part}: {str(error).splitlines()[0]}; build the part again") from error
+            raise JigsawError(f"cannot read {part}: {first_line(error)}; build the part again") from error
 
 
 def _add(

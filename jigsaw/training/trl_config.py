@@ -14,8 +14,8 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from jigsaw.errors import JigsawError
-from jigsaw.recipe import Recipe
+from jigsaw.errors import JigsawError, first_line
+from jigsaw.schema import Recipe
 
 OURS = {
     "output_dir": "output",
@@ -252,4 +252,4 @@ def _make(section: str, config: type, values: dict[str, Any]) -> Any:
     try:
         return config(**values)
     except (ValueError, TypeError) as error:
-        raise JigsawError(f"{section}: {str(error).splitlines()[0]}") from error
+        raise JigsawError(f"{section}: {first_line(error)}") from error

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from jigsaw.errors import JigsawError
+from jigsaw.errors import JigsawError, first_line
 from jigsaw.evaluation.prompts import media_of
 from jigsaw.training.engine_weights import merged_weights, shapes
 from jigsaw.training.vllm_engine import check_completion, check_prompt
@@ -150,8 +150,7 @@ class VllmServer:
         except JigsawError:
             raise
         except Exception as error:  # TRL's client raises plain Exceptions
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise JigsawError(f"the vLLM server at {self._address.url} failed: {reason[:500]}") from error
+            raise JigsawError(f"the vLLM server at {self._address.url} failed: {first_line(error)[:500]}") from error
 
 
 def messages_of(row: Mapping[str, Any]) -> list[dict[str, Any]]:
