@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from jigsaw.errors import JigsawError
+from jigsaw.processes import die_with_parent, usable_cores
 from jigsaw.schema import DistributedSection
 
 SECONDS_TO_GATHER = 24 * 3600
@@ -104,16 +105,13 @@ def run_processes(command: list[str], section: DistributedSection, stop_file: Pa
 
 def _as_child() -> None:
     """Die with the launcher, and leave SIGTERM to it: torchrun would kill the processes before they have saved."""
-    from jigsaw.training.world import die_with_parent
-
     die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _environment(section: DistributedSection) -> dict[str, str]:
     environment = dict(os.environ)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // section.per_node)))
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // section.per_node)))
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     environment["PYTHONSAFEPATH"] = "1"
     environment["TORCHELASTIC_ERROR_FILE"] = os.devnull

@@ -17,6 +17,9 @@ from typing import Any, Literal
 from rich.markup import escape
 from rich.table import Table
 
+from jigsaw.errors import first_line
+from jigsaw.processes import usable_cores
+
 TESTED = {
     "torch": "2.13.0",
     "torchvision": "0.28.0",
@@ -111,7 +114,7 @@ def _torchvision_works() -> Finding:
         import torchvision  # noqa: F401
     except Exception as error:
         remedy = "install torch and torchvision of one build, for instance with uv"
-        return Finding("torchvision import", "broken", str(error).splitlines()[0], remedy)
+        return Finding("torchvision import", "broken", first_line(error), remedy)
     return Finding("torchvision import", "good", "works")
 
 
@@ -121,7 +124,7 @@ def _device() -> Finding:
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         return Finding("device", "good", ", ".join(names))
-    return Finding("device", "note", f"CPU, {_cores()} cores", "tiny models train here; larger ones need a GPU")
+    return Finding("device", "note", f"CPU, {usable_cores()} cores", "tiny models train here; larger ones need a GPU")
 
 
 def _engines() -> list[Finding]:
@@ -153,7 +156,3 @@ def _room() -> list[Finding]:
 
 def _least(found: float, least: float) -> str:
     return "" if found >= least else f"a quickstart needs {least:.0f} GiB"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

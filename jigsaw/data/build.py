@@ -28,15 +28,16 @@ from jigsaw.data.manifest import (
     package_versions,
     shard_manifests,
     write_manifest,
-    write_whole,
 )
 from jigsaw.data.parts import Row, finished_part, part_name, write_part
 from jigsaw.data.planning import Job, Planned, Refusal
-from jigsaw.data.pool import Pool, usable_cores
+from jigsaw.data.pool import Pool
 from jigsaw.data.progress import ProgressBar, progress_bar
 from jigsaw.data.sources import Problem, open_source, scan, source_root
 from jigsaw.data.workplace import REJECTS, workplace
 from jigsaw.errors import JigsawError
+from jigsaw.files import write_whole
+from jigsaw.processes import usable_cores
 from tasks import Task, TaskError, absolute_spec, config_values, get_task
 
 REASONS = {

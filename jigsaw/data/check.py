@@ -19,10 +19,11 @@ from jigsaw.data.manifest import read_manifest
 from jigsaw.data.media import media_columns, media_of, same_media
 from jigsaw.data.parts import Row, finished_part, part_files, puzzle_of
 from jigsaw.data.planning import Job, Planned, Refusal, plan_source
-from jigsaw.data.pool import Pool, usable_cores
+from jigsaw.data.pool import Pool
 from jigsaw.data.progress import progress_bar
 from jigsaw.data.sources import open_source
 from jigsaw.errors import JigsawError
+from jigsaw.processes import usable_cores
 from tasks import Task, answer_of
 
 COMPARED = ("task", "prompt", "answer", "num_pieces", "answer_style", "classes", "source", "geometry")

@@ -23,7 +23,8 @@ _NUM_BLOCKS = 16
 _HEX_DIGITS = 32
 
 
-def _digest(kind: str, *values: object) -> str:
+def digest_of(kind: str, *values: object) -> str:
+    """32 hexadecimal digits that depend on the values alone; kinds never share one by chance of their texts."""
     text = "\x1f".join([kind, *map(str, values)])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:_HEX_DIGITS]
 
@@ -36,7 +37,7 @@ def puzzle_id(task: str, config: str, fingerprint: str, seed: int, index: int) -
         config: the task's configuration as canonical JSON.
         fingerprint: of the source.
     """
-    return _digest("puzzle", task, config, fingerprint, seed, index)
+    return digest_of("puzzle", task, config, fingerprint, seed, index)
 
 
 def puzzle_rng(identity: str) -> Random:
@@ -46,12 +47,12 @@ def puzzle_rng(identity: str) -> Random:
 
 def part_of(path: str, parts: int) -> int:
     """The part, 0 to `parts` - 1, to which the source of that relative path belongs."""
-    return int(_digest("part", path), 16) % parts
+    return int(digest_of("part", path), 16) % parts
 
 
 def sample_rank(path: str) -> str:
     """Sorting sources by this rank puts them in an order unrelated to their names; `limit` takes the first of it."""
-    return _digest("sample", path)
+    return digest_of("sample", path)
 
 
 def split_of(fingerprint: str, heldout: float) -> Split:
@@ -60,7 +61,7 @@ def split_of(fingerprint: str, heldout: float) -> Split:
     Args:
         heldout: fraction of all contents that is held out.
     """
-    return "heldout" if int(_digest("split", fingerprint), 16) < heldout * 16**_HEX_DIGITS else "train"
+    return "heldout" if int(digest_of("split", fingerprint), 16) < heldout * 16**_HEX_DIGITS else "train"
 
 
 def fingerprint_of(files: Iterable[Path | bytes]) -> str:

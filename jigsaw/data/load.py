@@ -2,8 +2,7 @@
 
 In: a folder that `build_puzzles` wrote. Out: a `datasets.Dataset` whose rows carry what TRL reads (`prompt`, `images`
 or `videos`) and what rewards read. Media are rendered from the sources, or decoded from a materialised set, by a
-transform
-that keeps the last ones used: the completions of one prompt cost one decode.
+transform that keeps the last ones used: the completions of one prompt cost one decode.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from tasks import BoundedCache, Media, Source, Task, TaskError, absolute_spec, g
 
 CACHE_BYTES = 256 * 2**20
 """Rendered media held per process."""
-
 
 RENDER_LIMIT = 120.0
 """Seconds that a puzzle may take: a decoder that hangs must not hold up a training run for ever."""

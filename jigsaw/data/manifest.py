@@ -7,14 +7,14 @@ refuses to continue a folder with other settings.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jigsaw.data.identity import Split, _digest
+from jigsaw.data.identity import Split, digest_of
 from jigsaw.errors import JigsawError
+from jigsaw.files import write_whole
 
 FORMAT = 1
 
@@ -61,7 +61,7 @@ class Settings:
 
     def digest(self) -> str:
         """One hash of all settings, kept in every part."""
-        return _digest("settings", json.dumps(asdict(self), sort_keys=True))
+        return digest_of("settings", json.dumps(asdict(self), sort_keys=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,16 +112,6 @@ def manifest_name(shard: tuple[int, int]) -> str:
     ('manifest.json', 'manifest-2-of-8.json')
     """
     return "manifest.json" if shard == (0, 1) else f"manifest-{shard[0]}-of-{shard[1]}.json"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name and move it into place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -30,12 +30,6 @@ AHEAD = 4
 """How many results per worker may wait for an earlier one."""
 
 
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone knows it
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 @dataclass
 class _Worker:
     process: subprocess.Popen[bytes]

@@ -17,9 +17,9 @@ from typing import Any
 from PIL import Image
 
 from jigsaw.data.load import load_puzzles, opened
-from jigsaw.data.manifest import write_whole
 from jigsaw.data.parts import puzzle_of
 from jigsaw.errors import JigsawError
+from jigsaw.files import write_whole
 from tasks import Clip
 
 TILE_SIDE = 120

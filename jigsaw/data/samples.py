@@ -22,10 +22,7 @@ import csv
 import hashlib
 import importlib.util
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import resources
 from io import BytesIO
@@ -34,6 +31,7 @@ from typing import Any
 
 from jigsaw.data import film
 from jigsaw.errors import JigsawError
+from jigsaw.files import write_whole
 
 REMEDY = "pip install 'visual-jigsaw[samples]'"
 _STILL_WIDTH = 640
@@ -324,15 +322,6 @@ def _sha256(path: Path) -> str | None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, readable as any new file is."""
+    """Write a file whole or not at all, with its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).chmod(0o644)  # mkstemp's files are its owner's alone
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
+    write_whole(path, content)

@@ -12,17 +12,8 @@ import sys
 import traceback
 from multiprocessing.connection import Connection
 
+from jigsaw.processes import die_with_parent
 from tasks import get_task
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent goes, even in the middle of a decoder that hangs."""
-    import ctypes
-    import signal
-
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 def serve(connection: Connection) -> None:
@@ -43,7 +34,7 @@ def serve(connection: Connection) -> None:
 
 
 if __name__ == "__main__":
-    _die_with_parent()
+    die_with_parent()
     try:
         serve(Connection(int(sys.argv[1])))
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):

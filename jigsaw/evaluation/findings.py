@@ -29,6 +29,7 @@ from jigsaw.errors import JigsawError
 from jigsaw.evaluation.findings_page import page
 from jigsaw.evaluation.made_sources import make_sources
 from jigsaw.evaluation.predictions import read_predictions_of
+from jigsaw.files import write_whole
 from rewards import chance_place_accuracy
 
 FILE = "findings.json"
@@ -62,11 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
         run_all(plan["runs"], commands, given.out, given.jobs)
         found = [told(entry, plan["runs"], seeds, commands, given.out) for entry in chosen]
-        (given.out / FILE).write_text(json.dumps(found, indent=2), encoding="utf-8")
+        write_whole(given.out / FILE, json.dumps(found, indent=2))
         command = shlex.join(["python", "-m", "jigsaw.evaluation.findings", *(arguments or sys.argv[1:])])
         text = page(found, given.out / FILE, command)
         if given.page is not None:
-            given.page.write_text(text, encoding="utf-8")
+            write_whole(given.page, text)
         print(text)  # noqa: T201  # what the command is for
     except (JigsawError, OSError) as error:
         sys.exit(f"findings: {error}")

@@ -25,6 +25,7 @@ from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, cell_of
 from jigsaw.evaluation.predictions import number
 from jigsaw.evaluation.run import evaluate_checkpoint
 from jigsaw.evaluation.wordings import WORDINGS
+from jigsaw.files import write_whole
 
 SIZES: Mapping[str, tuple[str, Sequence[str]]] = {
     "image": ("grid", ("2x2", "3x3", "4x4")),
@@ -110,7 +111,7 @@ def generalize(
     command = shlex.join(["jigsaw", "generalize", str(run), "--out", str(out)])
     report = {"run": str(run), "task": task, "trained_size": own, "shared_sources": shared}
     report |= {"conditions": found, "folder": str(out), "command": command}
-    (out / FILE).write_text(json.dumps(report, indent=2), encoding="utf-8")
+    write_whole(out / FILE, json.dumps(report, indent=2))
     return report
 
 

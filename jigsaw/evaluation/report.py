@@ -29,6 +29,7 @@ from jigsaw.evaluation.intervals import Estimate
 from jigsaw.evaluation.paper import walk
 from jigsaw.evaluation.predictions import number
 from jigsaw.evaluation.run_folder import STAGES, Run, read_runs
+from jigsaw.files import write_whole
 
 CARDS = 24
 """Puzzles in the gallery of a run; a page of many runs shows fewer of each."""
@@ -125,9 +126,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         versions=_versions(),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    partial.write_text(page.lstrip(), encoding="utf-8")
-    partial.replace(out)
+    write_whole(out, page.lstrip())
 
 
 def _section(run: Run, number: int, cards: int, budget: int) -> Section:

@@ -21,6 +21,7 @@ from jigsaw.evaluation.predictions import number
 from jigsaw.evaluation.run_folder import Run, read_runs
 from jigsaw.evaluation.summary import FIGURES
 from jigsaw.evaluation.tables import kind_of
+from jigsaw.files import write_whole
 
 STAGE_NAMES = {"warmup": "warm-up", "heldout": "trained", "": ""}
 
@@ -119,7 +120,7 @@ def write_plots(folders: Sequence[Path], out: Path) -> list[Path]:
     written = []
     for name, chart in charts.items():
         path = out / f"{name}.svg"
-        path.write_text(as_file(chart), encoding="utf-8")
+        write_whole(path, as_file(chart))
         written.append(path)
     return written
 

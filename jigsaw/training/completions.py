@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.training.logs import forget_lines
-from rewards import Composition
+from rewards import Composition, completion_text
 
 Row = dict[str, Any]
 
@@ -73,17 +73,9 @@ class RecordedComposition(Composition):
                 "id": row["id"],
                 "task": row.get("task"),
                 "answer": ", ".join(map(str, row["answer"])),
-                "completion": _text(completion),
+                "completion": completion_text(completion),
                 "total": total,
                 **{name: values[number] for name, values in metrics.items()},
             }
             for number, ((completion, row), total) in enumerate(zip(self._latest, totals, strict=True))
         ]
-
-
-def _text(completion: Any) -> str:
-    """The text of a completion, TRL's message list or a string."""
-    if isinstance(completion, str):
-        return completion
-    content = completion[-1]["content"]
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
+from jigsaw.files import write_whole
 from jigsaw.training.trackers import Trackers
 
 SHOWN = ("reward", "place_accuracy", "loss")
@@ -81,9 +82,7 @@ def forget_lines(path: Path, which: Callable[[dict[str, Any]], bool]) -> None:
                 kept.append(line + "\n")
         except ValueError:
             continue
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, "".join(kept))
 
 
 class StageCallback(TrainerCallback):  # type: ignore[misc]  # transformers comes without types

@@ -14,9 +14,10 @@ from typing import NoReturn
 from rich.console import Console
 
 from jigsaw.failures import foreseen, only_our_warnings
+from jigsaw.processes import die_with_parent
 from jigsaw.recipe import load_recipe
 from jigsaw.training.stages import stages_of, train_stage
-from jigsaw.training.world import die_with_parent, joined
+from jigsaw.training.world import joined
 
 
 def main(folder: str, name: str) -> NoReturn:

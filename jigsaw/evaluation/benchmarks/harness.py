@@ -23,6 +23,7 @@ import yaml
 
 from jigsaw.evaluation.benchmarks.scoring import by_category
 from jigsaw.evaluation.intervals import rate_interval
+from jigsaw.files import write_whole
 
 GREEDY = {"max_new_tokens": 1024, "temperature": 0, "do_sample": False}
 DEFINITIONS = Path(__file__).with_name("definitions")
@@ -203,9 +204,7 @@ def _write_samples(path: Path, samples: Mapping[str, Sequence[Mapping[str, Any]]
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(content, indent=2))
 
 
 if __name__ == "__main__":
