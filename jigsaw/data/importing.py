@@ -23,17 +23,18 @@ from jigsaw.data.manifest import (
     Counts,
     Manifest,
     Settings,
-    manifest_name,
     package_versions,
+    shard_manifests,
     write_manifest,
-    write_whole,
 )
 from jigsaw.data.parts import Row, part_files, part_name, row_of, write_part
 from jigsaw.data.planning import Job, Planned, Refusal
-from jigsaw.data.pool import Pool, usable_cores
+from jigsaw.data.pool import Pool
 from jigsaw.data.progress import progress_bar
 from jigsaw.data.sources import open_source
 from jigsaw.errors import JigsawError
+from jigsaw.files import write_whole
+from jigsaw.processes import usable_cores
 from tasks import (
     AnswerStyle,
     Message,
@@ -175,8 +176,7 @@ def _claim(target: Path, manifest: Manifest) -> None:
     """Take a folder for an import: a new one, an empty one, or one of the same import that was broken off."""
     target.mkdir(parents=True, exist_ok=True)
     others = [entry.name for entry in target.iterdir() if not entry.name.startswith(".")]
-    old = target / manifest_name((0, 1))
-    begun = old.exists() and not json.loads(old.read_text(encoding="utf-8")).get("complete", True)
+    begun = [old for old in shard_manifests(target) if not old.complete and old.settings == manifest.settings]
     if others and not begun:
         raise JigsawError(f"{target} is not empty ({others[0]}); choose another folder or delete it")
     for file in part_files(target):

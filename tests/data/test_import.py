@@ -129,6 +129,21 @@ def test_an_occupied_folder_is_refused_and_a_broken_off_import_begins_again(medi
     )
 
 
+def test_parts_of_an_unfinished_set_that_is_another_are_left_alone(media, tmp_path):
+    write(tmp_path / "a.parquet", [image_row("coco/1.png")])
+    folder = tmp_path / "set"
+    import_puzzles("visual-jigsaw", tmp_path / "a.parquet", folder, media_root=media, workers=1)
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"complete": true', '"complete": false'))
+    before = sorted(file.name for file in folder.iterdir())
+    with pytest.raises(JigsawError, match="is not empty"):
+        import_puzzles("visual-jigsaw", tmp_path / "a.parquet", folder, media_root=media, seed=1, workers=1)
+    assert sorted(file.name for file in folder.iterdir()) == before
+    manifest.write_text("{")
+    with pytest.raises(JigsawError, match=r"manifest\.json is no manifest"):
+        import_puzzles("visual-jigsaw", tmp_path / "a.parquet", folder, media_root=media, workers=1)
+
+
 def test_what_is_no_such_file_is_told_in_one_line(media, tmp_path):
     write(tmp_path / "a.parquet", [{"x": 1}])
     (tmp_path / "b.parquet").write_bytes(b"PAR1")
