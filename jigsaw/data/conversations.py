@@ -5,10 +5,11 @@ In: a JSON, JSON Lines or Parquet file, or a folder of Parquet files, in one of 
     {"messages": [{"role": "user", "content": TEXT | PARTS}, {"role": "assistant", "content": ...}], "images": [...]}
     {"conversations": [{"from": "human", "value": TEXT}, {"from": "gpt", "value": ...}], "image": ...}
 
-Images are paths, or bytes in Parquet; in a text `<image>` stands for one, in parts `{"type": "image"}`, which may also
-hold it themselves. Rows without images are rows. Out: a `datasets.Dataset` whose rows hold everything before the last
-answer as `prompt`, that answer as `completion`, and `images` in prompt order, opened when they are looked at. Earlier
-answers are learned too (`jigsaw.training.collate`); what a user says after the last answer is left out.
+Images are paths below one folder, or bytes in Parquet; in a text `<image>` stands for one, in parts `{"type":
+"image"}`, which may also hold it themselves. Rows without images are rows. Out: a `datasets.Dataset` whose rows hold
+everything before the last answer as `prompt`, that answer as `completion`, and `images` in prompt order, opened when
+they are looked at. Earlier answers are learned too (`jigsaw.training.collate`); what a user says after the last answer
+is left out.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from jigsaw.errors import JigsawError
+from jigsaw.data.sources import below, relative_to
+from jigsaw.errors import JigsawError, first_line
+from jigsaw.files import write_whole
+from tasks import PhotoError, read_photo
 
 PLACEHOLDER = "<image>"
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
@@ -65,7 +68,7 @@ def _parquet(where: Path) -> Any:
     try:
         rows = datasets.Dataset.from_parquet([str(file) for file in files])
     except (OSError, ValueError, TypeError, datasets.exceptions.DatasetGenerationError) as error:
-        raise JigsawError(f"{where}: cannot be read as Parquet ({str(error).splitlines()[0]})") from error
+        raise JigsawError(f"{where}: cannot be read as Parquet ({first_line(error)})") from error
     if not {"messages", "conversations"} & set(rows.column_names):
         raise JigsawError(f"{where}: columns {', '.join(rows.column_names)}; conversations need {FORMS}")
     return rows.add_column("row", range(len(rows)))
@@ -135,14 +138,15 @@ class Reader:
         where = given.get("path") if isinstance(given, Mapping) else given
         try:
             if isinstance(given, Image.Image):
-                image = given
-            elif isinstance(given, Mapping) and given.get("bytes"):
-                image = Image.open(BytesIO(given["bytes"]))
-            else:
-                image = Image.open(Path(self.root) / str(where))
-            return ImageOps.exif_transpose(image)
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise JigsawError(f"{place}: image {where} cannot be opened ({error})") from error
+                return ImageOps.exif_transpose(given)
+            if isinstance(given, Mapping) and given.get("bytes"):
+                return read_photo(bytes(given["bytes"]))
+            root = Path(self.root)
+            return read_photo(below(root, str(relative_to(root, PurePosixPath(str(where))))))
+        except (OSError, PhotoError) as error:
+            raise JigsawError(
+                f"{place}: image {where} cannot be opened ({error}); `images` names the folder that holds them all"
+            ) from error
 
 
 def _turn(turn: Mapping[str, Any]) -> Row:
@@ -186,5 +190,5 @@ def write_sample_conversations(photos: Path, out: Path) -> Path:
         said += ["Is it wide, tall or square?", shape]
         turns = [{"from": ("human", "gpt")[number % 2], "value": text} for number, text in enumerate(said)]
         lines.append({"id": photo.stem, "image": str(photo.resolve()), "conversations": turns})
-    out.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    write_whole(out, "".join(json.dumps(line) + "\n" for line in lines))
     return out

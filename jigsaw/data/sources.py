@@ -193,7 +193,7 @@ def _listed(file: Path) -> Iterator[str | Problem]:
             text = line.rstrip("\r\n")
             if not text.strip() or text.startswith("#"):
                 continue
-            path = _BETWEEN.join(str(_relative(PurePosixPath(piece), root)) for piece in text.split("\t"))
+            path = _BETWEEN.join(str(relative_to(root, PurePosixPath(piece))) for piece in text.split("\t"))
             if _printable(path) != path:
                 yield Problem(_printable(path), "bad_name", "the name is not UTF-8")
             elif any(_leaves(piece) for piece in path.split(_BETWEEN)):
@@ -203,7 +203,7 @@ def _listed(file: Path) -> Iterator[str | Problem]:
                 yield path
 
 
-def _relative(path: PurePosixPath, root: Path) -> PurePosixPath:
+def relative_to(root: Path, path: PurePosixPath) -> PurePosixPath:
     """An absolute path below the root as one that holds wherever the root is."""
     return path.relative_to(root) if path.is_relative_to(root) else path
 
@@ -213,8 +213,8 @@ def _leaves(path: str) -> bool:
     return PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts
 
 
-def _below(root: Path, path: str) -> Path:
-    """The file of a relative path, which comes from rows that others may have written.
+def below(root: Path, path: str) -> Path:
+    """The file of a path relative to a folder, which comes from rows that others may have written.
 
     Raises:
         OSError: it would lie elsewhere.
@@ -239,23 +239,23 @@ def open_source(root: Path, path: str, kind: SourceKind) -> Source:
         first, _, rest = path.partition(_BETWEEN)
         in_tar = first.lower().endswith(TAR)
         files = (
-            _pair_in_tar(_below(root, first), *rest.partition(_BETWEEN)[::2])
+            _pair_in_tar(below(root, first), *rest.partition(_BETWEEN)[::2])
             if in_tar
             else _pair_files(root, first, rest)
         )
     else:
         container, inside, name = path.rpartition(_BETWEEN)
         in_container = inside and not (root / path).exists()
-        item = read_item(_below(root, container), name) if in_container else _regular(_below(root, path))
+        item = read_item(below(root, container), name) if in_container else _regular(below(root, path))
         files = {_ROLES[kind]: item}
     return Source(path=path, fingerprint=fingerprint_of(files.values()), files=files)
 
 
 def _pair_files(root: Path, color: str, depth: str) -> dict[str, Path | bytes]:
     """The files of an RGB-D pair with their camera, or of a picture alone (imported puzzles have no depth map)."""
-    files: dict[str, Path | bytes] = {"color": _regular(_below(root, color))}
+    files: dict[str, Path | bytes] = {"color": _regular(below(root, color))}
     if depth:
-        files["depth"] = _regular(_below(root, depth))
+        files["depth"] = _regular(below(root, depth))
         beside = (root / folder / CAMERA for folder in PurePosixPath(depth).parents[:2])
         camera = next((file for file in beside if file.is_file()), None)
         files |= {} if camera is None else {"camera": camera}

@@ -116,6 +116,26 @@ def test_images_may_be_elsewhere(folder, tmp_path_factory):
     assert load_conversations(path, folder)[0]["images"][0].size == (8, 6)
 
 
+@pytest.mark.parametrize("path", ["../secret.png", "{folder}/secret.png"])
+def test_an_image_outside_of_the_folder_is_refused(folder, path):
+    (folder / "set").mkdir()
+    Image.new("RGB", (4, 4)).save(folder / "secret.png")
+    row = LLAVA | {"image": path.format(folder=folder)}
+    with pytest.raises(JigsawError, match="leads out of the folder"):
+        load_conversations(written(folder / "set", [row]))
+
+
+def test_an_absolute_path_below_the_folder_is_as_good_as_a_relative_one(folder):
+    row = LLAVA | {"image": str(folder / "red.png")}
+    assert load_conversations(written(folder, [row]))[0]["images"][0].size == (8, 6)
+
+
+def test_an_image_that_is_too_large_is_refused_before_it_is_decoded(folder, monkeypatch):
+    monkeypatch.setattr("tasks.photos.MAX_PIXELS", 40)
+    with pytest.raises(JigsawError, match="8x6 pixels"):
+        load_conversations(written(folder, [LLAVA]))
+
+
 ASKED = [{"from": "human", "value": "<image> <image>"}, {"from": "gpt", "value": "Yes."}]
 
 
