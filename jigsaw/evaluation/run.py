@@ -23,12 +23,14 @@ from jigsaw.data import load_puzzles
 from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.breakdown import figures_of
+from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.completions import Completions, file_stamp
 from jigsaw.evaluation.engines import Decoding, open_engine
 from jigsaw.evaluation.predictions import read_predictions_of
 from jigsaw.evaluation.solve import complete
 from jigsaw.evaluation.summary import FIGURES, Scored, gain, score
 from jigsaw.evaluation.wordings import reworded
+from jigsaw.files import write_whole
 from rewards import Composition
 
 
@@ -120,8 +122,8 @@ def evaluate_checkpoint(
     command = _command(given | {"out": out, "rewards": rewards})
     figures |= {"settings": settings, "rewards": list(rewards), "command": command}
     if out is not None:
-        _write(out / "predictions.jsonl", "".join(json.dumps(asdict(item)) + "\n" for item in scored))
-        _write(out / "evaluation.json", json.dumps(figures, indent=2))
+        write_whole(out / "predictions.jsonl", "".join(json.dumps(asdict(item)) + "\n" for item in scored))
+        write_whole(out / "evaluation.json", json.dumps(figures, indent=2))
     return figures
 
 
@@ -141,10 +143,7 @@ def compared(theirs: Sequence[Scored], ours: Sequence[Scored]) -> dict[str, Any]
 
 def _command(given: Mapping[str, Any]) -> str:
     """The command that makes the figures again."""
-    words = ["jigsaw", "eval", str(given["model"]), str(given["data"])]
-    for name, usual in _USUAL.items():
-        if given[name] not in (usual, None):
-            words += [f"--{name.replace('_', '-')}", str(given[name])]
+    words = ["jigsaw", "eval", str(given["model"]), str(given["data"]), *option_words(given, _USUAL)]
     if list(given["rewards"]) != ["visual_jigsaw"]:
         words += [word for name in given["rewards"] for word in ("--reward", name)]
     return shlex.join(words)
@@ -174,9 +173,3 @@ def _claim(out: Path) -> None:
     if (out / "recipe.yaml").exists():
         raise JigsawError(f"--out: {out} holds a training run with figures of its own; name another folder")
     out.mkdir(parents=True, exist_ok=True)
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

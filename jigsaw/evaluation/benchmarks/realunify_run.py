@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from jigsaw.evaluation.benchmarks.judge import Judge
 from jigsaw.evaluation.benchmarks.plugins import load_function
 from jigsaw.evaluation.benchmarks.realunify import FILES, SHORT, Record, Tools, read_items, run_part
 from jigsaw.evaluation.benchmarks.suites import PUBLISHED_FILE, published
+from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.completions import file_stamp
 from jigsaw.evaluation.engines import Decoding, open_engine
 from jigsaw.evaluation.intervals import rate_interval
 from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, cell_of
 from jigsaw.evaluation.predictions import json_lines
+from jigsaw.files import write_whole
 from jigsaw.models.load import require_checkpoint
 
 REALUNIFY_FILE = "realunify.json"
@@ -74,18 +76,10 @@ def evaluate_realunify(
     draw = load_function(generator, "--generator") if generator else None
     edit = load_function(editor, "--editor") if editor else None
     asked = Judge(judge, judge_model, timeout=judge_timeout) if judge else None
-    draws = [name for name, tool in (("--generator", draw), ("--judge", asked)) if tool is None]
-    lacking = {"GEU_step": [] if edit else ["--editor"], "UEG_direct": draws, "UEG_step": draws}
-    parts: dict[str, list[dict[str, Any]]] = {}
-    missing: dict[str, str] = {}
-    for part in FILES:
-        try:
-            if lacking.get(part):
-                raise JigsawError(f"needs {' and '.join(lacking[part])}")
-            parts[part] = read_items(root, part)[:limit]
-        except JigsawError as error:
-            missing[part] = str(error)
-            say(f"missing: {part}: {error}")
+    needed = {"--editor": edit, "--generator": draw, "--judge": asked}
+    parts, missing = _readable(root, {name for name, tool in needed.items() if tool is None}, limit)
+    for part, why in missing.items():
+        say(f"missing: {part}: {why}")
     if not parts:
         raise JigsawError(f"--data-root: {root} holds nothing of RealUnify that can be run")
     settings: dict[str, Any] = {
@@ -98,29 +92,11 @@ def evaluate_realunify(
     settings |= {"judge_model": judge_model if judge else None}
     store = _Store(out, settings)
     words = ["jigsaw", "eval", model, "--suite", "realunify", "--data-root", str(data_root), "--out", str(out)]
-    for name, value, usual in (
-        ("--editor", editor, None),
-        ("--generator", generator, None),
-        ("--judge", judge, None),
-        ("--judge-model", judge_model, "judge"),
-        ("--grid", f"{grid[0]}x{grid[1]}", "3x3"),
-        ("--engine", engine, "transformers"),
-        ("--dtype", dtype, "float32"),
-        ("--max-new-tokens", max_new_tokens, 1024),
-        ("--limit", limit, None),
-    ):
-        words += [name, str(value)] if value != usual else []
-    figures: dict[str, Any] = {}
+    others = {"judge": judge, "judge_model": judge_model, "grid": f"{grid[0]}x{grid[1]}", "limit": limit}
+    words += option_words(settings | others, _USUAL)
     try:
         opened = open_engine(engine, model, Decoding(max_new_tokens=max_new_tokens), dtype=dtype)
-        tools = Tools(opened, edit, draw, asked, grid, out / "pictures")
-        for part, items in parts.items():
-            left = [item for item in items if (part, item["at"]) not in store.found]
-            with progress_bar(part, len(left)) as bar:
-                for batch in run_part(part, left, tools, batch_size):
-                    store.add(part, batch)
-                    for _ in batch:
-                        bar.advance()
+        _ask(parts, store, Tools(opened, edit, draw, asked, grid, out / "pictures"), batch_size)
     finally:
         found = {part: store.of(part, items) for part, items in parts.items()}
         figures = {
@@ -131,8 +107,59 @@ def evaluate_realunify(
             "folder": str(out),
             "command": shlex.join(words),
         }
-        (out / REALUNIFY_FILE).write_text(json.dumps(figures, indent=2), encoding="utf-8")
+        write_whole(out / REALUNIFY_FILE, json.dumps(figures, indent=2))
     return figures
+
+
+_USUAL: Mapping[str, Any] = {
+    "editor": None,
+    "generator": None,
+    "judge": None,
+    "judge_model": "judge",
+    "grid": "3x3",
+    "engine": "transformers",
+    "dtype": "float32",
+    "max_new_tokens": 1024,
+    "limit": None,
+}
+"""Options of `jigsaw eval --suite realunify` and what they are where they are not given."""
+
+_NEEDS = {"GEU_step": ("--editor",), "UEG_direct": ("--generator", "--judge"), "UEG_step": ("--generator", "--judge")}
+"""Parts -> the tools that they cannot do without."""
+
+
+def _readable(
+    root: Path, absent: Collection[str], limit: int | None
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
+    """The items of each part that can be run, and for the other parts why not.
+
+    Args:
+        root: folder of the authors' files.
+        absent: options of the tools that were not given.
+        limit: only so many items of each part.
+    """
+    parts: dict[str, list[dict[str, Any]]] = {}
+    missing: dict[str, str] = {}
+    for part in FILES:
+        lacking = [name for name in _NEEDS.get(part, ()) if name in absent]
+        try:
+            if lacking:
+                raise JigsawError(f"needs {' and '.join(lacking)}")
+            parts[part] = read_items(root, part)[:limit]
+        except JigsawError as error:
+            missing[part] = str(error)
+    return parts, missing
+
+
+def _ask(parts: Mapping[str, Sequence[dict[str, Any]]], store: _Store, tools: Tools, batch_size: int) -> None:
+    """Run what has no answer yet, and keep the answers batch by batch."""
+    for part, items in parts.items():
+        left = [item for item in items if (part, item["at"]) not in store.found]
+        with progress_bar(part, len(left)) as bar:
+            for batch in run_part(part, left, tools, batch_size):
+                store.add(part, batch)
+                for _ in batch:
+                    bar.advance()
 
 
 def summary(part: str, records: Sequence[Record]) -> dict[str, Any]:
@@ -162,7 +189,7 @@ class _Store:
         self._path = out / "items.jsonl"
         self.found: dict[tuple[str, int], Record] = {}
         if not self._path.is_file():
-            self._path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
+            write_whole(self._path, json.dumps({"settings": settings}) + "\n")
             return
         lines = list(json_lines(self._path.read_text(encoding="utf-8", errors="replace")))
         stored = lines[0].get("settings") if lines and lines[0] is not None else None
@@ -171,7 +198,7 @@ class _Store:
         whole = [line for line in lines[1:] if line is not None]
         self.found = {(line["part"], line["at"]): dict(line) for line in whole}
         text = "".join(json.dumps(line) + "\n" for line in ({"settings": settings}, *whole))
-        self._path.write_text(text, encoding="utf-8")  # without the half line that a kill leaves
+        write_whole(self._path, text)  # without the half line that a kill leaves
 
     def add(self, part: str, records: Sequence[Record]) -> None:
         with self._path.open("a", encoding="utf-8") as file:

@@ -28,8 +28,10 @@ from jigsaw.errors import JigsawError
 from jigsaw.evaluation.benchmarks.availability import Ready, look
 from jigsaw.evaluation.benchmarks.suites import FRAMES, suite_of
 from jigsaw.evaluation.benchmarks.tables import SUITE_FILE, read_suite, suite_table
+from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.completions import file_stamp
 from jigsaw.evaluation.paper import printed
+from jigsaw.files import write_whole
 from jigsaw.models.load import require_checkpoint
 
 BOXES = ("pixels", "thousandths")
@@ -78,7 +80,7 @@ def evaluate_suite(
     require_checkpoint(model)
     if boxes not in (None, *BOXES):
         raise JigsawError(f"--boxes: {boxes!r} is neither {' nor '.join(BOXES)}")
-    settings = {
+    settings: dict[str, Any] = {
         "model": {
             "pretrained": model,
             "engine": engine,
@@ -102,18 +104,10 @@ def evaluate_suite(
     widths = sorted(frames or (FRAMES if suite == "video" else (32,)))
     entries = [_entry(each, widths, str(settings["boxes"])) for each in ready]
     plan = settings | {"benchmarks": entries}
-    (out / "plan.json").write_text(json.dumps(plan, indent=2), encoding="utf-8")
+    write_whole(out / "plan.json", json.dumps(plan, indent=2))
     words = ["jigsaw", "eval", model, "--suite", suite, "--data-root", str(data_root), "--out", str(out)]
     words += [word for width in frames for word in ("--frames", str(width))]
-    for name, value, usual in (
-        ("engine", engine, "transformers"),
-        ("dtype", dtype, "float32"),
-        ("batch-size", batch_size, 16),
-        ("max-new-tokens", max_new_tokens, 1024),
-        ("limit", limit, None),
-        ("boxes", boxes, None),
-    ):
-        words += [f"--{name}", str(value)] if value != usual else []
+    words += option_words(settings["model"] | {"limit": limit, "boxes": boxes}, _USUAL)
     try:
         steps = sum(len(entry["frames"]) for entry in entries)
         if len(_collected(out, entries)) < steps:
@@ -122,8 +116,19 @@ def evaluate_suite(
         found = _collected(out, entries)
         figures = {"suite": suite, **settings, "benchmarks": found, "missing": missing, "command": shlex.join(words)}
         figures |= {"folder": str(out), "against": None if against is None else str(against)}
-        (out / SUITE_FILE).write_text(json.dumps(figures, indent=2), encoding="utf-8")
+        write_whole(out / SUITE_FILE, json.dumps(figures, indent=2))
     return figures
+
+
+_USUAL: Mapping[str, Any] = {
+    "engine": "transformers",
+    "dtype": "float32",
+    "batch_size": 16,
+    "max_new_tokens": 1024,
+    "limit": None,
+    "boxes": None,
+}
+"""Options of `jigsaw eval --suite` and what they are where they are not given."""
 
 
 def suite_text(figures: Mapping[str, Any]) -> str:
@@ -154,7 +159,7 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
         for key, value in settings.items():
             if stored.get(key) != value:
                 raise JigsawError(f"--out: {out} was begun with {key} {stored.get(key)}, not {value}; name another")
-    elif any(out.iterdir()):
+    elif any(not entry.name.startswith(".") for entry in out.iterdir()):
         raise JigsawError(f"--out: {out} holds other things; name another folder")
 
 
