@@ -81,6 +81,16 @@ def test_a_file_name_with_markup_is_text_on_a_page(tmp_path):
     assert re.findall(r"(?:src|href)=[\"']?(?:https?:)?//", page) == []
 
 
+def test_a_file_name_cannot_turn_the_text_of_a_page_around(tmp_path):
+    (tmp_path / "photos").mkdir()
+    photo().save(tmp_path / "photos" / "a\x1b[31m\u202egnp.png")
+    build_puzzles("image", tmp_path / "photos", tmp_path / "set", config={"grid": "2x2"}, workers=1)
+    page = preview_puzzles(tmp_path / "set", tmp_path / "preview.html").read_text(encoding="utf-8")
+    assert "a\u241b[31m\N{REPLACEMENT CHARACTER}gnp.png" in page
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+
+
 def rewritten(folder, change):
     """Change the rows of a data set as an attacker would."""
     (file,) = folder.glob("data-*.parquet")

@@ -89,7 +89,7 @@ def preview_puzzles(
     Raises:
         JigsawError: no data set there, a source that is gone, or a page that cannot be written.
     """
-    from jinja2 import Environment, FileSystemLoader
+    from jigsaw.pages import page_environment
 
     if count < 1:
         raise JigsawError(f"count must be at least 1, not {count}")
@@ -100,9 +100,8 @@ def preview_puzzles(
         chosen = sorted({number * len(rows) // count for number in range(count)}) if len(rows) else []
         cards += [_card(rows, number) for number in chosen]
         sets.append(f"{Path(folder).name}: {len(chosen)} of {len(rows)} puzzles")
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     kinds = sorted({card.task for card in cards})
-    page = environment.get_template(TEMPLATE).render(cards=cards, sets=sets, kinds=kinds)
+    page = page_environment(Path(__file__).parent).get_template(TEMPLATE).render(cards=cards, sets=sets, kinds=kinds)
     target = Path(out)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

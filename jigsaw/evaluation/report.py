@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from jigsaw.evaluation.charts import Chart
@@ -30,6 +30,7 @@ from jigsaw.evaluation.paper import walk
 from jigsaw.evaluation.predictions import number
 from jigsaw.evaluation.run_folder import STAGES, Run, read_runs
 from jigsaw.files import write_whole
+from jigsaw.pages import page_environment
 
 CARDS = 24
 """Puzzles in the gallery of a run; a page of many runs shows fewer of each."""
@@ -212,14 +213,7 @@ def _versions() -> list[str]:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_printable,
-    )
+    environment = page_environment(Path(__file__).parent)
     environment.filters.update(number=_number, signed=_signed, short=_short, svg=Markup)
     return environment
 
@@ -236,15 +230,3 @@ def _signed(value: float) -> str:
 def _short(value: float) -> str:
     """A figure of any size for a legend."""
     return _number(value) if 0.01 <= abs(value) < 10 else f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
-
-
-# Control characters become their pictures; what would turn the direction of the text around it is struck out.
-_VISIBLE = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
-_VISIBLE |= dict.fromkeys((*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
-
-
-def _printable(value: Any) -> Any:
-    """Text of any origin as text that a page can hold: a model writes control characters and half surrogates too."""
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    return value.translate(_VISIBLE).encode("utf-8", "replace").decode("utf-8")
