@@ -28,9 +28,9 @@ from PIL import Image  # noqa: E402
 
 from jigsaw.data import build_puzzles, load_puzzles  # noqa: E402
 from jigsaw.evaluation import engines  # noqa: E402
-from jigsaw.evaluation.prompts import media_of, prompt_text  # noqa: E402
 from jigsaw.evaluation.run import evaluate_checkpoint  # noqa: E402
 from jigsaw.models.load import load_model, load_processor  # noqa: E402
+from jigsaw.models.prompts import media_of, prompt_text  # noqa: E402
 from jigsaw.models.tiny import TinySizes, build_tiny  # noqa: E402
 
 TOKENS = 12

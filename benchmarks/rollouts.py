@@ -32,8 +32,8 @@ import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from jigsaw.data import build_puzzles, load_puzzles  # noqa: E402
-from jigsaw.evaluation.prompts import processor_inputs  # noqa: E402
 from jigsaw.models.load import load_model, load_processor, vision_token_ids  # noqa: E402
+from jigsaw.models.prompts import processor_inputs  # noqa: E402
 from jigsaw.models.tiny import TinySizes, build_tiny  # noqa: E402
 from jigsaw.schema import RolloutSection  # noqa: E402
 from jigsaw.training.prompts import PromptBatch  # noqa: E402

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.evaluation.prompts import media_of, processor_inputs, prompt_text, video_metadata
 from jigsaw.models.load import load_model, load_processor, vision_token_ids
+from jigsaw.models.prompts import media_of, processor_inputs, prompt_text, video_metadata
 
 ENGINES = ("transformers", "vllm")
 Row = Mapping[str, Any]

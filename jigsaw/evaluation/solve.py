@@ -7,7 +7,7 @@ from typing import Any
 
 from jigsaw.evaluation.difficulty import contrast
 from jigsaw.evaluation.engines import Decoding, Engine, TransformersEngine
-from jigsaw.evaluation.prompts import with_media
+from jigsaw.models.prompts import with_media
 
 LARGE = ("prompt", "images", "videos")
 """Columns that are not kept with a completion."""

@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import pad
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.prompts import processor_inputs, prompt_text
+from jigsaw.models.prompts import processor_inputs, prompt_text
 from jigsaw.training.prompts import PER_TOKEN, check_media
 
 Tensor = Any  # torch comes without types here

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.prompts import processor_inputs
+from jigsaw.models.prompts import processor_inputs
 from jigsaw.training.layouts import Layout, layout_of, unwrapped
 
 Tensor = Any  # torch comes without types here

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.prompts import video_metadata
+from jigsaw.models.prompts import video_metadata
 from jigsaw.training.engine_weights import merged_weights, write_checkpoint
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.evaluation.prompts import media_of
+from jigsaw.models.prompts import media_of
 from jigsaw.training.engine_weights import merged_weights, shapes
 from jigsaw.training.vllm_engine import check_completion, check_prompt
 

@@ -1,4 +1,4 @@
-"""Verbs that say how well a model does."""
+"""Verbs that say how well a model does: eval, report, generalize, audit, score."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from PIL import ImageOps
 from transformers import LogitsProcessorList
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.prompts import processor_inputs
 from jigsaw.models.load import load_model, load_processor
+from jigsaw.models.prompts import processor_inputs
 from jigsaw.training.prompts import PromptBatch
 from jigsaw.training.sampling import sample
 from jigsaw.training.shared_prefix import log_probabilities

@@ -9,8 +9,8 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.attention.flex_attention import create_block_mask
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from jigsaw.evaluation.prompts import processor_inputs
 from jigsaw.models.load import load_model, load_processor
+from jigsaw.models.prompts import processor_inputs
 from jigsaw.training.prompts import PromptBatch
 from jigsaw.training.shared_prefix import block_mask, log_probabilities, packed_mask
 

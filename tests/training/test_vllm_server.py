@@ -17,8 +17,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.prompts import processor_inputs
 from jigsaw.models.load import vision_token_ids
+from jigsaw.models.prompts import processor_inputs
 from jigsaw.training.serving import Address
 from tasks import Clip
 
