@@ -5,8 +5,8 @@ In: a path and its content. Out: the file, written under another name in the sam
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from secrets import token_hex
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -19,7 +19,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: the disk refuses; what had that name before is still there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # No process number: two machines that share a disk may have the same.
+    temporary = path.with_name(f".{path.name}.{token_hex(4)}.tmp")
     try:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         temporary.replace(path)

@@ -1,4 +1,4 @@
-"""Verbs that make and look at puzzle sets."""
+"""Verbs that make and look at puzzle sets: samples, build, import, preview, check."""
 
 from __future__ import annotations
 

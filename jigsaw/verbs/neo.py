@@ -1,4 +1,4 @@
-"""The verbs below `jigsaw neo`."""
+"""The verbs below `jigsaw neo`: from-qwen3."""
 
 from __future__ import annotations
 
