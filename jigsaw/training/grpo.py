@@ -12,11 +12,11 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from transformers import PrinterCallback
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
@@ -33,6 +33,7 @@ from jigsaw.training.serving import Address
 from jigsaw.training.shared_prefix import log_probabilities
 from jigsaw.training.vllm_engine import VllmEngine, check_room
 from jigsaw.training.vllm_server import VllmServer
+from jigsaw.training.world import told_by_all
 from rewards import Composition
 
 MEDIA = ("images", "videos")
@@ -160,12 +161,8 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
     def _drawn(self, count: int, avoid: Sequence[str] = ()) -> list[dict[str, Any]]:
         """This process's part of fresh rows, of which all processes draw the same. Collective."""
         assert self._curriculum is not None
-        counts, unwanted = [count], list(avoid)
-        if dist.is_initialized():
-            told: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(told, (count, unwanted))
-            counts = [number for number, _ in told]
-            unwanted = [name for _, names in told for name in names]
+        told = told_by_all((count, list(avoid)))
+        counts, unwanted = [number for number, _ in told], [name for _, names in told for name in names]
         rank = self.accelerator.process_index
         progress = self.state.global_step / self.state.max_steps
         chosen = self._curriculum.choose(sum(counts), progress=progress, avoid=unwanted)
@@ -180,11 +177,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         """Tell the curriculum which groups were live, the same on every process. Collective."""
         assert self._curriculum is not None
         seen = [((group.row["task"], group.row["num_pieces"]), not group.dead) for group in groups]
-        if dist.is_initialized():
-            told: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(told, seen)
-            seen = [one for share in told for one in share]
-        self._curriculum.learn(seen)
+        self._curriculum.learn(one for share in told_by_all(seen) for one in share)
         if self._choosing:
             for name, value in self._curriculum.live.items():
                 self._log_metric(f"curriculum/{name}", value)
@@ -215,14 +208,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
             group = Group(row, offset + number, completions[own], None if logps is None else logps[own])
             if self._dynamic is not None or self._choosing:
                 scores = self._scores(row, group.completions)
-                group = Group(
-                    row,
-                    group.prompt,
-                    group.completions,
-                    group.log_probabilities,
-                    scores,
-                    self._composition.total(scores),
-                )
+                group = replace(group, scores=scores, totals=self._composition.total(scores))
             groups.append(group)
         return groups
 
@@ -283,11 +269,8 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
     def _seeds(self, rows: Sequence[dict[str, Any]]) -> list[int]:
         """Of each row; one that is drawn twice, here or on another process, gets another each time. Collective."""
         names = [row["id"] for row in rows]
-        seen: Counter[str] = Counter()
-        if dist.is_initialized():
-            told: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(told, names)
-            seen.update(name for share in told[: self.accelerator.process_index] for name in share)
+        before = told_by_all(names)[: self.accelerator.process_index]
+        seen = Counter(name for share in before for name in share)
         seeds = []
         for name in names:
             seeds.append(self._seed(name, seen[name]))

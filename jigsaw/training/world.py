@@ -6,9 +6,7 @@ the trainer and DeepSpeed find ready.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -45,15 +43,6 @@ def joined(section: DistributedSection) -> Iterator[int]:
             dist.destroy_process_group()
 
 
-def die_with_parent(sent: signal.Signals = signal.SIGKILL) -> None:
-    """Have the kernel signal this process when the one that started it dies, even of SIGKILL; Linux only.
-
-    Otherwise a killed launcher would leave processes behind that write to the same run as the resumed one.
-    """
-    set_parent_death_signal = 1
-    ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, sent)
-
-
 @contextmanager
 def whole_weights(model: Any) -> Iterator[None]:
     """All weights of a model on every process meanwhile, for generation; what ZeRO-3 has sharded is gathered."""
@@ -66,13 +55,19 @@ def whole_weights(model: Any) -> Iterator[None]:
         yield
 
 
-def gathered_everywhere(items: Sequence[Any]) -> list[Any]:
-    """The items of all processes, on every process, in the order of an even deal: one of each in turn."""
+def told_by_all(what: Any) -> list[Any]:
+    """What every process says, by rank, on every process. Collective."""
     import torch.distributed as dist
 
     if not dist.is_initialized():
-        return list(items)
-    found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, list(items))
+        return [what]
+    told: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(told, what)
+    return told
+
+
+def gathered_everywhere(items: Sequence[Any]) -> list[Any]:
+    """The items of all processes, on every process, in the order of an even deal: one of each in turn. Collective."""
+    found = told_by_all(list(items))
     longest = max(map(len, found))
     return [share[i] for i in range(longest) for share in found if i < len(share)]
