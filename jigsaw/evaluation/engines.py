@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.models.load import load_model, load_processor, vision_token_ids
-from jigsaw.models.prompts import media_of, processor_inputs, prompt_text, video_metadata
+from jigsaw.models.prompts import processor_inputs
+from jigsaw.models.vllm_inputs import engine_options, quiet_vllm, vllm_request
 
 ENGINES = ("transformers", "vllm")
 Row = Mapping[str, Any]
@@ -91,6 +92,8 @@ class TransformersEngine:
         if decoding.samples > 1:
             drawn = {"do_sample": True, "temperature": decoding.temperature, "top_p": 1.0, "top_k": 0}
             drawn["num_return_sequences"] = decoding.samples
+        # Qwen2.5-VL's checkpoints bring a penalty of 1.05, which neither vLLM nor training applies.
+        drawn |= {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
         was_training = model.training
         model.eval()
         try:
@@ -111,10 +114,9 @@ class VllmEngine:
 
     def __init__(self, model: str, decoding: Decoding, dtype: str) -> None:
         on_cpu = not _has_gpu()
-        if on_cpu:  # one process and little memory do for what a CPU can serve
-            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+        quiet_vllm(on_cpu)
+        if on_cpu:  # one process does for what a CPU can serve
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         try:
             import vllm
         except ImportError as error:
@@ -135,8 +137,7 @@ class VllmEngine:
                     model=model,
                     dtype=dtype,
                     seed=decoding.seed,
-                    limit_mm_per_prompt={"image": 64, "video": 16},
-                    disable_log_stats=True,
+                    **engine_options(on_cpu),
                     **options,
                 )
         except (RuntimeError, ValueError) as error:
@@ -146,16 +147,9 @@ class VllmEngine:
 
     def __call__(self, rows: Sequence[Row]) -> list[list[str]]:
         """Completions of a batch."""
-        outputs = self._engine.generate([self._request(row) for row in rows], self._sampling, use_tqdm=False)
+        requests = [vllm_request(self._processor, row) for row in rows]
+        outputs = self._engine.generate(requests, self._sampling, use_tqdm=False)
         return [[completion.text for completion in output.outputs] for output in outputs]
-
-    def _request(self, row: Row) -> dict[str, Any]:
-        # One placeholder per medium, as the template writes it: vLLM expands them itself.
-        images, clips = media_of(row, "image"), media_of(row, "video")
-        media: dict[str, Any] = {"image": images} if images else {}
-        if clips:
-            media["video"] = [(clip.frames, video_metadata(clip) | {"do_sample_frames": False}) for clip in clips]
-        return {"prompt": prompt_text(self._processor, row), "multi_modal_data": media}
 
 
 def _has_gpu() -> bool:

@@ -21,17 +21,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from jigsaw.errors import JigsawError
-from jigsaw.models.prompts import video_metadata
+from jigsaw.models.vllm_inputs import engine_options, quiet_vllm, vllm_request
 from jigsaw.training.engine_weights import merged_weights, write_checkpoint
 
 if TYPE_CHECKING:
     from jigsaw.schema import RolloutSection
-
-MEDIA_PER_PROMPT = {"image": 64, "video": 12}
-"""The most media that a puzzle shows: an 8x8 grid, twelve clips."""
-
-ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-"""Environment of vLLM's CPU build: gigabytes of cache, and no binding to cores, which ranks and the trainer share."""
 
 
 class VllmEngine:
@@ -62,10 +56,7 @@ class VllmEngine:
         require_vllm()
         on_cpu = next(model.parameters()).device.type == "cpu"
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # weights are handed over by reference
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        if on_cpu:
-            for name, value in ON_CPU.items():
-                os.environ.setdefault(name, value)
+        quiet_vllm(on_cpu)
         from vllm import LLM
 
         self._processor = processor
@@ -83,12 +74,9 @@ class VllmEngine:
             gpu_memory_utilization=settings.gpu_memory_utilization,
             enforce_eager=on_cpu or settings.enforce_eager,
             enable_sleep_mode=self._sleeps,
-            limit_mm_per_prompt=dict(MEDIA_PER_PROMPT),
             logprobs_mode="processed_logprobs",
             max_num_batched_tokens=max(settings.max_model_len, 16384),
-            # In parts, a prefill rewinds the generator of a seeded request, which CPU generators cannot do.
-            enable_chunked_prefill=not on_cpu,
-            disable_log_stats=True,
+            **engine_options(on_cpu),
             **({"distributed_executor_backend": "external_launcher"} if distributed else {}),
         )
         if self._sleeps:
@@ -156,7 +144,7 @@ class VllmEngine:
             )
             for seed in seeds
         ]
-        results = self._llm.generate([self._request(row) for row in rows], sampling, use_tqdm=False)
+        results = self._llm.generate([vllm_request(self._processor, row) for row in rows], sampling, use_tqdm=False)
         completions: list[list[int]] = []
         log_probabilities: list[list[float]] = []
         for row, expected, result in zip(rows, prompt_ids, results, strict=True):
@@ -171,21 +159,6 @@ class VllmEngine:
         if self._sleeps:
             self._llm.sleep(level=2)
         return completions, log_probabilities
-
-    def _request(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """A row as vLLM takes it: one placeholder per medium, and the media."""
-        text = self._processor.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False)
-        media: dict[str, Any] = {}
-        if row.get("images"):
-            media["image"] = list(row["images"])
-        if row.get("videos"):  # the frames that the trainer shows, not sampled again
-            media["video"] = [
-                (clip.frames, video_metadata(clip) | {"do_sample_frames": False}) for clip in row["videos"]
-            ]
-        request: dict[str, Any] = {
-            "prompt_token_ids": self._processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-        }
-        return {**request, "multi_modal_data": media} if media else request
 
 
 def check_prompt(row: Mapping[str, Any], ours: Sequence[int], theirs: Sequence[int]) -> None:

@@ -166,6 +166,17 @@ def test_sampling_is_seeded_and_differs_from_greedy(model, processor, puzzles):
     assert other != first
 
 
+@pytest.mark.parametrize("samples", [1, 4])
+def test_generation_settings_that_a_checkpoint_brings_are_not_applied(model, processor, puzzles, samples, monkeypatch):
+    """Qwen2.5-VL's own `generation_config.json` penalises repetition; vLLM and training do not."""
+    rows, draw = [puzzles[0], puzzles[1]], Decoding(max_new_tokens=8, samples=samples)
+    plain = TransformersEngine(model, processor, draw)(rows)
+    brought = {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "top_k": 1, "temperature": 0.01, "do_sample": True}
+    for name, value in brought.items():
+        monkeypatch.setattr(model.generation_config, name, value)
+    assert TransformersEngine(model, processor, draw)(rows) == plain
+
+
 @pytest.mark.parametrize("wording", [1, 2])
 def test_another_wording_keeps_media_and_the_form_of_the_answer(puzzles, wording):
     row = puzzles[0]
