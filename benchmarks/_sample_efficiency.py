@@ -6,7 +6,7 @@
 A quarter of an hour and more, so `make bench` leaves it out. For each seed a warm-up is trained, and from it GRPO runs
 twice: `plain` and `dynamic` (dead groups replaced), or `mixed` (puzzles of all sizes by their weights) and `adaptive`.
 The recipes are `_sampling.yaml` and `_curriculum.yaml`; `--recipe` tries another, with a stage `sft` and one of `grpo`.
-OUT gets the runs, `curves.png` (mean over seeds, band from least to most) and `figures.json`: for each run the step,
+OUT gets the runs, `curves.svg` (mean over seeds, band from least to most) and `figures.json`: for each run the step,
 the completions and the seconds at which its held-out reward first reached that of the first variant's end. Rewards are
 means over the last three looks. Finished runs are found again, and begun ones go on.
 """
@@ -99,7 +99,7 @@ def draw(curves: dict[str, list[list[dict[str, float]]]], file: Path) -> None:
     axes.set_xlabel("optimizer steps")
     axes.set_ylabel("held-out reward")
     axes.legend()
-    figure.savefig(file, dpi=150)
+    figure.savefig(file)
 
 
 def main() -> None:
@@ -125,7 +125,7 @@ def main() -> None:
             run = out / f"{name}-{seed}"
             launch(recipe, run, *given, *start, *variants[name])
             curves[name].append(curve(run))
-    draw(curves, out / "curves.png")
+    draw(curves, out / "curves.svg")
     found = summary(curves)
     (out / "figures.json").write_text(json.dumps({"curves": curves, "reached": found}, indent=1), encoding="utf-8")
     for name, runs in found.items():
