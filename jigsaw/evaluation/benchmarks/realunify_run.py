@@ -92,7 +92,8 @@ def evaluate_realunify(
     settings |= {"judge_model": judge_model if judge else None}
     store = _Store(out, settings)
     words = ["jigsaw", "eval", model, "--suite", "realunify", "--data-root", str(data_root), "--out", str(out)]
-    others = {"judge": judge, "judge_model": judge_model, "grid": f"{grid[0]}x{grid[1]}", "limit": limit}
+    others = {"judge": judge, "judge_model": judge_model, "judge_timeout": judge_timeout, "batch_size": batch_size}
+    others |= {"grid": f"{grid[0]}x{grid[1]}", "limit": limit}
     words += option_words(settings | others, _USUAL)
     try:
         opened = open_engine(engine, model, Decoding(max_new_tokens=max_new_tokens), dtype=dtype)
@@ -116,9 +117,11 @@ _USUAL: Mapping[str, Any] = {
     "generator": None,
     "judge": None,
     "judge_model": "judge",
+    "judge_timeout": 120.0,
     "grid": "3x3",
     "engine": "transformers",
     "dtype": "float32",
+    "batch_size": 16,
     "max_new_tokens": 1024,
     "limit": None,
 }
