@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from jigsaw.errors import JigsawError, first_line
@@ -126,6 +127,7 @@ class VllmEngine:
             n=decoding.samples,
             temperature=decoding.temperature if decoding.samples > 1 else 0.0,
             max_tokens=decoding.max_new_tokens,
+            detokenize=False,
             seed=decoding.seed if decoding.samples > 1 else None,
             # A vision token in a completion would promise pixels that are not there.
             logit_bias=dict.fromkeys(vision_token_ids(self._processor), -100.0),
@@ -149,7 +151,9 @@ class VllmEngine:
         """Completions of a batch."""
         requests = [vllm_request(self._processor, row) for row in rows]
         outputs = self._engine.generate(requests, self._sampling, use_tqdm=False)
-        return [[completion.text for completion in output.outputs] for output in outputs]
+        # vLLM's own text lacks a character that the limit cut in two; ours is decoded as transformers' is.
+        decode = partial(self._processor.batch_decode, skip_special_tokens=True)
+        return [decode([list(completion.token_ids) for completion in output.outputs]) for output in outputs]
 
 
 def _has_gpu() -> bool:
