@@ -251,6 +251,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
             self.num_generations,
             seeds=seeds,
             max_tokens=self.max_completion_length,
+            end_tokens=self.eos_token_ids,  # of the generation settings, which the engine's folder has none of
             temperature=args.temperature,
             top_p=args.top_p,
             top_k=args.top_k,

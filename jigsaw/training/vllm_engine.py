@@ -106,6 +106,7 @@ class VllmEngine:
         *,
         seeds: Sequence[int],
         max_tokens: int,
+        end_tokens: Sequence[int] = (),
         temperature: float = 1.0,
         top_p: float = 1.0,
         top_k: int = 0,
@@ -119,6 +120,7 @@ class VllmEngine:
             generations: completions of each, G.
             seeds: of each row's draw.
             max_tokens: limit of a completion.
+            end_tokens: that end one, beside the end token of the configuration; a completion keeps its own.
             temperature, top_p, top_k, min_p: of sampling.
 
         Returns:
@@ -134,6 +136,7 @@ class VllmEngine:
                 n=generations,
                 seed=seed,
                 max_tokens=max_tokens,
+                stop_token_ids=list(end_tokens),
                 temperature=temperature,
                 top_p=top_p,
                 top_k=top_k or -1,

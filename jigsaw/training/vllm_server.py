@@ -107,6 +107,7 @@ class VllmServer:
         *,
         seeds: Sequence[int],
         max_tokens: int,
+        end_tokens: Sequence[int] = (),
         temperature: float = 1.0,
         top_p: float = 1.0,
         top_k: int = 0,
@@ -116,6 +117,8 @@ class VllmServer:
 
         See `jigsaw.training.vllm_engine.VllmEngine.generate`.
         """
+
+        shared = {"logit_bias": self._forbidden, "stop_token_ids": list(end_tokens)}
 
         def ask(number: int) -> dict[str, Any]:
             row = rows[number]
@@ -127,7 +130,7 @@ class VllmServer:
                 top_p=top_p,
                 top_k=top_k,
                 min_p=min_p,
-                generation_kwargs={"seed": seeds[number], "logit_bias": self._forbidden, **_video_rate(row)},
+                generation_kwargs={"seed": seeds[number], **shared, **_video_rate(row)},
             )
             return found
 

@@ -77,6 +77,13 @@ def test_log_probabilities_are_the_trainers_before_and_after_updates(make_checkp
     engine.sync(model)
     assert engine.generate(ROWS[1:3], prompts[1:3], 3, seeds=[1, 2], max_tokens=8)[0] == first[0][3:9]
 
+    ends = {first[0][3][2], first[0][6][1]}  # tokens that were sampled in the middle of completions
+    ended = engine.generate(ROWS[1:3], prompts[1:3], 3, seeds=[1, 2], max_tokens=8, end_tokens=sorted(ends))[0]
+    for whole, short in zip(first[0][3:9], ended, strict=True):
+        place = next((place for place, token in enumerate(whole) if token in ends), len(whole) - 1)
+        assert short == whole[: place + 1]
+    assert min(map(len, ended)) < 8
+
     other = [[*prompt[:-1], prompt[-1] + 1] for prompt in prompts]
     with pytest.raises(JigsawError, match="row row-0: vLLM read a prompt of"):
         engine.generate(ROWS, other, 1, seeds=range(4), max_tokens=1)

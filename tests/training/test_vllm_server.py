@@ -118,7 +118,7 @@ def prompts_of(processor, rows) -> list[list[int]]:
 def test_a_request_holds_one_part_per_medium_and_its_very_pixels(client, rote, processor):
     rows = [*ROWS["image"], ROWS["mixed"][0], ROWS["video"][0]]
     completions, logps = client.generate(
-        rows, prompts_of(processor, rows), 3, seeds=range(len(rows)), max_tokens=5, temperature=0.7
+        rows, prompts_of(processor, rows), 3, seeds=range(len(rows)), max_tokens=5, end_tokens=[7, 9], temperature=0.7
     )
     assert completions == [[7], [8], [9]] * len(rows)
     assert logps == [[-0.5], [-1.5], [-2.5]] * len(rows)
@@ -134,6 +134,7 @@ def test_a_request_holds_one_part_per_medium_and_its_very_pixels(client, rote, p
             assert np.array_equal(ours.frames, theirs.frames) and ours.fps == theirs.fps
         assert (body["n"], body["max_tokens"], body["temperature"], body["repetition_penalty"]) == (3, 5, 0.7, 1.0)
         assert (body["top_p"], body["top_k"], body["min_p"], body["logprobs"]) == (1.0, 0, 0.0, True)
+        assert body["stop_token_ids"] == [7, 9]
         assert body["logit_bias"] == {str(token): -100.0 for token in vision_token_ids(processor)}
 
 
