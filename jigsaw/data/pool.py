@@ -26,6 +26,9 @@ from jigsaw.errors import JigsawError
 START_LIMIT = 300.0
 """Seconds that a worker may take to import its packages."""
 
+LEAVE_LIMIT = 2.0
+"""Seconds that an idle worker has to leave."""
+
 AHEAD = 4
 """How many results per worker may wait for an earlier one."""
 
@@ -37,6 +40,11 @@ class _Worker:
     deadline: float
     ticket: int | None = None
     ready: bool = False
+
+    def dismiss(self) -> None:
+        """Let an idle worker leave by itself, as tools that measure processes need it; a busy one is left to `kill`."""
+        if self.ready and self.ticket is None:
+            self.connection.close()
 
     def kill(self) -> None:
         self.process.kill()
@@ -66,6 +74,11 @@ class Pool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for worker in self._workers:
+            worker.dismiss()
+        for worker in self._workers:
+            if worker.connection.closed:
+                with suppress(subprocess.TimeoutExpired):
+                    worker.process.wait(LEAVE_LIMIT)
             worker.kill()
         self._workers.clear()
 
