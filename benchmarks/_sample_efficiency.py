@@ -6,16 +6,17 @@
 A quarter of an hour and more, so `make bench` leaves it out. For each seed a warm-up is trained, and from it GRPO runs
 twice: `plain` and `dynamic` (dead groups replaced), or `mixed` (puzzles of all sizes by their weights) and `adaptive`.
 The recipes are `_sampling.yaml` and `_curriculum.yaml`; `--recipe` tries another, with a stage `sft` and one of `grpo`.
-OUT gets the runs, `curves.svg` (mean over seeds, band from least to most) and `figures.json`: for each run the step,
-the completions and the seconds at which its held-out reward first reached that of the first variant's end. Rewards are
-means over the last three looks. Finished runs are found again, and begun ones go on.
+OUT gets the runs, each with a log beside it, `curves.svg` (mean over seeds, band from least to most) and
+`figures.json`: for each run the step, the completions and the seconds at which its held-out reward first reached that
+of the first variant's end. Rewards are means over the last three looks. Finished runs are found again, and begun ones
+go on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import os
 import sys
 from itertools import accumulate
 from pathlib import Path
@@ -24,7 +25,12 @@ from typing import Any
 
 import yaml
 
-from jigsaw.evaluation.made_sources import make_sources
+# Run as a script, this folder leads the path, and `import rewards` would find a benchmark.
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
+
+from jigsaw.evaluation.findings import launch  # noqa: E402
+from jigsaw.evaluation.made_sources import make_sources  # noqa: E402
+from jigsaw.processes import usable_cores  # noqa: E402
 
 EXPERIMENTS = {
     "sampling": {"plain": ["sampling.dynamic=false"], "dynamic": ["sampling.dynamic=true"]},
@@ -33,14 +39,6 @@ EXPERIMENTS = {
 """What is compared, the straightforward way first."""
 LOOKS = 3
 """Looks at held-out puzzles that are taken together."""
-
-
-def launch(recipe: str, output: Path, *overrides: str) -> None:
-    """Train a run, unless it is there."""
-    if (output / "DONE").exists():
-        return
-    command = [sys.executable, "-P", "-m", "jigsaw", "launch", recipe, f"output={output}", *overrides]
-    subprocess.run([*command, "--resume"] if output.exists() else command, check=True)
 
 
 def curve(run: Path) -> list[dict[str, float]]:
@@ -114,16 +112,17 @@ def main() -> None:
     out = options.out.resolve()
     recipe = options.recipe or str(Path(__file__).with_name(f"_{options.experiment}.yaml"))
     make_sources(out / "data" / "made")
+    threads = os.environ.get("OMP_NUM_THREADS", str(usable_cores()))
     given = [f"data.folder={out / 'data'}", *options.overrides]
     variants = EXPERIMENTS[options.experiment]
     curves: dict[str, list[list[dict[str, float]]]] = {name: [] for name in variants}
     for seed in range(options.seeds):
         warm = out / f"warmup-{seed}"
-        launch(recipe, warm, *given, "grpo=null", f"seed={seed}")
+        launch(warm, ["launch", recipe, f"output={warm}", *given, "grpo=null", f"seed={seed}"], threads)
         start = ["sft=null", "model.tiny=null", f"model.path={warm / 'model'}", f"seed={seed}"]
         for name in variants:
             run = out / f"{name}-{seed}"
-            launch(recipe, run, *given, *start, *variants[name])
+            launch(run, ["launch", recipe, f"output={run}", *given, *start, *variants[name]], threads)
             curves[name].append(curve(run))
     draw(curves, out / "curves.svg")
     found = summary(curves)
