@@ -28,6 +28,7 @@ from PIL import Image  # noqa: E402
 
 from jigsaw.data import build_puzzles, load_puzzles  # noqa: E402
 from jigsaw.evaluation import engines  # noqa: E402
+from jigsaw.evaluation.engines import Generation  # noqa: E402
 from jigsaw.evaluation.run import evaluate_checkpoint  # noqa: E402
 from jigsaw.models.load import load_model, load_processor  # noqa: E402
 from jigsaw.models.prompts import media_of, prompt_text  # noqa: E402
@@ -81,7 +82,13 @@ def profile(model: str, data: Path, out: Path, puzzles: int, samples: int) -> di
     engines.load_processor = timed(spent, "opening", load_processor)
     engines.processor_inputs = timed(spent, "preprocessing", engines.processor_inputs)
     began = time.perf_counter()
-    evaluate_checkpoint(model, data, out=out, batch_size=64, max_new_tokens=TOKENS, limit=puzzles, samples=samples)
+    evaluate_checkpoint(
+        model,
+        data,
+        generation=Generation(batch_size=64, max_new_tokens=TOKENS, samples=samples),
+        out=out,
+        limit=puzzles,
+    )
     return dict(spent) | {"total": time.perf_counter() - began}
 
 

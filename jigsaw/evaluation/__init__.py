@@ -2,7 +2,7 @@
 
 The public door::
 
-    evaluate_checkpoint(model, data, *, out=None, samples=1, engine="transformers", ...) -> figures
+    evaluate_checkpoint(model, data, *, generation=GREEDY, out=None, ...) -> figures
     score_predictions(data, predictions, rewards) -> figures of completions that were made elsewhere
     audit_puzzles(data, *, limit=500, ...) -> how far shortcuts get
     generalize(run, *, out, ...) -> figures on unseen sources, sizes and words

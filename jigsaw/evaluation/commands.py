@@ -10,13 +10,13 @@ from typing import Any
 
 
 def option_words(given: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
-    """`--name value` for each option that is not as usual, in the order of `usual`; None is as if not given.
+    """`--name value` for each option that is not as usual; None is as if not given.
 
-    >>> option_words({"batch_size": 4, "limit": None, "seed": 0}, {"seed": 0, "batch_size": 16, "limit": None})
+    >>> option_words({"seed": 0, "batch_size": 4, "limit": None}, {"seed": 0, "batch_size": 16})
     ['--batch-size', '4']
     """
     words = []
-    for name, value in usual.items():
-        if given[name] not in (value, None):
-            words += [f"--{name.replace('_', '-')}", str(given[name])]
+    for name, value in given.items():
+        if value is not None and value != usual.get(name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
     return words

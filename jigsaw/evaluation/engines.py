@@ -1,6 +1,6 @@
-"""Who generates: transformers or vLLM behind one door, with the same prompts, the same pixels and the same decoding.
+"""Who generates: transformers or vLLM behind one door, with the same prompts, the same pixels and the same generation.
 
-In: rows of a puzzle set with their media. Out: per row as many texts as `Decoding.samples` says, special tokens left
+In: rows of a puzzle set with their media. Out: per row as many texts as `Generation.samples` says, special tokens left
 out. An engine is a callable; nothing else of it is used.
 """
 
@@ -10,7 +10,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -20,100 +20,118 @@ from jigsaw.models.prompts import processor_inputs
 from jigsaw.models.vllm_inputs import engine_options, quiet_vllm, vllm_request
 
 ENGINES = ("transformers", "vllm")
+DTYPES = ("float32", "bfloat16")
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """How completions are drawn.
+class Generation:
+    """How completions are made. The options of the verbs have these names and defaults.
 
     Attributes:
+        engine: one of `ENGINES`.
+        dtype: of weights and computation, one of `DTYPES`.
+        batch_size: prompts generated together.
         max_new_tokens: completion limit.
         samples: completions of each puzzle; one is decoded greedily, several are sampled.
         temperature: of sampling; not used for one.
         seed: of sampling. Draws depend on it and on the batch, so the same call gives the same texts.
     """
 
+    engine: str = "transformers"
+    dtype: str = "float32"
+    batch_size: int = 16
     max_new_tokens: int = 1024
     samples: int = 1
     temperature: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, known in (("engine", ENGINES), ("dtype", DTYPES)):
+            if (value := getattr(self, name)) not in known:
+                raise JigsawError(f"--{name}: {value!r} is none of {', '.join(known)}")
         if self.samples > 1 and not 0 < self.temperature < float("inf"):
             raise JigsawError(f"--temperature: {self.temperature} is not above 0; with --samples 1 decoding is greedy")
+
+    def settings(self) -> dict[str, Any]:
+        """What a text depends on: all but `batch_size`, so that an evaluation may go on with another one."""
+        return {name: value for name, value in asdict(self).items() if name != "batch_size"}
+
+
+GREEDY = Generation()
+"""What is not given is so."""
+
+
+def require_greedy(generation: Generation) -> None:
+    """Refuse samples where the protocol of a benchmark has one greedy answer.
+
+    Raises:
+        JigsawError: several samples are asked for.
+    """
+    if generation.samples != 1:
+        raise JigsawError(f"--samples: {generation.samples} with --suite; benchmarks are answered once, greedily")
 
 
 class Engine(Protocol):
     """A callable from a batch of rows to their completions."""
 
     def __call__(self, rows: Sequence[Row]) -> list[list[str]]:
-        """`Decoding.samples` texts for each row."""
+        """`Generation.samples` texts for each row."""
 
 
-def open_engine(name: str, model: str, decoding: Decoding, *, dtype: str = "float32") -> Engine:
-    """Open a checkpoint in an engine.
-
-    Args:
-        name: one of `ENGINES`.
-        model: checkpoint folder or hub id.
-        decoding: how completions are drawn.
-        dtype: `float32` or `bfloat16`.
+def open_engine(model: str, generation: Generation) -> Engine:
+    """Open a checkpoint (folder or hub id) in an engine.
 
     Raises:
-        JigsawError: no such engine, one that is not installed, or a checkpoint that cannot be used.
+        JigsawError: an engine that is not installed, or a checkpoint that cannot be used.
     """
-    if name not in ENGINES:
-        raise JigsawError(f"--engine: {name!r} is none of {', '.join(ENGINES)}")
-    if dtype not in ("float32", "bfloat16"):
-        raise JigsawError(f"--dtype: {dtype!r} is neither float32 nor bfloat16")
-    if name == "vllm":
-        return VllmEngine(model, decoding, dtype)
+    if generation.engine == "vllm":
+        return VllmEngine(model, generation)
     import torch
 
     processor = load_processor(model)
-    network = load_model(model, dtype).to("cuda" if torch.cuda.is_available() else "cpu")
-    return TransformersEngine(network, processor, decoding)
+    network = load_model(model, generation.dtype).to("cuda" if torch.cuda.is_available() else "cpu")
+    return TransformersEngine(network, processor, generation)
 
 
 class TransformersEngine:
     """Hugging Face generation with a model that is already open; its mode is left as found."""
 
-    def __init__(self, model: Any, processor: Any, decoding: Decoding) -> None:
-        self._model, self._processor, self._decoding = model, processor, decoding
+    def __init__(self, model: Any, processor: Any, generation: Generation) -> None:
+        self._model, self._processor, self._generation = model, processor, generation
         self._suppressed = vision_token_ids(processor)
 
     def __call__(self, rows: Sequence[Row]) -> list[list[str]]:
         """Completions of a batch."""
         import torch
 
-        decoding, model = self._decoding, self._model
+        generation, model = self._generation, self._model
         inputs = processor_inputs(self._processor, rows).to(model.device)
         drawn: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        if decoding.samples > 1:
-            drawn = {"do_sample": True, "temperature": decoding.temperature, "top_p": 1.0, "top_k": 0}
-            drawn["num_return_sequences"] = decoding.samples
+        if generation.samples > 1:
+            drawn = {"do_sample": True, "temperature": generation.temperature, "top_p": 1.0, "top_k": 0}
+            drawn["num_return_sequences"] = generation.samples
         # Qwen2.5-VL's checkpoints bring a penalty of 1.05, which neither vLLM nor training applies.
         drawn |= {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
         was_training = model.training
         model.eval()
         try:
-            with torch.inference_mode(), torch.random.fork_rng(enabled=decoding.samples > 1):
-                if decoding.samples > 1:
-                    torch.manual_seed(_batch_seed(decoding.seed, rows))
+            with torch.inference_mode(), torch.random.fork_rng(enabled=generation.samples > 1):
+                if generation.samples > 1:
+                    torch.manual_seed(_batch_seed(generation.seed, rows))
                 output = model.generate(
-                    **inputs, **drawn, max_new_tokens=decoding.max_new_tokens, suppress_tokens=self._suppressed
+                    **inputs, **drawn, max_new_tokens=generation.max_new_tokens, suppress_tokens=self._suppressed
                 )
         finally:
             model.train(was_training)
         texts = self._processor.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        return [texts[start : start + decoding.samples] for start in range(0, len(texts), decoding.samples)]
+        return [texts[start : start + generation.samples] for start in range(0, len(texts), generation.samples)]
 
 
 class VllmEngine:
     """vLLM's offline engine, on a GPU or with its CPU build."""
 
-    def __init__(self, model: str, decoding: Decoding, dtype: str) -> None:
+    def __init__(self, model: str, generation: Generation) -> None:
         on_cpu = not _has_gpu()
         quiet_vllm(on_cpu)
         if on_cpu:  # one process does for what a CPU can serve
@@ -124,11 +142,11 @@ class VllmEngine:
             raise JigsawError("--engine vllm: vLLM is not installed; install the extra gpu (or cpu)") from error
         self._processor = load_processor(model)
         self._sampling = vllm.SamplingParams(
-            n=decoding.samples,
-            temperature=decoding.temperature if decoding.samples > 1 else 0.0,
-            max_tokens=decoding.max_new_tokens,
+            n=generation.samples,
+            temperature=generation.temperature if generation.samples > 1 else 0.0,
+            max_tokens=generation.max_new_tokens,
             detokenize=False,
-            seed=decoding.seed if decoding.samples > 1 else None,
+            seed=generation.seed if generation.samples > 1 else None,
             # A vision token in a completion would promise pixels that are not there.
             logit_bias=dict.fromkeys(vision_token_ids(self._processor), -100.0),
         )
@@ -137,8 +155,8 @@ class VllmEngine:
             with warnings.catch_warnings(action="ignore"):
                 self._engine = vllm.LLM(
                     model=model,
-                    dtype=dtype,
-                    seed=decoding.seed,
+                    dtype=generation.dtype,
+                    seed=generation.seed,
                     **engine_options(on_cpu),
                     **options,
                 )

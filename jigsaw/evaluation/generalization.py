@@ -14,13 +14,15 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from jigsaw.data import build_puzzles, load_puzzles
 from jigsaw.data.manifest import Manifest, read_manifest
 from jigsaw.errors import JigsawError
+from jigsaw.evaluation.commands import option_words
+from jigsaw.evaluation.engines import GREEDY, Generation
 from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, cell_of
 from jigsaw.evaluation.predictions import number
 from jigsaw.evaluation.run import evaluate_checkpoint
@@ -54,10 +56,7 @@ def generalize(
     out: Path,
     sizes: Sequence[str] = (),
     puzzles: int = 256,
-    engine: str = "transformers",
-    batch_size: int = 16,
-    max_new_tokens: int = 1024,
-    dtype: str = "float32",
+    generation: Generation = GREEDY,
 ) -> dict[str, Any]:
     """Evaluate a run's model under all conditions; a second call goes on where the first was cut off.
 
@@ -66,7 +65,7 @@ def generalize(
         out: folder for what is written.
         sizes: as the task's configuration writes them; those of `SIZES` if there are none.
         puzzles: most puzzles per condition.
-        engine, batch_size, max_new_tokens, dtype: as in `evaluate_checkpoint`.
+        generation: as in `evaluate_checkpoint`.
 
     Raises:
         JigsawError: the run has no model or no puzzle sets, or a size cannot be built.
@@ -97,18 +96,18 @@ def generalize(
         figures = evaluate_checkpoint(
             str(model),
             condition.data,
+            generation=generation,
             out=out / "evals" / condition.name.replace(" ", "-"),
-            engine=engine,
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-            dtype=dtype,
             limit=puzzles,
             wording=condition.wording,
         )
         kept = {name: figures[name] | {"gained": gained(figures[name])} for name in ("exact", "place")}
         kept |= {"num_puzzles": figures["num_puzzles"], "num_sources": figures["num_sources"]}
         found[condition.name] = kept | {"command": figures["command"]}
-    command = shlex.join(["jigsaw", "generalize", str(run), "--out", str(out)])
+    words = ["jigsaw", "generalize", str(run), "--out", str(out)]
+    words += [word for size in sizes for word in ("--sizes", size)]
+    words += option_words({"puzzles": puzzles} | asdict(generation), {"puzzles": 256} | asdict(GREEDY))
+    command = shlex.join(words)
     report = {"run": str(run), "task": task, "trained_size": own, "shared_sources": shared}
     report |= {"conditions": found, "folder": str(out), "command": command}
     write_whole(out / FILE, json.dumps(report, indent=2))

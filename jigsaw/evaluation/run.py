@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from jigsaw.errors import JigsawError
 from jigsaw.evaluation.breakdown import figures_of
 from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.completions import Completions, file_stamp
-from jigsaw.evaluation.engines import Decoding, open_engine
+from jigsaw.evaluation.engines import GREEDY, Generation, open_engine
 from jigsaw.evaluation.predictions import read_predictions_of
 from jigsaw.evaluation.solve import complete
 from jigsaw.evaluation.summary import FIGURES, Scored, gain, score
@@ -38,16 +38,10 @@ def evaluate_checkpoint(
     model: str,
     data: Path,
     *,
+    generation: Generation = GREEDY,
     out: Path | None = None,
     rewards: Sequence[str] = ("visual_jigsaw",),
-    batch_size: int = 16,
-    max_new_tokens: int = 1024,
     limit: int | None = None,
-    dtype: str = "float32",
-    engine: str = "transformers",
-    samples: int = 1,
-    temperature: float = 1.0,
-    seed: int = 0,
     wording: int = 0,
     against: Path | None = None,
     source_root: Path | None = None,
@@ -58,16 +52,10 @@ def evaluate_checkpoint(
     Args:
         model: checkpoint folder or hub id.
         data: folder of a puzzle set.
+        generation: engine, precision, batches, and how completions are drawn.
         out: folder for what is listed above; None writes nothing, and what was cut off is lost.
         rewards: what `reward` is the sum of.
-        batch_size: prompts generated together.
-        max_new_tokens: completion limit.
         limit: only so many puzzles, evenly spread.
-        dtype: of weights and computation.
-        engine: `transformers` or `vllm`.
-        samples: completions of each puzzle: one greedy, or several sampled.
-        temperature: of sampling.
-        seed: of sampling.
         wording: 0 for the set's own prompts, 1 and up for another wording of the same question.
         against: folder of another evaluation of the same puzzles, to compare with.
         source_root: where the sources of the set are now, if they moved.
@@ -80,7 +68,6 @@ def evaluate_checkpoint(
         JigsawError: the checkpoint, the set or a folder cannot be used.
     """
     composition = Composition(list(rewards))
-    decoding = Decoding(max_new_tokens, samples, temperature, seed)
     if out is not None:
         _claim(out)
     other = None if against is None else read_predictions_of(against)
@@ -95,21 +82,19 @@ def evaluate_checkpoint(
         "model_stamp": file_stamp(Path(model)),
         "data": str(data),
         "data_stamp": file_stamp(Path(data)),
-        "engine": engine,
-        "dtype": dtype,
-        **asdict(decoding),
+        **generation.settings(),
         "wording": wording,
     }
     ids = puzzles.with_format(None)["id"]
     with Completions(out, settings) as completions:
         left = [number for number in chosen if ids[number] not in completions]
         if left:
-            solver = open_engine(engine, model, decoding, dtype=dtype)
+            solver = open_engine(model, generation)
             with progress_bar("solving", len(chosen)) as bar:
                 for _ in range(len(chosen) - len(left)):
                     bar.advance()
-                for start in range(0, len(left), batch_size):
-                    batch = [puzzles[number] for number in left[start : start + batch_size]]
+                for start in range(0, len(left), generation.batch_size):
+                    batch = [puzzles[number] for number in left[start : start + generation.batch_size]]
                     completions.add(complete(solver, reworded(batch, wording)))
                     for _ in batch:
                         bar.advance()
@@ -118,9 +103,12 @@ def evaluate_checkpoint(
     figures = figures_of([rows[0] for rows in solved], scored, composition)
     if other is not None:
         figures["compared"] = {"with": str(against), **compared(other, scored)}
-    given = settings | {"batch_size": batch_size, "limit": limit, "source_root": source_root, "against": against}
-    command = _command(given | {"out": out, "rewards": rewards})
-    figures |= {"settings": settings, "rewards": list(rewards), "command": command}
+    words = ["jigsaw", "eval", str(model), str(data), *option_words(asdict(generation), asdict(GREEDY))]
+    others = {"wording": wording, "limit": limit, "source_root": source_root, "task": task, "against": against}
+    words += option_words(others | {"out": out}, {"wording": 0})
+    if list(rewards) != ["visual_jigsaw"]:
+        words += [word for name in rewards for word in ("--reward", name)]
+    figures |= {"settings": settings, "rewards": list(rewards), "command": shlex.join(words)}
     if out is not None:
         write_whole(out / "predictions.jsonl", "".join(json.dumps(asdict(item)) + "\n" for item in scored))
         write_whole(out / "evaluation.json", json.dumps(figures, indent=2))
@@ -139,31 +127,6 @@ def compared(theirs: Sequence[Scored], ours: Sequence[Scored]) -> dict[str, Any]
         raise JigsawError("--against: the two evaluations share no puzzle; evaluate both models on the same set")
     differences = gain([known[item.id, item.sample] for item in shared], shared, FIGURES)
     return {"num_puzzles": len({item.id for item in shared}), "difference": differences}
-
-
-def _command(given: Mapping[str, Any]) -> str:
-    """The command that makes the figures again."""
-    words = ["jigsaw", "eval", str(given["model"]), str(given["data"]), *option_words(given, _USUAL)]
-    if list(given["rewards"]) != ["visual_jigsaw"]:
-        words += [word for name in given["rewards"] for word in ("--reward", name)]
-    return shlex.join(words)
-
-
-_USUAL: Mapping[str, Any] = {
-    "max_new_tokens": 1024,
-    "samples": 1,
-    "temperature": 1.0,
-    "seed": 0,
-    "wording": 0,
-    "engine": "transformers",
-    "dtype": "float32",
-    "batch_size": 16,
-    "limit": None,
-    "source_root": None,
-    "against": None,
-    "out": None,
-}
-"""Options of `jigsaw eval` and what they are where they are not given. What is drawn depends on the batches too."""
 
 
 def _claim(out: Path) -> None:

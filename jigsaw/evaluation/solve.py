@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jigsaw.evaluation.difficulty import contrast
-from jigsaw.evaluation.engines import Decoding, Engine, TransformersEngine
+from jigsaw.evaluation.engines import Engine, Generation, TransformersEngine
 from jigsaw.models.prompts import with_media
 
 LARGE = ("prompt", "images", "videos")
@@ -39,7 +39,7 @@ def solve(
     Returns:
         Per row its columns less prompt and media, `contrast`, and `completion`: the text, special tokens left out.
     """
-    engine = TransformersEngine(model, processor, Decoding(max_new_tokens=max_new_tokens))
+    engine = TransformersEngine(model, processor, Generation(max_new_tokens=max_new_tokens))
     solved: list[Row] = []
     for start in range(0, len(rows), batch_size):
         batch = [rows[i] for i in range(start, min(start + batch_size, len(rows)))]

@@ -61,11 +61,14 @@ def evaluate(
     """
     if (data is None) == (suite is None):
         raise typer.BadParameter("name a puzzle set, or a suite with --suite", param_hint="DATA")
+    from jigsaw.evaluation.engines import Generation
+
+    generation = Generation(engine, dtype, batch_size, max_new_tokens, samples, temperature, seed)
     if suite is not None:
         if data_root is None:
             raise typer.BadParameter("name the folder of the benchmarks", param_hint="--data-root")
-        shared: dict[str, Any] = {"engine": engine, "dtype": dtype, "batch_size": batch_size, "limit": limit}
-        shared |= {"max_new_tokens": max_new_tokens, "out": out or Path("evals") / f"{suite}-{Path(model).name}"}
+        shared: dict[str, Any] = {"generation": generation, "limit": limit}
+        shared |= {"out": out or Path("evals") / f"{suite}-{Path(model).name}"}
         shared["say"] = lambda line: typer.echo(line, err=True)
         if suite == "realunify":
             tools: dict[str, Any] = {"editor": editor, "generator": generator, "grid": _grid(grid)}
@@ -83,16 +86,10 @@ def evaluate(
     figures = evaluate_checkpoint(
         model,
         data,
+        generation=generation,
         out=out,
         rewards=reward or ["visual_jigsaw"],
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
         limit=limit,
-        dtype=dtype,
-        engine=engine,
-        samples=samples,
-        temperature=temperature,
-        seed=seed,
         wording=wording,
         against=against,
         source_root=source_root,
@@ -143,13 +140,14 @@ def generalize(
     as_json: AsJson = False,
 ) -> None:
     """Try a run's model on unseen sources, sizes and words."""
+    from jigsaw.evaluation.engines import Generation
     from jigsaw.evaluation.generalization import generalization_table
     from jigsaw.evaluation.generalization import generalize as carry_out
     from jigsaw.evaluation.paper import printed
 
     target = out or run / "generalization"
-    options: dict[str, Any] = {"engine": engine, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
-    found = carry_out(run, out=target, sizes=sizes or (), puzzles=puzzles, **options)
+    generation = Generation(engine, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    found = carry_out(run, out=target, sizes=sizes or (), puzzles=puzzles, generation=generation)
     typer.echo(json.dumps(found, indent=2) if as_json else printed([generalization_table(found)], "markdown"))
 
 

@@ -7,7 +7,7 @@ import pytest
 from jigsaw.data import load_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import run as run_module
-from jigsaw.evaluation.engines import Decoding, TransformersEngine
+from jigsaw.evaluation.engines import Generation, TransformersEngine
 from jigsaw.evaluation.run import evaluate_checkpoint
 from jigsaw.evaluation.wordings import reworded
 
@@ -46,27 +46,38 @@ def _told(figures):
 def test_an_interrupted_evaluation_loses_at_most_one_batch(scripted, puzzle_folder, tmp_path):
     first = scripted(Scripted(fail_at=8))
     with pytest.raises(KeyboardInterrupt):
-        evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, batch_size=4)
+        evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, generation=Generation(batch_size=4))
     with (tmp_path / "completions.jsonl").open("a") as file:
         file.write('[{"id": "half a li')  # what a killed process may leave
     second = scripted(Scripted())
-    figures = evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, batch_size=4)
+    figures = evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, generation=Generation(batch_size=4))
     assert len(first.asked) == 8
     assert len(second.asked) == 24 - 8
     assert not set(first.asked) & set(second.asked)
-    whole = evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path / "whole", batch_size=4)
+    whole = evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path / "whole", generation=Generation(batch_size=4))
     assert _told(figures) == _told(whole)
     third = scripted(Scripted())
-    again = evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, batch_size=24)
+    again = evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, generation=Generation(batch_size=24))
     assert _told(again) == _told(whole)
     assert third.asked == []
 
 
-@pytest.mark.parametrize("changed", [{"max_new_tokens": 5}, {"samples": 2}, {"wording": 1}])
-def test_completions_of_other_settings_are_not_mixed_in(scripted, puzzle_folder, tmp_path, changed):
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"generation": Generation(max_new_tokens=5)},
+        {"generation": Generation(samples=2)},
+        {"generation": Generation(dtype="bfloat16")},
+        {"wording": 1},
+    ],
+    ids=["max_new_tokens", "samples", "dtype", "wording"],
+)
+def test_completions_of_other_settings_are_not_mixed_in(scripted, puzzle_folder, tmp_path, changed, request):
     scripted(Scripted())
     evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path)
-    with pytest.raises(JigsawError, match=rf"holds completions with {next(iter(changed))} .*; name another folder"):
+    with pytest.raises(
+        JigsawError, match=rf"holds completions with {request.node.callspec.id} .*; name another folder"
+    ):
         evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, **changed)
 
 
@@ -80,7 +91,7 @@ def test_a_folder_of_something_else_is_left_alone(scripted, puzzle_folder, tmp_p
 
 def test_sampled_completions_are_reported_as_such(scripted, puzzle_folder, tmp_path):
     scripted(Scripted(samples=3, texts=("2, 1, 4, 3", "1, 2, 3, 4", "x")))
-    figures = evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, samples=3)
+    figures = evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, generation=Generation(samples=3))
     assert figures["num_puzzles"] == 24
     assert figures["valid"]["value"] == pytest.approx(2 / 3)
     assert [point["k"] for point in figures["sampled"]["pass_at"]] == [1, 2, 3]
@@ -114,14 +125,18 @@ def test_what_is_no_evaluation_cannot_be_compared_with(puzzle_folder, tmp_path, 
     "options, told",
     [
         ({"engine": "vlm"}, "--engine: 'vlm' is none of transformers, vllm"),
-        ({"dtype": "half"}, "--dtype: 'half' is neither"),
+        ({"dtype": "half"}, "--dtype: 'half' is none of float32, bfloat16"),
         ({"samples": 2, "temperature": 0.0}, "--temperature: 0.0 is not above 0"),
-        ({"wording": 7}, "--wording: task image has 2 other wordings"),
     ],
 )
-def test_options_that_cannot_be_are_refused(puzzle_folder, checkpoint, options, told):
+def test_generation_that_cannot_be_is_refused(options, told):
     with pytest.raises(JigsawError, match=told):
-        evaluate_checkpoint(checkpoint, puzzle_folder, limit=2, **options)
+        Generation(**options)
+
+
+def test_a_wording_that_is_not_there_is_refused(puzzle_folder, checkpoint):
+    with pytest.raises(JigsawError, match="--wording: task image has 2 other wordings"):
+        evaluate_checkpoint(checkpoint, puzzle_folder, limit=2, wording=7)
 
 
 def test_a_checkpoint_without_a_processor_is_refused_in_one_line(tmp_path, puzzle_folder, checkpoint):
@@ -151,25 +166,27 @@ def test_missing_images_end_in_a_line_and_what_was_answered_stays(scripted, phot
     (moved / last).unlink()
     scripted(Scripted())
     with pytest.raises(JigsawError, match=f"{last} cannot be read"):
-        evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path / "e", batch_size=1, source_root=moved)
+        evaluate_checkpoint(
+            "org/model", puzzle_folder, out=tmp_path / "e", generation=Generation(batch_size=1), source_root=moved
+        )
     assert len((tmp_path / "e" / "completions.jsonl").read_text().splitlines()) > 1
 
 
 def test_sampling_is_seeded_and_differs_from_greedy(model, processor, puzzles):
     rows = [puzzles[i] for i in range(3)]
-    draw = Decoding(max_new_tokens=8, samples=4)
+    draw = Generation(max_new_tokens=8, samples=4)
     first = TransformersEngine(model, processor, draw)(rows)
     assert [len(texts) for texts in first] == [4, 4, 4]
     assert TransformersEngine(model, processor, draw)(rows) == first
     assert len({text for texts in first for text in texts}) > 1
-    other = TransformersEngine(model, processor, Decoding(max_new_tokens=8, samples=4, seed=1))(rows)
+    other = TransformersEngine(model, processor, Generation(max_new_tokens=8, samples=4, seed=1))(rows)
     assert other != first
 
 
 @pytest.mark.parametrize("samples", [1, 4])
 def test_generation_settings_that_a_checkpoint_brings_are_not_applied(model, processor, puzzles, samples, monkeypatch):
     """Qwen2.5-VL's own `generation_config.json` penalises repetition; vLLM and training do not."""
-    rows, draw = [puzzles[0], puzzles[1]], Decoding(max_new_tokens=8, samples=samples)
+    rows, draw = [puzzles[0], puzzles[1]], Generation(max_new_tokens=8, samples=samples)
     plain = TransformersEngine(model, processor, draw)(rows)
     brought = {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "top_k": 1, "temperature": 0.01, "do_sample": True}
     for name, value in brought.items():
@@ -194,7 +211,8 @@ def test_another_wording_keeps_media_and_the_form_of_the_answer(puzzles, wording
 def test_vllm_and_transformers_give_the_same_greedy_answers(puzzle_folder, checkpoint, tmp_path):
     pytest.importorskip("vllm")
     for engine in ("transformers", "vllm"):
-        evaluate_checkpoint(checkpoint, puzzle_folder, out=tmp_path / engine, max_new_tokens=12, engine=engine)
+        generation = Generation(engine, max_new_tokens=12)
+        evaluate_checkpoint(checkpoint, puzzle_folder, generation=generation, out=tmp_path / engine)
     one, other = ([row["completion"] for row in said(tmp_path / engine)] for engine in ("transformers", "vllm"))
     assert one == other
     assert any(one)

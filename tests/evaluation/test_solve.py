@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jigsaw.errors import JigsawError
+from jigsaw.evaluation.engines import Generation
 from jigsaw.evaluation.run import evaluate_checkpoint
 from jigsaw.evaluation.solve import solve, with_media
 from jigsaw.models.load import vision_token_ids
@@ -123,7 +124,9 @@ def test_the_figures_of_a_training_run_are_not_written_over(tmp_path, puzzle_fol
 
 
 def test_an_evaluation_of_a_checkpoint_is_written_whole(checkpoint, puzzle_folder, tmp_path):
-    figures = evaluate_checkpoint(checkpoint, puzzle_folder, out=tmp_path / "e", limit=6, max_new_tokens=4)
+    figures = evaluate_checkpoint(
+        checkpoint, puzzle_folder, out=tmp_path / "e", limit=6, generation=Generation(max_new_tokens=4)
+    )
     assert figures["num_puzzles"] == 6
     names = {"completions.jsonl", "evaluation.json", "predictions.jsonl"}
     assert {path.name for path in (tmp_path / "e").iterdir()} == names

@@ -19,7 +19,7 @@ from PIL import Image
 
 from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.engines import Decoding, open_engine
+from jigsaw.evaluation.engines import Generation, open_engine
 from tasks import Clip
 
 IMAGE_BUDGET = 12_845_056
@@ -56,8 +56,9 @@ class Checkpoint(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         max_batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        self._engine = open_engine(engine, str(pretrained), Decoding(max_new_tokens=int(max_new_tokens)), dtype=dtype)
-        self._batch_size = int(batch_size)
+        generation = Generation(engine, dtype, int(batch_size), int(max_new_tokens))
+        self._engine = open_engine(str(pretrained), generation)
+        self._batch_size = generation.batch_size
         self.max_frames = int(max_frames)
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:

@@ -21,7 +21,7 @@ from jigsaw.evaluation.benchmarks.realunify import FILES, SHORT, Record, Tools, 
 from jigsaw.evaluation.benchmarks.suites import PUBLISHED_FILE, published
 from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.completions import file_stamp
-from jigsaw.evaluation.engines import Decoding, open_engine
+from jigsaw.evaluation.engines import GREEDY, Generation, open_engine, require_greedy
 from jigsaw.evaluation.intervals import rate_interval
 from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, cell_of
 from jigsaw.evaluation.predictions import json_lines
@@ -43,10 +43,7 @@ def evaluate_realunify(
     judge_model: str = "judge",
     judge_timeout: float = 120.0,
     grid: tuple[int, int] = (3, 3),
-    engine: str = "transformers",
-    dtype: str = "float32",
-    batch_size: int = 16,
-    max_new_tokens: int = 1024,
+    generation: Generation = GREEDY,
     limit: int | None = None,
     say: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
@@ -61,7 +58,7 @@ def evaluate_realunify(
         judge_model: name that it knows.
         judge_timeout: seconds for one reply.
         grid: rows and columns of Mental Reconstruction's pictures, for `GEU_jigsaw`.
-        engine, dtype, batch_size, max_new_tokens: as in `evaluate_checkpoint`.
+        generation: engine, precision, batches and limit; greedy.
         limit: only so many items of each part.
         say: told what is missing, before anything runs.
 
@@ -71,6 +68,7 @@ def evaluate_realunify(
     Raises:
         JigsawError: nothing can be run, or a tool fails; results so far are kept.
     """
+    require_greedy(generation)
     require_checkpoint(model)
     root = data_root / "realunify" if (data_root / "realunify").is_dir() else data_root
     draw = load_function(generator, "--generator") if generator else None
@@ -82,22 +80,18 @@ def evaluate_realunify(
         say(f"missing: {part}: {why}")
     if not parts:
         raise JigsawError(f"--data-root: {root} holds nothing of RealUnify that can be run")
-    settings: dict[str, Any] = {
-        "model": model,
-        "model_stamp": file_stamp(Path(model)),
-        "engine": engine,
-        "dtype": dtype,
-    }
-    settings |= {"max_new_tokens": max_new_tokens, "editor": editor, "generator": generator, "grid": list(grid)}
+    settings: dict[str, Any] = {"model": model, "model_stamp": file_stamp(Path(model)), **generation.settings()}
+    settings |= {"editor": editor, "generator": generator, "grid": list(grid)}
     settings |= {"judge_model": judge_model if judge else None}
     store = _Store(out, settings)
     words = ["jigsaw", "eval", model, "--suite", "realunify", "--data-root", str(data_root), "--out", str(out)]
-    others = {"judge": judge, "judge_model": judge_model, "judge_timeout": judge_timeout, "batch_size": batch_size}
-    others |= {"grid": f"{grid[0]}x{grid[1]}", "limit": limit}
-    words += option_words(settings | others, _USUAL)
+    given: dict[str, Any] = {"editor": editor, "generator": generator, "judge": judge, "judge_model": judge_model}
+    given |= {"judge_timeout": judge_timeout, "grid": f"{grid[0]}x{grid[1]}", "limit": limit}
+    usual = {"judge_model": "judge", "judge_timeout": 120.0, "grid": "3x3"}
+    words += option_words(asdict(generation) | given, asdict(GREEDY) | usual)
     try:
-        opened = open_engine(engine, model, Decoding(max_new_tokens=max_new_tokens), dtype=dtype)
-        _ask(parts, store, Tools(opened, edit, draw, asked, grid, out / "pictures"), batch_size)
+        opened = open_engine(model, generation)
+        _ask(parts, store, Tools(opened, edit, draw, asked, grid, out / "pictures"), generation.batch_size)
     finally:
         found = {part: store.of(part, items) for part, items in parts.items()}
         figures = {
@@ -111,21 +105,6 @@ def evaluate_realunify(
         write_whole(out / REALUNIFY_FILE, json.dumps(figures, indent=2))
     return figures
 
-
-_USUAL: Mapping[str, Any] = {
-    "editor": None,
-    "generator": None,
-    "judge": None,
-    "judge_model": "judge",
-    "judge_timeout": 120.0,
-    "grid": "3x3",
-    "engine": "transformers",
-    "dtype": "float32",
-    "batch_size": 16,
-    "max_new_tokens": 1024,
-    "limit": None,
-}
-"""Options of `jigsaw eval --suite realunify` and what they are where they are not given."""
 
 _NEEDS = {"GEU_step": ("--editor",), "UEG_direct": ("--generator", "--judge"), "UEG_step": ("--generator", "--judge")}
 """Parts -> the tools that they cannot do without."""

@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from jigsaw.evaluation.benchmarks.suites import FRAMES, suite_of
 from jigsaw.evaluation.benchmarks.tables import SUITE_FILE, read_suite, suite_table
 from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.completions import file_stamp
+from jigsaw.evaluation.engines import GREEDY, Generation, require_greedy
 from jigsaw.evaluation.paper import printed
 from jigsaw.files import write_whole
 from jigsaw.models.load import require_checkpoint
@@ -44,10 +46,7 @@ def evaluate_suite(
     *,
     out: Path,
     frames: Sequence[int] = (),
-    engine: str = "transformers",
-    dtype: str = "bfloat16",
-    batch_size: int = 1,
-    max_new_tokens: int = 1024,
+    generation: Generation = GREEDY,
     limit: int | None = None,
     boxes: str | None = None,
     against: Path | None = None,
@@ -61,10 +60,7 @@ def evaluate_suite(
         data_root: where the benchmarks lie.
         out: folder for what is listed above.
         frames: most frames of a clip, one run each; the paper's for the suite video, 32 for others.
-        engine: `transformers` or `vllm`.
-        dtype: of weights and computation.
-        batch_size: prompts generated together.
-        max_new_tokens: completion limit.
+        generation: engine, precision, batches and limit; greedy.
         limit: only so many rows of each benchmark.
         boxes: in what the model gives coordinates: `pixels` as it sees them, or `thousandths`; by the model if None.
         against: folder of the same suite with the base model, for the row beside ours.
@@ -80,14 +76,10 @@ def evaluate_suite(
     require_checkpoint(model)
     if boxes not in (None, *BOXES):
         raise JigsawError(f"--boxes: {boxes!r} is neither {' nor '.join(BOXES)}")
+    require_greedy(generation)
+    options = {name: getattr(generation, name) for name in ("engine", "dtype", "batch_size", "max_new_tokens")}
     settings: dict[str, Any] = {
-        "model": {
-            "pretrained": model,
-            "engine": engine,
-            "dtype": dtype,
-            "batch_size": batch_size,
-            "max_new_tokens": max_new_tokens,
-        },
+        "model": {"pretrained": model, **options},
         "model_stamp": file_stamp(Path(model)),
         "boxes": boxes or ("pixels" if _is_qwen(model) else "thousandths"),
         "limit": limit,
@@ -107,7 +99,7 @@ def evaluate_suite(
     write_whole(out / "plan.json", json.dumps(plan, indent=2))
     words = ["jigsaw", "eval", model, "--suite", suite, "--data-root", str(data_root), "--out", str(out)]
     words += [word for width in frames for word in ("--frames", str(width))]
-    words += option_words(settings["model"] | {"limit": limit, "boxes": boxes}, _USUAL)
+    words += option_words(options | {"limit": limit, "boxes": boxes, "against": against}, asdict(GREEDY))
     try:
         steps = sum(len(entry["frames"]) for entry in entries)
         if len(_collected(out, entries)) < steps:
@@ -118,17 +110,6 @@ def evaluate_suite(
         figures |= {"folder": str(out), "against": None if against is None else str(against)}
         write_whole(out / SUITE_FILE, json.dumps(figures, indent=2))
     return figures
-
-
-_USUAL: Mapping[str, Any] = {
-    "engine": "transformers",
-    "dtype": "float32",
-    "batch_size": 16,
-    "max_new_tokens": 1024,
-    "limit": None,
-    "boxes": None,
-}
-"""Options of `jigsaw eval --suite` and what they are where they are not given."""
 
 
 def suite_text(figures: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from jigsaw.evaluation.benchmarks.availability import look, repo_folder
 from jigsaw.evaluation.benchmarks.loading import LOADERS, load_items
 from jigsaw.evaluation.benchmarks.suite import evaluate_suite, suite_text
 from jigsaw.evaluation.benchmarks.suites import SUITES, published
+from jigsaw.evaluation.engines import Generation
 
 needs_lmms = pytest.mark.skipif(find_spec("lmms_eval") is None, reason="needs the extra suite")
 
@@ -99,14 +100,14 @@ def test_clips_are_seen_at_every_number_of_frames(in_process, data_root, checkpo
 @needs_lmms
 @pytest.mark.slow
 def test_a_checkpoint_runs_in_a_process_of_its_own_and_goes_on_where_it_was(data_root, checkpoint, tmp_path):
-    settings = {"out": tmp_path / "out", "max_new_tokens": 4, "dtype": "float32", "limit": 1}
+    settings = {"out": tmp_path / "out", "generation": Generation(max_new_tokens=4), "limit": 1}
     found = evaluate_suite(checkpoint, "neo", data_root, **settings)
     assert "value" in found["benchmarks"]["pope"] and "value" in found["benchmarks"]["mmstar"]
     before = (tmp_path / "out" / "results" / "pope.json").stat().st_mtime_ns
     assert evaluate_suite(checkpoint, "neo", data_root, **settings)["benchmarks"] == found["benchmarks"]
     assert (tmp_path / "out" / "results" / "pope.json").stat().st_mtime_ns == before
     with pytest.raises(JigsawError, match="was begun with model"):
-        evaluate_suite(checkpoint, "neo", data_root, **settings | {"max_new_tokens": 5})
+        evaluate_suite(checkpoint, "neo", data_root, **settings | {"generation": Generation(max_new_tokens=5)})
 
 
 @needs_lmms
@@ -194,6 +195,7 @@ def test_a_hub_cache_serves_as_data_root(data_root, tmp_path):
     ("changes", "told"),
     [
         ({"suite": "img"}, "--suite: 'img' is none of image, video, depth, neo, realunify"),
+        ({"generation": Generation(samples=2)}, "--samples: 2 with --suite; benchmarks are answered once"),
         ({"boxes": "inches"}, "--boxes: 'inches' is neither pixels nor thousandths"),
         ({"model": "./nowhere"}, "no such checkpoint folder"),
         ({"data_root": Path("/nowhere")}, "--data-root: /nowhere is no folder"),
