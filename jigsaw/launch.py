@@ -296,13 +296,14 @@ class _Run:
         self._whole("evaluation.json", lambda path: path.write_text(json.dumps(figures, indent=2), encoding="utf-8"))
 
     def _show_figures(self) -> None:
+        from jigsaw.evaluation.summary import heading
         from jigsaw.evaluation.tables import figures_table
 
         figures = json.loads((self._folder / "evaluation.json").read_text(encoding="utf-8"))
         names = {"heldout": "trained", "warmup": "warm-up"}
         self._console.print(figures_table({names[key]: figures[key] for key in names if key in figures}))
         for name, entry in figures.get("gain", {}).items():
-            told = f"GRPO changed {name} by {entry['value']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]"
+            told = f"GRPO changed {heading(name)} by {entry['value']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]"
             self._console.print(f"{told} (paired, 95% interval)", highlight=False)
 
     def _predictions(

@@ -289,10 +289,10 @@ def test_eval_answers_in_json_and_as_a_table(jigsaw, checkpoint, puzzle_folder):
     assert code == 0
     figures = json.loads(out)
     assert figures["num_puzzles"] == 4
-    assert figures["place"]["chance"] == 0.25
+    assert figures["place_accuracy"]["chance"] == 0.25
     code, out, _ = jigsaw(*command)
     assert code == 0
-    assert "place" in out
+    assert "place accuracy" in out
     assert "0.250" in out
 
 

@@ -72,7 +72,7 @@ def assert_same(run: Path, alone: Path, tolerance: float = 1e-5) -> None:
     ours, theirs = lines(run), lines(alone)
     assert [(line["stage"], line["step"]) for line in ours] == [(line["stage"], line["step"]) for line in theirs]
     for our, their in zip(ours, theirs, strict=True):
-        for name in {"loss", "reward", "heldout/place"} & their.keys():
+        for name in {"loss", "reward", "heldout/place_accuracy"} & their.keys():
             assert our[name] == pytest.approx(their[name], abs=tolerance), (their["stage"], their["step"], name)
     for stage in ("warmup", "model"):
         our_weights, weights = (load_file(folder / stage / "model.safetensors") for folder in (run, alone))

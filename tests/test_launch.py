@@ -67,15 +67,15 @@ def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos,
     heldout = load_puzzles(json.loads((first / "data.json").read_text())["eval"][0])
     for name in ("heldout", "warmup"):
         assert figures[name]["num_puzzles"] == len(heldout)
-        for figure in ("exact", "place", "valid", "reward"):
+        for figure in ("exact", "place_accuracy", "valid", "reward"):
             entry = figures[name][figure]
             assert entry["low"] <= entry["value"] <= entry["high"]
         assert figures[name]["exact"]["chance"] == pytest.approx(1 / 24)
-        assert figures[name]["place"]["chance"] == pytest.approx(1 / 4)
+        assert figures[name]["place_accuracy"]["chance"] == pytest.approx(1 / 4)
         assert figures[name]["valid"]["chance"] is None
-    assert set(figures["gain"]) == {"place", "reward"}
+    assert set(figures["gain"]) == {"place_accuracy", "reward"}
     assert {line["stage"] for line in metrics(first)} == {"sft", "grpo"}
-    assert any("heldout/place" in line for line in metrics(first))
+    assert any("heldout/place_accuracy" in line for line in metrics(first))
 
     again = launch(small_recipe(tmp_path, photos, f"output={tmp_path}/again", f"data.folder={tmp_path}/other"), quiet())
     assert metrics(again) == metrics(first)

@@ -25,6 +25,7 @@ from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.intervals import rate_interval
 from jigsaw.evaluation.shortcuts import SHORTCUTS, Sample, Shortcut
+from jigsaw.evaluation.summary import heading
 from jigsaw.evaluation.tables import interval, level
 from rewards import chance_exact, chance_place_accuracy, exact, grid_of, place_accuracy
 
@@ -51,8 +52,8 @@ def audit_puzzles(
 
     Returns:
         `puzzles`, `groups` (one per kind: `task`, `num_pieces`, `grid`, `num_puzzles`, `num_sources`, `chance`, and
-        `shortcuts` with `name`, `what`, `exact`, `place`, `leak`, `here` and `remedy`), `leaks` and `here` (the names),
-        `command`.
+        `shortcuts` with `name`, `what`, `exact`, `place_accuracy`, `leak`, `here` and `remedy`), `leaks` and `here`
+        (the names), `command`.
 
     Raises:
         JigsawError: the set cannot be read.
@@ -124,7 +125,7 @@ def _group(kind: tuple[Any, ...], members: Sequence[tuple[Mapping[str, Any], Sam
     classes = [row["classes"] for row, _ in members]
     chance = {
         "exact": sum(chance_exact(pieces, own) for own in classes) / len(classes),
-        "place": sum(chance_place_accuracy(pieces, own) for own in classes) / len(classes),
+        "place_accuracy": sum(chance_place_accuracy(pieces, own) for own in classes) / len(classes),
     }
     found = []
     if len(samples) >= FEWEST:
@@ -153,13 +154,13 @@ def _entry(
     judged = list(zip(orders, [sample.answer for sample in samples], classes, strict=True))
     places = [place_accuracy(*each) for each in judged]
     place, alone = rate_interval(places, sources), rate_interval(places, [str(at) for at in range(len(places))])
-    leak = place.low > chance["place"] + TOLERANCE
-    here = not leak and alone.low > chance["place"] + TOLERANCE
+    leak = place.low > chance["place_accuracy"] + TOLERANCE
+    here = not leak and alone.low > chance["place_accuracy"] + TOLERANCE
     return {
         "name": shortcut.name,
         "what": shortcut.what,
         "exact": asdict(rate_interval([exact(*each) for each in judged], sources)),
-        "place": asdict(place),
+        "place_accuracy": asdict(place),
         "leak": leak,
         "here": here,
         "remedy": shortcut.remedy(task) if leak or here else None,
@@ -173,12 +174,12 @@ def audit_tables(report: Mapping[str, Any]) -> Group:
         grid = f", {group['grid'][0]}x{group['grid'][1]}" if group["grid"] else ""
         title = f"{group['task']}{grid}, {group['num_pieces']} pieces: {group['num_puzzles']} puzzles"
         table = Table(title=f"{title} from {group['num_sources']} sources")
-        for name in ("shortcut", "exact", "place", ""):
-            table.add_column(name, justify="right" if name in ("exact", "place") else "left")
-        table.add_row("chance", level(group["chance"]["exact"]), level(group["chance"]["place"]), "")
+        for name in ("shortcut", "exact", "place_accuracy", ""):
+            table.add_column(heading(name), justify="right" if name in ("exact", "place_accuracy") else "left")
+        table.add_row("chance", level(group["chance"]["exact"]), level(group["chance"]["place_accuracy"]), "")
         for found in group["shortcuts"]:
             mark = "leak" if found["leak"] else "leak here" if found["here"] else ""
-            table.add_row(found["name"], interval(found["exact"]), interval(found["place"]), mark)
+            table.add_row(found["name"], interval(found["exact"]), interval(found["place_accuracy"]), mark)
         parts.append(table)
         if not group["shortcuts"]:
             parts.append(f"{group['num_puzzles']} puzzles of a kind tell nothing; {FEWEST} are needed")

@@ -165,7 +165,7 @@ def sampled(scored: Sequence[Scored]) -> dict[str, Any]:
     voted = [majority_order([item.order for item in items]) for items in by_puzzle]
     scores = {
         name: [score(order, items[0].answer, items[0].classes) for order, items in zip(voted, by_puzzle, strict=True)]
-        for name, score in (("exact", exact), ("place", place_accuracy))
+        for name, score in (("exact", exact), ("place_accuracy", place_accuracy))
     }
     return {
         "samples": count,
@@ -177,6 +177,6 @@ def sampled(scored: Sequence[Scored]) -> dict[str, Any]:
         ],
         "majority": {
             name: asdict(rate_interval(scores[name], sources)) | {"chance": sum(levels) / len(levels)}
-            for name, levels in (("exact", lucky), ("place", placed))
+            for name, levels in (("exact", lucky), ("place_accuracy", placed))
         },
     }

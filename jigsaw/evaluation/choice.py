@@ -24,7 +24,7 @@ def outcome_of(item: Scored) -> Outcome:
         return "invalid"
     if item.exact >= 1:
         return "right"
-    return "partly" if item.place > 0 else "wrong"
+    return "partly" if item.place_accuracy > 0 else "wrong"
 
 
 def choose(predictions: Sequence[Scored], count: int) -> list[Scored]:
@@ -81,7 +81,7 @@ def extremes(predictions: Sequence[Scored], count: int) -> tuple[list[Scored], l
     for item in predictions:
         samples[item.id].append(item)
     worth = {
-        name: (round(fmean(item.reward for item in own), 9), round(fmean(item.place for item in own), 9))
+        name: (round(fmean(item.reward for item in own), 9), round(fmean(item.place_accuracy for item in own), 9))
         for name, own in samples.items()
     }
     left = sorted((min(own, key=lambda item: item.sample) for own in samples.values()), key=_drawn)

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from jigsaw.evaluation.charts import Chart, Point, Series, draw_chart
 from jigsaw.evaluation.predictions import number
 from jigsaw.evaluation.run_folder import Run
+from jigsaw.evaluation.summary import heading
 
 WATCHED = {"place_accuracy": "place accuracy", "exact": "exact", "valid": "valid permutation", "format": "format"}
 """Metrics of rollouts in the order, and therefore the colours, in which they are drawn."""
 
-HELDOUT = {"place": "place accuracy", "exact": "exact", "valid": "valid permutation", "reward": "reward"}
-_HELDOUT_STYLE = {"place": 0, "exact": 1, "valid": 2, "reward": 4}
+HELDOUT = {"place_accuracy": "place accuracy", "exact": "exact", "valid": "valid permutation", "reward": "reward"}
+_HELDOUT_STYLE = {"place_accuracy": 0, "exact": 1, "valid": 2, "reward": 4}
 
 DYNAMICS = (
     # key, stage, title, whether it is a share
@@ -53,13 +54,13 @@ def run_charts(run: Run, name: str) -> list[Chart]:
 def compared_charts(runs: Sequence[Run]) -> list[Chart]:
     """Charts with one line per run."""
     rows = [
-        ("heldout/place", "grpo", "Held-out place accuracy", True),
+        ("heldout/place_accuracy", "grpo", "Held-out place accuracy", True),
         ("heldout/reward", "grpo", "Held-out reward", False),
         ("reward", "grpo", "Reward of rollouts", False),
         ("place_accuracy", "grpo", "Place accuracy of rollouts", True),
         *DYNAMICS,
     ]
-    levels = [_chance(run, "place") for run in runs]
+    levels = [_chance(run, "place_accuracy") for run in runs]
     if len(set(levels)) == 1:  # one line says it for all
         levels[1:] = [None] * (len(levels) - 1)
     charts = []
@@ -70,12 +71,14 @@ def compared_charts(runs: Sequence[Run]) -> list[Chart]:
                 points(run, stage, key),
                 style,
                 marks=_marks(run, key.removeprefix("heldout/")) if key.startswith("heldout/") else (),
-                level=levels[style] if key == "heldout/place" else None,
+                level=levels[style] if key == "heldout/place_accuracy" else None,
                 field=key,
             )
             for style, run in enumerate(runs)
         ]
-        note = "Dotted: chance. Diamonds: all held-out puzzles, 95% interval." if key == "heldout/place" else ""
+        note = (
+            "Dotted: chance. Diamonds: all held-out puzzles, 95% interval." if key == "heldout/place_accuracy" else ""
+        )
         chart = draw_chart(
             title,
             series,
@@ -158,7 +161,7 @@ def _other_styles(count: int) -> list[int]:
 def _rollouts(run: Run, name: str) -> Chart | None:
     logged = run.recipe.get("metrics")
     others = [str(key) for key in logged if key not in WATCHED] if isinstance(logged, list) else []
-    labels = WATCHED | {key: key.replace("_", " ") for key in others}
+    labels = WATCHED | {key: heading(key) for key in others}
     series = [
         Series(label, points(run, "grpo", key), style, field=key)
         for (key, label), style in zip(labels.items(), range(len(labels)), strict=True)

@@ -43,7 +43,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of puzzle: how many there are, and their `exact` and `place`."""
+    """A kind of puzzle: how many there are, and their `exact` and `place_accuracy`."""
 
     name: str
     puzzles: int
@@ -102,7 +102,7 @@ def details_of(stored: Mapping[str, Any], field: str = "") -> Details:
 def _kinds(stored: Any, prefix: str) -> Iterator[Kind]:
     for at, group in enumerate(_list(stored)):
         if isinstance(group, Mapping) and {"task", "num_pieces", "difficulty"} <= group.keys():
-            figures = {name: group.get(name) for name in ("exact", "place")}
+            figures = {name: group.get(name) for name in ("exact", "place_accuracy")}
             entries = list(_entries(figures, f"{prefix}groups[{at}]"))
             if len(entries) == len(figures):
                 yield Kind(kind_of(group), int(number(group.get("num_puzzles")) or 0), entries)

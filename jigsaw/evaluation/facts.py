@@ -23,8 +23,8 @@ def verdict_of(run: Run) -> str:
     if run.evaluation is None:
         return "Not evaluated on held-out puzzles yet."
     figures = run.evaluation.figures
-    stage = "heldout" if "place" in figures.get("heldout", {}) else "warmup"
-    place = figures.get(stage, {}).get("place")
+    stage = "heldout" if "place_accuracy" in figures.get("heldout", {}) else "warmup"
+    place = figures.get(stage, {}).get("place_accuracy")
     parts = []
     if place is not None:
         name = "Held-out place accuracy" + ("" if stage == "heldout" else " of the warm-up")

@@ -155,7 +155,7 @@ def _told_samples(predictions: Sequence[Scored]) -> dict[str, str]:
         samples[item.id].append(item)
     return {
         name: f"{sum(item.exact == 1 for item in own)} of {len(own)} samples right,"
-        f" mean place {fmean(item.place for item in own):.2f}"
+        f" mean place {fmean(item.place_accuracy for item in own):.2f}"
         for name, own in samples.items()
         if len(own) > 1
     }
@@ -256,7 +256,7 @@ def _headline(item: Scored, outcome: Outcome) -> str:
         return "All places right"
     if outcome == "wrong":
         return "No place right"
-    return f"{round(item.place * len(item.answer))} of {len(item.answer)} places right"
+    return f"{round(item.place_accuracy * len(item.answer))} of {len(item.answer)} places right"
 
 
 def _before(item: Scored | None) -> str:
@@ -264,7 +264,7 @@ def _before(item: Scored | None) -> str:
         return ""
     if item.order is None:
         return "warm-up: invalid"
-    return f"warm-up: {round(item.place * len(item.answer))} of {len(item.answer)}"
+    return f"warm-up: {round(item.place_accuracy * len(item.answer))} of {len(item.answer)}"
 
 
 def _pictures(card: Card) -> list[Thumbnail]:

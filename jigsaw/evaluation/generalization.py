@@ -101,7 +101,7 @@ def generalize(
             limit=puzzles,
             wording=condition.wording,
         )
-        kept = {name: figures[name] | {"gained": gained(figures[name])} for name in ("exact", "place")}
+        kept = {name: figures[name] | {"gained": gained(figures[name])} for name in ("exact", "place_accuracy")}
         kept |= {"num_puzzles": figures["num_puzzles"], "num_sources": figures["num_sources"]}
         found[condition.name] = kept | {"command": figures["command"]}
     words = ["jigsaw", "generalize", str(run), "--out", str(out)]
@@ -171,11 +171,11 @@ def _sources(data: Path) -> set[str]:
 def generalization_table(report: Mapping[str, Any]) -> PaperTable:
     """A row per condition: exact and place with chance, and what is gained over it."""
     path = str(Path(report["folder"]) / FILE)
-    columns = ["exact", "chance of exact", "place", "chance of place", "place gained over chance"]
+    columns = ["exact", "chance of exact", "place_accuracy", "chance of place_accuracy", "gained over chance"]
     rows = []
     for name, found in report["conditions"].items():
         cells: dict[str, Cell] = {}
-        for figure in ("exact", "place"):
+        for figure in ("exact", "place_accuracy"):
             origin = Origin(path, f"conditions.{name}.{figure}", found["command"])
             chance = number(found[figure].get("chance"))
             made = {figure: cell_of(found[figure], origin)}
@@ -183,7 +183,7 @@ def generalization_table(report: Mapping[str, Any]) -> PaperTable:
                 made[f"chance of {figure}"] = Cell(
                     chance, None, None, Origin(path, f"{origin.field}.chance", origin.command)
                 )
-            if figure == "place":
+            if figure == "place_accuracy":
                 made[columns[-1]] = cell_of(
                     found[figure]["gained"], Origin(path, f"{origin.field}.gained", origin.command)
                 )

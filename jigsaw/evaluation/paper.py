@@ -15,6 +15,7 @@ from typing import Any
 
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.predictions import number
+from jigsaw.evaluation.summary import heading
 
 FORMS = ("markdown", "latex", "csv", "json")
 
@@ -57,7 +58,7 @@ class PaperTable:
 
 
 def walk(stored: Any, field: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every figure with an interval of a JSON document, with its field: `heldout.place`, `groups[2].exact`.
+    """Every figure with an interval of a JSON document, with its field: `heldout.place_accuracy`, `groups[2].exact`.
 
     >>> [field for field, _ in walk({"a": [{"value": 1, "low": 0, "high": 2}]})]
     ['a[0]']
@@ -97,7 +98,7 @@ def printed(tables: Sequence[PaperTable], form: str) -> str:
 
 
 def _markdown(table: PaperTable) -> str:
-    lines = [f"**{table.caption}**", "", "| |" + "".join(f" {name} |" for name in table.columns)]
+    lines = [f"**{table.caption}**", "", "| |" + "".join(f" {heading(name)} |" for name in table.columns)]
     lines.append("|---|" + "---:|" * len(table.columns))
     for row in table.rows:
         cells = [_text(row.cells.get(name), table.digits, "{value} [{low}, {high}]") for name in table.columns]
@@ -107,7 +108,7 @@ def _markdown(table: PaperTable) -> str:
 
 
 def _latex(table: PaperTable) -> str:
-    head = " & ".join(["", *(_tex(name) for name in table.columns)])
+    head = " & ".join(["", *(_tex(heading(name)) for name in table.columns)])
     lines = [rf"% {name}: {told}" for name, told in _origins(table, "{}")]
     lines += [r"\begin{table}", r"\centering", rf"\caption{{{_tex(table.caption)}}}"]
     lines += [rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule", head + r" \\", r"\midrule"]

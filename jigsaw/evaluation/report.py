@@ -41,24 +41,24 @@ GALLERY_BYTES = 2_000_000
 VERSIONS = ("visual-jigsaw", "torch", "transformers", "trl", "datasets")
 
 TITLES = {
-    "place": "Place accuracy",
+    "place_accuracy": "Place accuracy",
     "exact": "Exact",
-    "neighbor": "Neighbours",
+    "neighbor_accuracy": "Neighbor accuracy",
     "kendall_tau": "Kendall tau",
     "valid": "Valid permutation",
     "format": "Format",
     "reward": "Reward",
 }
 MEANINGS = {
-    "place": "pieces put where they belong",
+    "place_accuracy": "pieces put where they belong",
     "exact": "puzzles with every piece right",
-    "neighbor": "neighbouring places with true neighbours",
+    "neighbor_accuracy": "neighbouring places with true neighbours",
     "kendall_tau": "pairs in the right sequence",
     "valid": "answers that use every piece once",
     "format": "answers in the form asked for",
     "reward": "what GRPO optimises",
 }
-COMPARED = ("place", "exact", "valid", "reward")
+COMPARED = ("place_accuracy", "exact", "valid", "reward")
 """Figures of the table in which runs are the lines."""
 
 

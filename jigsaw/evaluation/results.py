@@ -19,7 +19,7 @@ from jigsaw.evaluation.curves import compared_charts, run_charts
 from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, cell_of
 from jigsaw.evaluation.predictions import number
 from jigsaw.evaluation.run_folder import Run, read_runs
-from jigsaw.evaluation.summary import FIGURES
+from jigsaw.evaluation.summary import FIGURES, heading
 from jigsaw.evaluation.tables import kind_of
 from jigsaw.files import write_whole
 
@@ -106,7 +106,7 @@ def write_plots(folders: Sequence[Path], out: Path) -> list[Path]:
     """
     runs = read_runs([folder for folder in folders if not (folder / SUITE_FILE).is_file()])
     charts: dict[str, Chart] = {}
-    for figure in ("place", "exact"):
+    for figure in ("place_accuracy", "exact"):
         if (chart := _by_run(runs, figure)) is not None:
             charts[_slug(chart.title)] = chart
     for at, run in enumerate(runs):
@@ -135,7 +135,9 @@ def _by_run(runs: Sequence[Run], figure: str) -> Chart | None:
                 label = " ".join(filter(None, (run.label, STAGE_NAMES[stage] if run.trained else "")))
                 mark = (float(at + 1), estimate.value, estimate.low, estimate.high)
                 series.append(Series(label, (), at, level=figures[figure].chance, marks=[mark]))
-    return draw_chart(f"Held-out {figure} by checkpoint", series, name=f"by-{figure}", axis="checkpoint", share=True)
+    return draw_chart(
+        f"Held-out {heading(figure)} by checkpoint", series, name=f"by-{figure}", axis="checkpoint", share=True
+    )
 
 
 def _slug(text: str) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.evaluation.random_play import random_levels
+from jigsaw.evaluation.summary import heading
 from rewards import Composition, RewardError, parsed_rows
 
 if TYPE_CHECKING:
@@ -279,7 +280,7 @@ def score_table(report: Mapping[str, Any]) -> Table:
     table.add_row("puzzles scored", *(f"{group['count']:,}" for group in groups))
     for name in report["scores"]:
         cells = [_cell(group[name], group["chance"].get(name)) for group in groups]
-        table.add_row(name.replace("_", " "), *cells)
+        table.add_row(heading(name), *cells)
     return table
 
 

@@ -1,8 +1,8 @@
 """From completions to figures: what share was solved, how sure that is, and what guessing would have earned.
 
 In: rows with their completions, as `solve` gives them. Out: a score per completion, and summaries of the form that
-`evaluation.json` holds: `{"place": {"value": 0.44, "low": 0.39, "high": 0.49, "chance": 0.25}, ...}`. Puzzles of one
-source rise and fall together, and intervals know it.
+`evaluation.json` holds: `{"place_accuracy": {"value": 0.44, "low": 0.39, "high": 0.49, "chance": 0.25}, ...}`. Puzzles
+of one source rise and fall together, and intervals know it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,21 @@ from jigsaw.evaluation.intervals import bootstrap_mean, rate_interval, sign_flip
 from jigsaw.evaluation.random_play import random_levels, random_rewards, total_rewards
 from rewards import Composition, exact, grid_of, kendall_tau, neighbor_accuracy, parse_order, place_accuracy
 
-RATES = ("exact", "place", "neighbor", "kendall_tau", "valid", "format")
+RATES = ("exact", "place_accuracy", "neighbor_accuracy", "kendall_tau", "valid", "format")
 """Figures in [0, 1]. An answer that is no permutation counts 0 in all but the last, which speaks of the form alone."""
 
 FIGURES = (*RATES, "reward")
 
 Row = Mapping[str, Any]
+
+
+def heading(figure: str) -> str:
+    """A figure's name as tables print it.
+
+    >>> heading("kendall_tau")
+    'kendall tau'
+    """
+    return figure.replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class Scored:
         contrast: what tells the pieces apart (`jigsaw.evaluation.difficulty`); the smaller the harder.
         order: None where the text holds no permutation.
         reason: `ok`, or why there is no order.
-        exact: 1 or 0, as are `valid` and `format`; `place`, `neighbor` and `kendall_tau` are shares.
+        exact: 1 or 0, as are `valid` and `format`; `place_accuracy`, `neighbor_accuracy` and `kendall_tau` are shares.
     """
 
     id: str
@@ -48,8 +57,8 @@ class Scored:
     order: list[int] | None
     reason: str
     exact: float
-    place: float
-    neighbor: float
+    place_accuracy: float
+    neighbor_accuracy: float
     kendall_tau: float
     valid: float
     format: float
@@ -89,8 +98,8 @@ def _scored(row: Row, reward: float) -> Scored:
         order=parsed.order,
         reason=parsed.reason,
         exact=exact(parsed.order, answer, classes),
-        place=place_accuracy(parsed.order, answer, classes),
-        neighbor=neighbor_accuracy(parsed.order, answer, classes, grid=grid),
+        place_accuracy=place_accuracy(parsed.order, answer, classes),
+        neighbor_accuracy=neighbor_accuracy(parsed.order, answer, classes, grid=grid),
         kendall_tau=kendall_tau(parsed.order, answer, classes),
         valid=float(parsed.order is not None),
         format=float(parsed.well_formed),
@@ -111,8 +120,7 @@ def levels_of(rows: Sequence[Row], composition: Composition) -> list[dict[str, f
     found = []
     for row, reward in zip(rows, random_rewards(rows, composition), strict=True):
         levels = random_levels(row)
-        own = {"exact": levels["exact"], "place": levels["place_accuracy"], "neighbor": levels["neighbor_accuracy"]}
-        found.append(own | {"kendall_tau": levels["kendall_tau"], "valid": None, "format": None, "reward": reward})
+        found.append({name: levels.get(name) for name in RATES} | {"reward": reward})
     return found
 
 
@@ -141,7 +149,7 @@ def _estimate(name: str, values: Sequence[float], sources: Sequence[str]) -> Any
 
 
 def gain(
-    before: Sequence[Scored], after: Sequence[Scored], figures: Sequence[str] = ("place", "reward")
+    before: Sequence[Scored], after: Sequence[Scored], figures: Sequence[str] = ("place_accuracy", "reward")
 ) -> dict[str, Any]:
     """Paired differences on the same puzzles, after less before: mean, interval and p-value each.
 

@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from jigsaw.evaluation.summary import FIGURES
+from jigsaw.evaluation.summary import FIGURES, heading
 
 WIDEST = 9
 """Pieces up to which a confusion of places fits into a terminal."""
@@ -28,7 +28,7 @@ def figures_table(named: Mapping[str, Mapping[str, Any]]) -> Table:
     table.add_column("chance", justify="right")
     for figure in FIGURES:
         cells = [interval(figures[figure]) for figures in named.values()]
-        table.add_row(figure.replace("_", " "), *cells, level(first[figure]["chance"]))
+        table.add_row(heading(figure), *cells, level(first[figure]["chance"]))
     return table
 
 
@@ -67,10 +67,10 @@ def kind_of(group: Mapping[str, Any]) -> str:
 def _groups(groups: Any) -> Table:
     table = Table(title="by kind of puzzle; in parentheses chance")
     table.add_column("")
-    for name in ("puzzles", "exact", "place"):
-        table.add_column(name, justify="right")
+    for name in ("puzzles", "exact", "place_accuracy"):
+        table.add_column(heading(name), justify="right")
     for group in groups:
-        cells = [f"{interval(group[name])}\n({level(group[name]['chance'])})" for name in ("exact", "place")]
+        cells = [f"{interval(group[name])}\n({level(group[name]['chance'])})" for name in ("exact", "place_accuracy")]
         table.add_row(kind_of(group), f"{group['num_puzzles']:,}", *cells)
     return table
 
@@ -113,5 +113,5 @@ def _compared(entry: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right")
     for name, found in entry["difference"].items():
         shown = f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
-        table.add_row(name.replace("_", " "), shown, f"{found['p_value']:.3g}")
+        table.add_row(heading(name), shown, f"{found['p_value']:.3g}")
     return table

@@ -66,7 +66,9 @@ def make_run(folder: Path, puzzles: Path, *, name: str = "small", completions: l
     lines = [{"stage": "sft", "step": step, "loss": 3 / step, "seconds": step} for step in range(1, 31)]
     for step in range(41):
         if step % 20 == 0:
-            lines.append({"stage": "grpo", "step": step, "heldout/place": 0.3, "heldout/exact": 0.1, "seconds": 30})
+            lines.append(
+                {"stage": "grpo", "step": step, "heldout/place_accuracy": 0.3, "heldout/exact": 0.1, "seconds": 30}
+            )
         lines.append(
             {
                 "stage": "grpo",

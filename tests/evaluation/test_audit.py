@@ -59,7 +59,7 @@ def photo_set(root, make, *, suffix="png", task="image", **config):
 
 def place_of(report, name):
     (group,) = report["groups"]
-    return next(found["place"]["value"] for found in group["shortcuts"] if found["name"] == name)
+    return next(found["place_accuracy"]["value"] for found in group["shortcuts"] if found["name"] == name)
 
 
 def test_a_clean_set_has_no_leak(tmp_path):

@@ -78,7 +78,7 @@ def plan(tmp_path, monkeypatch):
                 "name": "x",
                 "claim": "One beats two.",
                 "arms": ["one", "two"],
-                "figure": {"name": "place", "task": "image", "grid": [2, 2]},
+                "figure": {"name": "place_accuracy", "task": "image", "grid": [2, 2]},
             }
         ],
     }
@@ -137,8 +137,8 @@ def test_a_run_that_fails_is_named(tmp_path):
 
 
 def test_a_figure_is_of_one_kind_of_puzzle(run):
-    place, chance = findings.figure(run, {"name": "place", "task": "image", "grid": [2, 3]})
+    place, chance = findings.figure(run, {"name": "place_accuracy", "task": "image", "grid": [2, 3]})
     assert 0 < place < 1
     assert chance == pytest.approx(1 / 6)
     with pytest.raises(JigsawError, match="holds no prediction on image puzzles of grid"):
-        findings.figure(run, {"name": "place", "task": "image", "grid": [5, 5]})
+        findings.figure(run, {"name": "place_accuracy", "task": "image", "grid": [5, 5]})

@@ -39,7 +39,7 @@ def trained(tmp_path, photos, monkeypatch):
 
 def test_what_was_learned_is_told_from_what_carries_over(trained, tmp_path):
     found = generalize(trained, out=tmp_path / "g", sizes=["2x2", "2x3"], puzzles=12)
-    places = {name: entry["place"] for name, entry in found["conditions"].items()}
+    places = {name: entry["place_accuracy"] for name, entry in found["conditions"].items()}
     assert set(places) == {"seen", "unseen", "size 2x3", "wording 1", "wording 2"}
     assert places["seen"]["value"] == places["unseen"]["value"] == 1.0
     assert places["unseen"]["gained"]["value"] == 1.0
@@ -48,7 +48,7 @@ def test_what_was_learned_is_told_from_what_carries_over(trained, tmp_path):
     assert found["shared_sources"] == 0
     text = printed([generalization_table(found)], "markdown")
     assert "no source is shared between seen and unseen" in text
-    assert "`conditions.unseen.place.gained`" in text
+    assert "`conditions.unseen.place_accuracy.gained`" in text
 
 
 def test_seen_sources_have_other_puzzles_than_those_of_the_training(trained, tmp_path):

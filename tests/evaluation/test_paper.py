@@ -27,7 +27,7 @@ def evaluation(monkeypatch, puzzle_folder, tmp_path):
 
 
 def at(stored, field):
-    """The value at a field such as `heldout.place` or `groups[1].exact`."""
+    """The value at a field such as `heldout.place_accuracy` or `groups[1].exact`."""
     for name in field.replace("[", ".[").split("."):
         stored = stored[int(name[1:-1])] if name.startswith("[") else stored[name]
     return stored
@@ -47,20 +47,20 @@ def test_every_figure_of_a_table_stands_in_the_file_and_field_that_it_names(run,
 
 
 def table(name, value=0.25, low=0.1, high=0.4):
-    cells = {"place": Cell(value, low, high, Origin("e.json", "heldout.place", "jigsaw eval x"))}
-    return PaperTable("Held-out, 95%", ["exact", "place"], [Row(name, cells)])
+    cells = {"place_accuracy": Cell(value, low, high, Origin("e.json", "heldout.place_accuracy", "jigsaw eval x"))}
+    return PaperTable("Held-out, 95%", ["exact", "place_accuracy"], [Row(name, cells)])
 
 
 def test_markdown_names_the_origin_below_the_table():
     text = printed([table("a|b")], "markdown")
     assert "| a\\|b | – | 0.250 [0.100, 0.400] |" in text
-    assert "`e.json`: `heldout.place`; made by `jigsaw eval x`" in text
+    assert "`e.json`: `heldout.place_accuracy`; made by `jigsaw eval x`" in text
 
 
 def test_latex_escapes_names_and_keeps_the_origin_as_a_comment():
     text = printed([table("my_run & 50%")], "latex")
     assert r"my\_run \& 50\% & -- & 0.250 {\scriptsize [0.100, 0.400]} \\" in text
-    assert text.startswith("% my_run & 50%: e.json: heldout.place; made by jigsaw eval x")
+    assert text.startswith("% my_run & 50%: e.json: heldout.place_accuracy; made by jigsaw eval x")
 
 
 def test_a_small_level_does_not_read_zero():
@@ -70,7 +70,7 @@ def test_a_small_level_does_not_read_zero():
 def test_plots_are_svg_files_with_their_legend(run, puzzle_set, tmp_path):
     other = make_run(tmp_path / "runs" / "second", puzzle_set, name="a <b> & \x00c")
     files = write_plots([run, other], tmp_path / "plots")
-    assert {"held-out-place-by-checkpoint.svg", "all-held-out-reward.svg"} <= {path.name for path in files}
+    assert {"held-out-place-accuracy-by-checkpoint.svg", "all-held-out-reward.svg"} <= {path.name for path in files}
     for path in files:
         root = ElementTree.parse(path).getroot()
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -80,7 +80,7 @@ def test_plots_are_svg_files_with_their_legend(run, puzzle_set, tmp_path):
 
 def test_the_page_names_the_field_and_the_command_of_every_figure(run):
     page = page_of(run)
-    for field in ("heldout.place", "warmup.exact", "gain.reward"):
+    for field in ("heldout.place_accuracy", "warmup.exact", "gain.reward"):
         assert f"<code>{field}</code>" in page
     assert f"<code>jigsaw launch {run}/recipe.yaml</code>" in page
 

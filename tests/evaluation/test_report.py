@@ -128,7 +128,11 @@ def test_wrong_places_carry_a_symbol_and_an_invalid_answer_its_reason(run):
 def test_the_page_tells_kinds_places_reasons_and_where_each_figure_stands(run):
     stored = json.loads((run / "evaluation.json").read_text())
     page = page_of(run)
-    for field in ("heldout.place, warmup.place, gain.place", "heldout.groups[0].exact", "heldout.reasons.duplicate"):
+    for field in (
+        "heldout.place_accuracy, warmup.place_accuracy, gain.place_accuracy",
+        "heldout.groups[0].exact",
+        "heldout.reasons.duplicate",
+    ):
         assert f"<code>{field}</code>" in page, field
     shares = stored["heldout"]["places"][0]["confusion"]
     assert f'<td class="home" style="--share: {round(shares[2][2] * 100, 1)}%">{shares[2][2]:.2f}</td>' in page
@@ -141,7 +145,7 @@ def test_figures_of_samples_and_of_a_comparison_are_on_the_page(run):
     stored = json.loads((run / "evaluation.json").read_text())
     point = {"k": 4, "value": 0.75, "low": 0.5, "high": 0.875, "chance": 0.125}
     stored["heldout"]["sampled"] = {"pass_at": [point], "majority": {"exact": point}}
-    difference = {"place": {"value": -0.25, "low": -0.5, "high": -0.125, "p_value": 0.0625}}
+    difference = {"place_accuracy": {"value": -0.25, "low": -0.5, "high": -0.125, "p_value": 0.0625}}
     stored["heldout"]["compared"] = {"with": "evals/other", "difference": difference}
     (run / "evaluation.json").write_text(json.dumps(stored))
     page = page_of(run)
@@ -300,7 +304,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(run, tmp_path, puzzle_
 def test_the_verdict_says_no_more_than_the_intervals(run, place, reward, words):
     names = ("value", "low", "high")
     figures = {
-        "heldout": {"place": dict(zip(names, place, strict=True)) | {"chance": 0.25}},
+        "heldout": {"place_accuracy": dict(zip(names, place, strict=True)) | {"chance": 0.25}},
         "gain": {"reward": dict(zip(names, reward, strict=True))},
     }
     (run / "evaluation.json").write_text(json.dumps(figures))

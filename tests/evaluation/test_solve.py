@@ -133,4 +133,4 @@ def test_an_evaluation_of_a_checkpoint_is_written_whole(checkpoint, puzzle_folde
     assert json.loads((tmp_path / "e" / "evaluation.json").read_text()) == figures
     lines = [json.loads(line) for line in (tmp_path / "e" / "predictions.jsonl").read_text().splitlines()]
     assert len(lines) == 6
-    assert sum(line["place"] for line in lines) / 6 == pytest.approx(figures["place"]["value"])
+    assert sum(line["place_accuracy"] for line in lines) / 6 == pytest.approx(figures["place_accuracy"]["value"])

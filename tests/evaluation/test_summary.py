@@ -51,7 +51,9 @@ def row(answer, completion="", *, style="direct", classes=None, source="a.jpg", 
 )
 def test_a_completion_is_scored_by_the_order_in_it(completion, exact, place, valid, reward):
     (scored,) = score([row([2, 3, 1, 4], completion)], PAPER)
-    assert (scored.exact, scored.place, scored.valid, scored.reward) == pytest.approx((exact, place, valid, reward))
+    assert (scored.exact, scored.place_accuracy, scored.valid, scored.reward) == pytest.approx(
+        (exact, place, valid, reward)
+    )
     assert (scored.order is not None) is bool(valid)
     assert (scored.reason == "ok") is bool(valid)
 
@@ -71,7 +73,7 @@ def test_a_well_formed_answer_of_style_think_earns_the_format_weight_too():
 
 def test_pieces_of_a_class_may_be_exchanged():
     (scored,) = score([row([1, 2, 3], "1, 3, 2", classes=[0, 1, 1])], PAPER)
-    assert (scored.exact, scored.place) == (1.0, 1.0)
+    assert (scored.exact, scored.place_accuracy) == (1.0, 1.0)
 
 
 def test_the_reward_is_the_weighted_sum_of_the_composition():
@@ -100,7 +102,7 @@ def test_chance_is_the_mean_over_every_order(pieces, style):
     tries = [row(answer, format_order(list(order), style), style=style) for order in permutations(answer)]
     scored = score(tries, PAPER)
     levels = chance([row(answer, style=style)], PAPER)
-    for name in ("exact", "place", "neighbor", "kendall_tau", "reward"):
+    for name in ("exact", "place_accuracy", "neighbor_accuracy", "kendall_tau", "reward"):
         assert levels[name] == pytest.approx(sum(getattr(item, name) for item in scored) / len(scored)), name
     assert levels["valid"] is levels["format"] is None
 
@@ -123,7 +125,7 @@ def test_chance_with_equal_pieces_is_the_mean_over_every_order(classes, random):
         row(answer, format_order(list(order), "direct"), classes=classes) for order in permutations(sorted(answer))
     ]
     scored, levels = score(tries, PAPER), chance([row(answer, classes=classes)], PAPER)
-    for name in ("exact", "place", "neighbor", "kendall_tau", "reward"):
+    for name in ("exact", "place_accuracy", "neighbor_accuracy", "kendall_tau", "reward"):
         assert levels[name] == pytest.approx(sum(getattr(item, name) for item in scored) / len(scored)), name
 
 
@@ -140,7 +142,7 @@ def test_the_closed_form_of_the_reward_is_the_mean_over_every_order(args, style)
 def test_chance_agrees_with_the_closed_forms(classes):
     levels = chance([row([2, 3, 1, 4], classes=classes)], PAPER)
     assert levels["exact"] == pytest.approx(chance_exact(4, classes))
-    assert levels["place"] == pytest.approx(chance_place_accuracy(4, classes))
+    assert levels["place_accuracy"] == pytest.approx(chance_place_accuracy(4, classes))
     assert levels["reward"] == pytest.approx(chance_order_reward(4, classes=classes))
 
 
@@ -148,7 +150,7 @@ def test_chance_of_many_pieces_is_near_its_closed_form_and_does_not_vary():
     rows = [row(list(range(1, 10)), number=number) for number in range(40)]
     levels = chance(rows, PAPER)
     assert levels["exact"] == pytest.approx(1 / 362880)
-    assert levels["place"] == pytest.approx(1 / 9)
+    assert levels["place_accuracy"] == pytest.approx(1 / 9)
     # 4800 orders; one earns 0.2 x right / 9, and one place is right on average with a variance of one
     assert levels["reward"] == pytest.approx(chance_order_reward(9), abs=4 * 0.2 / 9 / 4800**0.5)
     assert chance(rows, PAPER) == levels
@@ -157,7 +159,7 @@ def test_chance_of_many_pieces_is_near_its_closed_form_and_does_not_vary():
 def test_chance_of_a_mixture_is_the_mean_of_its_puzzles():
     two, four = chance([row([2, 1])], PAPER), chance([row([2, 1, 4, 3])], PAPER)
     both = chance([row([2, 1]), row([2, 1, 4, 3], number=1)], PAPER)
-    for name in ("exact", "place", "reward"):
+    for name in ("exact", "place_accuracy", "reward"):
         assert both[name] == pytest.approx((two[name] + four[name]) / 2)
 
 
@@ -165,7 +167,7 @@ def test_the_distribution_of_right_places_is_that_of_the_scores():
     """The closed forms hold for the very scores that are reported, not only among themselves."""
     answer = [4, 2, 1, 3]
     tries = score([row(answer, format_order(list(order), "direct")) for order in permutations(answer)], PAPER)
-    found = [sum(round(item.place * 4) == right for item in tries) / 24 for right in range(5)]
+    found = [sum(round(item.place_accuracy * 4) == right for item in tries) / 24 for right in range(5)]
     assert found == pytest.approx(right_places_distribution(4))
 
 
@@ -191,7 +193,7 @@ def test_figures_are_the_means_over_puzzles(pairs):
     by_hand = {
         "exact": sum(text == "2, 1, 3" for text, _ in pairs),
         "valid": sum(text in right for text, _ in pairs),
-        "place": sum(right.get(text, 0) / 3 for text, _ in pairs),
+        "place_accuracy": sum(right.get(text, 0) / 3 for text, _ in pairs),
         "reward": sum(1.0 if text == "2, 1, 3" else 0.2 * right.get(text, 0) / 3 for text, _ in pairs),
     }
     for name in FIGURES:
@@ -213,14 +215,14 @@ def evaluation(completions, first=0):
 
 def test_a_gain_is_the_mean_of_the_paired_differences():
     found = gain(evaluation(["1, 2", "2, 1", "?", "1, 2"]), evaluation(["2, 1", "1, 2", "2, 1", "2, 1"]))
-    assert found["place"]["value"] == pytest.approx((1 - 1 + 1 + 1) / 4)
+    assert found["place_accuracy"]["value"] == pytest.approx((1 - 1 + 1 + 1) / 4)
     assert found["reward"]["value"] == pytest.approx((1 - 1 + 1 + 1) / 4)
-    assert set(found) == {"place", "reward"}
+    assert set(found) == {"place_accuracy", "reward"}
 
 
 def test_a_gain_is_paired_so_what_puzzles_share_drops_out():
     before = evaluation(["2, 1", "1, 2"] * 8)
-    assert gain(before, before)["place"] == {"value": 0.0, "low": 0.0, "high": 0.0, "p_value": 1.0}
+    assert gain(before, before)["place_accuracy"] == {"value": 0.0, "low": 0.0, "high": 0.0, "p_value": 1.0}
 
 
 @pytest.mark.parametrize("after", [evaluation(["2, 1"] * 2, first=1), evaluation(["2, 1"]), evaluation(["2, 1"] * 3)])

@@ -76,7 +76,7 @@ def alone(folder) -> list[dict[str, float]]:
 
 
 def figures(lines: list[dict[str, float]]) -> list[float]:
-    return [line[name] for line in lines for name in ("loss", "reward", "heldout/place") if name in line]
+    return [line[name] for line in lines for name in ("loss", "reward", "heldout/place_accuracy") if name in line]
 
 
 def test_a_run_on_images_videos_and_depth(alone):
