@@ -283,6 +283,26 @@ def test_samples_answers_in_json(jigsaw, tmp_path):
     assert json.loads(out)["folder"] == str(tmp_path / "samples")
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["data", "--frames", "3"], "--frames: belongs to --suite image, video, depth or neo"),
+        (["data", "--judge", "http://x/v1"], "--judge: belongs to --suite realunify"),
+        (["data", "--data-root", "x"], "--data-root: belongs to --suite"),
+        (["--suite", "image", "--wording", "1"], "--wording: belongs to puzzle sets"),
+        (["--suite", "image", "--samples", "1"], "--samples: belongs to puzzle sets"),
+        (["--suite", "realunify", "--boxes", "pixels"], "--boxes: belongs to --suite image, video, depth or neo"),
+        (["--suite", "realunify", "--against", "x"], "--against: belongs to puzzle sets and the other suites"),
+        (["data", "--suite", "image"], "either a puzzle set, or a suite"),
+        (["--suite", "image"], "--data-root: name the folder of the benchmarks"),
+    ],
+)
+def test_eval_leaves_no_option_unused(jigsaw, words, told):
+    code, _, error = jigsaw("eval", "model", *words)
+    assert code == 2
+    assert told in error
+
+
 def test_eval_answers_in_json_and_as_a_table(jigsaw, checkpoint, puzzle_folder):
     command = ["eval", checkpoint, puzzle_folder, "--limit", "4", "--max-new-tokens", "3"]
     code, out, _ = jigsaw(*command, "--json")

@@ -103,7 +103,7 @@ def _sampled(entry: Mapping[str, Any]) -> Table:
     for point in entry["pass_at"]:
         table.add_row(f"pass@{point['k']}", interval(point), level(point["chance"]))
     for name, figure in entry["majority"].items():
-        table.add_row(f"{name} of the vote", interval(figure), level(figure["chance"]))
+        table.add_row(f"{heading(name)} of the vote", interval(figure), level(figure["chance"]))
     return table
 
 

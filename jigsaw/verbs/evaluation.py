@@ -12,9 +12,15 @@ from jigsaw.verbs.printing import AsJson, print_table
 
 app = typer.Typer()
 
+OF_PUZZLES = ("samples", "temperature", "seed", "wording", "reward", "source_root", "task")
+OF_SUITES = ("frames", "boxes")
+OF_REALUNIFY = ("editor", "generator", "judge", "judge_model", "judge_timeout", "grid")
+"""Options of `jigsaw eval` that mean something for puzzles, for benchmark suites, for RealUnify; elsewhere refused."""
+
 
 @app.command("eval", epilog="Example: jigsaw eval runs/quickstart/model data/image-heldout --out evals/quickstart")
 def evaluate(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="A checkpoint folder or a hub id.")],
     data: Annotated[Path | None, typer.Argument(help="A puzzle set; none with --suite.")] = None,
     suite: Annotated[
@@ -60,7 +66,8 @@ def evaluate(
     Intervals know which puzzles share a source. `jigsaw report` makes a page of the folder.
     """
     if (data is None) == (suite is None):
-        raise typer.BadParameter("name a puzzle set, or a suite with --suite", param_hint="DATA")
+        raise typer.BadParameter("name either a puzzle set, or a suite with --suite", param_hint="DATA")
+    _refuse_others(context, suite)
     from jigsaw.evaluation.engines import Generation
 
     generation = Generation(engine, dtype, batch_size, max_new_tokens, samples, temperature, seed)
@@ -192,6 +199,21 @@ def score(
         typer.echo(json.dumps(scores, indent=2))
     else:
         print_table(score_table(scores))
+
+
+def _refuse_others(context: typer.Context, suite: str | None) -> None:
+    """Refuse options that would be left unused."""
+    others = {
+        "puzzle sets": OF_PUZZLES if suite else (),
+        "--suite": () if suite else ("data_root",),
+        "--suite image, video, depth or neo": OF_SUITES if suite in (None, "realunify") else (),
+        "--suite realunify": () if suite == "realunify" else OF_REALUNIFY,
+        "puzzle sets and the other suites": ("against",) if suite == "realunify" else (),
+    }
+    for home, names in others.items():
+        for name in names:
+            if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE":
+                raise typer.BadParameter(f"belongs to {home}", param_hint=f"--{name.replace('_', '-')}")
 
 
 def _suite(model: str, suite: str, data_root: Path, options: dict[str, Any], as_json: bool) -> None:
