@@ -8,18 +8,18 @@ transform that keeps the last ones used: the completions of one prompt cost one 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from jigsaw.data.manifest import Manifest, read_manifest
 from jigsaw.data.media import media_bytes, media_columns, media_of
 from jigsaw.data.parts import Row, part_files, puzzle_of
 from jigsaw.data.sources import open_source
+from jigsaw.data.watchdog import within
 from jigsaw.errors import JigsawError
 from tasks import BoundedCache, Media, Source, Task, TaskError, absolute_spec, get_task
 
@@ -181,7 +181,7 @@ def _make_media(row: Row) -> Media:
     if row["images"] is not None or row["videos"] is not None:
         return media_of(row)
     try:
-        return _within(RENDER_LIMIT, lambda: _render(row))
+        return within(RENDER_LIMIT, lambda: _render(row))
     except (OSError, ValueError) as error:
         raise JigsawError(f"puzzle {row['id']} of {row['source']['path']} cannot be rendered: {error}") from error
 
@@ -189,34 +189,6 @@ def _make_media(row: Row) -> Media:
 def _render(row: Row) -> Media:
     task, source = opened(row)
     return task.render(puzzle_of(row), source)
-
-
-def _within(seconds: float, make: Callable[[], Media]) -> Media:
-    """What `make` returns or raises.
-
-    It runs in a thread of its own, since a decoder that hangs cannot be interrupted, only left behind. A process per
-    puzzle, as when building, would have to pass every pixel on.
-
-    Raises:
-        TimeoutError: there is no result within so many seconds.
-    """
-    results: list[Media] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(make())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise TimeoutError(f"no result within {seconds:g} s; `jigsaw check` finds all such rows")
-    return results[0]
 
 
 def opened(row: Row) -> tuple[Task, Source]:
