@@ -89,7 +89,7 @@ def _load_spec(spec: str) -> Any:
     try:
         if not place.endswith(".py"):
             return pkgutil.resolve_name(spec)
-        return getattr(_module_from(Path(place)), attribute)
+        return getattr(module_from(Path(place)), attribute)
     except FileNotFoundError as error:
         raise TaskError(f"task file {place} does not exist") from error
     except AttributeError as error:
@@ -98,10 +98,14 @@ def _load_spec(spec: str) -> Any:
         raise TaskError(f"task {spec} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
-def _module_from(path: Path) -> Any:
-    """The module in a file, loaded once under a name of its own so that two files of one name do not collide."""
+def module_from(path: Path) -> Any:
+    """The module in a file, loaded once under a name of its own so that two files of one name do not collide.
+
+    Raises:
+        FileNotFoundError: there is no such file. What the module raises goes through.
+    """
     path = path.resolve(strict=True)
-    name = f"jigsaw_task_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    name = f"jigsaw_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

@@ -10,8 +10,6 @@ picture; a generator takes words and gives a picture::
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from jigsaw.errors import JigsawError
+from tasks.registry import module_from
 
 
 def load_function(spec: str, option: str) -> Callable[..., Any]:
@@ -35,23 +34,13 @@ def load_function(spec: str, option: str) -> Callable[..., Any]:
     if not colon:
         raise JigsawError(f"{option}: {spec!r} is not of the form package.module:name or path/to/file.py:name")
     try:
-        module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        module = module_from(Path(place)) if place.endswith(".py") else importlib.import_module(place)
         found = getattr(module, name)
     except Exception as error:  # a plug-in's module may raise anything
         raise JigsawError(f"{option}: {spec} cannot be loaded ({type(error).__name__}: {error})") from error
     if not callable(found):
         raise JigsawError(f"{option}: {spec} is no function")
     return found  # type: ignore[no-any-return]
-
-
-def _from_file(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(f"jigsaw_plugin_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def picture_of(function: Callable[..., Any], option: str, *arguments: Any) -> Image.Image:
