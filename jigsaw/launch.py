@@ -195,8 +195,7 @@ class _Run:
         from jigsaw.training import serving, stages
 
         recipe, folder = self._recipe, self._folder
-        if recipe.grpo is not None:
-            stages.curriculum_of(recipe, train_sets)  # a stage without puzzles shows now, not after the warm-up
+        stages.require_puzzles(recipe, train_sets)
         if recipe.model.tiny is not None:
             self._make_tiny(recipe.model.tiny, train_sets)
         for number, stage in enumerate(stages.stages_of(recipe, folder)):

@@ -23,10 +23,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import pytest
 import typer
 import yaml
+from PIL import Image
 
 from jigsaw import cli
 from jigsaw.recipe import find_recipe, load_recipe
@@ -181,6 +183,9 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("newcomer")
     for kind, name in (("image", "photos"), ("video", "clips"), ("rgbd", "rgbd")):
         write_sources(kind, place / name)
+    for number in range(12):  # enough that some are held out
+        picture = Image.frombytes("RGB", (4, 3), Random(number).randbytes(36)).resize((160, 120))
+        picture.save(place / "photos" / f"more-{number}.png")
     build_puzzles("image", place / "photos", place / "data/photos-2x2", config={"grid": "2x2"}, workers=1)
     rows = load_puzzles(place / "data/photos-2x2").with_format(None)
     lines = [json.dumps({"id": row["id"], "text": "<think>so</think><answer>1, 2, 3, 4</answer>"}) for row in rows]
@@ -214,6 +219,33 @@ def test_a_page_runs_from_top_to_bottom(page, folder, monkeypatch, capsys):
                 assert ended.value.code == 0, f"{block}: {' '.join(words)}: {capsys.readouterr().err}"
                 ran += 1
     assert ran
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["image", "own-reward", "own-task"])
+def test_the_recipe_of_a_tutorial_trains(name, folder, monkeypatch):
+    """Two steps of each stage, with the quickstart's model and the media of `folder`."""
+    monkeypatch.chdir(folder)
+    blocks = blocks_of(Path(f"docs/tutorials/{name}.md"))
+    for block in blocks:
+        if file := written_file(block):
+            Path(file).write_text(block.text)
+    recipe = next(block.text for block in blocks if block.language == "yaml" and "defaults: quickstart" in block.text)
+    Path(f"{name}.yaml").write_text(recipe)
+    small = [
+        "sft.max_steps=2",
+        "grpo.max_steps=2",
+        "grpo.prompts_per_step=4",
+        "evaluation.every=0",
+        f"output=runs/{name}",
+        f"data.folder=data/{name}",
+    ]
+    small += ["data.photos=photos", "data.eval.0.limit=4"]
+    done = subprocess.run(
+        [sys.executable, "-m", "jigsaw", "launch", f"{name}.yaml", *small], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / "runs" / name / "DONE").is_file()
 
 
 def test_generated_pages_are_up_to_date():

@@ -138,6 +138,13 @@ def test_a_wrong_key_of_trl_is_told_before_anything_is_built(photos, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_too_few_puzzles_for_a_step_are_told_before_the_warm_up(photos, tmp_path):
+    recipe = small_recipe(tmp_path, photos, "grpo.prompts_per_step=2000")
+    with pytest.raises(JigsawError, match=r"grpo\.prompts_per_step: the 2000 puzzles of a step are more than the \d+ "):
+        launch(recipe, quiet())
+    assert not (Path(recipe.output) / "start").exists()
+
+
 def test_a_run_told_in_json_keeps_stdout_for_the_answer(photos, tmp_path, monkeypatch, capsys):
     small_recipe(tmp_path, photos)
     command = ["jigsaw", "launch", str(tmp_path / "small.yaml"), f"data.photos={photos}", "sft=null", "--json"]

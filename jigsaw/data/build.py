@@ -371,7 +371,10 @@ class _Build:
         (self._target / manifest_name(self._shard)).unlink(missing_ok=True)
         self._forget_rejects()
         if not counts.sources:
-            raise JigsawError(f"no source of {self._job.root} falls into split {self._settings.split}; change heldout")
+            raise JigsawError(
+                f"no source of {self._job.root} falls into split {self._settings.split}: add sources, or change "
+                f"heldout (now {self._settings.heldout or 'by the folders train/ and heldout/'})"
+            )
         why = ", ".join(f"{reason} {number}" for reason, number in counts.rejects.items())
         raise JigsawError(
             f"none of the {counts.sources} sources in {self._job.root} gave a puzzle: {why}; see {self._rejects}"

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from jigsaw.errors import JigsawError
+
 
 def ordered(puzzles: Any, *, rows: int, batch: int, seed: int, shuffle: bool = True) -> Any:
     """At least `rows` rows of a puzzle set, epoch after epoch, each in an order of its own.
@@ -24,15 +26,27 @@ def ordered(puzzles: Any, *, rows: int, batch: int, seed: int, shuffle: bool = T
         A `datasets.Dataset` of whole batches.
 
     Raises:
-        ValueError: the set is smaller than one batch.
+        JigsawError: the set is smaller than one batch.
     """
     import torch
 
-    if len(puzzles) < batch:
-        raise ValueError(f"{len(puzzles)} puzzles are fewer than the {batch} of one step")
+    require_batch(puzzles, batch)
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = []
     while len(order) < rows:
         epoch = torch.randperm(len(puzzles), generator=generator).tolist() if shuffle else list(range(len(puzzles)))
         order += epoch[: len(puzzles) // batch * batch]
     return puzzles.select(order[: -(-rows // batch) * batch])
+
+
+def require_batch(puzzles: Any, batch: int) -> None:
+    """Refuse a set that is smaller than one batch.
+
+    Raises:
+        JigsawError: it is.
+    """
+    if len(puzzles) < batch:
+        raise JigsawError(
+            f"grpo.prompts_per_step: the {batch} puzzles of a step are more than the {len(puzzles)} that there are; "
+            "build more (per_source, more sources) or lower it"
+        )

@@ -86,6 +86,20 @@ def merge(recipe: Recipe, stage: Stage, folder: Path, out: Path) -> None:
     load_processor(stage.start, **recipe.model.image.model_dump()).save_pretrained(out)
 
 
+def require_puzzles(recipe: Recipe, train_sets: Sequence[Any]) -> None:
+    """Refuse GRPO without the puzzles that it needs: before the warm-up, not after it.
+
+    Raises:
+        JigsawError: fewer puzzles than a step takes, or a stage of the curriculum asks for pieces that no set has.
+    """
+    from jigsaw.training.order import require_batch
+    from jigsaw.training.trl_config import PAPER
+
+    if recipe.grpo is not None:
+        require_batch(mixture(recipe, train_sets, "grpo"), {**PAPER, **recipe.grpo}["prompts_per_step"])
+        curriculum_of(recipe, train_sets)
+
+
 def curriculum_of(recipe: Recipe, train_sets: Sequence[Any]) -> Any:
     """Where GRPO's puzzles come from, if a recipe asks for more than the order of the sets; else None.
 

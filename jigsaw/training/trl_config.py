@@ -74,7 +74,8 @@ UNREAD = {
 }
 """GRPOConfig's fields of what is done in another way here: sampling and held-out looks. They would be ignored."""
 
-PAPER = {
+PAPER: Mapping[str, Any] = {
+    "prompts_per_step": 32,
     "num_generations": 16,
     "learning_rate": 1e-6,
     "lr_scheduler_type": "constant",
@@ -150,8 +151,8 @@ def grpo_config(
     from trl import GRPOConfig
 
     _check_keys("grpo", recipe.grpo or {}, GRPOConfig, extra=("prompts_per_step",), unread=UNREAD)
-    section: dict[str, Any] = PAPER | (recipe.grpo or {})
-    prompts = _positive("grpo.prompts_per_step", section.pop("prompts_per_step", 32))
+    section: dict[str, Any] = {**PAPER, **(recipe.grpo or {})}
+    prompts = _positive("grpo.prompts_per_step", section.pop("prompts_per_step"))
     generations = _positive("grpo.num_generations", section["num_generations"])
     if generations < 2:
         raise JigsawError("grpo.num_generations: 1 leaves nothing to compare a completion with; use 2 or more")

@@ -287,7 +287,7 @@ def test_a_supervised_batch_scores_what_the_plain_way_scores(model, processor):
     assert processor.batch_decode(learned, skip_special_tokens=True)[0].strip() == "1, 2"
     clip = row["videos"][0]
     other = row | {"videos": [replace(clip, frames=255 - clip.frames), *row["videos"][1:]]}
-    losses = [float(model(**PuzzleCollator(processor)([one])).loss) for one in (row, other)]
+    losses = [model(**PuzzleCollator(processor)([one])).loss.item() for one in (row, other)]
     assert abs(losses[0] - losses[1]) > 1e-5
 
 
