@@ -56,13 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise JigsawError(f"--only: the plan has {', '.join(entry['name'] for entry in plan['findings'])}")
         make_sources(given.out / "data" / "made")
         names = needed(plan["runs"], [arm for entry in chosen for arm in entry["arms"]])
-        commands = {
-            (seed, name): words(plan["runs"][name], name, seed, given.plan.parent, given.out, given.set)
-            for name in names  # all warm-ups first: nothing waits for one while there is other work
-            for seed in seeds
-        }
-        run_all(plan["runs"], commands, given.out, given.jobs)
-        found = [told(entry, plan["runs"], seeds, commands, given.out) for entry in chosen]
+        runs = plan["runs"]
+
+        def words_of(seed: int | str, name: str) -> list[str]:
+            return words(runs[name], name, seed, given.plan.parent, given.out, given.set)
+
+        # All warm-ups first: nothing waits for one while there is other work.
+        run_all(runs, {(seed, name): words_of(seed, name) for name in names for seed in seeds}, given.out, given.jobs)
+        loops = {name: loop(words_of("$SEED", name), seeds) for name in names}
+        found = [told(entry, runs, seeds, loops, given.out) for entry in chosen]
         write_whole(given.out / FILE, json.dumps(found, indent=2))
         command = shlex.join(["python", "-m", "jigsaw.evaluation.findings", *(arguments or sys.argv[1:])])
         text = page(found, given.out / FILE, command)
@@ -93,15 +95,25 @@ def needed(runs: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[
 
 
 def words(
-    run: Mapping[str, Any], name: str, seed: int, recipes: Path, out: Path, overrides: Sequence[str]
+    run: Mapping[str, Any], name: str, seed: int | str, recipes: Path, out: Path, overrides: Sequence[str]
 ) -> list[str]:
-    """The arguments of `jigsaw` for a run of the plan."""
+    """The arguments of `jigsaw` for a run of the plan; `seed` may be a variable of the shell."""
     after = [f"model.path={folder_of(out, seed, run['after'])}/model"] if run.get("after") else []
     given = ["launch", str(recipes / run["recipe"]), *run.get("set", ()), *after, f"data.folder={out}/data"]
     return [*given, *overrides, f"seed={seed}", f"name={name}-{seed}", f"output={folder_of(out, seed, name)}"]
 
 
-def folder_of(out: Path, seed: int, name: str) -> Path:
+def loop(arguments: Sequence[str], seeds: Sequence[int]) -> str:
+    """The command of the shell that makes a run with every seed.
+
+    >>> loop(["launch", "a.yaml", "output=runs/$SEED"], [0, 1])
+    'for SEED in 0 1; do jigsaw launch a.yaml output=runs/$SEED; done'
+    """
+    quoted = " ".join(word if "$SEED" in word else shlex.quote(word) for word in arguments)
+    return f"for SEED in {' '.join(map(str, seeds))}; do jigsaw {quoted}; done"
+
+
+def folder_of(out: Path, seed: int | str, name: str) -> Path:
     """Where a run lies."""
     return out / f"seed-{seed}" / name
 
@@ -159,7 +171,7 @@ def told(
     entry: Mapping[str, Any],
     runs: Mapping[str, Mapping[str, Any]],
     seeds: Sequence[int],
-    commands: Mapping[tuple[int, str], Sequence[str]],
+    commands: Mapping[str, str],
     out: Path,
 ) -> dict[str, Any]:
     """What came out of a finding.
@@ -168,25 +180,25 @@ def told(
         entry: of the plan: `name`, `claim`, `arms`, `figure`.
         runs: of the plan.
         seeds: that were run.
-        commands: what made the runs.
+        commands: what made each run, with every seed.
         out: folder of the runs.
 
     Returns:
-        The claim, the level of chance, per run (what the arms go on from among them) and seed the figure and its
-        command, the mean difference with its interval, the verdict.
+        The claim, the level of chance, per run (what the arms go on from among them) its `command`, the `values` of the
+        `seeds` and their `mean`, the mean difference with its interval, the verdict.
     """
     first, second = entry["arms"]
-    shown: dict[str, list[dict[str, Any]]] = {}
+    shown: dict[str, dict[str, Any]] = {}
     chance = 0.0
     for name in needed(runs, entry["arms"]):
-        shown[name] = []
+        values = []
         for seed in seeds:
             value, chance = figure(folder_of(out, seed, name), entry["figure"])
-            command = shlex.join(["jigsaw", *commands[seed, name]])
-            shown[name].append({"seed": seed, "value": value, "command": command})
-    pairs = zip(shown[first], shown[second], strict=True)
-    spread = student([one["value"] - other["value"] for one, other in pairs])
-    known = {key: entry[key] for key in ("name", "claim", "arms", "figure")}
+            values.append(value)
+        shown[name] = {"values": values, "mean": mean(values), "command": commands[name]}
+    pairs = zip(shown[first]["values"], shown[second]["values"], strict=True)
+    spread = student([one - other for one, other in pairs])
+    known = {key: entry[key] for key in ("name", "claim", "arms", "figure")} | {"seeds": list(seeds)}
     return known | {"chance": chance, "runs": shown, "difference": spread, "verdict": verdict(spread)}
 
 

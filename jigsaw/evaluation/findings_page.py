@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, printed
+from jigsaw.evaluation.summary import heading
 
 
 def page(found: Sequence[Mapping[str, Any]], path: Path, command: str) -> str:
@@ -23,11 +24,15 @@ def page(found: Sequence[Mapping[str, Any]], path: Path, command: str) -> str:
     lines = [
         "# Findings, small",
         "",
-        f"Claims of the papers tried with a tiny model from random weights on CPU, by `{command}`. What follows is",
-        "what came out, whether or not it agrees. The pictures and films are made by code, so that such a model can",
-        "learn them within a minute: the figures tell of the method at work, not of photos. Both arms of a claim go on",
-        "from the same warm-up, whose figure stands above them. Differences are means over seeds with Student's 95%",
-        "interval.",
+        "Claims about training on visual jigsaw puzzles (arXiv 2509.25190 and its kin), tried with a tiny model from",
+        "random weights on CPU. What follows is what came out, whether or not it agrees. The pictures and films are",
+        "made by code, so that such a model can learn them within a minute: the figures tell of the method at work,",
+        "not of photos. Both arms of a claim go on from the same warm-up, whose figure stands above them. Differences",
+        "are means over seeds with Student's 95% interval. The page is written by",
+        "",
+        "```bash",
+        command,
+        "```",
         "",
     ]
     for at, entry in enumerate(found):
@@ -37,22 +42,19 @@ def page(found: Sequence[Mapping[str, Any]], path: Path, command: str) -> str:
 
 def _table(at: int, entry: Mapping[str, Any], path: Path, command: str) -> str:
     chance = Cell(entry["chance"], None, None, Origin(str(path), f"[{at}].chance", command))
-    columns = [f"seed {run['seed']}" for run in next(iter(entry["runs"].values()))]
+    columns = [f"seed {seed}" for seed in entry["seeds"]]
     rows = [Row("chance", dict.fromkeys(columns, chance))]
-    for name, runs in entry["runs"].items():
-        cells = {
-            f"seed {run['seed']}": Cell(
-                run["value"], None, None, Origin(str(path), f"[{at}].runs.{name}[{number}].value", run["command"])
-            )
-            for number, run in enumerate(runs)
-        }
-        rows.append(Row(name, cells))
+    for name, run in entry["runs"].items():
+        origin = Origin(str(path), f"[{at}].runs.{name}.values", run["command"])
+        values = [Cell(value, None, None, origin) for value in run["values"]]
+        middle = Cell(run["mean"], None, None, Origin(str(path), f"[{at}].runs.{name}.mean", run["command"]))
+        rows.append(Row(name, dict(zip([*columns, "mean"], [*values, middle], strict=True))))
     spread = entry["difference"]
     origin = Origin(str(path), f"[{at}].difference", command)
     first, second = entry["arms"]
     difference = Cell(spread["value"], spread["low"], spread["high"], origin)
     rows.append(Row(f"{first} less {second}", {"mean": difference}))
     kind = entry["figure"]
-    caption = f"{kind['name']} on held-out {kind['task']} puzzles"
+    caption = f"{heading(kind['name'])} on held-out {kind['task']} puzzles"
     caption += f", {kind['grid'][0]}x{kind['grid'][1]}" if kind.get("grid") else ""
     return printed([PaperTable(caption, [*columns, "mean"], rows)], "markdown")
