@@ -48,16 +48,17 @@ def _beside_chance(place: Figure) -> str:
 
 def _gain(paired: Estimate) -> str:
     if paired.low > 0:
-        return f"GRPO raised the reward by {_interval(paired)} over the warm-up"
+        return f"GRPO raised the reward by {_interval(paired, 3)} over the warm-up"
     if paired.high < 0:
         lowered = Estimate(-paired.value, -paired.high, -paired.low)
-        return f"GRPO lowered the reward by {_interval(lowered)} below the warm-up"
-    return f"GRPO changed the reward by {_interval(paired)} over the warm-up, which is not clear of zero"
+        return f"GRPO lowered the reward by {_interval(lowered, 3)} below the warm-up"
+    return f"GRPO changed the reward by {_interval(paired, 3)} over the warm-up, which is not clear of zero"
 
 
-def _interval(estimate: Estimate) -> str:
+def _interval(estimate: Estimate, digits: int = 2) -> str:
     # Adding zero turns a rounded -0.0 into 0.0.
-    value, low, high = (f"{round(part, 2) + 0.0:.2f}" for part in (estimate.value, estimate.low, estimate.high))
+    parts = (estimate.value, estimate.low, estimate.high)
+    value, low, high = (f"{round(part, digits) + 0.0:.{digits}f}" for part in parts)
     return f"{value} [{low}, {high}]".replace("-", "\N{MINUS SIGN}")
 
 
