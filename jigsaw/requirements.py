@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from jigsaw.errors import JigsawError
+from jigsaw.extras import install_command
 from jigsaw.schema import DistributedSection, Recipe
 
 TRACKERS = {"trackio": "'trackio>=0.22' 'pillow<13'"}
@@ -55,9 +56,7 @@ def _require_gpus_for_server(training: int, serving: int) -> None:
 
 def _engines(section: DistributedSection) -> str:
     """What installs vLLM and DeepSpeed for the processors that a recipe trains on."""
-    if not section.on_cpu:
-        return "pip install 'visual-jigsaw[gpu]'"
-    return "uv pip install --override cpu-override.txt 'visual-jigsaw[cpu]', see docs/engine.md"
+    return install_command("cpu" if section.on_cpu else "gpu")
 
 
 def _require_package(name: str, key: str, remedy: str) -> None:

@@ -127,7 +127,7 @@ class DataEntry(_Section):
         images: folder that the image paths of `conversations` are relative to; that of the set where not given.
         weight: its share of the training rows, relative to the other entries.
         stage: the only stage that trains on it, `sft` or `grpo`; None for both.
-        limit: rows used, from the first.
+        limit: at most so many rows, spread over the set.
     """
 
     path: str | None = None
@@ -271,7 +271,7 @@ class CurriculumSection(_Section):
         mode: `none` takes them as they come; `static` by `stages`; `adaptive` prefers buckets in which many groups have
             unequal rewards. The mixture's weights hold per task in any case.
         stages: of `static`, in order; after the last all buckets are shown.
-        floor: of `adaptive`: the preference that a bucket keeps where no group teaches; where all do it is 1.
+        floor: of `adaptive`: least preference of a bucket, which is else the share of its groups with unequal rewards.
         memory: of `adaptive`: how much of what was known of a bucket remains after one more group.
     """
 
@@ -397,7 +397,7 @@ class LoggingSection(_Section):
 
     Attributes:
         report_to: trackers that also get the metrics; each must be installed.
-        project: the trackers' name for a group of runs; the run itself has the recipe's name.
+        project: the trackers' name for a group of runs; a run is named `NAME-sft` and `NAME-grpo` there.
         completions: GRPO completions kept of each logged step, in `completions.jsonl` and on the trackers; 0 for none.
         completions_every: GRPO steps between logged ones.
     """

@@ -50,13 +50,14 @@ wait "$launchers"
 """
 
 
-def batch_file(recipe: Recipe, name: str, overrides: Sequence[str]) -> str:
+def batch_file(recipe: Recipe, name: str, overrides: Sequence[str], *, twin: bool = False) -> str:
     """The text of an sbatch file that launches a recipe on its nodes.
 
     Args:
         recipe: resolved; its run folder is fixed in the file, so that a requeued job finds it.
         name: the recipe as the user named it.
         overrides: `key=value` each, as the user gave them.
+        twin: launch the recipe's twin.
 
     Raises:
         JigsawError: an option of `distributed.slurm` that the file sets itself, or a time that YAML took for a number.
@@ -82,7 +83,16 @@ def batch_file(recipe: Recipe, name: str, overrides: Sequence[str]) -> str:
             raise JigsawError(f'distributed.slurm.time: YAML reads {value} as a number; put it in quotes: "24:00:00"')
     options = [_option(key, value) for key, value in (ours | section.slurm).items() if value is not False]
     fixed = [item for item in overrides if not item.startswith(("output=", "distributed.nodes="))]
-    command = [sys.executable, "-m", "jigsaw", "launch", name, *fixed, f"output={recipe.output}"]
+    command = [
+        sys.executable,
+        "-m",
+        "jigsaw",
+        "launch",
+        name,
+        *fixed,
+        f"output={recipe.output}",
+        *(["--twin"] if twin else []),
+    ]
     return TEMPLATE.format(
         options="\n".join(options),
         run=shlex.quote(recipe.output),

@@ -70,7 +70,7 @@ def test_missing_sample_packages_are_a_note_with_the_extra_to_install(monkeypatc
     found = doctor._samples()
     assert found.status == "note"
     assert all(name in found.found for name in doctor.SAMPLES)
-    assert found.remedy == "pip install 'visual-jigsaw[samples]'"
+    assert found.remedy == "uv pip install -c constraints.txt -e '.[samples]'"
 
 
 def test_a_full_disk_is_broken(monkeypatch):

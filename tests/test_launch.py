@@ -12,6 +12,7 @@ from jigsaw import cli
 from jigsaw.data import load_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.launch import launch
+from jigsaw.models import load
 from jigsaw.recipe import Recipe, load_recipe
 
 SMALL = """
@@ -48,8 +49,11 @@ def metrics(run: Path) -> list[dict[str, object]]:
     return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
 
 
-def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos, tmp_path):
+def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos, tmp_path, monkeypatch):
+    moved = []
+    monkeypatch.setattr(load, "on_device", lambda model: moved.append(model) or model)
     first = launch(small_recipe(tmp_path, photos), quiet())
+    assert len(moved) == 2  # the final evaluation takes place on the GPU, if there is one
     assert {entry.name for entry in first.iterdir() if not entry.name.startswith(".")} == {
         "DONE",
         "completions.jsonl",

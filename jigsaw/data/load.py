@@ -131,6 +131,17 @@ def _source_root(folder: Path, manifest: Manifest, given: str | Path | None) -> 
     raise JigsawError(f"the sources of {folder} are not at {candidates[0]}; say where they are (source_root=...)")
 
 
+def spread(length: int, limit: int | None) -> list[int]:
+    """At most `limit` of the rows of a set, evenly spread: its rows lie source by source.
+
+    >>> spread(10, 4), spread(2, 4)
+    ([0, 2, 5, 7], [0, 1])
+    """
+    if limit is None or limit >= length:
+        return list(range(length))
+    return [number * length // limit for number in range(limit)]
+
+
 def _without_copies(rows: Any) -> Any:
     first: dict[str, int] = {}
     for number, identity in enumerate(rows["id"]):

@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from jigsaw.data.load import load_puzzles, opened
+from jigsaw.data.load import load_puzzles, opened, spread
 from jigsaw.data.parts import puzzle_of
 from jigsaw.errors import JigsawError
 from jigsaw.files import write_whole
@@ -97,7 +97,7 @@ def preview_puzzles(
     cards, sets = [], []
     for folder in folders:
         rows = load_puzzles(folder, source_root, task=task)
-        chosen = sorted({number * len(rows) // count for number in range(count)}) if len(rows) else []
+        chosen = spread(len(rows), count)
         cards += [_card(rows, number) for number in chosen]
         sets.append(f"{Path(folder).name}: {len(chosen)} of {len(rows)} puzzles")
     kinds = sorted({card.task for card in cards})

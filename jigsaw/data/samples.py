@@ -31,9 +31,10 @@ from typing import Any
 
 from jigsaw.data import film
 from jigsaw.errors import JigsawError
+from jigsaw.extras import install_command
 from jigsaw.files import write_whole
 
-REMEDY = "pip install 'visual-jigsaw[samples]'"
+REMEDY = install_command("samples")
 _STILL_WIDTH = 640
 _FIRST_LINE = "Sample media written by `jigsaw samples`\n"
 

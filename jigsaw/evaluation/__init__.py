@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jigsaw.evaluation.audit import audit_puzzles
+    from jigsaw.evaluation.engines import Generation
     from jigsaw.evaluation.generalization import generalize
     from jigsaw.evaluation.report import write_report
     from jigsaw.evaluation.run import evaluate_checkpoint
     from jigsaw.evaluation.scoring import score_predictions
 
-__all__ = ["audit_puzzles", "evaluate_checkpoint", "generalize", "score_predictions", "write_report"]
+__all__ = ["Generation", "audit_puzzles", "evaluate_checkpoint", "generalize", "score_predictions", "write_report"]
 
 _HOMES = {
     "audit_puzzles": "audit",
+    "Generation": "engines",
     "evaluate_checkpoint": "run",
     "generalize": "generalization",
     "score_predictions": "scoring",

@@ -21,6 +21,7 @@ from rich.console import Group
 from rich.table import Table
 
 from jigsaw.data import load_puzzles
+from jigsaw.data.load import spread
 from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.intervals import rate_interval
@@ -61,7 +62,7 @@ def audit_puzzles(
     puzzles = load_puzzles(data, source_root, task=task)
     if not len(puzzles):
         raise JigsawError(f"{data} holds no puzzles; build it again")
-    chosen = range(len(puzzles)) if limit >= len(puzzles) else [i * len(puzzles) // limit for i in range(limit)]
+    chosen = spread(len(puzzles), limit)
     stored = puzzles.with_format(None)
     kinds: dict[tuple[Any, ...], list[tuple[Mapping[str, Any], Sample]]] = defaultdict(list)
     with progress_bar("looking", len(chosen)) as bar:

@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.models.load import load_model, load_processor, vision_token_ids
+from jigsaw.extras import install_command
+from jigsaw.models.load import load_model, load_processor, on_device, vision_token_ids
 from jigsaw.models.prompts import processor_inputs
 from jigsaw.models.vllm_inputs import engine_options, quiet_vllm, vllm_request
 
@@ -87,11 +88,8 @@ def open_engine(model: str, generation: Generation) -> Engine:
     """
     if generation.engine == "vllm":
         return VllmEngine(model, generation)
-    import torch
-
-    processor = load_processor(model)
-    network = load_model(model, generation.dtype).to("cuda" if torch.cuda.is_available() else "cpu")
-    return TransformersEngine(network, processor, generation)
+    processor = load_processor(model)  # the quicker of the two to fail
+    return TransformersEngine(on_device(load_model(model, generation.dtype)), processor, generation)
 
 
 class TransformersEngine:
@@ -139,7 +137,7 @@ class VllmEngine:
         try:
             import vllm
         except ImportError as error:
-            raise JigsawError("--engine vllm: vLLM is not installed; install the extra gpu (or cpu)") from error
+            raise JigsawError(f"--engine vllm: vLLM is not installed; {install_command('gpu')}") from error
         self._processor = load_processor(model)
         self._sampling = vllm.SamplingParams(
             n=generation.samples,

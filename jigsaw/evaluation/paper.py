@@ -103,13 +103,13 @@ def _markdown(table: PaperTable) -> str:
     for row in table.rows:
         cells = [_text(row.cells.get(name), table.digits, "{value} [{low}, {high}]") for name in table.columns]
         lines.append(f"| {_escaped(row.name, '|')} |" + "".join(f" {cell or '–'} |" for cell in cells))
-    lines += ["", *(f"- {_escaped(name, '|')}: {told}" for name, told in _origins(table, "`{}`"))]
+    lines += ["", *(f"- {_escaped(name, '|')}: {told}" for name, told in origins(table, "`{}`"))]
     return "\n".join(lines) + "\n"
 
 
 def _latex(table: PaperTable) -> str:
     head = " & ".join(["", *(_tex(heading(name)) for name in table.columns)])
-    lines = [rf"% {name}: {told}" for name, told in _origins(table, "{}")]
+    lines = [rf"% {name}: {told}" for name, told in origins(table, "{}")]
     lines += [r"\begin{table}", r"\centering", rf"\caption{{{_tex(table.caption)}}}"]
     lines += [rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule", head + r" \\", r"\midrule"]
     form = r"{value} {{\scriptsize [{low}, {high}]}}"
@@ -133,7 +133,7 @@ def _csv(tables: Sequence[PaperTable]) -> str:
     return text.getvalue()
 
 
-def _origins(table: PaperTable, quoted: str) -> Iterator[tuple[str, str]]:
+def origins(table: PaperTable, quoted: str) -> Iterator[tuple[str, str]]:
     """Per row its file, the fields of its figures and the command; rows without figures are left out."""
     for row in table.rows:
         origins = [row.cells[name].origin for name in table.columns if name in row.cells]
@@ -148,14 +148,14 @@ def _origins(table: PaperTable, quoted: str) -> Iterator[tuple[str, str]]:
 def _text(cell: Cell | None, digits: int, form: str) -> str:
     if cell is None:
         return ""
-    value = _rounded(cell.value, digits)
+    value = rounded(cell.value, digits)
     if cell.low is None or cell.high is None:
         return value
-    return form.format(value=value, low=_rounded(cell.low, digits), high=_rounded(cell.high, digits))
+    return form.format(value=value, low=rounded(cell.low, digits), high=rounded(cell.high, digits))
 
 
-def _rounded(value: float, digits: int) -> str:
-    """A chance level of 1/362880 must not read 0.000."""
+def rounded(value: float, digits: int) -> str:
+    """A value as text; a chance level of 1/362880 must not read 0.000."""
     plain = f"{round(value, digits) + 0.0:.{digits}f}"
     return plain if value == 0 or float(plain) != 0 else f"{value:.1e}"
 

@@ -26,9 +26,11 @@ from jigsaw.evaluation.details import Details, details_of
 from jigsaw.evaluation.facts import facts_of, verdict_of
 from jigsaw.evaluation.gallery import Gallery, build_gallery
 from jigsaw.evaluation.intervals import Estimate
-from jigsaw.evaluation.paper import walk
+from jigsaw.evaluation.paper import PaperTable, origins, rounded, walk
 from jigsaw.evaluation.predictions import number
+from jigsaw.evaluation.results import other_tables, run_folders
 from jigsaw.evaluation.run_folder import STAGES, Run, read_runs
+from jigsaw.evaluation.summary import heading
 from jigsaw.files import write_whole
 from jigsaw.pages import page_environment
 
@@ -102,22 +104,25 @@ class Trace:
 
 
 def write_report(runs: Sequence[Path], out: Path) -> None:
-    """Write a page about one or several runs, finished or not.
+    """Write a page about one or several runs, finished or not, with the tables of suites and generalisations.
 
     Args:
-        runs: run folders.
+        runs: folders of runs and evaluations, of suites and of generalisations.
         out: the page; written under another name and renamed when whole.
 
     Raises:
         JigsawError: a folder that is no run.
     """
-    loaded = read_runs(runs)
-    share = min(CARDS, max(6, 2 * CARDS // len(loaded)))
-    sections = [_section(run, number, share, GALLERY_BYTES // len(loaded)) for number, run in enumerate(loaded)]
+    own, tables = run_folders(runs), other_tables(runs)
+    loaded = read_runs(own) if own or not tables else []
+    count = max(1, len(loaded))
+    share = min(CARDS, max(6, 2 * CARDS // count))
+    sections = [_section(run, number, share, GALLERY_BYTES // count) for number, run in enumerate(loaded)]
     compared = compared_charts(loaded) if len(loaded) > 1 else []
     template = _environment().get_template("report.html.j2")
     page = template.render(
-        title=loaded[0].label if len(loaded) == 1 else f"{len(loaded)} runs compared",
+        title=_title(loaded, tables),
+        tables=[(table, list(origins(table, "{}"))) for table in tables],
         sections=sections,
         compared=compared,
         titles={name: TITLES[name] for name in COMPARED},
@@ -128,6 +133,12 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, page.lstrip())
+
+
+def _title(runs: Sequence[Run], tables: Sequence[PaperTable]) -> str:
+    if not runs:
+        return tables[0].caption if len(tables) == 1 else f"{len(tables)} tables"
+    return runs[0].label if len(runs) == 1 else f"{len(runs)} runs compared"
 
 
 def _section(run: Run, number: int, cards: int, budget: int) -> Section:
@@ -215,6 +226,7 @@ def _versions() -> list[str]:
 def _environment() -> Environment:
     environment = page_environment(Path(__file__).parent)
     environment.filters.update(number=_number, signed=_signed, short=_short, svg=Markup)
+    environment.filters.update(heading=heading, rounded=rounded)
     return environment
 
 

@@ -1,7 +1,8 @@
 """The table of a paper out of the folders of runs and evaluations, and its plots as files.
 
-In: folders that `jigsaw launch` and `jigsaw eval` wrote. Out: `PaperTable`s, one per kind of folder: figures on
-puzzles, one row per checkpoint and kind of puzzle, with the levels of chance; figures of benchmark suites.
+In: folders that `jigsaw launch`, `jigsaw eval` and `jigsaw generalize` wrote. Out: `PaperTable`s, one per kind of
+folder: figures on puzzles, one row per checkpoint and kind of puzzle, with the levels of chance; figures of benchmark
+suites; what carries over.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from jigsaw.evaluation.benchmarks.realunify_run import REALUNIFY_FILE, realunify
 from jigsaw.evaluation.benchmarks.tables import SUITE_FILE, read_suite, suite_table
 from jigsaw.evaluation.charts import Chart, Series, as_file, draw_chart
 from jigsaw.evaluation.curves import compared_charts, run_charts
+from jigsaw.evaluation.generalization import FILE as GENERALIZATION_FILE
+from jigsaw.evaluation.generalization import generalization_table
 from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, cell_of
 from jigsaw.evaluation.predictions import number
 from jigsaw.evaluation.run_folder import Run, read_runs
@@ -32,16 +35,29 @@ def paper_tables(folders: Sequence[Path]) -> list[PaperTable]:
     Raises:
         JigsawError: a folder holds nothing that was evaluated.
     """
-    suites = [folder for folder in folders if (folder / SUITE_FILE).is_file()]
-    unify = [folder for folder in folders if (folder / REALUNIFY_FILE).is_file()]
-    others = [folder for folder in folders if folder not in (*suites, *unify)]
-    tables = [realunify_table(folder) for folder in unify]
-    if others:
-        tables.append(puzzle_table(read_runs(others)))
+    runs = run_folders(folders)
+    return [*([puzzle_table(read_runs(runs))] if runs else []), *other_tables(folders)]
+
+
+def run_folders(folders: Sequence[Path]) -> list[Path]:
+    """The folders among these that hold a run, or an evaluation on puzzles."""
+    others = (SUITE_FILE, REALUNIFY_FILE, GENERALIZATION_FILE)
+    return [folder for folder in folders if not any((folder / name).is_file() for name in others)]
+
+
+def other_tables(folders: Sequence[Path]) -> list[PaperTable]:
+    """The tables of suites, of RealUnify and of generalisations, also of those within a run folder."""
     by_suite: dict[str, list[Path]] = {}
-    for folder in suites:
-        by_suite.setdefault(read_suite(folder)["suite"], []).append(folder)
-    return [*tables, *(suite_table(name, own) for name, own in by_suite.items())]
+    for folder in folders:
+        if (folder / SUITE_FILE).is_file():
+            by_suite.setdefault(read_suite(folder)["suite"], []).append(folder)
+    tables = [realunify_table(folder) for folder in folders if (folder / REALUNIFY_FILE).is_file()]
+    tables += [suite_table(name, own) for name, own in by_suite.items()]
+    for folder in folders:
+        for path in (folder / GENERALIZATION_FILE, folder / "generalization" / GENERALIZATION_FILE):
+            if path.is_file():
+                tables.append(generalization_table(read_json(path)))
+    return tables
 
 
 def puzzle_table(runs: Sequence[Run]) -> PaperTable:
@@ -50,7 +66,7 @@ def puzzle_table(runs: Sequence[Run]) -> PaperTable:
     levels: dict[tuple[float | None, ...], Row] = {}
     for run in runs:
         path = run.folder / "evaluation.json"
-        stored = _read(path)
+        stored = read_json(path)
         stages = [stage for stage in ("warmup", "heldout") if isinstance(stored.get(stage), Mapping)] or [""]
         for stage in stages:
             figures = stored[stage] if stage else stored
@@ -85,7 +101,12 @@ def _row(name: str, figures: Mapping[str, Any], path: Path, field: str, command:
     return Row(name, cells)
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def read_json(path: Path) -> Mapping[str, Any]:
+    """The object in a file of figures.
+
+    Raises:
+        JigsawError: it cannot be read, or holds something else.
+    """
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -104,7 +125,7 @@ def write_plots(folders: Sequence[Path], out: Path) -> list[Path]:
     Raises:
         JigsawError: a folder is no run, or `out` cannot be a folder.
     """
-    runs = read_runs([folder for folder in folders if not (folder / SUITE_FILE).is_file()])
+    runs = read_runs(run_folders(folders))
     charts: dict[str, Chart] = {}
     for figure in ("place_accuracy", "exact"):
         if (chart := _by_run(runs, figure)) is not None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.data import load_puzzles
+from jigsaw.data.load import spread
 from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.breakdown import figures_of
@@ -72,9 +73,7 @@ def evaluate_checkpoint(
         _claim(out)
     other = None if against is None else read_predictions_of(against)
     puzzles = load_puzzles(data, source_root, task=task)
-    chosen = list(range(len(puzzles)))
-    if limit is not None and limit < len(puzzles):
-        chosen = [i * len(puzzles) // limit for i in range(limit)]
+    chosen = spread(len(puzzles), limit)
     if not chosen:
         raise JigsawError(f"{data} holds no puzzles; build it again")
     settings = {

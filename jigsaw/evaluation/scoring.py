@@ -79,7 +79,8 @@ def score_predictions(
     Args:
         data: folder of parquet parts with the columns id, task, answer, and answer_style, classes, geometry where they
             matter.
-        predictions: JSON lines, each an object with `id` and `text`; other keys are ignored.
+        predictions: JSON lines, each an object with `id` and `text` (or `completion`, as evaluations write it); other
+            keys are ignored.
         rewards: rewards to report beside the metrics, names or entries as in a recipe.
         think_prefilled: the completions start after a `<think>` that the chat template wrote.
         progress: called with the number of puzzles read since the last call.
@@ -185,11 +186,11 @@ def _prediction(line: str, where: str) -> tuple[str, str]:
         ) from error
     if not isinstance(entry, dict):
         raise JigsawError(f"{where}: {type(entry).__name__}, not an object; each line must have id and text")
-    for key in ("id", "text"):
+    for key in ("id", "completion" if "completion" in entry and "text" not in entry else "text"):
         if not isinstance(entry.get(key), str):
             seen = f"is {entry[key]!r}"[:60] if key in entry else f"is missing (keys: {', '.join(map(str, entry))})"
             raise JigsawError(f"{where}: {key} {seen}; it must be text")
-    return entry["id"], entry["text"]
+    return entry["id"], entry[key]
 
 
 def read_puzzles(folder: Path, batch_rows: int = 2048) -> Iterator[list[dict[str, Any]]]:

@@ -67,6 +67,13 @@ def _limit_pixels(path: str, size: Any, min_pixels: int | None, max_pixels: int 
     size["shortest_edge"], size["longest_edge"] = low, high
 
 
+def on_device(model: Any) -> Any:
+    """The model, on the GPU where there is one."""
+    import torch
+
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def load_model(path: str, dtype: str = "float32") -> Any:
     """Open a vision-language model in the given dtype, in evaluation mode, on the CPU.
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from jigsaw.data import load_puzzles
 from jigsaw.data.conversations import load_conversations
+from jigsaw.data.load import spread
 from jigsaw.schema import DataEntry, Recipe
 
 StageName = Literal["sft", "grpo"]
@@ -34,8 +35,7 @@ class HeldOut:
 
     def spread(self, count: int) -> HeldOut:
         """At most `count` of the rows, evenly spread."""
-        step = max(1, len(self) / count)
-        return self._chosen([int(i * step) for i in range(min(count, len(self)))])
+        return self._chosen(spread(len(self), count))
 
     def share(self, number: int, of: int) -> HeldOut:
         """Every `of`-th row from `number` on: what one of several processes looks at."""
@@ -57,7 +57,7 @@ def open_set(path: Path, entry: DataEntry) -> Any:
         puzzles = load_conversations(path, entry.images)
     else:  # a recipe that names a plug-in has thereby named its code
         puzzles = load_puzzles(path, task=entry.task if entry.build is None else entry.build.task)
-    return puzzles.select(range(min(entry.limit or len(puzzles), len(puzzles))))
+    return puzzles.select(spread(len(puzzles), entry.limit))
 
 
 def open_train(recipe: Recipe, folder: Path) -> list[Any]:

@@ -251,13 +251,13 @@ class _Training:
         """Figures on held-out rows, each process solving its share of them."""
         from jigsaw.evaluation.solve import solve
         from jigsaw.evaluation.summary import FIGURES, score
+        from jigsaw.training.trl_config import completion_limit
         from jigsaw.training.world import gathered_everywhere, whole_weights
 
-        evaluation = self._recipe.evaluation
-        limit = evaluation.max_new_tokens or (self._recipe.grpo or {}).get("max_completion_length", 1024)
+        batch_size, limit = self._recipe.evaluation.batch_size, completion_limit(self._recipe)
         with whole_weights(model):
             share = rows.share(self._rank, self._size)
-            solved = solve(model, processor, share, batch_size=evaluation.batch_size, max_new_tokens=limit)
+            solved = solve(model, processor, share, batch_size=batch_size, max_new_tokens=limit)
         scored = score(gathered_everywhere(solved), composition)
         return {name: sum(getattr(item, name) for item in scored) / len(scored) for name in FIGURES}
 

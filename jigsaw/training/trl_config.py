@@ -77,6 +77,7 @@ UNREAD = {
 PAPER: Mapping[str, Any] = {
     "prompts_per_step": 32,
     "num_generations": 16,
+    "max_completion_length": 2048,
     "learning_rate": 1e-6,
     "lr_scheduler_type": "constant",
     "beta": 0.0,  # no KL
@@ -86,6 +87,12 @@ PAPER: Mapping[str, Any] = {
     "vllm_importance_sampling_correction": False,
 }
 """GRPO as in arXiv 2509.25190, section 4.1: what holds where a recipe says nothing."""
+
+
+def completion_limit(recipe: Recipe) -> int:
+    """Most tokens of an answer to a held-out puzzle: `evaluation.max_new_tokens`, or as in GRPO."""
+    limit: int = recipe.evaluation.max_new_tokens or {**PAPER, **(recipe.grpo or {})}["max_completion_length"]
+    return limit
 
 
 def sft_config(recipe: Recipe, folder: Path, *, world_size: int = 1, deepspeed: Mapping[str, Any] | None = None) -> Any:

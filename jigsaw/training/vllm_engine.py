@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from jigsaw.errors import JigsawError
+from jigsaw.extras import install_command
 from jigsaw.models.vllm_inputs import engine_options, quiet_vllm, vllm_request
 from jigsaw.training.engine_weights import merged_weights, write_checkpoint
 
@@ -195,7 +196,7 @@ def require_vllm() -> None:
     """Raises JigsawError where vLLM is not installed."""
     if importlib.util.find_spec("vllm") is None:
         raise JigsawError(
-            "rollout.engine: vllm is not installed; pip install 'visual-jigsaw[gpu]', or use engine=transformers"
+            f"rollout.engine: vllm is not installed; {install_command('gpu')}, or use engine: transformers"
         )
 
 

@@ -18,7 +18,7 @@ OF_REALUNIFY = ("editor", "generator", "judge", "judge_model", "judge_timeout", 
 """Options of `jigsaw eval` that mean something for puzzles, for benchmark suites, for RealUnify; elsewhere refused."""
 
 
-@app.command("eval", epilog="Example: jigsaw eval runs/quickstart/model data/image-heldout --out evals/quickstart")
+@app.command("eval", epilog="Example: jigsaw eval runs/quickstart/model data/photos-3x3 --out evals/quickstart")
 def evaluate(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="A checkpoint folder or a hub id.")],
@@ -26,39 +26,49 @@ def evaluate(
     suite: Annotated[
         str | None, typer.Option(help="Benchmarks instead: image, video, depth, neo or realunify.")
     ] = None,
-    data_root: Annotated[Path | None, typer.Option(help="With --suite: where the benchmarks lie.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Suites: where the benchmarks lie.")] = None,
     frames: Annotated[
         list[int] | None,
-        typer.Option(
-            help="With --suite: most frames of a clip; may be given again.  [default: 16 32 64 for video, else 32]"
-        ),
+        typer.Option(help="Suites: most frames of a clip; may be given again.  [default: 16 32 64 for video, else 32]"),
     ] = None,
     boxes: Annotated[
         str | None,
-        typer.Option(help="With --suite: unit of boxes, pixels or thousandths.  [default: by the model]"),
+        typer.Option(help="Suites: unit of boxes, pixels or thousandths.  [default: by the model]"),
     ] = None,
-    editor: Annotated[str | None, typer.Option(help="With realunify: plug-in that edits pictures.")] = None,
-    generator: Annotated[str | None, typer.Option(help="With realunify: plug-in that draws pictures.")] = None,
-    judge: Annotated[str | None, typer.Option(help="With realunify: an OpenAI-compatible address, with /v1.")] = None,
-    judge_model: Annotated[str, typer.Option(help="With realunify: what the judge's server calls it.")] = "judge",
-    judge_timeout: Annotated[float, typer.Option(min=0.1, help="With realunify: seconds that a judge may take.")] = 120,
-    grid: Annotated[str, typer.Option(help="With realunify: rows x columns of a cut picture.")] = "3x3",
-    out: Annotated[Path | None, typer.Option(help="Folder of the evaluation; given again, goes on there.")] = None,
+    editor: Annotated[str | None, typer.Option(help="RealUnify: plug-in that edits pictures.")] = None,
+    generator: Annotated[str | None, typer.Option(help="RealUnify: plug-in that draws pictures.")] = None,
+    judge: Annotated[str | None, typer.Option(help="RealUnify: an OpenAI-compatible address, with /v1.")] = None,
+    judge_model: Annotated[str, typer.Option(help="RealUnify: what the judge's server calls it.")] = "judge",
+    judge_timeout: Annotated[float, typer.Option(min=0.1, help="RealUnify: seconds that a judge may take.")] = 120,
+    grid: Annotated[str, typer.Option(help="RealUnify: rows x columns of a cut picture.")] = "3x3",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the evaluation; given again, goes on there.  "
+            "[default: none for puzzles, evals/SUITE-MODEL for suites]"
+        ),
+    ] = None,
     engine: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
-    samples: Annotated[int, typer.Option(min=1, help="Completions of each puzzle: 1 is greedy, more are drawn.")] = 1,
-    temperature: Annotated[float, typer.Option(help="Temperature of drawn completions.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed of drawn completions.")] = 0,
-    against: Annotated[Path | None, typer.Option(help="Another evaluation's folder, to compare with.")] = None,
-    wording: Annotated[int, typer.Option(min=0, help="Ask in other words, 1 or 2; 0: as in training.")] = 0,
+    samples: Annotated[int, typer.Option(min=1, help="Puzzles: completions of each; 1 is greedy, more are drawn.")] = 1,
+    temperature: Annotated[float, typer.Option(help="Puzzles: temperature of drawn completions.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Puzzles: seed of drawn completions.")] = 0,
+    against: Annotated[
+        Path | None, typer.Option(help="Puzzles, suites: another evaluation's folder, to compare with.")
+    ] = None,
+    wording: Annotated[int, typer.Option(min=0, help="Puzzles: ask in other words, 1 or 2; 0: as in training.")] = 0,
     reward: Annotated[
-        list[str] | None, typer.Option(help="Reward to report; may be given again.  [default: visual_jigsaw]")
+        list[str] | None,
+        typer.Option(help="Puzzles: part of `reward`, the sum; may be given again.  [default: visual_jigsaw]"),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts generated together.")] = 16,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a completion.")] = 1024,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many puzzles, spread over the set.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="At most so many puzzles, spread over the set; of a suite, rows of each benchmark."),
+    ] = None,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
-    source_root: Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")] = None,
-    task: Annotated[str | None, typer.Option(help="The plug-in task that built the set.")] = None,
+    source_root: Annotated[Path | None, typer.Option(help="Puzzles: where the sources are now, if they moved.")] = None,
+    task: Annotated[str | None, typer.Option(help="Puzzles: the plug-in task that built the set.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Solve a puzzle set and say how well, beside chance.
@@ -75,7 +85,7 @@ def evaluate(
         if data_root is None:
             raise typer.BadParameter("name the folder of the benchmarks", param_hint="--data-root")
         shared: dict[str, Any] = {"generation": generation, "limit": limit}
-        shared |= {"out": out or Path("evals") / f"{suite}-{Path(model).name}"}
+        shared |= {"out": out or Path("evals") / f"{suite}-{model.strip('./').replace('/', '-')}"}
         shared["say"] = lambda line: typer.echo(line, err=True)
         if suite == "realunify":
             tools: dict[str, Any] = {"editor": editor, "generator": generator, "grid": _grid(grid)}
@@ -110,7 +120,7 @@ def evaluate(
 
 @app.command(epilog="Example: jigsaw report runs/quickstart runs/quickstart-2 --table latex")
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, evaluations or suites.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, evaluations, suites or generalizations.")],
     out: Annotated[Path | None, typer.Option(help="The page.  [default: report.html in the first run]")] = None,
     table: Annotated[str | None, typer.Option(help="Print the table instead: markdown, latex, csv or json.")] = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for the plots as SVG files.")] = None,
@@ -118,8 +128,13 @@ def report(
 ) -> None:
     """Write one HTML page about runs, or print their table.
 
-    Below the table stand the file, the fields and the command behind every figure.
+    Below the table stand the file, the fields and the command behind every figure. With --plots alone no page is
+    written.
     """
+    if as_json and table:
+        raise typer.BadParameter("not with --table; it is the same as --table json", param_hint="--json")
+    if out is not None and (as_json or table):
+        raise typer.BadParameter("not with --table or --json, which print", param_hint="--out")
     from jigsaw.evaluation.paper import printed
     from jigsaw.evaluation.report import write_report
     from jigsaw.evaluation.results import paper_tables, write_plots
@@ -129,7 +144,7 @@ def report(
     if plots is not None:
         for path in write_plots(runs, plots):
             typer.echo(f"{path}", err=as_json or table is not None)
-    if not (as_json or table or plots):
+    if out is not None or not (as_json or table or plots):
         page = out or runs[0] / "report.html"
         write_report(runs, page)
         typer.echo(f"{page}")
@@ -139,9 +154,13 @@ def report(
 def generalize(
     run: Annotated[Path, typer.Argument(help="A run folder with its model.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write.  [default: generalization in the run]")] = None,
-    sizes: Annotated[list[str] | None, typer.Option(help="Size to try, as 3x3 or 6; may be given again.")] = None,
+    sizes: Annotated[
+        list[str] | None,
+        typer.Option(help="Size to try; may be given again.  [default: image 2x2 3x3 4x4, video 4 6 8, depth 3 4 6]"),
+    ] = None,
     puzzles: Annotated[int, typer.Option(min=1, help="Most puzzles per condition.")] = 256,
     engine: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts generated together.")] = 16,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a completion.")] = 1024,
     as_json: AsJson = False,
@@ -153,7 +172,7 @@ def generalize(
     from jigsaw.evaluation.paper import printed
 
     target = out or run / "generalization"
-    generation = Generation(engine, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    generation = Generation(engine, dtype, batch_size, max_new_tokens)
     found = carry_out(run, out=target, sizes=sizes or (), puzzles=puzzles, generation=generation)
     typer.echo(json.dumps(found, indent=2) if as_json else printed([generalization_table(found)], "markdown"))
 
@@ -213,7 +232,7 @@ def _refuse_others(context: typer.Context, suite: str | None) -> None:
     for home, names in others.items():
         for name in names:
             if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE":
-                raise typer.BadParameter(f"belongs to {home}", param_hint=f"--{name.replace('_', '-')}")
+                raise typer.BadParameter(f"is for {home}", param_hint=f"--{name.replace('_', '-')}")
 
 
 def _suite(model: str, suite: str, data_root: Path, options: dict[str, Any], as_json: bool) -> None:

@@ -293,7 +293,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(run, tmp_path, puzzle_
             (0.05, 0.01, 0.09),
             "1.8 times chance (0.25); GRPO raised the reward by 0.050 [0.010, 0.090]",
         ),
-        ((0.26, 0.21, 0.30), (0.0, -0.02, 0.02), "not clear of chance (0.25); GRPO changed the reward by 0.000 [−0.020"),
+        ((0.26, 0.21, 0.30), (0.0, -0.02, 0.02), "not clear of chance (0.25); GRPO changed the reward by 0.000 [−0.02"),
         (
             (0.10, 0.05, 0.20),
             (-0.05, -0.09, -0.01),

@@ -33,6 +33,7 @@ from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.completions import file_stamp
 from jigsaw.evaluation.engines import GREEDY, Generation, require_greedy
 from jigsaw.evaluation.paper import printed
+from jigsaw.extras import install_command
 from jigsaw.files import write_whole
 from jigsaw.models.load import require_checkpoint
 
@@ -179,7 +180,7 @@ def _in_harness(out: Path, data_root: Path, steps: int) -> None:
     probe = subprocess.run([python, "-c", "import lmms_eval"], capture_output=True, check=False)
     if probe.returncode:
         raise JigsawError(
-            "--suite: lmms-eval is not installed; install the extra suite, or let JIGSAW_SUITE_PYTHON name the "
+            f"--suite: lmms-eval is not installed; {install_command('suite')}, or let JIGSAW_SUITE_PYTHON name the "
             "interpreter of an environment that has it"
         )
     root = str(data_root.resolve())
