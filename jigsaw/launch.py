@@ -282,7 +282,10 @@ class _Run:
     def _evaluate(self, heldout: HeldOut, composition: Composition) -> None:
         from jigsaw.evaluation.breakdown import figures_of
         from jigsaw.evaluation.summary import gain
+        from jigsaw.models.load import load_processor
+        from jigsaw.models.prompts import completion_tokens
 
+        composition.tokenize = completion_tokens(load_processor(str(self._folder / "model")))
         scored: dict[str, list[Scored]] = {}
         figures: dict[str, Any] = {}
         for name, stage in (("heldout", "model"), ("warmup", "warmup")):

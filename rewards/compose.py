@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from rewards.completions import parsed_rows
+from rewards.completions import completion_text, parsed_rows
 from rewards.errors import RewardError, did_you_mean
 from rewards.plugin import Plugin, drive, run_to_end
 from rewards.registry import load_plugin
@@ -203,6 +203,8 @@ class Composition:
     ) -> None:
         taken: set[str] = set()
         self.think_prefilled = think_prefilled
+        self.tokenize: Callable[[str], Sequence[int]] | None = None
+        """Makes the column `completion_ids` of completions that come as text alone, where a reward counts tokens."""
         self.rewards = [_component(RewardSpec.of(entry), "reward", taken) for entry in rewards]
         taken.clear()  # a reward may be watched under its own name: they are reported apart
         self.metrics = [_component(_watched(entry), "metric", taken) for entry in metrics]
@@ -276,6 +278,8 @@ class Composition:
 
     def _all(self, components: Sequence[Component], completions: Sequence[Any], columns: Columns) -> dict[str, Values]:
         full = self._with_prefill(columns, len(completions))
+        if self.tokenize is not None and "completion_ids" in self.columns and "completion_ids" not in columns:
+            full = {**full, "completion_ids": [self.tokenize(completion_text(each)) for each in completions]}
         return {
             part.name: (run_to_end if part.plugin.is_async else drive)(part.values(completions, full))
             for part in components

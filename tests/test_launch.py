@@ -26,6 +26,7 @@ data:
                    answer_style: direct, per_source: 8, materialize: true}}]
   eval: [{build: {task: image, source: "${data.photos}", split: heldout, heldout: 0.5, grid: 2x2, crop: random,
                   tile: 28, answer_style: direct, per_source: 3}}]
+rewards: [{use: visual_jigsaw}, {use: length, weight: 0.1, args: {minimum: 2, maximum: 4}}]
 sft: {max_steps: 3, per_device_train_batch_size: 8, learning_rate: 1.0e-3, gradient_checkpointing: false}
 grpo: {max_steps: 2, prompts_per_step: 2, num_generations: 3, max_completion_length: 6, gradient_checkpointing: false}
 evaluation: {every: 1, puzzles: 2, batch_size: 8}
@@ -80,6 +81,8 @@ def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos,
     assert set(figures["gain"]) == {"place_accuracy", "reward"}
     assert {line["stage"] for line in metrics(first)} == {"sft", "grpo"}
     assert any("heldout/place_accuracy" in line for line in metrics(first))
+    kept = [json.loads(line) for line in (first / "completions.jsonl").read_text().splitlines()]
+    assert all(0 <= row["total"] <= 1.1 for row in kept) and any(row["total"] > 0 for row in kept)
 
     again = launch(small_recipe(tmp_path, photos, f"output={tmp_path}/again", f"data.folder={tmp_path}/other"), quiet())
     assert metrics(again) == metrics(first)

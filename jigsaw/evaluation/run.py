@@ -32,6 +32,8 @@ from jigsaw.evaluation.solve import complete
 from jigsaw.evaluation.summary import FIGURES, Scored, gain, score
 from jigsaw.evaluation.wordings import reworded
 from jigsaw.files import write_whole
+from jigsaw.models.load import load_processor
+from jigsaw.models.prompts import completion_tokens
 from rewards import Composition
 
 
@@ -69,6 +71,8 @@ def evaluate_checkpoint(
         JigsawError: the checkpoint, the set or a folder cannot be used.
     """
     composition = Composition(list(rewards))
+    if "completion_ids" in composition.columns:
+        composition.tokenize = completion_tokens(load_processor(model))
     if out is not None:
         _claim(out)
     other = None if against is None else read_predictions_of(against)

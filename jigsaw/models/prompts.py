@@ -7,7 +7,7 @@ puzzle with a missing piece.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from jigsaw.errors import JigsawError
@@ -97,3 +97,9 @@ def processor_inputs(processor: Any, rows: Sequence[Mapping[str, Any]]) -> Any:
         media["video_metadata"] = [video_metadata(clip) for clip in clips]
     text = [prompt_text(processor, row) for row in rows]
     return processor(text=text, padding=True, padding_side="left", return_tensors="pt", **media)
+
+
+def completion_tokens(processor: Any) -> Callable[[str], list[int]]:
+    """What turns a completion's text into the token ids that a model would have written for it, the end included."""
+    tokenizer = processor.tokenizer
+    return lambda text: [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]

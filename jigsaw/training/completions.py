@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 class RecordedComposition(Composition):
-    """A composition that remembers the first rows of the batch that it measured last.
+    """A composition that remembers the first rows of the batch that was scored last.
 
     Args:
         rewards, metrics: as of `Composition`.
@@ -28,17 +28,37 @@ class RecordedComposition(Composition):
     def __init__(self, rewards: Sequence[Any], metrics: Sequence[Any], *, keep: int) -> None:
         super().__init__(rewards, metrics)
         self._keep = keep
-        self._latest: list[tuple[Any, Row]] = []
+        self._latest: list[Row] = []
 
-    def measure(self, completions: Sequence[Any], columns: Mapping[str, Any]) -> dict[str, list[float | None]]:
-        """As `Composition.measure`."""
-        count = len(completions)
-        rows = [{name: values[i] for name, values in columns.items() if len(values) == count} for i in range(count)]
-        first = {
-            row["id"]: (completion, row) for completion, row in zip(reversed(completions), reversed(rows), strict=True)
-        }
-        self._latest = list(reversed(first.values()))[: self._keep]
-        return super().measure(completions, columns)
+    def remember(
+        self,
+        completions: Sequence[Any],
+        columns: Mapping[str, Sequence[Any]],
+        totals: Sequence[float | None],
+        metrics: Mapping[str, Sequence[float | None]],
+    ) -> None:
+        """Keep the first rows of a batch as they were scored.
+
+        Args:
+            completions: strings or message lists.
+            columns: `id`, `answer` and, where there are several, `task` of the rows.
+            totals: the weighted sum of the rewards of each row.
+            metrics: name -> one value per row.
+        """
+        first: dict[str, Row] = {}
+        for number, (completion, name) in enumerate(zip(completions, columns["id"], strict=True)):
+            if len(first) == self._keep:
+                break
+            if name not in first:
+                first[name] = {
+                    "id": name,
+                    "task": columns["task"][number] if "task" in columns else None,
+                    "answer": ", ".join(map(str, columns["answer"][number])),
+                    "completion": completion_text(completion),
+                    "total": totals[number],
+                    **{metric: values[number] for metric, values in metrics.items()},
+                }
+        self._latest = list(first.values())
 
     def writer(self, path: Path, *, every: int) -> Callable[[int], list[Row]]:
         """What is called after each step: appends the remembered rows to a file where one is due, and returns them.
@@ -51,7 +71,7 @@ class RecordedComposition(Composition):
         def write(step: int) -> list[Row]:
             if (step - 1) % every or not self._latest:
                 return []
-            rows = [{"step": step, **row} for row in self._scored()]
+            rows = [{"step": step, **row} for row in self._latest]
             with path.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
             return rows
@@ -62,20 +82,3 @@ class RecordedComposition(Composition):
     def forget(path: Path, *, after: int) -> None:
         """Drop the rows of steps beyond the one that training goes on from."""
         forget_lines(path, lambda row: row["step"] > after)
-
-    def _scored(self) -> list[Row]:
-        completions = [completion for completion, _ in self._latest]
-        columns = {name: [row[name] for _, row in self._latest] for name in self._latest[0][1]}
-        totals = self.total(self.score(completions, columns))
-        metrics = super().measure(completions, columns)
-        return [
-            {
-                "id": row["id"],
-                "task": row.get("task"),
-                "answer": ", ".join(map(str, row["answer"])),
-                "completion": completion_text(completion),
-                "total": total,
-                **{name: values[number] for name, values in metrics.items()},
-            }
-            for number, ((completion, row), total) in enumerate(zip(self._latest, totals, strict=True))
-        ]

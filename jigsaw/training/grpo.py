@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         sampling: how groups are made.
         curriculum: where fresh puzzles come from, for dynamic sampling.
         choosing: whether the curriculum chooses every puzzle; else `train_dataset` gives them in its order.
+        remember: told what was scored, `RecordedComposition.remember`.
         **kwargs: of `trl.GRPOTrainer`, less `reward_funcs`.
 
     Raises:
@@ -69,9 +70,10 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         sampling: SamplingSection | None = None,
         curriculum: Curriculum | None = None,
         choosing: bool = False,
+        remember: Callable[..., None] | None = None,
         **kwargs: Any,
     ) -> None:
-        self._composition = composition
+        self._composition, self._remember = composition, remember
         functions, _ = composition.trl_functions()
         if choosing:  # what TRL reads is not looked at, and must not decode anything
             kwargs["train_dataset"] = _numbers(len(kwargs["train_dataset"]))
@@ -329,18 +331,32 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
         columns = {key: [row[key] for row in inputs] for key in inputs[0] if key != "prompt"}
-        for name, values in self._composition.measure(completions, columns).items():
+        columns["completion_ids"] = completion_ids_list
+        metrics = self._composition.measure(completions, columns)
+        for name, values in metrics.items():
             known = [value for value in values if value is not None]
             if known:
                 self._log_metric(name, sum(known) / len(known))
-        if not self._groups[0].scores:
-            return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        rows = [
-            [torch.nan if value is None else value for value in row]
-            for group in self._groups
-            for row in zip(*(group.scores[name] for name in self._composition.names), strict=True)
-        ]
-        return self.accelerator.gather(torch.tensor(rows, dtype=torch.float32, device=self.accelerator.device))
+        if self._groups[0].scores:
+            rows = [
+                [torch.nan if value is None else value for value in row]
+                for group in self._groups
+                for row in zip(*(group.scores[name] for name in self._composition.names), strict=True)
+            ]
+            scored = torch.tensor(rows, dtype=torch.float32, device=self.accelerator.device)
+            rewards = self.accelerator.gather(scored)
+        else:
+            rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        if self._remember is not None:
+            count = len(completions)
+            first = self.accelerator.process_index * count
+            own = rewards[first : first + count].T.tolist()
+            scores = {
+                name: [None if value != value else value for value in values]
+                for name, values in zip(self._composition.names, own, strict=True)
+            }
+            self._remember(completions, columns, self._composition.total(scores), metrics)
+        return rewards
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -380,6 +396,7 @@ def train_grpo(
     sampling: SamplingSection | None = None,
     curriculum: Curriculum | None = None,
     choosing: bool = False,
+    remember: Callable[..., None] | None = None,
 ) -> Any:
     """Train `model` in place with GRPO, from the checkpoint that the configuration names to resume from, if any.
 
@@ -391,7 +408,7 @@ def train_grpo(
         config: TRL's GRPOConfig.
         callbacks: `transformers` trainer callbacks.
         rollout: who samples completions.
-        server, sampling, curriculum, choosing: of `PuzzleTrainer`.
+        server, sampling, curriculum, choosing, remember: of `PuzzleTrainer`.
 
     Returns:
         The trainer, which knows how the weights are spread over processes.
@@ -407,6 +424,7 @@ def train_grpo(
         sampling=sampling,
         curriculum=curriculum,
         choosing=choosing,
+        remember=remember,
         callbacks=list(callbacks),
     )
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)

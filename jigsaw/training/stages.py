@@ -131,6 +131,7 @@ class _Training:
         from transformers import set_seed
 
         from jigsaw.models.load import load_model, load_processor
+        from jigsaw.models.prompts import completion_tokens
         from jigsaw.training.checkpoints import CheckpointCallback, StopRequest, checkpoint_step, latest_checkpoint
         from jigsaw.training.stability import StabilityWatch
         from jigsaw.training.trainable import prepare
@@ -139,6 +140,7 @@ class _Training:
         set_seed(recipe.seed)
         processor = load_processor(stage.start, **recipe.model.image.model_dump())
         composition = self._composition()
+        composition.tokenize = completion_tokens(processor)
         # Before the model: with ZeRO-3 it is the configuration that makes transformers load it in shards.
         config = self._config(processor, composition)
         puzzles, boundary = self._puzzles(config)
@@ -284,6 +286,7 @@ class _Training:
             sampling=self._recipe.sampling,
             curriculum=curriculum_of(self._recipe, open_train(self._recipe, self._folder)),
             choosing=self._recipe.curriculum.mode != "none",
+            remember=composition.remember,
         )
 
     def _write(self, trainer: Any, processor: Any) -> None:

@@ -1,0 +1,37 @@
+"""The completions that a run keeps: as they were scored, the first of each puzzle, no judge asked twice."""
+
+import json
+
+from jigsaw.training.completions import RecordedComposition
+from rewards import Composition
+
+ROWS = {"id": ["a", "a", "b", "b", "c"], "answer": [[2, 1]] * 5, "task": ["image"] * 5}
+TEXTS = [[{"role": "assistant", "content": text}] for text in ("2, 1", "1, 2", "x", "2, 1", "2, 1")]
+
+
+def test_the_first_of_each_puzzle_is_kept_as_it_was_scored(tmp_path):
+    composition = RecordedComposition(["visual_jigsaw"], ["exact"], keep=2)
+    composition.remember(TEXTS, ROWS, [1.0, 0.0, None, 1.0, 1.0], {"exact": [1.0, 0.0, 0.0, 1.0, 1.0]})
+    write = composition.writer(tmp_path / "completions.jsonl", every=2)
+    write(1)
+    assert write(2) == []
+    kept = [json.loads(line) for line in (tmp_path / "completions.jsonl").read_text().splitlines()]
+    shared = {"step": 1, "task": "image", "answer": "2, 1"}
+    assert kept == [
+        shared | {"id": "a", "completion": "2, 1", "total": 1.0, "exact": 1.0},
+        shared | {"id": "b", "completion": "x", "total": None, "exact": 0.0},
+    ]
+
+
+def test_nothing_is_kept_where_nothing_is_asked_for(tmp_path):
+    composition = RecordedComposition(["visual_jigsaw"], [], keep=0)
+    composition.remember(TEXTS, ROWS, [0.0] * 5, {})
+    assert composition.writer(tmp_path / "completions.jsonl", every=1)(1) == []
+
+
+def test_a_reward_that_counts_tokens_scores_text_alone_where_the_tokenizer_is_known():
+    composition = Composition([{"use": "length", "args": {"minimum": 4, "maximum": 8}}])
+    composition.tokenize = lambda text: [0] * len(text)
+    assert composition.score(["abc", "abcdefgh"], {"answer": [[2, 1]] * 2}) == {"length": [0.75, 1.0]}
+    given = {"answer": [[2, 1]], "completion_ids": [[1, 2]]}
+    assert composition.score(["abc"], given) == {"length": [0.5]}
