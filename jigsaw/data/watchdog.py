@@ -3,17 +3,25 @@
 In: a function. Out: what it returns or raises, or a `TimeoutError`. The function runs in a thread that is kept for the
 next call, since starting one costs more than rendering a small puzzle; a call that does not come back keeps its thread,
 which ends with the process. A process per call, as when building, would have to pass every pixel on.
+
+Idle threads are ended before the interpreter is: one that woke while it is taken down would be killed by force, in a
+process with C++ libraries now and then with all of it ("terminate called without an active exception").
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Thread, local
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
+
+
+_helpers: WeakSet[_Helper] = WeakSet()
 
 
 class _Helper:
@@ -23,10 +31,17 @@ class _Helper:
         self.process = os.getpid()
         self._calls: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
         self._results: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-        Thread(target=_carry_out, args=(self._calls, self._results), daemon=True).start()
+        self._thread = Thread(target=_carry_out, args=(self._calls, self._results), daemon=True)
+        self._thread.start()
+        _helpers.add(self)
 
     def __del__(self) -> None:
         self._calls.put(None)
+
+    def end(self) -> None:
+        """Have the thread end, and see to it that it has, unless it hangs in a call."""
+        self._calls.put(None)
+        self._thread.join(1.0)
 
     def call(self, make: Callable[[], T], seconds: float) -> T:
         self._calls.put(make)
@@ -43,6 +58,12 @@ def _carry_out(calls: SimpleQueue[Any], results: SimpleQueue[Any]) -> None:
             results.put((make(), None))
         except BaseException as error:
             results.put((None, error))
+
+
+@atexit.register
+def _end_all() -> None:
+    for helper in list(_helpers):
+        helper.end()
 
 
 _own = local()

@@ -2,6 +2,8 @@
 
 import gc
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +75,18 @@ def test_a_forked_process_has_a_thread_of_its_own():
     os.close(writer)
     assert os.read(reader, 10) == b"made"
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_an_idle_thread_ends_before_the_interpreter():
+    code = """
+import atexit, threading
+atexit.register(lambda: print(sum("_carry_out" in thread.name for thread in threading.enumerate())))
+from jigsaw.data.watchdog import within
+within(10, lambda: None)
+print(sum("_carry_out" in thread.name for thread in threading.enumerate()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "0"]  # what is registered first is called last
 
 
 def test_threads_end_with_those_who_called():
