@@ -40,10 +40,10 @@ def main(plan_file: Path) -> None:
         logger.remove()
         from jigsaw.evaluation.benchmarks.model import Checkpoint
 
-        model = Checkpoint(**plan["model"])
+        model = Checkpoint(**plan["model"] | {"pretrained": plan["checkpoint"]})
         shutil.copytree(DEFINITIONS, out / "tasks", dirs_exist_ok=True)
         for entry in plan["benchmarks"]:
-            _define(entry, out / "tasks", plan["model"]["pretrained"])
+            _define(entry, out / "tasks", plan["checkpoint"])
         for entry in plan["benchmarks"]:
             for frames in entry["frames"]:
                 name = _name(entry, frames)

@@ -56,7 +56,7 @@ def evaluate_suite(
     """Run a suite.
 
     Args:
-        model: checkpoint folder or hub id.
+        model: checkpoint folder, or hub id of one that is in the cache.
         suite: one of `suites.SUITES`.
         data_root: where the benchmarks lie.
         out: folder for what is listed above.
@@ -74,15 +74,15 @@ def evaluate_suite(
         JigsawError: nothing can be run, or lmms-eval or the model cannot be opened.
     """
     benchmarks = suite_of(suite)
-    require_checkpoint(model)
+    checkpoint = _local(model)
     if boxes not in (None, *BOXES):
         raise JigsawError(f"--boxes: {boxes!r} is neither {' nor '.join(BOXES)}")
     require_greedy(generation)
     options = {name: getattr(generation, name) for name in ("engine", "dtype", "batch_size", "max_new_tokens")}
     settings: dict[str, Any] = {
         "model": {"pretrained": model, **options},
-        "model_stamp": file_stamp(Path(model)),
-        "boxes": boxes or ("pixels" if _is_qwen(model) else "thousandths"),
+        "model_stamp": file_stamp(checkpoint),
+        "boxes": boxes or ("pixels" if _is_qwen(checkpoint) else "thousandths"),
         "limit": limit,
     }
     if against is not None and read_suite(against)["suite"] != suite:
@@ -96,7 +96,7 @@ def evaluate_suite(
     say(f"running: {', '.join(entry.benchmark.name for entry in ready)}")
     widths = sorted(frames or (FRAMES if suite == "video" else (32,)))
     entries = [_entry(each, widths, str(settings["boxes"])) for each in ready]
-    plan = settings | {"benchmarks": entries}
+    plan = settings | {"checkpoint": str(checkpoint), "benchmarks": entries}
     write_whole(out / "plan.json", json.dumps(plan, indent=2))
     words = ["jigsaw", "eval", model, "--suite", suite, "--data-root", str(data_root), "--out", str(out)]
     words += [word for width in frames for word in ("--frames", str(width))]
@@ -124,11 +124,31 @@ def suite_text(figures: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _is_qwen(model: str) -> bool:
+def _local(model: str) -> Path:
+    """A checkpoint's folder; for a hub id its folder in the user's cache, which the harness does not look into.
+
+    Raises:
+        JigsawError: it is no checkpoint, or not in the cache.
+    """
+    require_checkpoint(model)
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(model, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise JigsawError(
+            f"{model}: not in the cache, and benchmarks run offline; `hf download {model}` fetches it, or name a folder"
+        ) from error
+    require_checkpoint(folder)
+    return Path(folder)
+
+
+def _is_qwen(checkpoint: Path) -> bool:
     """Whether a checkpoint answers in pixels, as Qwen2.5-VL does."""
-    config = Path(model) / "config.json"
-    kind = json.loads(config.read_text(encoding="utf-8")).get("model_type", "") if config.is_file() else model.lower()
-    return "qwen2_5_vl" in kind or "qwen2.5-vl" in kind
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    return "qwen2_5_vl" in config.get("model_type", "")
 
 
 def _claim(out: Path, settings: Mapping[str, Any]) -> None:

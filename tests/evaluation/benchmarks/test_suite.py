@@ -207,6 +207,20 @@ def test_options_that_cannot_be_are_refused(data_root, checkpoint, tmp_path, cha
         evaluate_suite(given.pop("model"), given.pop("suite"), given.pop("data_root"), **given)
 
 
+def test_a_hub_id_is_opened_out_of_the_users_cache_and_stays_the_label(data_root, checkpoint, tmp_path, monkeypatch):
+    cached = tmp_path / "models--org--small"
+    shutil.copytree(checkpoint, cached / "snapshots" / "abc")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(suite_module, "_in_harness", lambda *_: None)
+    out = tmp_path / "out"
+    assert evaluate_suite("org/small", "image", data_root, out=out)["model"]["pretrained"] == "org/small"
+    assert json.loads((out / "plan.json").read_text())["checkpoint"] == str(cached / "snapshots" / "abc")
+    with pytest.raises(JigsawError, match=r"org/other: not in the cache.*`hf download org/other` fetches it"):
+        evaluate_suite("org/other", "image", data_root, out=tmp_path / "other")
+
+
 def test_without_lmms_eval_the_remedy_is_told(data_root, checkpoint, tmp_path, monkeypatch):
     shim = tmp_path / "python"
     shim.write_text("#!/bin/sh\nexit 1\n")
