@@ -48,7 +48,7 @@ def main(plan_file: Path) -> None:
             for frames in entry["frames"]:
                 name = _name(entry, frames)
                 path = out / "results" / f"{name}.json"
-                if not path.exists():
+                if not _known(path):
                     model.max_frames = frames or model.max_frames
                     _write(path, _run(model, entry, out, name, plan.get("limit")) | {"frames": frames})
                 print(f"done {name}", file=told, flush=True)  # what `suite` waits for
@@ -56,6 +56,11 @@ def main(plan_file: Path) -> None:
 
 def _name(entry: Mapping[str, Any], frames: int | None) -> str:
     return entry["key"] if frames is None else f"{entry['key']}-{frames}"
+
+
+def _known(path: Path) -> bool:
+    """Whether a benchmark has its figure; one that failed is tried again."""
+    return path.is_file() and "failed" not in json.loads(path.read_text(encoding="utf-8"))
 
 
 def _define(entry: Mapping[str, Any], folder: Path, model: str) -> None:

@@ -3,7 +3,7 @@
 In: a checkpoint and a folder of benchmarks that the user fetched. Out: a folder::
 
     plan.json            what is run, with every setting
-    results/NAME.json    one figure each, written as soon as it is known; a second call runs what is not there
+    results/NAME.json    one figure each, written as soon as it is known; a second call runs what is not there or failed
     samples/NAME.jsonl   every answer
     suite.json           all of it, with what is missing, what failed and the command
 
@@ -103,7 +103,7 @@ def evaluate_suite(
     words += option_words(options | {"limit": limit, "boxes": boxes, "against": against}, asdict(GREEDY))
     try:
         steps = sum(len(entry["frames"]) for entry in entries)
-        if len(_collected(out, entries)) < steps:
+        if sum("failed" not in result for result in _collected(out, entries).values()) < steps:
             _in_harness(out, data_root, steps)
     finally:
         found = _collected(out, entries)

@@ -111,6 +111,26 @@ def test_a_checkpoint_runs_in_a_process_of_its_own_and_goes_on_where_it_was(data
 
 
 @needs_lmms
+def test_a_benchmark_that_failed_is_run_again_by_the_next_call(in_process, data_root, checkpoint, monkeypatch):
+    from jigsaw.evaluation.benchmarks import harness
+
+    out, _ = in_process
+    asked = []
+
+    def run(model, entry, out, name, limit):
+        asked.append(name)
+        first = name == "da-2k" and asked.count("da-2k") == 1
+        return {"benchmark": entry["name"], "note": ""} | ({"failed": "OSError: busy"} if first else {"value": 50.0})
+
+    monkeypatch.setattr(harness, "_run", run)
+    assert "failed" in evaluate_suite(checkpoint, "depth", data_root, out=out)["benchmarks"]["da-2k"]
+    once = len(asked)
+    for _ in range(2):
+        assert evaluate_suite(checkpoint, "depth", data_root, out=out)["benchmarks"]["da-2k"]["value"] == 50.0
+    assert asked[once:] == ["da-2k"]
+
+
+@needs_lmms
 def test_the_registry_agrees_with_lmms_eval():
     import lmms_eval
 
