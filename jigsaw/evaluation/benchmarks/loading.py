@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jigsaw.data.sources import below
 from jigsaw.errors import JigsawError
 
 Item = dict[str, Any]
@@ -36,10 +37,10 @@ def ovdeval(root: Path) -> Iterator[Item]:
     """OVD-Eval: `all_data.json` with task, image_info, category_info; truth in `annotations/<task>.json` (COCO)."""
     for at, row in _rows(root, "all_data.json", ("task", "image_info", "category_info")):
         task, image, kind = row["task"], row["image_info"], row["category_info"]
-        truth = _file(root, f"annotations/{task}.json")
+        truth = _file(root, _inside(root, f"annotations/{task}.json"))
         prompt = f"Detect every {kind['name']} in the image. Output the detected bbox coordinates in JSON format."
         target = {"truth": str(truth), "image_id": image["id"], "category_id": kind["id"]}
-        media = _images(root, image["file_name"], below=("images", f"images/{task}", "."))
+        media = _images(root, image["file_name"], folders=("images", f"images/{task}", "."))
         yield _item(at, "boxes", prompt, media, target, task, size=[image["width"], image["height"]])
 
 
@@ -47,14 +48,14 @@ def vsr(root: Path) -> Iterator[Item]:
     """VSR, random split: `test.jsonl` with image, caption, label; pictures of COCO 2017 in `../coco`."""
     for at, row in _rows(root, "test.jsonl", ("image", "caption", "label")):
         prompt = f'Is this a correct description of the image: "{row["caption"]}"?\nAnswer Yes or No directly.'
-        media = _images(root, row["image"], below=("../coco/val2017", "../coco/train2017", "images", "."))
+        media = _images(root, row["image"], folders=("../coco/val2017", "../coco/train2017", "images", "."))
         yield _item(at, "word", prompt, media, "Yes" if row["label"] else "No", row.get("relation", ""))
 
 
 def da2k(root: Path) -> Iterator[Item]:
     """DA-2K: image, points [[row, column], [row, column]], question, answer; the points are drawn on the picture."""
     for at, row in _rows(root, "da_2k.json", ("image", "points", "question", "answer")):
-        media = _images(root, row["image"], below=(".", "images"))
+        media = _images(root, row["image"], folders=(".", "images"))
         media[0]["points"] = row["points"]
         yield _item(at, "letter", row["question"], media, row["answer"])
 
@@ -63,7 +64,7 @@ def winoground(root: Path) -> Iterator[Item]:
     """Winoground: image_name, question with slots, question_type, GT, idx `<k>_pos` or `<k>_neg`; four make a group."""
     for at, row in _rows(root, "winoground.json", ("image_name", "question", "question_type", "GT", "idx")):
         names = row["image_name"] if isinstance(row["image_name"], list) else [row["image_name"]]
-        media = [part for name in names for part in _images(root, name, below=("images", "."))]
+        media = [part for name in names for part in _images(root, name, folders=("images", "."))]
         group = str(row["idx"]).rpartition("_")[0]
         yield _item(at, "word", row["question"], media, row["GT"], row["question_type"], group)
 
@@ -71,7 +72,7 @@ def winoground(root: Path) -> Iterator[Item]:
 def sugarcrepe(root: Path) -> Iterator[Item]:
     """SugarCrepe++: image, question, answer, category, id, q_type; two positives and a negative make a group."""
     for at, row in _rows(root, "sugarcrepe_pp.json", ("image", "question", "answer", "id", "q_type")):
-        media = _images(root, row["image"], below=("../coco/val2017", "../coco/train2017", "images", "."))
+        media = _images(root, row["image"], folders=("../coco/val2017", "../coco/train2017", "images", "."))
         group = f"{row.get('category', '')} {row['id']}"
         yield _item(at, "word", row["question"], media, row["answer"], row.get("category", ""), group)
 
@@ -106,7 +107,7 @@ def tuna(root: Path) -> Iterator[Item]:
 def all_angles(root: Path) -> Iterator[Item]:
     """All-Angles: `data.json` with image_path (list), question, A, B, C, answer, category."""
     for at, row in _rows(root, "data.json", ("image_path", "question", "A", "B", "C", "answer")):
-        media = [part for name in row["image_path"] for part in _images(root, name, below=(".", "images"))]
+        media = [part for name in row["image_path"] for part in _images(root, name, folders=(".", "images"))]
         prompt = _choices(row["question"], [row[letter] for letter in "ABC"])
         yield _item(at, "letter", prompt, media, row["answer"], row.get("category", ""))
 
@@ -136,7 +137,7 @@ def mmvp(root: Path) -> Iterator[Item]:
             if not row.get(key):
                 raise JigsawError(f"{path}: row {at} has no {key}")
         tail = "Answer with the option letter with parenthesis directly."
-        media = _images(root, f"{row['Index']}.jpg", below=("MMVP Images", "images", "."))
+        media = _images(root, f"{row['Index']}.jpg", folders=("MMVP Images", "images", "."))
         yield _item(
             at, "letter", f"{row['Question']}\n{row['Options']}\n{tail}", media, row["Correct Answer"], "", str(at // 2)
         )
@@ -229,15 +230,28 @@ def _file(root: Path, name: str) -> Path:
     raise JigsawError(f"{path} is missing")
 
 
-def _images(root: Path, name: str, below: Sequence[str] = ("test", "images", ".")) -> list[dict[str, Any]]:
-    return [{"type": "image", "path": _find(root, name, below)}]
+def _images(root: Path, name: str, folders: Sequence[str] = ("test", "images", ".")) -> list[dict[str, Any]]:
+    return [{"type": "image", "path": _find(root, name, folders)}]
 
 
 def _videos(root: Path, name: str) -> list[dict[str, Any]]:
     return [{"type": "video", "path": _find(root, name, ("videos", "."))}]
 
 
-def _find(root: Path, name: str, below: Sequence[str]) -> str:
+def _find(root: Path, name: str, folders: Sequence[str]) -> str:
     """Where a medium is, by the folders in which it may be; its likeliest place if it is in none."""
-    places = [root / folder / name for folder in below]
+    places = [root / folder / _inside(root, name) for folder in folders]
     return str(next((place for place in places if place.is_file()), places[0]))
+
+
+def _inside(root: Path, name: str) -> str:
+    """A name that comes out of a row, which others wrote.
+
+    Raises:
+        JigsawError: it would lead out of the benchmark's folder.
+    """
+    try:
+        below(root, name)
+    except OSError as error:
+        raise JigsawError(f"{root}: a row names {name!r}, which leads out of that folder: fetch it again") from error
+    return name

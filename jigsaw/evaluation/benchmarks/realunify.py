@@ -17,6 +17,7 @@ from typing import Any
 
 from PIL import Image
 
+from jigsaw.data.sources import below
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.benchmarks.answers import cleaned, final_letter
 from jigsaw.evaluation.benchmarks.judge import Judge
@@ -116,7 +117,10 @@ def _checked(path: Path, at: int, item: Any, part: str) -> dict[str, Any]:
                 raise JigsawError(f"{path}: item {at}: a question's answer is neither yes nor no")
         return dict(item) | {"at": at}
     name = next((item[key] for key in ("input_image", "image", "image_path") if item.get(key)), None)
-    picture = None if name is None else path.parent / str(name)
+    try:
+        picture = None if name is None else below(path.parent, str(name))
+    except OSError as error:
+        raise JigsawError(f"{path}: item {at}: its picture {name} leads out of that folder: fetch it again") from error
     if picture is None or not picture.is_file():
         raise JigsawError(f"{path}: item {at}: its picture {name or '(no key input_image or image)'} is missing")
     return dict(item) | {"at": at, "picture": str(picture)}

@@ -208,6 +208,11 @@ def test_verdicts_are_whole_words(text, found):
             [{"task_type": "mental_tracking", "evaluation_prompt": "?", "answer": "A", "image": "gone.png"}],
             "item 0: its picture gone.png is missing",
         ),
+        (
+            "GEU_direct",
+            [{"task_type": "mental_tracking", "evaluation_prompt": "?", "answer": "A", "image": "../a.png"}],
+            "item 0: its picture ../a.png leads out of that folder",
+        ),
         ("GEU_direct", "{", "cannot be read"),
         ("GEU_direct", [{"task_type": "x", "evaluation_prompt": "?", "answer": "A"}], "task_type 'x' is none of"),
         ("UEG_direct", None, "UEG_direct.json is missing"),

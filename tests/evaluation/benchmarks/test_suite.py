@@ -171,6 +171,14 @@ def test_all_rows_of_ours_load(data_root):
         (lambda root: (root / "vsr" / "test.jsonl").write_text('{"image": "x.jpg"'), "VSR: .*fetch it again"),
         (lambda root: (root / "vsr" / "test.jsonl").write_text('{"image": "x.jpg"}'), "VSR: .*row 0 has no caption"),
         (lambda root: (root / "vsr" / "test.jsonl").write_text(""), "VSR: .*holds no rows"),
+        (
+            lambda root: (root / "vsr" / "test.jsonl").write_text('{"image": "../x.jpg", "caption": "", "label": 1}'),
+            "VSR: .*vsr: a row names '../x.jpg', which leads out of that folder",
+        ),
+        (
+            lambda root: (root / "vsr" / "test.jsonl").write_text('{"image": "/x.jpg", "caption": "", "label": 1}'),
+            "VSR: .*vsr: a row names '/x.jpg', which leads out of that folder",
+        ),
         (lambda root: shutil.rmtree(root / "coco"), "VSR: .*1 of 1 media files are missing"),
         (lambda root: shutil.rmtree(root / "vsr"), "VSR: .*vsr is missing"),
         (
