@@ -196,7 +196,7 @@ def _card(item: Scored, rows: _Rows, before: Scored | None, samples: str, side: 
         row, missing = {}, _line(error)
     if missing:
         row = {}
-    right = _right_places(item, row.get("classes"))
+    right = _right_places(item)
     outcome = outcome_of(item)
     grid = _grid(row)
     images, clips = list(row.get("images") or ()), list(row.get("videos") or ())
@@ -241,11 +241,11 @@ def _piece_side(side: int, media: int) -> int:
     return side * 3 // 2 if media <= 1 else max(48, min(side, int(side * (6 / media) ** 0.5)))
 
 
-def _right_places(item: Scored, classes: Sequence[int] | None) -> list[bool]:
+def _right_places(item: Scored) -> list[bool]:
     """Per place whether it counts as right, exactly as the scores count it."""
     if item.order is None:
         return []
-    places = true_places(item.order, item.answer, classes) or []
+    places = true_places(item.order, item.answer, item.classes) or []
     return [place == home for place, home in enumerate(places)]
 
 

@@ -142,16 +142,13 @@ def test_a_page_of_several_answers_shows_every_puzzle_once(run):
 
 def test_pieces_that_look_the_same_count_as_the_scores_count_them(run, puzzle_set, monkeypatch):
     [read] = read_runs([run])
-    item = answers(puzzle_set, [swapped])[0]
-    row = {
-        "images": [Image.new("RGB", (40, 40))] * 6,
-        "answer": item.answer,
-        "classes": [0] * 6,
-        "geometry": {"grid": [2, 3]},
-    }
-    monkeypatch.setattr("jigsaw.data.load_puzzles", lambda folder: Stored({item.id: row}))
-    [card] = build_gallery(with_predictions(read, [item]), 5, BUDGET).cards
-    assert [slot.right for slot in card.order] == [True] * 6
+    items = [replace(item, classes=[0] * 6) for item in answers(puzzle_set, [swapped])[:2]]
+    row = {"images": [Image.new("RGB", (40, 40))] * 6, "geometry": {"grid": [2, 3]}}
+    rows = {items[0].id: row | {"answer": items[0].answer}, items[1].id: row | {"answer": []}}
+    monkeypatch.setattr("jigsaw.data.load_puzzles", lambda folder: Stored(rows))
+    cards = build_gallery(with_predictions(read, items), 5, BUDGET).cards
+    assert sorted(card.missing for card in cards) == ["", "the puzzle is no longer the one that was answered"]
+    assert [slot.right for card in cards for slot in card.order] == [True] * 12
 
 
 class Stored:
