@@ -24,6 +24,7 @@ from jigsaw.data import load_puzzles
 from jigsaw.data.load import spread
 from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
+from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.intervals import rate_interval
 from jigsaw.evaluation.shortcuts import SHORTCUTS, Sample, Shortcut
 from jigsaw.evaluation.summary import heading
@@ -76,13 +77,14 @@ def audit_puzzles(
         mark: [found["name"] for group in groups for found in group["shortcuts"] if found[mark]]
         for mark in ("leak", "here")
     }
+    given = {"limit": limit, "source_root": source_root, "task": task}
     return {
         "data": str(data),
         "puzzles": len(chosen),
         "groups": groups,
         "leaks": list(dict.fromkeys(named["leak"])),
         "here": list(dict.fromkeys(named["here"])),
-        "command": shlex.join(["jigsaw", "audit", str(data), *(["--limit", str(limit)] if limit != MOST else [])]),
+        "command": shlex.join(["jigsaw", "audit", str(data), *option_words(given, {"limit": MOST})]),
     }
 
 
