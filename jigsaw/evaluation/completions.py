@@ -26,10 +26,7 @@ class Completions:
 
     Args:
         folder: of the evaluation, or None.
-        settings: what the completions depend on; a folder with others is refused.
-
-    Raises:
-        JigsawError: the folder holds completions made with other settings.
+        settings: what the completions depend on; a folder with others is refused when it is entered.
     """
 
     def __init__(self, folder: Path | None, settings: Mapping[str, Any]) -> None:
@@ -39,6 +36,11 @@ class Completions:
         self._file: TextIO | None = None
 
     def __enter__(self) -> Completions:
+        """Take in what the folder holds, and begin to write.
+
+        Raises:
+            JigsawError: the folder holds completions made with other settings, or something else.
+        """
         if self._path is not None:
             whole = self._read(self._path) if self._path.exists() else 0
             if whole:
