@@ -96,7 +96,9 @@ class Completions:
         return whole if self._found else 0
 
     def _require_same(self, stored: Mapping[str, Any]) -> None:
-        for key in sorted({*stored, *self._settings}):
+        # A setting that only one of the two has follows from another that differs.
+        alone = stored.keys() ^ self._settings.keys()
+        for key in sorted({*stored, *self._settings}, key=lambda key: (key in alone, key)):
             had, wanted = stored.get(key), self._settings.get(key)
             if had != wanted:
                 what = f"{key} {had}, not {wanted}"

@@ -55,8 +55,8 @@ class Generation:
             raise JigsawError(f"--temperature: {self.temperature} is not above 0; with --samples 1 decoding is greedy")
 
     def settings(self) -> dict[str, Any]:
-        """What a text depends on: all but `batch_size`, so that an evaluation may go on with another one."""
-        return {name: value for name, value in asdict(self).items() if name != "batch_size"}
+        """What a text depends on: all, but for greedy ones `batch_size`, so that those may go on with another one."""
+        return {name: value for name, value in asdict(self).items() if name != "batch_size" or self.samples > 1}
 
 
 GREEDY = Generation()

@@ -1,6 +1,7 @@
 """`jigsaw eval`: nothing that was answered is asked again, sampling, wordings and comparisons, bad input."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -79,6 +80,14 @@ def test_completions_of_other_settings_are_not_mixed_in(scripted, puzzle_folder,
         JigsawError, match=rf"holds completions with {request.node.callspec.id} .*; name another folder"
     ):
         evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, **changed)
+
+
+def test_samples_go_on_with_the_same_batches_alone(scripted, puzzle_folder, tmp_path):
+    scripted(Scripted(samples=2))
+    sampled = Generation(samples=2, batch_size=4)
+    evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, generation=sampled)
+    with pytest.raises(JigsawError, match="holds completions with batch_size 4, not 8; name another folder"):
+        evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, generation=replace(sampled, batch_size=8))
 
 
 def test_a_folder_of_something_else_is_left_alone(scripted, puzzle_folder, tmp_path):
