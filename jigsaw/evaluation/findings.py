@@ -33,7 +33,6 @@ from jigsaw.files import write_whole
 from rewards import chance_place_accuracy
 
 FILE = "findings.json"
-Seconds = float
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,9 @@ METRICS = ("valid", "exact", "place_accuracy", "neighbor_accuracy")
 NEEDED = ("id", "task", "answer")
 LISTED = 10
 """How many ids of each trouble a report names."""
+
+BATCH_ROWS = 2048
+"""Rows of a part that are in memory at a time."""
 
 
 @dataclass
@@ -70,9 +73,6 @@ def score_predictions(
     data: str | Path,
     predictions: str | Path,
     rewards: Sequence[str | Mapping[str, Any]] = ("visual_jigsaw",),
-    *,
-    think_prefilled: bool = False,
-    progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Score a file of completions against a puzzle data set.
 
@@ -82,8 +82,6 @@ def score_predictions(
         predictions: JSON lines, each an object with `id` and `text` (or `completion`, as evaluations write it); other
             keys are ignored.
         rewards: rewards to report beside the metrics, names or entries as in a recipe.
-        think_prefilled: the completions start after a `<think>` that the chat template wrote.
-        progress: called with the number of puzzles read since the last call.
 
     Returns:
         `puzzles`, `predictions` and `scored` (counts); `missing`, `duplicate`, `unknown` (each `{"count", "ids"}`, the
@@ -96,11 +94,7 @@ def score_predictions(
     """
     texts, duplicates = read_predictions(Path(predictions))
     try:
-        composition = Composition(
-            rewards,
-            [{"use": name, "on_error": "fail"} for name in METRICS],
-            think_prefilled=think_prefilled,
-        )
+        composition = Composition(rewards, [{"use": name, "on_error": "fail"} for name in METRICS])
     except RewardError as error:
         raise JigsawError(str(error)) from error
     names = [*METRICS, *(name if name not in METRICS else f"reward {name}" for name in composition.names)]
@@ -121,8 +115,6 @@ def score_predictions(
                 missing.append(row["id"])
         if chosen:
             _add(chosen, [texts[row["id"]] for row in chosen], composition, overall, groups)
-        if progress:
-            progress(len(rows))
     unknown = [name for name in (*texts, *duplicates) if name not in seen]
     if not overall.count and texts:
         raise JigsawError(
@@ -193,7 +185,7 @@ def _prediction(line: str, where: str) -> tuple[str, str]:
     return entry["id"], entry[key]
 
 
-def read_puzzles(folder: Path, batch_rows: int = 2048) -> Iterator[list[dict[str, Any]]]:
+def read_puzzles(folder: Path) -> Iterator[list[dict[str, Any]]]:
     """The rows of all parts, some at a time, without prompts and media bytes.
 
     Raises:
@@ -214,7 +206,7 @@ def read_puzzles(folder: Path, batch_rows: int = 2048) -> Iterator[list[dict[str
                     if name not in fields.names:
                         raise JigsawError(f"{part} has no column {name}; it holds {', '.join(fields.names)}")
                 columns = [item.name for item in fields if item.name != "prompt" and "binary" not in str(item.type)]
-                for batch in table.iter_batches(batch_size=batch_rows, columns=columns):
+                for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=columns):
                     yield batch.to_pylist()
         except (OSError, pa.ArrowException) as error:
             raise JigsawError(f"cannot read {part}: {first_line(error)}; build the part again") from error
@@ -233,9 +225,8 @@ def _add(
             raise JigsawError(f"puzzle {row['id']} has no answer; build the data set again")
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     columns["num_pieces"] = [len(row["answer"]) for row in rows]
-    prefilled = [True] * len(rows) if composition.think_prefilled else None
     try:
-        parsed = list(parsed_rows(texts, columns["answer"], columns.get("answer_style"), prefilled))
+        parsed = list(parsed_rows(texts, columns["answer"], columns.get("answer_style")))
         values = composition.measure(texts, columns)
         for name, column in composition.score(texts, columns).items():
             values[name if name not in METRICS else f"reward {name}"] = column

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jigsaw.evaluation.difficulty import contrast
 from jigsaw.evaluation.engines import Engine, Generation, TransformersEngine
-from jigsaw.models.prompts import with_media
 
 LARGE = ("prompt", "images", "videos")
 """Columns that are not kept with a completion."""
 
 Row = dict[str, Any]
-
-__all__ = ["complete", "solve", "with_media"]
 
 
 def solve(
@@ -24,7 +21,6 @@ def solve(
     *,
     batch_size: int = 64,
     max_new_tokens: int = 1024,
-    on_batch: Callable[[int], object] = lambda _: None,
 ) -> list[Row]:
     """Greedy completions of puzzle rows by a model that is already open.
 
@@ -34,7 +30,6 @@ def solve(
         rows: indexable rows with `prompt` and media, as `load_puzzles` gives them.
         batch_size: rows that are generated together.
         max_new_tokens: completion limit.
-        on_batch: called with the number of rows done after each batch.
 
     Returns:
         Per row its columns less prompt and media, `contrast`, and `completion`: the text, special tokens left out.
@@ -44,7 +39,6 @@ def solve(
     for start in range(0, len(rows), batch_size):
         batch = [rows[i] for i in range(start, min(start + batch_size, len(rows)))]
         solved += [row for found in complete(engine, batch) for row in found]
-        on_batch(len(solved))
     return solved
 
 

@@ -107,16 +107,11 @@ def _scored(row: Row, reward: float) -> Scored:
     )
 
 
-def chance(rows: Sequence[Row], composition: Composition) -> dict[str, float | None]:
-    """What a player earns who writes a uniformly random permutation in the right form: means over the rows.
-
-    `valid` and `format` have no level, since such a player always gets them.
-    """
-    return mean_levels(levels_of(rows, composition))
-
-
 def levels_of(rows: Sequence[Row], composition: Composition) -> list[dict[str, float | None]]:
-    """The chance levels of each row; see `chance`. Rewards are asked once for all rows."""
+    """What a player earns on each row who writes a uniformly random permutation in the right form.
+
+    `valid` and `format` have no level, since such a player always gets them. Rewards are asked once for all rows.
+    """
     found = []
     for row, reward in zip(rows, random_rewards(rows, composition), strict=True):
         levels = random_levels(row)

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from jigsaw.evaluation import summary
 from jigsaw.evaluation.breakdown import cell_of, groups, places, reasons, sampled
 from jigsaw.evaluation.difficulty import contrast, labels
-from jigsaw.evaluation.summary import chance, score
+from jigsaw.evaluation.summary import mean_levels, score
 from jigsaw.evaluation.voting import majority_order, pass_at_k
 from rewards import Composition
 
@@ -32,7 +33,7 @@ def row(answer, completion, number, *, task="image", grid=None, contrast=None, s
 
 
 def levels_of(rows):
-    return lambda ids: chance([row for row in rows if row["id"] in ids], PAPER)
+    return lambda ids: mean_levels(summary.levels_of([row for row in rows if row["id"] in ids], PAPER))
 
 
 def test_groups_are_tasks_numbers_of_pieces_and_thirds_of_contrast():

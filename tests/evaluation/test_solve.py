@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.engines import Generation
 from jigsaw.evaluation.run import evaluate_checkpoint
-from jigsaw.evaluation.solve import solve, with_media
+from jigsaw.evaluation.solve import solve
 from jigsaw.models.load import vision_token_ids
+from jigsaw.models.prompts import with_media
 
 
 def asked(*kinds):
@@ -57,10 +58,8 @@ def test_a_row_without_a_column_of_media_has_none():
 
 def test_rows_come_back_in_order_without_their_pixels(model, processor, puzzles):
     rows = [puzzles[i] for i in range(5)]
-    counts = []
-    solved = solve(model, processor, rows, batch_size=2, max_new_tokens=4, on_batch=counts.append)
+    solved = solve(model, processor, rows, batch_size=2, max_new_tokens=4)
     assert [row["id"] for row in solved] == [row["id"] for row in rows]
-    assert counts == [2, 4, 5]
     for row in solved:
         assert isinstance(row["completion"], str)
         assert not {"prompt", "images", "videos"} & row.keys()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jigsaw.evaluation.summary import FIGURES, chance, gain, score, summarize
+from jigsaw.evaluation.summary import FIGURES, gain, levels_of, mean_levels, score, summarize
 from rewards import (
     Composition,
     chance_exact,
@@ -93,6 +93,10 @@ def test_rows_keep_their_order_and_their_source():
 
 
 # Chance
+
+
+def chance(rows, composition):
+    return mean_levels(levels_of(rows, composition))
 
 
 @pytest.mark.parametrize("style", ["direct", "think", "boxed"])

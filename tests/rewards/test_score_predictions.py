@@ -106,12 +106,6 @@ def test_rewards_by_name_and_by_file(data, predictions, tmp_path):
     assert report["overall"]["reward exact"] == report["overall"]["exact"]
 
 
-def test_completions_after_a_prefilled_think_tag(data, predict):
-    path = predict({"id": "i1", "text": format_order([2, 3, 1, 4], think_prefilled=True)})
-    assert score_predictions(data, path)["overall"]["exact"] == 0.0
-    assert score_predictions(data, path, think_prefilled=True)["overall"]["exact"] == 1.0
-
-
 def test_the_table_shows_groups_and_troubles(data, predictions):
     seen = StringIO()
     Console(file=seen, width=200).print(score_table(score_predictions(data, predictions)))
@@ -125,12 +119,6 @@ def test_the_table_shows_groups_and_troubles(data, predictions):
     ):
         assert part in shown
     assert "1 copies of puzzles" in shown
-
-
-def test_progress_counts_every_row(data, predictions):
-    rows = []
-    score_predictions(data, predictions, progress=rows.append)
-    assert sum(rows) == len(ROWS)
 
 
 @pytest.mark.parametrize(
