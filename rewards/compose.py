@@ -104,8 +104,6 @@ class Component:
         self.spec = spec
         self.plugin = plugin
         self.name = name
-        self.failed_rows = 0
-        """How many rows `on_error` has covered so far."""
 
     async def values(self, completions: Sequence[Any], columns: Columns) -> Values:
         """One value or None per row.
@@ -164,7 +162,6 @@ class Component:
         told = f"reward {self.name}, {where}: {self.plugin.blame(cause)}"
         if self.spec.on_error == "fail":
             raise RewardError(f"{told} (on_error: zero or skip would go on)") from cause
-        self.failed_rows += len(failures) or len(completions)
         counted = "0" if self.spec.on_error == "zero" else "no value"
         _log.warning(
             "%s (%d of %d rows failed and count as %s)",
@@ -183,7 +180,6 @@ class Composition:
         rewards: entries of `rewards:`; what is optimised.
         metrics: entries of `metrics:`; what is only watched. A weight is refused there, and an error is skipped
             unless the entry says otherwise.
-        think_prefilled: the chat template writes `<think>`; handed on as the column of that name where rows lack it.
 
     Raises:
         RewardError: an entry is wrong, or a plug-in is not found or does not keep the contract.
@@ -198,11 +194,8 @@ class Composition:
         self,
         rewards: Sequence[RewardSpec | Mapping[str, Any] | str],
         metrics: Sequence[RewardSpec | Mapping[str, Any] | str] = (),
-        *,
-        think_prefilled: bool = False,
     ) -> None:
         taken: set[str] = set()
-        self.think_prefilled = think_prefilled
         self.tokenize: Callable[[str], Sequence[int]] | None = None
         """Makes the column `completion_ids` of completions that come as text alone, where a reward counts tokens."""
         self.rewards = [_component(RewardSpec.of(entry), "reward", taken) for entry in rewards]
@@ -248,47 +241,33 @@ class Composition:
             totals.append(math.fsum(terms) if terms else None)
         return totals
 
-    def trl_functions(self, *, watch: bool = False) -> tuple[list[Callable[..., Any]], list[float]]:
+    def trl_functions(self) -> tuple[list[Callable[..., Any]], list[float]]:
         """What TRL's GRPO trainer takes as `reward_funcs` and `reward_weights`.
 
-        Args:
-            watch: add the metrics with weight 0, so that TRL logs their means too. A row that only metrics have a value
-                for then counts as a row of reward 0.
-
         Returns:
-            Functions, each with a unique `__name__` (metrics: `watched/NAME`), async where the plug-in is; and weights.
+            Functions, each with a unique `__name__`, async where the plug-in is; and weights.
         """
-        functions = [self._trl_function(component, component.name) for component in self.rewards]
-        weights = self.weights
-        if watch:
-            functions += [self._trl_function(component, f"watched/{component.name}") for component in self.metrics]
-            weights = weights + [0.0] * len(self.metrics)
-        return functions, weights
-
-    def _trl_function(self, component: Component, name: str) -> Callable[..., Any]:
-        def reward(completions: Sequence[Any], **columns: Any) -> Values:
-            return drive(component.values(completions, self._with_prefill(columns, len(completions))))
-
-        async def async_reward(completions: Sequence[Any], **columns: Any) -> Values:
-            return await component.values(completions, self._with_prefill(columns, len(completions)))
-
-        function: Callable[..., Any] = async_reward if component.plugin.is_async else reward
-        function.__name__ = function.__qualname__ = name
-        return function
+        return [_trl_function(component) for component in self.rewards], self.weights
 
     def _all(self, components: Sequence[Component], completions: Sequence[Any], columns: Columns) -> dict[str, Values]:
-        full = self._with_prefill(columns, len(completions))
         if self.tokenize is not None and "completion_ids" in self.columns and "completion_ids" not in columns:
-            full = {**full, "completion_ids": [self.tokenize(completion_text(each)) for each in completions]}
+            columns = {**columns, "completion_ids": [self.tokenize(completion_text(each)) for each in completions]}
         return {
-            part.name: (run_to_end if part.plugin.is_async else drive)(part.values(completions, full))
+            part.name: (run_to_end if part.plugin.is_async else drive)(part.values(completions, columns))
             for part in components
         }
 
-    def _with_prefill(self, columns: Columns, count: int) -> Columns:
-        if not self.think_prefilled or "think_prefilled" in columns:
-            return columns
-        return {**columns, "think_prefilled": [True] * count}
+
+def _trl_function(component: Component) -> Callable[..., Any]:
+    def reward(completions: Sequence[Any], **columns: Any) -> Values:
+        return drive(component.values(completions, columns))
+
+    async def async_reward(completions: Sequence[Any], **columns: Any) -> Values:
+        return await component.values(completions, columns)
+
+    function: Callable[..., Any] = async_reward if component.plugin.is_async else reward
+    function.__name__ = function.__qualname__ = component.name
+    return function
 
 
 def _watched(entry: RewardSpec | Mapping[str, Any] | str) -> RewardSpec:

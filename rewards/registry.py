@@ -99,7 +99,7 @@ def load_plugin(use: str, args: Mapping[str, Any] | None = None, *, kind: Litera
     return run_to_end(_dry_called(plugin)) if plugin.is_async else drive(_dry_called(plugin))
 
 
-def as_function(plugin: Plugin, name: str | None = None) -> Reward:
+def as_function(plugin: Plugin) -> Reward:
     """A plug-in as the plain or async function that trainers take, with a `__name__`."""
 
     def reward(completions: Sequence[Any], answer: Any = None, **columns: Any) -> list[float | None]:
@@ -111,7 +111,7 @@ def as_function(plugin: Plugin, name: str | None = None) -> Reward:
         return await plugin.values(completions, given)
 
     function: Reward = async_reward if plugin.is_async else reward
-    function.__name__ = function.__qualname__ = name or plugin.name
+    function.__name__ = function.__qualname__ = plugin.name
     function.__doc__ = inspect.getdoc(plugin.function)
     return function
 

@@ -26,12 +26,12 @@ def tokenizer():
     return made
 
 
-def test_a_grpo_step_uses_and_logs_every_reward_and_metric(tokenizer, tmp_path, monkeypatch):
+def test_a_grpo_step_uses_and_logs_every_reward(tokenizer, tmp_path, monkeypatch):
     from datasets import Dataset
     from transformers import Qwen2Config, Qwen2ForCausalLM
     from trl import GRPOConfig, GRPOTrainer
 
-    # given: rewards by name, dotted path and file, and metrics beside them
+    # given: rewards by name, dotted path and file
     monkeypatch.syspath_prepend(str(EXAMPLE))
     composed = Composition(
         [
@@ -40,10 +40,9 @@ def test_a_grpo_step_uses_and_logs_every_reward_and_metric(tokenizer, tmp_path, 
             {"use": "jigsaw_brevity:brevity", "weight": 0.5, "only": ["video"], "args": {"limit": 50}},
             f"{EXAMPLE}/jigsaw_brevity.py:piece_talk",
             {"use": "jigsaw_brevity:slow_judge", "on_error": "skip"},
-        ],
-        ["exact", "valid"],
+        ]
     )
-    functions, weights = composed.trl_functions(watch=True)
+    functions, weights = composed.trl_functions()
     seen = []
     inner = functions[0]
 
@@ -99,7 +98,7 @@ def test_a_grpo_step_uses_and_logs_every_reward_and_metric(tokenizer, tmp_path, 
     assert given_["answer"] == [[2, 3, 1]] * 4
     assert given_["completions"][0][0]["role"] == "assistant"
     log = trainer.state.log_history[0]
-    names = ["visual_jigsaw", "length", "brevity", "piece_talk", "slow_judge", "watched/exact", "watched/valid"]
+    names = ["visual_jigsaw", "length", "brevity", "piece_talk", "slow_judge"]
     assert {f"rewards/{name}/mean" for name in names} <= set(log)
     assert log["rewards/length/mean"] == 1.0  # twelve tokens lie in the band
     assert log["reward"] >= 1.0
