@@ -70,18 +70,14 @@ class Curriculum:
         """Smoothed share of groups that taught, for each bucket: `{"image/9": 0.4}`."""
         return {_name(bucket): self._live[bucket] for bucket in self.buckets}
 
-    def draw(self, count: int, *, progress: float = 0.0, avoid: Collection[str] = ()) -> list[dict[str, Any]]:
-        """The next rows; media are made as they are looked at.
+    def choose(self, count: int, *, progress: float = 0.0, avoid: Collection[str] = ()) -> list[tuple[Any, int]]:
+        """The next rows, not looked at yet: for each its set and its place there.
 
         Args:
             count: how many.
             progress: of training, 0 to 1.
             avoid: ids of rows that are not wanted; fewer rows are found if there are no others.
         """
-        return [puzzles[row] for puzzles, row in self.choose(count, progress=progress, avoid=avoid)]
-
-    def choose(self, count: int, *, progress: float = 0.0, avoid: Collection[str] = ()) -> list[tuple[Any, int]]:
-        """As `draw`, without looking at the rows: for each its set and its place there."""
         self._draws += 1
         shares = self.shares(progress)
         weights = [cell.share * shares[cell.bucket] / self._plain_share(cell.bucket) for cell in self._cells]

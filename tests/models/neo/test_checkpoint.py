@@ -12,9 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from jigsaw.errors import JigsawError
 from jigsaw.models.neo import NEOChatConfig, NEOChatModel
-from jigsaw.models.neo.groups import GROUPS, freeze, groups_of
+from jigsaw.models.neo.groups import groups_of
 
 DATA = Path(__file__).parent / "data"
 
@@ -152,19 +151,3 @@ LAYERS = "language_model.model.layers"
 )
 def test_the_groups_of_a_parameter(name, groups):
     assert groups_of(name, pre_buffer=1) == groups
-
-
-@pytest.mark.parametrize("group", GROUPS)
-def test_a_frozen_group_rests_and_the_others_learn(open_judge, group):
-    model = open_judge()
-    learning = freeze(model, [group], pre_buffer=1)
-    for name, parameter in model.named_parameters():
-        assert parameter.requires_grad == (group not in groups_of(name, 1)), name
-    assert learning == sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-def test_a_misspelt_group_is_refused(open_judge):
-    with pytest.raises(JigsawError, match="did you mean pre-buffer"):
-        freeze(open_judge(), ["pre_buffer"], pre_buffer=1)
-    with pytest.raises(JigsawError, match="nothing to learn"):
-        freeze(open_judge(), GROUPS, pre_buffer=1)
