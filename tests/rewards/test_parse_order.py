@@ -134,6 +134,8 @@ def test_think_wants_one_block_of_each_and_nothing_between(text, reason):
         (r"\boxed{{2, 3, 1}}", [2, 3, 1], "ok"),
         (r"\boxed{\text{Tile }2, \text{Tile }3, \text{Tile }1}", [2, 3, 1], "ok"),
         (r"so {a} \boxed{2, 3, 1} }} {", [2, 3, 1], "ok"),
+        (r"{{ \boxed{{2, 3, 1}}}}", [2, 3, 1], "ok"),
+        (r"{a{\boxed{2, 3, 1}}}", [2, 3, 1], "ok"),
         (r"\boxed{\text{}}", None, "empty"),
         (r"\boxed{\frac{2}{3}, 1}", None, "not_integers"),
         (r"\boxed{\boxed{2, 3, 1}}", None, "several_answers"),
@@ -198,6 +200,8 @@ def test_no_text_raises_and_only_permutations_come_out(text, size, style, prefil
         ("<answer>2, 2, 1</answer>", "think", None, "duplicate"),
         ("<answer>2, 3, 1", "think", None, "malformed"),
         (r"\boxed{2, 3, 1}", "boxed", [2, 3, 1], "ok"),
+        (r"\boxed{2 \to 3 \to 1}", "boxed", [2, 3, 1], "ok"),
+        (r"<answer>2 \to 3 \to 1</answer>", "think", None, "not_integers"),
         (r"<think>\boxed{1, 2, 3}</think></think>\boxed{2, 3, 1}", "boxed", [2, 3, 1], "ok"),
         ("2, 3, 1", "direct", [2, 3, 1], "ok"),
     ],
@@ -206,6 +210,11 @@ def test_without_the_format_gate_the_one_answer_is_found(text, style, order, rea
     parsed = find_order(text, 3, style)
     assert (parsed.order, parsed.reason) == (order, reason)
     assert parsed.well_formed == (style == "direct")
+
+
+@given(orders, st.sampled_from(ANSWER_STYLES))
+def test_where_the_form_is_right_both_readings_are_one(order, style):
+    assert find_order(format_order(order, style), len(order), style) == (order, True, "ok")
 
 
 @pytest.mark.parametrize(
