@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from jigsaw.data.sources import below, relative_to
 from jigsaw.errors import JigsawError, first_line
@@ -61,12 +61,15 @@ def load_conversations(path: str | Path, images: str | Path | None = None) -> An
 
 def _parquet(where: Path) -> Any:
     import datasets
+    import pyarrow.parquet as pq
 
     files = sorted(where.rglob("*.parquet")) if where.is_dir() else [where]
     if not files:
         raise JigsawError(f"{where}: no Parquet files in it; name the .json or .jsonl file itself")
     try:
-        rows = datasets.Dataset.from_parquet([str(file) for file in files])
+        # An image feature in the file's metadata would have `datasets` open any path or address that a cell holds.
+        features = datasets.Features.from_arrow_schema(pq.read_schema(files[0]).remove_metadata())
+        rows = datasets.Dataset.from_parquet([str(file) for file in files], features=features)
     except (OSError, ValueError, TypeError, datasets.exceptions.DatasetGenerationError) as error:
         raise JigsawError(f"{where}: cannot be read as Parquet ({first_line(error)})") from error
     if not {"messages", "conversations"} & set(rows.column_names):
@@ -135,12 +138,14 @@ class Reader:
         }
 
     def _image(self, given: Any, place: str) -> Image.Image:
-        where = given.get("path") if isinstance(given, Mapping) else given
+        data, where = (given.get("bytes"), given.get("path")) if isinstance(given, Mapping) else (given, given)
+        if isinstance(data, bytes):
+            try:
+                return read_photo(data)
+            except PhotoError as error:
+                told = f"the bytes of an image cannot be read ({first_line(error)}); mend them or leave the row out"
+                raise JigsawError(f"{place}: {told}") from error
         try:
-            if isinstance(given, Image.Image):
-                return ImageOps.exif_transpose(given)
-            if isinstance(given, Mapping) and given.get("bytes"):
-                return read_photo(bytes(given["bytes"]))
             root = Path(self.root)
             return read_photo(below(root, str(relative_to(root, PurePosixPath(str(where))))))
         except (OSError, PhotoError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -179,3 +180,43 @@ def test_conversations_about_samples(folder):
     rows = load_conversations(write_sample_conversations(folder, folder / "said.jsonl"))
     said = [turn["content"][-1]["text"] for turn in (*rows[1]["prompt"], *rows[1]["completion"])]
     assert said == ["\nWhat does the photo show?", "old barn", "Is it wide, tall or square?", "wide"]
+
+
+def parquet(folder, cell, kind="struct"):
+    """A set in Parquet; of the kind "feature" its metadata say that `datasets` is to open the images by itself."""
+    import datasets
+
+    (folder / "set").mkdir()
+    table = datasets.Dataset.from_list([LLAVA | {"id": "7", "image": cell}])
+    features = table.features | ({"image": datasets.Image()} if kind == "feature" else {})
+    schema = datasets.Features(features).arrow_schema
+    pq.write_table(table.data.table.cast(schema), folder / "set" / "a.parquet")
+    return folder / "set"
+
+
+@pytest.mark.parametrize("path", ["{folder}/red.png", "../red.png", "https://example.invalid/red.png"])
+def test_an_image_feature_opens_nothing_outside_of_the_folder(folder, path):
+    path = path.format(folder=folder)
+    with pytest.raises(JigsawError, match=r"row 0: image .*red.png cannot be opened"):
+        load_conversations(parquet(folder, {"bytes": None, "path": path}, "feature"))
+
+
+@pytest.mark.parametrize("kind", ["feature", "struct"])
+def test_bytes_in_parquet_are_held_to_the_limits_of_photos(folder, monkeypatch, kind):
+    path = parquet(folder, {"bytes": (folder / "red.png").read_bytes(), "path": None}, kind)
+    assert load_conversations(path)[0]["images"][0].size == (8, 6)
+    monkeypatch.setattr("tasks.photos.MAX_PIXELS", 40)
+    with pytest.raises(JigsawError, match="8x6 pixels"):
+        load_conversations(path)
+
+
+def test_bare_bytes_in_parquet_are_images(folder):
+    path = parquet(folder, (folder / "red.png").read_bytes())
+    assert load_conversations(path)[0]["images"][0].size == (8, 6)
+
+
+@pytest.mark.parametrize("kind", ["feature", "struct"])
+def test_damaged_bytes_are_one_line_that_names_the_row(folder, kind):
+    with pytest.raises(JigsawError, match=r"row 0: the bytes of an image .* leave the row out") as caught:
+        load_conversations(parquet(folder, {"bytes": b"no picture", "path": None}, kind))
+    assert "\n" not in str(caught.value)
