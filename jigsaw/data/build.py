@@ -153,7 +153,8 @@ def build_puzzles(
             raise JigsawError(f"source {given / below} holds no {_WANTED[made.source_kind]}")
         if limit is not None:
             listing = sample(listing, limit, _selector(job, made) if job.split else None)
-        earlier = [manifest.settings for manifest in shard_manifests(target)]
+        begun = shard_manifests(target)
+        earlier = [manifest.settings for manifest in begun]
         if parts is None:
             parts = earlier[0].parts if earlier else -(-min(listing.count, limit or listing.count) // SOURCES_PER_PART)
         settings = Settings(
@@ -173,6 +174,9 @@ def build_puzzles(
         for old in earlier:
             if (difference := first_difference(old, settings)) is not None:
                 raise JigsawError(f"{target} holds another data set: {difference}; choose another folder or delete it")
+        for others in sorted({manifest.shard[1] for manifest in begun} - {shard[1]}):
+            remedy = f"go on with --shard I/{others}, choose another folder or delete it"
+            raise JigsawError(f"{target} was begun in {others} shard{'s' * (others > 1)}, not {shard[1]}: {remedy}")
         build = _Build(target, work, settings, shard, job, {*REASONS, *made.REASONS})
         return build.run(listing, workers or usable_cores(), time_limit, progress)
 

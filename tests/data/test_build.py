@@ -393,3 +393,14 @@ def test_a_set_may_lie_beside_the_list_it_was_built_from(photos, tmp_path):
     names = sorted(str(file.relative_to(tmp_path)) for file in (tmp_path / "photos").rglob("*.*g"))
     (tmp_path / "list.txt").write_text("\n".join(names))
     assert build(tmp_path / "list.txt", tmp_path / "photos" / "set").counts.puzzles == 36
+
+
+@pytest.mark.parametrize(("first", "then"), [((0, 3), (0, 1)), ((0, 3), (0, 2)), ((0, 1), (1, 2))])
+def test_a_folder_of_another_number_of_shards_is_refused_and_left_alone(photos, tmp_path, first, then):
+    out = tmp_path / "set"
+    build(photos, out, parts=3, shard=first)
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    with pytest.raises(JigsawError, match=rf"in {first[1]} shards?, not {then[1]}") as caught:
+        build(photos, out, parts=3, shard=then)
+    assert "\n" not in str(caught.value)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
