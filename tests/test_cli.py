@@ -156,6 +156,16 @@ def test_no_puzzles_no_batch_and_no_tokens_are_wrong_usage(jigsaw, option):
     assert option in one_line(err)
 
 
+@pytest.mark.parametrize(
+    "words", [("build", "image", "a", "b"), ("check", "a"), ("import", "visual-jigsaw", "a", "b")], ids=" ".join
+)
+@pytest.mark.parametrize("workers", ["0", "-1"])
+def test_no_workers_are_wrong_usage(jigsaw, words, workers):
+    code, _, err = jigsaw(*words, "--workers", workers)
+    assert code == 2
+    assert "--workers" in one_line(err)
+
+
 def test_no_arguments_show_the_help_and_are_wrong_usage(jigsaw):
     code, out, err = jigsaw()
     assert (code, out) == (2, "")

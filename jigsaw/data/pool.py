@@ -59,9 +59,14 @@ class Pool:
         job: what to do with every item.
         count: worker processes.
         time_limit: seconds for one source.
+
+    Raises:
+        JigsawError: there are to be no workers.
     """
 
     def __init__(self, job: Job, count: int, time_limit: float) -> None:
+        if count < 1:
+            raise JigsawError(f"workers must be at least 1, not {count}")
         self._job = job
         self._count = count
         self._time_limit = time_limit

@@ -14,6 +14,7 @@ from jigsaw.verbs.printing import AsJson, print_answer
 app = typer.Typer()
 
 TimeLimit = Annotated[float, typer.Option(min=0.1, help="Seconds for one source; its process is killed then.")]
+Workers = Annotated[int | None, typer.Option(min=1, show_default="one per core", help="Number of processes.")]
 
 
 @app.command(epilog="Example: jigsaw samples data/samples")
@@ -47,7 +48,7 @@ def build(
     per_source: Annotated[int, typer.Option(help="Puzzles from each source.")] = 1,
     limit: Annotated[int | None, typer.Option(help="Use only so many sources.")] = None,
     seed: Annotated[int, typer.Option(help="Another seed, other puzzles.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Number of processes.  [default: one per core]")] = None,
+    workers: Workers = None,
     parts: Annotated[
         int | None, typer.Option(help="Number of Parquet files.  [default: by the number of sources]")
     ] = None,
@@ -93,7 +94,7 @@ def import_set(
     media_root: Annotated[Path | None, typer.Option(help="Folder of the media.  [default: that of the files]")] = None,
     only: Annotated[str | None, typer.Option(help="image, video or depth, where the files mix them.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the shown orders.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Number of processes.  [default: one per core]")] = None,
+    workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
     """Read other people's puzzle sets into one of ours."""
@@ -122,7 +123,7 @@ def check(
     data: Annotated[Path, typer.Argument(help="A puzzle set.")],
     source_root: Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")] = None,
     task: Annotated[str | None, typer.Option(help="The plug-in task that built the set.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Number of processes.  [default: one per core]")] = None,
+    workers: Workers = None,
     time_limit: TimeLimit = 120.0,
     as_json: AsJson = False,
 ) -> None:

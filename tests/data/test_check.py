@@ -138,3 +138,8 @@ def test_what_is_no_complete_set_is_refused(built, tmp_path):
     (built / "manifest.json").write_text(json.dumps(manifest | {"complete": False}))
     with pytest.raises(JigsawError, match="not complete"):
         check_puzzles(built)
+
+
+def test_fewer_than_one_worker_is_refused(built):
+    with pytest.raises(JigsawError, match="workers must be at least 1, not -1"):
+        check_puzzles(built, workers=-1)
