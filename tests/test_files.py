@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from jigsaw.files import write_whole
+from jigsaw.files import write_whole, written_whole
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_path, monkeypatch):
@@ -22,3 +24,40 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_p
 def test_bytes_are_written_as_they_are(tmp_path):
     write_whole(tmp_path / "clip", b"\x00\xff")
     assert (tmp_path / "clip").read_bytes() == b"\x00\xff"
+
+
+def test_a_file_or_folder_has_its_name_only_when_it_is_whole(tmp_path):
+    with written_whole(tmp_path / "folder") as partial:
+        partial.mkdir()
+        (partial / "file").touch()
+        assert not (tmp_path / "folder").exists()
+    with written_whole(tmp_path / "file") as partial:
+        partial.write_text("all")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder"]
+    assert (tmp_path / "folder" / "file").exists()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch])
+def test_what_is_broken_off_leaves_nothing(tmp_path, make):
+    with pytest.raises(RuntimeError), written_whole(tmp_path / "name") as partial:
+        make(partial)
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_that_make_the_same_at_once_do_not_meet(tmp_path):
+    with written_whole(tmp_path / "folder") as slow:
+        slow.mkdir()
+        (slow / "file").write_text("slow")
+        with written_whole(tmp_path / "folder") as fast:
+            fast.mkdir()
+            (fast / "file").write_text("fast")
+    assert (tmp_path / "folder" / "file").read_text() == "fast"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_folder_that_cannot_take_its_name_is_an_error(tmp_path):
+    (tmp_path / "name").touch()
+    with pytest.raises(OSError, match="name"), written_whole(tmp_path / "name") as partial:
+        partial.mkdir()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["name"]

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.errors import JigsawError
+from jigsaw.files import written_whole
 
 PACKAGE = "moviepy"
 """The distribution, as samples.csv names it."""
@@ -124,15 +125,16 @@ def _remux(packets: list[Any], stream: Any, file: Path) -> None:
     """Packets as a file of their own that begins at zero, written whole or not at all."""
     import av
 
-    partial = file.with_name(f".{file.name}")
     start = min(packet.pts for packet in packets)
-    with av.open(str(partial), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+    with (
+        written_whole(file) as partial,
+        av.open(str(partial), "w", format="mp4", options={"fflags": "+bitexact"}) as container,
+    ):
         target = container.add_stream_from_template(stream)
         for packet in packets:
             packet.pts, packet.dts = packet.pts - start, packet.dts - start
             packet.stream = target
             container.mux(packet)
-    partial.replace(file)
 
 
 def _download(folder: Path) -> Path:

@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from jigsaw.errors import JigsawError
+from jigsaw.files import written_whole
 
 SIDE = 168
 """Width and height of a picture, in pixels."""
@@ -199,9 +200,8 @@ def export_scenes(out: Path, counts: dict[str, int] | None = None, seed: int = 0
                 if all(file.is_file() for file in files):
                     continue
                 for file, image in zip(files, cast(draw_scene(seed, first + number)), strict=True):
-                    partial = file.with_name(f".{file.name}")
-                    image.save(partial, "PNG")
-                    partial.replace(file)
+                    with written_whole(file) as partial:
+                        image.save(partial, "PNG")
     except OSError as error:
         raise JigsawError(f"{error.filename or out}: cannot write the scenes: {error.strerror or error}") from error
 

@@ -7,12 +7,13 @@ know its place, and now and then noise hides it. A film grows lighter from frame
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from jigsaw.files import written_whole
 
 PICTURES, FILMS = 120, 120
 SIDE, FILM_SIDE = 168, 56
@@ -31,16 +32,15 @@ def make_sources(folder: Path) -> Path:
     """
     if folder.is_dir():
         return folder
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "pictures").mkdir(parents=True)
-    (partial / "films").mkdir()
-    for number in range(PICTURES):
-        pixels = picture(np.random.default_rng([0, number]))
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(partial / "pictures" / f"{number:03}.png")
-    for number in range(FILMS):
-        _write_film(partial / "films" / f"{number:03}.mp4", np.random.default_rng([1, number]))
-    partial.replace(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder) as partial:
+        (partial / "pictures").mkdir(parents=True)
+        (partial / "films").mkdir()
+        for number in range(PICTURES):
+            pixels = picture(np.random.default_rng([0, number]))
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(partial / "pictures" / f"{number:03}.png")
+        for number in range(FILMS):
+            _write_film(partial / "films" / f"{number:03}.mp4", np.random.default_rng([1, number]))
     return folder
 
 

@@ -122,3 +122,17 @@ def test_a_second_export_of_the_shots_writes_nothing(shots: Path):
     before = {file: file.stat().st_mtime_ns for file in shots.rglob("*.mp4")}
     film.export_shots(shots)
     assert {file: file.stat().st_mtime_ns for file in shots.rglob("*.mp4")} == before
+
+
+def test_a_shot_that_another_process_is_writing_is_not_touched(shots: Path, tmp_path: Path):
+    shot = min((shots / "train").iterdir())
+    for side in ("train", "heldout"):
+        (tmp_path / side).mkdir()
+        for file in (shots / side).iterdir():
+            if file != shot:
+                (tmp_path / side / file.name).hardlink_to(file)
+    theirs = tmp_path / "train" / f".{shot.name}"
+    theirs.write_bytes(b"half of it")
+    film.export_shots(tmp_path)
+    assert theirs.read_bytes() == b"half of it"
+    assert (tmp_path / "train" / shot.name).read_bytes() == shot.read_bytes()

@@ -79,3 +79,12 @@ def test_exports_are_equal_and_give_depth_puzzles_whose_answers_hold(tmp_path: P
 def test_a_name_without_such_sources_is_refused(tmp_path: Path):
     with pytest.raises(JigsawError, match="source scenes has no video sources; take samples, film"):
         source_folder("scenes", "video", tmp_path)
+
+
+def test_a_picture_that_another_process_is_writing_is_not_touched(tmp_path: Path):
+    theirs = tmp_path / "train" / "color" / ".0000.png"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"half of it")
+    export_scenes(tmp_path, {"train": 1, "heldout": 0})
+    assert theirs.read_bytes() == b"half of it"
+    assert sorted(path.name for path in tmp_path.rglob("*.png")) == [theirs.name, "0000.png", "0000.png"]

@@ -142,3 +142,20 @@ def test_a_figure_is_of_one_kind_of_puzzle(run):
     assert chance == pytest.approx(1 / 6)
     with pytest.raises(JigsawError, match="holds no prediction on image puzzles of grid"):
         findings.figure(run, {"name": "place_accuracy", "task": "image", "grid": [5, 5]})
+
+
+def test_made_sources_of_two_processes_at_once_do_not_meet(tmp_path, monkeypatch):
+    monkeypatch.setattr(made_sources, "PICTURES", 2)
+    monkeypatch.setattr(made_sources, "FILMS", 1)
+    draw, begun = made_sources.picture, []
+
+    def picture(generator):
+        if not begun:
+            begun.append(True)
+            made_sources.make_sources(tmp_path / "made")
+        return draw(generator)
+
+    monkeypatch.setattr(made_sources, "picture", picture)
+    made_sources.make_sources(tmp_path / "made")
+    assert len(list((tmp_path / "made" / "pictures").iterdir())) == 2
+    assert [entry.name for entry in tmp_path.iterdir()] == ["made"]
