@@ -177,7 +177,8 @@ def build_puzzles(
         for others in sorted({manifest.shard[1] for manifest in begun} - {shard[1]}):
             remedy = f"go on with --shard I/{others}, choose another folder or delete it"
             raise JigsawError(f"{target} was begun in {others} shard{'s' * (others > 1)}, not {shard[1]}: {remedy}")
-        build = _Build(target, work, settings, shard, job, {*REASONS, *made.REASONS})
+        name = "" if root == given else given.name
+        build = _Build(target, work, settings, shard, job, name, {*REASONS, *made.REASONS})
         return build.run(listing, workers or usable_cores(), time_limit, progress)
 
 
@@ -245,7 +246,14 @@ class _Build:
     """One run over one shard."""
 
     def __init__(
-        self, target: Path, work: Path, settings: Settings, shard: tuple[int, int], job: Job, reasons: set[str]
+        self,
+        target: Path,
+        work: Path,
+        settings: Settings,
+        shard: tuple[int, int],
+        job: Job,
+        source_name: str,
+        reasons: set[str],
     ) -> None:
         self._target = target
         self._work = work
@@ -253,6 +261,7 @@ class _Build:
         self._digest = settings.digest()
         self._shard = shard
         self._job = job
+        self._source_name = source_name
         self._reasons = reasons
         self._parts = range(shard[0], settings.parts, shard[1])
         suffix = manifest_name(shard).removeprefix("manifest").removesuffix(".json")
@@ -289,6 +298,7 @@ class _Build:
             settings=self._settings,
             source_root=str(self._job.root),
             source_relative=os.path.relpath(self._job.root, self._target.resolve()),
+            source_name=self._source_name,
             shard=self._shard,
             complete=complete,
             counts=counts,

@@ -71,6 +71,7 @@ class Manifest:
     Attributes:
         source_root: absolute path of the sources on the machine that built it.
         source_relative: the same, relative to the data set: it still holds when both are moved together.
+        source_name: below the root, the list, tar, table or saved data set that was read; empty for all of the folder.
         shard: number and count, `(0, 1)` when built in one go.
         complete: whether every part of the shard is written.
         versions: of the packages that made it.
@@ -79,6 +80,7 @@ class Manifest:
     settings: Settings
     source_root: str
     source_relative: str
+    source_name: str = ""
     shard: tuple[int, int] = (0, 1)
     complete: bool = False
     counts: Counts = Counts()
@@ -94,7 +96,8 @@ class Manifest:
     def from_json(cls, record: dict[str, Any]) -> Manifest:
         """The inverse of `to_json`. Raises KeyError or TypeError on a record that is none."""
         settings = Settings(**{item.name: record[item.name] for item in fields(Settings)})
-        own = {item.name: record[item.name] for item in fields(cls) if item.name != "settings"}
+        own = {item.name: record[item.name] for item in fields(cls) if item.name not in ("settings", "source_name")}
+        own["source_name"] = record.get("source_name", "")
         own["shard"] = (int(record["shard"][0]), int(record["shard"][1]))
         own["counts"] = Counts(**record["counts"])
         return cls(settings=settings, **own)
@@ -156,6 +159,7 @@ def read_manifest(path: str | Path) -> Manifest:
         settings=first.settings,
         source_root=first.source_root,
         source_relative=first.source_relative,
+        source_name=first.source_name,
         shard=first.shard if len(manifests) == 1 else (0, 1),
         complete=everything,
         counts=sum((m.counts for m in manifests), Counts()),

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.data import build_puzzles, load_puzzles
-from jigsaw.data.manifest import Manifest, read_manifest
+from jigsaw.data.manifest import Manifest, read_manifest, shard_manifests
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.engines import GREEDY, Generation
@@ -130,9 +130,9 @@ def _sets(run: Path) -> tuple[Manifest, Manifest]:
     """Of a run's sets, the manifest of the first held-out one, and of a training one of the same task and size."""
     try:
         stored = json.loads((run / "data.json").read_text(encoding="utf-8"))
-        heldout = read_manifest(stored["eval"][0])
-        trained = [read_manifest(path) for path in stored["train"]]
-    except (OSError, ValueError, KeyError, IndexError) as error:
+        heldout = next(read_manifest(path) for path in stored["eval"] if _holds_puzzles(path))
+        trained = [read_manifest(path) for path in stored["train"] if _holds_puzzles(path)]
+    except (OSError, ValueError, KeyError, StopIteration) as error:
         raise JigsawError(f"{run} names no puzzle sets (data.json): launch it to its end") from error
     wanted = heldout.settings
     same = [each for each in trained if each.settings.task == wanted.task]
@@ -142,16 +142,20 @@ def _sets(run: Path) -> tuple[Manifest, Manifest]:
     return next((each for each in same if each.settings.config.get(key) == wanted.config.get(key)), same[0]), heldout
 
 
+def _holds_puzzles(path: str) -> bool:
+    """Whether a set that is there is one of puzzles, not of conversations."""
+    return not Path(path).exists() or bool(shard_manifests(Path(path)))
+
+
 def _built(manifest: Manifest, out: Path, changes: Mapping[str, Any], puzzles: int) -> Path:
     """A set like another one: its sources and configuration but for the changes, other puzzles."""
     settings = manifest.settings
     if settings.imported:
         raise JigsawError(f"a set imported from {settings.imported} cannot be built anew: name a run on built sets")
-    config = {name: value for name, value in settings.config.items() if value is not None}
-    config |= {"augment": False} if "augment" in config else {}
+    config = settings.config | ({"augment": False} if "augment" in settings.config else {})
     build_puzzles(
         settings.spec,
-        manifest.source_root,
+        Path(manifest.source_root) / manifest.source_name,
         out,
         config={**config, **changes},
         per_source=max(1, -(-puzzles // max(1, manifest.counts.sources))),

@@ -1,6 +1,7 @@
 """`jigsaw generalize`: the conditions, that seen and unseen share no source, and what is gained over chance."""
 
 import json
+import shutil
 
 import pytest
 
@@ -66,4 +67,37 @@ def test_a_run_without_a_model_or_sets_is_refused(trained, tmp_path):
         generalize(trained, out=tmp_path / "g")
     (trained / "model" / "config.json").unlink()
     with pytest.raises(JigsawError, match="has no trained model"):
+        generalize(trained, out=tmp_path / "g")
+
+
+def test_sets_built_from_a_list_come_from_what_it_lists(trained, tmp_path, photos):
+    for photo in sorted(photos.iterdir()):
+        shutil.copy(photo, tmp_path / photo.name)
+    listed = [f"photo-{number}.png" for number in range(2)]
+    (tmp_path / "some.txt").write_text("\n".join(listed))
+    config = {"grid": "2x2", "tile": "28", "answer_style": "direct"}
+    build_puzzles("image", tmp_path / "some.txt", tmp_path / "listed", config=config, workers=1, progress=False)
+    (trained / "data.json").write_text(json.dumps({name: [str(tmp_path / "listed")] for name in ("train", "eval")}))
+    generalize(trained, out=tmp_path / "g", sizes=["2x2"], puzzles=6)
+    sources = load_puzzles(tmp_path / "g/data/unseen").with_format(None)["source"]
+    assert {source["path"] for source in sources} == set(listed)
+
+
+def test_a_value_that_is_null_stays_null(trained, tmp_path, photos):
+    config = {"grid": "2x2", "answer_style": "direct", "max_tile": None}
+    build_puzzles("image", photos, tmp_path / "whole", config=config, workers=1, progress=False)
+    (trained / "data.json").write_text(json.dumps({name: [str(tmp_path / "whole")] for name in ("train", "eval")}))
+    generalize(trained, out=tmp_path / "g", sizes=["2x2"], puzzles=6)
+    assert read_manifest(tmp_path / "g/data/unseen").settings.config["max_tile"] is None
+
+
+def test_conversations_among_the_sets_are_passed_over(trained, tmp_path):
+    (tmp_path / "said.jsonl").write_text("{}")
+    (tmp_path / "said").mkdir()
+    stored = json.loads((trained / "data.json").read_text())
+    stored["train"] = [str(tmp_path / "said.jsonl"), str(tmp_path / "said"), *stored["train"]]
+    (trained / "data.json").write_text(json.dumps(stored))
+    assert "seen" in generalize(trained, out=tmp_path / "g", sizes=["2x2"], puzzles=6)["conditions"]
+    (trained / "data.json").write_text(json.dumps(stored | {"train": [str(tmp_path / "gone")]}))
+    with pytest.raises(JigsawError, match="gone is no folder"):
         generalize(trained, out=tmp_path / "g")
