@@ -26,7 +26,7 @@ from jigsaw.evaluation.engines import GREEDY, Generation
 from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, cell_of
 from jigsaw.evaluation.predictions import number
 from jigsaw.evaluation.run import evaluate_checkpoint
-from jigsaw.evaluation.wordings import WORDINGS
+from jigsaw.evaluation.wordings import wordings_of
 from jigsaw.files import write_whole
 
 SIZES: Mapping[str, tuple[str, Sequence[str]]] = {
@@ -89,7 +89,8 @@ def generalize(
         for size in others
     ]
     unseen = conditions[1].data
-    conditions += [Condition(f"wording {at}", unseen, at) for at in range(1, len(WORDINGS.get(task, ())) + 1)]
+    wordings = len(wordings_of(task, heldout.settings.config))
+    conditions += [Condition(f"wording {at}", unseen, at) for at in range(1, wordings + 1)]
     shared = len(_sources(conditions[0].data) & _sources(unseen))
     found: dict[str, Any] = {}
     for condition in conditions:

@@ -33,6 +33,16 @@ WORDINGS: Mapping[str, Sequence[tuple[str, str, str]]] = {
 }
 
 
+def wordings_of(task: str, geometry: Mapping[str, Any]) -> Sequence[tuple[str, str, str]]:
+    """The other wordings of a task's question; none where clips are cut into tiles: these ask for time alone.
+
+    Args:
+        task: its name.
+        geometry: of a puzzle, or the task's configuration: a mapping that may hold a `grid`.
+    """
+    return () if task == "video" and geometry.get("grid") else WORDINGS.get(task, ())
+
+
 def reworded(rows: Sequence[Mapping[str, Any]], wording: int) -> list[dict[str, Any]]:
     """Rows with their own prompts (wording 0), or with the same question put otherwise (1, 2).
 
@@ -45,7 +55,9 @@ def reworded(rows: Sequence[Mapping[str, Any]], wording: int) -> list[dict[str, 
 
 
 def _prompt(row: Mapping[str, Any], wording: int) -> list[dict[str, Any]]:
-    known = WORDINGS.get(row["task"], ())
+    known = wordings_of(row["task"], row["geometry"])
+    if not known and row["task"] in WORDINGS:
+        raise JigsawError("--wording: a video set with `grid` has no other wordings; leave --wording out")
     if not 1 <= wording <= len(known):
         raise JigsawError(
             f"--wording: task {row['task']} has {len(known)} other wordings, there is no number {wording}"

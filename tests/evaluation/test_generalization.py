@@ -10,6 +10,8 @@ from jigsaw.errors import JigsawError
 from jigsaw.evaluation import run as run_module
 from jigsaw.evaluation.generalization import generalization_table, generalize
 from jigsaw.evaluation.paper import printed
+from jigsaw.evaluation.wordings import reworded
+from jigsaw.testing import write_sources
 from rewards import format_order
 
 
@@ -101,3 +103,14 @@ def test_conversations_among_the_sets_are_passed_over(trained, tmp_path):
     (trained / "data.json").write_text(json.dumps(stored | {"train": [str(tmp_path / "gone")]}))
     with pytest.raises(JigsawError, match="gone is no folder"):
         generalize(trained, out=tmp_path / "g")
+
+
+def test_clips_in_tiles_are_asked_in_their_own_words_alone(trained, tmp_path):
+    write_sources("video", tmp_path / "films")
+    config = {"clips": 2, "grid": "1x2", "min_duration": 1, "answer_style": "direct"}
+    build_puzzles("video", tmp_path / "films", tmp_path / "tiles", config=config, workers=1, progress=False)
+    (trained / "data.json").write_text(json.dumps({name: [str(tmp_path / "tiles")] for name in ("train", "eval")}))
+    found = generalize(trained, out=tmp_path / "g", sizes=["2"], puzzles=2)
+    assert set(found["conditions"]) == {"seen", "unseen"}
+    with pytest.raises(JigsawError, match=r"--wording: a video set with `grid` .* leave --wording out"):
+        reworded([load_puzzles(tmp_path / "tiles")[0]], 1)
