@@ -45,7 +45,8 @@ def grid_of(geometry: Geometry | None, num_pieces: int) -> Grid | None:
         rows, columns = grid
     except (ValueError, TypeError):
         return None
-    return (rows, columns) if rows * columns == num_pieces else None
+    counts = isinstance(rows, int) and isinstance(columns, int) and rows > 0
+    return (rows, columns) if counts and rows * columns == num_pieces else None
 
 
 @lru_cache(maxsize=4096)

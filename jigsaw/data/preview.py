@@ -20,6 +20,7 @@ from jigsaw.data.load import load_puzzles, opened, spread
 from jigsaw.data.parts import puzzle_of
 from jigsaw.errors import JigsawError
 from jigsaw.files import write_whole
+from rewards import grid_of
 from tasks import Clip
 
 TILE_SIDE = 120
@@ -156,8 +157,8 @@ def _show(card: Card, row: dict[str, Any]) -> None:
             card.solved.append(_strip(clip, f"Clip {index}", f"Clip {index}: {times} of the video"))
         return
     images = row["images"]
-    if geometry.get("shown_as") == "images":
-        frames = len(images) // len(answer)
+    frames, left = divmod(len(images), len(answer))
+    if geometry.get("shown_as") == "images" and frames and not left:
         strips = [images[start : start + frames] for start in range(0, len(images), frames)]
         card.shown = [_film(strip, f"Clip {n}", f"Clip {n}") for n, strip in enumerate(strips, start=1)]
         card.solved = [_film(strips[index - 1], f"Clip {index}", f"Clip {index}") for index in answer]
@@ -165,14 +166,14 @@ def _show(card: Card, row: dict[str, Any]) -> None:
     if len(images) == len(answer):
         card.shown = [_picture(image, TILE_SIDE, f"Tile {n}", str(n)) for n, image in enumerate(images, start=1)]
         ordered = [images[index - 1] for index in answer]
-        if geometry.get("grid"):
-            card.across = geometry["grid"][1]
-            card.solved = [_picture(_joined(ordered, *geometry["grid"]), PICTURE_SIDE, "The tiles put in order")]
+        if (grid := grid_of(geometry, len(answer))) is not None:
+            card.across = grid[1]
+            card.solved = [_picture(_joined(ordered, *grid), PICTURE_SIDE, "The tiles put in order")]
         else:
             card.solved = [_picture(image, TILE_SIDE, f"Place {n}", str(n)) for n, image in enumerate(ordered, start=1)]
         return
     card.shown = [_picture(image, WIDE_SIDE, "What the model is shown") for image in images]
-    if geometry.get("depths"):
+    if row["task"] == "depth" and geometry.get("depths"):
         steps = zip(answer, geometry["depths"], strict=True)
         card.notes.append("Nearest first: " + ", ".join(f"point {index} at {depth:.2f} m" for index, depth in steps))
 
