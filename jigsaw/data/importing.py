@@ -250,8 +250,8 @@ def _items(files: list[Path], kind: str) -> Iterator[dict[str, Any]]:
     for file in files:
         for row in _foreign_rows(file, _COLUMNS):
             if _kind(row) == kind:
-                about = ((row["videos"] if kind == "video" else row.get("images")) or [{}])[0]
-                path = _unwrapped(about.get("path")) or ""
+                about = _about(row, kind)
+                path = about.get("path", "")
                 yield {
                     "row": number,
                     "path": path,
@@ -264,8 +264,21 @@ def _items(files: list[Path], kind: str) -> Iterator[dict[str, Any]]:
             number += 1
 
 
+def _about(row: dict[str, Any], kind: str) -> dict[str, Any]:
+    """What a row says about its first image or video; empty where it names no file."""
+    media = row["videos"] if kind == "video" else row.get("images")
+    about = media[0] if isinstance(media, list) and media else None
+    if not isinstance(about, dict):
+        return {}
+    path = _unwrapped(about.get("path"))
+    return about | {"path": path} if isinstance(path, str) else {}
+
+
 def import_row(task: Task, job: Job, item: dict[str, Any]) -> Planned:
     """One foreign row as a row of ours. Runs in a worker."""
+    if not item["path"]:
+        needed = f"{'videos' if task.name == 'video' else 'images'} needs a list of {{path, ...}}"
+        return Planned(refusals=[Refusal(None, "unreadable", f"the row names no file: {needed}")])
     try:
         source = open_source(job.root, item["path"], task.source_kind)
     except OSError as error:

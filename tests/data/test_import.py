@@ -1,5 +1,7 @@
 """`jigsaw import visual-jigsaw`: rows of the authors' form become puzzles that render, with an order drawn here."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -158,3 +160,18 @@ def test_what_is_no_such_file_is_told_in_one_line(media, tmp_path):
         with pytest.raises(JigsawError, match=message) as caught:
             import_puzzles(form, tmp_path / name, tmp_path / f"set {name}", media_root=media)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("images", [["coco/0.png"], [None], "coco/0.png", [{"path": 7}], [{"path": ["a", "b"]}]])
+def test_a_row_that_names_its_media_in_another_form_is_a_reject(media, tmp_path, images):
+    write(tmp_path / "a.parquet", [image_row("coco/0.png")])
+    write(tmp_path / "b.parquet", [image_row("coco/0.png") | {"images": images}])
+    (tmp_path / "both").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.parquet").rename(tmp_path / "both" / f"{name}.parquet")
+    out = tmp_path / "set"
+    summary = import_puzzles("visual-jigsaw", tmp_path / "both", out, media_root=media, workers=1)
+    assert (summary.counts.puzzles, summary.counts.rejects) == (1, {"unreadable": 1})
+    (reject,) = map(json.loads, (out / "rejects.jsonl").read_text().splitlines())
+    assert reject["row"] == 1
+    assert reject["detail"].startswith("the row names no file: images needs")
