@@ -342,5 +342,7 @@ def _texts(train_sets: Sequence[Any]) -> Iterator[str]:
 
 
 def _listing(source: Path) -> list[list[str | int]]:
-    """Names and sizes below a folder: what tells that a puzzle set was built from just these files."""
+    """Names and sizes of a file, or below a folder: what tells that a puzzle set was built from just these."""
+    if source.is_file():
+        return [[source.name, source.stat().st_size]]
     return sorted([str(file.relative_to(source)), file.stat().st_size] for file in source.rglob("*") if file.is_file())

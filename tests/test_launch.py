@@ -11,7 +11,7 @@ from rich.console import Console
 from jigsaw import cli
 from jigsaw.data import load_puzzles
 from jigsaw.errors import JigsawError
-from jigsaw.launch import launch
+from jigsaw.launch import _listing, launch
 from jigsaw.models import load
 from jigsaw.recipe import Recipe, load_recipe
 
@@ -166,3 +166,12 @@ def test_a_run_told_in_json_keeps_stdout_for_the_answer(photos, tmp_path, monkey
     assert answer.pop("report") == str(run / "report.html")
     assert answer == json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
     assert "held-out" in told.err
+
+
+def test_a_source_that_is_a_file_is_told_by_its_size(tmp_path):
+    file = tmp_path / "shards.tar"
+    file.write_bytes(b"one")
+    before = _listing(file)
+    file.write_bytes(b"three")
+    assert _listing(file) != before
+    assert _listing(file) == [["shards.tar", 5]]
