@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
 
-from jigsaw.errors import JigsawError, first_line
+from jigsaw.errors import JigsawError, did_you_mean, first_line
 from jigsaw.schema import BuildSection, Recipe
 from jigsaw.twins import changed, in_small
 
@@ -62,7 +62,7 @@ def find_recipe(name: str) -> Path:
     shipped = RECIPES / f"{name}.yaml"
     if shipped.is_file():
         return shipped
-    raise JigsawError(f"{name!r} is neither a recipe file nor a shipped recipe{_did_you_mean(name, recipe_names())}")
+    raise JigsawError(f"{name!r} is neither a recipe file nor a shipped recipe: {did_you_mean(name, recipe_names())}")
 
 
 def load_recipe(name: str, overrides: Sequence[str] = (), *, resume: bool = False, twin: bool = False) -> Recipe:
@@ -197,7 +197,7 @@ def _explain(error: ValidationError) -> str:
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         known = sorted(_section_at(first["loc"][:-1]).model_fields)
-        return f"unknown key {key}{_did_you_mean(str(first['loc'][-1]), known)}{more}"
+        return f"unknown key {key}: {did_you_mean(str(first['loc'][-1]), known)}{more}"
     message = KINDS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
     given = "" if first["type"] in ("missing", "value_error") else f", not {first['input']!r}"
     return f"{key}: {message[0].lower() + message[1:]}{given}{more}"
@@ -220,11 +220,6 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for inner in get_args(annotation) for model in _models_in(inner)]
-
-
-def _did_you_mean(name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name, known, n=1)
-    return f": did you mean {close[0]}?" if close else f": known are {', '.join(known)}"
 
 
 def _located(error: OmegaConfBaseException) -> str:

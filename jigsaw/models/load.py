@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jigsaw.errors import JigsawError
+from jigsaw.errors import JigsawError, first_line
 
 VISION_TOKENS = (
     "<|vision_start|>",
@@ -46,7 +46,7 @@ def load_processor(path: str, *, min_pixels: int | None = None, max_pixels: int 
         if here.is_dir() and not any((here / name).is_file() for name in PROCESSOR_FILES):
             missing = " or ".join(PROCESSOR_FILES)
             raise JigsawError(f"{path}: no image processor is there ({missing}); copy the base model's") from error
-        raise JigsawError(f"{path}: no processor can be opened there ({_reason(error)})") from error
+        raise JigsawError(f"{path}: no processor can be opened there ({first_line(error)})") from error
     if not isinstance(processor, ProcessorMixin):
         raise JigsawError(f"{path}: holds a tokenizer but no image processor; a vision-language checkpoint is needed")
     _limit_pixels(path, processor.image_processor.size, min_pixels, max_pixels)
@@ -97,7 +97,7 @@ def load_model(path: str, dtype: str = "float32") -> Any:
             path, dtype=getattr(torch, dtype), output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise JigsawError(f"{path}: no vision-language model can be opened there ({_reason(error)})") from error
+        raise JigsawError(f"{path}: no vision-language model can be opened there ({first_line(error)})") from error
     if missing := sorted(report["missing_keys"]):  # transformers would go on with random weights
         raise JigsawError(f"{path}: {len(missing)} weights are missing, the first is {missing[0]}; fetch it again")
     mend_positions(model)
@@ -129,8 +129,3 @@ def require_checkpoint(path: str) -> None:
             raise JigsawError(f"{path}: no checkpoint, config.json is missing")
     elif looks_local or Path(path).parent.is_dir():
         raise JigsawError(f"{path}: no such checkpoint folder")
-
-
-def _reason(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else error.__class__.__name__

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from jigsaw.errors import JigsawError, first_line
+from jigsaw.errors import JigsawError, did_you_mean, first_line
 from jigsaw.schema import Recipe
 
 OURS = {
@@ -236,9 +235,8 @@ def _check_keys(
                 f"and min_p alone; leave it out"
             )
         if key not in known:
-            close = get_close_matches(key, known, n=1)
-            hint = f": did you mean {close[0]}?" if close else f": it is no field of TRL's {config.__name__}"
-            raise JigsawError(f"unknown key {section}.{key}{hint}")
+            hint = did_you_mean(key, known, f"it is no field of TRL's {config.__name__}")
+            raise JigsawError(f"unknown key {section}.{key}: {hint}")
     hints = get_type_hints(config)
     for key, value in given.items():
         if key in extra:
