@@ -107,6 +107,17 @@ class Completions:
                 raise JigsawError(f"--out: {self._path} holds completions with {what}; name another folder")
 
 
+def claim(out: Path) -> None:
+    """Make the folder of an evaluation before the long work.
+
+    Raises:
+        JigsawError: it is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise JigsawError(f"--out: {out} is a file; name a folder")
+    out.mkdir(parents=True, exist_ok=True)
+
+
 def file_stamp(folder: Path) -> str | None:
     """What tells one state of a folder from another: names, sizes and times of its files; None for a hub id."""
     if not folder.is_dir():

@@ -25,7 +25,7 @@ from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.breakdown import figures_of
 from jigsaw.evaluation.commands import option_words
-from jigsaw.evaluation.completions import Completions, file_stamp
+from jigsaw.evaluation.completions import Completions, claim, file_stamp
 from jigsaw.evaluation.engines import GREEDY, Generation, open_engine
 from jigsaw.evaluation.predictions import read_predictions_of
 from jigsaw.evaluation.solve import complete
@@ -133,9 +133,7 @@ def compared(theirs: Sequence[Scored], ours: Sequence[Scored]) -> dict[str, Any]
 
 
 def _claim(out: Path) -> None:
-    """Make the folder before the long work, and leave the figures of a training run alone."""
-    if out.exists() and not out.is_dir():
-        raise JigsawError(f"--out: {out} is a file; name a folder")
+    """Make the folder, and leave the figures of a training run alone."""
     if (out / "recipe.yaml").exists():
         raise JigsawError(f"--out: {out} holds a training run with figures of its own; name another folder")
-    out.mkdir(parents=True, exist_ok=True)
+    claim(out)

@@ -8,6 +8,7 @@ import pytest
 from jigsaw.data import load_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import run as run_module
+from jigsaw.evaluation.completions import claim
 from jigsaw.evaluation.engines import Generation, TransformersEngine
 from jigsaw.evaluation.run import evaluate_checkpoint
 from jigsaw.evaluation.wordings import reworded
@@ -96,6 +97,14 @@ def test_a_folder_of_something_else_is_left_alone(scripted, puzzle_folder, tmp_p
     with pytest.raises(JigsawError, match="was not written by `jigsaw eval`"):
         evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path)
     assert (tmp_path / "completions.jsonl").read_text() == '["mine"]\n'
+
+
+def test_a_file_is_no_folder_for_an_evaluation(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(JigsawError, match=r"--out: .*file is a file; name a folder"):
+        claim(tmp_path / "file")
+    claim(tmp_path / "new" / "folder")
+    assert (tmp_path / "new" / "folder").is_dir()
 
 
 def test_sampled_completions_are_reported_as_such(scripted, puzzle_folder, tmp_path):

@@ -20,7 +20,7 @@ from jigsaw.evaluation.benchmarks.plugins import load_function
 from jigsaw.evaluation.benchmarks.realunify import FILES, SHORT, Record, Tools, read_items, run_part
 from jigsaw.evaluation.benchmarks.suites import PUBLISHED_FILE, published
 from jigsaw.evaluation.commands import option_words
-from jigsaw.evaluation.completions import file_stamp
+from jigsaw.evaluation.completions import claim, file_stamp
 from jigsaw.evaluation.engines import GREEDY, Generation, open_engine, require_greedy
 from jigsaw.evaluation.intervals import rate_interval
 from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, cell_of
@@ -165,9 +165,7 @@ class _Store:
     """Answers in `items.jsonl`, behind a line with the settings that they depend on."""
 
     def __init__(self, out: Path, settings: Mapping[str, Any]) -> None:
-        if out.exists() and not out.is_dir():
-            raise JigsawError(f"--out: {out} is a file; name a folder")
-        out.mkdir(parents=True, exist_ok=True)
+        claim(out)
         self._path = out / "items.jsonl"
         self.found: dict[tuple[str, int], Record] = {}
         if not self._path.is_file():

@@ -30,7 +30,7 @@ from jigsaw.evaluation.benchmarks.availability import Ready, look
 from jigsaw.evaluation.benchmarks.suites import FRAMES, suite_of
 from jigsaw.evaluation.benchmarks.tables import SUITE_FILE, read_suite, suite_table
 from jigsaw.evaluation.commands import option_words
-from jigsaw.evaluation.completions import file_stamp
+from jigsaw.evaluation.completions import claim, file_stamp
 from jigsaw.evaluation.engines import GREEDY, Generation, require_greedy
 from jigsaw.evaluation.paper import printed
 from jigsaw.extras import install_command
@@ -153,9 +153,7 @@ def _is_qwen(checkpoint: Path) -> bool:
 
 def _claim(out: Path, settings: Mapping[str, Any]) -> None:
     """Make the folder, or go on in it if it was begun with the same settings."""
-    if out.exists() and not out.is_dir():
-        raise JigsawError(f"--out: {out} is a file; name a folder")
-    out.mkdir(parents=True, exist_ok=True)
+    claim(out)
     if (out / "plan.json").is_file():
         stored = json.loads((out / "plan.json").read_text(encoding="utf-8"))
         for key, value in settings.items():
