@@ -154,6 +154,7 @@ class _Training:
             # It would also read whole weights, but by their names in memory; files have those of the hub, and what does
             # not match is skipped with a warning (transformers 5.17). Trained weights are float32 there.
             model = load_model(str(latest), "float32")
+            model.config._name_or_path = stage.start  # where TRL opens what grpo.beta measures the distance from
         model, trainable = prepare(model, recipe.model, sharded=sharded)
         model.train()
         going_on = f", going on after step {done}" if done else ""

@@ -140,6 +140,24 @@ def test_sigterm_saves_and_stops_and_the_run_goes_on_from_there(recipe_file, und
         run(recipe_file, "stopped", resume=True)
 
 
+def test_the_distance_is_from_the_start_after_a_resumption_too(recipe_file, at_step, monkeypatch):
+    """Given grpo.beta, when a stage goes on, then its KL is of the model that the stage began with."""
+    options = ["sft=null", "grpo.beta=0.1", "grpo.max_steps=3"]
+
+    def kill():
+        raise Killed
+
+    whole = run(recipe_file, "distance", *options)
+    at_step("grpo", 3, kill)
+    with pytest.raises(Killed):
+        run(recipe_file, "distance-killed", *options)
+    monkeypatch.undo()
+    resumed = run(recipe_file, "distance-killed", *options, resume=True)
+    assert lines(whole / "metrics.jsonl")[-1]["kl"] > 0
+    assert lines(resumed / "metrics.jsonl") == lines(whole / "metrics.jsonl")
+    assert not [file for file in (resumed / "model").glob("*.json") if str(recipe_file.parent) in file.read_text()]
+
+
 def test_a_checkpoint_is_absent_until_it_is_whole(recipe_file, undisturbed, at_step, monkeypatch):
     """Given a disk that fills up while the optimizer is saved, then no checkpoint is there to resume from."""
     import torch

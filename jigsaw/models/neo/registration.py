@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import transformers
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -26,6 +27,8 @@ def register() -> None:
         NEOChatConfig, image_processor_classes={"torchvision": NEOImageProcessor}, exist_ok=True
     )
     AutoProcessor.register(NEOChatConfig, NEOProcessor, exist_ok=True)
+    # TRL (1.16) opens the model that the KL is measured from by its class, which it looks for in transformers alone
+    setattr(transformers, ARCHITECTURE, NEOChatModel)
     if not hasattr(AutoConfig.from_pretrained, "knows_neo"):
         AutoConfig.from_pretrained = _by_architecture(AutoConfig.from_pretrained)
 

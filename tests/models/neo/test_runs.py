@@ -66,6 +66,13 @@ def test_warm_up_and_grpo_move_every_weight(run):
     assert "reward" in lines(folder)[-1]
 
 
+def test_the_distance_from_the_start_is_measured_where_it_is_asked_for(run):
+    folder = run("name=distance", "sft=null", "grpo.max_steps=2", "grpo.beta=0.1", "data.eval=[]")
+    first, second = (line["kl"] for line in lines(folder))
+    assert first == pytest.approx(0, abs=1e-6)
+    assert second > first
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
 def test_two_processes_with_zero_3_train_what_one_does(run):
