@@ -33,12 +33,13 @@ def dry_run(recipe: Recipe, node: Node = ALONE) -> str:
     of memory, where the recipe uses it and it is at hand.
 
     Raises:
-        JigsawError: a key or a reward that a run would refuse.
+        JigsawError: a key, a reward or a place among the nodes that a run would refuse.
     """
     from jigsaw.training.serving import server_line
     from jigsaw.training.sharding import deepspeed_config, memory_estimate
     from jigsaw.training.stages import stages_of
 
+    node.check(recipe.distributed)
     checked(recipe)
     lines = []
     section, folder = recipe.distributed, Path(recipe.output)

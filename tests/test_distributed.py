@@ -258,7 +258,8 @@ def test_gpus_that_are_not_here_are_told_with_the_remedy(recipe_file, monkeypatc
 
 
 def test_dry_run_shows_the_commands_and_what_deepspeed_gets(recipe_file):
-    shown = dry_run(load_recipe(str(recipe_file), ["distributed.gpus=8", "distributed.zero=3", "model.dtype=bfloat16"]))
+    overrides = ["distributed.gpus=8", "distributed.zero=3", "model.dtype=bfloat16", "grpo.prompts_per_step=8"]
+    shown = dry_run(load_recipe(str(recipe_file), overrides))
     comments = [line.removeprefix("# ") for line in shown.splitlines() if line.startswith("# ")]
     assert [line.split(":")[0] for line in comments if "torch.distributed.run" in line] == ["sft", "grpo"]
     start = comments.index("DeepSpeed:") + 1
@@ -284,9 +285,16 @@ def test_dry_run_says_why_there_is_no_estimate_of_memory(recipe_file, monkeypatc
 
 def test_dry_run_says_that_a_models_configuration_is_not_at_hand(recipe_file, monkeypatch):
     monkeypatch.setattr("jigsaw.training.sharding.find_spec", lambda name: name)
-    overrides = ["distributed.gpus=8", "distributed.zero=3", "model.path=nobody/has-this"]
+    overrides = ["distributed.gpus=4", "distributed.zero=3", "model.path=nobody/has-this"]
     shown = dry_run(load_recipe(str(recipe_file), overrides))
     assert shown.splitlines()[-1] == "# no memory estimate: the configuration of nobody/has-this is not on this machine"
+
+
+def test_dry_run_of_several_nodes_asks_for_the_place_that_a_run_asks_for(recipe_file):
+    recipe = load_recipe(str(recipe_file), ["distributed.cpu_processes=1", "distributed.nodes=2"])
+    with pytest.raises(JigsawError, match=r"2 nodes need --node-rank R and --rendezvous HOST:PORT"):
+        dry_run(recipe)
+    assert "--master-addr=node-1 --master-port=29500" in dry_run(recipe, Node(1, "node-1:29500"))
 
 
 def test_prompts_of_a_step_must_divide_among_the_processes(recipe_file):
