@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.failures import foreseen, only_our_warnings, wrong_usage
+from jigsaw.failures import DEBUG, foreseen, only_our_warnings, wrong_usage
 from jigsaw.verbs import data, evaluation, neo, plugins
 from jigsaw.verbs.printing import AsJson, print_table
 
@@ -42,6 +42,7 @@ def main() -> NoReturn:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
+        os.environ[DEBUG] = "1"  # for the processes that train
     try:
         _require_own_packages()
         _quiet_libraries(debug)

@@ -13,6 +13,9 @@ import typer
 
 from jigsaw.errors import JigsawError, JigsawWarning, first_line
 
+DEBUG = "JIGSAW_DEBUG"
+"""The environment variable by which `--debug` reaches the processes of a run."""
+
 
 def wrong_usage(error: typer.TyperException) -> str:
     """The line for arguments that no verb takes; for no arguments at all, the help."""

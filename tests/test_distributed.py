@@ -166,6 +166,26 @@ def test_two_nodes_on_the_loopback_train_one_run_and_stop_together(recipe_file, 
 # What needs no processes
 
 
+def test_a_worker_tells_what_it_cannot_read_in_one_line_and_with_debug_where(tmp_path, monkeypatch, capsys):
+    from jigsaw import cli
+    from jigsaw.training import worker
+
+    monkeypatch.setenv("JIGSAW_DEBUG", "")
+    monkeypatch.delenv("JIGSAW_DEBUG")  # whatever is set below is taken back
+    monkeypatch.setattr(worker, "die_with_parent", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        worker.main(str(tmp_path), "grpo")
+    assert ended.value.code == 1
+    told = capsys.readouterr().err
+    assert told.startswith("jigsaw: ") and told.count("\n") == 1 and "recipe.yaml" in told
+    monkeypatch.setattr(cli, "_quiet_libraries", lambda debug: None)
+    monkeypatch.setattr(sys, "argv", ["jigsaw", "--debug", "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    with pytest.raises(JigsawError, match=r"recipe\.yaml"):
+        worker.main(str(tmp_path), "grpo")
+
+
 def test_a_group_of_processes_that_an_engine_has_ended_is_not_ended_again(monkeypatch):
     """Given vLLM, whose engine ends the group as it goes, then a stage that is whole does not fail at its last line."""
     import torch.distributed as dist

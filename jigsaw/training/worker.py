@@ -1,7 +1,8 @@
 """One process of several that train a stage: `python -m jigsaw.training.worker RUN_FOLDER STAGE`, started by torchrun.
 
 In: a run folder that the launcher has prepared. Out: what `jigsaw.training.stages` leaves there. An error is told in
-one line by each process that meets it, as the command does.
+one line by each process that meets it, as the command does; with `--debug` there, which sets `JIGSAW_DEBUG`, it is told
+with its traceback.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from jigsaw.failures import foreseen, only_our_warnings
+from jigsaw.failures import DEBUG, foreseen, only_our_warnings
 from jigsaw.processes import die_with_parent
 from jigsaw.recipe import load_recipe
 from jigsaw.training.stages import stages_of, train_stage
@@ -28,15 +29,15 @@ def main(folder: str, name: str) -> NoReturn:
         name: of the stage.
     """
     die_with_parent()
-    recipe = load_recipe(str(Path(folder) / "recipe.yaml"))
-    stage = next(stage for stage in stages_of(recipe, Path(folder)) if stage.name == name)
     try:
+        recipe = load_recipe(str(Path(folder) / "recipe.yaml"))
+        stage = next(stage for stage in stages_of(recipe, Path(folder)) if stage.name == name)
         with joined(recipe.distributed) as rank:
             only_our_warnings(quiet=rank > 0)
             train_stage(recipe, stage, Path(folder), Console(quiet=rank > 0))
     except Exception as error:
         line = foreseen(error)
-        if line is None or "JIGSAW_DEBUG" in os.environ:
+        if line is None or DEBUG in os.environ:
             raise
         print(f"jigsaw: {line}", file=sys.stderr, flush=True)  # noqa: T201
         sys.exit(1)
