@@ -9,7 +9,7 @@ whether its mean lies between two bounds.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +84,14 @@ class DynamicSampling:
     def __init__(self, max_resamples: int) -> None:
         self._most = max_resamples
         self._fruitless = 0
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs; JSON values."""
+        return {"fruitless": self._fruitless}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self._fruitless = state["fruitless"]
 
     def replace(
         self,

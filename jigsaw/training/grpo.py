@@ -31,13 +31,14 @@ from jigsaw.training.prompts import PromptBatch
 from jigsaw.training.sampling import sample, shaping
 from jigsaw.training.serving import Address
 from jigsaw.training.shared_prefix import log_probabilities
+from jigsaw.training.stability import StabilityWatch
 from jigsaw.training.vllm_engine import VllmEngine, check_room
 from jigsaw.training.vllm_server import VllmServer
 from jigsaw.training.world import told_by_all
 from rewards import Composition
 
 MEDIA = ("images", "videos")
-CURRICULUM_FILE = "curriculum.json"
+STATE_FILE = "jigsaw.json"
 
 
 class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without types
@@ -360,15 +361,23 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        if self._curriculum is not None and self.is_world_process_zero():
-            file = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / CURRICULUM_FILE
-            file.write_text(json.dumps(self._curriculum.state()), encoding="utf-8")
+        if self.is_world_process_zero():
+            file = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / STATE_FILE
+            states = {name: part.state() for name, part in self._with_state().items()}
+            file.write_text(json.dumps(states), encoding="utf-8")
+
+    def _with_state(self) -> dict[str, Any]:
+        """What changes as a run goes on, beside what the trainer saves itself."""
+        watches = (callback for callback in self.callback_handler.callbacks if isinstance(callback, StabilityWatch))
+        parts = {"curriculum": self._curriculum, "sampling": self._dynamic, "stability": next(watches, None)}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
-        """As TRL; a checkpoint also tells where the curriculum stood."""
-        if self._curriculum is not None and resume_from_checkpoint:
-            file = Path(resume_from_checkpoint) / CURRICULUM_FILE
-            self._curriculum.load_state(json.loads(file.read_text(encoding="utf-8")))
+        """As TRL; a checkpoint also tells where curriculum, dynamic sampling and stability watch stood."""
+        if resume_from_checkpoint:
+            states = json.loads((Path(resume_from_checkpoint) / STATE_FILE).read_text(encoding="utf-8"))
+            for name, part in self._with_state().items():
+                part.load_state(states[name])
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
 

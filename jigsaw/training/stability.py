@@ -47,6 +47,15 @@ class StabilityWatch(TrainerCallback):  # type: ignore[misc]  # transformers com
         self._first: dict[str, list[float]] = {ENTROPY: [], LENGTH: []}
         self._beyond: Counter[str] = Counter()
 
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs; JSON values."""
+        return {"first": {key: list(values) for key, values in self._first.items()}, "beyond": dict(self._beyond)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state: the level of the first steps stays the run's own."""
+        self._first = {key: list(state["first"][key]) for key in self._first}
+        self._beyond = Counter(state["beyond"])
+
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Look at one step's figures; the same on every process."""
         if not logs or ENTROPY not in logs:

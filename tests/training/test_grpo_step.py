@@ -12,14 +12,15 @@ from made_rows import ROWS
 
 from jigsaw.models.load import load_model, vision_token_ids
 from jigsaw.recipe import Recipe
-from jigsaw.schema import CurriculumSection, SamplingSection
+from jigsaw.schema import CurriculumSection, SamplingSection, StabilitySection
 from jigsaw.training.checkpoints import CheckpointCallback, StopRequest
 from jigsaw.training.collate import PuzzleCollator
 from jigsaw.training.curriculum import Curriculum
 from jigsaw.training.groups import ConstantRewardsWarning
-from jigsaw.training.grpo import CURRICULUM_FILE, PuzzleTrainer
+from jigsaw.training.grpo import STATE_FILE, PuzzleTrainer
 from jigsaw.training.mixture import mix
 from jigsaw.training.sft import train_sft, with_answer
+from jigsaw.training.stability import StabilityWatch
 from jigsaw.training.trl_config import grpo_config, sft_config
 from rewards import Composition
 
@@ -213,6 +214,25 @@ def test_constant_rewards_do_not_hang(model, processor, puzzles, tmp_path):
     assert drawn == [3, 3, 3, 1]
 
 
+def test_a_checkpoint_keeps_the_level_of_the_first_steps_and_the_fruitless_ones(model, processor, puzzles, tmp_path):
+    """Given rewards that never differ, then a resumed run neither tries again nor takes a new level for the first."""
+    dynamic = SamplingSection(dynamic=True, max_resamples=1)
+    composition = Composition(["exact"])  # a random model earns none
+    watches = [StabilityWatch(StabilitySection(patience=2, truncated=1.0)) for _ in range(2)]
+    keeper = CheckpointCallback(tmp_path / "saved", every=3, keep=1, boundary=1, stop=StopRequest(tmp_path / "stop"))
+    options = {"sampling": dynamic, "max_steps": 4}
+    whole = make_trainer(
+        model, processor, puzzles, composition, tmp_path / "a", callbacks=[watches[0], keeper], **options
+    )
+    with pytest.warns(ConstantRewardsWarning):
+        whole.train()
+    other = load_model(str(tmp_path / "saved/checkpoint-3"))
+    resumed = make_trainer(other, processor, puzzles, composition, tmp_path / "b", callbacks=[watches[1]], **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "saved/checkpoint-3"))
+    assert [entry["groups/drawn"] for entry in resumed.state.log_history if "groups/drawn" in entry] == [2, 2, 2, 1]
+    assert watches[1].state() == watches[0].state()
+
+
 def test_a_resumed_curriculum_makes_the_steps_of_the_whole_run(model, processor, puzzles, tmp_path):
     from jigsaw.models.load import load_model
 
@@ -229,7 +249,7 @@ def test_a_resumed_curriculum_makes_the_steps_of_the_whole_run(model, processor,
     whole = make_trainer(model, processor, sets, composition, tmp_path / "a", callbacks=[keeper], **options)
     whole.train()
     assert any(key.startswith("curriculum/image/4") for entry in whole.state.log_history for key in entry)
-    assert (saved / "checkpoint-2" / CURRICULUM_FILE).is_file()
+    assert (saved / "checkpoint-2" / STATE_FILE).is_file()
     other = load_model(str(saved / "checkpoint-2"))  # as a stage opens it: the trainer itself skips renamed weights
     resumed = make_trainer(other, processor, sets, composition, tmp_path / "b", **options)
     resumed.train(resume_from_checkpoint=str(saved / "checkpoint-2"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from types import SimpleNamespace
 
@@ -50,6 +51,16 @@ def test_a_run_ends_where_it_was_told_to():
     feed(watch, 4)
     with pytest.raises(JigsawError, match=r"step 1: entropy .*stability\.stop"):
         feed(watch, 2, entropy=0.0)
+
+
+def test_a_resumed_run_keeps_the_level_of_its_first_steps():
+    """Given figures that collapsed before a checkpoint, then they are measured against the level before it."""
+    before, after = (StabilityWatch(StabilitySection(patience=3)) for _ in range(2))
+    feed(before, 4)
+    feed(before, 2, entropy=0.01)
+    after.load_state(json.loads(json.dumps(before.state())))
+    with pytest.warns(UnstableRunWarning, match="entropy 0.01 against 1 at first"):
+        feed(after, 1, entropy=0.01)
 
 
 def test_other_logs_are_not_looked_at():
