@@ -43,11 +43,21 @@ from jigsaw.preflight import ALONE, checked, require_inputs
 from jigsaw.requirements import require_machine
 from jigsaw.schema import BuildSection, DataEntry, Recipe
 from jigsaw.training.sets import HeldOut, open_set
+from jigsaw.training.stages import (
+    CHECKPOINTS,
+    SCRATCH,
+    STOP_FILE,
+    Stage,
+    adapter_folder,
+    merge,
+    require_puzzles,
+    stages_of,
+    train_stage,
+)
 from tasks import get_task
 
 if TYPE_CHECKING:
     from jigsaw.evaluation.summary import Scored
-    from jigsaw.training.stages import Stage
     from rewards import Composition
 
 
@@ -91,6 +101,7 @@ class _Run:
             "train": [self._set_of(entry) for entry in data.train],
             "eval": [self._set_of(entry) for entry in data.eval],
         }
+        self._heed_stop("after its data")
         train_sets = [open_set(path, entry) for path, entry in zip(folders["train"], data.train, strict=True)]
         heldout = HeldOut([open_set(path, entry) for path, entry in zip(folders["eval"], data.eval, strict=True)])
         record = json.dumps(
@@ -98,6 +109,7 @@ class _Run:
         )
         self._whole("data.json", lambda path: path.write_text(record, encoding="utf-8"))
         self._train(train_sets)
+        self._heed_stop("after its training")
         if len(heldout):
             self._evaluate(heldout, composition)
             self._show_figures()
@@ -114,8 +126,8 @@ class _Run:
         record = folder / "recipe.yaml"
         if folder.exists() and not folder.is_dir():
             raise JigsawError(f"output: {folder} is a file; choose another with output=FOLDER")
-        # A disk that was full at the very first file leaves nothing but that file's beginning.
-        if folder.is_dir() and any(entry.name != ".recipe.yaml.partial" for entry in folder.iterdir()):
+        # A disk that was full at the very first file leaves nothing but that file's beginning; so does an early stop.
+        if folder.is_dir() and any(entry.name not in {".recipe.yaml.partial", STOP_FILE} for entry in folder.iterdir()):
             if not record.is_file():
                 raise JigsawError(
                     f"output: {folder} holds something else than a run; choose another with output=FOLDER"
@@ -131,6 +143,7 @@ class _Run:
         elif self._resume:
             raise JigsawError(f"output: {folder} holds no run to resume")
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / STOP_FILE).unlink(missing_ok=True)  # of an earlier turn; other nodes may have looked until its end
         self._whole("recipe.yaml", lambda path: path.write_text(resolved, encoding="utf-8"))
 
     def _whole(self, name: str, write: Callable[[Path], object]) -> Path:
@@ -143,6 +156,11 @@ class _Run:
             write(partial)
             partial.replace(target)
         return target
+
+    def _heed_stop(self, where: str) -> None:
+        """End the run here if it was asked to stop."""
+        if (self._folder / STOP_FILE).exists():
+            raise StoppedError(f"{self._folder}: stopped and saved, {where}; --resume goes on")
 
     def _say(self, stage: str, detail: str = "") -> None:
         self._console.print(f"[bold]{stage:>8}[/bold]  {escape(detail)}", highlight=False, soft_wrap=True)
@@ -192,37 +210,36 @@ class _Run:
 
     def _train(self, train_sets: Sequence[Any]) -> None:
         """The stages that are not done yet; each leaves its checkpoint under its name."""
-        from jigsaw.training import serving, stages
+        from jigsaw.training import serving
 
         recipe, folder = self._recipe, self._folder
-        stages.require_puzzles(recipe, train_sets)
+        require_puzzles(recipe, train_sets)
         if recipe.model.tiny is not None:
             self._make_tiny(recipe.model.tiny, train_sets)
-        for number, stage in enumerate(stages.stages_of(recipe, folder)):
+        for number, stage in enumerate(stages_of(recipe, folder)):
             if (folder / stage.out).exists():
                 continue
-            adapters = stages.adapter_folder(folder, stage)
-            if not adapters.exists():
+            self._heed_stop(f"before stage {stage.name}")
+            if not self._made(stage):
                 self._train_stage(stage, number)
             if recipe.model.lora is not None:
-                self._whole(stage.out, functools.partial(stages.merge, recipe, stage, folder))
-        for name in (stages.SCRATCH, stages.CHECKPOINTS, serving.FOLDER):
+                self._whole(stage.out, functools.partial(merge, recipe, stage, folder))
+        for name in (SCRATCH, CHECKPOINTS, serving.FOLDER):
             shutil.rmtree(folder / name, ignore_errors=True)
 
     def _train_stage(self, stage: Stage, number: int) -> None:
-        from jigsaw.training.stages import CHECKPOINTS, STOP_FILE, train_stage
-
-        (self._folder / STOP_FILE).unlink(missing_ok=True)
         with self._server(stage):
             if self._in_this_process():
-                stopped = train_stage(self._recipe, stage, self._folder, self._console) is not None
+                train_stage(self._recipe, stage, self._folder, self._console)
             else:
                 self._run_processes(stage, number)
-                stopped = (self._folder / STOP_FILE).exists()
-        if stopped:
-            (self._folder / STOP_FILE).unlink(missing_ok=True)
+        if not self._made(stage):
             raise StoppedError(f"{self._folder}: stopped and saved, in stage {stage.name}; --resume goes on")
         shutil.rmtree(self._folder / CHECKPOINTS / stage.name, ignore_errors=True)
+
+    def _made(self, stage: Stage) -> bool:
+        """Whether a stage has left its checkpoint, or the adapters that one is made of."""
+        return (self._folder / stage.out).exists() or adapter_folder(self._folder, stage).exists()
 
     def _server(self, stage: Stage) -> AbstractContextManager[None]:
         """What samples for a stage, if that is a server."""
@@ -239,27 +256,18 @@ class _Run:
         return not self._recipe.distributed.several and torch.cuda.device_count() <= 1
 
     def _run_processes(self, stage: Stage, number: int) -> None:
-        from jigsaw.training.stages import STOP_FILE
-
         section = self._recipe.distributed
         command = torchrun_command(section, self._node, self._folder, stage.name, number)
         run_processes(command, section, self._folder / STOP_FILE)
 
     def _follow(self) -> None:
         """Train beside the first node, which does everything else; stages that it had done before are skipped."""
-        from jigsaw.training.stages import STOP_FILE, adapter_folder, stages_of
-
-        folder = self._folder
-        stages = list(enumerate(stages_of(self._recipe, folder)))
-        left = [
-            (number, stage)
-            for number, stage in stages
-            if not (folder / stage.out).exists() and not adapter_folder(folder, stage).exists()
-        ]
+        stages = enumerate(stages_of(self._recipe, self._folder))
+        left = [(number, stage) for number, stage in stages if not self._made(stage)]
         for number, stage in left:
             self._run_processes(stage, number)
-            if not (folder / stage.out).exists() and (folder / STOP_FILE).exists():
-                raise StoppedError(f"{folder}: stopped and saved, in stage {stage.name}; --resume goes on")
+            if stage != left[-1][1] or not self._made(stage):
+                self._heed_stop(f"in stage {stage.name}")
 
     def _make_tiny(self, architecture: str, train_sets: Sequence[Any]) -> None:
         from jigsaw.models.tiny import build_tiny
@@ -277,7 +285,11 @@ class _Run:
         from jigsaw.training.trl_config import completion_limit
 
         batch_size, limit = self._recipe.evaluation.batch_size, completion_limit(self._recipe)
-        return solve(model, processor, rows, batch_size=batch_size, max_new_tokens=limit)
+
+        def heed_stop(_: int) -> None:
+            self._heed_stop("in its evaluation")
+
+        return solve(model, processor, rows, batch_size=batch_size, max_new_tokens=limit, on_batch=heed_stop)
 
     def _evaluate(self, heldout: HeldOut, composition: Composition) -> None:
         from jigsaw.evaluation.breakdown import figures_of

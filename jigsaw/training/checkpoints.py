@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -31,8 +32,9 @@ def checkpoint_step(checkpoint: Path) -> int:
 class StopRequest:
     """Whether training was asked to stop: by SIGTERM to this process, or by a file that the launcher wrote.
 
-    A context manager: SIGTERM is caught inside it alone. The file is how a launcher passes the request on to the
-    processes that it started, on all nodes; a signal would reach their data workers too, and kill them.
+    A context manager: SIGTERM is caught inside it alone, and becomes the file, so that a request in the last step is
+    heeded after it. The file is also how a launcher passes the request on to the processes that it started, on all
+    nodes; a signal would reach their data workers too, and kill them.
 
     Args:
         file: the file that stands for a request.
@@ -54,6 +56,8 @@ class StopRequest:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signalled = True
+        with suppress(OSError):  # of a full disk; this process knows
+            self._file.touch()
 
     @property
     def made(self) -> bool:

@@ -15,7 +15,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from jigsaw.errors import JigsawError, StoppedError
-from jigsaw.launch import launch
+from jigsaw.launch import _Run, launch
 from jigsaw.recipe import load_recipe
 from jigsaw.training.logs import MetricsLog
 
@@ -138,6 +138,27 @@ def test_sigterm_saves_and_stops_and_the_run_goes_on_from_there(recipe_file, und
     assert_same(run(recipe_file, "stopped", resume=True), undisturbed)
     with pytest.raises(JigsawError, match="finished run"):
         run(recipe_file, "stopped", resume=True)
+
+
+def test_a_stop_between_the_parts_of_a_run_is_heeded(recipe_file, undisturbed, at_step, monkeypatch):
+    """Given a request while data are built, or in the last step of a stage, then the run ends before its next part."""
+    folder, set_of = recipe_file.parent / "parts", _Run._set_of
+
+    def asked(*given):
+        (folder / ".stop").touch()
+        return set_of(*given)
+
+    monkeypatch.setattr(_Run, "_set_of", asked)
+    with pytest.raises(StoppedError, match="stopped and saved, after its data"):
+        run(recipe_file, "parts")
+    monkeypatch.undo()
+    assert not (folder / "metrics.jsonl").exists()
+    for stage, told in (("sft", "before stage grpo"), ("grpo", "after its training")):
+        at_step(stage, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(StoppedError, match=f"stopped and saved, {told}; --resume goes on"):
+            run(recipe_file, "parts", resume=True)
+        monkeypatch.undo()
+    assert_same(run(recipe_file, "parts", resume=True), undisturbed)
 
 
 def test_the_distance_is_from_the_start_after_a_resumption_too(recipe_file, at_step, monkeypatch):
