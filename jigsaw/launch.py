@@ -15,7 +15,7 @@ In: a resolved recipe. Out: a run folder::
     DONE                      written last: the run is complete
 
 Each of these is written under another name and renamed when whole, so what has its name can be trusted; `resume` skips
-it. The log alone grows line by line.
+it. The logs alone grow line by line, and so do the answers of an evaluation that is not whole yet, in `.answers`.
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ from jigsaw.training.stages import (
     train_stage,
 )
 from tasks import get_task
+
+ANSWERS = ".answers"
+"""Where the final evaluation keeps what was answered, until it is whole."""
 
 if TYPE_CHECKING:
     from jigsaw.evaluation.summary import Scored
@@ -111,7 +114,9 @@ class _Run:
         self._train(train_sets)
         self._heed_stop("after its training")
         if len(heldout):
-            self._evaluate(heldout, composition)
+            if not (self._folder / "evaluation.json").exists():
+                self._evaluate(heldout, composition)
+            shutil.rmtree(self._folder / ANSWERS, ignore_errors=True)
             self._show_figures()
         self._say("report")
         self._whole("report.html", self._write_report)
@@ -220,6 +225,8 @@ class _Run:
             if (folder / stage.out).exists():
                 continue
             self._heed_stop(f"before stage {stage.name}")
+            for name in (f"predictions/{stage.out}.jsonl", "evaluation.json", "report.html"):
+                (folder / name).unlink(missing_ok=True)  # of weights that are no more
             if not self._made(stage):
                 self._train_stage(stage, number)
             if recipe.model.lora is not None:
@@ -280,17 +287,6 @@ class _Run:
 
     # Evaluation
 
-    def _solve(self, model: Any, processor: Any, rows: Any) -> list[dict[str, Any]]:
-        from jigsaw.evaluation.solve import solve
-        from jigsaw.training.trl_config import completion_limit
-
-        batch_size, limit = self._recipe.evaluation.batch_size, completion_limit(self._recipe)
-
-        def heed_stop(_: int) -> None:
-            self._heed_stop("in its evaluation")
-
-        return solve(model, processor, rows, batch_size=batch_size, max_new_tokens=limit, on_batch=heed_stop)
-
     def _evaluate(self, heldout: HeldOut, composition: Composition) -> None:
         from jigsaw.evaluation.breakdown import figures_of
         from jigsaw.evaluation.summary import gain
@@ -325,16 +321,39 @@ class _Run:
     ) -> tuple[list[Scored], list[dict[str, Any]]]:
         """Completions of one checkpoint on all held-out puzzles, scored; also written, one JSON object a line."""
         from jigsaw.evaluation.summary import score
-        from jigsaw.models.load import load_model, load_processor, on_device
 
-        folder = str(self._folder / stage)
-        model = on_device(load_model(folder, self._recipe.model.dtype))
-        solved = self._solve(model, load_processor(folder), heldout)
+        solved = [row for rows in self._answers(stage, heldout) for row in rows]
         scored = score(solved, composition)
         (self._folder / "predictions").mkdir(exist_ok=True)
         lines = "".join(json.dumps(asdict(item)) + "\n" for item in scored)
         self._whole(f"predictions/{stage}.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))
         return scored, solved
+
+    def _answers(self, stage: str, heldout: HeldOut) -> list[list[dict[str, Any]]]:
+        """Per held-out puzzle the answer of one checkpoint; what these weights have answered is not asked again."""
+        from jigsaw.evaluation.completions import Completions, file_stamp
+        from jigsaw.evaluation.engines import Generation, open_engine
+        from jigsaw.evaluation.solve import complete_left
+        from jigsaw.training.trl_config import completion_limit
+
+        recipe, checkpoint = self._recipe, self._folder / stage
+        generation = Generation(
+            dtype=recipe.model.dtype,
+            batch_size=recipe.evaluation.batch_size,
+            max_new_tokens=completion_limit(recipe),
+        )
+        settings = {"model": stage, "model_stamp": file_stamp(checkpoint), **generation.settings()}
+        place = self._folder / ANSWERS / f"{stage}-{settings['model_stamp']}"
+        place.mkdir(parents=True, exist_ok=True)
+        with Completions(place, settings) as kept:
+            return complete_left(
+                lambda: open_engine(str(checkpoint), generation),
+                heldout.ids,
+                heldout.__getitem__,
+                kept,
+                batch_size=generation.batch_size,
+                on_batch=lambda _: self._heed_stop("in its evaluation"),
+            )
 
     def _write_report(self, path: Path) -> None:
         from jigsaw.evaluation.report import write_report

@@ -11,8 +11,8 @@ from rich.console import Console
 from jigsaw import cli
 from jigsaw.data import load_puzzles
 from jigsaw.errors import JigsawError
-from jigsaw.launch import _listing, launch
-from jigsaw.models import load
+from jigsaw.evaluation import engines
+from jigsaw.launch import ANSWERS, _listing, launch
 from jigsaw.recipe import Recipe, load_recipe
 
 SMALL = """
@@ -52,7 +52,7 @@ def metrics(run: Path) -> list[dict[str, object]]:
 
 def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos, tmp_path, monkeypatch):
     moved = []
-    monkeypatch.setattr(load, "on_device", lambda model: moved.append(model) or model)
+    monkeypatch.setattr(engines, "on_device", lambda model: moved.append(model) or model)
     first = launch(small_recipe(tmp_path, photos), quiet())
     assert len(moved) == 2  # the final evaluation takes place on the GPU, if there is one
     assert {entry.name for entry in first.iterdir() if not entry.name.startswith(".")} == {
@@ -68,6 +68,7 @@ def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos,
         "start",
         "warmup",
     }
+    assert not (first / ANSWERS).exists(), "a finished run keeps no answers beside its predictions"
     figures = json.loads((first / "evaluation.json").read_text())
     heldout = load_puzzles(json.loads((first / "data.json").read_text())["eval"][0])
     for name in ("heldout", "warmup"):

@@ -28,7 +28,7 @@ from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.completions import Completions, claim, file_stamp
 from jigsaw.evaluation.engines import GREEDY, Generation, open_engine
 from jigsaw.evaluation.predictions import read_predictions_of
-from jigsaw.evaluation.solve import complete
+from jigsaw.evaluation.solve import complete_left
 from jigsaw.evaluation.summary import FIGURES, Scored, gain, score
 from jigsaw.evaluation.wordings import reworded
 from jigsaw.files import write_whole
@@ -89,19 +89,20 @@ def evaluate_checkpoint(
         "wording": wording,
     }
     ids = puzzles.with_format(None)["id"]
-    with Completions(out, settings) as completions:
-        left = [number for number in chosen if ids[number] not in completions]
-        if left:
-            solver = open_engine(model, generation)
-            with progress_bar("solving", len(chosen)) as bar:
-                for _ in range(len(chosen) - len(left)):
-                    bar.advance()
-                for start in range(0, len(left), generation.batch_size):
-                    batch = [puzzles[number] for number in left[start : start + generation.batch_size]]
-                    completions.add(complete(solver, reworded(batch, wording)))
-                    for _ in batch:
-                        bar.advance()
-        solved = [completions[ids[number]] for number in chosen]
+    with Completions(out, settings) as completions, progress_bar("solving", len(chosen)) as bar:
+
+        def advance(count: int) -> None:
+            for _ in range(count):
+                bar.advance()
+
+        solved = complete_left(
+            lambda: open_engine(model, generation),
+            [ids[number] for number in chosen],
+            lambda number: reworded([puzzles[chosen[number]]], wording)[0],
+            completions,
+            batch_size=generation.batch_size,
+            on_batch=advance,
+        )
     scored = score([row for rows in solved for row in rows], composition)
     figures = figures_of([rows[0] for rows in solved], scored, composition)
     if other is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jigsaw.evaluation.completions import Completions
 from jigsaw.evaluation.difficulty import contrast
 from jigsaw.evaluation.engines import Engine, Generation, TransformersEngine
 
@@ -49,3 +50,33 @@ def complete(engine: Engine, batch: Sequence[Mapping[str, Any]]) -> list[list[Ro
         kept = {key: value for key, value in row.items() if key not in LARGE} | {"contrast": contrast(row)}
         found.append([kept | {"sample": number, "completion": text} for number, text in enumerate(texts)])
     return found
+
+
+def complete_left(
+    open_engine: Callable[[], Engine],
+    ids: Sequence[str],
+    row: Callable[[int], Mapping[str, Any]],
+    kept: Completions,
+    *,
+    batch_size: int,
+    on_batch: Callable[[int], object] = lambda _: None,
+) -> list[list[Row]]:
+    """The completions of puzzles, asking for those alone that are not kept yet, and keeping each batch.
+
+    Args:
+        open_engine: called where something is left to ask.
+        ids: of the puzzles.
+        row: gives the puzzle of a place in `ids`, with its media.
+        kept: what was answered before, and where answers go.
+        batch_size: puzzles that are asked together.
+        on_batch: called with the number of puzzles that were kept at first, then with that of each batch.
+    """
+    left = [number for number, identity in enumerate(ids) if identity not in kept]
+    on_batch(len(ids) - len(left))
+    if left:
+        engine = open_engine()
+        for start in range(0, len(left), batch_size):
+            batch = [row(number) for number in left[start : start + batch_size]]
+            kept.add(complete(engine, batch))
+            on_batch(len(batch))
+    return [kept[identity] for identity in ids]

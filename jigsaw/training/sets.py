@@ -33,6 +33,12 @@ class HeldOut:
         found: dict[str, Any] = puzzles[row]
         return found
 
+    @property
+    def ids(self) -> list[str]:
+        """Of the rows, without their media."""
+        of = {id(puzzles): puzzles.with_format(None)["id"] for puzzles, _ in self._where}
+        return [of[id(puzzles)][row] for puzzles, row in self._where]
+
     def spread(self, count: int) -> HeldOut:
         """At most `count` of the rows, evenly spread."""
         return self._chosen(spread(len(self), count))

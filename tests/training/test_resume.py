@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from jigsaw.errors import JigsawError, StoppedError
+from jigsaw.evaluation import engines
 from jigsaw.launch import _Run, launch
 from jigsaw.recipe import load_recipe
 from jigsaw.training.logs import MetricsLog
@@ -159,6 +161,43 @@ def test_a_stop_between_the_parts_of_a_run_is_heeded(recipe_file, undisturbed, a
             run(recipe_file, "parts", resume=True)
         monkeypatch.undo()
     assert_same(run(recipe_file, "parts", resume=True), undisturbed)
+
+
+@pytest.mark.parametrize("retrained", [False, True])
+def test_an_evaluation_goes_on_after_its_last_batch(recipe_file, puzzle_folder, monkeypatch, retrained):
+    """Given a stop between batches, then no puzzle is asked again, unless the checkpoint is another."""
+    name = f"asked-{retrained}"
+    folder, asked, open_engine = recipe_file.parent / name, [], engines.open_engine
+
+    def opened(*given):
+        engine = open_engine(*given)
+
+        def ask(rows):
+            asked.append([row["id"] for row in rows])
+            if len(asked) == 2:
+                (folder / ".stop").touch()
+            return engine(rows)
+
+        return ask
+
+    monkeypatch.setattr(engines, "open_engine", opened)
+    options = ["sft=null", "grpo.max_steps=1", f"data.eval=[{{path: {puzzle_folder}, limit: 6}}]"]
+    options += ["evaluation={every: 9, batch_size: 2}"]
+    with pytest.raises(StoppedError, match="stopped and saved, in its evaluation; --resume goes on"):
+        run(recipe_file, name, *options)
+    if retrained:
+        shutil.rmtree(folder / "model")
+    run(recipe_file, name, *options, resume=True)
+    assert len(asked) == (5 if retrained else 3)
+    assert len({identity for batch in asked[-3:] for identity in batch}) == 6
+    assert not (folder / ".answers").exists()
+    figures = json.loads((folder / "evaluation.json").read_text())
+    assert figures["heldout"]["num_puzzles"] == 6
+
+    (folder / "DONE").unlink()
+    run(recipe_file, name, *options, resume=True)
+    assert len(asked) == (5 if retrained else 3), "an evaluation that is whole is not made again"
+    assert json.loads((folder / "evaluation.json").read_text()) == figures
 
 
 def test_the_distance_is_from_the_start_after_a_resumption_too(recipe_file, at_step, monkeypatch):
