@@ -329,7 +329,7 @@ def test_eval_names_what_is_no_puzzle_set_and_makes_nothing_of_it(work, refused,
 
 def test_eval_refuses_unknown_rewards_and_types(work, refused, checkpoint, puzzle_folder):
     assert "did you mean" in refused("eval", checkpoint, puzzle_folder, "--reward", "visual_jigsw")
-    told = "--dtype: 'float8' is neither float32 nor bfloat16"
+    told = "--dtype: 'float8' is none of float32, bfloat16"
     assert refused("eval", checkpoint, puzzle_folder, "--dtype", "float8") == told
 
 
