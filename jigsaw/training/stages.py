@@ -268,27 +268,30 @@ class _Training:
         self, model: Any, processor: Any, puzzles: Any, composition: Any, config: Any, callbacks: Sequence[Any]
     ) -> Any:
         """Run the trainer, and give it back."""
-        from jigsaw.training.grpo import train_grpo
+        from jigsaw.training.grpo import PuzzleTrainer
         from jigsaw.training.serving import server_address
         from jigsaw.training.sft import train_sft
 
+        recipe = self._recipe
         if self._stage.name == "sft":
-            muon = (self._recipe.sft or {}).get("optim") == "muon"
+            muon = (recipe.sft or {}).get("optim") == "muon"
             return train_sft(model, processor, puzzles, config, callbacks, muon=muon)
-        return train_grpo(
-            model,
-            processor,
-            puzzles,
-            composition,
-            config,
-            callbacks,
-            rollout=self._recipe.rollout,
-            server=server_address(self._recipe, os.environ.get("MASTER_ADDR")),
-            sampling=self._recipe.sampling,
-            curriculum=curriculum_of(self._recipe, open_train(self._recipe, self._folder)),
-            choosing=self._recipe.curriculum.mode != "none",
+        trainer = PuzzleTrainer(
+            model=model,
+            processing_class=processor,
+            train_dataset=puzzles,
+            args=config,
+            callbacks=list(callbacks),
+            composition=composition,
+            rollout=recipe.rollout,
+            server=server_address(recipe, os.environ.get("MASTER_ADDR")),
+            sampling=recipe.sampling,
+            curriculum=curriculum_of(recipe, open_train(recipe, self._folder)),
+            choosing=recipe.curriculum.mode != "none",
             remember=composition.remember,
         )
+        trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
+        return trainer
 
     def _write(self, trainer: Any, processor: Any) -> None:
         """The trained weights under the stage's name, written by the first process, gathered from all."""

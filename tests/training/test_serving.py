@@ -58,7 +58,7 @@ def load(checkpoint, tmp_path, port):
 
 
 def test_dry_run_prints_the_server_on_the_loopback_and_on_gpus_of_its_own(load, port):
-    shown = dry_run(load("distributed.gpus=6"))
+    shown = dry_run(load("distributed.gpus=6", "grpo.prompts_per_step=24"))
     line = next(line for line in shown.splitlines() if line.startswith("# server: "))
     assert f"--host 127.0.0.1 --port {port} " in line
     assert "CUDA_VISIBLE_DEVICES=6,7 " in line and "--tensor-parallel-size 2 " in line

@@ -99,7 +99,7 @@ def test_log_probabilities_are_the_trainers_before_and_after_updates(make_checkp
 
 def test_a_machine_without_vllm_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(JigsawError, match=r"vllm is not installed.*engine=transformers"):
+    with pytest.raises(JigsawError, match=r"vllm is not installed; .*engine: transformers"):
         require_vllm()
 
 
