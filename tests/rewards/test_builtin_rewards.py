@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards import RewardError, format_order, get_metric, get_reward, visual_jigsaw
+from rewards import RewardError, format_order, get_metric, get_reward, grid_of, visual_jigsaw
 
 ANSWER = [2, 3, 1, 4]
 NEAR = [3, 2, 1, 4]  # two of four right
@@ -106,6 +106,7 @@ def test_order_scores_as_rewards():
     assert values("exact") == [1.0, 0.0, 0.0]
     assert values("place_accuracy") == [1.0, 0.5, 0.0]
     assert values("place_accuracy", exponent=3) == [1.0, 0.125, 0.0]
+    assert values("place_accuracy", exponent=0.5) == pytest.approx([1.0, 0.5**0.5, 0.0])
     assert values("kendall_tau") == pytest.approx([1.0, 5 / 6, 0.0])
     assert values("footrule") == [1.0, 0.75, 0.0]
     assert values("longest_run") == [1.0, 0.5, 0.0]
@@ -120,6 +121,11 @@ def test_order_scores_as_rewards():
             get_reward("neighbor_accuracy", grid=wrong)
     with pytest.raises(RewardError, match="exponent is 0"):
         get_reward("place_accuracy", exponent=0)
+
+
+@pytest.mark.parametrize(("pieces", "grid"), [(6, (2, 3)), (5, None), (12, None)])
+def test_a_grid_has_a_cell_for_each_piece(pieces, grid):
+    assert grid_of('{"grid": [2, 3]}', pieces) == grid
 
 
 def test_a_grid_of_other_than_the_places_is_no_grid():

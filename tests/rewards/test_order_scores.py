@@ -134,6 +134,8 @@ def test_known_values():
 def test_wrong_options_are_refused():
     with pytest.raises(RewardError, match="grid 2x2 has 4 places, the answer 3"):
         rewards.neighbor_accuracy([1, 2, 3], [1, 2, 3], grid=(2, 2))
+    with pytest.raises(RewardError, match="grid"):
+        rewards.neighbor_accuracy([1, 2, 3, 4, 5], [1, 2, 3, 4, 5], grid=(2, 3))
     with pytest.raises(RewardError, match=r"decay is 1\.0"):
         rewards.smoothed([1, 2, 3], [1, 2, 3], decay=1.0)
 
