@@ -1,8 +1,5 @@
 """Errors and warnings that a user can act on. The command prints each as a single line; a traceback needs `--debug`."""
 
-from collections.abc import Sequence
-from difflib import get_close_matches
-
 
 class JigsawError(Exception):
     """Something about data, recipe, model or machine is wrong. The message names it and the remedy."""
@@ -18,16 +15,6 @@ class StoppedError(JigsawError):
 
 class JigsawWarning(UserWarning):
     """Something that whoever started a run should know while it goes on."""
-
-
-def did_you_mean(name: str, known: Sequence[str], otherwise: str = "") -> str:
-    """How a message about an unknown name ends: the nearest known one, else that text or all known ones.
-
-    >>> did_you_mean("gird", ["grid", "tile"]), did_you_mean("x", ["grid", "tile"])
-    ('did you mean grid?', 'known are grid, tile')
-    """
-    close = get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else otherwise or f"known are {', '.join(known)}"
 
 
 def first_line(error: BaseException) -> str:

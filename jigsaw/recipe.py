@@ -24,9 +24,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
 
-from jigsaw.errors import JigsawError, did_you_mean, first_line
+from jigsaw.errors import JigsawError, first_line
 from jigsaw.schema import BuildSection, Recipe
 from jigsaw.twins import changed, in_small
+from rewards.errors import did_you_mean
 
 __all__ = ["Recipe", "find_recipe", "load_recipe", "recipe_names"]
 
@@ -62,7 +63,7 @@ def find_recipe(name: str) -> Path:
     shipped = RECIPES / f"{name}.yaml"
     if shipped.is_file():
         return shipped
-    raise JigsawError(f"{name!r} is neither a recipe file nor a shipped recipe: {did_you_mean(name, recipe_names())}")
+    raise JigsawError(f"{name!r} is neither a recipe file nor a shipped recipe; {did_you_mean(name, recipe_names())}")
 
 
 def load_recipe(name: str, overrides: Sequence[str] = (), *, resume: bool = False, twin: bool = False) -> Recipe:
@@ -197,7 +198,7 @@ def _explain(error: ValidationError) -> str:
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         known = sorted(_section_at(first["loc"][:-1]).model_fields)
-        return f"unknown key {key}: {did_you_mean(str(first['loc'][-1]), known)}{more}"
+        return f"unknown key {key}; {did_you_mean(str(first['loc'][-1]), known)}{more}"
     message = KINDS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
     given = "" if first["type"] in ("missing", "value_error") else f", not {first['input']!r}"
     return f"{key}: {message[0].lower() + message[1:]}{given}{more}"

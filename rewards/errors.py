@@ -10,8 +10,8 @@ class RewardError(ValueError):
     """A reward, its name, its arguments or its input is wrong; the message is one line with the remedy."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a message about a word that is not known: the nearest known one, or all of them.
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of a message about a word that is not known: the nearest known one, else that text or all known ones.
 
     >>> did_you_mean("discuont", ["discount", "format_weight"])
     'did you mean discount?'
@@ -22,4 +22,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = get_close_matches(word, names, n=1)
     if near:
         return f"did you mean {near[0]}?"
-    return f"known: {', '.join(names)}" if names else "there are none"
+    return otherwise or (f"known: {', '.join(names)}" if names else "there are none")

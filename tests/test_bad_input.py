@@ -133,7 +133,7 @@ def tree(folder):
         ("smal", "seed=1", "'smal' is neither a recipe file nor a shipped recipe"),
         ("file", "seed=1", "file: unknown key x"),
         ("photos/photo-0.png", "seed=1", "photos/photo-0.png: is no UTF-8 text"),
-        ("small.yaml", "modle.dtype=float32", "small.yaml: unknown key modle: did you mean model?"),
+        ("small.yaml", "modle.dtype=float32", "small.yaml: unknown key modle; did you mean model?"),
         ("small.yaml", "seed=often", "small.yaml: seed: input should be a valid integer"),
         ("small.yaml", "data.train.0.build.gird=3x3", "small.yaml: data.train.0.build: task image has no key 'gird'"),
         (
@@ -144,8 +144,8 @@ def tree(folder):
         ("small.yaml", "rewards=[{use: visual_jigsw}]", "rewards: no reward is called 'visual_jigsw'; did you mean"),
         ("small.yaml", "rewards=[{use: exact, wieght: 2}]", "rewards: "),
         ("small.yaml", "metrics=[exat]", "rewards: no reward is called 'exat'; did you mean exact?"),
-        ("small.yaml", "sft.lerning_rate=1", "unknown key sft.lerning_rate: did you mean learning_rate?"),
-        ("small.yaml", "grpo.num_generation=4", "unknown key grpo.num_generation: did you mean num_generations?"),
+        ("small.yaml", "sft.lerning_rate=1", "unknown key sft.lerning_rate; did you mean learning_rate?"),
+        ("small.yaml", "grpo.num_generation=4", "unknown key grpo.num_generation; did you mean num_generations?"),
         ("small.yaml", "grpo.learning_rate=high", "grpo.learning_rate: input should be a valid number"),
         ("small.yaml", "sft.max_steps=x", "sft.max_steps: input should be a valid integer"),
         (

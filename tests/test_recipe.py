@@ -146,19 +146,19 @@ def test_a_file_that_is_no_recipe_says_what_it_is_instead(write, content, told):
 @pytest.mark.parametrize(
     "override, told",
     [
-        ("modle=1", "unknown key modle: did you mean model?"),
-        ("model.dtpye=float32", "unknown key model.dtpye: did you mean dtype?"),
-        ("model.sizes.hiden_size=64", "unknown key model.sizes.hiden_size: did you mean hidden_size?"),
-        ("model.image.max_pixel=9", "unknown key model.image.max_pixel: did you mean max_pixels?"),
-        ("data.foto=x", "unknown key data.foto: did you mean photos?"),
-        ("data.train.1.weigth=2", "unknown key data.train.1.weigth: did you mean weight?"),
+        ("modle=1", "unknown key modle; did you mean model?"),
+        ("model.dtpye=float32", "unknown key model.dtpye; did you mean dtype?"),
+        ("model.sizes.hiden_size=64", "unknown key model.sizes.hiden_size; did you mean hidden_size?"),
+        ("model.image.max_pixel=9", "unknown key model.image.max_pixel; did you mean max_pixels?"),
+        ("data.foto=x", "unknown key data.foto; did you mean photos?"),
+        ("data.train.1.weigth=2", "unknown key data.train.1.weigth; did you mean weight?"),
         ("data.train.0.build.per_sorce=2", "unknown key data.train.0.build.per_sorce: did you mean per_source?"),
         ("data.train.0.build.gird=3x3", "data.train.0.build: task image has no key 'gird'; did you mean 'grid'?"),
         ("data.train.0.build.task=imgae", "data.train.0.build: no task 'imgae'; did you mean 'image'?"),
-        ("data.eval.0.limmit=2", "unknown key data.eval.0.limmit: did you mean limit?"),
-        ("evaluation.evry=2", "unknown key evaluation.evry: did you mean every?"),
-        ("rollout.engin=vllm", "unknown key rollout.engin: did you mean engine?"),
-        ("zebra=2", "unknown key zebra: known are checkpoint, curriculum, data, description,"),
+        ("data.eval.0.limmit=2", "unknown key data.eval.0.limmit; did you mean limit?"),
+        ("evaluation.evry=2", "unknown key evaluation.evry; did you mean every?"),
+        ("rollout.engin=vllm", "unknown key rollout.engin; did you mean engine?"),
+        ("zebra=2", "unknown key zebra; known: checkpoint, curriculum, data, description,"),
     ],
 )
 def test_a_misspelt_key_at_any_depth_gets_the_nearest_known_one(small, override, told):
@@ -166,7 +166,7 @@ def test_a_misspelt_key_at_any_depth_gets_the_nearest_known_one(small, override,
 
 
 def test_a_misspelt_required_key_is_told_as_misspelt_not_as_missing(write):
-    assert refusal(write(RECIPE.replace("model:", "modle:"))) == "unknown key modle: did you mean model? (and 1 more)"
+    assert refusal(write(RECIPE.replace("model:", "modle:"))) == "unknown key modle; did you mean model? (and 1 more)"
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ def test_recipes_that_extend_each_other_in_a_circle_are_refused(write, length):
     [
         (
             "quickstrat",
-            "defaults: 'quickstrat' is neither a recipe file nor a shipped recipe: did you mean quickstart?",
+            "defaults: 'quickstrat' is neither a recipe file nor a shipped recipe; did you mean quickstart?",
         ),
         ("gone.yaml", "defaults: gone.yaml: no such recipe file"),
         ("[quickstart]", "defaults: one recipe is extended, a file or a name; not ['quickstart']"),

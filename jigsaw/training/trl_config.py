@@ -13,8 +13,9 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from jigsaw.errors import JigsawError, did_you_mean, first_line
+from jigsaw.errors import JigsawError, first_line
 from jigsaw.schema import Recipe
+from rewards.errors import did_you_mean
 
 OURS = {
     "output_dir": "output",
@@ -236,7 +237,7 @@ def _check_keys(
             )
         if key not in known:
             hint = did_you_mean(key, known, f"it is no field of TRL's {config.__name__}")
-            raise JigsawError(f"unknown key {section}.{key}: {hint}")
+            raise JigsawError(f"unknown key {section}.{key}; {hint}")
     hints = get_type_hints(config)
     for key, value in given.items():
         if key in extra:

@@ -116,6 +116,7 @@ def test_order_scores_as_rewards():
     assert values("neighbor_accuracy", geometry=[grid] * 3) == [1.0, 0.25, 0.0]
     assert values("neighbor_accuracy", grid=[2, 2]) == [1.0, 0.25, 0.0]
     assert values("neighbor_accuracy", grid=[2, 2], exponent=2) == [1.0, 0.0625, 0.0]
+    assert values("neighbor_accuracy", grid=[1, 4]) == values("neighbor_accuracy")
     for wrong in ("x", "22", [4], [2, 0], [2.0, 2], [2, 1, 2]):
         with pytest.raises(RewardError, match=r"grid is .*; it must be two counts"):
             get_reward("neighbor_accuracy", grid=wrong)
