@@ -356,7 +356,7 @@ class _Run:
             )
 
     def _write_report(self, path: Path) -> None:
-        from jigsaw.evaluation.report import write_report
+        from jigsaw.report.page import write_report
 
         write_report([self._folder], path)
 

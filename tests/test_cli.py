@@ -330,7 +330,8 @@ def test_eval_answers_in_json_and_as_a_table(jigsaw, checkpoint, puzzle_folder):
 
 
 @pytest.mark.parametrize(
-    "package", ["jigsaw.data", "jigsaw.evaluation", "jigsaw.models", "jigsaw.testing", "tasks", "rewards"]
+    "package",
+    ["jigsaw.data", "jigsaw.evaluation", "jigsaw.models", "jigsaw.report", "jigsaw.testing", "tasks", "rewards"],
 )
 def test_what_a_package_exports_is_there_and_described(package):
     found = importlib.import_module(package)

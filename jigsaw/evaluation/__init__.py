@@ -1,4 +1,4 @@
-"""Evaluation: solving puzzles, figures with intervals beside chance, and the report page.
+"""Evaluation: solving puzzles, figures with intervals beside chance.
 
 The public door::
 
@@ -6,7 +6,6 @@ The public door::
     score_predictions(data, predictions, rewards) -> figures of completions that were made elsewhere
     audit_puzzles(data, *, limit=500, ...) -> how far shortcuts get
     generalize(run, *, out, ...) -> figures on unseen sources, sizes and words
-    write_report(runs, out): one HTML page
 
 Each is imported when it is first asked for; they differ in what they load.
 """
@@ -20,11 +19,10 @@ if TYPE_CHECKING:
     from jigsaw.evaluation.audit import audit_puzzles
     from jigsaw.evaluation.engines import Generation
     from jigsaw.evaluation.generalization import generalize
-    from jigsaw.evaluation.report import write_report
     from jigsaw.evaluation.run import evaluate_checkpoint
     from jigsaw.evaluation.scoring import score_predictions
 
-__all__ = ["Generation", "audit_puzzles", "evaluate_checkpoint", "generalize", "score_predictions", "write_report"]
+__all__ = ["Generation", "audit_puzzles", "evaluate_checkpoint", "generalize", "score_predictions"]
 
 _HOMES = {
     "audit_puzzles": "audit",
@@ -32,7 +30,6 @@ _HOMES = {
     "evaluate_checkpoint": "run",
     "generalize": "generalization",
     "score_predictions": "scoring",
-    "write_report": "report",
 }
 
 

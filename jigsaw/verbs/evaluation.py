@@ -136,8 +136,8 @@ def report(
     if out is not None and (as_json or table):
         raise typer.BadParameter("not with --table or --json, which print", param_hint="--out")
     from jigsaw.evaluation.paper import printed
-    from jigsaw.evaluation.report import write_report
-    from jigsaw.evaluation.results import paper_tables, write_plots
+    from jigsaw.report.page import write_report
+    from jigsaw.report.results import paper_tables, write_plots
 
     if as_json or table:
         typer.echo(printed(paper_tables(runs), "json" if as_json else str(table)), nl=False)

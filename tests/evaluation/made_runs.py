@@ -12,8 +12,8 @@ import yaml
 
 from jigsaw.data import load_puzzles
 from jigsaw.evaluation.breakdown import figures_of
-from jigsaw.evaluation.report import write_report
 from jigsaw.evaluation.summary import Scored, gain, score
+from jigsaw.report.page import write_report
 from rewards import Composition, format_order
 
 

@@ -14,10 +14,10 @@ from made_runs import answers, page_of, swapped
 from PIL import Image
 
 from jigsaw.data import load_puzzles
-from jigsaw.evaluation.choice import choose, extremes, outcome_of
-from jigsaw.evaluation.gallery import build_gallery
-from jigsaw.evaluation.run_folder import read_runs
 from jigsaw.evaluation.summary import Scored
+from jigsaw.report.choice import choose, extremes, outcome_of
+from jigsaw.report.gallery import build_gallery
+from jigsaw.report.runs import read_runs
 from tasks import Clip
 
 BUDGET = 10**7

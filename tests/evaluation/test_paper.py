@@ -14,8 +14,8 @@ from jigsaw.cli import app
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import run as run_module
 from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, printed
-from jigsaw.evaluation.results import paper_tables, write_plots
 from jigsaw.evaluation.run import evaluate_checkpoint
+from jigsaw.report.results import paper_tables, write_plots
 
 
 @pytest.fixture

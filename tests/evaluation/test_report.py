@@ -13,10 +13,10 @@ from made_runs import make_run, page_of, right
 
 from jigsaw.data import build_puzzles
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.charts import Series, draw_chart
-from jigsaw.evaluation.facts import verdict_of
-from jigsaw.evaluation.report import write_report
-from jigsaw.evaluation.run_folder import read_runs
+from jigsaw.report.charts import Series, draw_chart
+from jigsaw.report.facts import verdict_of
+from jigsaw.report.page import write_report
+from jigsaw.report.runs import read_runs
 
 HOSTILE = "<script>alert('x')</script><img src=//evil.example/x onerror=alert(1)>&\x00\x1b[31m\u202etxt\ud800"
 

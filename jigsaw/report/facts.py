@@ -12,7 +12,7 @@ from typing import Any
 
 from jigsaw.evaluation.intervals import Estimate
 from jigsaw.evaluation.predictions import number
-from jigsaw.evaluation.run_folder import Figure, Run
+from jigsaw.report.runs import Figure, Run
 
 _BUILD_KEYS = ("task", "source", "split", "heldout", "per_source", "limit", "seed", "materialize")
 """Keys of a `build` entry that are not the task's configuration."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from jigsaw.evaluation.charts import Chart, Point, Series, draw_chart
 from jigsaw.evaluation.predictions import number
-from jigsaw.evaluation.run_folder import Run
 from jigsaw.evaluation.summary import heading
+from jigsaw.report.charts import Chart, Point, Series, draw_chart
+from jigsaw.report.runs import Run
 
 WATCHED = {"place_accuracy": "place accuracy", "exact": "exact", "valid": "valid permutation", "format": "format"}
 """Metrics of rollouts in the order, and therefore the colours, in which they are drawn."""

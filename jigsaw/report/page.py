@@ -20,19 +20,19 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from jigsaw.evaluation.charts import Chart
-from jigsaw.evaluation.curves import compared_charts, run_charts
-from jigsaw.evaluation.details import Details, details_of
-from jigsaw.evaluation.facts import facts_of, verdict_of
-from jigsaw.evaluation.gallery import Gallery, build_gallery
 from jigsaw.evaluation.intervals import Estimate
 from jigsaw.evaluation.paper import PaperTable, origins, rounded, walk
 from jigsaw.evaluation.predictions import number
-from jigsaw.evaluation.results import other_tables, run_folders
-from jigsaw.evaluation.run_folder import STAGES, Run, read_runs
 from jigsaw.evaluation.summary import heading
 from jigsaw.files import write_whole
 from jigsaw.pages import page_environment
+from jigsaw.report.charts import Chart
+from jigsaw.report.curves import compared_charts, run_charts
+from jigsaw.report.details import Details, details_of
+from jigsaw.report.facts import facts_of, verdict_of
+from jigsaw.report.gallery import Gallery, build_gallery
+from jigsaw.report.results import other_tables, run_folders
+from jigsaw.report.runs import STAGES, Run, read_runs
 
 CARDS = 24
 """Puzzles in the gallery of a run; a page of many runs shows fewer of each."""
@@ -119,7 +119,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
     share = min(CARDS, max(6, 2 * CARDS // count))
     sections = [_section(run, number, share, GALLERY_BYTES // count) for number, run in enumerate(loaded)]
     compared = compared_charts(loaded) if len(loaded) > 1 else []
-    template = _environment().get_template("report.html.j2")
+    template = _environment().get_template("page.html.j2")
     page = template.render(
         title=_title(loaded, tables),
         tables=[(table, list(origins(table, "{}"))) for table in tables],

@@ -18,11 +18,11 @@ from statistics import fmean
 from typing import Any
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.choice import Outcome, choose, extremes, outcome_of
-from jigsaw.evaluation.details import REASONS
-from jigsaw.evaluation.run_folder import Run
 from jigsaw.evaluation.summary import Scored
-from jigsaw.evaluation.thumbnails import Thumbnail, clip_strip, mosaic, single
+from jigsaw.report.choice import Outcome, choose, extremes, outcome_of
+from jigsaw.report.details import REASONS
+from jigsaw.report.runs import Run
+from jigsaw.report.thumbnails import Thumbnail, clip_strip, mosaic, single
 from rewards import true_places
 
 LONGEST_TEXT = 4000
