@@ -32,6 +32,7 @@ from jigsaw.data.identity import fingerprint_of
 from jigsaw.data.pairs import Files, FilesOnDisk, depth_of
 from jigsaw.errors import JigsawError
 from tasks import Source, SourceKind
+from tasks.video_signatures import VIDEO_SUFFIXES
 
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "image": (
@@ -39,10 +40,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
         *(".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".avif"),
         *(".heic", ".heif", ".jxl", ".jp2"),  # not decoded: rejects with a name, rather than passed over
     ),
-    "video": (
-        *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"),
-        *(".ts", ".mts", ".m2ts", ".flv", ".wmv", ".3gp", ".3g2", ".ogv"),
-    ),
+    "video": VIDEO_SUFFIXES,
     "rgbd": (),
 }
 """File names by which the items of a folder are recognised, in lower case."""

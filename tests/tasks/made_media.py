@@ -53,14 +53,30 @@ def number_in(frame):
 
 
 def write_video(
-    path, frames=120, rate=10, size=(160, 96), gaps=None, picture=numbered_frame, quarter_turns=0, codec="libx264"
+    path,
+    frames=120,
+    rate=10,
+    size=(160, 96),
+    gaps=None,
+    picture=numbered_frame,
+    quarter_turns=0,
+    codec="libx264",
+    form=None,
+    options=None,
+    setup=None,
 ):
-    """A video file; `gaps` are the milliseconds between frames, `quarter_turns` a display rotation clockwise."""
-    with av.open(str(path), "w") as container:
+    """A video file.
+
+    `gaps` are the milliseconds between frames, `quarter_turns` a display rotation clockwise, `form` the container where
+    the name does not say it, `options` of the codec; `setup` gets the stream before it is opened.
+    """
+    with av.open(str(path), "w", format=form) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
-        stream.options = {"g": "25", "crf": "12"} if codec == "libx264" else {}
+        stream.options = options if options is not None else {"g": "25", "crf": "12"} if codec == "libx264" else {}
+        if setup is not None:
+            setup(stream)
         if gaps is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         stamp = 0
