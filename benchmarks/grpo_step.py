@@ -76,10 +76,10 @@ def trainer_of(side: str, path: str, tiles: int, group: int, folder: str) -> Any
     import torch
     from trl import GRPOConfig, GRPOTrainer
 
+    from jigsaw.config.schema import RolloutSection
     from jigsaw.models.load import load_model, load_processor, vision_token_ids
-    from jigsaw.schema import RolloutSection
+    from jigsaw.rewards import Composition
     from jigsaw.training.grpo import PuzzleTrainer
-    from rewards import Composition
 
     cuda = torch.cuda.is_available()
     model, processor = load_model(path), load_processor(path)

@@ -41,8 +41,8 @@ sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__fi
 
 from jigsaw.data.identity import forget_fingerprints  # noqa: E402
 from jigsaw.data.planning import Job, plan_source  # noqa: E402
-from jigsaw.data.samples import export_samples  # noqa: E402
-from tasks import Puzzle, Source, Task, get_task  # noqa: E402
+from jigsaw.samples.samples import export_samples  # noqa: E402
+from jigsaw.tasks import Puzzle, Source, Task, get_task  # noqa: E402
 
 TILE = 448
 PER_SAMPLE = 4

@@ -23,7 +23,7 @@ from random import Random
 # Run as a script, this folder leads the path, and `import rewards` would find this very file.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
-from rewards import format_order, visual_jigsaw  # noqa: E402
+from jigsaw.rewards import format_order, visual_jigsaw  # noqa: E402
 
 NUM_PIECES = 9
 BYTES = 2048

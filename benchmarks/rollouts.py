@@ -31,11 +31,11 @@ sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__fi
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from jigsaw.config.schema import RolloutSection  # noqa: E402
 from jigsaw.data import build_puzzles, load_puzzles  # noqa: E402
 from jigsaw.models.load import load_model, load_processor, vision_token_ids  # noqa: E402
 from jigsaw.models.prompts import processor_inputs  # noqa: E402
 from jigsaw.models.tiny import TinySizes, build_tiny  # noqa: E402
-from jigsaw.schema import RolloutSection  # noqa: E402
 from jigsaw.training.prompts import PromptBatch  # noqa: E402
 from jigsaw.training.sampling import sample, shaping  # noqa: E402
 

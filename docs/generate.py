@@ -22,11 +22,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from jigsaw import cli, schema
+from jigsaw.cli import command as cli
+from jigsaw.config import schema
+from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
 from jigsaw.listings import written
-from jigsaw.recipe import find_recipe, load_recipe, recipe_names
+from jigsaw.tasks import describe_task
 from jigsaw.training.trl_config import PAPER
-from tasks import describe_task
 
 HERE = Path(__file__).parent
 CPU = "two CPU cores"

@@ -1,5 +1,5 @@
 """`python -m jigsaw` is the `jigsaw` command."""
 
-from jigsaw.cli import main
+from jigsaw.cli.command import main
 
 main()

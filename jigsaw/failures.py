@@ -31,12 +31,10 @@ def wrong_usage(error: typer.TyperException) -> str:
 
 def foreseen(error: Exception) -> str | None:
     """The line for an error that is no bug of ours; None for one that may be."""
-    if isinstance(error, JigsawError):  # before the imports: it may say that they are not ours
-        return first_line(error)
-    from rewards import RewardError
-    from tasks import TaskError
+    from jigsaw.rewards import RewardError
+    from jigsaw.tasks import TaskError
 
-    if isinstance(error, RewardError | TaskError):
+    if isinstance(error, JigsawError | RewardError | TaskError):
         return first_line(error)
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     # safetensors, arrow and torch tell of a full disk in words alone

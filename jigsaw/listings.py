@@ -11,7 +11,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from rewards import RewardInfo
+from jigsaw.rewards import RewardInfo
 
 
 def tasks_table(tasks: Sequence[Mapping[str, Any]]) -> Table:

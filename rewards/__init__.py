@@ -4,14 +4,14 @@ A completion's text becomes an order (`parse_order`), an order a score (`place_a
 completions a list of rewards (`visual_jigsaw`, or any plug-in through `get_reward`), and the entries of a recipe one
 `Composition`. Nothing here imports jigsaw/ or tasks/, torch or numpy; importing it is cheap.
 
->>> from rewards import get_reward, parse_order
+>>> from jigsaw.rewards import get_reward, parse_order
 >>> parse_order("<think>the sky is on top</think><answer>2, 3, 1</answer>", 3).order
 [2, 3, 1]
 >>> get_reward("visual_jigsaw")(["<think>the sky</think><answer>2, 3, 1</answer>"], [[2, 3, 1]])
 [1.2]
 """
 
-from rewards.chance import (
+from jigsaw.rewards.chance import (
     chance_exact,
     chance_footrule,
     chance_kendall_tau,
@@ -22,10 +22,10 @@ from rewards.chance import (
     chance_smoothed,
     right_places_distribution,
 )
-from rewards.completions import completion_text, parsed_rows
-from rewards.compose import Component, Composition, RewardSpec
-from rewards.errors import RewardError
-from rewards.orders import (
+from jigsaw.rewards.completions import completion_text, parsed_rows
+from jigsaw.rewards.compose import Component, Composition, RewardSpec
+from jigsaw.rewards.errors import RewardError
+from jigsaw.rewards.orders import (
     exact,
     footrule,
     kendall_tau,
@@ -35,9 +35,9 @@ from rewards.orders import (
     smoothed,
     true_places,
 )
-from rewards.parse import ANSWER_STYLES, REASONS, ParsedOrder, find_order, format_order, parse_order
-from rewards.plugin import metric, synthetic_columns
-from rewards.registry import (
+from jigsaw.rewards.parse import ANSWER_STYLES, REASONS, ParsedOrder, find_order, format_order, parse_order
+from jigsaw.rewards.plugin import metric, synthetic_columns
+from jigsaw.rewards.registry import (
     RewardInfo,
     check_reward,
     describe_reward,
@@ -45,8 +45,8 @@ from rewards.registry import (
     get_reward,
     list_rewards,
 )
-from rewards.scores import grid_of
-from rewards.visual_jigsaw import order_reward, visual_jigsaw
+from jigsaw.rewards.scores import grid_of
+from jigsaw.rewards.visual_jigsaw import order_reward, visual_jigsaw
 
 __all__ = [
     "ANSWER_STYLES",

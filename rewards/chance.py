@@ -18,7 +18,7 @@ from functools import lru_cache
 from itertools import combinations
 from math import comb, factorial, prod
 
-from rewards.errors import RewardError
+from jigsaw.rewards.errors import RewardError
 
 
 def _sizes(num_pieces: int, classes: Sequence[int] | None) -> tuple[int, ...]:

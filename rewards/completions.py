@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any, TypeVar
 
-from rewards.errors import RewardError
-from rewards.parse import ParsedOrder, parse_order
+from jigsaw.rewards.errors import RewardError
+from jigsaw.rewards.parse import ParsedOrder, parse_order
 
 T = TypeVar("T")
 Completion = str | Sequence[Mapping[str, Any]]

@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from rewards.completions import completion_text, parsed_rows
-from rewards.errors import RewardError, did_you_mean
-from rewards.plugin import Plugin, drive, run_to_end
-from rewards.registry import load_plugin
+from jigsaw.rewards.completions import completion_text, parsed_rows
+from jigsaw.rewards.errors import RewardError, did_you_mean
+from jigsaw.rewards.plugin import Plugin, drive, run_to_end
+from jigsaw.rewards.registry import load_plugin
 
 OnError = Literal["fail", "zero", "skip"]
 Columns = Mapping[str, Any]
@@ -80,7 +80,7 @@ class RewardSpec:
         0.1
         >>> RewardSpec.of({"use": "format", "wieght": 0.1})
         Traceback (most recent call last):
-        rewards.errors.RewardError: reward 'format': no key 'wieght'; did you mean weight?
+        jigsaw.rewards.errors.RewardError: reward 'format': no key 'wieght'; did you mean weight?
         """
         if isinstance(entry, RewardSpec):
             return entry

@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal
 
-from rewards.errors import RewardError
+from jigsaw.rewards.errors import RewardError
 
 
 def check_answer(answer: Sequence[int], classes: Sequence[int] | None = None) -> None:

@@ -27,8 +27,8 @@ from threading import Thread
 from types import SimpleNamespace
 from typing import Any, Literal, TypeVar
 
-from rewards.completions import completion_text
-from rewards.errors import RewardError, did_you_mean
+from jigsaw.rewards.completions import completion_text
+from jigsaw.rewards.errors import RewardError, did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")

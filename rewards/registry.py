@@ -1,8 +1,8 @@
 """Finding rewards: by registered name, by `package.module:name`, or by `path/to/file.py:name`.
 
 Registered names are entry points of the group `jigsaw.rewards`; ours stand in setup.cfg, as a stranger's in his.
-Whatever is found is read (`rewards.plugin`), bound to its arguments and called once on synthetic completions before
-anyone relies on it. Nothing is kept: a file that was edited is read anew.
+Whatever is found is read (`jigsaw.rewards.plugin`), bound to its arguments and called once on synthetic completions
+before anyone relies on it. Nothing is kept: a file that was edited is read anew.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rewards.errors import RewardError, did_you_mean
-from rewards.plugin import Plugin, build, drive, first_line, line_of, origin_of, run_to_end, synthetic_batch
+from jigsaw.rewards.errors import RewardError, did_you_mean
+from jigsaw.rewards.plugin import Plugin, build, drive, first_line, line_of, origin_of, run_to_end, synthetic_batch
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from rewards import orders
-from rewards.completions import Completion, parsed_rows, per_row
-from rewards.errors import RewardError
-from rewards.plugin import metric
+from jigsaw.rewards import orders
+from jigsaw.rewards.completions import Completion, parsed_rows, per_row
+from jigsaw.rewards.errors import RewardError
+from jigsaw.rewards.plugin import metric
 
 Grid = tuple[int, int]
 Orders = Sequence[Sequence[int]]

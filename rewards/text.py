@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rewards.completions import Completion, completion_text, parsed_rows
-from rewards.errors import RewardError
+from jigsaw.rewards.completions import Completion, completion_text, parsed_rows
+from jigsaw.rewards.errors import RewardError
 
 
 def format_reward(

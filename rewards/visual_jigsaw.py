@@ -2,8 +2,8 @@
 
 Exact order 1; a permutation that is not exact `discount` times the fraction of right places; anything else 0.
 Well-formed text adds `format_weight`; badly formed text earns nothing at all. With the paper's numbers the maximum is
-1.2, and a model that guesses on 3x3 puzzles stands at 0.2222 (`rewards.chance`): a curve that stays there has learned
-nothing but the form.
+1.2, and a model that guesses on 3x3 puzzles earns 0.2222 (`jigsaw.rewards.chance`): a curve that stays there has
+learned nothing but the form.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from operator import eq
 from typing import Any
 
-from rewards.completions import Completion, completion_text, parsed_rows, per_row
-from rewards.errors import RewardError
-from rewards.orders import check_answer, place_accuracy
-from rewards.parse import find_order
+from jigsaw.rewards.completions import Completion, completion_text, parsed_rows, per_row
+from jigsaw.rewards.errors import RewardError
+from jigsaw.rewards.orders import check_answer, place_accuracy
+from jigsaw.rewards.parse import find_order
 
 
 def order_reward(

@@ -2,18 +2,18 @@
 
 The public door::
 
-    from tasks import get_task
+    from jigsaw.tasks import get_task
     task = get_task("image", grid="2x2")
     puzzle = task.plan(source, rng)          # a small record: geometry, shown order, answer
     media = task.render(puzzle, source)      # what the model sees
     messages = task.prompt(puzzle)           # what the model is told
 
-A new task is a subclass of `Task` (see `tasks.contract`) in any file: `get_task("my_tasks.py:Mine")`.
+A new task is a subclass of `Task` (see `jigsaw.tasks.contract`) in any file: `get_task("my_tasks.py:Mine")`.
 """
 
-from tasks.adopt import adopt_points, adopt_tiles
-from tasks.caching import BoundedCache
-from tasks.contract import (
+from jigsaw.tasks.adopt import adopt_points, adopt_tiles
+from jigsaw.tasks.caching import BoundedCache
+from jigsaw.tasks.contract import (
     ANSWER_STYLES,
     AnswerStyle,
     Clip,
@@ -26,11 +26,11 @@ from tasks.contract import (
     Task,
     TaskError,
 )
-from tasks.permutations import answer_of, draw_shown, shown_of
-from tasks.photos import REASONS as PHOTO_REASONS
-from tasks.photos import PhotoError, read_photo
-from tasks.prompts import answer_instruction, user_message
-from tasks.registry import (
+from jigsaw.tasks.permutations import answer_of, draw_shown, shown_of
+from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
+from jigsaw.tasks.photos import PhotoError, read_photo
+from jigsaw.tasks.prompts import answer_instruction, user_message
+from jigsaw.tasks.registry import (
     absolute_spec,
     canonical_config,
     config_values,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from tasks.contract import AnswerStyle, Puzzle, Reject, Source
-from tasks.permutations import answer_of, draw_shown
-from tasks.photos import PhotoError, read_header, read_photo
+from jigsaw.tasks.contract import AnswerStyle, Puzzle, Reject, Source
+from jigsaw.tasks.permutations import answer_of, draw_shown
+from jigsaw.tasks.photos import PhotoError, read_header, read_photo
 
 
 def adopt_tiles(

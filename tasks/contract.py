@@ -29,7 +29,7 @@ from PIL import Image
 
 AnswerStyle = Literal["think", "direct", "boxed"]
 ANSWER_STYLES: tuple[str, ...] = get_args(AnswerStyle)
-"""How a completion carries its answer; `rewards.parse_order` reads the same three."""
+"""How a completion carries its answer; `jigsaw.rewards.parse_order` reads the same three."""
 
 SourceKind = Literal["image", "video", "rgbd"]
 

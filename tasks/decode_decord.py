@@ -1,6 +1,6 @@
 """Frames with decord: quick at picking frames out of a video, and it scales while decoding.
 
-In and out: see `tasks.videos.read_frames`. decord 0.6 is unmaintained and has no wheel for every machine.
+In and out: see `jigsaw.tasks.videos.read_frames`. decord 0.6 is unmaintained and has no wheel for every machine.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.videos import Frames, VideoError, VideoHeader, stream_of
+from jigsaw.tasks.videos import Frames, VideoError, VideoHeader, stream_of
 
 
 def frames(file: Path | bytes, header: VideoHeader, indices: Sequence[int], size: tuple[int, int]) -> Frames:

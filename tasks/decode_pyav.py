@@ -1,6 +1,6 @@
 """Frames with PyAV: everything FFmpeg reads, with rotation, on every machine.
 
-In and out: see `tasks.videos.read_frames`. It jumps to the nearest key frame where that skips work.
+In and out: see `jigsaw.tasks.videos.read_frames`. It jumps to the nearest key frame where that skips work.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.videos import Frames, VideoError, VideoHeader, open_container
+from jigsaw.tasks.videos import Frames, VideoError, VideoHeader, open_container
 
 
 def frames(file: Path | bytes, header: VideoHeader, indices: Sequence[int], size: tuple[int, int]) -> Frames:

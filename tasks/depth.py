@@ -22,9 +22,9 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from tasks.caching import BoundedCache
-from tasks.contract import AnswerStyle, Media, Message, Puzzle, Reject, Source, SourceKind, Task
-from tasks.depthmaps import (
+from jigsaw.tasks.caching import BoundedCache
+from jigsaw.tasks.contract import AnswerStyle, Media, Message, Puzzle, Reject, Source, SourceKind, Task
+from jigsaw.tasks.depthmaps import (
     DepthArray,
     DepthError,
     DepthMeaning,
@@ -33,11 +33,11 @@ from tasks.depthmaps import (
     read_depth,
     resample_nearest,
 )
-from tasks.marks import mark_points
-from tasks.permutations import answer_of, draw_shown
-from tasks.photos import REASONS as PHOTO_REASONS
-from tasks.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
-from tasks.prompts import answer_instruction, user_message
+from jigsaw.tasks.marks import mark_points
+from jigsaw.tasks.permutations import answer_of, draw_shown
+from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
+from jigsaw.tasks.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
+from jigsaw.tasks.prompts import answer_instruction, user_message
 
 DRAWS = 40
 """How often points are drawn anew when the first ones leave no room for the others."""

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from tasks.photos import MAX_PIXELS, PhotoError
+from jigsaw.tasks.photos import MAX_PIXELS, PhotoError
 
 DepthArray = np.ndarray[Any, np.dtype[np.float32]]
 

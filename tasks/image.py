@@ -26,16 +26,16 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from tasks.caching import BoundedCache
-from tasks.composite import sheet
-from tasks.contract import AnswerStyle, Media, Message, Puzzle, Reject, Source, SourceKind, Task
-from tasks.grids import Crop, Grid, Region, choose_region, largest_square_cell, parse_grid
-from tasks.likeness import look_alike_classes, mean_differences, signatures
-from tasks.marks import mark_boxes
-from tasks.permutations import answer_of, draw_shown
-from tasks.photos import REASONS as PHOTO_REASONS
-from tasks.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
-from tasks.prompts import answer_instruction, user_message
+from jigsaw.tasks.caching import BoundedCache
+from jigsaw.tasks.composite import sheet
+from jigsaw.tasks.contract import AnswerStyle, Media, Message, Puzzle, Reject, Source, SourceKind, Task
+from jigsaw.tasks.grids import Crop, Grid, Region, choose_region, largest_square_cell, parse_grid
+from jigsaw.tasks.likeness import look_alike_classes, mean_differences, signatures
+from jigsaw.tasks.marks import mark_boxes
+from jigsaw.tasks.permutations import answer_of, draw_shown
+from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
+from jigsaw.tasks.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
+from jigsaw.tasks.prompts import answer_instruction, user_message
 
 Place = TypeVar("Place")
 DRAWS = 8

@@ -1,14 +1,14 @@
 """The words that the tasks share: how an answer is asked for, and how a prompt is put together.
 
-In: an answer style and the number of pieces. Out: text and chat messages. `rewards.parse_order` reads the answers that
-these instructions ask for.
+In: an answer style and the number of pieces. Out: text and chat messages. `jigsaw.rewards.parse_order` reads the
+answers that these instructions ask for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tasks.contract import AnswerStyle, Message
+from jigsaw.tasks.contract import AnswerStyle, Message
 
 
 def example_order(num_pieces: int) -> str:

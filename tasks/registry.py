@@ -22,7 +22,7 @@ from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.contract import Task, TaskError
+from jigsaw.tasks.contract import Task, TaskError
 
 GROUP = "jigsaw.tasks"
 
@@ -46,7 +46,7 @@ def get_task(name_or_spec: str, /, **config: Any) -> Task:
     '2x2'
     >>> get_task("image", gird="2x2")
     Traceback (most recent call last):
-    tasks.contract.TaskError: task image has no key 'gird'; did you mean 'grid'?
+    jigsaw.tasks.contract.TaskError: task image has no key 'gird'; did you mean 'grid'?
     """
     task_class = find_task(name_or_spec)
     return task_class(make_config(task_class, config))

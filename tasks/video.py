@@ -27,15 +27,15 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from tasks.caching import BoundedCache
-from tasks.clips import equal_spans, frame_numbers, frames_per_clip, shown_size
-from tasks.contract import AnswerStyle, Clip, Media, Message, Puzzle, Reject, Source, SourceKind, Task
-from tasks.grids import Box, Grid, Region, parse_grid
-from tasks.likeness import look_alike_classes, peak_differences, signatures
-from tasks.permutations import answer_of, draw_shown
-from tasks.prompts import answer_instruction, user_message
-from tasks.videos import REASONS as VIDEO_REASONS
-from tasks.videos import Frames, VideoError, VideoHeader, choose_decoder, read_frames, read_header
+from jigsaw.tasks.caching import BoundedCache
+from jigsaw.tasks.clips import equal_spans, frame_numbers, frames_per_clip, shown_size
+from jigsaw.tasks.contract import AnswerStyle, Clip, Media, Message, Puzzle, Reject, Source, SourceKind, Task
+from jigsaw.tasks.grids import Box, Grid, Region, parse_grid
+from jigsaw.tasks.likeness import look_alike_classes, peak_differences, signatures
+from jigsaw.tasks.permutations import answer_of, draw_shown
+from jigsaw.tasks.prompts import answer_instruction, user_message
+from jigsaw.tasks.videos import REASONS as VIDEO_REASONS
+from jigsaw.tasks.videos import Frames, VideoError, VideoHeader, choose_decoder, read_frames, read_header
 
 CACHE_BYTES = 256 * 2**20
 CACHED_HEADERS = 100

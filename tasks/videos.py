@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-DECODERS = {"decord": "tasks.decode_decord:frames", "pyav": "tasks.decode_pyav:frames"}
+DECODERS = {"decord": "jigsaw.tasks.decode_decord:frames", "pyav": "jigsaw.tasks.decode_pyav:frames"}
 """Name -> where its `frames` is. Another decoder is a file and a line here."""
 
 MAX_FRAME_PIXELS = 50_000_000

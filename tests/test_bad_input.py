@@ -1,7 +1,7 @@
 """Bad input as a user gives it: one clear line, a failing exit code, nothing half-written that a second run trusts.
 
-All goes through `jigsaw.cli.main`, in this process: it is the imports that take time. A full disk is simulated by a
-limit on the size of a file, at which writing fails as it does on a disk without room.
+All goes through `jigsaw.cli.command.main`, in this process: it is the imports that take time. A full disk is simulated
+by a limit on the size of a file, at which writing fails as it does on a disk without room.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw import cli
+from jigsaw.cli import command as cli
 
 RECIPE = """\
 name: small

@@ -19,12 +19,12 @@ import pytest
 from rich.console import Console
 from safetensors.torch import load_file
 
-from jigsaw.distributed import Node, torchrun_command
+from jigsaw.config.loading import load_recipe
+from jigsaw.config.schema import DistributedSection
 from jigsaw.errors import JigsawError, StoppedError
-from jigsaw.launch import launch
-from jigsaw.preflight import dry_run
-from jigsaw.recipe import load_recipe
-from jigsaw.schema import DistributedSection
+from jigsaw.launch.checks import dry_run
+from jigsaw.launch.topology import Node, torchrun_command
+from jigsaw.run import launch
 
 RECIPE = """
 name: spread
@@ -167,7 +167,7 @@ def test_two_nodes_on_the_loopback_train_one_run_and_stop_together(recipe_file, 
 
 
 def test_a_worker_tells_what_it_cannot_read_in_one_line_and_with_debug_where(tmp_path, monkeypatch, capsys):
-    from jigsaw import cli
+    from jigsaw.cli import command as cli
     from jigsaw.training import worker
 
     monkeypatch.setenv("JIGSAW_DEBUG", "")
@@ -205,7 +205,7 @@ def test_a_group_of_processes_that_an_engine_has_ended_is_not_ended_again(monkey
 def test_the_command_of_one_node_finds_its_own_port():
     command = torchrun_command(DistributedSection(cpu_processes=2), Node(), Path("runs/x"), "grpo", 0)
     assert "--standalone" in command and "--nproc-per-node=2" in command
-    assert command[-4:] == ["--module", "jigsaw.training.worker", "runs/x", "grpo"]
+    assert command[-4:] == ["--module", "jigsaw.launch.worker", "runs/x", "grpo"]
 
 
 def test_each_stage_of_several_nodes_has_a_port_of_its_own():
@@ -256,7 +256,7 @@ def test_settings_that_exclude_each_other_are_refused(recipe_file, override, tol
 )
 def test_what_this_machine_lacks_is_told_before_anything_is_read(recipe_file, monkeypatch, overrides, told):
     """Given a recipe whose data is not there either, then the machine is what is told."""
-    monkeypatch.setattr("jigsaw.requirements.find_spec", lambda name: None)
+    monkeypatch.setattr("jigsaw.launch.requirements.find_spec", lambda name: None)
     recipe = load_recipe(str(recipe_file), [*overrides, "name=refused", "data.train=[{path: nowhere}]"])
     with pytest.raises(JigsawError, match=told):
         launch(recipe, Console(quiet=True))
@@ -265,7 +265,7 @@ def test_what_this_machine_lacks_is_told_before_anything_is_read(recipe_file, mo
 
 @pytest.mark.parametrize(
     "found, remedy",
-    [(0, "run where they are, or in small with --twin"), (2, r"set distributed\.gpus=2, or run where they are")],
+    [(0, "run where they are, or in small with --tiny"), (2, r"set distributed\.gpus=2, or run where they are")],
 )
 def test_gpus_that_are_not_here_are_told_with_the_remedy(recipe_file, monkeypatch, found, remedy):
     monkeypatch.setattr("torch.cuda.is_available", lambda: found > 0)

@@ -30,8 +30,8 @@ import typer
 import yaml
 from PIL import Image
 
-from jigsaw import cli
-from jigsaw.recipe import find_recipe, load_recipe
+from jigsaw.cli import command as cli
+from jigsaw.config.loading import find_recipe, load_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -142,7 +142,7 @@ def check_launch(options: dict, remark: str) -> None:
         return  # the page wrote it; it is loaded as a yaml block
     find_recipe(name)
     recipe = load_recipe(name, [item.replace("/home/me", "data") for item in options["overrides"] or ()])
-    only_shown = options["dry_run"] or options["slurm"] or options["twin"]
+    only_shown = options["dry_run"] or options["slurm"] or options["tiny"]
     assert only_shown or recipe.distributed.gpus is None or ELSEWHERE.search(remark), "remark that it needs a GPU"
 
 

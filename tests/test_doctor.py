@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from jigsaw import cli, doctor
+from jigsaw import doctor
+from jigsaw.cli import command as cli
 from jigsaw.doctor import TESTED, Finding, examine, findings_table
 
 CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from jigsaw import cli
+from jigsaw.cli import command as cli
+from jigsaw.config.loading import Recipe, load_recipe
 from jigsaw.data import load_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import engines
-from jigsaw.launch import ANSWERS, _listing, launch
-from jigsaw.recipe import Recipe, load_recipe
+from jigsaw.run import ANSWERS, _listing, launch
 
 SMALL = """
 name: small

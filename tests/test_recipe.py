@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
 from jigsaw.errors import JigsawError
-from jigsaw.recipe import find_recipe, load_recipe, recipe_names
 
 RECIPE = """\
 name: small

@@ -16,11 +16,11 @@ import pytest
 import yaml
 from PIL import Image
 
+from jigsaw.config.loading import load_recipe
 from jigsaw.data import build_puzzles, check_puzzles, import_puzzles, load_puzzles, preview_puzzles
 from jigsaw.data.sources import open_source
 from jigsaw.errors import JigsawError
-from jigsaw.recipe import load_recipe
-from tasks import Reject, get_task
+from jigsaw.tasks import Reject, get_task
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(file for name in ("jigsaw", "tasks", "rewards", "benchmarks") for file in (ROOT / name).rglob("*.py"))
@@ -174,7 +174,7 @@ import socket, sys
 def refuse(*args, **more):
     raise AssertionError("the network was asked for")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-from jigsaw import cli
+from jigsaw.cli import command as cli
 cli.main()
 """
 
@@ -206,7 +206,7 @@ def test_verbs_do_without_the_network(tmp_path_factory, words):
 
 def test_escapes_of_a_json_answer_are_json(tmp_path, capsys, monkeypatch):
     """Control characters of a file name cannot steer a terminal or break a script that reads `--json`."""
-    from jigsaw import cli
+    from jigsaw.cli import command as cli
 
     (tmp_path / "photos").mkdir()
     photo().save(tmp_path / "photos" / "a\x1b[31m.png")

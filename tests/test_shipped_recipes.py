@@ -1,6 +1,6 @@
 """The recipes that ship: each says what it takes, shows what it would do, and trains in small.
 
-The twins train in this process. One of each task is part of the default suite; `make test-slow` trains them all.
+The tiny presets train in this process. One of each task is part of the default suite; `make test-slow` trains them all.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
 from jigsaw.errors import JigsawError
-from jigsaw.launch import launch
-from jigsaw.preflight import dry_run
-from jigsaw.recipe import find_recipe, load_recipe, recipe_names
+from jigsaw.launch.checks import dry_run
+from jigsaw.run import launch
 
 NAMES = [name for name in recipe_names() if "neo" not in name]
 """Those of NEO are in `tests/models/neo/test_runs.py`."""
@@ -25,8 +25,8 @@ ALWAYS = {"image-lora-qwen2.5-vl-7b", "video-sft-qwen2.5-vl-7b", "depth-qwen2.5-
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
-    """Where all twins find the samples and puzzles that one of them has built."""
-    return tmp_path_factory.mktemp("twins")
+    """Where all tiny presets find the samples and puzzles that one of them has built."""
+    return tmp_path_factory.mktemp("presets")
 
 
 @pytest.mark.parametrize("name", LARGE)
@@ -43,7 +43,7 @@ def test_dry_run_shows_what_a_recipe_would_do_and_touches_nothing(name, monkeypa
     recipe = load_recipe(name)
     shown = dry_run(recipe)
     assert f"name: {recipe.name}" in shown
-    assert ("jigsaw.training.worker" in shown) == recipe.distributed.several
+    assert ("jigsaw.launch.worker" in shown) == recipe.distributed.several
     assert ("# DeepSpeed:" in shown) == (recipe.distributed.zero > 0)
     assert not list(tmp_path.iterdir())
 
@@ -53,11 +53,11 @@ def test_a_recipe_that_asks_for_more_than_is_here_is_refused_in_one_line(name, m
     """Given a machine without GPUs or engines, then that is told, before data and model are looked for."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("jigsaw.requirements.find_spec", lambda name: None)
+    monkeypatch.setattr("jigsaw.launch.requirements.find_spec", lambda name: None)
     with pytest.raises(JigsawError, match=r"^distributed\.(zero|gpus): |^rollout\.engine: ") as told:
         launch(load_recipe(name), Console(quiet=True))
     assert "\n" not in str(told.value)
-    monkeypatch.setattr("jigsaw.requirements.find_spec", lambda name: name)
+    monkeypatch.setattr("jigsaw.launch.requirements.find_spec", lambda name: name)
     with pytest.raises(JigsawError, match=r"^distributed\.gpus: \d are asked for and this machine has 0; run where"):
         launch(load_recipe(name), Console(quiet=True))
     assert not list(tmp_path.iterdir())
@@ -66,15 +66,15 @@ def test_a_recipe_that_asks_for_more_than_is_here_is_refused_in_one_line(name, m
 @pytest.mark.parametrize(
     "name", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 )
-def test_the_twin_of_a_recipe_trains(name, home, monkeypatch):
+def test_the_tiny_preset_of_a_recipe_trains(name, home, monkeypatch):
     pytest.importorskip("skimage")  # of the extra `samples`
     monkeypatch.chdir(home)
-    twin, recipe = load_recipe(name, twin=True), load_recipe(name)
-    assert [entry.build.task for entry in twin.data.train] == [entry.build.task for entry in recipe.data.train]
-    assert (twin.sft is None, twin.grpo is None) == (recipe.sft is None, recipe.grpo is None)
-    run = launch(twin, Console(quiet=True))
+    tiny, recipe = load_recipe(name, tiny=True), load_recipe(name)
+    assert [entry.build.task for entry in tiny.data.train] == [entry.build.task for entry in recipe.data.train]
+    assert (tiny.sft is None, tiny.grpo is None) == (recipe.sft is None, recipe.grpo is None)
+    run = launch(tiny, Console(quiet=True))
     assert (run / "DONE").exists()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     for stage in ("sft", "grpo"):
-        if getattr(twin, stage) is not None:
+        if getattr(tiny, stage) is not None:
             assert [line["step"] for line in lines if line["stage"] == stage and "loss" in line] == [1, 2]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from jigsaw.config.loading import load_recipe
 from jigsaw.errors import JigsawError
-from jigsaw.recipe import load_recipe
-from jigsaw.slurm import batch_file
+from jigsaw.launch.slurm import batch_file
 
 RECIPE = """
 name: batch

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rewards import completion_text, metric, parse_order
+from jigsaw.rewards import completion_text, metric, parse_order
 
 
 def brevity(completions: Sequence[Any], *, limit: int = 200, **columns: Any) -> list[float]:

@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tasks import (
+from jigsaw.tasks import (
     PHOTO_REASONS,
     AnswerStyle,
     Media,

@@ -38,7 +38,7 @@ from jigsaw.data.workplace import REJECTS, workplace
 from jigsaw.errors import JigsawError
 from jigsaw.files import write_whole
 from jigsaw.processes import usable_cores
-from tasks import Task, TaskError, absolute_spec, config_values, get_task
+from jigsaw.tasks import Task, TaskError, absolute_spec, config_values, get_task
 
 REASONS = {
     "unreadable": "the file or folder cannot be read",

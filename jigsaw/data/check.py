@@ -24,7 +24,7 @@ from jigsaw.data.progress import progress_bar
 from jigsaw.data.sources import open_source
 from jigsaw.errors import JigsawError
 from jigsaw.processes import usable_cores
-from tasks import Task, answer_of
+from jigsaw.tasks import Task, answer_of
 
 COMPARED = ("task", "prompt", "answer", "num_pieces", "answer_style", "classes", "source", "geometry")
 MOST_FAULTS = 1000

@@ -25,7 +25,7 @@ from PIL import Image
 from jigsaw.data.sources import below, relative_to
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.files import write_whole
-from tasks import PhotoError, read_photo
+from jigsaw.tasks import PhotoError, read_photo
 
 PLACEHOLDER = "<image>"
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}

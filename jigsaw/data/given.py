@@ -1,8 +1,8 @@
 """Sources that the framework brings along: names that a recipe writes where others write a folder.
 
-    samples    photos, clips and an RGB-D frame out of installed packages        (jigsaw.data.samples)
-    film       shots of a ten-minute film, for video puzzles                     (jigsaw.data.film)
-    scenes     drawn rooms with exact depth, for depth puzzles                   (jigsaw.data.scenes)
+    samples    photos, clips and an RGB-D frame out of installed packages        (jigsaw.samples.samples)
+    film       shots of a ten-minute film, for video puzzles                     (jigsaw.samples.film)
+    scenes     drawn rooms with exact depth, for depth puzzles                   (jigsaw.samples.scenes)
 
 In: a source as a recipe writes it, and the kind of item that a task reads. Out: the folder, written if need be.
 All have a train and a held-out side.
@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jigsaw.data.film import export_shots
-from jigsaw.data.samples import export_samples
-from jigsaw.data.scenes import export_scenes
 from jigsaw.errors import JigsawError
-from tasks import SourceKind
+from jigsaw.samples.film import export_shots
+from jigsaw.samples.samples import export_samples
+from jigsaw.samples.scenes import export_scenes
+from jigsaw.tasks import SourceKind
 
 SAMPLES = "samples"
 

@@ -35,7 +35,7 @@ from jigsaw.data.sources import open_source
 from jigsaw.errors import JigsawError
 from jigsaw.files import write_whole
 from jigsaw.processes import usable_cores
-from tasks import (
+from jigsaw.tasks import (
     AnswerStyle,
     Message,
     Puzzle,

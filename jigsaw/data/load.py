@@ -21,7 +21,7 @@ from jigsaw.data.parts import Row, part_files, puzzle_of
 from jigsaw.data.sources import open_source
 from jigsaw.data.watchdog import within
 from jigsaw.errors import JigsawError
-from tasks import BoundedCache, Media, Source, Task, TaskError, absolute_spec, get_task
+from jigsaw.tasks import BoundedCache, Media, Source, Task, TaskError, absolute_spec, get_task
 
 CACHE_BYTES = 256 * 2**20
 """Rendered media held per process."""

@@ -13,7 +13,7 @@ from PIL import Image
 
 from jigsaw.data.parts import Row
 from jigsaw.errors import JigsawError
-from tasks import Clip, Media
+from jigsaw.tasks import Clip, Media
 
 MEDIA_COLUMNS = {"image": "images", "video": "videos"}
 """Type of a placeholder -> the column that holds its media."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from jigsaw.data.manifest import Counts
 from jigsaw.errors import JigsawError
-from tasks import Message, Puzzle, Source
+from jigsaw.tasks import Message, Puzzle, Source
 
 ROWS_PER_GROUP = 1000
 BYTES_PER_GROUP = 32 * 2**20

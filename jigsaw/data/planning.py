@@ -15,7 +15,7 @@ from jigsaw.data.identity import Split, puzzle_id, puzzle_rng, split_of
 from jigsaw.data.media import encoded_media
 from jigsaw.data.parts import Row, row_of
 from jigsaw.data.sources import open_source
-from tasks import Puzzle, Reject, Source, Task, canonical_config
+from jigsaw.tasks import Puzzle, Reject, Source, Task, canonical_config
 
 DRAWS_PER_PUZZLE = 500
 """Draws until a source is given up as exhausted: 24 orders of a 2x2 grid are all found but for a chance of 1e-9."""

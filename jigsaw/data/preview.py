@@ -20,8 +20,8 @@ from jigsaw.data.load import load_puzzles, opened, spread
 from jigsaw.data.parts import puzzle_of
 from jigsaw.errors import JigsawError
 from jigsaw.files import write_whole
-from rewards import grid_of
-from tasks import Clip
+from jigsaw.rewards import grid_of
+from jigsaw.tasks import Clip
 
 TILE_SIDE = 120
 STRIP_HEIGHT = 84

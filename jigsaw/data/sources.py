@@ -31,8 +31,8 @@ from jigsaw.data.containers import (
 from jigsaw.data.identity import fingerprint_of
 from jigsaw.data.pairs import Files, FilesOnDisk, depth_of
 from jigsaw.errors import JigsawError
-from tasks import Source, SourceKind
-from tasks.video_signatures import VIDEO_SUFFIXES
+from jigsaw.tasks import Source, SourceKind
+from jigsaw.tasks.video_signatures import VIDEO_SUFFIXES
 
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "image": (

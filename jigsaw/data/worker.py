@@ -13,7 +13,7 @@ import traceback
 from multiprocessing.connection import Connection
 
 from jigsaw.processes import die_with_parent
-from tasks import get_task
+from jigsaw.tasks import get_task
 
 
 def serve(connection: Connection) -> None:

@@ -29,7 +29,7 @@ from jigsaw.evaluation.intervals import rate_interval
 from jigsaw.evaluation.shortcuts import SHORTCUTS, Sample, Shortcut
 from jigsaw.evaluation.summary import heading
 from jigsaw.evaluation.tables import interval, level
-from rewards import chance_exact, chance_place_accuracy, exact, grid_of, place_accuracy
+from jigsaw.rewards import chance_exact, chance_place_accuracy, exact, grid_of, place_accuracy
 
 TOLERANCE = 0.05
 """By how much place accuracy may be above chance before anybody need worry."""

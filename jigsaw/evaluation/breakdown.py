@@ -22,7 +22,7 @@ from jigsaw.evaluation.difficulty import LABELS, labels
 from jigsaw.evaluation.intervals import rate_interval
 from jigsaw.evaluation.summary import Scored, levels_of, mean_levels, summarize
 from jigsaw.evaluation.voting import majority_order, pass_at_k, powers_of_two
-from rewards import Composition, chance_exact, chance_place_accuracy, exact, place_accuracy, true_places
+from jigsaw.rewards import Composition, chance_exact, chance_place_accuracy, exact, place_accuracy, true_places
 
 Levels = Callable[[Sequence[str]], Mapping[str, float | None]]
 """Chance levels of the puzzles with these ids."""

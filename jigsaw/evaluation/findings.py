@@ -30,7 +30,7 @@ from jigsaw.evaluation.findings_page import page
 from jigsaw.evaluation.made_sources import make_sources
 from jigsaw.evaluation.predictions import read_predictions_of
 from jigsaw.files import write_whole
-from rewards import chance_place_accuracy
+from jigsaw.rewards import chance_place_accuracy
 
 FILE = "findings.json"
 

@@ -1,7 +1,7 @@
 """What a player earns who writes a uniformly random permutation in the right form: the level to hold figures against.
 
-In: puzzle rows. Out: levels per row. Closed forms (`rewards.chance`) for every built-in score and for rewards that are
-made up of them; for other rewards orders are tried.
+In: puzzle rows. Out: levels per row. Closed forms (`jigsaw.rewards.chance`) for every built-in score and for rewards
+that are made up of them; for other rewards orders are tried.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import permutations
 from random import Random
 from typing import Any
 
-from rewards import (
+from jigsaw.rewards import (
     Composition,
     RewardError,
     RewardSpec,

@@ -34,7 +34,7 @@ from jigsaw.evaluation.wordings import reworded
 from jigsaw.files import write_whole
 from jigsaw.models.load import load_processor
 from jigsaw.models.prompts import completion_tokens
-from rewards import Composition
+from jigsaw.rewards import Composition
 
 
 def evaluate_checkpoint(

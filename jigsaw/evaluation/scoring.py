@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.evaluation.random_play import random_levels
 from jigsaw.evaluation.summary import heading
-from rewards import Composition, RewardError, parsed_rows
+from jigsaw.rewards import Composition, RewardError, parsed_rows
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -13,7 +13,7 @@ from typing import Any
 
 from jigsaw.evaluation.intervals import bootstrap_mean, rate_interval, sign_flip_p
 from jigsaw.evaluation.random_play import random_levels, random_rewards, total_rewards
-from rewards import Composition, exact, grid_of, kendall_tau, neighbor_accuracy, parse_order, place_accuracy
+from jigsaw.rewards import Composition, exact, grid_of, kendall_tau, neighbor_accuracy, parse_order, place_accuracy
 
 RATES = ("exact", "place_accuracy", "neighbor_accuracy", "kendall_tau", "valid", "format")
 """Figures in [0, 1]. An answer that is no permutation counts 0 in all but the last, which speaks of the form alone."""

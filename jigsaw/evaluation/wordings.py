@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jigsaw.errors import JigsawError
-from tasks import answer_instruction, user_message
+from jigsaw.tasks import answer_instruction, user_message
 
 WORDINGS: Mapping[str, Sequence[tuple[str, str, str]]] = {
     # opening, label of a piece, question

@@ -23,7 +23,7 @@ from jigsaw.report.choice import Outcome, choose, extremes, outcome_of
 from jigsaw.report.details import REASONS
 from jigsaw.report.runs import Run
 from jigsaw.report.thumbnails import Thumbnail, clip_strip, mosaic, single
-from rewards import true_places
+from jigsaw.rewards import true_places
 
 LONGEST_TEXT = 4000
 """Characters of a completion that are kept on the page."""

@@ -12,7 +12,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from tasks import SourceKind
+from jigsaw.tasks import SourceKind
 
 PHOTO_SIZE = (480, 360)
 NUM_PHOTOS = 4

@@ -16,10 +16,10 @@ from functools import cached_property
 from random import Random
 from typing import Any
 
+from jigsaw.rewards import ANSWER_STYLES, format_order, get_metric, synthetic_columns
+from jigsaw.rewards import check_reward as dry_call
+from jigsaw.tasks import shown_of
 from jigsaw.testing.findings import ContractError, Finding, Unknown, findings_of, require_all
-from rewards import ANSWER_STYLES, format_order, get_metric, synthetic_columns
-from rewards import check_reward as dry_call
-from tasks import shown_of
 
 K = 5
 THINKING = "The sky is on top."

@@ -23,9 +23,7 @@ from jigsaw.data import build_puzzles, check_puzzles, load_puzzles
 from jigsaw.data.media import media_columns, same_media
 from jigsaw.data.parts import puzzle_of, row_of
 from jigsaw.data.sources import open_source, scan, source_root
-from jigsaw.testing.findings import ContractError, Finding, Unknown, findings_of, require_all
-from jigsaw.testing.made_sources import write_sources
-from tasks import (
+from jigsaw.tasks import (
     Media,
     Puzzle,
     Reject,
@@ -39,6 +37,8 @@ from tasks import (
     describe_task,
     get_task,
 )
+from jigsaw.testing.findings import ContractError, Finding, Unknown, findings_of, require_all
+from jigsaw.testing.made_sources import write_sources
 
 DRAWS = 6
 """Puzzles that are tried of each source."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jigsaw.rewards import Composition, completion_text
 from jigsaw.training.logs import forget_lines
-from rewards import Composition, completion_text
 
 Row = dict[str, Any]
 

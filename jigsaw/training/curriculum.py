@@ -15,8 +15,8 @@ from functools import lru_cache
 from random import Random
 from typing import Any
 
+from jigsaw.config.schema import CurriculumSection
 from jigsaw.errors import JigsawError
-from jigsaw.schema import CurriculumSection
 
 Bucket = tuple[str, int]
 """Task and number of pieces."""

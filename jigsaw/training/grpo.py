@@ -22,8 +22,9 @@ from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
+from jigsaw.config.schema import RolloutSection, SamplingSection
 from jigsaw.errors import JigsawError
-from jigsaw.schema import RolloutSection, SamplingSection
+from jigsaw.rewards import Composition
 from jigsaw.training.agreement import Agreement, warn_of_truncation
 from jigsaw.training.curriculum import Curriculum
 from jigsaw.training.groups import DynamicSampling, Group
@@ -35,7 +36,6 @@ from jigsaw.training.stability import StabilityWatch
 from jigsaw.training.vllm_engine import VllmEngine, check_room
 from jigsaw.training.vllm_server import VllmServer
 from jigsaw.training.world import told_by_all
-from rewards import Composition
 
 MEDIA = ("images", "videos")
 STATE_FILE = "jigsaw.json"

@@ -24,10 +24,10 @@ from urllib.request import urlopen
 
 from rich.console import Console
 
+from jigsaw.config.schema import Recipe
 from jigsaw.errors import JigsawError
 from jigsaw.models.vllm_inputs import MEDIA_PER_PROMPT, ON_CPU
 from jigsaw.processes import die_with_parent
-from jigsaw.schema import Recipe
 from jigsaw.training.engine_weights import write_checkpoint
 
 LOOPBACK = "127.0.0.1"

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from jigsaw.config.schema import DataEntry, Recipe
 from jigsaw.data import load_puzzles
 from jigsaw.data.conversations import load_conversations
 from jigsaw.data.load import spread
-from jigsaw.schema import DataEntry, Recipe
 
 StageName = Literal["sft", "grpo"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from jigsaw.rewards import format_order
 from jigsaw.training.mixture import map_rows
-from rewards import format_order
 
 
 def with_answer(row: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
-from jigsaw.schema import Recipe
+from jigsaw.config.schema import Recipe
 
 
 def deepspeed_config(recipe: Recipe) -> dict[str, Any] | None:

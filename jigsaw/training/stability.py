@@ -15,8 +15,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from jigsaw.config.schema import StabilitySection
 from jigsaw.errors import JigsawError, JigsawWarning
-from jigsaw.schema import StabilitySection
 
 ENTROPY, LENGTH, TRUNCATED = "entropy", "completions/mean_length", "completions/clipped_ratio"
 REMEDIES = {

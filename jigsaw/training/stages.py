@@ -16,8 +16,8 @@ from typing import Any
 
 from rich.console import Console
 
+from jigsaw.config.schema import Recipe
 from jigsaw.errors import JigsawError
-from jigsaw.schema import Recipe
 from jigsaw.training.sets import StageName, mixture, open_heldout, open_train, used_in
 
 SCRATCH = ".trl"

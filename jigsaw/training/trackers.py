@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jigsaw.schema import Recipe
+from jigsaw.config.schema import Recipe
 
 
 class Trackers:

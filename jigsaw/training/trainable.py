@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from jigsaw.config.schema import LoraSection, ModelSection
 from jigsaw.errors import JigsawError
 from jigsaw.models.neo.groups import GROUPS, NEW_IN_LAYER, groups_of
-from jigsaw.schema import LoraSection, ModelSection
 
 PARTS = {
     "projector": ("*.merger.*", "*.merger_list.*", "*.deepstack_merger_list.*", "*multi_modal_projector.*"),

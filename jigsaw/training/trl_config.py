@@ -13,9 +13,9 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from jigsaw.config.schema import Recipe
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.schema import Recipe
-from rewards.errors import did_you_mean
+from jigsaw.rewards.errors import did_you_mean
 
 OURS = {
     "output_dir": "output",

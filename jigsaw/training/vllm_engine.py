@@ -26,7 +26,7 @@ from jigsaw.models.vllm_inputs import engine_options, quiet_vllm, vllm_request
 from jigsaw.training.engine_weights import merged_weights, write_checkpoint
 
 if TYPE_CHECKING:
-    from jigsaw.schema import RolloutSection
+    from jigsaw.config.schema import RolloutSection
 
 
 class VllmEngine:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from jigsaw.schema import DistributedSection
+from jigsaw.config.schema import DistributedSection
 
 PATIENCE = timedelta(hours=2)
 """How long processes wait for each other; completions, rewards and held-out looks take unequal time."""

@@ -285,7 +285,7 @@ PLUGIN = '''
 import os, time
 from dataclasses import dataclass
 from pathlib import Path
-from tasks import Media, Puzzle, Reject, Task, user_message
+from jigsaw.tasks import Media, Puzzle, Reject, Task, user_message
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -365,7 +365,7 @@ def test_the_parts_open_with_plain_datasets(photos, tmp_path):
 def test_a_deep_zoom_of_one_photo_decodes_it_once_or_twice(tmp_path, monkeypatch):
     """Two hundred puzzles of a photo are not two hundred decodes."""
     from jigsaw.data.planning import Job, plan_source
-    from tasks import get_task, image
+    from jigsaw.tasks import get_task, image
 
     Image.radial_gradient("L").resize((900, 700)).save(tmp_path / "a.jpg")
     decodes = []

@@ -9,8 +9,8 @@ from pathlib import Path
 import av
 import pytest
 
-from jigsaw.data import film
 from jigsaw.errors import JigsawError
+from jigsaw.samples import film
 
 FILM = b"not really a film"
 

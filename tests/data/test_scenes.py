@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from jigsaw.data.given import source_folder
-from jigsaw.data.scenes import Box, Pattern, Plane, Scene, Sphere, cast, draw_scene, export_scenes
 from jigsaw.data.sources import open_source, scan
 from jigsaw.errors import JigsawError
-from tasks import Puzzle, get_task
+from jigsaw.samples.scenes import Box, Pattern, Plane, Scene, Sphere, cast, draw_scene, export_scenes
+from jigsaw.tasks import Puzzle, get_task
 
 GREY = Pattern("plain", 1.0, np.full((2, 3), 0.5))
 

@@ -18,7 +18,7 @@ from jigsaw.data import build_puzzles, check_puzzles, load_puzzles
 from jigsaw.data.planning import Job, Refusal, plan_source
 from jigsaw.data.sources import Problem, open_source, scan, source_root
 from jigsaw.errors import JigsawError
-from tasks import get_task
+from jigsaw.tasks import get_task
 
 CONFIG = {"grid": "2x2"}
 

@@ -14,7 +14,7 @@ from jigsaw.data import load_puzzles
 from jigsaw.evaluation.breakdown import figures_of
 from jigsaw.evaluation.summary import Scored, gain, score
 from jigsaw.report.page import write_report
-from rewards import Composition, format_order
+from jigsaw.rewards import Composition, format_order
 
 
 def answers(folder: Path, completions: list[Any]) -> list[Scored]:

@@ -123,8 +123,8 @@ def test_the_block_grid_of_a_jpeg_is_named_and_resizing_closes_it(tmp_path):
 
 
 LAZY = '''
-from tasks.image import ImageTask
-from tasks import Puzzle
+from jigsaw.tasks.image import ImageTask
+from jigsaw.tasks import Puzzle
 from dataclasses import replace
 
 

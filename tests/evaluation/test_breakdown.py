@@ -12,7 +12,7 @@ from jigsaw.evaluation.breakdown import cell_of, groups, places, reasons, sample
 from jigsaw.evaluation.difficulty import contrast, labels
 from jigsaw.evaluation.summary import mean_levels, score
 from jigsaw.evaluation.voting import majority_order, pass_at_k
-from rewards import Composition
+from jigsaw.rewards import Composition
 
 PAPER = Composition(["visual_jigsaw"])
 

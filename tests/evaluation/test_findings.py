@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from jigsaw.config.loading import load_recipe
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import findings, made_sources
-from jigsaw.recipe import load_recipe
 
 PLAN = Path(__file__).parents[2] / "recipes" / "findings" / "findings.yaml"
 

@@ -18,7 +18,7 @@ from jigsaw.evaluation.summary import Scored
 from jigsaw.report.choice import choose, extremes, outcome_of
 from jigsaw.report.gallery import build_gallery
 from jigsaw.report.runs import read_runs
-from tasks import Clip
+from jigsaw.tasks import Clip
 
 BUDGET = 10**7
 

@@ -11,8 +11,8 @@ from jigsaw.evaluation import run as run_module
 from jigsaw.evaluation.generalization import generalization_table, generalize
 from jigsaw.evaluation.paper import printed
 from jigsaw.evaluation.wordings import reworded
+from jigsaw.rewards import format_order
 from jigsaw.testing import write_sources
-from rewards import format_order
 
 
 @pytest.fixture

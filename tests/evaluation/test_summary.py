@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jigsaw.evaluation.summary import FIGURES, gain, levels_of, mean_levels, score, summarize
-from rewards import (
+from jigsaw.rewards import (
     Composition,
     chance_exact,
     chance_longest_run,

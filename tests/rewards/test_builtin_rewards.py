@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards import RewardError, format_order, get_metric, get_reward, grid_of, visual_jigsaw
+from jigsaw.rewards import RewardError, format_order, get_metric, get_reward, grid_of, visual_jigsaw
 
 ANSWER = [2, 3, 1, 4]
 NEAR = [3, 2, 1, 4]  # two of four right

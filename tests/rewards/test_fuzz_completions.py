@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from rewards import format_order, parse_order, visual_jigsaw
+from jigsaw.rewards import format_order, parse_order, visual_jigsaw
 
 SNIPPETS = [
     "<think>",

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import rewards
-from rewards import RewardError, order_reward, true_places
+from jigsaw import rewards
+from jigsaw.rewards import RewardError, order_reward, true_places
 
 GRIDS = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
 SCORES = {

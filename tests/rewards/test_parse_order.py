@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rewards import ANSWER_STYLES, REASONS, RewardError, find_order, format_order, parse_order
+from jigsaw.rewards import ANSWER_STYLES, REASONS, RewardError, find_order, format_order, parse_order
 
 CASES = [json.loads(line) for line in (Path(__file__).parent / "data/parse_cases.jsonl").read_text().splitlines()]
 THOUGHT = "<think>edges match</think>"

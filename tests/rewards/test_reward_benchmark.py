@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rewards import visual_jigsaw
+from jigsaw.rewards import visual_jigsaw
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks/rewards.py"
 

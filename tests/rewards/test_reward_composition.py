@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from rewards import Composition, RewardError, RewardSpec, format_order
+from jigsaw.rewards import Composition, RewardError, RewardSpec, format_order
 
 ANSWER = [2, 3, 1]
 RIGHT, NEAR, BROKEN = format_order(ANSWER), format_order([2, 1, 3]), "2, 3, 1"
@@ -123,7 +123,7 @@ def test_metrics_are_watched_beside_the_rewards(plugins):
 
 
 def test_trl_gets_functions_with_names_of_their_own_and_weights(plugins):
-    composed = Composition(["format", {"use": "rewards.text:format_reward", "weight": 0.5}, "format"])
+    composed = Composition(["format", {"use": "jigsaw.rewards.text:format_reward", "weight": 0.5}, "format"])
     functions, weights = composed.trl_functions()
     assert [function.__name__ for function in functions] == ["format", "format_reward", "format_2"]
     assert weights == [1.0, 0.5, 1.0]
@@ -168,7 +168,7 @@ def test_a_prefilled_think_tag_is_handed_on_to_rewards_and_gates(plugins):
     ("entry", "message"),
     [
         ({"use": "format", "wieght": 1}, "reward 'format': no key 'wieght'; did you mean weight?"),
-        ({"use": "format", "args": {"penalty": 1}}, "format (rewards/text.py"),
+        ({"use": "format", "args": {"penalty": 1}}, "format (jigsaw/rewards/text.py"),
         ({"use": "repetition", "args": {"penaltie": 1}}, "no argument 'penaltie'; did you mean penalty?"),
         ({"use": "formt"}, "no reward is called 'formt'; did you mean format?"),
         ({"use": "valid"}, "valid is a metric"),

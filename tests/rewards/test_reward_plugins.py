@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import rewards
-from rewards import RewardError, check_reward, describe_reward, get_metric, get_reward, list_rewards
-from rewards.plugin import build, run_to_end
-from rewards.registry import find
+from jigsaw import rewards
+from jigsaw.rewards import RewardError, check_reward, describe_reward, get_metric, get_reward, list_rewards
+from jigsaw.rewards.plugin import build, run_to_end
+from jigsaw.rewards.registry import find
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ["<think>a b c</think><answer>2, 1</answer>", "no"]
@@ -222,7 +222,7 @@ def test_a_file_that_holds_no_reward_is_refused(plugin, body, message):
         ("no_such_file.py:reward", {}, "there is no file no_such_file.py"),
         ("no_such_file.py", {}, "is a file; say which function of it, no_such_file.py:NAME"),
         ("no.such.module:reward", {}, "install the package that has it, or give file.py:name"),
-        ("rewards.text:lenght", {}, "rewards.text has no 'lenght'; did you mean length?"),
+        ("jigsaw.rewards.text:lenght", {}, "rewards.text has no 'lenght'; did you mean length?"),
     ],
 )
 def test_wrong_names_and_arguments_are_told(use, args, message):
@@ -254,8 +254,8 @@ def test_describing_shows_options_and_does_not_call(plugin):
 
 
 def test_importing_the_package_is_cheap_and_free_of_the_framework():
-    heavy = ("torch", "numpy", "pydantic", "jigsaw", "tasks", "asyncio")
-    code = f"import sys, rewards; print([name for name in {heavy} if name in sys.modules])"
+    heavy = ("torch", "numpy", "pydantic", "jigsaw.data", "jigsaw.tasks", "asyncio")
+    code = f"import sys, jigsaw.rewards; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr
 

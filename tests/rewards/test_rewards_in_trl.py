@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rewards import Composition, format_order
+from jigsaw.rewards import Composition, format_order
 
 EXAMPLE = Path(__file__).parents[2] / "examples/reward_plugin"
 TEXT = format_order([2, 3, 1])

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.scoring import score_predictions, score_table
-from rewards import chance_neighbor_accuracy, format_order
+from jigsaw.rewards import chance_neighbor_accuracy, format_order
 
 GRID = json.dumps({"grid": [2, 2]})
 ROWS = [

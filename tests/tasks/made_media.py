@@ -8,7 +8,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from tasks import Source
+from jigsaw.tasks import Source
 
 
 def photo_pixels(width, height, seed=0):

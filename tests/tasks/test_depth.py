@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from made_media import encode, photo_pixels
 from PIL import Image
 
-from tasks import Reject, Source, get_task
-from tasks.depthmaps import DepthError, DepthMeaning, read_depth, resample_nearest
-from tasks.marks import disc
+from jigsaw.tasks import Reject, Source, get_task
+from jigsaw.tasks.depthmaps import DepthError, DepthMeaning, read_depth, resample_nearest
+from jigsaw.tasks.marks import disc
 
 WIDTH, HEIGHT = 320, 240
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from made_media import encode, photo_pixels, source_of
 from PIL import Image
 
-from tasks import Puzzle, Reject, get_task
-from tasks.composite import sheet_boxes
+from jigsaw.tasks import Puzzle, Reject, get_task
+from jigsaw.tasks.composite import sheet_boxes
 
 
 def reassembled(puzzle, tiles):

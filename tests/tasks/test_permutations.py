@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import Puzzle, TaskError, answer_of, draw_shown, shown_of
+from jigsaw.tasks import Puzzle, TaskError, answer_of, draw_shown, shown_of
 
 orders = st.integers(2, 64).flatmap(lambda count: st.permutations(range(count)))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from made_media import encode, photo_pixels
 from PIL import Image
 
-from tasks.photos import PhotoError, read_header, read_photo
+from jigsaw.tasks.photos import PhotoError, read_header, read_photo
 
 PIXELS = photo_pixels(120, 80)
 PHOTO = Image.fromarray(PIXELS)

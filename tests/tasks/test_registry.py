@@ -4,13 +4,13 @@ import dataclasses
 
 import pytest
 
-from tasks import TaskError, absolute_spec, canonical_config, describe_task, find_task, get_task, task_names
-from tasks.image import ImageConfig, ImageTask
+from jigsaw.tasks import TaskError, absolute_spec, canonical_config, describe_task, find_task, get_task, task_names
+from jigsaw.tasks.image import ImageConfig, ImageTask
 
 PLUGIN = '''
 from dataclasses import dataclass
 from typing import ClassVar
-from tasks import Media, Puzzle, Task, user_message
+from jigsaw.tasks import Media, Puzzle, Task, user_message
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -40,7 +40,7 @@ def plugin(tmp_path):
 
 
 def test_a_task_is_found_by_name_by_module_and_by_file(plugin):
-    assert type(get_task("image")) is ImageTask is find_task("tasks.image:ImageTask")
+    assert type(get_task("image")) is ImageTask is find_task("jigsaw.tasks.image:ImageTask")
     assert "image" in task_names()
     task = get_task(f"{plugin}:Backwards", pieces="4")
     assert (task.name, task.config.pieces) == ("backwards", 4)
@@ -59,8 +59,8 @@ def test_a_relative_file_becomes_valid_everywhere(plugin, monkeypatch):
         ("imag", "did you mean 'image'"),
         ("zzz", "no task 'zzz'"),
         ("no_such_module:X", "cannot be loaded"),
-        ("tasks.image:Nothing", "has no 'Nothing'"),
-        ("tasks.image:CACHE_BYTES", "no subclass"),
+        ("jigsaw.tasks.image:Nothing", "has no 'Nothing'"),
+        ("jigsaw.tasks.image:CACHE_BYTES", "no subclass"),
         ("missing.py:X", "does not exist"),
     ],
 )

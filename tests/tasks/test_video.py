@@ -8,9 +8,9 @@ import pytest
 from made_media import encode, hide_start, number_in, numbered_frame, source_of, write_sound, write_video
 from PIL import Image
 
-from tasks import Reject, Source, get_task
-from tasks.clips import equal_spans, frame_numbers, shown_size
-from tasks.videos import VideoError, read_frames, read_header
+from jigsaw.tasks import Reject, Source, get_task
+from jigsaw.tasks.clips import equal_spans, frame_numbers, shown_size
+from jigsaw.tasks.videos import VideoError, read_frames, read_header
 
 LOOSE = {"min_duration": 1}
 
@@ -58,7 +58,7 @@ def test_in_the_shown_order_time_does_not_increase_and_the_inverse_convention_fa
 
 
 def test_frames_beyond_the_limit_are_refused_before_one_is_decoded(video, monkeypatch):
-    monkeypatch.setattr("tasks.videos.MAX_FRAME_PIXELS", 160 * 96 - 1)
+    monkeypatch.setattr("jigsaw.tasks.videos.MAX_FRAME_PIXELS", 160 * 96 - 1)
     with pytest.raises(VideoError, match="frames of 160x96 pixels") as refused:
         read_header(video.files["video"])
     assert refused.value.reason == "too_large"
@@ -362,6 +362,6 @@ def test_decoding_all_frames_once_gives_the_frames_of_each_window(video, decoder
     once = get_task("video", **settings)
     puzzle = once.plan(video, Random(3))
     frames = [clip.frames for clip in once.render(puzzle, video).videos]
-    monkeypatch.setattr("tasks.video.DENSE_BYTES", 0)
+    monkeypatch.setattr("jigsaw.tasks.video.DENSE_BYTES", 0)
     each = get_task("video", **settings).render(puzzle, video).videos
     assert all(np.array_equal(a, clip.frames) for a, clip in zip(frames, each, strict=True))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw import cli
+from jigsaw.cli import command as cli
+from jigsaw.rewards import RewardError, list_rewards
 from jigsaw.testing import ContractError, assert_reward, check_reward
-from rewards import RewardError, list_rewards
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "reward_plugin" / "jigsaw_brevity.py"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw import cli
+from jigsaw.cli import command as cli
+from jigsaw.tasks import TaskError
 from jigsaw.testing import ContractError, assert_task, check_task, task_contract
-from tasks import TaskError
 
 ROOT = Path(__file__).parents[2]
 ZOOM = ROOT / "examples" / "task_plugin" / "jigsaw_zoom.py"

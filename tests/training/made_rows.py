@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tasks import Clip
+from jigsaw.tasks import Clip
 
 
 def made_clip(seed: int, frames: int = 4, size: tuple[int, int] = (56, 28), fps: float = 2.0) -> Clip:

@@ -2,8 +2,8 @@
 
 import json
 
+from jigsaw.rewards import Composition
 from jigsaw.training.completions import RecordedComposition
-from rewards import Composition
 
 ROWS = {"id": ["a", "a", "b", "b", "c"], "answer": [[2, 1]] * 5, "task": ["image"] * 5}
 TEXTS = [[{"role": "assistant", "content": text}] for text in ("2, 1", "1, 2", "x", "2, 1", "2, 1")]

@@ -10,11 +10,11 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
+from jigsaw.config.loading import load_recipe
 from jigsaw.data.conversations import load_conversations
 from jigsaw.errors import JigsawError
-from jigsaw.launch import launch
 from jigsaw.models.load import load_processor
-from jigsaw.recipe import load_recipe
+from jigsaw.run import launch
 from jigsaw.training.collate import IGNORED, PuzzleCollator
 
 

@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 from pydantic import ValidationError
 
+from jigsaw.config.schema import CurriculumSection
 from jigsaw.errors import JigsawError
-from jigsaw.schema import CurriculumSection
 from jigsaw.training.curriculum import Curriculum
 
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from made_rows import ROWS
 
+from jigsaw.config.loading import Recipe
+from jigsaw.config.schema import CurriculumSection, SamplingSection, StabilitySection
 from jigsaw.models.load import load_model, vision_token_ids
-from jigsaw.recipe import Recipe
-from jigsaw.schema import CurriculumSection, SamplingSection, StabilitySection
+from jigsaw.rewards import Composition
 from jigsaw.training.checkpoints import CheckpointCallback, StopRequest
 from jigsaw.training.collate import PuzzleCollator
 from jigsaw.training.curriculum import Curriculum
@@ -22,7 +23,6 @@ from jigsaw.training.mixture import mix
 from jigsaw.training.sft import train_sft, with_answer
 from jigsaw.training.stability import StabilityWatch
 from jigsaw.training.trl_config import grpo_config, sft_config
-from rewards import Composition
 
 PLUG_IN = '''
 """Rewards of a stranger."""

@@ -16,10 +16,10 @@ from made_media import photo_pixels, write_video
 from PIL import Image
 from rich.console import Console
 
+from jigsaw.config.loading import load_recipe
 from jigsaw.data import build_puzzles
 from jigsaw.errors import JigsawError
-from jigsaw.launch import launch
-from jigsaw.recipe import load_recipe
+from jigsaw.run import launch
 
 RECIPE = """
 name: mixed

@@ -15,10 +15,10 @@ import pytest
 from rich.console import Console
 from safetensors.torch import load_file
 
+from jigsaw.config.loading import load_recipe
 from jigsaw.errors import JigsawError, StoppedError
 from jigsaw.evaluation import engines
-from jigsaw.launch import _Run, launch
-from jigsaw.recipe import load_recipe
+from jigsaw.run import _Run, launch
 from jigsaw.training.logs import MetricsLog
 
 RECIPE = """

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from jigsaw.distributed import Node
+from jigsaw.config.loading import load_recipe
+from jigsaw.config.schema import Recipe
 from jigsaw.errors import JigsawError
-from jigsaw.launch import launch
+from jigsaw.launch.checks import dry_run
+from jigsaw.launch.topology import Node
 from jigsaw.models.load import load_processor
-from jigsaw.preflight import dry_run
-from jigsaw.recipe import load_recipe
-from jigsaw.schema import Recipe
+from jigsaw.run import launch
 from jigsaw.training import serving as module
 from jigsaw.training.serving import LOG, serving
 
@@ -121,7 +121,7 @@ def test_settings_of_the_other_mode_are_refused(load, overrides, told):
 
 
 def test_a_machine_without_gpus_for_the_server_is_told_before_anything_is_read(load, monkeypatch, tmp_path):
-    monkeypatch.setattr("jigsaw.requirements.find_spec", lambda name: os)
+    monkeypatch.setattr("jigsaw.launch.requirements.find_spec", lambda name: os)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
     recipe = load("distributed.gpus=8", f"output={tmp_path}/new")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from jigsaw.config.schema import DataEntry
 from jigsaw.data import build_puzzles
 from jigsaw.errors import JigsawError
-from jigsaw.schema import DataEntry
 from jigsaw.training.sets import open_set
 
 ZOOM = f"{Path(__file__).parents[2]}/examples/task_plugin/jigsaw_zoom.py:ZoomTask"

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from jigsaw.config.schema import StabilitySection
 from jigsaw.errors import JigsawError
-from jigsaw.schema import StabilitySection
 from jigsaw.training.stability import StabilityWatch, UnstableRunWarning
 
 

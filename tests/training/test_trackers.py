@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jigsaw.schema import Recipe
+from jigsaw.config.schema import Recipe
 from jigsaw.training.trackers import Trackers
 
 ROWS = [{"id": "a", "completion": "2, 1\n", "total": 0.5}, {"id": "b", "completion": "1, 2", "total": None}]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from jigsaw.config.loading import load_recipe, recipe_names
+from jigsaw.config.schema import LoraSection, ModelSection
 from jigsaw.errors import JigsawError
 from jigsaw.models.skeleton import from_config
-from jigsaw.recipe import load_recipe, recipe_names
-from jigsaw.schema import LoraSection, ModelSection
 from jigsaw.training.engine_weights import merged_weights, shapes
 from jigsaw.training.trainable import PARTS, frozen_names, prepare
 

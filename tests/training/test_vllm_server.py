@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from jigsaw.errors import JigsawError
 from jigsaw.models.load import vision_token_ids
 from jigsaw.models.prompts import processor_inputs
+from jigsaw.tasks import Clip
 from jigsaw.training.serving import Address
-from tasks import Clip
 
 pytest.importorskip("vllm")  # TRL's client wants it
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rewards import RewardError, get_metric, get_reward
+from jigsaw.rewards import RewardError, get_metric, get_reward
 
 TEXT = "<think>tile 1 is left of tile 2</think><answer>1, 2</answer>"
 

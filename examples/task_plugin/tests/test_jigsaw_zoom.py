@@ -6,8 +6,8 @@ from random import Random
 import pytest
 
 from jigsaw.data.sources import open_source
+from jigsaw.tasks import TaskError, get_task
 from jigsaw.testing import assert_task, write_sources
-from tasks import TaskError, get_task
 
 ZOOM = "jigsaw_zoom:ZoomTask"
 

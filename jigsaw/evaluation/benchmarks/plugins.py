@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from jigsaw.errors import JigsawError
-from tasks.registry import module_from
+from jigsaw.tasks.registry import module_from
 
 
 def load_function(spec: str, option: str) -> Callable[..., Any]:

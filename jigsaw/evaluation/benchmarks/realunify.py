@@ -23,8 +23,8 @@ from jigsaw.evaluation.benchmarks.answers import cleaned, final_letter
 from jigsaw.evaluation.benchmarks.judge import Judge
 from jigsaw.evaluation.benchmarks.plugins import picture_of
 from jigsaw.evaluation.engines import Engine
-from rewards import parse_order
-from tasks import answer_instruction, user_message
+from jigsaw.rewards import parse_order
+from jigsaw.tasks import answer_instruction, user_message
 
 GEU_TASKS = ("mental_reconstruction", "mental_tracking", "attentional_focusing", "cognitive_navigation")
 UEG_TASKS = (

@@ -136,7 +136,7 @@ def test_another_kind_of_model_is_refused(tmp_path):
 
 
 def test_the_verb(qwen3, tmp_path):
-    from jigsaw.verbs.neo import app
+    from jigsaw.cli.neo import app
 
     done = CliRunner().invoke(app, ["from-qwen3", str(qwen3), str(tmp_path / "neo"), "--pre-buffer", "1", "--json"])
     assert done.exit_code == 0, done.output

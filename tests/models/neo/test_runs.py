@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 from safetensors.torch import load_file
 
-from jigsaw.launch import launch
-from jigsaw.preflight import dry_run
-from jigsaw.recipe import load_recipe, recipe_names
+from jigsaw.config.loading import load_recipe, recipe_names
+from jigsaw.launch.checks import dry_run
+from jigsaw.run import launch
 
 RECIPE = """
 name: alone
@@ -104,7 +104,7 @@ NEO_RECIPES = [name for name in recipe_names() if "neo" in name]
 def test_a_recipe_can_be_looked_at(name):
     shown = dry_run(load_recipe(name))
     assert f"name: {name}" in shown
-    assert load_recipe(name, twin=True).model.tiny == "neo"
+    assert load_recipe(name, tiny=True).model.tiny == "neo"
 
 
 def test_the_recipes_are_those_of_the_paper_and_the_quickstart():
@@ -117,7 +117,7 @@ def test_the_recipes_are_those_of_the_paper_and_the_quickstart():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NEO_RECIPES if "9b" not in name])
 def test_a_recipe_runs_in_small(name, tmp_path):
-    recipe = load_recipe(name, [f"data.folder={tmp_path}", f"output={tmp_path}/run"], twin=True)
+    recipe = load_recipe(name, [f"data.folder={tmp_path}", f"output={tmp_path}/run"], tiny=True)
     folder = launch(recipe, Console(quiet=True))
     assert (folder / "DONE").exists() and (folder / "report.html").exists()
     old, new = weights(folder / "start"), weights(folder / "model")

@@ -10,7 +10,7 @@ the floor and some in the air, under one lamp. The camera looks level, so that a
 height, horizon and field of view vary. Low in the picture is mostly near; what hangs in the air breaks that rule. Real
 frames serve better where there are enough of them, but the packages that carry samples hold one scene in colour.
 
-    python -m jigsaw.data.scenes data/scenes
+    python -m jigsaw.samples.scenes data/scenes
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A recipe: one YAML file per run; how it is found, extended, overridden and fitted to `jigsaw.schema`.
+"""A recipe: one YAML file per run; how it is found, extended, overridden and fitted to `jigsaw.config.schema`.
 
 In: a recipe's name or path and `a.b=c` overrides. Out: a frozen `Recipe`, every interpolation resolved. A recipe that
 extends another (`defaults:`) merges its mappings into it, replaces its lists, and changes single places, also those in
@@ -24,10 +24,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
 
+from jigsaw.config.schema import BuildSection, Recipe
+from jigsaw.config.tiny import changed, tiny_preset
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.schema import BuildSection, Recipe
-from jigsaw.twins import changed, in_small
-from rewards.errors import did_you_mean
+from jigsaw.rewards.errors import did_you_mean
 
 __all__ = ["Recipe", "find_recipe", "load_recipe", "recipe_names"]
 
@@ -40,7 +40,7 @@ KINDS = {
 }
 """Pydantic's complaints in the words of YAML."""
 
-RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+RECIPES = Path(__file__).parent.parent / "recipes"
 """The recipes that ship with the package, found by name."""
 
 
@@ -66,14 +66,14 @@ def find_recipe(name: str) -> Path:
     raise JigsawError(f"{name!r} is neither a recipe file nor a shipped recipe; {did_you_mean(name, recipe_names())}")
 
 
-def load_recipe(name: str, overrides: Sequence[str] = (), *, resume: bool = False, twin: bool = False) -> Recipe:
+def load_recipe(name: str, overrides: Sequence[str] = (), *, resume: bool = False, tiny: bool = False) -> Recipe:
     """Find, extend, override, resolve and validate a recipe.
 
     Args:
         name: a path, or the name of a shipped recipe.
         overrides: `key.sub=value` each, YAML values; list items as `data.train.0.weight=2`.
         resume: `${fresh:...}` names the latest existing folder, not a new one.
-        twin: the recipe's tiny twin instead (`jigsaw.twins`), which the overrides then change.
+        tiny: the recipe's tiny preset instead (`jigsaw.config.tiny`), which the overrides then change.
 
     Raises:
         JigsawError: one line with file, key and remedy.
@@ -82,8 +82,8 @@ def load_recipe(name: str, overrides: Sequence[str] = (), *, resume: bool = Fals
     _register_fresh(resume)
     try:
         config = _read_with_defaults(path, seen=())
-        if twin:
-            config = in_small(config)
+        if tiny:
+            config = tiny_preset(config)
         for override in overrides:
             _override(config, override)
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -99,7 +99,7 @@ def load_recipe(name: str, overrides: Sequence[str] = (), *, resume: bool = Fals
 
 def _check_tasks(path: Path, recipe: Recipe) -> None:
     """Refuse a puzzle set that could not be built: a wrong key must not show after the sets before it are built."""
-    from tasks import TaskError, get_task
+    from jigsaw.tasks import TaskError, get_task
 
     for name, entries in (("train", recipe.data.train), ("eval", recipe.data.eval)):
         for number, build in enumerate(entry.build for entry in entries):

@@ -1,9 +1,9 @@
-"""The tiny twin of a recipe: the same run in small, for a machine without a GPU and for tests.
+"""The tiny preset of a recipe: the same run with a tiny model and few steps, for a machine without a GPU and for tests.
 
 In: a recipe as it is written. Out: one with the same stages, tasks, rewards and losses, but a tiny model from random
-weights, the sample media, one process and a few steps; `recipes/twins/tiny.yaml` says how small. What the recipe says
-of a task (grid, clips, points, answer style) stays, so that a twin runs what its recipe would run. Conversations become
-those about the sample photos, a model's architecture is told by its name, and a NEO's pre-Buffer is one layer.
+weights, the sample media, one process and a few steps; `recipes/presets/tiny.yaml` says how small. What the recipe says
+of a task (grid, clips, points, answer style) stays, so that the preset runs what its recipe would run. Conversations
+become those about the sample photos, a model's architecture is told by its name, and a NEO's pre-Buffer is one layer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from jigsaw.errors import JigsawError
 
-TINY = Path(__file__).resolve().parent.parent / "recipes" / "twins" / "tiny.yaml"
+TINY = Path(__file__).parent.parent / "recipes" / "presets" / "tiny.yaml"
 
 
 def changed(config: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
@@ -39,8 +39,8 @@ def changed(config: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
     return merged
 
 
-def in_small(config: DictConfig) -> DictConfig:
-    """The tiny twin of a recipe.
+def tiny_preset(config: DictConfig) -> DictConfig:
+    """The tiny preset of a recipe.
 
     Raises:
         JigsawError: a puzzle set that is not built by the recipe, or one of a task that has no samples.
@@ -68,7 +68,9 @@ def in_small(config: DictConfig) -> DictConfig:
                 changes |= {f"{key}.conversations": "samples", f"{key}.images": None}
                 continue
             if build is None:
-                raise JigsawError(f"{key}: a twin builds its puzzles from samples; it has none for a set given by path")
+                raise JigsawError(
+                    f"{key}: the tiny preset builds puzzles from samples; there are none for a set given by path"
+                )
             if build.get("task") not in builds:
                 known = ", ".join(builds)
                 raise JigsawError(f"{key}.build: there are samples for {known}, none for {build.get('task')!r}")

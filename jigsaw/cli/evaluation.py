@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jigsaw.verbs.printing import AsJson, print_table
+from jigsaw.cli.printing import AsJson, print_table
 
 app = typer.Typer()
 

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
+from jigsaw.config.schema import Recipe
 from jigsaw.data import read_manifest
 from jigsaw.data.given import SAMPLES, require_source
-from jigsaw.distributed import Node, torchrun_command
 from jigsaw.errors import JigsawError
-from jigsaw.schema import Recipe
-from tasks import get_task
+from jigsaw.launch.topology import Node, torchrun_command
+from jigsaw.tasks import get_task
 
 if TYPE_CHECKING:
-    from rewards import Composition
+    from jigsaw.rewards import Composition
 
 ALONE = Node()
 
@@ -83,8 +83,8 @@ def checked(recipe: Recipe) -> Composition:
     """
     import torch
 
+    from jigsaw.rewards import Composition, RewardError
     from jigsaw.training.trl_config import grpo_config, sft_config
-    from rewards import Composition, RewardError
 
     try:
         composition = Composition(recipe.rewards, recipe.metrics)

@@ -1,4 +1,4 @@
-"""One process of several that train a stage: `python -m jigsaw.training.worker RUN_FOLDER STAGE`, started by torchrun.
+"""One process of several that train a stage: `python -m jigsaw.launch.worker RUN_FOLDER STAGE`, started by torchrun.
 
 In: a run folder that the launcher has prepared. Out: what `jigsaw.training.stages` leaves there. An error is told in
 one line by each process that meets it, as the command does; with `--debug` there, which sets `JIGSAW_DEBUG`, it is told
@@ -14,9 +14,9 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from jigsaw.config.loading import load_recipe
 from jigsaw.failures import DEBUG, foreseen, only_our_warnings
 from jigsaw.processes import die_with_parent
-from jigsaw.recipe import load_recipe
 from jigsaw.training.stages import stages_of, train_stage
 from jigsaw.training.world import joined
 

@@ -1,8 +1,9 @@
 """The schema of a recipe: frozen, typed sections that forbid unknown keys.
 
-In: the content of a YAML file, resolved by `jigsaw.recipe`. Out: a `Recipe`, or pydantic's complaint with the key. What
-the schema leaves to others: fields of TRL's configurations below `sft` and `grpo` (`jigsaw.training.trl_config`),
-rewards and metrics (the `rewards` package), and whether this machine has what is asked for (`jigsaw.requirements`).
+In: the content of a YAML file, resolved by `jigsaw.config.loading`. Out: a `Recipe`, or pydantic's complaint with the
+key. What the schema leaves to others: fields of TRL's configurations below `sft` and `grpo`
+(`jigsaw.training.trl_config`), rewards and metrics (`jigsaw.rewards`), and whether this machine has what is asked for
+(`jigsaw.launch.requirements`).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jigsaw.verbs.printing import AsJson
+from jigsaw.cli.printing import AsJson
 
 app = typer.Typer(
     help="NEO, the native vision-language model.",

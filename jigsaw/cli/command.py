@@ -1,6 +1,6 @@
 """The `jigsaw` command: verbs and their options, no logic.
 
-Other verbs are in `jigsaw.verbs`, by subject. Each verb turns its arguments into one call of the
+Other verbs are in `jigsaw.cli`, by subject. Each verb turns its arguments into one call of the
 framework and prints what came back, as text or with `--json`. Heavy imports happen inside the verbs. Exit code 0 is
 success, 1 an error told in one line, 2 wrong usage; a traceback is shown with `--debug` alone.
 """
@@ -10,15 +10,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
+from jigsaw.cli import data, evaluation, neo, plugins
+from jigsaw.cli.printing import AsJson, print_table
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.failures import DEBUG, foreseen, only_our_warnings, wrong_usage
-from jigsaw.verbs import data, evaluation, neo, plugins
-from jigsaw.verbs.printing import AsJson, print_table
 
 app = typer.Typer(
     name="jigsaw",
@@ -44,7 +43,6 @@ def main() -> NoReturn:
         sys.argv.remove("--debug")
         os.environ[DEBUG] = "1"  # for the processes that train
     try:
-        _require_own_packages()
         _quiet_libraries(debug)
         code = app(prog_name="jigsaw", standalone_mode=False)
     except typer.TyperException as error:
@@ -70,7 +68,7 @@ def launch(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done and touch nothing.")] = False,
-    twin: Annotated[bool, typer.Option("--twin", help="The same run in small: tiny model, samples, no GPU.")] = False,
+    tiny: Annotated[bool, typer.Option("--tiny", help="The same run in small: tiny model, samples, no GPU.")] = False,
     slurm: Annotated[bool, typer.Option("--slurm", help="Print a batch file for sbatch and touch nothing.")] = False,
     nodes: Annotated[int | None, typer.Option(min=1, help="Number of machines, as distributed.nodes.")] = None,
     node_rank: Annotated[int, typer.Option(min=0, help="Which of the machines this is, from 0.")] = 0,
@@ -84,8 +82,8 @@ def launch(
     SIGTERM saves and exits with code 143; --resume goes on. With --json progress goes to stderr, and stdout gets
     the run's folder and its held-out figures.
     """
-    from jigsaw.distributed import Node
-    from jigsaw.recipe import load_recipe
+    from jigsaw.config.loading import load_recipe
+    from jigsaw.launch.topology import Node
 
     for name, other in (("--dry-run", dry_run), ("--resume", resume), ("--json", as_json)):
         if slurm and other:
@@ -93,21 +91,21 @@ def launch(
     if dry_run and as_json:
         raise typer.BadParameter("not with --json: what would be done is printed as YAML", param_hint="--dry-run")
     given = [*(overrides or []), *([] if nodes is None else [f"distributed.nodes={nodes}"])]
-    loaded = load_recipe(recipe, given, resume=resume, twin=twin)
+    loaded = load_recipe(recipe, given, resume=resume, tiny=tiny)
     node = Node(node_rank, rendezvous)
     if slurm:
-        from jigsaw.slurm import batch_file
+        from jigsaw.launch.slurm import batch_file
 
-        typer.echo(batch_file(loaded, recipe, given, twin=twin), nl=False)
+        typer.echo(batch_file(loaded, recipe, given, tiny=tiny), nl=False)
         return
     if dry_run:
-        from jigsaw.preflight import dry_run as show
+        from jigsaw.launch.checks import dry_run as show
 
         typer.echo(show(loaded, node), nl=False)
         return
     from rich.console import Console
 
-    from jigsaw.launch import launch as carry_out
+    from jigsaw.run import launch as carry_out
 
     folder = carry_out(loaded, Console(stderr=as_json), resume=resume, node=node)
     report, figures = folder / "report.html", folder / "evaluation.json"
@@ -133,21 +131,6 @@ def doctor(as_json: AsJson = False) -> None:
         print_table(findings_table(findings))
     if any(finding.broken for finding in findings):
         raise typer.Exit(1)
-
-
-def _require_own_packages() -> None:
-    """`tasks` and `rewards` are common names: one of another project on the path would be taken for ours."""
-    from importlib.util import find_spec
-
-    ours = Path(__file__).resolve().parent.parent
-    for name in ("tasks", "rewards"):
-        spec = find_spec(name)
-        found = None if spec is None or spec.origin is None else Path(spec.origin).resolve().parent
-        if found != ours / name:
-            raise JigsawError(
-                f"the package {name} that Python finds is {found}, not ours in {ours / name}: "
-                f"run from another folder, or take it off PYTHONPATH"
-            )
 
 
 def _quiet_libraries(debug: bool) -> None:

@@ -34,14 +34,15 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.markup import escape
 
+from jigsaw.config.schema import BuildSection, DataEntry, Recipe
 from jigsaw.data import build_puzzles
 from jigsaw.data.conversations import write_sample_conversations
 from jigsaw.data.given import SAMPLES, source_folder
-from jigsaw.distributed import Node, run_processes, torchrun_command
 from jigsaw.errors import JigsawError, StoppedError
-from jigsaw.preflight import ALONE, checked, require_inputs
-from jigsaw.requirements import require_machine
-from jigsaw.schema import BuildSection, DataEntry, Recipe
+from jigsaw.launch.checks import ALONE, checked, require_inputs
+from jigsaw.launch.requirements import require_machine
+from jigsaw.launch.topology import Node, run_processes, torchrun_command
+from jigsaw.tasks import get_task
 from jigsaw.training.sets import HeldOut, open_set
 from jigsaw.training.stages import (
     CHECKPOINTS,
@@ -54,14 +55,13 @@ from jigsaw.training.stages import (
     stages_of,
     train_stage,
 )
-from tasks import get_task
 
 ANSWERS = ".answers"
 """Where the final evaluation keeps what was answered, until it is whole."""
 
 if TYPE_CHECKING:
     from jigsaw.evaluation.summary import Scored
-    from rewards import Composition
+    from jigsaw.rewards import Composition
 
 
 def launch(recipe: Recipe, console: Console, *, resume: bool = False, node: Node = ALONE) -> Path:

@@ -29,10 +29,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from jigsaw.data import film
 from jigsaw.errors import JigsawError
 from jigsaw.extras import install_command
 from jigsaw.files import write_whole
+from jigsaw.samples import film
 
 REMEDY = install_command("samples")
 _STILL_WIDTH = 640
@@ -101,7 +101,7 @@ def list_samples() -> tuple[Sample, ...]:
     >>> sorted({sample.kind for sample in list_samples()})
     ['photos', 'rgbd', 'videos']
     """
-    text = resources.files("jigsaw.data").joinpath("samples.csv").read_text(encoding="utf-8")
+    text = resources.files("jigsaw.samples").joinpath("samples.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(text.splitlines())
     return tuple(
         Sample(

@@ -12,8 +12,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from jigsaw.config.schema import Recipe
 from jigsaw.errors import JigsawError
-from jigsaw.schema import Recipe
 from jigsaw.training.stages import STOP_FILE
 
 SECONDS_TO_SAVE = 300
@@ -50,14 +50,14 @@ wait "$launchers"
 """
 
 
-def batch_file(recipe: Recipe, name: str, overrides: Sequence[str], *, twin: bool = False) -> str:
+def batch_file(recipe: Recipe, name: str, overrides: Sequence[str], *, tiny: bool = False) -> str:
     """The text of an sbatch file that launches a recipe on its nodes.
 
     Args:
         recipe: resolved; its run folder is fixed in the file, so that a requeued job finds it.
         name: the recipe as the user named it.
         overrides: `key=value` each, as the user gave them.
-        twin: launch the recipe's twin.
+        tiny: launch the recipe's tiny preset.
 
     Raises:
         JigsawError: an option of `distributed.slurm` that the file sets itself, or a time that YAML took for a number.
@@ -91,7 +91,7 @@ def batch_file(recipe: Recipe, name: str, overrides: Sequence[str], *, twin: boo
         name,
         *fixed,
         f"output={recipe.output}",
-        *(["--twin"] if twin else []),
+        *(["--tiny"] if tiny else []),
     ]
     return TEMPLATE.format(
         options="\n".join(options),

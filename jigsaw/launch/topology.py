@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from jigsaw.config.schema import DistributedSection
 from jigsaw.errors import JigsawError
 from jigsaw.processes import die_with_parent, usable_cores
-from jigsaw.schema import DistributedSection
 
 SECONDS_TO_GATHER = 24 * 3600
 """How long a node waits for the others: the first may have to build data before it trains."""
@@ -79,7 +79,7 @@ def torchrun_command(section: DistributedSection, node: Node, folder: Path, stag
         command += [f"--nnodes={section.nodes}", f"--node-rank={node.rank}"]
         command += [f"--master-addr={host}", f"--master-port={int(port) + number}"]
         command += [f"--rdzv-conf=timeout={SECONDS_TO_GATHER}"]
-    return [*command, "--module", "jigsaw.training.worker", str(folder), stage]
+    return [*command, "--module", "jigsaw.launch.worker", str(folder), stage]
 
 
 def run_processes(command: list[str], section: DistributedSection, stop_file: Path) -> None:

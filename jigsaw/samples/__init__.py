@@ -1,0 +1,1 @@
+"""Sample sources: photos, video clips and rendered RGB-D scenes that anyone can build puzzles from."""
