@@ -18,11 +18,11 @@ OF_REALUNIFY = ("editor", "generator", "judge", "judge_model", "judge_timeout", 
 """Options of `jigsaw eval` that mean something for puzzles, for benchmark suites, for RealUnify; elsewhere refused."""
 
 
-@app.command("eval", epilog="Example: jigsaw eval runs/quickstart/model data/photos-3x3 --out evals/quickstart")
+@app.command("eval", epilog="Example: jigsaw eval runs/quickstart")
 def evaluate(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="A checkpoint folder or a hub id.")],
-    data: Annotated[Path | None, typer.Argument(help="A puzzle set; none with --suite.")] = None,
+    model: Annotated[str, typer.Argument(help="A run folder, a checkpoint folder or a hub id.")],
+    data: Annotated[Path | None, typer.Argument(help="A puzzle set.  [default: the run's held-out sets]")] = None,
     suite: Annotated[
         str | None, typer.Option(help="Benchmarks instead: image, video, depth, neo or realunify.")
     ] = None,
@@ -71,16 +71,51 @@ def evaluate(
     task: Annotated[str | None, typer.Option(help="Puzzles: the plug-in task that built the set.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Solve a puzzle set and say how well, beside chance.
+    """Evaluate a model on a puzzle set and compare it with random guessing.
 
-    Intervals know which puzzles share a source. `jigsaw report` makes a page of the folder.
+    A run folder alone is evaluated on the run's own held-out puzzles, with its own settings. Intervals allow for
+    puzzles that share a source. `jigsaw report` makes a page of the folder.
     """
-    if (data is None) == (suite is None):
+    from jigsaw.evaluation.own_run import evaluate_run, is_run, trained_model
+
+    of_run = is_run(model)
+    if data is not None and suite is not None:
         raise typer.BadParameter("name either a puzzle set, or a suite with --suite", param_hint="DATA")
+    if data is None and suite is None and not of_run:
+        raise typer.BadParameter("name a puzzle set, a suite with --suite, or a run folder as MODEL", param_hint="DATA")
     _refuse_others(context, suite)
+    options: dict[str, Any] = {
+        "engine": engine,
+        "dtype": dtype,
+        "batch_size": batch_size,
+        "max_new_tokens": max_new_tokens,
+    }
+    options |= {"samples": samples, "temperature": temperature, "seed": seed}
+    if data is None and suite is None:
+        from jigsaw.evaluation.tables import evaluation_tables
+
+        own = evaluate_run(
+            Path(model),
+            generation={name: value for name, value in options.items() if _was_given(context, name)},
+            rewards=reward,
+            out=out,
+            limit=limit,
+            wording=wording,
+            against=against,
+            source_root=source_root,
+        )
+        if as_json:
+            typer.echo(json.dumps(own, indent=2))
+        else:
+            for name, figures in own.items():
+                typer.echo(f"{name}:")
+                print_table(evaluation_tables(figures))
+        return
     from jigsaw.evaluation.engines import Generation
 
-    generation = Generation(engine, dtype, batch_size, max_new_tokens, samples, temperature, seed)
+    if of_run:
+        model = str(trained_model(Path(model)))
+    generation = Generation(**options)
     if suite is not None:
         if data_root is None:
             raise typer.BadParameter("name the folder of the benchmarks", param_hint="--data-root")
@@ -231,8 +266,14 @@ def _refuse_others(context: typer.Context, suite: str | None) -> None:
     }
     for home, names in others.items():
         for name in names:
-            if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE":
+            if _was_given(context, name):
                 raise typer.BadParameter(f"is for {home}", param_hint=f"--{name.replace('_', '-')}")
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _suite(model: str, suite: str, data_root: Path, options: dict[str, Any], as_json: bool) -> None:

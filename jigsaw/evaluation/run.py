@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from jigsaw.evaluation.breakdown import figures_of
 from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.completions import Completions, claim, file_stamp
 from jigsaw.evaluation.engines import GREEDY, Generation, open_engine
+from jigsaw.evaluation.own_run import unreadable_note
 from jigsaw.evaluation.predictions import read_predictions_of
 from jigsaw.evaluation.solve import complete_left
 from jigsaw.evaluation.summary import FIGURES, Scored, gain, score
@@ -43,12 +44,13 @@ def evaluate_checkpoint(
     *,
     generation: Generation = GREEDY,
     out: Path | None = None,
-    rewards: Sequence[str] = ("visual_jigsaw",),
+    rewards: Sequence[str | Mapping[str, Any]] = ("visual_jigsaw",),
     limit: int | None = None,
     wording: int = 0,
     against: Path | None = None,
     source_root: Path | None = None,
     task: str | None = None,
+    command: str | None = None,
 ) -> dict[str, Any]:
     """Solve the puzzles of a set and summarise.
 
@@ -57,15 +59,16 @@ def evaluate_checkpoint(
         data: folder of a puzzle set.
         generation: engine, precision, batches, and how completions are drawn.
         out: folder for what is listed above; None writes nothing, and what was cut off is lost.
-        rewards: what `reward` is the sum of.
+        rewards: what `reward` is the sum of, names or entries as in a recipe.
         limit: only so many puzzles, evenly spread.
         wording: 0 for the set's own prompts, 1 and up for another wording of the same question.
         against: folder of another evaluation of the same puzzles, to compare with.
         source_root: where the sources of the set are now, if they moved.
         task: spec of the plug-in task that built the set, if one did.
+        command: the command that makes these figures, where it is not `jigsaw eval MODEL DATA` with these arguments.
 
     Returns:
-        What `evaluation.json` holds.
+        What `evaluation.json` holds; `note` says why, where no answer could be read.
 
     Raises:
         JigsawError: the checkpoint, the set or a folder cannot be used.
@@ -107,12 +110,14 @@ def evaluate_checkpoint(
     figures = figures_of([rows[0] for rows in solved], scored, composition)
     if other is not None:
         figures["compared"] = {"with": str(against), **compared(other, scored)}
+    if (note := unreadable_note(model, data, figures["reasons"])) is not None:
+        figures["note"] = note
     words = ["jigsaw", "eval", str(model), str(data), *option_words(asdict(generation), asdict(GREEDY))]
     others = {"wording": wording, "limit": limit, "source_root": source_root, "task": task, "against": against}
     words += option_words(others | {"out": out}, {"wording": 0})
     if list(rewards) != ["visual_jigsaw"]:
-        words += [word for name in rewards for word in ("--reward", name)]
-    figures |= {"settings": settings, "rewards": list(rewards), "command": shlex.join(words)}
+        words += [word for name in rewards for word in ("--reward", str(name))]
+    figures |= {"settings": settings, "rewards": list(rewards), "command": command or shlex.join(words)}
     if out is not None:
         write_whole(out / "predictions.jsonl", "".join(json.dumps(asdict(item)) + "\n" for item in scored))
         write_whole(out / "evaluation.json", json.dumps(figures, indent=2))

@@ -44,6 +44,7 @@ def evaluation_tables(figures: Mapping[str, Any]) -> Group:
     parts += [
         f"refused answers: {refused or 'none'}",
         f"fields of evaluation.json (--out) and --json, made by {figures['command']}",
+        *([figures["note"]] if "note" in figures else []),
     ]
     return Group(*(Text(part) if isinstance(part, str) else part for part in parts))
 

@@ -62,6 +62,7 @@ def make_run(folder: Path, puzzles: Path, *, name: str = "small", completions: l
         "metrics": ["exact", "place_accuracy", "valid", "format"],
         "sft": {"max_steps": 30},
         "grpo": {"max_steps": 40, "prompts_per_step": 4, "num_generations": 8},
+        "output": str(folder),
     }
     lines = [{"stage": "sft", "step": step, "loss": 3 / step, "seconds": step} for step in range(1, 31)]
     for step in range(41):

@@ -1,0 +1,216 @@
+"""`jigsaw eval RUN`: a run's model on the run's own held-out puzzles; and what a checkpoint was trained on.
+
+In: a folder that `jigsaw launch` made, or a checkpoint inside one. Out: figures per held-out set, as
+`evaluate_checkpoint` gives them; or a sentence that says how a puzzle set differs from what a model was trained on.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jigsaw.errors import JigsawError, first_line
+
+if TYPE_CHECKING:
+    from jigsaw.config.schema import Recipe
+
+
+@dataclass(frozen=True)
+class OwnSet:
+    """One held-out puzzle set of a run.
+
+    Attributes:
+        data: its folder.
+        task: spec of the plug-in task that built it, which the recipe names; None for a built-in task.
+        limit: the most puzzles of it that the run evaluates; None for all.
+    """
+
+    data: Path
+    task: str | None
+    limit: int | None
+
+
+def is_run(path: str | Path) -> bool:
+    """Whether a path is a run folder, which holds a recipe, rather than a checkpoint."""
+    folder = Path(path)
+    return (folder / "recipe.yaml").is_file() and not (folder / "config.json").exists()
+
+
+def trained_model(run: Path) -> Path:
+    """The checkpoint that a run ended with.
+
+    Raises:
+        JigsawError: the run has not come so far.
+    """
+    model = run / "model"
+    if model.is_dir():
+        return model
+    if (warmup := run / "warmup").is_dir():
+        raise JigsawError(
+            f"{run} has no trained model yet. Continue the run with --resume, or evaluate its warm-up: "
+            f"jigsaw eval {warmup} DATA"
+        )
+    raise JigsawError(f"{run} has no trained model yet. Continue the run with --resume")
+
+
+def own_recipe(run: Path) -> Recipe:
+    """The resolved recipe of a run.
+
+    Raises:
+        JigsawError: it cannot be read.
+    """
+    from jigsaw.config.loading import load_recipe
+
+    return load_recipe(str(run / "recipe.yaml"))
+
+
+def own_sets(run: Path) -> list[OwnSet]:
+    """The held-out puzzle sets of a run, in the order of its recipe.
+
+    Raises:
+        JigsawError: the run has none, or has not built them yet.
+    """
+    entries = own_recipe(run).data.eval
+    if not entries:
+        raise JigsawError(
+            f"{run} holds no puzzles out (`data.eval` is empty). Name a puzzle set: jigsaw eval {run} DATA"
+        )
+    folders = _folders(run, "eval")
+    if len(folders) != len(entries):
+        raise JigsawError(f"{run / 'data.json'} names {len(folders)} held-out sets and the recipe {len(entries)}")
+    return [
+        OwnSet(Path(folder), entry.task if entry.build is None else entry.build.task, entry.limit)
+        for folder, entry in zip(folders, entries, strict=True)
+    ]
+
+
+def evaluate_run(
+    run: Path,
+    *,
+    generation: Mapping[str, Any] | None = None,
+    rewards: Sequence[str] | None = None,
+    out: Path | None = None,
+    limit: int | None = None,
+    **options: Any,
+) -> dict[str, dict[str, Any]]:
+    """Evaluate a run's model on each of its own held-out sets, with the run's settings.
+
+    Args:
+        run: folder of a run that has a model.
+        generation: fields of `Generation` that replace the recipe's.
+        rewards: what `reward` is the sum of; None for the recipe's rewards.
+        out: folder for the evaluation; with several sets each gets a folder of its own in it.
+        limit: the most puzzles of each set, spread over it; None for as many as the run evaluates.
+        **options: further ones of `evaluate_checkpoint`.
+
+    Returns:
+        Name of the set's folder -> its figures.
+
+    Raises:
+        JigsawError: the run has no model or no held-out puzzles.
+    """
+    from jigsaw.evaluation.commands import option_words
+    from jigsaw.evaluation.engines import GREEDY, Generation
+    from jigsaw.evaluation.run import evaluate_checkpoint
+    from jigsaw.training.trl_config import completion_limit
+
+    model, sets, recipe = trained_model(run), own_sets(run), own_recipe(run)
+    own = replace(
+        GREEDY,
+        dtype=recipe.model.dtype,
+        batch_size=recipe.evaluation.batch_size,
+        max_new_tokens=completion_limit(recipe),
+    )
+    used: Generation = replace(own, **(generation or {}))
+    others = {"limit": limit, "out": out, **options}
+    words = option_words({**(generation or {}), **others}, {"wording": 0})
+    words += [word for name in rewards or () for word in ("--reward", name)]
+    command = shlex.join(["jigsaw", "eval", str(run), *words])
+    found = {}
+    for one in sets:
+        found[one.data.name] = evaluate_checkpoint(
+            str(model),
+            one.data,
+            generation=used,
+            out=out if out is None or len(sets) == 1 else out / one.data.name,
+            rewards=recipe.rewards if rewards is None else list(rewards),
+            limit=one.limit if limit is None else limit,
+            task=one.task,
+            command=command,
+            **options,
+        )
+    return found
+
+
+def unreadable_note(model: str, data: Path, reasons: Mapping[str, int]) -> str | None:
+    """Why none of a model's answers could be read, as far as the training of the model tells.
+
+    Args:
+        model: checkpoint folder or hub id.
+        data: folder of the puzzle set that was asked.
+        reasons: how many completions had each reason of `parse_order`.
+
+    Returns:
+        A sentence or two; None where some answer could be read.
+    """
+    if not reasons or "ok" in reasons:
+        return None
+    counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    asked = _described(data)
+    note = f"No answer could be read ({counts})."
+    run = _run_of(model)
+    trained = [] if run is None else list(dict.fromkeys(map(_described, _puzzle_folders(run))))
+    if not trained:
+        return f"{note} The puzzles are {asked}; check that the model was trained to answer in that form."
+    if asked in trained:
+        return f"{note} The model was trained on such puzzles ({asked}), but has not learned the form of an answer."
+    return f"{note} The model was trained on {'; '.join(trained)}. This set is {asked}."
+
+
+def _described(data: Path) -> str:
+    """A puzzle set in words, from its manifest and its first part: `image puzzles of 4 pieces, answer style direct`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from jigsaw.data.manifest import read_manifest
+
+    part = next(iter(sorted(data.glob("*.parquet"))), None)
+    task = read_manifest(data).settings.task
+    if part is None:
+        return f"{task} puzzles"
+    try:
+        rows = pq.read_table(part, columns=["num_pieces", "answer_style"]).to_pydict()
+    except (OSError, pa.ArrowException) as error:
+        raise JigsawError(f"cannot read {part}: {first_line(error)}; build the part again") from error
+    sizes = " or ".join(map(str, sorted(set(rows["num_pieces"]))))
+    styles = " or ".join(sorted(set(rows["answer_style"])))
+    return f"{task} puzzles of {sizes} pieces, answer style {styles}"
+
+
+def _run_of(model: str) -> Path | None:
+    return next((folder for folder in (Path(model), Path(model).parent) if is_run(folder)), None)
+
+
+def _puzzle_folders(run: Path) -> list[Path]:
+    """Folders of the puzzle sets that a run was trained on, as far as they are still there."""
+    from jigsaw.data.manifest import shard_manifests
+
+    try:
+        folders = map(Path, _folders(run, "train"))
+    except JigsawError:
+        return []
+    return [folder for folder in folders if folder.is_dir() and shard_manifests(folder)]
+
+
+def _folders(run: Path, side: str) -> list[str]:
+    """The folders of a run's puzzle sets, `train` or `eval`."""
+    record = run / "data.json"
+    try:
+        folders = json.loads(record.read_text(encoding="utf-8"))[side]
+        return [str(folder) for folder in folders]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise JigsawError(f"{record} is missing or broken. Continue the run with --resume, which writes it") from error

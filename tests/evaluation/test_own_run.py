@@ -1,0 +1,118 @@
+"""`jigsaw eval RUN`: a run's own held-out puzzles with its own settings, and why no answer could be read."""
+
+import json
+
+import pytest
+from test_run import Scripted
+
+from jigsaw.cli.command import app
+from jigsaw.data import build_puzzles, load_puzzles
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation import run as run_module
+from jigsaw.evaluation.own_run import evaluate_run, is_run, own_sets, unreadable_note
+from jigsaw.rewards import format_order
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the engine was opened with and what it was asked, in turn; it answers rightly."""
+    seen = {"models": [], "generations": [], "rows": []}
+
+    def open_engine(model, generation):
+        seen["models"].append(model)
+        seen["generations"].append(generation)
+
+        def engine(rows):
+            seen["rows"] += [row["id"] for row in rows]
+            return [[format_order(row["answer"], row["answer_style"])] for row in rows]
+
+        return engine
+
+    monkeypatch.setattr(run_module, "open_engine", open_engine)
+    return seen
+
+
+@pytest.fixture
+def finished(run, puzzle_set):
+    """A run whose model is there."""
+    (run / "model").mkdir()
+    (run / "model" / "config.json").write_text("{}")
+    (run / "data.json").write_text(json.dumps({"train": [str(puzzle_set)], "eval": [str(puzzle_set)]}))
+    return run
+
+
+def test_a_run_is_evaluated_on_its_own_heldout_puzzles_with_its_own_settings(finished, puzzle_set, asked):
+    found = evaluate_run(finished)
+    (figures,) = found.values()
+    assert list(found) == [puzzle_set.name]
+    assert figures["exact"]["value"] == 1.0
+    assert figures["command"] == f"jigsaw eval {finished}"
+    assert asked["models"] == [str(finished / "model")]
+    assert asked["rows"] == load_puzzles(puzzle_set)["id"]
+    (generation,) = asked["generations"]
+    assert (generation.batch_size, generation.max_new_tokens) == (64, 2048)  # of the recipe's evaluation section
+
+
+def test_options_replace_the_runs_settings(finished, asked, tmp_path):
+    evaluate_run(finished, generation={"batch_size": 2}, limit=3, out=tmp_path / "out")
+    assert asked["generations"][0].batch_size == 2
+    assert len(asked["rows"]) == 3
+    stored = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert stored["command"] == f"jigsaw eval {finished} --batch-size 2 --limit 3 --out {tmp_path / 'out'}"
+
+
+def test_each_heldout_set_has_its_figures_and_its_folder(finished, puzzle_set, puzzle_folder, asked, tmp_path):
+    recipe = (finished / "recipe.yaml").read_text()
+    (finished / "recipe.yaml").write_text(
+        recipe.replace("  eval:\n", f"  eval:\n  - path: {puzzle_folder}\n    limit: 4\n")
+    )
+    (finished / "data.json").write_text(json.dumps({"train": [], "eval": [str(puzzle_folder), str(puzzle_set)]}))
+    found = evaluate_run(finished, out=tmp_path / "out")
+    assert {name: figures["num_puzzles"] for name, figures in found.items()} == {puzzle_folder.name: 4, "set": 8}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(found)
+
+
+def test_the_command_takes_a_run_alone_or_with_a_set(finished, puzzle_folder, asked):
+    from typer.testing import CliRunner
+
+    own = CliRunner().invoke(app, ["eval", str(finished), "--json"])
+    assert own.exit_code == 0, own.output
+    assert list(json.loads(own.stdout)) == ["set"]
+    other = CliRunner().invoke(app, ["eval", str(finished), str(puzzle_folder), "--json"])
+    assert json.loads(other.stdout)["num_puzzles"] == 24
+    assert asked["models"] == [str(finished / "model")] * 2
+
+
+def test_a_run_that_cannot_be_evaluated_yet_says_what_to_do(run, tmp_path):
+    with pytest.raises(JigsawError, match=r"has no trained model yet\. Continue the run with --resume$"):
+        evaluate_run(run)
+    (run / "warmup").mkdir()
+    with pytest.raises(JigsawError, match=r"or evaluate its warm-up: jigsaw eval .*/warmup DATA"):
+        evaluate_run(run)
+    (run / "data.json").unlink()
+    with pytest.raises(JigsawError, match=r"data\.json is missing or broken"):
+        own_sets(run)
+    assert not is_run(tmp_path / "nowhere")
+
+
+def test_answers_in_another_form_name_what_was_trained_and_what_was_asked(
+    finished, puzzle_set, photos, tmp_path, monkeypatch
+):
+    asked_for = tmp_path / "asked"
+    config = {"grid": "2x2", "tile": "28", "crop": "random", "answer_style": "direct"}
+    build_puzzles("image", photos, asked_for, config=config, per_source=1, workers=1, progress=False)
+    monkeypatch.setattr(run_module, "open_engine", lambda *_: Scripted(texts=("<answer>2</answer> 1",)))
+    figures = run_module.evaluate_checkpoint(str(finished / "model"), asked_for)
+    assert figures["note"] == (
+        "No answer could be read (6 not_integers). The model was trained on image puzzles of 6 pieces, "
+        "answer style think. This set is image puzzles of 4 pieces, answer style direct."
+    )
+
+
+def test_a_note_is_given_only_where_no_answer_could_be_read(finished, puzzle_set):
+    model = str(finished / "model")
+    assert unreadable_note(model, puzzle_set, {"malformed": 7, "ok": 1}) is None
+    own = unreadable_note(model, puzzle_set, {"malformed": 8})
+    assert own.endswith("but has not learned the form of an answer.")
+    unknown = unreadable_note("org/model", puzzle_set, {"empty": 8})
+    assert unknown.endswith("check that the model was trained to answer in that form.")
