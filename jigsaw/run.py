@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 from rich.console import Console
-from rich.markup import escape
 
 from jigsaw.config.schema import BuildSection, DataEntry, Recipe
+from jigsaw.console import RunConsole, StepProgress
 from jigsaw.data import build_puzzles
 from jigsaw.data.conversations import write_sample_conversations
 from jigsaw.data.given import SAMPLES, source_folder
@@ -89,6 +89,7 @@ class _Run:
     def __init__(self, recipe: Recipe, console: Console, resume: bool, node: Node) -> None:
         self._recipe, self._console, self._resume, self._node = recipe, console, resume, node
         self._folder = Path(recipe.output)
+        self._steps = RunConsole(console, recipe)
 
     def carry_out(self) -> Path:
         self._node.check(self._recipe.distributed)
@@ -100,6 +101,7 @@ class _Run:
         require_inputs(self._recipe)
         self._claim_folder()
         data = self._recipe.data
+        self._steps.step("data")
         folders = {
             "train": [self._set_of(entry) for entry in data.train],
             "eval": [self._set_of(entry) for entry in data.eval],
@@ -114,12 +116,14 @@ class _Run:
         self._train(train_sets)
         self._heed_stop("after its training")
         if len(heldout):
-            if not (self._folder / "evaluation.json").exists():
+            if (self._folder / "evaluation.json").exists():
+                self._steps.step("evaluation")
+            else:
                 self._evaluate(heldout, composition)
             shutil.rmtree(self._folder / ANSWERS, ignore_errors=True)
-            self._show_figures()
-        self._say("report")
-        self._whole("report.html", self._write_report)
+        else:
+            self._steps.step("evaluation")
+        self._write_report()
         self._whole("DONE", lambda path: path.write_text("", encoding="utf-8"))
         return self._folder
 
@@ -167,9 +171,6 @@ class _Run:
         if (self._folder / STOP_FILE).exists():
             raise StoppedError(f"{self._folder}: stopped and saved, {where}; --resume goes on")
 
-    def _say(self, stage: str, detail: str = "") -> None:
-        self._console.print(f"[bold]{stage:>8}[/bold]  {escape(detail)}", highlight=False, soft_wrap=True)
-
     # Data
 
     def _set_of(self, entry: DataEntry) -> Path:
@@ -200,10 +201,10 @@ class _Run:
             heldout=build.heldout,
             materialize=build.materialize,
         )
-        how = "found" if not summary.parts_built else "built"
+        how = "built" if summary.parts_built else "built before"
         rejects = sum(summary.counts.rejects.values())
-        told = f", {rejects} rejects in {target / 'rejects.jsonl'}" if rejects else ""
-        self._say("data", f"{how} {summary.counts.puzzles} {build.task} puzzles in {target}{told}")
+        told = f"; {rejects:,} rejected, see {target / 'rejects.jsonl'}" if rejects else ""
+        self._steps.note(f"{summary.counts.puzzles:,} {build.task} puzzles in {target} ({how}){told}")
         return target
 
     def _sample_conversations(self) -> Path:
@@ -219,6 +220,7 @@ class _Run:
 
         recipe, folder = self._recipe, self._folder
         require_puzzles(recipe, train_sets)
+        self._steps.step("model", recipe.model.path or "")
         if recipe.model.tiny is not None:
             self._make_tiny(recipe.model.tiny, train_sets)
         for number, stage in enumerate(stages_of(recipe, folder)):
@@ -281,7 +283,7 @@ class _Run:
 
         def write(path: Path) -> None:
             parameters = build_tiny(architecture, self._recipe.model.sizes, _texts(train_sets), path)
-            self._say("model", f"{architecture} of {parameters:,} parameters from random weights")
+            self._steps.note(f"{architecture} with {parameters:,} parameters, from random weights")
 
         self._whole("start", write)
 
@@ -296,40 +298,31 @@ class _Run:
         composition.tokenize = completion_tokens(load_processor(str(self._folder / "model")))
         scored: dict[str, list[Scored]] = {}
         figures: dict[str, Any] = {}
-        for name, stage in (("heldout", "model"), ("warmup", "warmup")):
-            if (self._folder / stage).is_dir():
-                self._say("evaluate", f"{stage}/ on {len(heldout)} held-out puzzles")
-                scored[name], solved = self._predictions(stage, heldout, composition)
+        made = {"heldout": "model", "warmup": "warmup"}
+        stages = {name: stage for name, stage in made.items() if (self._folder / stage).is_dir()}
+        with self._steps.progress("evaluation", "puzzle") as progress:
+            progress.start(len(stages) * len(heldout), detail=" and ".join(f"{stage}/" for stage in stages.values()))
+            for name, stage in stages.items():
+                scored[name], solved = self._predictions(stage, heldout, composition, progress)
                 figures[name] = figures_of(solved, scored[name], composition)
         if "warmup" in scored:
             figures["gain"] = gain(scored["warmup"], scored["heldout"])
         self._whole("evaluation.json", lambda path: path.write_text(json.dumps(figures, indent=2), encoding="utf-8"))
 
-    def _show_figures(self) -> None:
-        from jigsaw.evaluation.summary import heading
-        from jigsaw.evaluation.tables import figures_table
-
-        figures = json.loads((self._folder / "evaluation.json").read_text(encoding="utf-8"))
-        names = {"heldout": "trained", "warmup": "warm-up"}
-        self._console.print(figures_table({names[key]: figures[key] for key in names if key in figures}))
-        for name, entry in figures.get("gain", {}).items():
-            told = f"GRPO changed {heading(name)} by {entry['value']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]"
-            self._console.print(f"{told} (paired, 95% interval)", highlight=False)
-
     def _predictions(
-        self, stage: str, heldout: HeldOut, composition: Composition
+        self, stage: str, heldout: HeldOut, composition: Composition, progress: StepProgress
     ) -> tuple[list[Scored], list[dict[str, Any]]]:
         """Completions of one checkpoint on all held-out puzzles, scored; also written, one JSON object a line."""
         from jigsaw.evaluation.summary import score
 
-        solved = [row for rows in self._answers(stage, heldout) for row in rows]
+        solved = [row for rows in self._answers(stage, heldout, progress) for row in rows]
         scored = score(solved, composition)
         (self._folder / "predictions").mkdir(exist_ok=True)
         lines = "".join(json.dumps(asdict(item)) + "\n" for item in scored)
         self._whole(f"predictions/{stage}.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))
         return scored, solved
 
-    def _answers(self, stage: str, heldout: HeldOut) -> list[list[dict[str, Any]]]:
+    def _answers(self, stage: str, heldout: HeldOut, progress: StepProgress) -> list[list[dict[str, Any]]]:
         """Per held-out puzzle the answer of one checkpoint; what these weights have answered is not asked again."""
         from jigsaw.evaluation.completions import Completions, file_stamp
         from jigsaw.evaluation.engines import Generation, open_engine
@@ -345,6 +338,11 @@ class _Run:
         settings = {"model": stage, "model_stamp": file_stamp(checkpoint), **generation.settings()}
         place = self._folder / ANSWERS / f"{stage}-{settings['model_stamp']}"
         place.mkdir(parents=True, exist_ok=True)
+
+        def on_batch(count: int) -> None:
+            progress.advance(count)
+            self._heed_stop("in its evaluation")
+
         with Completions(place, settings) as kept:
             return complete_left(
                 lambda: open_engine(str(checkpoint), generation),
@@ -352,13 +350,14 @@ class _Run:
                 heldout.__getitem__,
                 kept,
                 batch_size=generation.batch_size,
-                on_batch=lambda _: self._heed_stop("in its evaluation"),
+                on_batch=on_batch,
             )
 
-    def _write_report(self, path: Path) -> None:
-        from jigsaw.report.page import write_report
+    def _write_report(self) -> None:
+        """The page, which replaces what was written while the run trained."""
+        from jigsaw.report import write_report
 
-        write_report([self._folder], path)
+        write_report([self._folder], self._folder / "report.html")
 
 
 def _texts(train_sets: Sequence[Any]) -> Iterator[str]:

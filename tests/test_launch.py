@@ -79,7 +79,7 @@ def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos,
         assert figures[name]["exact"]["chance"] == pytest.approx(1 / 24)
         assert figures[name]["place_accuracy"]["chance"] == pytest.approx(1 / 4)
         assert figures[name]["valid"]["chance"] is None
-    assert set(figures["gain"]) == {"place_accuracy", "reward"}
+    assert set(figures["gain"]) == {"exact", "place_accuracy", "reward"}
     assert {line["stage"] for line in metrics(first)} == {"sft", "grpo"}
     assert any("heldout/place_accuracy" in line for line in metrics(first))
     kept = [json.loads(line) for line in (first / "completions.jsonl").read_text().splitlines()]

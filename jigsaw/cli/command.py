@@ -105,15 +105,17 @@ def launch(
         return
     from rich.console import Console
 
+    from jigsaw.console import show_result
     from jigsaw.run import launch as carry_out
 
-    folder = carry_out(loaded, Console(stderr=as_json), resume=resume, node=node)
+    console = Console(stderr=as_json)
+    folder = carry_out(loaded, console, resume=resume, node=node)
     report, figures = folder / "report.html", folder / "evaluation.json"
     if as_json:
         found = json.loads(figures.read_text(encoding="utf-8")) if figures.is_file() else {}
         typer.echo(json.dumps({"run": str(folder), "report": str(report), **found}, indent=2))
-    else:
-        typer.echo(f"{report}")
+    elif node.rank == 0:
+        show_result(console, loaded, folder)
 
 
 @app.command(epilog="Example: jigsaw doctor")

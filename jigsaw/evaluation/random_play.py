@@ -60,14 +60,32 @@ def random_levels(row: Row) -> dict[str, float | None]:
 
 def random_rewards(rows: Sequence[Row], composition: Composition) -> list[float]:
     """The mean total reward of each row: exact where all parts have a closed form, else by trying orders."""
-    found: list[float] = []
-    for row in rows:
-        parts = [_known(part.spec, row) for part in composition.rewards]
-        known = [value for value in parts if value is not None]
-        if len(known) < len(parts):
-            return _tried(rows, composition)
-        found.append(sum(known))
-    return found
+    found = [_known_reward(row, composition) for row in rows]
+    known = [value for value in found if value is not None]
+    return known if len(known) == len(rows) else _tried(rows, composition)
+
+
+def known_levels(rows: Sequence[Row], composition: Composition) -> dict[str, float]:
+    """The mean levels of `exact`, `place_accuracy` and `reward`, as far as closed forms give them: no reward is called.
+
+    Args:
+        rows: puzzles; their media are not read.
+        composition: of the rewards.
+    """
+    found: dict[str, list[float | None]] = {
+        "exact": [chance_exact(len(row["answer"]), row.get("classes")) for row in rows],
+        "place_accuracy": [chance_place_accuracy(len(row["answer"]), row.get("classes")) for row in rows],
+        "reward": [_known_reward(row, composition) for row in rows],
+    }
+    known = {name: [value for value in values if value is not None] for name, values in found.items()}
+    return {name: sum(values) / len(rows) for name, values in known.items() if rows and len(values) == len(rows)}
+
+
+def _known_reward(row: Row, composition: Composition) -> float | None:
+    """The level of the total reward on a row, or None where a part has no closed form."""
+    parts = [_known(part.spec, row) for part in composition.rewards]
+    known = [value for value in parts if value is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
 def _known(spec: RewardSpec, row: Row) -> float | None:

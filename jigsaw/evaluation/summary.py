@@ -144,7 +144,7 @@ def _estimate(name: str, values: Sequence[float], sources: Sequence[str]) -> Any
 
 
 def gain(
-    before: Sequence[Scored], after: Sequence[Scored], figures: Sequence[str] = ("place_accuracy", "reward")
+    before: Sequence[Scored], after: Sequence[Scored], figures: Sequence[str] = ("exact", "place_accuracy", "reward")
 ) -> dict[str, Any]:
     """Paired differences on the same puzzles, after less before: mean, interval and p-value each.
 

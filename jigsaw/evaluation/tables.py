@@ -59,6 +59,20 @@ def level(chance: float | None) -> str:
     return "" if chance is None else f"{chance:.3f}" if chance >= 0.001 or chance == 0 else f"{chance:.1e}"
 
 
+def percent(value: float) -> str:
+    """A share as a percentage that does not hide what is there: only nothing is `0%`, and only all is `100%`.
+
+    >>> [percent(value) for value in (0, 1 / 24, 0.615, 0.004, 1 / 362880, 0.9996, 0.997, 1)]
+    ['0%', '4%', '62%', '0.4%', 'less than 0.1%', 'more than 99.9%', '99.7%', '100%']
+    """
+    if 0 < value < 0.0005:
+        return "less than 0.1%"
+    if 0.9995 <= value < 1:
+        return "more than 99.9%"
+    fine = 0 < value < 0.00995 or 0.995 <= value < 1
+    return f"{100 * value:.1f}%" if fine else f"{int(100 * value + 0.5 + 1e-9)}%"
+
+
 def kind_of(group: Mapping[str, Any]) -> str:
     """A group in words: `image, 9 pieces, hard`."""
     pieces = None if group["num_pieces"] is None else f"{group['num_pieces']} pieces"

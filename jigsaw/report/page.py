@@ -103,7 +103,7 @@ class Trace:
     chance: float | None
 
 
-def write_report(runs: Sequence[Path], out: Path) -> None:
+def write_report(runs: Sequence[Path], out: Path, *, training: bool = False) -> None:
     """Write a page about one or several runs, finished or not, with the tables of suites and generalisations.
 
     Args:

@@ -1,8 +1,7 @@
-"""What a run tells while it trains: `metrics.jsonl`, trackers, a line of progress, and looks at held-out puzzles.
+"""Logs of a training stage: `metrics.jsonl`, trackers, the console, and periodic evaluations on held-out puzzles.
 
 In: the trainer's events. Out: one JSON object a line, `{"stage": "grpo", "step": 40, "reward": 0.31, ...}`, appended
-and flushed, so that a killed run keeps what it had. Times stand under `seconds` alone: all else is the same for the
-same seed.
+and flushed, so that a killed run keeps what it had. Only `seconds` differs between two runs with the same seed.
 """
 
 from __future__ import annotations
@@ -11,18 +10,17 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
+from jigsaw.console import StepProgress
+from jigsaw.evaluation.tables import percent
 from jigsaw.files import write_whole
 from jigsaw.training.trackers import Trackers
 
-SHOWN = ("reward", "place_accuracy", "loss")
-QUIET_SECONDS = 60.0  # between lines of progress where there is no terminal
 NAMES = {
     "frac_reward_zero_std": "equal_reward_groups",
     "completions/mean_length": "completion_length",
@@ -85,18 +83,53 @@ def forget_lines(path: Path, which: Callable[[dict[str, Any]], bool]) -> None:
     write_whole(path, "".join(kept))
 
 
-class StageCallback(TrainerCallback):  # type: ignore[misc]  # transformers comes without types
-    """Logs one training stage, shows its progress and looks at held-out puzzles at intervals.
+@dataclass(frozen=True)
+class PeriodicEvaluation:
+    """Means on held-out puzzles while GRPO trains.
 
-    Of several processes all look, and the first alone writes.
+    Attributes:
+        figures: by name, as of `jigsaw.evaluation.summary.FIGURES`.
+        chance: what guessing reaches on the same puzzles, for the figures for which it is known.
+        puzzles: how many were evaluated.
+        total: held-out puzzles in all; the final evaluation uses those.
+    """
+
+    figures: Mapping[str, float]
+    chance: Mapping[str, float] = field(default_factory=dict)
+    puzzles: int = 0
+    total: int = 0
+
+    @property
+    def row(self) -> dict[str, float]:
+        """The evaluation as fields of `metrics.jsonl`."""
+        return {
+            **{f"heldout/{name}": value for name, value in self.figures.items()},
+            **{f"heldout_chance/{name}": value for name, value in self.chance.items()},
+            "heldout_puzzles": self.puzzles,
+            "heldout_total": self.total,
+        }
+
+    def sentence(self, step: int) -> str:
+        """The share of solved puzzles, and of how many: `held-out 52% solved at step 100 (96 of 1,344 puzzles)`."""
+        part = f"all {self.total:,}" if self.puzzles == self.total else f"{self.puzzles:,} of {self.total:,}"
+        return f"held-out {percent(self.figures['exact'])} solved at step {step:,} ({part} puzzles)"
+
+
+class StageCallback(TrainerCallback):  # type: ignore[misc]  # transformers comes without types
+    """Logs one training stage, shows its progress and evaluates on held-out puzzles at intervals.
+
+    Of several processes all evaluate, and the first alone writes.
 
     Args:
         stage: its name in the log.
         log: where metrics go.
-        console: where progress goes; a live line on a terminal, a line a minute elsewhere.
+        progress: the stage's progress on the console.
+        detail: what the console says when the stage starts.
         metrics: names of watched metrics, kept under these names.
-        look: given nothing, evaluates held-out puzzles and returns named figures; None for no looks.
-        every: steps between looks; 0 for none.
+        chance: what guessing earns on the training puzzles, for the console; by name of the figure.
+        evaluate: given the step, evaluates on held-out puzzles; None for no periodic evaluation.
+        every: steps between periodic evaluations; 0 for none.
+        on_evaluation: called by the first process after each periodic evaluation was logged.
         trackers: other places that get the metrics; None for none.
         completions: given a step, writes down some of its completions and returns them as table rows.
     """
@@ -105,52 +138,34 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]  # transformers come
         self,
         stage: str,
         log: MetricsLog,
-        console: Console,
+        progress: StepProgress,
         *,
+        detail: str = "",
         metrics: tuple[str, ...] = (),
-        look: Callable[[], Mapping[str, float]] | None = None,
+        chance: Mapping[str, float] | None = None,
+        evaluate: Callable[[int], PeriodicEvaluation] | None = None,
         every: int = 0,
+        on_evaluation: Callable[[], None] = lambda: None,
         trackers: Trackers | None = None,
         completions: Callable[[int], list[dict[str, Any]]] = lambda _: [],
     ) -> None:
-        self._stage, self._log, self._console = stage, log, console
-        self._metrics, self._look, self._every = metrics, look, every
+        self._stage, self._log, self._progress, self._detail = stage, log, progress, detail
+        self._metrics, self._chance = metrics, chance or {}
+        self._evaluate, self._every, self._on_evaluation = evaluate, every, on_evaluation
         self._trackers, self._completions = trackers, completions
         self._latest: dict[str, float] = {}
-        self._begun, self._told, self._first_step = time.monotonic(), time.monotonic(), 0
-        self._progress = Progress(
-            TextColumn(f"{stage:>7}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._bar = self._progress.add_task("", total=None)
+        self._heldout = ""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Open the bar, and look once before the first step."""
-        self._begun, self._first_step = time.monotonic(), state.global_step
-        self._progress.update(self._bar, total=state.max_steps, completed=state.global_step)
-        self._progress.start()
-        self._look_if(state, self._every > 0 and state.global_step == 0)
+        """Start the progress, and evaluate once before the first step."""
+        self._progress.start(state.max_steps, state.global_step, self._detail)
+        self._evaluate_if(state, self._every > 0 and state.global_step == 0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Move the bar; look where the interval says so."""
+        """Move the progress; evaluate where a periodic evaluation is due."""
         step = state.global_step
-        self._progress.update(self._bar, completed=step)
-        if not self._console.is_terminal and time.monotonic() - self._told > QUIET_SECONDS:
-            self._told = time.monotonic()
-            left = (self._told - self._begun) / (step - self._first_step) * (state.max_steps - step)
-            told = [
-                f"{self._stage} {step}/{state.max_steps}",
-                self._say(self._latest, SHOWN),
-                f"{_duration(left)} left",
-            ]
-            self._console.print(", ".join(part for part in told if part), highlight=False, soft_wrap=True)
-        self._look_if(state, self._every > 0 and step % self._every == 0 and step < state.max_steps)
+        self._progress.update(step)
+        self._evaluate_if(state, self._every > 0 and step % self._every == 0 and step < state.max_steps)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Write what the trainer reports of a step, under our names."""
@@ -167,37 +182,45 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]  # transformers come
         rows = self._completions(state.global_step)
         if self._trackers and rows:
             self._trackers.table("completions", rows, state.global_step)
-        self._progress.update(self._bar, description=self._say(self._latest, SHOWN))
+        self._show()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Close the bar and the trackers."""
+        """Close the progress and the trackers."""
         self._progress.stop()
         if self._trackers:
             self._trackers.finish()
 
-    def _look_if(self, state: Any, due: bool) -> None:
-        if not due or self._look is None:
+    def _evaluate_if(self, state: Any, due: bool) -> None:
+        if not due or self._evaluate is None:
             return
-        figures = self._look()
+        found = self._evaluate(state.global_step)
         if not state.is_world_process_zero:
             return
-        self._write(state.global_step, {f"heldout/{name}": value for name, value in figures.items()})
-        line = f"{self._stage} step {state.global_step}: held-out {self._say(figures, tuple(figures))}"
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._write(state.global_step, found.row)
+        self._heldout = found.sentence(state.global_step)
+        self._show()
+        self._on_evaluation()
+
+    def _show(self) -> None:
+        """The figures that matter on the console: those of this step beside guessing, and of held-out puzzles."""
+        told = [f"{name} {show(self._latest[key])}{self._guessing(key, show)}" for key, name, show in self._shown()]
+        self._progress.figures([", ".join(told), self._heldout])
+
+    def _shown(self) -> list[tuple[str, str, Callable[[float], str]]]:
+        """Key, name and format of the figures of this step."""
+        wanted: list[tuple[str, str, Callable[[float], str]]] = [
+            ("reward", "reward", "{:.2f}".format),
+            ("exact", "solved", percent),
+            ("token_accuracy", "answer tokens right", percent),
+        ]
+        if "exact" not in self._latest:
+            wanted.append(("place_accuracy", "pieces in place", percent))
+        return [entry for entry in wanted if entry[0] in self._latest]
+
+    def _guessing(self, key: str, show: Callable[[float], str]) -> str:
+        return f" (guessing {show(self._chance[key])})" if key in self._chance else ""
 
     def _write(self, step: int, values: Mapping[str, float | None]) -> None:
         self._log.write(self._stage, step, values)
         if self._trackers:
             self._trackers.log(values, step)
-
-    @staticmethod
-    def _say(values: Mapping[str, float], names: tuple[str, ...]) -> str:
-        return ", ".join(f"{name} {values[name]:.3f}" for name in names if name in values)
-
-
-def _duration(seconds: float) -> str:
-    """A time span in the two units that matter: `2 h 5 min`, `3 min 20 s`."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -20,9 +20,15 @@ from jigsaw.config.schema import Recipe
 from jigsaw.errors import JigsawError
 from jigsaw.training.sets import StageName, mixture, open_heldout, open_train, used_in
 
+if TYPE_CHECKING:
+    from jigsaw.training.logs import PeriodicEvaluation
+
 SCRATCH = ".trl"
 CHECKPOINTS = "checkpoints"
 STOP_FILE = ".stop"
+
+CHANCE_PUZZLES = 64
+"""Puzzles of each training set from which the chance level on the console is computed."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +163,6 @@ class _Training:
             model.config._name_or_path = stage.start  # where TRL opens what grpo.beta measures the distance from
         model, trainable = prepare(model, recipe.model, sharded=sharded)
         model.train()
-        going_on = f", going on after step {done}" if done else ""
-        self._console.print(f"{stage.name:>8}  {config.max_steps} steps{going_on}; {trainable}", highlight=False)
         with StopRequest(self._folder / STOP_FILE) as stop:
             checkpoints = CheckpointCallback(
                 self._checkpoints,
@@ -167,7 +171,7 @@ class _Training:
                 boundary=boundary,
                 stop=stop,
             )
-            callbacks = [self._log(model, processor, composition, done), checkpoints]
+            callbacks = [self._log(model, processor, composition, done, str(trainable)), checkpoints]
             if stage.name == "grpo":
                 callbacks.append(StabilityWatch(recipe.stability))
             trainer = self._train(model, processor, puzzles, composition, config, callbacks)
@@ -221,48 +225,74 @@ class _Training:
         rows = -(-config.max_steps // boundary) * prompts
         return ordered(puzzles, rows=rows, batch=prompts, seed=self._recipe.seed, shuffle=shuffle), boundary
 
-    def _log(self, model: Any, processor: Any, composition: Any, done: int) -> Any:
-        """The callback that tells of the stage: its log, cut back to the step that training goes on from."""
+    def _log(self, model: Any, processor: Any, composition: Any, done: int, detail: str) -> Any:
+        """The callback that logs the stage, its log cut back to the step that training continues from."""
+        from jigsaw.console import RunConsole
+        from jigsaw.report.live import LiveReport
         from jigsaw.training.logs import MetricsLog, StageCallback
         from jigsaw.training.trackers import Trackers
 
         recipe, stage = self._recipe, self._stage.name
         log = MetricsLog(self._folder / "metrics.jsonl")
+        progress = RunConsole(self._console, recipe).progress(stage)
         if self._rank == 0:
             log.forget(stage, after=done)
             composition.forget(self._folder / "completions.jsonl", after=done)
         trackers = Trackers(recipe, self._folder, stage) if self._rank == 0 and recipe.logging.report_to else None
         if stage == "sft":
-            return StageCallback(stage, log, self._console, trackers=trackers)
+            return StageCallback(stage, log, progress, detail=detail, trackers=trackers)
         heldout = open_heldout(recipe, self._folder)
+        rows = heldout.spread(recipe.evaluation.puzzles)
 
-        def look() -> Mapping[str, float]:
-            return self._look(model, processor, heldout.spread(recipe.evaluation.puzzles), composition)
+        def evaluate(step: int) -> PeriodicEvaluation:
+            return self._evaluate(model, processor, rows, len(heldout), composition, step)
 
         return StageCallback(
             stage,
             log,
-            self._console,
+            progress,
+            detail=detail,
             metrics=recipe.metrics,
-            look=look,
+            chance=self._chance(composition) if self._rank == 0 else {},
+            evaluate=evaluate,
             every=recipe.evaluation.every if len(heldout) else 0,
+            on_evaluation=LiveReport(self._folder, self._console),
             trackers=trackers,
             completions=composition.writer(self._folder / "completions.jsonl", every=recipe.logging.completions_every),
         )
 
-    def _look(self, model: Any, processor: Any, rows: Any, composition: Any) -> Mapping[str, float]:
-        """Figures on held-out rows, each process solving its share of them."""
+    def _chance(self, composition: Any) -> Mapping[str, float]:
+        """What guessing earns on the training puzzles, as far as that can be told from the puzzles alone."""
+        from jigsaw.data.load import spread
+        from jigsaw.evaluation.random_play import known_levels
+
+        rows: list[Mapping[str, Any]] = []
+        for puzzles, _ in used_in(self._recipe, open_train(self._recipe, self._folder), "grpo"):
+            plain = puzzles.with_format(None)
+            rows += [plain[number] for number in spread(len(plain), CHANCE_PUZZLES)]
+        return known_levels(rows, composition)
+
+    def _evaluate(
+        self, model: Any, processor: Any, rows: Any, total: int, composition: Any, step: int
+    ) -> PeriodicEvaluation:
+        """Evaluate on held-out rows, each process solving its share of them."""
+        from jigsaw.evaluation.predictions import write_periodic
+        from jigsaw.evaluation.random_play import known_levels
         from jigsaw.evaluation.solve import solve
         from jigsaw.evaluation.summary import FIGURES, score
+        from jigsaw.training.logs import PeriodicEvaluation
         from jigsaw.training.trl_config import completion_limit
         from jigsaw.training.world import gathered_everywhere, whole_weights
 
         batch_size, limit = self._recipe.evaluation.batch_size, completion_limit(self._recipe)
         with whole_weights(model):
             share = rows.share(self._rank, self._size)
-            solved = solve(model, processor, share, batch_size=batch_size, max_new_tokens=limit)
-        scored = score(gathered_everywhere(solved), composition)
-        return {name: sum(getattr(item, name) for item in scored) / len(scored) for name in FIGURES}
+            solved = gathered_everywhere(solve(model, processor, share, batch_size=batch_size, max_new_tokens=limit))
+        scored = score(solved, composition)
+        if self._rank == 0:
+            write_periodic(self._folder, step, scored)
+        figures = {name: sum(getattr(item, name) for item in scored) / len(scored) for name in FIGURES}
+        return PeriodicEvaluation(figures, known_levels(solved, composition), len(scored), total)
 
     def _train(
         self, model: Any, processor: Any, puzzles: Any, composition: Any, config: Any, callbacks: Sequence[Any]

@@ -221,7 +221,7 @@ def test_a_gain_is_the_mean_of_the_paired_differences():
     found = gain(evaluation(["1, 2", "2, 1", "?", "1, 2"]), evaluation(["2, 1", "1, 2", "2, 1", "2, 1"]))
     assert found["place_accuracy"]["value"] == pytest.approx((1 - 1 + 1 + 1) / 4)
     assert found["reward"]["value"] == pytest.approx((1 - 1 + 1 + 1) / 4)
-    assert set(found) == {"place_accuracy", "reward"}
+    assert set(found) == {"exact", "place_accuracy", "reward"}
 
 
 def test_a_gain_is_paired_so_what_puzzles_share_drops_out():
