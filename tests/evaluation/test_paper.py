@@ -10,7 +10,7 @@ import pytest
 from made_runs import make_run, page_of
 from typer.testing import CliRunner
 
-from jigsaw.cli import app
+from jigsaw.cli.command import app
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import run as run_module
 from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, printed
