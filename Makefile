@@ -18,15 +18,19 @@ install: .venv/.installed
 quickstart: install
 	$(BIN)/jigsaw launch quickstart
 
+# Two processes of one thread each; a file's tests stay together and share what they build.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile
+JOBS ?= 2
+
 test: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(TEST)
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
 
 # Lines that no test runs. The bounds: 95% of tasks/, rewards/ and jigsaw/data, 85% of the whole.
 coverage: install
-	$(BIN)/python -m pytest -m "not slow" --cov=jigsaw --cov-report=term:skip-covered --cov-fail-under=85
+	$(TEST) --cov=jigsaw --cov-report=term:skip-covered --cov-fail-under=85
 	$(BIN)/coverage report --include='tasks/*,rewards/*,jigsaw/data/*' --fail-under=95
 
 # Small changes to the reading and scoring of orders, each of which must fail a test: half an hour.
