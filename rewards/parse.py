@@ -20,6 +20,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 
 from jigsaw.rewards.errors import RewardError, did_you_mean
+from jigsaw.rewards.typesetting import has_math, without_typesetting
 
 AnswerStyle = Literal["think", "direct", "boxed"]
 ANSWER_STYLES: tuple[str, ...] = get_args(AnswerStyle)
@@ -49,21 +50,20 @@ _THINK, _THINK_END, _ANSWER, _ANSWER_END = "<think>", "</think>", "<answer>", "<
 _TAGS = re.compile(r"</?(?:think|answer)>")
 
 # Full-width ASCII, and the CJK comma, full stop, space and brackets. Not Unicode's NFKC, which would also read ² as 2.
-_NARROW = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | str.maketrans("、。\u3000【】", ",. []")
+# Nor the full-width tilde: 1～3 is a range, while in LaTeX a tilde is a space.
+_NARROW = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5E)} | str.maketrans("、。\u3000【】", ",. []")
 
 # Possessive quantifiers (`++`, `*+`): what matched is never tried again in another way.
 _NUMBER = r"(?:0|[1-9][0-9]*+)"
 _WORD = r"[^\W\d_]++"
-_SEPARATOR = r"(?:\s*+(?:[,;→⇒⟶➔➜]|--?>|=>)\s*+|\s++)"
+_SEPARATOR = r"(?:\s*+(?:[,;→⇒⟶⟹↦➔➜]|--?>|=>)\s*+|\s++)"
 _NUMBERS = re.compile(rf"{_NUMBER}(?:{_SEPARATOR}{_NUMBER})*+")
 _WORDED_NUMBERS = re.compile(rf"{_WORD}\s++{_NUMBER}(?:{_SEPARATOR}{_WORD}\s++{_NUMBER})*+")
 _DIGITS = re.compile(r"[0-9]+")
 _LETTERS = re.compile(_WORD)
-_BRACKETS = {"[": "]", "(": ")", "{": "}"}
+_BRACKETS = {"[": "]", "(": ")", "{": "}", "⟨": "⟩"}
 
-_BRACES = re.compile(r"\\boxed\{|\\[{}]|\{++|\}++")
-_LATEX_TEXT = re.compile(r"\\text\s*+\{([^{}]*+)\}")
-_LATEX_ARROW = re.compile(r"\\(?:to|(?:long)?(?:right|Right)arrow)(?![A-Za-z])")
+_BRACES = re.compile(r"\\boxed\s*+\{|\\[{}]|(?:\\\\(?!boxed))++|\{++|\}++")
 
 
 def parse_order(text: str, num_pieces: int, style: str = "think", *, think_prefilled: bool = False) -> ParsedOrder:
@@ -72,7 +72,12 @@ def parse_order(text: str, num_pieces: int, style: str = "think", *, think_prefi
     An answer is the integers 1..K once each, separated by commas, semicolons, white space or arrows, perhaps in one
     pair of brackets, perhaps each after the same word ("Tile 2, Tile 1"), perhaps with a full stop at the end.
     Full-width digits and punctuation count as plain ones. Signs, leading zeros, doubled separators and any other word
-    are refused.
+    are refused. The inside of a box is read as LaTeX, and so is an answer between dollar signs, `\(..\)` or `\[..\]`;
+    see `jigsaw.rewards.typesetting`.
+
+    Nothing else may stand around the answer: not the name of an end-of-turn token (`<|im_end|>`, which a decoder that
+    skips special tokens leaves out), not a character without width (U+200B, U+FEFF). Such a text is `malformed` or
+    `not_integers`.
 
     Args:
         text: the completion. Any text; time is linear in its length.
@@ -110,7 +115,7 @@ def parse_order(text: str, num_pieces: int, style: str = "think", *, think_prefi
         raise RewardError(f"answer style {style!r} is unknown; {did_you_mean(str(style), ANSWER_STYLES)}")
     if fault is not None:
         return ParsedOrder(None, False, fault)
-    order, reason = _read_answer(answer, num_pieces)
+    order, reason = _read_answer(answer, num_pieces, typeset=style == "boxed")
     return ParsedOrder(order, True, reason)
 
 
@@ -138,7 +143,7 @@ def find_order(text: str, num_pieces: int, style: str = "think") -> ParsedOrder:
         pairs, answer = _boxes(text.rpartition(_THINK_END)[2])
     if pairs != 1:
         return ParsedOrder(None, False, "several_answers" if pairs > 1 else "malformed")
-    order, reason = _read_answer(_without_latex(answer) if style == "boxed" else answer, num_pieces)
+    order, reason = _read_answer(answer, num_pieces, typeset=style == "boxed")
     return ParsedOrder(order, False, reason)
 
 
@@ -242,12 +247,15 @@ def _answer_in_box(text: str, prefilled: bool) -> tuple[str, Reason | None]:
     boxes, answer = _boxes(tail)
     if boxes < 1:
         return "", "malformed"
-    return (_without_latex(answer), None) if boxes == 1 else ("", "several_answers")
+    return (answer, None) if boxes == 1 else ("", "several_answers")
 
 
 def _boxes(text: str) -> tuple[int, str]:
-    r"""How many `\boxed{}` there are, nested ones too, and the inside of the last; -1 if one is not closed."""
-    if "\\boxed{" not in text:
+    r"""How many `\boxed{}` there are, nested ones too, and the inside of the last.
+
+    -1 if one is not closed, or is written `\boxed {`, which readers of boxes do not agree on.
+    """
+    if "\\boxed" not in text:
         return 0, ""
     boxes, depth, start, stop = 0, 0, 0, 0
     opened: list[tuple[int, int]] = []  # depth outside the box, where its inside starts
@@ -263,24 +271,22 @@ def _boxes(text: str) -> tuple[int, str]:
         elif token == "\\boxed{":
             opened.append((depth, brace.end()))
             boxes, depth = boxes + 1, depth + 1
+        elif token.startswith("\\boxed"):
+            return -1, ""
     return (-1, "") if opened else (boxes, text[start:stop])
 
 
-def _without_latex(answer: str) -> str:
-    r"""The inside of a box without what LaTeX adds: `\text{2}`, `\{`, `\rightarrow`."""
-    if "\\" not in answer:
-        return answer
-    answer = _LATEX_TEXT.sub(r"\1", answer).replace("\\{", "{").replace("\\}", "}")
-    return _LATEX_ARROW.sub("→", answer)
-
-
-def _read_answer(answer: str, num_pieces: int) -> tuple[list[int] | None, Reason]:
-    """Read the inside of an answer: the permutation, or None and the reason."""
-    body = answer.strip()
+def _read_answer(answer: str, num_pieces: int, *, typeset: bool = False) -> tuple[list[int] | None, Reason]:
+    """Read the inside of an answer, LaTeX if it is `typeset` or marked as math: the permutation, or None and why."""
+    body = answer if answer.isascii() else answer.translate(_NARROW)
+    if typeset or has_math(body):
+        plain = without_typesetting(body)
+        if plain is None:
+            return None, "not_integers"
+        body = plain
+    body = body.strip()
     if not body:
         return None, "empty"
-    if not body.isascii():
-        body = body.translate(_NARROW).strip()
     if body.endswith("."):
         body = body[:-1].rstrip()
     if body and _BRACKETS.get(body[0]) == body[-1]:

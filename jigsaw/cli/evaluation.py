@@ -240,6 +240,10 @@ def score(
     reward: Annotated[
         list[str] | None, typer.Option(help="Reward to report; may be given again.  [default: visual_jigsaw]")
     ] = None,
+    think_prefilled: Annotated[
+        bool,
+        typer.Option("--think-prefilled", help="The chat template wrote <think>: completions begin after it."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Score completions that were made elsewhere.
@@ -248,7 +252,7 @@ def score(
     """
     from jigsaw.evaluation.scoring import score_predictions, score_table
 
-    scores = score_predictions(data, predictions, reward or ["visual_jigsaw"])
+    scores = score_predictions(data, predictions, reward or ["visual_jigsaw"], think_prefilled=think_prefilled)
     if as_json:
         typer.echo(json.dumps(scores, indent=2))
     else:

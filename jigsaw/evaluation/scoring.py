@@ -73,6 +73,8 @@ def score_predictions(
     data: str | Path,
     predictions: str | Path,
     rewards: Sequence[str | Mapping[str, Any]] = ("visual_jigsaw",),
+    *,
+    think_prefilled: bool = False,
 ) -> dict[str, Any]:
     """Score a file of completions against a puzzle data set.
 
@@ -82,6 +84,7 @@ def score_predictions(
         predictions: JSON lines, each an object with `id` and `text` (or `completion`, as evaluations write it); other
             keys are ignored.
         rewards: rewards to report beside the metrics, names or entries as in a recipe.
+        think_prefilled: whether the chat template wrote `<think>`, so that the completions begin after it.
 
     Returns:
         `puzzles`, `predictions` and `scored` (counts); `missing`, `duplicate`, `unknown` (each `{"count", "ids"}`, the
@@ -114,6 +117,8 @@ def score_predictions(
             elif row["id"] not in duplicates:
                 missing.append(row["id"])
         if chosen:
+            for row in chosen:
+                row["think_prefilled"] = think_prefilled
             _add(chosen, [texts[row["id"]] for row in chosen], composition, overall, groups)
     unknown = [name for name in (*texts, *duplicates) if name not in seen]
     if not overall.count and texts:
@@ -226,7 +231,7 @@ def _add(
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     columns["num_pieces"] = [len(row["answer"]) for row in rows]
     try:
-        parsed = list(parsed_rows(texts, columns["answer"], columns.get("answer_style")))
+        parsed = list(parsed_rows(texts, columns["answer"], columns.get("answer_style"), columns["think_prefilled"]))
         values = composition.measure(texts, columns)
         for name, column in composition.score(texts, columns).items():
             values[name if name not in METRICS else f"reward {name}"] = column

@@ -2,7 +2,7 @@
 
 Run the whole of it with `pytest -m slow tests/rewards/test_fuzz_completions.py`; a slice of it runs always. The judge
 is written apart from the parser: a text that earns the exact score must hold, between its last opening and closing
-mark, the digits of the answer in the right sequence and no others.
+mark, the digits of the answer in the right sequence and no others, also where LaTeX prints numbers without a space.
 """
 
 import re
@@ -50,7 +50,39 @@ SNIPPETS += [
     "\u200b",
     "\x00",
 ]
-SNIPPETS += [*"123456789", "<", ">", "/", "\\", "99", "1.0", "1, 2, 3", "\ud800", "\u2028", "😀"]
+LATEX = [
+    "\\,",
+    "\\ ",
+    "~",
+    "$",
+    "\\(",
+    "\\)",
+    "\\[",
+    "\\mathbf{",
+    "\\textbf{",
+    "\\left",
+    "\\right",
+    "\\bigl",
+    "\\to ",
+    "{,}",
+]
+LATEX += ["\\!", "\\quad ", "\\leftarrow ", "\\{", "\\}", "\\\\", "｛", "～", "＼"]
+SNIPPETS += [*LATEX, *"123456789", "<", ">", "/", "\\", "99", "1.0", "1, 2, 3", "\ud800", "\u2028", "😀"]
+
+
+TYPESET = [
+    lambda numbers: ",\\ ".join(numbers),
+    lambda numbers: r"\,".join(numbers),
+    lambda numbers: "{,}".join(numbers),
+    lambda numbers: r" \to ".join(numbers),
+    lambda numbers: rf"\left[{', '.join(numbers)}\right]",
+    lambda numbers: rf"\mathbf{{{', '.join(numbers)}}}",
+    lambda numbers: ", ".join(rf"\text{{{number}}}" for number in numbers),
+    lambda numbers: f"${', '.join(numbers)}$",
+]
+"""Orders as LaTeX writes them."""
+NOTHING = re.compile(r"\\(?:!|mathbf\{|textbf\{|text\{|left|right|bigl)|[{}$]")
+"""What LaTeX prints nothing for: numbers that only this keeps apart are printed as one."""
 
 
 def mutated(text, rng):
@@ -87,6 +119,9 @@ def holds_the_whole_answer(text, answer, style):
     said = [unicodedata.normalize("NFKC", number.group()) for number in numbers]
     if said[: len(answer)] != [str(number) for number in answer]:
         return False
+    printed = NOTHING.sub("", inner[: numbers[len(answer) - 1].end()])
+    if len(re.findall("[0-9０-９]+", printed)) != len(answer):
+        return False
     further = numbers[len(answer)].start() if len(numbers) > len(answer) else len(inner)
     return closing in inner[numbers[len(answer) - 1].end() : further] and (bool(opening) or further == len(inner))
 
@@ -100,9 +135,10 @@ def fuzz(count, seed):
         style = rng.choice(["think", "boxed", "direct"])
         answer = rng.sample(range(1, size + 1), size)
         shown = answer if rng.random() < 0.7 else rng.sample(answer, size)
-        text = mutated(
-            format_order(shown, style, thinking="" if style == "direct" else "the sky 1, 2, 3 is on top"), rng
-        )
+        text = format_order(shown, style, thinking="" if style == "direct" else "the sky 1, 2, 3 is on top")
+        if rng.random() < 0.3:
+            text = text.replace(", ".join(map(str, shown)), rng.choice(TYPESET)([str(number) for number in shown]))
+        text = mutated(text, rng)
         parsed = parse_order(text, size, style)
         (value,) = visual_jigsaw([text], [answer], [style])
         if parsed.order is None:

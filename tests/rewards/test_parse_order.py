@@ -246,6 +246,14 @@ def test_where_the_form_is_right_both_readings_are_one(order, style):
         "[",
         "\u3000",
         "\\",
+        "$",
+        "{$ ",
+        "\\,",
+        "\\left(",
+        "\\mathbf{",
+        "\\hspace{1em}",
+        "\\hspace{11111",
+        "\\boxed ",
     ],
 )
 def test_a_megabyte_of_anything_takes_linear_time(unit):
@@ -258,6 +266,7 @@ def test_a_megabyte_of_anything_takes_linear_time(unit):
         "<think></think>{}",
         "<think></think><answer>1{}!</answer>",
         "<think></think>\\boxed{{{}}}",
+        "<think></think><answer>$1{}</answer>",
     ]
 
     def seconds(frame: str, length: int, style: str) -> float:

@@ -65,6 +65,14 @@ def test_scores_by_task_and_number_of_pieces(data, predictions):
     assert json.loads(json.dumps(report)) == report
 
 
+def test_a_think_tag_that_the_template_wrote_is_no_part_of_a_completion(data, predict):
+    """Given completions that begin after `<think>`: without the option they are malformed, with it they count."""
+    path = predict({"id": "i1", "text": format_order([2, 3, 1, 4], think_prefilled=True)})
+    assert score_predictions(data, path)["overall"]["reasons"] == {"malformed": 1}
+    report = score_predictions(data, path, think_prefilled=True)
+    assert (report["overall"]["exact"], report["overall"]["visual_jigsaw"]) == (1.0, pytest.approx(1.2))
+
+
 def test_chance_stands_beside_the_scores_where_it_is_known(data, predictions):
     image, video = score_predictions(data, predictions)["groups"]
     assert image["chance"] == {
