@@ -57,7 +57,7 @@ def without_typesetting(answer: str) -> str | None:
     r"""The text of an answer without its LaTeX, or None if it is not understood beyond doubt.
 
     >>> without_typesetting(r"\mathbf{2},\ \text{3},\quad 1")
-    '2,  3,  1'
+    '2, 3,  1'
     >>> without_typesetting(r"\left[2 \to 3 \to 1\right]")
     '[2 → 3 → 1]'
     >>> without_typesetting(r"{1}{2}") is None, without_typesetting(r"\left[2, 1") is None
