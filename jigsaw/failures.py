@@ -6,12 +6,14 @@ In: an exception. Out: the line; or None for what nobody foresaw, which is a bug
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import warnings
 
 import typer
 
 from jigsaw.errors import JigsawError, JigsawWarning, first_line
+from jigsaw.surroundings import cache_remedy
 
 DEBUG = "JIGSAW_DEBUG"
 """The environment variable by which `--debug` reaches the processes of a run."""
@@ -42,7 +44,12 @@ def foreseen(error: Exception) -> str | None:
         place = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
         return f"the disk is full{place}: make room and run the same command again (launch: with --resume)"
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {(error.strerror or 'cannot be used').lower()}"
+        path = (
+            os.fsdecode(error.filename)
+            if isinstance(error.filename, str | bytes | os.PathLike)
+            else str(error.filename)
+        )
+        return f"{path}: {(error.strerror or 'cannot be used').lower()}{cache_remedy(path)}"
     return None
 
 

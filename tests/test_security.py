@@ -169,14 +169,74 @@ def test_a_recipe_with_python_tags_is_refused(tmp_path, monkeypatch, text):
     assert not Path("sprung").exists()
 
 
-NO_NETWORK = """
-import socket, sys
-def refuse(*args, **more):
-    raise AssertionError("the network was asked for")
-socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-from jigsaw.cli import command as cli
-cli.main()
+WATCH = """
+import socket
+def watched(call):
+    def ask(*args, **more):
+        address = next((arg for arg in args if not isinstance(arg, socket.socket)), None)
+        if not (isinstance(address, (str, bytes)) and address[:1] in ("/", b"/", "\\0", b"\\0")):
+            with open(LOG, "a") as log:
+                log.write(f"{call.__name__} {address}\\n")
+            raise OSError("no network in this test")
+        return call(*args, **more)
+    return ask
+socket.socket.connect = watched(socket.socket.connect)
+socket.socket.connect_ex = watched(socket.socket.connect_ex)
+for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex"):
+    setattr(socket, name, watched(getattr(socket, name)))
 """
+"""A `sitecustomize` for the command and every process that it starts: notes look-ups and connections, and refuses them.
+
+Libraries keep quiet about a network that does not answer, so what they ask for has to be noted."""
+
+
+@pytest.fixture
+def watched(tmp_path_factory, monkeypatch):
+    """Run the command; gives the finished process and what was asked of the network.
+
+    HOME cannot be written, as in many containers: that is no reason to fail either."""
+    folder = tmp_path_factory.mktemp("watch")
+    log = folder / "asked.txt"
+    (folder / "sitecustomize.py").write_text(f"LOG = {str(log)!r}\n{WATCH}", encoding="utf-8")
+    usual = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "XDG_")) and key != "CI"}
+    environment = usual | {"PYTHONPATH": str(folder), "HOME": "/dev/null/home", "TMPDIR": str(folder)}
+
+    def run(words, cwd):
+        command = [sys.executable, "-P", "-m", "jigsaw", *map(str, words)]
+        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+        return done, log.read_text().splitlines() if log.exists() else []
+
+    return run
+
+
+def test_the_watch_sees_what_a_process_asks(tmp_path, watched):
+    """Given a plug-in that asks for a name, then the watch has it: the tests below can fail."""
+    (tmp_path / "asks.py").write_text("import socket\nsocket.getaddrinfo('example.org', 443)\n")
+    done, asked = watched(["rewards", "asks.py:reward"], tmp_path)
+    assert asked == ["getaddrinfo example.org"], done.stderr
+
+
+RUN = """
+name: small
+model: {tiny: qwen2_5_vl, sizes: {hidden_size: 64, num_layers: 1, vision_hidden_size: 64, initializer_range: 0.1}}
+data:
+  photos: photos
+  train: [{build: {task: image, source: "${data.photos}", grid: 2x2, tile: 28, answer_style: direct, per_source: 2}}]
+  eval: [{build: {task: image, source: "${data.photos}", grid: 2x2, tile: 28, answer_style: direct, seed: 1}}]
+sft: {max_steps: 1, per_device_train_batch_size: 2, gradient_checkpointing: false}
+grpo: {max_steps: 1, prompts_per_step: 2, num_generations: 2, max_completion_length: 4, gradient_checkpointing: false}
+evaluation: {every: 1, puzzles: 2, batch_size: 4}
+output: runs/small
+"""
+
+
+def test_a_whole_run_asks_nothing_of_the_network(tmp_path, photos, watched):
+    """Data, both stages, evaluation and report, in the command's own process and in those that it starts."""
+    (tmp_path / "photos").symlink_to(photos)
+    (tmp_path / "small.yaml").write_text(RUN, encoding="utf-8")
+    done, asked = watched(["launch", "small.yaml"], tmp_path)
+    assert (tmp_path / "runs" / "small" / "DONE").exists(), done.stderr
+    assert asked == []
 
 
 @pytest.mark.parametrize(
@@ -192,16 +252,15 @@ cli.main()
     ],
     ids=lambda words: words[0],
 )
-def test_verbs_do_without_the_network(tmp_path_factory, words):
+def test_verbs_do_without_the_network(tmp_path_factory, watched, words):
     folder = tmp_path_factory.getbasetemp() / "offline"
     if not folder.exists():
         (folder / "photos").mkdir(parents=True)
         photo().save(folder / "photos" / "a.png")
         build_puzzles("image", folder / "photos", folder / "set", config={"grid": "2x2"}, workers=1)
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", NO_NETWORK, *words], cwd=folder, capture_output=True, text=True, check=False
-    )
+    done, asked = watched(words, folder)
     assert done.returncode == 0, done.stderr
+    assert asked == []
 
 
 def test_escapes_of_a_json_answer_are_json(tmp_path, capsys, monkeypatch):

@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from jigsaw import surroundings
 from jigsaw.cli import data, evaluation, neo, plugins
 from jigsaw.cli.printing import AsJson, print_table
 from jigsaw.errors import JigsawError, first_line
@@ -43,6 +44,7 @@ def main() -> NoReturn:
         sys.argv.remove("--debug")
         os.environ[DEBUG] = "1"  # for the processes that train
     try:
+        surroundings.prepare()
         _quiet_libraries(debug)
         code = app(prog_name="jigsaw", standalone_mode=False)
     except typer.TyperException as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.errors import JigsawError, first_line
+from jigsaw.surroundings import allow_hub
 
 VISION_TOKENS = (
     "<|vision_start|>",
@@ -129,3 +130,5 @@ def require_checkpoint(path: str) -> None:
             raise JigsawError(f"{path}: no checkpoint, config.json is missing")
     elif looks_local or Path(path).parent.is_dir():
         raise JigsawError(f"{path}: no such checkpoint folder")
+    else:
+        allow_hub()

@@ -1,0 +1,91 @@
+"""What the command sets for the libraries below it: no telemetry, no look-ups, caches where they can be written."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from jigsaw import surroundings
+from jigsaw.failures import foreseen
+from jigsaw.models.load import require_checkpoint
+
+CACHES = ("XDG_CACHE_HOME", "HF_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "TRITON_HOME", "TORCHINDUCTOR_CACHE_DIR")
+OURS = (*CACHES, "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_CACHE", "HF_TOKEN_PATH")
+BAD_HOME = "/dev/null/home"
+"""A folder that nobody can make, root included."""
+
+
+@pytest.fixture
+def environment(monkeypatch, tmp_path):
+    """An environment without any of the variables, whose temporary folder is the test's; taken back afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "environ", {key: value for key, value in os.environ.items() if key not in OURS})
+        patch.setattr(surroundings.tempfile, "gettempdir", lambda: str(tmp_path))
+        yield os.environ
+
+
+def test_caches_move_where_home_cannot_be_written_and_stay_where_it_can(environment, tmp_path):
+    environment["HOME"] = str(tmp_path / "home")
+    surroundings.prepare()
+    assert not environment.keys() & set(CACHES)
+    environment["HOME"] = BAD_HOME
+    surroundings.prepare()
+    for name in CACHES:
+        assert Path(environment[name]).is_relative_to(tmp_path / f"jigsaw-cache-{os.getuid()}"), name
+
+
+def test_a_cache_that_the_user_has_set_stays_and_models_are_read_where_they_are(environment, tmp_path):
+    (tmp_path / "mine" / "hub").mkdir(parents=True)
+    environment |= {"HOME": BAD_HOME, "HF_HOME": str(tmp_path / "mine")}
+    surroundings.prepare()
+    assert environment["HF_HOME"] == str(tmp_path / "mine")
+    assert environment["HF_HUB_CACHE"] == str(tmp_path / "mine" / "hub")
+
+
+def test_a_folder_of_somebody_else_is_not_written_to(environment, tmp_path):
+    """The name of the temporary folder can be guessed; a link in its place may lead anywhere."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / f"jigsaw-cache-{os.getuid()}").symlink_to(tmp_path / "theirs")
+    environment["HOME"] = BAD_HOME
+    surroundings.prepare()
+    assert not environment.keys() & set(CACHES)
+
+
+@pytest.mark.parametrize(
+    ("variables", "failing", "remedy"),
+    [
+        ({"HF_HOME": "/dev/null/hf"}, "/dev/null/hf/datasets", "set HF_HOME to a folder that can be written"),
+        ({"HF_HOME": "/dev/null/hf/a"}, "/dev/null/hf", "set HF_HOME to a folder that can be written"),
+        ({"HOME": BAD_HOME}, f"{BAD_HOME}/.cache", "HOME cannot be written: set HOME, or HF_HOME and XDG_CACHE_HOME"),
+        ({}, "photos/a.png", ""),
+    ],
+)
+def test_a_cache_that_cannot_be_written_is_named_with_its_variable(environment, variables, failing, remedy):
+    environment |= variables
+    line = foreseen(NotADirectoryError(20, "Not a directory", failing))
+    assert line.startswith(f"{failing}: not a directory")
+    assert remedy in line
+    assert ("set H" in line) == bool(remedy)
+
+
+def test_the_hub_is_asked_only_where_a_hub_id_is_named(environment, monkeypatch, checkpoint):
+    constants = sys.modules["huggingface_hub.constants"]
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    surroundings.prepare()
+    assert environment["HF_HUB_OFFLINE"] == "1"
+    assert environment["HF_HUB_DISABLE_TELEMETRY"] == "1"
+    require_checkpoint(checkpoint)
+    assert environment["HF_HUB_OFFLINE"] == "1"
+    require_checkpoint("someone/a-model")
+    assert "HF_HUB_OFFLINE" not in environment
+    assert constants.HF_HUB_OFFLINE is False
+
+
+@pytest.mark.parametrize("word", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+@pytest.mark.parametrize("value", ["0", "1"])
+def test_the_users_own_word_about_the_hub_stays(environment, word, value):
+    environment[word] = value
+    surroundings.prepare()
+    require_checkpoint("someone/a-model")
+    assert environment[word] == value
