@@ -49,6 +49,9 @@ def test_nothing_runs_what_it_reads(file):
         assert given.get("shell") != "True", where
         assert given.get("allow_pickle", "False") == "False", where
         assert given.get("trust_remote_code", "False") == "False", where
+        opens = name.endswith((".from_pretrained", ".from_config")) and not name.startswith(("super()", "PeftModel"))
+        if opens or name in ("LLM", "vllm.LLM"):  # absent, transformers asks on the terminal
+            assert "trust_remote_code" in given or "'trust_remote_code': False" in given.get(None, ""), where
         if name == "torch.load":
             assert given.get("weights_only") == "True", where
         if name in ("np.load", "numpy.load"):

@@ -155,6 +155,7 @@ class VllmEngine:
                     model=model,
                     dtype=generation.dtype,
                     seed=generation.seed,
+                    trust_remote_code=False,
                     **engine_options(on_cpu),
                     **options,
                 )

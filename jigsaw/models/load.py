@@ -41,13 +41,13 @@ def load_processor(path: str, *, min_pixels: int | None = None, max_pixels: int 
 
     require_checkpoint(path)
     try:
-        processor = AutoProcessor.from_pretrained(path)
+        processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         here = Path(path)
         if here.is_dir() and not any((here / name).is_file() for name in PROCESSOR_FILES):
             missing = " or ".join(PROCESSOR_FILES)
             raise JigsawError(f"{path}: no image processor is there ({missing}); copy the base model's") from error
-        raise JigsawError(f"{path}: no processor can be opened there ({first_line(error)})") from error
+        raise JigsawError(f"{path}: {_reason('processor', error)}") from error
     if not isinstance(processor, ProcessorMixin):
         raise JigsawError(f"{path}: holds a tokenizer but no image processor; a vision-language checkpoint is needed")
     _limit_pixels(path, processor.image_processor.size, min_pixels, max_pixels)
@@ -95,14 +95,24 @@ def load_model(path: str, dtype: str = "float32") -> Any:
     require_checkpoint(path)
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
-            path, dtype=getattr(torch, dtype), output_loading_info=True
+            path, dtype=getattr(torch, dtype), output_loading_info=True, trust_remote_code=False
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise JigsawError(f"{path}: no vision-language model can be opened there ({first_line(error)})") from error
+        raise JigsawError(f"{path}: {_reason('vision-language model', error)}") from error
     if missing := sorted(report["missing_keys"]):  # transformers would go on with random weights
         raise JigsawError(f"{path}: {len(missing)} weights are missing, the first is {missing[0]}; fetch it again")
     mend_positions(model)
     return model.eval()
+
+
+def _reason(what: str, error: Exception) -> str:
+    """Why nothing of a kind could be opened."""
+    if "trust_remote_code" in str(error):
+        return (
+            "this checkpoint needs code that comes with it (auto_map in its configuration), which is never run; "
+            "use a model that transformers knows"
+        )
+    return f"no {what} can be opened there ({first_line(error)})"
 
 
 def vision_token_ids(processor: Any) -> list[int]:

@@ -15,7 +15,7 @@ def skeleton(path: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(path, local_files_only=not Path(path).is_dir())
+        config = AutoConfig.from_pretrained(path, local_files_only=not Path(path).is_dir(), trust_remote_code=False)
     except (OSError, ValueError):
         return None
     return from_config(config)
@@ -27,4 +27,4 @@ def from_config(config: Any) -> Any:
     from transformers import AutoModelForImageTextToText
 
     with torch.device("meta"):
-        return AutoModelForImageTextToText.from_config(config)
+        return AutoModelForImageTextToText.from_config(config, trust_remote_code=False)

@@ -162,7 +162,7 @@ def _write_model(recipe: Recipe, start: str, folder: Path) -> Path:
     from jigsaw.models.load import load_processor
 
     processor: Any = load_processor(start, **recipe.model.image.model_dump())
-    write_checkpoint(AutoConfig.from_pretrained(start), processor, folder)
+    write_checkpoint(AutoConfig.from_pretrained(start, trust_remote_code=False), processor, folder)
     return folder
 
 

@@ -54,6 +54,7 @@ OURS = {
     "vllm_server_base_url": "nothing: the server is started with the run",
     "vllm_server_timeout": "nothing: the server is started with the run",
     "model_init_kwargs": "model",
+    "trust_remote_code": "nothing: code that comes with a checkpoint is never run",
     "remove_unused_columns": "nothing: rewards read every column",
 }
 """TRL fields that a recipe says elsewhere, and where."""

@@ -71,6 +71,7 @@ class VllmEngine:
             model=self._folder.name,
             dtype=dtype,
             seed=seed,
+            trust_remote_code=False,
             max_model_len=settings.max_model_len,
             gpu_memory_utilization=settings.gpu_memory_utilization,
             enforce_eager=on_cpu or settings.enforce_eager,

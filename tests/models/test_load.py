@@ -1,5 +1,6 @@
 """Opening checkpoints: what cannot be trained or asked is refused in one line that names it, and never half opened."""
 
+import contextlib
 import json
 import shutil
 
@@ -135,6 +136,46 @@ def test_weights_of_another_shape_are_refused(copy):
     config["text_config"]["intermediate_size"] += 32
     (copy / "config.json").write_text(json.dumps(config))
     assert refusal(load_model, str(copy)).startswith(f"{copy}: no vision-language model can be opened there (")
+
+
+CODE = """
+from pathlib import Path
+Path(SPRUNG).touch()
+class Config: pass
+class Model: pass
+class Processor: pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("config.json", {"model_type": "theirs", "auto_map": {"AutoConfig": "code.Config"}}),
+        ("config.json", {"auto_map": {"AutoConfig": "code.Config", "AutoModelForImageTextToText": "code.Model"}}),
+        ("processor_config.json", {"processor_class": "Theirs", "auto_map": {"AutoProcessor": "code.Processor"}}),
+        ("tokenizer_config.json", {"tokenizer_class": "Theirs", "auto_map": {"AutoTokenizer": ["code.Processor"] * 2}}),
+    ],
+)
+def test_code_that_comes_with_a_checkpoint_never_runs_whoever_says_yes(copy, tmp_path, monkeypatch, file, changes):
+    """Given code in a checkpoint and a `y` on standard input, then it is ignored or refused: it never runs."""
+    from jigsaw.models.neo.from_qwen3 import start_from_qwen3
+    from jigsaw.models.skeleton import skeleton
+
+    (copy / "code.py").write_text(CODE.replace("SPRUNG", repr(str(tmp_path / "sprung"))))
+    content = json.loads((copy / file).read_text())
+    (copy / file).write_text(json.dumps(content | changes))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    for opened in (load_model, load_processor, skeleton, lambda path: start_from_qwen3(path, tmp_path / "neo")):
+        with contextlib.suppress(JigsawError, ValueError):
+            opened(str(copy))
+        assert not (tmp_path / "sprung").exists(), opened
+
+
+def test_a_checkpoint_that_needs_code_of_its_own_is_refused_by_name(copy):
+    config = json.loads((copy / "config.json").read_text())
+    auto_map = {"AutoConfig": "code.Config", "AutoModelForImageTextToText": "code.Model"}
+    (copy / "config.json").write_text(json.dumps(config | {"model_type": "theirs", "auto_map": auto_map}))
+    assert refusal(load_model, str(copy)).startswith(f"{copy}: this checkpoint needs code that comes with it")
 
 
 def test_the_vision_tokens_are_the_five_that_stand_for_media(checkpoint):

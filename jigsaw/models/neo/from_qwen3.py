@@ -46,10 +46,10 @@ def start_from_qwen3(
     from jigsaw.models.load import require_checkpoint
 
     require_checkpoint(qwen3)
-    language = AutoModelForCausalLM.from_pretrained(qwen3, dtype="auto")
+    language = AutoModelForCausalLM.from_pretrained(qwen3, dtype="auto", trust_remote_code=False)
     if language.config.model_type != "qwen3":
         raise JigsawError(f"{qwen3}: a Qwen3 checkpoint is needed, this is {language.config.model_type}")
-    tokenizer = AutoTokenizer.from_pretrained(qwen3)
+    tokenizer = AutoTokenizer.from_pretrained(qwen3, trust_remote_code=False)
     tokenizer.add_special_tokens({"extra_special_tokens": list(SPECIAL_TOKENS)}, replace_extra_special_tokens=False)
     if len(tokenizer) > language.config.vocab_size:
         raise JigsawError(

@@ -119,11 +119,11 @@ class NEOProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers comes 
     def _get_arguments_from_pretrained(cls, path: Any, processor_dict: Any = None, **kwargs: Any) -> list[Any]:
         """As the library; where no image processor is on disk, the limits stand in the configuration."""
         try:
-            image_processor = AutoImageProcessor.from_pretrained(path, **kwargs)
+            image_processor = AutoImageProcessor.from_pretrained(path, **{**kwargs, "trust_remote_code": False})
         except (OSError, ValueError):
             from transformers import AutoConfig
 
-            vision: NEOVisionConfig = AutoConfig.from_pretrained(path).vision_config
+            vision: NEOVisionConfig = AutoConfig.from_pretrained(path, trust_remote_code=False).vision_config
             image_processor = NEOImageProcessor(
                 size={"shortest_edge": vision.min_pixels, "longest_edge": vision.max_pixels}
             )
