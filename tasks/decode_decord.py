@@ -1,6 +1,7 @@
 """Frames with decord: quick at picking frames out of a video, and it scales while decoding.
 
-In and out: see `jigsaw.tasks.videos.read_frames`. decord 0.6 is unmaintained and has no wheel for every machine.
+In and out: see `jigsaw.tasks.videos.read_frames`. It picks frames by number, so its numbers must mean the header's times.
+decord 0.6 is unmaintained and has no wheel for every machine.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jigsaw.tasks.videos import Frames, VideoError, VideoHeader, stream_of
+from jigsaw.tasks.video_display import Frames
+from jigsaw.tasks.video_streams import VideoError, stream_of
+from jigsaw.tasks.videos import VideoHeader
 
 
 def frames(file: Path | bytes, header: VideoHeader, indices: Sequence[int], size: tuple[int, int]) -> Frames:
@@ -20,6 +23,23 @@ def frames(file: Path | bytes, header: VideoHeader, indices: Sequence[int], size
     decord.logging.set_level(decord.logging.FATAL)
     reader = decord.VideoReader(stream_of(file), num_threads=1, width=size[0], height=size[1])
     if len(reader) != header.num_frames:
-        raise VideoError("unreadable", f"decord counts {len(reader)} frames, the packets {header.num_frames}")
+        raise VideoError("unproved", f"decord counts {len(reader)} frames, the packets {header.num_frames}")
+    _compare(reader, header)
     batch: Frames = np.asarray(reader.get_batch(list(indices)).asnumpy())
     return batch
+
+
+def _compare(reader: object, header: VideoHeader) -> None:
+    """Compare decord's frame times and key frames with the header's.
+
+    Raises:
+        VideoError: they differ.
+    """
+    starts = np.asarray(reader.get_frame_timestamp(range(header.num_frames)), dtype=np.float64)[:, 0]  # type: ignore[attr-defined]
+    # decord keeps times as 32-bit floats.
+    allowed = 1e-3 + 2 * np.spacing(np.float32(header.times[-1] + 1))
+    if np.abs(starts - starts[0] - header.times).max() > allowed:
+        raise VideoError("unproved", "decord gives its frames other times than the packets have")
+    keys = np.searchsorted(header.stamps, header.keyframes)  # type: ignore[arg-type]
+    if not np.array_equal(np.asarray(reader.get_key_indices()), keys):  # type: ignore[attr-defined]
+        raise VideoError("unproved", "decord takes other frames for key frames than the packets say")

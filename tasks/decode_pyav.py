@@ -1,56 +1,90 @@
 """Frames with PyAV: everything FFmpeg reads, with rotation, on every machine.
 
-In and out: see `jigsaw.tasks.videos.read_frames`. It jumps to the nearest key frame where that skips work.
+In and out: see `jigsaw.tasks.videos.read_frames`. It jumps to the nearest key frame where that skips work. A frame counts as
+found when it comes out with exactly the stamp asked for; where a seek lands too late, it goes further back, in the end
+to the start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jigsaw.tasks.videos import Frames, VideoError, VideoHeader, open_container
+from jigsaw.tasks.video_display import Frames, same_shape
+from jigsaw.tasks.video_streams import VideoError, look_of, open_container, play
+from jigsaw.tasks.videos import VideoHeader
 
 
 def frames(file: Path | bytes, header: VideoHeader, indices: Sequence[int], size: tuple[int, int]) -> Frames:
     """The frames of increasing numbers `indices`, at width and height `size`, shape `(T, height, width, 3)`."""
+    found = _by_count(file, header, indices) if header.stamps is None else _by_stamp(file, header, indices)
+    return np.stack([_pixels(frame, stream, header, size) for frame, stream in found])
+
+
+def _pixels(frame: Any, stream: Any, header: VideoHeader, size: tuple[int, int]) -> Frames:
+    look = look_of(frame, stream)
+    if not same_shape(look.size, header.size):
+        width, height = look.size
+        detail = f"frames of {header.size[0]}x{header.size[1]} at first, then of {width}x{height} in square pixels"
+        raise VideoError("changes_shape", detail)
+    stored = size[::-1] if look.orientation.transpose else size
+    scaled = frame.reformat(width=stored[0], height=stored[1], format="rgb24", interpolation="BICUBIC")
+    return look.orientation.apply(scaled.to_ndarray())
+
+
+def _by_count(file: Path | bytes, header: VideoHeader, indices: Sequence[int]) -> Iterator[tuple[Any, Any]]:
+    """The frames of these increasing numbers, counted from the first: for streams whose stamps tell nothing."""
+    remaining = set(indices)
     with open_container(file) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1  # as many processes as cores decode already
-        if header.stamps is None:
-            wanted = _by_count(container.decode(stream), indices)
-        else:
-            wanted = _by_stamp(container, stream, header, [int(header.stamps[index]) for index in indices])
-        stored = size[::-1] if header.turns % 2 else size
-        return np.stack([_pixels(frame, stored, header.turns) for frame in wanted])
+        for number, frame in enumerate(play(container, header.stream)):
+            if number in remaining:
+                remaining.remove(number)
+                yield frame, container.streams[header.stream]
+            if not remaining:
+                return
+    raise VideoError("unproved", f"the video ends before frame {min(remaining)}")
 
 
-def _pixels(frame: Any, size: tuple[int, int], turns: int) -> Frames:
-    scaled = frame.reformat(width=size[0], height=size[1], format="rgb24", interpolation="BICUBIC")
-    return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), turns))
+def _by_stamp(file: Path | bytes, header: VideoHeader, indices: Sequence[int]) -> Iterator[tuple[Any, Any]]:
+    """The frames of these increasing numbers, found by their stamps."""
+    stamps = np.asarray(header.stamps)[list(indices)]
+    with ExitStack() as stack:
+        container = stack.enter_context(open_container(file))
+        run, seeking = _Run(container, header.stream, None), True
+        for index, stamp in zip(indices, stamps.tolist(), strict=True):
+            before = header.keyframes[: np.searchsorted(header.keyframes, stamp, side="right")]
+            if seeking and len(before) > 1 and before[-1] > run.position:
+                run = _Run(container, header.stream, int(before[-1]))
+            frame, back = run.until(stamp), 1
+            while frame is None and seeking and back < len(before):
+                run, back = _Run(container, header.stream, int(before[-1 - back])), 2 * back
+                frame = run.until(stamp)
+            if frame is None and seeking:
+                container, seeking = stack.enter_context(open_container(file)), False
+                run = _Run(container, header.stream, None)
+                frame = run.until(stamp)
+            if frame is None:
+                raise VideoError("unproved", f"no frame comes with the time stamp of {header.times[index]:.3f} s")
+            yield frame, container.streams[header.stream]
 
 
-def _by_count(decoded: Iterator[Any], indices: Sequence[int]) -> Iterator[Any]:
-    wanted = set(indices)
-    yield from (frame for number, frame in enumerate(decoded) if number in wanted)
+class _Run:
+    """Frames from a key frame on, up to stamps that are asked for in increasing order."""
 
+    def __init__(self, container: Any, stream: int, start: int | None) -> None:
+        self.position = -(2**63)
+        self._frames = play(container, stream, start)
 
-def _by_stamp(container: Any, stream: Any, header: VideoHeader, stamps: Sequence[int]) -> Iterator[Any]:
-    """The frames with these increasing stamps."""
-    decoded, position = container.decode(stream), -1
-    for stamp in stamps:
-        at_or_before = header.keyframes[header.keyframes <= stamp]
-        if len(at_or_before) and at_or_before[-1] > position:
-            container.seek(int(at_or_before[-1]), stream=stream)
-            decoded = container.decode(stream)
-        for frame in decoded:
-            position = frame.pts if frame.pts is not None else position
-            if position == stamp:
-                yield frame
-                break
-            if position > stamp:
-                raise VideoError("unreadable", f"the frame at stamp {stamp} is missing")
-        else:
-            raise VideoError("unreadable", f"the video ends before stamp {stamp}")
+    def until(self, stamp: int) -> Any | None:
+        """The frame with exactly that stamp; None if the run began behind it or holds no such frame."""
+        for frame in self._frames:
+            if frame.pts is None or frame.pts <= self.position:
+                return None  # frames come out of order: their stamps are guesses
+            self.position = frame.pts
+            if self.position >= stamp:
+                return frame if self.position == stamp else None
+        return None

@@ -8,6 +8,9 @@ tile of one clip (places: clip after clip, within a clip in raster order). Geome
      "spans": [[0.085, 1.615], ...], "frames": [[7, 20, 33], ...], "grid": null, "shown": [4, 0, ...],
      "shown_as": "video"}
 
+`"timeline": "decoded"` is added where the frames' times were found by decoding all of the video, and
+`"interlaced": true` where a frame holds two fields of different moments.
+
 With a `window` the clips are cut from a random part of the video, so that a long video gives many puzzles; with a
 `crop_scale` from a random part of its frames: `"crop": {"canvas": [840, 448], "box": [10, 20, 430, 244]}`, a box in
 frames of the size of the canvas; with `augment` frames are mirrored and their channels reordered, as photos are:
@@ -34,8 +37,10 @@ from jigsaw.tasks.grids import Box, Grid, Region, parse_grid
 from jigsaw.tasks.likeness import look_alike_classes, peak_differences, signatures
 from jigsaw.tasks.permutations import answer_of, draw_shown
 from jigsaw.tasks.prompts import answer_instruction, user_message
+from jigsaw.tasks.video_display import Frames
+from jigsaw.tasks.video_streams import VideoError
 from jigsaw.tasks.videos import REASONS as VIDEO_REASONS
-from jigsaw.tasks.videos import Frames, VideoError, VideoHeader, choose_decoder, read_frames, read_header
+from jigsaw.tasks.videos import VideoHeader, choose_decoder, read_frames, read_header
 
 CACHE_BYTES = 256 * 2**20
 CACHED_HEADERS = 100
@@ -78,7 +83,7 @@ class VideoConfig:
     ] = 8.0
     decoder: Annotated[
         Literal["auto", "decord", "pyav"],
-        Field(description="auto: decord where it is installed and reads the video, else PyAV"),
+        Field(description="auto: decord where it is installed and the file has an exact index (MP4), else PyAV"),
     ] = "auto"
     shown_as: Annotated[
         Literal["video", "images"], Field(description="one video per clip, or its frames as images")
@@ -113,18 +118,35 @@ class VideoTask(Task):
 
     def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
         """Choose spans, frames, shown order and answer; a video that is damaged, too short or static is rejected."""
-        varied = self.config.window is not None or self.config.crop_scale < 1
+        start = rng.getstate()
         try:
-            header = self._header(source)
-            for _ in range(DRAWS if varied else 1):
-                geometry = self._cut(header, rng)
-                if isinstance(geometry, Reject):
-                    return geometry
-                geometry, classes = self._judged(source, geometry)
-                if self.config.static != "reject" or len(set(classes)) == len(classes):
-                    return self._puzzle(geometry, classes, rng)
+            try:
+                return self._plan(source, rng, played=False)
+            except VideoError as error:
+                if error.reason != "unproved":
+                    raise
+                # The packets promise frames that do not come out. What is shown, and when, only decoding all tells.
+                rng.setstate(start)
+                return self._plan(source, rng, played=True)
         except VideoError as error:
             return Reject(error.reason, str(error))
+
+    def _plan(self, source: Source, rng: Random, *, played: bool) -> Puzzle | Reject:
+        """A puzzle by the times of the packets, or by those of all frames.
+
+        Raises:
+            VideoError: the video cannot be used.
+        """
+        varied = self.config.window is not None or self.config.crop_scale < 1
+        header = self._header(source, played)
+        for _ in range(DRAWS if varied else 1):
+            geometry = self._cut(header, rng)
+            if isinstance(geometry, Reject):
+                return geometry
+            geometry |= {"timeline": "decoded"} if played else {}
+            geometry, classes = self._judged(source, geometry)
+            if self.config.static != "reject" or len(set(classes)) == len(classes):
+                return self._puzzle(geometry, classes, rng)
         pairs = [number + 1 for number, kind in enumerate(classes) if classes.count(kind) > 1]
         return Reject("static", f"pieces {', '.join(map(str, pairs))} are not unlike others", final=not varied)
 
@@ -137,7 +159,7 @@ class VideoTask(Task):
             ValueError: the video cannot be read, or is another one.
         """
         geometry = puzzle.geometry
-        header = self._header(source)
+        header = self._header_of(source, geometry)
         if list(header.size) != geometry["source_size"]:
             raise ValueError(f"{source.path}: the video is {header.size}, the puzzle needs {geometry['source_size']}")
         pieces = self._pieces(source, geometry)
@@ -173,8 +195,12 @@ class VideoTask(Task):
         )
         return user_message(parts)
 
-    def _header(self, source: Source) -> VideoHeader:
-        return self._headers.get(source.fingerprint, lambda: read_header(source.files["video"]))
+    def _header(self, source: Source, played: bool) -> VideoHeader:
+        file = source.files["video"]
+        return self._headers.get((source.fingerprint, played), lambda: read_header(file, played=played))
+
+    def _header_of(self, source: Source, geometry: Any) -> VideoHeader:
+        return self._header(source, geometry.get("timeline") == "decoded")
 
     def _puzzle(self, geometry: dict[str, Any], classes: tuple[int, ...], rng: Random) -> Puzzle:
         shown = draw_shown(len(classes), rng, identity=self.config.identity)
@@ -218,6 +244,8 @@ class VideoTask(Task):
             "grid": None if self._grid is None else list(self._grid),
             "shown_as": config.shown_as,
         }
+        if header.look.interlaced:
+            geometry["interlaced"] = True
         if config.crop_scale < 1:
             geometry["crop"] = _draw_crop(header.size, size, config.crop_scale, rng)
         if config.augment:
@@ -231,7 +259,7 @@ class VideoTask(Task):
         except VideoError:
             if self.config.decoder != "auto" or geometry["decoder"] == "pyav":
                 raise
-            # decord counts frames that an edit list hides, and gives up on streams that FFmpeg's own reader plays.
+            # decord gives up on streams that FFmpeg's own reader plays.
             geometry = geometry | {"decoder": "pyav"}
             return geometry, self._classes(source, geometry)
 
@@ -248,7 +276,7 @@ class VideoTask(Task):
 
     def _pieces(self, source: Source, geometry: Any) -> list[Clip]:
         """All pieces in their right order; one decode for all of them."""
-        header, size = self._header(source), tuple(geometry["size"])
+        header, size = self._header_of(source, geometry), tuple(geometry["size"])
         numbers = [number for clip in geometry["frames"] for number in clip]
         if max(numbers) >= header.num_frames:
             raise ValueError(f"{source.path}: {header.num_frames} frames, the puzzle needs number {max(numbers)}")
@@ -270,7 +298,7 @@ class VideoTask(Task):
         dense = self.config.window is not None and 3 * size[0] * size[1] * header.num_frames <= DENSE_BYTES
         wanted = range(header.num_frames) if dense else numbers
         frames = self._frames.get(
-            (source.fingerprint, size, decoder, tuple(wanted)),
+            (source.fingerprint, size, decoder, geometry.get("timeline"), tuple(wanted)),
             lambda: read_frames(source.files["video"], header, wanted, size, decoder),
         )
         return frames[numbers] if dense else frames

@@ -10,7 +10,8 @@ from PIL import Image
 
 from jigsaw.tasks import Reject, Source, get_task
 from jigsaw.tasks.clips import equal_spans, frame_numbers, shown_size
-from jigsaw.tasks.videos import VideoError, read_frames, read_header
+from jigsaw.tasks.video_streams import VideoError
+from jigsaw.tasks.videos import read_frames, read_header
 
 LOOSE = {"min_duration": 1}
 
@@ -58,7 +59,7 @@ def test_in_the_shown_order_time_does_not_increase_and_the_inverse_convention_fa
 
 
 def test_frames_beyond_the_limit_are_refused_before_one_is_decoded(video, monkeypatch):
-    monkeypatch.setattr("jigsaw.tasks.videos.MAX_FRAME_PIXELS", 160 * 96 - 1)
+    monkeypatch.setattr("jigsaw.tasks.video_streams.MAX_FRAME_PIXELS", 160 * 96 - 1)
     with pytest.raises(VideoError, match="frames of 160x96 pixels") as refused:
         read_header(video.files["video"])
     assert refused.value.reason == "too_large"
@@ -111,7 +112,7 @@ def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path):
     pytest.importorskip("decord")
     trimmed = source_at(hide_start(write_video(tmp_path / "whole.mp4"), tmp_path / "trimmed.mp4", frames=5))
     asked = get_task("video", decoder="decord", **LOOSE).plan(trimmed, Random(0))
-    assert asked.reason == "unreadable", "decord counts the hidden frames too"
+    assert asked.reason == "wrong_decoder", "decord counts the hidden frames too"
     task = get_task("video", **LOOSE)
     puzzle = task.plan(trimmed, Random(0))
     clips = task.render(puzzle, trimmed).videos

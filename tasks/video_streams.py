@@ -1,0 +1,298 @@
+"""Video streams opened by PyAV: which stream is the film, its packets, and its frames in the order of showing.
+
+In: a path or the bytes of a video. Out: `Film`, what the packets of the chosen stream say, and frames from a key frame
+on. Nothing is believed of a frame but the stamp that it comes out of the decoder with.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from jigsaw.tasks.video_display import Orientation, displayed_size, orientation_of
+from jigsaw.tasks.video_timeline import Packet
+
+MAX_FRAME_PIXELS = 50_000_000
+"""Videos of larger frames are refused before one is decoded; 8K has 33 million."""
+
+_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,flv,live_flv,asf,ogg"
+"""What is opened, whatever the file is called, by FFmpeg's names."""
+
+_COUNTING = {"avi", "mpegvideo"}
+"""Containers that number frames instead of timing them; FFmpeg guesses the stamps of their packets."""
+
+_STATING = {"mp4", "matroska", "asf"}
+"""Containers whose own word on the shape of pixels counts, as for FFmpeg; elsewhere the coded stream says it."""
+
+_EXACT = {"h264": {5}, "hevc": {16, 17, 18, 19, 20, 21}}
+"""NAL unit types at which decoding begins with a complete picture (H.264 table 7-1, H.265 table 7-1)."""
+
+
+class VideoError(ValueError):
+    """A video cannot be used; `reason` is a key of `jigsaw.tasks.videos.REASONS`."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a frame is displayed.
+
+    Attributes:
+        size: width and height in square pixels, upright.
+        orientation: what makes it upright.
+        interlaced: whether it holds two fields of different moments.
+    """
+
+    size: tuple[int, int]
+    orientation: Orientation
+    interlaced: bool
+
+
+@dataclass
+class Film:
+    """The video stream that is shown.
+
+    Attributes:
+        index: its index in the container.
+        packets: all its packets in the order of decoding.
+        unit: seconds of its time base.
+        counted: the container numbers its frames instead of timing them, and the codec may reorder them.
+        joined: the container may be joined byte by byte, and its time stamps jump where it is.
+        fault: why frames cannot be picked by their number (see `VideoHeader.index_fault`); empty if nothing was seen.
+        first: stamp of the first frame that is shown.
+        look: how that frame is displayed.
+    """
+
+    index: int
+    unit: float
+    counted: bool
+    joined: bool
+    fault: str
+    packets: list[Packet] = field(default_factory=list)
+    first: int | None = None
+    look: Look | None = None
+
+
+@contextmanager
+def open_container(file: Path | bytes) -> Iterator[Any]:
+    """A video opened by PyAV. Playlists, which name other files or addresses to read, count as no video."""
+    import av
+
+    av.logging.set_level(None)
+    with av.open(stream_of(file), options={"format_whitelist": _CONTAINERS}) as container:
+        yield container
+
+
+def stream_of(file: Path | bytes) -> Any:
+    """What decoders open: a path as text, or a stream of the bytes."""
+    return io.BytesIO(file) if isinstance(file, bytes) else str(file)
+
+
+def read_film(file: Path | bytes) -> Film:
+    """Read the packets of a video once, decode the first frame, and choose the stream that is shown.
+
+    Raises:
+        VideoError: there is no such stream, or its frames are too large.
+    """
+    with open_container(file) as container:
+        streams = _moving(container.streams.video)
+        if not streams:
+            what = "holds only a still picture as its cover" if container.streams.video else "has no video stream"
+            raise VideoError("no_video", f"the file {what}")
+        films = {stream.index: _film(container, stream) for stream in streams}
+        runs = {stream.index: _Run(stream) for stream in streams}
+        for packet in container.demux(streams):
+            film, stream = films[packet.stream_index], container.streams[packet.stream_index]
+            if packet.size:
+                film.fault = film.fault or _packet_fault(packet, stream)
+                film.packets.append(Packet(packet.pts, packet.dts, packet.is_keyframe, packet.is_discard))
+            if film.look is None and stream.width * stream.height <= MAX_FRAME_PIXELS:
+                for frame in _tolerant(runs[stream.index], packet):
+                    film.first, film.look = frame.pts, look_of(frame, stream)
+                    break
+        chosen = _chosen(streams, films)
+        stream = container.streams[chosen.index]
+        if stream.width * stream.height > MAX_FRAME_PIXELS:
+            raise VideoError("too_large", f"frames of {stream.width}x{stream.height} pixels")
+        return chosen
+
+
+def play(container: Any, index: int, start: int | None = None) -> Iterator[Any]:
+    """The frames of a stream in the order of showing, from the first key frame found there on.
+
+    Args:
+        start: a stamp to seek to; None plays from where the container is.
+
+    Raises:
+        av.FFmpegError: a packet behind the key frame is damaged, and it is not the last one.
+    """
+    stream = container.streams[index]
+    if start is not None:
+        container.seek(start, stream=stream)
+    run = _Run(stream)
+    for packet in container.demux(stream):
+        for frame in run.frames(packet):
+            # After a seek, what is shown before the key frame refers to frames that were not decoded.
+            if start is None or frame.pts is None or frame.pts >= run.began:
+                yield frame
+
+
+class _Run:
+    """Packets decoded from a key frame on. What comes before it refers to frames that are not there.
+
+    Attributes:
+        began: stamp of the key frame.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        if not stream.codec_context.is_open:
+            stream.codec_context.thread_count = 1  # as many processes as cores decode already
+        self._stream = stream
+        self.began = 0
+        self._waiting, self._before = True, 0
+        self._error: Exception | None = None
+
+    def frames(self, packet: Any) -> Sequence[Any]:
+        """The frames that come out once this packet is in.
+
+        Raises:
+            av.FFmpegError: the packet before this one was damaged. An error of the last packet is no fault of a frame.
+        """
+        import av
+
+        last = not packet.size and packet.dts is None and packet.pts is None
+        if not packet.size and not last:
+            return ()  # a dropped frame of an AVI: it means "nothing new", and a decoder would take it for the end
+        if self._error is not None and not last:
+            raise self._error
+        if packet.dts is not None:
+            self._waiting = self._waiting or packet.dts < self._before  # parts were joined
+            self._before = packet.dts
+        if self._waiting and packet.is_keyframe:
+            self._waiting, self.began = False, packet.pts if packet.pts is not None else 0
+        if self._waiting and not last:
+            return ()
+        try:
+            decoded: Sequence[Any] = self._stream.decode(packet)
+        except av.FFmpegError as error:
+            if packet.pts is None or packet.pts >= self.began:  # else: shown before the key frame, referring back
+                self._error = error
+            return ()
+        return decoded
+
+
+def _tolerant(run: _Run, packet: Any) -> Sequence[Any]:
+    """Decoded frames, none where the stream is damaged: another stream may be the film."""
+    import av
+
+    try:
+        return run.frames(packet)
+    except av.FFmpegError:
+        return ()
+
+
+def look_of(frame: Any, stream: Any) -> Look:
+    """How a decoded frame is displayed.
+
+    Raises:
+        VideoError: by an angle that is no quarter turn, or with pixels of no plausible shape.
+    """
+    side = frame.side_data.get("DISPLAYMATRIX")
+    orientation = orientation_of(None if side is None else bytes(side))
+    if orientation is None:
+        raise VideoError(
+            "tilted", f"its header turns the frames by {frame.rotation} degrees; only quarter turns are read"
+        )
+    aspect = _aspect(stream)
+    try:
+        size = displayed_size((frame.width, frame.height), aspect, orientation)
+    except ValueError as error:
+        raise VideoError("unreadable", f"the file says that its frames have {error}") from error
+    return Look(size, orientation, bool(frame.interlaced_frame))
+
+
+def _aspect(stream: Any) -> Fraction | None:
+    """Width of a pixel by its height, now: the container's word, or that of the stream, which may change on the way."""
+    stated, coded = stream.sample_aspect_ratio, stream.codec_context.sample_aspect_ratio
+    by_container = _STATING & set(stream.container.format.name.split(","))
+    aspect: Fraction | None = (stated or coded) if by_container else (coded or stated)
+    return aspect
+
+
+def _moving(streams: Sequence[Any]) -> list[Any]:
+    """The streams that are no cover pictures and no thumbnails."""
+    from av.stream import Disposition
+
+    stills = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+    return [stream for stream in streams if not stream.disposition & stills]
+
+
+def _film(container: Any, stream: Any) -> Film:
+    from av.format import Flags
+
+    names = set(container.format.name.split(","))
+    counted = bool(names & _COUNTING) and stream.codec_context.codec.reorder
+    fault = ""
+    if "mp4" not in names:
+        fault = f"the container ({container.format.name.partition(',')[0]}) has no exact index"
+    elif len(container.streams.video) > 1:
+        fault = "the file has several video streams"
+    return Film(
+        index=stream.index,
+        unit=float(stream.time_base),
+        counted=counted,
+        joined=bool(container.format.flags & Flags.ts_discont.value),
+        fault=fault,
+    )
+
+
+def _chosen(streams: Sequence[Any], films: dict[int, Film]) -> Film:
+    """The film among the streams: no stills, then the one marked as default, then the longest, then the largest."""
+    from av.stream import Disposition
+
+    def length(film: Film) -> float:
+        stamps = [packet.pts if packet.pts is not None else packet.dts for packet in film.packets]
+        known = [stamp for stamp in stamps if stamp is not None]
+        return (max(known) - min(known)) * film.unit if known else 0.0
+
+    lengths = {index: length(film) for index, film in films.items()}
+    longest = max(lengths.values())
+
+    def rank(stream: Any) -> tuple[bool, bool, float, int, int]:
+        mostly = lengths[stream.index] >= longest / 2 and (len(films[stream.index].packets) > 1 or longest == 0)
+        default = bool(stream.disposition & Disposition.default)
+        return mostly, default, lengths[stream.index], stream.width * stream.height, -stream.index
+
+    return films[max(streams, key=rank).index]
+
+
+def _packet_fault(packet: Any, stream: Any) -> str:
+    """What in a packet makes picking frames by number unsafe."""
+    if packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change"):
+        return "its coding changes on the way"
+    exact = _EXACT.get(stream.codec_context.name)
+    if exact is not None and packet.is_keyframe and not exact & _nal_types(packet, stream):
+        return "its key frames are not complete pictures"
+    return ""
+
+
+def _nal_types(packet: Any, stream: Any) -> set[int]:
+    """Types of the NAL units of an H.264 or H.265 packet whose units carry their length, as in MP4."""
+    hevc, setup = stream.codec_context.name == "hevc", stream.codec_context.extradata or b""
+    place = 21 if hevc else 4
+    if len(setup) <= place or setup[0] != 1:
+        return set()  # start codes instead of lengths: rare in MP4, and PyAV reads them
+    width, data, types, at = (setup[place] & 3) + 1, memoryview(packet), set(), 0
+    while at + width < len(data):
+        head = data[at + width]
+        types.add(head >> 1 & 0x3F if hevc else head & 0x1F)
+        at += width + int.from_bytes(data[at : at + width], "big")
+    return types
