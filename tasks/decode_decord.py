@@ -1,7 +1,7 @@
 """Frames with decord: quick at picking frames out of a video, and it scales while decoding.
 
-In and out: see `jigsaw.tasks.videos.read_frames`. It picks frames by number, so its numbers must mean the header's times.
-decord 0.6 is unmaintained and has no wheel for every machine.
+In and out: see `jigsaw.tasks.videos.read_frames`. decord picks frames by number, so its numbers must mean the times of
+the header. decord 0.6 is unmaintained and has no wheel for every machine.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Frames with PyAV: everything FFmpeg reads, with rotation, on every machine.
 
-In and out: see `jigsaw.tasks.videos.read_frames`. It jumps to the nearest key frame where that skips work. A frame counts as
+In and out: see `jigsaw.tasks.videos.read_frames`. It jumps to the nearest key frame where that skips work. A frame is
 found when it comes out with exactly the stamp asked for; where a seek lands too late, it goes further back, in the end
 to the start.
 """
