@@ -34,9 +34,9 @@ from PIL import Image  # noqa: E402
 from jigsaw.config.schema import RolloutSection  # noqa: E402
 from jigsaw.data import build_puzzles, load_puzzles  # noqa: E402
 from jigsaw.models.load import load_model, load_processor, vision_token_ids  # noqa: E402
+from jigsaw.models.prompt_batch import PromptBatch  # noqa: E402
 from jigsaw.models.prompts import processor_inputs  # noqa: E402
 from jigsaw.models.tiny import TinySizes, build_tiny  # noqa: E402
-from jigsaw.training.prompts import PromptBatch  # noqa: E402
 from jigsaw.training.sampling import sample, shaping  # noqa: E402
 
 PROMPTS, GENERATIONS, TOKENS = 8, 8, 128

@@ -9,16 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.errors import JigsawError, first_line
+from jigsaw.models.families import family_of, family_of_processor, require_supported
 from jigsaw.surroundings import allow_hub
-
-VISION_TOKENS = (
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)
-"""Tokens that stand for media in a prompt. One in a completion would promise pixels that are not there."""
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 """Where a checkpoint says how its images are prepared, in one of the two; NEO can do without."""
@@ -33,7 +25,7 @@ def load_processor(path: str, *, min_pixels: int | None = None, max_pixels: int 
         max_pixels: most pixels likewise.
 
     Raises:
-        JigsawError: there is no processor, or it is one of text alone.
+        JigsawError: there is no processor, it is one of text alone, or one of an architecture that is not supported.
     """
     from transformers import AutoProcessor, ProcessorMixin
 
@@ -50,22 +42,9 @@ def load_processor(path: str, *, min_pixels: int | None = None, max_pixels: int 
         raise JigsawError(f"{path}: {_reason('processor', error)}") from error
     if not isinstance(processor, ProcessorMixin):
         raise JigsawError(f"{path}: holds a tokenizer but no image processor; a vision-language checkpoint is needed")
-    _limit_pixels(path, processor.image_processor.size, min_pixels, max_pixels)
+    family_of_processor(processor).limit_pixels(path, processor, min_pixels, max_pixels)
     processor.tokenizer.padding_side = "left"
     return processor
-
-
-def _limit_pixels(path: str, size: Any, min_pixels: int | None, max_pixels: int | None) -> None:
-    """Set the limits in the sizes of an image processor; Qwen's keep an image's area between two numbers of pixels."""
-    if min_pixels is None and max_pixels is None:
-        return
-    low, high = (size.get(key) for key in ("shortest_edge", "longest_edge"))
-    if low is None or high is None:
-        raise JigsawError(f"model.image: the image processor of {path} takes no min_pixels and max_pixels")
-    low, high = min_pixels or low, max_pixels or high
-    if low > high:
-        raise JigsawError(f"model.image: min_pixels {low} is over max_pixels {high}")
-    size["shortest_edge"], size["longest_edge"] = low, high
 
 
 def on_device(model: Any) -> Any:
@@ -83,16 +62,16 @@ def load_model(path: str, dtype: str = "float32") -> Any:
         dtype: `float32` or `bfloat16`.
 
     Raises:
-        JigsawError: no such checkpoint, or one of another kind.
+        JigsawError: no such checkpoint, one of another kind, or an architecture that is not supported.
     """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
     import jigsaw.models.neo  # noqa: F401  # makes NEO known to transformers
-    from jigsaw.models.mrope import mend_positions
 
     require_checkpoint(path)
+    _require_family(path)
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
             path, dtype=getattr(torch, dtype), output_loading_info=True, trust_remote_code=False
@@ -101,7 +80,7 @@ def load_model(path: str, dtype: str = "float32") -> Any:
         raise JigsawError(f"{path}: {_reason('vision-language model', error)}") from error
     if missing := sorted(report["missing_keys"]):  # transformers would go on with random weights
         raise JigsawError(f"{path}: {len(missing)} weights are missing, the first is {missing[0]}; fetch it again")
-    mend_positions(model)
+    family_of(model).prepare(model)
     return model.eval()
 
 
@@ -119,13 +98,20 @@ def vision_token_ids(processor: Any) -> list[int]:
     """Ids of the tokens that stand for media, in ascending order; they must never be sampled.
 
     Args:
-        processor: of a Qwen-style checkpoint, or of a NEO.
+        processor: of a supported checkpoint.
     """
-    vocabulary = processor.tokenizer.get_vocab()
-    named = [vocabulary[token] for token in VISION_TOKENS if token in vocabulary]
-    names = ("image_token_id", "video_token_id", "image_start_token_id", "image_end_token_id")
-    own = [getattr(processor, name, None) for name in names]
-    return sorted({*named, *(token for token in own if token is not None)})
+    return family_of_processor(processor).vision_token_ids(processor)
+
+
+def _require_family(path: str) -> None:
+    """Refuse an architecture that is not supported before its weights are read."""
+    from transformers import PreTrainedConfig
+
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(path)
+    except (OSError, ValueError):  # told by the reader of the weights
+        return
+    require_supported(config, path)
 
 
 def require_checkpoint(path: str) -> None:

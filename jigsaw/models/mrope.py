@@ -3,7 +3,7 @@
 In: token kinds, grids, seconds per temporal patch. Out: positions `[3, B, L]`. transformers 5.17 cuts the seconds to a
 whole number, so that every patch of a clip above two frames a second stands at the same moment, and lets the text
 behind a clip begin before the clip has ended. Its releases before 5.0, which the checkpoints were trained with, and
-vLLM do neither. `mend_positions` puts the released rule back, for every pass of a model; remove it when transformers
+vLLM do neither. `use_exact_seconds` puts the released rule back, for every pass of a model; remove it when transformers
 does.
 """
 
@@ -21,10 +21,9 @@ IMAGE, VIDEO = 1, 2
 """Kinds of tokens, as processors number them; 0 is text."""
 
 
-def mend_positions(model: Any) -> None:
-    """Have a model compute its positions with `rope_index`, if it is a Qwen2.5-VL."""
-    if getattr(model.config, "model_type", None) == "qwen2_5_vl":
-        model.model.get_rope_index = MethodType(rope_index, model.model)
+def use_exact_seconds(model: Any) -> None:
+    """Have a Qwen2.5-VL compute its positions with `rope_index`."""
+    model.model.get_rope_index = MethodType(rope_index, model.model)
 
 
 def rope_index(

@@ -8,9 +8,10 @@ puzzle with a missing piece.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from jigsaw.errors import JigsawError
+from jigsaw.models.families import family_of_processor
 
 Kind = Literal["image", "video"]
 
@@ -32,31 +33,21 @@ def media_of(row: Mapping[str, Any], kind: Kind) -> list[Any]:
     return given
 
 
-def with_media(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The row's chat messages with each placeholder part holding its medium.
-
-    Args:
-        row: `prompt` with `{"type": "image"}` and `{"type": "video"}` parts, and `images` and `videos` in prompt order.
+def expanded(processor: Any, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row with its media as the processor's model takes them: NEO gets a clip as time-stamped frames.
 
     Raises:
         JigsawError: placeholders and media do not match in number.
     """
-    queues = {"image": iter(media_of(row, "image")), "video": iter(media_of(row, "video"))}
-    return [
-        {
-            "role": message["role"],
-            "content": [
-                {"type": part["type"], part["type"]: next(queues[part["type"]])} if part["type"] in queues else part
-                for part in message["content"]
-            ],
-        }
-        for message in row["prompt"]
-    ]
+    for kind in get_args(Kind):
+        media_of(row, kind)
+    return family_of_processor(processor).expanded(row)
 
 
 def prompt_text(processor: Any, row: Mapping[str, Any]) -> str:
     """The prompt as the chat template writes it, one placeholder per medium, the assistant's turn opened."""
-    return str(processor.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False))
+    prompt = expanded(processor, row)["prompt"]
+    return str(processor.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False))
 
 
 def video_metadata(clip: Any) -> dict[str, Any]:
@@ -74,23 +65,14 @@ def video_metadata(clip: Any) -> dict[str, Any]:
 def processor_inputs(processor: Any, rows: Sequence[Mapping[str, Any]]) -> Any:
     """A batch of rows as the tensors that the model takes, padded on the left.
 
-    Clips go in with their own frame rate and are not sampled again: `videos` are frames as the task chose them. A
-    processor without a video processor (NEO's) is given them within the messages, and writes each as images.
+    Clips go in with their own frame rate and are not sampled again: `videos` are frames as the task chose them.
 
     Raises:
         JigsawError: placeholders and media do not match in number.
     """
+    rows = [expanded(processor, row) for row in rows]
     images = [image for row in rows for image in media_of(row, "image")]
     clips = [clip for row in rows for clip in media_of(row, "video")]
-    if clips and getattr(processor, "video_processor", None) is None:
-        return processor.apply_chat_template(
-            [with_media(row) for row in rows],
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            processor_kwargs={"padding": True, "padding_side": "left"},
-        )
     media: dict[str, Any] = {"images": images} if images else {}
     if clips:
         media |= {"videos": [clip.frames for clip in clips], "do_sample_frames": False}

@@ -9,10 +9,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from jigsaw.models.prompts import media_of, prompt_text, video_metadata
+from jigsaw.models.prompts import expanded, media_of, prompt_text, video_metadata
 
-MEDIA_PER_PROMPT = {"image": 64, "video": 12}
-"""The most media that a puzzle shows: an 8x8 grid, twelve clips."""
+MEDIA_PER_PROMPT = {"image": 192, "video": 12}
+"""The most media that a puzzle shows: twelve clips, or their frames as images (NEO), 16 of each."""
 
 ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 """Environment of vLLM's CPU build: gigabytes of cache, and no binding to cores, which ranks and the trainer share."""
@@ -44,6 +44,7 @@ def vllm_request(processor: Any, row: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         JigsawError: placeholders and media do not match in number.
     """
+    row = expanded(processor, row)
     images, clips = media_of(row, "image"), media_of(row, "video")
     media: dict[str, Any] = {"image": images} if images else {}
     if clips:

@@ -2,7 +2,7 @@
 
 In: a puzzle set, rewards and a configuration. Out: the model, trained in place. What is added to TRL: metrics that are
 watched beside the rewards, media that are counted on their way to the model, prompts that are paid for once per group
-instead of once per completion (`jigsaw.training.shared_prefix`), groups that are replaced where they teach nothing
+instead of once per completion (`jigsaw.models.shared_prefix`), groups that are replaced where they teach nothing
 (`groups`), and a choice of what comes next (`curriculum`).
 """
 
@@ -24,14 +24,14 @@ from trl.trainer.utils import split_tensor_dict
 
 from jigsaw.config.schema import RolloutSection, SamplingSection
 from jigsaw.errors import JigsawError
+from jigsaw.models.prompt_batch import PromptBatch
+from jigsaw.models.shared_prefix import log_probabilities
 from jigsaw.rewards import Composition
 from jigsaw.training.agreement import Agreement, warn_of_truncation
 from jigsaw.training.curriculum import Curriculum
 from jigsaw.training.groups import DynamicSampling, Group
-from jigsaw.training.prompts import PromptBatch
 from jigsaw.training.sampling import sample, shaping
 from jigsaw.training.serving import Address
-from jigsaw.training.shared_prefix import log_probabilities
 from jigsaw.training.stability import StabilityWatch
 from jigsaw.training.vllm_engine import VllmEngine, check_room
 from jigsaw.training.vllm_server import VllmServer
@@ -128,10 +128,10 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         elif self._choosing:
             self._learn(groups)
         self._groups = groups
-        numbers = torch.tensor([group.prompt for group in groups], device=self.accelerator.device)
+        numbers = [group.prompt for group in groups]
         self._prompts = PromptBatch.join(self._encoded).select(numbers)
         self._encoded = []
-        self._prompt_of_row = torch.arange(count, device=numbers.device).repeat_interleave(generations)
+        self._prompt_of_row = torch.arange(count, device=self.accelerator.device).repeat_interleave(generations)
         names = dict.fromkeys(name for group in groups for name in _light(group.row))
         output = super()._generate_and_score_completions(
             [{name: group.row.get(name) for name in names} for group in groups for _ in range(generations)]
@@ -141,7 +141,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         if sampled:
             width = output["completion_ids"].shape[1]
             padded = [logps + [0.0] * (width - len(logps)) for logps in sampled]
-            output["sampled_logps"] = torch.tensor(padded, device=numbers.device)
+            output["sampled_logps"] = torch.tensor(padded, device=self.accelerator.device)
         return output
 
     def _without_dead(self, groups: list[Group]) -> list[Group]:
@@ -318,7 +318,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
                 part = log_probabilities(
                     model,
                     self._prompts,
-                    self._prompt_of_row[rows],
+                    self._prompt_of_row[rows].tolist(),
                     ids[rows],
                     mask[rows],
                     temperature=self.temperature,

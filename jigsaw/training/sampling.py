@@ -18,7 +18,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from jigsaw.training.prompts import PromptBatch
+from jigsaw.models.prompt_batch import PromptBatch
 
 Tensor = Any  # torch comes without types here
 
@@ -53,7 +53,7 @@ def sample(
     device = prompts.input_ids.device
     copies = 1 if shared else generations
     if not shared:
-        prompts = prompts.select(torch.arange(len(prompts), device=device).repeat_interleave(copies))
+        prompts = prompts.select([number for number in range(len(prompts)) for _ in range(copies)])
     repeats = generations // copies
     with torch.no_grad():
         output = model(
@@ -95,7 +95,7 @@ def sample(
             logits = model(
                 input_ids=chosen,
                 attention_mask=mask,
-                position_ids=prompts.layout.continued(position[:, None] + step),
+                position_ids=prompts.family.completion_positions(position[:, None] + step),
                 past_key_values=cache,
                 use_cache=True,
             ).logits[:, -1]

@@ -73,7 +73,7 @@ def _trainer_class() -> Any:
     """
     from trl import SFTTrainer
 
-    from jigsaw.training.prompts import with_missing_kinds
+    from jigsaw.models.prompt_batch import add_blank_media
 
     class PuzzleSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL comes without types
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -83,6 +83,6 @@ def _trainer_class() -> Any:
             self.model_accepts_loss_kwargs = True
 
         def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-            return super().compute_loss(model, with_missing_kinds(model, inputs), *args, **kwargs)
+            return super().compute_loss(model, add_blank_media(model, inputs), *args, **kwargs)
 
     return PuzzleSFTTrainer

@@ -14,15 +14,7 @@ from typing import Any
 
 from jigsaw.config.schema import LoraSection, ModelSection
 from jigsaw.errors import JigsawError
-from jigsaw.models.neo.groups import GROUPS, NEW_IN_LAYER, groups_of
-
-PARTS = {
-    "projector": ("*.merger.*", "*.merger_list.*", "*.deepstack_merger_list.*", "*multi_modal_projector.*"),
-    "vision_tower": ("*visual.*", "*vision_tower.*", "*vision_model.*"),
-    "language_model": ("*language_model.*", "lm_head.*"),
-}
-"""Parts of a vision-language model, by the names that transformers' architectures use for them. A parameter belongs to
-the first part that matches: Qwen's projector lies within the vision tower."""
+from jigsaw.models.families import Family, family_of
 
 
 @dataclass(frozen=True)
@@ -37,40 +29,33 @@ class Trainable:
         return f"{self.trained:,} of {self.total:,} parameters are trained ({share:.3g}%)"
 
 
-def frozen_names(names: Iterable[str], freeze: Sequence[str], pre_buffer: int | None = None) -> set[str]:
+def frozen_names(
+    family: Family, names: Iterable[str], freeze: Sequence[str], pre_buffer: int | None = None
+) -> set[str]:
     """The parameters that the entries of `freeze` match.
 
     Args:
+        family: of the model.
         names: of all parameters.
-        freeze: parts, groups of a NEO, or patterns of names.
-        pre_buffer: layers of a NEO's pre-Buffer, which its groups go by.
-
-    >>> sorted(frozen_names(["model.visual.merger.mlp.weight", "model.visual.blocks.0.weight"], ["vision_tower"]))
-    ['model.visual.blocks.0.weight']
+        freeze: parts of the family, or patterns of names.
+        pre_buffer: layers of a NEO's pre-Buffer, which some of its parts go by.
 
     Raises:
-        JigsawError: an entry matches no parameter, or a group of a NEO without the size of its pre-Buffer.
+        JigsawError: an entry matches no parameter, or a part of a NEO without the size of its pre-Buffer.
     """
     known = list(names)
-    found: set[str] = set()
-    is_neo = any(NEW_IN_LAYER.search(name) for name in known)
+    frozen: set[str] = set()
     for entry in freeze:
-        if is_neo and entry in GROUPS:
-            if pre_buffer is None:
-                raise JigsawError(
-                    f"model.freeze: {entry} goes by the pre-Buffer of a NEO; say its layers in model.pre_buffer "
-                    "(12 of the 2B model, 6 of the 9B)"
-                )
-            matched = {name for name in known if entry in groups_of(name, pre_buffer)}
-        else:
-            matched = {name for name in known if (_part(name) == entry if entry in PARTS else fnmatchcase(name, entry))}
+        matched = family.parameters_of(entry, known, pre_buffer)
+        if matched is None:
+            matched = {name for name in known if fnmatchcase(name, entry)}
         if not matched:
             raise JigsawError(
-                f"model.freeze: {entry!r} matches no parameter of this model; name a part ({', '.join(PARTS)}) or a "
-                f"pattern of names such as {known[0]}"
+                f"model.freeze: {entry!r} matches no parameter of this model; name a part ({', '.join(family.parts)}) "
+                f"or a pattern of names such as {known[0]}"
             )
-        found |= matched
-    return found
+        frozen |= matched
+    return frozen
 
 
 def prepare(model: Any, section: ModelSection, *, sharded: bool) -> tuple[Any, Trainable]:
@@ -91,7 +76,9 @@ def prepare(model: Any, section: ModelSection, *, sharded: bool) -> tuple[Any, T
     """
     import torch
 
-    frozen = frozen_names([name for name, _ in model.named_parameters()], section.freeze, section.pre_buffer)
+    frozen = frozen_names(
+        family_of(model), [name for name, _ in model.named_parameters()], section.freeze, section.pre_buffer
+    )
     if section.lora is not None:
         model = _with_adapters(model, section.lora, frozen)
     else:
@@ -135,10 +122,6 @@ def _with_adapters(model: Any, lora: LoraSection, frozen: set[str]) -> Any:
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
-
-
-def _part(name: str) -> str | None:
-    return next((part for part, patterns in PARTS.items() if any(fnmatchcase(name, one) for one in patterns)), None)
 
 
 def _size(parameter: Any) -> int:

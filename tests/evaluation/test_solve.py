@@ -11,7 +11,7 @@ from jigsaw.evaluation.engines import Generation
 from jigsaw.evaluation.run import evaluate_checkpoint
 from jigsaw.evaluation.solve import solve
 from jigsaw.models.load import vision_token_ids
-from jigsaw.models.prompts import with_media
+from jigsaw.models.prompts import media_of
 
 
 def asked(*kinds):
@@ -20,40 +20,21 @@ def asked(*kinds):
     return {"id": "p1", "prompt": [{"role": "user", "content": content}]}
 
 
-def media_in(messages, kind):
-    return [part[kind] for message in messages for part in message["content"] if part["type"] == kind]
-
-
-@given(st.lists(st.sampled_from(["image", "video", "some text"]), max_size=8))
-def test_every_placeholder_gets_its_medium_in_prompt_order(kinds):
-    row = asked(*kinds) | {
-        "images": [f"image-{i}" for i in range(kinds.count("image"))],
-        "videos": [f"video-{i}" for i in range(kinds.count("video"))],
-    }
-    messages = with_media(row)
-    assert media_in(messages, "image") == row["images"]
-    assert media_in(messages, "video") == row["videos"]
-    assert [part["type"] for part in messages[0]["content"]] == [
-        kind if kind in ("image", "video") else "text" for kind in kinds
-    ]
-    assert all("image" not in part for part in row["prompt"][0]["content"]), "the row is left as it was"
-
-
 @given(st.integers(0, 4), st.integers(0, 4), st.sampled_from(["image", "video"]))
 def test_a_number_of_media_other_than_that_of_placeholders_is_an_error(placeholders, given_media, kind):
     row = asked(*[kind] * placeholders) | {f"{kind}s": list(range(given_media))}
     if placeholders == given_media:
-        assert media_in(with_media(row), kind) == row[f"{kind}s"]
+        assert media_of(row, kind) == row[f"{kind}s"]
         return
     missing, left = max(placeholders - given_media, 0), max(given_media - placeholders, 0)
     with pytest.raises(JigsawError, match=f"^puzzle p1: {missing} placeholders without an? {kind}, {left} {kind}s"):
-        with_media(row)
+        media_of(row, kind)
 
 
 def test_a_row_without_a_column_of_media_has_none():
-    assert media_in(with_media(asked("only words")), "image") == []
+    assert media_of(asked("only words"), "image") == []
     with pytest.raises(JigsawError, match="2 placeholders without an image, 0 images without one"):
-        with_media(asked("image", "image") | {"images": None})
+        media_of(asked("image", "image") | {"images": None}, "image")
 
 
 def test_rows_come_back_in_order_without_their_pixels(model, processor, puzzles):

@@ -7,7 +7,8 @@ import shutil
 import pytest
 
 from jigsaw.errors import JigsawError
-from jigsaw.models.load import VISION_TOKENS, load_model, load_processor, vision_token_ids
+from jigsaw.models.families.qwen import VISION_TOKENS
+from jigsaw.models.load import load_model, load_processor, vision_token_ids
 from jigsaw.models.tiny import TinySizes, build_tiny
 
 SIZES = TinySizes(hidden_size=32, num_layers=1, vision_hidden_size=32, vocab_size=320)

@@ -8,9 +8,9 @@ from transformers import LogitsProcessorList, SuppressTokensLogitsProcessor
 
 from jigsaw.evaluation.solve import solve
 from jigsaw.models.load import load_model, load_processor, vision_token_ids
-from jigsaw.training.prompts import PromptBatch
+from jigsaw.models.prompt_batch import PromptBatch
+from jigsaw.models.shared_prefix import log_probabilities
 from jigsaw.training.sampling import sample
-from jigsaw.training.shared_prefix import log_probabilities
 
 
 class Greedy(torch.nn.Module):
@@ -109,7 +109,7 @@ def test_sampling_follows_the_distribution(model, processor, puzzles):
     logps, _ = log_probabilities(
         model,
         batch,
-        torch.zeros(len(every), dtype=torch.long),
+        [0] * len(every),
         every,
         torch.ones_like(every),
         forbidden_tokens=forbidden,

@@ -2,62 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from made_rows import ROWS, completions
 from peft import LoraConfig, get_peft_model
+from plain_way import compare, plain_log_probabilities
 from torch.nn.attention.flex_attention import create_block_mask
+from torch.nn.functional import pad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from jigsaw.models.load import load_model, load_processor
-from jigsaw.models.prompts import processor_inputs
-from jigsaw.training.prompts import PromptBatch
-from jigsaw.training.shared_prefix import block_mask, log_probabilities, packed_mask
+from jigsaw.models.packed_attention import PADDING, PROMPT, Packing, block_mask, dense_mask
+from jigsaw.models.prompt_batch import PromptBatch
+from jigsaw.models.shared_prefix import completion_log_probabilities, log_probabilities
 
 
-def plain_log_probabilities(model, processor, rows, ids, mask, temperature=1.0):
-    """The straightforward way: every completion behind its own copy of the prompt, one at a time, no word of places."""
-    logps, entropies = torch.zeros(ids.shape), torch.zeros(ids.shape)
-    for number, row in enumerate(rows):
-        length = int(mask[number].sum())
-        if not length:
-            continue
-        prompt = processor_inputs(processor, [row])
-        tokens = ids[number : number + 1, :length]
-        inputs = dict(prompt)
-        inputs["input_ids"] = torch.cat([prompt["input_ids"], tokens], 1)
-        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-        inputs["mm_token_type_ids"] = torch.cat([prompt["mm_token_type_ids"], torch.zeros_like(tokens)], 1)
-        scores = model(**inputs).logits[0, -length - 1 : -1].float().div(temperature).log_softmax(-1)
-        logps[number, :length] = scores.gather(-1, tokens[0][:, None])[:, 0]
-        entropies[number, :length] = -(scores.exp() * scores).sum(-1)
-    return logps, entropies
-
-
-def compare(model, processor, rows, group, **options):
-    """Ours against the straightforward way: log-probabilities, entropies and gradients of a weighted sum."""
-    owner = torch.arange(len(rows)).repeat_interleave(group)
-    ids, mask = completions(len(owner))
-    mask[1] = 0  # a truncated completion that is masked whole
-    weights = torch.rand(ids.shape, generator=torch.Generator().manual_seed(1)) * mask
-
-    batch = PromptBatch.encode(model, processor, rows, "cpu")
-    ours, our_entropy = log_probabilities(model, batch, owner, ids, mask, temperature=0.7, **options)
-    plain, plain_entropy = plain_log_probabilities(model, processor, [rows[n] for n in owner], ids, mask, 0.7)
-    kept = mask.bool()
-    torch.testing.assert_close(ours[kept], plain[kept], atol=1e-5, rtol=0)
-    torch.testing.assert_close(our_entropy[kept], plain_entropy[kept], atol=1e-5, rtol=0)
-    if options.get("blocks"):
-        return  # flex attention has no backward on a CPU
-    (ours * weights).sum().backward()
-    our_gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad()
-    (plain * weights).sum().backward()
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    assert our_gradients.keys() == gradients.keys()
-    for name, gradient in gradients.items():
-        scale = gradient.norm().clamp(min=1e-3)
-        assert float((our_gradients[name] - gradient).norm() / scale) < 1e-5, name
+def packing(prompts, completions):
+    """Prompts and completions of the given lengths."""
+    start, space = max(prompts), max(map(sum, completions))
+    part = torch.full((len(prompts), start + space), PADDING)
+    for row, (prompt, group) in enumerate(zip(prompts, completions, strict=True)):
+        part[row, start - prompt : start] = PROMPT
+        numbers = [number for number, length in enumerate(group, 1) for _ in range(length)]
+        part[row, start : start + len(numbers)] = torch.tensor(numbers, dtype=torch.long)
+    return Packing(part)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -100,7 +70,7 @@ def test_bfloat16_is_as_close_as_the_plain_way(model, processor, attention):
         with torch.autocast("cpu", torch.bfloat16):
             plain, _ = plain_log_probabilities(model, processor, copies, ids, mask)
     with torch.autocast("cpu", torch.bfloat16):
-        ours, _ = log_probabilities(model, batch, owner, ids, mask)
+        ours, _ = log_probabilities(model, batch, owner.tolist(), ids, mask)
         ours.sum().backward()
     assert (ours - exact)[kept].abs().mean() < 1.5 * (plain - exact)[kept].abs().mean() + 1e-3
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
@@ -132,7 +102,7 @@ def test_block_masks_have_the_gradients_of_dense_ones(checkpoint, neo_checkpoint
     ids, mask = (part.cuda() for part in completions(12))
     found = []
     for blocks in (False, True):
-        logps, _ = log_probabilities(model, batch, owner, ids, mask, blocks=blocks)
+        logps, _ = log_probabilities(model, batch, owner.tolist(), ids, mask, blocks=blocks)
         logps.sum().backward()
         found.append((logps.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}))
         model.zero_grad()
@@ -146,10 +116,9 @@ def test_very_long_groups_fit():
     """8192 tokens of prompt and 16 completions of 2048: no dense mask, no logits of all tokens at once."""
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    prompt = torch.ones(1, 8192, dtype=torch.long, device="cuda")
-    completion = torch.ones(1, 16, 2048, dtype=torch.long, device="cuda")
+    part = packing([8192], [[2048] * 16]).part.cuda()
     torch.cuda.reset_peak_memory_stats()
-    mask = block_mask(prompt, completion)
+    mask = block_mask(Packing(part))
     assert mask.shape[-1] == 8192 + 16 * 2048
     assert torch.cuda.max_memory_allocated() < 2**30
 
@@ -157,11 +126,10 @@ def test_very_long_groups_fit():
 @pytest.mark.parametrize("of_images", [False, True])
 def test_a_block_mask_is_the_dense_one(of_images):
     """Place by place, and by what it says of each block: sizes that no block divides, padding, unequal completions."""
-    prompt = (torch.arange(300)[None] >= torch.tensor([[0], [140]])).long()
-    completion = (torch.arange(90) < torch.tensor([[[90], [3], [0]], [[40], [90], [1]]])).long()
-    together = torch.arange(300).expand(2, -1) // 40 if of_images else None
-    dense = packed_mask(prompt, completion, together)
-    blocks = block_mask(prompt, completion, together)
+    packed = packing([300, 160], [[90, 3, 0], [40, 90, 1]])
+    if of_images:
+        packed = replace(packed, together=pad(torch.arange(300).expand(2, -1) // 40, (0, 131), value=-1))
+    dense, blocks = dense_mask(packed), block_mask(packed)
     size = dense.shape[-1]
     places = torch.arange(size)
     row = torch.arange(2)[:, None, None]
@@ -185,9 +153,9 @@ class Largest(TorchDispatchMode):
 
 
 def test_no_block_mask_is_ever_dense():
-    prompt, completion = torch.ones(1, 2048, dtype=torch.long), torch.ones(1, 4, 512, dtype=torch.long)
+    packed = packing([2048], [[512] * 4])
     with Largest() as largest:
-        mask = block_mask(prompt, completion)
+        mask = block_mask(packed)
     assert mask.shape[-1] == 4096
     assert largest.places <= 128 * 4096
 
@@ -198,10 +166,10 @@ def test_the_vision_tower_runs_once_a_group(model, processor):
     model.model.visual.register_forward_hook(lambda _, args, out: seen.append(len(args[0])))
     batch = PromptBatch.encode(model, processor, ROWS["video"], "cpu")
     owner = torch.arange(2).repeat_interleave(16)
-    log_probabilities(model, batch, owner, *completions(32))
+    log_probabilities(model, batch, owner.tolist(), *completions(32))
     assert seen == [len(batch.media["pixel_values_videos"])]
     seen.clear()
-    log_probabilities(model, batch, owner, *completions(32), shared=False)
+    log_probabilities(model, batch, owner.tolist(), *completions(32), shared=False)
     assert seen == [16 * len(batch.media["pixel_values_videos"])]
 
 
@@ -210,7 +178,7 @@ def test_rows_may_come_in_any_order_and_groups_may_be_cut(model, processor, puzz
     batch = PromptBatch.encode(model, processor, rows, "cpu")
     owner = torch.tensor([2, 0, 2, 2, 0])  # prompt 1 has no row, prompt 2 has three
     ids, mask = completions(len(owner))
-    ours, _ = log_probabilities(model, batch, owner, ids, mask)
+    ours, _ = log_probabilities(model, batch, owner.tolist(), ids, mask)
     plain, _ = plain_log_probabilities(model, processor, [rows[n] for n in owner], ids, mask)
     torch.testing.assert_close(ours[mask.bool()], plain[mask.bool()], atol=1e-5, rtol=0)
 
@@ -222,7 +190,7 @@ def test_prompts_of_different_lengths_share_a_batch(model, processor, puzzles):
     batch = PromptBatch.encode(model, processor, rows, "cpu")
     owner = torch.tensor([0, 0, 1, 1])
     ids, mask = completions(4)
-    ours, _ = log_probabilities(model, batch, owner, ids, mask)
+    ours, _ = log_probabilities(model, batch, owner.tolist(), ids, mask)
     plain, _ = plain_log_probabilities(model, processor, [rows[n] for n in owner], ids, mask)
     torch.testing.assert_close(ours[mask.bool()], plain[mask.bool()], atol=1e-5, rtol=0)
 
@@ -231,7 +199,7 @@ def test_a_completion_that_is_masked_whole_leaves_the_others_finite(model, proce
     batch = PromptBatch.encode(model, processor, [puzzles[0]], "cpu")
     ids, mask = completions(3)
     mask[1] = 0
-    logps, entropies = log_probabilities(model, batch, torch.tensor([0, 0, 0]), ids, mask)
+    logps, entropies = log_probabilities(model, batch, [0, 0, 0], ids, mask)
     logps.sum().backward()
     assert logps.isfinite().all()
     assert entropies.isfinite().all()
@@ -239,15 +207,56 @@ def test_a_completion_that_is_masked_whole_leaves_the_others_finite(model, proce
 
 
 def test_completions_do_not_see_each_other():
-    mask = packed_mask(torch.tensor([[0, 1, 1]]), torch.tensor([[[1, 1], [1, 0]]]))[0, 0]
-    sees = mask.int().tolist()
-    assert sees == [
-        # prompt    first  second
+    mask = dense_mask(packing([2, 3], [[2, 1], [1, 3]]))[0, 0]
+    assert mask.int().tolist() == [
+        # prompt    first  second, padding
         [1, 0, 0, 0, 0, 0, 0],  # padding sees itself
         [0, 1, 0, 0, 0, 0, 0],
         [0, 1, 1, 0, 0, 0, 0],
         [0, 1, 1, 1, 0, 0, 0],
         [0, 1, 1, 1, 1, 0, 0],
         [0, 1, 1, 0, 0, 1, 0],
-        [0, 1, 1, 0, 0, 1, 1],  # padding sees itself
+        [0, 0, 0, 0, 0, 0, 1],
     ]
+
+
+def watched_widths(model):
+    """Counts the tokens of every forward pass of the decoder."""
+    widths = []
+    model.model.language_model.register_forward_pre_hook(
+        lambda _, args, kwargs: widths.append(kwargs["inputs_embeds"].shape[:2].numel()), with_kwargs=True
+    )
+    return widths
+
+
+def test_padding_is_not_computed(model, processor):
+    """Given one long completion among short ones, then as many tokens pass as prompt and completions have."""
+    batch = PromptBatch.encode(model, processor, ROWS["image"][:1], "cpu")
+    lengths = torch.tensor([40, 2, 3, 4, 0])
+    mask = (torch.arange(40) < lengths[:, None]).long()
+    widths = watched_widths(model)
+    log_probabilities(model, batch, [0] * 5, torch.full((5, 40), 5), mask)
+    assert widths == [batch.lengths[0] + 49]
+
+
+def test_a_shorter_prompt_is_not_padded_to_one_that_is_not_there(model, processor):
+    batch = PromptBatch.encode(model, processor, ROWS["image"], "cpu")
+    short = batch.lengths.index(min(batch.lengths))
+    widths = watched_widths(model)
+    log_probabilities(model, batch, [short], torch.tensor([[5, 6]]), torch.ones(1, 2, dtype=torch.long))
+    assert widths == [min(batch.lengths) + 2]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_public_function_gives_one_tensor_per_completion(model, processor, shared):
+    """Of as many completions as each row has, empty ones and none at all included; they equal the plain way."""
+    rows = ROWS["mixed"]
+    given = [[[5, 6, 7], [], [8]], [], [[9, 10]]]
+    found = completion_log_probabilities(model, processor, rows, given, shared=shared)
+    assert [[len(scores) for scores in group] for group in found] == [[3, 0, 1], [], [2]]
+    for row, completions_of_row, scores_of_row in zip(rows, given, found, strict=True):
+        for tokens, scores in zip(completions_of_row, scores_of_row, strict=True):
+            ids = torch.tensor([tokens], dtype=torch.long)
+            plain, _ = plain_log_probabilities(model, processor, [row], ids, torch.ones_like(ids))
+            assert scores.dtype == torch.float32
+            torch.testing.assert_close(scores, plain[0], atol=1e-5, rtol=0)

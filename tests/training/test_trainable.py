@@ -8,9 +8,10 @@ import torch
 from jigsaw.config.loading import load_recipe, recipe_names
 from jigsaw.config.schema import LoraSection, ModelSection
 from jigsaw.errors import JigsawError
+from jigsaw.models.families import family_of
 from jigsaw.models.skeleton import from_config
 from jigsaw.training.engine_weights import merged_weights, shapes
-from jigsaw.training.trainable import PARTS, frozen_names, prepare
+from jigsaw.training.trainable import frozen_names, prepare
 
 QWEN_7B = {
     "text_config": {"hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
@@ -69,7 +70,7 @@ def test_what_a_recipe_freezes_matches_its_model(name, skeletons):
     section = load_recipe(name).model
     model = skeletons[section.path]
     names = [parameter for parameter, _ in model.named_parameters()]
-    frozen = frozen_names(names, section.freeze)
+    frozen = frozen_names(family_of(model), names, section.freeze)
     assert len(frozen) < len(names)
     if section.lora is not None:
         left = [one for one in names if one not in frozen and one.endswith("proj.weight")]
@@ -78,14 +79,15 @@ def test_what_a_recipe_freezes_matches_its_model(name, skeletons):
 
 @pytest.mark.parametrize("name", SIZES)
 def test_the_parts_cover_a_model_without_overlap(name, skeletons):
+    family = family_of(skeletons[name])
     names = [parameter for parameter, _ in skeletons[name].named_parameters()]
-    parts = [frozen_names(names, [part]) for part in PARTS]
+    parts = [frozen_names(family, names, [part]) for part in family.parts]
     assert sorted(one for part in parts for one in part) == sorted(names)
 
 
 def test_a_pattern_that_matches_nothing_is_told_with_a_name_that_would(model):
     with pytest.raises(JigsawError, match=r"model\.freeze: 'visoin_tower' matches no parameter .* vision_tower"):
-        frozen_names([name for name, _ in model.named_parameters()], ["visoin_tower"])
+        frozen_names(family_of(model), [name for name, _ in model.named_parameters()], ["visoin_tower"])
 
 
 def test_frozen_parts_get_no_gradient_and_the_count_says_so(model):

@@ -8,8 +8,8 @@ from made_rows import ROWS, made_clip, made_row
 
 from jigsaw.config.schema import RolloutSection
 from jigsaw.models.load import load_model, load_processor, vision_token_ids
-from jigsaw.training.prompts import PromptBatch
-from jigsaw.training.shared_prefix import log_probabilities
+from jigsaw.models.prompt_batch import PromptBatch
+from jigsaw.models.shared_prefix import log_probabilities
 from jigsaw.training.vllm_engine import VllmEngine
 
 

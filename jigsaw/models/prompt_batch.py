@@ -9,33 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from jigsaw.errors import JigsawError
-from jigsaw.models.prompts import processor_inputs
-from jigsaw.training.layouts import Layout, layout_of, unwrapped
+from jigsaw.models.families import Family, Medium, family_of, family_of_processor, unwrapped
+from jigsaw.models.families.base import PER_TOKEN
+from jigsaw.models.prompts import expanded, processor_inputs
 
 Tensor = Any  # torch comes without types here
-PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
-
-
-class Kind(NamedTuple):
-    """A kind of medium: what it is called, and the model's inputs that carry it."""
-
-    name: str
-    pixels: str
-    grid: str
-    per_medium: tuple[str, ...]
-
-
-KINDS = (
-    Kind("image", "pixel_values", "image_grid_thw", ()),
-    Kind("video", "pixel_values_videos", "video_grid_thw", ("second_per_grid_ts",)),
-)
-_MEDIA_FIELDS = {name for kind in KINDS for name in (kind.pixels, kind.grid, *kind.per_medium)}
 
 
 @dataclass(frozen=True)
@@ -45,21 +29,23 @@ class PromptBatch:
     Attributes:
         input_ids, attention_mask: `[N, P]`.
         positions: `[3, N, P]`.
-        next_position: from where completions count on, `[N]`.
+        next_position: position of the first completion token of each prompt, `[N]`.
+        lengths: tokens of each prompt, N numbers.
         media: pixels, grids and what goes with them, as the model takes them; all prompts' media in one row.
         counts: for each kind of media how many each prompt has, N numbers.
-        token_fields: fields with one value per token, `[N, P]`.
-        layout: of the model.
+        token_fields: further inputs with one value per token, `[N, P]`.
+        family: of the model.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     positions: Tensor
     next_position: Tensor
+    lengths: tuple[int, ...]
     media: Mapping[str, Tensor]
     counts: Mapping[str, tuple[int, ...]]
     token_fields: Mapping[str, Tensor]
-    layout: Layout
+    family: Family
 
     @classmethod
     def encode(cls, model: Any, processor: Any, rows: Sequence[Mapping[str, Any]], device: Any) -> PromptBatch:
@@ -74,50 +60,54 @@ class PromptBatch:
         Raises:
             JigsawError: a medium did not become tokens and pixels.
         """
-        model = unwrapped(model)
-        layout = layout_of(model)
+        network, family = unwrapped(model), family_of(model)
+        rows = [expanded(processor, row) for row in rows]
         fields = dict(processor_inputs(processor, rows).to(device))
-        if "second_per_grid_ts" in fields:
-            fields["second_per_grid_ts"] = torch.as_tensor(fields["second_per_grid_ts"], device=device)
+        for name in (name for medium in family.media for name in medium.per_medium if name in fields):
+            fields[name] = torch.as_tensor(fields[name], device=device)
         input_ids, attention_mask = fields.pop("input_ids"), fields.pop("attention_mask")
         counts = check_media(processor, rows, input_ids, fields)
-        positions, next_position = layout.positions(model, input_ids, attention_mask, fields)
+        positions, next_position = family.positions(network, input_ids, attention_mask, fields)
         token_fields = {name: fields.pop(name) for name in PER_TOKEN if name in fields}
-        return cls(input_ids, attention_mask, positions, next_position, fields, counts, token_fields, layout)
+        lengths = tuple(attention_mask.sum(1).tolist())
+        return cls(input_ids, attention_mask, positions, next_position, lengths, fields, counts, token_fields, family)
 
     def __len__(self) -> int:
-        return int(self.input_ids.shape[0])
+        return len(self.lengths)
 
     def token_lists(self) -> list[list[int]]:
         """The prompts' tokens without padding."""
         return [ids[mask.bool()].tolist() for ids, mask in zip(self.input_ids, self.attention_mask, strict=True)]
 
-    def select(self, numbers: Tensor) -> PromptBatch:
-        """The prompts of the given numbers `[M]`, in that order and as often, with their media."""
-        chosen = numbers.tolist()
+    def select(self, numbers: Sequence[int]) -> PromptBatch:
+        """The prompts of the given numbers, in that order and as often, with their media, padded to their longest."""
+        chosen = list(numbers)
         if chosen == list(range(len(self))):
             return self
         media: dict[str, Tensor] = {}
-        counts = {name: tuple(numbers[number] for number in chosen) for name, numbers in self.counts.items()}
-        for kind in KINDS:
-            if not sum(counts[kind.name]):
+        counts = {name: tuple(of_prompt[number] for number in chosen) for name, of_prompt in self.counts.items()}
+        for medium in self.family.media:
+            if not sum(counts[medium.name]):
                 continue
-            grids = self.media[kind.grid].split(self.counts[kind.name])
-            patches = self.media[kind.pixels].split([int(grid.prod(-1).sum()) for grid in grids])
-            media[kind.grid] = torch.cat([grids[number] for number in chosen])
-            media[kind.pixels] = torch.cat([patches[number] for number in chosen])
-            for name in kind.per_medium:
-                parts = self.media[name].split(self.counts[kind.name])
-                media[name] = torch.cat([parts[number] for number in chosen])
+            grids = self.media[medium.grid].split(self.counts[medium.name])
+            patches = self.media[medium.pixels].split([int(grid.prod(-1).sum()) for grid in grids])
+            media[medium.grid] = _joined([grids[number] for number in chosen])
+            media[medium.pixels] = _joined([patches[number] for number in chosen])
+            for name in medium.per_medium:
+                parts = self.media[name].split(self.counts[medium.name])
+                media[name] = _joined([parts[number] for number in chosen])
+        lengths = tuple(self.lengths[number] for number in chosen)
+        start = self.input_ids.shape[1] - max(lengths)
         return PromptBatch(
-            self.input_ids[numbers],
-            self.attention_mask[numbers],
-            self.positions[:, numbers],
-            self.next_position[numbers],
+            self.input_ids[chosen, start:],
+            self.attention_mask[chosen, start:],
+            self.positions[:, chosen, start:],
+            self.next_position[chosen],
+            lengths,
             media,
             counts,
-            {name: field[numbers] for name, field in self.token_fields.items()},
-            self.layout,
+            {name: field[chosen, start:] for name, field in self.token_fields.items()},
+            self.family,
         )
 
     @classmethod
@@ -139,20 +129,22 @@ class PromptBatch:
             together([batch.attention_mask for batch in batches]),
             together([batch.positions for batch in batches], dim=1),
             torch.cat([batch.next_position for batch in batches]),
+            tuple(length for batch in batches for length in batch.lengths),
             media,
-            {kind.name: tuple(number for batch in batches for number in batch.counts[kind.name]) for kind in KINDS},
+            {name: tuple(count for batch in batches for count in batch.counts[name]) for name in batches[0].counts},
             {name: together([batch.token_fields[name] for batch in batches]) for name in batches[0].token_fields},
-            batches[0].layout,
+            batches[0].family,
         )
 
     def in_step(self, model: Any) -> PromptBatch:
         """The batch with a blank medium of each kind that another process has and this one lacks.
 
-        Collective: every process calls it; see `with_missing_kinds`.
+        Collective: every process calls it; see `add_blank_media`.
         """
         fields = {**self.media, **self.token_fields, "input_ids": self.input_ids, "attention_mask": self.attention_mask}
-        fields = with_missing_kinds(model, fields | {"position_ids": self.positions})
-        media = {name: value for name, value in fields.items() if name in _MEDIA_FIELDS}
+        fields = add_blank_media(model, fields | {"position_ids": self.positions})
+        carriers = _carriers(self.family)
+        media = {name: value for name, value in fields.items() if name in carriers}
         token_fields = {name: fields[name] for name in self.token_fields}
         ids, mask, positions = (fields[name] for name in ("input_ids", "attention_mask", "position_ids"))
         return replace(
@@ -160,7 +152,17 @@ class PromptBatch:
         )
 
 
-def with_missing_kinds(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """One tensor of several; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _carriers(family: Family) -> set[str]:
+    """The model inputs that carry media."""
+    return {name for medium in family.media for name in (medium.pixels, medium.grid, *medium.per_medium)}
+
+
+def add_blank_media(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """A model's inputs with a blank medium of each kind that another process's inputs have and these lack.
 
     Under ZeRO-3 every use of the vision tower is a collective operation: processes whose prompts show different kinds
@@ -171,51 +173,36 @@ def with_missing_kinds(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
         model: possibly wrapped.
         inputs: fields of one value per token, `[N, L]` or `position_ids` `[3, N, L]`, and media.
     """
-    inputs, network = dict(inputs), unwrapped(model)
-    lacking = _kinds_elsewhere(inputs, inputs["input_ids"].device)
-    if not lacking or hasattr(network, "images_per_row"):  # NEO sees to it itself
-        return inputs
-    if "position_ids" not in inputs:
-        ids, mask = inputs["input_ids"], inputs["attention_mask"]
-        inputs["position_ids"] = layout_of(network).positions(network, ids, mask, inputs)[0]
-    for kind in lacking:
+    inputs, network, family = dict(inputs), unwrapped(model), family_of(model)
+    device = inputs["input_ids"].device
+    carriers = _carriers(family)
+    for medium in _media_elsewhere(family, inputs, device):
+        blank = family.blank_medium(medium, network.config, device)
+        if blank is None:
+            continue
+        if "position_ids" not in inputs:
+            ids, mask = inputs["input_ids"], inputs["attention_mask"]
+            inputs["position_ids"] = family.positions(network, ids, mask, inputs)[0]
         for name, value in inputs.items():
-            if name not in _MEDIA_FIELDS and torch.is_tensor(value) and value.dim() >= 2:
+            if name not in carriers and torch.is_tensor(value) and value.dim() >= 2:
                 inputs[name] = torch.nn.functional.pad(value, (1, 0), value=-100 if name == "labels" else 0)
-        inputs["input_ids"][0, 0] = getattr(network.config, f"{kind.name}_token_id")
-        inputs |= _blank_medium(kind, network.config, inputs["input_ids"].device)
+        inputs["input_ids"][0, 0] = family.media_token_id(medium, network.config)
+        inputs |= blank
     return inputs
 
 
-def _kinds_elsewhere(media: Mapping[str, Tensor], device: Any) -> list[Kind]:
+def _media_elsewhere(family: Family, inputs: Mapping[str, Tensor], device: Any) -> list[Medium]:
     """The kinds of media that some process has and this one lacks; none where one process trains alone.
 
     Collective: every process calls it.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return []
-    here = torch.tensor([kind.grid in media for kind in KINDS], device=device)
+    here = torch.tensor([medium.grid in inputs for medium in family.media], device=device)
     anywhere = here.int()
     dist.all_reduce(anywhere, op=dist.ReduceOp.MAX)
-    return [kind for kind, some, own in zip(KINDS, anywhere.tolist(), here.tolist(), strict=True) if some and not own]
-
-
-def _blank_medium(kind: Kind, config: Any, device: Any) -> dict[str, Tensor]:
-    """The inputs of a grey medium that becomes one token.
-
-    Args:
-        kind: what it is.
-        config: of a Qwen2.5-VL.
-        device: where the tensors go.
-    """
-    vision = config.vision_config
-    side = vision.spatial_merge_size
-    width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-    blank: dict[str, Tensor] = {
-        kind.pixels: torch.zeros(side**2, width, device=device),
-        kind.grid: torch.tensor([[1, side, side]], device=device),
-    }
-    return blank | {name: torch.ones(1, device=device) for name in kind.per_medium}
+    found = zip(family.media, anywhere.tolist(), here.tolist(), strict=True)
+    return [medium for medium, some, own in found if some and not own]
 
 
 def check_media(
@@ -225,38 +212,37 @@ def check_media(
 
     Args:
         processor: that made the inputs.
-        rows: with their media.
+        rows: with their media, of which each has its placeholder.
         input_ids: `[N, P]`.
         fields: what the processor made beside them.
 
     Raises:
         JigsawError: one of the three is missing.
     """
-    shown = {kind.name: [len(row.get(f"{kind.name}s") or ()) for row in rows] for kind in KINDS}
-    if getattr(processor, "video_processor", None) is None:  # a video is written as images, each begun by a token
-        frames = [sum(len(clip.frames) for clip in row.get("videos") or ()) for row in rows]
-        shown = {"image": [a + b for a, b in zip(shown["image"], frames, strict=True)], "video": [0] * len(rows)}
-        begun = (input_ids == processor.image_start_token_id).sum(-1).tolist()
-        if begun != shown["image"]:
-            raise JigsawError(f"{shown['image']} images and frames were given, and {begun} reached the prompts")
+    rows = [expanded(processor, row) for row in rows]
+    counts: dict[str, tuple[int, ...]] = {}
     merge = processor.image_processor.merge_size**2
-    for kind in KINDS:
-        given, grid = shown[kind.name], fields.get(kind.grid)
+    for medium in family_of_processor(processor).media:
+        given = [len(row.get(f"{medium.name}s") or ()) for row in rows]
+        grid = fields.get(medium.grid)
         arrived = 0 if grid is None else len(grid)
         if sum(given) != arrived:
             raise JigsawError(
-                f"{sum(given)} {kind.name}s were given and {arrived} reached the model: the processor dropped some"
+                f"{sum(given)} {medium.name}s were given and {arrived} reached the model: the processor dropped some"
             )
-        token = getattr(processor, f"{kind.name}_token_id", None)
+        token = getattr(processor, f"{medium.name}_token_id", None)
         held = [0] * len(rows) if token is None else (input_ids == token).sum(-1).tolist()
         parts = [[]] * len(rows) if grid is None else grid.prod(-1).split(given)
         needed = [int(sum(part)) // merge for part in parts]
         for row, tokens, features in zip(rows, held, needed, strict=True):
             if tokens != features:
                 raise JigsawError(
-                    f"puzzle {row.get('id')}: the prompt holds {tokens} {kind.name} tokens and its {kind.name}s make "
-                    f"{features}: a prompt was cut, or a medium was dropped"
+                    f"puzzle {row.get('id')}: the prompt holds {tokens} {medium.name} tokens and its {medium.name}s "
+                    f"make {features}: a prompt was cut, or a medium was dropped"
                 )
-        if grid is not None and len(fields[kind.pixels]) != int(grid.prod(-1).sum()):
-            raise JigsawError(f"{kind.name} patches are missing: {len(fields[kind.pixels])} for grids {grid.tolist()}")
-    return {name: tuple(numbers) for name, numbers in shown.items()}
+        if grid is not None and len(fields[medium.pixels]) != int(grid.prod(-1).sum()):
+            raise JigsawError(
+                f"{medium.name} patches are missing: {len(fields[medium.pixels])} for grids {grid.tolist()}"
+            )
+        counts[medium.name] = tuple(given)
+    return counts

@@ -12,10 +12,10 @@ from transformers import LogitsProcessorList
 
 from jigsaw.errors import JigsawError
 from jigsaw.models.load import load_model, load_processor
+from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.models.prompts import processor_inputs
-from jigsaw.training.prompts import PromptBatch
+from jigsaw.models.shared_prefix import log_probabilities
 from jigsaw.training.sampling import sample
-from jigsaw.training.shared_prefix import log_probabilities
 
 PATHS = {"shared": {"shared": True}, "unshared": {"shared": False}, "blocks": {"blocks": True}}
 """The ways of the log-probability pass."""
@@ -30,7 +30,7 @@ def test_log_probabilities_change_with_the_pixels(checkpoint, neo_checkpoint, ro
     if kind == "neo" and path == "blocks":
         model.set_attn_implementation("flex_attention")
     ids, mask = completions(len(rows))
-    owner = torch.arange(len(rows))
+    owner = range(len(rows))
 
     def score(those):
         return log_probabilities(
@@ -85,7 +85,7 @@ def test_a_medium_that_a_processor_drops_is_an_error(model, processor, monkeypat
             inputs[field] = inputs[field][:-1]
         return inputs
 
-    monkeypatch.setattr("jigsaw.training.prompts.processor_inputs", careless)
+    monkeypatch.setattr("jigsaw.models.prompt_batch.processor_inputs", careless)
     with pytest.raises(JigsawError, match=told):
         PromptBatch.encode(model, processor, ROWS["video"], "cpu")
 
@@ -105,13 +105,13 @@ def test_a_medium_that_the_model_is_not_given_is_an_error(model, processor, rows
             settings = {"max_new_tokens": 2, "eos_token_ids": end, "seeds": [0] * len(rows)}
             sample(model, lacking, 2, logits_processors=LogitsProcessorList(), **settings)
         else:
-            log_probabilities(model, lacking, torch.arange(len(rows)), ids, mask, **PATHS[path])
+            log_probabilities(model, lacking, range(len(rows)), ids, mask, **PATHS[path])
 
 
 def test_joined_batches_are_one_batch(model, processor):
     every = [row for rows in ROWS.values() for row in rows]
     parts = [PromptBatch.encode(model, processor, rows, "cpu") for rows in ROWS.values()]
-    owner = torch.arange(len(every))
+    owner = range(len(every))
     ids, mask = completions(len(every))
     joined, _ = log_probabilities(model, PromptBatch.join(parts), owner, ids, mask)
     whole, _ = log_probabilities(model, PromptBatch.encode(model, processor, every, "cpu"), owner, ids, mask)

@@ -1,0 +1,88 @@
+"""NEO: (time, row, column) positions, images whose tokens see each other, and videos written as time-stamped images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from jigsaw.errors import JigsawError
+from jigsaw.models.families.base import IMAGE, Family, Medium, Row
+from jigsaw.models.neo.groups import GROUPS, groups_of
+from jigsaw.models.neo.video import video_parts
+
+Tensor = Any  # torch comes without types here
+
+
+class Neo(Family):
+    """An image has one time, text has row and column 0."""
+
+    model_type = "neo_chat"
+    processor = "NEOProcessor"
+    media = (IMAGE,)
+    box_unit = "thousandths"
+    parts = {  # noqa: RUF012  # of the base class
+        "vision_tower": ("*vision_model.*",),
+        "language_model": ("*language_model.*",),
+    }
+
+    def positions(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, fields: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """See `Family`."""
+        positions: tuple[Tensor, Tensor] = model.get_rope_index(input_ids, fields.get(IMAGE.grid), attention_mask)
+        return positions
+
+    def completion_positions(self, numbers: Tensor) -> Tensor:
+        """See `Family`."""
+        return torch.stack([numbers, torch.zeros_like(numbers), torch.zeros_like(numbers)])
+
+    def sees_both_ways(self, positions: Tensor, attention_mask: Tensor) -> Tensor:
+        """See `Family`: the tokens of one image are those of one time."""
+        return positions[0].masked_fill(attention_mask == 0, -1)
+
+    def expanded(self, row: Row) -> Row:
+        """See `Family`."""
+        if not row.get("videos"):
+            return row
+        images, clips = iter(row.get("images") or ()), iter(row["videos"])
+        shown: list[Any] = []
+
+        def parts_of(part: Mapping[str, Any]) -> list[dict[str, Any]]:
+            if part["type"] == "image":
+                shown.append(next(images))
+            if part["type"] != "video":
+                return [dict(part)]
+            parts = video_parts({"video": next(clips)})
+            shown.extend(one["image"] for one in parts if one["type"] == "image")
+            return [one if one["type"] == "text" else {"type": "image"} for one in parts]
+
+        prompt = [
+            {**turn, "content": [one for part in turn["content"] for one in parts_of(part)]} for turn in row["prompt"]
+        ]
+        return {**row, "prompt": prompt, "images": shown, "videos": []}
+
+    def vision_token_ids(self, processor: Any) -> list[int]:
+        """See `Family`."""
+        names = ("image_token_id", "image_start_token_id", "image_end_token_id")
+        return sorted({*super().vision_token_ids(processor), *(getattr(processor, name) for name in names)})
+
+    def blank_medium(self, medium: Medium, config: Any, device: Any) -> None:
+        """See `Family`: the model embeds a blank image itself where a batch has none."""
+        return
+
+    def parameters_of(self, part: str, names: Sequence[str], pre_buffer: int | None) -> set[str] | None:
+        """See `Family`; the groups of `jigsaw.models.neo.groups` are parts too.
+
+        Raises:
+            JigsawError: a group without the size of the pre-Buffer.
+        """
+        if part not in GROUPS:
+            return super().parameters_of(part, names, pre_buffer)
+        if pre_buffer is None:
+            raise JigsawError(
+                f"model.freeze: {part} goes by the pre-Buffer of a NEO; say its layers in model.pre_buffer "
+                "(12 of the 2B model, 6 of the 9B)"
+            )
+        return {name for name in names if part in groups_of(name, pre_buffer)}

@@ -1,0 +1,184 @@
+"""Log-probabilities of completions: a prompt is computed once for its whole group, and padding is not computed.
+
+In: the distinct prompts of a batch, and completions of them. Out: the completions' log-probabilities, as if each had
+been run behind a copy of its prompt. One sequence is packed per prompt, its completions one behind the other
+(`jigsaw.models.packed_attention`); the positions of every completion count on from the prompt's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from jigsaw.models.families import unwrapped
+from jigsaw.models.packed_attention import PADDING, Packing, block_mask, dense_mask
+from jigsaw.models.prompt_batch import PromptBatch
+from jigsaw.models.token_scores import CHUNK, scoring_head
+
+Tensor = Any  # torch comes without types here
+DENSE_LIMIT = 4096
+"""Tokens of a packed sequence up to which a GPU gets a dense mask."""
+
+
+def completion_log_probabilities(
+    model: Any,
+    processor: Any,
+    rows: Sequence[Mapping[str, Any]],
+    completions: Sequence[Sequence[Sequence[int]]],
+    *,
+    shared: bool = True,
+) -> list[list[Tensor]]:
+    """Log-probabilities of completions of puzzles under a model.
+
+    Args:
+        model: a supported vision-language model, possibly wrapped.
+        processor: of the same checkpoint.
+        rows: puzzle rows with their media.
+        completions: for each row the token ids of its completions, of any number and length.
+        shared: compute a prompt once for all of its completions; False computes it once for each.
+
+    Returns:
+        For each row one float32 tensor per completion, with one value per token. They carry gradients.
+
+    Raises:
+        JigsawError: an architecture that is not supported, or a medium that did not become tokens and pixels.
+    """
+    device = next(model.parameters()).device
+    prompts = PromptBatch.encode(model, processor, rows, device)
+    flat = [torch.tensor(tokens, dtype=torch.long, device=device) for group in completions for tokens in group]
+    owner = [number for number, group in enumerate(completions) for _ in group]
+    if not flat:
+        return [[] for _ in rows]
+    ids = torch.nn.utils.rnn.pad_sequence(flat, batch_first=True)
+    mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(tokens) for tokens in flat], batch_first=True)
+    scores, _ = log_probabilities(model, prompts, owner, ids, mask, shared=shared)
+    each = iter([row[: len(tokens)] for row, tokens in zip(scores, flat, strict=True)])
+    return [[next(each) for _ in group] for group in completions]
+
+
+def log_probabilities(
+    model: Any,
+    prompts: PromptBatch,
+    prompt_of_row: Sequence[int],
+    completion_ids: Tensor,
+    completion_mask: Tensor,
+    *,
+    temperature: float = 1.0,
+    forbidden_tokens: Sequence[int] = (),
+    shared: bool = True,
+    blocks: bool | None = None,
+    chunk: int = CHUNK,
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and entropies of completion tokens, one packed sequence per prompt. Collective under ZeRO-3.
+
+    Args:
+        model: a causal vision-language model, possibly wrapped.
+        prompts: the prompts of the batch.
+        prompt_of_row: which prompt a completion belongs to, B numbers.
+        completion_ids: `[B, C]`, padded on the right.
+        completion_mask: `[B, C]`, 1 on tokens, 0 on padding. A row of zeros costs nothing.
+        temperature: that the logits are divided by.
+        forbidden_tokens: ids that sampling leaves out, and that the distribution here has none of either.
+        shared: one sequence per prompt; False runs one per completion, behind a copy of prompt and media.
+        blocks: whether to use a block mask; None decides by length and device.
+        chunk: logits that are held at a time.
+
+    Returns:
+        Two float32 tensors `[B, C]`: log-probabilities with gradients, entropies in nats without. On padding they are
+        0.
+    """
+    owners = list(prompt_of_row)
+    used = sorted(set(owners)) if shared else owners
+    sequence_of_row = [used.index(owner) for owner in owners] if shared else list(range(len(owners)))
+    batch = prompts.select(used).in_step(model)
+    packed = _packed(batch, sequence_of_row, completion_ids, completion_mask)
+    count, start = batch.input_ids.shape
+    space = packed.ids.shape[1]
+    network = unwrapped(model)
+    if blocks is None:
+        blocks = completion_ids.device.type != "cpu" and start + space > DENSE_LIMIT
+    if blocks:
+        batch.family.take_block_masks(network)
+        mask: Any = block_mask(packed.packing)
+    else:
+        mask = dense_mask(packed.packing)
+        if "eager" in _implementations(network):
+            dtype = next(network.parameters()).dtype
+            mask = torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+    with scoring_head(
+        network.get_output_embeddings(),
+        packed.predicted_at,
+        completion_ids[packed.row, packed.token],
+        temperature=temperature,
+        forbidden_tokens=forbidden_tokens,
+        chunk=chunk,
+    ):
+        scores = model(
+            input_ids=torch.cat([batch.input_ids, packed.ids], dim=1),
+            attention_mask=mask,
+            position_ids=torch.cat([batch.positions, batch.family.completion_positions(packed.numbers)], dim=2),
+            **batch.media,
+            **{
+                name: torch.cat([field, field.new_zeros(count, space)], dim=1)
+                for name, field in batch.token_fields.items()
+            },
+            use_cache=False,
+            logits_to_keep=torch.arange(start - 1, start + space, device=completion_ids.device),
+        ).logits
+    of_token = scores.new_zeros(*completion_ids.shape, 2).index_put((packed.row, packed.token), scores)
+    return of_token[..., 0], of_token[..., 1].detach()
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """Completions behind their prompts: N sequences with S places for completions each, M tokens in all.
+
+    Attributes:
+        ids: `[N, S]`.
+        numbers: the position number of each place, `[N, S]`.
+        packing: of prompts and completions.
+        row, token: `[M]` each: which completion a token belongs to, and its number there.
+        predicted_at: `[M]`, where the token is predicted in the flattened `[N, 1 + S]` places from the prompt's last.
+    """
+
+    ids: Tensor
+    numbers: Tensor
+    packing: Packing
+    row: Tensor
+    token: Tensor
+    predicted_at: Tensor
+
+
+def _packed(prompts: PromptBatch, sequence_of_row: Sequence[int], ids: Tensor, mask: Tensor) -> _Packed:
+    """Put the completions of each prompt one behind the other, without their padding."""
+    begins, numbers_in_sequence = [], []
+    filled, taken = [0] * len(prompts), [0] * len(prompts)
+    for sequence, length in zip(sequence_of_row, mask.sum(1).tolist(), strict=True):
+        begins.append(filled[sequence])
+        filled[sequence] += length
+        taken[sequence] += 1
+        numbers_in_sequence.append(taken[sequence])
+    space, count, device = max(filled), len(prompts), ids.device
+    sequence, begin, number = (
+        torch.tensor(one, dtype=torch.long, device=device) for one in (sequence_of_row, begins, numbers_in_sequence)
+    )
+    row, token = mask.nonzero(as_tuple=True)
+    of_token, place = sequence[row], begin[row] + token
+    flat = prompts.input_ids.new_zeros(count, space).index_put((of_token, place), ids[row, token])
+    positions = torch.zeros_like(flat).index_put((of_token, place), prompts.next_position[of_token] + token)
+    part = torch.full_like(flat, PADDING).index_put((of_token, place), number[row])
+    together = prompts.family.sees_both_ways(prompts.positions, prompts.attention_mask)
+    packing = Packing(
+        # a prompt's padding is `PADDING`, its tokens `PROMPT`
+        torch.cat([prompts.attention_mask.to(part.dtype) - 1, part], dim=1),
+        None if together is None else torch.nn.functional.pad(together, (0, space), value=-1),
+    )
+    predicted_at = of_token * (1 + space) + torch.where(token == 0, torch.zeros_like(place), place)
+    return _Packed(flat, positions, packing, row, token, predicted_at)
+
+
+def _implementations(model: Any) -> set[str]:
+    return {str(model.config.get_text_config()._attn_implementation), str(model.config._attn_implementation)}
