@@ -53,7 +53,7 @@ def compare(engine: VllmEngine, model, processor, *, temperature: float = 1.0) -
     forbidden = vision_token_ids(processor)
     with torch.no_grad():
         ours, _ = log_probabilities(
-            model, prompts, owner, ids, mask, temperature=temperature, forbidden_tokens=forbidden
+            model, prompts, owner.tolist(), ids, mask, temperature=temperature, forbidden_tokens=forbidden
         )
     return float(((ours - sampled).abs() * mask).sum() / mask.sum())
 

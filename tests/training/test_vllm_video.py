@@ -30,7 +30,7 @@ def test_log_probabilities_of_videos_are_the_trainers_and_change_with_their_pixe
     sampled = torch.tensor([row + [0.0] * (width - len(row)) for row in logps])
     owner = torch.arange(len(rows)).repeat_interleave(3)
     with torch.no_grad():
-        ours, _ = log_probabilities(model, prompts, owner, ids, mask, forbidden_tokens=forbidden)
+        ours, _ = log_probabilities(model, prompts, owner.tolist(), ids, mask, forbidden_tokens=forbidden)
     apart = ((ours - sampled).abs() * mask).sum(1) / mask.sum(1)
     assert apart.max() < 1e-5
 

@@ -35,6 +35,7 @@ from jigsaw.evaluation.engines import GREEDY, Generation, require_greedy
 from jigsaw.evaluation.paper import printed
 from jigsaw.extras import install_command
 from jigsaw.files import write_whole
+from jigsaw.models.families import family_named, require_supported
 from jigsaw.models.load import require_checkpoint
 
 BOXES = ("pixels", "thousandths")
@@ -82,7 +83,7 @@ def evaluate_suite(
     settings: dict[str, Any] = {
         "model": {"pretrained": model, **options},
         "model_stamp": file_stamp(checkpoint),
-        "boxes": boxes or ("pixels" if _is_qwen(checkpoint) else "thousandths"),
+        "boxes": boxes or _box_unit(checkpoint),
         "limit": limit,
     }
     if against is not None and read_suite(against)["suite"] != suite:
@@ -145,10 +146,10 @@ def _local(model: str) -> Path:
     return Path(folder)
 
 
-def _is_qwen(checkpoint: Path) -> bool:
-    """Whether a checkpoint answers in pixels, as Qwen2.5-VL does."""
+def _box_unit(checkpoint: Path) -> str:
+    """The unit in which a checkpoint writes the corners of boxes."""
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    return "qwen2_5_vl" in config.get("model_type", "")
+    return family_named(require_supported(config, str(checkpoint))).box_unit
 
 
 def _claim(out: Path, settings: Mapping[str, Any]) -> None:

@@ -15,6 +15,8 @@ from jigsaw.errors import JigsawError
 Tensor = Any  # torch comes without types here
 Row = Mapping[str, Any]
 
+BoxUnit = Literal["pixels", "thousandths"]
+
 PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
 """Model inputs with one value per token, beside token ids and mask."""
 
@@ -55,7 +57,7 @@ class Family(ABC):
     processor: ClassVar[str]
     media: ClassVar[tuple[Medium, ...]] = (IMAGE, VIDEO)
     parts: ClassVar[Mapping[str, tuple[str, ...]]]
-    box_unit: ClassVar[Literal["pixels", "thousandths"]]
+    box_unit: ClassVar[BoxUnit]
 
     def prepare(self, model: Any) -> None:  # noqa: B027  # most models need nothing
         """Change a model that was just loaded where the library is wrong about it."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
-from jigsaw.models.families.base import IMAGE, VIDEO, Family, Medium
+from jigsaw.models.families.base import IMAGE, VIDEO, BoxUnit, Family, Medium
 
 Tensor = Any  # torch comes without types here
 
@@ -26,7 +26,7 @@ class Qwen2VL(Family):
 
     model_type = "qwen2_vl"
     processor = "Qwen2VLProcessor"
-    box_unit = "thousandths"
+    box_unit: ClassVar[BoxUnit] = "thousandths"
     parts = {  # noqa: RUF012  # of the base class
         "projector": ("*.merger.*", "*.merger_list.*", "*.deepstack_merger_list.*"),
         "vision_tower": ("*visual.*",),
