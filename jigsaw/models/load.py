@@ -111,7 +111,8 @@ def _require_family(path: str) -> None:
         config, _ = PreTrainedConfig.get_config_dict(path)
     except (OSError, ValueError):  # told by the reader of the weights
         return
-    require_supported(config, path)
+    if "auto_map" not in config:  # a checkpoint with code of its own is refused for that, if the library needs the code
+        require_supported(config, path)
 
 
 def require_checkpoint(path: str) -> None:
