@@ -46,6 +46,9 @@ NO_CHANGE: Mapping[str, Any] = {"mirror": False, "channels": [0, 1, 2]}
 """The `augment` of a geometry that has none."""
 CACHED_HEADERS = 1000
 
+MAX_ASPECT = 200
+"""Qwen2-VL's image processor raises on pictures of this ratio of sides."""
+
 OVERVIEW_SIDE = 24
 """Look-alike tiles are judged on a decode in which a tile has at least this many pixels a side."""
 
@@ -66,7 +69,9 @@ class ImageConfig:
         float, Field(ge=0, le=0.4, description="fraction of a tile cut from each edge, against edge matching")
     ] = 0.0
     tile: Annotated[int | None, Field(ge=1, le=4096, description="resize every tile to this many pixels square")] = None
-    min_tile: Annotated[int, Field(ge=1, description="reject photos whose tiles are smaller, in pixels a side")] = 28
+    min_tile: Annotated[
+        int, Field(ge=1, description="reject photos whose tiles are cut or shown smaller, in pixels a side")
+    ] = 28
     max_tile: Annotated[
         int | None, Field(ge=1, description="shrink tiles with a longer side to it; null: never shrink")
     ] = 448
@@ -87,6 +92,11 @@ class ImageConfig:
     ] = False
     answer_style: Annotated[AnswerStyle, Field(description="how the prompt asks for the answer")] = "think"
 
+    def __post_init__(self) -> None:
+        for name, side in (("tile", self.tile), ("max_tile", self.max_tile)):
+            if side is not None and side < self.min_tile and (name == "tile" or self.tile is None):
+                raise ValueError(f"{name}={side} is below min_tile={self.min_tile}: no tile could be shown")
+
 
 class ImageTask(Task):
     """Put shuffled image tiles back in raster order."""
@@ -95,7 +105,8 @@ class ImageTask(Task):
     source_kind: ClassVar[SourceKind] = "image"
     Config: ClassVar[type] = ImageConfig
     REASONS = PHOTO_REASONS | {
-        "too_small": "a tile would have fewer than `min_tile` pixels a side",
+        "too_small": "a tile would have fewer than `min_tile` pixels a side, in the photo or as it is shown",
+        "too_long": f"a tile would be {MAX_ASPECT} times as long as wide, or more",
         "ambiguous": "two tiles look the same (flat or repeated), so that more than one answer is right",
     }
 
@@ -113,8 +124,8 @@ class ImageTask(Task):
         try:
             header = self._headers.get(source.fingerprint, lambda: read_header(source.files["image"]))
             scale = self._render_scale(header)
-            if (small := self._too_small(header)) is not None:
-                return small
+            if (unfit := self._unfit(header, scale)) is not None:
+                return unfit
             for _ in range(DRAWS if self.config.crop == "random" else 1):
                 region = choose_region(
                     header.scaled_size(scale),
@@ -190,21 +201,32 @@ class ImageTask(Task):
         wanted = self.config.tile or self.config.max_tile
         if wanted is None:
             return 1
-        smallest = self._smallest_tile(header.size)
+        smallest = min(self._smallest_tile(header.size))
         return max(scale for scale in SCALES if scale == 1 or smallest // scale >= wanted)
 
-    def _smallest_tile(self, size: tuple[int, int]) -> int:
-        """Shorter side in source pixels of the smallest tile that this configuration may cut from such a photo."""
+    def _smallest_tile(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height in pixels of the smallest tile that this configuration may cut from a photo of `size`."""
         cell = largest_square_cell(size, self._grid)
-        side = round(cell * self.config.crop_scale) if self.config.crop == "random" else cell
-        return side - 2 * int(side * self.config.margin)
+        if self.config.crop == "none":
+            sides = (size[0] // self._grid[1], size[1] // self._grid[0])
+        else:
+            side = round(cell * self.config.crop_scale) if self.config.crop == "random" else cell
+            sides = (side, side)
+        width, height = (side - 2 * int(side * self.config.margin) for side in sides)
+        return width, height
 
-    def _too_small(self, header: PhotoHeader) -> Reject | None:
-        side = self._smallest_tile(header.size)
-        if side >= self.config.min_tile:
-            return None
-        width, height = header.size
-        return Reject("too_small", f"{width}x{height} px gives tiles of {side} px, min_tile is {self.config.min_tile}")
+    def _unfit(self, header: PhotoHeader, scale: int) -> Reject | None:
+        """A reject where tiles are too small, in the photo or as they are shown, or too long for image processors."""
+        cut = self._smallest_tile(header.size)
+        shown = self._shown_size(self._smallest_tile(header.scaled_size(scale)))
+        gives = f"{header.size[0]}x{header.size[1]} px gives tiles of {cut[0]}x{cut[1]} px"
+        if shown != cut:
+            gives += f", shown as {shown[0]}x{shown[1]} px"
+        if min(*cut, *shown) < self.config.min_tile:
+            return Reject("too_small", f"{gives}; min_tile is {self.config.min_tile}")
+        if max(shown) >= MAX_ASPECT * min(shown):
+            return Reject("too_long", f"{gives}; the longer side may be up to {MAX_ASPECT} times the shorter")
+        return None
 
     def _classes(self, source: Source, header: PhotoHeader, scale: int, region: Region) -> tuple[int, ...]:
         """Look-alike classes in raster order. It decodes the photo, small, whatever `flat` says: damaged files show."""

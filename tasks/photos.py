@@ -1,24 +1,35 @@
-"""Photos from files: the header, and upright RGB pixels. The one place where a picture file is opened.
+"""Photos from files: the header, and upright sRGB pixels. The one place where a picture file is opened.
 
-In: a path or the bytes of a picture, in any mode and orientation. Out: its size, or an 8-bit RGB image as a person
-would see it: EXIF orientation applied, transparency over white, the first frame of an animation, 16-bit grey scaled
-to 8. Whatever a damaged file makes the decoder raise comes out as `PhotoError`.
+In: a path or the bytes of a picture, in any mode and orientation. Out: its size, or an 8-bit sRGB image as a person
+would see it: EXIF orientation applied, colour profiles converted, transparency over white, the first frame of an
+animation, 16-bit numbers scaled to 8. What cannot be shown as it was meant is a `PhotoError` that names the cause, and
+so is whatever a damaged file makes the decoder raise.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import io
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+from jigsaw.tasks import colors, png_chunks
+from jigsaw.tasks.formats import format_of, head_of
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 """What is opened; a JPEG of several pictures (MPO) is a JPEG. Formats that start other programs (EPS) are left out."""
+
+PLUGINS = {"HEIC": ("pillow_heif", "HEIF", "pillow-heif"), "JPEG XL": ("pillow_jxl", "JXL", "pillow-jxl-plugin")}
+"""Formats read where a package is installed: name -> its module, Pillow's name of the format, what to install."""
 
 SCALES = (1, 2, 4, 8)
 """By how much the sides can be divided: a JPEG's while decoding, which is fast, those of others after it."""
@@ -26,9 +37,13 @@ SCALES = (1, 2, 4, 8)
 MAX_PIXELS = 120_000_000
 """Larger pictures are refused: decoded, one such takes 360 MB."""
 
+DARK = 64
+"""16-bit pictures whose brightest value is below this (of 256) are refused: they may hold 10, 12 or 14 bits."""
+
 REASONS = {
-    "unreadable": "the file is missing, damaged, empty or no picture",
+    "unreadable": "the file is missing, damaged, empty, no picture, or of a format that is not read",
     "too_large": f"more than {MAX_PIXELS // 1_000_000} megapixels",
+    "unknown_range": "the numbers do not fill the range of their type, or are HDR: black and white are unknown",
 }
 
 _TURNS = {
@@ -40,9 +55,26 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> what makes the picture upright."""
+"""EXIF orientation -> what makes the picture upright. `ImageOps.exif_transpose` needs the decoded picture; the size has
+to be known before that, by the same rule."""
 
 _SWAPS_SIDES = (5, 6, 7, 8)
+_PRIMARIES = {9: colors.BT_2020, 12: colors.DISPLAY_P3}
+"""Numbers of ITU-T H.273 whose colours differ visibly from sRGB's -> primaries."""
+_GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
+"""Transfers of ITU-T H.273 other than the curve of sRGB, and those close to it -> exponent."""
+_HDR = {16: "PQ", 18: "HLG"}
+_ORDINARY_GAMMA = 0.05
+"""A PNG whose gamma is so close to 2.2 has the curve of sRGB."""
+
+_INTEROP_INDEX = 1
+_SUBFILE_TYPE, _DNG_VERSION = 254, 50706
+_JP2_HEADER = 4 * 2**20
+"""How far the colour profile of a JPEG 2000 file is searched, in bytes."""
+_REDUCED = 1
+"""Bit of a TIFF's NewSubfileType for a preview of another picture in the file."""
+
+_Result = TypeVar("_Result")
 
 
 class PhotoError(ValueError):
@@ -53,6 +85,10 @@ class PhotoError(ValueError):
         self.reason = reason
 
 
+class _LongTexts(Exception):
+    """Pillow refuses a PNG because of its texts or its colour profile."""
+
+
 @dataclass(frozen=True)
 class PhotoHeader:
     """What the head of a picture file says.
@@ -60,14 +96,67 @@ class PhotoHeader:
     Attributes:
         size: width and height in pixels, upright.
         quick_to_scale: whether decoding at a fraction of the size takes a fraction of the time (JPEG).
+        orientation: EXIF orientation, 1 to 8, by which stored pixels are made upright.
     """
 
     size: tuple[int, int]
     quick_to_scale: bool
+    orientation: int = 1
 
     def scaled_size(self, scale: int) -> tuple[int, int]:
         """Width and height in pixels when decoded at `1/scale`, rounded up."""
         return -(-self.size[0] // scale), -(-self.size[1] // scale)
+
+
+def read_header(file: Path | bytes) -> PhotoHeader:
+    """Size and kind of a picture without decoding it.
+
+    Raises:
+        PhotoError: the file is no picture, or too large.
+    """
+
+    def header(image: Image.Image) -> PhotoHeader:
+        orientation = _orientation(image, _exif(image))
+        size = image.size[::-1] if orientation in _SWAPS_SIDES and image.format != "TIFF" else image.size
+        return PhotoHeader(size, quick_to_scale=image.format in ("JPEG", "MPO"), orientation=orientation)
+
+    return _using(file, header)
+
+
+def read_photo(file: Path | bytes, scale: int = 1) -> Image.Image:
+    """Upright sRGB pixels, the sides divided by `scale` (1, 2, 4 or 8) and rounded up. Deterministic.
+
+    Raises:
+        PhotoError: the file is no picture, damaged or too large, or its numbers have no known range.
+    """
+
+    def pixels(image: Image.Image) -> Image.Image:
+        whole, exif = image.size, _exif(image)
+        if scale > 1 and min(whole) >= scale:
+            image.draft(None, (image.width // scale, image.height // scale))
+        turn = None if image.format == "TIFF" else _TURNS.get(_orientation(image, exif))  # Pillow turns a TIFF itself
+        profile = _profile(image, exif, file)
+        bits = _stored_bits(image)
+        image.load()
+        shown = _srgb(image, profile, bits)
+        if scale > 1 and image.size == whole:
+            shown = shown.reduce(scale)
+        return shown if turn is None else shown.transpose(turn)
+
+    return _using(file, pixels)
+
+
+def _using(file: Path | bytes, use: Callable[[Image.Image], _Result]) -> _Result:
+    """What `use` makes of the open picture."""
+    try:
+        with _opened(file) as image:
+            return use(image)
+    except _LongTexts:
+        data, profile = png_chunks.without_texts(file if isinstance(file, bytes) else file.read_bytes())
+    with _opened(data) as image:
+        if profile is not None:
+            image.info["icc_profile"] = profile
+        return use(image)
 
 
 @contextmanager
@@ -77,71 +166,223 @@ def _opened(file: Path | bytes) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             # Sizes are judged below; a warning for each odd file of a large folder tells nobody anything.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
+            with _open(file) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise PhotoError("too_large", f"{image.width}x{image.height} pixels")
+                _refuse_preview(image)
                 yield image
-    except PhotoError:
+    except (PhotoError, _LongTexts):
         raise
     except Image.DecompressionBombError as error:
         raise PhotoError("too_large", str(error)) from error
     except Exception as error:
+        if "MAX_TEXT" in str(error):
+            raise _LongTexts from error
         # Decoders raise nearly every type on damaged bytes (SyntaxError, struct.error, IndexError ...).
-        raise PhotoError("unreadable", f"{type(error).__name__}: {error}") from error
+        raise PhotoError("unreadable", f"{type(error).__name__}: {_plain(error)}") from error
 
 
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation out of the header. `Image.getexif` would decode a whole PNG in search of a later chunk."""
-    data = image.info.get("exif")
-    if not data or image.format == "TIFF":
-        return 1  # Pillow turns a TIFF itself
+def _open(file: Path | bytes) -> Image.Image:
+    stream = io.BytesIO(file) if isinstance(file, bytes) else file
     try:
+        return Image.open(stream, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        name, told = _unidentified(file)
+        if name in PLUGINS and importlib.util.find_spec(PLUGINS[name][0]) is not None:
+            return _with_plugin(file, name)
+        raise PhotoError("unreadable", told) from error
+
+
+def _unidentified(file: Path | bytes) -> tuple[str, str]:
+    """The name of the format of a file that Pillow does not open, and what to say about it."""
+    head = head_of(file)
+    found = format_of(head)
+    if not head:
+        return "", "the file is empty"
+    if found is None:
+        return "", "the content is of no known picture format"
+    if found.name in PLUGINS:
+        return found.name, f"{found.name} is not read by this Pillow; convert it or install {PLUGINS[found.name][2]}"
+    if found.kind == "image":
+        return found.name, f"a {found.name} file that is damaged, or of a kind that this Pillow does not read"
+    return found.name, f"the content is no picture but: {found.name}"
+
+
+def _with_plugin(file: Path | bytes, name: str) -> Image.Image:
+    module, format_name, _ = PLUGINS[name]
+    plugin = importlib.import_module(module)
+    if name == "HEIC":
+        plugin.register_heif_opener(thumbnails=False)
+    return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=[format_name])
+
+
+def _refuse_preview(image: Image.Image) -> None:
+    """Refuse camera raws: TIFF files whose first picture is a thumbnail, which would pass for the photo."""
+    if image.format == "TIFF" and (_tag(image, _DNG_VERSION) or (_tag(image, _SUBFILE_TYPE) or 0) & _REDUCED):
+        raise PhotoError("unreadable", "a camera raw: a TIFF that begins with a preview; develop it to JPEG or TIFF")
+
+
+def _plain(error: Exception) -> str:
+    """An error's first line without memory addresses, so that it is the same in every run."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(error).partition("\n")[0])
+
+
+def _exif(image: Image.Image) -> Image.Exif | None:
+    """EXIF data out of the header. `Image.getexif` would decode a whole PNG in search of a later chunk."""
+    data = image.info.get("exif")
+    try:
+        if image.format == "TIFF":
+            return image.getexif()
+        if not data:
+            return None
         exif = Image.Exif()
         exif.load(data)
-        return int(exif.get(ExifTags.Base.Orientation, 1))
+        return exif
     except Exception:
-        return 1  # damaged EXIF data beside sound pixels: shown as stored
+        return None  # damaged EXIF data beside sound pixels: shown as stored
 
 
-def read_header(file: Path | bytes) -> PhotoHeader:
-    """Size and kind of a picture without decoding it.
-
-    Raises:
-        PhotoError: the file is no picture, or too large.
-    """
-    with _opened(file) as image:
-        size = image.size[::-1] if _orientation(image) in _SWAPS_SIDES else image.size
-        return PhotoHeader(size=size, quick_to_scale=image.format in ("JPEG", "MPO"))
-
-
-def read_photo(file: Path | bytes, scale: int = 1) -> Image.Image:
-    """Upright RGB pixels, the sides divided by `scale` (1, 2, 4 or 8) and rounded up. Deterministic.
-
-    Raises:
-        PhotoError: the file is no picture, damaged or too large.
-    """
-    with _opened(file) as image:
-        whole = image.size
-        if scale > 1 and min(whole) >= scale:
-            image.draft(None, (image.width // scale, image.height // scale))
-        turn = _TURNS.get(_orientation(image))
-        image.load()
-        pixels = _rgb(image)
-        if scale > 1 and image.size == whole:
-            pixels = pixels.reduce(scale)
-        return pixels if turn is None else pixels.transpose(turn)
+def _orientation(image: Image.Image, exif: Image.Exif | None) -> int:
+    if exif is None or image.format == "HEIF":
+        return 1  # libheif turns a picture itself
+    try:
+        orientation = int(exif.get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        return 1
+    return orientation if orientation in _TURNS else 1
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB of a picture that is loaded, and so no longer needs its file."""
-    if image.mode.startswith("I"):
-        # Pillow clips 16-bit grey at 255 when it converts; a photo so stored would come out white.
-        grey = np.clip(np.asarray(image, dtype=np.int64), 0, 65535) // 257
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+def _profile(image: Image.Image, exif: Image.Exif | None, file: Path | bytes) -> bytes | None:
+    """The colour profile that a picture names in one of the ways that files have; None for sRGB."""
+    embedded = image.info.get("icc_profile")
+    if image.format == "AVIF" and embedded:
+        return bytes(embedded)
+    try:
+        if (points := _coding_points(image, file)) is not None:
+            return _coded_space(*points)
+        if embedded:
+            return bytes(embedded)
+        if image.format == "PNG":
+            return _png_space(image.info)
+        if image.format == "JPEG2000":
+            return _jp2_profile(file)
+        if image.format in ("JPEG", "MPO") and exif is not None and _is_adobe_rgb(exif):
+            return colors.matrix_profile(colors.ADOBE_RGB, colors.ADOBE_GAMMA)
+    except (TypeError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+        if isinstance(error, PhotoError):
+            raise
+    return None  # none, or numbers that span no colours
+
+
+def _coding_points(image: Image.Image, file: Path | bytes) -> tuple[int, int] | None:
+    """Primaries and transfer as numbers of ITU-T H.273: a PNG's cICP chunk, an AVIF's nclx box."""
+    if image.format == "PNG":
+        return png_chunks.coding_points(head_of(file))
+    if image.format != "AVIF":
+        return None
+    _, found, codes = head_of(file).partition(b"colrnclx")
+    return (int.from_bytes(codes[:2], "big"), int.from_bytes(codes[2:4], "big")) if found else None
+
+
+def _coded_space(primaries: int, transfer: int) -> bytes | None:
+    if transfer in _HDR:
+        raise PhotoError("unknown_range", f"an HDR picture ({_HDR[transfer]}): make it SDR first")
+    if primaries not in _PRIMARIES and transfer not in _GAMMAS:
+        return None
+    return colors.matrix_profile(_PRIMARIES.get(primaries, colors.SRGB), _GAMMAS.get(transfer))
+
+
+def _png_space(info: dict[Any, Any]) -> bytes | None:
+    """The space of a PNG's gAMA and cHRM chunks; both are void beside an sRGB chunk."""
+    if "srgb" in info or not ("gamma" in info or "chromaticity" in info):
+        return None
+    gamma = 1 / info["gamma"] if info.get("gamma") else None
+    if gamma is not None and abs(gamma - 2.2) <= _ORDINARY_GAMMA:
+        gamma = None
+    points = tuple(info.get("chromaticity", colors.SRGB))
+    if gamma is None and np.allclose(points, colors.SRGB, atol=0.002):
+        return None
+    return colors.matrix_profile(points, gamma)
+
+
+def _jp2_profile(file: Path | bytes) -> bytes | None:
+    """The ICC profile of a JPEG 2000 file (its `colr` box with method 2 or 3), which Pillow does not read."""
+    if isinstance(file, bytes):
+        head = file[:_JP2_HEADER]
+    else:
+        with file.open("rb") as stream:
+            head = stream.read(_JP2_HEADER)
+    for method in (b"\2", b"\3"):
+        at = head.find(b"colr" + method)
+        if at >= 4:
+            return head[at + 7 : at - 4 + int.from_bytes(head[at - 4 : at], "big")]
+    return None
+
+
+def _is_adobe_rgb(exif: Image.Exif) -> bool:
+    """Whether a camera wrote Adobe RGB: it embeds no profile but sets the interoperability index to R03 (DCF 2.0)."""
+    return str(exif.get_ifd(ExifTags.IFD.Interop).get(_INTEROP_INDEX, "")).startswith("R03")
+
+
+def _stored_bits(image: Image.Image) -> int:
+    """Bits per number in the file, as far as they are more than the 8 that Pillow keeps of colours: 16, else 8."""
+    tiles = getattr(image, "tile", None)
+    arguments = tiles[0].args if tiles else ""
+    return 16 if ";16" in str(arguments) else 8
+
+
+def _srgb(image: Image.Image, profile: bytes | None, bits: int) -> Image.Image:
+    """8-bit sRGB of a picture that is loaded, and so no longer needs its file."""
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _grey(image)
+    elif bits == 16 and image.mode in ("RGB", "RGBA", "RGBX", "LA"):
+        _require_range(image)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        if layer.getchannel("A").getextrema() == (255, 255):
-            return layer.convert("RGB")  # nothing shows through: no need to mix
-        ground = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(ground, layer).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+        if layer.getchannel("A").getextrema() != (255, 255):
+            opaque = image.convert("L") if image.mode == "LA" else layer.convert("RGB")
+            mixed = colors.to_srgb(opaque, profile).convert("RGBA")
+            mixed.putalpha(layer.getchannel("A"))
+            return Image.alpha_composite(Image.new("RGBA", mixed.size, "white"), mixed).convert("RGB")
+        image = layer if image.mode == "P" else image  # nothing shows through: no need to mix
+    if image.mode in ("1", "LA"):
+        image = image.convert("L")
+    return colors.to_srgb(image if image.mode in ("L", "RGB", "CMYK", "LAB") else image.convert("RGB"), profile)
+
+
+def _require_range(image: Image.Image) -> None:
+    """Refuse 16-bit colours, of which Pillow has kept the upper 8 bits, that leave out the brightest three quarters."""
+    extrema: Any = image.getextrema()
+    brightest = max(high for _, high in (extrema[:1] if image.mode == "LA" else extrema[:3]))
+    if brightest < DARK:
+        _refuse_range(f"the 16-bit numbers stay below {256 * (brightest + 1)}")
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """8-bit grey of one channel of wide numbers: 16 bits of 65535, or fractions from 0 to 1."""
+    values = np.asarray(image, dtype=np.float64 if image.mode == "F" else np.int64)
+    low, high = values.min(), values.max()
+    if image.mode == "F":
+        if not (low >= 0 and high <= 1):  # also where one of them is NaN
+            _refuse_range(f"fractions from {low:g} to {high:g}, not from 0 to 1")
+        grey = np.round(values * 255)
+    else:
+        # What Pillow reads of a PGM it has scaled by the largest value that the header names.
+        if low < 0 or high > 65535:
+            _refuse_range(f"whole numbers from {low} to {high}, not from 0 to 65535")
+        white = 4095 if _tag(image, ExifTags.Base.BitsPerSample) == (12,) else 65535
+        if 0 < high < 256 * DARK and image.format != "PPM" and white == 65535:
+            _refuse_range(f"the {'16' if image.mode.startswith('I;16') else '32'}-bit numbers stay below {high + 1}")
+        grey = values * 255 // white
+    if image.format == "TIFF" and _tag(image, ExifTags.Base.PhotometricInterpretation) == 0:
+        grey = 255 - grey  # white is zero; of 8-bit numbers Pillow knows that
+    return Image.fromarray(grey.astype(np.uint8))
+
+
+def _refuse_range(what: str) -> None:
+    remedy = "black and white are unknown: scale them to the full range of 8 or 16 bits"
+    raise PhotoError("unknown_range", f"{what}, so that {remedy}")
+
+
+def _tag(image: Image.Image, number: int) -> Any:
+    return getattr(image, "tag_v2", {}).get(number)

@@ -119,7 +119,7 @@ def test_the_block_grid_of_a_jpeg_is_named_and_resizing_closes_it(tmp_path):
 
     assert leaks("jpeg", suffix="jpg") == ["compression"]
     assert leaks("png") == []
-    assert leaks("resized", suffix="jpg", tile=16) == []
+    assert leaks("resized", suffix="jpg", tile=16, min_tile=16) == []
 
 
 LAZY = '''

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from made_media import encode, photo_pixels, source_of
 from PIL import Image
 
-from jigsaw.tasks import Puzzle, Reject, get_task
+from jigsaw.tasks import Puzzle, Reject, TaskError, get_task
 from jigsaw.tasks.composite import sheet_boxes
 
 
@@ -85,7 +85,7 @@ def test_the_inverse_convention_does_not_reassemble_it():
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**9))
 def test_resized_tiles_are_the_resized_cells_in_the_answers_order(seed):
-    task = get_task("image", grid="2x3", tile=20, crop="random", flat="keep")
+    task = get_task("image", grid="2x3", tile=20, min_tile=20, crop="random", flat="keep")
     puzzle = task.plan(SOURCE, Random(seed))
     g = puzzle.geometry
     photo = Image.fromarray(PIXELS).reduce(g["scale"]) if g["scale"] > 1 else Image.fromarray(PIXELS)
@@ -113,7 +113,7 @@ def test_geometry_is_json_and_renders_after_a_round_trip():
     puzzle = task.plan(SOURCE, Random(0))
     again = Puzzle(puzzle.task, puzzle.answer, json.loads(json.dumps(puzzle.geometry)), puzzle.answer_style)
     # Rendering needs no configuration beside the geometry: a default task draws what another planned.
-    tiles = get_task("image", grid="2x2", tile=9).render(again, SOURCE).images
+    tiles = get_task("image", grid="2x2", tile=9, min_tile=9).render(again, SOURCE).images
     assert [t.tobytes() for t in tiles] == [t.tobytes() for t in task.render(puzzle, SOURCE).images]
 
 
@@ -158,7 +158,7 @@ def test_a_photo_with_tiles_too_small_is_rejected_by_name():
     made = get_task("image", grid="8x8", min_tile=64).plan(SOURCE, Random(0))
     assert isinstance(made, Reject)
     assert (made.reason, made.final) == ("too_small", True)
-    assert "37 px" in made.detail
+    assert "37x37 px" in made.detail
 
 
 def flat_sky_photo():
@@ -205,3 +205,35 @@ def test_a_composite_carries_every_tile_unharmed_under_its_number():
         assert page.crop((left, top - 14, right, top)).convert("L").getextrema()[0] < 64, "a number is above the tile"
     placeholders = [part for part in task.prompt(puzzle)[0]["content"] if part["type"] == "image"]
     assert len(placeholders) == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "config", "reason"),
+    [
+        ((12000, 100), {"grid": "1x2", "crop": "none"}, "too_small"),  # shown as 448x7
+        ((12000, 28), {"grid": "1x2", "crop": "none"}, "too_small"),
+        ((100, 9000), {"grid": "2x1", "crop": "none", "margin": 0.1}, "too_small"),
+        ((12000, 100), {"grid": "2x2", "crop": "none", "tile": 56, "min_tile": 56}, "too_small"),  # 50 px as cut
+        ((12000, 28), {"grid": "1x2", "crop": "none", "max_tile": None}, "too_long"),
+        ((12000, 100), {"grid": "1x2", "crop": "none", "max_tile": 4096, "min_tile": 8}, None),
+        ((900, 100), {"grid": "1x2", "crop": "none"}, None),
+        ((900, 100), {"grid": "1x3", "crop": "random", "crop_scale": 0.2}, "too_small"),
+        ((900, 100), {"grid": "1x3", "crop": "random", "crop_scale": 0.5}, None),
+    ],
+)
+def test_limits_hold_for_tiles_as_they_are_cut_and_as_they_are_shown(size, config, reason):
+    rng = np.random.default_rng(0)
+    source = source_of(encode(Image.fromarray(rng.integers(0, 255, (*size[::-1], 3), dtype=np.uint8))))
+    task = get_task("image", flat="keep", **config)
+    made = task.plan(source, Random(0))
+    assert (made.reason if isinstance(made, Reject) else None) == reason
+    if reason is None:
+        shown = [side for tile in task.render(made, source).images for side in tile.size]
+        assert min(shown) >= task.config.min_tile
+        assert max(shown) < 200 * min(shown)
+
+
+@pytest.mark.parametrize("config", [{"tile": 14}, {"max_tile": 20}, {"tile": 60, "min_tile": 64}])
+def test_a_shown_size_below_the_limit_is_refused_when_it_is_configured(config):
+    with pytest.raises(TaskError, match="is below min_tile="):
+        get_task("image", **config)

@@ -1,6 +1,8 @@
 """Opening photos: every mode and orientation comes out upright and RGB; whatever is damaged comes out by name."""
 
 import io
+import struct
+import zlib
 from contextlib import suppress
 
 import numpy as np
@@ -142,3 +144,152 @@ def test_reading_leaves_no_file_open(tmp_path):
     path.unlink()
     assert image.getpixel((0, 0)) == tuple(PIXELS[0, 0])
     assert read_photo(encode(PHOTO)).tobytes() == read_photo(io.BytesIO(encode(PHOTO)).getvalue()).tobytes()
+
+
+def png_chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+LONG_TEXT = zlib.compress(b"<x>" + b"b" * 2_000_000 + b"</x>")
+
+
+@pytest.mark.parametrize("mark", [b"IDAT", b"IEND"])
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + LONG_TEXT),
+        png_chunk(b"zTXt", b"Raw profile\0\0" + LONG_TEXT),
+        b"".join(png_chunk(b"zTXt", b"many\0\0" + zlib.compress(b"x" * 1_000_000)) for _ in range(70)),
+        png_chunk(b"tEXt", b"plain\0" + b"y" * 3_000_000),
+    ],
+    ids=["iTXt", "zTXt", "many", "tEXt"],
+)
+def test_long_texts_in_a_png_do_not_matter(chunk, mark):
+    data = encode(PHOTO)
+    at = data.find(mark) - 4
+    data = data[:at] + chunk + data[at:]
+    assert read_header(data).size == (120, 80)
+    assert (shown(data) == PIXELS).all()
+
+
+def test_a_long_profile_in_a_png_counts():
+    from jigsaw.tasks import colors
+
+    wide = colors.matrix_profile(colors.ADOBE_RGB, 1.0)
+    data = encode(PHOTO)
+    assert (shown(encode(PHOTO, icc_profile=wide)) != PIXELS).any()
+    # A profile says its own length; what follows it is padding.
+    padded = png_chunk(b"iCCP", b"wide\0\0" + zlib.compress(wide + bytes(2_000_000)))
+    assert (shown(data[:33] + padded + data[33:]) == shown(encode(PHOTO, icc_profile=wide))).all()
+    bomb = png_chunk(b"iCCP", b"bomb\0\0" + zlib.compress(bytes(50_000_000)))
+    assert (shown(data[:33] + bomb + data[33:]) == PIXELS).all()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "TIFF"])
+def test_long_metadata_of_other_formats_does_not_matter(kind):
+    plain = encode(PHOTO, kind, lossless=True) if kind == "WEBP" else encode(PHOTO, kind)
+    if kind == "JPEG":
+        data = plain[:2] + (b"\xff\xe1\xff\xfe" + b"x" * 65532) * 80 + plain[2:]
+    elif kind == "WEBP":
+        data = encode(PHOTO, kind, lossless=True, xmp=b"<x>" + b"b" * 5_000_000)
+    else:
+        data = encode(PHOTO, kind, tiffinfo={700: b"b" * 5_000_000})
+    assert len(data) > 4_000_000
+    assert (shown(data) == shown(plain)).all()
+
+
+GREY = np.asarray(PHOTO.convert("L"))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (GREY / 255).astype(np.float32),
+        GREY.astype(np.uint16) * 257,
+        (GREY.astype(np.int32) * 257),
+    ],
+    ids=["fractions", "16 bits", "16 of 32 bits"],
+)
+def test_wide_numbers_that_fill_their_range_are_scaled(values):
+    assert np.abs(shown(encode(Image.fromarray(values), "TIFF"))[..., 0] - GREY).max() <= 1
+
+
+@pytest.mark.parametrize("maximum", [1023, 4095, 65535])
+def test_a_pgm_says_its_range_itself(maximum):
+    values = (GREY.astype(float) / 255 * maximum).round().astype(">u2")
+    data = b"P5 120 80 %d\n" % maximum + values.tobytes()
+    assert np.abs(shown(data)[..., 0] - GREY).max() <= 1
+
+
+def tiff(width, height, bits, strip, photometric=1):
+    """A TIFF of one strip, by hand: Pillow writes neither 12 bits nor white as zero."""
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1), (278, height)]
+    tags.append((279, len(strip)))
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<I", 8 + len(strip)) + strip + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def test_a_tiff_in_which_white_is_zero_comes_out_positive():
+    strip = (65535 - GREY.astype(int) * 257).astype("<u2").tobytes()
+    assert np.abs(shown(tiff(120, 80, 16, strip, photometric=0))[..., 0] - GREY).max() <= 1
+
+
+def test_twelve_bits_in_a_tiff_that_says_so_are_scaled():
+    values = np.linspace(0, 4095, 16).round().astype(int)
+    packed = b"".join(bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in values.reshape(-1, 2).tolist())
+    assert np.abs(shown(tiff(16, 1, 12, packed))[0, :, 0] - values / 4095 * 255).max() <= 1
+
+
+def deep_png(bits, channels=3):
+    """A PNG of 16-bit colours of which only so many bits are used."""
+    values = (PIXELS.astype(np.uint16) << (bits - 8)).astype(">u2")
+    if channels == 4:
+        values = np.concatenate([values, np.full((80, 120, 1), 65535)], axis=-1).astype(">u2")
+    lines = b"".join(b"\0" + row.tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", 120, 80, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = [png_chunk(b"IHDR", header), png_chunk(b"IDAT", zlib.compress(lines)), png_chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_sixteen_bit_colours_that_fill_their_range_are_scaled():
+    assert np.abs(shown(deep_png(16)) - PIXELS).max() <= 1
+    assert np.abs(shown(deep_png(16, channels=4)) - PIXELS).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (encode(Image.fromarray(GREY.astype(np.uint16) * 16), "TIFF"), "16-bit numbers stay below 40"),
+        (encode(Image.fromarray(GREY.astype(np.uint16) * 4)), "16-bit numbers stay below 10"),
+        (encode(Image.fromarray(GREY.astype(np.int32)), "TIFF"), "32-bit numbers stay below 25"),
+        (encode(Image.fromarray(GREY.astype(np.int32) - 100), "TIFF"), "from -100 to"),
+        (encode(Image.fromarray(GREY.astype(np.int32) * 1000), "TIFF"), "not from 0 to 65535"),
+        (encode(Image.fromarray(GREY.astype(np.float32)), "TIFF"), "not from 0 to 1"),
+        (encode(Image.fromarray(np.where(GREY > 99, np.nan, 0.5).astype(np.float32)), "TIFF"), "to nan"),
+        (deep_png(12), "16-bit numbers stay below 4096"),
+        (deep_png(10, channels=4), "16-bit numbers stay below 1024"),
+    ],
+)
+def test_numbers_without_a_known_range_are_refused_with_that_reason(data, told):
+    with pytest.raises(PhotoError, match=told) as caught:
+        read_photo(data)
+    assert caught.value.reason == "unknown_range"
+    assert "black and white are unknown" in str(caught.value)
+
+
+def test_a_camera_raw_is_not_taken_for_its_preview():
+    for options in ({254: 1}, {50706: b"\1\4\0\0"}):
+        with pytest.raises(PhotoError, match="camera raw"):
+            read_photo(encode(PHOTO, "TIFF", tiffinfo=options))
+
+
+def test_messages_are_the_same_in_every_run():
+    seen = set()
+    for _ in range(2):
+        for data in (b"junk", encode(PHOTO)[:-400], encode(PHOTO, "TIFF")[:-400]):
+            keep = io.BytesIO(data)  # noqa: F841 - moves the next one elsewhere
+            with pytest.raises(PhotoError) as caught:
+                read_photo(data)
+            seen.add(str(caught.value))
+    assert len(seen) == 3
+    assert not any("0x" in text for text in seen)

@@ -1,0 +1,153 @@
+"""Colours of pictures: numbers of any colour profile as sRGB, which is what models and screens take them for.
+
+In: the pixels of a picture and its ICC profile, or primaries and gamma. Out: 8-bit sRGB. The conversion is LittleCMS's
+(PIL.ImageCms) with the perceptual intent; matrix profiles, which cameras and editors write, have one result for all
+intents. Numbers of a profile that is sRGB under another name stay as they are, bit for bit. A profile that is damaged,
+or that belongs to another kind of pixels, is ignored, as browsers do.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms
+
+INTENT = ImageCms.Intent.PERCEPTUAL
+
+SAME = 2
+"""A profile whose colours are nowhere more than this (of 255) off sRGB's counts as sRGB."""
+
+_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
+"""Colour space of a profile -> mode of the pixels that it describes."""
+
+Chromaticities = tuple[float, float, float, float, float, float, float, float]
+"""x and y of white, red, green and blue (CIE 1931), the order of a PNG's cHRM chunk."""
+
+SRGB: Chromaticities = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+ADOBE_RGB: Chromaticities = (0.3127, 0.3290, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+DISPLAY_P3: Chromaticities = (0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
+BT_2020: Chromaticities = (0.3127, 0.3290, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046)
+ADOBE_GAMMA = 563 / 256
+
+_D50 = np.array([0.9642, 1.0, 0.8249])
+_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+_CURVE_POINTS = 1024
+
+
+@dataclass(frozen=True)
+class _Conversion:
+    """How pixels become sRGB: a transform for pixels of a mode; None where the numbers are sRGB already."""
+
+    mode: str
+    transform: Any
+
+
+def to_srgb(pixels: Image.Image, profile: bytes | None) -> Image.Image:
+    """8-bit sRGB of pixels in mode L, RGB, CMYK or LAB.
+
+    Args:
+        profile: ICC profile of the pixels, or None.
+    """
+    conversion = _conversion(profile, pixels.mode) if profile else None
+    if conversion is None and pixels.mode == "LAB":
+        conversion = _lab()
+    if conversion is None or conversion.transform is None:
+        return pixels if pixels.mode == "RGB" else pixels.convert("RGB")
+    if pixels.mode != conversion.mode:
+        pixels = pixels.convert(conversion.mode)
+    converted: Image.Image | None = ImageCms.applyTransform(pixels, conversion.transform)
+    assert converted is not None  # None comes back only where the pixels were to be changed in place
+    return converted
+
+
+@lru_cache(maxsize=16)
+def _conversion(profile: bytes, mode: str) -> _Conversion | None:
+    """What a profile asks for; None for a profile that is damaged or does not belong to such pixels."""
+    try:
+        opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        described = _MODES.get(opened.profile.xcolor_space.strip())
+        if described == "RGB" and mode == "L":
+            mode = "RGB"  # grey pixels of an RGB space are common, and mean equal red, green and blue
+        if described != mode:
+            return None
+        transform = _transform(opened, mode)
+        return _Conversion(mode, None if mode == "RGB" and _is_srgb(transform) else transform)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+
+
+def _transform(profile: Any, mode: str) -> Any:
+    return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB", renderingIntent=INTENT)
+
+
+@lru_cache(maxsize=1)
+def _lab() -> _Conversion:
+    """Lab pixels need no profile: the space is absolute (white is D50)."""
+    return _Conversion("LAB", _transform(ImageCms.createProfile("LAB"), "LAB"))
+
+
+def _is_srgb(transform: Any) -> bool:
+    steps = np.linspace(0, 255, 18).round().astype(np.uint8)
+    colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
+    converted = np.asarray(ImageCms.applyTransform(Image.fromarray(colours), transform))
+    return bool(np.abs(converted.astype(int) - colours).max() <= SAME)
+
+
+@lru_cache(maxsize=16)
+def matrix_profile(points: Chromaticities, gamma: float | None) -> bytes:
+    """An ICC profile (version 2) of an RGB space.
+
+    Args:
+        points: its white and primaries.
+        gamma: exponent from stored numbers to light; None: the curve of sRGB.
+
+    Raises:
+        ValueError: the primaries span no colours.
+    """
+    white, *primaries = (
+        np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in zip(points[::2], points[1::2], strict=True)
+    )
+    columns = np.stack(primaries, axis=1)
+    columns = columns * np.linalg.solve(columns, white)
+    adapted = np.linalg.inv(_BRADFORD) @ np.diag((_BRADFORD @ _D50) / (_BRADFORD @ white)) @ _BRADFORD @ columns
+    curve = _curve(gamma)
+    tags = {
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", 2) + b"-\0" + bytes(78),
+        b"cprt": b"text\0\0\0\0-\0",
+        b"wtpt": _xyz(_D50),
+        **{name: _xyz(adapted[:, at]) for at, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))},
+        **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve),
+    }
+    begin, table, body = 132 + 12 * len(tags), b"", b""
+    for name, data in tags.items():
+        table += name + struct.pack(">II", begin + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    head = struct.pack(">I4sI4s4s4s", begin + len(body), b"lcms", 0x02100000, b"mntr", b"RGB ", b"XYZ ")
+    head += struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + b"".join(map(_fixed, _D50))
+    return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
+
+
+def _curve(gamma: float | None) -> bytes:
+    if gamma is not None:
+        values = [min(65535, round(gamma * 256))]  # one value is an exponent, in 256ths
+    else:
+        stored = np.linspace(0, 1, _CURVE_POINTS)
+        light = np.where(stored <= 0.04045, stored / 12.92, ((stored + 0.055) / 1.055) ** 2.4)
+        values = [int(value) for value in np.round(light * 65535)]
+    return b"curv\0\0\0\0" + struct.pack(f">I{len(values)}H", len(values), *values)
+
+
+def _xyz(values: Any) -> bytes:
+    return b"XYZ \0\0\0\0" + b"".join(map(_fixed, values))
+
+
+def _fixed(value: float) -> bytes:
+    number = round(float(value) * 65536)
+    if abs(number) >= 2**31:
+        raise ValueError("a primary outside of all colours")
+    return struct.pack(">i", number)
