@@ -27,14 +27,9 @@ from jigsaw.config import schema
 from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
 from jigsaw.listings import written
 from jigsaw.tasks import describe_task
-from jigsaw.training.trl_config import PAPER
 
 HERE = Path(__file__).parent
 CPU = "two CPU cores"
-PAPER_IS = """
-The settings of arXiv 2509.25190 (its batches are of 256 and 128 prompts). Everything else is as TRL has it, but that a
-process computes its whole share of a step at a time unless `per_device_train_batch_size` says how many completions.
-"""
 NOTE = "<!-- Written by docs/generate.py out of the code; do not edit. -->\n"
 
 
@@ -108,9 +103,9 @@ def recipe_page() -> str:
         NOTE,
         "A recipe is one YAML file per run. `defaults: NAME` extends another one, `key.sub=value` on the command line",
         "overrides a key, `${key.sub}` refers to one, and a key that is not listed here is refused with the nearest",
-        "known one. `sft` and `grpo` take the fields of TRL's `SFTConfig` and `GRPOConfig` too; entries of `rewards`",
-        "are in [the reward contract](reward-contract.md), keys of a `build` that configure the task in",
-        "[the tasks](tasks.md). [Recipes that ship](recipes.md) are examples.",
+        "known one. Other fields of TRL's `SFTConfig` and `GRPOConfig` are written below `sft.extra` and `grpo.extra`.",
+        "Entries of `rewards` are in [the reward contract](reward-contract.md), keys of a `build` that configure the",
+        "task in [the tasks](tasks.md). [Recipes that ship](recipes.md) are examples.",
         "",
         "Paths (`path`, `source`, `output`, plug-in files) are relative to the folder in which `jigsaw` is called,",
         "`defaults: FILE.yaml` to the recipe. Where `output` is `${fresh:...}`, `--resume` goes on with the newest",
@@ -126,8 +121,6 @@ def recipe_page() -> str:
             for inner, _ in _models(field.annotation):
                 kind = kind.replace("section", f"[section](#{re.sub(r'[^a-z_]', '', titles[inner])})")
             lines.append(f"| `{key}` | {kind} | {_default(field)} | {_cell(described.get(key, ''))} |")
-    lines += ["", "## grpo where a recipe is silent", "", *_paragraphs(PAPER_IS.strip())]
-    lines += ["", "| key | value |", "|---|---|", *(f"| `{key}` | `{value}` |" for key, value in PAPER.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -238,7 +231,7 @@ def _type(annotation: Any) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    value = field.default
+    value = field.get_default(call_default_factory=True)
     if value is PydanticUndefined or isinstance(value, BaseModel):
         return ""
     return f"`{_yaml(value)}`"

@@ -207,9 +207,7 @@ def show_result(console: Console, recipe: Recipe, folder: Path) -> None:
         result = headline(json.loads(stored.read_text(encoding="utf-8")))
         console.print(f"\n[bold]{escape(result.sentence)}[/bold]", highlight=False, soft_wrap=True)
         said += [result.detail] if result.detail else []
-    steps = sum(
-        int(section.get("max_steps", FEW_STEPS)) for section in (recipe.sft, recipe.grpo) if section is not None
-    )
+    steps = sum(section.max_steps or FEW_STEPS for section in (recipe.sft, recipe.grpo) if section is not None)
     if 0 < steps < FEW_STEPS:
         said.append(f"This run trained for only {steps} steps: it shows that everything works, not what is learned.")
     for line in [*said, f"Report: {report}"]:

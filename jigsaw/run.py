@@ -327,13 +327,12 @@ class _Run:
         from jigsaw.evaluation.completions import Completions, file_stamp
         from jigsaw.evaluation.engines import Generation, open_engine
         from jigsaw.evaluation.solve import complete_left
-        from jigsaw.training.trl_config import completion_limit
 
         recipe, checkpoint = self._recipe, self._folder / stage
         generation = Generation(
             dtype=recipe.model.dtype,
             batch_size=recipe.evaluation.batch_size,
-            max_new_tokens=completion_limit(recipe),
+            max_new_tokens=recipe.completion_limit,
         )
         settings = {"model": stage, "model_stamp": file_stamp(checkpoint), **generation.settings()}
         place = self._folder / ANSWERS / f"{stage}-{settings['model_stamp']}"

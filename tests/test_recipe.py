@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
+from jigsaw.config.stages import GrpoSection
 from jigsaw.errors import JigsawError
 
 RECIPE = """\
@@ -72,13 +73,14 @@ def test_a_resolved_recipe_cannot_be_changed(small):
 
 
 @pytest.mark.parametrize(
-    "written, value", [("1e-6", 1e-6), ("1.0e-6", 1e-6), ("1E-6", 1e-6), ("2e3", 2000.0), ("3", 3), ("null", None)]
+    "written, value", [("1e-6", 1e-6), ("1.0e-6", 1e-6), ("1E-6", 1e-6), ("2e3", 2000.0), ("3", 3.0)]
 )
 def test_numbers_in_scientific_notation_are_numbers(small, write, written, value):
-    from_override = load_recipe(small, [f"grpo.learning_rate={written}"]).grpo["learning_rate"]
-    from_file = load_recipe(write(RECIPE.replace("1e-5", written), "other.yaml")).grpo["learning_rate"]
-    assert from_override == value and type(from_override) is type(value)
-    assert from_file == value and type(from_file) is type(value)
+    from_override = load_recipe(small, [f"grpo.learning_rate={written}"]).grpo.learning_rate
+    from_file = load_recipe(write(RECIPE.replace("1e-5", written), "other.yaml")).grpo.learning_rate
+    assert from_override == from_file == value
+    below_extra = load_recipe(small, [f"grpo.extra.top_entropy_quantile={written}"]).grpo.extra["top_entropy_quantile"]
+    assert below_extra == value and not isinstance(below_extra, str)
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -237,7 +239,7 @@ def test_an_override_may_interpolate_itself(small):
 
 def test_overrides_merge_mappings_and_replace_lists(small):
     recipe = load_recipe(small, ["grpo={num_generations: 4}", "rewards=[{use: exact}]"])
-    assert recipe.grpo == {"learning_rate": 1e-5, "max_steps": 3, "num_generations": 4}
+    assert recipe.grpo == GrpoSection(learning_rate=1e-5, max_steps=3, num_generations=4)
     assert recipe.rewards == ({"use": "exact"},)
 
 
@@ -325,7 +327,7 @@ def test_a_child_overrides_its_parent_and_keeps_the_rest(small, write):
     child = write("defaults: small.yaml\nname: child\ngrpo: {max_steps: 9}\nrewards: [{use: exact}]\n", "child.yaml")
     recipe = load_recipe(child)
     assert recipe.output == "runs/child"
-    assert recipe.grpo == {"learning_rate": 1e-5, "max_steps": 9}
+    assert recipe.grpo == GrpoSection(learning_rate=1e-5, max_steps=9)
     assert recipe.rewards == ({"use": "exact"},)
     assert recipe.data == load_recipe(small).data
 

@@ -3,9 +3,8 @@
 In: a recipe's name or path and `a.b=c` overrides. Out: a frozen `Recipe`, every interpolation resolved. A recipe that
 extends another (`defaults:`) merges its mappings into it, replaces its lists, and changes single places, also those in
 lists, by keys with dots (`data.train.0.build.grid: 2x2`). Unknown keys are refused with the nearest known one, also
-those below `build`, which the task knows. Nothing is touched on disk and nothing heavy is imported here; fields of
-TRL's configurations (below `sft` and `grpo`) are checked by `jigsaw.training`, which knows TRL, and `rewards` and
-`metrics` by the `rewards` package.
+those below `build`, which the task knows, and those below `extra`, which TRL knows. Nothing is touched on disk and
+nothing heavy is imported here. `rewards` and `metrics` are checked by the `rewards` package.
 
     recipe = load_recipe("quickstart", ["data.photos=/home/me/photos", "seed=1"])
     recipe.data.train[0].build.task   # "image"
@@ -13,7 +12,7 @@ TRL's configurations (below `sft` and `grpo`) are checked by `jigsaw.training`, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
@@ -26,6 +25,7 @@ from yaml import YAMLError
 
 from jigsaw.config.schema import BuildSection, Recipe
 from jigsaw.config.tiny import changed, tiny_preset
+from jigsaw.config.trl_fields import StageName, check_stage
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.rewards.errors import did_you_mean
 
@@ -89,12 +89,24 @@ def load_recipe(name: str, overrides: Sequence[str] = (), *, resume: bool = Fals
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise JigsawError(f"{path}: {_located(error)}") from error
+    _check_stages(path, content)
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise JigsawError(f"{path}: {_explain(error)}") from error
     _check_tasks(path, recipe)
     return recipe
+
+
+def _check_stages(path: Path, content: Any) -> None:
+    """Refuse unknown keys of `sft` and `grpo`, which may be fields of TRL, with a remedy of their own."""
+    stages: tuple[StageName, ...] = ("sft", "grpo")
+    for stage in stages:
+        if isinstance(section := content.get(stage), Mapping):
+            try:
+                check_stage(stage, section)
+            except JigsawError as error:
+                raise JigsawError(f"{path}: {error}") from error
 
 
 def _check_tasks(path: Path, recipe: Recipe) -> None:

@@ -1,9 +1,8 @@
 """The schema of a recipe: frozen, typed sections that forbid unknown keys.
 
 In: the content of a YAML file, resolved by `jigsaw.config.loading`. Out: a `Recipe`, or pydantic's complaint with the
-key. What the schema leaves to others: fields of TRL's configurations below `sft` and `grpo`
-(`jigsaw.training.trl_config`), rewards and metrics (`jigsaw.rewards`), and whether this machine has what is asked for
-(`jigsaw.launch.requirements`).
+key. What the schema leaves to others: TRL's fields below `sft.extra` and `grpo.extra` (`jigsaw.config.trl_fields`),
+rewards and metrics (`jigsaw.rewards`), and whether this machine has what is asked for (`jigsaw.launch.checks`).
 """
 
 from __future__ import annotations
@@ -12,15 +11,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from jigsaw.config.section import Section
+from jigsaw.config.stages import GrpoSection, SftSection
 from jigsaw.errors import JigsawError
 from jigsaw.models.tiny import TinyArchitecture, TinySizes
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class ImageLimits(_Section):
+class ImageLimits(Section):
     """Pixel limits of one image, as the model's image processor applies them.
 
     Attributes:
@@ -38,7 +35,7 @@ class ImageLimits(_Section):
         return self
 
 
-class LoraSection(_Section):
+class LoraSection(Section):
     """Low-rank adapters instead of all weights; they are merged into the checkpoint that a stage leaves.
 
     Attributes:
@@ -54,7 +51,7 @@ class LoraSection(_Section):
     targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
 
 
-class ModelSection(_Section):
+class ModelSection(Section):
     """Which model is trained: a checkpoint, or a tiny one made from random weights.
 
     Attributes:
@@ -117,7 +114,7 @@ class BuildSection(BaseModel):
         return dict(self.model_extra or {})
 
 
-class DataEntry(_Section):
+class DataEntry(Section):
     """One set of a mixture: a puzzle set by `path`, one that is built first, or conversations for the supervised stage.
 
     Attributes:
@@ -157,7 +154,7 @@ class DataEntry(_Section):
         return self.stage in (None, stage) and (self.conversations is None or stage == "sft")
 
 
-class DataSection(_Section):
+class DataSection(Section):
     """What is trained on and what is held out.
 
     Attributes:
@@ -179,7 +176,7 @@ class DataSection(_Section):
         return self
 
 
-class EvaluationSection(_Section):
+class EvaluationSection(Section):
     """When held-out puzzles are looked at.
 
     Attributes:
@@ -195,7 +192,7 @@ class EvaluationSection(_Section):
     max_new_tokens: int | None = Field(None, ge=1)
 
 
-class RolloutSection(_Section):
+class RolloutSection(Section):
     """Who samples completions.
 
     Attributes:
@@ -236,7 +233,7 @@ class RolloutSection(_Section):
         return self.engine == "vllm" and self.mode == "server"
 
 
-class SamplingSection(_Section):
+class SamplingSection(Section):
     """How groups of completions are made.
 
     Attributes:
@@ -251,7 +248,7 @@ class SamplingSection(_Section):
     max_resamples: int = Field(3, ge=1)
 
 
-class CurriculumStage(_Section):
+class CurriculumStage(Section):
     """A part of training in which a task is shown in some sizes only.
 
     Attributes:
@@ -265,7 +262,7 @@ class CurriculumStage(_Section):
     task: str | None = None
 
 
-class CurriculumSection(_Section):
+class CurriculumSection(Section):
     """Which puzzles GRPO sees when; puzzles fall into buckets by task and number of pieces.
 
     Attributes:
@@ -291,7 +288,7 @@ class CurriculumSection(_Section):
         return self
 
 
-class StabilitySection(_Section):
+class StabilitySection(Section):
     """When a GRPO run is said to go wrong: bounds relative to its own first steps, which must hold for a while.
 
     Attributes:
@@ -311,7 +308,7 @@ class StabilitySection(_Section):
     stop: bool = False
 
 
-class CheckpointSection(_Section):
+class CheckpointSection(Section):
     """What a killed run goes on from.
 
     Attributes:
@@ -323,7 +320,7 @@ class CheckpointSection(_Section):
     keep: int = Field(1, ge=1)
 
 
-class DistributedSection(_Section):
+class DistributedSection(Section):
     """On how many processes a run trains, and how they share the model.
 
     Attributes:
@@ -342,7 +339,7 @@ class DistributedSection(_Section):
     nodes: int = Field(1, ge=1)
     zero: Literal[0, 1, 2, 3] = 0
     offload: Literal["none", "optimizer", "all"] = "none"
-    slurm: dict[str, str | int | bool] = {}
+    slurm: dict[str, str | int | bool] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> DistributedSection:
@@ -393,7 +390,7 @@ class DistributedSection(_Section):
         return self.per_node * self.nodes
 
 
-class LoggingSection(_Section):
+class LoggingSection(Section):
     """Where a run is followed beside `metrics.jsonl`, which is always written.
 
     Attributes:
@@ -409,7 +406,7 @@ class LoggingSection(_Section):
     completions_every: int = Field(20, ge=1)
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A whole run, resolved.
 
     Attributes:
@@ -420,9 +417,8 @@ class Recipe(_Section):
         data: what it is trained on, and what is held out.
         rewards: `{use, weight, args, gate, only, on_error}` each; checked by the `rewards` package.
         metrics: names of metrics that are logged, not optimised.
-        sft: fields of TRL's SFTConfig, and `prompts_per_step`, for a supervised stage on the answers before GRPO; with
-            `grpo: null` it is the whole run. None for none.
-        grpo: fields of TRL's GRPOConfig, and `prompts_per_step` (prompts, not completions); None for none.
+        sft: the supervised stage before GRPO; with `grpo: null` it is the whole run. None for none.
+        grpo: the GRPO stage; None for none.
         evaluation: when held-out puzzles are looked at.
         sampling: how groups of completions are made.
         curriculum: which puzzles GRPO sees when.
@@ -441,8 +437,8 @@ class Recipe(_Section):
     data: DataSection
     rewards: tuple[dict[str, Any], ...] = ({"use": "visual_jigsaw"},)
     metrics: tuple[str, ...] = ("exact", "place_accuracy", "valid", "format")
-    sft: dict[str, Any] | None = None
-    grpo: dict[str, Any] | None = None
+    sft: SftSection | None = None
+    grpo: GrpoSection | None = None
     evaluation: EvaluationSection = EvaluationSection()
     sampling: SamplingSection = SamplingSection()
     curriculum: CurriculumSection = CurriculumSection()
@@ -453,6 +449,11 @@ class Recipe(_Section):
     logging: LoggingSection = LoggingSection()
     output: str
 
+    @property
+    def completion_limit(self) -> int:
+        """Most tokens of an answer to a held-out puzzle: `evaluation.max_new_tokens`, or as in GRPO."""
+        return self.evaluation.max_new_tokens or (self.grpo or GrpoSection()).max_completion_length
+
     @model_validator(mode="after")
     def _some_training(self) -> Recipe:
         if self.sft is None and self.grpo is None:
@@ -460,4 +461,6 @@ class Recipe(_Section):
         for stage in ("sft", "grpo"):
             if getattr(self, stage) is not None and not any(entry.trains(stage) for entry in self.data.train):
                 raise ValueError(f"no entry of data.train is for {stage}; give puzzles without `stage`")
+        if self.sft is not None and self.sft.optim == "muon" and self.distributed.zero:
+            raise ValueError("sft.optim: muon trains without DeepSpeed; take another, or set distributed.zero: 0")
         return self

@@ -116,14 +116,13 @@ def evaluate_run(
     from jigsaw.evaluation.commands import option_words
     from jigsaw.evaluation.engines import GREEDY, Generation
     from jigsaw.evaluation.run import evaluate_checkpoint
-    from jigsaw.training.trl_config import completion_limit
 
     model, sets, recipe = trained_model(run), own_sets(run), own_recipe(run)
     own = replace(
         GREEDY,
         dtype=recipe.model.dtype,
         batch_size=recipe.evaluation.batch_size,
-        max_new_tokens=completion_limit(recipe),
+        max_new_tokens=recipe.completion_limit,
     )
     used: Generation = replace(own, **(generation or {}))
     others = {"limit": limit, "out": out, **options}

@@ -91,7 +91,8 @@ def _supervised(run: Run) -> str:
     section = run.section("sft")
     if not section:
         return "none"
-    steps, batch = section.get("max_steps"), section.get("per_device_train_batch_size")
+    steps = section.get("max_steps")
+    batch = section.get("prompts_per_step") or section.get("per_device_train_batch_size")
     return _joined(steps and f"{steps} steps", batch and f"{batch} puzzles a step", _rate(section)) or "yes"
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from jigsaw.config.schema import Recipe
-from jigsaw.errors import JigsawError
 from jigsaw.training.sets import StageName, mixture, open_heldout, open_train, used_in
 
 if TYPE_CHECKING:
@@ -99,10 +98,9 @@ def require_puzzles(recipe: Recipe, train_sets: Sequence[Any]) -> None:
         JigsawError: fewer puzzles than a step takes, or a stage of the curriculum asks for pieces that no set has.
     """
     from jigsaw.training.order import require_batch
-    from jigsaw.training.trl_config import PAPER
 
     if recipe.grpo is not None:
-        require_batch(mixture(recipe, train_sets, "grpo"), {**PAPER, **recipe.grpo}["prompts_per_step"])
+        require_batch(mixture(recipe, train_sets, "grpo"), recipe.grpo.prompts_per_step)
         curriculum_of(recipe, train_sets)
 
 
@@ -213,16 +211,13 @@ class _Training:
                 config.max_steps = max(1, int(config.num_train_epochs * len(puzzles) / step))
             return puzzles, 1
         prompts = config.generation_batch_size // config.num_generations
-        boundary, left = divmod(config.steps_per_generation * config.num_iterations, config.gradient_accumulation_steps)
-        if left:
-            raise JigsawError(
-                "grpo.steps_per_generation: with num_iterations it must make whole steps of "
-                f"{config.gradient_accumulation_steps} micro-batches"
-            )
+        boundary = config.steps_per_generation * config.num_iterations // config.gradient_accumulation_steps
         if config.max_steps <= 0:
             config.max_steps = max(1, int(config.num_train_epochs * len(puzzles) / prompts)) * boundary
-        shuffle = (self._recipe.grpo or {}).get("shuffle_dataset", True)
+        section = self._recipe.grpo
+        assert section is not None
         rows = -(-config.max_steps // boundary) * prompts
+        shuffle = section.shuffle_dataset
         return ordered(puzzles, rows=rows, batch=prompts, seed=self._recipe.seed, shuffle=shuffle), boundary
 
     def _log(self, model: Any, processor: Any, composition: Any, done: int, detail: str) -> Any:
@@ -281,10 +276,9 @@ class _Training:
         from jigsaw.evaluation.solve import solve
         from jigsaw.evaluation.summary import FIGURES, score
         from jigsaw.training.logs import PeriodicEvaluation
-        from jigsaw.training.trl_config import completion_limit
         from jigsaw.training.world import gathered_everywhere, whole_weights
 
-        batch_size, limit = self._recipe.evaluation.batch_size, completion_limit(self._recipe)
+        batch_size, limit = self._recipe.evaluation.batch_size, self._recipe.completion_limit
         with whole_weights(model):
             share = rows.share(self._rank, self._size)
             solved = gathered_everywhere(solve(model, processor, share, batch_size=batch_size, max_new_tokens=limit))
@@ -304,7 +298,7 @@ class _Training:
 
         recipe = self._recipe
         if self._stage.name == "sft":
-            muon = (recipe.sft or {}).get("optim") == "muon"
+            muon = recipe.sft is not None and recipe.sft.optim == "muon"
             return train_sft(model, processor, puzzles, config, callbacks, muon=muon)
         trainer = PuzzleTrainer(
             model=model,

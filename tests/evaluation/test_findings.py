@@ -37,8 +37,8 @@ def test_every_run_of_the_plan_is_a_valid_recipe(tmp_path):
 
 def test_supervised_steps_see_as_many_puzzles_as_the_rollouts():
     rl, supervised = (load_recipe(str(PLAN.parent / name), ["model.path=x"]) for name in ARMS)
-    seen = rl.grpo["max_steps"] * rl.grpo["prompts_per_step"]
-    assert seen == supervised.sft["max_steps"] * supervised.sft["per_device_train_batch_size"]
+    seen = rl.grpo.max_steps * rl.grpo.prompts_per_step
+    assert seen == supervised.sft.max_steps * supervised.sft.micro_batches(1).size
     assert [entry.build for entry in rl.data.train] == [entry.build for entry in supervised.data.train]
 
 

@@ -12,6 +12,7 @@ from made_rows import ROWS
 
 from jigsaw.config.loading import Recipe
 from jigsaw.config.schema import CurriculumSection, SamplingSection, StabilitySection
+from jigsaw.config.stages import GrpoSection
 from jigsaw.models.load import load_model, vision_token_ids
 from jigsaw.rewards import Composition
 from jigsaw.training.checkpoints import CheckpointCallback, StopRequest
@@ -57,7 +58,7 @@ def make_trainer(
     model, processor, puzzles, composition, folder: Path, callbacks=(), sampling=None, curriculum=None, **grpo
 ) -> PuzzleTrainer:
     made = recipe()
-    section = made.grpo | grpo
+    section = GrpoSection.model_validate(made.grpo.model_dump() | grpo)
     sets = puzzles if isinstance(puzzles, list) else [puzzles]
     weights = [1.0] * len(sets)
     config = grpo_config(

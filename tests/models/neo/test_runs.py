@@ -108,7 +108,8 @@ def test_a_recipe_can_be_looked_at(name):
 
 
 def test_the_recipes_are_those_of_the_paper_and_the_quickstart():
-    rates = {name: (load_recipe(name).sft or {}).get("learning_rate") for name in NEO_RECIPES}
+    supervised = {name: load_recipe(name).sft for name in NEO_RECIPES}
+    rates = {name: None if section is None else section.learning_rate for name, section in supervised.items()}
     stages = {"neo-2b-pretraining": 8e-4, "neo-2b-midtraining": 4e-5, "neo-2b-sft": 5e-5}
     jigsaws = {f"{task}-neo-{size}": None for task in ("image", "video", "depth") for size in ("2b", "9b")}
     assert rates == stages | jigsaws | {"quickstart-neo": 1e-3}

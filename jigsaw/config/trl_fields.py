@@ -1,0 +1,231 @@
+"""The fields below `sft.extra` and `grpo.extra`: which of TRL's a recipe may set, and whether a value has their type.
+
+In: a section of a recipe, as written. Out: nothing, or a refusal in one line. The names and types are those of the
+installed TRL and transformers, read out of their sources without importing them, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import ast
+import typing
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from jigsaw.config.stages import GrpoSection, SftSection, StageSection
+from jigsaw.errors import JigsawError
+from jigsaw.rewards.errors import did_you_mean
+
+StageName = Literal["sft", "grpo"]
+
+SECTIONS: Mapping[str, type[StageSection]] = {"sft": SftSection, "grpo": GrpoSection}
+CONFIGS = {"sft": "SFTConfig", "grpo": "GRPOConfig"}
+SOURCES = {
+    "trl": ("trainer/grpo_config.py", "trainer/sft_config.py", "trainer/base_config.py"),
+    "transformers": ("training_args.py",),
+}
+"""Where the dataclasses are defined, by package."""
+
+SET_BY_FRAMEWORK = {
+    "output_dir": "output",
+    "seed": "seed",
+    "data_seed": "seed",
+    "use_cpu": "nothing: a GPU is used where there is one",
+    "deepspeed": "distributed.zero",
+    "fsdp": "distributed.zero",
+    "report_to": "logging.report_to",
+    "log_completions": "logging.completions",
+    "num_completions_to_print": "logging.completions",
+    "log_unique_prompts": "logging.completions",
+    "log_multimodal": "logging.completions",
+    "log_completions_hub_repo": "logging.completions",
+    "save_strategy": "checkpoint.every",
+    "save_steps": "checkpoint.every",
+    "save_total_limit": "checkpoint.keep",
+    "resume_from_checkpoint": "nothing: launch with --resume",
+    "peft_config": "model.lora",
+    "bf16": "model.dtype",
+    "fp16": "model.dtype",
+    "reward_weights": "rewards",
+    "eval_strategy": "evaluation.every",
+    "eval_steps": "evaluation.every",
+    "generation_batch_size": "grpo.prompts_per_step",
+    "gradient_accumulation_steps": "grpo.prompts_per_step",
+    "use_vllm": "rollout.engine",
+    "vllm_mode": "rollout.mode",
+    "vllm_enable_sleep_mode": "rollout.sleep",
+    "vllm_gpu_memory_utilization": "rollout.gpu_memory_utilization",
+    "vllm_max_model_length": "rollout.max_model_len",
+    "vllm_tensor_parallel_size": "rollout.tensor_parallel_size",
+    "vllm_server_port": "rollout.port",
+    "vllm_group_port": "rollout.port",
+    "vllm_server_host": "nothing: the server is started with the run",
+    "vllm_server_base_url": "nothing: the server is started with the run",
+    "vllm_server_timeout": "nothing: the server is started with the run",
+    "model_init_kwargs": "model",
+    "trust_remote_code": "nothing: code that comes with a checkpoint is never run",
+    "remove_unused_columns": "nothing: rewards read every column",
+}
+"""TRL fields that a recipe says elsewhere, and where."""
+
+UNUSED = {
+    "cache_implementation",
+    "chat_template_kwargs",
+    "ds3_gather_for_generation",
+    "generation_kwargs",
+    "max_tool_calling_iterations",
+    "num_generations_eval",
+    "repetition_penalty",
+    "transformers_continuous_batching_config",
+    "use_transformers_continuous_batching",
+    "use_transformers_paged",
+    "vllm_model_impl",
+    "vllm_structured_outputs_regex",
+}
+"""GRPOConfig's fields about sampling and evaluation, which are done in another way here: they would be ignored."""
+
+
+def check_stage(stage: StageName, content: Mapping[str, Any]) -> None:
+    """Refuse keys of a `sft` or `grpo` section that are unknown, set by the framework, or without effect.
+
+    Args:
+        stage: name of the section.
+        content: the section as written, not yet validated.
+
+    Raises:
+        JigsawError: a key of the section or of its `extra`, or a value of `extra`.
+    """
+    own = SECTIONS[stage].model_fields
+    for key in content:
+        if key not in own:
+            _refuse_reserved(stage, key, key)
+            raise JigsawError(f"unknown key {stage}.{key}; {_hint(stage, key)}")
+    _check_optimizer(stage, content.get("optim"))
+    extra = content.get("extra") or {}
+    if not isinstance(extra, Mapping):
+        return  # the schema refuses it
+    for key, value in extra.items():
+        place = f"extra.{key}"
+        if key in own:
+            raise JigsawError(f"{stage}.{place}: {key} is a key of the section itself; write it as {stage}.{key}")
+        _refuse_reserved(stage, key, place)
+        fields = trl_fields(stage)
+        if fields and key not in fields:
+            hint = did_you_mean(key, _open_fields(stage), f"it is no field of TRL's {CONFIGS[stage]}")
+            raise JigsawError(f"unknown key {stage}.{place}; {hint}")
+        if fields:
+            _check_value(f"{stage}.{place}", fields[key], value)
+
+
+def _check_optimizer(stage: StageName, name: Any) -> None:
+    """Refuse a name that is no optimizer of transformers; `muon` is checked by the schema."""
+    known = optimizers()
+    if isinstance(name, str) and known and name not in {*known, "muon"}:
+        more = ["muon"] if stage == "sft" else []
+        raise JigsawError(f"{stage}.optim: no optimizer {name!r}; {did_you_mean(name, [*known, *more])}")
+
+
+def _refuse_reserved(stage: StageName, key: str, place: str) -> None:
+    if key in SET_BY_FRAMEWORK:
+        raise JigsawError(f"{stage}.{place} is set by the framework: in a recipe, see {SET_BY_FRAMEWORK[key]}")
+    if stage == "grpo" and key in UNUSED:
+        raise JigsawError(
+            f"{stage}.{place} would change nothing: rollout.engine draws completions, by temperature, top_p, top_k "
+            f"and min_p alone; leave it out"
+        )
+
+
+def _hint(stage: StageName, key: str) -> str:
+    """What to write in place of an unknown key of a section."""
+    if key in trl_fields(stage):
+        return f"it is a field of TRL's {CONFIGS[stage]}: write it below {stage}.extra"
+    own = sorted(SECTIONS[stage].model_fields.keys() - {"extra"})
+    if near := get_close_matches(key, [*own, *_open_fields(stage)], n=1):
+        return f"did you mean {near[0] if near[0] in own else f'extra.{near[0]}'}?"
+    return f"known: {', '.join(own)}, and TRL's fields below {stage}.extra"
+
+
+def _open_fields(stage: StageName) -> list[str]:
+    """TRL's fields that `extra` may hold."""
+    taken = SECTIONS[stage].model_fields.keys() | SET_BY_FRAMEWORK.keys() | (UNUSED if stage == "grpo" else set())
+    return sorted(trl_fields(stage).keys() - taken)
+
+
+def _check_value(key: str, kind: Any, value: Any) -> None:
+    """Refuse a value of another type: TRL itself takes anything, and fails in the middle of training."""
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        wanted = error.errors()[0]["msg"]
+        raise JigsawError(f"{key}: {wanted[0].lower()}{wanted[1:]}, not {value!r}") from error
+
+
+@cache
+def trl_fields(stage: StageName) -> dict[str, Any]:
+    """Name -> type of every field of a stage's TRL configuration.
+
+    A type that is defined in TRL or transformers is `Any`. Where the sources cannot be found, the result is empty, and
+    it is TRL that refuses an unknown field when the run begins.
+    """
+    classes = _classes()
+    found: dict[str, Any] = {}
+    waiting = [CONFIGS[stage]]
+    while waiting:
+        definition = classes.get(waiting.pop(0))
+        if definition is None:
+            continue
+        for line in definition.body:
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+                found.setdefault(line.target.id, _type(line.annotation))
+        waiting += [base.id for base in definition.bases if isinstance(base, ast.Name)]
+    return found
+
+
+@cache
+def optimizers() -> tuple[str, ...]:
+    """The names of transformers' optimizers; empty where its sources cannot be found."""
+    definition = _classes().get("OptimizerNames")
+    lines = [] if definition is None else definition.body
+    return tuple(
+        line.value.value
+        for line in lines
+        if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
+    )
+
+
+@cache
+def _classes() -> dict[str, ast.ClassDef]:
+    """Class name -> its definition, of all files of `SOURCES`."""
+    found: dict[str, ast.ClassDef] = {}
+    for package, files in SOURCES.items():
+        spec = find_spec(package)
+        for folder in () if spec is None else spec.submodule_search_locations or ():
+            for name in files:
+                file = Path(folder) / name
+                if file.is_file():
+                    tree = ast.parse(file.read_text(encoding="utf-8"))
+                    found |= {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    return found
+
+
+def _type(annotation: ast.expr) -> Any:
+    """The type that an annotation of a dataclass field names; `Any` for a class of a library."""
+    match annotation:
+        case ast.Constant(value=None):
+            return None
+        case ast.Name(id=name):
+            return {"str": str, "int": int, "float": float, "bool": bool, "dict": dict, "list": list}.get(name, Any)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return typing.Union[_type(left), _type(right)]  # noqa: UP007  # of values, not of annotations
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=ast.Constant(value=value)):
+            return Literal[value]
+        case ast.Subscript(value=ast.Name(id="list"), slice=inner):
+            return list[_type(inner)]  # type: ignore[misc]
+        case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[key, value])):
+            return dict[_type(key), _type(value)]  # type: ignore[misc]
+    return Any
