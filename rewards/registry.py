@@ -124,7 +124,7 @@ def find(use: str) -> object:
     """
     path, colon, name = use.rpartition(":")
     if colon and path.endswith(".py"):
-        return _from_file(Path(path), name)
+        return _from_file(Path(path).expanduser(), name)
     if colon:
         return _from_dotted_path(use)
     if use.endswith(".py"):

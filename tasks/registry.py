@@ -81,7 +81,7 @@ def absolute_spec(name_or_spec: str) -> str:
     'image'
     """
     place, colon, attribute = name_or_spec.rpartition(":")
-    return f"{Path(place).resolve()}{colon}{attribute}" if place.endswith(".py") else name_or_spec
+    return f"{Path(place).expanduser().resolve()}{colon}{attribute}" if place.endswith(".py") else name_or_spec
 
 
 def _load_spec(spec: str) -> Any:
@@ -89,7 +89,7 @@ def _load_spec(spec: str) -> Any:
     try:
         if not place.endswith(".py"):
             return pkgutil.resolve_name(spec)
-        return getattr(module_from(Path(place)), attribute)
+        return getattr(module_from(Path(place).expanduser()), attribute)
     except FileNotFoundError as error:
         raise TaskError(f"task file {place} does not exist") from error
     except AttributeError as error:

@@ -12,6 +12,7 @@ nothing heavy is imported here. `rewards` and `metrics` are checked by the `rewa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from io import StringIO
@@ -23,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
 
+from jigsaw.config.scalars import Written, refuse_changed, require_moderate, written_scalars
 from jigsaw.config.schema import BuildSection, Recipe
 from jigsaw.config.tiny import changed, tiny_preset
 from jigsaw.config.trl_fields import StageName, check_stage
@@ -80,16 +82,21 @@ def load_recipe(name: str, overrides: Sequence[str] = (), *, resume: bool = Fals
     """
     path = find_recipe(name)
     _register_fresh(resume)
+    written: dict[str, Written] = {}
     try:
-        config = _read_with_defaults(path, seen=())
+        config = _read_with_defaults(path, seen=(), written=written)
         if tiny:
             config = tiny_preset(config)
         for override in overrides:
-            _override(config, override)
+            _override(config, override, written)
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise JigsawError(f"{path}: {_located(error)}") from error
     _check_stages(path, content)
+    try:
+        refuse_changed(content, written, Recipe)
+    except JigsawError as error:
+        raise JigsawError(f"{path}: {error}") from error
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
@@ -127,8 +134,8 @@ def _check_tasks(path: Path, recipe: Recipe) -> None:
                 raise JigsawError(f"{path}: {key}: {first_line(error)}") from error
 
 
-def _read_with_defaults(path: Path, seen: tuple[Path, ...]) -> DictConfig:
-    """A recipe merged over the one that its `defaults:` names, and so on."""
+def _read_with_defaults(path: Path, seen: tuple[Path, ...], written: dict[str, Written]) -> DictConfig:
+    """A recipe merged over the one that its `defaults:` names, and so on; notes how scalars are `written`."""
     if path.resolve() in seen:
         raise JigsawError(f"{path}: defaults: the recipes name each other in a circle")
     try:
@@ -140,7 +147,10 @@ def _read_with_defaults(path: Path, seen: tuple[Path, ...]) -> DictConfig:
     if not text.strip():
         raise JigsawError(f"{path}: the recipe is empty")
     try:
+        require_moderate(text)
         config = OmegaConf.load(StringIO(text))
+    except JigsawError as error:
+        raise JigsawError(f"{path}: {error}") from error
     except OSError as error:  # OmegaConf's word for YAML that is a single value
         raise JigsawError(f"{path}: a recipe is a mapping of keys, this is a single value") from error
     except YAMLError as error:
@@ -149,8 +159,10 @@ def _read_with_defaults(path: Path, seen: tuple[Path, ...]) -> DictConfig:
         raise JigsawError(f"{path}: no valid YAML, {where}{getattr(error, 'problem', first_line(error))}") from error
     if not isinstance(config, DictConfig):
         raise JigsawError(f"{path}: a recipe is a mapping of keys, this is a list")
+    own = written_scalars(text)
     parent = config.pop("defaults", None)
     if parent is None:
+        written |= own
         return config
     if not isinstance(parent, str):
         raise JigsawError(f"{path}: defaults: one recipe is extended, a file or a name; not {parent!r}")
@@ -159,20 +171,25 @@ def _read_with_defaults(path: Path, seen: tuple[Path, ...]) -> DictConfig:
         parent_path = beside if beside.is_file() else find_recipe(parent)
     except JigsawError as error:
         raise JigsawError(f"{path}: defaults: {error}") from error
-    extended = _read_with_defaults(parent_path, (*seen, path.resolve()))
+    extended = _read_with_defaults(parent_path, (*seen, path.resolve()), written)
+    written |= own
     try:
         return changed(extended, cast(dict[str, Any], OmegaConf.to_container(config, resolve=False)))
     except (OmegaConfBaseException, AttributeError, TypeError, LookupError, ValueError) as error:
         raise JigsawError(f"{path}: {parent} has no such place: {first_line(error)}") from error
 
 
-def _override(config: DictConfig, override: str) -> None:
+def _override(config: DictConfig, override: str, written: dict[str, Written]) -> None:
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise JigsawError(f"override {override!r} is not of the form key=value, such as model.dtype=bfloat16")
     try:
         # Interpolations stay as they are written: they are of the recipe, not of the override.
+        require_moderate(text)
         OmegaConf.update(config, key, _plain(text), merge=True, force_add=True)
+        written |= written_scalars(text, key)
+    except JigsawError as error:
+        raise JigsawError(f"override {key}: {error}") from error
     except YAMLError as error:
         quoted = f"""{key}='"{text}"'"""
         raise JigsawError(f"override {override!r}: the value is no valid YAML; for a text write {quoted}") from error
@@ -192,6 +209,7 @@ def _register_fresh(resume: bool) -> None:
     """`${fresh:runs/x}`: `runs/x`, or the first of `runs/x-2`, `runs/x-3`, ... that does not exist yet."""
 
     def fresh(stem: str) -> str:
+        stem = os.path.expanduser(stem)  # noqa: PTH111  # a text in, a text out
         candidate, latest, number = stem, stem, 2
         while Path(candidate).exists():
             latest, candidate, number = candidate, f"{stem}-{number}", number + 1
@@ -213,6 +231,8 @@ def _explain(error: ValidationError) -> str:
         return f"unknown key {key}; {did_you_mean(str(first['loc'][-1]), known)}{more}"
     message = KINDS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
     given = "" if first["type"] in ("missing", "value_error") else f", not {first['input']!r}"
+    if first["type"] == "string_type" and isinstance(first["input"], bool | int | float):
+        given += " (for a text put it in quotes)"
     return f"{key}: {message[0].lower() + message[1:]}{given}{more}"
 
 

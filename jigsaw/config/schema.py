@@ -7,14 +7,18 @@ rewards and metrics (`jigsaw.rewards`), and whether this machine has what is ask
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import os
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from jigsaw.config.section import Section
 from jigsaw.config.stages import GrpoSection, SftSection
 from jigsaw.errors import JigsawError
 from jigsaw.models.tiny import TinyArchitecture, TinySizes
+
+Place = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A file or folder; a `~` in front is the home folder."""
 
 
 class ImageLimits(Section):
@@ -66,7 +70,7 @@ class ModelSection(Section):
         lora: adapters instead of all weights; None trains the weights.
     """
 
-    path: str | None = None
+    path: Place | None = None
     tiny: TinyArchitecture | None = None
     sizes: TinySizes = TinySizes()
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -100,7 +104,7 @@ class BuildSection(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     task: str
-    source: str
+    source: Place
     split: Literal["train", "heldout"] | None = None
     heldout: float = Field(0.2, gt=0, lt=1)
     per_source: int = Field(1, ge=1)
@@ -128,11 +132,11 @@ class DataEntry(Section):
         limit: at most so many rows, spread over the set.
     """
 
-    path: str | None = None
+    path: Place | None = None
     task: str | None = None
     build: BuildSection | None = None
-    conversations: str | None = None
-    images: str | None = None
+    conversations: Place | None = None
+    images: Place | None = None
     weight: float = Field(1.0, gt=0)
     stage: Literal["sft", "grpo"] | None = None
     limit: int | None = Field(None, ge=1)
@@ -164,8 +168,8 @@ class DataSection(Section):
         eval: held-out puzzles, of which the run reports.
     """
 
-    photos: str = "samples"
-    folder: str = "data"
+    photos: Place = "samples"
+    folder: Place = "data"
     train: tuple[DataEntry, ...] = Field(min_length=1)
     eval: tuple[DataEntry, ...] = ()
 
@@ -447,7 +451,7 @@ class Recipe(Section):
     checkpoint: CheckpointSection = CheckpointSection()
     distributed: DistributedSection = DistributedSection()
     logging: LoggingSection = LoggingSection()
-    output: str
+    output: Place
 
     @property
     def completion_limit(self) -> int:

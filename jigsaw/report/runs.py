@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from jigsaw.config.scalars import require_moderate
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.intervals import Estimate
 from jigsaw.evaluation.predictions import json_lines, number, scored_of
@@ -123,7 +124,10 @@ def _read_recipe(folder: Path) -> tuple[Mapping[str, Any], str]:
         raise JigsawError(f"{folder} {what}: name a folder that `jigsaw launch` or `jigsaw eval --out` made")
     try:
         text = path.read_text(encoding="utf-8")
+        require_moderate(text)
         recipe = yaml.safe_load(text)
+    except JigsawError as error:
+        raise JigsawError(f"{path}: {error}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise JigsawError(f"{path} cannot be read ({type(error).__name__}): is {folder} a run folder?") from error
     if not isinstance(recipe, Mapping):

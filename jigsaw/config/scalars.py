@@ -1,0 +1,209 @@
+"""Values that YAML 1.1 reads otherwise than they are written: `16:00` is the number 960, `no` is false, `0123` is 83.
+
+In: the text of a recipe or of an override. Out: every plain scalar in it whose value is no text, with the way it was
+written, so that a recipe whose schema wants a text there is refused with the cause instead of running with another
+value. Also the limits of a YAML text: aliases that expand to a billion values are refused before anything reads them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from io import StringIO
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+
+from jigsaw.errors import JigsawError
+
+MOST_VALUES = 100_000
+"""Values that a YAML text may hold once its aliases are expanded; a recipe has some hundred."""
+
+MOST_CHARACTERS = 4_000_000
+_Base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same that OmegaConf takes, so that places agree
+_TAGS = ("int", "float", "bool", "null", "timestamp")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A plain scalar that is no text.
+
+    Attributes:
+        text: as it is written.
+        value: what YAML 1.1 reads.
+        override: whether it is the whole value of an override, which the shell takes quotes from.
+    """
+
+    text: str
+    value: Any
+    override: bool = False
+
+    @property
+    def never_meant(self) -> bool:
+        """Whether it is a number in a notation of YAML 1.1 that nobody writes on purpose: base 60, or octal by a 0."""
+        digits = self.text.lstrip("+-").replace("_", "")
+        octal = len(digits) > 1 and digits.isdecimal() and digits[0] == "0"
+        return isinstance(self.value, int | float) and not isinstance(self.value, bool) and (":" in digits or octal)
+
+    @property
+    def as_written(self) -> bool:
+        """Whether the value is what anybody would read."""
+        if isinstance(self.value, bool):
+            return self.text.lower() in ("true", "false")
+        return isinstance(self.value, int) and str(self.value) == self.text
+
+    def cause(self, place: str, annotations: Sequence[Any]) -> str:
+        """What YAML makes of it, and what to write instead at a place that admits these annotations."""
+        value = self.value
+        if isinstance(value, bool | NoneType):
+            read = {True: "true", False: "false", None: "no value"}[value]
+        else:
+            read = f"the date {value}" if isinstance(value, date) else f"the number {value}"
+        choices = [str(choice) for inner in annotations if get_origin(inner) is Literal for choice in get_args(inner)]
+        if choices and self.text not in choices:
+            remedy = f"write one of {', '.join(choices)}"
+        elif annotations and str not in _types_of(annotations):
+            remedy = "write the number that you mean without zeros in front and without colons"
+        else:
+            key = place.rpartition(".")[2]
+            before = "" if key.isdecimal() else f"{key}: "
+            quoted = f"""{place}='"{self.text}"'""" if self.override else f'{before}"{self.text}"'
+            remedy = f"for a text put it in quotes: {quoted}"
+        return f"YAML reads {self.text or 'an empty value'} as {read}; {remedy}"
+
+
+def require_moderate(text: str) -> None:
+    """Refuse a YAML text whose aliases expand to more than `MOST_VALUES`, or that is nested too deeply to read.
+
+    Raises:
+        JigsawError: it does.
+        yaml.YAMLError: it is no YAML.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise JigsawError(f"the YAML has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
+    try:
+        root = yaml.compose(StringIO(text), _Base)
+        sizes: dict[int, int] = {}
+        if root is not None and _size(root, sizes) > MOST_VALUES:
+            raise JigsawError(f"the aliases of the YAML expand to more than {MOST_VALUES:,} values; write them out")
+    except RecursionError:
+        raise JigsawError("the YAML is nested too deeply to be read, or an alias holds itself") from None
+
+
+def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Values below a node with aliases expanded; each node is counted once, however often it is named."""
+    if id(node) not in sizes:
+        below = [*node.value] if isinstance(node, yaml.SequenceNode) else []
+        if isinstance(node, yaml.MappingNode):
+            below = [item for pair in node.value for item in pair]
+        sizes[id(node)] = 1 + sum(_size(item, sizes) for item in below)
+    return sizes[id(node)]
+
+
+class _Loader(_Base):  # type: ignore[misc,valid-type]
+    """YAML 1.1 with the numbers that OmegaConf reads beside: `1e3` is one, with or without a point."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+\Z"), list("-+0123456789")
+)
+
+
+def written_scalars(text: str, prefix: str = "") -> dict[str, Written]:
+    """Place -> scalar, for every plain scalar of a YAML text that is no text; places as `data.train.0.weight`.
+
+    Args:
+        text: valid YAML within the limits.
+        prefix: the place that the text is written to, for an override.
+    """
+    opened = _Loader(text)
+    try:
+        root = opened.get_single_node()
+        found = {} if root is None else dict(_scalars(root, opened, prefix))
+        return {place: replace(scalar, override=place == prefix) for place, scalar in found.items()}
+    finally:
+        opened.dispose()
+
+
+def _scalars(node: yaml.Node, loader: yaml.SafeLoader, place: str) -> Iterator[tuple[str, Written]]:
+    if isinstance(node, yaml.ScalarNode):
+        if not node.style and node.tag.rpartition(":")[2] in _TAGS:
+            yield place, Written(node.value, loader.construct_object(node, deep=True))  # type: ignore[no-untyped-call]
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                yield from _scalars(value, loader, f"{place}.{key.value}" if place else key.value)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            yield from _scalars(value, loader, f"{place}.{number}")
+
+
+def refuse_changed(content: Any, written: Mapping[str, Written], schema: type[BaseModel]) -> None:
+    """Refuse a value that YAML changed where the schema wants a text.
+
+    Args:
+        content: of a recipe, resolved.
+        written: its scalars; those that were replaced since are passed over.
+        schema: of the content.
+
+    Raises:
+        JigsawError: the place, the cause and the quoting that helps.
+    """
+    for place, scalar in written.items():
+        if not _is_still_there(content, place.split("."), scalar.value):
+            continue
+        annotations = list(_annotations_at(schema, place.split(".")))
+        kinds = _types_of(annotations)
+        admitted = type(scalar.value) in kinds or (isinstance(scalar.value, int) and kinds == {float})
+        # A plain 3 where a text is wanted is what the schema complains of in its own words.
+        changed = str in kinds and not (scalar.as_written or (admitted and isinstance(scalar.value, float | NoneType)))
+        if scalar.never_meant or changed:
+            raise JigsawError(f"{place}: {scalar.cause(place, annotations)}")
+
+
+def _is_still_there(content: Any, path: list[str], value: Any) -> bool:
+    for part in path:
+        try:
+            content = content[int(part)] if isinstance(content, list) else content[part]
+        except (KeyError, IndexError, ValueError, TypeError):
+            return False
+    return type(content) is type(value) and bool(content == value)
+
+
+def _annotations_at(annotation: Any, path: list[str]) -> Iterator[Any]:
+    """What a schema admits at a place, one annotation each; nothing where it does not say."""
+    for inner in _alternatives(annotation):
+        if not path:
+            yield inner
+        elif isinstance(inner, type) and issubclass(inner, BaseModel):
+            if (field := inner.model_fields.get(path[0])) is not None:
+                yield from _annotations_at(field.annotation, path[1:])
+        elif get_origin(inner) in (dict, Mapping):
+            yield from _annotations_at(get_args(inner)[1], path[1:])
+        elif get_origin(inner) in (tuple, list):
+            yield from _annotations_at(get_args(inner)[0], path[1:])
+
+
+def _alternatives(annotation: Any) -> Iterator[Any]:
+    if get_origin(annotation) is Annotated:
+        yield from _alternatives(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, UnionType):
+        for inner in get_args(annotation):
+            yield from _alternatives(inner)
+    else:
+        yield annotation
+
+
+def _types_of(annotations: Sequence[Any]) -> set[type]:
+    """The plain types among annotations; the choices of a `Literal` by their types."""
+    found: set[type] = set()
+    for inner in annotations:
+        if get_origin(inner) is Literal:
+            found |= {type(choice) for choice in get_args(inner)}
+        elif inner in (None, str, int, float, bool, NoneType):
+            found.add(NoneType if inner is None else inner)
+    return found
