@@ -15,11 +15,19 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from jigsaw.evaluation.tables import percent
+
 WIDTH, HEIGHT = 430, 236
 """Of a chart in its own units; the page scales it to its column. Text of 11 units stays legible on a phone."""
 
+WIDE = (720, 280)
+"""The same of the one chart that takes the whole width of the page."""
+
 COLOURS = 6
 """Colours that the style sheet knows as `--c0` .. `--c5`; with more series they come round, with another dash."""
+
+GREY = -1
+"""Style of what is only there to be compared with."""
 
 MOST_POINTS = 240
 """Points drawn of a line: more than this cannot be told apart at this width and would only make the page heavy."""
@@ -60,8 +68,8 @@ class Series:
 
     Attributes:
         label: for the legend.
-        points: steps and values, by step.
-        style: number of its colour and dash.
+        points: steps and values, by step; none where the line is a level alone.
+        style: number of its colour and dash, or `GREY`.
         level: a constant to compare with (chance), drawn dotted in the same colour.
         marks: step, value, low, high: single figures with their intervals.
         field: key of the log that the points are read from.
@@ -88,12 +96,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawn chart and what the page writes around it."""
+    """A drawn chart and what the page writes around it.
+
+    Attributes:
+        percent: its values are printed as percentages.
+        size: in the chart's own units.
+    """
 
     title: str
     svg: str
     legend: Sequence[Entry] = field(default=())
     note: str = ""
+    percent: bool = False
+    size: tuple[int, int] = (WIDTH, HEIGHT)
 
 
 def smoothed(points: Sequence[Point]) -> list[Point]:
@@ -115,24 +130,28 @@ def draw_chart(
     name: str,
     axis: str = "step",
     share: bool = False,
+    percentages: bool = False,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
     note: str = "",
 ) -> Chart | None:
     """Draw a chart.
 
     Args:
         title: what is measured; for the page, not drawn.
-        series: lines; those without points and marks are left out.
+        series: lines; those without points, marks and a level are left out.
         name: unique in the page, of letters, digits and `-`: ids inside the SVG start with it.
         axis: label of the horizontal axis.
         share: values are shares, and the axis runs from 0 to 1 if they all are inside.
+        percentages: values are shares that are printed as percentages.
+        size: width and height in the chart's own units.
         note: a sentence for below the chart.
 
     Returns:
         The chart, or None if there is nothing to draw.
     """
-    drawn = [line for line in series if line.points or line.marks]
-    if not drawn:
+    if not any(line.points or line.marks for line in series):
         return None
+    drawn = [line for line in series if line.points or line.marks or line.level is not None]
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -141,17 +160,20 @@ def draw_chart(
         matplotlib.rcdefaults()  # a user's own matplotlibrc must not reach the page
         settings = {"svg.hashsalt": name, "svg.fonttype": "none", "font.size": 11, "lines.scale_dashes": False}
         matplotlib.rcParams.update(settings)
-        figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), dpi=72)
+        width, height = size
+        figure = Figure(figsize=(width / 72, height / 72), dpi=72)
         FigureCanvasSVG(figure)
         # Fixed margins: charts side by side share their frames, whatever their tick labels.
-        axes = figure.add_axes((44 / WIDTH, 38 / HEIGHT, (WIDTH - 56) / WIDTH, (HEIGHT - 48) / HEIGHT))
+        axes = figure.add_axes((44 / width, 38 / height, (width - 56) / width, (height - 48) / height))
         _style_axes(axes, axis)
         first, last = _steps(drawn)
         entries = [_draw_line(axes, line, at, first, last) for at, line in enumerate(drawn)]
         _fit(axes, drawn, share)
+        if percentages:
+            axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return Chart(title, _for_page(buffer.getvalue(), title, name), entries, note)
+    return Chart(title, _for_page(buffer.getvalue(), title, name, size), entries, note, percentages, size)
 
 
 def as_file(chart: Chart) -> str:
@@ -160,18 +182,18 @@ def as_file(chart: Chart) -> str:
     legend = []
     for at, entry in enumerate(chart.legend):
         y = 34 + at * line
-        last = "" if entry.last is None else f" ({entry.last:.3g})"
+        last = "" if entry.last is None else f" ({percent(entry.last) if chart.percent else format(entry.last, '.3g')})"
         legend.append(
             f'<path d="M44 {y - 4}h26" fill="none" stroke="{entry.colour}" stroke-width="2.5"'
             f' stroke-dasharray="{entry.dash or "none"}"/>'
             f'<text x="78" y="{y}" font-size="11" fill="var(--ink)">{_drawable(entry.label)}{last}</text>'
         )
-    top = 30 + len(legend) * line
-    inner = re.sub(r"<svg[^>]*>", f'<svg y="{top}" width="{WIDTH}" height="{HEIGHT}">', chart.svg, count=1)
+    top, (width, height) = 30 + len(legend) * line, chart.size
+    inner = re.sub(r"<svg[^>]*>", f'<svg y="{top}" width="{width}" height="{height}">', chart.svg, count=1)
     text = "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{top + HEIGHT}"'
-            f' viewBox="0 0 {WIDTH} {top + HEIGHT}" font-family="sans-serif">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{top + height}"'
+            f' viewBox="0 0 {width} {top + height}" font-family="sans-serif">',
             '<rect width="100%" height="100%" fill="white"/>',
             f'<text x="44" y="16" font-size="13" fill="var(--ink)">{_drawable(chart.title)}</text>',
             *legend,
@@ -201,7 +223,8 @@ def _style_axes(axes: Any, label: str) -> None:
 
 def _draw_line(axes: Any, line: Series, at: int, first: float, last: float) -> Entry:
     """Draw the line that is number `at` of a chart whose steps run from `first` to `last`."""
-    colour, dash = _SERIES[line.style % COLOURS], _DASHES[at % len(_DASHES)]
+    colour = _MUTED if line.style == GREY else _SERIES[line.style % COLOURS]
+    dash = _DASHES[at % len(_DASHES)]
     style = (0, tuple(float(length) for length in dash.split())) if dash else "solid"
     end = None
     if line.points:
@@ -214,6 +237,8 @@ def _draw_line(axes: Any, line: Series, at: int, first: float, last: float) -> E
         axes.plot(*_columns(_thinned(main)), color=colour, linewidth=2, linestyle=style, marker=marker, markersize=4)
     if line.level is not None:
         axes.axhline(line.level, color=colour, linewidth=1.4, linestyle=(0, (1.4, 2.6)))
+        if not line.points and not line.marks:
+            dash, end = "1.4 2.6", line.level
     aside = (last - first) * MARK_STEP * (at + 1)
     for step, value, low, high in line.marks:
         # Beside the frame of the lines, each at its own distance: intervals over each other could not be read.
@@ -244,7 +269,7 @@ def _fit(axes: Any, series: Sequence[Series], share: bool) -> None:
 
 def _steps(series: Sequence[Series]) -> tuple[float, float]:
     """First and last step of anything drawn."""
-    steps = [step for line in series for step, *_ in (*line.points, *line.marks)]
+    steps = [step for line in series for step, *_ in (*line.points, *line.marks)]  # a level has none
     return min(steps), max(steps)
 
 
@@ -262,7 +287,7 @@ def _thinned(points: Sequence[Point]) -> Sequence[Point]:
     return [*means, points[-1]]
 
 
-def _for_page(svg: str, title: str, name: str) -> str:
+def _for_page(svg: str, title: str, name: str, size: tuple[int, int]) -> str:
     """Matplotlib's file as an element of an HTML page."""
     svg = svg[svg.index("<svg") :]
     # Addresses of name spaces, the licence block and a style sheet that would speak for the whole page.
@@ -278,6 +303,6 @@ def _for_page(svg: str, title: str, name: str) -> str:
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
     for stand_in, property_ in _PROPERTIES.items():
         svg = svg.replace(stand_in, f"var({property_})")
-    opening = f'<svg class="plot" role="img" aria-label="{escape(title)}" viewBox="0 0 {WIDTH} {HEIGHT}">'
+    opening = f'<svg class="plot" role="img" aria-label="{escape(title)}" viewBox="0 0 {size[0]} {size[1]}">'
     svg = re.sub(r"<svg[^>]*>", opening, svg, count=1)
     return re.sub(r"\s*\n\s*", "\n", svg).strip()

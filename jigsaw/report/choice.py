@@ -7,7 +7,7 @@ and scores alone, so the same predictions give the same page.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from statistics import fmean
 from typing import Literal
@@ -32,30 +32,53 @@ def choose(predictions: Sequence[Scored], count: int) -> list[Scored]:
 
     The choice and its order depend on ids and scores alone.
     """
+    return proportional(predictions, count, outcome_of, each=True)
+
+
+def proportional(
+    predictions: Sequence[Scored], count: int, kind: Callable[[Scored], str], *, each: bool = False
+) -> list[Scored]:
+    """At most `count` predictions: kinds in proportion to their number, sources taken in turns.
+
+    The choice and its order depend on ids and kinds alone: nobody picks.
+
+    Args:
+        predictions: one per puzzle.
+        count: of what is chosen.
+        kind: of a prediction.
+        each: a kind that exists gets one prediction if there is room, however rare it is.
+    """
     ranked = sorted(predictions, key=_drawn)
-    groups = {name: [item for item in ranked if outcome_of(item) == name] for name in OUTCOMES}
-    quota = _shares({name: len(items) for name, items in groups.items()}, min(count, len(ranked)))
+    groups: dict[str, list[Scored]] = defaultdict(list)
+    for item in ranked:
+        groups[kind(item)].append(item)
+    quota = _shares({name: len(groups[name]) for name in sorted(groups)}, min(count, len(ranked)), each)
     used: Counter[str] = Counter()
     chosen: set[str] = set()
-    for name in sorted(OUTCOMES, key=lambda name: len(groups[name])):  # the rarest have the least choice of sources
+    for name in sorted(
+        groups, key=lambda name: (len(groups[name]), name)
+    ):  # the rarest have the least choice of sources
         left = list(groups[name])
         for _ in range(quota[name]):
-            item = min(left, key=lambda item: used[item.source])  # the first of those, for ids come ranked
+            item = min(left, key=lambda item: used[item.source])  # the first of those, since ids are ranked
             left.remove(item)
             used[item.source] += 1
             chosen.add(item.id)
     return [item for item in ranked if item.id in chosen]
 
 
-def _shares(sizes: Mapping[Outcome, int], count: int) -> dict[Outcome, int]:
-    """`count` divided in proportion to sizes, by largest remainder; whatever exists gets one if there is room."""
+def _shares(sizes: Mapping[str, int], count: int, each: bool) -> dict[str, int]:
+    """`count` divided in proportion to sizes, by largest remainder.
+
+    With `each`, what exists gets one if there is room.
+    """
     total = sum(sizes.values())
     exact = {name: count * size / total if total else 0.0 for name, size in sizes.items()}
     shares = {name: int(value) for name, value in exact.items()}
     by_remainder = sorted(sizes, key=lambda name: shares[name] - exact[name])
     for name in by_remainder[: count - sum(shares.values())]:
         shares[name] += 1
-    for name in (name for name, size in sizes.items() if size and not shares[name]):
+    for name in (name for name, size in sizes.items() if each and size and not shares[name]):
         largest = max(shares, key=lambda name: shares[name])
         if shares[largest] > 1:
             shares[largest] -= 1

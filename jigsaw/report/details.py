@@ -43,7 +43,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of puzzle: how many there are, and their `exact` and `place_accuracy`."""
+    """A kind of puzzle: how many there are, and their `exact` and `place_accuracy`. One kind alone is not shown."""
 
     name: str
     puzzles: int
@@ -58,7 +58,7 @@ class Map:
         title: the kind in words.
         shares: row i, column j: the share of valid answers that put the piece of place j at place i.
         valid: how many those are.
-        cells: place accuracy of corners, edges and the interior of a grid.
+        cells: place accuracy of corners, edges and the interior of a grid; empty where all places are of one kind.
     """
 
     title: str
@@ -83,14 +83,15 @@ class Details:
 def details_of(stored: Mapping[str, Any], field: str = "") -> Details:
     """The details of a checkpoint's figures; `field` is where those stand in the file."""
     prefix = f"{field}." if field else ""
-    compared = _mapping(stored.get("compared"))
+    compared, kinds = _mapping(stored.get("compared")), list(_kinds(stored.get("groups"), prefix))
     reasons = _mapping(stored.get("reasons"))
+    refused = any(name != "ok" for name in reasons)
     return Details(
-        kinds=list(_kinds(stored.get("groups"), prefix)),
+        kinds=kinds if len(kinds) > 1 else [],
         reasons=[
             (REASONS.get(str(name), str(name)), count, f"{prefix}reasons.{name}")
             for name, count in reasons.items()
-            if isinstance(count, int)
+            if refused and isinstance(count, int)
         ],
         maps=list(_maps(stored.get("places"), prefix)),
         sampled=list(_sampled(_mapping(stored.get("sampled")), f"{prefix}sampled")),
@@ -119,6 +120,7 @@ def _maps(stored: Any, prefix: str) -> Iterator[Map]:
         title = f"{entry.get('task')}, {f'{grid[0]}x{grid[1]}' if len(grid) == 2 else f'{size} in a row'}"
         field = f"{prefix}places[{at}]"
         cells = list(_entries(_mapping(entry.get("cells")), f"{field}.cells"))
+        cells = cells if len(cells) > 1 else []
         yield Map(title, f"{field}.confusion", shares, int(number(entry.get("valid")) or 0), cells)
 
 

@@ -1,7 +1,7 @@
-"""What a report says in words: the verdict in one sentence, and what was trained on what.
+"""How a run was made: model, training, rewards and puzzle sets, in words.
 
-In: a `Run`. Out: sentences and pairs of a name and a text. A recipe of another version may lack anything, so each fact
-is told only as far as it is there.
+In: a `Run`. Out: pairs of a name and one or several lines. A recipe of another version may lack anything, so each fact
+is given only as far as it is there.
 """
 
 from __future__ import annotations
@@ -10,70 +10,22 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from jigsaw.evaluation.intervals import Estimate
 from jigsaw.evaluation.predictions import number
-from jigsaw.report.runs import Figure, Run
-
-_BUILD_KEYS = ("task", "source", "split", "heldout", "per_source", "limit", "seed", "materialize")
-"""Keys of a `build` entry that are not the task's configuration."""
+from jigsaw.report.runs import Run
 
 
-def verdict_of(run: Run) -> str:
-    """The result in one sentence, no stronger than its intervals allow."""
-    if run.evaluation is None:
-        return "Not evaluated on held-out puzzles yet."
-    figures = run.evaluation.figures
-    stage = "heldout" if "place_accuracy" in figures.get("heldout", {}) else "warmup"
-    place = figures.get(stage, {}).get("place_accuracy")
-    parts = []
-    if place is not None:
-        name = "Held-out place accuracy" + ("" if stage == "heldout" else " of the warm-up")
-        parts.append(f"{name} {_interval(place.estimate)}{_beside_chance(place)}")
-    paired = run.evaluation.gain.get("reward")
-    if paired is not None:
-        parts.append(_gain(paired))
-    return "; ".join(parts) + "." if parts else "No place accuracy was evaluated."
-
-
-def _beside_chance(place: Figure) -> str:
-    if place.chance is None:
-        return ""
-    level = f"{place.chance:.2f}"
-    if place.estimate.low > place.chance > 0:
-        return f", {place.estimate.value / place.chance:.1f} times chance ({level})"
-    if place.estimate.high < place.chance:
-        return f", below chance ({level})"
-    return f", not clear of chance ({level})"
-
-
-def _gain(paired: Estimate) -> str:
-    if paired.low > 0:
-        return f"GRPO raised the reward by {_interval(paired, 3)} over the warm-up"
-    if paired.high < 0:
-        lowered = Estimate(-paired.value, -paired.high, -paired.low)
-        return f"GRPO lowered the reward by {_interval(lowered, 3)} below the warm-up"
-    return f"GRPO changed the reward by {_interval(paired, 3)} over the warm-up, which is not clear of zero"
-
-
-def _interval(estimate: Estimate, digits: int = 2) -> str:
-    # Adding zero turns a rounded -0.0 into 0.0.
-    parts = (estimate.value, estimate.low, estimate.high)
-    value, low, high = (f"{round(part, digits) + 0.0:.{digits}f}" for part in parts)
-    return f"{value} [{low}, {high}]".replace("-", "\N{MINUS SIGN}")
-
-
-def facts_of(run: Run) -> list[tuple[str, str]]:
-    """Model, training, data and rewards: a name and a text each; what the recipe does not tell is left out."""
+def facts_of(run: Run) -> list[tuple[str, list[str]]]:
+    """Model, training, data and rewards: a name and its lines each; what the recipe does not say is left out."""
     facts = [
-        ("Model", _model(run)),
-        ("Supervised stage", _supervised(run) if run.trained else ""),
-        ("GRPO", _grpo(run) if run.trained else ""),
-        ("Rewards", _rewards(run)),
+        ("Model", [_model(run)]),
+        ("Supervised stage", [_supervised(run) if run.trained else ""]),
+        ("GRPO", [_grpo(run) if run.trained else ""]),
+        ("Rewards", [_rewards(run)]),
         ("Training puzzles", _data(run, "train")),
         ("Held-out puzzles", _data(run, "eval")),
-        ("Time in training", _duration(run)),
+        ("Time in training", [_duration(run)]),
     ]
-    return [(name, text) for name, text in facts if text]
+    return [(name, lines) for name, told in facts if (lines := [line for line in told if line])]
 
 
 def _model(run: Run) -> str:
@@ -124,25 +76,29 @@ def _rewards(run: Run) -> str:
     )
 
 
-def _data(run: Run, which: str) -> str:
-    """The entries of a mixture, `image grid=2x2 from photos`; how many were evaluated, for the held-out ones."""
+def _data(run: Run, which: str) -> list[str]:
+    """The entries of a mixture, one line each; how many were evaluated, for the held-out ones."""
     entries = run.section("data").get(which)
-    told = [_entry(entry) for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
-    text = "; ".join(dict.fromkeys(filter(None, told)))
+    lines = [_entry(entry) for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
     if which == "eval" and run.evaluation is not None and run.evaluation.num_puzzles:
-        counts = f"{run.evaluation.num_puzzles} from {run.evaluation.num_sources} sources"
-        return f"{counts}: {text}" if text else counts
-    return text
+        lines.insert(0, f"{run.evaluation.num_puzzles:,} from {run.evaluation.num_sources:,} sources")
+    return list(dict.fromkeys(lines))
 
 
 def _entry(entry: Mapping[str, Any]) -> str:
+    """One puzzle set: `image, 2x2, training part of photos, 480 per source (supervised stage, weight 0.5)`."""
     build = entry.get("build")
-    if not isinstance(build, Mapping):
-        return str(entry.get("path") or "")
-    config = " ".join(f"{key}={value}" for key, value in build.items() if key not in _BUILD_KEYS and value is not None)
-    split = {"train": "training side of ", "heldout": "held-out side of "}.get(str(build.get("split")), "")
-    each = f", {build['per_source']} per source" if build.get("per_source") else ""
-    return f"{build.get('task', '')} ({config}) from {split}{build.get('source', '')}{each}"
+    uses = {"sft": "supervised stage", "grpo": "GRPO"}.get(str(entry.get("stage")), "")
+    weight = number(entry.get("weight"))
+    how = _joined(uses, f"weight {weight:g}" if weight is not None and weight != 1 else "")
+    if isinstance(build, Mapping):
+        part = {"train": "training part of ", "heldout": "held-out part of "}.get(str(build.get("split")), "")
+        per_source = f"{build['per_source']} per source" if build.get("per_source") else ""
+        size = build.get("grid") or (f"{build['pieces']} pieces" if build.get("pieces") else "")
+        told = _joined(build.get("task"), size, f"{part}{build.get('source', '')}", per_source)
+    else:
+        told = str(entry.get("path") or entry.get("conversations") or "")
+    return f"{told} ({how})" if told and how else told
 
 
 def _duration(run: Run) -> str:

@@ -47,7 +47,7 @@ class Card:
     Attributes:
         outcome: right (all places), partly, wrong (no place), or invalid (no permutation).
         headline: the same in words.
-        before: how the warm-up did on it, or "".
+        before: how the model did on it before GRPO, or "".
         samples: how all completions of the puzzle did, or "" where there is one.
         shown: the pieces, or whatever the model saw, in shown order.
         arranged: a mosaic of the model's order; None without one.
@@ -117,9 +117,9 @@ def build_gallery(run: Run, count: int, budget: int) -> Gallery:
     if not firsts:
         return nothing("No predictions on held-out puzzles yet.")
     try:
-        rows = _Rows(run.eval_folders)
-    except _UNREADABLE as error:
-        return nothing(f"The held-out puzzle set cannot be opened: {_line(error)}")
+        rows = PuzzleRows(run.eval_folders)
+    except UNREADABLE as error:
+        return nothing(f"The held-out puzzle set cannot be opened: {first_line(error)}")
     sample = choose([item for item in firsts if item.id in rows], count)
     if not sample:
         return nothing("The held-out puzzle set no longer has the puzzles of the predictions.")
@@ -161,11 +161,11 @@ def _told_samples(predictions: Sequence[Scored]) -> dict[str, str]:
     }
 
 
-_UNREADABLE = (JigsawError, OSError, ValueError, KeyError, TypeError)
+UNREADABLE = (JigsawError, OSError, ValueError, KeyError, TypeError)
 """What a data set that was moved, deleted or written by another version raises."""
 
 
-class _Rows:
+class PuzzleRows:
     """Rows of puzzle sets by id. Ids are read without making any picture."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -188,24 +188,19 @@ class _Rows:
         return row
 
 
-def _card(item: Scored, rows: _Rows, before: Scored | None, samples: str, side: int) -> Card:
+def _card(item: Scored, rows: PuzzleRows, before: Scored | None, samples: str, side: int) -> Card:
     try:
         row: Mapping[str, Any] = rows[item.id]
         missing = "" if list(row["answer"]) == item.answer else "the puzzle is no longer the one that was answered"
-    except _UNREADABLE as error:
-        row, missing = {}, _line(error)
+    except UNREADABLE as error:
+        row, missing = {}, first_line(error)
     if missing:
         row = {}
-    right = _right_places(item)
+    right = right_places(item)
     outcome = outcome_of(item)
-    grid = _grid(row)
-    images, clips = list(row.get("images") or ()), list(row.get("videos") or ())
+    grid = grid_of_row(row)
+    images = list(row.get("images") or ())
     columns, lines = (grid[1], grid[0]) if grid else (1, 1)
-    if grid:
-        shown = [mosaic(images, range(len(images)), grid, side)]
-    else:
-        longest = _piece_side(side, len(images) + len(clips))
-        shown = [single(image, longest) for image in images] + [clip_strip(clip, longest) for clip in clips]
     return Card(
         source=item.source,
         task=item.task,
@@ -215,7 +210,7 @@ def _card(item: Scored, rows: _Rows, before: Scored | None, samples: str, side: 
         samples=samples,
         completion=item.completion[:LONGEST_TEXT],
         cut=max(0, len(item.completion) - LONGEST_TEXT),
-        shown=shown,
+        shown=media_of(row, side),
         arranged=mosaic(images, [piece - 1 for piece in item.order], grid, side) if grid and item.order else None,
         truth=mosaic(images, [piece - 1 for piece in item.answer], grid, side) if grid else None,
         columns=columns,
@@ -226,7 +221,7 @@ def _card(item: Scored, rows: _Rows, before: Scored | None, samples: str, side: 
     )
 
 
-def _grid(row: Mapping[str, Any]) -> tuple[int, int] | None:
+def grid_of_row(row: Mapping[str, Any]) -> tuple[int, int] | None:
     """Rows and columns, if the media are the pieces of a picture cut by a grid."""
     geometry = row.get("geometry")
     grid = geometry.get("grid") if isinstance(geometry, Mapping) else None
@@ -236,12 +231,21 @@ def _grid(row: Mapping[str, Any]) -> tuple[int, int] | None:
     return (grid[0], grid[1]) if grid[0] * grid[1] == len(images) == len(row["answer"]) else None
 
 
-def _piece_side(side: int, media: int) -> int:
+def piece_side(side: int, media: int) -> int:
     """Longer side of one of several media: one is shown large, many share the room of six mosaics."""
     return side * 3 // 2 if media <= 1 else max(48, min(side, int(side * (6 / media) ** 0.5)))
 
 
-def _right_places(item: Scored) -> list[bool]:
+def media_of(row: Mapping[str, Any], side: int) -> list[Thumbnail]:
+    """What the model was shown: a mosaic of the tiles of a grid, else each picture or clip."""
+    images, clips = list(row.get("images") or ()), list(row.get("videos") or ())
+    if grid := grid_of_row(row):
+        return [mosaic(images, range(len(images)), grid, side)]
+    longest = piece_side(side, len(images) + len(clips))
+    return [single(image, longest) for image in images] + [clip_strip(clip, longest) for clip in clips]
+
+
+def right_places(item: Scored) -> list[bool]:
     """Per place whether it counts as right, exactly as the scores count it."""
     if item.order is None:
         return []
@@ -263,15 +267,15 @@ def _before(item: Scored | None) -> str:
     if item is None:
         return ""
     if item.order is None:
-        return "warm-up: invalid"
-    return f"warm-up: {round(item.place_accuracy * len(item.answer))} of {len(item.answer)}"
+        return "before GRPO: invalid"
+    return f"before GRPO: {round(item.place_accuracy * len(item.answer))} of {len(item.answer)}"
 
 
 def _pictures(card: Card) -> list[Thumbnail]:
     return [picture for picture in (*card.shown, card.arranged, card.truth) if picture is not None]
 
 
-def _line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """An exception in one line; a KeyError's text is a bare key and says nothing without its name."""
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else "no reason given"

@@ -6,7 +6,7 @@ report print the same one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -70,6 +70,27 @@ def headline(figures: Mapping[str, Any]) -> Headline:
     verb, badge = ("raised", "GRPO helped") if tone == "better" else ("lowered", "GRPO made it worse")
     sentence = f"GRPO {verb} solved puzzles from {told[0]} to {told[1]}{guessing}."
     return Headline(sentence, badge, tone, _places(before, after, gain))
+
+
+def headline_so_far(rows: Sequence[Mapping[str, Any]]) -> Headline:
+    """What the periodic evaluations of an unfinished run say, which has no intervals yet.
+
+    Args:
+        rows: lines of `metrics.jsonl` of the stage GRPO.
+    """
+    found = [(row, value) for row in rows if (value := number(row.get("heldout/exact"))) is not None]
+    if not found:
+        return Headline("The model has not been evaluated on held-out puzzles yet.", "not evaluated", "same")
+    (first, before), (last, after) = found[0], found[-1]
+    count, total, chance = (number(last.get(f"heldout_{name}")) for name in ("puzzles", "total", "chance/exact"))
+    part = "" if count is None or total is None else f" ({count:,.0f} of {total:,.0f} held-out puzzles)"
+    guessing = "" if chance is None else f"; guessing solves {percent(chance)}"
+    told = shares(before, after)
+    if first is last:
+        sentence = f"At GRPO step {last['step']:,} the model solves {told[1]} of the puzzles{part}{guessing}."
+    else:
+        sentence = f"So far, at GRPO step {last['step']:,}, {_moved(*told)}{part}{guessing}."
+    return Headline(sentence, "not finished", "same")
 
 
 def shares(first: float, second: float) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """`jigsaw report`: one or several run folders as one HTML page that needs nothing else.
 
-In: folders of runs or evaluations. Out: a page with the figures, curves, galleries of held-out puzzles and the recipe.
+In: folders of runs or evaluations. Out: a page that opens with the result in one sentence, three puzzles before and
+after GRPO and one curve; tables, other curves, galleries, the recipe and the origin of every figure are folded below.
 It loads nothing (its own content policy forbids it), so it can be mailed, archived and opened without a network.
 Whatever comes from data is escaped by the template; only the SVG of `charts`, which holds no data text, goes in as it
 is.
@@ -8,7 +9,7 @@ is.
 
 from __future__ import annotations
 
-import json
+import functools
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
@@ -24,13 +25,16 @@ from jigsaw.evaluation.intervals import Estimate
 from jigsaw.evaluation.paper import PaperTable, origins, rounded, walk
 from jigsaw.evaluation.predictions import number
 from jigsaw.evaluation.summary import heading
+from jigsaw.evaluation.tables import percent
 from jigsaw.files import write_whole
 from jigsaw.pages import page_environment
 from jigsaw.report.charts import Chart
-from jigsaw.report.curves import compared_charts, run_charts
+from jigsaw.report.curves import compared_charts, progress_chart, run_charts
 from jigsaw.report.details import Details, details_of
-from jigsaw.report.facts import facts_of, verdict_of
+from jigsaw.report.facts import facts_of
 from jigsaw.report.gallery import Gallery, build_gallery
+from jigsaw.report.headline import Headline, headline, headline_so_far
+from jigsaw.report.pairs import Pairs, build_pairs
 from jigsaw.report.results import other_tables, run_folders
 from jigsaw.report.runs import STAGES, Run, read_runs
 
@@ -40,11 +44,14 @@ CARDS = 24
 GALLERY_BYTES = 2_000_000
 """What the pictures of a whole page may take."""
 
+RELOAD_SECONDS = 30
+"""How often the page of a run that is training reloads itself."""
+
 VERSIONS = ("visual-jigsaw", "torch", "transformers", "trl", "datasets")
 
 TITLES = {
-    "place_accuracy": "Place accuracy",
-    "exact": "Exact",
+    "exact": "Solved puzzles",
+    "place_accuracy": "Pieces in place",
     "neighbor_accuracy": "Neighbor accuracy",
     "kendall_tau": "Kendall tau",
     "valid": "Valid permutation",
@@ -52,15 +59,15 @@ TITLES = {
     "reward": "Reward",
 }
 MEANINGS = {
+    "exact": "puzzles with every piece in the right place",
     "place_accuracy": "pieces put where they belong",
-    "exact": "puzzles with every piece right",
     "neighbor_accuracy": "neighbouring places with true neighbours",
     "kendall_tau": "pairs in the right sequence",
     "valid": "answers that use every piece once",
     "format": "answers in the form asked for",
     "reward": "what GRPO optimises",
 }
-COMPARED = ("place_accuracy", "exact", "valid", "reward")
+COMPARED = ("exact", "place_accuracy", "valid", "reward")
 """Figures of the table in which runs are the lines."""
 
 
@@ -83,8 +90,10 @@ class Section:
 
     run: Run
     key: str
-    verdict: str
-    facts: Sequence[tuple[str, str]]
+    headline: Headline
+    pairs: Pairs
+    progress: Chart | None
+    facts: Sequence[tuple[str, Sequence[str]]]
     lines: Sequence[Line]
     top: float
     stage: str
@@ -93,14 +102,21 @@ class Section:
     gallery: Gallery
     traces: Sequence[Trace]
 
+    @property
+    def fields(self) -> list[str]:
+        """Fields of `metrics.jsonl` that the curves are drawn from."""
+        charts = [*([self.progress] if self.progress else []), *self.charts]
+        return list(dict.fromkeys(entry.field for chart in charts for entry in chart.legend if entry.field))
+
 
 @dataclass(frozen=True)
 class Trace:
-    """One figure of a run's JSON file and where in it it stands."""
+    """One figure of a run's JSON file and its field there; `words` where it has no interval."""
 
     field: str
-    estimate: Estimate
+    estimate: Estimate | None
     chance: float | None
+    words: str = ""
 
 
 def write_report(runs: Sequence[Path], out: Path, *, training: bool = False) -> None:
@@ -108,7 +124,9 @@ def write_report(runs: Sequence[Path], out: Path, *, training: bool = False) -> 
 
     Args:
         runs: folders of runs and evaluations, of suites and of generalisations.
-        out: the page; written under another name and renamed when whole.
+        out: the page; written atomically.
+        training: the page is that of a run that is training right now: it reloads itself, and shows neither galleries
+            nor what only a final evaluation has.
 
     Raises:
         JigsawError: a folder that is no run.
@@ -117,11 +135,13 @@ def write_report(runs: Sequence[Path], out: Path, *, training: bool = False) -> 
     loaded = read_runs(own) if own or not tables else []
     count = max(1, len(loaded))
     share = min(CARDS, max(6, 2 * CARDS // count))
-    sections = [_section(run, number, share, GALLERY_BYTES // count) for number, run in enumerate(loaded)]
+    budget = GALLERY_BYTES // count
+    sections = [_section(run, number, share, budget, training) for number, run in enumerate(loaded)]
     compared = compared_charts(loaded) if len(loaded) > 1 else []
     template = _environment().get_template("page.html.j2")
     page = template.render(
         title=_title(loaded, tables),
+        reload=RELOAD_SECONDS if training else 0,
         tables=[(table, list(origins(table, "{}"))) for table in tables],
         sections=sections,
         compared=compared,
@@ -141,33 +161,28 @@ def _title(runs: Sequence[Run], tables: Sequence[PaperTable]) -> str:
     return runs[0].label if len(runs) == 1 else f"{len(runs)} runs compared"
 
 
-def _section(run: Run, number: int, cards: int, budget: int) -> Section:
+def _section(run: Run, number: int, cards: int, budget: int, training: bool) -> Section:
     lines = _lines(run)
     highest = [estimate.high for line in lines for estimate in (line.after, line.before) if estimate is not None]
     key = f"r{number}"
-    stored = _stored(run)
+    stored = run.stored if run.evaluation is not None else {}
     stage = next((name for name in STAGES if isinstance(stored.get(name), Mapping)), "")
+    details = details_of(stored.get(stage) or {} if stage else stored, stage)
     return Section(
         run=run,
         key=key,
-        verdict=verdict_of(run),
+        headline=headline(stored) if stored else headline_so_far(run.rows("grpo")),
+        pairs=build_pairs(run),
+        progress=progress_chart(run, key),
         facts=facts_of(run),
         lines=lines,
         top=max([1.0, *highest]),
         stage=stage,
-        details=details_of(stored.get(stage) or {} if stage else stored, stage),
+        details=details,
         charts=run_charts(run, key),
-        gallery=build_gallery(run, cards, budget),
-        traces=_traces(stored),
+        gallery=Gallery((), (), (), {}, {}, "") if training else build_gallery(run, cards, budget),
+        traces=[*_traces(stored), *_counts(details)],
     )
-
-
-def _stored(run: Run) -> Mapping[str, Any]:
-    """`evaluation.json`, where it holds figures."""
-    if run.evaluation is None:
-        return {}
-    stored: Mapping[str, Any] = json.loads((run.folder / "evaluation.json").read_text(encoding="utf-8"))
-    return stored
 
 
 def _traces(stored: Mapping[str, Any]) -> list[Trace]:
@@ -176,6 +191,12 @@ def _traces(stored: Mapping[str, Any]) -> list[Trace]:
         Trace(field, Estimate(*(float(entry[name]) for name in ("value", "low", "high"))), number(entry.get("chance")))
         for field, entry in walk(stored)
     ]
+
+
+def _counts(details: Details) -> list[Trace]:
+    """What has no interval: how often answers were refused, and which piece went where."""
+    counts = [Trace(field, None, None, f"{count:,}") for _, count, field in details.reasons]
+    return counts + [Trace(map.field, None, None, f"shares of {map.valid:,} answers") for map in details.maps]
 
 
 def _lines(run: Run) -> list[Line]:
@@ -223,10 +244,11 @@ def _versions() -> list[str]:
     return [*found, f"Python {platform.python_version()}"]
 
 
+@functools.cache  # compiling the template takes longer than filling it
 def _environment() -> Environment:
     environment = page_environment(Path(__file__).parent)
     environment.filters.update(number=_number, signed=_signed, short=_short, svg=Markup)
-    environment.filters.update(heading=heading, rounded=rounded)
+    environment.filters.update(heading=heading, rounded=rounded, percent=percent)
     return environment
 
 

@@ -23,7 +23,7 @@ from jigsaw.evaluation.summary import FIGURES, heading
 from jigsaw.evaluation.tables import kind_of
 from jigsaw.files import write_whole
 from jigsaw.report.charts import Chart, Series, as_file, draw_chart
-from jigsaw.report.curves import compared_charts, run_charts
+from jigsaw.report.curves import compared_charts, progress_chart, run_charts
 from jigsaw.report.runs import Run, read_runs
 
 STAGE_NAMES = {"warmup": "warm-up", "heldout": "trained", "": ""}
@@ -132,7 +132,8 @@ def write_plots(folders: Sequence[Path], out: Path) -> list[Path]:
             charts[_slug(chart.title)] = chart
     for at, run in enumerate(runs):
         prefix = f"{_slug(run.label)}-" if len(runs) > 1 else ""
-        charts |= {f"{prefix}{_slug(chart.title)}": chart for chart in run_charts(run, f"r{at}")}
+        own = [progress_chart(run, f"r{at}"), *run_charts(run, f"r{at}", everything=True)]
+        charts |= {f"{prefix}{_slug(chart.title)}": chart for chart in own if chart is not None}
     if len(runs) > 1:
         charts |= {f"all-{_slug(chart.title)}": chart for chart in compared_charts(runs)}
     if out.exists() and not out.is_dir():

@@ -19,7 +19,7 @@ import yaml
 from jigsaw.config.scalars import require_moderate
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.intervals import Estimate
-from jigsaw.evaluation.predictions import json_lines, number, scored_of
+from jigsaw.evaluation.predictions import FIRST, LATEST, json_lines, number, scored_of
 from jigsaw.evaluation.summary import FIGURES, Scored
 
 STAGES = ("heldout", "warmup")
@@ -62,8 +62,9 @@ class Run:
         recipe_text: the same, as it stands in the file.
         metrics: lines of `metrics.jsonl`.
         evaluation: None where there is none yet.
-        predictions: of the last checkpoint that was evaluated.
-        before: predictions of the warm-up by puzzle id, if there was GRPO after it.
+        stored: `evaluation.json` as it is; empty where there is none yet.
+        predictions: of the last checkpoint that was evaluated, or of the latest periodic evaluation.
+        before: predictions before GRPO by puzzle id, if there was GRPO after them.
         eval_folders: puzzle sets that were held out.
         command: what makes the figures again.
         notes: what was found broken, one line each.
@@ -75,6 +76,7 @@ class Run:
     recipe_text: str
     metrics: Sequence[Mapping[str, Any]]
     evaluation: Evaluation | None
+    stored: Mapping[str, Any]
     predictions: Sequence[Scored]
     before: Mapping[str, Scored]
     eval_folders: Sequence[Path]
@@ -89,6 +91,18 @@ class Run:
     def rows(self, stage: str) -> list[Mapping[str, Any]]:
         """Lines of the log of one stage, `sft` or `grpo`."""
         return [row for row in self.metrics if row["stage"] == stage]
+
+    @property
+    def position(self) -> str:
+        """How far an unfinished run has come: `GRPO step 120 of 200`; empty once its model is written or evaluated."""
+        if not self.trained or self.evaluation is not None or (self.folder / "model").exists():
+            return ""
+        if not self.metrics:
+            return "no step is logged yet"
+        last = self.metrics[-1]
+        of = number(self.section(last["stage"]).get("max_steps"))
+        name = {"sft": "supervised step", "grpo": "GRPO step"}.get(last["stage"], last["stage"])
+        return f"{name} {last['step']:,}" + (f" of {of:,.0f}" if of is not None and of > 0 else "")
 
     def section(self, *keys: str) -> Mapping[str, Any]:
         """A section of the recipe; empty where it is absent or null."""
@@ -146,9 +160,11 @@ def _read_run(folder: Path, label: str, recipe: Mapping[str, Any], recipe_text: 
     notes: list[str] = []
     own = None if recipe_text else _own_evaluation(folder)
     places = {name: folder / "predictions" / f"{name}.jsonl" for name in ("model", "warmup")}
+    places |= {"first": folder / FIRST, "latest": folder / LATEST}
     if own is not None:
         places["model"] = folder / "predictions.jsonl"
     predictions = {name: _predictions(path, notes) for name, path in places.items()}
+    last = predictions["model"] or predictions["latest"]
     sets = _json(folder / "data.json", notes) if own is None else {"eval": [own["settings"].get("data")]}
     heldout = sets.get("eval") if isinstance(sets, Mapping) else None
     return Run(
@@ -162,8 +178,9 @@ def _read_run(folder: Path, label: str, recipe: Mapping[str, Any], recipe_text: 
             if isinstance(row.get("stage"), str) and isinstance(row.get("step"), int)
         ],
         evaluation=_evaluation(folder / "evaluation.json", notes),
-        predictions=predictions["model"] or predictions["warmup"],
-        before={item.id: item for item in predictions["warmup"]} if predictions["model"] else {},
+        stored=_mapping(_json(folder / "evaluation.json", [])),
+        predictions=last or predictions["warmup"] or predictions["first"],
+        before={item.id: item for item in predictions["warmup"] or predictions["first"]} if last else {},
         eval_folders=[Path(str(path)) for path in heldout] if isinstance(heldout, list) else [],
         command=own["command"] if own else shlex.join(["jigsaw", "launch", str(folder / "recipe.yaml")]),
         notes=notes,
@@ -231,6 +248,10 @@ def _evaluation(path: Path, notes: list[str]) -> Evaluation | None:
         num_puzzles=int(number(counts.get("num_puzzles")) or 0),
         num_sources=int(number(counts.get("num_sources")) or 0),
     )
+
+
+def _mapping(stored: Any) -> Mapping[str, Any]:
+    return stored if isinstance(stored, Mapping) else {}
 
 
 def _figure(stored: Any) -> Figure | None:

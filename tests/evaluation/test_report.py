@@ -14,7 +14,6 @@ from made_runs import make_run, page_of, right
 from jigsaw.data import build_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.report.charts import Series, draw_chart
-from jigsaw.report.facts import verdict_of
 from jigsaw.report.page import write_report
 from jigsaw.report.runs import read_runs
 
@@ -74,13 +73,14 @@ def test_the_same_run_gives_the_same_bytes(run):
 
 def test_the_page_tells_verdict_figures_curves_and_recipe(run):
     page = page_of(run)
-    assert "Held-out place accuracy 0." in page
-    assert "GRPO raised the reward by" in page
-    for words in ("After GRPO", "Warm-up", "Gain, paired", "8 puzzles from 4 sources", "tiny qwen2_5_vl", "a trial"):
+    assert '<p class="badge same">no measurable change</p>' in page  # four sources are too few to tell
+    assert "GRPO made no measurable difference: solved puzzles went from 0% to 50%" in page
+    for words in ("After GRPO", "Warm-up", "Change", "8 puzzles from 4 sources", "tiny qwen2_5_vl", "a trial"):
         assert words in page
+    assert '<p class="title">Solved held-out puzzles</p>' in page
     for chart in ("Held-out puzzles", "Reward of rollouts", "Rollouts", "Supervised loss", "Entropy of the policy"):
         assert f'<p class="title">{chart}</p>' in page
-    assert '<p class="title">GRPO loss</p>' not in page  # not logged, not drawn
+    assert "GRPO loss" not in page and "Completion length" not in page
     assert "num_generations: 8" in page
     assert "jigsaw report " in page
 
@@ -122,22 +122,25 @@ def test_wrong_places_carry_a_symbol_and_an_invalid_answer_its_reason(run):
     assert "4 of 6 places right" in page
     assert "No place right" in page
     assert "All places right" in page
-    assert "warm-up: 4 of 6" in page
+    assert "before GRPO: 4 of 6" in page
 
 
 def test_the_page_tells_kinds_places_reasons_and_where_each_figure_stands(run):
     stored = json.loads((run / "evaluation.json").read_text())
     page = page_of(run)
     for field in (
-        "heldout.place_accuracy, warmup.place_accuracy, gain.place_accuracy",
+        "heldout.place_accuracy",
+        "warmup.place_accuracy",
+        "gain.exact",
         "heldout.groups[0].exact",
         "heldout.reasons.duplicate",
+        "heldout.places[0].cells.corner",
+        "heldout/exact",
     ):
         assert f"<code>{field}</code>" in page, field
     shares = stored["heldout"]["places"][0]["confusion"]
     assert f'<td class="home" style="--share: {round(shares[2][2] * 100, 1)}%">{shares[2][2]:.2f}</td>' in page
-    assert "<code>heldout.places[0].cells.corner</code>" in page
-    assert page.count(f"jigsaw launch {run}/recipe.yaml") >= 5
+    assert page.count(f"jigsaw launch {run}/recipe.yaml") == 1
     assert "<h4>Worst " in page and "<h4>Best " in page
 
 
@@ -159,7 +162,7 @@ def test_details_of_another_version_are_left_out(run, broken):
     stored = json.loads((run / "evaluation.json").read_text())
     stored["heldout"] |= dict.fromkeys(("groups", "places", "reasons", "sampled", "compared"), broken)
     (run / "evaluation.json").write_text(json.dumps(stored))
-    assert "Place accuracy" in page_of(run)
+    assert "Pieces in place" in page_of(run)
 
 
 MISSING = {
@@ -199,7 +202,7 @@ def test_an_empty_run_still_has_a_page(tmp_path):
     (tmp_path / "run" / "recipe.yaml").write_text("name: begun\n")
     page = page_of(tmp_path / "run")
     assert "<h1>begun</h1>" in page
-    assert "Not evaluated on held-out puzzles yet." in page
+    assert "The model has not been evaluated on held-out puzzles yet." in page
 
 
 def test_a_supervised_run_has_no_warm_up_and_no_gain(run):
@@ -213,7 +216,8 @@ def test_a_supervised_run_has_no_warm_up_and_no_gain(run):
     page = page_of(run)
     assert "After training" in page
     assert "Supervised loss" in page
-    for absent in ("After GRPO", "Gain, paired", "Reward of rollouts", "warm-up:"):
+    assert "The model solves 50% of the held-out puzzles" in page
+    for absent in ("After GRPO", "Change", "Reward of rollouts", "before GRPO"):
         assert absent not in page
 
 
@@ -224,8 +228,8 @@ def test_a_data_set_that_is_gone_takes_the_gallery_alone(tmp_path, puzzle_set):
     shutil.rmtree(moved)
     page = page_of(folder)
     assert "The held-out puzzle set cannot be opened" in page
-    assert '<article class="card' not in page
-    assert "Place accuracy" in page
+    assert '<article class="' not in page
+    assert "Pieces in place" in page
 
 
 @pytest.mark.parametrize(("gone", "left"), [(1, 4), (4, 0)])
@@ -268,7 +272,7 @@ def test_two_runs_are_compared_and_each_has_its_section(run, tmp_path, puzzle_se
         assert f'<section class="run" id="r{number}">' in page
         assert f'<a href="#r{number}">{name}</a>' in page
     comparison = page[: page.index('<section class="run"')]
-    assert "Held-out place accuracy" in comparison
+    assert "Held-out pieces in place" in comparison
     assert comparison.count("<span>small</span>") == comparison.count("<span>other</span>") >= 4
     assert "not evaluated on the same puzzles" not in page
 
@@ -283,33 +287,6 @@ def test_runs_on_different_puzzles_are_not_passed_off_as_comparable(run, tmp_pat
 def test_runs_of_one_name_are_told_apart_by_their_folders(run, tmp_path, puzzle_set):
     twin = make_run(tmp_path / "runs" / "small-2", puzzle_set, name="small")
     assert [read.label for read in read_runs([run, twin])] == ["small", "small-2"]
-
-
-@pytest.mark.parametrize(
-    ("place", "reward", "words"),
-    [
-        (
-            (0.44, 0.39, 0.49),
-            (0.05, 0.01, 0.09),
-            "1.8 times chance (0.25); GRPO raised the reward by 0.050 [0.010, 0.090]",
-        ),
-        ((0.26, 0.21, 0.30), (0.0, -0.02, 0.02), "not clear of chance (0.25); GRPO changed the reward by 0.000 [−0.02"),
-        (
-            (0.10, 0.05, 0.20),
-            (-0.05, -0.09, -0.01),
-            "below chance (0.25); GRPO lowered the reward by 0.050 [0.010, 0.090]",
-        ),
-    ],
-)
-def test_the_verdict_says_no_more_than_the_intervals(run, place, reward, words):
-    names = ("value", "low", "high")
-    figures = {
-        "heldout": {"place_accuracy": dict(zip(names, place, strict=True)) | {"chance": 0.25}},
-        "gain": {"reward": dict(zip(names, reward, strict=True))},
-    }
-    (run / "evaluation.json").write_text(json.dumps(figures))
-    [read] = read_runs([run])
-    assert words in verdict_of(read)
 
 
 def test_a_chart_takes_its_colours_from_the_page_and_holds_no_name(run):

@@ -1,0 +1,169 @@
+"""The top of a report: the result, three puzzles before and after GRPO, one curve; also while the run trains."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from made_runs import answers, page_of, right, swapped
+from rich.console import Console
+from test_gallery import alike, made_up, pixels, place
+
+from jigsaw.data import load_puzzles
+from jigsaw.evaluation.predictions import FIRST, LATEST, write_periodic
+from jigsaw.report import live, page, write_report
+from jigsaw.report.choice import proportional
+from jigsaw.report.curves import progress_chart
+from jigsaw.report.pairs import CHANGES, build_pairs
+from jigsaw.report.runs import read_runs
+
+
+def test_the_page_opens_with_the_result_puzzles_and_a_curve_and_folds_the_rest(run):
+    text = page_of(run)
+    marks = ['class="badge', 'class="verdict"', 'class="pairs"', 'class="large"', "<details>"]
+    assert [text.index(mark) for mark in marks] == sorted(text.index(mark) for mark in marks)
+    assert text.index("<table") > text.index("<details>")
+
+
+def test_internal_names_are_in_the_fold_about_the_origin_of_figures_alone(run):
+    text = page_of(run)
+    body = text[text.index("<body>") :]
+    fold = body[body.index("Where every figure comes from") : body.index("The resolved recipe")]
+    recipe = body[body.index("The resolved recipe") :]
+    rest = body.replace(fold, "").replace(recipe, "")
+    for name in ("place_accuracy", "heldout.", "heldout/", "evaluation.json", "metrics.jsonl", "equal_reward_groups"):
+        assert name in fold or name == "equal_reward_groups"
+        assert name not in rest
+
+
+def test_puzzles_at_the_top_are_chosen_in_proportion_to_what_happened():
+    items = [made_up(number, f"photo-{number % 7}", "right") for number in range(90)]
+    kinds = {
+        item.id: ("newly solved", "solved before and after", "rare")[(n >= 60) + (n >= 89)]
+        for n, item in enumerate(items)
+    }
+    chosen = proportional(items, 3, lambda item: kinds[item.id])
+    assert sorted(kinds[item.id] for item in chosen) == ["newly solved", "newly solved", "solved before and after"]
+    assert len({item.source for item in chosen}) == 3
+    assert proportional(list(reversed(items)), 3, lambda item: kinds[item.id]) == chosen
+
+
+def test_each_puzzle_shows_the_tiles_as_shown_and_both_answers_with_their_mistakes(run, puzzle_set):
+    [read] = read_runs([run])
+    rows = {row["source"]["path"]: row for row in load_puzzles(puzzle_set)}
+    pairs = build_pairs(read)
+    assert len(pairs.items) == 3
+    by_order = {tuple(item.answer): (read.before[item.id], item) for item in read.predictions}
+    for pair in pairs.items:
+        before, after = by_order[tuple(slot.piece for slot in pair.answer)]
+        assert pair.result == CHANGES[before.exact >= 1, after.exact >= 1]
+        assert [answer.title for answer in pair.arrangements] == ["Warm-up", "After GRPO"]
+        truth, shown = pixels(pair.truth.uri), pixels(pair.shown[0].uri)
+        for answer, scored in zip(pair.arrangements, (before, after), strict=True):
+            assert [slot.piece for slot in answer.order] == (scored.order or [])
+            for number, slot in enumerate(answer.order):
+                put = place(pixels(answer.picture.uri), number)
+                assert alike(put, place(shown, slot.piece - 1))
+                assert slot.right == alike(put, place(truth, number))
+        assert pair.source in rows
+    assert pairs.note.startswith("Of 8 held-out puzzles: ")
+    assert "drawn in proportion" in pairs.note
+
+
+def test_a_run_without_a_before_shows_its_answers_alone(run):
+    (run / "predictions" / "warmup.jsonl").unlink()
+    [read] = read_runs([run])
+    pairs = build_pairs(read)
+    assert pairs.title == "Three held-out puzzles"
+    assert {len(pair.arrangements) for pair in pairs.items} == {1}
+
+
+@pytest.mark.parametrize(("puzzles", "words"), [(3, "(3 of 8 puzzles)"), (8, "(all 8 puzzles)")])
+def test_the_curve_says_how_many_puzzles_are_behind_each_figure(run, puzzles, words):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    counts = {"heldout_puzzles": puzzles, "heldout_total": 8}
+    lines = [line | counts if "heldout/exact" in line else line for line in lines]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    chart = progress_chart(read_runs([run])[0], "x")
+    assert [entry.label for entry in chart.legend] == [
+        f"while GRPO trains {words}",
+        "after GRPO (all 8 puzzles, 95% interval)",
+        "before GRPO",
+        "guessing",
+    ]
+    # Figures on the same puzzles are one line; others only stand beside each other.
+    assert chart.legend[0].last == (0.5 if puzzles == 8 else 0.1)
+
+
+@pytest.fixture
+def unfinished(run, puzzle_set) -> Path:
+    """The run at GRPO step 20 of 40, after two periodic evaluations."""
+    (run / "evaluation.json").unlink()
+    for name in ("model", "warmup"):
+        (run / "predictions" / f"{name}.jsonl").unlink()
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    counts = {"heldout_puzzles": 8, "heldout_total": 16, "heldout_chance/exact": 1 / 720}
+    lines = [
+        line | counts if "heldout/exact" in line else line
+        for line in lines
+        if line["step"] <= 20 or line["stage"] == "sft"
+    ]
+    lines = [
+        line | {"heldout/exact": 0.5} if "heldout/exact" in line and line["step"] == 20 else line for line in lines
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_periodic(run, 0, answers(puzzle_set, [swapped]))
+    write_periodic(run, 20, answers(puzzle_set, [right]))
+    return run
+
+
+def test_a_run_that_trains_has_a_page_that_reloads_itself(unfinished):
+    write_report([unfinished], unfinished / "report.html", training=True)
+    text = (unfinished / "report.html").read_text()
+    assert '<meta http-equiv="refresh"' in text
+    assert "This run is still training: GRPO step 20 of 40." in text
+    assert (
+        "So far, at GRPO step 20, solved puzzles went from 10% to 50% (8 of 16 held-out puzzles);"
+        " guessing solves 0.1%." in text
+    )
+    assert text.count("✓ solved") == 3
+    assert "while GRPO trains (8 of 16 puzzles)" in text
+
+
+def test_a_report_in_the_middle_of_a_run_says_so_and_does_not_reload(unfinished):
+    text = page_of(unfinished)
+    assert "This run is not finished: GRPO step 20 of 40." in text
+    assert 'http-equiv="refresh"' not in text
+    assert "Three puzzles before GRPO and now" in text
+
+
+def test_the_first_periodic_evaluation_of_a_run_drops_those_of_an_earlier_one(unfinished, puzzle_set):
+    write_periodic(unfinished, 0, answers(puzzle_set, [swapped]))
+    assert (unfinished / FIRST).is_file()
+    assert not (unfinished / LATEST).exists()
+
+
+def test_a_page_that_cannot_be_written_is_one_warning_and_stops_nothing(unfinished, monkeypatch):
+    monkeypatch.setattr(page, "read_runs", lambda folders: 1 / 0)
+    console = Console(file=io.StringIO(), width=300)
+    update = live.LiveReport(unfinished, console)
+    update()
+    update()
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 1
+    assert re.fullmatch(
+        r"warning: .*report\.html was not updated \(ZeroDivisionError: .*\); training continues", lines[0]
+    )
+
+
+def test_puzzles_that_are_hardly_ever_solved_have_a_curve_of_pieces(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [line | {"heldout/exact": 0.0} if "heldout/exact" in line else line for line in lines]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (run / "evaluation.json").unlink()
+    chart = progress_chart(read_runs([run])[0], "x")
+    assert chart.title == "Pieces in the right place, held-out puzzles"
+    assert chart.percent
