@@ -7,6 +7,7 @@ on. Nothing is believed of a frame but the stamp that it comes out of the decode
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.tasks.video_display import Orientation, displayed_size, orientation_of
-from jigsaw.tasks.video_timeline import Packet
+from jigsaw.tasks.video_timeline import GAP, Packet
 
 MAX_FRAME_PIXELS = 50_000_000
 """Videos of larger frames are refused before one is decoded; 8K has 33 million."""
@@ -157,7 +158,9 @@ class _Run:
             stream.codec_context.thread_count = 1  # as many processes as cores decode already
         self._stream = stream
         self.began = 0
-        self._waiting, self._before = True, 0
+        self._waiting = True
+        self._before: int | None = None
+        self._gap = GAP / float(stream.time_base) if is_joined(stream.container) else math.inf
         self._error: Exception | None = None
 
     def frames(self, packet: Any) -> Sequence[Any]:
@@ -173,20 +176,27 @@ class _Run:
             return ()  # a dropped frame of an AVI: it means "nothing new", and a decoder would take it for the end
         if self._error is not None and not last:
             raise self._error
-        if packet.dts is not None:
-            self._waiting = self._waiting or packet.dts < self._before  # parts were joined
-            self._before = packet.dts
+        ended = self._ended(packet.dts)
         if self._waiting and packet.is_keyframe:
             self._waiting, self.began = False, packet.pts if packet.pts is not None else 0
         if self._waiting and not last:
-            return ()
+            return ended
         try:
-            decoded: Sequence[Any] = self._stream.decode(packet)
+            return [*ended, *self._stream.decode(packet)]
         except av.FFmpegError as error:
             if packet.pts is None or packet.pts >= self.began:  # else: shown before the key frame, referring back
                 self._error = error
+            return ended
+
+    def _ended(self, dts: int | None) -> Sequence[Any]:
+        """The last frames of a part that ends before a packet of that stamp; the next part is decoded on its own."""
+        before, self._before = self._before, self._before if dts is None else dts
+        if dts is None or before is None or 0 <= dts - before <= self._gap:
             return ()
-        return decoded
+        last: Sequence[Any] = () if self._waiting else self._stream.codec_context.decode(None)
+        self._stream.codec_context.flush_buffers()
+        self._waiting = True
+        return last
 
 
 def _tolerant(run: _Run, packet: Any) -> Sequence[Any]:
@@ -236,8 +246,6 @@ def _moving(streams: Sequence[Any]) -> list[Any]:
 
 
 def _film(container: Any, stream: Any) -> Film:
-    from av.format import Flags
-
     names = set(container.format.name.split(","))
     counted = bool(names & _COUNTING) and stream.codec_context.codec.reorder
     fault = ""
@@ -249,9 +257,16 @@ def _film(container: Any, stream: Any) -> Film:
         index=stream.index,
         unit=float(stream.time_base),
         counted=counted,
-        joined=bool(container.format.flags & Flags.ts_discont.value),
+        joined=is_joined(container),
         fault=fault,
     )
+
+
+def is_joined(container: Any) -> bool:
+    """Whether files of this container may be put behind one another byte by byte, so that stamps jump at the joins."""
+    from av.format import Flags
+
+    return bool(container.format.flags & Flags.ts_discont.value)
 
 
 def _chosen(streams: Sequence[Any], films: dict[int, Film]) -> Film:

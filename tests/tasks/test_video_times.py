@@ -1,0 +1,105 @@
+"""The frame shown at a moment is the one that a plain decode from the start shows then, whatever holds the video.
+
+Every frame carries its own number. A second, independent decode of the whole file says which frames there are, in what
+order and when; the frames picked out of the file must be the same.
+"""
+
+import os
+from fractions import Fraction
+from random import Random
+
+import av
+import numpy as np
+import pytest
+from made_media import numbered_frame, number_in, write_video
+
+from jigsaw.tasks import Puzzle, Source, get_task
+from jigsaw.tasks.video_streams import VideoError
+from jigsaw.tasks.videos import choose_decoder, read_frames, read_header
+
+FRAMES, RATE, SIZE = 90, 25, (120, 72)
+X264 = {"crf": "14", "preset": "veryfast", "g": "20"}
+B_FRAMES = X264 | {"bf": "2"}
+X265 = {"crf": "14", "preset": "ultrafast", "x265-params": "log-level=none:keyint=20:bframes=4:b-pyramid=1"}
+MPEG = {"g": "15", "b": "3000000", "bf": "2"}
+VPX = {"b": "2000000", "g": "30", "auto-alt-ref": "1", "lag-in-frames": "16", "deadline": "good", "cpu-used": "5"}
+
+WAYS = {
+    "plain.mp4": {"options": X264},
+    "b-frames.mp4": {"options": B_FRAMES},
+    "b-frames.mov": {"options": B_FRAMES},
+    "open-gop.mp4": {"options": B_FRAMES | {"x264-params": "open-gop=1"}},
+    "open-gop.ts": {"options": B_FRAMES | {"x264-params": "open-gop=1"}},
+    "refresh.mp4": {"options": X264 | {"x264-params": "intra-refresh=1:keyint=20"}},
+    "refresh.ts": {"options": X264 | {"x264-params": "intra-refresh=1:keyint=20"}},
+    "pyramid.mp4": {"codec": "libx265", "options": X265},
+    "pyramid.ts": {"codec": "libx265", "options": X265},
+    "pyramid.mkv": {"codec": "libx265", "options": X265},
+    "mpeg4.mp4": {"codec": "mpeg4", "options": MPEG},
+    "b-frames.mkv": {"options": B_FRAMES},
+    "b-frames.ts": {"options": B_FRAMES},
+    "b-frames.m2ts": {"options": B_FRAMES, "form": "mpegts"},
+    "b-frames.flv": {"options": B_FRAMES},
+    "mpeg4.ts": {"codec": "mpeg4", "options": MPEG},
+    "mpeg2.ts": {"codec": "mpeg2video", "options": MPEG},
+    "mpeg2.vob": {"codec": "mpeg2video", "options": MPEG},
+    "mpeg2.mpg": {"codec": "mpeg2video", "options": MPEG},
+    "mpeg2.m2v": {"codec": "mpeg2video", "options": MPEG},
+    "mpeg1.mpg": {"codec": "mpeg1video", "options": MPEG},
+    "vp8.webm": {"codec": "libvpx", "options": VPX},
+    "vp8.ogg": {"codec": "libvpx", "options": VPX},
+    "vp9.webm": {"codec": "libvpx-vp9", "options": VPX},
+    "vp9.mp4": {"codec": "libvpx-vp9", "options": VPX},
+    "wmv2.asf": {"codec": "wmv2", "options": {"b": "3000000"}},
+    "h264.avi": {"options": B_FRAMES},
+    "divx.avi": {"codec": "mpeg4", "options": MPEG},
+    "simple.avi": {"codec": "mpeg4", "options": {"b": "3000000"}},
+    "jpegs.avi": {"codec": "mjpeg", "options": {}},
+}
+
+
+def made(folder, name, **more):
+    form = {"m2ts": "mpegts", "vob": "vob", "mpg": "mpeg", "m2v": "mpeg2video"}.get(name.rpartition(".")[2])
+    how = {"frames": FRAMES, "rate": RATE, "size": SIZE, "form": form} | WAYS.get(name, {}) | more
+    return write_video(folder / name, **how)
+
+
+def played(path, index=0):
+    """Numbers and stamps of all frames of a video stream, decoded from the start as a player does."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[index]
+        return [(number_in(frame.to_ndarray(format="rgb24")), frame.pts) for frame in container.decode(stream)]
+
+
+def picked(path, indices, decoder="auto"):
+    """The numbers of frames picked out of the file, and the file's header."""
+    header = read_header(path)
+    frames = read_frames(path, header, indices, header.size, choose_decoder(decoder, header))
+    return [number_in(frame) for frame in frames], header
+
+
+def some_of(count, seed):
+    """Frames far apart and side by side, the first and the last: with and without seeks."""
+    rng = Random(seed)
+    return sorted({0, 1, count - 1, *(rng.randrange(count) for _ in range(9))})
+
+
+@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+def test_frames_picked_are_frames_played(tmp_path, name, decoder):
+    path = made(tmp_path, name)
+    numbers = [number for number, _ in played(path)]
+    header = read_header(path)
+    assert header.num_frames == len(numbers) == FRAMES
+    assert header.times == pytest.approx(np.arange(FRAMES) / RATE, abs=2e-3)
+    for seed in range(3):
+        indices = some_of(FRAMES, seed)
+        assert picked(path, indices, decoder)[0] == [numbers[index] for index in indices]
+
+
+EXACT = {"plain.mp4", "b-frames.mp4", "b-frames.mov", "mpeg4.mp4", "vp9.mp4"}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_decord_reads_only_what_has_an_exact_index(tmp_path, name):
+    assert (read_header(made(tmp_path, name)).index_fault == "") == (name in EXACT)
