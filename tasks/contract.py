@@ -180,3 +180,10 @@ class Task(ABC):
         Optional; the preview puts them beside the puzzle.
         """
         return ()
+
+    def verify(self, puzzle: Puzzle, source: Source) -> Sequence[str]:
+        """What is wrong with a puzzle's media, found by reading the source in a second, independent way.
+
+        Optional; `jigsaw check` asks for it once per source and lists the sentences.
+        """
+        return ()

@@ -37,6 +37,7 @@ from jigsaw.tasks.grids import Box, Grid, Region, parse_grid
 from jigsaw.tasks.likeness import look_alike_classes, peak_differences, signatures
 from jigsaw.tasks.permutations import answer_of, draw_shown
 from jigsaw.tasks.prompts import answer_instruction, user_message
+from jigsaw.tasks.video_check import second_reading
 from jigsaw.tasks.video_display import Frames
 from jigsaw.tasks.video_streams import VideoError
 from jigsaw.tasks.videos import REASONS as VIDEO_REASONS
@@ -50,6 +51,9 @@ DENSE_BYTES = 64 * 2**20
 
 DRAWS = 8
 """How many random windows and crops are tried before a draw is given up as static."""
+
+VERIFIED = 4
+"""So many frames of a puzzle are read a second time by `jigsaw check`."""
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -167,6 +171,15 @@ class VideoTask(Task):
         if geometry["shown_as"] == "video":
             return Media(videos=clips)
         return Media(images=[Image.fromarray(frame) for clip in clips for frame in clip.frames])
+
+    def verify(self, puzzle: Puzzle, source: Source) -> list[str]:
+        """Compare a sample of the frames with a plain decode of the video, which seeks to none of them."""
+        geometry = puzzle.geometry
+        header = self._header_of(source, geometry)
+        numbers = [number for clip in geometry["frames"] for number in clip]
+        frames = self._decoded(source, header, numbers, geometry)
+        sample = sorted({round(place * (len(numbers) - 1) / (VERIFIED - 1)) for place in range(VERIFIED)})
+        return second_reading(source.files["video"], header, [numbers[place] for place in sample], frames[sample])
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """Every clip after its number, then what is asked and in what form."""

@@ -2,7 +2,8 @@
 
 In: a data set's folder. Out: a `CheckReport`. Every source is opened, its hash compared, its puzzles planned again and
 compared with the rows (ids, geometry, answers, prompts, classes), and every row is rendered; stored media are compared
-with rendered ones pixel by pixel. The work is done by processes that may be killed, as when building.
+with rendered ones pixel by pixel. The first puzzle of a source is read in a second way, where its task knows one. The
+work is done by processes that may be killed, as when building.
 """
 
 from __future__ import annotations
@@ -198,7 +199,7 @@ def check_rows(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
     if faults:
         return faults
     source = open_source(job.root, path, task.source_kind)
-    for row in rows:
+    for number, row in enumerate(rows):
         try:
             puzzle = puzzle_of(row)
             shown = puzzle.geometry.get("shown")
@@ -208,6 +209,8 @@ def check_rows(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
             media_columns(row, rendered)
             if (row["images"] or row["videos"]) and not same_media(rendered, media_of(row)):
                 faults.append((row["id"], "the stored media are not those that are rendered"))
+            if number == 0:
+                faults += [(row["id"], what) for what in task.verify(puzzle, source)]
         except Exception as error:
             # Whatever a plug-in or a damaged row raises is a fault of the row.
             faults.append((row["id"], f"{type(error).__name__}: {error}".splitlines()[0]))

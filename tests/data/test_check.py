@@ -8,7 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from jigsaw.data import build_puzzles, check_puzzles
+from jigsaw.data.check import check_rows
+from jigsaw.data.planning import Job
 from jigsaw.errors import JigsawError
+from jigsaw.tasks import get_task
 
 CONFIG = {"grid": "2x2", "crop": "random"}
 
@@ -143,3 +146,29 @@ def test_what_is_no_complete_set_is_refused(built, tmp_path):
 def test_fewer_than_one_worker_is_refused(built):
     with pytest.raises(JigsawError, match="workers must be at least 1, not -1"):
         check_puzzles(built, workers=-1)
+
+
+def test_a_second_reading_is_asked_for_once_per_source(built, tmp_path, monkeypatch):
+    asked = []
+
+    def verify(self, puzzle, source):
+        asked.append(source.path)
+        return ["its second tile is of another photo"]
+
+    monkeypatch.setattr("jigsaw.tasks.image.ImageTask.verify", verify)
+    stored = pq.read_table(sorted(built.glob("data-*"))[0]).to_pylist()
+    path = stored[0]["source"]["path"]
+    rows = [row for row in stored if row["source"]["path"] == path]
+    job = Job(
+        spec="image",
+        config=CONFIG,
+        root=tmp_path / "photos",
+        seed=0,
+        per_source=2,
+        split=None,
+        heldout=0.5,
+        materialize=False,
+    )
+    faults = check_rows(get_task("image", **CONFIG), job, ("part", path, rows))
+    assert faults == [(rows[0]["id"], "its second tile is of another photo")]
+    assert (len(rows), asked) == (2, [path])

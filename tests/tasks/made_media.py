@@ -3,10 +3,12 @@
 import hashlib
 import io
 import struct
+from contextlib import ExitStack
 from fractions import Fraction
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 from jigsaw.tasks import Source
 
@@ -88,20 +90,8 @@ def write_video(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     if quarter_turns:
-        _turn(path, quarter_turns)
+        orient(path, {1: (0, 1, -1, 0), 2: (-1, 0, 0, -1), 3: (0, -1, 1, 0)}[quarter_turns])
     return path
-
-
-def _turn(path, quarter_turns):
-    """Write a rotation into the display matrix of an MP4's track header, as a phone does."""
-    one = 1 << 16
-    matrix = {1: (0, one, -one, 0), 2: (-one, 0, 0, -one), 3: (0, -one, one, 0)}[quarter_turns]
-    data = bytearray(path.read_bytes())
-    header = data.find(b"tkhd") + 4
-    start = header + 4 + (20 if data[header] == 0 else 32) + 16
-    a, b, c, d = matrix
-    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    path.write_bytes(data)
 
 
 def hide_start(source, path, frames):
@@ -126,4 +116,86 @@ def write_sound(path):
         frame.rate = 16000
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    return path
+
+
+def remux(source, path, change=None, form=None, options=None):
+    """A copy of a video's packets; `change` gets a packet and its number, and leaves it out if it returns False."""
+    with av.open(str(source)) as whole, av.open(str(path), "w", format=form, options=options or {}) as copy:
+        read = whole.streams.video[0]
+        written = copy.add_stream_from_template(read)
+        packets = (packet for packet in whole.demux(read) if packet.dts is not None)
+        for number, packet in enumerate(packets):
+            if change is None or change(packet, number) is not False:
+                packet.stream = written
+                copy.mux(packet)
+    return path
+
+
+def later(stamp):
+    """A change for `remux`: every packet is shown later by that many units of the time base."""
+
+    def change(packet, _):
+        packet.pts, packet.dts = packet.pts + stamp, packet.dts + stamp
+
+    return change
+
+
+def several_streams(path, parts, default=None):
+    """One file of several video streams, out of a file each; `default` is the number of the one marked as default."""
+    with ExitStack() as stack:
+        copy = stack.enter_context(av.open(str(path), "w"))
+        reads = [stack.enter_context(av.open(str(part))) for part in parts]
+        streams = [read.streams.video[0] for read in reads]
+        written = [copy.add_stream_from_template(stream) for stream in streams]
+        for number, stream in enumerate(written):
+            if default is not None:
+                stream.disposition = Disposition.default if number == default else Disposition(0)
+        for read, stream, target in zip(reads, streams, written, strict=True):
+            for packet in read.demux(stream):
+                if packet.dts is not None:
+                    packet.stream = target
+                    copy.mux(packet)
+    return path
+
+
+def orient(path, matrix):
+    """Write `a b c d` of a display matrix into an MP4's track header, in units of one."""
+    data = bytearray(path.read_bytes())
+    header = data.find(b"tkhd") + 4
+    start = header + 4 + (20 if data[header] == 0 else 32) + 16
+    a, b, c, d = (round(number * 65536) for number in matrix)
+    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    return path
+
+
+def packed_bitstream(source, path):
+    """An AVI as old DivX wrote it: a B-frame shares the packet of the frame it refers to, then a packet is empty."""
+    with av.open(str(source)) as whole:
+        packets = [(bytes(p), p.is_keyframe) for p in whole.demux(whole.streams.video[0]) if p.dts is not None]
+    kinds = [data[data.find(b"\0\0\1\xb6") + 4] >> 6 for data, _ in packets]
+    out, at = [], 0
+    while at < len(packets):
+        (data, key), after = packets[at], at + 1
+        if kinds[at] != 2 and kinds[after : after + 1] == [2]:
+            out.append((data + packets[after][0], key))
+            after += 1
+            while kinds[after : after + 1] == [2]:
+                out.append(packets[after])
+                after += 1
+            out.append((b"\0\0\1\xb6\x50\x5f\x7f", False))
+        else:
+            out.append((data, key))
+        at = after
+    first, key = out[0]
+    place = first.find(b"\0\0\1\xb6")
+    out[0] = (first[:place] + b"\0\0\1\xb2DivX503b1393p" + first[place:], key)
+    with av.open(str(source)) as whole, av.open(str(path), "w") as copy:
+        written = copy.add_stream_from_template(whole.streams.video[0])
+        for number, (data, key) in enumerate(out):
+            packet = av.Packet(data)
+            packet.pts = packet.dts = number
+            packet.time_base, packet.is_keyframe, packet.stream = Fraction(1, 25), key, written
+            copy.mux(packet)
     return path

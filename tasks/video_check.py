@@ -1,0 +1,108 @@
+"""A second reading of a video's frames, independent of the first: plain decoding in order, with no seek to the frame.
+
+In: a file, its header, frame numbers and the frames that were shown for them. Out: what is wrong, in sentences.
+`jigsaw check` asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jigsaw.tasks.video_display import Frames
+from jigsaw.tasks.video_streams import is_joined, look_of, open_container
+from jigsaw.tasks.videos import VideoHeader
+
+Small = np.ndarray[Any, np.dtype[np.float64]]
+
+_WHOLE = 3000
+"""Videos of at most so many frames are decoded from the start; others from `_BEFORE` seconds before a frame."""
+_BEFORE = 10.0
+_SIDE = 32
+"""Frames are compared at this size, which scaling and rounding hardly change."""
+_NEARER = 1.0
+"""Of 255: a neighbour must be this much more alike than the right frame to count as shown instead of it."""
+_UNLIKE = 20.0
+"""Of 255: frames that differ more are not the same."""
+
+
+def second_reading(file: Path | bytes, header: VideoHeader, indices: Sequence[int], frames: Frames) -> list[str]:
+    """What is wrong with frames that are shown for these increasing numbers; empty if nothing is.
+
+    Joined parts are not compared: a plain decode mixes what surrounds a join.
+
+    Args:
+        frames: shape `(len(indices), height, width, 3)`, uint8, upright.
+    """
+    near = {index: [n for n in (index - 1, index, index + 1) if 0 <= n < header.num_frames] for index in indices}
+    size = (frames.shape[2], frames.shape[1])
+    if header.num_frames <= _WHOLE or header.stamps is None:
+        played = _played(file, header, sorted({n for numbers in near.values() for n in numbers}), size)
+    else:
+        played = {n: small for numbers in near.values() for n, small in _played(file, header, numbers, size).items()}
+    faults = []
+    for index, shown in zip(indices, frames, strict=True) if played else ():
+        moment = f"the frame at {header.times[index]:.3f} s"
+        if index not in played:
+            faults.append(f"{moment} does not come out of a plain decode")
+            continue
+        distance = {n: float(np.abs(_small(shown) - played[n]).mean()) for n in near[index] if n in played}
+        if distance[index] > min(_UNLIKE, min(distance.values()) + _NEARER):
+            off = f"{distance[index]:.0f} of 255 off"
+            faults.append(f"{moment} is not the one that a plain decode shows then ({off})")
+    return faults
+
+
+def _played(file: Path | bytes, header: VideoHeader, numbers: Sequence[int], size: tuple[int, int]) -> dict[int, Small]:
+    """Frames by number out of a plain decode, small; from the start, or from well before the first of them."""
+    begin = np.searchsorted(header.times, header.times[numbers[0]] - _BEFORE)
+    if header.stamps is not None and header.num_frames > _WHOLE and begin:
+        found = _decoded(file, header, numbers, size, int(header.stamps[begin]))
+        if len(found) == len(numbers):
+            return found
+    return _decoded(file, header, numbers, size, None)
+
+
+def _decoded(
+    file: Path | bytes, header: VideoHeader, numbers: Sequence[int], size: tuple[int, int], start: int | None
+) -> dict[int, Small]:
+    """The same, decoded from a stamp or from the start."""
+    import av
+
+    found: dict[int, Small] = {}
+    by_stamp = None if header.stamps is None else {int(header.stamps[number]): number for number in numbers}
+    with open_container(file) as container:
+        stream = container.streams[header.stream]
+        if by_stamp is None and is_joined(container):
+            return {}
+        if start is not None:
+            container.seek(start, stream=stream)
+        count = 0
+        for packet in container.demux(stream):
+            try:
+                decoded = packet.decode()
+            except av.FFmpegError:
+                continue  # the frame is missing then, which is what is looked for
+            for frame in decoded:
+                number = count if by_stamp is None else by_stamp.get(frame.pts)
+                count += 1
+                if number is not None and number in numbers:
+                    found[number] = _small(_upright(frame, stream, size))
+            if len(found) == len(numbers):
+                break
+    return found
+
+
+def _upright(frame: Any, stream: Any, size: tuple[int, int]) -> Frames:
+    look = look_of(frame, stream)
+    width, height = size[::-1] if look.orientation.transpose else size
+    scaled = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC")
+    return look.orientation.apply(scaled.to_ndarray())
+
+
+def _small(frame: Frames) -> Small:
+    return np.asarray(Image.fromarray(frame).resize((_SIDE, _SIDE), Image.Resampling.BOX), dtype=np.float64)
