@@ -177,14 +177,14 @@ class DepthTask(Task):
         )
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
-        """The depth map, near red to far blue, missing black, with the rank of every point drawn on it."""
+        """The depth map, near red to far blue, missing black, points numbered as the model sees them."""
         if "depth" not in source.files:
             return []  # an imported puzzle
         geometry = puzzle.geometry
         depth = self.depth_map(source, tuple(geometry["size"]))
-        points = [(x, y) for x, y in geometry["points"]]
+        points = [tuple(geometry["points"][rank]) for rank in geometry["shown"]]
         near, far = (float(np.nanpercentile(depth, share)) for share in (1, 99))
-        title = f"Measured depth, {near:.2f} m (red) to {far:.2f} m (blue), and the ranks"
+        title = f"Measured depth, {near:.2f} m (red) to {far:.2f} m (blue)"
         return [(title, mark_points(false_colors(depth, near, far), points, geometry["radius"]))]
 
     def depth_map(self, source: Source, size: tuple[int, int]) -> DepthArray:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from jigsaw.data.load import load_puzzles, opened, spread
+from jigsaw.data.manifest import read_manifest
 from jigsaw.data.parts import puzzle_of
 from jigsaw.errors import JigsawError
 from jigsaw.files import write_whole
@@ -29,6 +31,10 @@ STRIP_WIDTH = 600
 PICTURE_SIDE = 360
 WIDE_SIDE = 560
 """Largest sides in pixels of tiles, film strips and pictures; of pictures where two stand side by side, not three."""
+
+REJECT_SIDE = 110
+REJECTS_SHOWN = 12
+"""Rejected sources at the top of the page, each with a picture of at most so many pixels."""
 
 FRAMES_SHOWN = 6
 TEMPLATE = "preview.html.j2"
@@ -43,6 +49,34 @@ class Picture:
     height: int
     alt: str
     caption: str = ""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A source that gave fewer puzzles than were wanted, why, and what it looks like, if it is a picture."""
+
+    source: str
+    reason: str
+    picture: Picture | None
+
+
+@dataclass(frozen=True)
+class SetSummary:
+    """What stands at the top of the page about one data set.
+
+    Attributes:
+        line: its name, how many puzzles are shown and how many there are.
+        prompt: of its first puzzle, which the page shows once.
+        settings: name and value of what it was built with.
+        rejects: how often puzzles were rejected, by reason.
+        rejected: the first sources that this happened to.
+    """
+
+    line: str
+    prompt: str
+    settings: list[tuple[str, str]]
+    rejects: list[tuple[str, int]]
+    rejected: list[Rejected]
 
 
 @dataclass
@@ -68,6 +102,11 @@ class Card:
     prompt: str = ""
     geometry: str = ""
     across: int = 4
+
+    @property
+    def wide(self) -> bool:
+        """It holds strips or large pictures, and takes a row of the page."""
+        return any(item.width > 2 * item.height or item.width > PICTURE_SIDE for item in (*self.shown, *self.explained))
 
 
 def preview_puzzles(
@@ -99,8 +138,10 @@ def preview_puzzles(
     for folder in folders:
         rows = load_puzzles(folder, source_root, task=task)
         chosen = spread(len(rows), count)
-        cards += [_card(rows, number) for number in chosen]
-        sets.append(f"{Path(folder).name}: {len(chosen)} of {len(rows)} puzzles")
+        own = [_card(rows, number) for number in chosen]
+        cards += own
+        line = f"{Path(folder).name}: {len(chosen):,} of {len(rows):,} puzzles"
+        sets.append(_summary(Path(folder), line, own[0].prompt if own else "", source_root))
     kinds = sorted({card.task for card in cards})
     page = page_environment(Path(__file__).parent).get_template(TEMPLATE).render(cards=cards, sets=sets, kinds=kinds)
     target = Path(out)
@@ -110,6 +151,48 @@ def preview_puzzles(
     except OSError as error:
         raise JigsawError(f"{target} cannot be written: {error.strerror}") from error
     return target
+
+
+def _summary(folder: Path, line: str, prompt: str, source_root: str | Path | None) -> SetSummary:
+    """What a data set was built with, and what was rejected on the way."""
+    manifest = read_manifest(folder)
+    settings = manifest.settings
+    named = {"task": settings.task, **settings.config, "seed": settings.seed, "per_source": settings.per_source}
+    if settings.split is not None:
+        named |= {"split": settings.split, "heldout": settings.heldout}
+    roots = [Path(source_root)] if source_root else [Path(manifest.source_root), folder / manifest.source_relative]
+    return SetSummary(
+        line=line,
+        prompt=prompt,
+        settings=[(name, str(value)) for name, value in named.items() if value is not None],
+        rejects=sorted(manifest.counts.rejects.items()),
+        rejected=list(_rejected(folder, roots)),
+    )
+
+
+def _rejected(folder: Path, roots: Sequence[Path]) -> Iterator[Rejected]:
+    """The first rejected sources, each once, with its picture where it is still below one of `roots`."""
+    first: dict[str, str] = {}
+    for path in sorted(folder.glob("rejects*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            first.setdefault(str(row["source"]), str(row.get("detail") or row.get("reason") or ""))
+    for source, reason in islice(first.items(), REJECTS_SHOWN):
+        pictures = (_source_picture(root, source) for root in roots)
+        yield Rejected(source, reason, next((picture for picture in pictures if picture is not None), None))
+
+
+def _source_picture(root: Path, source: str) -> Picture | None:
+    """A small picture of a source file; None if it is no picture, or is gone."""
+    path = (root / source).resolve()
+    if not path.is_relative_to(root.resolve()) or not path.is_file():
+        return None
+    try:
+        with Image.open(path) as opened_file:
+            opened_file.draft("RGB", (2 * REJECT_SIDE, 2 * REJECT_SIDE))
+            return _picture(ImageOps.exif_transpose(opened_file).convert("RGB"), REJECT_SIDE, f"Rejected: {source}")
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
 
 
 def _card(rows: Any, number: int) -> Card:

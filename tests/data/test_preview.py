@@ -112,3 +112,24 @@ def test_the_geometry_of_somebody_elses_task_is_shown_without_being_read(grid):
     assert not card.notes
     preview._show(card, row | {"images": pieces[:1], "geometry": {"shown_as": "images"}})
     assert len(card.shown) == 1
+
+
+def test_the_top_of_the_page_has_settings_the_prompt_and_what_was_rejected(tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(photo_pixels(200, 160)).save(tmp_path / "photos" / "good.png")
+    Image.new("RGB", (200, 160), "teal").save(tmp_path / "photos" / "flat & plain.png")
+    build_puzzles("image", tmp_path / "photos", tmp_path / "set", config={"grid": "2x2"}, workers=1)
+    page = preview_puzzles(tmp_path / "set", tmp_path / "p.html").read_text()
+    top = page[: page.index("<article")]
+    assert "<code>grid=2x2</code>" in top
+    assert "<details open><summary>The prompt" in top
+    assert "flat &amp; plain.png: " in top
+    assert top.count("<img") == 1, "a picture of the photo that was lost"
+
+
+def test_a_reject_cannot_name_a_file_outside_of_the_sources(photos, tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "secret.png")
+    build_puzzles("image", photos, tmp_path / "set", config=CONFIG, workers=1, materialize=True)
+    (tmp_path / "set" / "rejects.jsonl").write_text('{"source": "../secret.png", "reason": "x"}\n')
+    page = preview_puzzles(tmp_path / "set", tmp_path / "p.html", source_root=photos).read_text()
+    assert "<img" not in page[: page.index("<article")]
