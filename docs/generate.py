@@ -39,7 +39,7 @@ def command_page() -> str:
         "# The command",
         NOTE,
         "Every verb has `--help`. Errors are one line with the remedy; `--debug` adds the traceback. Exit codes: 0 for",
-        "success only, 1 for an error, 2 for wrong usage, 143 after SIGTERM.",
+        "success only, 1 for an error, 2 for wrong usage, 130 after Ctrl-C, 143 after SIGTERM.",
         "",
         "| verb | what it does |",
         "|---|---|",
@@ -108,7 +108,7 @@ def recipe_page() -> str:
         "task in [the tasks](tasks.md). [Recipes that ship](recipes.md) are examples.",
         "",
         "Paths (`path`, `source`, `output`, plug-in files) are relative to the folder in which `jigsaw` is called,",
-        "`defaults: FILE.yaml` to the recipe. Where `output` is `${fresh:...}`, `--resume` goes on with the newest",
+        "`defaults: FILE.yaml` to the recipe. Where `output` is `${fresh:...}`, `--resume` continues the newest",
         "folder. A finished run is trained further by a new one with `model.path=runs/NAME/model`.",
     ]
     titles = {model: title for title, model in _sections()}

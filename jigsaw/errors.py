@@ -8,9 +8,20 @@ class JigsawError(Exception):
 
 
 class StoppedError(JigsawError):
-    """A run was asked to stop (SIGTERM) and has saved what it had; `--resume` goes on."""
+    """A run was asked to stop (Ctrl-C or SIGTERM) and has saved what it had; `--resume` continues it.
 
-    exit_code = 143  # as a shell tells of a process that SIGTERM ended
+    Args:
+        message: where it stopped.
+        exit_code: what a shell reports of a process that the signal ended: 130 for SIGINT, 143 for SIGTERM.
+
+    Attributes:
+        command: the command that continues the run, where a command started it.
+    """
+
+    def __init__(self, message: str, exit_code: int = 143) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.command: str | None = None
 
 
 class JigsawWarning(UserWarning):

@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 
+TEMPORARY = ".tmp"
+"""How the names of unfinished files end; they begin with a dot."""
+
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file, or replace it, in one step; its folder must be there.
@@ -43,7 +46,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         OSError: the disk refuses; what had the name `path` before is still there.
     """
     # No process number: two machines that share a disk may have the same.
-    temporary = path.with_name(f".{path.name}.{token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{token_hex(4)}{TEMPORARY}")
     try:
         yield temporary
         try:

@@ -13,7 +13,9 @@ from jigsaw.config.loading import Recipe, load_recipe
 from jigsaw.data import load_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import engines
-from jigsaw.run import ANSWERS, _listing, launch
+from jigsaw.launch.puzzle_sets import listing
+from jigsaw.run import run as run_recipe
+from jigsaw.run_folder import RunFolder
 
 SMALL = """
 name: small
@@ -53,7 +55,7 @@ def metrics(run: Path) -> list[dict[str, object]]:
 def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos, tmp_path, monkeypatch):
     moved = []
     monkeypatch.setattr(engines, "on_device", lambda model: moved.append(model) or model)
-    first = launch(small_recipe(tmp_path, photos), quiet())
+    first = run_recipe(small_recipe(tmp_path, photos), quiet())
     assert len(moved) == 2  # the final evaluation takes place on the GPU, if there is one
     assert {entry.name for entry in first.iterdir() if not entry.name.startswith(".")} == {
         "DONE",
@@ -65,10 +67,11 @@ def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos,
         "predictions",
         "recipe.yaml",
         "report.html",
+        "run.json",
         "start",
         "warmup",
     }
-    assert not (first / ANSWERS).exists(), "a finished run keeps no answers beside its predictions"
+    assert not (RunFolder(first).answers).exists(), "a finished run keeps no answers beside its predictions"
     figures = json.loads((first / "evaluation.json").read_text())
     heldout = load_puzzles(json.loads((first / "data.json").read_text())["eval"][0])
     for name in ("heldout", "warmup"):
@@ -85,7 +88,8 @@ def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos,
     kept = [json.loads(line) for line in (first / "completions.jsonl").read_text().splitlines()]
     assert all(0 <= row["total"] <= 1.1 for row in kept) and any(row["total"] > 0 for row in kept)
 
-    again = launch(small_recipe(tmp_path, photos, f"output={tmp_path}/again", f"data.folder={tmp_path}/other"), quiet())
+    overrides = [f"output={tmp_path}/again", f"data.folder={tmp_path}/other"]
+    again = run_recipe(small_recipe(tmp_path, photos, *overrides), quiet())
     assert metrics(again) == metrics(first)
     assert (again / "evaluation.json").read_bytes() == (first / "evaluation.json").read_bytes()
     assert (again / "predictions/model.jsonl").read_bytes() == (first / "predictions/model.jsonl").read_bytes()
@@ -112,7 +116,7 @@ def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos,
 
     # A finished run is not overwritten; an unfinished one goes on at the stage that was not finished.
     with pytest.raises(JigsawError, match="finished run"):
-        launch(small_recipe(tmp_path, photos), quiet())
+        run_recipe(small_recipe(tmp_path, photos), quiet())
     (again / "DONE").unlink()
     (again / "report.html").unlink()
     (again / "evaluation.json").unlink()
@@ -120,10 +124,9 @@ def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos,
         file.unlink()
     (again / "model").rmdir()
     stamp = (again / "warmup/model.safetensors").stat().st_mtime_ns
-    overrides = [f"output={tmp_path}/again", f"data.folder={tmp_path}/other"]
     with pytest.raises(JigsawError, match="--resume"):
-        launch(small_recipe(tmp_path, photos, *overrides), quiet())
-    launch(small_recipe(tmp_path, photos, *overrides), quiet(), resume=True)
+        run_recipe(small_recipe(tmp_path, photos, *overrides), quiet())
+    run_recipe(small_recipe(tmp_path, photos, *overrides), quiet(), resume=True)
     assert (again / "warmup/model.safetensors").stat().st_mtime_ns == stamp
     assert metrics(again) == metrics(first)
     assert (again / "evaluation.json").read_bytes() == (first / "evaluation.json").read_bytes()
@@ -134,14 +137,14 @@ def test_an_output_folder_of_something_else_is_left_alone(photos, tmp_path):
     folder.mkdir(parents=True)
     (folder / "thesis.tex").write_text("precious", encoding="utf-8")
     with pytest.raises(JigsawError, match="holds something else"):
-        launch(small_recipe(tmp_path, photos), quiet())
+        run_recipe(small_recipe(tmp_path, photos), quiet())
     assert [entry.name for entry in folder.iterdir()] == ["thesis.tex"]
     assert not (tmp_path / "data").exists()
 
 
 def test_a_wrong_key_of_trl_is_told_before_anything_is_built(photos, tmp_path):
     with pytest.raises(JigsawError, match=r"grpo\.num_generation.*did you mean num_generations"):
-        launch(small_recipe(tmp_path, photos, "grpo.num_generation=3"), quiet())
+        run_recipe(small_recipe(tmp_path, photos, "grpo.num_generation=3"), quiet())
     assert not (tmp_path / "data").exists()
     assert not (tmp_path / "runs").exists()
 
@@ -149,7 +152,7 @@ def test_a_wrong_key_of_trl_is_told_before_anything_is_built(photos, tmp_path):
 def test_too_few_puzzles_for_a_step_are_told_before_the_warm_up(photos, tmp_path):
     recipe = small_recipe(tmp_path, photos, "grpo.prompts_per_step=2000")
     with pytest.raises(JigsawError, match=r"grpo\.prompts_per_step: the 2000 puzzles of a step are more than the \d+ "):
-        launch(recipe, quiet())
+        run_recipe(recipe, quiet())
     assert not (Path(recipe.output) / "start").exists()
 
 
@@ -166,13 +169,13 @@ def test_a_run_told_in_json_keeps_stdout_for_the_answer(photos, tmp_path, monkey
     assert answer.pop("run") == str(run)
     assert answer.pop("report") == str(run / "report.html")
     assert answer == json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
-    assert "held-out" in told.err
+    assert "GRPO" in told.err
 
 
 def test_a_source_that_is_a_file_is_told_by_its_size(tmp_path):
     file = tmp_path / "shards.tar"
     file.write_bytes(b"one")
-    before = _listing(file)
+    before = listing(file)
     file.write_bytes(b"three")
-    assert _listing(file) != before
-    assert _listing(file) == [["shards.tar", 5]]
+    assert listing(file) != before
+    assert listing(file) == [["shards.tar", 5]]

@@ -14,7 +14,7 @@ from rich.console import Console
 from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
 from jigsaw.errors import JigsawError
 from jigsaw.launch.checks import dry_run
-from jigsaw.run import launch
+from jigsaw.run import run as run_recipe
 
 NAMES = [name for name in recipe_names() if "neo" not in name]
 """Those of NEO are in `tests/models/neo/test_runs.py`."""
@@ -55,11 +55,11 @@ def test_a_recipe_that_asks_for_more_than_is_here_is_refused_in_one_line(name, m
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("jigsaw.launch.requirements.find_spec", lambda name: None)
     with pytest.raises(JigsawError, match=r"^distributed\.(zero|gpus): |^rollout\.engine: ") as told:
-        launch(load_recipe(name), Console(quiet=True))
+        run_recipe(load_recipe(name), Console(quiet=True))
     assert "\n" not in str(told.value)
     monkeypatch.setattr("jigsaw.launch.requirements.find_spec", lambda name: name)
     with pytest.raises(JigsawError, match=r"^distributed\.gpus: \d are asked for and this machine has 0; run where"):
-        launch(load_recipe(name), Console(quiet=True))
+        run_recipe(load_recipe(name), Console(quiet=True))
     assert not list(tmp_path.iterdir())
 
 
@@ -72,7 +72,7 @@ def test_the_tiny_preset_of_a_recipe_trains(name, home, monkeypatch):
     tiny, recipe = load_recipe(name, tiny=True), load_recipe(name)
     assert [entry.build.task for entry in tiny.data.train] == [entry.build.task for entry in recipe.data.train]
     assert (tiny.sft is None, tiny.grpo is None) == (recipe.sft is None, recipe.grpo is None)
-    run = launch(tiny, Console(quiet=True))
+    run = run_recipe(tiny, Console(quiet=True))
     assert (run / "DONE").exists()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     for stage in ("sft", "grpo"):

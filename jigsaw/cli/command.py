@@ -17,8 +17,11 @@ import typer
 from jigsaw import surroundings
 from jigsaw.cli import data, evaluation, neo, plugins
 from jigsaw.cli.printing import AsJson, print_table
-from jigsaw.errors import JigsawError, first_line
+from jigsaw.errors import JigsawError, StoppedError, first_line
 from jigsaw.failures import DEBUG, foreseen, only_our_warnings, wrong_usage
+
+INTERRUPTED = 130
+"""The exit code that typer returns for Ctrl-C, where a command does not handle it."""
 
 app = typer.Typer(
     name="jigsaw",
@@ -57,8 +60,12 @@ def main() -> NoReturn:
         if line is None:
             name = type(error).__name__
             line = f"unexpected {name}: {first_line(error)} (this is a bug: run again with --debug and report it)"
-        print(f"jigsaw: {line}", file=sys.stderr)  # noqa: T201  # the one place where errors are told
+        print(f"jigsaw: {line}", file=sys.stderr)  # noqa: T201  # the one place where errors are printed
+        if isinstance(error, StoppedError) and error.command:
+            print(f"Continue with: {error.command}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code if isinstance(error, JigsawError) else 1)
+    if code == INTERRUPTED:
+        print("jigsaw: interrupted", file=sys.stderr)  # noqa: T201
     sys.exit(code or 0)
 
 
@@ -79,11 +86,13 @@ def launch(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Carry out a recipe: data, training, evaluation, report.
+    """Run a recipe: data, training, evaluation, report.
 
-    SIGTERM saves and exits with code 143; --resume goes on. With --json progress goes to stderr, and stdout gets
-    the run's folder and its held-out figures.
+    Ctrl-C saves after the current step and prints the command that continues; a second Ctrl-C ends at once. The exit
+    code is then 130, and 143 after SIGTERM, which saves too. With --json progress goes to stderr, and stdout gets the
+    run's folder and its held-out figures.
     """
+    from jigsaw.config.fresh import FreshFolders
     from jigsaw.config.loading import load_recipe
     from jigsaw.launch.topology import Node
 
@@ -93,31 +102,42 @@ def launch(
     if dry_run and as_json:
         raise typer.BadParameter("not with --json: what would be done is printed as YAML", param_hint="--dry-run")
     given = [*(overrides or []), *([] if nodes is None else [f"distributed.nodes={nodes}"])]
-    loaded = load_recipe(recipe, given, resume=resume, tiny=tiny)
     node = Node(node_rank, rendezvous)
-    if slurm:
-        from jigsaw.launch.slurm import batch_file
+    with FreshFolders(resume=resume, claim=not (resume or slurm or dry_run)) as fresh:
+        loaded = load_recipe(recipe, given, tiny=tiny, fresh=fresh)
+        if slurm:
+            from jigsaw.launch.slurm import batch_file
 
-        typer.echo(batch_file(loaded, recipe, given, tiny=tiny), nl=False)
-        return
-    if dry_run:
-        from jigsaw.launch.checks import dry_run as show
+            typer.echo(batch_file(loaded, recipe, given, tiny=tiny), nl=False)
+            return
+        if dry_run:
+            from jigsaw.launch.checks import dry_run as show
 
-        typer.echo(show(loaded, node), nl=False)
-        return
-    from rich.console import Console
+            typer.echo(show(loaded, node), nl=False)
+            return
+        if loaded.output in fresh.found.values():
+            node.require_same_folder(loaded.distributed, resume)
+        from rich.console import Console
 
-    from jigsaw.console import show_result
-    from jigsaw.run import launch as carry_out
+        from jigsaw.console import show_result
+        from jigsaw.run import run
+        from jigsaw.run_folder import RunFolder
 
-    console = Console(stderr=as_json)
-    folder = carry_out(loaded, console, resume=resume, node=node)
-    report, figures = folder / "report.html", folder / "evaluation.json"
+        console = Console(stderr=as_json)
+        try:
+            folder = RunFolder(run(loaded, console, resume=resume, node=node))
+        except StoppedError as stopped:
+            from jigsaw.launch.resuming import resume_command
+
+            place = [] if rendezvous is None else ["--node-rank", str(node_rank), "--rendezvous", rendezvous]
+            options = [*(["--tiny"] if tiny else []), *place, *(["--json"] if as_json else [])]
+            stopped.command = resume_command(recipe, given, options, loaded.output, tiny=tiny)
+            raise
     if as_json:
-        found = json.loads(figures.read_text(encoding="utf-8")) if figures.is_file() else {}
-        typer.echo(json.dumps({"run": str(folder), "report": str(report), **found}, indent=2))
+        found = json.loads(folder.evaluation.read_text(encoding="utf-8")) if folder.evaluation.is_file() else {}
+        typer.echo(json.dumps({"run": str(folder), "report": str(folder.report), **found}, indent=2))
     elif node.rank == 0:
-        show_result(console, loaded, folder)
+        show_result(console, loaded, folder.path)
 
 
 @app.command(epilog="Example: jigsaw doctor")

@@ -12,7 +12,6 @@ nothing heavy is imported here. `rewards` and `metrics` are checked by the `rewa
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from io import StringIO
@@ -24,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
 
+from jigsaw.config.fresh import FreshFolders
 from jigsaw.config.scalars import Written, refuse_changed, require_moderate, written_scalars
 from jigsaw.config.schema import BuildSection, Recipe
 from jigsaw.config.tiny import changed, tiny_preset
@@ -68,20 +68,28 @@ def find_recipe(name: str) -> Path:
     raise JigsawError(f"{name!r} is neither a recipe file nor a shipped recipe; {did_you_mean(name, recipe_names())}")
 
 
-def load_recipe(name: str, overrides: Sequence[str] = (), *, resume: bool = False, tiny: bool = False) -> Recipe:
+def load_recipe(
+    name: str,
+    overrides: Sequence[str] = (),
+    *,
+    resume: bool = False,
+    tiny: bool = False,
+    fresh: FreshFolders | None = None,
+) -> Recipe:
     """Find, extend, override, resolve and validate a recipe.
 
     Args:
         name: a path, or the name of a shipped recipe.
         overrides: `key.sub=value` each, YAML values; list items as `data.train.0.weight=2`.
-        resume: `${fresh:...}` names the latest existing folder, not a new one.
+        resume: `${fresh:...}` names the latest run, not a new folder.
         tiny: the recipe's tiny preset instead (`jigsaw.config.tiny`), which the overrides then change.
+        fresh: resolves `${fresh:...}`; as `resume` says, and without creating folders, if None.
 
     Raises:
         JigsawError: one line with file, key and remedy.
     """
     path = find_recipe(name)
-    _register_fresh(resume)
+    _register_fresh(fresh or FreshFolders(resume=resume))
     written: dict[str, Written] = {}
     try:
         config = _read_with_defaults(path, seen=(), written=written)
@@ -205,19 +213,10 @@ def _plain(text: str) -> Any:
     return text if isinstance(value, str) and not text.startswith(("'", '"')) else value
 
 
-def _register_fresh(resume: bool) -> None:
-    """`${fresh:runs/x}`: `runs/x`, or the first of `runs/x-2`, `runs/x-3`, ... that does not exist yet."""
-
-    def fresh(stem: str) -> str:
-        stem = os.path.expanduser(stem)  # noqa: PTH111  # a text in, a text out
-        candidate, latest, number = stem, stem, 2
-        while Path(candidate).exists():
-            latest, candidate, number = candidate, f"{stem}-{number}", number + 1
-        return latest if resume else candidate
-
+def _register_fresh(fresh: FreshFolders) -> None:
     # OmegaConf 2.4 deprecates the only name that 2.3 has; with 2.4 as the least version, call register_resolver.
     register = getattr(OmegaConf, "register_resolver", None) or OmegaConf.register_new_resolver
-    register("fresh", fresh, replace=True)
+    register("fresh", fresh.resolve, replace=True)
 
 
 def _explain(error: ValidationError) -> str:

@@ -317,11 +317,12 @@ class CheckpointSection(Section):
 
     Attributes:
         every: steps between checkpoints of weights, optimizer and randomness.
-        keep: the newest so many are kept; all go when their stage is whole.
+        keep: how many of the newest are kept: an older one is used if the newest is damaged. All are removed when their
+            stage is complete.
     """
 
     every: int = Field(100, ge=1)
-    keep: int = Field(1, ge=1)
+    keep: int = Field(2, ge=1)
 
 
 class DistributedSection(Section):

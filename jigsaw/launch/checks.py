@@ -18,6 +18,7 @@ from jigsaw.data import read_manifest
 from jigsaw.data.given import SAMPLES, require_source
 from jigsaw.errors import JigsawError
 from jigsaw.launch.topology import Node, torchrun_command
+from jigsaw.run_folder import RunFolder
 from jigsaw.tasks import get_task
 
 if TYPE_CHECKING:
@@ -42,12 +43,12 @@ def dry_run(recipe: Recipe, node: Node = ALONE) -> str:
     node.check(recipe.distributed)
     checked(recipe)
     lines = []
-    section, folder = recipe.distributed, Path(recipe.output)
+    section, folder = recipe.distributed, RunFolder(recipe.output)
     for number, stage in enumerate(stages_of(recipe, folder)):
         if stage.name == "grpo" and recipe.rollout.served and node.rank == 0:
             lines.append(f"server: {server_line(recipe, folder, node.first)}")
         if section.several:
-            command = torchrun_command(section, node, folder, stage.name, number)
+            command = torchrun_command(section, node, folder.path, stage.name, number)
             lines.append(f"{stage.name}: {shlex.join(command)}")
     if (sharding := deepspeed_config(recipe)) is not None:
         lines += ["DeepSpeed:", *json.dumps(sharding, indent=2).splitlines(), memory_estimate(recipe)]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from jigsaw.config.schema import Recipe
 from jigsaw.errors import JigsawError
-from jigsaw.training.stages import STOP_FILE
+from jigsaw.run_folder import DONE, RECIPE, STOP
 
 SECONDS_TO_SAVE = 300
 
@@ -32,13 +32,13 @@ save_and_requeue() {{
     echo "$(date): asked to stop; saving"
     touch "$run/{stop_file}" || kill "$launchers"  # no run folder: nothing to save yet
     wait "$launchers" || true
-    if [ ! -e "$run/DONE" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+    if [ ! -e "$run/{done}" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
     exit 0
 }}
 trap save_and_requeue USR1
 
 resume=()
-if [ -e "$run/recipe.yaml" ]; then resume=(--resume); fi
+if [ -e "$run/{recipe}" ]; then resume=(--resume); fi
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 20000))
 
@@ -96,7 +96,9 @@ def batch_file(recipe: Recipe, name: str, overrides: Sequence[str], *, tiny: boo
     return TEMPLATE.format(
         options="\n".join(options),
         run=shlex.quote(recipe.output),
-        stop_file=STOP_FILE,
+        stop_file=STOP,
+        done=DONE,
+        recipe=RECIPE,
         command=shlex.join(command),
         nodes=section.nodes,
     )

@@ -1,7 +1,7 @@
 """Several processes for a training stage: torchrun starts them on this node and finds those of the others.
 
 In: a recipe, a stage and this machine's place among the nodes. Out: the stage, trained. The launcher itself only waits;
-it passes a request to stop (SIGTERM) on through a file in the run folder, which all nodes see.
+it passes a request to stop (Ctrl-C, SIGTERM) on through a file in the run folder, which all nodes see.
 """
 
 from __future__ import annotations
@@ -10,11 +10,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from jigsaw.config.schema import DistributedSection
 from jigsaw.errors import JigsawError
@@ -59,6 +56,17 @@ class Node:
             if not (host and colon and port.isdecimal()):
                 raise JigsawError(f"--rendezvous {self.rendezvous}: host and port of the first node, HOST:PORT")
 
+    def require_same_folder(self, section: DistributedSection, resume: bool) -> None:
+        """Refuse a run folder that the recipe chose with `${fresh:}` for a new run on several nodes.
+
+        Raises:
+            JigsawError: each node would choose a folder of its own.
+        """
+        if section.nodes > 1 and not resume:
+            raise JigsawError(
+                "output: ${fresh:} is a folder of its own on each node; name one for all nodes with output=FOLDER"
+            )
+
 
 def torchrun_command(section: DistributedSection, node: Node, folder: Path, stage: str, number: int) -> list[str]:
     """The command that trains one stage on all processes of this node.
@@ -82,25 +90,20 @@ def torchrun_command(section: DistributedSection, node: Node, folder: Path, stag
     return [*command, "--module", "jigsaw.launch.worker", str(folder), stage]
 
 
-def run_processes(command: list[str], section: DistributedSection, stop_file: Path) -> None:
-    """Run torchrun to its end; SIGTERM to this process meanwhile becomes the stop file.
+def run_processes(command: list[str], section: DistributedSection) -> None:
+    """Run torchrun to its end. The processes heed the stop file of the run folder, not the signals of this process.
 
     Raises:
-        JigsawError: a process failed; it has said why.
+        JigsawError: a process failed; it has printed why.
     """
-    with (
-        _stopping_by_file(stop_file),
-        subprocess.Popen(command, env=_environment(section), preexec_fn=_as_child, process_group=0) as torchrun,
-    ):
+    with subprocess.Popen(command, env=_environment(section), preexec_fn=_as_child, process_group=0) as torchrun:
         try:
             code = torchrun.wait()
         except KeyboardInterrupt:
-            torchrun.send_signal(signal.SIGINT)
+            torchrun.kill()  # at once; its processes die with it
             raise
     if code:
-        raise JigsawError(
-            "a training process failed, its own words are above; --resume goes on from the last checkpoint"
-        )
+        raise JigsawError("a training process failed, see its message above; --resume goes on from the last checkpoint")
 
 
 def _as_child() -> None:
@@ -120,15 +123,3 @@ def _environment(section: DistributedSection) -> dict[str, str]:
         # Else accelerate (1.15) says "cpu:0", to which torch (2.13) cannot load a checkpoint's optimizer.
         environment["ACCELERATE_TORCH_DEVICE"] = "cpu"
     return environment
-
-
-@contextmanager
-def _stopping_by_file(stop_file: Path) -> Iterator[None]:
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop_file.touch()
-
-    before = signal.signal(signal.SIGTERM, on_signal)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

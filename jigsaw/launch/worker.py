@@ -8,8 +8,8 @@ with its traceback.
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
@@ -17,6 +17,8 @@ from rich.console import Console
 from jigsaw.config.loading import load_recipe
 from jigsaw.failures import DEBUG, foreseen, only_our_warnings
 from jigsaw.processes import die_with_parent
+from jigsaw.run_folder import RunFolder
+from jigsaw.stop_request import StopRequest
 from jigsaw.training.stages import stages_of, train_stage
 from jigsaw.training.world import joined
 
@@ -30,11 +32,13 @@ def main(folder: str, name: str) -> NoReturn:
     """
     die_with_parent()
     try:
-        recipe = load_recipe(str(Path(folder) / "recipe.yaml"))
-        stage = next(stage for stage in stages_of(recipe, Path(folder)) if stage.name == name)
-        with joined(recipe.distributed) as rank:
+        run = RunFolder(folder)
+        recipe = load_recipe(str(run.recipe))
+        stage = next(stage for stage in stages_of(recipe, run) if stage.name == name)
+        # Ctrl-C is the launcher's business: a second one there ends this process.
+        with joined(recipe.distributed) as rank, StopRequest(run.stop, [signal.SIGTERM], quiet=True) as stop:
             only_our_warnings(quiet=rank > 0)
-            train_stage(recipe, stage, Path(folder), Console(quiet=rank > 0))
+            train_stage(recipe, stage, run, Console(quiet=rank > 0), stop)
     except Exception as error:
         line = foreseen(error)
         if line is None or DEBUG in os.environ:

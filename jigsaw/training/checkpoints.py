@@ -1,75 +1,109 @@
-"""What a killed run goes on from: checkpoints that are complete or absent, and SIGTERM that makes one.
+"""Checkpoints of an unfinished stage: complete, verified, and taken when a run is asked to stop.
 
 In: a trainer's events. Out: `checkpoints/STAGE/checkpoint-N`, with weights, optimizer, schedule and randomness of every
-process after step N. The trainer writes into a scratch folder; what is whole is renamed into place. Checkpoints are
-taken at generation boundaries only (rollouts are not saved), so that a resumed run makes the steps that the killed one
-would have made.
+process after step N. The trainer writes into a scratch folder; a complete checkpoint gets a list of its files
+(`files.json`, with sizes and hashes) and is renamed into place. Checkpoints are taken at generation boundaries only
+(rollouts are not saved), so that a resumed run makes the steps that the interrupted one would have made.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
-import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any
 
 from transformers import TrainerCallback
 
+from jigsaw.errors import JigsawError, first_line
+from jigsaw.run_folder import checkpoint_step, latest_checkpoint
+from jigsaw.stop_request import StopRequest
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of the highest step in a folder of `checkpoint-N`; None where there is none."""
-    found = sorted(folder.glob("checkpoint-*"), key=checkpoint_step)
-    return found[-1] if found else None
+FILES = "files.json"
+BLOCK = 1 << 20
+HASHED_BLOCKS = 64
+"""A file of at most 64 MiB is hashed as a whole, a larger one in 64 blocks of 1 MiB, evenly spread, with both ends:
+a hash of the 84 GB of a 7B model's checkpoint would take minutes, and truncated or missing data show in the blocks."""
 
 
-def checkpoint_step(checkpoint: Path) -> int:
-    """The step after which a checkpoint was taken."""
-    return int(checkpoint.name.rpartition("-")[2])
+def list_files(checkpoint: Path) -> None:
+    """Write the list of a checkpoint's files into it; `damage_of` compares with it."""
+    files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path != checkpoint / FILES)
+    listed = {str(path.relative_to(checkpoint)): [path.stat().st_size, _hash(path)] for path in files}
+    (checkpoint / FILES).write_text(json.dumps(listed, indent=1), encoding="utf-8")
 
 
-class StopRequest:
-    """Whether training was asked to stop: by SIGTERM to this process, or by a file that the launcher wrote.
+def damage_of(checkpoint: Path) -> str | None:
+    """What is wrong with the files of a checkpoint, in one line; None if they are as they were saved."""
+    try:
+        listed = json.loads((checkpoint / FILES).read_text(encoding="utf-8"))
+        for name, (size, expected) in listed.items():
+            path = checkpoint / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != size:
+                return f"{name} has {path.stat().st_size} bytes instead of {size}"
+            if _hash(path) != expected:
+                return f"{name} has changed since it was saved"
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return f"{FILES} cannot be read ({first_line(error)})"
+    return None
 
-    A context manager: SIGTERM is caught inside it alone, and becomes the file, so that a request in the last step is
-    heeded after it. The file is also how a launcher passes the request on to the processes that it started, on all
-    nodes; a signal would reach their data workers too, and kill them.
+
+def set_damaged_aside(folder: Path) -> list[str]:
+    """Rename damaged checkpoints at the end of a stage's checkpoints, so that the newest intact one is the latest.
 
     Args:
-        file: the file that stands for a request.
+        folder: of `checkpoint-N`; it may be missing.
+
+    Returns:
+        One line for each checkpoint that was renamed.
+
+    Raises:
+        JigsawError: there are checkpoints and all are damaged.
     """
+    found = sorted(folder.glob("checkpoint-*"), key=checkpoint_step, reverse=True)
+    damaged: list[tuple[Path, str]] = []
+    for checkpoint in found:
+        damage = damage_of(checkpoint)
+        if damage is None:
+            break
+        damaged.append((checkpoint, damage))
+    if found and len(damaged) == len(found):
+        checkpoint, damage = damaged[0]
+        raise JigsawError(
+            f"{checkpoint} is damaged ({damage}) and there is no older one: restore it, "
+            f"or delete {folder} to begin the stage anew"
+        )
+    lines = []
+    for checkpoint, damage in damaged:
+        target = checkpoint.with_name(f".damaged-{checkpoint.name}")
+        shutil.rmtree(target, ignore_errors=True)
+        checkpoint.replace(target)
+        lines.append(f"{checkpoint} is damaged ({damage}); continuing from {found[len(damaged)].name} instead")
+    return lines
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._signalled = False
-        self._before: Any = None
 
-    def __enter__(self) -> StopRequest:
-        self._before = signal.signal(signal.SIGTERM, self._on_signal)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        signal.signal(signal.SIGTERM, self._before)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._signalled = True
-        with suppress(OSError):  # of a full disk; this process knows
-            self._file.touch()
-
-    @property
-    def made(self) -> bool:
-        """Whether this process knows of a request."""
-        return self._signalled or self._file.exists()
+def _hash(path: Path) -> str:
+    digest, size = blake2b(digest_size=16), path.stat().st_size
+    with path.open("rb") as file:
+        if size <= HASHED_BLOCKS * BLOCK:
+            digest.update(file.read())
+        else:
+            for number in range(HASHED_BLOCKS):
+                file.seek((size - BLOCK) * number // (HASHED_BLOCKS - 1))
+                digest.update(file.read(BLOCK))
+    return digest.hexdigest()
 
 
 class CheckpointCallback(TrainerCallback):  # type: ignore[misc]  # transformers comes without types
-    """Takes checkpoints at intervals and when a stop is asked for, and moves them into place when whole.
+    """Takes checkpoints at intervals and when a stop is asked for, and moves them into place when complete.
 
     Args:
-        folder: where whole checkpoints go.
+        folder: where complete checkpoints go.
         every: steps between them, rounded up to a generation boundary.
         keep: how many of the newest are kept.
         boundary: steps that are trained on one generation batch.
@@ -82,7 +116,14 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]  # transformers
     def __init__(self, folder: Path, *, every: int, keep: int, boundary: int, stop: StopRequest) -> None:
         self._folder, self._keep, self._boundary, self._stop = folder, keep, boundary, stop
         self._every = -(-every // boundary) * boundary
+        self._saving: tuple[int, Path] | None = None
         self.stopped_at: int | None = None
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Note where a request to stop would take effect."""
+        step = state.global_step + 1
+        end = min(-(-step // self._boundary) * self._boundary, state.max_steps)
+        self._stop.when = "after this step and saving" if end == step else f"after step {end} and saving"
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask for a checkpoint where one is due; end training where a stop was asked for."""
@@ -95,18 +136,44 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]  # transformers
             control.should_training_stop = True
         if stop or step % self._every == 0:
             control.should_save = True
+            self._saving = (step, Path(args.output_dir) / f"checkpoint-{step}")
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Move the checkpoint that the trainer has just written into place, and drop the oldest."""
         _wait_for_all()
         if state.is_world_process_zero:
-            name = f"checkpoint-{state.global_step}"
+            written = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            list_files(written)
             self._folder.mkdir(parents=True, exist_ok=True)
-            (Path(args.output_dir) / name).replace(self._folder / name)
+            written.replace(self._folder / written.name)
             for old in sorted(self._folder.glob("checkpoint-*"), key=checkpoint_step)[: -self._keep]:
-                # Renamed first: what is called a checkpoint is whole even while an old one is being deleted.
+                # Renamed first: what is called a checkpoint is complete even while an old one is being deleted.
                 shutil.rmtree(old.replace(old.with_name(f".{old.name}.old")))
+        self._saving = None
         _wait_for_all()
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn a failure to save a checkpoint inside of the block, such as on a full disk, into one line.
+
+        Raises:
+            JigsawError: a checkpoint could not be written; the line says why and which one is kept.
+        """
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            if self._saving is None:
+                raise
+            step, partial = self._saving
+            kept = latest_checkpoint(self._folder)
+            place = "at the start of the stage" if kept is None else f"after step {checkpoint_step(kept)}"
+            why = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+            free = shutil.disk_usage(partial.parent).free / 2**30
+            shutil.rmtree(partial, ignore_errors=True)
+            raise JigsawError(
+                f"the checkpoint after step {step} could not be written ({why}; {free:.1f} GiB free): "
+                f"make room and continue with --resume, which begins {place}"
+            ) from error
 
 
 def _any_process(flag: bool, device: Any) -> bool:

@@ -186,9 +186,13 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]  # transformers come
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Close the progress and the trackers."""
-        self._progress.stop()
+        self.close()
         if self._trackers:
             self._trackers.finish()
+
+    def close(self) -> None:
+        """Close the progress; a terminal keeps its cursor hidden until then."""
+        self._progress.stop()
 
     def _evaluate_if(self, state: Any, due: bool) -> None:
         if not due or self._evaluate is None:

@@ -28,11 +28,10 @@ from jigsaw.config.schema import Recipe
 from jigsaw.errors import JigsawError
 from jigsaw.models.vllm_inputs import MEDIA_PER_PROMPT, ON_CPU
 from jigsaw.processes import die_with_parent
+from jigsaw.run_folder import RunFolder
 from jigsaw.training.engine_weights import write_checkpoint
 
 LOOPBACK = "127.0.0.1"
-LOG = "server.log"
-FOLDER = ".server"
 SECONDS_TO_END = 30
 
 
@@ -104,15 +103,15 @@ def server_environment(recipe: Recipe) -> dict[str, str]:
     return added | {"CUDA_VISIBLE_DEVICES": ",".join(devices[first : first + count])}
 
 
-def server_line(recipe: Recipe, folder: Path, first_node: str | None) -> str:
+def server_line(recipe: Recipe, folder: RunFolder, first_node: str | None) -> str:
     """What `serving` starts, as one would type it."""
     address = server_address(recipe, first_node)
     variables = [f"{name}={shlex.quote(value)}" for name, value in server_environment(recipe).items()]
-    return " ".join([*variables, shlex.join(server_command(recipe, folder / FOLDER / "model", address))])
+    return " ".join([*variables, shlex.join(server_command(recipe, folder.server / "model", address))])
 
 
 @contextmanager
-def serving(recipe: Recipe, start: str, folder: Path, first_node: str | None, console: Console) -> Iterator[None]:
+def serving(recipe: Recipe, start: str, folder: RunFolder, first_node: str | None, console: Console) -> Iterator[None]:
     """A server that answers, until the end of the block.
 
     Args:
@@ -131,10 +130,10 @@ def serving(recipe: Recipe, start: str, folder: Path, first_node: str | None, co
             f"rollout.port: something listens on {address.host}:{address.port} already; "
             f"choose another with rollout.port=PORT"
         )
-    model = _write_model(recipe, start, folder / FOLDER / "model")
+    model = _write_model(recipe, start, folder.server / "model")
     command = server_command(recipe, model, address)
     environment = os.environ | server_environment(recipe)
-    log = folder / LOG
+    log = folder.server_log
     with log.open("ab") as words:
         server = subprocess.Popen(
             command, env=environment, stdout=words, stderr=words, start_new_session=True, preexec_fn=_end_with_parent

@@ -1,12 +1,11 @@
 """The puzzle sets of a run, opened: what is trained on, mixed for a stage, and what is held out.
 
-In: the folders that `data.json` of a run names, and the recipe's entries. Out: a `datasets.Dataset` per stage, and the
+In: folders of puzzle sets, and the recipe's entries. Out: a `datasets.Dataset` per stage, and the
 held-out rows of all sets in one sequence.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -66,16 +65,6 @@ def open_set(path: Path, entry: DataEntry) -> Any:
     return puzzles.select(spread(len(puzzles), entry.limit))
 
 
-def open_train(recipe: Recipe, folder: Path) -> list[Any]:
-    """The training sets of a run folder, one per entry of `data.train`."""
-    return _open(recipe.data.train, folder, "train")
-
-
-def open_heldout(recipe: Recipe, folder: Path) -> HeldOut:
-    """The held-out rows of a run folder."""
-    return HeldOut(_open(recipe.data.eval, folder, "eval"))
-
-
 def used_in(recipe: Recipe, train_sets: Sequence[Any], stage: StageName) -> list[tuple[Any, float]]:
     """The training sets of a stage, with their weights."""
     return [
@@ -91,8 +80,3 @@ def mixture(recipe: Recipe, train_sets: Sequence[Any], stage: StageName) -> Any:
 
     used = used_in(recipe, train_sets, stage)
     return mix([puzzles for puzzles, _ in used], [weight for _, weight in used], seed=recipe.seed)
-
-
-def _open(entries: Sequence[DataEntry], folder: Path, side: str) -> list[Any]:
-    paths = json.loads((folder / "data.json").read_text(encoding="utf-8"))[side]
-    return [open_set(Path(path), entry) for path, entry in zip(paths, entries, strict=True)]

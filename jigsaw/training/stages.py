@@ -8,8 +8,8 @@ grows and checkpoints to resume from come and go. All processes of a stage run t
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from jigsaw.config.schema import Recipe
-from jigsaw.training.sets import StageName, mixture, open_heldout, open_train, used_in
+from jigsaw.files import written_whole
+from jigsaw.run_folder import RunFolder, checkpoint_step, latest_checkpoint
+from jigsaw.stop_request import StopRequest
+from jigsaw.training.sets import StageName, mixture, used_in
 
 if TYPE_CHECKING:
     from jigsaw.training.logs import PeriodicEvaluation
-
-SCRATCH = ".trl"
-CHECKPOINTS = "checkpoints"
-STOP_FILE = ".stop"
 
 CHANCE_PUZZLES = 64
 """Puzzles of each training set from which the chance level on the console is computed."""
@@ -45,19 +44,19 @@ class Stage:
     out: str
 
 
-def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
+def stages_of(recipe: Recipe, folder: RunFolder) -> list[Stage]:
     """The stages of a recipe, in order."""
-    start = recipe.model.path or str(folder / "start")
+    start = recipe.model.path or str(folder.start)
     stages: list[Stage] = []
     if recipe.sft is not None:
         stages.append(Stage("sft", start, "model" if recipe.grpo is None else "warmup"))
-        start = str(folder / stages[-1].out)
+        start = str(folder.model(stages[-1].out))
     if recipe.grpo is not None:
         stages.append(Stage("grpo", start, "model"))
     return stages
 
 
-def train_stage(recipe: Recipe, stage: Stage, folder: Path, console: Console) -> int | None:
+def train_stage(recipe: Recipe, stage: Stage, folder: RunFolder, console: Console, stop: StopRequest) -> int | None:
     """Train a stage, from its latest checkpoint if there is one.
 
     Args:
@@ -65,6 +64,7 @@ def train_stage(recipe: Recipe, stage: Stage, folder: Path, console: Console) ->
         stage: one of `stages_of(recipe, folder)`.
         folder: the run folder.
         console: where the first process tells of progress.
+        stop: asked after every step.
 
     Returns:
         None once the stage's result is written; the step after which it was saved if it was asked to stop.
@@ -72,21 +72,16 @@ def train_stage(recipe: Recipe, stage: Stage, folder: Path, console: Console) ->
     Raises:
         JigsawError: anything about data, model or settings that the user can mend.
     """
-    return _Training(recipe, stage, folder, console).carry_out()
+    return _Training(recipe, stage, folder, console, stop).carry_out()
 
 
-def adapter_folder(folder: Path, stage: Stage) -> Path:
-    """Where a stage leaves its adapters."""
-    return folder / "adapters" / stage.name
-
-
-def merge(recipe: Recipe, stage: Stage, folder: Path, out: Path) -> None:
+def merge(recipe: Recipe, stage: Stage, folder: RunFolder, out: Path) -> None:
     """Write the checkpoint of a stage that trained adapters: its start with the adapters added to the weights."""
     from peft import PeftModel
 
     from jigsaw.models.load import load_model, load_processor
 
-    model = PeftModel.from_pretrained(load_model(stage.start, recipe.model.dtype), adapter_folder(folder, stage))
+    model = PeftModel.from_pretrained(load_model(stage.start, recipe.model.dtype), folder.adapters(stage.name))
     model.merge_and_unload().save_pretrained(out)
     load_processor(stage.start, **recipe.model.image.model_dump()).save_pretrained(out)
 
@@ -122,21 +117,21 @@ def curriculum_of(recipe: Recipe, train_sets: Sequence[Any]) -> Any:
 class _Training:
     """What the steps of one stage share."""
 
-    def __init__(self, recipe: Recipe, stage: Stage, folder: Path, console: Console) -> None:
+    def __init__(self, recipe: Recipe, stage: Stage, folder: RunFolder, console: Console, stop: StopRequest) -> None:
         import torch.distributed as dist
 
-        self._recipe, self._stage, self._folder, self._console = recipe, stage, folder, console
+        self._recipe, self._stage, self._folder, self._console, self._stop = recipe, stage, folder, console, stop
         self._rank: int = dist.get_rank() if dist.is_initialized() else 0
         self._size: int = dist.get_world_size() if dist.is_initialized() else 1
-        self._scratch = folder / SCRATCH / stage.name
-        self._checkpoints = folder / CHECKPOINTS / stage.name
+        self._scratch = folder.scratch / stage.name
+        self._checkpoints = folder.checkpoints(stage.name)
 
     def carry_out(self) -> int | None:
         from transformers import set_seed
 
         from jigsaw.models.load import load_model, load_processor
         from jigsaw.models.prompts import completion_tokens
-        from jigsaw.training.checkpoints import CheckpointCallback, StopRequest, checkpoint_step, latest_checkpoint
+        from jigsaw.training.checkpoints import CheckpointCallback
         from jigsaw.training.stability import StabilityWatch
         from jigsaw.training.trainable import prepare
 
@@ -161,20 +156,22 @@ class _Training:
             model.config._name_or_path = stage.start  # where TRL opens what grpo.beta measures the distance from
         model, trainable = prepare(model, recipe.model, sharded=sharded)
         model.train()
-        with StopRequest(self._folder / STOP_FILE) as stop:
-            checkpoints = CheckpointCallback(
-                self._checkpoints,
-                every=recipe.checkpoint.every,
-                keep=recipe.checkpoint.keep,
-                boundary=boundary,
-                stop=stop,
-            )
-            callbacks = [self._log(model, processor, composition, done, str(trainable)), checkpoints]
-            if stage.name == "grpo":
-                callbacks.append(StabilityWatch(recipe.stability))
+        checkpoints = CheckpointCallback(
+            self._checkpoints,
+            every=recipe.checkpoint.every,
+            keep=recipe.checkpoint.keep,
+            boundary=boundary,
+            stop=self._stop,
+        )
+        log = self._log(model, processor, composition, done, str(trainable))
+        callbacks = [log, checkpoints]
+        if stage.name == "grpo":
+            callbacks.append(StabilityWatch(recipe.stability))
+        # The model is written inside of the block too: it has the steps since the last checkpoint.
+        with self._stop.heeded("after this step and saving"), closing(log), checkpoints.explained():
             trainer = self._train(model, processor, puzzles, composition, config, callbacks)
-        if checkpoints.stopped_at is None:
-            self._write(trainer, processor)
+            if checkpoints.stopped_at is None:
+                self._write(trainer, processor)
         return checkpoints.stopped_at
 
     def _composition(self) -> Any:
@@ -204,7 +201,7 @@ class _Training:
         """The rows of the stage, and the steps that are trained on one generation batch."""
         from jigsaw.training.order import ordered
 
-        puzzles = mixture(self._recipe, open_train(self._recipe, self._folder), self._stage.name)
+        puzzles = mixture(self._recipe, self._folder.open_train(self._recipe), self._stage.name)
         if self._stage.name == "sft":
             if config.max_steps <= 0:
                 step = config.per_device_train_batch_size * config.gradient_accumulation_steps * self._size
@@ -228,15 +225,15 @@ class _Training:
         from jigsaw.training.trackers import Trackers
 
         recipe, stage = self._recipe, self._stage.name
-        log = MetricsLog(self._folder / "metrics.jsonl")
+        log = MetricsLog(self._folder.metrics)
         progress = RunConsole(self._console, recipe).progress(stage)
         if self._rank == 0:
             log.forget(stage, after=done)
-            composition.forget(self._folder / "completions.jsonl", after=done)
-        trackers = Trackers(recipe, self._folder, stage) if self._rank == 0 and recipe.logging.report_to else None
+            composition.forget(self._folder.completions, after=done)
+        trackers = Trackers(recipe, self._folder.path, stage) if self._rank == 0 and recipe.logging.report_to else None
         if stage == "sft":
             return StageCallback(stage, log, progress, detail=detail, trackers=trackers)
-        heldout = open_heldout(recipe, self._folder)
+        heldout = self._folder.open_heldout(recipe)
         rows = heldout.spread(recipe.evaluation.puzzles)
 
         def evaluate(step: int) -> PeriodicEvaluation:
@@ -251,9 +248,9 @@ class _Training:
             chance=self._chance(composition) if self._rank == 0 else {},
             evaluate=evaluate,
             every=recipe.evaluation.every if len(heldout) else 0,
-            on_evaluation=LiveReport(self._folder, self._console),
+            on_evaluation=LiveReport(self._folder.path, self._console),
             trackers=trackers,
-            completions=composition.writer(self._folder / "completions.jsonl", every=recipe.logging.completions_every),
+            completions=composition.writer(self._folder.completions, every=recipe.logging.completions_every),
         )
 
     def _chance(self, composition: Any) -> Mapping[str, float]:
@@ -262,7 +259,7 @@ class _Training:
         from jigsaw.evaluation.random_play import known_levels
 
         rows: list[Mapping[str, Any]] = []
-        for puzzles, _ in used_in(self._recipe, open_train(self._recipe, self._folder), "grpo"):
+        for puzzles, _ in used_in(self._recipe, self._folder.open_train(self._recipe), "grpo"):
             plain = puzzles.with_format(None)
             rows += [plain[number] for number in spread(len(plain), CHANCE_PUZZLES)]
         return known_levels(rows, composition)
@@ -284,7 +281,7 @@ class _Training:
             solved = gathered_everywhere(solve(model, processor, share, batch_size=batch_size, max_new_tokens=limit))
         scored = score(solved, composition)
         if self._rank == 0:
-            write_periodic(self._folder, step, scored)
+            write_periodic(self._folder.path, step, scored)
         figures = {name: sum(getattr(item, name) for item in scored) / len(scored) for name in FIGURES}
         return PeriodicEvaluation(figures, known_levels(solved, composition), len(scored), total)
 
@@ -310,7 +307,7 @@ class _Training:
             rollout=recipe.rollout,
             server=server_address(recipe, os.environ.get("MASTER_ADDR")),
             sampling=recipe.sampling,
-            curriculum=curriculum_of(recipe, open_train(recipe, self._folder)),
+            curriculum=curriculum_of(recipe, self._folder.open_train(recipe)),
             choosing=recipe.curriculum.mode != "none",
             remember=composition.remember,
         )
@@ -323,15 +320,12 @@ class _Training:
         if self._rank:
             return
         model = trainer.accelerator.unwrap_model(trainer.model)
-        target = self._folder / self._stage.out
-        if self._recipe.model.lora is not None:
-            target = adapter_folder(self._folder, self._stage)
-            target.parent.mkdir(exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        _save(model, weights, self._recipe.model.dtype, partial)
-        processor.save_pretrained(partial)
-        partial.replace(target)
+        adapted = self._recipe.model.lora is not None
+        target = self._folder.adapters(self._stage.name) if adapted else self._folder.model(self._stage.out)
+        target.parent.mkdir(exist_ok=True)
+        with written_whole(target) as partial:
+            _save(model, weights, self._recipe.model.dtype, partial)
+            processor.save_pretrained(partial)
 
 
 def _save(model: Any, weights: Mapping[str, Any], dtype: str, path: Path) -> None:

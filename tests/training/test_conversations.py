@@ -14,7 +14,7 @@ from jigsaw.config.loading import load_recipe
 from jigsaw.data.conversations import load_conversations
 from jigsaw.errors import JigsawError
 from jigsaw.models.load import load_processor
-from jigsaw.run import launch
+from jigsaw.run import run as run_recipe
 from jigsaw.training.collate import IGNORED, PuzzleCollator
 
 
@@ -84,7 +84,7 @@ def test_a_run_on_conversations_and_puzzles(neo_checkpoint, conversations, puzzl
     )
     text = text.replace("PUZZLES", str(puzzle_folder)).replace("FOLDER", str(tmp_path))
     (tmp_path / "said.yaml").write_text(text, encoding="utf-8")
-    run = launch(load_recipe(str(tmp_path / "said.yaml")), Console(quiet=True))
+    run = run_recipe(load_recipe(str(tmp_path / "said.yaml")), Console(quiet=True))
     before, after = (load_file(Path(folder) / "model.safetensors") for folder in (neo_checkpoint, run / "model"))
     assert before.keys() == after.keys()
     for name, weight in before.items():
@@ -111,4 +111,4 @@ def test_recipes_that_cannot_be(neo_checkpoint, conversations, puzzle_folder, tm
     text = text.replace("SET", str(conversations)).replace("PUZZLES", str(puzzle_folder))
     (tmp_path / "said.yaml").write_text(text.replace("FOLDER", str(tmp_path)), encoding="utf-8")
     with pytest.raises(JigsawError, match=complaint):
-        launch(load_recipe(str(tmp_path / "said.yaml"), [change]), Console(quiet=True))
+        run_recipe(load_recipe(str(tmp_path / "said.yaml"), [change]), Console(quiet=True))

@@ -15,7 +15,8 @@ from jigsaw.config.schema import CurriculumSection, SamplingSection, StabilitySe
 from jigsaw.config.stages import GrpoSection
 from jigsaw.models.load import load_model, vision_token_ids
 from jigsaw.rewards import Composition
-from jigsaw.training.checkpoints import CheckpointCallback, StopRequest
+from jigsaw.stop_request import StopRequest
+from jigsaw.training.checkpoints import CheckpointCallback
 from jigsaw.training.collate import PuzzleCollator
 from jigsaw.training.curriculum import Curriculum
 from jigsaw.training.groups import ConstantRewardsWarning

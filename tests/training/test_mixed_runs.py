@@ -19,7 +19,7 @@ from rich.console import Console
 from jigsaw.config.loading import load_recipe
 from jigsaw.data import build_puzzles
 from jigsaw.errors import JigsawError
-from jigsaw.run import launch
+from jigsaw.run import run as run_recipe
 
 RECIPE = """
 name: mixed
@@ -66,7 +66,7 @@ def folder(checkpoint, puzzle_folder, tmp_path_factory) -> Path:
 
 def run(folder: Path, name: str, *overrides: str) -> list[dict[str, float]]:
     recipe = load_recipe(str(folder / "mixed.yaml"), [f"name={name}", *overrides])
-    done = launch(recipe, Console(quiet=True))
+    done = run_recipe(recipe, Console(quiet=True))
     return [json.loads(line) for line in (done / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 

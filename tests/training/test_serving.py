@@ -16,9 +16,10 @@ from jigsaw.errors import JigsawError
 from jigsaw.launch.checks import dry_run
 from jigsaw.launch.topology import Node
 from jigsaw.models.load import load_processor
-from jigsaw.run import launch
+from jigsaw.run import run as run_recipe
+from jigsaw.run_folder import RunFolder
 from jigsaw.training import serving as module
-from jigsaw.training.serving import LOG, serving
+from jigsaw.training.serving import serving
 
 RECIPE = """
 name: served
@@ -87,12 +88,12 @@ def test_a_server_lives_as_long_as_its_block_and_says_where(load, port, tmp_path
         return [sys.executable, "-c", ANSWERING, str(address.port)]
 
     monkeypatch.setattr(module, "server_command", answering)
-    with serving(recipe, recipe.model.path, tmp_path / "run", None, Console()):
+    with serving(recipe, recipe.model.path, RunFolder(tmp_path / "run"), None, Console()):
         told = capsys.readouterr().out
         assert f"127.0.0.1:{port}, for this machine alone" in told
         assert load_processor(str(made[0])).image_processor.size["longest_edge"] == 3136
         with pytest.raises(JigsawError, match=rf"rollout.port: something listens on 127.0.0.1:{port} already"):
-            serving(recipe, recipe.model.path, tmp_path / "run", None, Console(quiet=True)).__enter__()
+            serving(recipe, recipe.model.path, RunFolder(tmp_path / "run"), None, Console(quiet=True)).__enter__()
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
@@ -102,10 +103,10 @@ def test_a_server_that_ends_at_once_is_told_with_its_log(load, tmp_path, monkeyp
     monkeypatch.setattr(module, "server_command", lambda *_: [sys.executable, "-c", "print('no room'); exit(3)"])
     with (
         pytest.raises(JigsawError, match=r"ended before it answered; its own words are in .*server\.log"),
-        serving(recipe, recipe.model.path, tmp_path / "run", None, Console(quiet=True)),
+        serving(recipe, recipe.model.path, RunFolder(tmp_path / "run"), None, Console(quiet=True)),
     ):
         pass
-    assert "no room" in (tmp_path / "run" / LOG).read_text()
+    assert "no room" in RunFolder(tmp_path / "run").server_log.read_text()
 
 
 @pytest.mark.parametrize(
@@ -126,5 +127,5 @@ def test_a_machine_without_gpus_for_the_server_is_told_before_anything_is_read(l
     monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
     recipe = load("distributed.gpus=8", f"output={tmp_path}/new")
     with pytest.raises(JigsawError, match=r"server needs GPUs of its own, 8 \+ 2 in all, .* has 8; set .*gpus=6"):
-        launch(recipe, Console(quiet=True))
+        run_recipe(recipe, Console(quiet=True))
     assert not (tmp_path / "new").exists()

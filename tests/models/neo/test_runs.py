@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from jigsaw.config.loading import load_recipe, recipe_names
 from jigsaw.launch.checks import dry_run
-from jigsaw.run import launch
+from jigsaw.run import run as run_recipe
 
 RECIPE = """
 name: alone
@@ -43,7 +43,7 @@ def run(puzzle_folder, tmp_path_factory):
 
     def once(*overrides: str) -> Path:
         if overrides not in done:
-            done[overrides] = launch(load_recipe(str(folder / "neo.yaml"), overrides), Console(quiet=True))
+            done[overrides] = run_recipe(load_recipe(str(folder / "neo.yaml"), overrides), Console(quiet=True))
         return done[overrides]
 
     return once
@@ -119,7 +119,7 @@ def test_the_recipes_are_those_of_the_paper_and_the_quickstart():
 @pytest.mark.parametrize("name", [name for name in NEO_RECIPES if "9b" not in name])
 def test_a_recipe_runs_in_small(name, tmp_path):
     recipe = load_recipe(name, [f"data.folder={tmp_path}", f"output={tmp_path}/run"], tiny=True)
-    folder = launch(recipe, Console(quiet=True))
+    folder = run_recipe(recipe, Console(quiet=True))
     assert (folder / "DONE").exists() and (folder / "report.html").exists()
     old, new = weights(folder / "start"), weights(folder / "model")
     moved = {key for key in old if not (old[key] == new[key]).all()}

@@ -1,0 +1,131 @@
+"""The puzzle sets of a run: built or found, recorded in `data.json`, and opened.
+
+In: the `data` section of a recipe. Out: the training sets and the held-out puzzles. A resumed run opens the folders
+that it began with and compares the ids in them, so that a source that changed in the meantime cannot change what is
+trained on or what is held out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jigsaw.config.schema import BuildSection, DataEntry, Recipe
+from jigsaw.data import build_puzzles
+from jigsaw.data.conversations import write_sample_conversations
+from jigsaw.data.given import SAMPLES, source_folder
+from jigsaw.errors import JigsawError, first_line
+from jigsaw.run_folder import RunFolder
+from jigsaw.tasks import get_task
+from jigsaw.training.sets import HeldOut, open_set
+
+Say = Callable[[str], None]
+
+
+def prepare_sets(recipe: Recipe, folder: RunFolder, say: Say) -> tuple[list[Any], HeldOut]:
+    """Build the puzzle sets of a recipe unless they are there, record and open them.
+
+    Args:
+        recipe: of the run.
+        folder: of the run; with `data.json` the sets are those that it names.
+        say: prints a line about a set.
+
+    Returns:
+        The training sets, one per entry of `data.train`, and the held-out puzzles of all entries of `data.eval`.
+
+    Raises:
+        JigsawError: a set cannot be built or opened, or is not the one that the run began with.
+    """
+    sides = {"train": recipe.data.train, "eval": recipe.data.eval}
+    if folder.data.exists():
+        opened = {side: _reopen(folder, side, entries, say) for side, entries in sides.items()}
+        return opened["train"], HeldOut(opened["eval"])
+    paths = {side: [_set_of(recipe, entry, say).resolve() for entry in entries] for side, entries in sides.items()}
+    opened = {
+        side: [open_set(path, entry) for path, entry in zip(paths[side], entries, strict=True)]
+        for side, entries in sides.items()
+    }
+    record = {side: [str(path) for path in found] for side, found in paths.items()}
+    digests = {side: [_digest(puzzles) for puzzles in sets] for side, sets in opened.items()}
+    folder.write_text_once(folder.data, json.dumps(record | {"ids": digests}, indent=2))
+    return opened["train"], HeldOut(opened["eval"])
+
+
+def _reopen(folder: RunFolder, side: str, entries: tuple[DataEntry, ...], say: Say) -> list[Any]:
+    """The sets of one side that a run began with."""
+    record = folder.read_sets()
+    sets = []
+    for number, (path, digest, entry) in enumerate(zip(record[side], record["ids"][side], entries, strict=True)):
+        remedy = "restore it, or start anew with output=FOLDER"
+        try:
+            puzzles = open_set(Path(path), entry)
+        except JigsawError as error:
+            raise JigsawError(
+                f"data.{side}.{number}: the set {path} of this run cannot be opened: {first_line(error)}; {remedy}"
+            ) from error
+        if _digest(puzzles) != digest:
+            raise JigsawError(
+                f"data.{side}.{number}: {path} holds other puzzles than when this run began "
+                f"({digest.partition(' ')[0]} then, {len(puzzles)} now); {remedy}"
+            )
+        say(f"{len(puzzles):,} rows in {path} (of this run)")
+        sets.append(puzzles)
+    return sets
+
+
+def _digest(puzzles: Any) -> str:
+    """The number of rows, and a hash of what identifies them in order: ids of puzzles, the text of conversations."""
+    stored = puzzles.with_format(None)
+    column = next(name for name in ("json", "id", "messages", "conversations") if name in stored.column_names)
+    digest = hashlib.sha256()
+    for value in stored[column]:
+        digest.update(f"{value}\x1f".encode("utf-8", "surrogateescape"))
+    return f"{len(stored)} {digest.hexdigest()[:32]}"
+
+
+def _set_of(recipe: Recipe, entry: DataEntry, say: Say) -> Path:
+    folder = Path(recipe.data.folder)
+    if entry.build is not None:
+        return _build(entry.build, folder, say)
+    if entry.conversations == SAMPLES:
+        photos = source_folder(SAMPLES, "image", folder) / "train"
+        return write_sample_conversations(photos, folder / "sample-conversations.jsonl")
+    place = entry.path if entry.conversations is None else entry.conversations
+    assert place is not None  # the schema has seen to it
+    return Path(place)
+
+
+def _build(build: BuildSection, folder: Path, say: Say) -> Path:
+    """Build a set in a folder whose name depends on its settings and on the names and sizes of its sources."""
+    kind = get_task(build.task, **build.config).source_kind
+    source = source_folder(build.source, kind, folder)
+    settings = json.dumps([build.model_dump(mode="json"), str(source.resolve()), *listing(source)])
+    digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
+    target = folder / f"{Path(build.task).stem}-{build.split or 'all'}-{digest}"
+    summary = build_puzzles(
+        build.task,
+        source,
+        target,
+        config=build.config,
+        per_source=build.per_source,
+        limit=build.limit,
+        seed=build.seed,
+        split=build.split,
+        heldout=build.heldout,
+        materialize=build.materialize,
+    )
+    how = "built" if summary.parts_built else "built before"
+    rejects = sum(summary.counts.rejects.values())
+    more = f"; {rejects:,} rejected, see {target / 'rejects.jsonl'}" if rejects else ""
+    say(f"{summary.counts.puzzles:,} {build.task} puzzles in {target} ({how}){more}")
+    return target
+
+
+def listing(source: Path) -> list[list[str | int]]:
+    """Names and sizes of a file, or of the files below a folder: a puzzle set was built from just these."""
+    if source.is_file():
+        return [[source.name, source.stat().st_size]]
+    return sorted([str(file.relative_to(source)), file.stat().st_size] for file in source.rglob("*") if file.is_file())

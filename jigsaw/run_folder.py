@@ -1,0 +1,237 @@
+"""A run folder: the names in it, how they are written, and who may write.
+
+In: the folder of a run, `output` of its recipe. Out: paths for training, evaluation, report and the commands.
+Everything but the two logs is written under another name and renamed when it is complete, so what has its name can be
+trusted::
+
+    recipe.yaml               the recipe, every default and reference resolved
+    run.json                  version, command, packages, machine and seeds of the run
+    data.json                 the folders of the puzzle sets
+    metrics.jsonl             one line per training step and per periodic evaluation
+    completions.jsonl         some completions of GRPO, at intervals
+    checkpoints/ adapters/    of an unfinished stage; of a run with LoRA, before they are merged
+    start/ warmup/ model/     models: a tiny one before training, after the supervised stage, at the end
+    predictions/              held-out puzzles with the completions of warmup/ and model/
+    evaluation.json           held-out scores with intervals, beside chance
+    report.html               all of that as a page
+    DONE                      written last: the run is complete
+    .lock .stop .trl/ ...     lock, request to stop, scratch files
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jigsaw.errors import JigsawError, StoppedError
+from jigsaw.files import TEMPORARY, written_whole
+from jigsaw.run_lock import HOLDER, LOCK, locked, read_holder
+
+if TYPE_CHECKING:
+    from jigsaw.config.schema import Recipe
+    from jigsaw.training.sets import HeldOut
+
+RECIPE = "recipe.yaml"
+STOP = ".stop"
+DONE = "DONE"
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: the folder; it need not exist.
+
+    Attributes:
+        path: the folder.
+        recipe, info, data, metrics, completions, evaluation, report, done: the files of the table above.
+        start: the tiny model before training.
+        stop: the file that stands for a request to stop.
+        answers: what the final evaluation has answered until it is complete.
+        scratch: where trainers write.
+        server, server_log: the model that a vLLM server opens, and what the server prints.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.recipe = self.path / RECIPE
+        self.info = self.path / "run.json"
+        self.data = self.path / "data.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.completions = self.path / "completions.jsonl"
+        self.start = self.path / "start"
+        self.evaluation = self.path / "evaluation.json"
+        self.report = self.path / "report.html"
+        self.done = self.path / DONE
+        self.stop = self.path / STOP
+        self.answers = self.path / ".answers"
+        self.scratch = self.path / ".trl"
+        self.server = self.path / ".server"
+        self.server_log = self.path / "server.log"
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def model(self, name: str) -> Path:
+        """A model of the run: `start`, `warmup` or `model`."""
+        return self.path / name
+
+    def predictions(self, name: str) -> Path:
+        """The scored completions of a model of the run."""
+        return self.path / "predictions" / f"{name}.jsonl"
+
+    def checkpoints(self, stage: str) -> Path:
+        """Where an unfinished stage keeps `checkpoint-N`."""
+        return self.path / "checkpoints" / stage
+
+    def adapters(self, stage: str) -> Path:
+        """The adapters of a stage that trained with LoRA."""
+        return self.path / "adapters" / stage
+
+    def write_once(self, path: Path, write: Callable[[Path], object]) -> None:
+        """Make a file or folder of the run unless it is there.
+
+        Args:
+            path: one of the paths of this class.
+            write: gets another name beside it, where nothing is, and writes the file or folder there.
+        """
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            with written_whole(path) as partial:
+                write(partial)
+
+    def write_text_once(self, path: Path, text: str) -> None:
+        """Write a text file of the run unless it is there."""
+        self.write_once(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+    def forget_results(self, model: str) -> None:
+        """Remove what was computed from weights that are about to be replaced."""
+        for file in (self.predictions(model), self.evaluation, self.report):
+            file.unlink(missing_ok=True)
+
+    def forget_training(self) -> None:
+        """Remove what only an unfinished training needs."""
+        for folder in (self.scratch, self.path / "checkpoints", self.server):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def finish(self) -> None:
+        """Mark the run as complete, and remove what only an unfinished evaluation needs."""
+        shutil.rmtree(self.answers, ignore_errors=True)
+        self.write_text_once(self.done, "")
+
+    def kept(self) -> str:
+        """What a run that ends at once keeps, for its message."""
+        models = [name for name in ("start", "warmup", "model") if self.model(name).exists()]
+        latest = {stage: latest_checkpoint(self.checkpoints(stage)) for stage in ("sft", "grpo")}
+        steps = {stage: checkpoint_step(found) for stage, found in latest.items() if found is not None}
+        kept = [f"{name}/" for name in models] + [f"steps 1 to {step} of {stage}" for stage, step in steps.items()]
+        return f"it keeps {', '.join(kept)}" if kept else "nothing was trained yet"
+
+    def read_sets(self) -> dict[str, Any]:
+        """What `data.json` holds: the folders of the sets for `train` and `eval`, and `ids`, a digest of each."""
+        record: dict[str, Any] = json.loads(self.data.read_text(encoding="utf-8"))
+        return record
+
+    def open_train(self, recipe: Recipe) -> list[Any]:
+        """The training sets of the run, one per entry of `data.train`."""
+        from jigsaw.training.sets import open_set
+
+        paths = self.read_sets()["train"]
+        return [open_set(Path(path), entry) for path, entry in zip(paths, recipe.data.train, strict=True)]
+
+    def open_heldout(self, recipe: Recipe) -> HeldOut:
+        """The held-out rows of the run."""
+        from jigsaw.training.sets import HeldOut, open_set
+
+        paths = self.read_sets()["eval"]
+        return HeldOut([open_set(Path(path), entry) for path, entry in zip(paths, recipe.data.eval, strict=True)])
+
+    @contextmanager
+    def claimed(self, recipe: Recipe, *, resume: bool) -> Iterator[None]:
+        """Hold the folder for one run for the duration of the block.
+
+        It is a new or empty one, or with `resume` the unfinished one of the same recipe. A folder that holds nothing
+        but the recipe when the block fails is removed again.
+
+        Raises:
+            JigsawError: the folder is in use, or holds something else.
+        """
+        from omegaconf import OmegaConf
+
+        resolved = OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json")))
+        if read_holder(self.path) is None:  # before the lock, whose file has no place in somebody else's folder
+            self._refuse_unless_own(resolved, resume)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path):
+            self._refuse_unless_own(resolved, resume)
+            self._clean()
+            try:
+                self.write_text_once(self.recipe, resolved)
+                yield
+            except StoppedError:
+                raise
+            except Exception:
+                self._remove_if_nothing_was_done()
+                raise
+            if self.done.exists():  # whoever locks the removed file after this finds a finished run
+                (self.path / LOCK).unlink(missing_ok=True)
+
+    def _refuse_unless_own(self, resolved: str, resume: bool) -> None:
+        """Refuse a folder that holds something else, a finished run, or an unfinished one without `resume`."""
+        folder = self.path
+        if folder.exists() and not folder.is_dir():
+            raise JigsawError(f"output: {folder} is a file; choose another with output=FOLDER")
+        if not folder.is_dir() or all(map(_of_no_account, folder.iterdir())):
+            if resume:
+                raise JigsawError(f"output: {folder} holds no run to resume")
+            return
+        if not self.recipe.is_file():
+            raise JigsawError(f"output: {folder} holds something else than a run; choose another with output=FOLDER")
+        if self.done.exists():
+            raise JigsawError(f"output: {folder} holds a finished run; choose another with output=FOLDER")
+        if self.recipe.read_text(encoding="utf-8") != resolved:
+            raise JigsawError(f"output: {folder} holds a run of another recipe; choose another with output=FOLDER")
+        if not resume:
+            raise JigsawError(
+                f"output: {folder} holds an unfinished run; --resume continues it, output=FOLDER starts anew"
+            )
+
+    def _clean(self) -> None:
+        """Remove what a killed run left under temporary names, and its request to stop."""
+        self.stop.unlink(missing_ok=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        for folder in (self.path, self.path / "predictions", self.path / "adapters"):
+            for entry in folder.glob(f".*{TEMPORARY}"):
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
+
+    def _remove_if_nothing_was_done(self) -> None:
+        """Remove the folder if it holds nothing but the recipe, so that the corrected recipe can take it."""
+        known = {self.recipe, self.info}
+        if any(entry not in known and not _of_no_account(entry) for entry in self.path.iterdir()):
+            return
+        for file in (*known, self.path / LOCK, self.path / HOLDER, self.stop):
+            file.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of the highest step in a folder of `checkpoint-N`; None where there is none."""
+    return max(folder.glob("checkpoint-*"), key=checkpoint_step, default=None)
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    """The step after which a checkpoint was taken."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _of_no_account(entry: Path) -> bool:
+    """Whether an entry of a folder is left by an early end: it makes the folder no run, and nobody misses it."""
+    return entry.name in {LOCK, HOLDER, STOP} or entry.name.endswith(TEMPORARY)

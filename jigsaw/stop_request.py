@@ -1,0 +1,121 @@
+"""Requests to stop a run: Ctrl-C (SIGINT), SIGTERM, or a file in the run folder.
+
+In: signals to this process, and the file, which reaches the training processes of all nodes. Out: the request, for
+whoever can stop in good order. What a signal does depends on where the run is:
+
+- inside of `heeded(...)` (training steps, batches of an evaluation) the first signal is only recorded, and one line
+  says when the run will stop; a second Ctrl-C raises `KeyboardInterrupt`;
+- anywhere else, where nothing would be lost (data are built part by part), it raises `KeyboardInterrupt` at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from jigsaw.errors import StoppedError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Whether a run was asked to stop. A context manager that handles the signals inside of its block.
+
+    Args:
+        file: the file that stands for a request; a signal creates it.
+        signals: the signals to handle. Nothing is handled outside of the main thread, where Python cannot.
+        quiet: do not print a line.
+
+    Attributes:
+        signal: the first signal that was received; None without one.
+        when: what the line says about when the run will stop.
+    """
+
+    def __init__(self, file: Path, signals: Sequence[signal.Signals] = SIGNALS, *, quiet: bool = False) -> None:
+        self._file, self._signals, self._quiet = file, signals, quiet
+        self._before: dict[signal.Signals, Any] = {}
+        self._process = os.getpid()
+        self._depth = 0
+        self.signal: signal.Signals | None = None
+        self.when = ""
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._on_signal) for number in self._signals}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    @property
+    def made(self) -> bool:
+        """Whether this process knows of a request."""
+        return self.signal is not None or self._file.exists()
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a run that stops now: 128 and the number of the signal, SIGTERM's without one."""
+        return 128 + (self.signal or signal.SIGTERM)
+
+    @contextmanager
+    def heeded(self, when: str) -> Iterator[None]:
+        """Inside of the block signals are only recorded: the code in it asks `made` or calls `check` where it can stop.
+
+        Args:
+            when: when that is, for the line that is printed: "after this step and saving".
+        """
+        self.when, before = when, self.when
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            self.when = before
+
+    def check(self, where: str) -> None:
+        """End the run here if it was asked to stop.
+
+        Args:
+            where: what the message says about the place: "in its evaluation".
+
+        Raises:
+            StoppedError: there was a request.
+        """
+        if self.made:
+            raise StoppedError(f"{self._file.parent}: stopped and saved, {where}", self.exit_code)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            self._in_forked_child(number)
+            return
+        again = self.signal is not None
+        self.signal = self.signal or signal.Signals(number)
+        if not self._depth or (again and number == signal.SIGINT):
+            raise KeyboardInterrupt
+        with suppress(OSError):  # a full disk; this process knows of the request without the file
+            self._file.touch()
+        if not again and not self._quiet:
+            self._print(f"Stopping {self.when}. Press Ctrl-C again to quit at once.")
+
+    def _in_forked_child(self, number: int) -> None:
+        """A child, such as a process that loads data, inherits the handler: Ctrl-C is its parent's business."""
+        if number != signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    @staticmethod
+    def _print(line: str) -> None:
+        # Not through sys.stderr: the signal may have interrupted a write to it, which cannot be entered again.
+        start = "\n" if sys.stderr.isatty() else ""
+        with suppress(OSError):
+            os.write(2, f"{start}{line}\n".encode())
