@@ -19,9 +19,9 @@ from jigsaw.tasks.videos import VideoHeader
 
 Small = np.ndarray[Any, np.dtype[np.float64]]
 
-_WHOLE = 3000
+_WHOLE = 1000
 """Videos of at most so many frames are decoded from the start; others from `_BEFORE` seconds before a frame."""
-_BEFORE = 10.0
+_BEFORE = 5.0
 _SIDE = 32
 """Frames are compared at this size, which scaling and rounding hardly change."""
 _NEARER = 1.0
@@ -81,8 +81,11 @@ def _decoded(
             return {}
         if start is not None:
             container.seek(start, stream=stream)
-        count = 0
+        count, begun = 0, False
         for packet in container.demux(stream):
+            begun = begun or packet.is_keyframe
+            if not begun:
+                continue  # it refers to pictures that are not there
             try:
                 decoded = packet.decode()
             except av.FFmpegError:

@@ -251,7 +251,7 @@ def _film(container: Any, stream: Any) -> Film:
     fault = ""
     if "mp4" not in names:
         fault = f"the container ({container.format.name.partition(',')[0]}) has no exact index"
-    elif len(container.streams.video) > 1:
+    elif len(_moving(container.streams.video)) > 1:
         fault = "the file has several video streams"
     return Film(
         index=stream.index,

@@ -103,6 +103,19 @@ def test_a_part_that_begins_between_key_frames_is_shown_from_its_first_one_on(tm
     assert both == [*range(0, FRAMES, 3), *range(first, FRAMES, 3)]
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.flv"])
+@pytest.mark.parametrize("open_groups", [False, True])
+def test_frames_before_the_first_key_frame_are_not_shown(tmp_path, name, open_groups):
+    options = X264 | ({"x264-params": "open-gop=1"} if open_groups else {})
+    whole = video(tmp_path / name, options=options)
+    path = remux(whole, tmp_path / f"cut-{name}", lambda packet, number: number >= 7)
+    numbers, header = shown(path)
+    assert numbers == list(range(20, FRAMES, 3))
+    assert header.times == pytest.approx(np.arange(FRAMES - 20) / RATE, abs=2e-3)
+    frames = read_frames(path, header, [0, 31, 54], (56, 56), "pyav")
+    assert second_reading(path, header, [0, 31, 54], frames) == []
+
+
 def test_stamps_that_run_over_go_on(tmp_path, ts):
     path = remux(ts, tmp_path / "over.ts", later(2**33 - TS_SECOND), "mpegts", {"avoid_negative_ts": "disabled"})
     numbers, header = shown(path)
