@@ -6,10 +6,36 @@ In: a set of either, or of both. Out: the model, trained in place by TRL's SFTTr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import mean
 from typing import Any
+
+from transformers import TrainerCallback
 
 from jigsaw.rewards import format_order
 from jigsaw.training.mixture import map_rows
+
+ACCURACY_STEPS = 5
+"""Steps over which `AccuracyStop` averages."""
+
+
+class AccuracyStop(TrainerCallback):  # type: ignore[misc]  # transformers comes without types
+    """Ends the supervised stage once the model predicts enough of the answer tokens.
+
+    How many steps a model from random weights needs differs by seed; how much it knows at a given accuracy does not.
+
+    Args:
+        level: share of the answer tokens, averaged over the last `ACCURACY_STEPS` steps.
+    """
+
+    def __init__(self, level: float) -> None:
+        self._level = level
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Compare; the history is part of every checkpoint, so that a resumed stage ends at the same step."""
+        values = [row["mean_token_accuracy"] for row in state.log_history if "mean_token_accuracy" in row]
+        if len(values) >= ACCURACY_STEPS and mean(values[-ACCURACY_STEPS:]) >= self._level:
+            control.should_training_stop = True
+            control.should_save = False  # a run resumed from this step would train beyond it
 
 
 def with_answer(row: dict[str, Any]) -> dict[str, Any]:

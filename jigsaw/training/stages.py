@@ -132,6 +132,7 @@ class _Training:
         from jigsaw.models.load import load_model, load_processor
         from jigsaw.models.prompts import completion_tokens
         from jigsaw.training.checkpoints import CheckpointCallback
+        from jigsaw.training.sft import AccuracyStop
         from jigsaw.training.stability import StabilityWatch
         from jigsaw.training.trainable import prepare
 
@@ -167,6 +168,8 @@ class _Training:
         callbacks = [log, checkpoints]
         if stage.name == "grpo":
             callbacks.append(StabilityWatch(recipe.stability))
+        elif recipe.sft is not None and recipe.sft.stop_at_accuracy is not None:
+            callbacks.append(AccuracyStop(recipe.sft.stop_at_accuracy))
         # The model is written inside of the block too: it has the steps since the last checkpoint.
         with self._stop.heeded("after this step and saving"), closing(log), checkpoints.explained():
             trainer = self._train(model, processor, puzzles, composition, config, callbacks)
