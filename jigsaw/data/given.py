@@ -3,6 +3,7 @@
     samples    photos, clips and an RGB-D frame out of installed packages        (jigsaw.samples.samples)
     film       shots of a ten-minute film, for video puzzles                     (jigsaw.samples.film)
     scenes     drawn rooms with exact depth, for depth puzzles                   (jigsaw.samples.scenes)
+    landscapes drawn landscapes, in which a tiny model learns image puzzles      (jigsaw.samples.landscapes)
 
 In: a source as a recipe writes it, and the kind of item that a task reads. Out: the folder, written if need be.
 All have a train and a held-out side.
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from jigsaw.errors import JigsawError
 from jigsaw.samples.film import export_shots
+from jigsaw.samples.landscapes import export_landscapes
 from jigsaw.samples.samples import export_samples
 from jigsaw.samples.scenes import export_scenes
 from jigsaw.tasks import SourceKind
@@ -24,6 +26,7 @@ KINDS: dict[str, tuple[SourceKind, ...]] = {
     SAMPLES: ("image", "video", "rgbd"),
     "film": ("video",),
     "scenes": ("rgbd",),
+    "landscapes": ("image",),
 }
 """Name -> the kinds of source that it has."""
 
@@ -57,5 +60,5 @@ def source_folder(source: str, kind: SourceKind, folder: Path) -> Path:
     if source == SAMPLES:
         export_samples(target)
         return target / _SAMPLE_FOLDERS[kind]
-    {"film": export_shots, "scenes": export_scenes}[source](target)
+    {"film": export_shots, "scenes": export_scenes, "landscapes": export_landscapes}[source](target)
     return target

@@ -93,7 +93,7 @@ def draw_landscape(seed: int, number: int, side: int = SIDE) -> Image.Image:
     front = _lake if rng.random() < 0.7 else _meadow
     covered = ((down - shore) * side + 0.5).clip(0, 1)[..., None]
     picture = _blend(picture, front(rng, picture, shore, sun, land), covered)
-    warmth = rng.uniform(0.4, 0.75) * (across - 0.55)[..., None] * np.array([1.0, 0.25, -1.0], np.float32)
+    warmth = rng.uniform(0.5, 0.9) * (across - 0.55)[..., None] * np.array([1.0, 0.25, -1.0], np.float32)
     picture = picture * (1 + warmth)
     picture = picture + 0.012 * rng.standard_normal((side, side, 1), np.float32)
     return Image.fromarray(np.round(255 * picture.clip(0, 1)).astype(np.uint8))
