@@ -85,7 +85,7 @@ def draw_landscape(seed: int, number: int, side: int = SIDE) -> Image.Image:
         top = base - _ridge(rng, side, height=rng.uniform(0.05, 0.16), rough=1.9 - 0.5 * near)
         if near == 1:
             top = top - _trees(rng, side)
-        paint = _blend(haze, land, 0.15 + 0.85 * near)
+        paint = _blend(haze, land, 0.15 + 0.7 * near)
         lit = _blend(paint, sun, (0.42 - 0.2 * near) * (1.3 * across - 0.2).clip(0, 1)[..., None])
         mist = 0.5 * ((down - base + 0.08) * 4).clip(0, 1)[..., None] * (1 - 0.7 * near)
         picture = _blend(picture, _blend(lit, haze, mist), ((down - top) * side + 0.5).clip(0, 1)[..., None])
@@ -93,8 +93,8 @@ def draw_landscape(seed: int, number: int, side: int = SIDE) -> Image.Image:
     front = _lake if rng.random() < 0.7 else _meadow
     covered = ((down - shore) * side + 0.5).clip(0, 1)[..., None]
     picture = _blend(picture, front(rng, picture, shore, sun, land), covered)
-    warmth = rng.uniform(0.5, 0.9) * (across - 0.55)[..., None] * np.array([1.0, 0.25, -1.0], np.float32)
-    picture = picture * (1 + warmth)
+    warmth = rng.uniform(0.45, 0.65) * (across - 0.5)[..., None] * np.array([1.0, 0.15, -1.0], np.float32)
+    picture = picture + warmth
     picture = picture + 0.012 * rng.standard_normal((side, side, 1), np.float32)
     return Image.fromarray(np.round(255 * picture.clip(0, 1)).astype(np.uint8))
 
