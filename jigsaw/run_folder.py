@@ -11,7 +11,7 @@ trusted::
     completions.jsonl         some completions of GRPO, at intervals
     checkpoints/ adapters/    of an unfinished stage; of a run with LoRA, before they are merged
     start/ warmup/ model/     models: a tiny one before training, after the supervised stage, at the end
-    predictions/              held-out puzzles with the completions of warmup/ and model/
+    predictions/              held-out puzzles with the completions of warmup/ and model/; below NAME/ of a named set
     evaluation.json           held-out scores with intervals, beside chance
     report.html               all of that as a page
     DONE                      written last: the run is complete
@@ -80,9 +80,9 @@ class RunFolder:
         """A model of the run: `start`, `warmup` or `model`."""
         return self.path / name
 
-    def predictions(self, name: str) -> Path:
-        """The scored completions of a model of the run."""
-        return self.path / "predictions" / f"{name}.jsonl"
+    def predictions(self, name: str, set_name: str | None = None) -> Path:
+        """The scored completions of a model of the run, on the held-out set without a name or on a named one."""
+        return self.path / "predictions" / (set_name or "") / f"{name}.jsonl"
 
     def checkpoints(self, stage: str) -> Path:
         """Where an unfinished stage keeps `checkpoint-N`."""
@@ -100,7 +100,7 @@ class RunFolder:
             write: gets another name beside it, where nothing is, and writes the file or folder there.
         """
         if not path.exists():
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with written_whole(path) as partial:
                 write(partial)
 
@@ -110,7 +110,8 @@ class RunFolder:
 
     def forget_results(self, model: str) -> None:
         """Remove what was computed from weights that are about to be replaced."""
-        for file in (self.predictions(model), self.evaluation, self.report):
+        named = (self.path / "predictions").glob(f"*/{model}.jsonl")
+        for file in (self.predictions(model), *named, self.evaluation, self.report):
             file.unlink(missing_ok=True)
 
     def forget_training(self) -> None:
@@ -148,7 +149,8 @@ class RunFolder:
         from jigsaw.training.sets import HeldOut, open_set
 
         paths = self.read_sets()["eval"]
-        return HeldOut([open_set(Path(path), entry) for path, entry in zip(paths, recipe.data.eval, strict=True)])
+        sets = [open_set(Path(path), entry) for path, entry in zip(paths, recipe.data.eval, strict=True)]
+        return HeldOut(sets, recipe.data.eval)
 
     @contextmanager
     def claimed(self, recipe: Recipe, *, resume: bool) -> Iterator[None]:
@@ -204,7 +206,7 @@ class RunFolder:
         """Remove what a killed run left under temporary names, and its request to stop."""
         self.stop.unlink(missing_ok=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
-        for folder in (self.path, self.path / "predictions", self.path / "adapters"):
+        for folder in (self.path, self.path / "predictions", *self.path.glob("predictions/*/"), self.path / "adapters"):
             for entry in folder.glob(f".*{TEMPORARY}"):
                 if entry.is_dir():
                     shutil.rmtree(entry, ignore_errors=True)

@@ -91,8 +91,8 @@ class BuildSection(BaseModel):
 
     Attributes:
         task: name of the task, or a plug-in.
-        source: folder of photos, videos or RGB-D frames; or `samples`, `film` or `scenes`, which the framework brings
-            along.
+        source: folder of photos, videos or RGB-D frames; or `samples`, `film`, `scenes` or `landscapes`, which the
+            framework brings along.
         split: which side of the train/held-out split of the source is used; None takes all of it.
         heldout: share of the sources that is held out, unless the folder has `train/` and `heldout/` of its own.
         per_source: puzzles from each source.
@@ -118,6 +118,10 @@ class BuildSection(BaseModel):
         return dict(self.model_extra or {})
 
 
+SET_NAME = r"^[A-Za-z0-9][A-Za-z0-9 _-]{0,39}$"
+"""Names of held-out sets: they are also names of folders."""
+
+
 class DataEntry(Section):
     """One set of a mixture: a puzzle set by `path`, one that is built first, or conversations for the supervised stage.
 
@@ -130,6 +134,8 @@ class DataEntry(Section):
         weight: its share of the training rows, relative to the other entries.
         stage: the only stage that trains on it, `sft` or `grpo`; None for both.
         limit: at most so many rows, spread over the set.
+        name: of a held-out set that is reported on its own; those without a name are one set, which is the one that is
+            evaluated during training.
     """
 
     path: Place | None = None
@@ -140,6 +146,7 @@ class DataEntry(Section):
     weight: float = Field(1.0, gt=0)
     stage: Literal["sft", "grpo"] | None = None
     limit: int | None = Field(None, ge=1)
+    name: str | None = Field(None, pattern=SET_NAME)
 
     @model_validator(mode="after")
     def _one_origin(self) -> DataEntry:
@@ -162,7 +169,7 @@ class DataSection(Section):
     """What is trained on and what is held out.
 
     Attributes:
-        photos: a folder of photos, or `samples`; recipes refer to it as `${data.photos}`.
+        photos: a folder of photos, or `samples` or `landscapes`; recipes refer to it as `${data.photos}`.
         folder: where puzzle sets and samples are built, and found again by the next run.
         train: the mixture that the supervised stage and GRPO train on.
         eval: held-out puzzles, of which the run reports.
@@ -177,6 +184,10 @@ class DataSection(Section):
     def _held_out_are_puzzles(self) -> DataSection:
         if any(entry.conversations is not None for entry in self.eval):
             raise ValueError("eval holds puzzles: conversations have no answer to compare with")
+        if any(entry.name is not None for entry in self.train):
+            raise ValueError("name belongs to an entry of eval; training sets have none")
+        if self.eval and all(entry.name is not None for entry in self.eval):
+            raise ValueError("eval: leave one entry without a name, it is the set that the run is judged by")
         return self
 
 

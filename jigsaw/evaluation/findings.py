@@ -146,8 +146,15 @@ def run_all(
             raise
 
 
-def launch(folder: Path, arguments: Sequence[str], threads: str) -> None:
-    """Run a recipe unless it ran to its end; go on with one that was cut off."""
+def launch(folder: Path, arguments: Sequence[str], threads: str, program: Sequence[str] = ("-m", "jigsaw")) -> None:
+    """Run a recipe unless it ran to its end; continue one that was cut off.
+
+    Args:
+        folder: of the run; its log is written next to it.
+        arguments: of the command.
+        threads: `OMP_NUM_THREADS` of the process.
+        program: what Python runs, the `jigsaw` command or a script that changes something about it.
+    """
     if (folder / "DONE").is_file():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +162,7 @@ def launch(folder: Path, arguments: Sequence[str], threads: str) -> None:
     start = time.monotonic()
     with (folder.parent / f"{folder.name}.log").open("w", encoding="utf-8") as log:
         code = subprocess.run(
-            [sys.executable, "-m", "jigsaw", *arguments, *resume],
+            [sys.executable, *program, *arguments, *resume],
             stdout=log,
             stderr=subprocess.STDOUT,
             env=os.environ | {"OMP_NUM_THREADS": threads},

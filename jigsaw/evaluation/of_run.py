@@ -1,7 +1,7 @@
 """The final evaluation of a run: its models on its held-out puzzles.
 
 In: a run folder with trained models, and the held-out puzzles. Out: `predictions/`, and `evaluation.json` with the
-scores of each model and the paired gain of GRPO. What was answered before an interruption is not asked again.
+scores of each model and the paired gain of GRPO, for each held-out set. What was answered before an interruption is not asked again.
 """
 
 from __future__ import annotations
@@ -45,25 +45,24 @@ def evaluate_run(
     Raises:
         StoppedError: it was asked to stop; the answers so far are kept.
     """
-    from jigsaw.evaluation.breakdown import figures_of
-    from jigsaw.evaluation.summary import gain, score
+    from jigsaw.evaluation.held_out_sets import figures_by_set
+    from jigsaw.evaluation.summary import score
     from jigsaw.models.load import load_processor
     from jigsaw.models.prompts import completion_tokens
 
     composition.tokenize = completion_tokens(load_processor(str(folder.model("model"))))
     scored: dict[str, list[Scored]] = {}
-    figures: dict[str, Any] = {}
+    solved: dict[str, list[dict[str, Any]]] = {}
     models = {name: model for name, model in MODELS.items() if folder.model(model).is_dir()}
     with progress:
         progress.start(len(models) * len(heldout), detail=" and ".join(f"{model}/" for model in models.values()))
         for name, model in models.items():
-            solved = _answers(recipe, folder, model, heldout, stop, progress)
-            scored[name] = score(solved, composition)
-            lines = "".join(json.dumps(asdict(item)) + "\n" for item in scored[name])
-            folder.write_text_once(folder.predictions(model), lines)
-            figures[name] = figures_of(solved, scored[name], composition)
-    if "warmup" in scored:
-        figures["gain"] = gain(scored["warmup"], scored["heldout"])
+            solved[name] = _answers(recipe, folder, model, heldout, stop, progress)
+            scored[name] = score(solved[name], composition)
+            for own in heldout.names:
+                lines = "".join(json.dumps(asdict(scored[name][row])) + "\n" for row in heldout.rows_of(own))
+                folder.write_text_once(folder.predictions(model, own), lines)
+    figures = figures_by_set(heldout, solved, scored, composition)
     folder.write_text_once(folder.evaluation, json.dumps(figures, indent=2))
 
 

@@ -42,7 +42,7 @@ def prepare_sets(recipe: Recipe, folder: RunFolder, say: Say) -> tuple[list[Any]
     sides = {"train": recipe.data.train, "eval": recipe.data.eval}
     if folder.data.exists():
         opened = {side: _reopen(folder, side, entries, say) for side, entries in sides.items()}
-        return opened["train"], HeldOut(opened["eval"])
+        return opened["train"], HeldOut(opened["eval"], recipe.data.eval)
     paths = {side: [_set_of(recipe, entry, say).resolve() for entry in entries] for side, entries in sides.items()}
     opened = {
         side: [open_set(path, entry) for path, entry in zip(paths[side], entries, strict=True)]
@@ -51,7 +51,7 @@ def prepare_sets(recipe: Recipe, folder: RunFolder, say: Say) -> tuple[list[Any]
     record = {side: [str(path) for path in found] for side, found in paths.items()}
     digests = {side: [_digest(puzzles) for puzzles in sets] for side, sets in opened.items()}
     folder.write_text_once(folder.data, json.dumps(record | {"ids": digests}, indent=2))
-    return opened["train"], HeldOut(opened["eval"])
+    return opened["train"], HeldOut(opened["eval"], recipe.data.eval)
 
 
 def _reopen(folder: RunFolder, side: str, entries: tuple[DataEntry, ...], say: Say) -> list[Any]:

@@ -19,24 +19,46 @@ StageName = Literal["sft", "grpo"]
 
 
 class HeldOut:
-    """Held-out rows of several puzzle sets, read one at a time."""
+    """Held-out rows of several puzzle sets, read one at a time.
 
-    def __init__(self, sets: Sequence[Any]) -> None:
-        self._where = [(puzzles, row) for puzzles in sets for row in range(len(puzzles))]
+    Args:
+        sets: the puzzle sets.
+        entries: those of `data.eval` that they come from; without them no set has a name.
+    """
+
+    def __init__(self, sets: Sequence[Any], entries: Sequence[DataEntry] = ()) -> None:
+        names = [entry.name for entry in entries] or [None] * len(sets)
+        self._where = [
+            (puzzles, row, name) for puzzles, name in zip(sets, names, strict=True) for row in range(len(puzzles))
+        ]
 
     def __len__(self) -> int:
         return len(self._where)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        puzzles, row = self._where[index]
+        puzzles, row, _ = self._where[index]
         found: dict[str, Any] = puzzles[row]
         return found
 
     @property
     def ids(self) -> list[str]:
         """Of the rows, without their media."""
-        of = {id(puzzles): puzzles.with_format(None)["id"] for puzzles, _ in self._where}
-        return [of[id(puzzles)][row] for puzzles, row in self._where]
+        of = {id(puzzles): puzzles.with_format(None)["id"] for puzzles, _, _ in self._where}
+        return [of[id(puzzles)][row] for puzzles, row, _ in self._where]
+
+    @property
+    def names(self) -> list[str | None]:
+        """The names of the sets: first None, the set that a run is judged by, then the others in their order."""
+        return list(dict.fromkeys([None, *(name for _, _, name in self._where)]))
+
+    def rows_of(self, name: str | None) -> list[int]:
+        """The numbers of the rows of a set."""
+        return [index for index, (_, _, other) in enumerate(self._where) if other == name]
+
+    @property
+    def main(self) -> HeldOut:
+        """The rows of the sets without a name."""
+        return self._chosen(self.rows_of(None))
 
     def spread(self, count: int) -> HeldOut:
         """At most `count` of the rows, evenly spread."""

@@ -236,7 +236,7 @@ class _Training:
         trackers = Trackers(recipe, self._folder.path, stage) if self._rank == 0 and recipe.logging.report_to else None
         if stage == "sft":
             return StageCallback(stage, log, progress, detail=detail, trackers=trackers)
-        heldout = self._folder.open_heldout(recipe)
+        heldout = self._folder.open_heldout(recipe).main
         rows = heldout.spread(recipe.evaluation.puzzles)
 
         def evaluate(step: int) -> PeriodicEvaluation:

@@ -1,0 +1,179 @@
+"""What GRPO adds in the quickstart: five seeds, each with one thread and with two, and a control arm.
+
+    python benchmarks/_first_run.py OUT [--seeds 5] [--threads 1 2] [--control-seeds 5] [KEY=VALUE ...]
+
+Runs `jigsaw launch quickstart` for every seed and number of threads, one after the other. The control arm has the same
+schedule, but in each step the advantages are shuffled among all completions of the batch: gradients keep their size and
+say nothing about which completion was better. It runs with one thread.
+
+OUT gets the runs with a log next to each, `table.md` (Markdown, with the command and the machine), `figures.json` and
+`curve.svg`. Finished runs are not repeated, and interrupted ones continue. About half an hour on two quiet cores, so
+`make bench` leaves it out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shlex
+import sys
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+# Run as a script, this folder leads the path, and `import rewards` would find a benchmark.
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
+
+from jigsaw.evaluation.findings import launch  # noqa: E402
+from jigsaw.processes import usable_cores  # noqa: E402
+
+CONTROL = "--shuffle-advantages"
+"""First argument of the process that trains a run of the control arm; the others are those of `jigsaw`."""
+MOST_BEFORE, LEAST_AFTER, LEAST_GAIN = 0.35, 0.75, 0.30
+"""What every run has to show: solved after the warm-up, after GRPO, and the lower end of the gain's interval."""
+
+
+def shuffle_advantages() -> None:
+    """Have the trainer shuffle the advantages of every batch, by the run's seed and the step."""
+    import torch
+
+    from jigsaw.training.grpo import PuzzleTrainer
+
+    original = PuzzleTrainer._generate_and_score_completions
+
+    def shuffled(self: Any, inputs: Any) -> Any:
+        output = original(self, inputs)
+        generator = torch.Generator().manual_seed(self.args.seed * 1_000_003 + self.state.global_step)
+        order = torch.randperm(len(output["advantages"]), generator=generator)
+        output["advantages"] = output["advantages"][order]
+        return output
+
+    PuzzleTrainer._generate_and_score_completions = shuffled
+
+
+def read(run: Path) -> dict[str, Any]:
+    """Share of solved held-out puzzles of a finished run: before and after GRPO, its paired gain, and the curve."""
+    stored = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    curve = [[line["step"], line["heldout/exact"]] for line in lines if "heldout/exact" in line]
+    last = max(line["step"] for line in lines if line["stage"] == "grpo")
+    photos = stored.get("others", {}).get("real photos")
+    return {
+        "before": stored["warmup"]["exact"],
+        "after": stored["heldout"]["exact"],
+        "gain": stored["gain"]["exact"],
+        "photos": None if photos is None else photos["gain"]["exact"],
+        "puzzles": stored["heldout"]["num_puzzles"],
+        "warmup_steps": max(line["step"] for line in lines if line["stage"] == "sft"),
+        "curve": [*curve, [last, stored["heldout"]["exact"]["value"]]],
+    }
+
+
+def shows(run: dict[str, Any]) -> bool:
+    """Whether a run shows what it has to."""
+    return bool(
+        run["before"]["value"] <= MOST_BEFORE
+        and run["after"]["value"] >= LEAST_AFTER
+        and run["gain"]["low"] > LEAST_GAIN
+    )
+
+
+def table(runs: list[dict[str, Any]], control: list[dict[str, Any]], command: str) -> str:
+    """All runs as Markdown."""
+    first = (runs or control)[0]
+    rows = [
+        f"`{command}`, {machine()}; {first['puzzles']} held-out puzzles, guessing solves "
+        f"{first['after']['chance']:.0%}; 95% intervals over pictures, the gain paired by puzzle.",
+        "",
+        "| arm | seed | threads | warm-up steps | solved after warm-up | solved after GRPO | gain | holds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for arm, found in (("GRPO", runs), ("control", control)):
+        for run in found:
+            holds = ("yes" if shows(run) else "no") if arm == "GRPO" else ""
+            rows.append(
+                f"| {arm} | {run['seed']} | {run['threads']} | {run['warmup_steps']} | {interval(run['before'])} | "
+                f"{interval(run['after'])} | {interval(run['gain'], '+')} | {holds} |"
+            )
+    return "\n".join(rows) + "\n"
+
+
+def interval(figure: dict[str, float], sign: str = "") -> str:
+    """`0.21 [0.17, 0.26]`."""
+    value, low, high = (format(figure[key], f"{sign}.3f") for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def machine() -> str:
+    """The processor, and how many cores this process may use."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {usable_cores()} cores"
+
+
+def draw(runs: list[dict[str, Any]], control: list[dict[str, Any]], file: Path) -> None:
+    """Held-out share of solved puzzles by GRPO step: every run, their mean, the control arm, warm-up and chance."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "first run"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7.2, 3.9), layout="constrained")
+    for found, color, name in ((control, "#8a8f98", "control: shuffled advantages"), (runs, "#1f6feb", "GRPO")):
+        for run in found:
+            axes.plot(*zip(*run["curve"], strict=True), color=color, linewidth=0.8, alpha=0.35)
+        if found:
+            steps = [step for step, _ in found[0]["curve"]]
+            means = [mean(run["curve"][place][1] for run in found) for place in range(len(steps))]
+            axes.plot(steps, means, color=color, linewidth=2.4, label=f"{name} ({len(found)} runs)")
+    before = mean(run["before"]["value"] for run in runs or control)
+    chance = (runs or control)[0]["after"]["chance"]
+    axes.axhline(before, color="#b26a00", linewidth=1.1, linestyle="--", label="after the warm-up")
+    axes.axhline(chance, color="#555555", linewidth=1.1, linestyle=":", label="guessing")
+    axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
+    axes.set(xlabel="GRPO steps", ylabel="held-out puzzles solved", ylim=(0, 1.02), xlim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="center right")
+    figure.savefig(file, metadata={"Date": None})
+
+
+def main() -> None:
+    """Train what is missing, then draw and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--control-seeds", type=int, default=5)
+    options = parser.parse_intermixed_args()
+    out = options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    arms: dict[str, list[dict[str, Any]]] = {"grpo": [], "control": []}
+    wanted = []
+    for seed in range(max(options.seeds, options.control_seeds)):
+        wanted += [("grpo", seed, threads) for threads in options.threads if seed < options.seeds]
+        wanted += [("control", seed, 1)] if seed < options.control_seeds else []
+    command = shlex.join(["python", "benchmarks/_first_run.py", options.out.name, *sys.argv[2:]])
+    for arm, seed, threads in wanted:
+        run = out / f"{arm}-{seed}-{threads}"
+        program = ("-m", "jigsaw") if arm == "grpo" else (str(Path(__file__).resolve()), CONTROL)
+        settings = [f"output={run}", f"data.folder={out / 'data'}", f"seed={seed}", *options.overrides]
+        launch(run, ["launch", "quickstart", *settings], str(threads), program)
+        arms[arm].append({"seed": seed, "threads": threads, **read(run)})
+        (out / "figures.json").write_text(json.dumps(arms, indent=1), encoding="utf-8")
+        (out / "table.md").write_text(table(arms["grpo"], arms["control"], command), encoding="utf-8")
+        draw(arms["grpo"], arms["control"], out / "curve.svg")
+    print((out / "table.md").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == [CONTROL]:
+        shuffle_advantages()
+        from jigsaw.cli.command import main as jigsaw
+
+        del sys.argv[1]
+        jigsaw()
+    else:
+        main()
