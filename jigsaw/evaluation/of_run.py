@@ -1,7 +1,8 @@
 """The final evaluation of a run: its models on its held-out puzzles.
 
 In: a run folder with trained models, and the held-out puzzles. Out: `predictions/`, and `evaluation.json` with the
-scores of each model and the paired gain of GRPO, for each held-out set. What was answered before an interruption is not asked again.
+scores of each model and the paired gain of GRPO, for each held-out set. What was answered before an interruption is not
+asked again.
 """
 
 from __future__ import annotations

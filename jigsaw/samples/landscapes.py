@@ -33,7 +33,7 @@ SIDE = 160
 COUNTS = {"train": 400, "heldout": 120}
 """Pictures that `export_landscapes` draws by default."""
 
-Array = np.ndarray[Any, np.dtype[np.float32]]
+Array = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
 @dataclass(frozen=True)
