@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jigsaw.tasks.video_display import Frames, same_shape
-from jigsaw.tasks.video_streams import VideoError, look_of, open_container, play
+from jigsaw.tasks.video_streams import VideoError, display_of, open_container, play
 from jigsaw.tasks.videos import VideoHeader
 
 
@@ -26,14 +26,14 @@ def frames(file: Path | bytes, header: VideoHeader, indices: Sequence[int], size
 
 
 def _pixels(frame: Any, stream: Any, header: VideoHeader, size: tuple[int, int]) -> Frames:
-    look = look_of(frame, stream)
-    if not same_shape(look.size, header.size):
-        width, height = look.size
+    display = display_of(frame, stream)
+    if not same_shape(display.size, header.size):
+        width, height = display.size
         detail = f"frames of {header.size[0]}x{header.size[1]} at first, then of {width}x{height} in square pixels"
         raise VideoError("changes_shape", detail)
-    stored = size[::-1] if look.orientation.transpose else size
+    stored = size[::-1] if display.orientation.transpose else size
     scaled = frame.reformat(width=stored[0], height=stored[1], format="rgb24", interpolation="BICUBIC")
-    return look.orientation.apply(scaled.to_ndarray())
+    return display.orientation.apply(scaled.to_ndarray())
 
 
 def _by_count(file: Path | bytes, header: VideoHeader, indices: Sequence[int]) -> Iterator[tuple[Any, Any]]:

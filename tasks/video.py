@@ -257,7 +257,7 @@ class VideoTask(Task):
             "grid": None if self._grid is None else list(self._grid),
             "shown_as": config.shown_as,
         }
-        if header.look.interlaced:
+        if header.display.interlaced:
             geometry["interlaced"] = True
         if config.crop_scale < 1:
             geometry["crop"] = _draw_crop(header.size, size, config.crop_scale, rng)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from jigsaw.tasks.video_display import Frames
-from jigsaw.tasks.video_streams import is_joined, look_of, open_container
+from jigsaw.tasks.video_streams import display_of, is_joined, open_container
 from jigsaw.tasks.videos import VideoHeader
 
 Small = np.ndarray[Any, np.dtype[np.float64]]
@@ -101,10 +101,10 @@ def _decoded(
 
 
 def _upright(frame: Any, stream: Any, size: tuple[int, int]) -> Frames:
-    look = look_of(frame, stream)
-    width, height = size[::-1] if look.orientation.transpose else size
+    display = display_of(frame, stream)
+    width, height = size[::-1] if display.orientation.transpose else size
     scaled = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC")
-    return look.orientation.apply(scaled.to_ndarray())
+    return display.orientation.apply(scaled.to_ndarray())
 
 
 def _small(frame: Frames) -> Small:

@@ -1,7 +1,7 @@
-"""Video streams opened by PyAV: which stream is the film, its packets, and its frames in the order of showing.
+"""Video streams opened by PyAV: the choice of a stream, its packets, and its frames in presentation order.
 
-In: a path or the bytes of a video. Out: `Film`, what the packets of the chosen stream say, and frames from a key frame
-on. Nothing is believed of a frame but the stamp that it comes out of the decoder with.
+In: a path or the bytes of a video. Out: a `Track` with the packets of the chosen stream, and decoded frames from a key
+frame on. A frame is identified by the time stamp with which the decoder returns it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class VideoError(ValueError):
 
 
 @dataclass(frozen=True)
-class Look:
+class Display:
     """How a frame is displayed.
 
     Attributes:
@@ -58,7 +58,7 @@ class Look:
 
 
 @dataclass
-class Film:
+class Track:
     """The video stream that is shown.
 
     Attributes:
@@ -69,7 +69,7 @@ class Film:
         joined: the container may be joined byte by byte, and its time stamps jump where it is.
         fault: why frames cannot be picked by their number (see `VideoHeader.index_fault`); empty if nothing was seen.
         first: stamp of the first frame that is shown.
-        look: how that frame is displayed.
+        display: how that frame is displayed.
     """
 
     index: int
@@ -79,7 +79,7 @@ class Film:
     fault: str
     packets: list[Packet] = field(default_factory=list)
     first: int | None = None
-    look: Look | None = None
+    display: Display | None = None
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def stream_of(file: Path | bytes) -> Any:
     return io.BytesIO(file) if isinstance(file, bytes) else str(file)
 
 
-def read_film(file: Path | bytes) -> Film:
+def read_track(file: Path | bytes) -> Track:
     """Read the packets of a video once, decode the first frame, and choose the stream that is shown.
 
     Raises:
@@ -108,18 +108,18 @@ def read_film(file: Path | bytes) -> Film:
         if not streams:
             what = "holds only a still picture as its cover" if container.streams.video else "has no video stream"
             raise VideoError("no_video", f"the file {what}")
-        films = {stream.index: _film(container, stream) for stream in streams}
+        tracks = {stream.index: _track(container, stream) for stream in streams}
         runs = {stream.index: _Run(stream) for stream in streams}
         for packet in container.demux(streams):
-            film, stream = films[packet.stream_index], container.streams[packet.stream_index]
+            track, stream = tracks[packet.stream_index], container.streams[packet.stream_index]
             if packet.size:
-                film.fault = film.fault or _packet_fault(packet, stream)
-                film.packets.append(Packet(packet.pts, packet.dts, packet.is_keyframe, packet.is_discard))
-            if film.look is None and stream.width * stream.height <= MAX_FRAME_PIXELS:
+                track.fault = track.fault or _packet_fault(packet, stream)
+                track.packets.append(Packet(packet.pts, packet.dts, packet.is_keyframe, packet.is_discard))
+            if track.display is None and stream.width * stream.height <= MAX_FRAME_PIXELS:
                 for frame in _tolerant(runs[stream.index], packet):
-                    film.first, film.look = frame.pts, look_of(frame, stream)
+                    track.first, track.display = frame.pts, display_of(frame, stream)
                     break
-        chosen = _chosen(streams, films)
+        chosen = _chosen(streams, tracks)
         stream = container.streams[chosen.index]
         if stream.width * stream.height > MAX_FRAME_PIXELS:
             raise VideoError("too_large", f"frames of {stream.width}x{stream.height} pixels")
@@ -200,7 +200,7 @@ class _Run:
 
 
 def _tolerant(run: _Run, packet: Any) -> Sequence[Any]:
-    """Decoded frames, none where the stream is damaged: another stream may be the film."""
+    """Decoded frames, none where the stream is damaged: another stream may be chosen."""
     import av
 
     try:
@@ -209,7 +209,7 @@ def _tolerant(run: _Run, packet: Any) -> Sequence[Any]:
         return ()
 
 
-def look_of(frame: Any, stream: Any) -> Look:
+def display_of(frame: Any, stream: Any) -> Display:
     """How a decoded frame is displayed.
 
     Raises:
@@ -226,7 +226,7 @@ def look_of(frame: Any, stream: Any) -> Look:
         size = displayed_size((frame.width, frame.height), aspect, orientation)
     except ValueError as error:
         raise VideoError("unreadable", f"the file says that its frames have {error}") from error
-    return Look(size, orientation, bool(frame.interlaced_frame))
+    return Display(size, orientation, bool(frame.interlaced_frame))
 
 
 def _aspect(stream: Any) -> Fraction | None:
@@ -245,7 +245,7 @@ def _moving(streams: Sequence[Any]) -> list[Any]:
     return [stream for stream in streams if not stream.disposition & stills]
 
 
-def _film(container: Any, stream: Any) -> Film:
+def _track(container: Any, stream: Any) -> Track:
     names = set(container.format.name.split(","))
     counted = bool(names & _COUNTING) and stream.codec_context.codec.reorder
     fault = ""
@@ -253,7 +253,7 @@ def _film(container: Any, stream: Any) -> Film:
         fault = f"the container ({container.format.name.partition(',')[0]}) has no exact index"
     elif len(_moving(container.streams.video)) > 1:
         fault = "the file has several video streams"
-    return Film(
+    return Track(
         index=stream.index,
         unit=float(stream.time_base),
         counted=counted,
@@ -269,24 +269,24 @@ def is_joined(container: Any) -> bool:
     return bool(container.format.flags & Flags.ts_discont.value)
 
 
-def _chosen(streams: Sequence[Any], films: dict[int, Film]) -> Film:
-    """The film among the streams: no stills, then the one marked as default, then the longest, then the largest."""
+def _chosen(streams: Sequence[Any], tracks: dict[int, Track]) -> Track:
+    """The stream that is shown: no still, then the one marked as default, then the longest, then the largest."""
     from av.stream import Disposition
 
-    def length(film: Film) -> float:
-        stamps = [packet.pts if packet.pts is not None else packet.dts for packet in film.packets]
+    def length(track: Track) -> float:
+        stamps = [packet.pts if packet.pts is not None else packet.dts for packet in track.packets]
         known = [stamp for stamp in stamps if stamp is not None]
-        return (max(known) - min(known)) * film.unit if known else 0.0
+        return (max(known) - min(known)) * track.unit if known else 0.0
 
-    lengths = {index: length(film) for index, film in films.items()}
+    lengths = {index: length(track) for index, track in tracks.items()}
     longest = max(lengths.values())
 
     def rank(stream: Any) -> tuple[bool, bool, float, int, int]:
-        mostly = lengths[stream.index] >= longest / 2 and (len(films[stream.index].packets) > 1 or longest == 0)
+        mostly = lengths[stream.index] >= longest / 2 and (len(tracks[stream.index].packets) > 1 or longest == 0)
         default = bool(stream.disposition & Disposition.default)
         return mostly, default, lengths[stream.index], stream.width * stream.height, -stream.index
 
-    return films[max(streams, key=rank).index]
+    return tracks[max(streams, key=rank).index]
 
 
 def _packet_fault(packet: Any, stream: Any) -> str:

@@ -20,12 +20,12 @@ import numpy as np
 from jigsaw.tasks.video_display import UPRIGHT, Frames
 from jigsaw.tasks.video_streams import (
     MAX_FRAME_PIXELS,
-    Film,
-    Look,
+    Display,
+    Track,
     VideoError,
     open_container,
     play,
-    read_film,
+    read_track,
 )
 from jigsaw.tasks.video_timeline import (
     Stamps,
@@ -61,7 +61,7 @@ class VideoHeader:
         times: float64, when each frame is shown, seconds from the first frame, increasing; shape `(num_frames,)`.
         stamps: the same in the stream's own units, to find frames by; None where frames can only be counted.
         keyframes: stamps at which decoding can begin, increasing; empty where `stamps` is None.
-        look: how the first frame is displayed.
+        display: how the first frame is displayed.
         stream: index of the video stream that is shown.
         index_fault: why frames must not be picked by their number with seeks, as decord does; empty if they may.
     """
@@ -70,7 +70,7 @@ class VideoHeader:
     times: Times
     stamps: Stamps | None
     keyframes: Stamps
-    look: Look
+    display: Display
     stream: int
     index_fault: str
 
@@ -95,14 +95,14 @@ def read_header(file: Path | bytes, *, played: bool = False) -> VideoHeader:
         VideoError: the file is no video, damaged, or too large.
     """
     try:
-        film = read_film(file)
-        if not film.packets or film.look is None:
+        track = read_track(file)
+        if not track.packets or track.display is None:
             raise VideoError("unreadable", "no frame could be decoded")
-        fault = stamps_fault(film.packets)
-        known = {packet.pts for packet in film.packets if not packet.discard}
-        if played or film.counted or fault or film.first not in known:
-            return _played_header(file, film, film.look)
-        return _packet_header(film, film.look)
+        fault = stamps_fault(track.packets)
+        known = {packet.pts for packet in track.packets if not packet.discard}
+        if played or track.counted or fault or track.first not in known:
+            return _played_header(file, track, track.display)
+        return _packet_header(track, track.display)
     except VideoError:
         raise
     except Exception as error:
@@ -110,28 +110,28 @@ def read_header(file: Path | bytes, *, played: bool = False) -> VideoHeader:
         raise VideoError("unreadable", f"{type(error).__name__}: {error}".splitlines()[0]) from error
 
 
-def _packet_header(film: Film, look: Look) -> VideoHeader:
-    timeline = timeline_of_packets(film.packets, film.first or 0, film.unit, film.joined)
+def _packet_header(track: Track, display: Display) -> VideoHeader:
+    timeline = timeline_of_packets(track.packets, track.first or 0, track.unit, track.joined)
     if timeline.stamps is None:
         raise VideoError("unreadable", "the packets have no time stamps")
-    fault = "" if look.orientation == UPRIGHT else f"its frames are {look.orientation} for display"
-    fault = fault or film.fault or index_fault(film.packets, timeline.stamps)
-    return VideoHeader(look.size, timeline.times, timeline.stamps, _keyframes(film), look, film.index, fault)
+    fault = "" if display.orientation == UPRIGHT else f"its frames are {display.orientation} for display"
+    fault = fault or track.fault or index_fault(track.packets, timeline.stamps)
+    return VideoHeader(display.size, timeline.times, timeline.stamps, _keyframes(track), display, track.index, fault)
 
 
-def _played_header(file: Path | bytes, film: Film, look: Look) -> VideoHeader:
+def _played_header(file: Path | bytes, track: Track, display: Display) -> VideoHeader:
     with open_container(file) as container:
-        frames = [(frame.pts, frame.dts) for frame in play(container, film.index)]
-    timeline = timeline_of_frames(frames, film.packets, film.unit, joined=film.joined, counted=film.counted)
+        frames = [(frame.pts, frame.dts) for frame in play(container, track.index)]
+    timeline = timeline_of_frames(frames, track.packets, track.unit, joined=track.joined, counted=track.counted)
     if timeline is None:
         raise VideoError("unproved", f"its {len(frames)} frames have no time stamps")
-    keyframes = np.empty(0, dtype=np.int64) if timeline.stamps is None else _keyframes(film)
+    keyframes = np.empty(0, dtype=np.int64) if timeline.stamps is None else _keyframes(track)
     fault = "its packets do not tell when frames are shown"
-    return VideoHeader(look.size, timeline.times, timeline.stamps, keyframes, look, film.index, fault)
+    return VideoHeader(display.size, timeline.times, timeline.stamps, keyframes, display, track.index, fault)
 
 
-def _keyframes(film: Film) -> Stamps:
-    return np.sort(np.asarray([p.pts for p in film.packets if p.key and p.pts is not None], dtype=np.int64))
+def _keyframes(track: Track) -> Stamps:
+    return np.sort(np.asarray([p.pts for p in track.packets if p.key and p.pts is not None], dtype=np.int64))
 
 
 def choose_decoder(wanted: str, header: VideoHeader) -> str:

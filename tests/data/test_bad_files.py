@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from made_media import encode, photo_pixels, write_sound, write_video
+from made_media import encode, number_in, numbered_frame, orient, photo_pixels, write_sound, write_video
 from PIL import Image
 
-from jigsaw.data import build_puzzles, load_puzzles
+from jigsaw.data import build_puzzles, check_puzzles, load_puzzles
 
 PHOTO = Image.fromarray(photo_pixels(240, 180))
 
@@ -74,7 +74,14 @@ def test_a_messy_folder_of_videos(tmp_path):
     whole = write_video(root / "good.mp4")
     write_video(root / "turned.mp4", quarter_turns=1)
     write_video(root / "uneven.mkv", gaps=[20, 180])
-    write_video(root / "old.avi", codec="mpeg4")
+    write_video(root / "old.avi", codec="mpeg4", options={"bf": "2", "b": "2000000"})
+    recording = {"frames": 60, "form": "mpegts", "options": {"bf": "2", "crf": "12"}}
+    second = write_video(
+        tmp_path / "second", picture=lambda number, size: numbered_frame(60 + number, size), **recording
+    )
+    with write_video(root / "recorded.ts", **recording).open("ab") as joined:
+        joined.write(second.read_bytes())
+    orient(write_video(root / "mirrored.mp4"), (-1, 0, 0, 1))
     data = whole.read_bytes()
     (root / "cut.mp4").write_bytes(data[: len(data) // 2])
     (root / "empty.mp4").write_bytes(b"")
@@ -91,7 +98,16 @@ def test_a_messy_folder_of_videos(tmp_path):
     }
     assert {name for name, reason in reasons.items() if reason == "unreadable"} == {"cut.mp4", "empty.mp4", "text.mov"}
     rows = load_puzzles(tmp_path / "set")
-    assert {row["source"]["path"] for row in rows} == {"good.mp4", "turned.mp4", "uneven.mkv", "old.avi"}
+    good = {"good.mp4", "turned.mp4", "mirrored.mp4", "uneven.mkv", "old.avi", "recorded.ts"}
+    assert {row["source"]["path"] for row in rows} == good
+    for row in rows:
+        in_time = [row["videos"][shown - 1] for shown in row["answer"]]
+        times = [time for clip in in_time for time in clip.times]
+        assert times == sorted(times)
+        if row["source"]["path"] in ("good.mp4", "old.avi", "recorded.ts"):
+            numbers = [number_in(frame) for clip in in_time for frame in clip.frames]
+            assert numbers == [round(time * 10) for time in times]
+    assert check_puzzles(tmp_path / "set").ok
     assert all([len(clip.frames) for clip in row["videos"]] == [4] * 6 for row in rows)
 
 

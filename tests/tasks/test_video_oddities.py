@@ -319,7 +319,7 @@ def still(path):
     return path
 
 
-def test_stills_and_short_streams_are_no_film(tmp_path, mp4):
+def test_stills_and_short_streams_are_passed_over(tmp_path, mp4):
     short = video(tmp_path / "short.mp4", frames=20, picture=lambda number, size: numbered_frame(500 + number, size))
     picture = still(tmp_path / "still.jpg")
     for parts, default in (((picture, mp4), 0), ((mp4, picture), 1), ((short, mp4), 0), ((short, picture, mp4), None)):
@@ -327,7 +327,7 @@ def test_stills_and_short_streams_are_no_film(tmp_path, mp4):
         assert shown(path)[0] == list(range(0, FRAMES, 3))
 
 
-def test_of_films_as_long_the_default_one_is_shown(tmp_path, mp4):
+def test_of_equally_long_streams_the_default_one_is_shown(tmp_path, mp4):
     other = video(tmp_path / "other.mp4", picture=lambda number, size: numbered_frame(500 + number, size))
     for default in (0, 1):
         path = several_streams(tmp_path / "two.mkv", (mp4, other), default)
