@@ -16,10 +16,10 @@ from rich.console import Console
 from jigsaw.config.schema import Recipe
 from jigsaw.console import RunConsole
 from jigsaw.errors import StoppedError
-from jigsaw.launch.checks import ALONE, checked, require_inputs
+from jigsaw.launch.checks import ALONE, checked, require_inputs, require_libraries
+from jigsaw.launch.machine import require_machine
 from jigsaw.launch.provenance import record_start
 from jigsaw.launch.puzzle_sets import prepare_sets
-from jigsaw.launch.requirements import require_machine
 from jigsaw.launch.topology import Node
 from jigsaw.launch.train import follow, train
 from jigsaw.run_folder import RunFolder
@@ -53,7 +53,9 @@ def run(recipe: Recipe, console: Console, *, resume: bool = False, node: Node = 
     if node.rank > 0:
         follow(recipe, folder, node)
         return folder.path
+    folder.require_usable(recipe, resume=resume)
     require_inputs(recipe)
+    require_libraries(recipe, composition)
 
     steps = RunConsole(console, recipe)
     with folder.claimed(recipe, resume=resume), stop_requests(folder) as stop:

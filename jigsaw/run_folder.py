@@ -152,6 +152,15 @@ class RunFolder:
         sets = [open_set(Path(path), entry) for path, entry in zip(paths, recipe.data.eval, strict=True)]
         return HeldOut(sets, recipe.data.eval)
 
+    def require_usable(self, recipe: Recipe, *, resume: bool) -> None:
+        """Refuse a folder that holds something else than what `claimed` takes; nothing is written.
+
+        Raises:
+            JigsawError: the folder holds something else.
+        """
+        if read_holder(self.path) is None:
+            self._refuse_unless_own(_as_yaml(recipe), resume)
+
     @contextmanager
     def claimed(self, recipe: Recipe, *, resume: bool) -> Iterator[None]:
         """Hold the folder for one run for the duration of the block.
@@ -162,11 +171,8 @@ class RunFolder:
         Raises:
             JigsawError: the folder is in use, or holds something else.
         """
-        from omegaconf import OmegaConf
-
-        resolved = OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json")))
-        if read_holder(self.path) is None:  # before the lock, whose file has no place in somebody else's folder
-            self._refuse_unless_own(resolved, resume)
+        resolved = _as_yaml(recipe)
+        self.require_usable(recipe, resume=resume)  # before the lock, whose file has no place in another's folder
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path):
             self._refuse_unless_own(resolved, resume)
@@ -222,6 +228,13 @@ class RunFolder:
             file.unlink(missing_ok=True)
         with suppress(OSError):
             self.path.rmdir()
+
+
+def _as_yaml(recipe: Recipe) -> str:
+    """A recipe as its run folder keeps it."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json")))
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

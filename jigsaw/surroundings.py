@@ -52,6 +52,12 @@ def allow_hub() -> None:
         constants.HF_HUB_OFFLINE = False  # type: ignore[attr-defined]
 
 
+def kept_offline() -> bool:
+    """Whether the user forbids that the hub is asked, by `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`."""
+    told = {os.environ.get(name, "").upper() for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}
+    return _OFFLINE not in os.environ and bool(told & {"1", "ON", "YES", "TRUE"})
+
+
 def cache_remedy(path: str) -> str:
     """What to do about a cache that cannot be written: the end of a message about `path`, empty for other paths."""
     for name in ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", *_CACHES):

@@ -25,6 +25,7 @@ from jigsaw.errors import JigsawError, StoppedError
 from jigsaw.launch.checks import dry_run
 from jigsaw.launch.topology import Node, torchrun_command
 from jigsaw.run import run as run_recipe
+from jigsaw.training.sharding import memory_estimate
 
 RECIPE = """
 name: spread
@@ -168,7 +169,7 @@ def test_two_nodes_on_the_loopback_train_one_run_and_stop_together(recipe_file, 
 
 def test_a_worker_tells_what_it_cannot_read_in_one_line_and_with_debug_where(tmp_path, monkeypatch, capsys):
     from jigsaw.cli import command as cli
-    from jigsaw.training import worker
+    from jigsaw.launch import worker
 
     monkeypatch.setenv("JIGSAW_DEBUG", "")
     monkeypatch.delenv("JIGSAW_DEBUG")  # whatever is set below is taken back
@@ -256,7 +257,7 @@ def test_settings_that_exclude_each_other_are_refused(recipe_file, override, tol
 )
 def test_what_this_machine_lacks_is_told_before_anything_is_read(recipe_file, monkeypatch, overrides, told):
     """Given a recipe whose data is not there either, then the machine is what is told."""
-    monkeypatch.setattr("jigsaw.launch.requirements.find_spec", lambda name: None)
+    monkeypatch.setattr("jigsaw.launch.machine.find_spec", lambda name: None)
     recipe = load_recipe(str(recipe_file), [*overrides, "name=refused", "data.train=[{path: nowhere}]"])
     with pytest.raises(JigsawError, match=told):
         run_recipe(recipe, Console(quiet=True))
@@ -286,28 +287,30 @@ def test_dry_run_shows_the_commands_and_what_deepspeed_gets(recipe_file):
     config = json.loads("\n".join(comments[start : comments.index("}", start) + 1]))
     assert config["zero_optimization"]["stage"] == 3
     assert config["bf16"] == {"enabled": True}
-    if find_spec("deepspeed"):
-        assert comments[-1].startswith("DeepSpeed estimates ")
+    assert any(line.startswith("memory: 0.0 GB on each GPU") for line in comments)
 
 
 @pytest.mark.parametrize(
-    "override, told",
+    "overrides, gpu, host",
     [
-        ("distributed.zero=1", "DeepSpeed has none for ZeRO-1"),
-        ("distributed.zero=3", "DeepSpeed is not installed"),
+        (["distributed.zero=1"], 64 / 4 + 32 + 32, 0),
+        (["distributed.zero=2"], (64 + 32) / 4 + 32, 0),
+        (["distributed.zero=3"], 128 / 4, 0),
+        (["distributed.zero=3", "distributed.offload=optimizer"], 64 / 4, 64),
+        (["distributed.zero=3", "distributed.offload=all"], 32 / 4, 96),
+        (["distributed.zero=3", "model.dtype=bfloat16"], 128 / 4, 0),
+        (["distributed.zero=2", "model.dtype=bfloat16", "distributed.offload=optimizer"], 16 + 16 / 4, 96),
     ],
 )
-def test_dry_run_says_why_there_is_no_estimate_of_memory(recipe_file, monkeypatch, override, told):
-    monkeypatch.setattr("jigsaw.training.sharding.find_spec", lambda name: None)
-    shown = dry_run(load_recipe(str(recipe_file), ["distributed.cpu_processes=2", override]))
-    assert shown.splitlines()[-1] == f"# no memory estimate: {told}"
-
-
-def test_dry_run_says_that_a_models_configuration_is_not_at_hand(recipe_file, monkeypatch):
-    monkeypatch.setattr("jigsaw.training.sharding.find_spec", lambda name: name)
-    overrides = ["distributed.gpus=4", "distributed.zero=3", "model.path=nobody/has-this"]
-    shown = dry_run(load_recipe(str(recipe_file), overrides))
-    assert shown.splitlines()[-1] == "# no memory estimate: the configuration of nobody/has-this is not on this machine"
+def test_the_memory_estimate_follows_what_is_sharded_and_what_is_offloaded(
+    recipe_file, monkeypatch, overrides, gpu, host
+):
+    recipe = load_recipe(
+        str(recipe_file), ["distributed.gpus=4", "model={path: some/model-8B, tiny: null}", *overrides]
+    )
+    assert memory_estimate(recipe).startswith(
+        f"memory: {gpu:.1f} GB on each GPU and {host:.1f} GB of host memory on each node for weights"
+    )
 
 
 def test_dry_run_of_several_nodes_asks_for_the_place_that_a_run_asks_for(recipe_file):

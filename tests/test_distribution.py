@@ -69,7 +69,7 @@ def test_the_installed_package_is_the_wheel(clean, tmp_path):
         ["tasks"],
         ["rewards"],
         ["launch", "quickstart", "--dry-run"],
-        ["launch", "image-qwen2.5-vl-7b", "--dry-run"],
+        ["launch", "image-qwen2.5-vl-7b", "--tiny", "--dry-run"],
         ["tasks", "check", "image"],
     ],
     ids=" ".join,

@@ -203,8 +203,11 @@ def test_a_value_of_the_wrong_kind_is_told_with_its_key(small, override, told):
 @pytest.mark.parametrize(
     "overrides, told",
     [
-        (["model.path=some/model"], "model: give either path or tiny"),
-        (["model.tiny=null"], "model: give either path or tiny"),
+        (["model.tiny=null"], "model: give path, a checkpoint folder or hub id, or tiny, an architecture"),
+        (
+            ["model.path=some/model", "model.tiny=neo"],
+            "model: give either path or tiny; write tiny: null (tiny=null) to train the model at path",
+        ),
         (["data.train.0.path=puzzles"], "data.train.0: give either path, build or conversations"),
         (["data.train.1.path=null"], "data.train.1: give either path, build or conversations"),
         (["grpo=null"], "recipe: give sft, grpo or both: there is nothing to train"),
@@ -241,6 +244,16 @@ def test_overrides_merge_mappings_and_replace_lists(small):
     recipe = load_recipe(small, ["grpo={num_generations: 4}", "rewards=[{use: exact}]"])
     assert recipe.grpo == GrpoSection(learning_rate=1e-5, max_steps=3, num_generations=4)
     assert recipe.rewards == ({"use": "exact"},)
+
+
+@pytest.mark.parametrize("override", ["model.path=some/model", "model={path: some/model}"])
+def test_a_checkpoint_over_a_recipe_with_a_tiny_model_replaces_it(small, write, override):
+    model = load_recipe(small, [override]).model
+    assert (model.path, model.tiny) == ("some/model", None)
+    child = write("defaults: small.yaml\nname: child\nmodel: {path: some/model}\n", "child.yaml")
+    assert load_recipe(child).model == model
+    back = load_recipe(child, ["model.tiny=neo"]).model
+    assert (back.path, back.tiny) == (None, "neo")
 
 
 def test_the_last_of_two_overrides_wins(small):

@@ -53,11 +53,11 @@ def test_a_recipe_that_asks_for_more_than_is_here_is_refused_in_one_line(name, m
     """Given a machine without GPUs or engines, then that is told, before data and model are looked for."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("jigsaw.launch.requirements.find_spec", lambda name: None)
+    monkeypatch.setattr("jigsaw.launch.machine.find_spec", lambda name: None)
     with pytest.raises(JigsawError, match=r"^distributed\.(zero|gpus): |^rollout\.engine: ") as told:
         run_recipe(load_recipe(name), Console(quiet=True))
     assert "\n" not in str(told.value)
-    monkeypatch.setattr("jigsaw.launch.requirements.find_spec", lambda name: name)
+    monkeypatch.setattr("jigsaw.launch.machine.find_spec", lambda name: name)
     with pytest.raises(JigsawError, match=r"^distributed\.gpus: \d are asked for and this machine has 0; run where"):
         run_recipe(load_recipe(name), Console(quiet=True))
     assert not list(tmp_path.iterdir())

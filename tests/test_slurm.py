@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw.config.loading import load_recipe
+from jigsaw.config.schema import DistributedSection
 from jigsaw.errors import JigsawError
 from jigsaw.launch.slurm import batch_file
 
@@ -59,7 +60,18 @@ def test_one_launcher_a_node_requeued_and_warned_before_the_end(load):
         "time": "24:00:00",
         "mem": "0",
         "exclusive": "",
+        "output": "batch-%j.log",
+        "cpus-per-task": "32",
     }
+
+
+def test_what_sites_differ_in_has_defaults_that_a_recipe_changes(load):
+    bare = load().model_copy(update={"distributed": DistributedSection(gpus=4, nodes=2, zero=3)})
+    found = options(batch_file(bare, "batch.yaml", []))
+    assert (found["time"], found["output"], found["cpus-per-task"]) == ("24:00:00", "batch-%j.log", "32")
+    found = options(batch_file(load("distributed.slurm={cpus-per-task: 12, output: logs/%j}"), "batch.yaml", []))
+    assert (found["cpus-per-task"], found["output"]) == ("12", "logs/%j")
+    assert "output" not in options(batch_file(load("distributed.slurm={output: false}"), "batch.yaml", []))
 
 
 def test_a_server_gets_gpus_too(load):

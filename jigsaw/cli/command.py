@@ -76,7 +76,7 @@ def launch(
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides of recipe keys.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done and touch nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done and what is missing.")] = False,
     tiny: Annotated[bool, typer.Option("--tiny", help="The same run in small: tiny model, samples, no GPU.")] = False,
     slurm: Annotated[bool, typer.Option("--slurm", help="Print a batch file for sbatch and touch nothing.")] = False,
     nodes: Annotated[int | None, typer.Option(min=1, help="Number of machines, as distributed.nodes.")] = None,
@@ -111,19 +111,26 @@ def launch(
             typer.echo(batch_file(loaded, recipe, given, tiny=tiny), nl=False)
             return
         if dry_run:
+            from jigsaw.launch.checks import checklist
             from jigsaw.launch.checks import dry_run as show
 
-            typer.echo(show(loaded, node), nl=False)
+            checks = checklist(loaded, node, resume=resume)
+            typer.echo(show(loaded, node, checks), nl=False)
+            if any(check.status == "missing" for check in checks):
+                raise JigsawError("this run cannot start here; the end of the list above says what is missing")
             return
         if loaded.output in fresh.found.values():
             node.require_same_folder(loaded.distributed, resume)
         from rich.console import Console
 
         from jigsaw.console import show_result
+        from jigsaw.devices import CoreTimes, busy_line
         from jigsaw.run import run
         from jigsaw.run_folder import RunFolder
 
-        console = Console(stderr=as_json)
+        console, since = Console(stderr=as_json), CoreTimes.now()
+        if (line := busy_line(since)) is not None:
+            console.print(line, highlight=False)
         try:
             folder = RunFolder(run(loaded, console, resume=resume, node=node))
         except StoppedError as stopped:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jigsaw.cli.arguments import key_values
+from jigsaw.cli.arguments import key_values, require_sets
 from jigsaw.cli.printing import AsJson, print_answer
 
 app = typer.Typer()
@@ -113,6 +113,7 @@ def preview(
     task: Annotated[str | None, typer.Option(help="The plug-in task that built the set.")] = None,
 ) -> None:
     """Show puzzles, solved and explained, as one offline HTML page."""
+    require_sets(*data)
     from jigsaw.data import preview_puzzles
 
     typer.echo(f"{preview_puzzles(data, out, count=count, source_root=source_root, task=task)}")
@@ -131,6 +132,7 @@ def check(
 
     Rows that do not are named, and the exit code is 1.
     """
+    require_sets(data)
     from jigsaw.data import check_puzzles
 
     found = check_puzzles(data, source_root, task=task, workers=workers, time_limit=time_limit)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jigsaw.cli.arguments import require_model, require_runs, require_sets
 from jigsaw.cli.printing import AsJson, print_table
 
 app = typer.Typer()
@@ -81,9 +82,13 @@ def evaluate(
     of_run = is_run(model)
     if data is not None and suite is not None:
         raise typer.BadParameter("name either a puzzle set, or a suite with --suite", param_hint="DATA")
+    if data is None and suite is None and not of_run and not Path(model).exists():
+        require_runs(Path(model))
     if data is None and suite is None and not of_run:
         raise typer.BadParameter("name a puzzle set, a suite with --suite, or a run folder as MODEL", param_hint="DATA")
     _refuse_others(context, suite)
+    require_model(model)
+    require_sets(data)
     options: dict[str, Any] = {
         "engine": engine,
         "dtype": dtype,
@@ -170,6 +175,7 @@ def report(
         raise typer.BadParameter("not with --table; it is the same as --table json", param_hint="--json")
     if out is not None and (as_json or table):
         raise typer.BadParameter("not with --table or --json, which print", param_hint="--out")
+    require_runs(*runs)
     from jigsaw.evaluation.paper import printed
     from jigsaw.report.page import write_report
     from jigsaw.report.results import paper_tables, write_plots
@@ -201,6 +207,7 @@ def generalize(
     as_json: AsJson = False,
 ) -> None:
     """Try a run's model on unseen sources, sizes and words."""
+    require_runs(run)
     from jigsaw.evaluation.engines import Generation
     from jigsaw.evaluation.generalization import generalization_table
     from jigsaw.evaluation.generalization import generalize as carry_out
@@ -224,6 +231,7 @@ def audit(
 
     Constant answers, borders, brightness, positions, compression: what they reach, a model may reach by them.
     """
+    require_sets(data)
     from jigsaw.evaluation.audit import audit_puzzles, audit_tables
 
     found = audit_puzzles(data, limit=limit, source_root=source_root, task=task)
@@ -250,6 +258,7 @@ def score(
 
     Means are per task and number of pieces; missing, duplicate and unknown ids are reported and left out of them.
     """
+    require_sets(data)
     from jigsaw.evaluation.scoring import score_predictions, score_table
 
     scores = score_predictions(data, predictions, reward or ["visual_jigsaw"], think_prefilled=think_prefilled)

@@ -95,8 +95,10 @@ def load_recipe(
         config = _read_with_defaults(path, seen=(), written=written)
         if tiny:
             config = tiny_preset(config)
+        before = _origins(config)
         for override in overrides:
             _override(config, override, written)
+        _keep_one_origin(config, before)
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise JigsawError(f"{path}: {_located(error)}") from error
@@ -182,9 +184,25 @@ def _read_with_defaults(path: Path, seen: tuple[Path, ...], written: dict[str, W
     extended = _read_with_defaults(parent_path, (*seen, path.resolve()), written)
     written |= own
     try:
-        return changed(extended, cast(dict[str, Any], OmegaConf.to_container(config, resolve=False)))
+        result = changed(extended, cast(dict[str, Any], OmegaConf.to_container(config, resolve=False)))
+        _keep_one_origin(result, _origins(extended))
+        return result
     except (OmegaConfBaseException, AttributeError, TypeError, LookupError, ValueError) as error:
         raise JigsawError(f"{path}: {parent} has no such place: {first_line(error)}") from error
+
+
+def _origins(config: DictConfig) -> dict[str, Any]:
+    """`model.path` and `model.tiny` as they are written."""
+    model = OmegaConf.to_container(config, resolve=False).get("model")  # type: ignore[union-attr]
+    return {key: model.get(key) for key in ("path", "tiny")} if isinstance(model, dict) else {}
+
+
+def _keep_one_origin(config: DictConfig, before: Mapping[str, Any]) -> None:
+    """Let a `model.path` that is given over a recipe with `model.tiny` replace it, and the other way round."""
+    now = _origins(config)
+    for given, other in (("path", "tiny"), ("tiny", "path")):
+        if now.get(given) is not None and before.get(given) is None and now.get(other) == before.get(other) is not None:
+            OmegaConf.update(config, f"model.{other}", None)
 
 
 def _override(config: DictConfig, override: str, written: dict[str, Written]) -> None:

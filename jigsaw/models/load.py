@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.errors import JigsawError, first_line
+from jigsaw.models.checkpoint_files import PROCESSOR_FILES, is_local
 from jigsaw.models.families import family_of, family_of_processor, require_supported
 from jigsaw.surroundings import allow_hub
-
-PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
-"""Where a checkpoint says how its images are prepared, in one of the two; NEO can do without."""
 
 
 def load_processor(path: str, *, min_pixels: int | None = None, max_pixels: int | None = None) -> Any:
@@ -116,16 +114,35 @@ def _require_family(path: str) -> None:
 
 
 def require_checkpoint(path: str) -> None:
-    """Refuse a path that looks like a folder and is no checkpoint; anything else is left to the hub.
+    """Refuse a local folder that holds no checkpoint; for a hub id, let the hub be asked from now on.
 
     Raises:
         JigsawError: no such folder, or one of something else.
     """
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") != 1
-    if Path(path).is_dir():
-        if not (Path(path) / "config.json").is_file():
-            raise JigsawError(f"{path}: no checkpoint, config.json is missing")
-    elif looks_local or Path(path).parent.is_dir():
-        raise JigsawError(f"{path}: no such checkpoint folder")
-    else:
+    if not is_local(path):
         allow_hub()
+    elif not Path(path).is_dir():
+        raise JigsawError(f"{path}: no such checkpoint folder")
+    elif not (Path(path) / "config.json").is_file():
+        raise JigsawError(f"{path}: no checkpoint, config.json is missing")
+
+
+def fetch_configuration(path: str) -> Path:
+    """Fetch everything of a checkpoint on the hub but its weights, and give the folder where it is.
+
+    Args:
+        path: a hub id.
+
+    Raises:
+        JigsawError: the hub has no such checkpoint, refuses it, or cannot be reached.
+    """
+    allow_hub()
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(path, allow_patterns=["*.json", "*.txt", "*.jinja", "*.model"]))
+    except (OSError, ValueError) as error:
+        raise JigsawError(
+            f"model.path: {path} cannot be fetched from the hub ({first_line(error)}); check the name and the "
+            f"connection, and for a gated model log in with `hf auth login`"
+        ) from error

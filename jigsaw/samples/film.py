@@ -39,13 +39,22 @@ _REQUIREMENT = "moviepy==2.2.1"
 _SHA256 = "475fbbf34c4c367998f80c29ea03b15a743941179b12da3373fc6706e68621d0"
 
 
+FILM_SIZE = "58 MB"
+"""What is downloaded for the film."""
+
+
+def film_file() -> Path:
+    """Where the film is kept once it was downloaded."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visual-jigsaw" / "film.mp4"
+
+
 def fetch_film() -> Path:
     """The film as a file (MP4, 1280x720, 24 frames a second), downloaded if it is not there.
 
     Raises:
         JigsawError: pip is missing or fails, the archive is another one, or the disk refuses.
     """
-    film = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visual-jigsaw" / "film.mp4"
+    film = film_file()
     if film.is_file() and _digest(film) == _SHA256:
         return film
     try:

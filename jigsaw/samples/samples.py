@@ -119,6 +119,13 @@ def list_samples() -> tuple[Sample, ...]:
     )
 
 
+def missing_packages() -> list[str]:
+    """Distributions that carry samples and are not installed."""
+    roots = {sample.package: sample.path.partition("/")[0] for sample in list_samples()}
+    roots.pop(film.PACKAGE, None)
+    return sorted(package for package, root in roots.items() if importlib.util.find_spec(root) is None)
+
+
 def count_samples(samples: Iterable[Sample]) -> tuple[SampleCount, ...]:
     """Files and scenes per kind and split, train first."""
     groups: dict[tuple[str, str], list[str]] = {}

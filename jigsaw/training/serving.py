@@ -29,7 +29,6 @@ from jigsaw.errors import JigsawError
 from jigsaw.models.vllm_inputs import MEDIA_PER_PROMPT, ON_CPU
 from jigsaw.processes import die_with_parent
 from jigsaw.run_folder import RunFolder
-from jigsaw.training.engine_weights import write_checkpoint
 
 LOOPBACK = "127.0.0.1"
 SECONDS_TO_END = 30
@@ -159,6 +158,7 @@ def _write_model(recipe: Recipe, start: str, folder: Path) -> Path:
     from transformers import AutoConfig
 
     from jigsaw.models.load import load_processor
+    from jigsaw.training.engine_weights import write_checkpoint
 
     processor: Any = load_processor(start, **recipe.model.image.model_dump())
     write_checkpoint(AutoConfig.from_pretrained(start, trust_remote_code=False), processor, folder)

@@ -1,4 +1,4 @@
-"""DeepSpeed's configuration, from a recipe's `distributed` section, and DeepSpeed's own estimate of its memory.
+"""DeepSpeed's configuration, from a recipe's `distributed` section, and an estimate of the memory that it needs.
 
 In: a recipe. Out: the configuration as DeepSpeed reads it, shown by `--dry-run` and given to the trainer; no DeepSpeed
 is needed to write it. The values that are `auto` are filled in by the trainer, from the same numbers that it uses.
@@ -6,10 +6,11 @@ is needed to write it. The values that are `auto` are filled in by the trainer, 
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 from jigsaw.config.schema import Recipe
+from jigsaw.errors import JigsawError
+from jigsaw.models.checkpoint_files import size_of
 
 
 def deepspeed_config(recipe: Recipe) -> dict[str, Any] | None:
@@ -51,41 +52,36 @@ def deepspeed_config(recipe: Recipe) -> dict[str, Any] | None:
 
 
 def memory_estimate(recipe: Recipe) -> str:
-    """DeepSpeed's estimate of what weights, gradients and optimizer need, in GiB; activations and rollouts come on top.
+    """What weights, gradients and optimizer need on each GPU and each node, in a line; from the number of parameters.
 
-    Returns:
-        A line; where there is no estimate, it says why.
+    In bfloat16 a parameter takes 2 bytes of weight, 2 of gradient and 12 of optimizer (a float32 copy and Adam's two
+    moments), in float32 4, 4 and 8. ZeRO-1 shards the last over all GPUs, ZeRO-2 also the second, ZeRO-3 all three.
+    Frozen parameters count as trained, so that it is an upper bound.
     """
-    section = recipe.distributed
-    if section.zero == 1:
-        return "no memory estimate: DeepSpeed has none for ZeRO-1"
-    if find_spec("deepspeed") is None:
-        return "no memory estimate: DeepSpeed is not installed"
-    from jigsaw.models.skeleton import skeleton
-
-    model = None if recipe.model.path is None else skeleton(recipe.model.path)
-    if model is None:
-        return (
-            f"no memory estimate: the configuration of {recipe.model.path or recipe.model.tiny} is not on this machine"
-        )
-    # Every parameter counts as trained: frozen ones make it an upper bound.
-    total = sum(parameter.numel() for parameter in model.parameters())
-    node = {"num_gpus_per_node": section.per_node, "num_nodes": section.nodes}
-    offloaded = section.offload != "none"
-    if section.zero == 3:
-        from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
-
-        largest = max(
-            sum(parameter.numel() for parameter in module.parameters(recurse=False)) for module in model.modules()
-        )
-        cpu, gpu, _ = estimate_zero3_model_states_mem_needs(
-            total, largest, cpu_offload=offloaded, cpu_offload_params=section.offload == "all", zero_init=True, **node
-        )
+    section, path = recipe.distributed, recipe.model.path
+    size = None if path is None else size_of(path)
+    if size is None:
+        return f"no memory estimate: the size of {path or recipe.model.tiny} is not known here"
+    try:
+        processes = section.world_size
+    except JigsawError:  # all GPUs of a machine that has none
+        return "no memory estimate: the number of GPUs is not known here"
+    half = recipe.model.dtype == "bfloat16"
+    weights, gradients, optimizer = (2, 2, 12) if half else (4, 4, 8)
+    weights_at, gradients_at = (processes if section.zero > stage else 1 for stage in (2, 1))
+    on_gpu, on_host = gradients / gradients_at, 0.0
+    if section.offload == "all":
+        on_host += weights / section.nodes
     else:
-        from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
-
-        cpu, gpu = estimate_zero2_model_states_mem_needs(total, cpu_offload=offloaded, **node)
+        on_gpu += weights / weights_at
+    if section.offload == "none":
+        on_gpu += optimizer / processes
+    else:
+        on_host += optimizer / section.nodes
+    billions = size.parameters / 1e9
+    more = "" if size.exact else " or more"
     return (
-        f"DeepSpeed estimates {gpu / 2**30:.1f} GiB on each GPU and {cpu / 2**30:.1f} GiB of host memory on each node "
-        f"for the states of {total / 1e9:.2f} billion parameters, without activations and rollouts"
+        f"memory: {on_gpu * billions:.1f} GB on each GPU and {on_host * billions:.1f} GB of host memory on each node "
+        f"for weights, gradients and optimizer of {billions:.2f}{more} billion parameters; activations and rollouts "
+        f"come on top"
     )

@@ -160,13 +160,12 @@ class Processor: pass
 def test_code_that_comes_with_a_checkpoint_never_runs_whoever_says_yes(copy, tmp_path, monkeypatch, file, changes):
     """Given code in a checkpoint and a `y` on standard input, then it is ignored or refused: it never runs."""
     from jigsaw.models.neo.from_qwen3 import start_from_qwen3
-    from jigsaw.models.skeleton import skeleton
 
     (copy / "code.py").write_text(CODE.replace("SPRUNG", repr(str(tmp_path / "sprung"))))
     content = json.loads((copy / file).read_text())
     (copy / file).write_text(json.dumps(content | changes))
     monkeypatch.setattr("builtins.input", lambda *_: "y")
-    for opened in (load_model, load_processor, skeleton, lambda path: start_from_qwen3(path, tmp_path / "neo")):
+    for opened in (load_model, load_processor, lambda path: start_from_qwen3(path, tmp_path / "neo")):
         with contextlib.suppress(JigsawError, ValueError):
             opened(str(copy))
         assert not (tmp_path / "sprung").exists(), opened

@@ -122,7 +122,7 @@ def test_settings_of_the_other_mode_are_refused(load, overrides, told):
 
 
 def test_a_machine_without_gpus_for_the_server_is_told_before_anything_is_read(load, monkeypatch, tmp_path):
-    monkeypatch.setattr("jigsaw.launch.requirements.find_spec", lambda name: os)
+    monkeypatch.setattr("jigsaw.launch.machine.find_spec", lambda name: os)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
     recipe = load("distributed.gpus=8", f"output={tmp_path}/new")

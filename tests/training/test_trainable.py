@@ -9,7 +9,6 @@ from jigsaw.config.loading import load_recipe, recipe_names
 from jigsaw.config.schema import LoraSection, ModelSection
 from jigsaw.errors import JigsawError
 from jigsaw.models.families import family_of
-from jigsaw.models.skeleton import from_config
 from jigsaw.training.engine_weights import merged_weights, shapes
 from jigsaw.training.trainable import frozen_names, prepare
 
@@ -42,11 +41,13 @@ SIZES = {
 
 
 def on_meta(name: str):
-    from transformers import Qwen2_5_VLConfig
+    """A model of the published sizes without its weights: names and shapes on torch's meta device."""
+    from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig
 
     sizes = SIZES[name]
     config = Qwen2_5_VLConfig(**{**sizes, "vision_config": VISION | sizes["vision_config"]})
-    return from_config(config)
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(config)
 
 
 @pytest.fixture(scope="module")

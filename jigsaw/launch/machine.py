@@ -1,0 +1,119 @@
+"""What a recipe asks of this machine: packages and GPUs, checked before anything is loaded, built or written.
+
+In: a recipe. Out: one `Check` for each thing that was asked for. torch is not imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+from jigsaw.config.schema import DistributedSection, Recipe
+from jigsaw.devices import driver_gpus, gpu_count, torch_build
+from jigsaw.errors import JigsawError
+from jigsaw.extras import install_command
+
+Status = Literal["ok", "missing", "will download"]
+
+TRACKERS = {"trackio": "'trackio>=0.22' 'pillow<13'"}
+"""What to install where the bare name gives a release that does not work: an old trackio breaks the import of TRL."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that a run needs.
+
+    Attributes:
+        status: `ok`, `missing`, or `will download`: not here yet, and fetched by the run itself.
+        what: the recipe's key, or a few words.
+        detail: what was found; of a missing thing the reason and the remedy.
+    """
+
+    status: Status
+    what: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.status:<13}  {self.what}: {self.detail}"
+
+
+def require(checks: Iterator[Check]) -> None:
+    """Refuse the first thing that is missing.
+
+    Raises:
+        JigsawError: one is.
+    """
+    for check in checks:
+        if check.status == "missing":
+            raise JigsawError(f"{check.what}: {check.detail}")
+
+
+def require_machine(recipe: Recipe) -> None:
+    """Refuse a recipe that asks for GPUs or packages that are not here.
+
+    Raises:
+        JigsawError: the first thing that is missing.
+    """
+    require(machine_checks(recipe))
+
+
+def machine_checks(recipe: Recipe) -> Iterator[Check]:
+    """Packages and devices."""
+    section = recipe.distributed
+    if section.zero:
+        yield _package("deepspeed", "distributed.zero", str(section.zero), _engines(section))
+    if recipe.grpo is not None and recipe.rollout.engine == "vllm":
+        yield _package("vllm", "rollout.engine", "vllm", f"{_engines(section)}, or rollout.engine=transformers")
+    if recipe.model.lora is not None:
+        yield _package("peft", "model.lora", "adapters", "pip install peft")
+    for name in recipe.logging.report_to:
+        yield _package(name, "logging.report_to", name, f"pip install {TRACKERS.get(name, name)}")
+    yield _devices(section)
+    if recipe.grpo is not None and recipe.rollout.served and not section.on_cpu:
+        yield _server_gpus(section, recipe.rollout.tensor_parallel_size)
+
+
+def _package(name: str, key: str, value: str, remedy: str) -> Check:
+    if find_spec(name) is None:
+        return Check("missing", key, f"{value} needs the package {name}, which is not installed: {remedy}")
+    return Check("ok", key, f"{value}, {name} is installed" if value != name else f"{name} is installed")
+
+
+def _devices(section: DistributedSection) -> Check:
+    """The GPUs that training asks for."""
+    found = gpu_count()
+    if section.gpus is None:
+        if section.cpu_processes is None and found:
+            return Check("ok", "device", "one GPU")
+        processes = section.cpu_processes or 1
+        return Check("ok", "device", f"CPU, {processes} process{'es' if processes > 1 else ''}")
+    wanted = max(found, 1) if section.gpus == "all" else section.gpus
+    if found >= wanted:
+        return Check("ok", "distributed.gpus", f"{wanted} of {found} GPUs of this machine")
+    remedy = "run where they are, or in small with --tiny"
+    if found:
+        remedy = f"set distributed.gpus={found}, or run where they are"
+    elif torch_build() == "cpu" and (hidden := len(driver_gpus())):
+        remedy = f"its {hidden} cannot be used, since the installed torch is built for CPUs; install a CUDA build"
+    return Check("missing", "distributed.gpus", f"{section.gpus} are asked for and this machine has {found}; {remedy}")
+
+
+def _server_gpus(section: DistributedSection, serving: int) -> Check:
+    """The GPUs of a vLLM server, which follow those of training."""
+    found = gpu_count()
+    training = section.gpus if isinstance(section.gpus, int) else max(found, 1)
+    if found >= training + serving:
+        return Check("ok", "rollout.mode", f"server on {serving} more GPUs")
+    return Check(
+        "missing",
+        "rollout.mode",
+        f"server needs GPUs of its own, {training} + {serving} in all, and this machine has {found}; "
+        f"set distributed.gpus={max(found - serving, 1)}, or rollout.mode=colocate",
+    )
+
+
+def _engines(section: DistributedSection) -> str:
+    """What installs vLLM and DeepSpeed for the processors that a recipe trains on."""
+    return install_command("cpu" if section.on_cpu else "gpu")
