@@ -77,7 +77,7 @@ def evaluate(
     A run folder alone is evaluated on the run's own held-out puzzles, with its own settings. Intervals allow for
     puzzles that share a source. `jigsaw report` makes a page of the folder.
     """
-    from jigsaw.evaluation.own_run import evaluate_run, is_run, trained_model
+    from jigsaw.evaluation.own_run import evaluate_on_own_sets, is_run, trained_model
 
     of_run = is_run(model)
     if data is not None and suite is not None:
@@ -99,7 +99,7 @@ def evaluate(
     if data is None and suite is None:
         from jigsaw.evaluation.tables import evaluation_tables
 
-        own = evaluate_run(
+        own = evaluate_on_own_sets(
             Path(model),
             generation={name: value for name, value in options.items() if _was_given(context, name)},
             rewards=reward,

@@ -6,7 +6,6 @@ In: a folder that `jigsaw launch` made, or a checkpoint inside one. Out: figures
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jigsaw.errors import JigsawError, first_line
+from jigsaw.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from jigsaw.config.schema import Recipe
@@ -24,11 +24,13 @@ class OwnSet:
     """One held-out puzzle set of a run.
 
     Attributes:
+        name: its name in the recipe; the name of its folder where it has none.
         data: its folder.
         task: spec of the plug-in task that built it, which the recipe names; None for a built-in task.
         limit: the most puzzles of it that the run evaluates; None for all.
     """
 
+    name: str
     data: Path
     task: str | None
     limit: int | None
@@ -36,8 +38,8 @@ class OwnSet:
 
 def is_run(path: str | Path) -> bool:
     """Whether a path is a run folder, which holds a recipe, rather than a checkpoint."""
-    folder = Path(path)
-    return (folder / "recipe.yaml").is_file() and not (folder / "config.json").exists()
+    folder = RunFolder(path)
+    return folder.recipe.is_file() and not (folder.path / "config.json").exists()
 
 
 def trained_model(run: Path) -> Path:
@@ -46,10 +48,10 @@ def trained_model(run: Path) -> Path:
     Raises:
         JigsawError: the run has not come so far.
     """
-    model = run / "model"
-    if model.is_dir():
+    folder = RunFolder(run)
+    if (model := folder.model("model")).is_dir():
         return model
-    if (warmup := run / "warmup").is_dir():
+    if (warmup := folder.model("warmup")).is_dir():
         raise JigsawError(
             f"{run} has no trained model yet. Continue the run with --resume, or evaluate its warm-up: "
             f"jigsaw eval {warmup} DATA"
@@ -65,7 +67,7 @@ def own_recipe(run: Path) -> Recipe:
     """
     from jigsaw.config.loading import load_recipe
 
-    return load_recipe(str(run / "recipe.yaml"))
+    return load_recipe(str(RunFolder(run).recipe))
 
 
 def own_sets(run: Path) -> list[OwnSet]:
@@ -76,19 +78,22 @@ def own_sets(run: Path) -> list[OwnSet]:
     """
     entries = own_recipe(run).data.eval
     if not entries:
-        raise JigsawError(
-            f"{run} holds no puzzles out (`data.eval` is empty). Name a puzzle set: jigsaw eval {run} DATA"
-        )
+        raise JigsawError(f"{run} has no held-out puzzles (`data.eval` is empty). Name a set: jigsaw eval {run} DATA")
     folders = _folders(run, "eval")
     if len(folders) != len(entries):
-        raise JigsawError(f"{run / 'data.json'} names {len(folders)} held-out sets and the recipe {len(entries)}")
+        raise JigsawError(f"{RunFolder(run).data} names {len(folders)} held-out sets and the recipe {len(entries)}")
     return [
-        OwnSet(Path(folder), entry.task if entry.build is None else entry.build.task, entry.limit)
+        OwnSet(
+            entry.name or Path(folder).name,
+            Path(folder),
+            entry.task if entry.build is None else entry.build.task,
+            entry.limit,
+        )
         for folder, entry in zip(folders, entries, strict=True)
     ]
 
 
-def evaluate_run(
+def evaluate_on_own_sets(
     run: Path,
     *,
     generation: Mapping[str, Any] | None = None,
@@ -108,7 +113,7 @@ def evaluate_run(
         **options: further ones of `evaluate_checkpoint`.
 
     Returns:
-        Name of the set's folder -> its figures.
+        Name of the set -> its figures.
 
     Raises:
         JigsawError: the run has no model or no held-out puzzles.
@@ -131,11 +136,11 @@ def evaluate_run(
     command = shlex.join(["jigsaw", "eval", str(run), *words])
     found = {}
     for one in sets:
-        found[one.data.name] = evaluate_checkpoint(
+        found[one.name] = evaluate_checkpoint(
             str(model),
             one.data,
             generation=used,
-            out=out if out is None or len(sets) == 1 else out / one.data.name,
+            out=out if out is None or len(sets) == 1 else out / one.name,
             rewards=recipe.rewards if rewards is None else list(rewards),
             limit=one.limit if limit is None else limit,
             task=one.task,
@@ -207,9 +212,10 @@ def _puzzle_folders(run: Path) -> list[Path]:
 
 def _folders(run: Path, side: str) -> list[str]:
     """The folders of a run's puzzle sets, `train` or `eval`."""
-    record = run / "data.json"
+    folder = RunFolder(run)
     try:
-        folders = json.loads(record.read_text(encoding="utf-8"))[side]
-        return [str(folder) for folder in folders]
+        return [str(path) for path in folder.read_sets()[side]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise JigsawError(f"{record} is missing or broken. Continue the run with --resume, which writes it") from error
+        raise JigsawError(
+            f"{folder.data} is missing or broken. Continue the run with --resume, which writes it"
+        ) from error

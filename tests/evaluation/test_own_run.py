@@ -9,7 +9,7 @@ from jigsaw.cli.command import app
 from jigsaw.data import build_puzzles, load_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import run as run_module
-from jigsaw.evaluation.own_run import evaluate_run, is_run, own_sets, unreadable_note
+from jigsaw.evaluation.own_run import evaluate_on_own_sets, is_run, own_sets, unreadable_note
 from jigsaw.rewards import format_order
 
 
@@ -42,7 +42,7 @@ def finished(run, puzzle_set):
 
 
 def test_a_run_is_evaluated_on_its_own_heldout_puzzles_with_its_own_settings(finished, puzzle_set, asked):
-    found = evaluate_run(finished)
+    found = evaluate_on_own_sets(finished)
     (figures,) = found.values()
     assert list(found) == [puzzle_set.name]
     assert figures["exact"]["value"] == 1.0
@@ -54,7 +54,7 @@ def test_a_run_is_evaluated_on_its_own_heldout_puzzles_with_its_own_settings(fin
 
 
 def test_options_replace_the_runs_settings(finished, asked, tmp_path):
-    evaluate_run(finished, generation={"batch_size": 2}, limit=3, out=tmp_path / "out")
+    evaluate_on_own_sets(finished, generation={"batch_size": 2}, limit=3, out=tmp_path / "out")
     assert asked["generations"][0].batch_size == 2
     assert len(asked["rows"]) == 3
     stored = json.loads((tmp_path / "out" / "evaluation.json").read_text())
@@ -64,11 +64,11 @@ def test_options_replace_the_runs_settings(finished, asked, tmp_path):
 def test_each_heldout_set_has_its_figures_and_its_folder(finished, puzzle_set, puzzle_folder, asked, tmp_path):
     recipe = (finished / "recipe.yaml").read_text()
     (finished / "recipe.yaml").write_text(
-        recipe.replace("  eval:\n", f"  eval:\n  - path: {puzzle_folder}\n    limit: 4\n")
+        recipe.replace("  eval:\n", f"  eval:\n  - path: {puzzle_folder}\n    name: photos\n    limit: 4\n")
     )
     (finished / "data.json").write_text(json.dumps({"train": [], "eval": [str(puzzle_folder), str(puzzle_set)]}))
-    found = evaluate_run(finished, out=tmp_path / "out")
-    assert {name: figures["num_puzzles"] for name, figures in found.items()} == {puzzle_folder.name: 4, "set": 8}
+    found = evaluate_on_own_sets(finished, out=tmp_path / "out")
+    assert {name: figures["num_puzzles"] for name, figures in found.items()} == {"photos": 4, "set": 8}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(found)
 
 
@@ -85,10 +85,10 @@ def test_the_command_takes_a_run_alone_or_with_a_set(finished, puzzle_folder, as
 
 def test_a_run_that_cannot_be_evaluated_yet_says_what_to_do(run, tmp_path):
     with pytest.raises(JigsawError, match=r"has no trained model yet\. Continue the run with --resume$"):
-        evaluate_run(run)
+        evaluate_on_own_sets(run)
     (run / "warmup").mkdir()
     with pytest.raises(JigsawError, match=r"or evaluate its warm-up: jigsaw eval .*/warmup DATA"):
-        evaluate_run(run)
+        evaluate_on_own_sets(run)
     (run / "data.json").unlink()
     with pytest.raises(JigsawError, match=r"data\.json is missing or broken"):
         own_sets(run)
