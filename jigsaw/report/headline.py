@@ -16,6 +16,9 @@ from jigsaw.evaluation.tables import percent
 SIGNIFICANCE = 0.05
 """Largest p-value of a change that is called one, as well as an interval without zero."""
 
+FEW_VALID = 0.5
+"""Share of valid answers below which a headline says that it is low."""
+
 FEWEST_SOURCES = 6
 """Sources from which a randomisation test can reach that p-value: 2 / 2**6 is 0.03."""
 
@@ -30,7 +33,8 @@ class Headline:
         sentence: the result in solved puzzles.
         badge: the same in three words.
         tone: colour of the badge: `better` is green, `same` grey, `worse` red.
-        detail: a second sentence about pieces in the right place; empty where it was not evaluated.
+        detail: further sentences: about pieces in the right place, and about invalid answers where those are many;
+            empty where that was not evaluated.
     """
 
     sentence: str
@@ -66,10 +70,10 @@ def headline(figures: Mapping[str, Any]) -> Headline:
     if tone == "same":
         sources = number(after.get("num_sources"))
         sentence = f"GRPO made no measurable difference: {_moved(*told)} ({_interval(change, sources)}){guessing}."
-        return Headline(sentence, "no measurable change", tone, _places(before, after, gain))
+        return Headline(sentence, "no measurable change", tone, _detail(before, after, gain))
     verb, badge = ("raised", "GRPO helped") if tone == "better" else ("lowered", "GRPO made it worse")
     sentence = f"GRPO {verb} solved puzzles from {told[0]} to {told[1]}{guessing}."
-    return Headline(sentence, badge, tone, _places(before, after, gain))
+    return Headline(sentence, badge, tone, _detail(before, after, gain))
 
 
 def headline_so_far(rows: Sequence[Mapping[str, Any]]) -> Headline:
@@ -166,7 +170,14 @@ def _against_guessing(after: Mapping[str, Any]) -> Headline:
         tone, badge = "better", "better than guessing"
     elif high < chance:
         tone, badge = "worse", "worse than guessing"
-    return Headline(sentence, badge, tone, _places({}, after, {}))
+    return Headline(sentence, badge, tone, _detail({}, after, {}))
+
+
+def _detail(before: Mapping[str, Any], after: Mapping[str, Any], gain: Mapping[str, Any]) -> str:
+    """What is to be said beyond solved puzzles."""
+    valid = _value(after, "valid")
+    few = "" if valid is None or valid >= FEW_VALID else f"Only {percent(valid)} of the answers name every piece once."
+    return " ".join(filter(None, (_places(before, after, gain), few)))
 
 
 def _places(before: Mapping[str, Any], after: Mapping[str, Any], gain: Mapping[str, Any]) -> str:

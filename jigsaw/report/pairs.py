@@ -94,8 +94,8 @@ class Pairs:
 
 def build_pairs(run: Run) -> Pairs:
     """Choose and draw the puzzles at the top of a report; empty where there are none to be shown."""
-    now = "now" if run.position else "after GRPO"
-    title = f"Three puzzles before GRPO and {now}" if run.before else "Three held-out puzzles"
+    compared = "Three puzzles before GRPO and now" if run.position else "Three puzzles before and after GRPO"
+    title = compared if run.before else "Three held-out puzzles"
     firsts = [item for item in run.predictions if item.sample == 0 and (not run.before or item.id in run.before)]
     counts = Counter(_kind(item, run) for item in firsts)
     items: list[Pair] = []

@@ -100,3 +100,10 @@ def test_a_chance_level_that_is_not_known_is_not_printed():
     stored = run(0.12, 0.61, 0.4, 0.6)
     del stored["heldout"]["exact"]["chance"]
     assert headline(stored).sentence == "GRPO raised solved puzzles from 12% to 61%."
+
+
+@pytest.mark.parametrize(("valid", "said"), [(0.03, True), (0.97, False)])
+def test_a_model_whose_answers_are_mostly_invalid_is_said_to_be_one(valid, said):
+    stored = run(0.12, 0.12, -0.1, 0.1)
+    stored["heldout"]["valid"] = {"value": valid}
+    assert ("Only 3% of the answers name every piece once." in headline(stored).detail) == said
