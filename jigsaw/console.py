@@ -200,13 +200,15 @@ def show_result(console: Console, recipe: Recipe, folder: Path) -> None:
         recipe: of the run.
         folder: the run folder, with `evaluation.json` if anything was held out.
     """
-    from jigsaw.report.headline import headline
+    from jigsaw.report.headline import headline, other_headlines
 
     stored, report, said = folder / "evaluation.json", folder / "report.html", list[str]()
     if stored.is_file():
-        result = headline(json.loads(stored.read_text(encoding="utf-8")))
+        figures = json.loads(stored.read_text(encoding="utf-8"))
+        result = headline(figures)
         console.print(f"\n[bold]{escape(result.sentence)}[/bold]", highlight=False, soft_wrap=True)
         said += [result.detail] if result.detail else []
+        said += [f"On {name}: {other.sentence}" for name, other in other_headlines(figures).items()]
     steps = sum(section.max_steps or FEW_STEPS for section in (recipe.sft, recipe.grpo) if section is not None)
     if 0 < steps < FEW_STEPS:
         said.append(f"This run trained for only {steps} steps: it shows that everything works, not what is learned.")

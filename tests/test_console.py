@@ -142,10 +142,12 @@ def test_the_warm_up_shows_the_share_of_right_answer_tokens(clock, tmp_path):
 def test_a_run_ends_with_its_result_in_a_sentence(tmp_path, steps, warned):
     entry = {"value": 0.61, "low": 0.5, "high": 0.7, "chance": 1 / 24}
     figures = {"heldout": {"exact": entry}, "warmup": {"exact": entry | {"value": 0.12}}}
-    (tmp_path / "evaluation.json").write_text(json.dumps(figures | {"gain": {"exact": entry}}))
+    figures["gain"] = {"exact": entry}
+    (tmp_path / "evaluation.json").write_text(json.dumps(figures | {"others": {"real photos": figures}}))
     console = Console(file=io.StringIO(), width=200)
     show_result(console, load_recipe("quickstart", [f"sft.max_steps={steps}", f"grpo.max_steps={steps}"]), tmp_path)
     shown = lines(console)
     assert shown[1] == "GRPO raised solved puzzles from 12% to 61%; guessing solves 4%."
+    assert "On real photos: GRPO raised solved puzzles from 12% to 61%; guessing solves 4%." in shown
     assert shown[-1] == f"Report: {tmp_path / 'report.html'}"
     assert ("only 4 steps" in " ".join(shown)) == warned

@@ -48,7 +48,8 @@ def headline(figures: Mapping[str, Any]) -> Headline:
 
     Args:
         figures: `heldout`, the figures of the trained model; where there was a warm-up before GRPO also `warmup` and
-            the paired difference `gain`. Figures at the top level are those of `jigsaw eval`.
+            the paired difference `gain`. Figures at the top level are those of `jigsaw eval`. Further sets of held-out
+            puzzles do not count: see `other_headlines`.
 
     >>> before, after = {"exact": {"value": 0.12, "chance": 1 / 24}}, {"exact": {"value": 0.61, "chance": 1 / 24}}
     >>> gain = {"exact": {"value": 0.49, "low": 0.42, "high": 0.55}}
@@ -74,6 +75,12 @@ def headline(figures: Mapping[str, Any]) -> Headline:
     verb, badge = ("raised", "GRPO helped") if tone == "better" else ("lowered", "GRPO made it worse")
     sentence = f"GRPO {verb} solved puzzles from {told[0]} to {told[1]}{guessing}."
     return Headline(sentence, badge, tone, _detail(before, after, gain))
+
+
+def other_headlines(figures: Mapping[str, Any]) -> dict[str, Headline]:
+    """The results on further sets of held-out puzzles, by name: `others` of `evaluation.json`."""
+    others = _mapping(figures.get("others"))
+    return {str(name): headline(own) for name, own in others.items() if isinstance(own, Mapping)}
 
 
 def headline_so_far(rows: Sequence[Mapping[str, Any]]) -> Headline:

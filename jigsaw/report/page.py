@@ -33,10 +33,10 @@ from jigsaw.report.curves import compared_charts, progress_chart, run_charts
 from jigsaw.report.details import Details, details_of
 from jigsaw.report.facts import facts_of
 from jigsaw.report.gallery import Gallery, build_gallery
-from jigsaw.report.headline import Headline, headline, headline_so_far
+from jigsaw.report.headline import Headline, headline, headline_so_far, other_headlines
 from jigsaw.report.pairs import Pairs, build_pairs
 from jigsaw.report.results import other_tables, run_folders
-from jigsaw.report.runs import STAGES, Run, read_runs
+from jigsaw.report.runs import STAGES, Evaluation, Run, read_runs
 
 CARDS = 24
 """Puzzles in the gallery of a run; a page of many runs shows fewer of each."""
@@ -85,6 +85,23 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Results:
+    """The table of figures on one set of held-out puzzles.
+
+    Attributes:
+        name: of a further set; "" for the one that the run is judged by.
+        headline: of a further set; None for the first, whose headline is at the top of the page.
+        top: right end of the scale of its plots.
+    """
+
+    name: str
+    headline: Headline | None
+    evaluation: Evaluation
+    lines: Sequence[Line]
+    top: float
+
+
+@dataclass(frozen=True)
 class Section:
     """What the page says about one run."""
 
@@ -94,8 +111,8 @@ class Section:
     pairs: Pairs
     progress: Chart | None
     facts: Sequence[tuple[str, Sequence[str]]]
-    lines: Sequence[Line]
-    top: float
+    results: Results | None
+    others: Sequence[Results]
     stage: str
     details: Details
     charts: Sequence[Chart]
@@ -162,8 +179,6 @@ def _title(runs: Sequence[Run], tables: Sequence[PaperTable]) -> str:
 
 
 def _section(run: Run, number: int, cards: int, budget: int, training: bool) -> Section:
-    lines = _lines(run)
-    highest = [estimate.high for line in lines for estimate in (line.after, line.before) if estimate is not None]
     key = f"r{number}"
     stored = run.stored if run.evaluation is not None else {}
     stage = next((name for name in STAGES if isinstance(stored.get(name), Mapping)), "")
@@ -175,8 +190,11 @@ def _section(run: Run, number: int, cards: int, budget: int, training: bool) -> 
         pairs=build_pairs(run),
         progress=progress_chart(run, key),
         facts=facts_of(run),
-        lines=lines,
-        top=max([1.0, *highest]),
+        results=None if run.evaluation is None else _results(run.evaluation),
+        others=[
+            _results(own, name, other_headlines(stored).get(name))
+            for name, own in (run.evaluation.others if run.evaluation else {}).items()
+        ],
         stage=stage,
         details=details,
         charts=run_charts(run, key),
@@ -199,10 +217,13 @@ def _counts(details: Details) -> list[Trace]:
     return counts + [Trace(map.field, None, None, f"shares of {map.valid:,} answers") for map in details.maps]
 
 
-def _lines(run: Run) -> list[Line]:
-    evaluation = run.evaluation
-    if evaluation is None:
-        return []
+def _results(evaluation: Evaluation, name: str = "", found: Headline | None = None) -> Results:
+    lines = _lines(evaluation)
+    highest = [estimate.high for line in lines for estimate in (line.after, line.before) if estimate is not None]
+    return Results(name, found, evaluation, lines, max([1.0, *highest]))
+
+
+def _lines(evaluation: Evaluation) -> list[Line]:
     after, before = evaluation.figures.get("heldout", {}), evaluation.figures.get("warmup", {})
     lines = []
     for name, title in TITLES.items():
@@ -225,7 +246,7 @@ def _lines(run: Run) -> list[Line]:
 
 def _comparison_line(section: Section) -> Mapping[str, Line]:
     """A run's figures by title, for the table in which runs are the lines."""
-    return {line.title: line for line in section.lines}
+    return {line.title: line for line in section.results.lines} if section.results else {}
 
 
 def _same_puzzles(runs: Sequence[Run]) -> bool:

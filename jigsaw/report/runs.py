@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,14 @@ class Evaluation:
         gain: name -> paired difference, after GRPO less before.
         num_puzzles: held-out puzzles.
         num_sources: what they were made from.
+        others: the same on further sets of held-out puzzles, by name.
     """
 
     figures: Mapping[str, Mapping[str, Figure]]
     gain: Mapping[str, Estimate]
     num_puzzles: int
     num_sources: int
+    others: Mapping[str, Evaluation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,14 @@ def _evaluation(path: Path, notes: list[str]) -> Evaluation | None:
     stored = _json(path, notes)
     if not isinstance(stored, Mapping):
         return None
+    found = _evaluation_of(stored)
+    if found is None:
+        notes.append(f"{path.name} holds no figures that this version knows, and is left out.")
+    return found
+
+
+def _evaluation_of(stored: Mapping[str, Any]) -> Evaluation | None:
+    """The figures of one set of held-out puzzles, or None where there are none."""
     stages = {stage: stored[stage] for stage in STAGES if isinstance(stored.get(stage), Mapping)}
     if not stages and isinstance(stored.get("settings"), Mapping):
         stages = {"heldout": stored}
@@ -237,16 +247,16 @@ def _evaluation(path: Path, notes: list[str]) -> Evaluation | None:
         for stage, values in stages.items()
     }
     if not any(figures.values()):
-        notes.append(f"{path.name} holds no figures that this version knows, and is left out.")
         return None
-    paired = stored.get("gain")
-    gains = paired.items() if isinstance(paired, Mapping) else ()
+    gains = _mapping(stored.get("gain")).items()
+    others = {str(name): _evaluation_of(_mapping(own)) for name, own in _mapping(stored.get("others")).items()}
     counts = next(iter(stages.values()))
     return Evaluation(
         figures=figures,
         gain={str(name): estimate for name, value in gains if (estimate := _estimate(value)) is not None},
         num_puzzles=int(number(counts.get("num_puzzles")) or 0),
         num_sources=int(number(counts.get("num_sources")) or 0),
+        others={name: own for name, own in others.items() if own is not None},
     )
 
 

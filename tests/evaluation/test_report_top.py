@@ -167,3 +167,24 @@ def test_puzzles_that_are_hardly_ever_solved_have_a_curve_of_pieces(run):
     chart = progress_chart(read_runs([run])[0], "x")
     assert chart.title == "Pieces in the right place, held-out puzzles"
     assert chart.percent
+
+
+def test_a_further_set_of_held_out_puzzles_has_its_own_result_below_the_first(run):
+    stored = json.loads((run / "evaluation.json").read_text())
+    change = {"value": 0.3, "low": 0.2, "high": 0.4}
+    other = json.loads(json.dumps(stored)) | {"gain": {"exact": change}}
+    other["heldout"]["exact"]["value"] = 0.33
+    (run / "evaluation.json").write_text(json.dumps(stored | {"others": {"real <photos>": other}}))
+    text = page_of(run)
+    top = text[: text.index("<main>")]
+    assert top.index("GRPO made no measurable difference") < top.index("On real &lt;photos&gt;:")
+    assert "</strong> GRPO raised solved puzzles from 0% to 33%; guessing solves 0.1%." in top
+    assert "<h4>Held-out set: real &lt;photos&gt;</h4>" in text
+    assert "<code>others.real &lt;photos&gt;.heldout.exact</code>" in text
+
+
+@pytest.mark.parametrize("broken", [3, [1], {"a": 3}, {"a": {}}, {"a": {"heldout": 1}}])
+def test_further_sets_of_another_version_are_left_out(run, broken):
+    stored = json.loads((run / "evaluation.json").read_text())
+    (run / "evaluation.json").write_text(json.dumps(stored | {"others": broken}))
+    assert "Held-out set:" not in page_of(run)
