@@ -76,8 +76,12 @@ class Written:
         return f"YAML reads {self.text or 'an empty value'} as {read}; {remedy}"
 
 
-def require_moderate(text: str) -> None:
+def require_moderate(text: str, loader: Any = _Base) -> None:
     """Refuse a YAML text whose aliases expand to more than `MOST_VALUES`, or that is nested too deeply to read.
+
+    Args:
+        text: the YAML.
+        loader: the class that reads it afterwards; libyaml refuses text with half surrogates, Python's loader does not.
 
     Raises:
         JigsawError: it does.
@@ -86,7 +90,7 @@ def require_moderate(text: str) -> None:
     if len(text) > MOST_CHARACTERS:
         raise JigsawError(f"the YAML has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
     try:
-        root = yaml.compose(StringIO(text), _Base)
+        root = yaml.compose(StringIO(text), loader)
         sizes: dict[int, int] = {}
         if root is not None and _size(root, sizes) > MOST_VALUES:
             raise JigsawError(f"the aliases of the YAML expand to more than {MOST_VALUES:,} values; write them out")

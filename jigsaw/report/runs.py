@@ -140,7 +140,7 @@ def _read_recipe(folder: Path) -> tuple[Mapping[str, Any], str]:
         raise JigsawError(f"{folder} {what}: name a folder that `jigsaw launch` or `jigsaw eval --out` made")
     try:
         text = path.read_text(encoding="utf-8")
-        require_moderate(text)
+        require_moderate(text, yaml.SafeLoader)
         recipe = yaml.safe_load(text)
     except JigsawError as error:
         raise JigsawError(f"{path}: {error}") from error
