@@ -1,5 +1,11 @@
 """Errors and warnings that a user can act on. The command prints each as a single line; a traceback needs `--debug`."""
 
+from __future__ import annotations
+
+import inspect
+import traceback
+from pathlib import Path
+
 
 class JigsawError(Exception):
     """Something about data, recipe, model or machine is wrong. The message names it and the remedy."""
@@ -36,3 +42,21 @@ def first_line(error: BaseException) -> str:
     """
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def raised_in(error: BaseException, code: object) -> str:
+    """Where an exception came through the file of a class or function, or of a path: `mine.py:47 in plan`; or nothing.
+
+    The name of the file alone, so that the text is the same on every machine.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{Path(error.filename).name}:{error.lineno}"
+    try:
+        file = str(code) if isinstance(code, str | Path) else inspect.getsourcefile(code)  # type: ignore[arg-type]
+    except TypeError:
+        return ""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    if not frames:
+        return ""
+    method = "" if frames[-1].name == "<module>" else f" in {frames[-1].name}"
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}{method}"

@@ -28,7 +28,7 @@ from types import SimpleNamespace
 from typing import Any, Literal, TypeVar
 
 from jigsaw.rewards.completions import completion_text
-from jigsaw.rewards.errors import RewardError, did_you_mean
+from jigsaw.rewards.errors import ALSO_CALLED, RewardError, did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -114,7 +114,7 @@ class Plugin:
             if name not in columns:
                 raise RewardError(
                     f"{self.use} ({self.origin}) needs the column {name}, which the rows do not have; "
-                    f"{did_you_mean(name, columns)}"
+                    f"{did_you_mean(ALSO_CALLED.get(name, name), columns)}"
                 )
 
     def _in_form(self, completions: Sequence[Any]) -> list[Any]:
@@ -173,6 +173,7 @@ def build(use: str, found: object, args: Mapping[str, Any]) -> Plugin:
     options = _options(signature)
     function: Callable[..., Any] = found
     if "completions" in signature.parameters:
+        _check_positional(use, origin, args, signature)
         _check_args(use, origin, args, options)
         function = partial(found, **args) if args else found
     else:
@@ -238,6 +239,18 @@ def _columns(use: str, signature: inspect.Signature, origin: str) -> tuple[tuple
             if parameter.default is _REQUIRED:
                 needs.append(name)
     return tuple(needs), tuple(reads), takes_all
+
+
+def _check_positional(use: str, origin: str, args: Mapping[str, Any], signature: inspect.Signature) -> None:
+    """Refuse an argument that the reward takes as a column, because no `*` stands before it."""
+    for key in args:
+        parameter = signature.parameters.get(key)
+        if parameter is not None and parameter.kind is parameter.POSITIONAL_OR_KEYWORD and key != "completions":
+            default = "" if parameter.default is _REQUIRED else f"={parameter.default!r}"
+            raise RewardError(
+                f"{use} ({origin}) reads {key} as a column of the rows; put `*` before {key}{default} "
+                "in its parameters to make it an option"
+            )
 
 
 def _check_args(

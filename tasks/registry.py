@@ -22,6 +22,7 @@ from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from jigsaw.errors import first_line, raised_in
 from jigsaw.tasks.contract import Task, TaskError
 
 GROUP = "jigsaw.tasks"
@@ -93,9 +94,22 @@ def _load_spec(spec: str) -> Any:
     except FileNotFoundError as error:
         raise TaskError(f"task file {place} does not exist") from error
     except AttributeError as error:
-        raise TaskError(f"{place} has no {attribute!r}") from error
+        raise TaskError(f"{place} has no {attribute!r}{_nearest_class(place, attribute)}") from error
     except Exception as error:
-        raise TaskError(f"task {spec} cannot be loaded: {type(error).__name__}: {error}") from error
+        where = raised_in(error, Path(place).expanduser().resolve()) if place.endswith(".py") else ""
+        told = f"{where}: " if where else ""
+        raise TaskError(f"task {spec} cannot be loaded: {told}{type(error).__name__}: {first_line(error)}") from error
+
+
+def _nearest_class(place: str, attribute: str) -> str:
+    """The end of a message about a class that a file or module does not have: the nearest task in it."""
+    try:
+        module = module_from(Path(place).expanduser()) if place.endswith(".py") else importlib.import_module(place)
+    except Exception:
+        return ""
+    classes = [name for name, found in vars(module).items() if isinstance(found, type) and issubclass(found, Task)]
+    own = [name for name in classes if vars(module)[name] is not Task]
+    return _did_you_mean(attribute, own) or (f"; its tasks: {', '.join(own)}" if own else "; it has no task")
 
 
 def module_from(path: Path) -> Any:

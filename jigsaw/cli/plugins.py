@@ -30,7 +30,7 @@ def tasks(
 ) -> None:
     """List the tasks, show one, or check a plug-in.
 
-    The exit code of a check is 1 if a property of the contract does not hold.
+    The exit code of a check is 1 if a property of the contract does not hold, or could not be checked.
     """
     from jigsaw.listings import task_table, tasks_table
     from jigsaw.tasks import describe_task, task_names
@@ -52,11 +52,15 @@ def tasks(
 def rewards(
     name: Annotated[str | None, typer.Argument(help="A reward or plug-in; or the word check.")] = None,
     rest: Rest = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="With check: a column of your rows; may be given again."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the rewards, show one, or check a plug-in.
 
-    The exit code of a check is 1 if a property of the contract does not hold.
+    The exit code of a check is 1 if a property of the contract does not hold, or could not be checked.
     """
     from dataclasses import asdict
 
@@ -70,7 +74,8 @@ def rewards(
         from jigsaw.testing import check_reward
 
         typed = {key: yaml.safe_load(value) for key, value in options.items()}
-        _print_findings(plugin, check_reward(plugin, **typed), as_json)
+        columns = {key: yaml.safe_load(value) for key, value in key_values(column or []).items()}
+        _print_findings(plugin, check_reward(plugin, columns=columns, **typed), as_json)
     elif name is None:
         found = list_rewards()
         table = [asdict(info) for info in found]
@@ -90,17 +95,22 @@ def _checked(verb: str, name: str | None, rest: list[str] | None) -> tuple[str |
 
 
 def _print_findings(plugin: str, found: list[Any], as_json: bool) -> None:
-    """One line per property; exit code 1 if one does not hold."""
+    """One line per property; exit code 1 if one does not hold or was not checked."""
     from jigsaw.testing import findings_table
 
     broken = sum(finding.ok is False for finding in found)
+    unchecked = sum(not finding.checked for finding in found)
     if as_json:
-        told = [{"property": finding.name, "holds": finding.ok, "detail": finding.detail} for finding in found]
-        typer.echo(json.dumps({"name": plugin, "ok": not broken, "findings": told}, indent=2))
+        told = [
+            {"property": finding.name, "holds": finding.ok, "checked": finding.checked, "detail": finding.detail}
+            for finding in found
+        ]
+        ok = not (broken or unchecked)
+        typer.echo(json.dumps({"name": plugin, "ok": ok, "findings": told}, indent=2))
     else:
         print_table(findings_table(found))
-        typer.echo(
-            f"{plugin}: {f'{broken} of {len(found)} properties do not hold' if broken else 'keeps its contract'}"
-        )
-    if broken:
+        verdicts = [f"{broken} of {len(found)} properties do not hold"] * bool(broken)
+        verdicts += [f"not checked ({unchecked} of {len(found)} properties)"] * bool(unchecked)
+        typer.echo(f"{plugin}: {', '.join(verdicts) or 'keeps its contract'}")
+    if broken or unchecked:
         raise typer.Exit(1)

@@ -136,7 +136,7 @@ def written_scalars(text: str, prefix: str = "") -> dict[str, Written]:
 def _scalars(node: yaml.Node, loader: yaml.SafeLoader, place: str) -> Iterator[tuple[str, Written]]:
     if isinstance(node, yaml.ScalarNode):
         if not node.style and node.tag.rpartition(":")[2] in _TAGS:
-            yield place, Written(node.value, loader.construct_object(node, deep=True))  # type: ignore[no-untyped-call]
+            yield place, Written(node.value, loader.construct_object(node, deep=True))
     elif isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode):

@@ -18,8 +18,10 @@ from typing import Any
 
 from jigsaw.rewards import ANSWER_STYLES, format_order, get_metric, synthetic_columns
 from jigsaw.rewards import check_reward as dry_call
+from jigsaw.rewards.errors import RewardError, column_hint
+from jigsaw.rewards.registry import find
 from jigsaw.tasks import shown_of
-from jigsaw.testing.findings import ContractError, Finding, Unknown, findings_of, require_all
+from jigsaw.testing.findings import ContractError, Finding, NotChecked, Unknown, findings_of, require_all
 
 K = 5
 THINKING = "The sky is on top."
@@ -67,9 +69,11 @@ class _Case:
         grids = [{"grid": [1, K], "shown": list(shown_of(order))} for order in orders]
         given |= {"geometry": [json.dumps(grid) for grid in grids]}
         given |= {name: [value] * len(texts) for name, value in self.columns.items()}
-        missing = [name for name in self.info.columns if name not in given]
-        if missing:
-            raise Unknown(f"it reads the column {missing[0]}; give one value of it to call it (columns=...)")
+        if missing := [name for name in self.info.columns if name not in given]:
+            raise NotChecked(
+                f"no puzzle has a column `{missing[0]}`; {column_hint(missing[0], given)} "
+                f"If your rows have it: --column {missing[0]}=VALUE"
+            )
         if inspect.iscoroutinefunction(self.reward):
             return list(asyncio.run(self.reward(texts, **given)))
         return list(self.reward(texts, **given))
@@ -126,13 +130,33 @@ def check_reward(use: str, *, columns: Mapping[str, Any] | None = None, **args: 
     Raises:
         RewardError: it is not found, takes other arguments, or fails its dry call.
     """
-    return findings_of(_Case(use, args, columns or {}), _PROPERTIES)
+    found = find(use)
+    _require_settable_options(use, found, columns or {})
+    return findings_of(
+        _Case(use, args, columns or {}), _PROPERTIES, inspect.unwrap(found) if callable(found) else found
+    )
+
+
+def _require_settable_options(use: str, found: object, columns: Mapping[str, Any]) -> None:
+    """Refuse a default that looks like an option and is read as a column: no recipe could set it.
+
+    None is the default of a column that a row may lack.
+    """
+    given = synthetic_columns([""], [RIGHT], "think") | dict(columns)
+    parameters = inspect.signature(found).parameters if callable(found) else {}
+    for name, parameter in parameters.items() if "completions" in parameters else ():
+        meant = parameter.default not in (None, parameter.empty) and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        if meant and name not in given:
+            raise RewardError(
+                f"{use}: {name}={parameter.default!r} is read as a column, which no puzzle has, and no recipe can set "
+                f"it; put `*` before {name} to make it an option"
+            )
 
 
 def _bears_any_text(case: _Case) -> None:
     try:
         case.values(HOSTILE)
-    except Unknown:
+    except (Unknown, NotChecked):
         raise
     except Exception:
         for text in HOSTILE:  # which one?

@@ -37,7 +37,7 @@ from jigsaw.tasks import (
     describe_task,
     get_task,
 )
-from jigsaw.testing.findings import ContractError, Finding, Unknown, findings_of, require_all
+from jigsaw.testing.findings import ContractError, Finding, NotChecked, findings_of, require_all
 from jigsaw.testing.made_sources import write_sources
 
 DRAWS = 6
@@ -72,7 +72,7 @@ class _Case:
     def a_puzzle_per_source(self) -> Iterator[tuple[Source, Puzzle]]:
         """Enough where every puzzle costs a decode."""
         if not self.puzzles:
-            raise Unknown("there is no puzzle to look at")
+            raise NotChecked("there is no puzzle to look at")
         first = {source.path: (source, puzzle) for source, _, puzzle in reversed(self.puzzles)}
         yield from first.values()
 
@@ -113,7 +113,7 @@ def check_task(spec: str, *, source: str | Path | None = None, **config: Any) ->
         case.sources = [
             open_source(source_root(place), name, task.source_kind) for name in islice(usable, MOST_SOURCES)
         ]
-        return findings_of(case, _PROPERTIES)
+        return findings_of(case, _PROPERTIES, type(task))
 
 
 def _says_what_it_is(case: _Case) -> None:
@@ -192,9 +192,28 @@ def _puzzle_survives_json(case: _Case) -> None:
             raise ContractError("the geometry changes when it is written and read: keys must be text")
 
 
+def _require_order_shown(case: _Case) -> None:
+    """A picture that stays the same whatever the order leaves nothing to see, and every answer is a guess."""
+    for source, puzzle in case.a_puzzle_per_source():
+        others = [other for where, _, other in case.puzzles if where is source and other.answer != puzzle.answer]
+        if "shown" in puzzle.geometry and puzzle.num_pieces > 1:
+            shown = [*puzzle.geometry["shown"][1:], puzzle.geometry["shown"][0]]
+            geometry = {**puzzle.geometry, "shown": shown}
+            others = [dataclasses.replace(puzzle, geometry=geometry, answer=answer_of(shown))]
+        for other in others[:1]:
+            one, two = case.task.render(puzzle, source), case.task.render(other, source)
+            same_words = case.task.prompt(puzzle) == case.task.prompt(other)
+            if same_words and same_media(one, two):
+                raise ContractError(
+                    f"{source.path}: puzzles with the answers {list(puzzle.answer)} and {list(other.answer)} look the "
+                    "same: render does not show the order"
+                )
+
+
 def _keeps_the_convention(case: _Case) -> None:
+    _require_order_shown(case)
     if not all("shown" in puzzle.geometry for _, _, puzzle in case.puzzles):
-        raise Unknown("geometry has no `shown`, the 0-based pieces as displayed: the answers cannot be checked")
+        raise NotChecked("put `shown`, the 0-based pieces as displayed, into the geometry: answers are held against it")
     for source, _, puzzle in case.puzzles:
         shown = puzzle.geometry["shown"]
         if answer_of(shown) != puzzle.answer:
@@ -264,7 +283,7 @@ def _rejects_damage(case: _Case) -> None:
 
 def _works_in_workers(case: _Case) -> None:
     if not case.puzzles:
-        raise Unknown("there is no puzzle to build")
+        raise NotChecked("there is no puzzle to build")
     config = config_values(case.task)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "set"
