@@ -12,6 +12,7 @@ import warnings
 
 import typer
 
+from jigsaw.cli.arguments import task_setting
 from jigsaw.errors import JigsawError, JigsawWarning, first_line
 from jigsaw.surroundings import cache_remedy
 
@@ -24,7 +25,10 @@ def wrong_usage(error: typer.TyperException) -> str:
     message = error.format_message()
     if len(sys.argv) == 1:
         return message
-    if close := getattr(error, "possibilities", None):
+    option = getattr(error, "option_name", None)
+    if option and (told := task_setting(sys.argv[1:], option)):
+        message = told
+    elif close := getattr(error, "possibilities", None):
         message = f"{error.message}: did you mean {close[0]}?"
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "jigsaw"

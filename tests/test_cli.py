@@ -7,6 +7,7 @@ import errno
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -268,8 +269,41 @@ def test_build_answers_in_json_and_in_words(jigsaw, photos, tmp_path):
     assert (answer["puzzles"], answer["parts_built"], answer["path"]) == (3, 1, str(tmp_path / "set"))
     code, out, _ = jigsaw(*command)
     assert code == 0
-    assert "puzzles: 3\n" in out
-    assert "parts_skipped: 1\n" in out
+    assert out == f"Already built: 3 puzzles from 3 of 3 photos. Next: jigsaw preview {tmp_path / 'set'}\n"
+
+
+def test_build_says_what_was_left_out_and_why(jigsaw, photos, tmp_path):
+    from PIL import Image
+
+    shutil.copytree(photos, tmp_path / "photos")
+    for number in range(2):
+        Image.new("RGB", (160, 160)).save(tmp_path / "photos" / f"flat-{number}.png")
+    command = ["build", "image", tmp_path / "photos", tmp_path / "set", "grid=2x2", "--workers", "1"]
+    out = jigsaw(*command)[1]
+    assert out.startswith("6 puzzles from 6 of 8 photos; 2 were left out because two tiles look the same. See ")
+    (tmp_path / "photos" / "broken.png").write_bytes(b"nothing")
+    command[3] = tmp_path / "other"
+    out = jigsaw(*command)[1]
+    assert out.startswith("6 puzzles from 6 of 9 photos; 3 were left out: two tiles look the same (2), ")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--grid", "3x3"], "grid is a setting of the task: write grid=3x3"),
+        (["--grid=3x3"], "grid is a setting of the task: write grid=3x3"),
+        (["--answer-style", "direct"], "answer_style is a setting of the task: write answer_style=direct"),
+        (["per_source=2"], "per_source is a setting of the build: write --per-source 2"),
+        (["time-limit=9"], "time_limit is a setting of the build: write --time-limit 9"),
+        (["materialize=true"], "materialize is a setting of the build: write --materialize"),
+        (["--per-sorce", "2"], "did you mean --per-source?"),
+    ],
+)
+def test_the_two_kinds_of_settings_of_build_are_told_apart(jigsaw, photos, tmp_path, words, told):
+    code, _, err = jigsaw("build", "image", photos, tmp_path / "set", *words)
+    assert code == 2
+    assert told in one_line(err)
+    assert not (tmp_path / "set").exists()
 
 
 def test_samples_answers_in_json(jigsaw, tmp_path):

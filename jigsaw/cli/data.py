@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jigsaw.cli.arguments import key_values, require_sets
+from jigsaw.cli.arguments import key_values, require_sets, task_keys
 from jigsaw.cli.printing import AsJson, print_answer
 
 app = typer.Typer()
@@ -67,11 +67,13 @@ def build(
 
     if split not in (None, "train", "heldout"):
         raise typer.BadParameter(f"{split!r} is neither train nor heldout", param_hint="--split")
+    settings = key_values(config or [])
+    _refuse_own_options(task, settings)
     summary = build_puzzles(
         task,
         source,
         out,
-        config=key_values(config or []),
+        config=settings,
         per_source=per_source,
         limit=limit,
         seed=seed,
@@ -83,7 +85,7 @@ def build(
         materialize=materialize,
         time_limit=time_limit,
     )
-    print_answer(summary.to_json(), as_json)
+    typer.echo(json.dumps(summary.to_json(), indent=2) if as_json else summary.sentence())
 
 
 @app.command("import", epilog="Example: jigsaw import visual-jigsaw their-parquet/ data/theirs --only image")
@@ -144,6 +146,30 @@ def check(
         typer.echo(f"{found.rows} rows of {found.sources} sources, {found.copies} copies, {found.num_faults} faults")
     if not found.ok:
         raise typer.Exit(1)
+
+
+OWN_OPTIONS = (
+    "per_source",
+    "limit",
+    "seed",
+    "workers",
+    "parts",
+    "shard",
+    "split",
+    "heldout",
+    "materialize",
+    "time_limit",
+)
+"""What a recipe writes beside the task's keys, and the command as options."""
+
+
+def _refuse_own_options(task: str, settings: dict[str, str]) -> None:
+    """Tell a setting of the build that was written as one of the task how it is written."""
+    for key, value in settings.items():
+        name = key.replace("-", "_")
+        if name in OWN_OPTIONS and name not in task_keys(task):
+            option = f"--{name.replace('_', '-')}" + ("" if name == "materialize" else f" {value}")
+            raise typer.BadParameter(f"{name} is a setting of the build: write {option}", param_hint="KEY=VALUE")
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -16,7 +16,14 @@ def print_answer(answer: dict[str, Any], as_json: bool) -> None:
         typer.echo(json.dumps(answer, indent=2))
     else:
         for key, value in answer.items():
-            typer.echo(f"{key}: {value if not isinstance(value, dict) else json.dumps(value)}")
+            typer.echo(f"{key.replace('_', ' ')}: {_in_words(value)}")
+
+
+def _in_words(value: Any) -> str:
+    """A value of an answer as people write it: `name 3, name 4` for a mapping, `;` between the entries of a list."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items()) or "none"
+    return "; ".join(map(_in_words, value)) if isinstance(value, list) else str(value)
 
 
 def print_table(table: Any) -> None:

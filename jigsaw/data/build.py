@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ from jigsaw.data.manifest import (
     shard_manifests,
     write_manifest,
 )
-from jigsaw.data.parts import Row, finished_part, part_name, write_part
+from jigsaw.data.parts import Row, finished_part, part_name, sources_of, write_part
 from jigsaw.data.planning import Job, Planned, Refusal
 from jigsaw.data.pool import Pool
 from jigsaw.data.progress import ProgressBar, progress_bar
@@ -52,6 +54,8 @@ REASONS = {
 
 SOURCES_PER_PART = 5000
 
+_NAMES = {"image": ("photo", "photos"), "video": ("video", "videos"), "rgbd": ("RGB-D pair", "RGB-D pairs")}
+
 _WANTED = {
     "image": "pictures; give the folder that holds them",
     "video": "videos; give the folder that holds them",
@@ -67,12 +71,18 @@ class BuildSummary:
         path: the data set.
         counts: of all parts of this shard, those of earlier runs included.
         parts_built, parts_skipped: how many parts this run wrote, and found complete.
+        used: sources that gave a puzzle or more.
+        task: the task that built it.
+        spec: under which it was named.
     """
 
     path: Path
     counts: Counts
     parts_built: int
     parts_skipped: int
+    used: int
+    task: Task
+    spec: str
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -84,6 +94,26 @@ class BuildSummary:
             "parts_built": self.parts_built,
             "parts_skipped": self.parts_skipped,
         }
+
+    def sentence(self) -> str:
+        """What was built, what was left out and why, and what to do next."""
+        counts, one, several = self.counts, *_NAMES[self.task.source_kind]
+        left = counts.sources - self.used
+        text = "" if self.parts_built else "Already built: "
+        text += f"{counts.puzzles} {'puzzle' if counts.puzzles == 1 else 'puzzles'} from "
+        text += f"{self.used} of {counts.sources} {one if counts.sources == 1 else several}"
+        if left or counts.rejects:
+            meanings = {**REASONS, **self.task.REASONS}
+            reasons = [
+                (number, re.split(r" \(|[,:;]", meanings.get(reason, reason))[0].replace("`", ""))
+                for reason, number in sorted(counts.rejects.items(), key=lambda item: -item[1])
+            ]
+            lost = f"{left} {'was' if left == 1 else 'were'} left out" if left else "some gave fewer puzzles"
+            because = ", ".join(f"{meaning} ({number})" for number, meaning in reasons)
+            text += f"; {lost} because {reasons[0][1]}" if len(reasons) == 1 else f"; {lost}: {because}"
+            text += f". See {self.path / 'rejects.jsonl'}"
+        task = f" --task {shlex.quote(self.spec)}" if ":" in self.spec else ""
+        return f"{text}. Next: jigsaw preview {shlex.quote(str(self.path))}{task}"
 
 
 def build_puzzles(
@@ -290,7 +320,13 @@ class _Build:
             write_manifest(self._target, self._manifest(counts, complete=True))
             self._forget_rejects()
         return BuildSummary(
-            path=self._target, counts=counts, parts_built=len(missing), parts_skipped=len(done) - len(missing)
+            path=self._target,
+            counts=counts,
+            parts_built=len(missing),
+            parts_skipped=len(done) - len(missing),
+            used=sum(sources_of(self._part_file(part)) for part in self._parts),
+            task=get_task(self._job.spec, **self._job.config),
+            spec=self._job.spec,
         )
 
     def _manifest(self, counts: Counts, *, complete: bool) -> Manifest:

@@ -103,7 +103,8 @@ def origin_of(folder: Path, manifest: Manifest, source_root: str | Path | None, 
     settings = manifest.settings
     if task is None and ":" in settings.spec:
         raise JigsawError(
-            f"{folder} was built by the plug-in {settings.spec}; name it again to run its code (task=...)"
+            f"{folder} was built by the plug-in {settings.spec}; name it again to run its code: --task {settings.spec} "
+            f"(in a recipe: task)"
         )
     spec = absolute_spec(task or settings.spec)
     try:

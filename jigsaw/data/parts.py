@@ -173,6 +173,17 @@ def finished_part(path: Path) -> tuple[str, Counts] | None:
         raise JigsawError(f"{path} was not written by `jigsaw build`, or is damaged; delete it") from error
 
 
+def sources_of(path: Path) -> int:
+    """How many different sources the rows of a part come from."""
+    import pyarrow.parquet as pq
+
+    paths: set[str] = set()
+    with pq.ParquetFile(path) as part:
+        for batch in part.iter_batches(columns=["source.path"]):
+            paths.update(batch.column("source").field("path").to_pylist())
+    return len(paths)
+
+
 def part_files(folder: Path) -> list[Path]:
     """The parts of a data set in order."""
     return sorted(folder.glob("data-*-of-*.parquet"))

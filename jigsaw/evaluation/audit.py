@@ -41,6 +41,12 @@ FEWEST = 20
 """Below this many puzzles of a kind nothing can be said of them."""
 
 
+WORRY = (
+    "A leak shows what a model can learn instead of looking. It matters most for small models; the option behind each "
+    "name closes it (docs/guides/shortcuts.md)."
+)
+
+
 def audit_puzzles(
     data: Path, *, limit: int = MOST, source_root: Path | None = None, task: str | None = None
 ) -> dict[str, Any]:
@@ -190,6 +196,8 @@ def audit_tables(report: Mapping[str, Any]) -> Group:
         if any(found["here"] for found in group["shortcuts"]):
             few = f"the sources are too few ({group['num_sources']}) to speak of others"
             parts.append(f"here: clear of chance on these puzzles; {few}")
-    if not report["leaks"] and not report["here"]:
+    if not report["leaks"] and not report["here"] and any(group["shortcuts"] for group in report["groups"]):
         parts.append("no shortcut is clear of chance")
+    if report["leaks"] or report["here"]:
+        parts.append(WORRY)
     return Group(*parts, f"fields groups[].shortcuts[] of --json, made by {report['command']}")

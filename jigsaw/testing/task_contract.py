@@ -159,7 +159,7 @@ def _makes_puzzles(case: _Case) -> None:
             raise ContractError(f"the puzzle says task {made.task!r}, the task is called {case.task.name!r}")
     if not case.puzzles:
         reject = next(made for _, _, made in case.planned if isinstance(made, Reject))
-        remedy = "give sources that suit it (source=..., --source) or a configuration that suits these"
+        remedy = "give sources that suit it (--source FOLDER) or a configuration that suits these"
         raise ContractError(f"all sources are rejected ({reject.reason}: {reject.detail}); {remedy}")
 
 
