@@ -44,6 +44,17 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def printable(text: str) -> str:
+    """A text of any origin as one that cannot steer a terminal: control characters as escapes, lines as they are.
+
+    >>> printable("a\x1b[31m.png\u202e")
+    'a\\\\x1b[31m.png\\\\u202e'
+    """
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1] for character in text
+    )
+
+
 def raised_in(error: BaseException, code: object) -> str:
     """Where an exception came through the file of a class or function, or of a path: `mine.py:47 in plan`; or nothing.
 

@@ -13,7 +13,7 @@ import warnings
 import typer
 
 from jigsaw.cli.arguments import task_setting
-from jigsaw.errors import JigsawError, JigsawWarning, first_line
+from jigsaw.errors import JigsawError, JigsawWarning, first_line, printable
 from jigsaw.surroundings import cache_remedy
 
 DEBUG = "JIGSAW_DEBUG"
@@ -61,7 +61,7 @@ def only_our_warnings(*, quiet: bool = False) -> None:
     """From now on warnings of libraries are not shown, and ours are one line each; with `quiet` not even those."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        print(f"jigsaw: warning: {message}", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"jigsaw: warning: {printable(str(message))}", file=sys.stderr, flush=True)  # noqa: T201
 
     warnings.filterwarnings("ignore")
     if not quiet:

@@ -266,6 +266,21 @@ def test_verbs_do_without_the_network(tmp_path_factory, watched, words):
     assert asked == []
 
 
+@pytest.mark.parametrize(
+    "words", [["build", "image", "a\x1b]0;title\x07\u202e", "out"], ["eval", "b\x1b[2J", "set"], ["b\x1b[2Jx"]]
+)
+def test_an_error_line_cannot_steer_a_terminal(capsys, monkeypatch, words):
+    from jigsaw.cli import command as cli
+
+    monkeypatch.setattr(sys, "argv", ["jigsaw", *words])
+    with pytest.raises(SystemExit):
+        cli.main()
+    err = capsys.readouterr().err
+    assert "\\x1b" in err
+    assert "\x1b" not in err
+    assert "\u202e" not in err
+
+
 def test_escapes_of_a_json_answer_are_json(tmp_path, capsys, monkeypatch):
     """Control characters of a file name cannot steer a terminal or break a script that reads `--json`."""
     from jigsaw.cli import command as cli

@@ -17,7 +17,7 @@ import typer
 from jigsaw import surroundings
 from jigsaw.cli import data, evaluation, neo, plugins
 from jigsaw.cli.printing import AsJson, print_table
-from jigsaw.errors import JigsawError, StoppedError, first_line
+from jigsaw.errors import JigsawError, StoppedError, first_line, printable
 from jigsaw.failures import DEBUG, foreseen, only_our_warnings, wrong_usage
 
 INTERRUPTED = 130
@@ -51,7 +51,7 @@ def main() -> NoReturn:
         _quiet_libraries(debug)
         code = app(prog_name="jigsaw", standalone_mode=False)
     except typer.TyperException as error:
-        print(wrong_usage(error), file=sys.stderr)  # noqa: T201
+        print(printable(wrong_usage(error)), file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
     except Exception as error:
         if debug:
@@ -60,7 +60,7 @@ def main() -> NoReturn:
         if line is None:
             name = type(error).__name__
             line = f"unexpected {name}: {first_line(error)} (this is a bug: run again with --debug and report it)"
-        print(f"jigsaw: {line}", file=sys.stderr)  # noqa: T201  # the one place where errors are printed
+        print(f"jigsaw: {printable(line)}", file=sys.stderr)  # noqa: T201  # the one place where errors are printed
         if isinstance(error, StoppedError) and error.command:
             print(f"Continue with: {error.command}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code if isinstance(error, JigsawError) else 1)

@@ -10,6 +10,7 @@ import typer
 
 from jigsaw.cli.arguments import key_values, require_sets, task_keys
 from jigsaw.cli.printing import AsJson, print_answer
+from jigsaw.errors import printable
 
 app = typer.Typer()
 
@@ -142,7 +143,7 @@ def check(
         typer.echo(json.dumps(found.to_json(), indent=2))
     else:
         for fault in found.faults:
-            typer.echo(f"{fault}")
+            typer.echo(printable(str(fault)))
         typer.echo(f"{found.rows} rows of {found.sources} sources, {found.copies} copies, {found.num_faults} faults")
     if not found.ok:
         raise typer.Exit(1)

@@ -46,7 +46,7 @@ REASONS = {
     "unreadable": "the file or folder cannot be read",
     "bad_name": "the name is not UTF-8",
     "timeout": "reading it took longer than the time limit",
-    "crashed": "the process that read it died",
+    "crashed": "the processes that read it died, twice; the next build tries again",
     "failed": "the task raised an error",
     "exhausted": "the source gives no further different puzzle",
 }
@@ -72,7 +72,7 @@ class BuildSummary:
         counts: of all parts of this shard, those of earlier runs included.
         parts_built, parts_skipped: how many parts this run wrote, and found complete.
         used: sources that gave a puzzle or more.
-        task: the task that built it.
+        task: the task that built it; None of an import.
         spec: under which it was named.
     """
 
@@ -80,9 +80,9 @@ class BuildSummary:
     counts: Counts
     parts_built: int
     parts_skipped: int
-    used: int
-    task: Task
-    spec: str
+    used: int = 0
+    task: Task | None = None
+    spec: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -97,6 +97,7 @@ class BuildSummary:
 
     def sentence(self) -> str:
         """What was built, what was left out and why, and what to do next."""
+        assert self.task is not None  # a build knows it; an import has none
         counts, one, several = self.counts, *_NAMES[self.task.source_kind]
         left = counts.sources - self.used
         text = "" if self.parts_built else "Already built: "
@@ -345,6 +346,7 @@ class _Build:
         return self._target / part_name(part, self._settings.parts)
 
     def _finished(self, part: int) -> Counts | None:
+        """Counts of a part that is there; None also for one whose workers died, which is built again."""
         found = finished_part(self._part_file(part))
         if found is None:
             return None
@@ -353,7 +355,7 @@ class _Build:
             raise JigsawError(
                 f"{self._part_file(part)} belongs to another data set; choose another folder or delete it"
             )
-        return counts
+        return None if counts.rejects.get("crashed") else counts
 
     def _build_part(self, part: int, lines: Path, pool: Pool, bar: ProgressBar) -> Counts:
         """Write one part and, before it appears, its rejects."""

@@ -15,7 +15,6 @@ from jigsaw.data.identity import Split, puzzle_id, puzzle_rng, split_of
 from jigsaw.data.media import encoded_media
 from jigsaw.data.parts import Row, row_of
 from jigsaw.data.sources import open_source
-from jigsaw.errors import raised_in
 from jigsaw.tasks import Puzzle, Reject, Source, Task, canonical_config
 
 DRAWS_PER_PUZZLE = 500
@@ -79,8 +78,7 @@ def plan_source(task: Task, job: Job, path: str) -> Planned:
                 continue
         except Exception as error:
             # A plug-in's bug, or a file that changed under us: named, and the other sources go on.
-            where = raised_in(error, type(task))
-            puzzle = Reject("failed", f"{where}{': ' if where else ''}{type(error).__name__}: {error}")
+            puzzle = Reject("failed", f"{type(error).__name__}: {error}")
         planned.refusals.append(Refusal(index, puzzle.reason, puzzle.detail))
         if puzzle.final:
             break

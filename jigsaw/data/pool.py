@@ -1,7 +1,8 @@
 """Worker processes that may be killed: results in order, every item under a time limit, bounded memory.
 
 In: a `Job` and a stream of items. Out: one result per item, in the order of the items whatever the number of workers.
-An item on which a worker hangs or dies gives a `Refusal` (`timeout`, `crashed`), and a fresh worker goes on. The
+An item on which a worker hangs gives a `Refusal` (`timeout`), and a fresh worker goes on. An item whose worker dies is
+tried once more, since a worker may be killed for what others do; if that one dies too the refusal is `crashed`. The
 standard pools offer neither the limit per item nor the kill, and they import the caller's main module again.
 """
 
@@ -71,6 +72,9 @@ class Pool:
         self._count = count
         self._time_limit = time_limit
         self._workers: list[_Worker] = []
+        self._retried: set[int] = set()
+        """Items whose worker has died once, and of these the ones that wait for another."""
+        self._again: list[int] = []
 
     def __enter__(self) -> Pool:
         return self
@@ -98,8 +102,14 @@ class Pool:
         finished: dict[int, Any] = {}
         next_out = 0
         exhausted = False
+        self._retried.clear()
+        self._again.clear()
         while True:
             for worker in self._idle_workers():
+                if self._again:
+                    ticket = self._again.pop(0)
+                    self._hand_over(worker, ticket, waiting[ticket])
+                    continue
                 if exhausted or len(waiting) >= AHEAD * self._count:
                     break
                 ticket, item = next(queue, (-1, None))
@@ -112,7 +122,8 @@ class Pool:
                 next_out += 1
             if exhausted and not waiting:
                 return
-            if len(waiting) < AHEAD * self._count and not exhausted and any(self._idle_workers()):
+            room = len(waiting) < AHEAD * self._count and not exhausted
+            if (room or self._again) and any(self._idle_workers()):
                 continue
             finished |= self._collect()
 
@@ -159,7 +170,13 @@ class Pool:
                 result = self._retire(worker, Refusal(None, "timeout", f"no result within {self._time_limit:g} s"))
             else:
                 continue
-            if ticket is not None:
+            if ticket is None:
+                continue
+            died = isinstance(result, Refusal) and result.reason == "crashed"
+            if died and ticket not in self._retried:
+                self._retried.add(ticket)
+                self._again.append(ticket)
+            else:
                 results[ticket] = result
         return results
 

@@ -36,7 +36,8 @@ class Generation:
         max_new_tokens: completion limit.
         samples: completions of each puzzle; one is decoded greedily, several are sampled.
         temperature: of sampling; not used for one.
-        seed: of sampling. Draws depend on it and on the batch, so the same call gives the same texts.
+        seed: of sampling. Each completion has a stream of its own, by seed, puzzle and sample: what stands beside a
+            puzzle in a batch does not change its draws, so an evaluation that goes on gives the same texts.
     """
 
     engine: str = "transformers"
@@ -107,16 +108,15 @@ class TransformersEngine:
         inputs = processor_inputs(self._processor, rows).to(model.device)
         drawn: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if generation.samples > 1:
-            drawn = {"do_sample": True, "temperature": generation.temperature, "top_p": 1.0, "top_k": 0}
+            drawn = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0}
             drawn["num_return_sequences"] = generation.samples
+            drawn["logits_processor"] = [own_streams(generation, rows, model.device)]
         # Qwen2.5-VL's checkpoints bring a penalty of 1.05, which neither vLLM nor training applies.
         drawn |= {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
         was_training = model.training
         model.eval()
         try:
             with torch.inference_mode(), torch.random.fork_rng(enabled=generation.samples > 1):
-                if generation.samples > 1:
-                    torch.manual_seed(_batch_seed(generation.seed, rows))
                 output = model.generate(
                     **inputs, **drawn, max_new_tokens=generation.max_new_tokens, suppress_tokens=self._suppressed
                 )
@@ -179,6 +179,32 @@ def _has_gpu() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def _batch_seed(seed: int, rows: Sequence[Row]) -> int:
-    named = f"{seed} {rows[0].get('id')} {len(rows)}"
+def own_streams(generation: Generation, rows: Sequence[Row], device: Any) -> Any:
+    """A logits processor that draws every completion from a stream of its own.
+
+    Gumbel's trick: the largest of logits over temperature plus Gumbel noise is a draw from their softmax. All other
+    tokens are ruled out, so that what `generate` draws afterwards is that token whatever its own random state.
+
+    Args:
+        generation: its seed, temperature and number of samples.
+        rows: the puzzles of the batch; samples of a puzzle are neighbours.
+        device: of the logits.
+    """
+    import torch
+
+    seeds = [_stream_seed(generation.seed, row, sample) for row in rows for sample in range(generation.samples)]
+    streams = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def draw(_: Any, logits: Any) -> Any:
+        noise = torch.empty_like(logits, dtype=torch.float32)
+        for row, stream in zip(noise, streams, strict=True):
+            row.exponential_(generator=stream).clamp_(min=torch.finfo(torch.float32).tiny)
+        chosen = (logits.float() / generation.temperature - noise.log()).argmax(-1, keepdim=True)
+        return torch.full_like(logits, -float("inf")).scatter(-1, chosen, 0.0)
+
+    return draw
+
+
+def _stream_seed(seed: int, row: Row, sample: int) -> int:
+    named = f"{seed} {row.get('id')} {sample}"
     return int.from_bytes(hashlib.sha256(named.encode()).digest()[:6], "big")

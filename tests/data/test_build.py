@@ -314,6 +314,35 @@ class Trouble(Task):
 '''
 
 
+def test_a_worker_that_is_killed_from_outside_costs_no_source(tmp_path):
+    """Given workers that die once on one source and three times on another, then the first is there at once, the other
+    is a named reject that the same command tries again; and the set is the one that an undisturbed build makes."""
+    body = """
+        deaths = Path(source.files["image"]).parent.parent / Path(source.path).stem
+        died = len(deaths.read_text()) if deaths.exists() else 0
+        if died < {"once": 1, "thrice": 3}.get(deaths.name, 0):
+            deaths.write_text("x" * (died + 1))
+            os.kill(os.getpid(), 9)
+"""
+    text = PLUGIN.replace("        word = Path(source.path).stem\n", body + "        word = deaths.name\n")
+    (tmp_path / "trouble.py").write_text(text)
+    source = tmp_path / "files"
+    source.mkdir()
+    for word in ("once", "thrice", "fine", "well"):
+        (source / f"{word}.png").write_bytes(word.encode())
+    spec = f"{tmp_path / 'trouble.py'}:Trouble"
+    first = build_puzzles(spec, source, tmp_path / "set", workers=2, progress=False)
+    assert (first.counts.puzzles, first.counts.rejects) == (3, {"crashed": 1})
+    second = build_puzzles(spec, source, tmp_path / "set", workers=1, progress=False)
+    assert (second.counts.puzzles, second.counts.rejects) == (4, {})
+    assert (tmp_path / "set" / "rejects.jsonl").read_text() == ""
+    whole = build_puzzles(spec, source, tmp_path / "whole", workers=1, progress=False)
+    assert [part.read_bytes() for part in sorted((tmp_path / "set").glob("*.parquet"))] == [
+        part.read_bytes() for part in sorted((tmp_path / "whole").glob("*.parquet"))
+    ]
+    assert whole.parts_built == 1
+
+
 def test_a_source_that_hangs_crashes_or_raises_costs_itself_alone(tmp_path):
     (tmp_path / "trouble.py").write_text(PLUGIN)
     source = tmp_path / "files"

@@ -201,6 +201,16 @@ def test_sampling_is_seeded_and_differs_from_greedy(model, processor, puzzles):
     assert other != first
 
 
+def test_what_is_left_of_a_batch_is_drawn_as_in_the_whole_batch(model, processor, puzzles):
+    """Given an evaluation that stopped inside a batch: the puzzles that are left get the texts that they would have."""
+    engine = TransformersEngine(model, processor, Generation(max_new_tokens=8, samples=3))
+    rows = [puzzles[i] for i in range(5)]
+    whole = engine(rows)
+    assert len({text for texts in whole for text in texts}) > 5, "samples differ"
+    assert engine(rows[2:]) == whole[2:]
+    assert engine([rows[4], rows[0]]) == [whole[4], whole[0]]
+
+
 @pytest.mark.parametrize("samples", [1, 4])
 def test_generation_settings_that_a_checkpoint_brings_are_not_applied(model, processor, puzzles, samples, monkeypatch):
     """Qwen2.5-VL's own `generation_config.json` penalises repetition; vLLM and training do not."""

@@ -152,17 +152,6 @@ def test_an_error_of_a_task_has_file_line_and_method_and_is_told_once(strips):
     assert len(found) == 14
 
 
-def test_a_build_names_the_line_of_a_tasks_error(strips, photos, tmp_path):
-    from jigsaw.data import build_puzzles
-    from jigsaw.errors import JigsawError
-
-    with pytest.raises(JigsawError):
-        build_puzzles(strips(GEOMETRY="shown + 1"), photos, tmp_path / "set", workers=1, progress=False)
-    (rejects, *_) = (tmp_path / "set").glob("rejects*.jsonl")
-    assert "strips.py:" in rejects.read_text()
-    assert " in plan: TypeError" in rejects.read_text()
-
-
 def test_a_wrong_name_of_a_class_and_an_error_at_import_are_told_with_their_remedy(strips, tmp_path):
     spec = strips()
     with pytest.raises(TaskError, match="has no 'Strip'; did you mean 'Strips'"):
