@@ -45,10 +45,10 @@ def first_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """A text of any origin as one that cannot steer a terminal: control characters as escapes, lines as they are.
+    r"""A text of any origin as one that cannot steer a terminal: control characters as escapes, lines as they are.
 
-    >>> printable("a\x1b[31m.png\u202e")
-    'a\\\\x1b[31m.png\\\\u202e'
+    >>> printable("a\x1b[31m.png")
+    'a\\x1b[31m.png'
     """
     return "".join(
         character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1] for character in text

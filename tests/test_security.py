@@ -267,7 +267,9 @@ def test_verbs_do_without_the_network(tmp_path_factory, watched, words):
 
 
 @pytest.mark.parametrize(
-    "words", [["build", "image", "a\x1b]0;title\x07\u202e", "out"], ["eval", "b\x1b[2J", "set"], ["b\x1b[2Jx"]]
+    "words",
+    [["build", "image", "a\x1b]0;title\x07\u202e", "out"], ["check", "b\x1b[2J"], ["b\x1b[2Jx"]],
+    ids=["a source", "a set", "a command"],
 )
 def test_an_error_line_cannot_steer_a_terminal(capsys, monkeypatch, words):
     from jigsaw.cli import command as cli
