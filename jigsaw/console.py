@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from jigsaw.config.schema import Recipe
+from jigsaw.run_folder import RunFolder
 
 StepName = Literal["data", "model", "sft", "grpo", "evaluation"]
 
@@ -202,7 +203,7 @@ def show_result(console: Console, recipe: Recipe, folder: Path) -> None:
     """
     from jigsaw.report.headline import headline, other_headlines
 
-    stored, report, said = folder / "evaluation.json", folder / "report.html", list[str]()
+    stored, report, said = RunFolder(folder).evaluation, RunFolder(folder).report, list[str]()
     if stored.is_file():
         figures = json.loads(stored.read_text(encoding="utf-8"))
         result = headline(figures)

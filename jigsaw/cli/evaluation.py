@@ -179,6 +179,7 @@ def report(
     from jigsaw.evaluation.paper import printed
     from jigsaw.report.page import write_report
     from jigsaw.report.results import paper_tables, write_plots
+    from jigsaw.run_folder import RunFolder
 
     if as_json or table:
         typer.echo(printed(paper_tables(runs), "json" if as_json else str(table)), nl=False)
@@ -186,7 +187,7 @@ def report(
         for path in write_plots(runs, plots):
             typer.echo(f"{path}", err=as_json or table is not None)
     if out is not None or not (as_json or table or plots):
-        page = out or runs[0] / "report.html"
+        page = out or RunFolder(runs[0]).report
         write_report(runs, page)
         typer.echo(f"{page}")
 

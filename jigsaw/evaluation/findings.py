@@ -31,6 +31,7 @@ from jigsaw.evaluation.made_sources import make_sources
 from jigsaw.evaluation.predictions import read_predictions_of
 from jigsaw.files import write_whole
 from jigsaw.rewards import chance_place_accuracy
+from jigsaw.run_folder import RunFolder
 
 FILE = "findings.json"
 
@@ -155,10 +156,10 @@ def launch(folder: Path, arguments: Sequence[str], threads: str, program: Sequen
         threads: `OMP_NUM_THREADS` of the process.
         program: what Python runs, the `jigsaw` command or a script that changes something about it.
     """
-    if (folder / "DONE").is_file():
+    if RunFolder(folder).done.is_file():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    resume = ["--resume"] if (folder / "recipe.yaml").is_file() else []
+    resume = ["--resume"] if RunFolder(folder).recipe.is_file() else []
     start = time.monotonic()
     with (folder.parent / f"{folder.name}.log").open("w", encoding="utf-8") as log:
         code = subprocess.run(

@@ -28,6 +28,7 @@ from jigsaw.evaluation.predictions import number
 from jigsaw.evaluation.run import evaluate_checkpoint
 from jigsaw.evaluation.wordings import wordings_of
 from jigsaw.files import write_whole
+from jigsaw.run_folder import RunFolder
 
 SIZES: Mapping[str, tuple[str, Sequence[str]]] = {
     "image": ("grid", ("2x2", "3x3", "4x4")),
@@ -130,7 +131,7 @@ def gained(figure: Mapping[str, Any]) -> dict[str, float] | None:
 def _sets(run: Path) -> tuple[Manifest, Manifest]:
     """Of a run's sets, the manifest of the first held-out one, and of a training one of the same task and size."""
     try:
-        stored = json.loads((run / "data.json").read_text(encoding="utf-8"))
+        stored = json.loads(RunFolder(run).data.read_text(encoding="utf-8"))
         heldout = next(read_manifest(path) for path in stored["eval"] if _holds_puzzles(path))
         trained = [read_manifest(path) for path in stored["train"] if _holds_puzzles(path)]
     except (OSError, ValueError, KeyError, StopIteration) as error:

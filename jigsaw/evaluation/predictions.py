@@ -15,6 +15,7 @@ from typing import Any
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.summary import FIGURES, Scored
 from jigsaw.files import write_whole
+from jigsaw.run_folder import RunFolder
 
 _NAMES = frozenset(field.name for field in fields(Scored))
 _TEXTS = ("id", "task", "source", "completion", "reason")
@@ -45,17 +46,18 @@ def read_predictions_of(folder: Path) -> list[Scored]:
 
 PLACES = ("predictions.jsonl", "predictions/model.jsonl")
 
-FIRST, LATEST = "predictions/periodic-first.jsonl", "predictions/periodic-latest.jsonl"
+FIRST, LATEST = "periodic-first", "periodic-latest"
 """Scored completions of the periodic evaluations while GRPO trains: before its first step, and of the latest one."""
 
 
 def write_periodic(folder: Path, step: int, scored: Sequence[Scored]) -> None:
     """Write the scored completions of a periodic evaluation into a run folder, over those of an earlier one."""
-    path = folder / (LATEST if step else FIRST)
+    run = RunFolder(folder)
+    path = run.predictions(LATEST if step else FIRST)
     path.parent.mkdir(exist_ok=True)
     write_whole(path, "".join(json.dumps(asdict(item)) + "\n" for item in scored))
     if not step:
-        (folder / LATEST).unlink(missing_ok=True)
+        run.predictions(LATEST).unlink(missing_ok=True)
 
 
 def scored_of(row: Mapping[str, Any]) -> Scored | None:

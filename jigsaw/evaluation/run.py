@@ -36,6 +36,7 @@ from jigsaw.files import write_whole
 from jigsaw.models.load import load_processor
 from jigsaw.models.prompts import completion_tokens
 from jigsaw.rewards import Composition
+from jigsaw.run_folder import RunFolder
 
 
 def evaluate_checkpoint(
@@ -140,6 +141,6 @@ def compared(theirs: Sequence[Scored], ours: Sequence[Scored]) -> dict[str, Any]
 
 def _claim(out: Path) -> None:
     """Make the folder, and leave the figures of a training run alone."""
-    if (out / "recipe.yaml").exists():
+    if RunFolder(out).recipe.exists():
         raise JigsawError(f"--out: {out} holds a training run with figures of its own; name another folder")
     claim(out)

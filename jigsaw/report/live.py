@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from jigsaw.run_folder import RunFolder
+
 
 class LiveReport:
     """Writes the report of a run when it is called; a failure is one warning, and never stops the run.
@@ -23,7 +25,7 @@ class LiveReport:
 
     def __call__(self) -> None:
         """Write the page."""
-        path = self._folder / "report.html"
+        path = RunFolder(self._folder).report
         try:
             from jigsaw.report.page import write_report
 

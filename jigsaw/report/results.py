@@ -25,6 +25,7 @@ from jigsaw.files import write_whole
 from jigsaw.report.charts import Chart, Series, as_file, draw_chart
 from jigsaw.report.curves import compared_charts, progress_chart, run_charts
 from jigsaw.report.runs import Run, read_runs
+from jigsaw.run_folder import RunFolder
 
 STAGE_NAMES = {"warmup": "warm-up", "heldout": "trained", "": ""}
 
@@ -65,7 +66,7 @@ def puzzle_table(runs: Sequence[Run]) -> PaperTable:
     rows: list[Row] = []
     levels: dict[tuple[float | None, ...], Row] = {}
     for run in runs:
-        path = run.folder / "evaluation.json"
+        path = RunFolder(run.folder).evaluation
         stored = read_json(path)
         stages = [stage for stage in ("warmup", "heldout") if isinstance(stored.get(stage), Mapping)] or [""]
         for stage in stages:

@@ -21,6 +21,7 @@ from jigsaw.errors import JigsawError
 from jigsaw.evaluation.intervals import Estimate
 from jigsaw.evaluation.predictions import FIRST, LATEST, json_lines, number, scored_of
 from jigsaw.evaluation.summary import FIGURES, Scored
+from jigsaw.run_folder import RunFolder
 
 STAGES = ("heldout", "warmup")
 """Parts of `evaluation.json`: the checkpoint at the end, and the one before GRPO."""
@@ -88,7 +89,7 @@ class Run:
     @property
     def trained(self) -> bool:
         """Whether it is a training run; a lone evaluation has no curves and no recipe."""
-        return (self.folder / "recipe.yaml").is_file()
+        return RunFolder(self.folder).recipe.is_file()
 
     def rows(self, stage: str) -> list[Mapping[str, Any]]:
         """Lines of the log of one stage, `sft` or `grpo`."""
@@ -97,7 +98,7 @@ class Run:
     @property
     def position(self) -> str:
         """How far an unfinished run has come: `GRPO step 120 of 200`; empty once its model is written or evaluated."""
-        if not self.trained or self.evaluation is not None or (self.folder / "model").exists():
+        if not self.trained or self.evaluation is not None or RunFolder(self.folder).model("model").exists():
             return ""
         if not self.metrics:
             return "no step is logged yet"
@@ -132,7 +133,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def _read_recipe(folder: Path) -> tuple[Mapping[str, Any], str]:
-    path = folder / "recipe.yaml"
+    path = RunFolder(folder).recipe
     if not path.is_file():
         if (stored := _own_evaluation(folder)) is not None:
             return {"name": folder.resolve().name, "model": {"path": stored["settings"].get("model")}}, ""
@@ -153,7 +154,7 @@ def _read_recipe(folder: Path) -> tuple[Mapping[str, Any], str]:
 
 def _own_evaluation(folder: Path) -> Mapping[str, Any] | None:
     """The figures that `jigsaw eval --out` left in a folder, or None where it was not that."""
-    stored = _json(folder / "evaluation.json", [])
+    stored = _json(RunFolder(folder).evaluation, [])
     known = isinstance(stored, Mapping) and isinstance(stored.get("settings"), Mapping)
     return stored if known and isinstance(stored.get("command"), str) else None
 
@@ -161,13 +162,14 @@ def _own_evaluation(folder: Path) -> Mapping[str, Any] | None:
 def _read_run(folder: Path, label: str, recipe: Mapping[str, Any], recipe_text: str) -> Run:
     notes: list[str] = []
     own = None if recipe_text else _own_evaluation(folder)
-    places = {name: folder / "predictions" / f"{name}.jsonl" for name in ("model", "warmup")}
-    places |= {"first": folder / FIRST, "latest": folder / LATEST}
+    files = RunFolder(folder)
+    names = {"model": "model", "warmup": "warmup", "first": FIRST, "latest": LATEST}
+    places = {name: files.predictions(stored) for name, stored in names.items()}
     if own is not None:
         places["model"] = folder / "predictions.jsonl"
     predictions = {name: _predictions(path, notes) for name, path in places.items()}
     last = predictions["model"] or predictions["latest"]
-    sets = _json(folder / "data.json", notes) if own is None else {"eval": [own["settings"].get("data")]}
+    sets = _json(files.data, notes) if own is None else {"eval": [own["settings"].get("data")]}
     heldout = sets.get("eval") if isinstance(sets, Mapping) else None
     return Run(
         folder=folder,
@@ -176,15 +178,15 @@ def _read_run(folder: Path, label: str, recipe: Mapping[str, Any], recipe_text: 
         recipe_text=recipe_text,
         metrics=[
             row
-            for row in _lines(folder / "metrics.jsonl", notes)
+            for row in _lines(files.metrics, notes)
             if isinstance(row.get("stage"), str) and isinstance(row.get("step"), int)
         ],
-        evaluation=_evaluation(folder / "evaluation.json", notes),
-        stored=_mapping(_json(folder / "evaluation.json", [])),
+        evaluation=_evaluation(files.evaluation, notes),
+        stored=_mapping(_json(files.evaluation, [])),
         predictions=last or predictions["warmup"] or predictions["first"],
         before={item.id: item for item in predictions["warmup"] or predictions["first"]} if last else {},
         eval_folders=[Path(str(path)) for path in heldout] if isinstance(heldout, list) else [],
-        command=own["command"] if own else shlex.join(["jigsaw", "launch", str(folder / "recipe.yaml")]),
+        command=own["command"] if own else shlex.join(["jigsaw", "launch", str(files.recipe)]),
         notes=notes,
     )
 

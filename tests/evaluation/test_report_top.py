@@ -19,6 +19,7 @@ from jigsaw.report.choice import proportional
 from jigsaw.report.curves import progress_chart
 from jigsaw.report.pairs import CHANGES, build_pairs
 from jigsaw.report.runs import read_runs
+from jigsaw.run_folder import RunFolder
 
 
 def test_the_page_opens_with_the_result_puzzles_and_a_curve_and_folds_the_rest(run):
@@ -142,8 +143,8 @@ def test_a_report_in_the_middle_of_a_run_says_so_and_does_not_reload(unfinished)
 
 def test_the_first_periodic_evaluation_of_a_run_drops_those_of_an_earlier_one(unfinished, puzzle_set):
     write_periodic(unfinished, 0, answers(puzzle_set, [swapped]))
-    assert (unfinished / FIRST).is_file()
-    assert not (unfinished / LATEST).exists()
+    assert RunFolder(unfinished).predictions(FIRST).is_file()
+    assert not RunFolder(unfinished).predictions(LATEST).exists()
 
 
 def test_a_page_that_cannot_be_written_is_one_warning_and_stops_nothing(unfinished, monkeypatch):
