@@ -86,11 +86,11 @@ def _data(run: Run, which: str) -> list[str]:
 
 
 def _entry(entry: Mapping[str, Any]) -> str:
-    """One puzzle set: `image, 2x2, training part of photos, 480 per source (supervised stage, weight 0.5)`."""
+    """One puzzle set: `image, 2x2, held-out part of samples, 16 per source (real photos)`."""
     build = entry.get("build")
     uses = {"sft": "supervised stage", "grpo": "GRPO"}.get(str(entry.get("stage")), "")
     weight = number(entry.get("weight"))
-    how = _joined(uses, f"weight {weight:g}" if weight is not None and weight != 1 else "")
+    how = _joined(entry.get("name"), uses, f"weight {weight:g}" if weight is not None and weight != 1 else "")
     if isinstance(build, Mapping):
         part = {"train": "training part of ", "heldout": "held-out part of "}.get(str(build.get("split")), "")
         per_source = f"{build['per_source']} per source" if build.get("per_source") else ""
