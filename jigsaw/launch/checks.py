@@ -238,7 +238,11 @@ def require_libraries(recipe: Recipe, composition: Composition) -> None:
     """
     import torch
 
+    from jigsaw.compat import quick_imports
     from jigsaw.training.trl_config import grpo_config, sft_config
+
+    with quick_imports():
+        from trl import GRPOTrainer, SFTTrainer  # noqa: F401  # the stages need them
 
     section, folder = recipe.distributed, Path(recipe.output)
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
