@@ -14,7 +14,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ from jigsaw.data.parts import Row, finished_part, part_name, sources_of, write_p
 from jigsaw.data.planning import Job, Planned, Refusal
 from jigsaw.data.pool import Pool
 from jigsaw.data.progress import ProgressBar, progress_bar
-from jigsaw.data.sources import Problem, open_source, scan, source_root
+from jigsaw.data.recognition import Problem, Skipped, skipped_line
+from jigsaw.data.sources import open_source, scan, source_root
 from jigsaw.data.workplace import REJECTS, workplace
 from jigsaw.errors import JigsawError
 from jigsaw.files import write_whole
@@ -49,6 +50,7 @@ REASONS = {
     "crashed": "the processes that read it died, twice; the next build tries again",
     "failed": "the task raised an error",
     "exhausted": "the source gives no further different puzzle",
+    "placeholders": "an imported prompt stands for other media than the puzzle has",
 }
 """Why a source gives no puzzle, beside the task's own `REASONS`."""
 
@@ -74,6 +76,7 @@ class BuildSummary:
         used: sources that gave a puzzle or more.
         task: the task that built it; None of an import.
         spec: under which it was named.
+        skipped: what was passed over among the sources, by suffix or kind.
     """
 
     path: Path
@@ -83,6 +86,7 @@ class BuildSummary:
     used: int = 0
     task: Task | None = None
     spec: str = ""
+    skipped: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -91,6 +95,7 @@ class BuildSummary:
             "sources": self.counts.sources,
             "puzzles": self.counts.puzzles,
             "rejects": self.counts.rejects,
+            "skipped": self.skipped,
             "parts_built": self.parts_built,
             "parts_skipped": self.parts_skipped,
         }
@@ -179,9 +184,11 @@ def build_puzzles(
         materialize=materialize,
     )
     with workplace(target, shard) as work:
-        listing = spill(_entries(given, below, made), root, work / "listing")
+        skipped = Skipped()
+        listing = spill(_entries(given, below, made, skipped), root, work / "listing")
         if listing.count == 0:
-            raise JigsawError(f"source {given / below} holds no {_WANTED[made.source_kind]}")
+            others = f" ({skipped_line(skipped)})" if skipped else ""
+            raise JigsawError(f"source {given / below} holds no {_WANTED[made.source_kind]}{others}")
         if limit is not None:
             listing = sample(listing, limit, _selector(job, made) if job.split else None)
         begun = shard_manifests(target)
@@ -209,7 +216,9 @@ def build_puzzles(
             remedy = f"go on with --shard I/{others}, choose another folder or delete it"
             raise JigsawError(f"{target} was begun in {others} shard{'s' * (others > 1)}, not {shard[1]}: {remedy}")
         name = "" if root == given else given.name
-        build = _Build(target, work, settings, shard, job, name, {*REASONS, *made.REASONS})
+        build = _Build(
+            target, work, settings, shard, job, name, {*REASONS, *made.REASONS}, dict(sorted(skipped.items()))
+        )
         return build.run(listing, workers or usable_cores(), time_limit, progress)
 
 
@@ -241,10 +250,10 @@ def _split_folder(root: Path, split: Split | None) -> str:
     return split
 
 
-def _entries(source: Path, below: str, task: Task) -> Iterator[str | Problem]:
+def _entries(source: Path, below: str, task: Task, skipped: Skipped) -> Iterator[str | Problem]:
     """The sources of a build, named relative to the whole source even where only a sub-folder is used."""
     # How depth maps are found is said among the options of the task that reads them.
-    for entry in scan(source / below, task.source_kind, getattr(task.config, "pairs", "auto")):
+    for entry in scan(source / below, task.source_kind, getattr(task.config, "pairs", "auto"), skipped):
         if not below:
             yield entry
         elif isinstance(entry, str):
@@ -285,6 +294,7 @@ class _Build:
         job: Job,
         source_name: str,
         reasons: set[str],
+        skipped: dict[str, int],
     ) -> None:
         self._target = target
         self._work = work
@@ -294,6 +304,7 @@ class _Build:
         self._job = job
         self._source_name = source_name
         self._reasons = reasons
+        self._skipped = skipped
         self._parts = range(shard[0], settings.parts, shard[1])
         suffix = manifest_name(shard).removeprefix("manifest").removesuffix(".json")
         self._rejects = target / f"rejects{suffix}.jsonl"
@@ -328,6 +339,7 @@ class _Build:
             used=sum(sources_of(self._part_file(part)) for part in self._parts),
             task=get_task(self._job.spec, **self._job.config),
             spec=self._job.spec,
+            skipped=self._skipped,
         )
 
     def _manifest(self, counts: Counts, *, complete: bool) -> Manifest:
@@ -339,6 +351,7 @@ class _Build:
             shard=self._shard,
             complete=complete,
             counts=counts,
+            skipped=self._skipped,
             versions=package_versions(),
         )
 
@@ -404,7 +417,7 @@ class _Build:
         """One rejects file in the order of the parts: from this run, or for parts of earlier runs from the old file."""
         old: dict[int, list[str]] = {}
         if self._rejects.exists():
-            for line in self._rejects.read_text(encoding="utf-8").splitlines():
+            for line in self._rejects.read_text(encoding="utf-8").rstrip("\n").split("\n"):
                 old.setdefault(json.loads(line)["part"], []).append(line + "\n")
         joined: list[str] = []
         for part in self._parts:

@@ -15,6 +15,7 @@ is left out.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,14 +23,22 @@ from typing import Any
 
 from PIL import Image
 
-from jigsaw.data.sources import below, relative_to
+from jigsaw.data.lists import relative_to
+from jigsaw.data.sources import below
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.files import write_whole
 from jigsaw.tasks import PhotoError, read_photo
+from jigsaw.text import json_value, read_text
 
 PLACEHOLDER = "<image>"
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 FORMS = "a list `messages` (role, content) or `conversations` (from, value)"
+
+_OTHER_MEDIA = re.compile(r"(video|audio|sound|speech|clip|movie)s?(_?(path|file|url|bytes|name|list)s?)?")
+_OTHER_IMAGES = re.compile(r"(image|img|picture|photo)s?_?(path|file|url|bytes|base64|list)s?|(img|picture|photo)s?")
+"""Keys that name media; those of images count where `images` and `image` are empty."""
+
+_CHECKED_AT_ONCE = 1000
 
 Row = dict[str, Any]
 
@@ -54,9 +63,30 @@ def load_conversations(path: str | Path, images: str | Path | None = None) -> An
     rows = _parquet(where) if where.is_dir() or where.suffix == ".parquet" else _json(where)
     if not len(rows):
         raise JigsawError(f"{path}: holds no conversations")
-    opened = rows.with_transform(Reader(str(path), str(root.resolve())))
-    opened[0]  # a set of another form must not show hours later
+    reader = Reader(str(path), str(root.resolve()))
+    for stored in _without_images(rows):
+        reader.conversation(stored)  # a row that is none must not show hours later
+    opened = rows.with_transform(reader)
+    opened[0]  # nor a folder that does not hold the images
     return opened
+
+
+def _without_images(rows: Any) -> Iterator[Row]:
+    """Every stored row, with as many placeholders for images as it holds: their bytes are left on disk."""
+    import pyarrow.compute as pc
+
+    pictures = [name for name in ("images", "image") if name in rows.column_names]
+    others = rows.remove_columns(pictures)
+    for start in range(0, len(rows), _CHECKED_AT_ONCE):
+        chunk = others[start : start + _CHECKED_AT_ONCE]
+        counts = {}
+        for name in pictures:
+            column = rows.data.column(name).slice(start, _CHECKED_AT_ONCE)
+            is_list = "list" in str(column.type).partition("<")[0]
+            counts[name] = (pc.list_value_length(column) if is_list else pc.is_valid(column)).to_pylist()
+        for at in range(len(next(iter(chunk.values())))):
+            held = {name: [None] * int(count[at] or 0) for name, count in counts.items()}
+            yield {name: values[at] for name, values in chunk.items()} | held
 
 
 def _parquet(where: Path) -> Any:
@@ -82,11 +112,16 @@ def _json(where: Path) -> Any:
     import datasets
 
     try:
-        with where.open(encoding="utf-8") as file:
-            lines = file if where.suffix == ".jsonl" else map(json.dumps, json.load(file))
-            texts = [line.strip() for line in lines if line.strip()]
-    except (OSError, UnicodeDecodeError, TypeError, json.JSONDecodeError) as error:
-        raise JigsawError(f"{where}: cannot be read as a list of rows in JSON ({error})") from error
+        text = read_text(where)
+    except OSError as error:
+        raise JigsawError(f"{where}: cannot be read ({error.strerror})") from error
+    if where.suffix in (".jsonl", ".ndjson"):
+        texts = [line.strip() for line in text.split("\n") if line.strip()]
+    else:
+        rows = json_value(text, f"{where}: cannot be read as a list of rows in JSON: it")
+        if not isinstance(rows, list):
+            raise JigsawError(f"{where}: cannot be read as a list of rows in JSON: it holds one {type(rows).__name__}")
+        texts = [json.dumps(row) for row in rows]
     return datasets.Dataset.from_dict({"json": texts, "row": list(range(len(texts)))})
 
 
@@ -109,12 +144,28 @@ class Reader:
         return {name: [row[name] for row in rows] for name in rows[0]}
 
     def _read(self, stored: Row) -> Row:
+        place, row, turns, given = self.conversation(stored)
+        return {
+            "id": str(row.get("id") or stored["row"]),
+            "prompt": turns[:-1],
+            "completion": turns[-1:],
+            "images": [self._image(one, place) for one in given],
+        }
+
+    def conversation(self, stored: Row) -> tuple[str, Row, list[Row], list[Any]]:
+        """The row as messages name it, the row itself, its turns, and what it says of its images.
+
+        Raises:
+            JigsawError: the row is no conversation about the images that it names.
+        """
         place = f"{self.path}: row {stored['row']}"
+        row = json_value(stored["json"], place) if "json" in stored else stored
+        if not isinstance(row, dict):
+            raise JigsawError(f"{place}: no conversation but a {type(row).__name__}; it needs {FORMS}")
         try:
-            row = json.loads(stored["json"]) if "json" in stored else stored
-            turns = [_turn(turn) for turn in row.get("messages") or row.get("conversations") or ()]
-        except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise JigsawError(f"{place}: no conversation ({error!r}); it needs {FORMS}") from error
+            turns = [_turn(turn, number) for number, turn in enumerate(_turns_of(row), start=1)]
+        except _FormError as error:
+            raise JigsawError(f"{place}: no conversation: {error}; it needs {FORMS}") from error
         while turns and turns[-1]["role"] != "assistant":
             turns.pop()
         if len(turns) < 2 or turns[0]["role"] == "assistant":
@@ -122,20 +173,15 @@ class Reader:
         shown = [part for turn in turns for part in turn["content"] if part["type"] == "image"]
         given = [part.pop("image") for part in shown if "image" in part] or row.get("images") or row.get("image") or ()
         given = list(given) if isinstance(given, list | tuple) else [given]
-        wanted = len(shown)
-        if not wanted and given:  # no word about where they go: before the first question
+        _refuse_other_media(row, place, given)
+        if not shown and given:  # no word about where they go: before the first question
             first = next(turn for turn in turns if turn["role"] == "user")
             first["content"][:0] = [{"type": "image"}] * len(given)
-        elif wanted != len(given):
-            raise JigsawError(f"{place}: {wanted} placeholders for {len(given)} images")
+        elif len(shown) != len(given):
+            raise JigsawError(f"{place}: {len(shown)} placeholders for {len(given)} images")
         if any(part["type"] == "image" for part in turns[-1]["content"]):
             raise JigsawError(f"{place}: an image in an answer")
-        return {
-            "id": str(row.get("id") or stored["row"]),
-            "prompt": turns[:-1],
-            "completion": turns[-1:],
-            "images": [self._image(one, place) for one in given],
-        }
+        return place, row, turns, given
 
     def _image(self, given: Any, place: str) -> Image.Image:
         data, where = (given.get("bytes"), given.get("path")) if isinstance(given, Mapping) else (given, given)
@@ -154,26 +200,55 @@ class Reader:
             ) from error
 
 
-def _turn(turn: Mapping[str, Any]) -> Row:
+class _FormError(ValueError):
+    """A row is of another form; the message says where and how."""
+
+
+def _refuse_other_media(row: Row, place: str, given: list[Any]) -> None:
+    """Media under a key that is not read would vanish, and the model would learn to answer without them."""
+    for key, value in row.items():
+        if value is None or value == "" or value == [] or value == {}:
+            continue
+        if _OTHER_MEDIA.fullmatch(key):
+            raise JigsawError(f"{place}: `{key}` is not read; conversations are about images: leave the row out")
+        if not given and _OTHER_IMAGES.fullmatch(key):
+            raise JigsawError(f"{place}: `{key}` is not read; name images by `images` or `image`")
+
+
+def _turns_of(row: Row) -> list[Any]:
+    turns = row.get("messages") or row.get("conversations") or []
+    if not isinstance(turns, list):
+        raise _FormError(f"its turns are a {type(turns).__name__}, not a list")
+    return turns
+
+
+def _turn(turn: Any, number: int) -> Row:
     """A turn as chat templates take it: a role, and text and image parts."""
-    speaker = turn["role"] if "role" in turn else turn["from"]
-    if speaker not in ROLES:
-        raise KeyError(f"role {speaker!r}, not one of {', '.join(ROLES)}")
-    content = turn["content"] if "content" in turn else turn["value"]
+    if not isinstance(turn, Mapping):
+        raise _FormError(f"turn {number} is a {type(turn).__name__}, not an object")
+    speaker = turn["role"] if "role" in turn else turn.get("from")
+    if not isinstance(speaker, str) or speaker not in ROLES:
+        raise _FormError(f"turn {number} has role {speaker!r}, not one of {', '.join(ROLES)}")
+    content = turn["content"] if "content" in turn else turn.get("value")
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    if not isinstance(parts, list):
+        raise _FormError(f"turn {number} has no content but {json.dumps(content)}")
     role = ROLES[speaker]
     # An answer begins and ends where the template's own words do: white space there would merge with theirs.
-    return {"role": role, "content": [one for part in parts for one in _parts(part, strip=role == "assistant")]}
+    return {"role": role, "content": [one for part in parts for one in _parts(part, number, strip=role == "assistant")]}
 
 
-def _parts(part: Mapping[str, Any], *, strip: bool) -> Iterator[Row]:
-    if part["type"] == "image":
+def _parts(part: Any, number: int, *, strip: bool) -> Iterator[Row]:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind == "image":
         yield {"type": "image"} | ({} if part.get("image") is None else {"image": part["image"]})
         return
-    if part["type"] != "text":
-        raise KeyError(f"a part of type {part['type']!r}; text and image are known")
-    for number, text in enumerate(part["text"].split(PLACEHOLDER)):
-        if number:
+    if kind != "text":
+        raise _FormError(f"turn {number} has a part of type {kind!r}; text and image are known")
+    if not isinstance(part.get("text"), str):
+        raise _FormError(f"turn {number} has a text that is {json.dumps(part.get('text'))}")
+    for place, text in enumerate(part["text"].split(PLACEHOLDER)):
+        if place:
             yield {"type": "image"}
         if text := text.strip() if strip else text:
             yield {"type": "text", "text": text}

@@ -32,7 +32,7 @@ from jigsaw.data.planning import Job, Planned, Refusal
 from jigsaw.data.pool import Pool
 from jigsaw.data.progress import progress_bar
 from jigsaw.data.sources import open_source
-from jigsaw.errors import JigsawError
+from jigsaw.errors import JigsawError, first_line
 from jigsaw.files import write_whole
 from jigsaw.processes import usable_cores
 from jigsaw.tasks import (
@@ -57,7 +57,8 @@ CLIP_TRIM = 0.1
 """What the authors' code cuts from both ends of a clip; the paper says 0.05."""
 
 _PLACEHOLDERS = {"<image>": "image", "<video>": "video"}
-_COLUMNS = ("data_source", "prompt", "images", "videos")
+_MEDIA_COLUMNS = ("images", "videos", "image", "video", "audios", "audio", "sounds", "speech")
+_COLUMNS = ("data_source", "prompt", *_MEDIA_COLUMNS)
 _VIDEO_KEYS = {
     "jigsaw_clip_num": "clips",
     "fps": "fps",
@@ -257,6 +258,7 @@ def _items(files: list[Path], kind: str) -> Iterator[dict[str, Any]]:
                     "path": path,
                     "index": seen[path],
                     "about": about,
+                    "media": {name: row[name] for name in _MEDIA_COLUMNS if row.get(name)},
                     "prompt": row["prompt"],
                     "source": str(row["data_source"]),
                 }
@@ -276,6 +278,8 @@ def _about(row: dict[str, Any], kind: str) -> dict[str, Any]:
 
 def import_row(task: Task, job: Job, item: dict[str, Any]) -> Planned:
     """One foreign row as a row of ours. Runs in a worker."""
+    if (problem := _unread_media(task.name, item["media"])) is not None:
+        return Planned(refusals=[Refusal(None, "placeholders", problem)])
     if not item["path"]:
         needed = f"{'videos' if task.name == 'video' else 'images'} needs a list of {{path, ...}}"
         return Planned(refusals=[Refusal(None, "unreadable", f"the row names no file: {needed}")])
@@ -287,11 +291,35 @@ def import_row(task: Task, job: Job, item: dict[str, Any]) -> Planned:
     try:
         prompt = _messages(item["prompt"])
         puzzle = _adopted(task.name, source, item, _style(prompt, item["source"]), identity)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        return Planned(refusals=[Refusal(None, "failed", f"{type(error).__name__}: {error}".splitlines()[0])])
+    except KeyError as error:
+        return Planned(refusals=[Refusal(None, "failed", f"the row says nothing about {error.args[0]}")])
+    except (TypeError, ValueError, IndexError) as error:
+        return Planned(refusals=[Refusal(None, "failed", first_line(error))])
     if isinstance(puzzle, Reject):
         return Planned(refusals=[Refusal(None, puzzle.reason, puzzle.detail)])
+    wanted, found = _placeholders(task.prompt(puzzle)), _placeholders(prompt)
+    if wanted != found:
+        problem = f"the prompt has {_counted(found)} placeholders, the puzzle has {_counted(wanted)}"
+        return Planned(refusals=[Refusal(None, "placeholders", problem)])
     return Planned(rows=[row_of(identity, puzzle, prompt, source)])
+
+
+def _unread_media(kind: str, media: dict[str, Any]) -> str | None:
+    """Media of a row beside the one that its puzzle is about: they would vanish."""
+    own = "videos" if kind == "video" else "images"
+    others = [name for name in media if name != own]
+    if others:
+        return f"the row has `{others[0]}` beside a puzzle of {own}; leave it out"
+    count = len(media[own]) if isinstance(media.get(own), list) else 1
+    return f"the row has {count} {own}; a puzzle is made of one" if count > 1 else None
+
+
+def _placeholders(prompt: list[Message]) -> Counter[str]:
+    return Counter(part["type"] for turn in prompt for part in turn["content"] if part["type"] != "text")
+
+
+def _counted(kinds: Counter[str]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "no"
 
 
 def _adopted(kind: str, source: Source, item: dict[str, Any], style: AnswerStyle, identity: str) -> Puzzle | Reject:
@@ -326,9 +354,20 @@ def _pair(value: Any) -> tuple[int, int] | None:
 
 
 def _messages(prompt: Any) -> list[Message]:
-    """Their prompt as chat messages: text with <image> and <video> in it becomes parts."""
+    """Their prompt as chat messages: text with <image> and <video> in it becomes parts.
+
+    Raises:
+        ValueError: a turn has no text.
+    """
     turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    return [{"role": turn["role"], "content": [*_parts(str(turn["content"]))]} for turn in turns]
+    if not isinstance(turns, list) or not turns:
+        raise ValueError(f"the prompt is {json.dumps(prompt)[:60]}, not a text or a list of turns")
+    messages = []
+    for number, turn in enumerate(turns, start=1):
+        if not isinstance(turn.get("content"), str) or not isinstance(turn.get("role"), str):
+            raise ValueError(f"turn {number} of the prompt has no role, or no text as content")
+        messages.append({"role": turn["role"], "content": [*_parts(turn["content"])]})
+    return messages
 
 
 def _parts(text: str) -> Iterator[dict[str, str]]:

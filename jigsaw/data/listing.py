@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jigsaw.data.identity import part_of, sample_rank
-from jigsaw.data.sources import Problem
+from jigsaw.data.recognition import Problem
 
 _BUFFERED_LINES = 20_000
 

@@ -78,7 +78,7 @@ def load_puzzles(path: str | Path, source_root: str | Path | None = None, *, tas
     origin = origin_of(folder, manifest, source_root, task)
     with _quiet(datasets):
         rows = _without_copies(datasets.Dataset.from_parquet([str(file) for file in files]))
-    rows = rows.add_column("origin", [json.dumps(origin.__dict__)] * len(rows))
+        rows = rows.add_column("origin", [json.dumps(origin.__dict__)] * len(rows))
     return rows.with_transform(Renderer())
 
 

@@ -74,6 +74,7 @@ class Manifest:
         source_name: below the root, the list, tar, table or saved data set that was read; empty for all of the folder.
         shard: number and count, `(0, 1)` when built in one go.
         complete: whether every part of the shard is written.
+        skipped: what was passed over among the sources: a suffix, or a few words -> how often.
         versions: of the packages that made it.
     """
 
@@ -84,6 +85,7 @@ class Manifest:
     shard: tuple[int, int] = (0, 1)
     complete: bool = False
     counts: Counts = Counts()
+    skipped: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -96,8 +98,13 @@ class Manifest:
     def from_json(cls, record: dict[str, Any]) -> Manifest:
         """The inverse of `to_json`. Raises KeyError or TypeError on a record that is none."""
         settings = Settings(**{item.name: record[item.name] for item in fields(Settings)})
-        own = {item.name: record[item.name] for item in fields(cls) if item.name not in ("settings", "source_name")}
+        own = {
+            item.name: record[item.name]
+            for item in fields(cls)
+            if item.name not in ("settings", "source_name", "skipped")
+        }
         own["source_name"] = record.get("source_name", "")
+        own["skipped"] = record.get("skipped", {})
         own["shard"] = (int(record["shard"][0]), int(record["shard"][1]))
         own["counts"] = Counts(**record["counts"])
         return cls(settings=settings, **own)
@@ -163,6 +170,7 @@ def read_manifest(path: str | Path) -> Manifest:
         shard=first.shard if len(manifests) == 1 else (0, 1),
         complete=everything,
         counts=sum((m.counts for m in manifests), Counts()),
+        skipped=first.skipped,
         versions=first.versions,
     )
 

@@ -23,9 +23,11 @@ from typing import Protocol
 from jigsaw.data.containers import is_file
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".webp", ".bmp", ".tif", ".tiff")
-DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff", ".pfm")
+DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff", ".pfm", ".exr")
 MAX_SECONDS = 0.02
 """Farthest that a depth frame's time may be from its picture's, as TUM's own tools have it."""
+
+NO_DEPTH = "no depth map was found for the picture"
 
 _COLOR_FOLDERS = {"auto": ("color", "rgb"), "scannet": ("color",), "tum": ("rgb",)}
 _COLOR_WORDS = re.compile(r"(?<![a-z])(color|colour|rgb|image|left)(?![a-z])", re.IGNORECASE)
@@ -72,16 +74,26 @@ class FilesOnDisk:
         return is_file(self.root / path)
 
 
-def depth_of(files: Files, color: str, layout: str) -> str | None:
-    """The depth file of a picture.
+@dataclass(frozen=True)
+class DepthFile:
+    """The depth map of a picture.
+
+    Attributes:
+        path: relative path; empty if there is none that is read.
+        why: what to say then.
+    """
+
+    path: str
+    why: str = ""
+
+
+def depth_of(files: Files, color: str, layout: str) -> DepthFile | None:
+    """The depth file of a picture; None if the file is no picture of the layout.
 
     Args:
         files: where both lie.
         color: relative path of a file.
         layout: `auto`, `scannet`, `tum` or a pattern.
-
-    Returns:
-        The relative path of the depth file, '' if the file is a picture that lacks one, None if it is no picture.
     """
     if "::" in layout:
         return _by_pattern(files, color, layout)
@@ -89,41 +101,74 @@ def depth_of(files: Files, color: str, layout: str) -> str | None:
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         return None
     if path.parent.name.lower() in _COLOR_FOLDERS[layout]:
-        return _by_folder(files, path, layout) or ""
+        return _by_folder(files, path, layout)
     return _by_word(files, path) if layout == "auto" else None
 
 
-def _by_pattern(files: Files, color: str, layout: str) -> str | None:
+def is_depth_name(path: str, layout: str) -> bool:
+    """Whether a file is a depth map by its name: one that pictures are paired with, nothing that is passed over."""
+    if "::" in layout:
+        before, after = layout.partition("::")[2].split("{}")
+        return re.fullmatch(rf"(?:.*/)?{re.escape(before)}.+{re.escape(after)}", path) is not None
+    pure = PurePosixPath(path)
+    words = re.split(r"[^a-z]+", pure.stem.lower())
+    return pure.suffix.lower() in DEPTH_SUFFIXES and (
+        pure.parent.name == "depth" or any(word in words for word in _DEPTH_WORDS)
+    )
+
+
+def _by_pattern(files: Files, color: str, layout: str) -> DepthFile | None:
     color_pattern, _, depth_pattern = layout.partition("::")
     before, after = (re.escape(piece).replace(r"\*", "[^/]*") for piece in color_pattern.split("{}"))
     match = re.fullmatch(rf"((?:.*/)?){before}(.+){after}", color)
     if match is None:
         return None
     depth = match[1] + depth_pattern.replace("{}", match[2])
-    return depth if files.has(depth) and depth != color else ""
+    if files.has(depth) and depth != color:
+        return DepthFile(depth)
+    return DepthFile("", f"no depth map was found for the picture: there is no {depth}")
 
 
-def _by_folder(files: Files, path: PurePosixPath, layout: str) -> str | None:
+def _by_folder(files: Files, path: PurePosixPath, layout: str) -> DepthFile:
     folder = path.parent.parent / "depth"
     version = files.version(str(folder))
     stems = _depth_files(files, str(folder), version)
     if path.stem in stems:
-        return str(folder / stems[path.stem])
+        return DepthFile(str(folder / stems[path.stem]))
     nearest = _nearest_time(_times(files, str(folder), version), path.stem) if layout in ("auto", "tum") else None
-    return str(folder / nearest) if nearest else None
+    return DepthFile(str(folder / nearest)) if nearest else _none(files, folder, version, [path.stem])
 
 
-def _by_word(files: Files, path: PurePosixPath) -> str | None:
+def _by_word(files: Files, path: PurePosixPath) -> DepthFile | None:
     """A file in the same folder whose name has `depth` where this one's has `color`."""
     match = _COLOR_WORDS.search(path.stem)
     if match is None:
         return None
-    stems = _depth_files(files, str(path.parent), files.version(str(path.parent)))
-    for word in _DEPTH_WORDS:
-        stem = path.stem[: match.start()] + word + path.stem[match.end() :]
+    version = files.version(str(path.parent))
+    stems = _depth_files(files, str(path.parent), version)
+    wanted = [path.stem[: match.start()] + word + path.stem[match.end() :] for word in _DEPTH_WORDS]
+    for stem in wanted:
         if stem in stems:
-            return str(path.parent / stems[stem])
-    return "" if match[0].lower() in ("color", "colour", "rgb") else None
+            return DepthFile(str(path.parent / stems[stem]))
+    none = _none(files, path.parent, version, wanted)
+    return none if none.why != NO_DEPTH or match[0].lower() in ("color", "colour", "rgb") else None
+
+
+def _none(files: Files, folder: PurePosixPath, version: int, stems: list[str]) -> DepthFile:
+    """Why there is no depth map: none at all, or one of a format that is not read."""
+    others = _other_files(files, str(folder), version)
+    found = next((others[stem] for stem in stems if stem in others), None)
+    if found is None:
+        return DepthFile("", NO_DEPTH)
+    read = ", ".join(suffix.removeprefix(".") for suffix in DEPTH_SUFFIXES)
+    return DepthFile("", f"{folder / found} is of no depth format that is read ({read})")
+
+
+@lru_cache(maxsize=16)
+def _other_files(files: Files, folder: str, _version: int) -> dict[str, str]:
+    """Stem -> name of the files in a folder that are no depth maps by their suffix."""
+    names = sorted(files.names(folder))
+    return {PurePosixPath(name).stem: name for name in names if not name.lower().endswith(DEPTH_SUFFIXES)}
 
 
 @lru_cache(maxsize=16)

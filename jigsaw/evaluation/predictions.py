@@ -95,7 +95,7 @@ def number(stored: Any) -> float | None:
 
 def json_lines(text: str) -> Iterator[Mapping[str, Any] | None]:
     """The objects of JSON lines, None for a line that is none."""
-    for line in text.splitlines():
+    for line in text.removesuffix("\n").split("\n") if text else ():
         try:
             row = json.loads(line)
         except ValueError:

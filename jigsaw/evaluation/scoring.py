@@ -20,6 +20,7 @@ from jigsaw.errors import JigsawError, first_line
 from jigsaw.evaluation.random_play import random_levels
 from jigsaw.evaluation.summary import heading
 from jigsaw.rewards import Composition, RewardError, parsed_rows
+from jigsaw.text import encoding_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -154,7 +155,9 @@ def read_predictions(path: Path) -> tuple[dict[str, str], dict[str, int]]:
     texts: dict[str, str] = {}
     duplicates: Counter[str] = Counter()
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as file:
+            encoding = encoding_of(file.read(4096), path)
+        with path.open(encoding=encoding, newline="\n") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
@@ -165,7 +168,7 @@ def read_predictions(path: Path) -> tuple[dict[str, str], dict[str, int]]:
                 else:
                     texts[name] = text
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else f"it is no {error.encoding.upper()} text"
         raise JigsawError(
             f"cannot read the predictions {path}: {reason}; one JSON object per line is needed"
         ) from error

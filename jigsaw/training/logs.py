@@ -74,7 +74,7 @@ def forget_lines(path: Path, which: Callable[[dict[str, Any]], bool]) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):
         try:
             if not which(json.loads(line)):
                 kept.append(line + "\n")

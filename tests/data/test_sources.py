@@ -16,7 +16,8 @@ from PIL import Image
 
 from jigsaw.data import build_puzzles, check_puzzles, load_puzzles
 from jigsaw.data.planning import Job, Refusal, plan_source
-from jigsaw.data.sources import Problem, open_source, scan, source_root
+from jigsaw.data.recognition import Problem
+from jigsaw.data.sources import open_source, scan, source_root
 from jigsaw.errors import JigsawError
 from jigsaw.tasks import get_task
 
@@ -169,7 +170,10 @@ def test_a_member_of_a_tar_stays_in_it_whatever_it_is_called(files, tmp_path):
         link = tarfile.TarInfo("link.jpg")
         link.type, link.linkname = tarfile.SYMTYPE, str(secret)
         archive.addfile(link)
-    assert list(scan(tmp_path / "t.tar", "image")) == ["t.tar::../secret.jpg"]
+    found = list(scan(tmp_path / "t.tar", "image"))
+    assert found[0] == "t.tar::../secret.jpg"
+    assert [entry.path for entry in found[1:]] == ["t.tar::link.jpg"]
+    assert "a link to secret.jpg, which is not in the tar" in found[1].detail
     opened = open_source(tmp_path, "t.tar::../secret.jpg", "image")
     assert opened.files["image"] == (files / "a.jpg").read_bytes()
 

@@ -12,14 +12,15 @@ right or wrong together. Schemas are those that the benchmarks publish; what is 
 from __future__ import annotations
 
 import csv
-import json
+import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jigsaw.data.sources import below
-from jigsaw.errors import JigsawError
+from jigsaw.errors import JigsawError, first_line
+from jigsaw.text import json_lines, json_value, read_text
 
 Item = dict[str, Any]
 LETTERS = "ABCDEFGH"
@@ -130,8 +131,7 @@ def cross_video(root: Path) -> Iterator[Item]:
 def mmvp(root: Path) -> Iterator[Item]:
     """MMVP: `Questions.csv` with Index, Question, Options, Correct Answer like (a); two rows in turn make a pair."""
     path = _file(root, "Questions.csv")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
     for at, row in enumerate(rows):
         for key in ("Index", "Question", "Options", "Correct Answer"):
             if not row.get(key):
@@ -206,11 +206,10 @@ def _choices(question: str, options: Sequence[str]) -> str:
 def _rows(root: Path, name: str, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     path = _file(root, name)
     try:
-        text = path.read_text(encoding="utf-8")
         lines = path.suffix == ".jsonl"
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()] if lines else json.loads(text)
-    except (OSError, ValueError) as error:
-        raise JigsawError(f"{path} cannot be read ({type(error).__name__}): fetch it again") from error
+        rows = [row for _, row in json_lines(path)] if lines else json_value(read_text(path), path)
+    except (OSError, JigsawError) as error:
+        raise JigsawError(f"{path} cannot be read ({first_line(error)}): fetch it again") from error
     rows = list(rows.values()) if isinstance(rows, dict) else rows
     for at, row in enumerate(rows):
         gone = [key for key in needed if not isinstance(row, dict) or key not in row]

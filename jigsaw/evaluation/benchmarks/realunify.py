@@ -9,7 +9,6 @@ with its tiles put back in the order that the model itself answers (`GEU_jigsaw`
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,14 @@ from typing import Any
 from PIL import Image
 
 from jigsaw.data.sources import below
-from jigsaw.errors import JigsawError
+from jigsaw.errors import JigsawError, first_line
 from jigsaw.evaluation.benchmarks.answers import cleaned, final_letter
 from jigsaw.evaluation.benchmarks.judge import Judge
 from jigsaw.evaluation.benchmarks.plugins import picture_of
 from jigsaw.evaluation.engines import Engine
 from jigsaw.rewards import parse_order
 from jigsaw.tasks import answer_instruction, user_message
+from jigsaw.text import json_value, read_text
 
 GEU_TASKS = ("mental_reconstruction", "mental_tracking", "attentional_focusing", "cognitive_navigation")
 UEG_TASKS = (
@@ -84,9 +84,9 @@ def read_items(root: Path, part: str) -> list[dict[str, Any]]:
     if not path.is_file():
         raise JigsawError(f"{path} is missing; ask its authors for RealUnify and put their file there")
     try:
-        items = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise JigsawError(f"{path} cannot be read ({type(error).__name__}): fetch it again") from error
+        items = json_value(read_text(path), path)
+    except (OSError, JigsawError) as error:
+        raise JigsawError(f"{path} cannot be read ({first_line(error)}): fetch it again") from error
     if not isinstance(items, list) or not items:
         raise JigsawError(f"{path} holds no list of items")
     checked = [_checked(path, at, item, part) for at, item in enumerate(items)]
