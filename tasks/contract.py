@@ -148,12 +148,15 @@ class Task(ABC):
         Config: a frozen, keyword-only dataclass; every field has a default, and a value that cannot be is refused when
             the configuration is made. Fields are the `KEY=VALUE` of the command line and the keys of a recipe.
         REASONS: every `Reject.reason` that `plan` may return, with what it means.
+        LATER_KEYS: keys of the configuration that were added later. They enter the ids of puzzles only where they
+            differ from their default, so that a new key changes no puzzle.
     """
 
     name: ClassVar[str]
     source_kind: ClassVar[SourceKind]
     Config: ClassVar[type]
     REASONS: ClassVar[Mapping[str, str]] = {}
+    LATER_KEYS: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any = None) -> None:
         self.config = self.Config() if config is None else config

@@ -28,6 +28,8 @@ from jigsaw.tasks.depthmaps import (
     DepthArray,
     DepthError,
     DepthMeaning,
+    DepthOrientation,
+    View,
     false_colors,
     local_range,
     read_depth,
@@ -67,8 +69,11 @@ class DepthConfig:
         str, Field(description="auto, scannet, tum, or COLOR::DEPTH, two paths with {} for what they share")
     ] = "auto"
     kind: Annotated[
-        Literal["auto", "depth", "disparity"],
-        Field(description="what the maps hold; auto: disparity if `disp` is in the name"),
+        Literal["auto", "depth", "disparity", "relative", "inverse"],
+        Field(
+            description="what the maps hold; auto: disparity if `disp` is in the name, else depth; relative: no unit, "
+            "larger is farther; inverse: no unit, larger is nearer (MiDaS, Depth Anything)"
+        ),
     ] = "auto"
     depth_unit: Annotated[
         float | None, Field(gt=0, description="metres per stored unit; null: 0.001 for whole numbers, 1 for fractions")
@@ -82,7 +87,19 @@ class DepthConfig:
     disparity_offset: Annotated[
         float | None, Field(description="disparity: px added to each; null: of camera.json, else 0")
     ] = None
-    npz_key: Annotated[str | None, Field(description="array of an npz file; null: its only one")] = None
+    npz_key: Annotated[
+        str | None, Field(description="array of an npz file or channel of an exr file; null: its only one")
+    ] = None
+    depth_orientation: Annotated[
+        DepthOrientation,
+        Field(
+            description="of maps whose photo has an EXIF orientation; photo: turn them alike; upright: they are; auto: "
+            "as their own tag or shape says, else reject"
+        ),
+    ] = "auto"
+    relative_gap: Annotated[
+        float, Field(gt=0, lt=1, description="kind=relative or inverse: min_gap as a share of the map's range")
+    ] = 0.05
     identity: Annotated[bool, Field(description="whether the numbers may stand in the right order already")] = True
     answer_style: Annotated[AnswerStyle, Field(description="how the prompt asks for the answer")] = "think"
 
@@ -105,10 +122,13 @@ class DepthTask(Task):
     REASONS = PHOTO_REASONS | {
         "bad_depth": "the depth map is missing, damaged, or of no known format",
         "size_mismatch": "picture and depth map have different shapes",
+        "orientation": "the photo has an EXIF orientation, and nothing says whether the depth map is turned alike",
         "no_depth": "the depth map holds no measured value, or there is none for the picture",
         "out_of_range": "no measured value lies between `min_depth` and `max_depth`: the unit may be wrong",
         "too_few_points": "not enough points are far enough apart in the picture and in depth",
     }
+
+    LATER_KEYS = ("depth_orientation", "relative_gap")
 
     config: DepthConfig
 
@@ -147,7 +167,7 @@ class DepthTask(Task):
             "points": [[int(places[index][0]), int(places[index][1])] for index in chosen],
             "depths": [round(float(depths[index]), 4) for index in chosen],
             "shown": list(shown),
-        }
+        } | ({"relative": True} if self._is_relative else {})
         return Puzzle(self.name, answer_of(shown), geometry, self.config.answer_style)
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
@@ -185,6 +205,8 @@ class DepthTask(Task):
         points = [tuple(geometry["points"][rank]) for rank in geometry["shown"]]
         near, far = (float(np.nanpercentile(depth, share)) for share in (1, 99))
         title = f"Measured depth, {near:.2f} m (red) to {far:.2f} m (blue)"
+        if self._is_relative:
+            title = f"Relative depth, {near:.2f} (red) to {far:.2f} (blue) of the map's range"
         return [(title, mark_points(false_colors(depth, near, far), points, geometry["radius"]))]
 
     def depth_map(self, source: Source, size: tuple[int, int]) -> DepthArray:
@@ -193,17 +215,25 @@ class DepthTask(Task):
         Raises:
             ValueError: the depth map cannot be read or does not fit.
         """
-        make = lambda: resample_nearest(read_depth(source.files["depth"], self._meaning(source)), size)  # noqa: E731
+
+        def make() -> DepthArray:
+            header = read_header(source.files["color"])
+            view = View(orientation=header.orientation, size=header.size, rule=self.config.depth_orientation)
+            return resample_nearest(read_depth(source.files["depth"], self._meaning(source), view), size)
+
         return self._depths.get((source.fingerprint, size), make)
+
+    @property
+    def _is_relative(self) -> bool:
+        return self.config.kind in ("relative", "inverse")
 
     def _meaning(self, source: Source) -> DepthMeaning:
         """What the depth file's numbers mean: by the configuration, and by camera.json where that says nothing."""
         config, camera = self.config, _camera(source)
-        kind = config.kind
-        if kind == "auto":
-            kind = "disparity" if "disp" in source.path.rpartition("/")[2].lower() else "depth"
+        named = "disparity" if "disp" in source.path.rpartition("/")[2].lower() else "depth"
+        kind: Any = named if config.kind == "auto" else config.kind
         meaning = DepthMeaning(
-            disparity=kind == "disparity",
+            kind=kind,
             unit=_first(config.depth_unit, camera.get("depth_unit_m")),
             focal=_first(config.focal, camera.get("focal_length_px")),
             baseline=_first(config.baseline, camera.get("baseline_m")),
@@ -236,12 +266,16 @@ class DepthTask(Task):
         measured = depth[np.isfinite(depth)]
         if not len(measured):
             raise PhotoError("no_depth", "every value is missing")
-        allowed = np.isfinite(depth) & (depth >= self.config.min_depth) & (depth <= self.config.max_depth)
+        allowed = np.isfinite(depth)
+        if not self._is_relative:
+            allowed &= (depth >= self.config.min_depth) & (depth <= self.config.max_depth)
         if not allowed.any():
             middle = float(np.median(measured))
             detail = f"the median depth is {middle:.3g} m; set depth_unit, or kind=disparity"
             raise PhotoError("out_of_range", detail)
-        steady = np.maximum(EDGE_METRES, EDGE_SHARE * np.nan_to_num(depth))
+        steady: Any = np.maximum(EDGE_METRES, EDGE_SHARE * np.nan_to_num(depth))
+        if self._is_relative:
+            steady = self.config.relative_gap
         allowed &= local_range(depth, max(3, radius // 2)) <= steady
         allowed[: radius + 1], allowed[-radius - 1 :] = False, False
         allowed[:, : radius + 1], allowed[:, -radius - 1 :] = False, False
@@ -252,6 +286,7 @@ class DepthTask(Task):
 def _draw_points(places: Any, depths: Any, config: DepthConfig, radius: int, rng: Random) -> list[int] | None:
     """Indices of points that are far enough apart in every way, nearest first; None if none were found."""
     apart = max(config.min_distance, 2 * radius + 3)
+    gap = config.relative_gap if config.kind in ("relative", "inverse") else config.min_gap
     for _ in range(DRAWS):
         sample = np.array(rng.sample(range(len(places)), min(CANDIDATES, len(places))), dtype=np.int64)
         chosen: list[int] = []
@@ -259,7 +294,7 @@ def _draw_points(places: Any, depths: Any, config: DepthConfig, radius: int, rng
             index = int(sample[0])  # the sample is in random order: its first is an even draw of what is left
             chosen.append(index)
             far = ((places[sample] - places[index]) ** 2).sum(axis=1) >= apart**2
-            sample = sample[far & (np.abs(depths[sample] - depths[index]) > config.min_gap)]
+            sample = sample[far & (np.abs(depths[sample] - depths[index]) > gap)]
         if len(chosen) == config.points:
             return sorted(chosen, key=lambda index: float(depths[index]))
     return None

@@ -1,27 +1,39 @@
-"""Depth maps from files, in metres.
+"""Depth maps from files, in metres or as relative depth, upright as their picture is.
 
-In: a path or the bytes of a PNG or TIFF (16-bit, 8-bit or float), npy, npz or PFM; what its numbers mean. Out: float32
-metres with NaN where nothing was measured. The format is told by the content, not by the name. Disparity becomes depth
-by Z = f * B / (d + offset): f and d in pixels, B in metres (rectified stereo; Hartley and Zisserman, section 11.12).
+In: a path or the bytes of a PNG or TIFF (16-bit, 8-bit or float), npy, npz, PFM or EXR; what its numbers mean; how the
+picture is turned. Out: float32 metres with NaN where nothing was measured. The format is told by the content, not by
+the name. Disparity becomes depth by Z = f * B / (d + offset): f and d in pixels, B in metres (rectified stereo; Hartley
+and Zisserman, section 11.12). Relative depth, which networks estimate, has no unit: it comes out as 0 (nearest) to 1.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from jigsaw.tasks.formats import format_of, head_of
 from jigsaw.tasks.photos import MAX_PIXELS, PhotoError
 
 DepthArray = np.ndarray[Any, np.dtype[np.float32]]
 
 _NUMPY = b"\x93NUMPY"
 _ZIP = b"PK\x03\x04"
+_EXR = b"v/1\x01"
+_EXR_DEPTH = ("Z", "depth", "Depth", "depth.Z", "Depth.Z", "Y", "V")
+"""Channels of an EXR file that hold depth, the likeliest first."""
+
+DepthKind = Literal["depth", "disparity", "relative", "inverse"]
+DepthOrientation = Literal["auto", "photo", "upright"]
+SAME_SHAPE = 0.02
+"""Two ratios of sides that differ by less are the same."""
 
 
 class DepthError(ValueError):
@@ -33,7 +45,8 @@ class DepthMeaning:
     """What the numbers of a depth file stand for.
 
     Attributes:
-        disparity: whether they are disparities in pixels rather than depths.
+        kind: `depth`; `disparity` in pixels; `relative`, without a unit, larger is farther; `inverse`, without a unit,
+            larger is nearer.
         unit: metres per stored unit of depth; None: 0.001 for whole numbers, 1 for fractions.
         focal: focal length in pixels of the disparity map's own size.
         baseline: distance of the two cameras in metres.
@@ -41,7 +54,7 @@ class DepthMeaning:
         key: array of an npz file; None: its only one.
     """
 
-    disparity: bool = False
+    kind: DepthKind = "depth"
     unit: float | None = None
     focal: float | None = None
     baseline: float | None = None
@@ -49,14 +62,33 @@ class DepthMeaning:
     key: str | None = None
 
 
-def read_depth(file: Path | bytes, meaning: DepthMeaning) -> DepthArray:
-    """A depth map in metres, shape `(height, width)`; NaN where the file says 0, less, infinite or NaN.
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """How the picture of a depth map is turned.
+
+    Attributes:
+        orientation: EXIF orientation of the picture, 1 to 8.
+        size: width and height of the picture, upright.
+        rule: whether the depth map has to be turned like the picture (`photo`), is `upright` already, or `auto`: as its
+            own EXIF orientation or, failing that, its shape says.
+    """
+
+    orientation: int
+    size: tuple[int, int]
+    rule: DepthOrientation = "auto"
+
+
+def read_depth(file: Path | bytes, meaning: DepthMeaning, view: View | None = None) -> DepthArray:
+    """An upright depth map in metres, shape `(height, width)`; NaN where the file says 0, less, infinite or NaN.
+
+    Relative depth is 0 at the nearest and 1 at the farthest value; less than 0 is a value there.
 
     Raises:
         DepthError: the file is no depth map, is damaged, or disparity comes without focal length and baseline.
+        PhotoError: nothing tells whether the map is turned like the picture (`orientation`).
     """
     try:
-        stored = _stored(file, meaning.key)
+        stored, has_orientation = _stored(file, meaning.key)
     except DepthError:
         raise
     except Exception as error:
@@ -66,10 +98,14 @@ def read_depth(file: Path | bytes, meaning: DepthMeaning) -> DepthArray:
         stored = stored.squeeze(0 if stored.shape[0] == 1 else 2)
     if stored.ndim != 2 or stored.dtype.kind not in "uif":
         raise DepthError(f"an array of shape {stored.shape} and type {stored.dtype} is no depth map")
+    if view is not None and not has_orientation:
+        stored = _turned(stored, _turn(stored.shape, view))
     values = stored.astype(np.float64)
+    if meaning.kind in ("relative", "inverse"):
+        return _relative(values, meaning.kind)
     measured = np.isfinite(values) & (values > 0)
     values[~measured] = np.nan
-    if meaning.disparity:
+    if meaning.kind == "disparity":
         if meaning.focal is None or meaning.baseline is None:
             raise DepthError("disparity needs focal (pixels) and baseline (metres); set them or add a camera.json")
         metres = meaning.focal * meaning.baseline / (values + meaning.offset)
@@ -80,21 +116,106 @@ def read_depth(file: Path | bytes, meaning: DepthMeaning) -> DepthArray:
     return result
 
 
-def _stored(file: Path | bytes, key: str | None) -> np.ndarray[Any, Any]:
-    """The numbers of a file as they are."""
+def _relative(values: np.ndarray[Any, Any], kind: str) -> DepthArray:
+    """0 at the nearest and 1 at the farthest of the values that are finite and not 0, NaN elsewhere."""
+    values[~np.isfinite(values) | (values == 0)] = np.nan
+    if np.isnan(values).all():
+        return values.astype(np.float32)
+    low, high = np.nanmin(values), np.nanmax(values)
+    share = (values - low) / max(high - low, np.finfo(np.float64).tiny)
+    result: DepthArray = (share if kind == "relative" else 1 - share).astype(np.float32)
+    return result
+
+
+def _turn(shape: tuple[int, ...], view: View) -> int:
+    """The EXIF orientation by which a depth map of that shape is made upright.
+
+    Raises:
+        PhotoError: it cannot be told.
+    """
+    if view.orientation == 1 or view.rule == "upright":
+        return 1
+    if view.rule == "photo":
+        return view.orientation
+    (rows, columns), (width, height) = shape, view.size
+    upright, lying = same_shape((columns, rows), (width, height)), same_shape((columns, rows), (height, width))
+    if view.orientation >= 5 and upright != lying:
+        return 1 if upright else view.orientation
+    if view.orientation >= 5 and not upright:
+        return 1  # of another shape altogether, which is told later
+    detail = f"the EXIF orientation {view.orientation} turns the picture, and the depth map has none"
+    remedy = "set depth_orientation=photo if the map lies as the sensor does, or upright"
+    raise PhotoError("orientation", f"{detail}; {remedy}")
+
+
+def _turned(stored: np.ndarray[Any, Any], orientation: int) -> np.ndarray[Any, Any]:
+    """An array as a picture of that EXIF orientation is shown."""
+    turned = np.rot90(stored, {3: 2, 4: 2, 5: -1, 6: -1, 7: 1, 8: 1}.get(orientation, 0))
+    return np.fliplr(turned) if orientation in (2, 4, 5, 7) else turned
+
+
+def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two sizes have the same ratio of sides."""
+    return abs(one[0] / one[1] / (other[0] / other[1]) - 1) <= SAME_SHAPE
+
+
+def _stored(file: Path | bytes, key: str | None) -> tuple[np.ndarray[Any, Any], bool]:
+    """The numbers of a file, and whether it says how they are turned; then they are upright."""
+    if head_of(file).startswith(_EXR):
+        return _exr_channel(file, key), False
     with io.BytesIO(file) if isinstance(file, bytes) else file.open("rb") as stream:
         head = stream.read(6)
         stream.seek(0)
         if head == _NUMPY:
-            return _numpy_array(stream)
+            return _numpy_array(stream), False
         if head.startswith(_ZIP):
-            return _zipped_array(stream, key)
-        with Image.open(stream, formats=["PNG", "TIFF", "PPM"]) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DepthError(f"{image.width}x{image.height} is too large for a depth map")
-            if len(image.getbands()) != 1 or image.mode == "P":
-                raise DepthError(f"a {image.mode} picture is no depth map; it needs one channel")
-            return np.asarray(image)
+            return _zipped_array(stream, key), False
+        try:
+            with Image.open(stream, formats=["PNG", "TIFF", "PPM"]) as image:
+                return _picture_array(image)
+        except UnidentifiedImageError as error:
+            raise DepthError(_not_read(file)) from error
+
+
+def _picture_array(image: Image.Image) -> tuple[np.ndarray[Any, Any], bool]:
+    if image.width * image.height > MAX_PIXELS:
+        raise DepthError(f"{image.width}x{image.height} is too large for a depth map")
+    if len(image.getbands()) != 1 or image.mode == "P":
+        raise DepthError(f"a {image.mode} picture is no depth map; it needs one channel")
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
+    stored = np.asarray(image)
+    if orientation is None or image.format == "TIFF":  # Pillow turns a TIFF itself
+        return stored, orientation is not None
+    return _turned(stored, int(orientation)), True
+
+
+def _not_read(file: Path | bytes) -> str:
+    """What to say of a file that is no depth map."""
+    found = format_of(head_of(file))
+    if found is None:
+        return "the content is of no known depth format (png, tiff, npy, npz, pfm, exr)"
+    if found.name in ("JPEG", "WebP"):
+        return f"{found.name} is no depth format: its compression changes the numbers; store PNG, TIFF or npy"
+    return f"{found.name} is not read as a depth map (png, tiff, npy, npz, pfm and exr are)"
+
+
+def _exr_channel(file: Path | bytes, key: str | None) -> np.ndarray[Any, Any]:
+    """A channel of an OpenEXR file."""
+    try:
+        openexr = importlib.import_module("OpenEXR")
+    except ImportError as error:
+        raise DepthError("OpenEXR is read where the package OpenEXR is installed; install it, or store npy") from error
+    with tempfile.NamedTemporaryFile(suffix=".exr") as copy:
+        if isinstance(file, bytes):
+            copy.write(file)
+            copy.flush()
+        with openexr.File(copy.name if isinstance(file, bytes) else str(file), separate_channels=True) as opened:
+            channels = {name: np.array(channel.pixels) for name, channel in opened.channels().items()}
+    names = [key] if key is not None else [*channels] if len(channels) == 1 else [*_EXR_DEPTH]
+    found = next((channels[name] for name in names if name in channels), None)
+    if found is None:
+        raise DepthError(f"choose one of the channels {', '.join(channels)} with npz_key")
+    return found
 
 
 def _zipped_array(stream: BinaryIO, key: str | None) -> np.ndarray[Any, Any]:
@@ -127,7 +248,7 @@ def resample_nearest(depth: DepthArray, size: tuple[int, int]) -> DepthArray:
         PhotoError: the shapes differ by more than 2%: the map belongs to another picture.
     """
     (width, height), (rows, columns) = size, depth.shape
-    if abs(columns / rows / (width / height) - 1) > 0.02:
+    if not same_shape((columns, rows), (width, height)):
         raise PhotoError("size_mismatch", f"depth of {columns}x{rows} does not fit a picture of {width}x{height}")
     row = np.minimum(((np.arange(height) + 0.5) * rows / height).astype(int), rows - 1)
     column = np.minimum(((np.arange(width) + 0.5) * columns / width).astype(int), columns - 1)

@@ -175,7 +175,10 @@ def _adapter(config: type) -> TypeAdapter[Any]:
 
 def canonical_config(task: Task) -> str:
     """The configuration as one JSON text, the same for equal configurations: what ids are hashed over."""
-    return json.dumps(config_values(task), sort_keys=True, separators=(",", ":"))
+    values = config_values(task)
+    defaults = config_values(type(task)()) if task.LATER_KEYS else {}
+    kept = {key: value for key, value in values.items() if key not in task.LATER_KEYS or value != defaults[key]}
+    return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
 
 def describe_task(name_or_spec: str) -> dict[str, Any]:

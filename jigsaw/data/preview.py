@@ -258,7 +258,10 @@ def _show(card: Card, row: dict[str, Any]) -> None:
     card.shown = [_picture(image, WIDE_SIDE, "What the model is shown") for image in images]
     if row["task"] == "depth" and geometry.get("depths"):
         steps = zip(answer, geometry["depths"], strict=True)
-        card.notes.append("Nearest first: " + ", ".join(f"point {index} at {depth:.2f} m" for index, depth in steps))
+        unit = "" if geometry.get("relative") else " m"
+        card.notes.append(
+            "Nearest first: " + ", ".join(f"point {index} at {depth:.2f}{unit}" for index, depth in steps)
+        )
 
 
 def _joined(tiles: Sequence[Image.Image], rows: int, columns: int) -> Image.Image:

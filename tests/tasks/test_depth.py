@@ -170,12 +170,12 @@ def test_whole_numbers_are_millimetres_unless_said_otherwise():
 
 
 def test_disparity_becomes_depth_by_focal_length_and_baseline():
-    meaning = DepthMeaning(disparity=True, focal=1000.0, baseline=0.2, offset=30.0)
+    meaning = DepthMeaning(kind="disparity", focal=1000.0, baseline=0.2, offset=30.0)
     stream = io.BytesIO()
     np.save(stream, np.array([[20.0, 70.0], [np.inf, 0.0]], dtype=np.float32))
     assert np.allclose(read_depth(stream.getvalue(), meaning), [[4.0, 2.0], [np.nan, np.nan]], equal_nan=True)
     with pytest.raises(DepthError, match=r"focal .* baseline"):
-        read_depth(stream.getvalue(), DepthMeaning(disparity=True))
+        read_depth(stream.getvalue(), DepthMeaning(kind="disparity"))
 
 
 def test_a_camera_file_says_what_disparities_mean_and_the_configuration_overrules_it():
