@@ -6,6 +6,7 @@ that a run starts inherit it. Called before any of these libraries is imported, 
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 import tempfile
@@ -32,6 +33,19 @@ _CACHES = {
     "LMMS_EVAL_HOME": "lmms-eval",
 }
 """Variables that name a library's cache, and its folder below ours."""
+
+
+def start_in_utf8() -> None:
+    """Start the command again in Python's UTF-8 mode where the locale has another encoding; returns where it is UTF-8.
+
+    Names of files are bytes, UTF-8 on nearly every disk. Read as Latin-1 they would be stored as other letters, and a
+    puzzle set would open nowhere else. From version 3.15 on Python does this by itself (PEP 686).
+    """
+    encoding = codecs.lookup(sys.getfilesystemencoding()).name
+    if encoding == "utf-8" or sys.flags.utf8_mode or os.environ.get("PYTHONUTF8") == "1":
+        return
+    os.environ["PYTHONUTF8"] = "1"  # for the processes that are started later
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def prepare() -> None:

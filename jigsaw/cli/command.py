@@ -42,6 +42,7 @@ app.add_typer(neo.app, name="neo")
 
 def main() -> NoReturn:
     """Run the command line; every foreseeable failure ends in one line."""
+    surroundings.start_in_utf8()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")

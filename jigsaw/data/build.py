@@ -187,8 +187,8 @@ def build_puzzles(
         skipped = Skipped()
         listing = spill(_entries(given, below, made, skipped), root, work / "listing")
         if listing.count == 0:
-            others = f" ({skipped_line(skipped)})" if skipped else ""
-            raise JigsawError(f"source {given / below} holds no {_WANTED[made.source_kind]}{others}")
+            instead = f" ({skipped_line(skipped)})" if skipped else ""
+            raise JigsawError(f"source {given / below} holds no {_WANTED[made.source_kind]}{instead}")
         if limit is not None:
             listing = sample(listing, limit, _selector(job, made) if job.split else None)
         begun = shard_manifests(target)

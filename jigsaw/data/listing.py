@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from pathlib import Path
 
 from jigsaw.data.identity import part_of, sample_rank
 from jigsaw.data.recognition import Problem
+from jigsaw.data.sources import scan, source_root
+from jigsaw.tasks import SourceKind
 
 _BUFFERED_LINES = 20_000
 
@@ -35,6 +38,22 @@ class Listing:
         return read_lines(self.file)
 
 
+def source_digest(source: Path, kind: SourceKind, pairs: str = "auto") -> str:
+    """Hash of the names and sizes of all sources of a folder, list, tar or table: another one when they change.
+
+    Args:
+        pairs: for RGB-D, how depth maps are found.
+
+    Raises:
+        JigsawError: the source cannot be read.
+    """
+    root = str(source_root(source))
+    names = hashlib.sha256()
+    for entry in scan(source, kind, pairs):
+        names.update(_digested(root, entry if isinstance(entry, str) else entry.path))
+    return names.hexdigest()[:32]
+
+
 def spill(entries: Iterable[str | Problem], root: Path, file: Path) -> Listing:
     """Write a listing to a file.
 
@@ -47,18 +66,19 @@ def spill(entries: Iterable[str | Problem], root: Path, file: Path) -> Listing:
     with file.open("w", encoding="utf-8") as lines:
         for entry in entries:
             line = [entry] if isinstance(entry, str) else [entry.path, entry.reason, entry.detail]
-            names.update(f"{json.dumps(line[0])} {_size(root / line[0])}\n".encode())
+            names.update(_digested(str(root), line[0]))
             lines.write(json.dumps(line) + "\n")
             count += 1
     return Listing(file, count, names.hexdigest()[:32])
 
 
-def _size(file: Path) -> int:
-    """Size in bytes of the file, or of the container before the `::`; -1 if there is none."""
-    for path in (file, Path(str(file).partition("::")[0])):
+def _digested(root: str, path: str) -> bytes:
+    """A source by its name and sizes: of the file, or of the container or pair that `::` joins; -1 if there is none."""
+    sizes = []
+    for file in (path, *path.split("::")[:2]) if "::" in path else (path,):
         with suppress(OSError, ValueError):
-            return path.stat().st_size
-    return -1
+            sizes.append(os.stat(f"{root}/{file}").st_size)  # noqa: PTH116 - millions of paths: no `Path` objects
+    return f"{json.dumps(path)} {' '.join(map(str, sizes or [-1]))}\n".encode()
 
 
 def read_lines(file: Path) -> Iterator[Line]:

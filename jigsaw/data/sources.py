@@ -133,12 +133,12 @@ def _items(root: Path, path: str, kind: SourceKind, pairs: str, skipped: Skipped
 
 def _named(path: str) -> Problem | None:
     """A problem where a name cannot be stored as text that means the same file on every machine."""
-    if printable(path) != path:
-        return Problem(printable(path), "bad_name", "the name is not UTF-8")
-    if not path.isascii() and sys.getfilesystemencoding().lower() not in ("utf-8", "utf8"):
+    if path.isascii():
+        return None
+    if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8"):
         detail = f"names are read as {sys.getfilesystemencoding()} here; start Python with PYTHONUTF8=1"
         return Problem(ascii(path)[1:-1], "bad_name", detail)
-    return None
+    return Problem(printable(path), "bad_name", "the name is not UTF-8") if printable(path) != path else None
 
 
 def _head(file: Path) -> bytes:

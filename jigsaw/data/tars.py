@@ -140,7 +140,7 @@ class _Indexing:
             while (member := archive.next()) is not None:
                 self._add(member)
                 archive.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
-            return int(archive.offset)  # type: ignore[attr-defined]
+            return int(archive.offset)
 
     def _add(self, member: tarfile.TarInfo) -> None:
         name = member.name.removeprefix("./")

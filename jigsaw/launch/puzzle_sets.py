@@ -17,6 +17,8 @@ from jigsaw.config.schema import BuildSection, DataEntry, Recipe
 from jigsaw.data import build_puzzles
 from jigsaw.data.conversations import write_sample_conversations
 from jigsaw.data.given import SAMPLES, source_folder
+from jigsaw.data.listing import source_digest
+from jigsaw.data.recognition import skipped_line
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.run_folder import RunFolder
 from jigsaw.tasks import get_task
@@ -100,9 +102,10 @@ def _set_of(recipe: Recipe, entry: DataEntry, say: Say) -> Path:
 
 def _build(build: BuildSection, folder: Path, say: Say) -> Path:
     """Build a set in a folder whose name depends on its settings and on the names and sizes of its sources."""
-    kind = get_task(build.task, **build.config).source_kind
-    source = source_folder(build.source, kind, folder)
-    settings = json.dumps([build.model_dump(mode="json"), str(source.resolve()), *listing(source)])
+    task = get_task(build.task, **build.config)
+    source = source_folder(build.source, task.source_kind, folder)
+    listing = source_digest(source, task.source_kind, getattr(task.config, "pairs", "auto"))
+    settings = json.dumps([build.model_dump(mode="json"), str(source.resolve()), listing])
     digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
     target = folder / f"{Path(build.task).stem}-{build.split or 'all'}-{digest}"
     summary = build_puzzles(
@@ -120,12 +123,6 @@ def _build(build: BuildSection, folder: Path, say: Say) -> Path:
     how = "built" if summary.parts_built else "built before"
     rejects = sum(summary.counts.rejects.values())
     more = f"; {rejects:,} rejected, see {target / 'rejects.jsonl'}" if rejects else ""
+    more += f"; {skipped_line(summary.skipped)}" if summary.skipped else ""
     say(f"{summary.counts.puzzles:,} {build.task} puzzles in {target} ({how}){more}")
     return target
-
-
-def listing(source: Path) -> list[list[str | int]]:
-    """Names and sizes of a file, or of the files below a folder: a puzzle set was built from just these."""
-    if source.is_file():
-        return [[source.name, source.stat().st_size]]
-    return sorted([str(file.relative_to(source)), file.stat().st_size] for file in source.rglob("*") if file.is_file())

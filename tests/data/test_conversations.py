@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -220,3 +222,72 @@ def test_damaged_bytes_are_one_line_that_names_the_row(folder, kind):
     with pytest.raises(JigsawError, match=r"row 0: the bytes of an image .* leave the row out") as caught:
         load_conversations(parquet(folder, {"bytes": b"no picture", "path": None}, kind))
     assert "\n" not in str(caught.value)
+
+
+PLAIN_ASK = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ({"video": "a.mp4", "conversations": PLAIN_ASK}, "`video` is not read"),
+        ({"videos": ["a.mp4"], "image": "red.png", "conversations": PLAIN_ASK}, "`videos` is not read"),
+        ({"audio": {"path": "a.wav"}, "conversations": PLAIN_ASK}, "`audio` is not read"),
+        ({"video_path": "a.mp4", "conversations": PLAIN_ASK}, "`video_path` is not read"),
+        ({"image_path": "red.png", "conversations": PLAIN_ASK}, "`image_path` is not read; name images by"),
+        ({"img": "red.png", "conversations": PLAIN_ASK}, "`img` is not read"),
+        ({"conversations": [PLAIN_ASK[0] | {"value": None}, PLAIN_ASK[1]]}, "turn 1 has no content but null"),
+        ({"conversations": "Why?"}, "its turns are a str, not a list"),
+        ({"conversations": ["Why?"]}, "turn 1 is a str, not an object"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]},
+            "turn 1 has a part of type 'image_url'",
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": None}]}]}, "has a text that is null"),
+    ],
+)
+@pytest.mark.parametrize("at", [0, 2])
+def test_every_row_is_looked_at_when_the_set_is_opened(folder, row, complaint, at):
+    rows = [{"conversations": PLAIN_ASK}] * 3
+    rows[at] = row
+    with pytest.raises(JigsawError, match=f"row {at}: .*{re.escape(complaint)}"):
+        load_conversations(written(folder, rows))
+
+
+def test_keys_beside_the_media_are_no_media(folder):
+    row = LLAVA | {"video": "", "videos": [], "image_id": 7, "video_id": "x", "image_url": "https://example.invalid/a"}
+    assert load_conversations(written(folder, [row]))[0]["images"][0].size == (8, 6)
+
+
+@pytest.mark.parametrize("kept", ["list of structs", "struct", "list of bytes"])
+def test_every_row_of_a_table_is_looked_at(folder, kept):
+    data = (folder / "red.png").read_bytes()
+    one = {"bytes": data, "path": None}
+    values = {"list of structs": [[one], [one, one]], "struct": [one, one], "list of bytes": [[data], [data, data]]}[
+        kept
+    ]
+    asked = [{"from": "human", "value": "<image> Why?"}, PLAIN_ASK[1]]
+    second = asked if "list" in kept else [asked[0] | {"value": "<image> <image>"}, asked[1]]
+    name = "images" if "list" in kept else "image"
+    table = pa.table({"conversations": [asked, second], name: values})
+    pq.write_table(table, folder / "t.parquet")
+    with pytest.raises(JigsawError, match=r"row 1: [12] placeholders for [12] images"):
+        load_conversations(folder / "t.parquet")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("suffix", ["json", "jsonl", "ndjson"])
+def test_sets_are_read_by_their_byte_order_mark_and_cut_at_line_feeds(folder, encoding, suffix):
+    rows = [{"conversations": [PLAIN_ASK[0] | {"value": "a\u2028b\x85c"}, PLAIN_ASK[1]]}] * 2
+    texts = [json.dumps(row, ensure_ascii=False) for row in rows]
+    text = "\n".join(texts) if suffix != "json" else f"[{','.join(texts)}]"
+    (folder / f"set.{suffix}").write_bytes(text.encode(encoding))
+    opened = load_conversations(folder / f"set.{suffix}")
+    assert len(opened) == 2
+    assert opened[1]["prompt"][0]["content"][0]["text"] == "a\u2028b\x85c"
+
+
+def test_a_set_in_latin_1_is_refused_with_its_line(folder):
+    (folder / "set.jsonl").write_bytes('{}\n{"x": "ü"}'.encode("latin-1"))
+    with pytest.raises(JigsawError, match=r"set\.jsonl: line 2 is not UTF-8"):
+        load_conversations(folder / "set.jsonl")

@@ -175,3 +175,33 @@ def test_a_row_that_names_its_media_in_another_form_is_a_reject(media, tmp_path,
     (reject,) = map(json.loads, (out / "rejects.jsonl").read_text().splitlines())
     assert reject["row"] == 1
     assert reject["detail"].startswith("the row names no file: images needs")
+
+
+COUNTED = [  # what is changed of a sound row, the reason and the detail of its reject
+    ({"prompt": [{"role": "user", "content": "<image>" * 2}]}, "placeholders", "has 2 image placeholders, the puzzle"),
+    ({"prompt": [{"role": "user", "content": "<image>" * 5}]}, "placeholders", "has 5 image placeholders"),
+    ({"prompt": [{"role": "user", "content": "Order."}]}, "placeholders", "has no placeholders"),
+    ({"prompt": [{"role": "user", "content": "<image>" * 4 + "<video>"}]}, "placeholders", "has 4 image, 1 video"),
+    (
+        {"images": image_row("coco/0.png")["images"] * 2},
+        "placeholders",
+        "the row has 2 images; a puzzle is made of one",
+    ),
+    ({"audios": ["a.wav"]}, "placeholders", "the row has `audios` beside a puzzle of images"),
+    ({"prompt": [{"role": "user", "content": None}]}, "failed", "turn 1 of the prompt has no role, or no text"),
+    ({"prompt": []}, "failed", "the prompt is []"),
+]
+
+
+def test_every_row_has_the_media_that_its_prompt_stands_for(media, tmp_path):
+    rows = [image_row("coco/0.png") | {"audios": None}, *(image_row("coco/1.png") | change for change, _, _ in COUNTED)]
+    write(tmp_path / "a.parquet", [*rows, image_row("coco/2.png")])
+    out = tmp_path / "set"
+    summary = import_puzzles("visual-jigsaw", tmp_path / "a.parquet", out, media_root=media, workers=1)
+    assert (summary.counts.puzzles, summary.counts.sources) == (2, len(COUNTED) + 2)
+    rejects = [json.loads(line) for line in (out / "rejects.jsonl").read_text().splitlines()]
+    assert [reject["row"] for reject in rejects] == list(range(1, len(COUNTED) + 1))
+    for reject, (_, reason, told) in zip(rejects, COUNTED, strict=True):
+        assert reject["reason"] == reason
+        assert told in reject["detail"]
+    assert len(load_puzzles(out)) == 2

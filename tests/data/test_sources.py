@@ -296,7 +296,7 @@ def test_pairs_by_pattern(tmp_path):
     touch(tmp_path, "k/left/7.png", "k/disp/7_d.pfm", "k/left/8.png", "aloeL.jpg", "aloeGT.png")
     assert listing(tmp_path, "rgbd", "left/{}.png::disp/{}_d.pfm") == [
         "k/left/7.png::k/disp/7_d.pfm",
-        Problem("k/left/8.png", "no_depth", "no depth map was found for the picture"),
+        Problem("k/left/8.png", "no_depth", "no depth map was found for the picture: there is no k/disp/8_d.pfm"),
     ]
     assert listing(tmp_path, "rgbd", "{}L.jpg::{}GT.png") == ["aloeL.jpg::aloeGT.png"]
 

@@ -1,0 +1,173 @@
+"""Lists of sources as other programs write them, and names in other locales."""
+
+import os
+import subprocess
+import sys
+import tracemalloc
+
+import pytest
+from made_media import encode, photo_pixels
+from PIL import Image
+
+from jigsaw.data import build_puzzles, check_puzzles
+from jigsaw.data.listing import source_digest
+from jigsaw.data.recognition import Problem
+from jigsaw.data.sources import scan
+from jigsaw.errors import JigsawError
+
+PICTURE = encode(Image.fromarray(photo_pixels(160, 120)))
+NAMES = ["a.png", "b c.png", "bäum.png"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in NAMES:
+        (tmp_path / name).write_bytes(PICTURE)
+    return tmp_path
+
+
+def listed(folder, data, kind="image"):
+    (folder / "list.txt").write_bytes(data)
+    return list(scan(folder / "list.txt", kind))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lists_are_read_by_their_byte_order_mark(folder, encoding, end):
+    assert listed(folder, (end.join(NAMES) + end).encode(encoding)) == NAMES
+
+
+def test_a_list_in_latin_1_is_told_line_by_line(folder):
+    found = listed(folder, "a.png\nbäum.png\n".encode("latin-1"))
+    assert found[0] == "a.png"
+    assert "line 2 of the list is not UTF-8; save the list as UTF-8" in found[1].detail
+    with pytest.raises(JigsawError, match="without a byte order mark"):
+        listed(folder, "a.png\n".encode("utf-16-le"))
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        ("a.png ", "blanks or tabs around the path; without them the file a.png is there"),
+        (" a.png", "blanks or tabs around the path"),
+        ("a.png\t", "blanks or tabs around the path"),
+        ('"b c.png"', "quotes around the path; without them the file b c.png is there"),
+        ("'a.png'", "quotes around the path"),
+        (".\\a.png", "backslashes; paths are written with /"),
+        ("a.png\t3", "holds a tab: of images and videos it names one path"),
+        ("gone.png ", "has blanks, tabs or quotes around the path, and no such file is there"),
+        ("a\0.png", "holds a zero byte"),
+    ],
+)
+def test_a_line_that_names_nothing_as_it_stands_is_told_why(folder, line, cause):
+    if "\0" in line:
+        with pytest.raises(JigsawError, match="no text at all"):
+            listed(folder, line.encode() + b"\n")
+        return
+    (problem,) = listed(folder, f"{line}\n".encode())
+    assert problem.reason == "bad_name"
+    assert "line 1 of the list" in problem.detail
+    assert cause in problem.detail
+
+
+def test_odd_names_that_are_there_are_taken_as_they_are(folder):
+    odd = ["a.png ", '"q".png', "back\\slash.png", "tab\t.png"]
+    for name in odd:
+        (folder / name).write_bytes(PICTURE)
+    assert listed(folder, "".join(f"{name}\n" for name in odd).encode()) == odd
+
+
+def test_a_pair_is_two_paths(folder):
+    found = listed(folder, b"a.png\tdepth.png\na.png\na.png\tb\tc\na.png\t\n", "rgbd")
+    assert found[0] == "a.png::depth.png"
+    assert all("a picture and its depth map are two" in problem.detail for problem in found[1:])
+
+
+def environment(**changes):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHONUTF8"))}
+    return kept | changes
+
+
+PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def latin_1(folder):
+    """A Latin-1 locale of our own, or None where it cannot be made."""
+    try:
+        command = ["localedef", "-i", "en_US", "-f", "ISO-8859-1", str(folder / "en_US.ISO-8859-1")]
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"LOCPATH": str(folder), "LC_ALL": "en_US.ISO-8859-1", "PYTHONUTF8": "0"}
+
+
+@pytest.mark.parametrize("locale", ["C", "Latin-1"])
+def test_names_are_stored_as_they_are_on_disk_in_any_locale(tmp_path, locale):
+    root = tmp_path / "fötos"
+    root.mkdir()
+    (root / "bäum.png").write_bytes(PICTURE)
+    variables = PLAIN if locale == "C" else latin_1(tmp_path)
+    if variables is None:
+        pytest.skip("localedef makes no Latin-1 locale here")
+    command = [sys.executable, "-m", "jigsaw", "build", "image", "fötos", "set", "grid=2x2", "--workers", "1"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(**variables), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert check_puzzles(tmp_path / "set", workers=1).ok
+
+
+def test_a_program_in_another_locale_is_told_rather_than_given_other_names(tmp_path):
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "bäum.png").write_bytes(PICTURE)
+    code = (
+        "import sys; from pathlib import Path; from jigsaw.data.sources import scan; print(*scan(Path('p'), 'image'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(**PLAIN), capture_output=True, text=True
+    )
+    assert "start Python with PYTHONUTF8=1" in done.stdout, done.stderr
+
+
+def test_deep_and_wide_folders_are_listed_one_entry_at_a_time(tmp_path):
+    deep = tmp_path / "deep"
+    os.mkdir(deep)  # noqa: PTH102
+    here = os.open(deep, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=here)
+        inner = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(os.open("a.png", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+    os.close(here)
+    before = source_digest(deep, "image")
+    assert before == source_digest(deep, "image")
+    (found,) = scan(deep, "image")
+    assert found == "d/" * 1200 + "a.png"
+    (deep / "b.png").write_bytes(b"x")
+    assert source_digest(deep, "image") != before
+
+    wide = tmp_path / "wide"
+    wide.mkdir()
+    for number in range(3000):
+        (wide / f"{number}.png").touch()
+    tracemalloc.start()
+    source_digest(wide, "image")
+    assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    tracemalloc.stop()
+
+
+def test_a_changed_depth_map_changes_the_digest(tmp_path):
+    for name in ("color/1.jpg", "depth/1.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"x")
+    before = source_digest(tmp_path, "rgbd")
+    (tmp_path / "depth/1.png").write_bytes(b"xy")
+    assert source_digest(tmp_path, "rgbd") != before
+
+
+def test_a_list_of_a_windows_editor_builds(folder, tmp_path):
+    (folder / "list.txt").write_bytes("\r\n".join(NAMES).encode("utf-16"))
+    out = tmp_path / "out" / "set"
+    out.parent.mkdir()
+    summary = build_puzzles("image", folder / "list.txt", out, config={"grid": "2x2"}, workers=1, progress=False)
+    assert (summary.counts.puzzles, summary.counts.rejects) == (3, {})
+    assert not any(isinstance(entry, Problem) for entry in scan(folder / "list.txt", "image"))

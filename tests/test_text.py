@@ -1,0 +1,67 @@
+"""Text of other programs: byte order marks are read, other encodings refused by name, lines end at line feeds alone."""
+
+import json
+
+import pytest
+
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.benchmarks.loading import load_items
+from jigsaw.text import decoded, json_lines, read_text
+
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-32"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_byte_order_marks_are_read(encoding, tmp_path):
+    (tmp_path / "a.txt").write_bytes("bäum\n日本".encode(encoding))
+    assert read_text(tmp_path / "a.txt") == "bäum\n日本"
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("a\nb\nbäum".encode("latin-1"), r"line 3 is not UTF-8 \(byte 0xe4\), perhaps Latin-1; save the file as UTF-8"),
+        ("bäum".encode("utf-16-le"), "UTF-16 or UTF-32 without a byte order mark"),
+        ("bäum".encode("utf-32-be"), "UTF-16 or UTF-32 without a byte order mark"),
+        ("bäum".encode("utf-16")[:-1], "line 1 is not UTF-16"),
+    ],
+)
+def test_other_encodings_are_refused_by_name(data, told):
+    with pytest.raises(JigsawError, match=told):
+        decoded(data, "a.txt")
+
+
+SEPARATORS = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e"]
+
+
+def escaped(text):
+    """As JSON allows it: control characters below a blank are always escaped, the others need not be."""
+    return json.dumps(text, ensure_ascii=min(text) < " ")
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+def test_json_lines_end_at_line_feeds_alone(separator, tmp_path):
+    rows = [{"text": f"a{separator}cat"}, {"text": "b"}]
+    lines = [f'{{"text": {escaped(row["text"])}}}' for row in rows]
+    (tmp_path / "a.jsonl").write_bytes("\r\n".join([*lines, "", ""]).encode("utf-8-sig"))
+    assert list(json_lines(tmp_path / "a.jsonl")) == [(1, rows[0]), (2, rows[1])]
+
+
+def test_a_line_that_is_no_json_is_named(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{}\n{"a":\n')
+    with pytest.raises(JigsawError, match=r"a\.jsonl: line 2 is no JSON"):
+        list(json_lines(tmp_path / "a.jsonl"))
+    (tmp_path / "a.jsonl").write_text("[" * 100_000)
+    with pytest.raises(JigsawError, match="line 1 is nested too deeply"):
+        list(json_lines(tmp_path / "a.jsonl"))
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\x85", ""])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_benchmark_rows_are_read_whatever_their_text_holds(tmp_path, separator, encoding):
+    (tmp_path / "vsr" / "images").mkdir(parents=True)
+    (tmp_path / "vsr" / "images" / "0.jpg").write_bytes(b"")
+    line = json.dumps({"image": "0.jpg", "caption": f"a{separator}cat", "label": 1}, ensure_ascii=False)
+    (tmp_path / "vsr" / "test.jsonl").write_bytes(f"{line}\n".encode(encoding))
+    (item,) = load_items("jigsaw_vsr", tmp_path)
+    assert f"a{separator}cat" in item["prompt"]
