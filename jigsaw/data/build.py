@@ -118,6 +118,8 @@ class BuildSummary:
             because = ", ".join(f"{meaning} ({number})" for number, meaning in reasons)
             text += f"; {lost} because {reasons[0][1]}" if len(reasons) == 1 else f"; {lost}: {because}"
             text += f". See {self.path / 'rejects.jsonl'}"
+        if self.skipped:
+            text += f". {skipped_line(self.skipped)}"
         task = f" --task {shlex.quote(self.spec)}" if ":" in self.spec else ""
         return f"{text}. Next: jigsaw preview {shlex.quote(str(self.path))}{task}"
 

@@ -69,7 +69,9 @@ def test_a_build_says_and_stores_what_it_passed_over(mixed, tmp_path):
     assert summary.counts.puzzles == 5
     assert summary.skipped[".txt"] == 2
     assert summary.to_json()["skipped"] == summary.skipped == read_manifest(tmp_path / "set").skipped
-    assert skipped_line(summary.skipped).startswith("10 files were passed over: 2 .txt, 2 hidden, 2 no suffix")
+    told = "10 files were passed over: 2 .txt, 2 hidden, 2 no suffix"
+    assert skipped_line(summary.skipped).startswith(told)
+    assert told in summary.sentence()
 
 
 def test_a_folder_without_sources_says_what_is_in_it(tmp_path):
