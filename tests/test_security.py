@@ -119,6 +119,64 @@ def test_a_row_that_names_a_file_outside_is_an_error_and_no_picture(tmp_path, pa
     assert "leads out of the folder" in str(report.faults[0])
 
 
+@pytest.mark.parametrize(
+    "geometry",
+    [{"grid": [10**300, 1], "shown": [0, 1, 2, 3]}, {"grid": [2, 2], "box": [10**400] * 4}, {"grid": [300, 300]}],
+    ids=["a grid without end", "numbers without end", "a large grid"],
+)
+def test_a_row_that_asks_for_more_than_can_be_shown_is_a_fault_at_once(tmp_path, geometry):
+    (tmp_path / "photos").mkdir()
+    photo().save(tmp_path / "photos" / "a.png")
+    build_puzzles("image", tmp_path / "photos", tmp_path / "set", config={"grid": "2x2"}, workers=1)
+    rewritten(tmp_path / "set", lambda row: row | {"geometry": json.dumps(geometry)})
+    report = check_puzzles(tmp_path / "set", workers=1)
+    assert "the geometry holds a number" in str(report.faults[0]) or "has more than 10,000" in str(report.faults[0])
+    with pytest.raises((JigsawError, ValueError), match="geometry"):
+        load_puzzles(tmp_path / "set")[0]
+
+
+def test_a_chat_template_that_loops_is_interrupted(processor, puzzles, monkeypatch):
+    from jigsaw.models import prompts
+
+    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    monkeypatch.setattr(prompts, "TEMPLATE_LIMIT", 0.5)
+    monkeypatch.setattr(processor, "chat_template", loop)
+    with pytest.raises(JigsawError, match=r"the chat template .* ran for more than 0\.5 s"):
+        prompts.prompt_text(processor, puzzles[0])
+
+
+def test_a_secret_of_the_environment_is_not_written_into_a_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_API_KEY", "hidden")
+    monkeypatch.setenv("WHERE", "/data")
+    monkeypatch.chdir(tmp_path)
+    Path("r.yaml").write_text("defaults: quickstart\ndescription: ${oc.env:MY_API_KEY}\n")
+    with pytest.raises(JigsawError, match=r"MY_API_KEY\} would be written into recipe.yaml") as caught:
+        load_recipe("r.yaml")
+    assert "hidden" not in str(caught.value)
+    Path("r.yaml").write_text("defaults: quickstart\ndescription: ${oc.env:WHERE}\n")
+    assert load_recipe("r.yaml").description == "/data"
+
+
+@pytest.mark.parametrize("entry", [[{"id": 5}], [{"id": "a"}], [], {"id": "a"}, [5]])
+def test_answers_that_no_evaluation_wrote_are_refused(tmp_path, entry):
+    from jigsaw.evaluation.completions import Completions
+
+    (tmp_path / "completions.jsonl").write_text(f'{{"settings": {{}}}}\n{json.dumps(entry)}\n')
+    with (
+        pytest.raises(JigsawError, match=r"completions\.jsonl:2 is no list of answered puzzles"),
+        Completions(tmp_path, {}),
+    ):
+        pass
+
+
+def test_pages_forbid_what_they_do_not_need():
+    for template in ROOT.glob("jigsaw/**/*.j2"):
+        text = template.read_text(encoding="utf-8")
+        if "<head" in text or "<meta charset" in text:
+            assert "Content-Security-Policy" in text, template
+            assert "default-src 'none'" in text, template
+
+
 def test_an_imported_set_cannot_reach_out_of_its_media(tmp_path):
     photo().save(tmp_path / "secret.png")
     (tmp_path / "theirs").mkdir()

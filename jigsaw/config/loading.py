@@ -12,6 +12,7 @@ nothing heavy is imported here. `rewards` and `metrics` are checked by the `rewa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from io import StringIO
@@ -41,6 +42,9 @@ KINDS = {
     "too_short": "at least one entry is needed",
 }
 """Pydantic's complaints in the words of YAML."""
+
+SECRET = re.compile(r"\$\{oc\.env:\s*\w*(?:token|secret|passw|api_?key|credential)\w*[^}]*\}", re.IGNORECASE)
+"""An environment variable that by its name is no business of a run folder."""
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 """The recipes that ship with the package, found by name."""
@@ -99,6 +103,11 @@ def load_recipe(
         for override in overrides:
             _override(config, override, written)
         _keep_one_origin(config, before)
+        if secret := SECRET.search(OmegaConf.to_yaml(config, resolve=False)):
+            raise JigsawError(
+                f"{path}: {secret[0]} would be written into recipe.yaml and the report; libraries read such variables "
+                "from the environment themselves, leave it out"
+            )
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise JigsawError(f"{path}: {_located(error)}") from error

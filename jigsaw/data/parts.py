@@ -7,6 +7,7 @@ which a re-run knows a finished part from a foreign one.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -92,10 +93,40 @@ def puzzle_of(row: Row) -> Puzzle:
     return Puzzle(
         task=row["task"],
         answer=tuple(row["answer"]),
-        geometry=json.loads(row["geometry"]),
+        geometry=_geometry_of(row["geometry"]),
         answer_style=row["answer_style"],
         classes=None if classes is None else tuple(classes),
     )
+
+
+MOST_CELLS = 10_000
+"""Cells of a grid, rows times columns, that a row may ask for: rendering goes over all of them."""
+
+LARGEST = 2**53
+"""The largest number of a geometry, as JSON has it; larger ones keep arithmetic busy for minutes."""
+
+
+def _geometry_of(text: str) -> Any:
+    """The geometry of a row that others may have written, within limits.
+
+    Raises:
+        ValueError: it is no JSON, is nested too deeply, or asks for more than anything can show.
+    """
+    try:
+        geometry = json.loads(text)
+    except RecursionError:
+        raise ValueError("the geometry is nested too deeply") from None
+    left = [geometry]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict | list):
+            left.extend(item.values() if isinstance(item, dict) else item)
+        elif isinstance(item, int | float) and not abs(item) <= LARGEST:
+            raise ValueError(f"the geometry holds a number beyond {LARGEST}")
+    grid = geometry.get("grid") if isinstance(geometry, dict) else None
+    if isinstance(grid, list) and math.prod(side for side in grid if isinstance(side, int)) > MOST_CELLS:
+        raise ValueError(f"the grid of the geometry has more than {MOST_CELLS:,} cells")
+    return geometry
 
 
 @contextmanager

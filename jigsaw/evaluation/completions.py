@@ -91,6 +91,11 @@ class Completions:
             else:
                 if not self._found:
                     self._require_same(stored)
+                if not _is_answer(entry):
+                    raise JigsawError(
+                        f"--out: {path}:{number + 1} is no list of answered puzzles with id, answer and completion; "
+                        "delete the file to evaluate again"
+                    )
                 self._found[entry[0]["id"]] = entry
             whole += len(line)
         return whole if self._found else 0
@@ -105,6 +110,17 @@ class Completions:
                 if key.endswith("_stamp"):
                     what = f"another state of {self._settings[key.removesuffix('_stamp')]}"
                 raise JigsawError(f"--out: {self._path} holds completions with {what}; name another folder")
+
+
+def _is_answer(entry: Any) -> bool:
+    """Whether a line holds what `Completions.add` writes: the rows of one puzzle, each with its completion."""
+    return (
+        isinstance(entry, list)
+        and len(entry) > 0
+        and all(isinstance(row, dict) for row in entry)
+        and all(isinstance(row.get(key), str) for row in entry for key in ("id", "completion"))
+        and all(isinstance(row.get("answer"), list) and row["id"] == entry[0]["id"] for row in entry)
+    )
 
 
 def claim(out: Path) -> None:

@@ -7,7 +7,10 @@ puzzle with a missing piece.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 from jigsaw.errors import JigsawError
@@ -47,7 +50,35 @@ def expanded(processor: Any, row: Mapping[str, Any]) -> Mapping[str, Any]:
 def prompt_text(processor: Any, row: Mapping[str, Any]) -> str:
     """The prompt as the chat template writes it, one placeholder per medium, the assistant's turn opened."""
     prompt = expanded(processor, row)["prompt"]
-    return str(processor.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False))
+    with _template_limit():
+        return str(processor.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False))
+
+
+TEMPLATE_LIMIT = 30.0
+"""Seconds that a chat template may take: it comes with the checkpoint and may loop for ever."""
+
+
+@contextmanager
+def _template_limit() -> Iterator[None]:
+    """Interrupt a chat template after `TEMPLATE_LIMIT`; in the main thread, the only one that signals reach.
+
+    Raises:
+        JigsawError: it took longer.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise JigsawError(f"the chat template of the checkpoint ran for more than {TEMPLATE_LIMIT:g} s; it may loop")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, TEMPLATE_LIMIT)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def video_metadata(clip: Any) -> dict[str, Any]:
