@@ -259,11 +259,14 @@ class SamplingSection(Section):
             computes it once for each.
         dynamic: replace groups whose rewards are all equal, which teach nothing, by groups of fresh puzzles.
         max_resamples: rounds of fresh puzzles in a step.
+        self_check: compare the first group's log-probabilities with the model's own forward pass on each sequence
+            alone, and stop if they differ by more than rounding.
     """
 
     shared_prefix: bool = True
     dynamic: bool = False
     max_resamples: int = Field(3, ge=1)
+    self_check: bool = True
 
 
 class CurriculumStage(Section):

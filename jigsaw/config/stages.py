@@ -33,6 +33,15 @@ SFT_BATCH = 8
 """Puzzles of a supervised step on each process where the section gives no batch size: TRL's default."""
 
 
+NOT_WITH_TOKENS = {
+    "per_device_train_batch_size": "which counts completions",
+    "steps_per_generation": "which counts micro-batches",
+    "entropy_coef": "which TRL weighs by micro-batch, whatever its size",
+    "use_adaptive_entropy": "which TRL weighs by micro-batch, whatever its size",
+}
+"""Settings that do not go with `grpo.tokens_per_micro_batch`, and why."""
+
+
 @dataclass(frozen=True)
 class MicroBatches:
     """How a step is computed on each process.
@@ -120,6 +129,8 @@ class GrpoSection(StageSection):
 
     Attributes:
         prompts_per_step: prompts of a step on all processes together, each with `num_generations` completions.
+        tokens_per_micro_batch: tokens that a process computes at a time, prompts and completions; groups of like
+            length share a micro-batch, and one that is longer is cut. Null: `per_device_train_batch_size` counts.
         num_generations: completions of a group, that is of one prompt.
         max_completion_length: longest completion in tokens.
         steps_per_generation: micro-batches that are made from one generation of completions; null for those of a step.
@@ -142,6 +153,7 @@ class GrpoSection(StageSection):
     learning_rate: float = Field(1e-6, gt=0)
     lr_scheduler_type: Schedule = "constant"
     prompts_per_step: int = Field(32, ge=1)
+    tokens_per_micro_batch: int | None = Field(None, ge=1)
     num_generations: int = Field(16, ge=1)
     max_completion_length: int = Field(2048, ge=1)
     steps_per_generation: int | None = Field(None, ge=1)
@@ -183,8 +195,21 @@ class GrpoSection(StageSection):
             raise ValueError("loss_type: vespo needs importance_sampling_level: token")
         return self
 
+    @model_validator(mode="after")
+    def _goes_with_tokens(self) -> GrpoSection:
+        if self.tokens_per_micro_batch is None:
+            return self
+        given = self.extra | {name: value for name, value in self if name in NOT_WITH_TOKENS}
+        for name, why in NOT_WITH_TOKENS.items():
+            if given.get(name):
+                raise ValueError(f"tokens_per_micro_batch does not go with {name}, {why}; leave one of them out")
+        return self
+
     def micro_batches(self, world_size: int) -> MicroBatches:
         """How each of `world_size` processes computes its share of a step.
+
+        Filled by tokens, micro-batches are as many as there may be: one for each completion. How many a step needs
+        depends on the lengths of its completions (`jigsaw.training.rollouts`).
 
         Raises:
             JigsawError: batch sizes that do not divide.
@@ -194,7 +219,7 @@ class GrpoSection(StageSection):
             self.prompts_per_step,
             "prompts",
             world_size,
-            self.per_device_train_batch_size,
+            self.per_device_train_batch_size if self.tokens_per_micro_batch is None else 1,
             each=self.num_generations,
         )
         steps = self.steps_per_generation or found.count

@@ -32,16 +32,18 @@ class Group:
 
     Attributes:
         row: the puzzle, with its media.
-        prompt: its number among the prompts that were encoded for this step.
         completions: token ids of each, G lists.
+        encoded: a batch of prompts that holds the puzzle's.
+        prompt: its number in `encoded`.
         log_probabilities: under which each token was sampled, if the engine tells.
-        scores: reward name -> one value or None per completion; empty where nothing asks for them before TRL does.
+        scores: reward name -> one value or None per completion.
         totals: weighted sums of these.
     """
 
     row: dict[str, Any]
-    prompt: int
     completions: list[list[int]]
+    encoded: Any = None
+    prompt: int = 0
     log_probabilities: list[list[float]] | None = None
     scores: dict[str, list[float | None]] = field(default_factory=dict)
     totals: list[float | None] = field(default_factory=list)
@@ -50,7 +52,7 @@ class Group:
     def dead(self) -> bool:
         """Whether it teaches nothing.
 
-        >>> Group({}, 0, [], totals=[0.2, 0.2, None]).dead, Group({}, 0, [], totals=[0.2, 0.25]).dead
+        >>> Group({}, [], totals=[0.2, 0.2, None]).dead, Group({}, [], totals=[0.2, 0.25]).dead
         (True, False)
         """
         known = [total for total in self.totals if total is not None]

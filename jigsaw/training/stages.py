@@ -202,7 +202,7 @@ class _Training:
 
     def _puzzles(self, config: Any) -> tuple[Any, int]:
         """The rows of the stage, and the steps that are trained on one generation batch."""
-        from jigsaw.training.order import ordered
+        from jigsaw.training.order import require_batch
 
         puzzles = mixture(self._recipe, self._folder.open_train(self._recipe), self._stage.name)
         if self._stage.name == "sft":
@@ -214,11 +214,8 @@ class _Training:
         boundary = config.steps_per_generation * config.num_iterations // config.gradient_accumulation_steps
         if config.max_steps <= 0:
             config.max_steps = max(1, int(config.num_train_epochs * len(puzzles) / prompts)) * boundary
-        section = self._recipe.grpo
-        assert section is not None
-        rows = -(-config.max_steps // boundary) * prompts
-        shuffle = section.shuffle_dataset
-        return ordered(puzzles, rows=rows, batch=prompts, seed=self._recipe.seed, shuffle=shuffle), boundary
+        require_batch(puzzles, prompts)
+        return puzzles, boundary
 
     def _log(self, model: Any, processor: Any, composition: Any, done: int, detail: str) -> Any:
         """The callback that logs the stage, its log cut back to the step that training continues from."""
@@ -292,7 +289,7 @@ class _Training:
         self, model: Any, processor: Any, puzzles: Any, composition: Any, config: Any, callbacks: Sequence[Any]
     ) -> Any:
         """Run the trainer, and give it back."""
-        from jigsaw.training.grpo import PuzzleTrainer
+        from jigsaw.training.grpo import grpo_trainer
         from jigsaw.training.serving import server_address
         from jigsaw.training.sft import train_sft
 
@@ -300,19 +297,23 @@ class _Training:
         if self._stage.name == "sft":
             muon = recipe.sft is not None and recipe.sft.optim == "muon"
             return train_sft(model, processor, puzzles, config, callbacks, muon=muon)
-        trainer = PuzzleTrainer(
+        section = recipe.grpo
+        assert section is not None
+        trainer = grpo_trainer(
             model=model,
-            processing_class=processor,
-            train_dataset=puzzles,
-            args=config,
-            callbacks=list(callbacks),
+            processor=processor,
+            puzzles=puzzles,
+            config=config,
             composition=composition,
             rollout=recipe.rollout,
-            server=server_address(recipe, os.environ.get("MASTER_ADDR")),
             sampling=recipe.sampling,
             curriculum=curriculum_of(recipe, self._folder.open_train(recipe)),
             choosing=recipe.curriculum.mode != "none",
-            remember=composition.remember,
+            server=server_address(recipe, os.environ.get("MASTER_ADDR")),
+            shuffle=section.shuffle_dataset,
+            tokens_per_micro_batch=section.tokens_per_micro_batch,
+            record=composition.remember,
+            callbacks=callbacks,
         )
         trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
         return trainer

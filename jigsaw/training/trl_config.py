@@ -13,7 +13,7 @@ from jigsaw.config.schema import Recipe
 from jigsaw.config.stages import MicroBatches, StageSection
 from jigsaw.errors import JigsawError, first_line
 
-OWN_FIELDS = {"extra", "prompts_per_step", "stop_at_accuracy"}
+OWN_FIELDS = {"extra", "prompts_per_step", "stop_at_accuracy", "tokens_per_micro_batch"}
 """Keys of the sections that TRL does not have."""
 
 
@@ -71,7 +71,7 @@ def grpo_config(
     values |= {
         "generation_kwargs": {"suppress_tokens": suppressed_tokens},
         "reward_weights": reward_weights,
-        "shuffle_dataset": False,  # `jigsaw.training.order` has done it
+        "shuffle_dataset": False,  # `jigsaw.training.order` does it
     }
     return _make("grpo", GRPOConfig, values | section.extra)
 

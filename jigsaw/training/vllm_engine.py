@@ -37,6 +37,7 @@ class VllmEngine:
         processor: the trainer's.
         settings: of the recipe.
         forbidden_tokens: ids that are never sampled.
+        on_cpu: whether the trainer computes on a CPU; None: where the model is now. With DeepSpeed it is moved later.
         dtype: in which the trainer computes, whatever its weights are kept in.
         seed: of the engine; requests have their own.
 
@@ -51,11 +52,13 @@ class VllmEngine:
         settings: RolloutSection,
         forbidden_tokens: Sequence[int],
         *,
+        on_cpu: bool | None = None,
         dtype: str = "float32",
         seed: int = 0,
     ) -> None:
         require_vllm()
-        on_cpu = next(model.parameters()).device.type == "cpu"
+        if on_cpu is None:
+            on_cpu = next(model.parameters()).device.type == "cpu"
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # weights are handed over by reference
         quiet_vllm(on_cpu)
         from vllm import LLM

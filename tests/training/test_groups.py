@@ -11,7 +11,7 @@ from jigsaw.training.groups import PATIENCE, ConstantRewardsWarning, DynamicSamp
 
 
 def group(*totals: float | None) -> Group:
-    return Group({"id": str(totals)}, 0, [[1]] * len(totals), totals=list(totals))
+    return Group({"id": str(totals)}, [[1]] * len(totals), totals=list(totals))
 
 
 LIVE, DEAD = group(0.2, 1.0), group(0.2, 0.2)

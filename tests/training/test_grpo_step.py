@@ -20,10 +20,11 @@ from jigsaw.training.checkpoints import CheckpointCallback
 from jigsaw.training.collate import PuzzleCollator
 from jigsaw.training.curriculum import Curriculum
 from jigsaw.training.groups import ConstantRewardsWarning
-from jigsaw.training.grpo import STATE_FILE, PuzzleTrainer
+from jigsaw.training.grpo import grpo_trainer
 from jigsaw.training.mixture import mix
 from jigsaw.training.sft import train_sft, with_answer
 from jigsaw.training.stability import StabilityWatch
+from jigsaw.training.trainer import STATE_FILE, PuzzleTrainer
 from jigsaw.training.trl_config import grpo_config, sft_config
 
 PLUG_IN = '''
@@ -65,17 +66,18 @@ def make_trainer(
     config = grpo_config(
         made.model_copy(update={"grpo": section}), folder, vision_token_ids(processor), list(composition.weights)
     )
-    return PuzzleTrainer(
+    return grpo_trainer(
         model=model,
-        args=config,
-        train_dataset=mix(sets, weights),
-        processing_class=processor,
+        processor=processor,
+        puzzles=mix(sets, weights),
+        config=config,
         composition=composition,
         rollout=made.rollout,
         sampling=sampling,
         curriculum=Curriculum(sets, weights, curriculum or CurriculumSection()),
         choosing=curriculum is not None,
-        callbacks=list(callbacks),
+        tokens_per_micro_batch=section.get("tokens_per_micro_batch"),
+        callbacks=callbacks,
     )
 
 
@@ -157,7 +159,8 @@ def test_videos_and_images_train_in_one_run(model, processor, puzzles, tmp_path)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     seen: list[int] = []
     model.model.visual.register_forward_hook(lambda _, args, out: seen.append(len(args[0])))
-    trainer = make_trainer(model, processor, sets, composition, tmp_path, prompts_per_step=6)
+    unchecked = SamplingSection(self_check=False)  # which would run the tower too
+    trainer = make_trainer(model, processor, sets, composition, tmp_path, sampling=unchecked, prompts_per_step=6)
     trainer.train()
     assert [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])] == []
     # Sampling and the loss pass both run the tower once over the images and once over the clips of the step.
@@ -194,8 +197,8 @@ def test_dead_groups_are_replaced_and_counted(model, processor, puzzles, tmp_pat
         model, processor, puzzles, composition, tmp_path, sampling=dynamic, max_steps=3, prompts_per_step=4
     )
     trained: list[str] = []
-    roll_out = trainer._without_dead
-    trainer._without_dead = lambda groups: (found := roll_out(groups), trained.extend(g.row["id"] for g in found))[0]
+    finish = trainer.rollouts._finished
+    trainer.rollouts._finished = lambda groups: (trained.extend(group.row["id"] for group in groups), finish(groups))[1]
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "groups/dead" in entry]
     assert len(logs) == 3

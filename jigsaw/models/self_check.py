@@ -1,0 +1,91 @@
+"""The self-check at the start of a GRPO run: shared prompts against the model's own forward pass.
+
+In: a group of completions. Out: nothing, or the end of the run. An error in positions or masks of an architecture, a
+library or a device changes log-probabilities and raises nothing, so it is looked for where it would do harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from jigsaw.errors import JigsawError
+from jigsaw.models.families import unwrapped
+from jigsaw.models.prompt_batch import PromptBatch, add_blank_media
+from jigsaw.models.prompts import processor_inputs
+from jigsaw.models.shared_prefix import log_probabilities
+
+Tensor = Any  # torch comes without types here
+
+ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+"""Mean difference of a token's log-probability, in nats, that rounding alone can make."""
+
+
+def check_shared_prompt(
+    model: Any,
+    processor: Any,
+    row: Mapping[str, Any],
+    prompt: PromptBatch,
+    completions: Sequence[Sequence[int]],
+    *,
+    shared: bool = True,
+    dtype: Any = torch.float32,
+) -> float:
+    """Compare the log-probabilities of a group with those of each sequence alone, without padding. Collective.
+
+    Args:
+        model: possibly wrapped.
+        processor: of the same checkpoint.
+        row: the puzzle, with its media.
+        prompt: the same puzzle, encoded.
+        completions: token ids of each.
+        shared: whether the loss pass shares the prompt.
+        dtype: of the computation; decides what rounding is.
+
+    Returns:
+        The mean difference of a token, in nats.
+
+    Raises:
+        JigsawError: it is larger than rounding.
+    """
+    device = prompt.input_ids.device
+    flat = [torch.tensor(list(tokens), dtype=torch.long, device=device) for tokens in completions]
+    ids = torch.nn.utils.rnn.pad_sequence(flat, batch_first=True)
+    mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(tokens) for tokens in flat], batch_first=True)
+    training = model.training
+    model.eval()  # dropout of adapters would differ
+    try:
+        with torch.no_grad():
+            ours, _ = log_probabilities(model, prompt, [0] * len(flat), ids, mask, shared=shared)
+            own = torch.cat([_alone(model, processor, row, tokens) for tokens in flat])
+    finally:
+        model.train(training)
+    packed = ours[mask.bool()]
+    apart = (packed - own).abs()
+    mean = float(apart.mean()) if len(apart) else 0.0
+    if not mean <= ROUNDING[dtype]:  # NaN too
+        worst = int(apart.nan_to_num(nan=torch.inf).argmax())
+        raise JigsawError(
+            f"puzzle {row.get('id')}: with a shared prompt the log-probability of a token is "
+            f"{float(packed[worst]):.4f}, of the sequence alone {float(own[worst]):.4f}; {mean:.2g} apart on average, where rounding makes "
+            f"{ROUNDING[dtype]:g} at most. {type(unwrapped(model)).__name__} is computed wrongly on this device or by "
+            "this version of transformers; sampling.self_check=false trains all the same"
+        )
+    return mean
+
+
+def _alone(model: Any, processor: Any, row: Mapping[str, Any], tokens: Tensor) -> Tensor:
+    """Log-probabilities `[T]` of a completion behind its prompt, as the model computes them by itself."""
+    prompt = dict(processor_inputs(processor, [row]).to(tokens.device))
+    inputs = {name: value for name, value in prompt.items() if name not in ("input_ids", "attention_mask")}
+    inputs["input_ids"] = torch.cat([prompt["input_ids"], tokens[None]], dim=1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    for name in ("mm_token_type_ids", "token_type_ids"):
+        if name in inputs:
+            inputs[name] = torch.nn.functional.pad(inputs[name], (0, len(tokens)))
+    inputs = add_blank_media(model, inputs)
+    scores = model(**inputs, use_cache=False, logits_to_keep=len(tokens) + 1).logits[0, :-1].float().log_softmax(-1)
+    alone: Tensor = scores.gather(-1, tokens[:, None])[:, 0]
+    return alone

@@ -1,0 +1,384 @@
+"""Rollouts: the data loader of GRPO. One generation batch after the other, as finished micro-batches.
+
+    prompts.next -> sampler (in step with the policy) -> score -> dynamic sampling -> advantages -> MicroBatch
+
+In: puzzles, a sampler, rewards. Out: an endless iterable of `MicroBatch`es, which the trainer takes as it takes any
+data loader's batches. A generation batch is sampled when its first micro-batch is asked for, with the weights of that
+moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from jigsaw.models.prompt_batch import PromptBatch
+from jigsaw.rewards import Composition
+from jigsaw.training.advantages import advantages_of, importance_ratio
+from jigsaw.training.curriculum import Curriculum
+from jigsaw.training.groups import DynamicSampling, Group
+from jigsaw.training.micro_batch import MicroBatch, Part, Sizes, divided, equal_parts, fill
+from jigsaw.training.prompts import Chosen, Prompts
+from jigsaw.training.samplers import Sampler
+from jigsaw.training.step_metrics import StepMetrics
+from jigsaw.training.world import told_by_all
+
+if TYPE_CHECKING:
+    from jigsaw.training.trainer import PuzzleTrainer
+
+Tensor = Any  # torch comes without types here
+Row = dict[str, Any]
+MEDIA = ("images", "videos")
+MEANS_OVER_ROWS = ("grpo", "sapo", "dr_grpo", "luspo")
+"""Losses of TRL that are means over the completions of a micro-batch."""
+MEANS_OVER_MICRO_BATCHES = ("bnpo",)
+"""Losses of TRL that are means over the micro-batches, whatever their size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supply:
+    """What rollouts are made from, beside the policy.
+
+    Attributes:
+        prompts: where rows come from.
+        sampler: that completes them.
+        composition: rewards that are optimised, and metrics that are watched.
+        curriculum: that learns which groups were informative; None where nothing depends on it.
+        fresh: where fresh rows for dynamic sampling come from.
+        dynamic: replaces groups without variance; None does without.
+        record: gets every generation batch as it was scored: completions, columns, totals and metrics.
+        tokens_per_micro_batch: tokens that a micro-batch computes at most; None divides a step evenly by completions.
+        inspect: gets the first groups of a run before they are scored.
+    """
+
+    prompts: Prompts
+    sampler: Sampler
+    composition: Composition
+    curriculum: Curriculum | None = None
+    fresh: Chosen | None = None
+    dynamic: DynamicSampling | None = None
+    record: Callable[..., None] | None = None
+    tokens_per_micro_batch: int | None = None
+    inspect: Callable[[Sequence[Group]], None] | None = None
+
+
+class Rollouts:
+    """An iterable of what the trainer's inner loop draws: `{"micro_batch": MicroBatch}`, without end.
+
+    It yields `gradient_accumulation_steps` of them per optimizer step. Where micro-batches are filled by tokens a step
+    needs fewer; the first of it are then `{"micro_batch": None}`, which the trainer passes over.
+
+    Args:
+        trainer: whose policy, settings and state are used; it holds nothing of a batch.
+        supply: of puzzles, completions and rewards.
+    """
+
+    def __init__(self, trainer: PuzzleTrainer, supply: Supply) -> None:
+        self._trainer, self._supply = trainer, supply
+        self._inspect = supply.inspect
+
+    @property
+    def metrics(self) -> StepMetrics:
+        """Figures of the step."""
+        return self._trainer.step_metrics
+
+    @property
+    def boundary(self) -> int:
+        """Optimizer steps that are trained on one generation batch."""
+        args = self._trainer.args
+        return int(args.steps_per_generation * args.num_iterations // args.gradient_accumulation_steps)
+
+    def __iter__(self) -> Iterator[dict[str, MicroBatch | None]]:
+        args = self._trainer.args
+        generation = self._trainer.state.global_step // self.boundary
+        try:
+            while True:
+                batch = self._generation(generation)
+                for iteration in range(args.num_iterations):
+                    for number, micro_batch in enumerate(batch):
+                        first = iteration == 0 and number < args.gradient_accumulation_steps
+                        if micro_batch is not None and not first:
+                            micro_batch = replace(micro_batch, on_policy=False)
+                        yield {"micro_batch": micro_batch}
+                batch, micro_batch = [], None  # not kept while the next is made
+                generation += 1
+        finally:
+            self._supply.prompts.close()
+
+    def _generation(self, number: int) -> list[MicroBatch | None]:
+        """A generation batch, sampled, scored and divided. Collective."""
+        supply = self._supply
+        groups = self._roll_out(supply.prompts.next(number, self._progress))
+        if supply.dynamic is not None:
+            groups = self._replaced(supply.dynamic, groups)
+        elif supply.curriculum is not None:
+            self._learn(supply.curriculum, groups)
+        finished = self._finished(groups)
+        self.metrics.share()
+        return finished
+
+    @property
+    def _progress(self) -> float:
+        state = self._trainer.state
+        return float(state.global_step / state.max_steps)
+
+    def _roll_out(self, rows: Sequence[Row]) -> list[Group]:
+        """Scored groups of completions of the rows' prompts. Collective, also where this process has no rows."""
+        trainer = self._trainer
+        seeds = self._seeds(rows)
+        encoded = None
+        if rows:
+            encoded = PromptBatch.encode(trainer.model, trainer.processing_class, rows, trainer.accelerator.device)
+        sampled = self._supply.sampler(rows, encoded, seeds)
+        size, logps = trainer.num_generations, sampled.log_probabilities
+        groups = []
+        for number, row in enumerate(rows):
+            own = slice(number * size, (number + 1) * size)
+            groups.append(Group(row, sampled.tokens[own], encoded, number, None if logps is None else logps[own]))
+        if self._inspect is not None:
+            self._inspect(groups)
+            self._inspect = None
+        return self._scored(groups)
+
+    def _scored(self, groups: Sequence[Group]) -> list[Group]:
+        if not groups:
+            return []
+        composition, size = self._supply.composition, self._trainer.num_generations
+        completions, columns = self._columns(groups)
+        scores = composition.score(completions, columns)
+        totals = composition.total(scores)
+
+        def own(values: Sequence[Any], number: int) -> list[Any]:
+            return list(values[number * size : (number + 1) * size])
+
+        return [
+            replace(
+                group,
+                scores={name: own(values, number) for name, values in scores.items()},
+                totals=own(totals, number),
+            )
+            for number, group in enumerate(groups)
+        ]
+
+    def _columns(self, groups: Sequence[Group]) -> tuple[list[Any], dict[str, Any]]:
+        """Completions as messages, and what rewards read beside them: one value per completion."""
+        size = self._trainer.num_generations
+        tokens = [tokens for group in groups for tokens in group.completions]
+        texts = self._trainer.processing_class.batch_decode(tokens, skip_special_tokens=True)
+        names = dict.fromkeys(name for group in groups for name in group.row if name not in (*MEDIA, "prompt"))
+        columns: dict[str, Any] = {
+            name: [value for group in groups for value in [group.row.get(name)] * size] for name in names
+        }
+        columns |= {
+            "prompts": [group.row["prompt"] for group in groups for _ in range(size)],
+            "completion_ids": tokens,
+            "trainer_state": self._trainer.state,
+            "log_metric": self.metrics.pend,
+            "log_extra": lambda *_: None,
+        }
+        return [[{"role": "assistant", "content": text}] for text in texts], columns
+
+    def _replaced(self, dynamic: DynamicSampling, groups: list[Group]) -> list[Group]:
+        """The batch with its groups without variance replaced as far as attempts allow. Collective."""
+        supply = self._supply
+        assert supply.fresh is not None and supply.curriculum is not None  # checked when the trainer was made
+
+        def fresh(count: int) -> list[Group]:
+            avoid = [group.row["id"] for group in groups]
+            return self._roll_out(supply.fresh.fresh(count, self._progress, avoid))  # type: ignore[union-attr]
+
+        outcome = dynamic.replace(groups, fresh, lambda count: sum(told_by_all(count)))
+        self._learn(supply.curriculum, outcome.drawn)
+        for name in ("dead", "replaced", "left"):
+            self.metrics.pend(f"groups/{name}", getattr(outcome, name))
+        self.metrics.pend("groups/drawn", len(outcome.drawn) / len(groups))
+        first = [total for group in groups for total in group.totals if total is not None]
+        if first:
+            self.metrics.pend("groups/first_reward", sum(first) / len(first))
+        return outcome.groups
+
+    def _learn(self, curriculum: Curriculum, groups: Sequence[Group]) -> None:
+        """Have the curriculum take note of which groups were informative, the same on every process. Collective."""
+        seen = [((group.row["task"], group.row["num_pieces"]), not group.dead) for group in groups]
+        curriculum.learn(one for share in told_by_all(seen) for one in share)
+        if isinstance(self._supply.prompts, Chosen):
+            for name, value in curriculum.live.items():
+                self.metrics.add(f"curriculum/{name}", value)
+
+    def _seeds(self, rows: Sequence[Row]) -> list[int]:
+        """Of each row; one that is drawn twice, here or on another process, gets another each time. Collective."""
+        names = [row["id"] for row in rows]
+        before = told_by_all(names)[: self._trainer.accelerator.process_index]
+        seen = Counter(name for share in before for name in share)
+        seeds = []
+        for name in names:
+            seeds.append(self._seed(name, seen[name]))
+            seen[name] += 1
+        return seeds
+
+    def _seed(self, row_id: str, again: int) -> int:
+        """Of the completions of a row: it depends on the run's seed, the step and the row, on no batch and no rank."""
+        key = f"{self._trainer.args.seed} {self._trainer.state.global_step} {row_id}" + (f" {again}" if again else "")
+        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+
+    def _finished(self, groups: Sequence[Group]) -> list[MicroBatch | None]:
+        """Micro-batches of groups, with advantages relative to the whole generation batch. Collective."""
+        trainer, device = self._trainer, self._trainer.accelerator.device
+        self._measure(groups)
+        ends = {*trainer.eos_token_ids, trainer.processing_class.tokenizer.pad_token_id}
+        ended = [[tokens[-1] in ends for tokens in group.completions] for group in groups]
+        masks = trainer.args.mask_truncated_completions
+        counted = [
+            [0 if masks and not whole else len(tokens) for tokens, whole in zip(group.completions, own, strict=True)]
+            for group, own in zip(groups, ended, strict=True)
+        ]
+        names = self._supply.composition.names
+        told = told_by_all(
+            {
+                "scores": [
+                    row for group in groups for row in zip(*(group.scores[name] for name in names), strict=True)
+                ],
+                "lengths": [len(tokens) for group in groups for tokens in group.completions],
+                "ended": [whole for own in ended for whole in own],
+                "counted": sum(map(sum, counted)),
+                "prompts": sum(group.encoded.lengths[group.prompt] * len(group.completions) for group in groups),
+            }
+        )
+        advantages = self._advantages(told)
+        num_items = torch.tensor(sum(share["counted"] for share in told), device=device)
+        encoded = list({id(group.encoded): group.encoded for group in groups}.values())
+        offsets, offset = {}, 0
+        for batch in encoded:
+            offsets[id(batch)], offset = offset, offset + len(batch)
+        prompts = PromptBatch.join(encoded).select([offsets[id(group.encoded)] + group.prompt for group in groups])
+        parts = self._parts(Sizes(prompts.lengths, counted))
+        share = self._share(parts)
+        finished = [
+            self._with_other_policies(
+                self._micro_batch(groups, prompts, part, counted, advantages, num_items, share(part))
+            )
+            for part in parts
+        ]
+        return [None] * (trainer.args.steps_per_generation - len(finished)) + finished
+
+    def _measure(self, groups: Sequence[Group]) -> None:
+        """Log the watched metrics, and hand the batch on to what records some of it."""
+        composition = self._supply.composition
+        completions, columns = self._columns(groups)
+        metrics = composition.measure(completions, columns)
+        for name, values in metrics.items():
+            known = [value for value in values if value is not None]
+            if known:
+                self.metrics.pend(name, sum(known) / len(known))
+        if self._supply.record is not None:
+            self._supply.record(completions, columns, [one for group in groups for one in group.totals], metrics)
+
+    def _advantages(self, told: Sequence[dict[str, Any]]) -> Tensor:
+        """Of this process's completions; logs rewards and lengths of all."""
+        trainer, device = self._trainer, self._trainer.accelerator.device
+        rows = [[torch.nan if value is None else value for value in row] for share in told for row in share["scores"]]
+        scores = torch.tensor(rows, dtype=torch.float32, device=device)
+        found = advantages_of(
+            scores,
+            trainer.reward_weights.to(device),
+            trainer.num_generations,
+            scale=trainer.args.scale_rewards,
+            aggregation=trainer.args.multi_objective_aggregation,
+        )
+        for number, name in enumerate(self._supply.composition.names):
+            self.metrics.add(f"rewards/{name}/mean", scores[:, number].nanmean().item())
+        lengths = [length for share in told for length in share["lengths"]]
+        ended = [whole for share in told for whole in share["ended"]]
+        known = found.rewards[~found.rewards.isnan()]
+        self.metrics.add("reward", known.mean().item())
+        self.metrics.add("reward_std", known.std().item())
+        self.metrics.add("frac_reward_zero_std", found.equal)
+        self.metrics.add("completions/mean_length", sum(lengths) / len(lengths))
+        self.metrics.add("completions/clipped_ratio", 1 - sum(ended) / len(ended))
+        trainer.state.num_input_tokens_seen += sum(share["prompts"] for share in told) + sum(lengths)
+        self.metrics.add("num_tokens", trainer.state.num_input_tokens_seen)
+        rank = trainer.accelerator.process_index
+        start = sum(len(share["lengths"]) for share in told[:rank])
+        return found.values[start : start + len(told[rank]["lengths"])]
+
+    def _parts(self, sizes: Sizes) -> list[Part]:
+        """The completions of each micro-batch; equally many of them on every process. Collective."""
+        limit, trainer = self._supply.tokens_per_micro_batch, self._trainer
+        if limit is None:
+            return equal_parts(len(sizes.prompts), trainer.num_generations, trainer.args.steps_per_generation)
+        parts = fill(sizes, limit)
+        return divided(parts, max(told_by_all(len(parts))))
+
+    def _share(self, parts: Sequence[Part]) -> Callable[[Part], float]:
+        """The factor on the loss of a micro-batch, where they are of unequal size.
+
+        TRL divides a mean by the number of micro-batches in a step, as if all had equally many completions.
+        """
+        args = self._trainer.args
+        if self._supply.tokens_per_micro_batch is None:
+            return lambda _: 1.0
+        if args.loss_type in MEANS_OVER_ROWS:
+            return lambda part: len(part) / args.per_device_train_batch_size
+        if args.loss_type in MEANS_OVER_MICRO_BATCHES:
+            return lambda _: args.gradient_accumulation_steps / len(parts)
+        return lambda _: 1.0
+
+    def _micro_batch(
+        self,
+        groups: Sequence[Group],
+        prompts: PromptBatch,
+        part: Part,
+        counted: Sequence[Sequence[int]],
+        advantages: Tensor,
+        num_items: Tensor,
+        share: float,
+    ) -> MicroBatch:
+        size, device = self._trainer.num_generations, self._trainer.accelerator.device
+        used = list(dict.fromkeys(prompt for prompt, _ in part))
+        completions = [groups[prompt].completions[number] for prompt, number in part]
+        lengths = torch.tensor([counted[prompt][number] for prompt, number in part], device=device)
+        width = max(map(len, completions))
+        blank = self._trainer.processing_class.tokenizer.pad_token_id
+        ids = torch.tensor([tokens + [blank] * (width - len(tokens)) for tokens in completions], device=device)
+        sampled = None
+        if groups[part[0][0]].log_probabilities is not None:
+            logps = [groups[prompt].log_probabilities[number] for prompt, number in part]  # type: ignore[index]
+            sampled = torch.tensor([row + [0.0] * (width - len(row)) for row in logps], device=device)
+        return MicroBatch(
+            prompts=prompts.select(used),
+            prompt_of_row=tuple(used.index(prompt) for prompt, _ in part),
+            completion_ids=ids,
+            completion_mask=(torch.arange(width, device=device) < lengths[:, None]).long(),
+            advantages=advantages[[prompt * size + number for prompt, number in part]],
+            num_items=num_items,
+            share=share,
+            sampled_log_probabilities=sampled,
+        )
+
+    def _with_other_policies(self, micro_batch: MicroBatch) -> MicroBatch:
+        """With the log-probabilities under other weights than those of the loss pass, where TRL's loss needs them."""
+        trainer, args = self._trainer, self._trainer.args
+        corrects = trainer.use_vllm and args.vllm_importance_sampling_correction
+        # Otherwise the first pass on the completions is made with the weights that sampled them.
+        stale = args.gradient_accumulation_steps % (args.steps_per_generation * args.num_iterations) != 0
+        old = ratio = reference = None
+        with torch.no_grad():
+            if stale or corrects:
+                old, _ = trainer.log_probabilities(trainer.model, micro_batch)
+            if corrects:
+                mask = micro_batch.completion_mask
+                ratio = importance_ratio(old, micro_batch.sampled_log_probabilities, mask, args)
+            if args.beta != 0.0:
+                with trainer.reference_model() as model:
+                    reference, _ = trainer.log_probabilities(model, micro_batch)
+        return replace(
+            micro_batch,
+            old_log_probabilities=old,
+            reference_log_probabilities=reference,
+            importance_ratio=ratio,
+        )
