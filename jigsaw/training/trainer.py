@@ -75,6 +75,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
             **kwargs,
         )
         self.remove_callback(PrinterCallback)
+        self.args.ignore_data_skip = True  # a resumed run's rollouts begin at its step by themselves
         self.step_metrics = StepMetrics()
         self.forbidden_tokens = list(self.args.generation_kwargs["suppress_tokens"])
         self.rollouts = Rollouts(self, supply(self))

@@ -1,0 +1,217 @@
+"""Rollouts as the data loader: media once a step and ahead of it, whole groups in micro-batches, nothing kept."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from made_rows import made_image, made_row
+
+from jigsaw.config.loading import Recipe
+from jigsaw.config.schema import RolloutSection, SamplingSection
+from jigsaw.errors import JigsawError
+from jigsaw.models.families.qwen import Qwen2VL
+from jigsaw.models.load import load_model, vision_token_ids
+from jigsaw.models.prompt_batch import PromptBatch
+from jigsaw.rewards import Composition
+from jigsaw.training.grpo import grpo_trainer
+from jigsaw.training.micro_batch import Sizes, divided, fill, tokens_computed
+from jigsaw.training.mixture import mix
+from jigsaw.training.order import Order
+from jigsaw.training.trl_config import grpo_config
+
+REWARD = """
+def by_text(completions, **columns):
+    return [sum(map(ord, text[0]["content"])) % 7 / 7 for text in completions]
+"""
+
+
+class CountedRows:
+    """Eight rows about two images; `readers` are the threads that looked at one, by row."""
+
+    def __init__(self) -> None:
+        self.readers: list[tuple[int, str]] = []
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, number: int):
+        self.readers.append((number, threading.current_thread().name))
+        return made_row(f"r{number}", made_image(2 * number), made_image(2 * number + 1, (28 * (1 + number % 3), 28)))
+
+
+def trainer_of(model, processor, rows, folder, sampling=None, **grpo):
+    (folder / "reward.py").write_text(REWARD, encoding="utf-8")
+    section = {"prompts_per_step": 4, "num_generations": 4, "max_steps": 2, "max_completion_length": 6}
+    section |= {"optim": "sgd", "learning_rate": 0.1, "max_grad_norm": 0.0, "gradient_checkpointing": False, **grpo}
+    recipe = Recipe.model_validate(
+        {
+            "name": "rollouts",
+            "model": {"tiny": "qwen2_5_vl"},
+            "data": {"train": [{"path": "unused"}]},
+            "output": "unused",
+            "grpo": section,
+        }
+    )
+    composition = Composition([f"{folder}/reward.py:by_text"])
+    config = grpo_config(recipe, folder / "run", vision_token_ids(processor), list(composition.weights))
+    return grpo_trainer(
+        model=model,
+        processor=processor,
+        puzzles=mix([rows], [1.0]),
+        config=config,
+        composition=composition,
+        rollout=RolloutSection(),
+        sampling=sampling or SamplingSection(self_check=False),
+        tokens_per_micro_batch=section.get("tokens_per_micro_batch"),
+    )
+
+
+@pytest.mark.parametrize("settings", [{}, {"per_device_train_batch_size": 2}, {"num_iterations": 2, "max_steps": 4}])
+def test_media_are_read_and_preprocessed_once_a_step(model, processor, tmp_path, monkeypatch, settings):
+    """Given 2 generation batches of 4 prompts, in micro-batches or used twice, then 8 rows are looked at."""
+    encoded: list[int] = []
+    encode = PromptBatch.encode
+
+    def counted(network, processor, rows, device):
+        encoded.append(len(rows))
+        return encode(network, processor, rows, device)
+
+    monkeypatch.setattr(PromptBatch, "encode", counted)
+    rows = CountedRows()
+    trainer_of(model, processor, rows, tmp_path, **settings).train()
+    assert sorted(number for number, _ in rows.readers) == list(range(8))
+    assert encoded == [4, 4]
+
+
+def test_the_next_rows_are_read_by_threads_while_this_step_trains(model, processor, tmp_path):
+    """Given a first step that waits for the second's rows before it trains, then the run does not hang."""
+    rows, ahead = CountedRows(), threading.Event()
+    read = CountedRows.__getitem__
+
+    class Watched(CountedRows):
+        def __getitem__(self, number):
+            row = read(self, number)
+            if len(self.readers) == 8:
+                ahead.set()
+            return row
+
+    rows = Watched()
+    trainer = trainer_of(model, processor, rows, tmp_path)
+    compute = trainer.compute_loss
+    waited = []
+    trainer.compute_loss = lambda *args, **kwargs: (waited.append(ahead.wait(60)), compute(*args, **kwargs))[1]
+    trainer.train()
+    assert waited == [True, True]
+    assert all(name.startswith("jigsaw-decode") for _, name in rows.readers)
+
+
+def test_nothing_is_read_beyond_the_last_step(model, processor, tmp_path):
+    rows = CountedRows()
+    trainer_of(model, processor, rows, tmp_path, max_steps=1).train()
+    assert len(rows.readers) == 4
+
+
+def test_another_forward_pass_in_between_corrupts_nothing(model, processor, checkpoint, tmp_path):
+    """Given other prompts that are sampled and scored in the middle of every loss, then the weights are the same."""
+    trainer_of(model, processor, CountedRows(), tmp_path, per_device_train_batch_size=8).train()
+    other = load_model(checkpoint)
+    trainer = trainer_of(other, processor, CountedRows(), tmp_path, per_device_train_batch_size=8)
+    stranger = [made_row("stranger", made_image(77, (84, 56)))]
+    score = trainer._get_per_token_logps_and_entropies
+
+    def interrupted(network, *args, **kwargs):
+        prompts = PromptBatch.encode(network, processor, stranger, "cpu")
+        trainer.rollouts._supply.sampler(stranger, prompts, [3])
+        with torch.no_grad():
+            network(**processor(text="words", return_tensors="pt"))
+        found = score(network, *args, **kwargs)
+        trainer.rollouts._supply.sampler(stranger, prompts, [4])
+        return found
+
+    trainer._get_per_token_logps_and_entropies = interrupted
+    trainer.train()
+    for (name, first), second in zip(model.named_parameters(), other.named_parameters(), strict=True):
+        assert torch.equal(first, second[1]), name
+
+
+@pytest.mark.parametrize("loss", ["dapo", "grpo", "dr_grpo", "sapo", "cispo"])
+def test_micro_batches_filled_by_tokens_give_the_step_of_one_batch(model, processor, checkpoint, tmp_path, loss):
+    """Given so few tokens that groups are cut and micro-batches are of unlike size, then the weights are the same."""
+    trainer_of(model, processor, CountedRows(), tmp_path, loss_type=loss).train()
+    other = load_model(checkpoint)
+    trainer = trainer_of(other, processor, CountedRows(), tmp_path, loss_type=loss, tokens_per_micro_batch=60)
+    computed: list[int] = []
+    other.model.language_model.register_forward_pre_hook(
+        lambda _, args, kwargs: computed.append(kwargs["inputs_embeds"].shape[:2].numel()), with_kwargs=True
+    )
+    finish = trainer.rollouts._finished
+    batches = []
+    trainer.rollouts._finished = lambda groups: (batches.append(finish(groups)), batches[-1])[1]
+    trainer.train()
+    sizes = [len(one.prompt_of_row) for one in batches[0] if one is not None]
+    assert sum(sizes) == 16
+    assert len(batches[0]) == 16
+    assert len(set(sizes)) > 1
+    for (name, first), second in zip(model.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(second, first, atol=1e-6, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("key", ["per_device_train_batch_size", "steps_per_generation", "entropy_coef"])
+def test_what_does_not_go_with_tokens_is_refused(model, processor, tmp_path, key):
+    with pytest.raises(JigsawError, match=f"^grpo.{key}: .* or say grpo.per_device_train_batch_size in place of"):
+        trainer_of(model, processor, CountedRows(), tmp_path, tokens_per_micro_batch=100, **{key: 1})
+
+
+lengths = st.lists(st.lists(st.integers(0, 50), min_size=3, max_size=3), min_size=1, max_size=6)
+
+
+@given(lengths, st.lists(st.integers(1, 80), min_size=6, max_size=6), st.integers(1, 300), st.integers(0, 4))
+def test_filled_micro_batches_hold_every_completion_once_within_the_limit(completions, prompts, limit, more):
+    sizes = Sizes(prompts[: len(completions)], completions)
+    parts = fill(sizes, limit)
+    rows = sorted((prompt, number) for prompt in range(len(completions)) for number in range(3))
+    assert sorted(row for part in parts for row in part) == rows
+    for part in parts:
+        assert tokens_computed(part, sizes) <= limit or len(part) == 1
+    # a group is cut only if it does not fit alone
+    for prompt in range(len(completions)):
+        holders = [part for part in parts if any(row[0] == prompt for row in part)]
+        whole = [(prompt, number) for number in range(3)]
+        assert len(holders) == 1 or tokens_computed(whole, sizes) > limit
+    count = min(len(parts) + more, len(rows))
+    again = divided(parts, count)
+    assert len(again) == count
+    assert all(again)
+    assert sorted(row for part in again for row in part) == rows
+
+
+def test_the_order_of_every_epoch_is_its_own_and_is_made_again():
+    order = Order(10, 3, seed=5)
+    batches = [order.batch(number) for number in range(7)]
+    assert [Order(10, 3, seed=5).batch(number) for number in (6, 2, 0, 4)] == [batches[n] for n in (6, 2, 0, 4)]
+    first, second = (sorted(row for batch in batches[start : start + 3] for row in batch) for start in (0, 3))
+    assert len(set(first)) == len(set(second)) == 9
+    assert batches[:3] != batches[3:6]
+    assert [Order(10, 3, shuffle=False).batch(number) for number in (0, 3)] == [[0, 1, 2]] * 2
+
+
+class OffByFive(Qwen2VL):
+    """A family with a mistake in its positions."""
+
+    def completion_positions(self, numbers):
+        return super().completion_positions(numbers + 5)
+
+
+def test_a_family_that_is_wrong_ends_the_run_before_it_trains(model, processor, tmp_path, monkeypatch):
+    monkeypatch.setattr("jigsaw.models.prompt_batch.family_of", lambda _: OffByFive())
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    told = (
+        r"puzzle r0: with a shared prompt .* token is -\d+\.\d+, of the sequence alone -\d+\.\d+; .* self_check=false"
+    )
+    with pytest.raises(JigsawError, match=told):
+        trainer_of(model, processor, CountedRows(), tmp_path, sampling=SamplingSection()).train()
+    assert all(parameter.equal(before[name]) for name, parameter in model.named_parameters())
