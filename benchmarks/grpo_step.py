@@ -27,6 +27,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +78,10 @@ def trainer_of(side: str, path: str, tiles: int, group: int, folder: str) -> Any
     import torch
     from trl import GRPOConfig, GRPOTrainer
 
-    from jigsaw.config.schema import RolloutSection
+    from jigsaw.config.schema import RolloutSection, SamplingSection
     from jigsaw.models.load import load_model, load_processor, vision_token_ids
     from jigsaw.rewards import Composition
-    from jigsaw.training.grpo import PuzzleTrainer
+    from jigsaw.training.grpo import grpo_trainer
 
     cuda = torch.cuda.is_available()
     model, processor = load_model(path), load_processor(path)
@@ -110,11 +112,14 @@ def trainer_of(side: str, path: str, tiles: int, group: int, folder: str) -> Any
     )
     if side == "trl":
         return GRPOTrainer(reward_funcs=letters, train_dataset=rows, **common)
-    return PuzzleTrainer(
+    return grpo_trainer(
+        model=model,
+        processor=processor,
+        puzzles=rows,
+        config=config,
         composition=Composition([f"{Path(__file__).resolve()}:letters"]),
         rollout=RolloutSection(),
-        train_dataset=rows,
-        **common,
+        sampling=SamplingSection(self_check=False),  # of the first step of a run, not of every one
     )
 
 
@@ -122,6 +127,16 @@ def letters(completions: Any, **columns: Any) -> list[float]:
     """A reward that tells random completions apart."""
     texts = [text if isinstance(text, str) else text[0]["content"] for text in completions]
     return [sum(map(str.isalpha, text)) / LENGTH for text in texts]
+
+
+def batches(trainer: Any, side: str, group: int) -> Iterator[Any]:
+    """What the trainer's loop would draw, one step after the other, without end."""
+    if side == "ours":
+        trainer.state.max_steps = trainer.args.max_steps
+        yield from trainer.get_train_dataloader()
+    while True:
+        trainer._step, trainer._buffered_inputs = 0, None
+        yield [trainer.train_dataset[0] for _ in range(group)]
 
 
 class Peak:
@@ -170,7 +185,7 @@ def measure(side: str, path: str, tiles: int, group: int, rounds: int, share: st
         trainer.create_optimizer_and_scheduler(1000)
         trainer.model_wrapped = trainer.model = trainer.model.to(trainer.accelerator.device)
         trainer.current_gradient_accumulation_steps = 1
-        rows = [trainer.train_dataset[0] for _ in range(group)]
+        steps = batches(trainer, side, group)
 
         cuda = torch.cuda.is_available()
         clock = time.perf_counter if cuda else time.process_time
@@ -183,9 +198,7 @@ def measure(side: str, path: str, tiles: int, group: int, rounds: int, share: st
             return clock() - start
 
         def step() -> None:
-            trainer._step = 0
-            trainer._buffered_inputs = None
-            trainer.training_step(trainer.model, rows, None)
+            trainer.training_step(trainer.model, next(steps), None)
             trainer.optimizer.step()
             trainer.optimizer.zero_grad()
 
@@ -193,16 +206,20 @@ def measure(side: str, path: str, tiles: int, group: int, rounds: int, share: st
             step()
         whole = min(seconds(step) for _ in range(rounds))
         torch.manual_seed(0)
-        trainer._step, trainer._buffered_inputs = 0, None
         trainer._metrics["train"].clear()
-        batch = trainer._prepare_inputs(rows)
         generator = torch.Generator().manual_seed(1)
-        batch["completion_ids"] = torch.randint(0, 200, (group, LENGTH), generator=generator).to(trainer.model.device)
-        batch["advantages"] = torch.randn(group, generator=generator).to(trainer.model.device)
+        completions = torch.randint(0, 200, (group, LENGTH), generator=generator).to(trainer.model.device)
+        advantages = torch.randn(group, generator=generator).to(trainer.model.device)
+        batch = trainer._prepare_inputs(next(steps))
+        if side == "trl":
+            batch |= {"completion_ids": completions, "advantages": advantages}
+        else:
+            fixed = replace(batch["micro_batch"], completion_ids=completions, advantages=advantages)
+            batch = {"micro_batch": fixed}
 
         # TRL leaves suppressed tokens out of sampling but not out of the distribution that it scores by; ours leaves
         # them out of both. Here both score by the whole distribution.
-        trainer._forbidden = []
+        trainer.forbidden_tokens = []
 
         def loss() -> None:
             trainer.model.zero_grad()

@@ -67,12 +67,11 @@ def check_shared_prompt(
     mean = float(apart.mean()) if len(apart) else 0.0
     if not mean <= ROUNDING[dtype]:  # NaN too
         worst = int(apart.nan_to_num(nan=torch.inf).argmax())
-        packed_value, own_value = float(packed[worst]), float(own[worst])
+        values = f"{float(packed[worst]):.4f}, of the sequence alone {float(own[worst]):.4f}"
         raise JigsawError(
-            f"puzzle {row.get('id')}: with a shared prompt the log-probability of a token is {packed_value:.4f}, of the "
-            f"sequence alone {own_value:.4f}; {mean:.2g} apart on average, where rounding makes {ROUNDING[dtype]:g} at "
-            f"most. {type(unwrapped(model)).__name__} is computed wrongly on this device or by this version of "
-            "transformers; sampling.self_check=false trains all the same"
+            f"puzzle {row.get('id')}: with a shared prompt the log-probability of a token is {values}; {mean:.2g} apart "
+            f"on average, where rounding makes {ROUNDING[dtype]:g} at most. {type(unwrapped(model)).__name__} is computed "
+            "wrongly on this device or by this version of transformers; sampling.self_check=false trains all the same"
         )
     return mean
 

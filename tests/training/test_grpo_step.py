@@ -76,7 +76,7 @@ def make_trainer(
         sampling=sampling,
         curriculum=Curriculum(sets, weights, curriculum or CurriculumSection()),
         choosing=curriculum is not None,
-        tokens_per_micro_batch=section.get("tokens_per_micro_batch"),
+        tokens_per_micro_batch=section.tokens_per_micro_batch,
         callbacks=callbacks,
     )
 

@@ -9,7 +9,7 @@ import torch
 from trl import GRPOTrainer
 from trl.trainer import grpo_trainer as trl_module
 
-from jigsaw.config.loading import Recipe
+from jigsaw.config.schema import Recipe
 from jigsaw.models.load import load_model
 from jigsaw.rewards import Composition
 from jigsaw.training.grpo import grpo_trainer
@@ -34,9 +34,9 @@ SETTINGS = {
     "bnpo": {"loss_type": "bnpo", "scale_rewards": "batch"},
     "kl": {"loss_type": "grpo", "beta": 0.5, **TWICE},
     "truncated masked": {"loss_type": "dapo", "mask_truncated_completions": True},
-    "normalised first": {"loss_type": "dapo", "multi_objective_aggregation": "normalize_then_sum"},
-    "token correction": {"vllm_importance_sampling_mode": "token_truncate"},
-    "sequence correction": {"vllm_importance_sampling_mode": "sequence_mask"},
+    "normalised first": {"loss_type": "dapo", "extra": {"multi_objective_aggregation": "normalize_then_sum"}},
+    "token correction": {"extra": {"vllm_importance_sampling_mode": "token_truncate"}},
+    "sequence correction": {"extra": {"vllm_importance_sampling_mode": "sequence_mask"}},
 }
 
 
@@ -65,7 +65,7 @@ class TheirTrainer(GRPOTrainer):
 def trained(side, checkpoint, processor, puzzles, folder, settings):
     """The model after three steps, and the losses and KLs of these."""
     (folder / "reward.py").write_text(REWARD, encoding="utf-8")
-    corrects = "vllm_importance_sampling_mode" in settings
+    corrects = "vllm_importance_sampling_mode" in settings.get("extra", {})
     recipe = Recipe.model_validate(
         {
             "name": "losses",

@@ -139,7 +139,7 @@ def assert_alike(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -
 @pytest.mark.slow
 def test_vllm_beside_the_trainer_trains_what_transformers_trains_on_the_same_completions(folder, beside, monkeypatch):
     """Given the completions of a run with vLLM, then losses, gradients and rewards are those of a run without."""
-    from jigsaw.training import grpo
+    from jigsaw.training import samplers
 
     lines, sampled = beside
     assert [line["step"] for line in lines] == [1, 2, 3]
@@ -148,7 +148,7 @@ def test_vllm_beside_the_trainer_trains_what_transformers_trains_on_the_same_com
     def replaying(model, prompts, generations, *, seeds, **_):
         return [completion for seed in seeds for completion in sampled[seed]]
 
-    monkeypatch.setattr(grpo, "sample", replaying)
+    monkeypatch.setattr(samplers, "sample", replaying)
     assert_alike([line for line in run(folder, "replayed") if "reward" in line], lines)
 
 
