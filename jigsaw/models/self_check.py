@@ -69,9 +69,10 @@ def check_shared_prompt(
         worst = int(apart.nan_to_num(nan=torch.inf).argmax())
         values = f"{float(packed[worst]):.4f}, of the sequence alone {float(own[worst]):.4f}"
         raise JigsawError(
-            f"puzzle {row.get('id')}: with a shared prompt the log-probability of a token is {values}; {mean:.2g} apart "
-            f"on average, where rounding makes {ROUNDING[dtype]:g} at most. {type(unwrapped(model)).__name__} is computed "
-            "wrongly on this device or by this version of transformers; sampling.self_check=false trains all the same"
+            f"puzzle {row.get('id')}: with a shared prompt the log-probability of a token is {values}; "
+            f"{mean:.2g} apart on average, where rounding makes {ROUNDING[dtype]:g} at most. "
+            f"{type(unwrapped(model)).__name__} is computed wrongly on this device or by this version of transformers; "
+            "sampling.self_check=false trains all the same"
         )
     return mean
 
