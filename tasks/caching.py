@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from threading import Lock
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
 
 class BoundedCache(Generic[Value]):
-    """Least recently used values go first when their total size passes `max_bytes`.
+    """Least recently used values go first when their total size passes `max_bytes`. Threads may share one.
 
     Args:
         max_bytes: the limit in bytes; 0 keeps nothing but the value stored last.
@@ -32,24 +33,30 @@ class BoundedCache(Generic[Value]):
         self._size_of = size_of
         self._values: OrderedDict[Hashable, Value] = OrderedDict()
         self._bytes = 0
+        self._lock = Lock()
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """The value of `key`, made by `make` when it is not held."""
-        if key in self._values:
-            self._values.move_to_end(key)
-            return self._values[key]
-        value = make()
-        self._values[key] = value
-        self._bytes += self._size_of(value)
-        while self._bytes > self._max_bytes and len(self._values) > 1:
-            _, dropped = self._values.popitem(last=False)
-            self._bytes -= self._size_of(dropped)
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+        value = make()  # not under the lock: threads make different values at once
+        with self._lock:
+            if key in self._values:  # another thread was faster
+                return self._values[key]
+            self._values[key] = value
+            self._bytes += self._size_of(value)
+            while self._bytes > self._max_bytes and len(self._values) > 1:
+                _, dropped = self._values.popitem(last=False)
+                self._bytes -= self._size_of(dropped)
         return value
 
     def clear(self) -> None:
         """Forget everything."""
-        self._values.clear()
-        self._bytes = 0
+        with self._lock:
+            self._values.clear()
+            self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._values)

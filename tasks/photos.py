@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any, TypeVar
 
 import numpy as np
@@ -160,17 +161,27 @@ def _using(file: Path | bytes, use: Callable[[Image.Image], _Result]) -> _Result
 
 
 @contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Ignore warnings in the main thread: one for each odd file of a large folder tells nobody anything.
+
+    Filters belong to the whole process, and threads that change them at once leave them changed: others leave them be.
+    """
+    if current_thread() is not main_thread():
+        yield
+        return
+    with warnings.catch_warnings(action="ignore"):
+        yield
+
+
+@contextmanager
 def _opened(file: Path | bytes) -> Iterator[Image.Image]:
     """An open picture of acceptable size; any failure inside the block becomes a `PhotoError`."""
     try:
-        with warnings.catch_warnings():
-            # Sizes are judged below; a warning for each odd file of a large folder tells nobody anything.
-            warnings.simplefilter("ignore")
-            with _open(file) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise PhotoError("too_large", f"{image.width}x{image.height} pixels")
-                _refuse_preview(image)
-                yield image
+        with _no_warnings(), _open(file) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise PhotoError("too_large", f"{image.width}x{image.height} pixels")
+            _refuse_preview(image)
+            yield image
     except (PhotoError, _LongTexts):
         raise
     except Image.DecompressionBombError as error:

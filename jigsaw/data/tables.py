@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from jigsaw.data.recognition import MediaKind, Skipped
@@ -246,10 +247,14 @@ def _cell(container: Path, kind: MediaKind, row: int) -> Any:
     raise IndexError(row)
 
 
+_READING = Lock()
+
+
 @lru_cache(maxsize=1)
 def _row_group(file: str, size: int, changed: int, kind: MediaKind, group: int, column: str) -> Any:
     parquet, _ = _parquet(file, size, changed, kind)
-    return parquet.read_row_group(group, columns=[column]).column(0)
+    with _READING:  # one reader, and rows are decoded by several threads
+        return parquet.read_row_group(group, columns=[column]).column(0)
 
 
 @lru_cache(maxsize=4)

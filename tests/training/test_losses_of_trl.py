@@ -19,7 +19,7 @@ from jigsaw.training.trl_config import grpo_config
 
 PROMPTS, GENERATIONS = 2, 4
 REWARD = """
-def by_tokens(completion_ids, **columns):
+def by_tokens(completions, completion_ids, **columns):
     return [sum(tokens) % 7 / 7 for tokens in completion_ids]
 """
 TWICE = {"num_iterations": 2}
