@@ -32,7 +32,7 @@ from jigsaw.evaluation.engines import Generation  # noqa: E402
 from jigsaw.evaluation.run import evaluate_checkpoint  # noqa: E402
 from jigsaw.models.load import load_model, load_processor  # noqa: E402
 from jigsaw.models.prompts import media_of, prompt_text  # noqa: E402
-from jigsaw.models.tiny import TinySizes, build_tiny  # noqa: E402
+from jigsaw.models.tiny import TinySizes, write_tiny  # noqa: E402
 
 TOKENS = 12
 
@@ -52,7 +52,7 @@ def prepare(folder: Path, puzzles: int) -> tuple[str, Path]:
     row = load_puzzles(data)[0]
     texts = [part["text"] for turn in row["prompt"] for part in turn["content"] if part["type"] == "text"]
     sizes = TinySizes(hidden_size=128, num_layers=3, vision_hidden_size=128, vision_layers=1)
-    build_tiny("qwen2_5_vl", sizes, [*texts, "2, 1, 4, 3", "system\nuser\nassistant\n"], folder / "model")
+    write_tiny("qwen2_5_vl", sizes, [*texts, "2, 1, 4, 3", "system\nuser\nassistant\n"], folder / "model")
     return str(folder / "model"), data
 
 

@@ -65,10 +65,10 @@ def row(tiles: int) -> dict[str, Any]:
 
 def checkpoint(folder: Path, tiles: int) -> str:
     """A tiny Qwen2.5-VL from random weights, on disk."""
-    from jigsaw.models.tiny import TinySizes, build_tiny
+    from jigsaw.models.tiny import TinySizes, write_tiny
 
     texts = [part["text"] for part in row(tiles)["prompt"][0]["content"] if part["type"] == "text"]
-    build_tiny("qwen2_5_vl", TinySizes(initializer_range=0.05), texts, folder)
+    write_tiny("qwen2_5_vl", TinySizes(initializer_range=0.05), texts, folder)
     return str(folder)
 
 

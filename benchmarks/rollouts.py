@@ -36,7 +36,7 @@ from jigsaw.data import build_puzzles, load_puzzles  # noqa: E402
 from jigsaw.models.load import load_model, load_processor, vision_token_ids  # noqa: E402
 from jigsaw.models.prompt_batch import PromptBatch  # noqa: E402
 from jigsaw.models.prompts import processor_inputs  # noqa: E402
-from jigsaw.models.tiny import TinySizes, build_tiny  # noqa: E402
+from jigsaw.models.tiny import TinySizes, write_tiny  # noqa: E402
 from jigsaw.training.sampling import sample, shaping  # noqa: E402
 
 PROMPTS, GENERATIONS, TOKENS = 8, 8, 128
@@ -63,7 +63,7 @@ def prepare(folder: Path) -> list[dict[str, Any]]:
     puzzles = load_puzzles(folder / "data")
     texts = [part["text"] for turn in puzzles[0]["prompt"] for part in turn["content"] if part["type"] == "text"]
     sizes = TinySizes(hidden_size=128, num_layers=3, vision_hidden_size=128, vision_layers=1)
-    build_tiny("qwen2_5_vl", sizes, [*texts, "2, 1, 4, 3", "system\nuser\nassistant\n"], folder / "model")
+    write_tiny("qwen2_5_vl", sizes, [*texts, "2, 1, 4, 3", "system\nuser\nassistant\n"], folder / "model")
     return [puzzles[number] for number in range(PROMPTS)]
 
 

@@ -91,13 +91,13 @@ def stop_requests(folder: RunFolder) -> Iterator[StopRequest]:
 
 def make_tiny(recipe: Recipe, folder: RunFolder, train_sets: Sequence[Any]) -> str:
     """Write the tiny model that a recipe starts from; returns a line about it."""
-    from jigsaw.models.tiny import build_tiny
+    from jigsaw.models.tiny import write_tiny
 
     architecture, parameters = str(recipe.model.tiny), 0
 
     def write(partial: Path) -> None:
         nonlocal parameters
-        parameters = build_tiny(architecture, recipe.model.sizes, tokenizer_texts(train_sets), partial)
+        parameters = write_tiny(architecture, recipe.model.sizes, tokenizer_texts(train_sets), partial)
 
     folder.write_once(folder.start, write)
     return f"{architecture} with {parameters:,} parameters, from random weights"

@@ -53,14 +53,14 @@ def puzzles(puzzle_folder: Path):
 @pytest.fixture(scope="session")
 def make_checkpoint(puzzles, tmp_path_factory: pytest.TempPathFactory):
     """Writes a tiny Qwen2.5-VL from random weights; keywords are sizes."""
-    from jigsaw.models.tiny import TinySizes, build_tiny
+    from jigsaw.models.tiny import TinySizes, write_tiny
 
     def make(**changes: object) -> str:
         sizes = {"hidden_size": 64, "num_layers": 2, "vision_hidden_size": 64, "vision_layers": 1} | changes
         out = tmp_path_factory.mktemp("model") / "tiny"
         texts = [part["text"] for part in puzzles[0]["prompt"][0]["content"] if part["type"] == "text"]
         texts += ["2, 1, 4, 3", "system\nuser\nassistant\n"]
-        build_tiny("qwen2_5_vl", TinySizes(initializer_range=0.1, **sizes), texts, out)
+        write_tiny("qwen2_5_vl", TinySizes(initializer_range=0.1, **sizes), texts, out)
         return str(out)
 
     return make

@@ -1,12 +1,14 @@
-"""Models: tiny ones made here, checkpoints opened from elsewhere.
+"""Models: checkpoints opened and checked, tiny ones made here, log-probabilities of completions.
 
-The public door::
+The public API::
 
-    load_model(path, dtype="float32") -> a transformers model, Qwen2.5-VL or NEO, ready to generate
+    load_model(path, dtype="float32") -> a transformers model of a supported family, ready to generate
     load_processor(path, *, min_pixels=None, max_pixels=None) -> its processor
-    build_tiny(architecture, TinySizes(...), texts, out) -> parameters of a model from random weights, written to `out`
+    build_tiny(architecture, out, *, texts=(), **sizes) -> the folder of a model from random weights
+    completion_log_probabilities(model, processor, rows, completions, *, shared=True) -> for each row its tensors
 
-Each is imported when it is first asked for: transformers takes seconds.
+The supported families are in `jigsaw.models.families`. Each name is imported when it is first used: transformers takes
+seconds.
 """
 
 from __future__ import annotations
@@ -16,11 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jigsaw.models.load import load_model, load_processor
-    from jigsaw.models.tiny import TinySizes, build_tiny
+    from jigsaw.models.shared_prefix import completion_log_probabilities
+    from jigsaw.models.tiny import build_tiny
 
-__all__ = ["TinySizes", "build_tiny", "load_model", "load_processor"]
+__all__ = ["build_tiny", "completion_log_probabilities", "load_model", "load_processor"]
 
-_HOMES = {"TinySizes": "tiny", "build_tiny": "tiny", "load_model": "load", "load_processor": "load"}
+_HOMES = {
+    "build_tiny": "tiny",
+    "completion_log_probabilities": "shared_prefix",
+    "load_model": "load",
+    "load_processor": "load",
+}
 
 
 def __getattr__(name: str) -> Any:

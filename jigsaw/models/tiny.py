@@ -210,7 +210,7 @@ def _neo(sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
 BUILDERS: dict[str, Callable[[TinySizes, Any], tuple[Any, Any]]] = {"qwen2_5_vl": _qwen2_5_vl, "neo": _neo}
 
 
-def build_tiny(architecture: str, sizes: TinySizes, texts: Iterable[str], out: Path) -> int:
+def write_tiny(architecture: str, sizes: TinySizes, texts: Iterable[str], out: Path) -> int:
     """Write a random-weight checkpoint with its processor to `out`.
 
     Args:
@@ -231,3 +231,20 @@ def build_tiny(architecture: str, sizes: TinySizes, texts: Iterable[str], out: P
     model.save_pretrained(out)
     processor.save_pretrained(out)
     return int(sum(parameter.numel() for parameter in model.parameters()))
+
+
+def build_tiny(architecture: TinyArchitecture, out: str | Path, *, texts: Iterable[str] = (), **sizes: Any) -> Path:
+    """Write a random-weight checkpoint with its processor, from sizes by name.
+
+    Args:
+        architecture: `qwen2_5_vl` or `neo`.
+        out: folder, made if need be.
+        texts: prompts and answers that the tokenizer learns its merges from; without any it writes byte by byte.
+        **sizes: fields of `TinySizes`.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(out)
+    write_tiny(architecture, TinySizes(**sizes), texts, folder)
+    return folder

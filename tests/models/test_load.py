@@ -9,7 +9,7 @@ import pytest
 from jigsaw.errors import JigsawError
 from jigsaw.models.families.qwen import VISION_TOKENS
 from jigsaw.models.load import load_model, load_processor, vision_token_ids
-from jigsaw.models.tiny import TinySizes, build_tiny
+from jigsaw.models.tiny import TinySizes, write_tiny
 
 SIZES = TinySizes(hidden_size=32, num_layers=1, vision_hidden_size=32, vocab_size=320)
 
@@ -17,7 +17,7 @@ SIZES = TinySizes(hidden_size=32, num_layers=1, vision_hidden_size=32, vocab_siz
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("load") / "model"
-    build_tiny("qwen2_5_vl", SIZES, ["2, 3, 1, 4"], folder)
+    write_tiny("qwen2_5_vl", SIZES, ["2, 3, 1, 4"], folder)
     return folder
 
 

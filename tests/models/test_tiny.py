@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jigsaw.models.tiny import BUILDERS, SPECIAL_TOKENS, TinySizes, build_tiny, build_tokenizer
+from jigsaw.models.tiny import BUILDERS, SPECIAL_TOKENS, TinySizes, build_tokenizer, write_tiny
 
 TEXTS = ["Put the tiles back in order.", "user\nassistant\n", "2, 3, 1, 4"] * 3
 SIZES = TinySizes(hidden_size=32, num_layers=1, vision_hidden_size=32, vocab_size=330)
@@ -23,7 +23,7 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny") / "model"
-    return folder, build_tiny("qwen2_5_vl", SIZES, TEXTS, folder)
+    return folder, write_tiny("qwen2_5_vl", SIZES, TEXTS, folder)
 
 
 # The tokenizer
@@ -156,7 +156,7 @@ def test_the_seed_alone_decides_the_weights(checkpoint, tmp_path, change, equal)
     import torch
 
     state = torch.get_rng_state()
-    build_tiny("qwen2_5_vl", SIZES.model_copy(update=change), TEXTS, tmp_path / "again")
+    write_tiny("qwen2_5_vl", SIZES.model_copy(update=change), TEXTS, tmp_path / "again")
     assert torch.equal(torch.get_rng_state(), state), "the caller's draws are left alone"
     folder, _ = checkpoint
     weights = [(path / "model.safetensors").read_bytes() for path in (folder, tmp_path / "again")]
@@ -174,3 +174,19 @@ def test_the_seed_alone_decides_the_weights(checkpoint, tmp_path, change, equal)
 def test_sizes_that_do_not_go_together_are_refused(sizes, told):
     with pytest.raises(ValueError, match=told):
         TinySizes(**sizes)
+
+
+def test_the_public_functions_make_a_model_open_it_and_score_completions(tmp_path):
+    """Sizes go by name, and a tokenizer without texts writes byte by byte."""
+    import torch
+    from PIL import Image
+
+    from jigsaw.models import build_tiny, completion_log_probabilities, load_model, load_processor
+
+    folder = build_tiny("qwen2_5_vl", tmp_path / "made", hidden_size=32, num_layers=1, vision_hidden_size=32)
+    model, processor = load_model(str(folder)), load_processor(str(folder))
+    content = [{"type": "image"}, {"type": "text", "text": "What is it?"}]
+    row = {"id": "one", "prompt": [{"role": "user", "content": content}], "images": [Image.new("RGB", (28, 28))]}
+    scores = completion_log_probabilities(model, processor, [row], [[[5, 6], [7]]])
+    assert [[len(one) for one in group] for group in scores] == [[2, 1]]
+    assert all((one < 0).all() and one.dtype == torch.float32 for one in scores[0])

@@ -10,12 +10,12 @@ from jigsaw.models.load import load_model, load_processor
 
 @pytest.fixture(scope="module")
 def checkpoint(puzzles, tmp_path_factory):
-    from jigsaw.models.tiny import TinySizes, build_tiny
+    from jigsaw.models.tiny import TinySizes, write_tiny
 
     sizes = TinySizes(hidden_size=64, num_layers=1, vision_hidden_size=64, initializer_range=0.1)
     folder = tmp_path_factory.mktemp("neo") / "tiny"
     texts = [part["text"] for part in puzzles[0]["prompt"][0]["content"] if part["type"] == "text"]
-    build_tiny("neo", sizes, [*texts, "2, 1, 4, 3", "system\nuser\nassistant\n"], folder)
+    write_tiny("neo", sizes, [*texts, "2, 1, 4, 3", "system\nuser\nassistant\n"], folder)
     return str(folder)
 
 

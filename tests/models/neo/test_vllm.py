@@ -41,11 +41,11 @@ def images_of(turns):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    from jigsaw.models.tiny import TinySizes, build_tiny
+    from jigsaw.models.tiny import TinySizes, write_tiny
 
     folder = tmp_path_factory.mktemp("neo") / "tiny"
     sizes = TinySizes(hidden_size=64, num_layers=2, vision_hidden_size=64, initializer_range=0.15)
-    build_tiny("neo", sizes, ["Put 9 tiles in order. Tile 1: Answer with indices."], folder)
+    write_tiny("neo", sizes, ["Put 9 tiles in order. Tile 1: Answer with indices."], folder)
     return str(folder)
 
 
