@@ -1,30 +1,134 @@
-"""The GRPO stage: a trainer and its rollouts, put together from what a recipe says."""
+"""The GRPO stage: a model, its rewards, a trainer and its rollouts, put together from what a recipe says.
+
+In: a recipe, and the run folder with its puzzle sets. Out: the trained model in that folder. `run_grpo` reads from the
+recipe to the result; `grpo_trainer` makes the trainer, from the loss of which `jigsaw.training.trainer` goes on.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from jigsaw.config.schema import RolloutSection, SamplingSection
+from jigsaw.console import RunConsole
 from jigsaw.errors import JigsawError
+from jigsaw.models.load import load_processor, vision_token_ids
+from jigsaw.models.prompts import completion_tokens
 from jigsaw.models.self_check import check_shared_prompt
+from jigsaw.report.live import LiveReport
 from jigsaw.rewards import Composition
 from jigsaw.training.agreement import Agreement
+from jigsaw.training.completions import RecordedComposition
 from jigsaw.training.curriculum import Curriculum
 from jigsaw.training.groups import DynamicSampling, Group
-from jigsaw.training.order import Order
+from jigsaw.training.logs import StageCallback
+from jigsaw.training.order import Order, require_batch
+from jigsaw.training.periodic import chance_levels, evaluator
 from jigsaw.training.prompts import Chosen, InOrder
 from jigsaw.training.rollouts import Supply
 from jigsaw.training.samplers import sampler_of
-from jigsaw.training.serving import Address
+from jigsaw.training.serving import Address, server_address
+from jigsaw.training.sets import mixture
+from jigsaw.training.sharding import deepspeed_config
 from jigsaw.training.stability import StabilityWatch
+from jigsaw.training.stages import (
+    StageRun,
+    checkpoints_of,
+    curriculum_of,
+    metrics_log,
+    start_model,
+    trackers_of,
+    write_result,
+)
 from jigsaw.training.trainer import PuzzleTrainer
+from jigsaw.training.trl_config import grpo_config
+from jigsaw.training.world import process_count
 
 if TYPE_CHECKING:
     from jigsaw.training.trainer import Stateful
+
+
+def run_grpo(run: StageRun) -> int | None:
+    """Train the GRPO stage of a recipe.
+
+    Args:
+        run: of the stage.
+
+    Returns:
+        None once its result is written; the step after which it was saved if it was asked to stop.
+    """
+    recipe, section = run.recipe, run.recipe.grpo
+    assert section is not None
+    processor = load_processor(run.stage.start, **recipe.model.image.model_dump())
+    keep = recipe.logging.completions if run.is_first else 0
+    composition = RecordedComposition(recipe.rewards, recipe.metrics, keep=keep)
+    composition.tokenize = completion_tokens(processor)
+    config = grpo_config(
+        recipe,
+        run.scratch,
+        vision_token_ids(processor),
+        list(composition.weights),
+        world_size=process_count(),
+        deepspeed=deepspeed_config(recipe),
+    )
+    sets = run.folder.open_train(recipe)
+    puzzles = mixture(recipe, sets, "grpo")
+    prompts = config.generation_batch_size // config.num_generations
+    require_batch(puzzles, prompts)
+    boundary = config.steps_per_generation * config.num_iterations // config.gradient_accumulation_steps
+    if config.max_steps <= 0:
+        config.max_steps = max(1, int(config.num_train_epochs * len(puzzles) / prompts)) * boundary
+    model, trainable, done = start_model(run, config)
+    log = _log(run, model, processor, composition, done, str(trainable))
+    checkpoints = checkpoints_of(run, boundary=boundary)
+    # The model is written inside of the block too: it has the steps since the last checkpoint.
+    with run.stop.heeded("after this step and saving"), closing(log), checkpoints.explained():
+        trainer = grpo_trainer(
+            model=model,
+            processor=processor,
+            puzzles=puzzles,
+            config=config,
+            composition=composition,
+            rollout=recipe.rollout,
+            sampling=recipe.sampling,
+            curriculum=curriculum_of(recipe, sets),
+            choosing=recipe.curriculum.mode != "none",
+            server=server_address(recipe, os.environ.get("MASTER_ADDR")),
+            shuffle=section.shuffle_dataset,
+            tokens_per_micro_batch=section.tokens_per_micro_batch,
+            record=composition.remember,
+            callbacks=[log, checkpoints, StabilityWatch(recipe.stability)],
+        )
+        trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
+        if checkpoints.stopped_at is None:
+            write_result(run, trainer, processor)
+    return checkpoints.stopped_at
+
+
+def _log(run: StageRun, model: Any, processor: Any, composition: RecordedComposition, done: int, detail: str) -> Any:
+    """The callback that logs the stage and evaluates the model at intervals."""
+    recipe, folder = run.recipe, run.folder
+    if run.is_first:
+        composition.forget(folder.completions, after=done)
+    heldout = folder.open_heldout(recipe).main
+    return StageCallback(
+        "grpo",
+        metrics_log(run, done),
+        RunConsole(run.console, recipe).progress("grpo"),
+        detail=detail,
+        metrics=recipe.metrics,
+        chance=chance_levels(run, composition) if run.is_first else {},
+        evaluate=evaluator(run, model, processor, composition, heldout),
+        every=recipe.evaluation.every if len(heldout) else 0,
+        on_evaluation=LiveReport(folder.path, run.console),
+        trackers=trackers_of(run),
+        completions=composition.writer(folder.completions, every=recipe.logging.completions_every),
+    )
 
 
 def grpo_trainer(

@@ -6,6 +6,7 @@ In: a set of either, or of both. Out: the model, trained in place by TRL's SFTTr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from statistics import mean
 from typing import Any
 
@@ -13,6 +14,9 @@ from transformers import TrainerCallback
 
 from jigsaw.rewards import format_order
 from jigsaw.training.mixture import map_rows
+from jigsaw.training.sets import mixture
+from jigsaw.training.stages import StageRun, checkpoints_of, metrics_log, start_model, trackers_of, write_result
+from jigsaw.training.world import process_count
 
 ACCURACY_STEPS = 5
 """Steps over which `AccuracyStop` averages."""
@@ -54,6 +58,50 @@ def with_answer(row: dict[str, Any]) -> dict[str, Any]:
         "videos": row.get("videos"),
         "completion": completion,
     }
+
+
+def run_sft(run: StageRun) -> int | None:
+    """Train the supervised stage of a recipe.
+
+    Args:
+        run: of the stage.
+
+    Returns:
+        None once its result is written; the step after which it was saved if it was asked to stop.
+    """
+    from jigsaw.console import RunConsole
+    from jigsaw.models.load import load_processor
+    from jigsaw.training.logs import StageCallback
+    from jigsaw.training.sharding import deepspeed_config
+    from jigsaw.training.trl_config import sft_config
+
+    recipe, size = run.recipe, process_count()
+    assert recipe.sft is not None
+    processor = load_processor(run.stage.start, **recipe.model.image.model_dump())
+    puzzles = mixture(recipe, run.folder.open_train(recipe), "sft")
+    config = sft_config(recipe, run.scratch, world_size=size, deepspeed=deepspeed_config(recipe))
+    if config.max_steps <= 0:
+        step = config.per_device_train_batch_size * config.gradient_accumulation_steps * size
+        config.max_steps = max(1, int(config.num_train_epochs * len(puzzles) / step))
+    model, trainable, done = start_model(run, config)
+    log = StageCallback(
+        "sft",
+        metrics_log(run, done),
+        RunConsole(run.console, recipe).progress("sft"),
+        detail=str(trainable),
+        trackers=trackers_of(run),
+    )
+    checkpoints = checkpoints_of(run)
+    callbacks: list[Any] = [log, checkpoints]
+    if recipe.sft.stop_at_accuracy is not None:
+        callbacks.append(AccuracyStop(recipe.sft.stop_at_accuracy))
+    # The model is written inside of the block too: it has the steps since the last checkpoint.
+    with run.stop.heeded("after this step and saving"), closing(log), checkpoints.explained():
+        muon = recipe.sft.optim == "muon"
+        trainer = train_sft(model, processor, puzzles, config, callbacks, muon=muon)
+        if checkpoints.stopped_at is None:
+            write_result(run, trainer, processor)
+    return checkpoints.stopped_at
 
 
 def train_sft(

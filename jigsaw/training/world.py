@@ -55,6 +55,20 @@ def whole_weights(model: Any) -> Iterator[None]:
         yield
 
 
+def process_rank() -> int:
+    """The number of this process among those that train together."""
+    import torch.distributed as dist
+
+    return int(dist.get_rank()) if dist.is_initialized() else 0
+
+
+def process_count() -> int:
+    """How many processes train together."""
+    import torch.distributed as dist
+
+    return int(dist.get_world_size()) if dist.is_initialized() else 1
+
+
 def told_by_all(what: Any) -> list[Any]:
     """What every process says, by rank, on every process. Collective."""
     import torch.distributed as dist

@@ -1,0 +1,55 @@
+"""Periodic evaluation: held-out puzzles that are solved while a stage trains, and what guessing would earn on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from jigsaw.training.sets import HeldOut, used_in
+from jigsaw.training.stages import StageRun
+from jigsaw.training.world import process_count, process_rank
+
+if TYPE_CHECKING:
+    from jigsaw.training.logs import PeriodicEvaluation
+
+CHANCE_PUZZLES = 64
+"""Puzzles of each training set from which the chance level on the console is computed."""
+
+
+def chance_levels(run: StageRun, composition: Any) -> Mapping[str, float]:
+    """What guessing earns on the training puzzles, as far as that can be told from the puzzles alone."""
+    from jigsaw.data.load import spread
+    from jigsaw.evaluation.random_play import known_levels
+
+    rows: list[Mapping[str, Any]] = []
+    for puzzles, _ in used_in(run.recipe, run.folder.open_train(run.recipe), "grpo"):
+        plain = puzzles.with_format(None)
+        rows += [plain[number] for number in spread(len(plain), CHANCE_PUZZLES)]
+    return known_levels(rows, composition)
+
+
+def evaluator(
+    run: StageRun, model: Any, processor: Any, composition: Any, heldout: HeldOut
+) -> Callable[[int], PeriodicEvaluation]:
+    """A function that evaluates the model after a step, each process solving its share of the puzzles. Collective."""
+    rows = heldout.spread(run.recipe.evaluation.puzzles)
+
+    def evaluate(step: int) -> PeriodicEvaluation:
+        from jigsaw.evaluation.predictions import write_periodic
+        from jigsaw.evaluation.random_play import known_levels
+        from jigsaw.evaluation.solve import solve
+        from jigsaw.evaluation.summary import FIGURES, score
+        from jigsaw.training.logs import PeriodicEvaluation
+        from jigsaw.training.world import gathered_everywhere, whole_weights
+
+        batch_size, limit = run.recipe.evaluation.batch_size, run.recipe.completion_limit
+        with whole_weights(model):
+            share = rows.share(process_rank(), process_count())
+            solved = gathered_everywhere(solve(model, processor, share, batch_size=batch_size, max_new_tokens=limit))
+        scored = score(solved, composition)
+        if run.is_first:
+            write_periodic(run.folder.path, step, scored)
+        figures = {name: sum(getattr(item, name) for item in scored) / len(scored) for name in FIGURES}
+        return PeriodicEvaluation(figures, known_levels(solved, composition), len(scored), len(heldout))
+
+    return evaluate
