@@ -32,7 +32,7 @@ def evaluator(
     run: StageRun, model: Any, processor: Any, composition: Any, heldout: HeldOut
 ) -> Callable[[int], PeriodicEvaluation]:
     """A function that evaluates the model after a step, each process solving its share of the puzzles. Collective."""
-    rows = heldout.spread(run.recipe.evaluation.puzzles)
+    rows: Any = heldout.spread(run.recipe.evaluation.puzzles)
 
     def evaluate(step: int) -> PeriodicEvaluation:
         from jigsaw.evaluation.predictions import write_periodic
