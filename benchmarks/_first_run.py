@@ -127,7 +127,9 @@ def draw(runs: list[dict[str, Any]], control: list[dict[str, Any]], file: Path) 
         if found:
             steps = [step for step, _ in found[0]["curve"]]
             means = [mean(run["curve"][place][1] for run in found) for place in range(len(steps))]
-            axes.plot(steps, means, color=color, linewidth=2.4, label=f"{name} ({len(found)} runs)")
+            axes.plot(
+                steps, means, color=color, linewidth=2.4, label=f"{name} ({len(found)} run{'s' * (len(found) > 1)})"
+            )
     before = mean(run["before"]["value"] for run in runs or control)
     chance = (runs or control)[0]["after"]["chance"]
     axes.axhline(before, color="#b26a00", linewidth=1.1, linestyle="--", label="after the warm-up")
@@ -135,7 +137,7 @@ def draw(runs: list[dict[str, Any]], control: list[dict[str, Any]], file: Path) 
     axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
     axes.set(xlabel="GRPO steps", ylabel="held-out puzzles solved", ylim=(0, 1.02), xlim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="center right")
+    axes.legend(frameon=False, loc="upper left")
     figure.savefig(file, metadata={"Date": None})
 
 
