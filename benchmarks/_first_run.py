@@ -35,21 +35,19 @@ MOST_BEFORE, LEAST_AFTER, LEAST_GAIN = 0.35, 0.75, 0.30
 
 
 def shuffle_advantages() -> None:
-    """Have the trainer shuffle the advantages of every batch, by the run's seed and the step."""
+    """Have rollouts shuffle the advantages of every batch, by the run's seed and the step."""
     import torch
 
-    from jigsaw.training.grpo import PuzzleTrainer
+    from jigsaw.training.rollouts import Rollouts
 
-    original = PuzzleTrainer._generate_and_score_completions
+    original = Rollouts._advantages
 
-    def shuffled(self: Any, inputs: Any) -> Any:
-        output = original(self, inputs)
-        generator = torch.Generator().manual_seed(self.args.seed * 1_000_003 + self.state.global_step)
-        order = torch.randperm(len(output["advantages"]), generator=generator)
-        output["advantages"] = output["advantages"][order]
-        return output
+    def shuffled(self: Any, told: Any) -> Any:
+        advantages, trainer = original(self, told), self._trainer
+        generator = torch.Generator().manual_seed(trainer.args.seed * 1_000_003 + trainer.state.global_step)
+        return advantages[torch.randperm(len(advantages), generator=generator)]
 
-    PuzzleTrainer._generate_and_score_completions = shuffled
+    Rollouts._advantages = shuffled
 
 
 def read(run: Path) -> dict[str, Any]:

@@ -6,9 +6,10 @@ In: how many pictures, and a seed. Out: a folder of pictures, the same on every 
 
 A landscape has a sky that grows lighter towards the horizon, a low sun in its right half, clouds, three to five ridges
 that fade with distance, and in front a lake that reflects them or a meadow. Colours, weather, shapes and places are
-random. Two rules hold in all of them and can be learned from small tiles: the sky is above the land, and the light is
-warmer and brighter towards the sun. The second one makes left and right decidable without matching any edges, which
-takes a tiny model hours to learn on photos. Trees, clouds and haze break both rules now and then.
+random. Two rules hold in all of them and can be learned from small tiles: the picture grows darker from the sky to the
+ground, and the light is warmer and brighter towards the sun. With them the place of a tile can be decided without
+matching any edges, which takes a tiny model hours to learn on photos. Trees, clouds and haze break both rules now and
+then.
 
     python -m jigsaw.samples.landscapes data/landscapes
 """
@@ -94,7 +95,8 @@ def draw_landscape(seed: int, number: int, side: int = SIDE) -> Image.Image:
     covered = ((down - shore) * side + 0.5).clip(0, 1)[..., None]
     picture = _blend(picture, front(rng, picture, shore, sun, land), covered)
     warmth = rng.uniform(0.45, 0.65) * (across - 0.5)[..., None] * np.array([1.0, 0.15, -1.0], np.float32)
-    picture = picture + warmth
+    dusk = 1.12 - rng.uniform(0.55, 0.75) * down[..., None]
+    picture = picture * dusk + warmth
     picture = picture + 0.012 * rng.standard_normal((side, side, 1), np.float32)
     return Image.fromarray(np.round(255 * picture.clip(0, 1)).astype(np.uint8))
 
