@@ -419,7 +419,7 @@ class _Build:
         """One rejects file in the order of the parts: from this run, or for parts of earlier runs from the old file."""
         old: dict[int, list[str]] = {}
         if self._rejects.exists():
-            for line in self._rejects.read_text(encoding="utf-8").rstrip("\n").split("\n"):
+            for line in filter(None, self._rejects.read_text(encoding="utf-8").split("\n")):
                 old.setdefault(json.loads(line)["part"], []).append(line + "\n")
         joined: list[str] = []
         for part in self._parts:
