@@ -159,7 +159,11 @@ class RunFolder:
             JigsawError: the folder holds something else.
         """
         if read_holder(self.path) is None:
-            self._refuse_unless_own(_as_yaml(recipe), resume)
+            try:
+                self._refuse_unless_own(_as_yaml(recipe), resume)
+            except JigsawError:
+                if read_holder(self.path) is None:  # otherwise a run has begun meanwhile: the lock's refusal names it
+                    raise
 
     @contextmanager
     def claimed(self, recipe: Recipe, *, resume: bool) -> Iterator[None]:

@@ -119,10 +119,10 @@ def test_of_two_runs_that_start_at_once_one_has_the_folder(recipe):
         together.wait()
         try:
             with RunFolder(recipe.output).claimed(recipe, resume=False):
-                ended.wait(30)
+                ended.wait(300)
         except JigsawError as error:
             told.append(str(error))
-            ended.wait(30)
+            ended.wait(300)
 
     threads = [threading.Thread(target=start) for _ in range(8)]
     for thread in threads:
@@ -242,7 +242,47 @@ def test_launches_in_the_same_moment_get_folders_of_their_own(tmp_path):
         thread.join()
     assert all(first == second for first, second in found), "one recipe may name its folder twice"
     assert sorted(first for first, _ in found) == sorted(f"{tmp_path}/runs/x{n}" for n in ["", *range(-8, -1)])
-    assert not (tmp_path / "runs").exists(), "nothing was done in any of them"
+    left = list(tmp_path.glob("runs/*"))  # `runs` itself stays if the launch that made it ends before another
+    assert not left, "nothing was done in any of them"
+
+
+def test_a_launch_outlives_the_end_of_the_one_that_made_the_folder_above(tmp_path, monkeypatch):
+    """Given one launch that is refused, and removes `runs`, just before another claims its folder in there."""
+    with FreshFolders(claim=True) as claimed:
+        make, refused = Path.mkdir, FreshFolders(claim=True)
+        assert refused.resolve(f"{tmp_path}/runs/a") == f"{tmp_path}/runs/a"
+
+        def make_after_the_other_ended(folder: Path, *arguments: object, **options: object) -> None:
+            if folder == tmp_path / "runs/b" and (tmp_path / "runs/a").exists():
+                refused.__exit__(None, None, None)
+            make(folder, *arguments, **options)
+
+        monkeypatch.setattr(Path, "mkdir", make_after_the_other_ended)
+        assert claimed.resolve(f"{tmp_path}/runs/b") == f"{tmp_path}/runs/b"
+        assert (tmp_path / "runs/b").is_dir()
+    assert not (tmp_path / "runs").exists(), "it was made anew by the other, which removes it"
+
+
+def test_a_run_that_begins_between_two_looks_at_its_folder_is_named(recipe, monkeypatch):
+    """Given a folder that another run takes after its holder was looked for, and before its files are."""
+    Path(recipe.output).mkdir()
+    look, others = RunFolder._refuse_unless_own, []
+
+    def look_after_the_other_began(folder: RunFolder, resolved: str, resume: bool) -> None:
+        if not others:
+            others.append(holding(folder.path))
+            folder.recipe.write_text(resolved, encoding="utf-8")
+        look(folder, resolved, resume)
+
+    monkeypatch.setattr(RunFolder, "_refuse_unless_own", look_after_the_other_began)
+    try:
+        with pytest.raises(JigsawError) as refused:
+            claim(recipe)
+        assert f"is in use by process {others[0].pid} on " in str(refused.value)
+    finally:
+        for other in others:
+            with other:
+                other.kill()
 
 
 def test_a_claimed_folder_that_is_used_stays(tmp_path):
@@ -251,11 +291,18 @@ def test_a_claimed_folder_that_is_used_stays(tmp_path):
     assert (tmp_path / "runs/x/recipe.yaml").exists()
 
 
-@pytest.mark.parametrize("options", [[], ["--dry-run"], ["--slurm"]])
-def test_what_a_refused_recipe_or_a_dry_run_leaves_of_its_fresh_folder(fresh_recipe, tmp_path, run_command, options):
-    """A refused one: its model is nowhere."""
+NOWHERE = "jigsaw: model.path: somewhere: no such checkpoint folder\n"
+CANNOT_START = "jigsaw: this run cannot start here; the end of the list above says what is missing\n"
+
+
+@pytest.mark.parametrize(
+    "options, ended", [([], (1, NOWHERE)), (["--dry-run"], (1, CANNOT_START)), (["--slurm"], (0, ""))]
+)
+def test_a_refused_recipe_a_dry_run_and_a_batch_file_leave_no_fresh_folder(
+    fresh_recipe, tmp_path, run_command, options, ended
+):
     code, _, told = run_command("launch", fresh_recipe, *options)
-    assert (code, "puzzles" in told) == ((0, False) if options else (1, True)), told
+    assert (code, told) == ended
     assert not (tmp_path / "runs").exists()
 
 

@@ -69,12 +69,17 @@ class FreshFolders:
     def _take(self, folder: Path) -> bool:
         if not self._claim:
             return not folder.exists()
-        missing = [parent for parent in reversed(folder.parents) if not parent.exists()]
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        self._created += missing
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            return False
+        for last in (False, False, True):
+            missing = [parent for parent in reversed(folder.parents) if not parent.exists()]
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            self._created += missing
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                return False
+            except FileNotFoundError:  # a launch that was refused in this moment has removed the parent that it made
+                if last:
+                    raise
         self._created.append(folder)
         return True
