@@ -152,9 +152,10 @@ def test_broken_predictions_are_named_by_line(data, predict, lines, message):
 def test_files_that_cannot_be_read(data, predictions, tmp_path):
     with pytest.raises(JigsawError, match=r"cannot read the predictions .*none\.jsonl: No such file"):
         score_predictions(data, tmp_path / "none.jsonl")
-    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(JigsawError, match="no UTF-8"):
-        score_predictions(data, tmp_path / "binary.jsonl")
+    for content, encoding in ((b"\x80\x81", "UTF-8"), (b"\xff\xfe\x00", "UTF-16-LE")):
+        (tmp_path / "binary.jsonl").write_bytes(content)
+        with pytest.raises(JigsawError, match=rf"the predictions .*binary\.jsonl: it is no {encoding} text"):
+            score_predictions(data, tmp_path / "binary.jsonl")
     with pytest.raises(JigsawError, match="is no folder; give the folder that `jigsaw build` wrote"):
         score_predictions(tmp_path / "nowhere", predictions)
     (tmp_path / "empty").mkdir()
