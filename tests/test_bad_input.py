@@ -72,6 +72,8 @@ def work(tmp_path, photos, monkeypatch):
     """A working folder with photos, broken ones, and a recipe."""
     shutil.copytree(photos, tmp_path / "photos")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "unusable").mkdir()
+    (tmp_path / "unusable" / "notes.txt").write_text("x")
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "cut.png").write_bytes(next(photos.glob("*.png")).read_bytes()[:1000])
@@ -190,8 +192,8 @@ def test_a_recipe_that_cannot_run_is_refused_before_anything_is_written(work, re
     [
         (["data.photos=missing"], "data.train.0.build: source missing does not exist"),
         (["data.eval.0.build.source=missing"], "data.eval.0.build: source missing does not exist"),
-        (["data.eval=[{path: missing}]"], "missing is no folder; give one that `jigsaw build` wrote"),
-        (["model={path: missing, tiny: null}"], "missing: no such checkpoint folder"),
+        (["data.eval=[{path: missing}]"], "data.eval.0: missing is no folder; give one that `jigsaw build` wrote"),
+        (["model={path: missing, tiny: null}"], "model.path: missing: no such checkpoint folder"),
     ],
 )
 def test_data_or_a_model_that_is_not_there_is_told_before_anything_is_written(work, refused, overrides, told):
@@ -208,7 +210,8 @@ def test_a_curriculum_without_puzzles_is_told_before_anything_is_trained(work, r
 
 def test_a_given_source_of_another_kind_is_refused(work, refused):
     told = refused("launch", "small.yaml", "data.photos=film")
-    assert told == "data.train.0.build: source film has no image sources; take samples, or a folder of your own"
+    remedy = "take samples, landscapes, or a folder of your own"
+    assert told == f"data.train.0.build: source film has no image sources; {remedy}"
 
 
 def test_an_unreadable_recipe_is_named(command, refused):
@@ -229,7 +232,7 @@ def test_an_unreadable_recipe_is_named(command, refused):
 # Photos
 
 PHOTOS = [
-    ("empty", [], "source empty holds no pictures"),
+    ("unusable", [], "source unusable holds no pictures"),
     ("missing", [], "missing"),
     ("file", [], "file"),
     ("broken", [], "unreadable 4; see "),
@@ -237,14 +240,17 @@ PHOTOS = [
 ]
 
 
-@pytest.mark.parametrize("source, config, told", PHOTOS)
+@pytest.mark.parametrize("source, config, told", [("empty", [], "source empty holds no pictures"), *PHOTOS])
 def test_build_refuses_photos_that_give_no_puzzle(work, refused, source, config, told):
     assert told in refused("build", "image", source, "out", *config)
     left = set(tree(work / "out")) if (work / "out").exists() else set()
     assert left <= {"rejects.jsonl"}, "nothing that looks like a puzzle set"
 
 
-@pytest.mark.parametrize("source, config, told", PHOTOS)
+EMPTY = "data.train.0.build: source empty is an empty folder"
+
+
+@pytest.mark.parametrize("source, config, told", [("empty", [], EMPTY), *PHOTOS])
 def test_launch_refuses_photos_that_give_no_puzzle(work, refused, source, config, told):
     overrides = [f"data.train.0.build.{item}" for item in config]
     assert told in refused("launch", "small.yaml", f"data.photos={source}", *overrides)
@@ -349,7 +355,9 @@ def test_eval_refuses_unknown_rewards_and_types(work, refused, checkpoint, puzzl
 
 
 @pytest.mark.parametrize("kilobytes", [1, 40])
-def test_a_build_on_a_full_disk_leaves_nothing_that_a_second_build_trusts(work, command, refused, kilobytes):
+def test_a_build_on_a_full_disk_leaves_nothing_that_a_second_build_trusts(
+    work, command, refused, checkpoint, kilobytes
+):
     settings = ["grid=2x2", "tile=28", "--per-source", "4", "--materialize", "--parts", "2", "--workers", "1"]
     assert command("build", "image", "photos", "whole", *settings)[0] == 0
     with full_disk(kilobytes):
@@ -359,7 +367,7 @@ def test_a_build_on_a_full_disk_leaves_nothing_that_a_second_build_trusts(work, 
     parts = {path.name: path.read_bytes() for path in (work / "cut").glob("*.parquet")}
     assert len(parts) < 2
     assert parts.items() <= tree(work / "whole").items(), "a part that is there is whole"
-    assert refused("eval", "gone", "cut").startswith("cut is not complete; "), "a set with a part missing is no set"
+    assert refused("eval", checkpoint, "cut").startswith("cut is not complete; "), "a set with a part missing is no set"
     assert command("build", "image", "photos", "cut", *settings)[0] == 0
     assert tree(work / "cut") == tree(work / "whole")
 
@@ -390,7 +398,7 @@ def undisturbed(tmp_path_factory, photos, command):
 def test_a_disk_that_is_full_from_the_start_leaves_a_folder_that_can_be_taken(work, command, refused):
     with full_disk(0):
         assert refused("launch", "small.yaml").startswith("the disk is full")
-    assert refused("launch", "small.yaml", "data.photos=empty").startswith("source empty holds no pictures")
+    assert "source unusable holds no pictures" in refused("launch", "small.yaml", "data.photos=unusable")
     assert not (work / "runs" / "small").exists(), "nothing was done, so nothing is left"
 
 

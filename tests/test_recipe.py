@@ -329,8 +329,11 @@ def test_fresh_names_the_latest_folder_to_resume(small, monkeypatch, tmp_path):
     assert load_recipe(small, override, resume=True).output == "runs/x"
     for folder in ("runs/x", "runs/x-2"):
         Path(folder).mkdir(parents=True)
+        (Path(folder) / "recipe.yaml").write_text("name: x\n")
         assert load_recipe(small, override, resume=True).output == folder
-    assert load_recipe(small, override).output == "runs/x-3"
+    Path("runs/x-3").mkdir()
+    assert load_recipe(small, override, resume=True).output == "runs/x-2", "an empty folder holds no run to resume"
+    assert load_recipe(small, override).output == "runs/x-4"
 
 
 # Extending another recipe

@@ -72,10 +72,11 @@ def evaluate(
     task: Annotated[str | None, typer.Option(help="Puzzles: the plug-in task that built the set.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate a model on a puzzle set and compare it with random guessing.
+    """Evaluate a model on a puzzle set or a benchmark suite.
 
-    A run folder alone is evaluated on the run's own held-out puzzles, with its own settings. Intervals allow for
-    puzzles that share a source. `jigsaw report` makes a page of the folder.
+    A run folder alone is evaluated on the run's own held-out puzzles, with its own settings. Scores on puzzles are
+    compared with random guessing, and their intervals allow for puzzles that share a source. `jigsaw report` makes a
+    page of the folder.
     """
     from jigsaw.evaluation.own_run import evaluate_on_own_sets, is_run, trained_model
 
@@ -87,6 +88,8 @@ def evaluate(
     if data is None and suite is None and not of_run:
         raise typer.BadParameter("name a puzzle set, a suite with --suite, or a run folder as MODEL", param_hint="DATA")
     _refuse_others(context, suite)
+    if suite is not None and data_root is None:
+        raise typer.BadParameter("name the folder of the benchmarks", param_hint="--data-root")
     require_model(model)
     require_sets(data)
     options: dict[str, Any] = {
@@ -122,8 +125,7 @@ def evaluate(
         model = str(trained_model(Path(model)))
     generation = Generation(**options)
     if suite is not None:
-        if data_root is None:
-            raise typer.BadParameter("name the folder of the benchmarks", param_hint="--data-root")
+        assert data_root is not None
         shared: dict[str, Any] = {"generation": generation, "limit": limit}
         shared |= {"out": out or Path("evals") / f"{suite}-{model.strip('./').replace('/', '-')}"}
         shared["say"] = lambda line: typer.echo(line, err=True)
