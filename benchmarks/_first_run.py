@@ -135,7 +135,7 @@ def draw(runs: list[dict[str, Any]], control: list[dict[str, Any]], file: Path) 
     axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
     axes.set(xlabel="GRPO steps", ylabel="held-out puzzles solved", ylim=(0, 1.02), xlim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper left")
+    axes.legend(frameon=False, loc="center right", bbox_to_anchor=(1.0, 0.42))
     figure.savefig(file, metadata={"Date": None})
 
 
