@@ -19,8 +19,8 @@ quickstart: install
 	$(BIN)/jigsaw launch quickstart
 
 # Two processes of one thread each; a file's tests stay together and share what they build.
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile
 JOBS ?= 2
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile
 
 test: install
 	$(TEST)
