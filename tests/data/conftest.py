@@ -1,5 +1,6 @@
 """What the tests of data sets share: the makers of media, and folders full of them."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,3 +23,14 @@ def photos(tmp_path_factory):
         kind = "jpg" if number % 3 else "png"
         Image.fromarray(photo_pixels(160 + number, 128, seed=number)).save(folder / f"photo {number}.{kind}")
     return root
+
+
+@pytest.fixture
+def deep(tmp_path):
+    """A photo 1,200 folders down, deeper than Python calls may be nested; pytest could not remove it."""
+    root = tmp_path / "deep"
+    inner = root.joinpath(*["d"] * 1200)
+    subprocess.run(["mkdir", "-p", str(inner)], check=True)
+    Image.fromarray(photo_pixels(90, 90)).save(inner / "a.png")
+    yield root
+    subprocess.run(["rm", "-rf", str(root)], check=True)

@@ -2,7 +2,6 @@
 
 import io
 import os
-import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
@@ -325,17 +324,6 @@ def test_an_rgbd_folder_with_its_camera_becomes_puzzles_that_load(tmp_path):
 def test_a_list_of_pairs_has_a_tab_between(tmp_path):
     (tmp_path / "pairs.txt").write_text("a/c.jpg\ta/d.png\n")
     assert listing(tmp_path / "pairs.txt", "rgbd") == ["a/c.jpg::a/d.png"]
-
-
-@pytest.fixture
-def deep(tmp_path):
-    """A photo 1,200 folders down, deeper than Python calls may be nested."""
-    root = tmp_path / "deep"
-    inner = root.joinpath(*["d"] * 1200)
-    subprocess.run(["mkdir", "-p", str(inner)], check=True)
-    Image.fromarray(photo_pixels(90, 90)).save(inner / "a.png")
-    yield root
-    subprocess.run(["rm", "-rf", str(root)], check=True)
 
 
 def test_folders_nested_deeper_than_calls_can_be_are_walked(deep):
