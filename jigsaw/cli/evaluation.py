@@ -100,6 +100,8 @@ def evaluate(
     }
     options |= {"samples": samples, "temperature": temperature, "seed": seed}
     if data is None and suite is None:
+        if task is not None:
+            raise typer.BadParameter("is for a puzzle set; the run's recipe names its tasks", param_hint="--task")
         from jigsaw.evaluation.tables import evaluation_tables
 
         own = evaluate_on_own_sets(

@@ -100,6 +100,7 @@ def evaluate_on_own_sets(
     rewards: Sequence[str] | None = None,
     out: Path | None = None,
     limit: int | None = None,
+    against: Path | None = None,
     **options: Any,
 ) -> dict[str, dict[str, Any]]:
     """Evaluate a run's model on each of its own held-out sets, with the run's settings.
@@ -110,6 +111,7 @@ def evaluate_on_own_sets(
         rewards: what `reward` is the sum of; None for the recipe's rewards.
         out: folder for the evaluation; with several sets each gets a folder of its own in it.
         limit: the most puzzles of each set, spread over it; None for as many as the run evaluates.
+        against: folder of another evaluation to compare with; with several sets it holds a folder for each, as `out`.
         **options: further ones of `evaluate_checkpoint`.
 
     Returns:
@@ -130,17 +132,22 @@ def evaluate_on_own_sets(
         max_new_tokens=recipe.completion_limit,
     )
     used: Generation = replace(own, **(generation or {}))
-    others = {"limit": limit, "out": out, **options}
+    others = {"limit": limit, "out": out, "against": against, **options}
     words = option_words({**(generation or {}), **others}, {"wording": 0})
     words += [word for name in rewards or () for word in ("--reward", name)]
     command = shlex.join(["jigsaw", "eval", str(run), *words])
+
+    def folder_of(folder: Path | None, one: OwnSet) -> Path | None:
+        return folder if folder is None or len(sets) == 1 else folder / one.name
+
     found = {}
     for one in sets:
         found[one.name] = evaluate_checkpoint(
             str(model),
             one.data,
             generation=used,
-            out=out if out is None or len(sets) == 1 else out / one.name,
+            out=folder_of(out, one),
+            against=folder_of(against, one),
             rewards=recipe.rewards if rewards is None else list(rewards),
             limit=one.limit if limit is None else limit,
             task=one.task,

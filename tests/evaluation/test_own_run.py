@@ -70,6 +70,8 @@ def test_each_heldout_set_has_its_figures_and_its_folder(finished, puzzle_set, p
     found = evaluate_on_own_sets(finished, out=tmp_path / "out")
     assert {name: figures["num_puzzles"] for name, figures in found.items()} == {"photos": 4, "set": 8}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(found)
+    again = evaluate_on_own_sets(finished, against=tmp_path / "out")
+    assert {name: figures["compared"]["num_puzzles"] for name, figures in again.items()} == {"photos": 4, "set": 8}
 
 
 def test_the_command_takes_a_run_alone_or_with_a_set(finished, puzzle_folder, asked):
@@ -81,6 +83,15 @@ def test_the_command_takes_a_run_alone_or_with_a_set(finished, puzzle_folder, as
     other = CliRunner().invoke(app, ["eval", str(finished), str(puzzle_folder), "--json"])
     assert json.loads(other.stdout)["num_puzzles"] == 24
     assert asked["models"] == [str(finished / "model")] * 2
+
+
+def test_a_task_is_refused_where_the_recipe_names_it(finished, asked):
+    from typer.testing import CliRunner
+
+    refused = CliRunner().invoke(app, ["eval", str(finished), "--task", "image"])
+    assert refused.exit_code == 2
+    assert "the run's recipe names its tasks" in refused.output
+    assert asked["rows"] == []
 
 
 def test_a_run_that_cannot_be_evaluated_yet_says_what_to_do(run, tmp_path):
