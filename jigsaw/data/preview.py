@@ -34,7 +34,7 @@ WIDE_SIDE = 560
 
 REJECT_SIDE = 110
 REJECTS_SHOWN = 12
-"""Rejected sources at the top of the page, each with a picture of at most so many pixels."""
+"""Rejected sources at the top of the page, each with a small picture."""
 
 FRAMES_SHOWN = 6
 TEMPLATE = "preview.html.j2"
