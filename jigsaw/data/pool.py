@@ -1,7 +1,7 @@
 """Worker processes that may be killed: results in order, every item under a time limit, bounded memory.
 
 In: a `Job` and a stream of items. Out: one result per item, in the order of the items whatever the number of workers.
-An item on which a worker hangs gives a `Refusal` (`timeout`), and a fresh worker continues. An item whose worker dies is
+An item on which a worker hangs gives a `Refusal` (`timeout`), and a fresh worker continues. One whose worker dies is
 tried once more, since a worker may be killed for what others do; if that one dies too the refusal is `crashed`. The
 standard pools offer neither the limit per item nor the kill, and they import the caller's main module again.
 """
