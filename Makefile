@@ -60,7 +60,7 @@ dist-check: install
 
 # The papers' claims with tiny models, three seeds each; can be stopped and goes on.
 findings: install
-	$(BIN)/python -m jigsaw.evaluation.findings recipes/findings/findings.yaml --out runs/findings --page docs/findings.md
+	$(BIN)/python experiments/findings.py experiments/findings/findings.yaml --out runs/findings --page docs/findings.md
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

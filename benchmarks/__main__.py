@@ -3,8 +3,8 @@
     python benchmarks [NAME ...] [--write] [--limit SECONDS]
 
 A benchmark is a script that takes `--json` and prints one JSON object; keys that end in `ratio` are ours against the
-straightforward way, measured side by side in one run. Scripts whose names begin with `_` take hours and run by
-themselves. `--write` puts the table with date, machine and versions into RESULTS.md, if nothing failed.
+straightforward way, measured side by side in one run. Studies that take longer
+are in `experiments/`. `--write` puts the table with date, machine and versions into RESULTS.md, if nothing failed.
 """
 
 from __future__ import annotations

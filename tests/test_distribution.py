@@ -29,7 +29,7 @@ def wheel(tmp_path_factory):
     source = tmp_path_factory.mktemp("source")
     listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).splitlines()
     for name in listed:
-        if (ROOT / name).is_file() and name.split("/")[0] not in ("tests", "docs", "benchmarks"):
+        if (ROOT / name).is_file() and name.split("/")[0] not in ("tests", "docs", "benchmarks", "experiments"):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", source / "dist", source, cwd=source)

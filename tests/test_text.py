@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.benchmarks.loading import load_items
+from jigsaw.suites.loading import load_items
 from jigsaw.text import decoded, json_lines, read_text
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-32"]

@@ -237,7 +237,7 @@ def audit(
     Constant answers, borders, brightness, positions, compression: what they reach, a model may reach by them.
     """
     require_sets(data)
-    from jigsaw.evaluation.audit import audit_puzzles, audit_tables
+    from jigsaw.audit.audit import audit_puzzles, audit_tables
 
     found = audit_puzzles(data, limit=limit, source_root=source_root, task=task)
     if as_json:
@@ -295,14 +295,14 @@ def _was_given(context: typer.Context, name: str) -> bool:
 
 
 def _suite(model: str, suite: str, data_root: Path, options: dict[str, Any], as_json: bool) -> None:
-    from jigsaw.evaluation.benchmarks.suite import evaluate_suite, suite_text
+    from jigsaw.suites.suite import evaluate_suite, suite_text
 
     found = evaluate_suite(model, suite, data_root, **options)
     typer.echo(json.dumps(found, indent=2) if as_json else suite_text(found))
 
 
 def _realunify(model: str, data_root: Path, options: dict[str, Any], as_json: bool) -> None:
-    from jigsaw.evaluation.benchmarks.realunify_run import evaluate_realunify, realunify_text
+    from jigsaw.realunify.evaluate import evaluate_realunify, realunify_text
 
     found = evaluate_realunify(model, data_root, **options)
     typer.echo(json.dumps(found, indent=2) if as_json else realunify_text(found))

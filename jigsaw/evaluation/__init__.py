@@ -4,7 +4,6 @@ The public door::
 
     evaluate_checkpoint(model, data, *, generation=GREEDY, out=None, ...) -> figures
     score_predictions(data, predictions, rewards) -> figures of completions that were made elsewhere
-    audit_puzzles(data, *, limit=500, ...) -> how far shortcuts get
     generalize(run, *, out, ...) -> figures on unseen sources, sizes and words
 
 Each is imported when it is first asked for; they differ in what they load.
@@ -16,16 +15,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jigsaw.evaluation.audit import audit_puzzles
     from jigsaw.evaluation.engines import Generation
     from jigsaw.evaluation.generalization import generalize
     from jigsaw.evaluation.run import evaluate_checkpoint
     from jigsaw.evaluation.scoring import score_predictions
 
-__all__ = ["Generation", "audit_puzzles", "evaluate_checkpoint", "generalize", "score_predictions"]
+__all__ = ["Generation", "evaluate_checkpoint", "generalize", "score_predictions"]
 
 _HOMES = {
-    "audit_puzzles": "audit",
     "Generation": "engines",
     "evaluate_checkpoint": "run",
     "generalize": "generalization",

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.benchmarks.realunify_run import REALUNIFY_FILE, realunify_table
-from jigsaw.evaluation.benchmarks.tables import SUITE_FILE, read_suite, suite_table
 from jigsaw.evaluation.generalization import FILE as GENERALIZATION_FILE
 from jigsaw.evaluation.generalization import generalization_table
 from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, cell_of
@@ -22,10 +20,12 @@ from jigsaw.evaluation.predictions import number
 from jigsaw.evaluation.summary import FIGURES, heading
 from jigsaw.evaluation.tables import kind_of
 from jigsaw.files import write_whole
+from jigsaw.realunify.evaluate import REALUNIFY_FILE, realunify_table
 from jigsaw.report.charts import Chart, Series, as_file, draw_chart
 from jigsaw.report.curves import compared_charts, progress_chart, run_charts
 from jigsaw.report.runs import Run, read_runs
 from jigsaw.run_folder import RunFolder
+from jigsaw.suites.tables import SUITE_FILE, read_suite, suite_table
 
 STAGE_NAMES = {"warmup": "warm-up", "heldout": "trained", "": ""}
 

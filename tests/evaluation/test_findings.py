@@ -1,6 +1,7 @@
 """`make findings`: arms and seeds are run once, compared, and told no stronger than they are."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,12 @@ import yaml
 
 from jigsaw.config.loading import load_recipe
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation import findings, made_sources
 
-PLAN = Path(__file__).parents[2] / "recipes" / "findings" / "findings.yaml"
+sys.path.append(str(Path(__file__).parents[2]))  # experiments are no part of the package
+
+from experiments import findings, made_sources
+
+PLAN = Path(__file__).parents[2] / "experiments" / "findings" / "findings.yaml"
 
 
 def test_every_run_of_the_plan_is_a_valid_recipe(tmp_path):

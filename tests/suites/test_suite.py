@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.benchmarks import suite as suite_module
-from jigsaw.evaluation.benchmarks.availability import look, repo_folder
-from jigsaw.evaluation.benchmarks.loading import LOADERS, load_items
-from jigsaw.evaluation.benchmarks.suite import evaluate_suite, suite_text
-from jigsaw.evaluation.benchmarks.suites import SUITES, published
 from jigsaw.evaluation.engines import Generation
+from jigsaw.suites import suite as suite_module
+from jigsaw.suites.availability import look, repo_folder
+from jigsaw.suites.loading import LOADERS, load_items
+from jigsaw.suites.suite import evaluate_suite, suite_text
+from jigsaw.suites.suites import SUITES, published
 
 needs_lmms = pytest.mark.skipif(find_spec("lmms_eval") is None, reason="needs the extra suite")
 
@@ -53,7 +53,7 @@ def in_process(monkeypatch, tmp_path):
     oracle = Oracle(out)
 
     def run(folder, root, steps):
-        from jigsaw.evaluation.benchmarks import harness, model
+        from jigsaw.suites import harness, model
 
         monkeypatch.setenv("LMMS_EVAL_DATASETS_CACHE", str(out / "cache"))
         monkeypatch.setattr(model, "open_engine", lambda *_, **__: oracle)
@@ -112,7 +112,7 @@ def test_a_checkpoint_runs_in_a_process_of_its_own_and_goes_on_where_it_was(data
 
 @needs_lmms
 def test_a_benchmark_that_failed_is_run_again_by_the_next_call(in_process, data_root, checkpoint, monkeypatch):
-    from jigsaw.evaluation.benchmarks import harness
+    from jigsaw.suites import harness
 
     out, _ = in_process
     asked = []
@@ -134,7 +134,7 @@ def test_a_benchmark_that_failed_is_run_again_by_the_next_call(in_process, data_
 def test_the_registry_agrees_with_lmms_eval():
     import lmms_eval
 
-    from jigsaw.evaluation.benchmarks.harness import _stored_keys
+    from jigsaw.suites.harness import _stored_keys
 
     for benchmark in {entry.name: entry for suite in SUITES.values() for entry in suite}.values():
         if benchmark.own:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.benchmarks.suites import PUBLISHED, PUBLISHED_FILE, SUITES, published
 from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row
+from jigsaw.suites.suites import PUBLISHED, PUBLISHED_FILE, SUITES, published
 
 SUITE_FILE = "suite.json"
 

@@ -1,10 +1,10 @@
 """`make findings`: claims of the papers tried with tiny models, several seeds each, and told as they come out.
 
-In: `recipes/findings/findings.yaml`. Out: a run folder per seed and run (one that is there already is not run again),
+In: `experiments/findings/findings.yaml`. Out: a run folder per seed and run (one that is there is not run again),
 `findings.json` and a page for the documentation. Seeds are what is sampled: the interval of a difference is Student's
 over the seeds, each of which gives both arms the same warm-up and the same held-out puzzles.
 
-    python -m jigsaw.evaluation.findings recipes/findings/findings.yaml --out runs/findings --page docs/findings.md
+    python experiments/findings.py experiments/findings/findings.yaml --out runs/findings --page docs/findings.md
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ from typing import Any
 
 import yaml
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # PYTHONSAFEPATH leaves the folder of a script out
+
+from experiments.findings_page import page
+from experiments.made_sources import make_sources
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.findings_page import page
-from jigsaw.evaluation.made_sources import make_sources
 from jigsaw.evaluation.predictions import read_predictions_of
 from jigsaw.files import write_whole
 from jigsaw.rewards import chance_place_accuracy
@@ -39,7 +41,7 @@ FILE = "findings.json"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is asked for and write what came out."""
     cores = os.cpu_count() or 1
-    parser = argparse.ArgumentParser(prog="python -m jigsaw.evaluation.findings", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python experiments/findings.py", description=__doc__)
     parser.add_argument("plan", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/findings"))
     parser.add_argument("--page", type=Path, default=None)
@@ -66,11 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         loops = {name: loop(words_of("$SEED", name), seeds) for name in names}
         found = [told(entry, runs, seeds, loops, given.out) for entry in chosen]
         write_whole(given.out / FILE, json.dumps(found, indent=2))
-        command = shlex.join(["python", "-m", "jigsaw.evaluation.findings", *(arguments or sys.argv[1:])])
+        command = shlex.join(["python", "experiments/findings.py", *(arguments or sys.argv[1:])])
         text = page(found, given.out / FILE, command)
         if given.page is not None:
             write_whole(given.page, text)
-        print(text)  # noqa: T201  # what the command is for
+        print(text)
     except (JigsawError, OSError) as error:
         sys.exit(f"findings: {error}")
 
@@ -171,7 +173,7 @@ def launch(folder: Path, arguments: Sequence[str], threads: str, program: Sequen
         ).returncode
     if code:
         raise JigsawError(f"jigsaw {shlex.join(arguments)} ended with code {code}; see {log.name}")
-    print(f"{folder}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"{folder}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 
 
 def told(

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from jigsaw.evaluation.edge_matching import match_edges
-from jigsaw.evaluation.rank_prior import Symbols, commonest, fitted_orders, ranks
+from jigsaw.audit.edge_matching import match_edges
+from jigsaw.audit.rank_prior import Symbols, commonest, fitted_orders, ranks
 
 Row = Mapping[str, Any]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]

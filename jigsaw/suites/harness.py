@@ -21,9 +21,9 @@ from typing import Any
 
 import yaml
 
-from jigsaw.evaluation.benchmarks.scoring import by_category
 from jigsaw.evaluation.intervals import rate_interval
 from jigsaw.files import write_whole
+from jigsaw.suites.scoring import by_category
 
 GREEDY = {"max_new_tokens": 1024, "temperature": 0, "do_sample": False}
 DEFINITIONS = Path(__file__).with_name("definitions")
@@ -38,7 +38,7 @@ def main(plan_file: Path) -> None:
         from loguru import logger
 
         logger.remove()
-        from jigsaw.evaluation.benchmarks.model import Checkpoint
+        from jigsaw.suites.model import Checkpoint
 
         model = Checkpoint(**plan["model"] | {"pretrained": plan["checkpoint"]})
         shutil.copytree(DEFINITIONS, out / "tasks", dirs_exist_ok=True)

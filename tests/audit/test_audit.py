@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from jigsaw.audit.audit import audit_puzzles, audit_tables
+from jigsaw.audit.edge_matching import fill, match_edges
+from jigsaw.audit.rank_prior import commonest, fitted_orders, ranks
 from jigsaw.data import build_puzzles
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.audit import audit_puzzles, audit_tables
-from jigsaw.evaluation.edge_matching import fill, match_edges
-from jigsaw.evaluation.rank_prior import commonest, fitted_orders, ranks
 
 SIDE, CELL = 192, 64
 PHOTOS = 48

@@ -18,11 +18,11 @@ from PIL import Image
 
 from jigsaw.data.sources import below
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.evaluation.benchmarks.answers import cleaned, final_letter
-from jigsaw.evaluation.benchmarks.judge import Judge
-from jigsaw.evaluation.benchmarks.plugins import picture_of
 from jigsaw.evaluation.engines import Engine
+from jigsaw.realunify.judge import Judge
+from jigsaw.realunify.plugins import picture_of
 from jigsaw.rewards import parse_order
+from jigsaw.suites.answers import cleaned, final_letter
 from jigsaw.tasks import answer_instruction, user_message
 from jigsaw.text import json_value, read_text
 

@@ -20,13 +20,13 @@ import numpy as np
 from rich.console import Group
 from rich.table import Table
 
+from jigsaw.audit.shortcuts import SHORTCUTS, Sample, Shortcut
 from jigsaw.data import load_puzzles
 from jigsaw.data.load import spread
 from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.intervals import rate_interval
-from jigsaw.evaluation.shortcuts import SHORTCUTS, Sample, Shortcut
 from jigsaw.evaluation.summary import heading
 from jigsaw.evaluation.tables import interval, level
 from jigsaw.rewards import chance_exact, chance_place_accuracy, exact, grid_of, place_accuracy

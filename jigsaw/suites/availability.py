@@ -13,8 +13,8 @@ from typing import Any
 
 from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.benchmarks.loading import load_items
-from jigsaw.evaluation.benchmarks.suites import Benchmark
+from jigsaw.suites.loading import load_items
+from jigsaw.suites.suites import Benchmark
 
 TABLES = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".arrow")
 

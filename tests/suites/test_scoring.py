@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from jigsaw.evaluation.benchmarks.answers import first_box, overlap, whole_boxes
-from jigsaw.evaluation.benchmarks.scoring import by_category, figure_of, record_of
+from jigsaw.suites.answers import first_box, overlap, whole_boxes
+from jigsaw.suites.scoring import by_category, figure_of, record_of
 
 
 def item(kind, target, group="", category="", **more):

@@ -1,6 +1,6 @@
 """What the YAML files of this folder refer to. A run copies both; the work is done in the package."""
 
-from jigsaw.evaluation.benchmarks.hooks import (
+from jigsaw.suites.hooks import (
     careful,
     doc_to_messages,
     doc_to_target,

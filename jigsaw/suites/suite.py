@@ -26,9 +26,6 @@ from typing import Any
 
 from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.benchmarks.availability import Ready, look
-from jigsaw.evaluation.benchmarks.suites import FRAMES, suite_of
-from jigsaw.evaluation.benchmarks.tables import SUITE_FILE, read_suite, suite_table
 from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.completions import claim, file_stamp
 from jigsaw.evaluation.engines import GREEDY, Generation, require_greedy
@@ -37,6 +34,9 @@ from jigsaw.extras import install_command
 from jigsaw.files import write_whole
 from jigsaw.models.families import family_named, require_supported
 from jigsaw.models.load import require_checkpoint
+from jigsaw.suites.availability import Ready, look
+from jigsaw.suites.suites import FRAMES, suite_of
+from jigsaw.suites.tables import SUITE_FILE, read_suite, suite_table
 
 BOXES = ("pixels", "thousandths")
 
@@ -209,7 +209,7 @@ def _in_harness(out: Path, data_root: Path, steps: int) -> None:
     environment["PYTHONSAFEPATH"] = "1"
     # Some definitions ask a judge on the network about answers that they cannot read; here nothing listens.
     environment.setdefault("OPENAI_API_URL", "http://127.0.0.1:9/")
-    command = [python, "-m", "jigsaw.evaluation.benchmarks.harness", str(out / "plan.json")]
+    command = [python, "-m", "jigsaw.suites.harness", str(out / "plan.json")]
     log = out / "harness.log"
     with log.open("w", encoding="utf-8") as file, progress_bar("running", steps) as bar:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=file, text=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jigsaw.evaluation.benchmarks.answers import (
+from jigsaw.suites.answers import (
     Box,
     final_letter,
     first_box,

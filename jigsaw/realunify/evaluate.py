@@ -15,10 +15,6 @@ from typing import Any
 
 from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.benchmarks.judge import Judge
-from jigsaw.evaluation.benchmarks.plugins import load_function
-from jigsaw.evaluation.benchmarks.realunify import FILES, SHORT, Record, Tools, read_items, run_part
-from jigsaw.evaluation.benchmarks.suites import PUBLISHED_FILE, published
 from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.completions import claim, file_stamp
 from jigsaw.evaluation.engines import GREEDY, Generation, open_engine, require_greedy
@@ -27,6 +23,10 @@ from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, cell_of
 from jigsaw.evaluation.predictions import json_lines
 from jigsaw.files import write_whole
 from jigsaw.models.load import require_checkpoint
+from jigsaw.realunify.judge import Judge
+from jigsaw.realunify.parts import FILES, SHORT, Record, Tools, read_items, run_part
+from jigsaw.realunify.plugins import load_function
+from jigsaw.suites.suites import PUBLISHED_FILE, published
 
 REALUNIFY_FILE = "realunify.json"
 TABLES = {"direct": "realunify-direct", "step": "realunify-stepwise"}

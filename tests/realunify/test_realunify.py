@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.benchmarks import realunify_run
-from jigsaw.evaluation.benchmarks.judge import Judge, verdict
-from jigsaw.evaluation.benchmarks.realunify import cut, joined
-from jigsaw.evaluation.benchmarks.realunify_run import evaluate_realunify, realunify_text
 from jigsaw.evaluation.engines import Generation
+from jigsaw.realunify import evaluate as realunify_run
+from jigsaw.realunify.evaluate import evaluate_realunify, realunify_text
+from jigsaw.realunify.judge import Judge, verdict
+from jigsaw.realunify.parts import cut, joined
 
 COLOURS = ("red", "green", "blue", "yellow")
 PLUGINS = """

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageOps
 
-from jigsaw.evaluation.benchmarks.scoring import Record, figure_of, record_of
+from jigsaw.suites.scoring import Record, figure_of, record_of
 
 Doc = Mapping[str, Any]
 MARKS = ("#00ff00", "#ff0000")

@@ -1,11 +1,11 @@
 """What dynamic sampling and an adaptive curriculum are worth: held-out reward by optimizer step, over several seeds.
 
-    python benchmarks/_sample_efficiency.py sampling OUT [--seeds 3] [--recipe RECIPE] [KEY=VALUE ...]
-    python benchmarks/_sample_efficiency.py curriculum OUT [--seeds 3] [--recipe RECIPE] [KEY=VALUE ...]
+    python experiments/sample_efficiency.py sampling OUT [--seeds 3] [--recipe RECIPE] [KEY=VALUE ...]
+    python experiments/sample_efficiency.py curriculum OUT [--seeds 3] [--recipe RECIPE] [KEY=VALUE ...]
 
 A quarter of an hour and more, so `make bench` leaves it out. For each seed a warm-up is trained, and from it GRPO runs
 twice: `plain` and `dynamic` (dead groups replaced), or `mixed` (puzzles of all sizes by their weights) and `adaptive`.
-The recipes are `_sampling.yaml` and `_curriculum.yaml`; `--recipe` tries another, with a stage `sft` and one of `grpo`.
+The recipes are `sampling.yaml` and `curriculum.yaml`; `--recipe` tries another, with a stage `sft` and one of `grpo`.
 OUT gets the runs, each with a log beside it, `curves.svg` (mean over seeds, band from least to most) and
 `figures.json`: for each run the step, the completions and the seconds at which its held-out reward first reached that
 of the first variant's end. Rewards are means over the last three looks. Finished runs are found again, and begun ones
@@ -25,12 +25,11 @@ from typing import Any
 
 import yaml
 
-# Run as a script, this folder leads the path, and `import rewards` would find a benchmark.
-sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # PYTHONSAFEPATH leaves the folder of a script out
 
-from jigsaw.evaluation.findings import launch  # noqa: E402
-from jigsaw.evaluation.made_sources import make_sources  # noqa: E402
-from jigsaw.processes import usable_cores  # noqa: E402
+from experiments.findings import launch
+from experiments.made_sources import make_sources
+from jigsaw.processes import usable_cores
 
 EXPERIMENTS = {
     "sampling": {"plain": ["sampling.dynamic=false"], "dynamic": ["sampling.dynamic=true"]},
@@ -110,7 +109,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_intermixed_args()  # overrides may follow the options, as in the usage
     out = options.out.resolve()
-    recipe = options.recipe or str(Path(__file__).with_name(f"_{options.experiment}.yaml"))
+    recipe = options.recipe or str(Path(__file__).with_name(f"{options.experiment}.yaml"))
     make_sources(out / "data" / "made")
     threads = os.environ.get("OMP_NUM_THREADS", str(usable_cores()))
     given = [f"data.folder={out / 'data'}", *options.overrides]

@@ -1,6 +1,6 @@
 """What GRPO adds in the quickstart: five seeds, each with one thread and with two, and a control arm.
 
-    python benchmarks/_first_run.py OUT [--seeds 5] [--threads 1 2] [--control-seeds 5] [KEY=VALUE ...]
+    python experiments/first_run.py OUT [--seeds 5] [--threads 1 2] [--control-seeds 5] [KEY=VALUE ...]
 
 Runs `jigsaw launch quickstart` for every seed and number of threads, one after the other. The control arm has the same
 schedule, but in each step the advantages are shuffled among all completions of the batch: gradients keep their size and
@@ -22,11 +22,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-# Run as a script, this folder leads the path, and `import rewards` would find a benchmark.
-sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # PYTHONSAFEPATH leaves the folder of a script out
 
-from jigsaw.evaluation.findings import launch  # noqa: E402
-from jigsaw.processes import usable_cores  # noqa: E402
+from experiments.findings import launch
+from jigsaw.processes import usable_cores
 
 CONTROL = "--shuffle-advantages"
 """First argument of the process that trains a run of the control arm; the others are those of `jigsaw`."""
@@ -155,7 +154,7 @@ def main() -> None:
     for seed in range(max(options.seeds, options.control_seeds)):
         wanted += [("grpo", seed, threads) for threads in options.threads if seed < options.seeds]
         wanted += [("control", seed, 1)] if seed < options.control_seeds else []
-    command = shlex.join(["python", "benchmarks/_first_run.py", options.out.name, *sys.argv[2:]])
+    command = shlex.join(["python", "experiments/first_run.py", options.out.name, *sys.argv[2:]])
     for arm, seed, threads in wanted:
         run = out / f"{arm}-{seed}-{threads}"
         program = ("-m", "jigsaw") if arm == "grpo" else (str(Path(__file__).resolve()), CONTROL)

@@ -1,0 +1,1 @@
+"""RealUnify: whether making pictures helps understanding, and whether understanding helps making them."""
