@@ -212,7 +212,8 @@ def show_result(console: Console, recipe: Recipe, folder: Path) -> None:
         said += [f"On {name}: {other.sentence}" for name, other in other_headlines(figures).items()]
     steps = sum(section.max_steps or FEW_STEPS for section in (recipe.sft, recipe.grpo) if section is not None)
     if 0 < steps < FEW_STEPS:
-        said.append(f"This run trained for only {steps} steps: it shows that everything works, not what is learned.")
+        number = "1 step" if steps == 1 else f"{steps} steps"
+        said.append(f"This run trained for only {number}: it shows that everything works, not what is learned.")
     for line in [*said, f"Report: {report}"]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import importlib
+import subprocess
+import sys
 
 import pytest
 
-from jigsaw.compat import UNUSED_BY_TRAINING, quick_imports
+from jigsaw.compat import UNUSED_BY_TRAINING, hidden, quick_imports
 
 
 def test_transformers_sees_neither_scikit_learn_nor_scipy_within_the_block_alone():
@@ -21,3 +24,22 @@ def test_transformers_sees_neither_scikit_learn_nor_scipy_within_the_block_alone
         _ = 1 / 0
     assert [getattr(module, name) for module in (utils, import_utils) for name in UNUSED_BY_TRAINING] == before
     assert gc.isenabled()
+
+
+def test_a_hidden_module_is_as_if_not_installed_within_the_block_alone():
+    with pytest.raises(ZeroDivisionError), hidden("this"):
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module("this")
+        _ = 1 / 0
+    assert importlib.util.find_spec("this") is not None
+
+
+def test_a_module_that_was_imported_before_is_not_hidden():
+    with hidden("gc"):
+        assert importlib.import_module("gc") is gc
+
+
+def test_opening_puzzles_does_not_import_scipy(puzzle_folder):
+    """datasets would, for MATLAB files that nobody streams here: a second of every command that opens a set."""
+    code = "import sys, jigsaw.data; jigsaw.data.load_puzzles(sys.argv[1]); assert 'scipy.io' not in sys.modules"
+    subprocess.run([sys.executable, "-P", "-c", code, str(puzzle_folder)], check=True, timeout=120)

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jigsaw.compat import hidden
 from jigsaw.data.manifest import Manifest, read_manifest
 from jigsaw.data.media import media_bytes, media_columns, media_of
 from jigsaw.data.parts import Row, part_files, puzzle_of
@@ -76,7 +77,7 @@ def load_puzzles(path: str | Path, source_root: str | Path | None = None, *, tas
     if len(files) != manifest.settings.parts:
         raise JigsawError(f"{path} has {len(files)} of {manifest.settings.parts} parts; run its `jigsaw build` again")
     origin = origin_of(folder, manifest, source_root, task)
-    with _quiet(datasets):
+    with _quiet(datasets), hidden("scipy.io"):
         rows = _without_copies(datasets.Dataset.from_parquet([str(file) for file in files]))
         rows = rows.add_column("origin", [json.dumps(origin.__dict__)] * len(rows))
     return rows.with_transform(Renderer())
@@ -145,7 +146,7 @@ def spread(length: int, limit: int | None) -> list[int]:
 
 def _without_copies(rows: Any) -> Any:
     first: dict[str, int] = {}
-    for number, identity in enumerate(rows["id"]):
+    for number, identity in enumerate(rows["id"][:]):
         first.setdefault(identity, number)
     return rows if len(first) == len(rows) else rows.select(list(first.values()))
 

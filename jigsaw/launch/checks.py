@@ -236,12 +236,11 @@ def require_libraries(recipe: Recipe, composition: Composition) -> None:
     Raises:
         JigsawError: torch sees fewer GPUs than the driver, or TRL refuses a setting.
     """
-    import torch
-
     from jigsaw.compat import quick_imports
     from jigsaw.training.trl_config import grpo_config, sft_config
 
     with quick_imports():
+        import torch
         from trl import GRPOTrainer, SFTTrainer  # noqa: F401  # the stages need them
 
     section, folder = recipe.distributed, Path(recipe.output)

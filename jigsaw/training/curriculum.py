@@ -169,7 +169,7 @@ class Curriculum:
 
 def _cells(puzzles: Any, weight: float) -> list[_Cell]:
     columns = puzzles.with_format(None)
-    tasks, pieces, ids = (list(columns[name]) for name in ("task", "num_pieces", "id"))
+    tasks, pieces, ids = (columns[name][:] for name in ("task", "num_pieces", "id"))
     found: dict[Bucket, list[int]] = {}
     for row, bucket in enumerate(zip(tasks, pieces, strict=True)):
         found.setdefault(bucket, []).append(row)
