@@ -1,0 +1,179 @@
+"""Puzzles, ids and pixels of every task stay bit-equal for the same seed: their hashes are in `golden.json`.
+
+A data set that somebody built must be the one that the same settings build today. After a change that is meant to
+change puzzles, write the hashes anew and say so in the change log:
+
+    python tests/tasks/test_golden.py
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+sys.path.append(str(Path(__file__).parent))
+
+from made_media import numbered_frame, photo_pixels, write_video
+
+from jigsaw.data import build_puzzles, import_puzzles, load_puzzles
+from jigsaw.data.identity import puzzle_id, puzzle_rng
+from jigsaw.tasks import Puzzle, Source, canonical_config, get_task
+
+GOLDEN = Path(__file__).with_name("golden.json")
+ZOOM = f"{Path(__file__).parents[2] / 'examples' / 'task_plugin' / 'jigsaw_zoom.py'}:ZoomTask"
+SEED, PER_SOURCE = 7, 2
+
+PLANS = {
+    "image": ("image", {"grid": "3x3"}),
+    "image, random crops": ("image", {"grid": "2x3", "crop": "random", "augment": True, "answer_style": "direct"}),
+    "image, one sheet": ("image", {"grid": "2x2", "layout": "composite", "margin": 0.1, "tile": 56}),
+    "image, whole": ("image", {"grid": "4x4", "crop": "none", "max_tile": 40, "flat": "classes", "identity": False}),
+    "video": ("video", {"min_duration": 0, "decoder": "pyav"}),
+    "video, tiles": ("video", {"clips": 2, "min_duration": 0, "grid": "2x2", "static": "classes", "decoder": "pyav"}),
+    "video, windows": (
+        "video",
+        {
+            "clips": 3,
+            "min_duration": 0,
+            "window": 6,
+            "crop_scale": 0.6,
+            "augment": True,
+            "shown_as": "images",
+            "decoder": "pyav",
+            "answer_style": "boxed",
+        },
+    ),
+    "depth": ("depth", {"points": 4}),
+    "depth, no unit": ("depth", {"points": 5, "kind": "inverse", "max_side": 200, "radius": 8, "min_distance": 20}),
+    "zoom, a plug-in": (ZOOM, {"side": 28}),
+}
+
+
+def _write_media(folder):
+    """Uncompressed and lossless files, so that no encoder decides about a hash."""
+    for number in range(2):
+        Image.fromarray(photo_pixels(360 + number, 300, seed=number)).save(folder / f"{number}.bmp")
+    depth = np.linspace(1, 6, 360, dtype=np.float32)[None, :].repeat(300, axis=0)
+    depth[:, 200:] += 2
+    np.save(folder / "depth.npy", depth)
+    write_video(folder / "clip.mkv", frames=120, rate=10, codec="ffv1", picture=numbered_frame)
+
+
+def _sources(folder, kind):
+    """Sources with fingerprints of their own, so that ids do not depend on encoders."""
+    if kind == "image":
+        return [Source(f"{n}.bmp", f"photo-{n}", {"image": folder / f"{n}.bmp"}) for n in range(2)]
+    if kind == "video":
+        return [Source("clip.mkv", "clip", {"video": folder / "clip.mkv"})]
+    return [Source("0.bmp::depth.npy", "pair", {"color": folder / "0.bmp", "depth": folder / "depth.npy"})]
+
+
+def _hash(*values):
+    digest = hashlib.sha256()
+    for value in values:
+        digest.update(value if isinstance(value, bytes) else json.dumps(value, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def _pixels(images, clips):
+    for image in images:
+        yield f"{image.mode} {image.size}"
+        yield image.tobytes()
+    for clip in clips:
+        yield [list(clip.frames.shape), clip.times.round(9).tolist(), clip.fps]
+        yield clip.frames.tobytes()
+
+
+def planned_hashes(folder, name):
+    """Per puzzle of a plan: the hash of its record and prompt, and that of its pixels."""
+    spec, config = PLANS[name]
+    task = get_task(spec, **config)
+    found = []
+    for source in _sources(folder, task.source_kind):
+        for index in range(PER_SOURCE):
+            identity = puzzle_id(task.name, canonical_config(task), source.fingerprint, SEED, index)
+            puzzle = task.plan(source, puzzle_rng(identity))
+            assert isinstance(puzzle, Puzzle), f"{name}: {puzzle}"
+            media = task.render(puzzle, source)
+            record = [identity, puzzle.task, puzzle.answer, dict(puzzle.geometry), puzzle.answer_style, puzzle.classes]
+            found.append(f"{_hash(record, task.prompt(puzzle))} {_hash(*_pixels(media.images, media.videos))}")
+    return found
+
+
+def _set_hashes(path):
+    stored = load_puzzles(path).with_format(None).remove_columns(["images", "videos", "origin"])
+    loaded = load_puzzles(path)
+    media = [(row.get("images") or (), row.get("videos") or ()) for row in loaded]
+    return [f"{_hash(dict(row))} {_hash(*_pixels(*shown))}" for row, shown in zip(stored, media, strict=True)]
+
+
+def built_hashes(folder, out):
+    """Rows and pixels of a set that workers have built, in the order of its parts."""
+    config = {"grid": "2x2", "crop": "random"}
+    build_puzzles("image", folder, out, config=config, per_source=2, seed=SEED, parts=2, workers=2, progress=False)
+    return _set_hashes(out)
+
+
+def imported_hashes(folder, out):
+    """Rows and pixels of foreign puzzles."""
+    tiles = "".join(f"Tile {number}: <image>\n" for number in range(1, 5))
+    image = {"path": "0.bmp", "resize_size": [200, 160], "crop_size": [160, 120], "jigsaw_config": [2, 2]}
+    points = {"path": "1.bmp", "points": [[40.0, 30.0], [100.0, 200.0], [200.0, 300.0]]}
+    found = []
+    for number, (kind, about, text) in enumerate(
+        [
+            ("image_jigsaw", image, f"{tiles}Answer in \\boxed{{}}."),
+            ("depth_jigsaw", points, "<image> Which is nearest?"),
+        ]
+    ):
+        row = {"data_source": kind, "prompt": [{"role": "user", "content": text}], "images": [about]}
+        file = out.parent / f"{kind}.parquet"
+        pq.write_table(pa.Table.from_pylist([row]), file)
+        target = out.parent / f"imported-{number}"
+        import_puzzles("visual-jigsaw", file, target, media_root=folder, seed=SEED, workers=1, progress=False)
+        found += _set_hashes(target)
+    return found
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("golden")
+    _write_media(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return json.loads(GOLDEN.read_text())
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_seed_gives_the_same_puzzles_ids_and_pixels(media, golden, name):
+    assert planned_hashes(media, name) == golden[name]
+
+
+def test_a_built_set_has_the_same_rows_and_pixels(media, golden, tmp_path):
+    assert built_hashes(media, tmp_path / "set") == golden["a built set"]
+
+
+def test_imported_puzzles_have_the_same_rows_and_pixels(media, golden, tmp_path):
+    assert imported_hashes(media, tmp_path / "set") == golden["imported"]
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / "media"
+        made.mkdir()
+        _write_media(made)
+        hashes = {name: planned_hashes(made, name) for name in PLANS}
+        hashes["a built set"] = built_hashes(made, Path(scratch) / "set")
+        hashes["imported"] = imported_hashes(made, Path(scratch) / "import")
+    GOLDEN.write_text(json.dumps(hashes, indent=1) + "\n")
