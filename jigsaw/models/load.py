@@ -5,6 +5,7 @@ In: a local folder or a hub id. Out: the real `transformers` classes, ready for 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from jigsaw.errors import JigsawError, first_line
 from jigsaw.models.checkpoint_files import PROCESSOR_FILES, is_local
 from jigsaw.models.families import family_of, family_of_processor, require_supported
 from jigsaw.surroundings import allow_hub
+
+TINY_PARAMETERS = 20_000_000
+"""Parameters below which a model is calculated on one thread."""
 
 
 def load_processor(path: str, *, min_pixels: int | None = None, max_pixels: int | None = None) -> Any:
@@ -49,7 +53,21 @@ def on_device(model: Any) -> Any:
     """The model, on the GPU where there is one."""
     import torch
 
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return calmed(model.to("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def calmed(model: Any) -> Any:
+    """The model, with one thread for it if it is tiny and computes on the CPU, unless `OMP_NUM_THREADS` says how many.
+
+    The threads of a small operation wait for each other without sleep. On two cores they gain a sixth; but when another
+    process takes one of the cores, a step of the quickstart takes twenty times as long on two threads as on one.
+    """
+    import torch
+
+    tiny = sum(map(torch.Tensor.numel, model.parameters())) < TINY_PARAMETERS
+    if tiny and "OMP_NUM_THREADS" not in os.environ and not torch.cuda.is_available():
+        torch.set_num_threads(1)
+    return model
 
 
 def load_model(path: str, dtype: str = "float32") -> Any:

@@ -164,7 +164,7 @@ def start_model(run: StageRun, config: Any) -> tuple[Any, Trainable, int]:
     Returns:
         The model, how much of it is trained, and the step that training goes on from (0 at the start).
     """
-    from jigsaw.models.load import load_model
+    from jigsaw.models.load import calmed, load_model
     from jigsaw.training.trainable import prepare
 
     recipe, stage = run.recipe, run.stage
@@ -178,7 +178,7 @@ def start_model(run: StageRun, config: Any) -> tuple[Any, Trainable, int]:
         # not match is skipped with a warning (transformers 5.17). Trained weights are float32 there.
         model = load_model(str(latest), "float32")
         model.config._name_or_path = stage.start  # where TRL opens what grpo.beta measures the distance from
-    model, trainable = prepare(model, recipe.model, sharded=sharded)
+    model, trainable = prepare(calmed(model), recipe.model, sharded=sharded)
     model.train()
     return model, trainable, 0 if latest is None else checkpoint_step(latest)
 

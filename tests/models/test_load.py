@@ -8,7 +8,7 @@ import pytest
 
 from jigsaw.errors import JigsawError
 from jigsaw.models.families.qwen import VISION_TOKENS
-from jigsaw.models.load import load_model, load_processor, vision_token_ids
+from jigsaw.models.load import calmed, load_model, load_processor, vision_token_ids
 from jigsaw.models.tiny import TinySizes, write_tiny
 
 SIZES = TinySizes(hidden_size=32, num_layers=1, vision_hidden_size=32, vocab_size=320)
@@ -188,3 +188,25 @@ def test_the_vision_tokens_are_the_five_that_stand_for_media(checkpoint):
     assert ids == sorted(ids)
     assert processor.image_token_id in ids
     assert processor.video_token_id in ids
+
+
+@pytest.mark.parametrize(
+    ("asked", "parameters", "threads"),
+    [(None, 1000, 1), ("2", 1000, 2), (None, 10**9, 2)],
+    ids=["tiny", "told", "large"],
+)
+def test_a_tiny_model_takes_one_thread_unless_told_otherwise(monkeypatch, asked, parameters, threads):
+    """Threads of small operations wait for each other awake, so that a busy machine would slow them down twentyfold."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        calmed(torch.nn.Linear(parameters, 1, bias=False, device="meta"))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
