@@ -11,14 +11,17 @@ The public door::
 A new task is a subclass of `Task` (see `jigsaw.tasks.contract`) in any file: `get_task("my_tasks.py:Mine")`.
 """
 
-from jigsaw.tasks.adopt import adopt_points, adopt_tiles
 from jigsaw.tasks.caching import BoundedCache
 from jigsaw.tasks.contract import (
     ANSWER_STYLES,
+    LEAKS,
     AnswerStyle,
     Clip,
+    Leak,
     Media,
     Message,
+    Pieces,
+    PromptVariant,
     Puzzle,
     Reject,
     Source,
@@ -26,10 +29,11 @@ from jigsaw.tasks.contract import (
     Task,
     TaskError,
 )
+from jigsaw.tasks.foreign import ForeignRows
 from jigsaw.tasks.permutations import answer_of, draw_shown, shown_of
 from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
 from jigsaw.tasks.photos import PhotoError, read_photo
-from jigsaw.tasks.prompts import answer_instruction, user_message
+from jigsaw.tasks.prompts import answer_instruction, user_message, varied
 from jigsaw.tasks.registry import (
     absolute_spec,
     canonical_config,
@@ -37,18 +41,24 @@ from jigsaw.tasks.registry import (
     describe_task,
     find_task,
     get_task,
+    task_named,
     task_names,
 )
 
 __all__ = [
     "ANSWER_STYLES",
+    "LEAKS",
     "PHOTO_REASONS",
     "AnswerStyle",
     "BoundedCache",
     "Clip",
+    "ForeignRows",
+    "Leak",
     "Media",
     "Message",
     "PhotoError",
+    "Pieces",
+    "PromptVariant",
     "Puzzle",
     "Reject",
     "Source",
@@ -56,8 +66,6 @@ __all__ = [
     "Task",
     "TaskError",
     "absolute_spec",
-    "adopt_points",
-    "adopt_tiles",
     "answer_instruction",
     "answer_of",
     "canonical_config",
@@ -68,6 +76,8 @@ __all__ = [
     "get_task",
     "read_photo",
     "shown_of",
+    "task_named",
     "task_names",
     "user_message",
+    "varied",
 ]

@@ -27,6 +27,9 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from PIL import Image
 
+from jigsaw.tasks.foreign import ForeignRows
+from jigsaw.tasks.likeness import mean_differences, signatures
+
 AnswerStyle = Literal["think", "direct", "boxed"]
 ANSWER_STYLES: tuple[str, ...] = get_args(AnswerStyle)
 """How a completion carries its answer; `jigsaw.rewards.parse_order` reads the same three."""
@@ -90,6 +93,14 @@ class Puzzle:
         """`K`, the number of pieces."""
         return len(self.answer)
 
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the places: the geometry's `grid` where it has a cell per piece, else None (in a row)."""
+        grid = self.geometry.get("grid")
+        if not (isinstance(grid, list) and len(grid) == 2 and all(isinstance(side, int) and side > 0 for side in grid)):
+            return None
+        return (grid[0], grid[1]) if grid[0] * grid[1] == self.num_pieces else None
+
 
 @dataclass(frozen=True)
 class Reject:
@@ -139,8 +150,59 @@ class Media:
     videos: Sequence[Clip] = field(default=())
 
 
+Frames = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pieces:
+    """The pieces of a rendered puzzle in shown order, as audit, preview and report read them.
+
+    Attributes:
+        frames: per piece uint8 RGB, shape `(T, height, width, 3)`: T is 1 for a tile, the number of frames for a clip.
+            Empty where the media are not the pieces (points on a picture, one sheet with all tiles).
+        times: per piece seconds of its frames in the source video, shape `(T,)`; empty where there is no time.
+        grid: rows and columns of the places; None where the places are in a row.
+        points: per piece x and y in pixels of `picture`, where the pieces are points; else empty.
+        picture: the picture on which the points lie, shape `(height, width, 3)`.
+        radius: radius in pixels of the discs on the points.
+    """
+
+    frames: Sequence[Frames] = ()
+    times: Sequence[np.ndarray[Any, np.dtype[np.float64]]] = ()
+    grid: tuple[int, int] | None = None
+    points: Sequence[tuple[float, float]] = ()
+    picture: Frames | None = None
+    radius: int = 0
+
+
+@dataclass(frozen=True)
+class PromptVariant:
+    """Another way to ask the question of a task, to tell understanding from a memorised prompt.
+
+    The form of the answer is asked for in the words of every prompt, because the parser depends on them.
+
+    Attributes:
+        opening: first sentence; may hold `{count}`, `{rows}` and `{columns}`.
+        label: text before each piece, may hold `{number}`; not used where the media are not the pieces.
+        question: the question itself.
+    """
+
+    opening: str
+    label: str
+    question: str
+
+
+Leak = Literal["order", "edges", "look", "form", "position"]
+LEAKS: tuple[str, ...] = get_args(Leak)
+"""What a shortcut of `jigsaw audit` reads: the numbers of the pieces, borders that continue each other, brightness and
+texture, file sizes and compression, or where points lie."""
+
+
 class Task(ABC):
     """One kind of puzzle. A subclass declares its configuration and three pure methods.
+
+    Everything else has a default that fits a task whose media are its pieces, so that building, loading, auditing,
+    previewing, generalisation and reports work for a plug-in that declares nothing more.
 
     Class attributes:
         name: the registered name, stored in every row.
@@ -150,6 +212,12 @@ class Task(ABC):
         REASONS: every `Reject.reason` that `plan` may return, with what it means.
         LATER_KEYS: keys of the configuration that were added later. They enter the ids of puzzles only where they
             differ from their default, so that a new key changes no puzzle.
+        PIECE: what a piece is called on pages.
+        SIZE: the key of the configuration that sets the number of pieces, and the values that `jigsaw generalize`
+            tries; None: it tries no other sizes.
+        VARIANTS: other ways to ask the question.
+        REMEDIES: for each kind of leak what closes it, in this task's options; `jigsaw audit` prints it.
+        FOREIGN: which rows of the paper's released data it can adopt; None: none.
     """
 
     name: ClassVar[str]
@@ -157,6 +225,11 @@ class Task(ABC):
     Config: ClassVar[type]
     REASONS: ClassVar[Mapping[str, str]] = {}
     LATER_KEYS: ClassVar[tuple[str, ...]] = ()
+    PIECE: ClassVar[str] = "piece"
+    SIZE: ClassVar[tuple[str, tuple[str, ...]] | None] = None
+    VARIANTS: ClassVar[tuple[PromptVariant, ...]] = ()
+    REMEDIES: ClassVar[Mapping[Leak, str]] = {}
+    FOREIGN: ClassVar[ForeignRows | None] = None
 
     def __init__(self, config: Any = None) -> None:
         self.config = self.Config() if config is None else config
@@ -177,10 +250,22 @@ class Task(ABC):
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """The chat messages, one placeholder part per rendered medium."""
 
+    @property
+    def pairing(self) -> str:
+        """How the files of an RGB-D pair find each other: `auto`, a layout, or `COLOR::DEPTH` (`jigsaw.data.pairs`)."""
+        return "auto"
+
     def explain(self, puzzle: Puzzle, source: Source) -> Sequence[tuple[str, Image.Image]]:
         """Pictures for a person who checks the puzzle, each with a title: what the model is not shown.
 
         Optional; the preview puts them beside the puzzle.
+        """
+        return ()
+
+    def notes(self, puzzle: Puzzle) -> Sequence[str]:
+        """Sentences for a person who checks the puzzle, such as what the answer rests on.
+
+        Optional; the preview prints them under the puzzle.
         """
         return ()
 
@@ -190,3 +275,50 @@ class Task(ABC):
         Optional; `jigsaw check` asks for it once per source and lists the sentences.
         """
         return ()
+
+    def pieces(self, puzzle: Puzzle, media: Media) -> Pieces:
+        """The pieces as they were rendered, in shown order.
+
+        By default one clip, or an equal number of images, is one piece; any other media are not the pieces. The grid
+        is that of the geometry where it has a cell per piece.
+        """
+        count, grid = puzzle.num_pieces, puzzle.grid
+        if len(media.videos) == count:
+            return Pieces(
+                frames=[clip.frames for clip in media.videos], times=[clip.times for clip in media.videos], grid=grid
+            )
+        each, left = divmod(len(media.images), count)
+        if left or not each:
+            return Pieces(grid=grid)
+        pixels = [np.asarray(image.convert("RGB")) for image in media.images]
+        starts = range(0, len(pixels), each)
+        return Pieces(frames=[np.stack(pixels[start : start + each]) for start in starts], grid=grid)
+
+    def difficulty(self, puzzle: Puzzle, pieces: Pieces) -> float | None:
+        """How much tells the pieces apart; the smaller, the harder. Compared between puzzles of one kind only.
+
+        By default the mean over the pieces of the difference to the piece most like it: root mean square over 16x16
+        pixels, 0 to 255, of the middle frame. None where there is nothing to compare.
+        """
+        frames = [Image.fromarray(piece[len(piece) // 2]) for piece in pieces.frames]
+        if len(frames) < 2:
+            return None
+        apart = mean_differences(np.concatenate([signatures(frame, [(0, 0, *frame.size)]) for frame in frames]))
+        np.fill_diagonal(apart, np.inf)
+        return float(apart.min(axis=1).mean())
+
+    def variants(self, puzzle: Puzzle) -> Sequence[PromptVariant]:
+        """The other ways to ask this puzzle's question; by default `VARIANTS`."""
+        return self.VARIANTS
+
+    def adopt(self, source: Source, rng: Random, about: Mapping[str, Any], style: AnswerStyle) -> Puzzle | Reject:
+        """A puzzle whose geometry a row of the paper's released data gives; the shown order is drawn here.
+
+        Args:
+            about: what the row says about its medium: `path`, sizes, points; see `FOREIGN`.
+            style: the form in which the row's prompt asks for the answer.
+
+        Raises:
+            KeyError, TypeError, ValueError: the row lacks something, or holds something else.
+        """
+        raise TaskError(f"task {self.name} adopts no foreign puzzles")

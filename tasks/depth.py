@@ -1,10 +1,7 @@
 """The depth jigsaw: numbered points on a picture, to be ordered from the nearest to the farthest.
 
 In: one RGB-D pair, a picture and its depth map. Out: a puzzle whose places are ranks of depth, rendered as the picture
-with a numbered disc on every point. Geometry, in pixels of the picture as shown, points nearest first::
-
-    {"scale": 1, "source_size": [741, 500], "size": [741, 500], "radius": 16,
-     "points": [[120, 400], [333, 210], ...], "depths": [2.21, 2.64, ...], "shown": [2, 0, 1, ...]}
+with a numbered disc on every point. `DepthGeometry` holds all that rendering needs.
 
 Six points, depth 0.1 to 10 m, pairs at least 40 px and more than 0.2 m apart, red discs: the paper's (section 3.3). Its
 sampling was never published; ours draws evenly over all pixels that are measured, away from depth edges, and allowed.
@@ -13,9 +10,11 @@ sampling was never published; ours draws evenly over all pixels that are measure
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from random import Random
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 from PIL import Image
@@ -23,7 +22,18 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.caching import BoundedCache
-from jigsaw.tasks.contract import AnswerStyle, Media, Message, Puzzle, Reject, Source, SourceKind, Task
+from jigsaw.tasks.contract import (
+    AnswerStyle,
+    Media,
+    Message,
+    Pieces,
+    PromptVariant,
+    Puzzle,
+    Reject,
+    Source,
+    SourceKind,
+    Task,
+)
 from jigsaw.tasks.depthmaps import (
     DepthArray,
     DepthError,
@@ -35,6 +45,7 @@ from jigsaw.tasks.depthmaps import (
     read_depth,
     resample_nearest,
 )
+from jigsaw.tasks.foreign import ForeignRows, pair_of
 from jigsaw.tasks.marks import mark_points
 from jigsaw.tasks.permutations import answer_of, draw_shown
 from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
@@ -51,7 +62,32 @@ CACHE_BYTES = 128 * 2**20
 EDGE_SHARE, EDGE_METRES = 0.05, 0.05
 """Around a point depth may vary by this share of it, or these metres, whichever is more."""
 
-Point = tuple[int, int]
+FOREIGN_RADIUS = 15.0
+"""Radius of the authors' discs, in pixels of the picture as it is."""
+
+
+class DepthGeometry(TypedDict):
+    """Which points of a picture are asked for, in pixels of the picture as shown; points nearest first.
+
+    Attributes:
+        scale: reduction at which the picture is decoded: 1, 2, 4 or 8.
+        source_size: width and height of the picture file, upright.
+        size: width and height with which the picture is shown.
+        radius: radius of the discs.
+        points: x and y of each point.
+        depths: depth of each point in metres; None of an imported puzzle.
+        shown: the 0-based points, nearest first, as they are numbered.
+        relative: True where the depths have no unit: 0 is the nearest and 1 the farthest of the map.
+    """
+
+    scale: int
+    source_size: list[int]
+    size: list[int]
+    radius: int
+    points: list[list[int]]
+    depths: list[float] | None
+    shown: list[int]
+    relative: NotRequired[bool]
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -129,6 +165,21 @@ class DepthTask(Task):
     }
 
     LATER_KEYS = ("depth_orientation", "relative_gap")
+    PIECE = "point"
+    SIZE = ("points", ("3", "4", "6"))
+    VARIANTS = (
+        PromptVariant(
+            "Look at the {count} numbered spots.", "", "Which is closest to you, which comes next, and so on?"
+        ),
+        PromptVariant(
+            "{count} marks were put on things at several distances.", "", "Sort the marks from close by to far away."
+        ),
+    )
+    REMEDIES: ClassVar = {
+        "position": "sampling: pictures from other heights and angles, more points or a smaller min_gap",
+        "look": "sampling: scenes lit in other ways, or leave out the puzzles that it solves",
+    }
+    FOREIGN = ForeignRows(column="images", mark="depth_jigsaw")
 
     config: DepthConfig
 
@@ -159,7 +210,7 @@ class DepthTask(Task):
             detail = f"{len(places)} usable pixels, not {self.config.points} points far enough apart"
             return Reject("too_few_points", detail)
         shown = draw_shown(len(chosen), rng, identity=self.config.identity)
-        geometry = {
+        geometry: DepthGeometry = {
             "scale": scale,
             "source_size": list(header.size),
             "size": list(size),
@@ -167,7 +218,9 @@ class DepthTask(Task):
             "points": [[int(places[index][0]), int(places[index][1])] for index in chosen],
             "depths": [round(float(depths[index]), 4) for index in chosen],
             "shown": list(shown),
-        } | ({"relative": True} if self._is_relative else {})
+        }
+        if self._is_relative:
+            geometry["relative"] = True
         return Puzzle(self.name, answer_of(shown), geometry, self.config.answer_style)
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
@@ -176,13 +229,12 @@ class DepthTask(Task):
         Raises:
             ValueError: the picture cannot be read, or is another one.
         """
-        geometry = puzzle.geometry
+        geometry = cast(DepthGeometry, puzzle.geometry)
         size = read_header(source.files["color"]).size
         if list(size) != geometry["source_size"]:
             raise ValueError(f"{source.path}: the picture is {size}, the puzzle needs {geometry['source_size']}")
-        picture = self._photo(source, geometry["scale"], tuple(geometry["size"]))
-        points = [tuple(geometry["points"][rank]) for rank in geometry["shown"]]
-        return Media(images=[mark_points(picture, points, geometry["radius"])])
+        picture = self._photo(source, geometry["scale"], (geometry["size"][0], geometry["size"][1]))
+        return Media(images=[mark_points(picture, _shown_points(geometry), geometry["radius"])])
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """The picture, then what is asked and in what form."""
@@ -200,14 +252,61 @@ class DepthTask(Task):
         """The depth map, near red to far blue, missing black, points numbered as the model sees them."""
         if "depth" not in source.files:
             return []  # an imported puzzle
-        geometry = puzzle.geometry
-        depth = self.depth_map(source, tuple(geometry["size"]))
-        points = [tuple(geometry["points"][rank]) for rank in geometry["shown"]]
+        geometry = cast(DepthGeometry, puzzle.geometry)
+        depth = self.depth_map(source, (geometry["size"][0], geometry["size"][1]))
         near, far = (float(np.nanpercentile(depth, share)) for share in (1, 99))
         title = f"Measured depth, {near:.2f} m (red) to {far:.2f} m (blue)"
         if self._is_relative:
             title = f"Relative depth, {near:.2f} (red) to {far:.2f} (blue) of the map's range"
-        return [(title, mark_points(false_colors(depth, near, far), points, geometry["radius"]))]
+        return [(title, mark_points(false_colors(depth, near, far), _shown_points(geometry), geometry["radius"]))]
+
+    @property
+    def pairing(self) -> str:
+        """As the configuration says."""
+        return self.config.pairs
+
+    def pieces(self, puzzle: Puzzle, media: Media) -> Pieces:
+        """The points on the picture."""
+        geometry = cast(DepthGeometry, puzzle.geometry)
+        picture = np.asarray(media.images[0].convert("RGB"))
+        return Pieces(points=_shown_points(geometry), picture=picture, radius=geometry["radius"])
+
+    def difficulty(self, puzzle: Puzzle, pieces: Pieces) -> float | None:
+        """The smallest step between neighbouring depths, as a share of the farther one; None of an imported puzzle."""
+        depths = cast(DepthGeometry, puzzle.geometry)["depths"]
+        return min((far - near) / far for near, far in pairwise(depths)) if depths else None
+
+    def notes(self, puzzle: Puzzle) -> Sequence[str]:
+        """The depth of each point, nearest first."""
+        geometry = cast(DepthGeometry, puzzle.geometry)
+        unit = "" if geometry.get("relative") else " m"
+        steps = zip(puzzle.answer, geometry["depths"] or (), strict=False)
+        told = ", ".join(f"point {index} at {depth:.2f}{unit}" for index, depth in steps)
+        return [f"Nearest first: {told}"] if told else []
+
+    def adopt(self, source: Source, rng: Random, about: Mapping[str, Any], style: AnswerStyle) -> Puzzle | Reject:
+        """The picture with the row's `points`, (row, column) nearest first, without a depth map."""
+        points = [(float(column), float(row)) for row, column in about["points"]]
+        try:
+            width, height = read_header(source.files["color"]).size
+            read_photo(source.files["color"], max(SCALES))  # finds damaged files
+        except PhotoError as error:
+            return Reject(error.reason, str(error))
+        if len(points) < 2 or not all(0 <= x < width and 0 <= y < height for x, y in points):
+            return Reject("too_few_points", f"the {len(points)} points do not lie in a picture of {width}x{height}")
+        size = pair_of(about.get("resize_size")) or (width, height)
+        across, down = size[0] / width, size[1] / height
+        shown = draw_shown(len(points), rng)
+        geometry: DepthGeometry = {
+            "scale": 1,
+            "source_size": [width, height],
+            "size": list(size),
+            "radius": max(6, round(FOREIGN_RADIUS * min(across, down))),
+            "points": [[round(x * across), round(y * down)] for x, y in points],
+            "depths": None,
+            "shown": list(shown),
+        }
+        return Puzzle(self.name, answer_of(shown), geometry, style)
 
     def depth_map(self, source: Source, size: tuple[int, int]) -> DepthArray:
         """The source's depth in metres at width and height `size`, NaN where missing; shape `(height, width)`.
@@ -281,6 +380,11 @@ class DepthTask(Task):
         allowed[:, : radius + 1], allowed[:, -radius - 1 :] = False, False
         y, x = np.nonzero(allowed)
         return np.stack([x, y], axis=1).astype(np.int32), depth[y, x]
+
+
+def _shown_points(geometry: DepthGeometry) -> list[tuple[int, int]]:
+    """The points in the order of their numbers."""
+    return [(x, y) for x, y in (geometry["points"][rank] for rank in geometry["shown"])]
 
 
 def _draw_points(places: Any, depths: Any, config: DepthConfig, radius: int, rng: Random) -> list[int] | None:

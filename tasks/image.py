@@ -1,18 +1,10 @@
 """The image jigsaw: a photo cut into a grid of tiles, shown in a shuffled order.
 
 In: one photo. Out: a puzzle whose places are the grid's cells in raster order, rendered as one RGB image per tile or as
-one sheet of numbered tiles. The geometry holds all that rendering needs, in pixels of the upright photo decoded at
-`1/scale`::
-
-    {"scale": 2, "size": [2000, 1500], "left": 250, "top": 0, "grid": [3, 3], "cell": [500, 500], "inset": [25, 25],
-     "tile": [448, 448], "shown": [4, 0, 7, ...], "layout": "separate"}
-
-With `augment`, the region as it is shown is mirrored and its channels are reordered: `"augment": {"mirror": true,
-"channels": [2, 0, 1]}`. An imported puzzle also has `resize`, width and height to which the decoded photo is brought
-before the region is cut. `scale` is chosen from the photo's size and the configuration alone, so one decode serves
-every puzzle of a photo, and a 12-megapixel JPEG that is shown in small tiles is never decoded in full. The grids, the
-28-pixel limit and the answer convention are the paper's (section 3.1); margins, random crops and `augment` are not in
-it.
+one sheet of numbered tiles. `ImageGeometry` holds all that rendering needs. Its `scale` is chosen from the photo's size
+and the configuration alone, so one decode serves every puzzle of a photo, and a 12-megapixel JPEG that is shown in
+small tiles is never decoded in full. The grids, the 28-pixel limit and the answer convention are the paper's (section
+3.1); margins, random crops and `augment` are not in it.
 """
 
 from __future__ import annotations
@@ -20,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from random import Random
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NotRequired, TypedDict, TypeVar, cast
 
 from PIL import Image
 from pydantic import ConfigDict, Field
@@ -28,7 +20,18 @@ from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.caching import BoundedCache
 from jigsaw.tasks.composite import sheet
-from jigsaw.tasks.contract import AnswerStyle, Media, Message, Puzzle, Reject, Source, SourceKind, Task
+from jigsaw.tasks.contract import (
+    AnswerStyle,
+    Media,
+    Message,
+    PromptVariant,
+    Puzzle,
+    Reject,
+    Source,
+    SourceKind,
+    Task,
+)
+from jigsaw.tasks.foreign import ForeignRows, pair_of
 from jigsaw.tasks.grids import Crop, Grid, Region, choose_region, largest_square_cell, parse_grid
 from jigsaw.tasks.likeness import look_alike_classes, mean_differences, signatures
 from jigsaw.tasks.marks import mark_boxes
@@ -42,8 +45,54 @@ DRAWS = 8
 """How many random crops are tried before a photo's draw is given up as ambiguous."""
 
 CACHE_BYTES = 128 * 2**20
-NO_CHANGE: Mapping[str, Any] = {"mirror": False, "channels": [0, 1, 2]}
+
+
+class Augment(TypedDict):
+    """How a shown region is changed.
+
+    Attributes:
+        mirror: whether its rows are turned round.
+        channels: the order of its colour channels.
+    """
+
+    mirror: bool
+    channels: list[int]
+
+
+class ImageGeometry(TypedDict):
+    """How a photo is cut and shown, in pixels of the upright photo decoded at `1/scale`.
+
+    Attributes:
+        scale: reduction of the decoded photo: 1, 2, 4 or 8.
+        size: width and height of the decoded photo.
+        left, top: corner of the region that is cut.
+        grid: rows and columns.
+        cell: width and height of a cell.
+        inset: pixels cut from the left and right, and from the top and bottom, of every cell.
+        tile: width and height with which a tile is shown.
+        shown: the 0-based cells, in raster order, as they are displayed.
+        layout: `separate` images, or one `composite` sheet.
+        augment: how the region is changed before it is shown.
+        resize: width and height to which an imported puzzle's photo is brought before the region is cut.
+    """
+
+    scale: int
+    size: list[int]
+    left: int
+    top: int
+    grid: list[int]
+    cell: list[int]
+    inset: list[int]
+    tile: list[int]
+    shown: list[int]
+    layout: str
+    augment: NotRequired[Augment]
+    resize: NotRequired[list[int]]
+
+
+NO_CHANGE: Augment = {"mirror": False, "channels": [0, 1, 2]}
 """The `augment` of a geometry that has none."""
+
 CACHED_HEADERS = 1000
 
 MAX_ASPECT = 200
@@ -109,6 +158,26 @@ class ImageTask(Task):
         "too_long": f"a tile would be {MAX_ASPECT} times as long as wide, or more",
         "ambiguous": "two tiles look the same (flat or repeated), so that more than one answer is right",
     }
+    PIECE = "tile"
+    SIZE = ("grid", ("2x2", "3x3", "4x4"))
+    VARIANTS = (
+        PromptVariant(
+            "Somebody mixed up the {count} pieces of a picture.",
+            "Piece {number}",
+            "Which piece goes where, row by row?",
+        ),
+        PromptVariant(
+            "Below are {count} fragments of one photograph, {rows} high and {columns} wide, out of order.",
+            "({number})",
+            "Name the fragments as one reads a page, from the upper left to the lower right.",
+        ),
+    )
+    REMEDIES: ClassVar = {
+        "edges": "margin: cut more from every tile's edge (margin=0.1 and up)",
+        "look": "sampling: crop=random with a small crop_scale, augment=true; or photos of other subjects",
+        "form": "resize: tile=N brings tiles to one size, and at half their own blurs the block grid away",
+    }
+    FOREIGN = ForeignRows(column="images")
 
     config: ImageConfig
 
@@ -151,14 +220,13 @@ class ImageTask(Task):
         Raises:
             ValueError: the photo cannot be read, or is another one.
         """
-        geometry = puzzle.geometry
+        geometry = cast(ImageGeometry, puzzle.geometry)
         photo = self._photo(source, geometry["scale"])
         if photo.size != tuple(geometry["size"]):
             raise ValueError(f"{source.path}: the photo is {photo.size}, the puzzle was cut from {geometry['size']}")
-        if "resize" in geometry:
-            photo = photo.resize(tuple(geometry["resize"]), Image.Resampling.BICUBIC)
+        photo = _resized(photo, geometry)
         boxes = _region(geometry).boxes()
-        size = tuple(geometry["tile"])
+        size = (geometry["tile"][0], geometry["tile"][1])
         look = geometry.get("augment", NO_CHANGE)
         if look["mirror"]:
             boxes = _mirrored(boxes, columns=geometry["grid"][1])
@@ -166,7 +234,7 @@ class ImageTask(Task):
         shown = (tile if tile.size == size else tile.resize(size, Image.Resampling.BICUBIC) for tile in cut)
         tiles = [_changed(tile, look) for tile in shown]
         if geometry["layout"] == "composite":
-            return Media(images=[sheet(tiles, *geometry["grid"])])
+            return Media(images=[sheet(tiles, rows=geometry["grid"][0], columns=geometry["grid"][1])])
         return Media(images=tiles)
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
@@ -190,11 +258,41 @@ class ImageTask(Task):
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
         """The whole photo with the cut marked, each cell with the number under which its tile is shown."""
-        geometry = puzzle.geometry
-        photo = self._photo(source, geometry["scale"])
-        if "resize" in geometry:
-            photo = photo.resize(tuple(geometry["resize"]), Image.Resampling.BICUBIC)
+        geometry = cast(ImageGeometry, puzzle.geometry)
+        photo = _resized(self._photo(source, geometry["scale"]), geometry)
         return [("The photo and its cut", mark_boxes(photo, _region(geometry).boxes(), puzzle.answer))]
+
+    def adopt(self, source: Source, rng: Random, about: Mapping[str, Any], style: AnswerStyle) -> Puzzle | Reject:
+        """The photo resized to `resize_size`, its centre of `crop_size` cut into the `jigsaw_config` grid."""
+        try:
+            size = read_header(source.files["image"]).size
+            read_photo(source.files["image"], max(SCALES))  # finds damaged files
+        except PhotoError as error:
+            return Reject(error.reason, str(error))
+        rows, columns = pair_of(about["jigsaw_config"]) or (3, 3)
+        resize, crop = pair_of(about.get("resize_size")), pair_of(about.get("crop_size"))
+        width, height = resize or size
+        crop_width, crop_height = crop or (width, height)
+        cell = (crop_width // columns, crop_height // rows)
+        if crop_width > width or crop_height > height or min(cell) < 1:
+            detail = f"a crop of {crop_width}x{crop_height} in {rows}x{columns} tiles out of {width}x{height} pixels"
+            return Reject("too_small", detail)
+        shown = draw_shown(rows * columns, rng)
+        geometry: ImageGeometry = {
+            "scale": 1,
+            "size": list(size),
+            "left": (width - crop_width) // 2,
+            "top": (height - crop_height) // 2,
+            "grid": [rows, columns],
+            "cell": list(cell),
+            "inset": [0, 0],
+            "tile": list(cell),
+            "shown": list(shown),
+            "layout": "separate",
+        }
+        if resize:
+            geometry["resize"] = list(resize)
+        return Puzzle(self.name, answer_of(shown), geometry, style)
 
     def _render_scale(self, header: PhotoHeader) -> int:
         """The strongest JPEG reduction at which the smallest possible tile still has the pixels it is shown with."""
@@ -242,7 +340,7 @@ class ImageTask(Task):
         self, size: tuple[int, int], scale: int, region: Region, classes: tuple[int, ...], rng: Random
     ) -> Puzzle:
         shown = draw_shown(len(classes), rng, identity=self.config.identity)
-        geometry: dict[str, Any] = {
+        geometry: ImageGeometry = {
             "scale": scale,
             "size": list(size),
             "left": region.left,
@@ -297,17 +395,25 @@ def _mirrored(places: Sequence[Place], columns: int) -> list[Place]:
     return [place for row in rows for place in reversed(row)]
 
 
-def _changed(tile: Image.Image, look: Mapping[str, Any]) -> Image.Image:
+def _resized(photo: Image.Image, geometry: ImageGeometry) -> Image.Image:
+    """The photo at the size from which the region is cut."""
+    if "resize" not in geometry:
+        return photo
+    width, height = geometry["resize"]
+    return photo.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _changed(tile: Image.Image, look: Augment) -> Image.Image:
     """A tile mirrored, with its colour channels in another order."""
     if look["mirror"]:
         tile = tile.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if list(look["channels"]) == [0, 1, 2]:
+    if look["channels"] == [0, 1, 2]:
         return tile
     bands = tile.split()
     return Image.merge("RGB", [bands[channel] for channel in look["channels"]])
 
 
-def _region(geometry: Any) -> Region:
+def _region(geometry: ImageGeometry) -> Region:
     """The region that a puzzle's geometry describes."""
     rows, columns = geometry["grid"]
     width, height = geometry["cell"]

@@ -6,9 +6,10 @@ answers that these instructions ask for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from jigsaw.tasks.contract import AnswerStyle, Message
+from jigsaw.tasks.contract import AnswerStyle, Message, PromptVariant, Puzzle
 
 
 def example_order(num_pieces: int) -> str:
@@ -49,3 +50,23 @@ def user_message(parts: Iterable[str | dict[str, str]]) -> list[Message]:
     """
     content = [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]
     return [{"role": "user", "content": content}]
+
+
+def varied(prompt: Sequence[Message], variant: PromptVariant, puzzle: Puzzle) -> list[Message]:
+    """A puzzle's prompt with another question around the same media; the form of the answer stays word for word.
+
+    Args:
+        prompt: the puzzle's own prompt, whose placeholders stay in their order.
+        variant: one of the task's variants.
+    """
+    count = puzzle.num_pieces
+    rows, columns = puzzle.grid or (1, count)
+    media = [part for turn in prompt for part in turn["content"] if part["type"] != "text"]
+    parts: list[Any] = [variant.opening.format(count=count, rows=rows, columns=columns)]
+    each, left = divmod(len(media), count)
+    if left or not each:
+        parts += media
+    else:
+        for number in range(count):
+            parts += [variant.label.format(number=number + 1), *media[number * each : (number + 1) * each]]
+    return user_message([*parts, f"{variant.question} {answer_instruction(puzzle.answer_style, count)}"])

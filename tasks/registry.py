@@ -26,6 +26,8 @@ from jigsaw.errors import first_line, raised_in
 from jigsaw.tasks.contract import Task, TaskError
 
 GROUP = "jigsaw.tasks"
+_loaded: dict[str, type[Task]] = {}
+"""Tasks of modules and files by their names, as this process has loaded them."""
 
 
 def task_names() -> list[str]:
@@ -72,7 +74,26 @@ def find_task(name_or_spec: str) -> type[Task]:
             raise TaskError(f"task {name_or_spec!r} cannot be imported: {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise TaskError(f"{name_or_spec} is no subclass of tasks.Task")
+    if ":" in name_or_spec:
+        _loaded[found.name] = found
     return found
+
+
+def task_named(name: str) -> Task:
+    """The task of a row's `task` column, with its default configuration: registered, or loaded here by its spec.
+
+    What it says about a puzzle depends on the puzzle alone. Code that only a data set names is not run: a plug-in of a
+    module or file is known by its name once `find_task` has loaded it.
+
+    Raises:
+        TaskError: there is no task of that name.
+    """
+    return _default_task(_loaded.get(name) or find_task(name))
+
+
+@cache
+def _default_task(task_class: type[Task]) -> Task:
+    return task_class()
 
 
 def absolute_spec(name_or_spec: str) -> str:

@@ -2,19 +2,10 @@
 
 In: one video. Out: a puzzle whose places are the clips in time, rendered as one `Clip` of frames per piece, or frame by
 frame as images for models without video input. With a `grid` every clip is cut into tiles as well, and a piece is one
-tile of one clip (places: clip after clip, within a clip in raster order). Geometry::
-
-    {"decoder": "decord", "source_size": [1280, 720], "size": [420, 224], "duration": 10.2, "fps": 1.96,
-     "spans": [[0.085, 1.615], ...], "frames": [[7, 20, 33], ...], "grid": null, "shown": [4, 0, ...],
-     "shown_as": "video"}
-
-`"timeline": "decoded"` is added where the frames' times were found by decoding all of the video, and
-`"interlaced": true` where a frame holds two fields of different moments.
-
-With a `window` the clips are cut from a random part of the video, so that a long video gives many puzzles; with a
-`crop_scale` from a random part of its frames: `"crop": {"canvas": [840, 448], "box": [10, 20, 430, 244]}`, a box in
-frames of the size of the canvas; with `augment` frames are mirrored and their channels reordered, as photos are:
-`"augment": {"mirror": true, "channels": [2, 0, 1]}`.
+tile of one clip (places: clip after clip, within a clip in raster order). With a `window` the clips are cut from a
+random part of the video, so that a long video gives many puzzles; with a `crop_scale` from a random part of its frames;
+with `augment` frames are mirrored and their channels reordered, as photos are. `VideoGeometry` holds all that rendering
+needs.
 
 Six clips, 5% trimmed, 2 frames a second, 12 frames and 128 x 28 x 28 pixels at most, 24 seconds at least: the paper's
 (section 3.2). The test for clips that cannot be told apart is ours, and so are windows, crops and `augment`.
@@ -22,8 +13,9 @@ Six clips, 5% trimmed, 2 frames a second, 12 frames and 128 x 28 x 28 pixels at 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 from PIL import Image
@@ -32,11 +24,25 @@ from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.caching import BoundedCache
 from jigsaw.tasks.clips import equal_spans, frame_numbers, frames_per_clip, shown_size
-from jigsaw.tasks.contract import AnswerStyle, Clip, Media, Message, Puzzle, Reject, Source, SourceKind, Task
+from jigsaw.tasks.contract import (
+    AnswerStyle,
+    Clip,
+    Media,
+    Message,
+    PromptVariant,
+    Puzzle,
+    Reject,
+    Source,
+    SourceKind,
+    Task,
+)
+from jigsaw.tasks.foreign import ForeignRows, pair_of
 from jigsaw.tasks.grids import Box, Grid, Region, parse_grid
+from jigsaw.tasks.image import Augment
 from jigsaw.tasks.likeness import look_alike_classes, peak_differences, signatures
 from jigsaw.tasks.permutations import answer_of, draw_shown
 from jigsaw.tasks.prompts import answer_instruction, user_message
+from jigsaw.tasks.registry import make_config
 from jigsaw.tasks.video_check import second_reading
 from jigsaw.tasks.video_display import Frames
 from jigsaw.tasks.video_streams import VideoError
@@ -54,6 +60,66 @@ DRAWS = 8
 
 VERIFIED = 4
 """So many frames of a puzzle are read a second time by `jigsaw check`."""
+
+FOREIGN_TRIM = 0.1
+"""What the authors' code cuts from both ends of a clip; the paper says 0.05."""
+
+FOREIGN_KEYS = {
+    "jigsaw_clip_num": "clips",
+    "fps": "fps",
+    "fps_min_frames": "min_frames",
+    "fps_max_frames": "max_frames",
+    "max_pixels": "max_pixels",
+}
+"""Keys of a row of the paper's released data -> keys of the configuration."""
+
+
+class Crop(TypedDict):
+    """A part of the frames.
+
+    Attributes:
+        canvas: width and height at which frames are decoded.
+        box: left, top, right and bottom of the part, in pixels of the canvas.
+    """
+
+    canvas: list[int]
+    box: list[int]
+
+
+class VideoGeometry(TypedDict):
+    """How a video is cut and shown.
+
+    Attributes:
+        decoder: which one reads the frames.
+        source_size: width and height of the video, upright, in pixels.
+        size: width and height of the shown frames.
+        duration: seconds of the video.
+        fps: frames per second of a clip as it is shown.
+        spans: per clip in its right order, start and end in seconds.
+        frames: per clip the numbers of its frames in the video.
+        grid: rows and columns into which every clip is cut; None: whole frames.
+        shown_as: `video`, one video per clip, or `images`, its frames.
+        shown: the 0-based pieces, in their right order, as they are displayed.
+        interlaced: True where a frame holds two fields of different moments.
+        timeline: `decoded` where the frames' times were found by decoding all of the video.
+        crop: the random part of the frames that is shown.
+        augment: how the frames are changed.
+    """
+
+    decoder: str
+    source_size: list[int]
+    size: list[int]
+    duration: float
+    fps: float
+    spans: list[list[float]]
+    frames: list[list[int]]
+    grid: list[int] | None
+    shown_as: str
+    shown: NotRequired[list[int]]
+    interlaced: NotRequired[bool]
+    timeline: NotRequired[str]
+    crop: NotRequired[Crop]
+    augment: NotRequired[Augment]
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -111,6 +177,24 @@ class VideoTask(Task):
         "too_few_frames": "the clips do not have `min_frames` different frames each",
         "static": "two clips look the same: nothing moves, or the video repeats itself",
     }
+    PIECE = "clip"
+    SIZE = ("clips", ("4", "6", "8"))
+    VARIANTS = (
+        PromptVariant(
+            "Somebody mixed up {count} scenes of a film.", "Scene {number}", "In what sequence did they happen?"
+        ),
+        PromptVariant(
+            "These {count} recordings follow each other in time.",
+            "({number})",
+            "Sort them from the first to the last.",
+        ),
+    )
+    REMEDIES: ClassVar = {
+        "edges": "trim: leave out more between clips (trim=0.1 and up)",
+        "look": "sampling: leave out films that fade or drift; fewer clips from more films",
+        "form": "resize: max_pixels brings frames to another size; trim takes unlike ends away",
+    }
+    FOREIGN = ForeignRows(column="videos")
 
     config: VideoConfig
 
@@ -147,7 +231,8 @@ class VideoTask(Task):
             geometry = self._cut(header, rng)
             if isinstance(geometry, Reject):
                 return geometry
-            geometry |= {"timeline": "decoded"} if played else {}
+            if played:
+                geometry["timeline"] = "decoded"
             geometry, classes = self._judged(source, geometry)
             if self.config.static != "reject" or len(set(classes)) == len(classes):
                 return self._puzzle(geometry, classes, rng)
@@ -162,7 +247,7 @@ class VideoTask(Task):
         Raises:
             ValueError: the video cannot be read, or is another one.
         """
-        geometry = puzzle.geometry
+        geometry = cast(VideoGeometry, puzzle.geometry)
         header = self._header_of(source, geometry)
         if list(header.size) != geometry["source_size"]:
             raise ValueError(f"{source.path}: the video is {header.size}, the puzzle needs {geometry['source_size']}")
@@ -174,7 +259,7 @@ class VideoTask(Task):
 
     def verify(self, puzzle: Puzzle, source: Source) -> list[str]:
         """Compare a sample of the frames with a plain decode of the video, which seeks to none of them."""
-        geometry = puzzle.geometry
+        geometry = cast(VideoGeometry, puzzle.geometry)
         header = self._header_of(source, geometry)
         numbers = [number for clip in geometry["frames"] for number in clip]
         frames = self._decoded(source, header, numbers, geometry)
@@ -183,7 +268,7 @@ class VideoTask(Task):
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """Every clip after its number, then what is asked and in what form."""
-        geometry, count = puzzle.geometry, puzzle.num_pieces
+        geometry, count = cast(VideoGeometry, puzzle.geometry), puzzle.num_pieces
         clips, per_clip = len(geometry["spans"]), len(geometry["frames"][0])
         parts: list[str | dict[str, str]] = []
         if geometry["grid"] is None:
@@ -208,25 +293,41 @@ class VideoTask(Task):
         )
         return user_message(parts)
 
+    def variants(self, puzzle: Puzzle) -> Sequence[PromptVariant]:
+        """None where clips are cut into tiles: the variants ask about time alone."""
+        return () if puzzle.geometry["grid"] else self.VARIANTS
+
+    def adopt(self, source: Source, rng: Random, about: Mapping[str, Any], style: AnswerStyle) -> Puzzle | Reject:
+        """The video cut as the row says (`jigsaw_clip_num`, `fps`, `spatial_jigsaw_grid_config` and their kin)."""
+        config: dict[str, Any] = {
+            ours: about[theirs] for theirs, ours in FOREIGN_KEYS.items() if about.get(theirs) is not None
+        }
+        grid = pair_of(about.get("spatial_jigsaw_grid_config"))
+        if grid is not None and grid != (1, 1):
+            config["grid"] = f"{grid[0]}x{grid[1]}"
+        config |= {"trim": FOREIGN_TRIM, "min_duration": 0, "answer_style": style}
+        return type(self)(make_config(type(self), config)).plan(source, rng)
+
     def _header(self, source: Source, played: bool) -> VideoHeader:
         file = source.files["video"]
         return self._headers.get((source.fingerprint, played), lambda: read_header(file, played=played))
 
-    def _header_of(self, source: Source, geometry: Any) -> VideoHeader:
+    def _header_of(self, source: Source, geometry: VideoGeometry) -> VideoHeader:
         return self._header(source, geometry.get("timeline") == "decoded")
 
-    def _puzzle(self, geometry: dict[str, Any], classes: tuple[int, ...], rng: Random) -> Puzzle:
+    def _puzzle(self, geometry: VideoGeometry, classes: tuple[int, ...], rng: Random) -> Puzzle:
         shown = draw_shown(len(classes), rng, identity=self.config.identity)
+        geometry["shown"] = list(shown)
         alike = len(set(classes)) < len(classes)
         return Puzzle(
             task=self.name,
             answer=answer_of(shown),
-            geometry=geometry | {"shown": list(shown)},
+            geometry=geometry,
             answer_style=self.config.answer_style,
             classes=tuple(classes[piece] for piece in shown) if alike else None,
         )
 
-    def _cut(self, header: VideoHeader, rng: Random) -> dict[str, Any] | Reject:
+    def _cut(self, header: VideoHeader, rng: Random) -> VideoGeometry | Reject:
         """The geometry, but for the shown order."""
         config, duration = self.config, header.duration
         least = max(config.min_duration, config.window or 0)
@@ -246,7 +347,7 @@ class VideoTask(Task):
             )
             return Reject("too_few_frames", detail)
         size = shown_size(header.size, config.max_pixels, config.multiple)
-        geometry = {
+        geometry: VideoGeometry = {
             "decoder": choose_decoder(config.decoder, header),
             "source_size": list(header.size),
             "size": list(size),
@@ -265,7 +366,7 @@ class VideoTask(Task):
             geometry["augment"] = {"mirror": rng.random() < 0.5, "channels": rng.sample(range(3), 3)}
         return geometry
 
-    def _judged(self, source: Source, geometry: dict[str, Any]) -> tuple[dict[str, Any], tuple[int, ...]]:
+    def _judged(self, source: Source, geometry: VideoGeometry) -> tuple[VideoGeometry, tuple[int, ...]]:
         """The geometry with the decoder that reads the video, and the look-alike classes of its pieces."""
         try:
             return geometry, self._classes(source, geometry)
@@ -273,10 +374,10 @@ class VideoTask(Task):
             if self.config.decoder != "auto" or geometry["decoder"] == "pyav":
                 raise
             # decord gives up on streams that FFmpeg's own reader plays.
-            geometry = geometry | {"decoder": "pyav"}
+            geometry["decoder"] = "pyav"
             return geometry, self._classes(source, geometry)
 
-    def _classes(self, source: Source, geometry: dict[str, Any]) -> tuple[int, ...]:
+    def _classes(self, source: Source, geometry: VideoGeometry) -> tuple[int, ...]:
         """Look-alike classes of the pieces in their right order. It decodes the video: damaged files show."""
         pieces = self._pieces(source, geometry)
         if self.config.static == "keep":
@@ -287,9 +388,9 @@ class VideoTask(Task):
         ]
         return look_alike_classes(peak_differences(np.stack(small)), self.config.static_tolerance)
 
-    def _pieces(self, source: Source, geometry: Any) -> list[Clip]:
+    def _pieces(self, source: Source, geometry: VideoGeometry) -> list[Clip]:
         """All pieces in their right order; one decode for all of them."""
-        header, size = self._header_of(source, geometry), tuple(geometry["size"])
+        header = self._header_of(source, geometry)
         numbers = [number for clip in geometry["frames"] for number in clip]
         if max(numbers) >= header.num_frames:
             raise ValueError(f"{source.path}: {header.num_frames} frames, the puzzle needs number {max(numbers)}")
@@ -300,13 +401,14 @@ class VideoTask(Task):
         for clip in range(len(geometry["frames"])):
             taken = slice(clip * per_clip, (clip + 1) * per_clip)
             times = header.times[numbers[taken]]
-            for left, top, right, bottom in _tile_boxes(size, geometry["grid"]):
+            for left, top, right, bottom in _tile_boxes(geometry["size"], geometry["grid"]):
                 pieces.append(Clip(frames[taken, top:bottom, left:right], times, geometry["fps"]))
         return pieces
 
-    def _decoded(self, source: Source, header: VideoHeader, numbers: list[int], geometry: Any) -> Frames:
+    def _decoded(self, source: Source, header: VideoHeader, numbers: list[int], geometry: VideoGeometry) -> Frames:
         """Frames by number, at the size of the canvas from which they are cropped, or else as they are shown."""
-        size = tuple(geometry["crop"]["canvas"] if "crop" in geometry else geometry["size"])
+        width, height = geometry["crop"]["canvas"] if "crop" in geometry else geometry["size"]
+        size = (width, height)
         decoder = geometry["decoder"]
         dense = self.config.window is not None and 3 * size[0] * size[1] * header.num_frames <= DENSE_BYTES
         wanted = range(header.num_frames) if dense else numbers
@@ -317,7 +419,7 @@ class VideoTask(Task):
         return frames[numbers] if dense else frames
 
 
-def _draw_crop(source: tuple[int, int], size: tuple[int, int], scale: float, rng: Random) -> dict[str, Any]:
+def _draw_crop(source: tuple[int, int], size: tuple[int, int], scale: float, rng: Random) -> Crop:
     """A random part of the frames, and the size at which they are decoded so that the smallest part is not enlarged."""
     canvas = [max(shown, min(whole, round(shown / scale))) for whole, shown in zip(source, size, strict=True)]
     share = rng.uniform(scale, 1)
@@ -326,10 +428,11 @@ def _draw_crop(source: tuple[int, int], size: tuple[int, int], scale: float, rng
     return {"canvas": canvas, "box": [left, top, left + width, top + height]}
 
 
-def _changed(frames: Frames, geometry: Any) -> Frames:
+def _changed(frames: Frames, geometry: VideoGeometry) -> Frames:
     """Decoded frames cropped, mirrored and recoloured as the geometry says."""
     if "crop" in geometry:
-        box, size = tuple(geometry["crop"]["box"]), tuple(geometry["size"])
+        left, top, right, bottom = geometry["crop"]["box"]
+        box, size = (left, top, right, bottom), (geometry["size"][0], geometry["size"][1])
         resize = Image.Resampling.BICUBIC
         frames = np.stack([np.asarray(Image.fromarray(frame).resize(size, resize, box=box)) for frame in frames])
     look = geometry.get("augment")
@@ -339,7 +442,7 @@ def _changed(frames: Frames, geometry: Any) -> Frames:
     return frames
 
 
-def _tile_boxes(size: tuple[int, ...], grid: Any) -> list[Box]:
+def _tile_boxes(size: Sequence[int], grid: Sequence[int] | None) -> list[Box]:
     """The tiles of a frame in raster order, or the whole frame."""
     width, height = size
     if grid is None:

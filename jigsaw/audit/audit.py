@@ -16,20 +16,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Group
 from rich.table import Table
 
 from jigsaw.audit.shortcuts import SHORTCUTS, Sample, Shortcut
 from jigsaw.data import load_puzzles
-from jigsaw.data.load import spread
+from jigsaw.data.load import pieces_of, spread
 from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.intervals import rate_interval
 from jigsaw.evaluation.summary import heading
 from jigsaw.evaluation.tables import interval, level
-from jigsaw.rewards import chance_exact, chance_place_accuracy, exact, grid_of, place_accuracy
+from jigsaw.rewards import chance_exact, chance_place_accuracy, exact, place_accuracy
 
 TOLERANCE = 0.05
 """By how much place accuracy may be above chance before anybody need worry."""
@@ -76,7 +75,8 @@ def audit_puzzles(
         for number in chosen:
             row = puzzles[number]
             sample = sample_of(row, stored[number])
-            kinds[row["task"], len(sample.answer), sample.grid or ()].append(({"classes": row["classes"]}, sample))
+            kind = (row["task"], len(sample.answer), sample.pieces.grid or ())
+            kinds[kind].append(({"classes": row["classes"]}, sample))
             bar.advance()
     groups = [_group(kind, [*members]) for kind, members in sorted(kinds.items())]
     named = {
@@ -96,33 +96,20 @@ def audit_puzzles(
 
 def sample_of(row: Mapping[str, Any], stored: Mapping[str, Any]) -> Sample:
     """A loaded row, and the same as it is stored, as the shortcuts see it."""
-    answer, geometry = list(row["answer"]), row["geometry"]
-    count, images, clips = len(answer), list(row.get("images") or ()), list(row.get("videos") or ())
-    common: dict[str, Any] = {
-        "answer": answer,
-        "source": row["source"]["path"],
-        "grid": grid_of(geometry, count) if row["task"] != "video" else None,
-    }
-    if geometry.get("points") and len(images) == 1:
-        points = [tuple(geometry["points"][rank]) for rank in geometry["shown"]]
-        return Sample(**common, points=points, picture=_pixels(images[0]), radius=geometry["radius"])
-    if clips:
-        return Sample(**common, pieces=[clip.frames for clip in clips])
-    if images and len(images) % count == 0:
-        each = len(images) // count
-        frames = [_pixels(image) for image in images]
-        pieces = [np.stack(frames[start : start + each]) for start in range(0, len(frames), each)]
-        return Sample(**common, pieces=pieces, stored=_stored_bytes(stored.get("images"), each))
-    return Sample(**common)
+    pieces = pieces_of(row)
+    count = len(pieces.frames)
+    return Sample(
+        answer=list(row["answer"]),
+        source=row["source"]["path"],
+        pieces=pieces,
+        stored=_stored_bytes(stored.get("images") or (), count),
+    )
 
 
-def _pixels(image: Any) -> Any:
-    return np.asarray(image.convert("RGB"))
-
-
-def _stored_bytes(images: Any, each: int) -> list[int]:
-    """The bytes of every piece's files, if the set is materialised."""
-    if not images or not all(isinstance(image, Mapping) and image.get("bytes") for image in images):
+def _stored_bytes(images: Sequence[Mapping[str, Any]], pieces: int) -> list[int]:
+    """The bytes of every piece's files, if the set is materialised as images."""
+    each, left = divmod(len(images), pieces) if pieces else (0, 0)
+    if not each or left:
         return []
     sizes = [len(image["bytes"]) for image in images]
     return [sum(sizes[start : start + each]) for start in range(0, len(sizes), each)]

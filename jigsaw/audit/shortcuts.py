@@ -1,6 +1,6 @@
 """The shortcuts that `jigsaw audit` tries, and what closes each.
 
-In: loaded puzzles of one kind (task, number of pieces, grid). Out: an order per puzzle. A shortcut is a rule without
+In: puzzles of one kind (task, number of pieces, grid). Out: an order per puzzle. A shortcut is a rule without
 knowledge of the world (`edges`), or a few numbers about each piece with a prior of places fitted on other sources
 (`rank_prior`). None of them understands a picture: what they reach, a model may reach without looking.
 """
@@ -15,8 +15,8 @@ import numpy as np
 
 from jigsaw.audit.edge_matching import match_edges
 from jigsaw.audit.rank_prior import Symbols, commonest, fitted_orders, ranks
+from jigsaw.tasks import Leak, Pieces, task_named
 
-Row = Mapping[str, Any]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Orders = list[list[int]]
 
@@ -28,22 +28,14 @@ class Sample:
     Attributes:
         answer: the right order.
         source: what it was made from.
-        grid: rows and columns of the places, or None.
-        pieces: per shown piece uint8 frames `(T, height, width, 3)`; empty where the media are not the pieces.
+        pieces: what stands at each number.
         stored: per shown piece the bytes of its file in a materialised set, else empty.
-        points: per shown piece x and y in pixels, for points on a picture, else empty.
-        picture: the picture on which the points lie, or None.
-        radius: of the discs on the points.
     """
 
     answer: list[int]
     source: str
-    grid: tuple[int, int] | None
-    pieces: Sequence[Pixels] = ()
+    pieces: Pieces
     stored: Sequence[int] = ()
-    points: Sequence[tuple[float, float]] = ()
-    picture: Pixels | None = None
-    radius: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,19 +44,19 @@ class Shortcut:
 
     Attributes:
         name: as it is reported.
-        what: what it goes by, in words.
-        remedies: task -> what closes it; the key "" for any other task.
+        what: what it reads, in words.
+        leak: the kind of leak, by which a task has its remedy.
         solve: the orders, or None where it does not apply.
     """
 
     name: str
     what: str
-    remedies: Mapping[str, str]
+    leak: Leak
     solve: Callable[[Sequence[Sample]], Orders | None]
 
     def remedy(self, task: str) -> str:
-        """What closes it for a task."""
-        return self.remedies.get(task, self.remedies[""])
+        """What closes it for the task of that name."""
+        return task_named(task).REMEDIES.get(self.leak, USUAL_REMEDIES[self.leak])
 
 
 def _constant(samples: Sequence[Sample]) -> Orders:
@@ -76,9 +68,9 @@ def _label_order(samples: Sequence[Sample]) -> Orders | None:
 
 
 def _edges(samples: Sequence[Sample]) -> Orders | None:
-    if not all(sample.pieces and len({piece.shape for piece in sample.pieces}) == 1 for sample in samples):
+    if not all(len({piece.shape for piece in sample.pieces.frames}) == 1 for sample in samples):
         return None
-    return [match_edges(sample.pieces, sample.grid) for sample in samples]
+    return [match_edges(sample.pieces.frames, sample.pieces.grid) for sample in samples]
 
 
 def _fitted(samples: Sequence[Sample], columns: Callable[[Sample], list[list[int]] | None]) -> Orders | None:
@@ -97,9 +89,9 @@ def _of_pieces(*features: Callable[[Pixels], float]) -> Callable[[Sequence[Sampl
     """A shortcut by the ranks of numbers that each piece's pixels give."""
 
     def columns(sample: Sample) -> list[list[int]] | None:
-        if not sample.pieces:
+        if not sample.pieces.frames:
             return None
-        return [ranks([round(feature(piece), 6) for piece in sample.pieces]) for feature in features]
+        return [ranks([round(feature(piece), 6) for piece in sample.pieces.frames]) for feature in features]
 
     return lambda samples: _fitted(samples, columns)
 
@@ -154,18 +146,18 @@ def block_phase(piece: Pixels, axis: int) -> int:
 
 def _blocks(samples: Sequence[Sample]) -> Orders | None:
     def columns(sample: Sample) -> list[list[int]] | None:
-        if not sample.pieces:
+        if not sample.pieces.frames:
             return None
-        return [[block_phase(piece, axis) for piece in sample.pieces] for axis in (0, 1)]
+        return [[block_phase(piece, axis) for piece in sample.pieces.frames] for axis in (0, 1)]
 
     return _fitted(samples, columns)
 
 
 def _position(samples: Sequence[Sample]) -> Orders | None:
     def columns(sample: Sample) -> list[list[int]] | None:
-        if not sample.points:
+        if not sample.pieces.points:
             return None
-        xs, ys = zip(*sample.points, strict=True)
+        xs, ys = zip(*sample.pieces.points, strict=True)
         middle = max(xs) + min(xs)
         return [ranks(ys), ranks([abs(2 * x - middle) for x in xs])]
 
@@ -174,9 +166,10 @@ def _position(samples: Sequence[Sample]) -> Orders | None:
 
 def _light_at_points(samples: Sequence[Sample]) -> Orders | None:
     def columns(sample: Sample) -> list[list[int]] | None:
-        if sample.picture is None or not sample.points:
+        seen = sample.pieces
+        if seen.picture is None or not seen.points:
             return None
-        rings = [_ring(sample.picture, point, sample.radius) for point in sample.points]
+        rings = [_ring(seen.picture, point, seen.radius) for point in seen.points]
         return [ranks([float(ring.mean()) for ring in rings]), ranks([float(ring[:, 2].mean()) for ring in rings])]
 
     return _fitted(samples, columns)
@@ -190,47 +183,27 @@ def _ring(picture: Pixels, point: tuple[float, float], radius: int) -> Pixels:
     return ring if len(ring) else picture.reshape(-1, 3)
 
 
-_SHUFFLE = {"": "sampling: the shown orders are not drawn evenly; build the set again, with identity=true"}
-_LOOK = {
-    "image": "sampling: crop=random with a small crop_scale, augment=true; or photos of other subjects",
-    "video": "sampling: leave out films that fade or drift; fewer clips from more films",
-    "": "sampling: other sources",
+USUAL_REMEDIES: Mapping[Leak, str] = {
+    "order": "sampling: the shown orders are not drawn evenly; build the set again, with identity=true",
+    "edges": "leave a gap between the pieces",
+    "look": "sampling: other sources",
+    "form": "resize the pieces to one size",
+    "position": "sampling: other sources, or points in other places",
 }
-_FORM = {
-    "image": "resize: tile=N brings tiles to one size, and at half their own blurs the block grid away",
-    "video": "resize: max_pixels brings frames to another size; trim takes unlike ends away",
-    "": "resize the pieces to one size",
-}
+"""What closes a leak, where its task has no remedy of its own."""
 
 SHORTCUTS: tuple[Shortcut, ...] = (
-    Shortcut("constant", "the commonest answer of other sources", _SHUFFLE, _constant),
-    Shortcut("label order", "the numbers of the pieces", _SHUFFLE, _label_order),
+    Shortcut("constant", "the commonest answer of other sources", "order", _constant),
+    Shortcut("label order", "the numbers of the pieces", "order", _label_order),
+    Shortcut("edges", "borders that continue each other", "edges", _edges),
+    Shortcut("brightness and colour", "light and blue above, dark and brown below", "look", _of_pieces(_light, _blue)),
     Shortcut(
-        "edges",
-        "borders that continue each other",
-        {
-            "image": "margin: cut more from every tile's edge (margin=0.1 and up)",
-            "video": "trim: leave out more between clips (trim=0.1 and up)",
-            "": "leave a gap between the pieces",
-        },
-        _edges,
+        "shading", "light that falls off towards one side of a piece", "look", _of_pieces(_side_light, _top_light)
     ),
-    Shortcut("brightness and colour", "light and blue above, dark and brown below", _LOOK, _of_pieces(_light, _blue)),
-    Shortcut("shading", "light that falls off towards one side of a piece", _LOOK, _of_pieces(_side_light, _top_light)),
-    Shortcut("detail", "more detail in some places than in others", _LOOK, _of_pieces(_detail)),
-    Shortcut("size", "pieces of different sizes or lengths", _FORM, _of_pieces(_size)),
-    Shortcut("stored bytes", "the size of each piece's file", _FORM, _bytes),
-    Shortcut("compression", "where the 8-pixel grid of compression falls", _FORM, _blocks),
-    Shortcut(
-        "position",
-        "height in the picture (lower is nearer) and distance from the middle",
-        {"": "sampling: pictures from other heights and angles, more points or a smaller min_gap"},
-        _position,
-    ),
-    Shortcut(
-        "light at points",
-        "brightness and colour around the points",
-        {"": "sampling: scenes lit in other ways, or leave out the puzzles that it solves"},
-        _light_at_points,
-    ),
+    Shortcut("detail", "more detail in some places than in others", "look", _of_pieces(_detail)),
+    Shortcut("size", "pieces of different sizes or lengths", "form", _of_pieces(_size)),
+    Shortcut("stored bytes", "the size of each piece's file", "form", _bytes),
+    Shortcut("compression", "where the 8-pixel grid of compression falls", "form", _blocks),
+    Shortcut("position", "height in the picture (lower is nearer) and distance from the middle", "position", _position),
+    Shortcut("light at points", "brightness and colour around the points", "look", _light_at_points),
 )

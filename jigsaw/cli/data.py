@@ -36,7 +36,7 @@ def samples(
 def build(
     task: Annotated[
         str,
-        typer.Argument(help="image, video or depth, or a plug-in: package.module:name or path/to/file.py:name."),
+        typer.Argument(help="A task (see jigsaw tasks), or a plug-in: package.module:name or path/to/file.py:name."),
     ],
     source: Annotated[
         Path, typer.Argument(help="Folder of sources, a list of them (.txt), a .tar, a .parquet or a saved data set.")
@@ -95,7 +95,7 @@ def import_set(
     path: Annotated[Path, typer.Argument(help="A Parquet file, or a folder of them.")],
     out: Annotated[Path, typer.Argument(help="Folder of the puzzle set.")],
     media_root: Annotated[Path | None, typer.Option(help="Folder of the media.  [default: that of the files]")] = None,
-    only: Annotated[str | None, typer.Option(help="image, video or depth, where the files mix them.")] = None,
+    only: Annotated[str | None, typer.Option(help="The task whose rows to take, where the files mix them.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the shown orders.")] = 0,
     workers: Workers = None,
     as_json: AsJson = False,

@@ -202,13 +202,14 @@ def generalize(
     out: Annotated[Path | None, typer.Option(help="Folder to write.  [default: generalization in the run]")] = None,
     sizes: Annotated[
         list[str] | None,
-        typer.Option(help="Size to try; may be given again.  [default: image 2x2 3x3 4x4, video 4 6 8, depth 3 4 6]"),
+        typer.Option(help="Size to try; may be given again.  [default: the sizes that the task names]"),
     ] = None,
     puzzles: Annotated[int, typer.Option(min=1, help="Most puzzles per condition.")] = 256,
     engine: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts generated together.")] = 16,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a completion.")] = 1024,
+    task: Annotated[str | None, typer.Option(help="The plug-in task that built the sets.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Try a run's model on unseen sources, sizes and words."""
@@ -220,7 +221,7 @@ def generalize(
 
     target = out or run / "generalization"
     generation = Generation(engine, dtype, batch_size, max_new_tokens)
-    found = carry_out(run, out=target, sizes=sizes or (), puzzles=puzzles, generation=generation)
+    found = carry_out(run, out=target, sizes=sizes or (), puzzles=puzzles, task=task, generation=generation)
     typer.echo(json.dumps(found, indent=2) if as_json else printed([generalization_table(found)], "markdown"))
 
 

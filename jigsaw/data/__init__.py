@@ -21,7 +21,7 @@ The public door::
     preview_puzzles(paths, out="preview.html", *, count=24, source_root=None, task=None) -> Path
         paths: one data set or several; count: puzzles of each.
     import_puzzles("visual-jigsaw", path, out, *, media_root=None, only=None, seed=0, workers=None, ...) -> BuildSummary
-        only: "image" | "video" | "depth" where the foreign files mix tasks.
+        only: name of the task whose rows are taken, where the foreign files mix tasks.
 
 All raise `jigsaw.errors.JigsawError` with one line for the user.
 """

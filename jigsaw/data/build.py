@@ -254,8 +254,7 @@ def _split_folder(root: Path, split: Split | None) -> str:
 
 def _entries(source: Path, below: str, task: Task, skipped: Skipped) -> Iterator[str | Problem]:
     """The sources of a build, named relative to the whole source even where only a sub-folder is used."""
-    # How depth maps are found is said among the options of the task that reads them.
-    for entry in scan(source / below, task.source_kind, getattr(task.config, "pairs", "auto"), skipped):
+    for entry in scan(source / below, task.source_kind, task.pairing, skipped):
         if not below:
             yield entry
         elif isinstance(entry, str):

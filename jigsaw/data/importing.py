@@ -1,9 +1,9 @@
 """`jigsaw import`: other people's puzzle sets as ours.
 
 In: the Parquet files of a foreign set and the folder of its media. Out: a data set like a built one. `visual-jigsaw` is
-the format of the paper's authors: image rows name a photo, a size, a crop and a grid; depth rows a picture and points
-from near to far as (row, column); video rows a file and how to cut it. They shuffle when they load, without a seed: the
-order here is drawn by ours. Prompts are kept as they are.
+the format of the paper's authors. Which rows are puzzles of a task, and how the task adopts them, its own file says
+(`Task.FOREIGN`, `Task.adopt`). The authors shuffle when they load, without a seed; here the order is drawn from ours.
+Prompts are kept as they are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,35 +37,23 @@ from jigsaw.files import write_whole
 from jigsaw.processes import usable_cores
 from jigsaw.tasks import (
     AnswerStyle,
+    ForeignRows,
     Message,
-    Puzzle,
     Reject,
-    Source,
     Task,
-    adopt_points,
-    adopt_tiles,
     canonical_config,
+    find_task,
     get_task,
+    task_names,
 )
+from jigsaw.tasks.foreign import unwrapped
 
 FORMATS = ("visual-jigsaw",)
 ROWS_PER_PART = 50_000
-DISC_RADIUS = 15.0
-"""Of the authors' discs, in pixels of the picture as it is."""
-
-CLIP_TRIM = 0.1
-"""What the authors' code cuts from both ends of a clip; the paper says 0.05."""
-
 _PLACEHOLDERS = {"<image>": "image", "<video>": "video"}
 _MEDIA_COLUMNS = ("images", "videos", "image", "video", "audios", "audio", "sounds", "speech")
+_KIND_COLUMNS = ("data_source", "videos")
 _COLUMNS = ("data_source", "prompt", *_MEDIA_COLUMNS)
-_VIDEO_KEYS = {
-    "jigsaw_clip_num": "clips",
-    "fps": "fps",
-    "fps_min_frames": "min_frames",
-    "fps_max_frames": "max_frames",
-    "max_pixels": "max_pixels",
-}
 
 
 def import_puzzles(
@@ -87,7 +75,7 @@ def import_puzzles(
         path: a Parquet file, or a folder of them.
         out: a new or empty folder, or one whose import was broken off.
         media_root: folder to which the media paths are relative; by default that of the Parquet files.
-        only: `image`, `video` or `depth`: take only these rows. A data set holds one task.
+        only: name of a task: take only its rows. A data set holds one task.
         seed: of the shown orders.
         workers, time_limit, progress: see `build_puzzles`.
 
@@ -97,12 +85,15 @@ def import_puzzles(
     if form not in FORMATS:
         raise JigsawError(f"unknown format {form!r}; known: {', '.join(FORMATS)}")
     files = _parquet_files(Path(path))
-    kinds = Counter(_kind(row) for file in files for row in _foreign_rows(file, ("data_source", "videos")))
+    known = foreign_tasks()
+    kinds = Counter(_kind(row, known) for file in files for row in _foreign_rows(file, _KIND_COLUMNS))
     if only is not None and only not in kinds:
         raise JigsawError(f"{path} has no {only} puzzles; it has {', '.join(sorted(kinds)) or 'no rows'}")
     if only is None and len(kinds) != 1:
         found = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "no rows"
-        raise JigsawError(f"{path} has {found}; a data set holds one task: choose with only=image, video or depth")
+        raise JigsawError(
+            f"{path} has {found}; a data set holds one task: choose with only={' or '.join(sorted(kinds))}"
+        )
     kind = only or next(iter(kinds))
     task = get_task(kind)
     root = Path(media_root) if media_root is not None else files[0].parent
@@ -147,10 +138,17 @@ def _foreign_rows(file: Path, columns: tuple[str, ...]) -> Iterator[dict[str, An
         raise JigsawError(f"{file} cannot be read: {error}".splitlines()[0]) from error
 
 
-def _kind(row: dict[str, Any]) -> str:
-    if row.get("videos"):
-        return "video"
-    return "depth" if "depth_jigsaw" in str(row["data_source"]) else "image"
+def foreign_tasks() -> dict[str, ForeignRows]:
+    """The registered tasks that adopt foreign rows: name -> which rows."""
+    found = {name: find_task(name).FOREIGN for name in task_names()}
+    return {name: rows for name, rows in found.items() if rows is not None}
+
+
+def _kind(row: dict[str, Any], known: Mapping[str, ForeignRows]) -> str:
+    """The task of a row: of those that read its media, the one whose mark is the longest that `data_source` has."""
+    column = "videos" if row.get("videos") else "images"
+    fit = [name for name, rows in known.items() if rows.column == column and rows.mark in str(row["data_source"])]
+    return max(fit, key=lambda name: len(known[name].mark))
 
 
 def _manifest(form: str, task: Task, count: int, root: Path, target: Path, seed: int) -> Manifest:
@@ -201,7 +199,7 @@ class _Import:
             progress_bar("puzzles", settings.num_sources, enabled=progress) as bar,
             Pool(self._job, min(workers, max(1, settings.num_sources)), time_limit) as pool,
         ):
-            results = pool.run(_items(files, settings.task))
+            results = pool.run(_items(files, settings.task, foreign_tasks()))
             total = Counts()
             for part in range(settings.parts):
                 self._tally.clear()
@@ -244,14 +242,14 @@ class _Import:
                 return
 
 
-def _items(files: list[Path], kind: str) -> Iterator[dict[str, Any]]:
+def _items(files: list[Path], kind: str, known: Mapping[str, ForeignRows]) -> Iterator[dict[str, Any]]:
     """The rows of one kind, each with the number of earlier rows of the same source."""
     seen: Counter[str] = Counter()
     number = 0
     for file in files:
         for row in _foreign_rows(file, _COLUMNS):
-            if _kind(row) == kind:
-                about = _about(row, kind)
+            if _kind(row, known) == kind:
+                about = _about(row, known[kind])
                 path = about.get("path", "")
                 yield {
                     "row": number,
@@ -266,22 +264,23 @@ def _items(files: list[Path], kind: str) -> Iterator[dict[str, Any]]:
             number += 1
 
 
-def _about(row: dict[str, Any], kind: str) -> dict[str, Any]:
+def _about(row: dict[str, Any], rows: ForeignRows) -> dict[str, Any]:
     """What a row says about its first image or video; empty where it names no file."""
-    media = row["videos"] if kind == "video" else row.get("images")
+    media = row.get(rows.column)
     about = media[0] if isinstance(media, list) and media else None
     if not isinstance(about, dict):
         return {}
-    path = _unwrapped(about.get("path"))
+    path = unwrapped(about.get("path"))
     return about | {"path": path} if isinstance(path, str) else {}
 
 
 def import_row(task: Task, job: Job, item: dict[str, Any]) -> Planned:
     """One foreign row as a row of ours. Runs in a worker."""
-    if (problem := _unread_media(task.name, item["media"])) is not None:
+    assert task.FOREIGN is not None  # its rows were chosen by it
+    if (problem := _unread_media(task.FOREIGN.column, item["media"])) is not None:
         return Planned(refusals=[Refusal(None, "placeholders", problem)])
     if not item["path"]:
-        needed = f"{'videos' if task.name == 'video' else 'images'} needs a list of {{path, ...}}"
+        needed = f"{task.FOREIGN.column} needs a list of {{path, ...}}"
         return Planned(refusals=[Refusal(None, "unreadable", f"the row names no file: {needed}")])
     try:
         source = open_source(job.root, item["path"], task.source_kind)
@@ -290,7 +289,7 @@ def import_row(task: Task, job: Job, item: dict[str, Any]) -> Planned:
     identity = puzzle_id(task.name, canonical_config(task), source.fingerprint, job.seed, item["index"])
     try:
         prompt = _messages(item["prompt"])
-        puzzle = _adopted(task.name, source, item, _style(prompt, item["source"]), identity)
+        puzzle = task.adopt(source, puzzle_rng(identity), item["about"], _style(prompt, item["source"]))
     except KeyError as error:
         return Planned(refusals=[Refusal(None, "failed", f"the row says nothing about {error.args[0]}")])
     except (TypeError, ValueError, IndexError) as error:
@@ -304,9 +303,8 @@ def import_row(task: Task, job: Job, item: dict[str, Any]) -> Planned:
     return Planned(rows=[row_of(identity, puzzle, prompt, source)])
 
 
-def _unread_media(kind: str, media: dict[str, Any]) -> str | None:
+def _unread_media(own: str, media: dict[str, Any]) -> str | None:
     """Media of a row beside the one that its puzzle is about: they would vanish."""
-    own = "videos" if kind == "video" else "images"
     others = [name for name in media if name != own]
     if others:
         return f"the row has `{others[0]}` beside a puzzle of {own}; leave it out"
@@ -320,37 +318,6 @@ def _placeholders(prompt: list[Message]) -> Counter[str]:
 
 def _counted(kinds: Counter[str]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "no"
-
-
-def _adopted(kind: str, source: Source, item: dict[str, Any], style: AnswerStyle, identity: str) -> Puzzle | Reject:
-    about, rng = item["about"], puzzle_rng(identity)
-    if kind == "image":
-        rows, columns = _pair(about["jigsaw_config"]) or (3, 3)
-        resize, crop = _pair(about.get("resize_size")), _pair(about.get("crop_size"))
-        return adopt_tiles(source, rng, grid=(rows, columns), resize=resize, crop=crop, answer_style=style)
-    if kind == "depth":
-        points = [(float(column), float(row)) for row, column in about["points"]]
-        resize = _pair(about.get("resize_size"))
-        return adopt_points(source, rng, points=points, radius=DISC_RADIUS, resize=resize, answer_style=style)
-    config = {ours: about[theirs] for theirs, ours in _VIDEO_KEYS.items() if about.get(theirs) is not None}
-    grid = _pair(about.get("spatial_jigsaw_grid_config"))
-    if grid is not None and grid != (1, 1):
-        config["grid"] = f"{grid[0]}x{grid[1]}"
-    video = get_task("video", **config, trim=CLIP_TRIM, min_duration=0, answer_style=style)
-    return video.plan(source, rng)
-
-
-def _unwrapped(value: Any) -> Any:
-    """Their values sometimes stand in a list of one."""
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
-
-
-def _pair(value: Any) -> tuple[int, int] | None:
-    """Two positive whole numbers, or None where the file says nothing or -1."""
-    value = _unwrapped(value)
-    if value is None or len(value) != 2 or min(value) < 1:
-        return None
-    return int(value[0]), int(value[1])
 
 
 def _messages(prompt: Any) -> list[Message]:

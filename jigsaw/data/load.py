@@ -16,13 +16,24 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.compat import hidden
-from jigsaw.data.manifest import Manifest, read_manifest
+from jigsaw.data.manifest import Manifest, Settings, read_manifest
 from jigsaw.data.media import media_bytes, media_columns, media_of
 from jigsaw.data.parts import Row, part_files, puzzle_of
 from jigsaw.data.sources import open_source
 from jigsaw.data.watchdog import within
 from jigsaw.errors import JigsawError
-from jigsaw.tasks import BoundedCache, Media, Source, Task, TaskError, absolute_spec, get_task
+from jigsaw.tasks import (
+    BoundedCache,
+    Media,
+    Pieces,
+    Source,
+    Task,
+    TaskError,
+    absolute_spec,
+    find_task,
+    get_task,
+    task_named,
+)
 
 CACHE_BYTES = 256 * 2**20
 """Rendered media held per process."""
@@ -102,6 +113,24 @@ def origin_of(folder: Path, manifest: Manifest, source_root: str | Path | None, 
         JigsawError: its sources are not where they were, or its task is a plug-in that was not named.
     """
     settings = manifest.settings
+    return Origin(
+        folder=str(folder),
+        source_root=str(_source_root(folder, manifest, source_root)),
+        spec=spec_of(folder, settings, task),
+        config=json.dumps(settings.config),
+        seed=settings.seed,
+    )
+
+
+def spec_of(folder: Path, settings: Settings, task: str | None) -> str:
+    """The spec under which the task of a data set is found, valid in any working directory.
+
+    Args:
+        task: spec of the plug-in, where the user has named one.
+
+    Raises:
+        JigsawError: the set names code by module or file and the user does not, or they name different tasks.
+    """
     if task is None and ":" in settings.spec:
         raise JigsawError(
             f"{folder} was built by the plug-in {settings.spec}; name it again to run its code: --task {settings.spec} "
@@ -109,18 +138,12 @@ def origin_of(folder: Path, manifest: Manifest, source_root: str | Path | None, 
         )
     spec = absolute_spec(task or settings.spec)
     try:
-        name = get_task(spec).name
+        name = find_task(spec).name
     except TaskError as error:
         raise JigsawError(f"{folder}: {error}") from error
     if name != settings.task:
         raise JigsawError(f"{folder} was built by task {settings.task}, not by {spec}")
-    return Origin(
-        folder=str(folder),
-        source_root=str(_source_root(folder, manifest, source_root)),
-        spec=spec,
-        config=json.dumps(settings.config),
-        seed=settings.seed,
-    )
+    return spec
 
 
 def _source_root(folder: Path, manifest: Manifest, given: str | Path | None) -> Path:
@@ -202,6 +225,12 @@ def _make_media(row: Row) -> Media:
 def _render(row: Row) -> Media:
     task, source = opened(row)
     return task.render(puzzle_of(row), source)
+
+
+def pieces_of(row: Mapping[str, Any]) -> Pieces:
+    """The pieces of a loaded row, as its task finds them in the row's media."""
+    media = Media(images=row.get("images") or (), videos=row.get("videos") or ())
+    return task_named(row["task"]).pieces(puzzle_of(row), media)
 
 
 def opened(row: Row) -> tuple[Task, Source]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -83,8 +83,8 @@ def _message_part(part: dict[str, Any]) -> dict[str, Any]:
     return {"type": kind, "text": part["text"]} if kind == "text" else {"type": kind}
 
 
-def puzzle_of(row: Row) -> Puzzle:
-    """The puzzle that a row records; the inverse of `row_of`.
+def puzzle_of(row: Mapping[str, Any]) -> Puzzle:
+    """The puzzle that a stored or loaded row records; the inverse of `row_of`.
 
     Raises:
         ValueError: the row contradicts itself.
@@ -93,7 +93,7 @@ def puzzle_of(row: Row) -> Puzzle:
     return Puzzle(
         task=row["task"],
         answer=tuple(row["answer"]),
-        geometry=_geometry_of(row["geometry"]),
+        geometry=_geometry_of(row["geometry"]) if isinstance(row["geometry"], str) else row["geometry"],
         answer_style=row["answer_style"],
         classes=None if classes is None else tuple(classes),
     )

@@ -17,13 +17,13 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from jigsaw.data.load import load_puzzles, opened, spread
+from jigsaw.data.load import load_puzzles, opened, pieces_of, spread
 from jigsaw.data.manifest import read_manifest
 from jigsaw.data.parts import puzzle_of
 from jigsaw.errors import JigsawError
 from jigsaw.files import write_whole
-from jigsaw.rewards import grid_of
-from jigsaw.tasks import Clip
+from jigsaw.tasks import task_named
+from jigsaw.tasks.contract import Frames
 
 TILE_SIDE = 120
 STRIP_HEIGHT = 84
@@ -215,6 +215,7 @@ def _card(rows: Any, number: int) -> Card:
     if row["classes"] is not None:
         card.facts.append(("classes, in shown order", ", ".join(map(str, row["classes"]))))
     _show(card, row)
+    card.notes += task_named(puzzle.task).notes(puzzle)
     try:
         made, source = opened(stored)
         for title, image in made.explain(puzzle, source):
@@ -231,37 +232,26 @@ def _words(part: dict[str, Any]) -> str:
 
 def _show(card: Card, row: dict[str, Any]) -> None:
     """The media in shown order, and in the order of the answer."""
-    answer, geometry = row["answer"], row["geometry"]
-    if "videos" in row:
-        card.shown = [_strip(clip, f"Clip {n}", f"Clip {n}") for n, clip in enumerate(row["videos"], start=1)]
+    answer, pieces, name = row["answer"], pieces_of(row), task_named(row["task"]).PIECE.capitalize()
+    if not pieces.frames:
+        card.shown = [_picture(image, WIDE_SIDE, "What the model is shown") for image in row.get("images") or ()]
+        card.shown += [_strip(clip.frames, "What the model is shown", "") for clip in row.get("videos") or ()]
+    elif pieces.times or len(pieces.frames[0]) > 1:
+        card.shown = [_strip(frames, f"{name} {n}", f"{name} {n}") for n, frames in enumerate(pieces.frames, start=1)]
         for index in answer:
-            clip = row["videos"][index - 1]
-            times = f"{clip.times[0]:.2f} to {clip.times[-1]:.2f} s"
-            card.solved.append(_strip(clip, f"Clip {index}", f"Clip {index}: {times} of the video"))
-        return
-    images = row["images"]
-    frames, left = divmod(len(images), len(answer))
-    if geometry.get("shown_as") == "images" and frames and not left:
-        strips = [images[start : start + frames] for start in range(0, len(images), frames)]
-        card.shown = [_film(strip, f"Clip {n}", f"Clip {n}") for n, strip in enumerate(strips, start=1)]
-        card.solved = [_film(strips[index - 1], f"Clip {index}", f"Clip {index}") for index in answer]
-        return
-    if len(images) == len(answer):
-        card.shown = [_picture(image, TILE_SIDE, f"Tile {n}", str(n)) for n, image in enumerate(images, start=1)]
-        ordered = [images[index - 1] for index in answer]
-        if (grid := grid_of(geometry, len(answer))) is not None:
-            card.across = grid[1]
-            card.solved = [_picture(_joined(ordered, *grid), PICTURE_SIDE, "The tiles put in order")]
+            spans = [f": {times[0]:.2f} to {times[-1]:.2f} s of the video" for times in pieces.times[index - 1 : index]]
+            card.solved.append(
+                _strip(pieces.frames[index - 1], f"{name} {index}", "".join([f"{name} {index}", *spans]))
+            )
+    else:
+        tiles = [Image.fromarray(frames[0]) for frames in pieces.frames]
+        card.shown = [_picture(tile, TILE_SIDE, f"{name} {n}", str(n)) for n, tile in enumerate(tiles, start=1)]
+        ordered = [tiles[index - 1] for index in answer]
+        if pieces.grid is not None:
+            card.across = pieces.grid[1]
+            card.solved = [_picture(_joined(ordered, *pieces.grid), PICTURE_SIDE, f"The {name.lower()}s put in order")]
         else:
-            card.solved = [_picture(image, TILE_SIDE, f"Place {n}", str(n)) for n, image in enumerate(ordered, start=1)]
-        return
-    card.shown = [_picture(image, WIDE_SIDE, "What the model is shown") for image in images]
-    if row["task"] == "depth" and geometry.get("depths"):
-        steps = zip(answer, geometry["depths"], strict=True)
-        unit = "" if geometry.get("relative") else " m"
-        card.notes.append(
-            "Nearest first: " + ", ".join(f"point {index} at {depth:.2f}{unit}" for index, depth in steps)
-        )
+            card.solved = [_picture(tile, TILE_SIDE, f"Place {n}", str(n)) for n, tile in enumerate(ordered, start=1)]
 
 
 def _joined(tiles: Sequence[Image.Image], rows: int, columns: int) -> Image.Image:
@@ -272,14 +262,10 @@ def _joined(tiles: Sequence[Image.Image], rows: int, columns: int) -> Image.Imag
     return whole
 
 
-def _strip(clip: Clip, alt: str, caption: str) -> Picture:
-    return _film([Image.fromarray(frame) for frame in clip.frames], alt, caption)
-
-
-def _film(frames: Sequence[Image.Image], alt: str, caption: str) -> Picture:
+def _strip(frames: Frames, alt: str, caption: str) -> Picture:
     """Some frames of a clip side by side."""
-    frames = frames[:: max(1, -(-len(frames) // FRAMES_SHOWN))]
-    return _picture(_joined(frames, 1, len(frames)), STRIP_HEIGHT, alt, caption, by_height=True)
+    chosen = [Image.fromarray(frame) for frame in frames[:: max(1, -(-len(frames) // FRAMES_SHOWN))]]
+    return _picture(_joined(chosen, 1, len(chosen)), STRIP_HEIGHT, alt, caption, by_height=True)
 
 
 def _picture(image: Image.Image, side: int, alt: str, caption: str = "", *, by_height: bool = False) -> Picture:

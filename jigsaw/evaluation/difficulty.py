@@ -1,41 +1,24 @@
-"""How hard a puzzle is by itself, no model asked: how little tells its pieces apart.
+"""How hard a puzzle is by itself, without a model: how little tells its pieces apart.
 
-In: a loaded row. Out: one number, the smaller the harder. Tiles and clips: the mean over pieces of the difference to
-the piece most like it, 0 to 255 (root mean square of 16x16 pixel versions; of the middle frame for clips). Points: the
-smallest step between neighbouring depths, as a share of the farther one, 0 to 1. None where neither can be told.
-`labels` turns the numbers of one kind of puzzle into thirds: easy, middling, hard.
+In: a loaded row. Out: the number that its task computes (`Task.difficulty`); the smaller, the harder. `labels` turns
+the numbers of one kind of puzzle into thirds: easy, middling, hard.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
-from PIL import Image
+from jigsaw.data.load import pieces_of
+from jigsaw.data.parts import puzzle_of
+from jigsaw.tasks import task_named
 
-SIDE = 16
 LABELS = ("hard", "middling", "easy")
 
 
 def contrast(row: Mapping[str, Any]) -> float | None:
-    """What tells the pieces of a loaded row apart; see the module."""
-    depths = (row.get("geometry") or {}).get("depths")
-    if depths:
-        return float(min((far - near) / far for near, far in pairwise(depths)))
-    pieces = list(row.get("images") or ()) or [_middle(clip) for clip in row.get("videos") or ()]
-    if len(pieces) != len(row["answer"]) or len(pieces) < 2:
-        return None
-    small = np.stack([np.asarray(piece.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)) for piece in pieces])
-    flat = small.reshape(len(pieces), -1).astype(np.float64)
-    apart = ((flat[:, None] - flat[None]) ** 2).mean(axis=2) ** 0.5
-    np.fill_diagonal(apart, np.inf)
-    return float(apart.min(axis=1).mean())
-
-
-def _middle(clip: Any) -> Image.Image:
-    return Image.fromarray(clip.frames[len(clip.frames) // 2])
+    """What tells the pieces of a loaded row apart; None where its task cannot tell."""
+    return task_named(row["task"]).difficulty(puzzle_of(row), pieces_of(row))
 
 
 def labels(contrasts: Sequence[float | None]) -> list[str | None]:

@@ -19,23 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.data import build_puzzles, load_puzzles
+from jigsaw.data.load import spec_of
 from jigsaw.data.manifest import Manifest, read_manifest, shard_manifests
+from jigsaw.data.parts import puzzle_of
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.engines import GREEDY, Generation
 from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, cell_of
 from jigsaw.evaluation.predictions import number
 from jigsaw.evaluation.run import evaluate_checkpoint
-from jigsaw.evaluation.wordings import wordings_of
 from jigsaw.files import write_whole
 from jigsaw.run_folder import RunFolder
-
-SIZES: Mapping[str, tuple[str, Sequence[str]]] = {
-    "image": ("grid", ("2x2", "3x3", "4x4")),
-    "video": ("clips", ("4", "6", "8")),
-    "depth": ("points", ("3", "4", "6")),
-}
-"""Task -> the key of its size, and the sizes that are tried."""
+from jigsaw.tasks import get_task
 
 FILE = "generalization.json"
 ANOTHER_SEED = 1_000_003
@@ -57,6 +52,7 @@ def generalize(
     out: Path,
     sizes: Sequence[str] = (),
     puzzles: int = 256,
+    task: str | None = None,
     generation: Generation = GREEDY,
 ) -> dict[str, Any]:
     """Evaluate a run's model under all conditions; a second call goes on where the first was cut off.
@@ -64,8 +60,9 @@ def generalize(
     Args:
         run: folder that `jigsaw launch` made, with its model.
         out: folder for what is written.
-        sizes: as the task's configuration writes them; those of `SIZES` if there are none.
+        sizes: as the task's configuration writes them; those of its `SIZE` if there are none.
         puzzles: most puzzles per condition.
+        task: spec of the plug-in task that built the sets, if one did.
         generation: as in `evaluate_checkpoint`.
 
     Raises:
@@ -74,14 +71,17 @@ def generalize(
     model = run / "model"
     if not (model / "config.json").is_file():
         raise JigsawError(f"{run} has no trained model: finish it with jigsaw launch --resume")
-    train, heldout = _sets(run)
-    task = heldout.settings.task
-    if task not in SIZES:
-        raise JigsawError(f"{run}: task {task} has no sizes that this report knows ({', '.join(SIZES)})")
-    key, usual = SIZES[task]
-    own = str(heldout.settings.config[key])
+    trained, heldout = _sets(run)
+    spec = spec_of(run, heldout.settings, task)
+    kind = get_task(spec, **heldout.settings.config)
+    if kind.SIZE is None and sizes:
+        raise JigsawError(f"--sizes: task {kind.name} names no key of its size (SIZE); leave --sizes out")
+    key, usual = kind.SIZE or ("", ())
+    own = str(heldout.settings.config[key]) if key else ""
+    # A training set of the same size, if there is one: "seen" asks what the training asked.
+    train = next((each for each in trained if str(each.settings.config.get(key)) == own), trained[0])
     conditions = [
-        Condition("seen", _built(train, out / "data" / "seen", {key: own}, puzzles)),
+        Condition("seen", _built(train, out / "data" / "seen", {key: own} if key else {}, puzzles)),
         Condition("unseen", _built(heldout, out / "data" / "unseen", {}, puzzles)),
     ]
     others = [size for size in (sizes or usual) if size != own]
@@ -90,9 +90,9 @@ def generalize(
         for size in others
     ]
     unseen = conditions[1].data
-    wordings = len(wordings_of(task, heldout.settings.config))
+    wordings = len(kind.variants(puzzle_of(load_puzzles(unseen, task=spec).with_format(None)[0])))
     conditions += [Condition(f"wording {at}", unseen, at) for at in range(1, wordings + 1)]
-    shared = len(_sources(conditions[0].data) & _sources(unseen))
+    shared = len(_sources(conditions[0].data, spec) & _sources(unseen, spec))
     found: dict[str, Any] = {}
     for condition in conditions:
         figures = evaluate_checkpoint(
@@ -102,15 +102,16 @@ def generalize(
             out=out / "evals" / condition.name.replace(" ", "-"),
             limit=puzzles,
             wording=condition.wording,
+            task=task,
         )
         kept = {name: figures[name] | {"gained": gained(figures[name])} for name in ("exact", "place_accuracy")}
         kept |= {"num_puzzles": figures["num_puzzles"], "num_sources": figures["num_sources"]}
         found[condition.name] = kept | {"command": figures["command"]}
     words = ["jigsaw", "generalize", str(run), "--out", str(out)]
     words += [word for size in sizes for word in ("--sizes", size)]
-    words += option_words({"puzzles": puzzles} | asdict(generation), {"puzzles": 256} | asdict(GREEDY))
+    words += option_words({"puzzles": puzzles, "task": task} | asdict(generation), {"puzzles": 256} | asdict(GREEDY))
     command = shlex.join(words)
-    report = {"run": str(run), "task": task, "trained_size": own, "shared_sources": shared}
+    report = {"run": str(run), "task": kind.name, "trained_size": own, "shared_sources": shared}
     report |= {"conditions": found, "folder": str(out), "command": command}
     write_whole(out / FILE, json.dumps(report, indent=2))
     return report
@@ -128,8 +129,8 @@ def gained(figure: Mapping[str, Any]) -> dict[str, float] | None:
     return {name: (figure[name] - chance) / (1 - chance) for name in ("value", "low", "high")}
 
 
-def _sets(run: Path) -> tuple[Manifest, Manifest]:
-    """Of a run's sets, the manifest of the first held-out one, and of a training one of the same task and size."""
+def _sets(run: Path) -> tuple[list[Manifest], Manifest]:
+    """Manifests of a run's sets: the training ones of the task of the first held-out one, and that."""
     try:
         stored = json.loads(RunFolder(run).data.read_text(encoding="utf-8"))
         heldout = next(read_manifest(path) for path in stored["eval"] if _holds_puzzles(path))
@@ -140,8 +141,7 @@ def _sets(run: Path) -> tuple[Manifest, Manifest]:
     same = [each for each in trained if each.settings.task == wanted.task]
     if not same:
         raise JigsawError(f"{run} was not trained on the task of its held-out set, {wanted.task}")
-    key = SIZES[wanted.task][0] if wanted.task in SIZES else ""
-    return next((each for each in same if each.settings.config.get(key) == wanted.config.get(key)), same[0]), heldout
+    return same, heldout
 
 
 def _holds_puzzles(path: str) -> bool:
@@ -170,8 +170,8 @@ def _built(manifest: Manifest, out: Path, changes: Mapping[str, Any], puzzles: i
     return out
 
 
-def _sources(data: Path) -> set[str]:
-    return {source["fingerprint"] for source in load_puzzles(data).with_format(None)["source"]}
+def _sources(data: Path, task: str) -> set[str]:
+    return {source["fingerprint"] for source in load_puzzles(data, task=task).with_format(None)["source"]}
 
 
 def generalization_table(report: Mapping[str, Any]) -> PaperTable:
@@ -195,7 +195,7 @@ def generalization_table(report: Mapping[str, Any]) -> PaperTable:
                 )
             cells |= {key: cell for key, cell in made.items() if cell is not None}
         rows.append(Row(name, cells))
-    kind = f"{report['task']}, trained on {report['trained_size']}"
+    kind = ", trained on ".join(filter(None, (report["task"], report["trained_size"])))
     apart = "no source is shared between seen and unseen"
     if report["shared_sources"]:
         apart = f"{report['shared_sources']} sources are BOTH seen and unseen"

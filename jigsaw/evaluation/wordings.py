@@ -1,7 +1,7 @@
-"""The same question in other words, to tell a model that understands from one that knows a prompt by heart.
+"""Prompt variants: the same question in other words, to tell understanding from a memorised prompt.
 
-In: loaded rows of a built-in task. Out: the rows with another prompt around the same media; how the answer is to be
-given stays word for word, since the parser holds the model to it.
+In: loaded rows. Out: the rows with another prompt around the same media. The variants are the task's own; how the
+answer is to be written stays word for word, because the parser depends on it.
 """
 
 from __future__ import annotations
@@ -9,45 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jigsaw.data.parts import puzzle_of
 from jigsaw.errors import JigsawError
-from jigsaw.tasks import answer_instruction, user_message
-
-WORDINGS: Mapping[str, Sequence[tuple[str, str, str]]] = {
-    # opening, label of a piece, question
-    "image": (
-        ("Somebody mixed up the {count} pieces of a picture.", "Piece {number}", "Which piece goes where, row by row?"),
-        (
-            "Below are {count} fragments of one photograph, {rows} high and {columns} wide, out of order.",
-            "({number})",
-            "Name the fragments as one reads a page, from the upper left to the lower right.",
-        ),
-    ),
-    "video": (
-        ("Somebody mixed up {count} scenes of a film.", "Scene {number}", "In what sequence did they happen?"),
-        ("These {count} recordings follow each other in time.", "({number})", "Sort them from the first to the last."),
-    ),
-    "depth": (
-        ("Look at the {count} numbered spots.", "", "Which is closest to you, which comes next, and so on?"),
-        ("{count} marks were put on things at several distances.", "", "Sort the marks from close by to far away."),
-    ),
-}
-
-
-def wordings_of(task: str, geometry: Mapping[str, Any]) -> Sequence[tuple[str, str, str]]:
-    """The other wordings of a task's question; none where clips are cut into tiles: these ask for time alone.
-
-    Args:
-        task: its name.
-        geometry: of a puzzle, or the task's configuration: a mapping that may hold a `grid`.
-    """
-    return () if task == "video" and geometry.get("grid") else WORDINGS.get(task, ())
+from jigsaw.tasks import task_named, varied
 
 
 def reworded(rows: Sequence[Mapping[str, Any]], wording: int) -> list[dict[str, Any]]:
-    """Rows with their own prompts (wording 0), or with the same question put otherwise (1, 2).
+    """Rows with their own prompts (wording 0), or with the prompts of a variant (1, 2, ..).
 
     Raises:
-        JigsawError: there is no such wording, or none for a row's task.
+        JigsawError: a row's task has no such variant.
     """
     if wording == 0:
         return [dict(row) for row in rows]
@@ -55,21 +26,12 @@ def reworded(rows: Sequence[Mapping[str, Any]], wording: int) -> list[dict[str, 
 
 
 def _prompt(row: Mapping[str, Any], wording: int) -> list[dict[str, Any]]:
-    known = wordings_of(row["task"], row["geometry"])
-    if not known and row["task"] in WORDINGS:
-        raise JigsawError("--wording: a video set with `grid` has no other wordings; leave --wording out")
+    puzzle = puzzle_of(row)
+    known = task_named(puzzle.task).variants(puzzle)
+    if not known:
+        raise JigsawError(f"--wording: these puzzles of task {puzzle.task} have no other wordings; leave --wording out")
     if not 1 <= wording <= len(known):
         raise JigsawError(
-            f"--wording: task {row['task']} has {len(known)} other wordings, there is no number {wording}"
+            f"--wording: task {puzzle.task} has {len(known)} other wordings, there is no number {wording}"
         )
-    opening, label, question = known[wording - 1]
-    count = len(row["answer"])
-    grid = row["geometry"].get("grid") or (1, count)
-    media = [part for turn in row["prompt"] for part in turn["content"] if part["type"] != "text"]
-    parts: list[Any] = [opening.format(count=count, rows=grid[0], columns=grid[1])]
-    each = len(media) // count if len(media) % count == 0 else 0
-    for number in range(count if each else 1):
-        if each:
-            parts.append(label.format(number=number + 1))
-        parts += media[number * each : (number + 1) * each] if each else media
-    return user_message([*parts, f"{question} {answer_instruction(row['answer_style'], count)}"])
+    return varied(row["prompt"], known[wording - 1], puzzle)

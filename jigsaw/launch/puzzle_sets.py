@@ -104,7 +104,7 @@ def _build(build: BuildSection, folder: Path, say: Say) -> Path:
     """Build a set in a folder whose name depends on its settings and on the names and sizes of its sources."""
     task = get_task(build.task, **build.config)
     source = source_folder(build.source, task.source_kind, folder)
-    listing = source_digest(source, task.source_kind, getattr(task.config, "pairs", "auto"))
+    listing = source_digest(source, task.source_kind, task.pairing)
     settings = json.dumps([build.model_dump(mode="json"), str(source.resolve()), listing])
     digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
     target = folder / f"{Path(build.task).stem}-{build.split or 'all'}-{digest}"

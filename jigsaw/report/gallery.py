@@ -23,7 +23,7 @@ from jigsaw.report.choice import Outcome, choose, extremes, outcome_of
 from jigsaw.report.details import REASONS
 from jigsaw.report.runs import Run
 from jigsaw.report.thumbnails import Thumbnail, clip_strip, mosaic, single
-from jigsaw.rewards import true_places
+from jigsaw.rewards import grid_of, true_places
 
 LONGEST_TEXT = 4000
 """Characters of a completion that are kept on the page."""
@@ -223,12 +223,8 @@ def _card(item: Scored, rows: PuzzleRows, before: Scored | None, samples: str, s
 
 def grid_of_row(row: Mapping[str, Any]) -> tuple[int, int] | None:
     """Rows and columns, if the media are the pieces of a picture cut by a grid."""
-    geometry = row.get("geometry")
-    grid = geometry.get("grid") if isinstance(geometry, Mapping) else None
-    images = row.get("images") or ()
-    if not (isinstance(grid, list) and len(grid) == 2 and all(isinstance(side, int) and side > 0 for side in grid)):
-        return None
-    return (grid[0], grid[1]) if grid[0] * grid[1] == len(images) == len(row["answer"]) else None
+    count = len(row.get("answer") or ())
+    return grid_of(row.get("geometry"), count) if len(row.get("images") or ()) == count else None
 
 
 def piece_side(side: int, media: int) -> int:

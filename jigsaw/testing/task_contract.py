@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,18 +25,21 @@ from jigsaw.data.media import media_columns, same_media
 from jigsaw.data.parts import puzzle_of, row_of
 from jigsaw.data.sources import open_source, scan, source_root
 from jigsaw.tasks import (
+    LEAKS,
     Media,
     Puzzle,
     Reject,
     Source,
     SourceKind,
     Task,
+    TaskError,
     absolute_spec,
     answer_of,
     canonical_config,
     config_values,
     describe_task,
     get_task,
+    varied,
 )
 from jigsaw.testing.findings import ContractError, Finding, NotChecked, findings_of, require_all
 from jigsaw.testing.made_sources import write_sources
@@ -108,7 +112,7 @@ def check_task(spec: str, *, source: str | Path | None = None, **config: Any) ->
         case = _Case(spec, task, place)
         if source is None and task.source_kind in get_args(SourceKind):
             write_sources(task.source_kind, place)
-        names = scan(place, task.source_kind, getattr(task.config, "pairs", "auto"))
+        names = scan(place, task.source_kind, task.pairing)
         usable = (name for name in names if isinstance(name, str))
         case.sources = [
             open_source(source_root(place), name, task.source_kind) for name in islice(usable, MOST_SOURCES)
@@ -271,6 +275,38 @@ def _renders_again(case: _Case) -> None:
             raise ContractError(f"{source.path}: rendered from the stored puzzle, the pixels differ")
 
 
+def _serves_reports(case: _Case) -> None:
+    """Audit, preview, generalisation and reports read these; a wrong one would fail there, hours later."""
+    task = case.task
+    if unknown := sorted(set(task.REMEDIES) - set(LEAKS)):
+        raise ContractError(f"REMEDIES has {', '.join(unknown)}; the leaks are {', '.join(LEAKS)}")
+    if task.SIZE is not None:
+        key, sizes = task.SIZE
+        for size in sizes:
+            try:
+                get_task(case.spec, **(config_values(task) | {key: size}))
+            except TaskError as error:
+                raise ContractError(f"SIZE offers {key}={size}, which the task refuses: {error}") from error
+    for source, puzzle in case.a_puzzle_per_source():
+        media, prompt = task.render(puzzle, source), task.prompt(puzzle)
+        for variant in task.variants(puzzle):
+            try:
+                other = varied(prompt, variant, puzzle)
+            except (KeyError, IndexError, ValueError) as error:
+                known = "{count}, {rows}, {columns}, and {number} in a label"
+                raise ContractError(f"the prompt variant {variant.opening!r} has a blank beside {known}") from error
+            media_columns(row_of("check", puzzle, other, source), media)
+        pieces = task.pieces(puzzle, media)
+        for name, found in (("frames", pieces.frames), ("times", pieces.times), ("points", pieces.points)):
+            if len(found) not in (0, puzzle.num_pieces):
+                raise ContractError(f"pieces gave {len(found)} {name} for {puzzle.num_pieces} pieces")
+        if any(piece.ndim != 4 or piece.dtype != np.uint8 or piece.shape[3] != 3 for piece in pieces.frames):
+            raise ContractError("the frames of a piece are uint8 of shape (T, height, width, 3)")
+        difficulty = task.difficulty(puzzle, pieces)
+        if difficulty is not None and not math.isfinite(difficulty):
+            raise ContractError(f"difficulty is {difficulty}; give a finite number or None")
+
+
 def _rejects_damage(case: _Case) -> None:
     for content in (b"", b"neither a picture nor a video", bytes(range(256)) * 64):
         files: dict[str, Path | bytes] = dict.fromkeys(case.sources[0].files if case.sources else (), content)
@@ -309,6 +345,7 @@ _PROPERTIES = {
     "prompts do not hold the answer": _prompts_hide_the_answer,
     "media are sound, one for every placeholder": _media_fit_the_prompt,
     "a stored puzzle renders to the same pixels": _renders_again,
+    "audit, preview and reports can read its puzzles": _serves_reports,
     "damaged files are rejected by name": _rejects_damage,
     "worker processes build, load and check a set": _works_in_workers,
 }

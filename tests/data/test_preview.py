@@ -10,7 +10,7 @@ import pytest
 from made_media import encode, photo_pixels, write_video
 from PIL import Image
 
-from jigsaw.data import build_puzzles, preview, preview_puzzles
+from jigsaw.data import build_puzzles, preview_puzzles
 from jigsaw.errors import JigsawError
 
 CONFIG = {"grid": "2x2"}
@@ -99,19 +99,6 @@ def test_a_page_that_cannot_be_made_is_told_in_one_line(built, tmp_path):
         preview_puzzles(built, tmp_path / "file" / "p.html")
     with pytest.raises(JigsawError, match="is no folder"):
         preview_puzzles(tmp_path / "nowhere", tmp_path / "p.html")
-
-
-@pytest.mark.parametrize("grid", ["2x2", "22", [2], [2.0, 2.0], [-2, -2], 4])
-def test_the_geometry_of_somebody_elses_task_is_shown_without_being_read(grid):
-    pieces = [Image.new("RGB", (4, 4))] * 4
-    row = {"task": "theirs", "answer": [2, 1, 4, 3], "geometry": {"grid": grid, "depths": [1]}, "images": pieces}
-    card = preview.Card("theirs", "", "")
-    preview._show(card, row)
-    assert len(card.solved) == 4
-    preview._show(card, row | {"images": pieces[:1]})
-    assert not card.notes
-    preview._show(card, row | {"images": pieces[:1], "geometry": {"shown_as": "images"}})
-    assert len(card.shown) == 1
 
 
 def test_the_top_of_the_page_has_settings_the_prompt_and_what_was_rejected(tmp_path):

@@ -5,11 +5,10 @@ from itertools import combinations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from jigsaw.evaluation import summary
 from jigsaw.evaluation.breakdown import cell_of, groups, places, reasons, sampled
-from jigsaw.evaluation.difficulty import contrast, labels
+from jigsaw.evaluation.difficulty import labels
 from jigsaw.evaluation.summary import mean_levels, score
 from jigsaw.evaluation.voting import majority_order, pass_at_k
 from jigsaw.rewards import Composition
@@ -133,18 +132,5 @@ def test_the_vote_can_be_right_where_no_single_answer_is():
 # Difficulty
 
 
-def flat(*greys):
-    return [Image.new("RGB", (32, 32), (grey, grey, grey)) for grey in greys]
-
-
-def test_contrast_is_the_distance_to_the_piece_most_like_it():
-    assert contrast({"answer": [1, 2, 3], "images": flat(0, 10, 100)}) == pytest.approx((10 + 10 + 90) / 3)
-
-
-def test_contrast_of_points_is_their_smallest_step_in_depth():
-    assert contrast({"answer": [1, 2, 3], "geometry": {"depths": [1.0, 2.0, 2.5]}}) == pytest.approx(0.2)
-
-
-def test_what_shows_no_pieces_has_no_contrast():
-    assert contrast({"answer": [1, 2, 3, 4], "images": flat(0)}) is None
+def test_too_few_known_contrasts_make_no_thirds():
     assert labels([None, 1.0, 2.0]) == [None, None, None]

@@ -112,5 +112,7 @@ def test_clips_in_tiles_are_asked_in_their_own_words_alone(trained, tmp_path):
     (trained / "data.json").write_text(json.dumps({name: [str(tmp_path / "tiles")] for name in ("train", "eval")}))
     found = generalize(trained, out=tmp_path / "g", sizes=["2"], puzzles=2)
     assert set(found["conditions"]) == {"seen", "unseen"}
-    with pytest.raises(JigsawError, match=r"--wording: a video set with `grid` .* leave --wording out"):
+    with pytest.raises(
+        JigsawError, match="--wording: these puzzles of task video have no other wordings; leave --wording out"
+    ):
         reworded([load_puzzles(tmp_path / "tiles")[0]], 1)

@@ -127,4 +127,4 @@ def test_the_command_prints_the_properties_and_fails_with_them(without_workers, 
     assert json.loads(out)["ok"] is True
     code, out = run(f"{file}:ZoomTask", "side=56")
     assert code == 1
-    assert "1 of 13 properties do not hold" in out
+    assert "1 of 14 properties do not hold" in out

@@ -1,0 +1,244 @@
+"""A task's file holds all that is known of it: no other file names a task, and plug-ins get what built-in tasks get."""
+
+import ast
+import shutil
+from pathlib import Path
+from random import Random
+
+import pytest
+from made_media import encode, photo_pixels, source_of
+from PIL import Image
+
+from jigsaw.audit.audit import audit_puzzles
+from jigsaw.data import build_puzzles, load_puzzles, preview_puzzles
+from jigsaw.data.load import pieces_of
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.difficulty import contrast
+from jigsaw.evaluation.wordings import reworded
+from jigsaw.tasks import Puzzle, get_task, task_named, task_names
+from jigsaw.testing import assert_task
+
+ROOT = Path(__file__).parents[2]
+ZOOM_FILE = ROOT / "examples" / "task_plugin" / "jigsaw_zoom.py"
+ZOOM = f"{ZOOM_FILE}:ZoomTask"
+
+KINDS = {"image", "video", "rgbd"}
+"""Kinds of sources and of media, two of which are names of tasks too: a string of them alone proves nothing."""
+
+ELSEWHERE = {
+    "jigsaw/suites": "names of the paper's benchmark tables, which are called like the tasks",
+    "jigsaw/samples": "what a sample folder and a camera file hold",
+    "jigsaw/data/pairs.py": "words in the names of depth maps",
+    "jigsaw/data/sources.py": "roles of the files of an RGB-D pair",
+    "jigsaw/data/tables.py": "columns of other people's tables",
+    "jigsaw/testing/made_sources.py": "folders of made RGB-D pairs",
+    "jigsaw/models": "media of a prompt",
+    "jigsaw/realunify": "columns of a benchmark",
+}
+
+
+def _strings(tree):
+    """Constants of a file without its docstrings."""
+    docs = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and node not in docs]
+
+
+def _files():
+    for file in sorted((ROOT / "jigsaw").rglob("*.py")):  # rglob does not follow the links to tasks/ and rewards/
+        name = str(file.relative_to(ROOT))
+        if not any(name.startswith(allowed) for allowed in ELSEWHERE):
+            yield name, ast.parse(file.read_text(encoding="utf-8"))
+
+
+def test_no_file_of_the_framework_names_a_task():
+    names = set(task_names()) - KINDS
+    assert names >= {"depth"}
+    found = [f"{file}:{node.lineno}" for file, tree in _files() for node in _strings(tree) if node.value in names]
+    assert found == []
+
+
+def test_no_file_of_the_framework_compares_the_name_of_a_task():
+    """`row["task"] == ...`, `task.name in ...` and dictionaries from names to anything."""
+    found = []
+    for file, tree in _files():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Compare):
+                sides = [ast.unparse(side) for side in (node.left, *node.comparators)]
+                asked = any(side.endswith(("['task']", "task.name", "settings.task", ".task")) for side in sides)
+                constants = [side for side in (node.left, *node.comparators) if isinstance(side, ast.Constant)]
+                if asked and any(isinstance(side.value, str) and side.value for side in constants):
+                    found.append(f"{file}:{node.lineno}: {ast.unparse(node)}")
+            called = isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2]
+            if called in ("get_task", "find_task", "task_named") and isinstance(node.args[0], ast.Constant):
+                found.append(f"{file}:{node.lineno}: {ast.unparse(node)}")
+    assert found == []
+
+
+# --- a plug-in that declares nothing beyond the three methods
+
+
+@pytest.fixture(scope="module")
+def views(tmp_path_factory):
+    """24 puzzles of the example package."""
+    root = tmp_path_factory.mktemp("views")
+    (root / "photos").mkdir()
+    for number in range(12):
+        Image.fromarray(photo_pixels(200, 160, seed=number)).save(root / "photos" / f"{number}.png")
+    config = {"side": 28, "views": 3, "answer_style": "direct"}
+    build_puzzles(ZOOM, root / "photos", root / "set", config=config, per_source=2, workers=1, progress=False)
+    return root / "set"
+
+
+def test_a_plug_in_is_audited(views):
+    report = audit_puzzles(views, task=ZOOM)
+    (group,) = report["groups"]
+    assert (group["task"], group["num_pieces"], group["num_puzzles"]) == ("zoom", 3, 24)
+    names = {found["name"] for found in group["shortcuts"]}
+    assert names >= {"constant", "edges", "brightness and colour", "detail", "compression"}
+    assert all(found["remedy"] for found in group["shortcuts"] if found["leak"] or found["here"])
+
+
+def test_a_plug_in_is_previewed_piece_by_piece(views, tmp_path):
+    page = preview_puzzles(views, tmp_path / "page.html", count=2, task=ZOOM).read_text()
+    assert page.count('alt="Piece 3"') == 2 and page.count('alt="Place 3"') == 2
+
+
+def test_a_plug_in_has_pieces_and_a_difficulty(views):
+    row = load_puzzles(views, task=ZOOM)[0]
+    assert [frames.shape for frames in pieces_of(row).frames] == [(1, 28, 28, 3)] * 3
+    assert contrast(row) > 0
+
+
+def test_a_plug_in_without_variants_is_asked_in_its_own_words_alone(views):
+    row = load_puzzles(views, task=ZOOM)[0]
+    with pytest.raises(JigsawError, match="--wording: these puzzles of task zoom have no other wordings"):
+        reworded([row], 1)
+
+
+DECLARED = '''
+import sys
+sys.path.insert(0, {folder!r})
+from jigsaw_zoom import ZoomTask
+from jigsaw.tasks import PromptVariant
+
+
+class Named(ZoomTask):
+    """Order views, with all that a task may declare."""
+
+    name = "named"
+    PIECE = "view"
+    SIZE = ("views", ("2", "3"))
+    VARIANTS = (PromptVariant("{{count}} looks at one thing.", "Look {{number}}", "Which is from farthest away?"),)
+    REMEDIES = {{"edges": "step=0.5 leaves less in common"}}
+
+    def notes(self, puzzle):
+        return [f"{{puzzle.num_pieces}} views of one place."]
+
+    def difficulty(self, puzzle, pieces):
+        return 1.5
+'''
+
+
+@pytest.fixture(scope="module")
+def declared(tmp_path_factory):
+    file = tmp_path_factory.mktemp("declared") / "named.py"
+    file.write_text(DECLARED.format(folder=str(ZOOM_FILE.parent)))
+    return f"{file}:Named"
+
+
+def test_what_a_plug_in_declares_is_used(declared, views, tmp_path):
+    config = {"side": 28, "views": 3, "answer_style": "direct"}
+    build_puzzles(declared, views.parent / "photos", tmp_path / "set", config=config, workers=1, progress=False)
+    page = preview_puzzles(tmp_path / "set", tmp_path / "page.html", count=1, task=declared).read_text()
+    assert 'alt="View 3"' in page and "3 views of one place." in page
+    row = load_puzzles(tmp_path / "set", task=declared)[0]
+    assert contrast(row) == 1.5
+    (other,) = reworded([row], 1)
+    texts = [part["text"] for part in other["prompt"][0]["content"] if part["type"] == "text"]
+    assert texts[:3] == ["3 looks at one thing.", "Look 1", "Look 2"]
+    assert texts[-1].startswith("Which is from farthest away? Answer with the 3 numbers only")
+    assert_task(declared, side=56)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('SIZE = ("views", ("2", "99"))', "SIZE offers views=99, which the task refuses"),
+        ('SIZE = ("view", ("2",))', "SIZE offers view=2, which the task refuses"),
+        ('REMEDIES = {"glue": "none"}', "REMEDIES has glue; the leaks are order, edges"),
+        ('VARIANTS = (PromptVariant("{piece} pieces", "", ""),)', "has a blank beside {count}"),
+        ("def difficulty(self, puzzle, pieces): return float('nan')", "difficulty is nan"),
+        (
+            "def pieces(self, puzzle, media): return Pieces(points=[(1.0, 2.0)])",
+            "pieces gave 1 points for 4 pieces",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named_before_a_report_needs_it(tmp_path, line, message):
+    body = f"""
+from jigsaw.tasks import Pieces, PromptVariant
+from jigsaw.tasks.image import ImageTask
+
+
+class Mine(ImageTask):
+    \"\"\"Tiles.\"\"\"
+
+    name = "mine"
+    SIZE = None
+    {line.replace('"views"', '"grid"').replace('"99"', '"9x9"').replace('"2"', '"2x2"')}
+"""
+    (tmp_path / "mine.py").write_text(body)
+    with pytest.raises(AssertionError) as refused:
+        assert_task(f"{tmp_path / 'mine.py'}:Mine", grid="2x2")
+    assert message.replace("views=99", "grid=9x9").replace("view=2", "view=2x2") in str(refused.value)
+
+
+# --- the built-in ones
+
+
+def test_points_on_a_picture_are_the_pieces_of_a_depth_puzzle():
+    source = source_of(encode(Image.fromarray(photo_pixels(200, 100))), role="color")
+    task = task_named("depth")
+    about = {"points": [[10.0, 20.0], [50.0, 150.0], [90.0, 60.0]]}
+    puzzle = task.adopt(source, Random(1), about, "think")
+    assert isinstance(puzzle, Puzzle)
+    pieces = task.pieces(puzzle, task.render(puzzle, source))
+    in_order = [pieces.points[index - 1] for index in puzzle.answer]
+    assert in_order == [(20, 10), (150, 50), (60, 90)]
+    assert not pieces.frames and pieces.picture.shape == (100, 200, 3)
+    assert task.difficulty(puzzle, pieces) is None and task.notes(puzzle) == []
+
+
+def test_the_difficulty_of_points_is_their_smallest_step_in_depth():
+    geometry = {"points": [[1, 1]] * 3, "depths": [1.0, 2.0, 2.5], "shown": [0, 1, 2]}
+    puzzle = Puzzle("depth", (1, 2, 3), geometry)
+    assert task_named("depth").difficulty(puzzle, None) == pytest.approx(0.2)
+    assert task_named("depth").notes(puzzle) == [
+        "Nearest first: point 1 at 1.00 m, point 2 at 2.00 m, point 3 at 2.50 m"
+    ]
+
+
+def test_the_difficulty_of_tiles_is_the_distance_to_the_tile_most_like_it():
+    flat = [Image.new("RGB", (20, 20), (level,) * 3) for level in (0, 10, 100)]
+    task, puzzle = task_named("image"), Puzzle("image", (1, 2, 3), {"grid": [1, 3]})
+    media = type("Media", (), {"images": flat, "videos": ()})
+    assert task.difficulty(puzzle, task.pieces(puzzle, media)) == pytest.approx((10 + 10 + 90) / 3)
+    sheet = type("Media", (), {"images": flat[:1], "videos": ()})
+    assert task.difficulty(puzzle, task.pieces(puzzle, sheet)) is None, "one sheet shows no pieces"
+
+
+@pytest.mark.parametrize("grid", ["2x2", "22", [2], [2.0, 2.0], [-2, -2], 4, [2, 3], None])
+def test_a_grid_that_does_not_fit_the_pieces_is_no_grid_of_places(grid):
+    puzzle = Puzzle("theirs", (2, 1, 4, 3), {"grid": grid, "depths": [1]})
+    assert puzzle.grid is None
+    assert Puzzle("theirs", (2, 1, 4, 3), {"grid": [2, 2]}).grid == (2, 2)
+
+
+def test_a_plug_in_of_a_file_is_known_by_name_once_it_was_loaded(tmp_path):
+    shutil.copy(ZOOM_FILE, tmp_path / "other.py")
+    text = (tmp_path / "other.py").read_text().replace('"zoom"', '"zoom_by_name"')
+    (tmp_path / "other.py").write_text(text)
+    with pytest.raises(ValueError, match="no task 'zoom_by_name'"):
+        task_named("zoom_by_name")
+    get_task(f"{tmp_path / 'other.py'}:ZoomTask")
+    assert task_named("zoom_by_name").PIECE == "piece"
