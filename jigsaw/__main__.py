@@ -1,5 +1,21 @@
-"""`python -m jigsaw` is the `jigsaw` command."""
+"""The `jigsaw` command, and `python -m jigsaw`: an interruption ends it in one line from the first import on."""
 
-from jigsaw.cli.command import main
+from __future__ import annotations
 
-main()
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    try:
+        from jigsaw.cli.command import main as command
+
+        command()
+    except KeyboardInterrupt:
+        print("jigsaw: interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
