@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -42,6 +44,21 @@ def first_line(error: BaseException) -> str:
     """
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of a message about a word that is not known: the nearest known one, else that text or all known ones.
+
+    >>> did_you_mean("discuont", ["discount", "format_weight"])
+    'did you mean discount?'
+    >>> did_you_mean("zzz", ["b", "a"])
+    'known: a, b'
+    """
+    names = sorted(known)
+    near = get_close_matches(word, names, n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    return otherwise or (f"known: {', '.join(names)}" if names else "there are none")
 
 
 def printable(text: str) -> str:

@@ -2,7 +2,8 @@
 
 A completion's text becomes an order (`parse_order`), an order a score (`place_accuracy` and its kin), a batch of
 completions a list of rewards (`visual_jigsaw`, or any plug-in through `get_reward`), and the entries of a recipe one
-`Composition`. Nothing here imports jigsaw/ or tasks/, torch or numpy; importing it is cheap.
+`Composition`. Nothing here imports tasks/, torch or numpy, and of jigsaw/ only its errors and how plug-ins are found;
+importing it is cheap.
 
 >>> from jigsaw.rewards import get_reward, parse_order
 >>> parse_order("<think>the sky is on top</think><answer>2, 3, 1</answer>", 3).order
@@ -23,7 +24,8 @@ from jigsaw.rewards.chance import (
     right_places_distribution,
 )
 from jigsaw.rewards.completions import completion_text, parsed_rows
-from jigsaw.rewards.compose import Component, Composition, RewardSpec
+from jigsaw.rewards.compose import Component, Composition
+from jigsaw.rewards.describe import RewardInfo, check_reward, describe_reward, list_rewards
 from jigsaw.rewards.errors import RewardError
 from jigsaw.rewards.orders import (
     exact,
@@ -36,16 +38,11 @@ from jigsaw.rewards.orders import (
     true_places,
 )
 from jigsaw.rewards.parse import ANSWER_STYLES, REASONS, ParsedOrder, find_order, format_order, parse_order
-from jigsaw.rewards.plugin import metric, synthetic_columns
-from jigsaw.rewards.registry import (
-    RewardInfo,
-    check_reward,
-    describe_reward,
-    get_metric,
-    get_reward,
-    list_rewards,
-)
+from jigsaw.rewards.plugin import metric, reward
+from jigsaw.rewards.registry import get_metric, get_reward
 from jigsaw.rewards.scores import grid_of
+from jigsaw.rewards.spec import RewardSpec
+from jigsaw.rewards.synthetic import synthetic_columns
 from jigsaw.rewards.visual_jigsaw import order_reward, visual_jigsaw
 
 __all__ = [
@@ -84,6 +81,7 @@ __all__ = [
     "parse_order",
     "parsed_rows",
     "place_accuracy",
+    "reward",
     "right_places_distribution",
     "smoothed",
     "synthetic_columns",

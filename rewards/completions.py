@@ -1,7 +1,7 @@
 """A batch of completions beside its columns: the text of each, and the order that is read out of it.
 
 TRL hands over message lists for chat prompts and plain strings otherwise; columns are lists with one value per row.
-What every reward here needs of a batch is in these two functions, so that none of them reads a row in its own way.
+What every reward here needs of a batch is in this file, so that none of them reads a row in its own way.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from jigsaw.rewards.parse import ParsedOrder, parse_order
 T = TypeVar("T")
 Completion = str | Sequence[Mapping[str, Any]]
 """What the model wrote: a string, or a message list such as `[{"role": "assistant", "content": "2, 3, 1"}]`."""
+
+Columns = Mapping[str, Any]
+"""Name -> one value per row, beside what a trainer adds: its state and its loggers."""
 
 
 def completion_text(completion: Completion) -> str:
@@ -87,3 +90,29 @@ def parsed_rows(
     for completion, truth, style, opened in zip(completions, truths, styles, prefilled, strict=True):
         text = completion if isinstance(completion, str) else completion_text(completion)
         yield parse_order(text, len(truth), style or "think", think_prefilled=bool(opened))
+
+
+def rows_of(completions: Sequence[Any], columns: Columns, rows: Sequence[int]) -> tuple[Sequence[Any], dict[str, Any]]:
+    """Some rows of a batch. Whatever is no list of one value per row (the trainer's state, functions) stays whole."""
+    count = len(completions)
+    if len(rows) == count:
+        return completions, dict(columns)
+    taken = {
+        name: [column[row] for row in rows] if isinstance(column, list | tuple) and len(column) == count else column
+        for name, column in columns.items()
+    }
+    if "log_extra" in columns:  # TRL expects one value per row of the whole batch
+
+        def log_extra(name: str, values: Sequence[Any]) -> None:
+            spread: list[Any] = [None] * count
+            for row, value in zip(rows, values, strict=True):
+                spread[row] = value
+            columns["log_extra"](name, spread)
+
+        taken["log_extra"] = log_extra
+    return [completions[row] for row in rows], taken
+
+
+def name_of(row: int, columns: Columns) -> str:
+    """The id of a row, or its position if rows have none."""
+    return str(columns["id"][row]) if "id" in columns else f"{row} of the batch"

@@ -1,4 +1,4 @@
-"""The one error of the rewards, and the suggestion that its messages end with."""
+"""The one error of the rewards, and what columns of other data sets are called here."""
 
 from __future__ import annotations
 
@@ -29,18 +29,3 @@ def column_hint(name: str, known: Iterable[str]) -> str:
     columns = list(known)
     near = [ALSO_CALLED[name]] if ALSO_CALLED.get(name) in columns else get_close_matches(name, columns, n=1)
     return f"did you mean `{near[0]}`?" if near else f"a puzzle has {', '.join(sorted(columns))}."
-
-
-def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
-    """The end of a message about a word that is not known: the nearest known one, else that text or all known ones.
-
-    >>> did_you_mean("discuont", ["discount", "format_weight"])
-    'did you mean discount?'
-    >>> did_you_mean("zzz", ["b", "a"])
-    'known: a, b'
-    """
-    names = sorted(known)
-    near = get_close_matches(word, names, n=1)
-    if near:
-        return f"did you mean {near[0]}?"
-    return otherwise or (f"known: {', '.join(names)}" if names else "there are none")

@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 
-from jigsaw.rewards.errors import RewardError, did_you_mean
+from jigsaw.errors import did_you_mean
+from jigsaw.rewards.errors import RewardError
 from jigsaw.rewards.typesetting import has_math, without_typesetting
 
 AnswerStyle = Literal["think", "direct", "boxed"]

@@ -8,6 +8,7 @@ evaluation reports.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -58,26 +59,46 @@ def _grid_in(geometry: str) -> Any:
         return None
 
 
-def _scored(
-    rows: tuple[Sequence[Completion], Orders, Styles, Flags],
-    classes: Classes,
-    exponent: float,
-    score: Callable[..., float],
-    grids: Sequence[Grid | None] | None = None,
-) -> list[float]:
-    """`score ** exponent` of every row, given with its grid where `grids` is."""
-    if not 0.0 < exponent < float("inf"):
-        raise RewardError(f"exponent is {exponent}; it must be above 0")
-    alike = per_row("classes", classes, len(rows[0]), None)
-    if grids is None:
-        return [
-            score(parsed.order, truth, kinds) ** exponent
-            for parsed, truth, kinds in zip(parsed_rows(*rows), rows[1], alike, strict=True)
-        ]
-    return [
-        score(parsed.order, truth, kinds, grid=grid) ** exponent
-        for parsed, truth, kinds, grid in zip(parsed_rows(*rows), rows[1], alike, grids, strict=True)
-    ]
+def _order_score(score: Callable[..., float], summary: str) -> Callable[..., list[float]]:
+    """A reward out of a score of one order: every row is parsed and scored, keyword options are handed on.
+
+    Args:
+        score: `score(order, answer, classes, **options)`. One that has the option `grid` is given that of each row.
+        summary: the reward's docstring.
+    """
+    own = [each for each in inspect.signature(score).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    on_grid = any(each.name == "grid" for each in own)
+
+    def scored(
+        completions: Sequence[Completion],
+        answer: Orders,
+        answer_style: Styles = None,
+        classes: Classes = None,
+        think_prefilled: Flags = None,
+        geometry: Sequence[Geometry | None] | None = None,
+        *,
+        grid: Any = None,
+        exponent: float = 1.0,
+        **columns: Any,
+    ) -> list[float]:
+        if not 0.0 < exponent < float("inf"):
+            raise RewardError(f"exponent is {exponent}; it must be above 0")
+        options = {each.name: columns[each.name] for each in own if each.name in columns}
+        parsed = parsed_rows(completions, answer, answer_style, think_prefilled)
+        alike = per_row("classes", classes, len(completions), None)
+        if not on_grid:
+            rows = zip(parsed, answer, alike, strict=True)
+            return [score(row.order, truth, kinds, **options) ** exponent for row, truth, kinds in rows]
+        cut = zip(parsed, answer, alike, _grids(answer, geometry, grid), strict=True)
+        return [score(row.order, truth, kinds, grid=own, **options) ** exponent for row, truth, kinds, own in cut]
+
+    hidden = () if on_grid else ("geometry", "grid")
+    read = [each for name, each in inspect.signature(scored).parameters.items() if name not in hidden]
+    options = [each for each in own if each.name != "grid"]
+    scored.__signature__ = inspect.Signature([*read[:-1], *options, read[-1]])  # type: ignore[attr-defined]
+    scored.__name__ = scored.__qualname__ = score.__name__
+    scored.__doc__ = summary
+    return scored
 
 
 def _grids(answer: Orders, geometry: Sequence[Geometry | None] | None, grid: Any) -> list[Grid | None]:
@@ -94,114 +115,26 @@ def _grids(answer: Orders, geometry: Sequence[Geometry | None] | None, grid: Any
     ]
 
 
-def exact(
-    completions: Sequence[Completion],
-    answer: Orders,
-    answer_style: Styles = None,
-    classes: Classes = None,
-    think_prefilled: Flags = None,
-    **columns: Any,
-) -> list[float]:
-    """1 if the order is exactly right (pieces of a class may be exchanged), else 0."""
-    return _scored((completions, answer, answer_style, think_prefilled), classes, 1.0, orders.exact)
-
-
-def place_accuracy(
-    completions: Sequence[Completion],
-    answer: Orders,
-    answer_style: Styles = None,
-    classes: Classes = None,
-    think_prefilled: Flags = None,
-    *,
-    exponent: float = 1.0,
-    **columns: Any,
-) -> list[float]:
-    """The fraction of places that hold their piece; with an exponent above 1 a smooth curve towards exact."""
-    return _scored((completions, answer, answer_style, think_prefilled), classes, exponent, orders.place_accuracy)
-
-
-def neighbor_accuracy(
-    completions: Sequence[Completion],
-    answer: Orders,
-    answer_style: Styles = None,
-    classes: Classes = None,
-    think_prefilled: Flags = None,
-    geometry: Sequence[Geometry | None] | None = None,
-    *,
-    grid: Sequence[int] | None = None,
-    exponent: float = 1.0,
-    **columns: Any,
-) -> list[float]:
-    """The fraction of neighbouring places whose pieces are true neighbours: right and below on a grid, else in a row.
-
-    The grid is the option `grid` for puzzles of as many pieces as it has cells, else that of the row's `geometry`.
-    """
-    rows = (completions, answer, answer_style, think_prefilled)
-    return _scored(rows, classes, exponent, orders.neighbor_accuracy, _grids(answer, geometry, grid))
-
-
-def kendall_tau(
-    completions: Sequence[Completion],
-    answer: Orders,
-    answer_style: Styles = None,
-    classes: Classes = None,
-    think_prefilled: Flags = None,
-    *,
-    exponent: float = 1.0,
-    **columns: Any,
-) -> list[float]:
-    """The fraction of pairs of pieces in the right sequence (Kendall's tau scaled to 0..1)."""
-    return _scored((completions, answer, answer_style, think_prefilled), classes, exponent, orders.kendall_tau)
-
-
-def footrule(
-    completions: Sequence[Completion],
-    answer: Orders,
-    answer_style: Styles = None,
-    classes: Classes = None,
-    think_prefilled: Flags = None,
-    *,
-    exponent: float = 1.0,
-    **columns: Any,
-) -> list[float]:
-    """One minus the sum of displacements over its maximum (Spearman's footrule scaled to 0..1)."""
-    return _scored((completions, answer, answer_style, think_prefilled), classes, exponent, orders.footrule)
-
-
-def longest_run(
-    completions: Sequence[Completion],
-    answer: Orders,
-    answer_style: Styles = None,
-    classes: Classes = None,
-    think_prefilled: Flags = None,
-    *,
-    exponent: float = 1.0,
-    **columns: Any,
-) -> list[float]:
-    """The longest run of right places over the number of pieces."""
-    return _scored((completions, answer, answer_style, think_prefilled), classes, exponent, orders.longest_run)
-
-
-def smoothed(
-    completions: Sequence[Completion],
-    answer: Orders,
-    answer_style: Styles = None,
-    classes: Classes = None,
-    think_prefilled: Flags = None,
-    geometry: Sequence[Geometry | None] | None = None,
-    *,
-    decay: float = 0.5,
-    grid: Sequence[int] | None = None,
-    exponent: float = 1.0,
-    **columns: Any,
-) -> list[float]:
-    """Credit that falls by the factor `decay` with every step of displacement, on the grid or in a row."""
-
-    def score(*args: Any, grid: Grid | None) -> float:
-        return orders.smoothed(*args, grid=grid, decay=decay)
-
-    rows = (completions, answer, answer_style, think_prefilled)
-    return _scored(rows, classes, exponent, score, _grids(answer, geometry, grid))
+exact = _order_score(orders.exact, "1 if the order is exactly right (pieces of a class may be exchanged), else 0.")
+place_accuracy = _order_score(
+    orders.place_accuracy,
+    "The fraction of places that hold their piece; with an exponent above 1 a smooth curve towards exact.",
+)
+neighbor_accuracy = _order_score(
+    orders.neighbor_accuracy,
+    "The fraction of neighbouring places whose pieces are true neighbours: right and below on a grid, else in a row. "
+    "The grid is the option `grid` for puzzles of as many pieces as it has cells, else that of the row's `geometry`.",
+)
+kendall_tau = _order_score(
+    orders.kendall_tau, "The fraction of pairs of pieces in the right sequence (Kendall's tau scaled to 0..1)."
+)
+footrule = _order_score(
+    orders.footrule, "One minus the sum of displacements over its maximum (Spearman's footrule scaled to 0..1)."
+)
+longest_run = _order_score(orders.longest_run, "The longest run of right places over the number of pieces.")
+smoothed = _order_score(
+    orders.smoothed, "Credit that falls by the factor `decay` with every step of displacement, on the grid or in a row."
+)
 
 
 @metric

@@ -12,8 +12,10 @@ from typing import Any
 
 from jigsaw.rewards.completions import Completion, completion_text, parsed_rows
 from jigsaw.rewards.errors import RewardError
+from jigsaw.rewards.plugin import reward
 
 
+@reward
 def format_reward(
     completions: Sequence[Completion],
     answer: Sequence[Sequence[int]],
@@ -29,6 +31,7 @@ def format_reward(
     return [float(parsed.well_formed) for parsed in parsed_rows(completions, answer, answer_style, think_prefilled)]
 
 
+@reward
 def repetition(
     completions: Sequence[Completion],
     *,
@@ -80,6 +83,7 @@ def _longest_repeat(text: str, min_words: int) -> int:
     return longest
 
 
+@reward
 def length(
     completions: Sequence[Completion],
     completion_ids: Sequence[Sequence[int]] | None = None,

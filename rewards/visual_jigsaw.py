@@ -16,6 +16,7 @@ from jigsaw.rewards.completions import Completion, completion_text, parsed_rows,
 from jigsaw.rewards.errors import RewardError
 from jigsaw.rewards.orders import check_answer, place_accuracy
 from jigsaw.rewards.parse import find_order
+from jigsaw.rewards.plugin import reward
 
 
 def order_reward(
@@ -50,6 +51,7 @@ def order_reward(
     return discount * right if len(answer) >= min_pieces_for_partial else 0.0
 
 
+@reward
 def visual_jigsaw(
     completions: Sequence[Completion],
     answer: Sequence[Sequence[int]],

@@ -8,31 +8,31 @@ line, with the nearest right word.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import hashlib
-import importlib.util
 import json
-import pkgutil
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from jigsaw.errors import first_line, raised_in
+from jigsaw import plugins
+from jigsaw.errors import did_you_mean
 from jigsaw.tasks.contract import Task, TaskError
 
-GROUP = "jigsaw.tasks"
+
+def _is_task(found: object) -> bool:
+    return isinstance(found, type) and issubclass(found, Task) and found is not Task
+
+
+KIND = plugins.Kind(what="task", error=TaskError, is_one=_is_task, group="jigsaw.tasks", check="jigsaw tasks check")
 _loaded: dict[str, type[Task]] = {}
 """Tasks of modules and files by their names, as this process has loaded them."""
 
 
 def task_names() -> list[str]:
     """The registered names, sorted."""
-    return sorted({entry.name for entry in entry_points(group=GROUP)})
+    return sorted({entry.name for entry in plugins.registered(KIND.group)})
 
 
 def get_task(name_or_spec: str, /, **config: Any) -> Task:
@@ -49,7 +49,7 @@ def get_task(name_or_spec: str, /, **config: Any) -> Task:
     '2x2'
     >>> get_task("image", gird="2x2")
     Traceback (most recent call last):
-    jigsaw.tasks.contract.TaskError: task image has no key 'gird'; did you mean 'grid'?
+    jigsaw.tasks.contract.TaskError: task image has no key 'gird'; did you mean grid?
     """
     task_class = find_task(name_or_spec)
     return task_class(make_config(task_class, config))
@@ -61,17 +61,7 @@ def find_task(name_or_spec: str) -> type[Task]:
     Raises:
         TaskError: nothing is found there, or it is no `Task` subclass.
     """
-    if ":" in name_or_spec:
-        found = _load_spec(name_or_spec)
-    else:
-        entries = {entry.name: entry for entry in entry_points(group=GROUP)}
-        if name_or_spec not in entries:
-            known = ", ".join(sorted(entries)) or "none is installed"
-            raise TaskError(f"no task {name_or_spec!r}{_did_you_mean(name_or_spec, entries)} (tasks: {known})")
-        try:
-            found = entries[name_or_spec].load()
-        except Exception as error:
-            raise TaskError(f"task {name_or_spec!r} cannot be imported: {type(error).__name__}: {error}") from error
+    found = plugins.find(name_or_spec, KIND)
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise TaskError(f"{name_or_spec} is no subclass of tasks.Task")
     if ":" in name_or_spec:
@@ -106,56 +96,6 @@ def absolute_spec(name_or_spec: str) -> str:
     return f"{Path(place).expanduser().resolve()}{colon}{attribute}" if place.endswith(".py") else name_or_spec
 
 
-def _load_spec(spec: str) -> Any:
-    place, _, attribute = spec.rpartition(":")
-    try:
-        if not place.endswith(".py"):
-            return pkgutil.resolve_name(spec)
-        return getattr(module_from(Path(place).expanduser()), attribute)
-    except FileNotFoundError as error:
-        raise TaskError(f"task file {place} does not exist") from error
-    except AttributeError as error:
-        raise TaskError(f"{place} has no {attribute!r}{_nearest_class(place, attribute)}") from error
-    except Exception as error:
-        where = raised_in(error, Path(place).expanduser().resolve()) if place.endswith(".py") else ""
-        told = f"{where}: " if where else ""
-        raise TaskError(f"task {spec} cannot be loaded: {told}{type(error).__name__}: {first_line(error)}") from error
-
-
-def _nearest_class(place: str, attribute: str) -> str:
-    """The end of a message about a class that a file or module does not have: the nearest task in it."""
-    try:
-        module = module_from(Path(place).expanduser()) if place.endswith(".py") else importlib.import_module(place)
-    except Exception:
-        return ""
-    classes = [name for name, found in vars(module).items() if isinstance(found, type) and issubclass(found, Task)]
-    own = [name for name in classes if vars(module)[name] is not Task]
-    return _did_you_mean(attribute, own) or (f"; its tasks: {', '.join(own)}" if own else "; it has no task")
-
-
-def module_from(path: Path) -> Any:
-    """The module in a file, loaded once under a name of its own so that two files of one name do not collide.
-
-    Raises:
-        FileNotFoundError: there is no such file. What the module raises goes through.
-    """
-    path = path.resolve(strict=True)
-    name = f"jigsaw_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up while it is executed
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
 def make_config(task_class: type[Task], values: Mapping[str, Any]) -> Any:
     """A task's configuration from options.
 
@@ -167,8 +107,8 @@ def make_config(task_class: type[Task], values: Mapping[str, Any]) -> Any:
     keys = [field.name for field in dataclasses.fields(task_class.Config)]
     for key in values:
         if key not in keys:
-            guess = _did_you_mean(key, keys)
-            raise TaskError(f"task {name} has no key {key!r}{guess or '; its keys: ' + ', '.join(keys)}")
+            nearest = did_you_mean(key, keys, f"its keys: {', '.join(keys)}")
+            raise TaskError(f"task {name} has no key {key!r}; {nearest}")
     typed = {
         key: None if value == "null" and type(None) in get_args(hints[key]) else value for key, value in values.items()
     }
@@ -232,8 +172,3 @@ def _type_words(field: Mapping[str, Any]) -> str:
     if "anyOf" in field:
         return " | ".join(_type_words(choice) for choice in field["anyOf"])
     return str(field.get("type", "any"))
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

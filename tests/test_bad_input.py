@@ -141,7 +141,7 @@ def tree(folder):
         (
             "small.yaml",
             "data.train.0.build.task=imgae",
-            "small.yaml: data.train.0.build: no task 'imgae'; did you mean",
+            "small.yaml: data.train.0.build: no task is called 'imgae'; did you mean",
         ),
         ("small.yaml", "rewards=[{use: visual_jigsw}]", "rewards: no reward is called 'visual_jigsw'; did you mean"),
         ("small.yaml", "rewards=[{use: exact, wieght: 2}]", "rewards: "),

@@ -11,9 +11,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jigsaw.rewards import completion_text, metric, parse_order
+from jigsaw.rewards import completion_text, metric, parse_order, reward
 
 
+@reward
 def brevity(completions: Sequence[Any], *, limit: int = 200, **columns: Any) -> list[float]:
     """1 for an empty text, falling to 0 at `limit` words: a plain reward with one option."""
     return [max(0.0, 1.0 - len(completion_text(completion).split()) / limit) for completion in completions]
@@ -23,14 +24,14 @@ def piece_talk(*, word: str = "tile") -> Callable[..., list[float]]:
     """The share of pieces whose number is said after `word`: a factory, which prepares something once."""
     start = f"{word.lower()} "
 
-    def reward(completions: Sequence[Any], num_pieces: Sequence[int], **columns: Any) -> list[float]:
+    def talk(completions: Sequence[Any], num_pieces: Sequence[int], **columns: Any) -> list[float]:
         texts = [completion_text(completion).lower() for completion in completions]
         return [
             sum(f"{start}{piece}" in text for piece in range(1, count + 1)) / count
             for text, count in zip(texts, num_pieces, strict=True)
         ]
 
-    return reward
+    return talk
 
 
 async def slow_judge(completions: Sequence[Any], answer: Sequence[list[int]], **columns: Any) -> list[float | None]:

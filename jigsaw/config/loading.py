@@ -29,8 +29,7 @@ from jigsaw.config.scalars import Written, refuse_changed, require_moderate, wri
 from jigsaw.config.schema import BuildSection, Recipe
 from jigsaw.config.tiny import changed, tiny_preset
 from jigsaw.config.trl_fields import StageName, check_stage
-from jigsaw.errors import JigsawError, first_line
-from jigsaw.rewards.errors import did_you_mean
+from jigsaw.errors import JigsawError, did_you_mean, first_line
 
 __all__ = ["Recipe", "find_recipe", "load_recipe", "recipe_names"]
 

@@ -18,8 +18,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from jigsaw.config.stages import GrpoSection, SftSection, StageSection
-from jigsaw.errors import JigsawError
-from jigsaw.rewards.errors import did_you_mean
+from jigsaw.errors import JigsawError, did_you_mean
 
 StageName = Literal["sft", "grpo"]
 

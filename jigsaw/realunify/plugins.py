@@ -9,15 +9,15 @@ picture; a generator takes words and gives a picture::
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from jigsaw import plugins
 from jigsaw.errors import JigsawError
-from jigsaw.tasks.registry import module_from
+
+KIND = plugins.Kind(what="function", error=JigsawError, is_one=callable)
 
 
 def load_function(spec: str, option: str) -> Callable[..., Any]:
@@ -30,17 +30,13 @@ def load_function(spec: str, option: str) -> Callable[..., Any]:
     Raises:
         JigsawError: there is none, or it cannot be imported.
     """
-    place, colon, name = spec.rpartition(":")
-    if not colon:
-        raise JigsawError(f"{option}: {spec!r} is not of the form package.module:name or path/to/file.py:name")
     try:
-        module = module_from(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-        found = getattr(module, name)
-    except Exception as error:  # a plug-in's module may raise anything
-        raise JigsawError(f"{option}: {spec} cannot be loaded ({type(error).__name__}: {error})") from error
+        found = plugins.find(spec, KIND)
+    except JigsawError as error:
+        raise JigsawError(f"{option}: {error}") from error
     if not callable(found):
         raise JigsawError(f"{option}: {spec} is no function")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def picture_of(function: Callable[..., Any], option: str, *arguments: Any) -> Image.Image:

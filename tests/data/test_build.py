@@ -234,7 +234,7 @@ def test_sub_folders_named_for_the_splits_are_used_as_they_are(photos, tmp_path)
         ({"workers": 0}, "workers must be"),
         ({"shard": (3, 3)}, "shard 3/3 does not exist"),
         ({"heldout": 1.5}, "heldout must be"),
-        ({"config": {"gird": "2x2"}}, "did you mean 'grid'"),
+        ({"config": {"gird": "2x2"}}, "did you mean grid"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_written(photos, tmp_path, options, message):

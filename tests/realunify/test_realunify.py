@@ -234,7 +234,7 @@ def test_broken_files_are_named_and_the_rest_runs(root, engine, judge, name, cha
     [
         ({"generation": Generation(samples=2)}, "--samples: 2 with --suite; benchmarks are answered once"),
         ({"editor": "nowhere"}, "--editor: 'nowhere' is not of the form"),
-        ({"editor": "no_such_module:edit"}, "--editor: no_such_module:edit cannot be loaded"),
+        ({"editor": "no_such_module:edit"}, "--editor: function no_such_module:edit: importing failed"),
         ({"generator": "{root}/plugins.py:broken"}, "--generator: the plug-in failed .*out of paint"),
     ],
 )

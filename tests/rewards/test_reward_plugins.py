@@ -10,8 +10,9 @@ import pytest
 
 from jigsaw import rewards
 from jigsaw.rewards import RewardError, check_reward, describe_reward, get_metric, get_reward, list_rewards
-from jigsaw.rewards.plugin import build, run_to_end
+from jigsaw.rewards.binding import build
 from jigsaw.rewards.registry import find
+from jigsaw.rewards.waiting import run_to_end
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ["<think>a b c</think><answer>2, 1</answer>", "no"]
@@ -220,7 +221,7 @@ def test_a_file_that_holds_no_reward_is_refused(plugin, body, message):
         ("visual_jigsaw", {"discount": 7}, "visual_jigsaw: discount is 7; it must be from 0 to 1"),
         ("valid", {}, "valid is a metric, to be watched and not optimised; list it under `metrics:`"),
         ("no_such_file.py:reward", {}, "there is no file no_such_file.py"),
-        ("no_such_file.py", {}, "is a file; say which function of it, no_such_file.py:NAME"),
+        ("no_such_file.py", {}, "is a file; name the reward in it, no_such_file.py:NAME"),
         ("no.such.module:reward", {}, "install the package that has it, or give file.py:name"),
         ("jigsaw.rewards.text:lenght", {}, "rewards.text has no 'lenght'; did you mean length?"),
     ],
@@ -274,3 +275,63 @@ def test_what_an_async_reward_raises_inside_a_loop_is_raised_outside():
 def test_a_callable_without_a_signature_is_refused():
     with pytest.raises(RewardError, match="no readable signature"):
         build("zip", zip, {})
+
+
+def test_reward_and_metric_say_what_a_function_is_for(plugin):
+    use = plugin(
+        """
+from jigsaw.rewards import metric, reward
+
+@reward
+def short(completions, *, limit=4, **columns):
+    return [len(text) < limit for text in completions]
+
+@metric
+def length(completions, **columns):
+    return [float(len(text)) for text in completions]
+
+def bare(completions, **columns):
+    return [0.5] * len(completions)
+""",
+        "short",
+    )
+    assert get_reward(use, limit=3)(["ab", "abc"]) == [1.0, 0.0]
+    assert get_reward("mine.py:bare")(["ab"]) == [0.5]
+    assert [describe_reward(f"mine.py:{name}").kind for name in ("short", "length", "bare")] == [
+        "reward",
+        "metric",
+        "reward",
+    ]
+    with pytest.raises(RewardError, match="is a metric, to be watched and not optimised"):
+        get_reward("mine.py:length")
+
+
+def test_a_file_with_a_task_and_a_reward_runs_once(tmp_path, monkeypatch):
+    """Both would else have classes of their own, and what the file prepares would be prepared twice."""
+    monkeypatch.chdir(tmp_path)
+    body = (ROOT / "examples/task_plugin/jigsaw_zoom.py").read_text()
+    body += """
+
+with open("runs.txt", "a") as runs:
+    runs.write("run ")
+
+
+def near(completions, **columns):
+    return [1.0] * len(completions)
+
+
+def edit(image, prompt):
+    return image
+"""
+    Path("both.py").write_text(body)
+    from jigsaw.realunify.plugins import load_function
+    from jigsaw.tasks import get_task
+
+    task = get_task("both.py:ZoomTask")
+    assert get_reward("both.py:near")(["a"]) == [1.0]
+    assert get_reward(f"{tmp_path}/both.py:near")(["a"]) == [1.0]
+    assert load_function("both.py:edit", "--editor").__module__ == type(task).__module__
+    assert Path("runs.txt").read_text() == "run "
+    Path("both.py").write_text(body + "\nEDITED = True\n")
+    assert get_reward("both.py:near")(["a"]) == [1.0]
+    assert Path("runs.txt").read_text() == "run run ", "an edited file is run anew"

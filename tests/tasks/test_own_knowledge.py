@@ -238,7 +238,7 @@ def test_a_plug_in_of_a_file_is_known_by_name_once_it_was_loaded(tmp_path):
     shutil.copy(ZOOM_FILE, tmp_path / "other.py")
     text = (tmp_path / "other.py").read_text().replace('"zoom"', '"zoom_by_name"')
     (tmp_path / "other.py").write_text(text)
-    with pytest.raises(ValueError, match="no task 'zoom_by_name'"):
+    with pytest.raises(ValueError, match="no task is called 'zoom_by_name'"):
         task_named("zoom_by_name")
     get_task(f"{tmp_path / 'other.py'}:ZoomTask")
     assert task_named("zoom_by_name").PIECE == "piece"

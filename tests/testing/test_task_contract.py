@@ -108,7 +108,7 @@ def test_a_task_that_works_only_in_its_own_process_is_found(tmp_path):
 
 
 def test_a_task_that_is_not_there_is_the_tasks_own_error():
-    with pytest.raises(TaskError, match="did you mean 'image'"):
+    with pytest.raises(TaskError, match="did you mean image"):
         check_task("imag")
 
 

@@ -1,0 +1,168 @@
+"""Plug-ins: other people's tasks, rewards and functions, by registered name, in a module or in a file.
+
+In: what a recipe or a command names: an entry point, `package.module:name` or `path/to/file.py:name`. Out: the object.
+A file is run once, however many things in it are asked for; after it was edited it is run anew.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from jigsaw.errors import did_you_mean, first_line
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of plug-in.
+
+    Attributes:
+        what: its name in messages.
+        error: the exception that says what is wrong.
+        is_one: whether an object of a module may be meant, for "did you mean".
+        group: its entry point group; empty where none can be registered.
+        check: a command that tries one, for messages; may be empty.
+    """
+
+    what: str
+    error: type[Exception]
+    is_one: Callable[[object], bool]
+    group: str = ""
+    check: str = ""
+
+
+def load(file: str | Path) -> ModuleType:
+    """The module in a Python file, under a name of its own, so that two files of one name do not collide.
+
+    Raises:
+        FileNotFoundError: there is no such file. What the module raises when it is run goes through.
+    """
+    from hashlib import sha256  # loads OpenSSL, which nothing else here needs
+
+    path = Path(file).expanduser().resolve(strict=True)
+    name = f"jigsaw_plugin_{path.stem}_{sha256(str(path).encode()).hexdigest()[:12]}"
+    content = sha256(path.read_bytes()).hexdigest()
+    found = sys.modules.get(name)
+    if found is not None and vars(found)["__content__"] == content:
+        return found
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    vars(module)["__content__"] = content
+    sys.modules[name] = module  # dataclasses and pickle look their module up by name
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def find(use: str, kind: Kind) -> object:
+    """The object behind a name, dotted path or `file.py:name`, as it is.
+
+    Raises:
+        Exception: `kind.error`: nothing is there, importing it failed, or two distributions claim the name.
+    """
+    place, colon, name = use.rpartition(":")
+    if not colon:
+        return _registered(use, kind)
+    file = Path(place).expanduser()
+    if not place.endswith(".py"):
+        if not all(part.isidentifier() for part in place.split(".")):
+            raise kind.error(f"{use!r} is no dotted path; write package.module:name")
+        found = module = _imported(use, kind, lambda: importlib.import_module(place))
+    elif file.is_file():
+        found = module = _imported(use, kind, lambda: load(file), file)
+    else:
+        raise kind.error(f"there is no file {place}; give the path from here ({Path.cwd()}) or a whole one")
+    try:
+        for part in name.split("."):
+            found = getattr(found, part)
+    except AttributeError:
+        own = [key for key, value in vars(module).items() if kind.is_one(value) and not key.startswith("_")]
+        nearest = did_you_mean(name, own, "" if own else f"it has no {kind.what}")
+        raise kind.error(f"{place} has no {name!r}; {nearest}") from None
+    return found
+
+
+def _registered(use: str, kind: Kind) -> object:
+    if use.endswith(".py"):
+        raise kind.error(f"{use} is a file; name the {kind.what} in it, {use}:NAME")
+    points = registered(kind.group)
+    found = [point for point in points if point.name == use]
+    owners = {(owner(point), point.value) for point in found}
+    if not found:
+        nearest = did_you_mean(use, {point.name for point in points})
+        own = "one of your own: package.module:name or file.py:name"
+        raise kind.error(f"no {kind.what} is called {use!r}; {nearest} ({own})")
+    if len(owners) > 1:
+        claims = " and ".join(sorted(f"{owner} ({value})" for owner, value in owners))
+        raise kind.error(f"{use!r} is registered by {claims}; use the dotted path of the one that you mean")
+    return _imported(use, kind, found[0].load)
+
+
+def _imported(use: str, kind: Kind, load: Callable[[], object], file: Path | None = None) -> object:
+    """What `load` imports; anything that goes wrong in it becomes one line, a `sys.exit` at import too."""
+    try:
+        return load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        where = line_of(error, str(file.resolve()) if file else "") or use
+        remedy = f"; correct it, then try `{kind.check}`" if kind.check else ""
+        if isinstance(error, ModuleNotFoundError):
+            remedy = "; install the package that has it, or give file.py:name"
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise kind.error(f"{kind.what} {use}: importing failed at {where} with {what}{remedy}") from error
+
+
+def registered(group: str) -> list[EntryPoint]:
+    """The entry points of a group, of all installed distributions."""
+    from importlib.metadata import entry_points  # slower to import than all of rewards/
+
+    return list(entry_points(group=group)) if group else []
+
+
+def owner(point: EntryPoint) -> str:
+    """The distribution that registered an entry point, with its version."""
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
+
+
+def line_of(error: BaseException, file: str) -> str:
+    """The last line of `file` that an exception passed through, `file.py:12`, or an empty string."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{short(error.filename)}:{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{short(file)}:{lines[-1]}" if lines else ""
+
+
+def origin_of(found: object) -> tuple[str, str]:
+    """Where a function is written: `file.py:12` relative to the current directory if it lies below, and the file."""
+    inner: Any = found.func if isinstance(found, partial) else found
+    for code in (inner, type(inner)):
+        try:
+            file = inspect.getsourcefile(code) or ""
+            return f"{short(file)}:{inspect.getsourcelines(code)[1]}", file
+        except (OSError, TypeError):
+            continue
+    return getattr(inner, "__module__", None) or "no source", ""
+
+
+def short(file: str) -> str:
+    """A path relative to the current directory, if it lies below."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
