@@ -1,10 +1,10 @@
-"""Write the pages of the reference that come out of the code: the command, the recipe, the tasks.
+"""Write what comes out of the code: pages of the reference, and figures in recipes, README and docs/gpu.md.
 
     python docs/generate.py [--check]
 
 In: the typer application, the pydantic models, the shipped recipes, the tasks. Out: `command.md`, `recipe.md`,
-`recipes.md` and `tasks.md` in `reference/` beside this file. `--check` writes nothing and fails if a page is out of
-date.
+`recipes.md` and `tasks.md` in `reference/` beside this file; the lines `Hardware` and `Hours` in the heads of recipes;
+the table of recipes and GPUs in README.md and gpu.md. `--check` writes nothing and fails if a file is out of date.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -25,6 +26,8 @@ from pydantic_core import PydanticUndefined
 from jigsaw.cli import command as cli
 from jigsaw.config import schema
 from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
+from jigsaw.launch.computed import choices_table, duration_of, head_of
+from jigsaw.launch.estimate import estimates
 from jigsaw.listings import written
 from jigsaw.tasks import describe_task
 
@@ -130,29 +133,39 @@ def recipes_page() -> str:
         "# Recipes that ship",
         NOTE,
         "`jigsaw launch NAME` runs one, `--dry-run` shows it. The head of each file in `recipes/` says which data it",
-        "needs, how to get them, and which figures of the paper to compare with. Hours on GPUs are estimates from",
-        "operation counts, not measured.",
+        "needs, how to get them, and which figures of the paper to compare with. Hours on GPUs are",
+        "[computed](../gpu.md), not measured; where the number of puzzles decides, they are given as seconds a step.",
         "",
         "| name | what it trains | machine | hours |",
         "|---|---|---|---|",
     ]
-    machines = {name: _machine(find_recipe(name).read_text(encoding="utf-8")) for name in recipe_names()}
-    # What anyone can run comes first.
-    for name, (machine, hours) in sorted(machines.items(), key=lambda item: item[1][0] != CPU):
+    rows = []
+    for name in recipe_names():
         recipe = load_recipe(name, ["output=runs/x"])
-        lines.append(f"| `{name}` | {_cell(recipe.description)} | {_cell(machine)} | {hours} |")
-    return "\n".join(lines) + "\n"
+        found = estimates(recipe)
+        machine, hours = (str(found[-1].machine), duration_of(found)) if found else (CPU, "below 1")
+        rows.append((machine != CPU, f"| `{name}` | {_cell(recipe.description)} | {machine} | {hours} |"))
+    # What anyone can run comes first.
+    return "\n".join(lines + [row for _, row in sorted(rows, key=lambda row: row[0])]) + "\n"
 
 
-def _machine(recipe: str) -> tuple[str, str]:
-    """Hardware and hours, out of the remarks at the head of a recipe; those that are silent take two CPU cores.
+def recipe_file(name: str) -> str:
+    """A recipe's file with the computed lines in its head."""
+    text = find_recipe(name).read_text(encoding="utf-8")
+    if (head := head_of(load_recipe(name, ["output=runs/x"]))) is None:
+        return text
+    return re.sub(r"^# Hardware .*?(?=^# Data)", "\n".join(head) + "\n", text, count=1, flags=re.MULTILINE | re.DOTALL)
 
-    >>> _machine("# Hardware  one GPU.\\n# Hours     about 45 (an estimate).")
-    ('one GPU', '45')
-    """
-    hardware = re.search(r"^# Hardware +(.*?)\.?(?:  Hours.*)?$", recipe, re.MULTILINE)
-    hours = re.search(r"Hours:? +about (\d+)", recipe)
-    return hardware[1] if hardware else CPU, hours[1] if hours else "below 1"
+
+def with_choices(file: Path) -> str:
+    """A page with the table of recipes and GPUs between its marks."""
+    text = file.read_text(encoding="utf-8")
+    return re.sub(
+        r"(<!-- recipes and GPUs, by docs/generate.py -->\n).*?(<!-- end -->)",
+        lambda match: f"{match[1]}{choices_table()}{match[2]}",
+        text,
+        flags=re.DOTALL,
+    )
 
 
 def tasks_page() -> str:
@@ -251,22 +264,24 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-PAGES = {
-    "reference/command.md": command_page,
-    "reference/recipe.md": recipe_page,
-    "reference/recipes.md": recipes_page,
-    "reference/tasks.md": tasks_page,
+PAGES: dict[Path, Callable[[], str]] = {
+    HERE / "reference/command.md": command_page,
+    HERE / "reference/recipe.md": recipe_page,
+    HERE / "reference/recipes.md": recipes_page,
+    HERE / "reference/tasks.md": tasks_page,
+    **{file: partial(with_choices, file) for file in (HERE / "gpu.md", HERE.parent / "README.md")},
+    **{find_recipe(name): partial(recipe_file, name) for name in recipe_names()},
 }
 
 
 def main(check: bool) -> int:
-    """Write the pages, or say which are out of date."""
-    stale = [name for name, page in PAGES.items() if not _same(HERE / name, page())]
-    for name in stale:
+    """Write the files, or say which are out of date."""
+    stale = [file for file, page in PAGES.items() if not _same(file, page())]
+    for file in stale:
         if check:
-            print(f"docs/{name} is out of date: run `python docs/generate.py`", file=sys.stderr)  # noqa: T201
+            print(f"{file} is out of date: run `python docs/generate.py`", file=sys.stderr)  # noqa: T201
         else:
-            (HERE / name).write_text(PAGES[name](), encoding="utf-8")
+            file.write_text(PAGES[file](), encoding="utf-8")
     return int(check and bool(stale))
 
 

@@ -198,6 +198,25 @@ LEAKS: tuple[str, ...] = get_args(Leak)
 texture, file sizes and compression, or where points lie."""
 
 
+TYPICAL_PHOTO = (640, 480)
+"""Width and height in pixels of a typical photo; those of COCO."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much a puzzle of a typical source shows, from which `--dry-run` computes tokens before any is built.
+
+    Attributes:
+        pieces: number of pieces.
+        images: width and height in pixels of each image.
+        clips: width, height and frames of each clip.
+    """
+
+    pieces: int
+    images: Sequence[tuple[float, float]] = ()
+    clips: Sequence[tuple[float, float, int]] = ()
+
+
 class Task(ABC):
     """One kind of puzzle. A subclass declares its configuration and three pure methods.
 
@@ -254,6 +273,13 @@ class Task(ABC):
     def pairing(self) -> str:
         """How the files of an RGB-D pair find each other: `auto`, a layout, or `COLOR::DEPTH` (`jigsaw.data.pairs`)."""
         return "auto"
+
+    def extent(self) -> Extent:
+        """How much a puzzle of a typical source shows.
+
+        Optional; without it a puzzle counts as one photo.
+        """
+        return Extent(pieces=1, images=(TYPICAL_PHOTO,))
 
     def explain(self, puzzle: Puzzle, source: Source) -> Sequence[tuple[str, Image.Image]]:
         """Pictures for a person who checks the puzzle, each with a title: what the model is not shown.

@@ -24,6 +24,7 @@ from pydantic.dataclasses import dataclass
 from jigsaw.tasks.caching import BoundedCache
 from jigsaw.tasks.contract import (
     AnswerStyle,
+    Extent,
     Media,
     Message,
     Pieces,
@@ -247,6 +248,11 @@ class DepthTask(Task):
                 + answer_instruction(puzzle.answer_style, count),
             ]
         )
+
+    def extent(self) -> Extent:
+        """One picture of 4:3, as large as `max_side` allows and at most 1296 pixels wide, as ScanNet's."""
+        width = min(1296, self.config.max_side or 1296)
+        return Extent(self.config.points, images=((width, width * 3 / 4),))
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
         """The depth map, near red to far blue, missing black, points numbered as the model sees them."""

@@ -21,7 +21,9 @@ from pydantic.dataclasses import dataclass
 from jigsaw.tasks.caching import BoundedCache
 from jigsaw.tasks.composite import sheet
 from jigsaw.tasks.contract import (
+    TYPICAL_PHOTO,
     AnswerStyle,
+    Extent,
     Media,
     Message,
     PromptVariant,
@@ -255,6 +257,17 @@ class ImageTask(Task):
                 parts += [label.format(number), {"type": "image"}]
         parts.append(f"List the tiles in {order}. {answer_instruction(puzzle.answer_style, count)}")
         return user_message(parts)
+
+    def extent(self) -> Extent:
+        """The tiles of a photo of 640 x 480 pixels."""
+        rows, columns = self._grid
+        cell = (TYPICAL_PHOTO[0] // columns, TYPICAL_PHOTO[1] // rows)
+        if self.config.crop != "none":
+            cell = (min(cell), min(cell))
+        width, height = self._shown_size(cell)
+        if self.config.layout == "composite":
+            return Extent(rows * columns, images=((width * columns, height * rows),))
+        return Extent(rows * columns, images=((width, height),) * (rows * columns))
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
         """The whole photo with the cut marked, each cell with the number under which its tile is shown."""

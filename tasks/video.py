@@ -27,6 +27,7 @@ from jigsaw.tasks.clips import equal_spans, frame_numbers, frames_per_clip, show
 from jigsaw.tasks.contract import (
     AnswerStyle,
     Clip,
+    Extent,
     Media,
     Message,
     PromptVariant,
@@ -265,6 +266,19 @@ class VideoTask(Task):
         frames = self._decoded(source, header, numbers, geometry)
         sample = sorted({round(place * (len(numbers) - 1) / (VERIFIED - 1)) for place in range(VERIFIED)})
         return second_reading(source.files["video"], header, [numbers[place] for place in sample], frames[sample])
+
+    def extent(self) -> Extent:
+        """Clips of a 720p video that is long enough for `max_frames`."""
+        config = self.config
+        width, height = shown_size((1280, 720), config.max_pixels, config.multiple)
+        cells = 1
+        if config.grid is not None:
+            rows, columns = parse_grid(config.grid)
+            cells, width, height = rows * columns, width // columns, height // rows
+        pieces = config.clips * cells
+        if config.shown_as == "images":
+            return Extent(pieces, images=((width, height),) * (pieces * config.max_frames))
+        return Extent(pieces, clips=((width, height, config.max_frames),) * pieces)
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """Every clip after its number, then what is asked and in what form."""

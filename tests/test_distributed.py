@@ -25,7 +25,6 @@ from jigsaw.errors import JigsawError, StoppedError
 from jigsaw.launch.checks import dry_run
 from jigsaw.launch.topology import Node, torchrun_command
 from jigsaw.run import run as run_recipe
-from jigsaw.training.sharding import memory_estimate
 
 RECIPE = """
 name: spread
@@ -287,30 +286,7 @@ def test_dry_run_shows_the_commands_and_what_deepspeed_gets(recipe_file):
     config = json.loads("\n".join(comments[start : comments.index("}", start) + 1]))
     assert config["zero_optimization"]["stage"] == 3
     assert config["bf16"] == {"enabled": True}
-    assert any(line.startswith("memory: 0.0 GB on each GPU") for line in comments)
-
-
-@pytest.mark.parametrize(
-    "overrides, gpu, host",
-    [
-        (["distributed.zero=1"], 64 / 4 + 32 + 32, 0),
-        (["distributed.zero=2"], (64 + 32) / 4 + 32, 0),
-        (["distributed.zero=3"], 128 / 4, 0),
-        (["distributed.zero=3", "distributed.offload=optimizer"], 64 / 4, 64),
-        (["distributed.zero=3", "distributed.offload=all"], 32 / 4, 96),
-        (["distributed.zero=3", "model.dtype=bfloat16"], 128 / 4, 0),
-        (["distributed.zero=2", "model.dtype=bfloat16", "distributed.offload=optimizer"], 16 + 16 / 4, 96),
-    ],
-)
-def test_the_memory_estimate_follows_what_is_sharded_and_what_is_offloaded(
-    recipe_file, monkeypatch, overrides, gpu, host
-):
-    recipe = load_recipe(
-        str(recipe_file), ["distributed.gpus=4", "model={path: some/model-8B, tiny: null}", *overrides]
-    )
-    assert memory_estimate(recipe).startswith(
-        f"memory: {gpu:.1f} GB on each GPU and {host:.1f} GB of host memory on each node for weights"
-    )
+    assert any(line.startswith("Computed, not measured") for line in comments)
 
 
 def test_dry_run_of_several_nodes_asks_for_the_place_that_a_run_asks_for(recipe_file):

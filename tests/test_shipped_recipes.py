@@ -34,7 +34,7 @@ def test_a_recipe_for_gpus_says_what_it_takes_in_its_head(name):
     head = [line for line in find_recipe(name).read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     for word in ("Hardware", "Hours", "Data", "Target"):
         assert any(f"{word}" in line for line in head), word
-    assert any("an estimate" in line for line in head)
+    assert any("computed, not measured" in line for line in head)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -45,6 +45,8 @@ def test_dry_run_shows_what_a_recipe_would_do_and_touches_nothing(name, monkeypa
     assert f"name: {recipe.name}" in shown
     assert ("jigsaw.launch.worker" in shown) == recipe.distributed.several
     assert ("# DeepSpeed:" in shown) == (recipe.distributed.zero > 0)
+    assert "# Computed, not measured" in shown
+    assert ("#   memory per GPU" in shown) == (recipe.model.path is not None)
     assert not list(tmp_path.iterdir())
 
 

@@ -54,7 +54,7 @@ def test_one_launcher_a_node_requeued_and_warned_before_the_end(load):
         "ntasks-per-node": "1",
         "requeue": "",
         "open-mode": "append",
-        "signal": "B:USR1@300",
+        "signal": "B:USR1@1200",
         "gpus-per-node": "4",
         "partition": "gpu",
         "time": "24:00:00",
@@ -74,6 +74,39 @@ def test_what_sites_differ_in_has_defaults_that_a_recipe_changes(load):
     assert "output" not in options(batch_file(load("distributed.slurm={output: false}"), "batch.yaml", []))
 
 
+def test_the_time_to_save_follows_the_size_of_the_model_unless_the_recipe_gives_it(load):
+    def lead(*overrides: str) -> int:
+        return int(options(batch_file(load(*overrides), "batch.yaml", []))["signal"].removeprefix("B:USR1@"))
+
+    large, small = lead("model.path=Qwen/Qwen2.5-VL-7B-Instruct"), lead("model.path=Qwen/Qwen2.5-VL-3B-Instruct")
+    assert large > small >= 300
+    assert large > 3 * 116, "three times the seconds that 116 GB take on a shared disk, and a step"
+    assert lead() == 1200, "a model of unknown size"
+    assert lead("distributed.gpus=null", "distributed.cpu_processes=2", "distributed.zero=0") == 300
+    assert lead("distributed.seconds_to_save=900", "model.path=Qwen/Qwen2.5-VL-7B-Instruct") == 900
+
+
+def test_host_memory_is_asked_for_where_it_is_known(load):
+    bare = {"distributed": DistributedSection(gpus=4, nodes=2, zero=3)}
+    assert "mem" not in options(batch_file(load().model_copy(update=bare), "batch.yaml", []))
+    known = load("model.path=Qwen/Qwen2.5-VL-7B-Instruct")
+    assert options(batch_file(known, "batch.yaml", []))["mem"] == "0", "what the recipe gives"
+    found = int(options(batch_file(known.model_copy(update=bare), "batch.yaml", []))["mem"].removesuffix("G"))
+    assert 4 * (6 + 16.6) < found < 1.5 * 4 * (6 + 16.6), "four processes, each reading a copy of the model"
+
+
+def test_cpus_by_gpu_take_the_place_of_cpus_by_task(load):
+    found = options(batch_file(load("distributed.slurm={cpus-per-gpu: 12}"), "batch.yaml", []))
+    assert found["cpus-per-gpu"] == "12" and "cpus-per-task" not in found
+
+
+@pytest.mark.parametrize("gres", ["gpu:4", "gpu:h100:4", "gpu:a:2,gpu:b:2,nvme:1"])
+def test_a_site_without_gpus_per_node_gets_gres(load, gres):
+    assert "--gpus-per-node: distributed.slurm.gres=gpu:4" in batch_file(load(), "batch.yaml", [])
+    text = batch_file(load(f"distributed.slurm={{gres: '{gres}'}}"), "batch.yaml", [])
+    assert options(text)["gres"] == gres and "gpus-per-node" not in options(text)
+
+
 def test_a_server_gets_gpus_too(load):
     recipe = load("rollout={engine: vllm, mode: server, tensor_parallel_size: 2}")
     assert options(batch_file(recipe, "batch.yaml", []))["gpus-per-node"] == "6"
@@ -83,7 +116,18 @@ def test_a_server_gets_gpus_too(load):
     "override, told",
     [
         ("distributed.slurm={nodes: 3}", r"slurm\.nodes is set by the framework \(nodes=2\)"),
+        (
+            "distributed.slurm={signal: USR2}",
+            r"signal is set by .*; change distributed\.seconds_to_save \(1200\)",
+        ),
+        (
+            "distributed.slurm={gres: 'gpu:2'}",
+            r"slurm\.gres: gpu:2 is 2 GPUs of each node, and the recipe uses 4",
+        ),
+        ("distributed.slurm={gpus-per-node: 'h100:8'}", r"slurm\.gpus-per-node: h100:8 is 8 GPUs"),
         ("distributed.slurm={time: 86400}", r"slurm\.time: YAML reads 86400 as a number; put it in quotes"),
+        ("distributed.slurm={time: 'a day'}", r"slurm\.time: 'a day' is no time for sbatch"),
+        ("distributed.slurm={time: '20:00'}", r"slurm\.time: 20:00 is over before a run .* 1200 s ahead"),
     ],
 )
 def test_options_that_would_go_wrong_are_refused(load, override, told):
@@ -91,13 +135,14 @@ def test_options_that_would_go_wrong_are_refused(load, override, told):
         batch_file(load(override), "batch.yaml", [])
 
 
-def run_file(folder: Path, text: str) -> subprocess.Popen[str]:
+def run_file(folder: Path, text: str, *, requeues: bool = True) -> subprocess.Popen[str]:
     """The file, in bash, with SLURM's commands and variables."""
+    requeue = 'echo "$@" > "$FOLDER/scontrol"' if requeues else "exit 1"
     programs = folder / "bin"
     programs.mkdir(exist_ok=True)
     for name, script in {
         "srun": SRUN,
-        "scontrol": '#!/bin/bash\nif [ "$1" = show ]; then echo node-1; else echo "$@" > "$FOLDER/scontrol"; fi\n',
+        "scontrol": f'#!/bin/bash\nif [ "$1" = show ]; then echo node-1; else {requeue}; fi\n',
     }.items():
         (programs / name).write_text(script, encoding="utf-8")
         (programs / name).chmod(0o755)
@@ -130,6 +175,20 @@ def test_before_the_nodes_go_the_run_saves_and_the_job_is_queued_again(load, tmp
     assert f"seed=1 output={tmp_path}/run --nodes 2 --rendezvous node-1:24711 --resume" in arguments
     assert (tmp_path / "run/saved").exists()
     assert (tmp_path / "scontrol").read_text() == "requeue 4711\n"
+
+
+def test_where_a_site_does_not_requeue_the_job_says_so_and_fails(load, tmp_path):
+    (tmp_path / "run").mkdir()
+    with run_file(tmp_path, batch_file(load(), "batch.yaml", []), requeues=False) as job:
+        wait_for(tmp_path / "srun-arguments")
+        job.send_signal(signal.SIGUSR1)
+        assert job.wait(60) == 1
+        assert "submit this file once more" in job.stdout.read()
+
+
+@pytest.mark.parametrize("time", ["90", "25:00", "1:00:00", "1-0", "1-0:30", "1-00:30:00", "UNLIMITED"])
+def test_every_form_of_a_time_that_sbatch_knows_is_taken(load, time):
+    assert options(batch_file(load(f"distributed.slurm={{time: '{time}'}}"), "batch.yaml", []))["time"] == time
 
 
 def test_a_job_that_has_not_begun_its_run_is_queued_again_too(load, tmp_path):

@@ -353,6 +353,8 @@ class DistributedSection(Section):
         zero: DeepSpeed's ZeRO stage. 0 is plain data parallelism without DeepSpeed; 1 shards the optimizer, 2 also the
             gradients, 3 also the weights.
         offload: what is kept in the memory of the host: the `optimizer`, or with ZeRO-3 `all`, the weights too.
+        seconds_to_save: how long before SLURM takes the nodes away a run is asked to save and stop; null: three
+            times the computed time of a step and a checkpoint, at least 300.
         slurm: options of sbatch for `--slurm`, by their long names: `{partition: gpu, time: "24:00:00"}`.
     """
 
@@ -361,6 +363,7 @@ class DistributedSection(Section):
     nodes: int = Field(1, ge=1)
     zero: Literal[0, 1, 2, 3] = 0
     offload: Literal["none", "optimizer", "all"] = "none"
+    seconds_to_save: int | None = Field(None, ge=60)
     slurm: dict[str, str | int | bool] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ from jigsaw.config.schema import DataEntry, Recipe
 from jigsaw.data.given import SAMPLES, require_source, source_needs
 from jigsaw.data.manifest import read_manifest
 from jigsaw.errors import JigsawError
+from jigsaw.launch.computed import computed_lines
 from jigsaw.launch.machine import Check, Status, machine_checks, require
 from jigsaw.launch.topology import Node, torchrun_command
 from jigsaw.models.checkpoint_files import architecture_of, cached, is_local, require_files, size_of
@@ -32,7 +33,8 @@ ALONE = Node()
 
 
 def dry_run(recipe: Recipe, node: Node = ALONE, checks: Sequence[Check] | None = None) -> str:
-    """What a run would do, as YAML: the resolved recipe, and in comments commands, DeepSpeed's settings and the checks.
+    """What a run would do, as YAML: the resolved recipe, and in comments commands, DeepSpeed's settings, what the run
+    takes by computation, and the checks.
 
     Args:
         recipe: of the run.
@@ -43,7 +45,7 @@ def dry_run(recipe: Recipe, node: Node = ALONE, checks: Sequence[Check] | None =
         JigsawError: a key, a reward, a batch size or a place among the nodes that a run would refuse.
     """
     from jigsaw.training.serving import server_line
-    from jigsaw.training.sharding import deepspeed_config, memory_estimate
+    from jigsaw.training.sharding import deepspeed_config
     from jigsaw.training.stages import stages_of
 
     checks = checklist(recipe, node) if checks is None else checks
@@ -56,7 +58,8 @@ def dry_run(recipe: Recipe, node: Node = ALONE, checks: Sequence[Check] | None =
             command = torchrun_command(section, node, folder.path, stage.name, number)
             lines.append(f"{stage.name}: {shlex.join(command)}")
     if (sharding := deepspeed_config(recipe)) is not None:
-        lines += ["DeepSpeed:", *json.dumps(sharding, indent=2).splitlines(), memory_estimate(recipe)]
+        lines += ["DeepSpeed:", *json.dumps(sharding, indent=2).splitlines()]
+    lines += computed_lines(recipe)
     lines += ["Checks:", *map(str, checks), verdict(checks)]
     comments = "".join(f"# {line}\n" for line in lines)
     return OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json"))) + comments
