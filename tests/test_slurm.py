@@ -89,7 +89,7 @@ def test_the_time_to_save_follows_the_size_of_the_model_unless_the_recipe_gives_
 def test_host_memory_is_asked_for_where_it_is_known(load):
     bare = {"distributed": DistributedSection(gpus=4, nodes=2, zero=3)}
     assert "mem" not in options(batch_file(load().model_copy(update=bare), "batch.yaml", []))
-    known = load("model.path=Qwen/Qwen2.5-VL-7B-Instruct")
+    known = load("model.path=Qwen/Qwen2.5-VL-7B-Instruct", "model.dtype=bfloat16")
     assert options(batch_file(known, "batch.yaml", []))["mem"] == "0", "what the recipe gives"
     found = int(options(batch_file(known.model_copy(update=bare), "batch.yaml", []))["mem"].removesuffix("G"))
     assert 4 * (6 + 16.6) < found < 1.5 * 4 * (6 + 16.6), "four processes, each reading a copy of the model"
