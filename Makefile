@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONSAFEPATH := 1
 
-.PHONY: install quickstart test test-slow coverage mutate lint format bench docs dist-check findings clean
+.PHONY: install quickstart test test-slow coverage mutate lint format bench gpu-check docs dist-check findings clean
 
 install: .venv/.installed
 
@@ -48,6 +48,12 @@ format: install
 
 bench: install
 	$(BIN)/python benchmarks
+
+# Ten minutes on one GPU. Any python with torch and transformers will do, nothing is installed: PYTHON=python3 names it;
+# without that .venv is used, where there is one.
+GPU_CHECK := $(if $(and $(filter file,$(origin PYTHON)),$(wildcard $(BIN)/python)),$(BIN)/python,$(PYTHON))
+gpu-check:
+	$(GPU_CHECK) benchmarks/gpu.py
 
 # Pages of the reference are written out of the code, then the site into build/docs; dead links fail it.
 docs: install

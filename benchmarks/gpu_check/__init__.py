@@ -1,0 +1,1 @@
+"""The blocks of `benchmarks/gpu.py`: each function tries one thing on a device and gives its verdict."""

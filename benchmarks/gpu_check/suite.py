@@ -1,0 +1,53 @@
+"""Parts of the test suite, and `jigsaw doctor`, on this machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from gpu_check.check import Check, Verdict
+
+ROOT = Path(__file__).resolve().parents[2]
+ON_GPU = ("tests/training/test_shared_prefix.py", "tests/models/neo/test_agreement.py")
+OF_ENGINES = ("tests/models/neo/test_vllm.py", "tests/engines")
+
+
+def gpu_tests(check: Check) -> Verdict:
+    """The tests that are marked `gpu`; on a CPU they skip themselves."""
+    return _pytest(check, ["-m", "gpu", *ON_GPU])
+
+
+def engine_tests(check: Check) -> Verdict:
+    """The tests of the engines that take no minutes: settings, spans of images, compilation."""
+    return _pytest(check, [path for path in OF_ENGINES if (ROOT / path).exists()])
+
+
+def _pytest(check: Check, arguments: list[str]) -> Verdict:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-300:]]
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", lines[-1])}
+    check.add(**counts)
+    if done.returncode not in (0, 5):  # 5: none was chosen
+        print(done.stdout[-3000:], done.stderr[-1000:], sep="\n")
+        failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+        return Verdict("fail", failed[0] if failed else lines[-1])
+    if not counts.get("passed"):
+        return Verdict("not run", f"{counts.get('skipped', 0)} tests skipped themselves")
+    return Verdict("pass", lines[-1])
+
+
+def doctor(check: Check) -> Verdict:
+    """What `jigsaw doctor` calls broken."""
+    done = subprocess.run(
+        [sys.executable, "-m", "jigsaw", "doctor", "--json"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if not done.stdout.strip().startswith("["):
+        return Verdict("fail", (done.stderr.strip().splitlines() or ["no output"])[-1])
+    findings = json.loads(done.stdout)
+    broken = [f"{one['what']}: {one['found']}" for one in findings if one["status"] == "broken"]
+    check.add(findings={one["what"]: f"{one['status']}, {one['found']}" for one in findings})
+    return Verdict("fail", "; ".join(broken)) if broken else Verdict("pass", f"{len(findings)} findings")
