@@ -133,10 +133,7 @@ def test_each_block_ends_with_one_line_a_verdict_and_its_place_in_the_file(run):
     [
         ("raise SystemExit('no memory')", "exit code 1 and no verdict"),
         ("import os; os.kill(os.getpid(), 9)", "exit code -9 and no verdict"),
-        (
-            'print(\'gpu-check {"figures": {"a": 1}}\', flush=True); import time; time.sleep(60)',
-            "not finished after 5 s",
-        ),
+        (f"{FIGURES} import time; time.sleep(60)", "not finished after 5 s"),
     ],
 )
 def test_a_block_that_ends_badly_fails_with_what_it_had_said(run, program, reason):
