@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from jigsaw.config.loading import load_recipe
 from jigsaw.config.schema import Recipe
+from jigsaw.doctor import LEAST_DISK, LEAST_MEMORY
 from jigsaw.launch.estimate import Estimate, estimates, smallest_machine
 from jigsaw.launch.machines import H100, H200, RTX_4090, Machine
 from jigsaw.launch.memory import GB
@@ -23,7 +24,7 @@ def computed_lines(recipe: Recipe) -> list[str]:
     """
     title = "Computed, not measured (docs/gpu.md)"
     if recipe.model.path is None:
-        return [f"{title}: a tiny model needs no GPU; 4 GB of memory and 2 GB of disk are enough"]
+        return [f"{title}: a tiny model needs no GPU, {LEAST_MEMORY:.0f} GB of memory and {LEAST_DISK:.0f} GB of disk"]
     found = estimates(recipe)
     if not found:
         return [f"{title}: nothing, since the sizes of {recipe.model.path} are not known here; fetch its config.json"]
@@ -39,10 +40,10 @@ def computed_lines(recipe: Recipe) -> list[str]:
 
 def _rows(recipe: Recipe, one: Estimate) -> dict[str, str]:
     held, memory = sum(one.peak.values()), one.machine.gpu.memory
-    of = f"{memory}" if held <= memory * GB else f"{memory}, WHICH IS NOT ENOUGH"
+    of = f" of {memory}" if held <= memory * GB else f", more than the {memory} GB that there are"
     work, what = one.work, "an answer" if one.stage == "sft" else "a completion"
     rows = {
-        "memory per GPU": f"{_gb(held)} of {of}: {_parts(one.peak, GB)}",
+        "memory per GPU": f"{_gb(held)}{of}: {_parts(one.peak, GB)}",
         "host memory": f"{_gb(sum(one.host.values()))} on each node: {_parts(one.host, GB)}",
         "disk": f"{_gb(one.checkpoint)} for a checkpoint, {_gb(one.checkpoint * one.kept)} while one is written beside "
         f"{one.kept - 1} kept, {_gb(one.model)} for the model",
@@ -51,7 +52,7 @@ def _rows(recipe: Recipe, one: Estimate) -> dict[str, str]:
         "time": "not known before the puzzles are built" if one.hours is None else _time(one),
     }
     if one.cache is not None and one.cache < 0:
-        rows["vLLM"] = f"ITS SHARE LACKS {_gb(-one.cache)}: raise rollout.gpu_memory_utilization"
+        rows["vLLM"] = f"its share of memory is {_gb(-one.cache)} too small: raise rollout.gpu_memory_utilization"
     if one.stage == "grpo" and recipe.rollout.engine != "vllm":
         rows["rollouts"] = "not counted in step and time: how fast transformers samples is not known"
     return rows
