@@ -11,18 +11,20 @@ from pathlib import Path
 from gpu_check.check import Check, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
-ON_GPU = ("tests/training/test_shared_prefix.py", "tests/models/neo/test_agreement.py")
-OF_ENGINES = ("tests/models/neo/test_vllm.py", "tests/engines")
+OF_ENGINES = ("tests/models/neo/test_vllm.py", "tests/engines/test_vllm.py")
+ON_GPUS = "image_spans or one_graph or engine_on_a_gpu"
+"""Those that ask vLLM what it would do on a GPU: image spans, compilation, graphs and sleep."""
 
 
 def gpu_tests(check: Check) -> Verdict:
-    """The tests that are marked `gpu`; on a CPU they skip themselves."""
-    return _pytest(check, ["-m", "gpu", *ON_GPU])
+    """The tests that are marked `gpu`, wherever they are; on a CPU they skip themselves."""
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text(encoding="utf-8")]
+    return _pytest(check, ["-m", "gpu and not slow", *map(str, sorted(files))])
 
 
 def engine_tests(check: Check) -> Verdict:
-    """The tests of the engines that take no minutes: settings, spans of images, compilation."""
-    return _pytest(check, [path for path in OF_ENGINES if (ROOT / path).exists()])
+    """The tests that ask vLLM what it would do on a GPU, those of minutes included."""
+    return _pytest(check, ["-m", "slow or not slow", "-k", ON_GPUS, *OF_ENGINES])
 
 
 def _pytest(check: Check, arguments: list[str]) -> Verdict:
