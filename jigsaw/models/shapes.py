@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ class Shape:
         """
         low = low or self.min_pixels
         pixels = width * height
-        scale = (max(low, min(pixels, high or pixels)) / pixels) ** 0.5
+        scale = sqrt(max(low, min(pixels, high or pixels)) / pixels)
         return max(1, round(width * scale / self.unit)) * max(1, round(height * scale / self.unit))
 
     def adapters(self, rank: int) -> int:
