@@ -189,9 +189,9 @@ def test_frozen_parts_have_no_gradients_and_no_optimizer():
 
 
 def test_a_set_that_is_built_gives_the_number_of_steps(puzzle_folder):
-    data = f"data.train=[{{path: {puzzle_folder}}}]"
+    data = (f"data.train=[{{path: {puzzle_folder}}}]", "data.eval=[]", "sft.per_device_train_batch_size=1")
     assert of("image-sft-qwen2.5-vl-7b").hours is None
-    assert of("image-sft-qwen2.5-vl-7b", data, "sft.prompts_per_step=8").steps == 24 // 8
+    assert of("image-sft-qwen2.5-vl-7b", *data, "sft.prompts_per_step=8").steps == 24 // 8
     assert of("depth-sft-qwen2.5-vl-7b").steps == int(300_000 * 0.99) // 128
 
 

@@ -110,7 +110,7 @@ def estimates(recipe: Recipe, machine: Machine | None = None) -> list[Estimate]:
 
     Args:
         recipe: of the run.
-        machine: where it runs; None for the smallest GPUs, as many as the recipe asks for, on which it fits.
+        machine: where it runs; None for the smallest GPUs, as many as the recipe asks for, whose memory is enough.
 
     Raises:
         JigsawError: the processes do not divide a batch.
@@ -122,9 +122,18 @@ def estimates(recipe: Recipe, machine: Machine | None = None) -> list[Estimate]:
         count = 8 if gpus == "all" else gpus or 1
         kinds = [one.gpu for one in MACHINES[:3]] if count == 1 else [H100, H200]
         candidates = [Machine(gpu, count, recipe.distributed.nodes) for gpu in kinds]
-        machine = next((one for one in candidates if _fits(recipe, one)), candidates[-1])
+        machine = next((one for one in candidates if _holds(recipe, shape, one)), candidates[-1])
+    return _of_stages(recipe, shape, machine)
+
+
+def _of_stages(recipe: Recipe, shape: Shape, machine: Machine) -> list[Estimate]:
     stages = [stage for stage in ("sft", "grpo") if getattr(recipe, stage) is not None]
     return [_estimate(recipe, stage, shape, machine) for stage in stages]
+
+
+def _holds(recipe: Recipe, shape: Shape, machine: Machine) -> bool:
+    peaks = [sum(one.peak.values()) for one in _of_stages(recipe, shape, machine)]
+    return max(peaks) <= machine.gpu.memory * GB
 
 
 def smallest_machine(recipe: Recipe) -> Machine | None:

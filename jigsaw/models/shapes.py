@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from math import sqrt
+from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,15 @@ class Shape:
             width, height: in pixels.
             low, high: pixel limits; None for the model's own least, and for no most.
         """
-        low = low or self.min_pixels
-        pixels = width * height
-        scale = sqrt(max(low, min(pixels, high or pixels)) / pixels)
-        return max(1, round(width * scale / self.unit)) * max(1, round(height * scale / self.unit))
+        columns, rows = (max(1, round(side / self.unit)) for side in (width, height))
+        shown, low = columns * rows * self.unit**2, low or self.min_pixels
+        if high is not None and shown > high:
+            scale = sqrt(high / (width * height)) / self.unit
+            columns, rows = (max(1, int(side * scale)) for side in (width, height))
+        elif shown < low:
+            scale = sqrt(low / (width * height)) / self.unit
+            columns, rows = (ceil(side * scale - 1e-9) for side in (width, height))
+        return columns * rows
 
     def adapters(self, rank: int) -> int:
         """Parameters of low-rank adapters on all linear layers of the language model.
