@@ -110,20 +110,14 @@ def estimates(recipe: Recipe, machine: Machine | None = None) -> list[Estimate]:
 
     Args:
         recipe: of the run.
-        machine: where it runs; None for the smallest GPUs, as many as the recipe asks for, whose memory is enough.
+        machine: where it runs; None for a usual one with as many GPUs as the recipe asks for.
 
     Raises:
         JigsawError: the processes do not divide a batch.
     """
     if recipe.model.path is None or (shape := shape_of(recipe.model.path)) is None:
         return []
-    if machine is None:
-        gpus = recipe.distributed.gpus
-        count = 8 if gpus == "all" else gpus or 1
-        kinds = [one.gpu for one in MACHINES[:3]] if count == 1 else [H100, H200]
-        candidates = [Machine(gpu, count, recipe.distributed.nodes) for gpu in kinds]
-        machine = next((one for one in candidates if _holds(recipe, shape, one)), candidates[-1])
-    return _of_stages(recipe, shape, machine)
+    return _of_stages(recipe, shape, machine or _machine_of(recipe, shape))
 
 
 def _of_stages(recipe: Recipe, shape: Shape, machine: Machine) -> list[Estimate]:
@@ -131,9 +125,15 @@ def _of_stages(recipe: Recipe, shape: Shape, machine: Machine) -> list[Estimate]
     return [_estimate(recipe, stage, shape, machine) for stage in stages]
 
 
-def _holds(recipe: Recipe, shape: Shape, machine: Machine) -> bool:
-    peaks = [sum(one.peak.values()) for one in _of_stages(recipe, shape, machine)]
-    return max(peaks) <= machine.gpu.memory * GB
+def _machine_of(recipe: Recipe, shape: Shape) -> Machine:
+    """The machine that a recipe is computed for: one GPU of the smallest kind that fits, or several of a usual kind."""
+    gpus, nodes = recipe.distributed.gpus, recipe.distributed.nodes
+    count = 8 if gpus == "all" else gpus or 1
+    if count == 1 and nodes == 1:
+        return next((one for one in MACHINES if one.processes == 1 and _fits(recipe, one)), Machine(H200))
+    usual = Machine(H100, count, nodes)
+    peaks = [sum(one.peak.values()) for one in _of_stages(recipe, shape, usual)]
+    return usual if max(peaks) <= H100.memory * GB else Machine(H200, count, nodes)
 
 
 def smallest_machine(recipe: Recipe) -> Machine | None:
