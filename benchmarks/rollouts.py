@@ -33,11 +33,11 @@ from PIL import Image  # noqa: E402
 
 from jigsaw.config.schema import RolloutSection  # noqa: E402
 from jigsaw.data import build_puzzles, load_puzzles  # noqa: E402
+from jigsaw.engines.transformers import sample, shaping  # noqa: E402
 from jigsaw.models.load import load_model, load_processor, vision_token_ids  # noqa: E402
 from jigsaw.models.prompt_batch import PromptBatch  # noqa: E402
 from jigsaw.models.prompts import processor_inputs  # noqa: E402
 from jigsaw.models.tiny import TinySizes, write_tiny  # noqa: E402
-from jigsaw.training.sampling import sample, shaping  # noqa: E402
 
 PROMPTS, GENERATIONS, TOKENS = 8, 8, 128
 RECIPE = """
@@ -98,7 +98,7 @@ def samplers(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Callable[[],
 
     found: dict[str, Callable[[], Any]] = {"straightforward": straightforward, "shared_prefix": shared_prefix}
     if find_spec("vllm"):
-        from jigsaw.training.vllm_engine import VllmEngine
+        from jigsaw.engines.vllm import VllmEngine
 
         engine = VllmEngine(model, processor, RolloutSection(engine="vllm", max_model_len=1024), forbidden)
         ids = PromptBatch.encode(model, processor, rows, "cpu").token_lists()

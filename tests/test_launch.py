@@ -13,7 +13,7 @@ from jigsaw.config.loading import Recipe, load_recipe
 from jigsaw.data import load_puzzles
 from jigsaw.data.listing import source_digest
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation import engines
+from jigsaw.evaluation import generation as engines
 from jigsaw.run import run as run_recipe
 from jigsaw.run_folder import RunFolder
 

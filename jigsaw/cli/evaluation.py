@@ -121,7 +121,7 @@ def evaluate(
                 typer.echo(f"{name}:")
                 print_table(evaluation_tables(figures))
         return
-    from jigsaw.evaluation.engines import Generation
+    from jigsaw.evaluation.generation import Generation
 
     if of_run:
         model = str(trained_model(Path(model)))
@@ -214,9 +214,9 @@ def generalize(
 ) -> None:
     """Try a run's model on unseen sources, sizes and words."""
     require_runs(run)
-    from jigsaw.evaluation.engines import Generation
     from jigsaw.evaluation.generalization import generalization_table
     from jigsaw.evaluation.generalization import generalize as carry_out
+    from jigsaw.evaluation.generation import Generation
     from jigsaw.evaluation.paper import printed
 
     target = out or run / "generalization"

@@ -15,8 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jigsaw.evaluation.engines import Generation
     from jigsaw.evaluation.generalization import generalize
+    from jigsaw.evaluation.generation import Generation
     from jigsaw.evaluation.run import evaluate_checkpoint
     from jigsaw.evaluation.scoring import score_predictions
 

@@ -24,7 +24,7 @@ from jigsaw.data.manifest import Manifest, read_manifest, shard_manifests
 from jigsaw.data.parts import puzzle_of
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.commands import option_words
-from jigsaw.evaluation.engines import GREEDY, Generation
+from jigsaw.evaluation.generation import GREEDY, Generation
 from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, cell_of
 from jigsaw.evaluation.predictions import number
 from jigsaw.evaluation.run import evaluate_checkpoint

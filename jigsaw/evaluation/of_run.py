@@ -72,7 +72,7 @@ def _answers(
 ) -> list[dict[str, Any]]:
     """The answer of a model to each held-out puzzle; what these weights have answered is not asked again."""
     from jigsaw.evaluation.completions import Completions, file_stamp
-    from jigsaw.evaluation.engines import Generation, open_engine
+    from jigsaw.evaluation.generation import Generation, open_engine
     from jigsaw.evaluation.solve import complete_left
 
     checkpoint = folder.model(model)

@@ -121,7 +121,7 @@ def evaluate_on_own_sets(
         JigsawError: the run has no model or no held-out puzzles.
     """
     from jigsaw.evaluation.commands import option_words
-    from jigsaw.evaluation.engines import GREEDY, Generation
+    from jigsaw.evaluation.generation import GREEDY, Generation
     from jigsaw.evaluation.run import evaluate_checkpoint
 
     model, sets, recipe = trained_model(run), own_sets(run), own_recipe(run)

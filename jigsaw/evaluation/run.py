@@ -26,7 +26,7 @@ from jigsaw.errors import JigsawError
 from jigsaw.evaluation.breakdown import figures_of
 from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.completions import Completions, claim, file_stamp
-from jigsaw.evaluation.engines import GREEDY, Generation, open_engine
+from jigsaw.evaluation.generation import GREEDY, Generation, open_engine
 from jigsaw.evaluation.own_run import unreadable_note
 from jigsaw.evaluation.predictions import read_predictions_of
 from jigsaw.evaluation.solve import complete_left

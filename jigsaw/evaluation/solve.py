@@ -7,7 +7,7 @@ from typing import Any
 
 from jigsaw.evaluation.completions import Completions
 from jigsaw.evaluation.difficulty import contrast
-from jigsaw.evaluation.engines import Engine, Generation, TransformersEngine
+from jigsaw.evaluation.generation import Engine, Generation, TransformersEngine
 
 LARGE = ("prompt", "images", "videos")
 """Columns that are not kept with a completion."""

@@ -44,7 +44,7 @@ def dry_run(recipe: Recipe, node: Node = ALONE, checks: Sequence[Check] | None =
     Raises:
         JigsawError: a key, a reward, a batch size or a place among the nodes that a run would refuse.
     """
-    from jigsaw.training.serving import server_line
+    from jigsaw.engines.serving import server_line
     from jigsaw.training.sharding import deepspeed_config
     from jigsaw.training.stages import stages_of
 

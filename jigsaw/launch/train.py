@@ -96,7 +96,7 @@ def _server(
     recipe: Recipe, stage: Stage, folder: RunFolder, node: Node, console: Console
 ) -> AbstractContextManager[None]:
     """The server that samples for a stage, if there is one."""
-    from jigsaw.training.serving import serving
+    from jigsaw.engines.serving import serving
 
     if stage.name != "grpo" or not recipe.rollout.served:
         return nullcontext()

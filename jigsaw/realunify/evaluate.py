@@ -17,7 +17,7 @@ from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.completions import claim, file_stamp
-from jigsaw.evaluation.engines import GREEDY, Generation, open_engine, require_greedy
+from jigsaw.evaluation.generation import GREEDY, Generation, open_engine, require_greedy
 from jigsaw.evaluation.intervals import rate_interval
 from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, cell_of
 from jigsaw.evaluation.predictions import json_lines

@@ -18,7 +18,7 @@ from PIL import Image
 
 from jigsaw.data.sources import below
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.evaluation.engines import Engine
+from jigsaw.evaluation.generation import Engine
 from jigsaw.realunify.judge import Judge
 from jigsaw.realunify.plugins import picture_of
 from jigsaw.rewards import parse_order

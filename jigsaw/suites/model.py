@@ -19,7 +19,7 @@ from PIL import Image
 
 from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.engines import Generation, open_engine
+from jigsaw.evaluation.generation import Generation, open_engine
 from jigsaw.tasks import Clip
 
 IMAGE_BUDGET = 12_845_056

@@ -28,7 +28,7 @@ from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.commands import option_words
 from jigsaw.evaluation.completions import claim, file_stamp
-from jigsaw.evaluation.engines import GREEDY, Generation, require_greedy
+from jigsaw.evaluation.generation import GREEDY, Generation, require_greedy
 from jigsaw.evaluation.paper import printed
 from jigsaw.extras import install_command
 from jigsaw.files import write_whole

@@ -16,6 +16,7 @@ import torch
 
 from jigsaw.config.schema import RolloutSection, SamplingSection
 from jigsaw.console import RunConsole
+from jigsaw.engines.serving import Address, server_address
 from jigsaw.errors import JigsawError
 from jigsaw.models.load import load_processor, vision_token_ids
 from jigsaw.models.prompts import completion_tokens
@@ -32,7 +33,6 @@ from jigsaw.training.periodic import chance_levels, evaluator
 from jigsaw.training.prompts import Chosen, InOrder
 from jigsaw.training.rollouts import Supply
 from jigsaw.training.samplers import sampler_of
-from jigsaw.training.serving import Address, server_address
 from jigsaw.training.sets import mixture
 from jigsaw.training.sharding import deepspeed_config
 from jigsaw.training.stability import StabilityWatch

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from trl.models import unwrap_model_for_generation
 
 from jigsaw.config.schema import RolloutSection
+from jigsaw.engines.serving import Address
+from jigsaw.engines.transformers import sample, shaping
+from jigsaw.engines.vllm import VllmEngine, check_room
+from jigsaw.engines.vllm_server import VllmServer
 from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.models.prompts import expanded
 from jigsaw.training.agreement import warn_of_truncation
-from jigsaw.training.sampling import sample, shaping
-from jigsaw.training.serving import Address
-from jigsaw.training.vllm_engine import VllmEngine, check_room
-from jigsaw.training.vllm_server import VllmServer
 
 if TYPE_CHECKING:
     from jigsaw.training.trainer import PuzzleTrainer

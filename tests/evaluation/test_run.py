@@ -9,7 +9,7 @@ from jigsaw.data import load_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import run as run_module
 from jigsaw.evaluation.completions import claim
-from jigsaw.evaluation.engines import Generation, TransformersEngine
+from jigsaw.evaluation.generation import Generation, TransformersEngine
 from jigsaw.evaluation.run import evaluate_checkpoint
 from jigsaw.evaluation.wordings import reworded
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.engines import Generation
+from jigsaw.evaluation.generation import Generation
 from jigsaw.evaluation.run import evaluate_checkpoint
 from jigsaw.evaluation.solve import solve
 from jigsaw.models.load import vision_token_ids

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.engines import Generation
+from jigsaw.evaluation.generation import Generation
 from jigsaw.realunify import evaluate as realunify_run
 from jigsaw.realunify.evaluate import evaluate_realunify, realunify_text
 from jigsaw.realunify.judge import Judge, verdict

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.engines import Generation
+from jigsaw.evaluation.generation import Generation
 from jigsaw.suites import suite as suite_module
 from jigsaw.suites.availability import look, repo_folder
 from jigsaw.suites.loading import LOADERS, load_items

@@ -18,15 +18,3 @@ def rows(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     """Rows of one kind of medium, and of several."""
     found: list[dict[str, Any]] = ROWS[request.param]
     return found
-
-
-@pytest.fixture(scope="session")
-def neo_checkpoint(puzzles, tmp_path_factory):
-    """A tiny NEO from random weights."""
-    from jigsaw.models.tiny import TinySizes, write_tiny
-
-    sizes = TinySizes(hidden_size=64, num_layers=2, vision_hidden_size=64, initializer_range=0.1)
-    folder = tmp_path_factory.mktemp("neo") / "tiny"
-    texts = [part["text"] for part in puzzles[0]["prompt"][0]["content"] if part["type"] == "text"]
-    write_tiny("neo", sizes, [*texts, "2, 1, 4, 3", "system\nuser\nassistant\n"], folder)
-    return str(folder)

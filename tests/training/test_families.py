@@ -12,6 +12,8 @@ from made_rows import ROWS, completions
 from plain_way import compare
 from transformers import LogitsProcessorList, SuppressTokensLogitsProcessor, TopKLogitsWarper
 
+from jigsaw.engines.transformers import sample
+from jigsaw.engines.vllm_requests import vllm_request
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.solve import solve
 from jigsaw.models.families import MODEL_TYPES, family_of, family_of_processor, require_supported
@@ -20,8 +22,6 @@ from jigsaw.models.load import load_model, load_processor, vision_token_ids
 from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.models.prompts import processor_inputs, prompt_text
 from jigsaw.models.shared_prefix import log_probabilities
-from jigsaw.models.vllm_inputs import vllm_request
-from jigsaw.training.sampling import sample
 
 TEXT = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
 TEXT |= {"num_key_value_heads": 1, "initializer_range": 0.1}

@@ -115,7 +115,7 @@ VLLM = "rollout={engine: vllm, max_model_len: 2048, max_logp_difference: 1.0e-5}
 def beside(folder) -> tuple[list[dict[str, float]], dict[int, list[list[int]]]]:
     """GRPO's lines of a run with vLLM beside the trainer, and the completions that it sampled, by seed."""
     pytest.importorskip("vllm")
-    from jigsaw.training.vllm_engine import VllmEngine
+    from jigsaw.engines.vllm import VllmEngine
 
     sampled: dict[int, list[list[int]]] = {}
     generate = VllmEngine.generate

@@ -10,12 +10,12 @@ from made_rows import ROWS, completions
 from PIL import ImageOps
 from transformers import LogitsProcessorList
 
+from jigsaw.engines.transformers import sample
 from jigsaw.errors import JigsawError
 from jigsaw.models.load import load_model, load_processor
 from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.models.prompts import processor_inputs
 from jigsaw.models.shared_prefix import log_probabilities
-from jigsaw.training.sampling import sample
 
 PATHS = {"shared": {"shared": True}, "unshared": {"shared": False}, "blocks": {"blocks": True}}
 """The ways of the log-probability pass."""

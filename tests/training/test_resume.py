@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from jigsaw.cli import command
 from jigsaw.config.loading import load_recipe
 from jigsaw.errors import JigsawError, StoppedError
-from jigsaw.evaluation import engines
+from jigsaw.evaluation import generation as engines
 from jigsaw.launch import puzzle_sets
 from jigsaw.run import run as run_recipe
 from jigsaw.run_folder import RunFolder

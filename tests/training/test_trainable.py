@@ -7,9 +7,9 @@ import torch
 
 from jigsaw.config.loading import load_recipe, recipe_names
 from jigsaw.config.schema import LoraSection, ModelSection
+from jigsaw.engines.weights import merged_weights, shapes
 from jigsaw.errors import JigsawError
 from jigsaw.models.families import family_of
-from jigsaw.training.engine_weights import merged_weights, shapes
 from jigsaw.training.trainable import frozen_names, prepare
 
 QWEN_7B = {

@@ -7,10 +7,10 @@ import torch
 from made_rows import ROWS, made_clip, made_row
 
 from jigsaw.config.schema import RolloutSection
+from jigsaw.engines.vllm import VllmEngine
 from jigsaw.models.load import load_model, load_processor, vision_token_ids
 from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.models.shared_prefix import log_probabilities
-from jigsaw.training.vllm_engine import VllmEngine
 
 
 def test_log_probabilities_of_videos_are_the_trainers_and_change_with_their_pixels(make_checkpoint):

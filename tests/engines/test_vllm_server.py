@@ -16,15 +16,15 @@ from made_rows import ROWS, made_clip, made_row
 from PIL import Image
 from safetensors.torch import load_file
 
+from jigsaw.engines.serving import Address
 from jigsaw.errors import JigsawError
 from jigsaw.models.load import vision_token_ids
 from jigsaw.models.prompts import processor_inputs
 from jigsaw.tasks import Clip
-from jigsaw.training.serving import Address
 
 pytest.importorskip("vllm")  # TRL's client wants it
 
-from jigsaw.training.vllm_server import VllmServer
+from jigsaw.engines.vllm_server import VllmServer
 
 
 class Rote(ThreadingHTTPServer):

@@ -25,8 +25,8 @@ from urllib.request import urlopen
 from rich.console import Console
 
 from jigsaw.config.schema import Recipe
+from jigsaw.engines.vllm_requests import MEDIA_PER_PROMPT, ON_CPU
 from jigsaw.errors import JigsawError
-from jigsaw.models.vllm_inputs import MEDIA_PER_PROMPT, ON_CPU
 from jigsaw.processes import die_with_parent
 from jigsaw.run_folder import RunFolder
 
@@ -157,8 +157,8 @@ def _write_model(recipe: Recipe, start: str, folder: Path) -> Path:
     """The checkpoint with the trainer's processor, as the server opens it."""
     from transformers import AutoConfig
 
+    from jigsaw.engines.weights import write_checkpoint
     from jigsaw.models.load import load_processor
-    from jigsaw.training.engine_weights import write_checkpoint
 
     processor: Any = load_processor(start, **recipe.model.image.model_dump())
     write_checkpoint(AutoConfig.from_pretrained(start, trust_remote_code=False), processor, folder)

@@ -7,11 +7,11 @@ import torch
 from PIL import Image
 
 from jigsaw.config.schema import RolloutSection
+from jigsaw.engines.vllm import VllmEngine, check_room, require_vllm
 from jigsaw.errors import JigsawError
 from jigsaw.models.load import load_model, load_processor, vision_token_ids
 from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.models.shared_prefix import log_probabilities
-from jigsaw.training.vllm_engine import VllmEngine, check_room, require_vllm
 
 ROLLOUT = RolloutSection(engine="vllm", max_model_len=2048)
 

@@ -12,14 +12,14 @@ from rich.console import Console
 
 from jigsaw.config.loading import load_recipe
 from jigsaw.config.schema import Recipe
+from jigsaw.engines import serving as module
+from jigsaw.engines.serving import serving
 from jigsaw.errors import JigsawError
 from jigsaw.launch.checks import dry_run
 from jigsaw.launch.topology import Node
 from jigsaw.models.load import load_processor
 from jigsaw.run import run as run_recipe
 from jigsaw.run_folder import RunFolder
-from jigsaw.training import serving as module
-from jigsaw.training.serving import serving
 
 RECIPE = """
 name: served

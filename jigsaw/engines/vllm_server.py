@@ -1,6 +1,6 @@
-"""Rollouts by a vLLM server beside the trainer's processes, on GPUs of its own; `jigsaw.training.serving` starts it.
+"""Rollouts by a vLLM server beside the trainer's processes, on GPUs of its own; `jigsaw.engines.serving` starts it.
 
-In: puzzle rows and the tokens that the trainer made of them. Out: as of `jigsaw.training.vllm_engine`. A request holds
+In: puzzle rows and the tokens that the trainer made of them. Out: as of `jigsaw.engines.vllm`. A request holds
 chat messages with one part per medium, pixels without loss; the server writes the prompt itself, and the ids that it
 returns are compared with the trainer's. Weights go over NCCL, from the first rank to the server, by TRL's client.
 Without a GPU there is no such way: there they go through files in the run folder, slower and otherwise the same.
@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from jigsaw.engines.vllm import check_completion, check_prompt
+from jigsaw.engines.weights import merged_weights, shapes
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.models.prompts import media_of
-from jigsaw.training.engine_weights import merged_weights, shapes
-from jigsaw.training.vllm_engine import check_completion, check_prompt
 
 if TYPE_CHECKING:
-    from jigsaw.training.serving import Address
+    from jigsaw.engines.serving import Address
 
 SECONDS_TO_START = 900
 AT_ONCE = 64
@@ -115,7 +115,7 @@ class VllmServer:
     ) -> tuple[list[list[int]], list[list[float]]]:
         """G completions of each row, those of a row together, and the log-probabilities of their tokens.
 
-        See `jigsaw.training.vllm_engine.VllmEngine.generate`.
+        See `jigsaw.engines.vllm.VllmEngine.generate`.
         """
 
         shared = {"logit_bias": self._forbidden, "stop_token_ids": list(end_tokens)}

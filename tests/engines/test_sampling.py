@@ -6,11 +6,11 @@ import pytest
 import torch
 from transformers import LogitsProcessorList, SuppressTokensLogitsProcessor
 
+from jigsaw.engines.transformers import sample
 from jigsaw.evaluation.solve import solve
 from jigsaw.models.load import load_model, load_processor, vision_token_ids
 from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.models.shared_prefix import log_probabilities
-from jigsaw.training.sampling import sample
 
 
 class Greedy(torch.nn.Module):

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from jigsaw.engines.vllm_requests import engine_options, quiet_vllm, vllm_request
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.extras import install_command
 from jigsaw.models.load import load_model, load_processor, on_device, vision_token_ids
 from jigsaw.models.prompts import processor_inputs
-from jigsaw.models.vllm_inputs import engine_options, quiet_vllm, vllm_request
 
 ENGINES = ("transformers", "vllm")
 DTYPES = ("float32", "bfloat16")

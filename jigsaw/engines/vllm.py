@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from jigsaw.engines.vllm_requests import engine_options, quiet_vllm, vllm_request
+from jigsaw.engines.weights import merged_weights, write_checkpoint
 from jigsaw.errors import JigsawError
 from jigsaw.extras import install_command
-from jigsaw.models.vllm_inputs import engine_options, quiet_vllm, vllm_request
-from jigsaw.training.engine_weights import merged_weights, write_checkpoint
 
 if TYPE_CHECKING:
     from jigsaw.config.schema import RolloutSection

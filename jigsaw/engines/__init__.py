@@ -1,0 +1,1 @@
+"""Engines: what samples completions, with transformers or with vLLM."""

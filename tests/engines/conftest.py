@@ -1,0 +1,20 @@
+"""Makes `made_rows` importable for the tests of engines, and fixtures of rows."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path += [str(Path(__file__).parents[1] / "training"), str(Path(__file__).parents[1] / "tasks")]
+
+from made_rows import ROWS
+
+
+@pytest.fixture(params=sorted(ROWS))
+def rows(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """Rows of one kind of medium, and of several."""
+    found: list[dict[str, Any]] = ROWS[request.param]
+    return found
