@@ -8,12 +8,24 @@ from __future__ import annotations
 
 from typing import Any
 
-SPAN_BACKENDS = ("TRITON_ATTN", "FLEX_ATTENTION", "FLASH_ATTN")
+SPAN_BACKENDS = (
+    "TRITON_FLASH_ATTN",
+    "TRITON_FLASHINFER",
+    "TRITON_ATTN",
+    "FLEX_ATTENTION",
+    "FLASH_ATTN",
+    "ROCM_ATTN",
+    "ROCM_AITER_UNIFIED_ATTN",
+)
 """GPU back ends that know image spans, FlashAttention from version 4; vLLM itself checks the version."""
 
 
 def prepare_model(model_config: Any) -> None:
     """Turn on image spans, where the platform has them, and positions of three rows.
+
+    vLLM has derived its own description of the architecture from the Hugging Face configuration before it asks for
+    changes, and does not derive it again (0.31): attention, scheduler and runner would see no spans. So it is derived
+    again here.
 
     Args:
         model_config: vLLM's `ModelConfig`.
@@ -24,6 +36,8 @@ def prepare_model(model_config: Any) -> None:
     config.is_mm_prefix_lm = not current_platform.is_cpu()
     # vLLM takes three rows of positions from the presence of this key; the numbers are not used.
     config.llm_config.rope_parameters.setdefault("mrope_section", [1, 1, 1])
+    model_config.model_arch_config = model_config.get_model_arch_config()
+    vars(model_config).pop("is_mm_prefix_lm", None)  # a cached property
 
 
 def prepare_engine(vllm_config: Any) -> None:
@@ -49,6 +63,8 @@ def prepare_engine(vllm_config: Any) -> None:
                 f"NEO: the attention back end {chosen.name} would drop the image mask; use one of "
                 f"{', '.join(SPAN_BACKENDS)}, or leave the choice to vLLM"
             )
+        require_spans(vllm_config.model_config)
+        scheduler.disable_chunked_mm_input = True  # vLLM has set it already where it knew of the spans
         return
     # On a CPU the model computes image tokens over the whole of their prompt, which must be there in one piece.
     vllm_config.cache_config.enable_prefix_caching = False
@@ -58,4 +74,22 @@ def prepare_engine(vllm_config: Any) -> None:
         raise ValueError(
             f"NEO on a CPU: prompts are not cut in chunks, so max_num_batched_tokens "
             f"({scheduler.max_num_batched_tokens}) must be at least max_model_len ({length}); lower max_model_len"
+        )
+
+
+def require_spans(model_config: Any) -> None:
+    """Refuse an engine whose attention would not know of image spans, unless it takes no images.
+
+    Args:
+        model_config: vLLM's `ModelConfig`.
+
+    Raises:
+        ValueError: it does not.
+    """
+    media = model_config.multimodal_config
+    takes_images = media is None or media.get_limit_per_prompt("image") != 0
+    if takes_images and not model_config.is_mm_prefix_lm:
+        raise ValueError(
+            "NEO: this version of vLLM does not pass image spans to its attention, so that images would be causal; use "
+            "the version in constraints.txt, or the transformers engine"
         )

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -50,6 +49,18 @@ STACKED = WeightsMapper(
 
 Span = tuple[int, int, int]
 """First token of a prompt, first token of an image in it, end of that image; places in the flattened batch."""
+
+
+class Prepared(NamedTuple):
+    """What all layers need; a tuple, because vLLM compiles the stack in one graph.
+
+    Attributes:
+        tables: cosines and sines, `[tokens, 1, 2D]` each.
+        spans: images whose tokens see each other, where the attention itself does not know of them.
+    """
+
+    tables: tuple[Tensor, Tensor]
+    spans: list[Span]
 
 
 def image_spans(times: Tensor, starts: list[int]) -> list[Span]:
@@ -151,7 +162,7 @@ class NEOAttention(nn.Module):  # type: ignore[misc]  # torch comes without type
         ]
         return rotate(torch.cat(parts, dim=-1), tables)
 
-    def forward(self, positions: SimpleNamespace, hidden_states: Tensor) -> Tensor:
+    def forward(self, positions: Prepared, hidden_states: Tensor) -> Tensor:
         """Attend, `[tokens, hidden_size]`."""
         width, keys = self.head_dim, self.key_heads * self.head_dim
         qkv, _ = self.qkv_proj(hidden_states)
@@ -216,8 +227,8 @@ class NEOTextModel(Qwen2Model):  # type: ignore[misc]  # vLLM comes without type
         indices_of_tokens = torch.stack([positions[0], positions[1] - positions[0], positions[2] - positions[0]])
         dtype = self.norm.weight.dtype
         cos, sin = rotary_tables(indices_of_tokens[:, None], self.config, dtype)
-        prepared = SimpleNamespace(
-            tables=(cos[0].transpose(0, 1), sin[0].transpose(0, 1)),  # [tokens, 1, 2D]
+        prepared = Prepared(
+            tables=(cos[0].transpose(0, 1), sin[0].transpose(0, 1)),
             spans=_spans_of_batch(positions[0]) if current_platform.is_cpu() else [],
         )
         return super().forward(input_ids, prepared, intermediate_tensors, inputs_embeds)

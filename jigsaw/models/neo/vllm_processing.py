@@ -44,8 +44,9 @@ class NEOProcessingInfo(BaseProcessingInfo):  # type: ignore[misc]  # vLLM comes
         return {"image": None}
 
     def get_mm_max_tokens_per_item(self, seq_len: int, mm_counts: Mapping[str, int]) -> Mapping[str, int]:
-        """Tokens of the largest image."""
-        return {"image": self.get_hf_processor().image_processor.size["longest_edge"] // UNIT**2}
+        """Tokens of the largest image that a prompt can hold."""
+        largest = self.get_hf_processor().image_processor.size["longest_edge"] // UNIT**2
+        return {"image": min(largest, seq_len)}
 
 
 class NEODummyInputs(BaseDummyInputsBuilder[NEOProcessingInfo]):  # type: ignore[misc]
@@ -59,7 +60,8 @@ class NEODummyInputs(BaseDummyInputsBuilder[NEOProcessingInfo]):  # type: ignore
         self, seq_len: int, mm_counts: Mapping[str, int], mm_options: Mapping[str, BaseDummyOptions]
     ) -> dict[str, Any]:
         """Square images of the most pixels."""
-        side = int(self.info.get_hf_processor().image_processor.size["longest_edge"] ** 0.5) // UNIT * UNIT
+        tokens = self.info.get_mm_max_tokens_per_item(seq_len, mm_counts)["image"]
+        side = max(int(tokens**0.5), 1) * UNIT
         images = self._get_dummy_images(
             width=side, height=side, num_images=mm_counts.get("image", 0), overrides=mm_options.get("image")
         )

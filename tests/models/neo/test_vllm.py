@@ -7,6 +7,7 @@ import math
 import random
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 import torch
@@ -135,11 +136,75 @@ def test_images_are_found_as_runs_of_one_time_within_a_sequence():
     assert image_spans(times, [0, 3, 9, 12]) == [(3, 3, 5), (3, 7, 9)], "a sequence's end ends a run"
 
 
+@needs_vllm
+def test_vllm_knows_of_image_spans_where_the_platform_has_them(checkpoint, monkeypatch):
+    """Given a platform other than the CPU while the configuration is checked, then vLLM's own description has spans."""
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.platforms import current_platform
+
+    from jigsaw.models.neo import vllm_config
+
+    prepare = vllm_config.prepare_model
+
+    def as_on_a_gpu(model_config):
+        with mock.patch.object(type(current_platform), "is_cpu", lambda self: False):
+            prepare(model_config)
+
+    neo_plugin.register()
+    arguments = EngineArgs(
+        model=checkpoint, max_model_len=1024, dtype="float32", limit_mm_per_prompt={"image": 64, "video": 12}
+    )
+    assert not arguments.create_model_config().is_mm_prefix_lm
+    monkeypatch.setattr(vllm_config, "prepare_model", as_on_a_gpu)
+    assert arguments.create_model_config().is_mm_prefix_lm
+
+
+@needs_vllm
+@pytest.mark.slow
+def test_the_stack_is_compiled_in_one_graph(checkpoint, monkeypatch):
+    """vLLM compiles on a GPU by default. Spans are the back end's own there, so text alone is compared here."""
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    from vllm import LLM, SamplingParams
+
+    from jigsaw.models.neo import vllm_model
+
+    monkeypatch.setattr(vllm_model, "current_platform", Settings(is_cpu=lambda: False))
+    compiled = LLM(
+        checkpoint,
+        dtype="float32",
+        enforce_eager=False,
+        max_model_len=512,
+        max_num_batched_tokens=512,
+        max_num_seqs=4,
+        limit_mm_per_prompt={"image": 4},
+        enable_chunked_prefill=False,
+    )
+    assert compiled.llm_engine.vllm_config.compilation_config.mode != 0
+    wanted_prompts, wanted, _ = reference(checkpoint, 8)
+    sampling = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)
+    (output,) = compiled.generate([{"prompt_token_ids": wanted_prompts[0]}], sampling, use_tqdm=False)
+    assert list(output.outputs[0].token_ids) == wanted[0]
+
+
 class Settings:
     """Named values, as vLLM's configuration objects hold them."""
 
     def __init__(self, **values):
         self.__dict__.update(values)
+
+
+class ModelSettings(Settings):
+    """vLLM's `ModelConfig`, which derives spans from the Hugging Face configuration when it is asked to."""
+
+    multimodal_config = None
+
+    def get_model_arch_config(self):
+        return Settings(is_mm_prefix_lm=self.hf_config.is_mm_prefix_lm)
+
+    @property
+    def is_mm_prefix_lm(self):
+        return self.model_arch_config.is_mm_prefix_lm
 
 
 @needs_vllm
@@ -151,7 +216,7 @@ def test_an_engine_that_would_cut_prompts_is_refused(checkpoint):
 
     config = AutoConfig.from_pretrained(checkpoint)
     engine = Settings(
-        model_config=Settings(hf_config=config, max_model_len=4096),
+        model_config=ModelSettings(hf_config=config, max_model_len=4096),
         parallel_config=Settings(tensor_parallel_size=1),
         scheduler_config=Settings(enable_chunked_prefill=True, max_num_batched_tokens=2048),
         cache_config=Settings(enable_prefix_caching=True),
@@ -178,7 +243,7 @@ def test_gpu_back_ends_that_know_no_image_spans_are_refused(checkpoint, monkeypa
     monkeypatch.setattr(type(current_platform), "is_cpu", lambda self: False)
     config = AutoConfig.from_pretrained(checkpoint)
     engine = Settings(
-        model_config=Settings(hf_config=config, max_model_len=4096),
+        model_config=ModelSettings(hf_config=config, max_model_len=4096),
         parallel_config=Settings(tensor_parallel_size=1),
         scheduler_config=Settings(),
         attention_config=Settings(backend=None),
@@ -191,6 +256,12 @@ def test_gpu_back_ends_that_know_no_image_spans_are_refused(checkpoint, monkeypa
         engine.attention_config.backend = backend
         prepare_engine(engine)
         assert config.is_mm_prefix_lm
+    assert {"TRITON_FLASH_ATTN", "TRITON_FLASHINFER"} < set(SPAN_BACKENDS), "vLLM's first choices on SM90 and SM100"
+    assert engine.scheduler_config.disable_chunked_mm_input
+
+    engine.model_config.get_model_arch_config = lambda: Settings(is_mm_prefix_lm=False)
+    with pytest.raises(ValueError, match="does not pass image spans to its attention"):
+        prepare_engine(engine)
 
 
 def test_importing_the_entry_point_imports_nothing_heavy():
