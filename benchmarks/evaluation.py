@@ -3,7 +3,7 @@
     python benchmarks/evaluation.py [--json] [--puzzles 512] [--samples 1]
 
 `generation_share` is the share of the whole wall time, from opening the checkpoint to the figures on disk, that is
-spent in the model's `generate`; the other shares are pictures to tensors (`preprocessing`), opening the checkpoint
+spent in the engine; the other shares are pictures to tensors (`preprocessing`), opening the checkpoint
 (`opening`), and everything else: rendering puzzles, parsing, scoring, intervals, writing (`rest`). `straightforward` is
 a loop of one puzzle at a time without any of our code but the puzzle set's, for `speed_ratio`.
 """
@@ -27,9 +27,11 @@ sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__fi
 from PIL import Image  # noqa: E402
 
 from jigsaw.data import build_puzzles, load_puzzles  # noqa: E402
-from jigsaw.evaluation import generation as engines  # noqa: E402
+from jigsaw.engines import transformers as engine  # noqa: E402
+from jigsaw.evaluation import generation  # noqa: E402
 from jigsaw.evaluation.generation import Generation  # noqa: E402
 from jigsaw.evaluation.run import evaluate_checkpoint  # noqa: E402
+from jigsaw.models import prompt_batch  # noqa: E402
 from jigsaw.models.load import load_model, load_processor  # noqa: E402
 from jigsaw.models.prompts import media_of, prompt_text  # noqa: E402
 from jigsaw.models.tiny import TinySizes, write_tiny  # noqa: E402
@@ -73,14 +75,10 @@ def profile(model: str, data: Path, out: Path, puzzles: int, samples: int) -> di
     """Seconds of an evaluation by what they went into."""
     spent: Counter[str] = Counter()
 
-    def opened(path: str, dtype: str = "float32") -> Any:
-        network = load_model(path, dtype)
-        network.generate = timed(spent, "generation", network.generate)
-        return network
-
-    engines.load_model = timed(spent, "opening", opened)
-    engines.load_processor = timed(spent, "opening", load_processor)
-    engines.processor_inputs = timed(spent, "preprocessing", engines.processor_inputs)
+    generation.load_model = timed(spent, "opening", load_model)
+    generation.load_processor = timed(spent, "opening", load_processor)
+    engine.sample = timed(spent, "generation", engine.sample)
+    prompt_batch.processor_inputs = timed(spent, "preprocessing", prompt_batch.processor_inputs)
     began = time.perf_counter()
     evaluate_checkpoint(
         model,

@@ -1,13 +1,13 @@
-"""Who samples how fast: 64 completions of 128 tokens by vLLM and transformers, a weight sync, the way to step one.
+"""How fast the engines sample: groups of 8 completions of 128 tokens behind 576 visual tokens, a weight sync, step one.
 
-    python benchmarks/rollouts.py [--json] [--rounds 3] [--skip-launch]
+    python benchmarks/rollouts.py [--json] [--rounds 3] [--skip-launch] [--prompts 2] [--tile 224]
 
-Eight prompts of four 28-px tiles, eight completions each, a tiny model in float32. `straightforward` is transformers'
-`generate` with every prompt once per completion; `shared_prefix` is the engine of `rollout.engine: transformers`;
-`vllm` is that of `rollout.engine: vllm`, where vLLM is installed (the CPU build without a GPU). The engines take turns
-and the middle of the rounds counts, by the clock and of the processor; the latter says more where others use the
-machine too, and nothing on a GPU. `sync` hands all weights to vLLM; `first_step` is from `jigsaw launch` to the first
-line of GRPO in `metrics.jsonl`, all imports included.
+Prompts of 3x3 tiles, eight completions each, a tiny model in float32. `generate` is transformers' `generate` with
+`num_return_sequences=8`; `transformers` is the engine of `rollout.engine: transformers`; `vllm` is that of
+`rollout.engine: vllm`, where vLLM is installed (the CPU build without a GPU). The engines take turns and the middle of
+the rounds counts, by the clock and of the processor; the latter says more where others use the machine too, and nothing
+on a GPU. `sync` hands all weights to vLLM; `first_step` is from `jigsaw launch` to the first line of GRPO in
+`metrics.jsonl`, all imports included.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -33,13 +34,14 @@ from PIL import Image  # noqa: E402
 
 from jigsaw.config.schema import RolloutSection  # noqa: E402
 from jigsaw.data import build_puzzles, load_puzzles  # noqa: E402
-from jigsaw.engines.transformers import sample, shaping  # noqa: E402
+from jigsaw.engines import Engine, Sampling  # noqa: E402
+from jigsaw.engines.transformers import TransformersEngine  # noqa: E402
+from jigsaw.engines.weights import Policy  # noqa: E402
 from jigsaw.models.load import load_model, load_processor, vision_token_ids  # noqa: E402
-from jigsaw.models.prompt_batch import PromptBatch  # noqa: E402
 from jigsaw.models.prompts import processor_inputs  # noqa: E402
 from jigsaw.models.tiny import TinySizes, write_tiny  # noqa: E402
 
-PROMPTS, GENERATIONS, TOKENS = 8, 8, 128
+GENERATIONS, TOKENS = 8, 128
 RECIPE = """
 name: first-step
 model: {{path: {folder}/model}}
@@ -50,60 +52,67 @@ output: {folder}/run-{engine}
 """
 
 
-def prepare(folder: Path) -> list[dict[str, Any]]:
+def prepare(folder: Path, prompts: int, tile: int) -> list[dict[str, Any]]:
     """A checkpoint and a puzzle set from random numbers; gives the rows."""
     (folder / "photos").mkdir()
     rng = Random(0)
-    for number in range(PROMPTS):
+    for number in range(prompts):
         small = Image.new("RGB", (8, 8))
         small.putdata([(rng.randrange(256), rng.randrange(256), rng.randrange(256)) for _ in range(64)])
-        small.resize((160, 160), Image.Resampling.BICUBIC).save(folder / "photos" / f"{number}.png")
-    config = {"grid": "2x2", "tile": 28, "crop": "random", "answer_style": "direct"}
+        small.resize((3 * tile, 3 * tile), Image.Resampling.BICUBIC).save(folder / "photos" / f"{number}.png")
+    config = {"grid": "3x3", "tile": tile, "crop": "random", "answer_style": "direct"}
     build_puzzles("image", folder / "photos", folder / "data", config=config, workers=1, progress=False)
     puzzles = load_puzzles(folder / "data")
     texts = [part["text"] for turn in puzzles[0]["prompt"] for part in turn["content"] if part["type"] == "text"]
     sizes = TinySizes(hidden_size=128, num_layers=3, vision_hidden_size=128, vision_layers=1)
     write_tiny("qwen2_5_vl", sizes, [*texts, "2, 1, 4, 3", "system\nuser\nassistant\n"], folder / "model")
-    return [puzzles[number] for number in range(PROMPTS)]
+    return [puzzles[number] for number in range(prompts)]
 
 
 def samplers(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Callable[[], Any]]:
     """What is timed, by name; the completions of none can end before their limit."""
     model, processor = load_model(str(folder / "model")), load_processor(str(folder / "model"))
     forbidden = [*vision_token_ids(processor), processor.tokenizer.eos_token_id, processor.tokenizer.pad_token_id]
-    seeds = range(PROMPTS)
-    args = argparse.Namespace(temperature=1.0, top_k=0, top_p=1.0, min_p=None)
-    batch = processor_inputs(processor, [row for row in rows for _ in range(GENERATIONS)])
+    settings = Sampling(
+        count=GENERATIONS, max_tokens=TOKENS, seeds=tuple(range(len(rows))), forbidden_tokens=tuple(forbidden)
+    )
 
-    def straightforward() -> list[list[int]]:
-        with torch.no_grad():
+    def generate() -> list[list[int]]:
+        batch = processor_inputs(processor, rows)
+        with torch.inference_mode():
             out = model.generate(
-                **batch, do_sample=True, top_k=0, max_new_tokens=TOKENS, suppress_tokens=forbidden, eos_token_id=None
+                **batch,
+                do_sample=True,
+                top_k=0,
+                num_return_sequences=GENERATIONS,
+                max_new_tokens=TOKENS,
+                suppress_tokens=forbidden,
+                eos_token_id=None,
             )
         found: list[list[int]] = out[:, batch["input_ids"].shape[1] :].tolist()
         return found
 
-    def shared_prefix() -> list[list[int]]:
-        prompts = PromptBatch.encode(model, processor, rows, "cpu")
-        chosen = shaping(args, forbidden, "cpu")
-        return sample(
-            model,
-            prompts,
-            GENERATIONS,
-            logits_processors=chosen,
-            max_new_tokens=TOKENS,
-            eos_token_ids=[-1],
-            seeds=seeds,
-        )
+    def of(engine: Engine) -> Callable[[], list[list[int]]]:
+        return lambda: engine.generate(rows, settings).tokens
 
-    found: dict[str, Callable[[], Any]] = {"straightforward": straightforward, "shared_prefix": shared_prefix}
+    found: dict[str, Callable[[], Any]] = {
+        "generate": generate,
+        "transformers": of(TransformersEngine(model, processor)),
+    }
     if find_spec("vllm"):
-        from jigsaw.engines.vllm import VllmEngine
+        from jigsaw.engines.vllm import beside_trainer
 
-        engine = VllmEngine(model, processor, RolloutSection(engine="vllm", max_model_len=1024), forbidden)
-        ids = PromptBatch.encode(model, processor, rows, "cpu").token_lists()
-        found["sync"] = lambda: engine.sync(model)
-        found["vllm"] = lambda: engine.generate(rows, ids, GENERATIONS, seeds=seeds, max_tokens=TOKENS)[0]
+        versions = count()
+        engine = beside_trainer(
+            model.config,
+            processor,
+            RolloutSection(engine="vllm", max_model_len=2048),
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            dtype="float32",
+            seed=0,
+        )
+        found["sync"] = lambda: engine.sync(Policy(model, version=next(versions)))
+        found["vllm"] = of(engine)
     return found
 
 
@@ -119,7 +128,7 @@ def timed(found: dict[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, f
                 seconds[name].append(time.perf_counter() - start)
                 busy[name].append(time.process_time() - used)
             if made is not None:
-                assert [len(tokens) for tokens in made] == [TOKENS] * PROMPTS * GENERATIONS, name
+                assert {len(tokens) for tokens in made} == {TOKENS}, name
     return (
         {name: median(values) for name, values in seconds.items()},
         {name: median(values) for name, values in busy.items()},
@@ -147,17 +156,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--prompts", type=int, default=2)
+    parser.add_argument("--tile", type=int, default=224, help="pixels; 224 make 64 visual tokens of a tile")
     parser.add_argument("--skip-launch", action="store_true", help="leave the two whole runs out")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows = prepare(folder)
+        rows = prepare(folder, given.prompts, given.tile)
         seconds, busy = timed(samplers(folder, rows), given.rounds)
         figures = {f"{name}_seconds": value for name, value in seconds.items()}
         figures |= {f"{name}_processor_seconds": value for name, value in busy.items()}
-        figures["shared_prefix_ratio"] = seconds["straightforward"] / seconds["shared_prefix"]
-        if "vllm" in seconds:
-            figures["vllm_ratio"] = seconds["straightforward"] / seconds["vllm"]
+        for name in {"transformers", "vllm"} & seconds.keys():
+            figures[f"{name}_ratio"] = seconds["generate"] / seconds[name]
+        figures["transformers_processor_ratio"] = busy["generate"] / busy["transformers"]
         if not given.skip_launch:
             for engine in ("transformers", *(["vllm"] if "vllm" in seconds else [])):
                 figures[f"first_step_{engine}_seconds"] = first_step(folder, engine)

@@ -37,7 +37,7 @@ grpo: {max_steps: 3, prompts_per_step: 4, num_generations: 4, max_completion_len
        gradient_checkpointing: false, optim: adamw_torch, adam_epsilon: 1.0e-4}
 rewards: [{use: "FOLDER/reward.py:by_text"}]
 checkpoint: {every: 2}
-evaluation: {every: 2, puzzles: 3, batch_size: 4}
+evaluation: {every: 2, puzzles: 3, batch_size: 1}
 output: FOLDER/${name}
 """
 """Epsilon: attention does not change with the biases of its keys, so their gradients are rounding errors, which Adam

@@ -13,7 +13,7 @@ from jigsaw.config.loading import Recipe, load_recipe
 from jigsaw.data import load_puzzles
 from jigsaw.data.listing import source_digest
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation import generation as engines
+from jigsaw.evaluation import generation
 from jigsaw.run import run as run_recipe
 from jigsaw.run_folder import RunFolder
 
@@ -54,7 +54,7 @@ def metrics(run: Path) -> list[dict[str, object]]:
 
 def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos, tmp_path, monkeypatch):
     moved = []
-    monkeypatch.setattr(engines, "on_device", lambda model: moved.append(model) or model)
+    monkeypatch.setattr(generation, "on_device", lambda model: moved.append(model) or model)
     first = run_recipe(small_recipe(tmp_path, photos), quiet())
     assert len(moved) == 2  # the final evaluation takes place on the GPU, if there is one
     assert {entry.name for entry in first.iterdir() if not entry.name.startswith(".")} == {

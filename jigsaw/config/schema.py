@@ -223,6 +223,9 @@ class RolloutSection(Section):
         max_model_len: tokens of the longest prompt with its completion that vLLM makes room for.
         enforce_eager: no CUDA graphs: a quicker start, slower sampling.
         sleep: of `colocate`: free vLLM's memory while the trainer works.
+        ahead: of `server`: 1 samples the next batch while this one is trained on, with weights that are one update
+            older; it needs `grpo.vllm_importance_sampling_correction`, which corrects for that. 0 samples with the
+            weights of the step.
         max_logp_difference: mean absolute difference of log-probabilities between vLLM and the trainer beyond which
             the run stops; a quarter of it is warned of.
     """
@@ -235,12 +238,15 @@ class RolloutSection(Section):
     max_model_len: int = Field(8192, ge=16)
     enforce_eager: bool = False
     sleep: bool = False
+    ahead: int = Field(0, ge=0, le=1)
     max_logp_difference: float = Field(0.1, gt=0)
 
     @model_validator(mode="after")
     def _of_one_mode(self) -> RolloutSection:
         if self.mode == "server" and self.sleep:
             raise ValueError("sleep belongs to mode: colocate; a server has GPUs of its own")
+        if self.ahead and not self.served:
+            raise ValueError("ahead needs engine: vllm and mode: server, which has GPUs of its own")
         if self.mode == "colocate" and self.tensor_parallel_size > 1:
             raise ValueError("tensor_parallel_size above 1 needs mode: server; colocate has one engine on each GPU")
         return self
@@ -484,4 +490,16 @@ class Recipe(Section):
                 raise ValueError(f"no entry of data.train is for {stage}; give puzzles without `stage`")
         if self.sft is not None and self.sft.optim == "muon" and self.distributed.zero:
             raise ValueError("sft.optim: muon trains without DeepSpeed; take another, or set distributed.zero: 0")
+        return self
+
+    @model_validator(mode="after")
+    def _ahead(self) -> Recipe:
+        if self.grpo is None or not self.rollout.ahead:
+            return self
+        if not self.grpo.vllm_importance_sampling_correction:
+            raise ValueError("rollout.ahead needs grpo.vllm_importance_sampling_correction: true, for older weights")
+        if self.sampling.dynamic or self.curriculum.mode != "none":
+            raise ValueError(
+                "rollout.ahead cannot choose puzzles by a step that is not done: no sampling.dynamic, no curriculum"
+            )
         return self

@@ -11,12 +11,14 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -25,7 +27,7 @@ from urllib.request import urlopen
 from rich.console import Console
 
 from jigsaw.config.schema import Recipe
-from jigsaw.engines.vllm_requests import MEDIA_PER_PROMPT, ON_CPU
+from jigsaw.engines.vllm_requests import ON_CPU, VllmSettings
 from jigsaw.errors import JigsawError
 from jigsaw.processes import die_with_parent
 from jigsaw.run_folder import RunFolder
@@ -49,7 +51,8 @@ class Address:
     @property
     def url(self) -> str:
         """For requests."""
-        return f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
 
     @property
     def weights_port(self) -> int:
@@ -68,26 +71,67 @@ def server_address(recipe: Recipe, first_node: str | None = None) -> Address:
     return Address(host, recipe.rollout.port)
 
 
+def listening_address(address: Address) -> Address:
+    """The address by its number, as it is on the first node, where it is not the loopback address.
+
+    Raises:
+        JigsawError: the host's name cannot be resolved here, or stands for a loopback address, as Debian's
+            `/etc/hosts` has it: other nodes would not reach the server.
+    """
+    if address.host == LOOPBACK:
+        return address
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise JigsawError(
+            f"--rendezvous {address.host}: this node cannot resolve the name ({error.strerror})"
+        ) from error
+    numbers = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    reachable = [number for number in numbers if not ip_address(number.partition("%")[0]).is_loopback]
+    if not reachable:
+        raise JigsawError(
+            f"--rendezvous {address.host}: on this node the name stands for {', '.join(numbers)}, where other nodes "
+            f"cannot reach the vLLM server; give the node's address in the network that they share"
+        )
+    return Address(reachable[0], address.port)
+
+
 def server_command(recipe: Recipe, model: Path, address: Address) -> list[str]:
     """The command that serves a checkpoint folder.
 
     It is vLLM's module rather than its `vllm serve`, which the CPU build cannot run (0.31 asks for the version of a
     package `vllm` that is then called otherwise); arguments and server are the same.
     """
-    rollout, on_cpu = recipe.rollout, recipe.distributed.on_cpu
+    rollout = recipe.rollout
+    settings = VllmSettings(
+        dtype=recipe.model.dtype,
+        seed=recipe.seed,
+        max_model_len=rollout.max_model_len,
+        completions=None if recipe.grpo is None else recipe.grpo.prompts_per_step * recipe.grpo.num_generations,
+        gpu_memory_utilization=rollout.gpu_memory_utilization,
+        tensor_parallel_size=rollout.tensor_parallel_size,
+        enforce_eager=rollout.enforce_eager,
+    )
+    arguments = settings.arguments(on_cpu=recipe.distributed.on_cpu)
+    arguments |= {"generation_config": "vllm", "uvicorn_log_level": "warning"}
+    arguments["trust_request_mm_kwargs"] = True  # a request says the rate of its clips
+    if not recipe.distributed.on_cpu:
+        arguments["weight_transfer_config"] = {"backend": "nccl"}
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--served-model-name", recipe.name, "--host", address.host, "--port", str(address.port)]
-    command += ["--dtype", recipe.model.dtype, "--max-model-len", str(rollout.max_model_len)]
-    command += ["--max-num-batched-tokens", str(max(rollout.max_model_len, 16384)), "--seed", str(recipe.seed)]
-    command += ["--limit-mm-per-prompt", json.dumps(MEDIA_PER_PROMPT), "--generation-config", "vllm"]
-    command += ["--logprobs-mode", "processed_logprobs", "--uvicorn-log-level", "warning"]
-    command += ["--trust-request-mm-kwargs"]  # a request says the rate of its clips
-    if on_cpu:  # chunks of a prefill rewind the generator of a seeded request, which CPU generators cannot do
-        return [*command, "--enforce-eager", "--no-enable-chunked-prefill"]
-    command += ["--tensor-parallel-size", str(rollout.tensor_parallel_size)]
-    command += ["--gpu-memory-utilization", str(rollout.gpu_memory_utilization)]
-    command += ["--weight-transfer-config", json.dumps({"backend": "nccl"})]
-    return [*command, "--enforce-eager"] if rollout.enforce_eager else command
+    return [*command, *(word for name, value in arguments.items() for word in _option(name, value))]
+
+
+def _option(name: str, value: Any) -> list[str]:
+    """An argument of `vllm.LLM` as an option of the server.
+
+    >>> _option("enable_chunked_prefill", False), _option("limit_mm_per_prompt", {"image": 2})
+    (['--no-enable-chunked-prefill'], ['--limit-mm-per-prompt', '{"image": 2}'])
+    """
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    return [f"--{option}", json.dumps(value) if isinstance(value, dict) else str(value)]
 
 
 def server_environment(recipe: Recipe) -> dict[str, str]:
@@ -123,7 +167,7 @@ def serving(recipe: Recipe, start: str, folder: RunFolder, first_node: str | Non
     Raises:
         JigsawError: its port is taken, or it ended before it answered.
     """
-    address = server_address(recipe, first_node)
+    address = listening_address(server_address(recipe, first_node))
     if _answers(address):
         raise JigsawError(
             f"rollout.port: something listens on {address.host}:{address.port} already; "

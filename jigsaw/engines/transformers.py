@@ -1,61 +1,83 @@
-"""Completions drawn with transformers: a prompt is prefilled once and its cache repeated for the group.
+"""The transformers engine: a prompt is prefilled once, and its cache is repeated for the completions of its group.
 
-In: the distinct prompts of a batch. Out: G completions of each, as if each had been drawn behind its own copy.
+In: rows, or their prompts as they are encoded already. Out: completions as if each had been sampled behind its own copy
+of the prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from transformers import (
-    LogitsProcessorList,
-    MinPLogitsWarper,
-    SuppressTokensLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers import LogitsProcessorList, MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from jigsaw.engines.base import Completions, Row, Sampling
+from jigsaw.engines.weights import Policy
 from jigsaw.models.prompt_batch import PromptBatch
 
 Tensor = Any  # torch comes without types here
 
 
-def sample(
-    model: Any,
-    prompts: PromptBatch,
-    generations: int,
-    *,
-    logits_processors: Any,
-    max_new_tokens: int,
-    eos_token_ids: Sequence[int],
-    seeds: Sequence[int],
-    shared: bool = True,
-) -> list[list[int]]:
-    """Sample completions.
+class TransformersEngine:
+    """An engine that is the model itself; see `jigsaw.engines.Engine`.
 
     Args:
-        model: a causal vision-language model of `transformers`.
+        model: a vision-language model on its device; None where `sync` brings it.
+        processor: of the same checkpoint.
+        shared: compute a prompt once for all of its completions; False computes it once for each.
+    """
+
+    def __init__(self, model: Any, processor: Any, *, shared: bool = True) -> None:
+        self._model, self._processor, self._shared = model, processor, shared
+        self._synced = ExitStack()
+
+    def sync(self, policy: Policy) -> None:
+        """Use the model of a policy until `sleep`, under ZeRO-3 with all of its weights gathered."""
+        self.sleep()
+        self._model = self._synced.enter_context(policy.ready_to_generate())
+
+    def generate(self, rows: Sequence[Row], sampling: Sampling, prompts: PromptBatch | None = None) -> Completions:
+        """See `Engine`."""
+        sampling.require_seeds(rows)
+        if not rows:
+            return Completions([])
+        if prompts is None:
+            prompts = PromptBatch.encode(self._model, self._processor, rows, next(self._model.parameters()).device)
+        with _evaluating(self._model):
+            return Completions(sample(self._model, prompts, sampling, shared=self._shared))
+
+    def sleep(self) -> None:
+        """Shard the weights again, if `sync` has gathered them."""
+        self._synced.close()
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self.sleep()
+        self._model = None
+
+
+def sample(model: Any, prompts: PromptBatch, sampling: Sampling, *, shared: bool = True) -> list[list[int]]:
+    """Sample completions with a causal vision-language model of transformers.
+
+    Args:
+        model: not wrapped, in evaluation mode.
         prompts: N prompts.
-        generations: completions of each, G.
-        logits_processors: a `LogitsProcessorList`: suppressed tokens, temperature, truncation.
-        max_new_tokens: limit of a completion.
-        eos_token_ids: tokens that end one.
-        seeds: one per prompt. A completion's randomness depends on its prompt's seed and its own number alone, so that
-            the same prompt gets the same completions in any batch and on any rank.
+        sampling: how; G completions of each prompt.
         shared: prefill every prompt once; False prefills it once per completion.
 
     Returns:
-        N x G token lists, the completions of a prompt together; each ends with its end token or at the limit.
+        N x G token lists, the completions of a prompt together.
     """
-    device = prompts.input_ids.device
-    copies = 1 if shared else generations
+    count = sampling.count
     if not shared:
-        prompts = prompts.select([number for number in range(len(prompts)) for _ in range(copies)])
-    repeats = generations // copies
-    with torch.no_grad():
+        prompts = prompts.select([number for number in range(len(prompts)) for _ in range(count)])
+    repeats = count if shared else 1
+    device = prompts.input_ids.device
+    choose = _choice(sampling, device)
+    ends = torch.tensor(sampling.end_tokens, dtype=torch.long, device=device)
+    with torch.inference_mode():
         output = model(
             input_ids=prompts.input_ids,
             attention_mask=prompts.attention_mask,
@@ -65,61 +87,83 @@ def sample(
             use_cache=True,
             logits_to_keep=1,
         )
-        cache = output.past_key_values
+        cache, logits = output.past_key_values, output.logits[:, -1]
         if repeats > 1:
             cache.batch_repeat_interleave(repeats)
-        logits = output.logits[:, -1].repeat_interleave(repeats, dim=0)
-        mask = prompts.attention_mask.repeat_interleave(repeats, dim=0)
-        position = prompts.next_position.repeat_interleave(repeats)
-        ends = torch.tensor(list(eos_token_ids), device=device)
-        done = torch.zeros(len(position), dtype=torch.bool, device=device)
-        tokens = prompts.input_ids.repeat_interleave(repeats, dim=0)
-        start = tokens.shape[1]
-        draws = [
-            torch.Generator(device).manual_seed(seed * 1_000_003 + number)
-            for seed in seeds
-            for number in range(generations)
-        ]
-        for step in range(max_new_tokens):
-            scores = logits_processors(tokens, logits.float())
-            # The largest probability over exponential noise is a draw from the distribution (Gumbel's trick).
-            noise = torch.stack(
-                [torch.empty_like(row).exponential_(generator=draw) for row, draw in zip(scores, draws, strict=True)]
-            )
-            chosen = (scores.softmax(-1) / noise).argmax(-1, keepdim=True)
-            tokens = torch.cat([tokens, chosen], dim=1)
-            done = done | torch.isin(chosen[:, 0], ends)
-            if done.all() or step + 1 == max_new_tokens:
+            logits = logits.repeat_interleave(repeats, dim=0)
+        length = prompts.input_ids.shape[1]
+        mask = torch.nn.functional.pad(prompts.attention_mask, (0, sampling.max_tokens), value=1)
+        mask = mask.repeat_interleave(repeats, dim=0)
+        position = prompts.next_position.repeat_interleave(repeats)[:, None]
+        tokens = torch.empty(len(mask), sampling.max_tokens, dtype=torch.long, device=device)
+        ended = torch.zeros(len(mask), dtype=torch.bool, device=device)
+        for step in range(sampling.max_tokens):
+            chosen = choose(logits, step)
+            tokens[:, step] = chosen
+            ended |= torch.isin(chosen, ends)
+            if step + 1 == sampling.max_tokens or ended.all():
                 break
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
             logits = model(
-                input_ids=chosen,
-                attention_mask=mask,
-                position_ids=prompts.family.completion_positions(position[:, None] + step),
+                input_ids=chosen[:, None],
+                attention_mask=mask[:, : length + step + 1],
+                position_ids=prompts.family.completion_positions(position + step),
                 past_key_values=cache,
                 use_cache=True,
             ).logits[:, -1]
-    return [_until_end(row, set(eos_token_ids)) for row in tokens[:, start:].tolist()]
+    return [_until_end(row, set(sampling.end_tokens)) for row in tokens[:, : step + 1].tolist()]
 
 
-def shaping(args: Any, forbidden_tokens: Sequence[int], device: Any) -> LogitsProcessorList:
-    """What shapes the distribution that is sampled from, in order; forbidden tokens are never in it.
+def _choice(sampling: Sampling, device: Any) -> Any:
+    """A function from logits `[B, vocabulary]` and the number of a token to the chosen ids, `[B]`.
 
-    Args:
-        args: with `temperature`, `top_k`, `top_p` and `min_p`.
-        forbidden_tokens: ids.
-        device: of the logits.
+    A token is drawn by inverting the distribution function at a uniform number. These numbers come from one generator
+    per completion, all before the first token.
     """
-    processors = [SuppressTokensLogitsProcessor(list(forbidden_tokens), device)]
-    if args.temperature != 1.0:
-        processors.append(TemperatureLogitsWarper(args.temperature))
-    if args.top_k:
-        processors.append(TopKLogitsWarper(args.top_k))
-    if args.top_p < 1.0:
-        processors.append(TopPLogitsWarper(args.top_p))
-    if args.min_p:
-        processors.append(MinPLogitsWarper(args.min_p))
-    return LogitsProcessorList(processors)
+    forbidden = torch.tensor(sampling.forbidden_tokens, dtype=torch.long, device=device)
+    truncation = LogitsProcessorList()
+    if sampling.top_k:
+        truncation.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        truncation.append(TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p:
+        truncation.append(MinPLogitsWarper(sampling.min_p))
+    uniform = None
+    if not sampling.greedy:
+        generator = torch.Generator()  # on the CPU: the same numbers on every device
+        uniform = torch.stack(
+            [
+                torch.rand(
+                    sampling.max_tokens,
+                    dtype=torch.float64,
+                    generator=generator.manual_seed(seed * 1_000_003 + number),
+                )
+                for seed in sampling.seeds
+                for number in range(sampling.count)
+            ]
+        ).to(device)
+
+    def choose(logits: Tensor, step: int) -> Tensor:
+        scores = logits.float().index_fill(1, forbidden, -torch.inf)
+        if uniform is None:
+            return scores.argmax(-1)
+        scores = truncation(None, scores / sampling.temperature)
+        sums = scores.softmax(-1).cumsum(-1, dtype=torch.float64)
+        # Below the sum of all, so that the search ends at a token that has a probability.
+        wanted = torch.minimum(uniform[:, step, None] * sums[:, -1:], sums[:, -1:].nextafter(sums.new_zeros(())))
+        return torch.searchsorted(sums, wanted, right=True)[:, 0].clamp(max=scores.shape[1] - 1)  # NaN is past the end
+
+    return choose
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """The model in evaluation mode, without the dropout of adapters; its mode is left as found."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def _until_end(tokens: list[int], ends: set[int]) -> list[int]:

@@ -1,207 +1,244 @@
-"""Rollouts by vLLM inside the training process: the same weights, prompts and pixels as the trainer's, checked.
+"""vLLM in this process: beside a trainer, with the same weights, prompts and pixels as the trainer's; or on its own.
 
-In: puzzle rows and the tokens that the trainer made of them. Out: G completions of each, with the log-probabilities
-under which they were sampled. The engine gets the trainer's own configuration and processor, so pixel limits and dtype
-agree by construction, and new weights with every `sync`, in one pass through vLLM's reload path. Works on vLLM's CPU
-build as on GPUs.
+In: puzzle rows. Out: completions with the log-probabilities under which they were sampled. Beside a trainer the engine
+gets the trainer's own configuration and processor, so pixel limits and dtype agree by construction, and new weights
+with every `sync`, in one pass through vLLM's reload path. Works on vLLM's CPU build as on GPUs.
 
-vLLM expands the placeholder of a medium itself and is therefore given one per medium; the prompt ids that it returns
+vLLM expands the placeholder of a medium itself and is therefore given one per medium. The prompt ids that it returns
 are compared with the trainer's on every batch, because a rollout of another prompt would fail silently.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
+import random
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+import torch.distributed as dist
 
-from jigsaw.engines.vllm_requests import engine_options, quiet_vllm, vllm_request
-from jigsaw.engines.weights import merged_weights, write_checkpoint
-from jigsaw.errors import JigsawError
+from jigsaw.engines.base import Completions, Row, Sampling
+from jigsaw.engines.vllm_requests import (
+    VllmSettings,
+    check_completion,
+    check_prompt,
+    check_room,
+    largest_image,
+    set_environment,
+    vllm_request,
+)
+from jigsaw.engines.weights import Policy, write_checkpoint
+from jigsaw.errors import JigsawError, first_line
 from jigsaw.extras import install_command
+from jigsaw.models.prompt_batch import PromptBatch
 
 if TYPE_CHECKING:
     from jigsaw.config.schema import RolloutSection
 
 
 class VllmEngine:
-    """vLLM beside the trainer on the same device, one engine a rank.
+    """An engine in this process; see `jigsaw.engines.Engine`.
 
     Args:
-        model: the trainer's model, unwrapped; its configuration is what counts, weights come with `sync`.
-        processor: the trainer's.
-        settings: of the recipe.
-        forbidden_tokens: ids that are never sampled.
-        on_cpu: whether the trainer computes on a CPU; None: where the model is now. With DeepSpeed it is moved later.
-        dtype: in which the trainer computes, whatever its weights are kept in.
-        seed: of the engine; requests have their own.
+        checkpoint: folder or hub id of the model.
+        processor: of the same checkpoint.
+        settings: of the engine.
+        kept: what has to live as long as the engine.
 
     Raises:
-        JigsawError: vLLM is not installed.
+        JigsawError: vLLM is not installed, or the engine does not start.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        processor: Any,
-        settings: RolloutSection,
-        forbidden_tokens: Sequence[int],
-        *,
-        on_cpu: bool | None = None,
-        dtype: str = "float32",
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, checkpoint: str, processor: Any, settings: VllmSettings, *, kept: Any = None) -> None:
         require_vllm()
-        if on_cpu is None:
-            on_cpu = next(model.parameters()).device.type == "cpu"
-        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # weights are handed over by reference
-        quiet_vllm(on_cpu)
+        set_environment()
         from vllm import LLM
+        from vllm.platforms import current_platform
 
-        self._processor = processor
-        self._forbidden = {int(token): -100.0 for token in forbidden_tokens}
-        self._sleeps = settings.sleep and not on_cpu
-        distributed = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
-        # Kept as long as the engine: vLLM may open the processor as late as with the first image.
-        self._folder = tempfile.TemporaryDirectory(prefix="jigsaw-vllm-")
-        write_checkpoint(model.config, processor, Path(self._folder.name))
-        self._llm = LLM(
-            model=self._folder.name,
-            dtype=dtype,
-            seed=seed,
-            trust_remote_code=False,
-            max_model_len=settings.max_model_len,
-            gpu_memory_utilization=settings.gpu_memory_utilization,
-            enforce_eager=on_cpu or settings.enforce_eager,
-            enable_sleep_mode=self._sleeps,
-            logprobs_mode="processed_logprobs",
-            max_num_batched_tokens=max(settings.max_model_len, 16384),
-            **engine_options(on_cpu),
-            **({"distributed_executor_backend": "external_launcher"} if distributed else {}),
-        )
-        if self._sleeps:
-            self._llm.sleep(level=2)
+        on_cpu = bool(current_platform.is_cpu())
+        if on_cpu or dist.is_initialized():  # one process; beside a trainer weights are handed over by reference
+            os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        if settings.gpu_memory_utilization is None and not on_cpu:
+            settings = replace(settings, gpu_memory_utilization=_free_share())
+        arguments = settings.arguments(on_cpu=on_cpu, largest_image=largest_image(processor))
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            arguments["distributed_executor_backend"] = "external_launcher"
+        self._processor, self._kept = processor, kept
+        self._sleeps = bool(arguments.get("enable_sleep_mode"))
+        self._asleep, self._version = False, -1
+        try:
+            with warnings.catch_warnings(action="ignore"), _random_state_kept():
+                self._llm = LLM(model=checkpoint, trust_remote_code=False, disable_log_stats=True, **arguments)
+        except (RuntimeError, ValueError) as error:
+            raise JigsawError(f"vLLM did not start: {first_line(error)}; --debug shows the whole error") from error
+        self._room = int(self._llm.model_config.max_model_len)
+        if dist.is_initialized():  # as in TRL: DeepSpeed may hang while it starts on processes that are out of step
+            dist.barrier()
+        self.sleep()
 
-    def sync(self, model: Any) -> None:
-        """Give the engine the weights of `model`, gathered and merged as need be; drops cached prompts.
-
-        Collective under ZeRO-3: every rank calls it.
-        """
-        if self._sleeps:
+    def sync(self, policy: Policy) -> None:
+        """Take the weights of a policy, gathered and merged as need be, and drop cached prompts and images."""
+        if self._version == policy.version and not self._asleep:
+            return
+        if self._asleep:
             self._llm.wake_up(tags=["weights"])
-        worker = self._llm.llm_engine.model_executor.driver_worker
-        runner = getattr(worker, "worker", worker).model_runner
-        runner.reload_weights(weights_iterator=merged_weights(model))
-        _refresh_tied_head(runner.get_model())
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": policy.weights()})
+        self._llm.apply_model(_refresh_tied_head)
         self._llm.reset_prefix_cache()
         self._llm.llm_engine.reset_encoder_cache()  # images encoded by the weights of before
-        if self._sleeps:
+        if self._asleep:
             self._llm.wake_up(tags=["kv_cache"])
+        self._asleep, self._version = False, policy.version
 
-    def generate(
-        self,
-        rows: Sequence[Mapping[str, Any]],
-        prompt_ids: Sequence[Sequence[int]],
-        generations: int,
-        *,
-        seeds: Sequence[int],
-        max_tokens: int,
-        end_tokens: Sequence[int] = (),
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        top_k: int = 0,
-        min_p: float = 0.0,
-    ) -> tuple[list[list[int]], list[list[float]]]:
-        """Sample completions of the prompts of N rows.
-
-        Args:
-            rows: puzzle rows with their media.
-            prompt_ids: the trainer's tokens of each, every placeholder expanded.
-            generations: completions of each, G.
-            seeds: of each row's draw.
-            max_tokens: limit of a completion.
-            end_tokens: that end one, beside the end token of the configuration; a completion keeps its own.
-            temperature, top_p, top_k, min_p: of sampling.
-
-        Returns:
-            N x G token lists and their log-probabilities, the completions of a row together.
+    def generate(self, rows: Sequence[Row], sampling: Sampling, prompts: PromptBatch | None = None) -> Completions:
+        """See `Engine`.
 
         Raises:
-            JigsawError: vLLM saw other prompt tokens than the trainer, or sampled a forbidden token.
+            JigsawError: vLLM read other prompt tokens than the trainer, has no room for a completion, or sampled a
+                forbidden token.
         """
         from vllm import SamplingParams
 
-        sampling = [
-            SamplingParams(
-                n=generations,
-                seed=seed,
-                max_tokens=max_tokens,
-                stop_token_ids=list(end_tokens),
-                temperature=temperature,
-                top_p=top_p,
-                top_k=top_k or -1,
-                min_p=min_p,
-                logit_bias=self._forbidden,
-                logprobs=0,
-                detokenize=False,
-            )
-            for seed in seeds
-        ]
-        results = self._llm.generate([vllm_request(self._processor, row) for row in rows], sampling, use_tqdm=False)
-        completions: list[list[int]] = []
+        sampling.require_seeds(rows)
+        expected = None if prompts is None else prompts.token_lists()
+        for row, ids in zip(rows, expected or (), strict=False):
+            check_room(row, len(ids), sampling.max_tokens, self._room)
+        shared: dict[str, Any] = {
+            "n": sampling.count,
+            "max_tokens": sampling.max_tokens,
+            "stop_token_ids": list(sampling.end_tokens),
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "min_p": sampling.min_p,
+            "logit_bias": dict.fromkeys(sampling.forbidden_tokens, -100.0),
+            "logprobs": None if sampling.greedy else 0,
+            "detokenize": False,
+        }
+        seeds: Sequence[int | None] = [None] * len(rows) if sampling.greedy else sampling.seeds
+        params = [SamplingParams(**shared, seed=seed) for seed in seeds]
+        requests = [vllm_request(self._processor, row) for row in rows]
+        try:
+            results = self._llm.generate(requests, params, use_tqdm=False)
+        except ValueError as error:  # a prompt that is too long, or has too many media
+            raise JigsawError(f"vLLM refused a puzzle: {first_line(error)}") from error
+        tokens: list[list[int]] = []
         log_probabilities: list[list[float]] = []
-        for row, expected, result in zip(rows, prompt_ids, results, strict=True):
-            check_prompt(row, expected, result.prompt_token_ids)
+        for number, (row, result) in enumerate(zip(rows, results, strict=True)):
+            if expected is not None:
+                check_prompt(row, expected[number], result.prompt_token_ids)
             for output in result.outputs:
-                tokens = list(output.token_ids)
-                check_completion(row, tokens, self._forbidden)
-                completions.append(tokens)
-                log_probabilities.append(
-                    [step[token].logprob for step, token in zip(output.logprobs, tokens, strict=True)]
-                )
-        if self._sleeps:
+                ids = list(output.token_ids)
+                check_completion(row, ids, sampling.forbidden_tokens)
+                if len(ids) < sampling.max_tokens and (not ids or ids[-1] not in sampling.end_tokens):
+                    check_room(row, len(result.prompt_token_ids), sampling.max_tokens, self._room)
+                tokens.append(ids)
+                if not sampling.greedy:
+                    steps = zip(output.logprobs, ids, strict=True)
+                    log_probabilities.append([step[token].logprob for step, token in steps])
+        return Completions(tokens, None if sampling.greedy else log_probabilities)
+
+    def sleep(self) -> None:
+        """Free the memory of weights and cache, if the settings say so; `sync` brings them back."""
+        if self._sleeps and not self._asleep:
             self._llm.sleep(level=2)
-        return completions, log_probabilities
+            self._asleep = True
+
+    def close(self) -> None:
+        """End the engine and free its memory. vLLM ends the process group with it (0.31)."""
+        self._llm.llm_engine.engine_core.shutdown()
+        del self._llm
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
 
 
-def check_prompt(row: Mapping[str, Any], ours: Sequence[int], theirs: Sequence[int]) -> None:
-    """Raises JigsawError where vLLM read other prompt tokens than the trainer."""
-    if list(ours) != list(theirs):
+def beside_trainer(
+    config: Any,
+    processor: Any,
+    rollout: RolloutSection,
+    *,
+    device: Any,
+    dtype: str,
+    seed: int,
+    completions: int | None = None,
+) -> VllmEngine:
+    """An engine for the model that this process trains. Its weights come with `sync`. Collective.
+
+    Args:
+        config: of the model, with the path that it was loaded from.
+        processor: the trainer's.
+        rollout: of the recipe.
+        device: on which the trainer computes. With DeepSpeed the model is still elsewhere when the engine is made.
+        dtype: in which the trainer computes, whatever its weights are kept in.
+        seed: of the engine; requests have their own.
+        completions: that this process asks for together.
+
+    Raises:
+        JigsawError: vLLM is not installed, or it is a build for another kind of device.
+    """
+    require_vllm()
+    from vllm.platforms import current_platform
+
+    on_cpu = bool(current_platform.is_cpu())
+    if on_cpu != (torch.device(device).type == "cpu"):
+        build, place = ("the CPU", "a GPU") if on_cpu else ("GPUs", "the CPU")
         raise JigsawError(
-            f"row {row.get('id')}: vLLM read a prompt of {len(theirs)} tokens that is not the trainer's of "
-            f"{len(ours)}; the two processors differ, and training on it would be wrong"
+            f"rollout.engine: this vLLM is built for {build} and the trainer computes on {place}; "
+            f"{install_command('gpu')}, or use engine: transformers"
         )
-
-
-def check_room(
-    rows: Sequence[Mapping[str, Any]], prompt_ids: Sequence[Sequence[int]], completion: int, room: int
-) -> None:
-    """Raises JigsawError where vLLM has no room for a prompt and a whole completion: it would cut the latter short."""
-    for row, prompt in zip(rows, prompt_ids, strict=True):
-        if len(prompt) + completion > room:
-            raise JigsawError(
-                f"row {row.get('id')}: its prompt of {len(prompt)} tokens and a completion of {completion} do not fit "
-                f"in rollout.max_model_len={room}; set it to {len(prompt) + completion} or more"
-            )
-
-
-def check_completion(row: Mapping[str, Any], tokens: Sequence[int], forbidden: Collection[int]) -> None:
-    """Raises JigsawError where vLLM sampled a token that stands for a medium."""
-    if any(token in forbidden for token in tokens):
-        raise JigsawError(f"row {row.get('id')}: vLLM sampled a vision token, which no completion may hold")
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # weights are handed over by reference
+    # Kept as long as the engine: vLLM may open the processor as late as with the first image.
+    folder = tempfile.TemporaryDirectory(prefix="jigsaw-vllm-")
+    write_checkpoint(config, processor, Path(folder.name))
+    settings = VllmSettings(
+        dtype=dtype,
+        seed=seed,
+        max_model_len=rollout.max_model_len,
+        completions=completions,
+        gpu_memory_utilization=rollout.gpu_memory_utilization,
+        enforce_eager=rollout.enforce_eager,
+        sleep=rollout.sleep,
+    )
+    return VllmEngine(folder.name, processor, settings, kept=folder)
 
 
 def require_vllm() -> None:
     """Raises JigsawError where vLLM is not installed."""
     if importlib.util.find_spec("vllm") is None:
-        raise JigsawError(
-            f"rollout.engine: vllm is not installed; {install_command('gpu')}, or use engine: transformers"
-        )
+        raise JigsawError(f"vLLM is not installed; {install_command('gpu')}, or use engine: transformers")
+
+
+def _free_share() -> float | None:
+    """The share of the GPU's memory that an engine on its own takes; None, vLLM's default, if this process uses none.
+
+    After training in this process less than the default may be free.
+    """
+    if not torch.cuda.is_initialized():
+        return None
+    gc.collect()
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info()
+    return float(max(free / total - 0.05, 0.05))
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """The random state of this process is as before, after the block: vLLM gives every process the same one."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        yield
+    random.setstate(python)
+    np.random.set_state(numpy)
 
 
 def _refresh_tied_head(model: Any) -> None:

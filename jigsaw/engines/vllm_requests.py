@@ -1,14 +1,17 @@
-"""What every vLLM engine of ours is told, that of training and that of evaluation: a model is asked in one way.
+"""What every vLLM engine is given: a model is asked in one way, in training and in evaluation.
 
-In: a row of a puzzle set. Out: the request that vLLM takes, and the settings that both engines share.
+In: a row of a puzzle set. Out: the request that vLLM takes; and the settings that engines in this process and servers
+share.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from jigsaw.errors import JigsawError
 from jigsaw.models.prompts import expanded, media_of, prompt_text, video_metadata
 
 MEDIA_PER_PROMPT = {"image": 192, "video": 12}
@@ -17,23 +20,85 @@ MEDIA_PER_PROMPT = {"image": 192, "video": 12}
 ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 """Environment of vLLM's CPU build: gigabytes of cache, and no binding to cores, which ranks and the trainer share."""
 
+TOKENS_AT_ONCE = 8192
+"""Prompt tokens that vLLM computes in one pass on a GPU; its memory for activations grows with them."""
 
-def quiet_vllm(on_cpu: bool) -> None:
-    """Set the environment for an engine in this process, before vLLM is imported; what the user has set stays."""
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    if on_cpu:
-        for name, value in ON_CPU.items():
-            os.environ.setdefault(name, value)
+SEQUENCES = 512
+"""Most completions that vLLM samples at once; its buffers for logits grow with them."""
 
 
-def engine_options(on_cpu: bool) -> dict[str, Any]:
-    """Arguments of `vllm.LLM` that both engines give."""
-    return {
-        "limit_mm_per_prompt": dict(MEDIA_PER_PROMPT),
-        # In parts, a prefill rewinds the generator of a seeded request, which CPU generators cannot do.
-        "enable_chunked_prefill": not on_cpu,
-        "disable_log_stats": True,
-    }
+def set_environment() -> None:
+    """Set the environment for an engine in this process; what the user has set stays."""
+    for name, value in {"VLLM_LOGGING_LEVEL": "ERROR", **ON_CPU}.items():
+        os.environ.setdefault(name, value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VllmSettings:
+    """Settings of a vLLM engine, in this process or as a server.
+
+    Attributes:
+        dtype: of weights and computation.
+        seed: of the engine; requests have their own.
+        max_model_len: tokens of the longest prompt with its completion; None for the checkpoint's own limit.
+        completions: that are asked for together; None where that is not known.
+        gpu_memory_utilization: share of the GPU's memory; None for vLLM's default.
+        tensor_parallel_size: GPUs that the engine spans.
+        enforce_eager: neither CUDA graphs nor compilation.
+        sleep: the engine can free its memory between two generations.
+    """
+
+    dtype: str = "float32"
+    seed: int = 0
+    max_model_len: int | None = None
+    completions: int | None = None
+    gpu_memory_utilization: float | None = None
+    tensor_parallel_size: int = 1
+    enforce_eager: bool = False
+    sleep: bool = False
+
+    def arguments(self, *, on_cpu: bool, largest_image: int = 0) -> dict[str, Any]:
+        """The arguments of `vllm.LLM`, which are those of the server too.
+
+        Args:
+            on_cpu: whether this vLLM computes on a CPU.
+            largest_image: tokens of the largest image, where `max_model_len` does not say what a prompt can hold.
+        """
+        arguments: dict[str, Any] = {
+            "dtype": self.dtype,
+            "seed": self.seed,
+            "limit_mm_per_prompt": dict(MEDIA_PER_PROMPT),
+            "logprobs_mode": "processed_logprobs",
+            "mm_processor_cache_gb": 0,  # every puzzle is asked once
+        }
+        if self.max_model_len is not None:
+            arguments["max_model_len"] = self.max_model_len
+        if self.completions is not None:
+            arguments["max_num_seqs"] = min(self.completions, SEQUENCES)
+        if on_cpu:
+            # In chunks, a prefill rewinds the generator of a seeded request, which CPU generators cannot do.
+            arguments |= {"enforce_eager": True, "enable_chunked_prefill": False}
+            if self.max_model_len is not None:
+                arguments["max_num_batched_tokens"] = max(self.max_model_len, 2 * TOKENS_AT_ONCE)
+            return arguments
+        arguments |= {
+            "enforce_eager": self.enforce_eager,
+            "enable_chunked_prefill": True,
+            "enable_sleep_mode": self.sleep,
+            # An image of a model with image spans must fit into one pass.
+            "max_num_batched_tokens": max(TOKENS_AT_ONCE, self.max_model_len or largest_image),
+            "tensor_parallel_size": self.tensor_parallel_size,
+        }
+        if self.gpu_memory_utilization is not None:
+            arguments["gpu_memory_utilization"] = self.gpu_memory_utilization
+        return arguments
+
+
+def largest_image(processor: Any) -> int:
+    """Tokens of the largest image that a processor makes."""
+    images = processor.image_processor
+    largest: int = images.size["longest_edge"] // (images.patch_size * images.merge_size) ** 2
+    return largest
 
 
 def vllm_request(processor: Any, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,3 +117,27 @@ def vllm_request(processor: Any, row: Mapping[str, Any]) -> dict[str, Any]:
     tokens = processor.tokenizer(prompt_text(processor, row), add_special_tokens=False)["input_ids"]
     request: dict[str, Any] = {"prompt_token_ids": tokens}
     return {**request, "multi_modal_data": media} if media else request
+
+
+def check_prompt(row: Mapping[str, Any], ours: Sequence[int], theirs: Sequence[int]) -> None:
+    """Raises JigsawError where vLLM read other prompt tokens than the trainer."""
+    if list(ours) != list(theirs):
+        raise JigsawError(
+            f"row {row.get('id')}: vLLM read a prompt of {len(theirs)} tokens that is not the trainer's of "
+            f"{len(ours)}; the two processors differ, and training on it would be wrong"
+        )
+
+
+def check_room(row: Mapping[str, Any], prompt: int, completion: int, room: int) -> None:
+    """Raises JigsawError where a prompt and a complete completion do not fit: vLLM would cut the latter short."""
+    if prompt + completion > room:
+        raise JigsawError(
+            f"row {row.get('id')}: its prompt of {prompt} tokens and a completion of {completion} do not fit in "
+            f"rollout.max_model_len={room}; set it to {prompt + completion} or more"
+        )
+
+
+def check_completion(row: Mapping[str, Any], tokens: Sequence[int], forbidden: Collection[int]) -> None:
+    """Raises JigsawError where vLLM sampled a token that stands for a medium."""
+    if any(token in forbidden for token in tokens):
+        raise JigsawError(f"row {row.get('id')}: vLLM sampled a vision token, which no completion may hold")

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from jigsaw.engines.vllm import check_completion, check_prompt
-from jigsaw.engines.weights import merged_weights, shapes
+from jigsaw.engines.base import Completions, Row, Sampling
+from jigsaw.engines.vllm_requests import check_completion, check_prompt, check_room
+from jigsaw.engines.weights import Policy
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.models.prompts import media_of
+from jigsaw.models.prompt_batch import PromptBatch
+from jigsaw.models.prompts import expanded, media_of
 
 if TYPE_CHECKING:
     from jigsaw.engines.serving import Address
@@ -32,24 +34,27 @@ Given = TypeVar("Given")
 
 
 class VllmServer:
-    """A client of the server, one per rank; the first rank's also sends the weights.
+    """A client of the server, one per rank; the first rank's also sends the weights. See `jigsaw.engines.Engine`.
 
     Args:
         address: where the server listens.
-        forbidden_tokens: ids that are never sampled.
+        processor: the trainer's.
         dtype: in which the server runs.
+        room: tokens of the longest prompt with its completion.
         folder: on disk, for weights where there is no GPU; the server sees it too.
 
     Raises:
         JigsawError: nothing answers there.
     """
 
-    def __init__(self, address: Address, forbidden_tokens: Sequence[int], *, dtype: str, folder: Path) -> None:
+    def __init__(self, address: Address, processor: Any, *, dtype: str, room: int, folder: Path) -> None:
         os.environ["VLLM_HOST_IP"] = address.host  # where the server finds the first rank: on its own machine
         from trl.generation.vllm_client import VLLMClient
 
-        self._address, self._dtype, self._folder = address, getattr(torch, dtype), folder
-        self._forbidden = {int(token): -100.0 for token in forbidden_tokens}
+        self._address, self._processor, self._room = address, processor, room
+        self._dtype, self._folder, self._version = getattr(torch, dtype), folder, -1
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="jigsaw-sample")
+        self._begun: dict[Sampling, list[Future[dict[str, Any]]]] = {}
         self._first = not dist.is_initialized() or dist.get_rank() == 0
         self._client = self._asked(
             lambda: VLLMClient(
@@ -57,31 +62,38 @@ class VllmServer:
             )
         )
 
-    def sync(self, model: Any) -> None:
-        """Give the server the weights of `model`, gathered and merged as need be; drops cached prompts and images.
+    def sync(self, policy: Policy) -> None:
+        """Give the server the weights of a policy, gathered and merged as need be; drops cached prompts and images.
 
         Collective: every rank calls it, and none goes on before the server has them.
         """
-        device = next(model.parameters()).device
-        weights = ((name, weight.to(self._dtype)) for name, weight in merged_weights(model))
+        if self._version == policy.version:
+            return
+        wait([answer for answers in self._begun.values() for answer in answers])
+        if dist.is_initialized():
+            dist.barrier()  # also those of the other processes have their completions
+        device = next(policy.unwrapped.parameters()).device
+        weights = ((name, weight.to(self._dtype)) for name, weight in policy.weights())
         if not self._first:
             for _ in weights:  # ZeRO-3 gathers them on all ranks
                 pass
         elif device.type == "cuda":
-            self._asked(lambda: self._send(model, weights, device))
+            self._asked(lambda: self._send(policy, weights, device))
         else:
             self._asked(lambda: self._send_by_file(weights))
         if self._first:
             self._asked(self._forget)
         if dist.is_initialized():
             dist.barrier()
+        self._version = policy.version
 
-    def _send(self, model: Any, weights: Any, device: Any) -> None:
+    def _send(self, policy: Policy, weights: Any, device: Any) -> None:
         if self._client.communicator is None:
             self._client.init_communicator(device)
+        torch.cuda.synchronize(device)  # the optimizer's step; weights are packed on another stream
         name = str(self._dtype).removeprefix("torch.")
         with self._client.weight_update():
-            self._client.update_named_params([(key, name, shape) for key, shape in shapes(model)], weights)
+            self._client.update_named_params([(key, name, shape) for key, shape in policy.shapes()], weights)
 
     def _send_by_file(self, weights: Any) -> None:
         from safetensors.torch import save_file
@@ -99,52 +111,65 @@ class VllmServer:
         if answer.status_code != 200:
             raise RuntimeError(f"{path}: {answer.status_code} {answer.text}")
 
-    def generate(
-        self,
-        rows: Sequence[Mapping[str, Any]],
-        prompt_ids: Sequence[Sequence[int]],
-        generations: int,
-        *,
-        seeds: Sequence[int],
-        max_tokens: int,
-        end_tokens: Sequence[int] = (),
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        top_k: int = 0,
-        min_p: float = 0.0,
-    ) -> tuple[list[list[int]], list[list[float]]]:
-        """G completions of each row, those of a row together, and the log-probabilities of their tokens.
+    def begin(self, rows: Sequence[Row], sampling: Sampling) -> None:
+        """See `EngineAhead`."""
+        sampling.require_seeds(rows)
+        self._begun[sampling] = [
+            self._threads.submit(self._ask, expanded(self._processor, row), sampling, number)
+            for number, row in enumerate(rows)
+        ]
 
-        See `jigsaw.engines.vllm.VllmEngine.generate`.
-        """
-
-        shared = {"logit_bias": self._forbidden, "stop_token_ids": list(end_tokens)}
-
-        def ask(number: int) -> dict[str, Any]:
-            row = rows[number]
-            found: dict[str, Any] = self._client.chat(
-                [messages_of(row)],
-                n=generations,
-                max_tokens=max_tokens,
-                temperature=temperature,
-                top_p=top_p,
-                top_k=top_k,
-                min_p=min_p,
-                generation_kwargs={"seed": seeds[number], **shared, **_video_rate(row)},
-            )
-            return found
-
-        completions: list[list[int]] = []
+    def generate(self, rows: Sequence[Row], sampling: Sampling, prompts: PromptBatch | None = None) -> Completions:
+        """See `Engine` and `jigsaw.engines.vllm.VllmEngine.generate`."""
+        expected = None if prompts is None else prompts.token_lists()
+        for row, ids in zip(rows, expected or (), strict=False):
+            check_room(row, len(ids), sampling.max_tokens, self._room)
+        if sampling not in self._begun:
+            self.begin(rows, sampling)
+        begun = self._begun.pop(sampling)
+        answers = self._asked(lambda: [answer.result() for answer in begun])
+        tokens: list[list[int]] = []
         log_probabilities: list[list[float]] = []
-        with ThreadPoolExecutor(max_workers=AT_ONCE) as threads:
-            answers = self._asked(lambda: list(threads.map(ask, range(len(rows)))))
-        for row, expected, answer in zip(rows, prompt_ids, answers, strict=True):
-            check_prompt(row, expected, answer["prompt_ids"][0])
-            for tokens, logps in zip(answer["completion_ids"], answer["logprobs"], strict=True):
-                check_completion(row, tokens, self._forbidden)
-                completions.append(tokens)
+        for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+            prompt = answer["prompt_ids"][0]
+            if expected is not None:
+                check_prompt(row, expected[number], prompt)
+            for ids, logps in zip(answer["completion_ids"], answer["logprobs"], strict=True):
+                check_completion(row, ids, sampling.forbidden_tokens)
+                if len(ids) < sampling.max_tokens and (not ids or ids[-1] not in sampling.end_tokens):
+                    check_room(row, len(prompt), sampling.max_tokens, self._room)
+                tokens.append(ids)
                 log_probabilities.append([of_token[0] for of_token in logps])
-        return completions, log_probabilities
+        return Completions(tokens, log_probabilities)
+
+    def _ask(self, row: Row, sampling: Sampling, number: int) -> dict[str, Any]:
+        """The server's completions of one row."""
+        settings: dict[str, Any] = {
+            "logit_bias": dict.fromkeys(sampling.forbidden_tokens, -100.0),
+            "stop_token_ids": list(sampling.end_tokens),
+            **_video_rate(row),
+        }
+        if not sampling.greedy:
+            settings["seed"] = sampling.seeds[number]
+        found: dict[str, Any] = self._client.chat(
+            [messages_of(row)],
+            n=sampling.count,
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            generation_kwargs=settings,
+        )
+        return found
+
+    def sleep(self) -> None:
+        """Nothing: the server has GPUs of its own."""
+
+    def close(self) -> None:
+        """End the connections; the server ends with its stage."""
+        self._threads.shutdown(cancel_futures=True)
+        self._client.session.close()
 
     def _asked(self, ask: Callable[[], Given]) -> Given:
         """What a request gives; where it fails, one line that says who did."""

@@ -1,17 +1,59 @@
-"""The trainer's weights as an engine takes them: under checkpoint names, one at a time, whole and merged.
+"""The weights of the model that is trained, as engines take them: gathered under ZeRO-3, LoRA adapters added.
 
-In: the model that is trained, spread over ranks or with adapters as it may be. Out: an iterator of names and tensors
-for a weight sync, and the checkpoint folder that an engine starts from.
+In: the model that is trained, wrapped and spread over processes as it may be. Out: an iterator of names and tensors for
+a weight sync, the model itself ready to generate, or the checkpoint folder that an engine starts from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The model that is trained, at one version of its weights.
+
+    Attributes:
+        model: as it is trained, wrapped by data parallelism or DeepSpeed.
+        accelerator: accelerate's; None where the model is not wrapped.
+        version: changes whenever the weights do.
+    """
+
+    model: Any
+    accelerator: Any = None
+    version: int = 0
+
+    @property
+    def unwrapped(self) -> Any:
+        """The model without its wrapper, adapters included."""
+        return self.model if self.accelerator is None else self.accelerator.unwrap_model(self.model)
+
+    @contextmanager
+    def ready_to_generate(self) -> Iterator[Any]:
+        """The unwrapped model. Under ZeRO-3 with all weights on every process, and without DeepSpeed's hooks, which
+        would gather and release them again at every token. Collective.
+        """
+        if self.accelerator is None:
+            yield self.model
+            return
+        from trl.models import unwrap_model_for_generation
+
+        with unwrap_model_for_generation(self.model, self.accelerator) as model:
+            yield model
+
+    def weights(self) -> Iterator[tuple[str, Any]]:
+        """See `merged_weights`."""
+        return merged_weights(self.unwrapped)
+
+    def shapes(self) -> list[tuple[str, list[int]]]:
+        """See `shapes`."""
+        return shapes(self.unwrapped)
 
 
 def merged_weights(model: Any) -> Iterator[tuple[str, Any]]:

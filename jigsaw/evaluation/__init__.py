@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Generation", "evaluate_checkpoint", "generalize", "score_predictions"]
 
 _HOMES = {
-    "Generation": "engines",
+    "Generation": "generation",
     "evaluate_checkpoint": "run",
     "generalize": "generalization",
     "score_predictions": "scoring",

@@ -18,6 +18,7 @@ from jigsaw.stop_request import StopRequest
 from jigsaw.training.sets import HeldOut
 
 if TYPE_CHECKING:
+    from jigsaw.engines.vllm_requests import VllmSettings
     from jigsaw.evaluation.summary import Scored
     from jigsaw.rewards import Composition
 
@@ -77,6 +78,7 @@ def _answers(
 
     checkpoint = folder.model(model)
     generation = Generation(
+        engine=recipe.rollout.engine,
         dtype=recipe.model.dtype,
         batch_size=recipe.evaluation.batch_size,
         max_new_tokens=recipe.completion_limit,
@@ -91,7 +93,7 @@ def _answers(
 
     with Completions(place, settings) as kept, stop.heeded("after this batch of held-out puzzles"):
         answers = complete_left(
-            lambda: open_engine(str(checkpoint), generation),
+            lambda: open_engine(str(checkpoint), generation, _vllm_settings(recipe)),
             heldout.ids,
             heldout.__getitem__,
             kept,
@@ -99,3 +101,18 @@ def _answers(
             on_batch=on_batch,
         )
     return [row for rows in answers for row in rows]
+
+
+def _vllm_settings(recipe: Recipe) -> VllmSettings:
+    """vLLM as for rollouts, with room for the completions of the evaluation, and on all of the memory that is free."""
+    from jigsaw.engines.vllm_requests import VllmSettings
+
+    rollout = recipe.rollout
+    longer = recipe.completion_limit - (recipe.grpo.max_completion_length if recipe.grpo is not None else 0)
+    return VllmSettings(
+        dtype=recipe.model.dtype,
+        seed=recipe.seed,
+        max_model_len=rollout.max_model_len + max(longer, 0),
+        tensor_parallel_size=rollout.tensor_parallel_size,
+        enforce_eager=rollout.enforce_eager,
+    )

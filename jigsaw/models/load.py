@@ -119,6 +119,28 @@ def vision_token_ids(processor: Any) -> list[int]:
     return family_of_processor(processor).vision_token_ids(processor)
 
 
+def end_token_ids(model: Any, processor: Any) -> list[int]:
+    """Ids of the tokens that end a completion: those of the generation settings, and the tokenizer's.
+
+    Args:
+        model: an open model, or a checkpoint folder or hub id.
+        processor: of the same checkpoint.
+    """
+    from transformers import GenerationConfig
+
+    if isinstance(model, str):
+        try:
+            settings = GenerationConfig.from_pretrained(model)
+        except OSError:  # a checkpoint may have none
+            settings = GenerationConfig()
+    else:
+        settings = model.generation_config
+    ends = settings.eos_token_id
+    ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    own = processor.tokenizer.eos_token_id
+    return ends if own is None or own in ends else [own, *ends]
+
+
 def _require_family(path: str) -> None:
     """Refuse an architecture that is not supported before its weights are read."""
     from transformers import PreTrainedConfig

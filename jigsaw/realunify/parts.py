@@ -18,7 +18,7 @@ from PIL import Image
 
 from jigsaw.data.sources import below
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.evaluation.generation import Engine
+from jigsaw.evaluation.generation import Ask
 from jigsaw.realunify.judge import Judge
 from jigsaw.realunify.plugins import picture_of
 from jigsaw.rewards import parse_order
@@ -66,7 +66,7 @@ class Tools:
         pictures: folder for what is drawn.
     """
 
-    engine: Engine
+    engine: Ask
     editor: Editor | None
     generator: Drawer | None
     judge: Judge | None

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -26,13 +26,13 @@ from jigsaw.rewards import Composition
 from jigsaw.training.agreement import Agreement
 from jigsaw.training.completions import RecordedComposition
 from jigsaw.training.curriculum import Curriculum
+from jigsaw.training.engine import rollout_engine, sampling_of
 from jigsaw.training.groups import DynamicSampling, Group
 from jigsaw.training.logs import StageCallback
 from jigsaw.training.order import Order, require_batch
 from jigsaw.training.periodic import chance_levels, evaluator
 from jigsaw.training.prompts import Chosen, InOrder
 from jigsaw.training.rollouts import Supply
-from jigsaw.training.samplers import sampler_of
 from jigsaw.training.sets import mixture
 from jigsaw.training.sharding import deepspeed_config
 from jigsaw.training.stability import StabilityWatch
@@ -50,6 +50,7 @@ from jigsaw.training.trl_config import grpo_config
 from jigsaw.training.world import process_count
 
 if TYPE_CHECKING:
+    from jigsaw.engines import EngineAhead
     from jigsaw.training.trainer import Stateful
 
 
@@ -84,7 +85,7 @@ def run_grpo(run: StageRun) -> int | None:
     if config.max_steps <= 0:
         config.max_steps = max(1, int(config.num_train_epochs * len(puzzles) / prompts)) * boundary
     model, trainable, done = start_model(run, config)
-    log = _log(run, model, processor, composition, done, str(trainable))
+    log = _log(run, processor, composition, done, str(trainable), lambda: trainer)
     checkpoints = checkpoints_of(run, boundary=boundary)
     # The model is written inside of the block too: it has the steps since the last checkpoint.
     with run.stop.heeded("after this step and saving"), closing(log), checkpoints.explained():
@@ -107,10 +108,18 @@ def run_grpo(run: StageRun) -> int | None:
         trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
         if checkpoints.stopped_at is None:
             write_result(run, trainer, processor)
+    trainer.rollouts.engine.close()  # the last, since it may end the process group
     return checkpoints.stopped_at
 
 
-def _log(run: StageRun, model: Any, processor: Any, composition: RecordedComposition, done: int, detail: str) -> Any:
+def _log(
+    run: StageRun,
+    processor: Any,
+    composition: RecordedComposition,
+    done: int,
+    detail: str,
+    trainer: Callable[[], PuzzleTrainer],
+) -> Any:
     """The callback that logs the stage and evaluates the model at intervals."""
     recipe, folder = run.recipe, run.folder
     if run.is_first:
@@ -123,7 +132,7 @@ def _log(run: StageRun, model: Any, processor: Any, composition: RecordedComposi
         detail=detail,
         metrics=recipe.metrics,
         chance=chance_levels(run, composition) if run.is_first else {},
-        evaluate=evaluator(run, model, processor, composition, heldout),
+        evaluate=evaluator(run, processor, composition, heldout, trainer),
         every=recipe.evaluation.every if len(heldout) else 0,
         on_evaluation=LiveReport(folder.path, run.console),
         trackers=trackers_of(run),
@@ -199,11 +208,13 @@ def grpo_trainer(
                     dtype=dtype,
                 )
 
+        engine = rollout_engine(trainer, rollout, server, shared=sampling.shared_prefix)
         return Supply(
             prompts=chosen
             if choosing and chosen is not None
             else InOrder(puzzles, order, share=share, rank=rank, last=generations - 1),
-            sampler=sampler_of(trainer, rollout, server, shared=sampling.shared_prefix),
+            engine=engine,
+            sampling=sampling_of(trainer),
             composition=composition,
             curriculum=curriculum if choosing or dynamic is not None else None,
             fresh=chosen,
@@ -211,6 +222,8 @@ def grpo_trainer(
             record=record,
             tokens_per_micro_batch=tokens_per_micro_batch,
             inspect=inspect if sampling.self_check else None,
+            ahead=cast("EngineAhead", engine) if rollout.ahead else None,
+            last=generations - 1,
         )
 
     return PuzzleTrainer(

@@ -34,6 +34,7 @@ NAMES = {
     "learning_rate": "learning_rate",
     "kl": "kl",
     "logp_difference": "logp_difference",
+    "staleness": "staleness",
 }
 """Trainer's names -> ours, for what is kept of a trainer's log."""
 

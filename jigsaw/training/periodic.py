@@ -11,6 +11,7 @@ from jigsaw.training.world import process_count, process_rank
 
 if TYPE_CHECKING:
     from jigsaw.training.logs import PeriodicEvaluation
+    from jigsaw.training.trainer import PuzzleTrainer
 
 CHANCE_PUZZLES = 64
 """Puzzles of each training set from which the chance level on the console is computed."""
@@ -29,23 +30,38 @@ def chance_levels(run: StageRun, composition: Any) -> Mapping[str, float]:
 
 
 def evaluator(
-    run: StageRun, model: Any, processor: Any, composition: Any, heldout: HeldOut
+    run: StageRun, processor: Any, composition: Any, heldout: HeldOut, trainer: Callable[[], PuzzleTrainer]
 ) -> Callable[[int], PeriodicEvaluation]:
-    """A function that evaluates the model after a step, each process solving its share of the puzzles. Collective."""
+    """A function that evaluates the model after a step, with the engine that samples its rollouts.
+
+    Each process solves its share of the puzzles; shares may differ in size, or be empty. Collective.
+
+    Args:
+        run: of the stage.
+        processor: of the model.
+        composition: the recipe's rewards and metrics.
+        heldout: the held-out puzzles.
+        trainer: returns the trainer, which is made later.
+    """
     rows: Any = heldout.spread(run.recipe.evaluation.puzzles)
 
     def evaluate(step: int) -> PeriodicEvaluation:
+        from jigsaw.evaluation.generation import Answers, Generation
         from jigsaw.evaluation.predictions import write_periodic
         from jigsaw.evaluation.random_play import known_levels
-        from jigsaw.evaluation.solve import solve
+        from jigsaw.evaluation.solve import complete_all
         from jigsaw.evaluation.summary import FIGURES, score
         from jigsaw.training.logs import PeriodicEvaluation
-        from jigsaw.training.world import gathered_everywhere, whole_weights
+        from jigsaw.training.world import gathered_everywhere
 
-        batch_size, limit = run.recipe.evaluation.batch_size, run.recipe.completion_limit
-        with whole_weights(model):
-            share = rows.share(process_rank(), process_count())
-            solved = gathered_everywhere(solve(model, processor, share, batch_size=batch_size, max_new_tokens=limit))
+        generation = Generation(max_new_tokens=run.recipe.completion_limit)
+        engine = trainer().rollouts.engine
+        ask = Answers(engine, processor, generation, trainer().eos_token_ids)
+        share = rows.share(process_rank(), process_count())
+        engine.sync(trainer().policy)
+        own = complete_all(ask, share, batch_size=run.recipe.evaluation.batch_size)
+        engine.sleep()
+        solved = gathered_everywhere([row for answers in own for row in answers])
         scored = score(solved, composition)
         if run.is_first:
             write_periodic(run.folder.path, step, scored)

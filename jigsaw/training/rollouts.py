@@ -1,8 +1,8 @@
 """Rollouts: the data loader of GRPO. One generation batch after the other, as finished micro-batches.
 
-    prompts.next -> sampler (in step with the policy) -> score -> dynamic sampling -> advantages -> MicroBatch
+    prompts.next -> engine.sync(policy) -> engine.generate -> score -> dynamic sampling -> advantages -> MicroBatch
 
-In: puzzles, a sampler, rewards. Out: an endless iterable of `MicroBatch`es, which the trainer takes as it takes any
+In: puzzles, an engine, rewards. Out: an endless iterable of `MicroBatch`es, which the trainer takes as it takes any
 data loader's batches. A generation batch is sampled when its first micro-batch is asked for, with the weights of that
 moment.
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from jigsaw.engines import Engine, EngineAhead, Sampling
 from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.rewards import Composition
 from jigsaw.training.advantages import advantages_of, importance_ratio
@@ -24,7 +25,6 @@ from jigsaw.training.curriculum import Curriculum
 from jigsaw.training.groups import DynamicSampling, Group
 from jigsaw.training.micro_batch import MicroBatch, Part, Sizes, divided, equal_parts, fill
 from jigsaw.training.prompts import Chosen, Prompts
-from jigsaw.training.samplers import Sampler
 from jigsaw.training.step_metrics import StepMetrics
 from jigsaw.training.world import told_by_all
 
@@ -46,18 +46,22 @@ class Supply:
 
     Attributes:
         prompts: where rows come from.
-        sampler: that completes them.
+        engine: that samples their completions.
+        sampling: how, without the seeds.
         composition: rewards that are optimised, and metrics that are watched.
         curriculum: that learns which groups were informative; None where nothing depends on it.
         fresh: where fresh rows for dynamic sampling come from.
         dynamic: replaces groups without variance; None does without.
         record: gets every generation batch as it was scored: completions, columns, totals and metrics.
         tokens_per_micro_batch: tokens that a micro-batch computes at most; None divides a step evenly by completions.
-        inspect: gets the first groups of a run before they are scored.
+        inspect: gets the first groups of a run before they are trained on.
+        ahead: the engine, where it samples the next batch while this one is trained on; None where it does not.
+        last: number of the last generation batch.
     """
 
     prompts: Prompts
-    sampler: Sampler
+    engine: Engine
+    sampling: Sampling
     composition: Composition
     curriculum: Curriculum | None = None
     fresh: Chosen | None = None
@@ -65,6 +69,8 @@ class Supply:
     record: Callable[..., None] | None = None
     tokens_per_micro_batch: int | None = None
     inspect: Callable[[Sequence[Group]], None] | None = None
+    ahead: EngineAhead | None = None
+    last: int = 0
 
 
 class Rollouts:
@@ -81,6 +87,12 @@ class Rollouts:
     def __init__(self, trainer: PuzzleTrainer, supply: Supply) -> None:
         self._trainer, self._supply = trainer, supply
         self._inspect = supply.inspect
+        self._begun: tuple[list[Row], int] | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """That samples completions."""
+        return self._supply.engine
 
     @property
     def metrics(self) -> StepMetrics:
@@ -112,37 +124,63 @@ class Rollouts:
 
     def _generation(self, number: int) -> list[MicroBatch | None]:
         """A generation batch, sampled, scored and divided. Collective."""
-        supply = self._supply
-        groups = self._roll_out(supply.prompts.next(number, self._progress))
+        supply, policy = self._supply, self._trainer.policy
+        if self._begun is None:
+            supply.engine.sync(policy)
+            rows, sampled_with = supply.prompts.next(number, self._progress), policy.version
+        else:
+            rows, sampled_with = self._begun
+        groups = self._roll_out(rows, number)
+        if supply.ahead is not None:
+            self._begin(supply.ahead, number + 1)
+            self.metrics.add("staleness", policy.version - sampled_with)
         if supply.dynamic is not None:
-            groups = self._replaced(supply.dynamic, groups)
+            groups = self._replaced(supply.dynamic, groups, number)
         elif supply.curriculum is not None:
             self._learn(supply.curriculum, groups)
+        supply.engine.sleep()
+        if self._inspect is not None:
+            self._inspect(groups)
+            self._inspect = None
         finished = self._finished(groups)
         self.metrics.share()
+        if sampled_with != policy.version:
+            finished = [None if one is None else replace(one, on_policy=False) for one in finished]
         return finished
+
+    def _begin(self, engine: EngineAhead, number: int) -> None:
+        """Sample a generation batch with the weights of now, while the batch before it is trained on. Collective."""
+        self._begun = None
+        if number > self._supply.last:
+            return
+        policy = self._trainer.policy
+        engine.sync(policy)
+        rows = self._supply.prompts.next(number, self._progress)
+        engine.begin(rows, self._sampling(rows, number))
+        self._begun = rows, policy.version
+
+    def _sampling(self, rows: Sequence[Row], number: int) -> Sampling:
+        """The settings for the rows of a generation batch. Collective."""
+        return replace(self._supply.sampling, seeds=tuple(self._seeds(rows, number * self.boundary)))
 
     @property
     def _progress(self) -> float:
         state = self._trainer.state
         return float(state.global_step / state.max_steps)
 
-    def _roll_out(self, rows: Sequence[Row]) -> list[Group]:
+    def _roll_out(self, rows: Sequence[Row], number: int) -> list[Group]:
         """Scored groups of completions of the rows' prompts. Collective, also where this process has no rows."""
         trainer = self._trainer
-        seeds = self._seeds(rows)
+        settings = self._sampling(rows, number)
         encoded = None
         if rows:
             encoded = PromptBatch.encode(trainer.model, trainer.processing_class, rows, trainer.accelerator.device)
-        sampled = self._supply.sampler(rows, encoded, seeds)
+        sampled = self._supply.engine.generate(rows, settings, encoded)
         size, logps = trainer.num_generations, sampled.log_probabilities
         groups = []
         for number, row in enumerate(rows):
             own = slice(number * size, (number + 1) * size)
             groups.append(Group(row, sampled.tokens[own], encoded, number, None if logps is None else logps[own]))
-        if self._inspect is not None:
-            self._inspect(groups)
-            self._inspect = None
         return self._scored(groups)
 
     def _scored(self, groups: Sequence[Group]) -> list[Group]:
@@ -183,14 +221,15 @@ class Rollouts:
         }
         return [[{"role": "assistant", "content": text}] for text in texts], columns
 
-    def _replaced(self, dynamic: DynamicSampling, groups: list[Group]) -> list[Group]:
+    def _replaced(self, dynamic: DynamicSampling, groups: list[Group], number: int) -> list[Group]:
         """The batch with its groups without variance replaced as far as attempts allow. Collective."""
         supply = self._supply
         assert supply.fresh is not None and supply.curriculum is not None  # checked when the trainer was made
 
         def fresh(count: int) -> list[Group]:
             avoid = [group.row["id"] for group in groups]
-            return self._roll_out(supply.fresh.fresh(count, self._progress, avoid))  # type: ignore[union-attr]
+            rows = supply.fresh.fresh(count, self._progress, avoid)  # type: ignore[union-attr]
+            return self._roll_out(rows, number)
 
         outcome = dynamic.replace(groups, fresh, lambda count: sum(told_by_all(count)))
         self._learn(supply.curriculum, outcome.drawn)
@@ -210,20 +249,23 @@ class Rollouts:
             for name, value in curriculum.live.items():
                 self.metrics.add(f"curriculum/{name}", value)
 
-    def _seeds(self, rows: Sequence[Row]) -> list[int]:
-        """Of each row; one that is drawn twice, here or on another process, gets another each time. Collective."""
+    def _seeds(self, rows: Sequence[Row], step: int) -> list[int]:
+        """Of each row, for the completions of a step. Collective.
+
+        A row that is drawn twice, here or on another process, gets another seed each time.
+        """
         names = [row["id"] for row in rows]
         before = told_by_all(names)[: self._trainer.accelerator.process_index]
         seen = Counter(name for share in before for name in share)
         seeds = []
         for name in names:
-            seeds.append(self._seed(name, seen[name]))
+            seeds.append(self._seed(name, step, seen[name]))
             seen[name] += 1
         return seeds
 
-    def _seed(self, row_id: str, again: int) -> int:
+    def _seed(self, row_id: str, step: int, again: int) -> int:
         """Of the completions of a row: it depends on the run's seed, the step and the row, on no batch and no rank."""
-        key = f"{self._trainer.args.seed} {self._trainer.state.global_step} {row_id}" + (f" {again}" if again else "")
+        key = f"{self._trainer.args.seed} {step} {row_id}" + (f" {again}" if again else "")
         return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
     def _finished(self, groups: Sequence[Group]) -> list[MicroBatch | None]:

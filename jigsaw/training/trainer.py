@@ -18,6 +18,7 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOTrainer
 
+from jigsaw.engines.weights import Policy
 from jigsaw.models.shared_prefix import log_probabilities
 from jigsaw.training.agreement import Agreement
 from jigsaw.training.micro_batch import MicroBatch
@@ -81,6 +82,11 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         self.rollouts = Rollouts(self, supply(self))
         # From here on TRL corrects for the difference of the two engines, if the configuration says so.
         self.use_vllm = samples_elsewhere
+
+    @property
+    def policy(self) -> Policy:
+        """The model as it is now, for an engine."""
+        return Policy(self.model_wrapped, self.accelerator, self.state.global_step)
 
     def get_train_dataloader(self) -> Rollouts:
         """The rollouts, as they are: accelerate's loader would ask for one batch ahead of its time."""

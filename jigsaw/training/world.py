@@ -43,18 +43,6 @@ def joined(section: DistributedSection) -> Iterator[int]:
             dist.destroy_process_group()
 
 
-@contextmanager
-def whole_weights(model: Any) -> Iterator[None]:
-    """All weights of a model on every process meanwhile, for generation; what ZeRO-3 has sharded is gathered."""
-    if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
-        import deepspeed
-
-        with deepspeed.zero.GatheredParameters(list(model.parameters())):
-            yield
-    else:
-        yield
-
-
 def process_rank() -> int:
     """The number of this process among those that train together."""
     import torch.distributed as dist

@@ -13,7 +13,7 @@ from rich.console import Console
 from jigsaw.config.loading import load_recipe
 from jigsaw.config.schema import Recipe
 from jigsaw.engines import serving as module
-from jigsaw.engines.serving import serving
+from jigsaw.engines.serving import Address, listening_address, serving
 from jigsaw.errors import JigsawError
 from jigsaw.launch.checks import dry_run
 from jigsaw.launch.topology import Node
@@ -64,6 +64,7 @@ def test_dry_run_prints_the_server_on_the_loopback_and_on_gpus_of_its_own(load, 
     assert f"--host 127.0.0.1 --port {port} " in line
     assert "CUDA_VISIBLE_DEVICES=6,7 " in line and "--tensor-parallel-size 2 " in line
     assert "--dtype bfloat16 " in line and "--logprobs-mode processed_logprobs " in line
+    assert "--mm-processor-cache-gb 0 " in line and "--max-num-seqs 384 " in line and "--enforce-eager" not in line
     assert line.endswith("""--weight-transfer-config '{"backend": "nccl"}'""")
 
 
@@ -72,6 +73,40 @@ def test_a_run_over_several_nodes_is_served_from_the_first_alone_under_its_addre
     first, second = (dry_run(recipe, Node(rank, "node-7:29500")) for rank in (0, 1))
     assert f"--host node-7 --port {port} " in first
     assert "# server" not in second
+
+
+@pytest.mark.parametrize(
+    "numbers, listens_on",
+    [
+        (["127.0.1.1"], None),
+        (["127.0.0.1", "::1"], None),
+        (["127.0.1.1", "10.0.0.7"], "10.0.0.7"),
+        (["fd00::7"], "fd00::7"),
+    ],
+)
+def test_a_server_for_other_nodes_listens_where_they_can_reach_it(monkeypatch, numbers, listens_on):
+    """Debian names a machine 127.0.1.1 in its own /etc/hosts."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (number, 8000)) for number in numbers]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    if listens_on is None:
+        with pytest.raises(JigsawError, match=rf"--rendezvous node-7: .* stands for {numbers[0]}.*cannot reach"):
+            listening_address(Address("node-7", 8000))
+    else:
+        assert listening_address(Address("node-7", 8000)) == Address(listens_on, 8000)
+
+
+def test_a_name_that_cannot_be_resolved_is_refused(monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(JigsawError, match=r"--rendezvous node-7: .* cannot resolve the name \(Name or service"):
+        listening_address(Address("node-7", 8000))
+    assert listening_address(Address("127.0.0.1", 8000)) == Address("127.0.0.1", 8000)  # one node asks nobody
+
+
+def test_an_address_with_colons_has_brackets():
+    assert Address("fd00::7", 8000).url == "http://[fd00::7]:8000"
 
 
 def test_gpus_that_the_scheduler_gave_are_counted_among_themselves(load, monkeypatch):
@@ -114,6 +149,12 @@ def test_a_server_that_ends_at_once_is_told_with_its_log(load, tmp_path, monkeyp
     [
         (["rollout.sleep=true"], "sleep belongs to mode: colocate"),
         (["rollout.mode=colocate"], "tensor_parallel_size above 1 needs mode: server"),
+        (["rollout={engine: vllm, mode: colocate, ahead: 1}"], "ahead needs engine: vllm and mode: server"),
+        (["rollout.ahead=1"], "rollout.ahead needs grpo.vllm_importance_sampling_correction: true"),
+        (
+            ["rollout.ahead=1", "grpo.vllm_importance_sampling_correction=true", "sampling.dynamic=true"],
+            "rollout.ahead cannot choose puzzles by a step that is not done",
+        ),
     ],
 )
 def test_settings_of_the_other_mode_are_refused(load, overrides, told):

@@ -6,6 +6,7 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from typing import Any
@@ -16,9 +17,12 @@ from made_rows import ROWS, made_clip, made_row
 from PIL import Image
 from safetensors.torch import load_file
 
+from jigsaw.engines import Sampling
 from jigsaw.engines.serving import Address
+from jigsaw.engines.weights import Policy
 from jigsaw.errors import JigsawError
-from jigsaw.models.load import vision_token_ids
+from jigsaw.models.load import load_model, load_processor, vision_token_ids
+from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.models.prompts import processor_inputs
 from jigsaw.tasks import Clip
 
@@ -104,24 +108,31 @@ def rote(processor) -> Iterator[Rote]:
 @pytest.fixture
 def client(rote, processor, tmp_path) -> VllmServer:
     address = Address("127.0.0.1", rote.server_address[1])
-    return VllmServer(address, vision_token_ids(processor), dtype="float32", folder=tmp_path / "weights")
+    return VllmServer(address, processor, dtype="float32", room=2048, folder=tmp_path / "weights")
 
 
 def asked_about(rote: Rote) -> list[dict[str, Any]]:
     return [body for path, body in rote.asked if path == "/v1/chat/completions"]
 
 
-def prompts_of(processor, rows) -> list[list[int]]:
-    return [processor_inputs(processor, [row])["input_ids"][0].tolist() for row in rows]
+@pytest.fixture
+def prompts(model, processor):
+    return PromptBatch.encode(model, processor, ROWS["image"], "cpu")
 
 
-def test_a_request_holds_one_part_per_medium_and_its_very_pixels(client, rote, processor):
+def test_a_request_holds_one_part_per_medium_and_its_very_pixels(client, rote, processor, model):
     rows = [*ROWS["image"], ROWS["mixed"][0], ROWS["video"][0]]
-    completions, logps = client.generate(
-        rows, prompts_of(processor, rows), 3, seeds=range(len(rows)), max_tokens=5, end_tokens=[7, 9], temperature=0.7
+    settings = Sampling(
+        count=3,
+        max_tokens=5,
+        temperature=0.7,
+        seeds=tuple(range(len(rows))),
+        end_tokens=(7, 9),
+        forbidden_tokens=tuple(vision_token_ids(processor)),
     )
-    assert completions == [[7], [8], [9]] * len(rows)
-    assert logps == [[-0.5], [-1.5], [-2.5]] * len(rows)
+    found = client.generate(rows, settings, PromptBatch.encode(model, processor, rows, "cpu"))
+    assert found.tokens == [[7], [8], [9]] * len(rows)
+    assert found.log_probabilities == [[-0.5], [-1.5], [-2.5]] * len(rows)
     bodies = sorted(asked_about(rote), key=lambda body: body["seed"])
     for row, body in zip(rows, bodies, strict=True):
         got = received(body)
@@ -138,26 +149,53 @@ def test_a_request_holds_one_part_per_medium_and_its_very_pixels(client, rote, p
         assert body["logit_bias"] == {str(token): -100.0 for token in vision_token_ids(processor)}
 
 
-def test_another_prompt_than_the_trainers_is_refused(client, rote, processor):
+ONE = Sampling(max_tokens=1, seeds=(0, 1))
+
+
+def test_a_clip_of_neo_goes_as_images_with_their_times(neo_checkpoint, rote, tmp_path):
+    """NEO has no videos: the server gets what the trainer's processor makes of a clip."""
+    processor = rote.processor = load_processor(neo_checkpoint)
+    address = Address("127.0.0.1", rote.server_address[1])
+    client = VllmServer(address, processor, dtype="float32", room=2048, folder=tmp_path)
+    prompts = PromptBatch.encode(load_model(neo_checkpoint), processor, ROWS["video"], "cpu")
+    client.generate(ROWS["video"], ONE, prompts)  # compares the prompts
+    bodies = sorted(asked_about(rote), key=lambda body: body["seed"])
+    for row, body in zip(ROWS["video"], bodies, strict=True):
+        kinds = [part["type"] for message in body["messages"] for part in message["content"]]
+        assert "video_url" not in kinds
+        frames = [frame for clip in row["videos"] for frame in clip.frames]
+        for frame, image in zip(frames, received(body)["images"], strict=True):
+            assert np.array_equal(frame, image)
+
+
+def test_greedy_requests_have_temperature_zero_and_no_seed(client, rote):
+    client.generate(ROWS["image"][:1], Sampling(max_tokens=1, temperature=0.0))
+    (body,) = asked_about(rote)
+    assert body["temperature"] == 0.0 and "seed" not in body
+
+
+def test_another_prompt_than_the_trainers_is_refused(client, rote, prompts):
     rote.other_prompt = True
     with pytest.raises(JigsawError, match="row i0: vLLM read a prompt of"):
-        client.generate(ROWS["image"], prompts_of(processor, ROWS["image"]), 1, seeds=[0, 1], max_tokens=1)
+        client.generate(ROWS["image"], ONE, prompts)
 
 
-def test_a_sampled_vision_token_is_refused(client, rote, processor):
-    rote.sampled = vision_token_ids(processor)[0]
+def test_a_sampled_vision_token_is_refused(client, rote, processor, prompts):
+    forbidden = tuple(vision_token_ids(processor))
+    rote.sampled = forbidden[0]
     with pytest.raises(JigsawError, match="row i0: vLLM sampled a vision token"):
-        client.generate(ROWS["image"], prompts_of(processor, ROWS["image"]), 1, seeds=[0, 1], max_tokens=1)
+        client.generate(ROWS["image"], replace(ONE, forbidden_tokens=forbidden), prompts)
 
 
 def test_clips_of_unlike_rates_are_refused_with_the_remedy(client, processor):
     row = made_row("odd", made_clip(1, fps=2.0), made_clip(2, fps=3.0))
     with pytest.raises(JigsawError, match=r"row odd: .*unlike frame rates.*rollout.mode=colocate"):
-        client.generate([row], prompts_of(processor, [row]), 1, seeds=[0], max_tokens=1)
+        client.generate([row], replace(ONE, seeds=(0,)))
 
 
 def test_weights_without_a_gpu_go_through_a_file_and_caches_are_dropped(client, rote, model, tmp_path):
-    client.sync(model)
+    client.sync(Policy(model))
+    client.sync(Policy(model))  # the same weights: nothing is sent again
     assert rote.asked == [
         ("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(tmp_path / "weights")}}),
         ("/reset_prefix_cache", {}),
@@ -167,7 +205,34 @@ def test_weights_without_a_gpu_go_through_a_file_and_caches_are_dropped(client, 
     assert all(sent[name].equal(weight) for name, weight in model.named_parameters())
 
 
+def test_completions_that_were_begun_come_from_the_weights_of_then(client, rote, model, prompts):
+    """Given a batch under way, then new weights wait for it, and it is not asked for again."""
+    answer, under_way = rote.answer, threading.Event()
+
+    def slowly(body):
+        under_way.wait(10)
+        return answer(body)
+
+    rote.answer = slowly
+    client.sync(Policy(model, version=0))
+    client.begin(ROWS["image"], ONE)
+    threading.Timer(0.3, under_way.set).start()
+    client.sync(Policy(model, version=1))
+    order = [path for path, _ in rote.asked]
+    assert order.count("/collective_rpc") == 2 and order[-3:] == [
+        "/collective_rpc", "/reset_prefix_cache", "/reset_encoder_cache"
+    ]  # fmt: skip
+    assert client.generate(ROWS["image"], ONE, prompts).tokens == [[7], [7]]
+    assert len(asked_about(rote)) == 2
+
+
 def test_a_server_that_fails_is_named_in_one_line(client, rote, processor):
     rote.answer = lambda body: {"prompt_token_ids": [], "choices": None}
     with pytest.raises(JigsawError, match=r"the vLLM server at http://127.0.0.1:\d+ failed: "):
-        client.generate(ROWS["image"], prompts_of(processor, ROWS["image"]), 1, seeds=[0, 1], max_tokens=1)
+        client.generate(ROWS["image"], ONE)
+
+
+def test_a_prompt_without_room_for_its_completion_is_refused_before_it_is_sent(client, rote, prompts):
+    with pytest.raises(JigsawError, match=r"row i0: its prompt of .* rollout\.max_model_len=2048; set it to"):
+        client.generate(ROWS["image"], replace(ONE, max_tokens=2048), prompts)
+    assert asked_about(rote) == []

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from made_rows import ROWS, made_clip, made_row
 
 from jigsaw.config.schema import RolloutSection
-from jigsaw.engines.vllm import VllmEngine
+from jigsaw.engines import Sampling
+from jigsaw.engines.vllm import beside_trainer
+from jigsaw.engines.weights import Policy
 from jigsaw.models.load import load_model, load_processor, vision_token_ids
 from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.models.shared_prefix import log_probabilities
@@ -20,10 +24,13 @@ def test_log_probabilities_of_videos_are_the_trainers_and_change_with_their_pixe
     model, processor = load_model(path), load_processor(path)
     forbidden = vision_token_ids(processor)
     rows = [*ROWS["video"], *ROWS["mixed"], made_row("long", made_clip(20, frames=24, size=(28, 28), fps=0.7))]
-    engine = VllmEngine(model, processor, RolloutSection(engine="vllm", max_model_len=2048), forbidden)
-    engine.sync(model)
+    rollout = RolloutSection(engine="vllm", max_model_len=2048)
+    engine = beside_trainer(model.config, processor, rollout, device="cpu", dtype="float32", seed=0)
+    engine.sync(Policy(model))
     prompts = PromptBatch.encode(model, processor, rows, "cpu")
-    tokens, logps = engine.generate(rows, prompts.token_lists(), 3, seeds=range(len(rows)), max_tokens=12)
+    settings = Sampling(count=3, max_tokens=12, seeds=tuple(range(len(rows))), forbidden_tokens=tuple(forbidden))
+    found = engine.generate(rows, settings, prompts)
+    tokens, logps = found.tokens, found.log_probabilities
     width = max(map(len, tokens))
     ids = torch.tensor([row + [0] * (width - len(row)) for row in tokens])
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in tokens])
@@ -37,5 +44,5 @@ def test_log_probabilities_of_videos_are_the_trainers_and_change_with_their_pixe
     dark = [made_row("v0", *[made_clip(seed, frames=6, fps=2.7) for seed in (30, 31)])]
     prompt = PromptBatch.encode(model, processor, dark, "cpu")
     assert prompt.token_lists()[0] == prompts.token_lists()[0]  # the same words, other pixels
-    _, other = engine.generate(dark, prompt.token_lists(), 3, seeds=[0], max_tokens=12)
+    other = engine.generate(dark, replace(settings, seeds=(0,)), prompt).log_probabilities
     assert any(abs(a[0] - b[0]) > 1e-4 for a, b in zip(logps[:3], other, strict=True))

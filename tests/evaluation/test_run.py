@@ -9,7 +9,7 @@ from jigsaw.data import load_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import run as run_module
 from jigsaw.evaluation.completions import claim
-from jigsaw.evaluation.generation import Generation, TransformersEngine
+from jigsaw.evaluation.generation import Generation, with_model
 from jigsaw.evaluation.run import evaluate_checkpoint
 from jigsaw.evaluation.wordings import reworded
 
@@ -193,17 +193,17 @@ def test_missing_images_end_in_a_line_and_what_was_answered_stays(scripted, phot
 def test_sampling_is_seeded_and_differs_from_greedy(model, processor, puzzles):
     rows = [puzzles[i] for i in range(3)]
     draw = Generation(max_new_tokens=8, samples=4)
-    first = TransformersEngine(model, processor, draw)(rows)
+    first = with_model(model, processor, draw)(rows)
     assert [len(texts) for texts in first] == [4, 4, 4]
-    assert TransformersEngine(model, processor, draw)(rows) == first
+    assert with_model(model, processor, draw)(rows) == first
     assert len({text for texts in first for text in texts}) > 1
-    other = TransformersEngine(model, processor, Generation(max_new_tokens=8, samples=4, seed=1))(rows)
+    other = with_model(model, processor, Generation(max_new_tokens=8, samples=4, seed=1))(rows)
     assert other != first
 
 
 def test_what_is_left_of_a_batch_is_drawn_as_in_the_whole_batch(model, processor, puzzles):
     """Given an evaluation that stopped inside a batch: the puzzles that are left get the texts that they would have."""
-    engine = TransformersEngine(model, processor, Generation(max_new_tokens=8, samples=3))
+    engine = with_model(model, processor, Generation(max_new_tokens=8, samples=3))
     rows = [puzzles[i] for i in range(5)]
     whole = engine(rows)
     assert len({text for texts in whole for text in texts}) > 5, "samples differ"
@@ -215,11 +215,11 @@ def test_what_is_left_of_a_batch_is_drawn_as_in_the_whole_batch(model, processor
 def test_generation_settings_that_a_checkpoint_brings_are_not_applied(model, processor, puzzles, samples, monkeypatch):
     """Qwen2.5-VL's own `generation_config.json` penalises repetition; vLLM and training do not."""
     rows, draw = [puzzles[0], puzzles[1]], Generation(max_new_tokens=8, samples=samples)
-    plain = TransformersEngine(model, processor, draw)(rows)
+    plain = with_model(model, processor, draw)(rows)
     brought = {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "top_k": 1, "temperature": 0.01, "do_sample": True}
     for name, value in brought.items():
         monkeypatch.setattr(model.generation_config, name, value)
-    assert TransformersEngine(model, processor, draw)(rows) == plain
+    assert with_model(model, processor, draw)(rows) == plain
 
 
 @pytest.mark.parametrize("wording", [1, 2])

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jigsaw.engines import transformers as transformers_engine
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.generation import Generation
 from jigsaw.evaluation.run import evaluate_checkpoint
@@ -61,30 +62,26 @@ def test_the_mode_of_the_model_is_left_as_found_even_after_an_error(model, proce
     assert model.training is training
 
 
-def test_a_model_that_wants_nothing_but_vision_tokens_cannot_write_them(model, processor, puzzles):
+def test_a_model_that_wants_nothing_but_vision_tokens_cannot_write_them(model, processor, puzzles, monkeypatch):
     """Given a head that favours media tokens above all, when it answers, then none of them is in the completion."""
     forbidden = vision_token_ids(processor)
-    seen = []
-    generate = model.generate
+    seen, sample = [], transformers_engine.sample
 
-    def watched(**options):
-        output = generate(**options)
-        seen.extend(output[0, options["input_ids"].shape[1] :].tolist())
-        return output
+    def watched(*given, **named):
+        tokens = sample(*given, **named)
+        seen.extend(token for completion in tokens for token in completion)
+        return tokens
 
     def favour(_module, _inputs, logits):
         logits = logits.clone()
         logits[..., forbidden] += 1e4
         return logits
 
+    monkeypatch.setattr(transformers_engine, "sample", watched)
     hook = model.lm_head.register_forward_hook(favour)
-    model.generate = watched
-    try:
-        solve(model, processor, [puzzles[0]], max_new_tokens=4)
-    finally:
-        hook.remove()
-        del model.generate
-    assert seen
+    solve(model, processor, [puzzles[0]], max_new_tokens=4)
+    hook.remove()
+    assert len(seen) == 4
     assert not set(seen) & set(forbidden)
 
 

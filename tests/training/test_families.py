@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from made_rows import ROWS, completions
 from plain_way import compare
-from transformers import LogitsProcessorList, SuppressTokensLogitsProcessor, TopKLogitsWarper
 
-from jigsaw.engines.transformers import sample
+from jigsaw.engines import Sampling
+from jigsaw.engines.transformers import TransformersEngine
 from jigsaw.engines.vllm_requests import vllm_request
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.solve import solve
 from jigsaw.models.families import MODEL_TYPES, family_of, family_of_processor, require_supported
 from jigsaw.models.families.base import IMAGE
 from jigsaw.models.load import load_model, load_processor, vision_token_ids
@@ -91,17 +91,16 @@ def test_block_masks_of_other_qwens_equal_their_own_forward_pass(other_qwen):
 
 
 def test_other_qwens_sample_what_transformers_samples(other_qwen):
-    """Greedy through the repeated cache against `generate`, each prompt by itself."""
+    """The likeliest token through the repeated cache against greedy `generate`, each prompt by itself."""
     model, processor = other_qwen
-    rows, ends = ROWS["mixed"], [processor.tokenizer.eos_token_id]
-    greedy = LogitsProcessorList([SuppressTokensLogitsProcessor(vision_token_ids(processor)), TopKLogitsWarper(1)])
-    batch = PromptBatch.encode(model, processor, rows, "cpu")
-    sampled = sample(
-        model, batch, 2, logits_processors=greedy, max_new_tokens=8, eos_token_ids=ends, seeds=[0] * len(rows)
-    )
-    model.generation_config.eos_token_id = ends
-    answers = [row["completion"] for row in solve(model, processor, rows, max_new_tokens=8)]
-    assert processor.batch_decode(sampled, skip_special_tokens=True) == [text for text in answers for _ in range(2)]
+    rows, forbidden, end = ROWS["mixed"], vision_token_ids(processor), processor.tokenizer.eos_token_id
+    settings = Sampling(count=2, max_tokens=8, top_k=1, seeds=(0, 1, 2), forbidden_tokens=tuple(forbidden))
+    sampled = TransformersEngine(model, processor).generate(rows, replace(settings, end_tokens=(end,))).tokens
+    for number, row in enumerate(rows):
+        inputs = processor_inputs(processor, [row])
+        options = {"max_new_tokens": 8, "do_sample": False, "suppress_tokens": forbidden, "eos_token_id": end}
+        expected = model.generate(**inputs, **options)[0, inputs["input_ids"].shape[1] :].tolist()
+        assert sampled[2 * number : 2 * number + 2] == [expected, expected]
 
 
 @pytest.mark.parametrize("kind", ["qwen2_5_vl", "neo"])

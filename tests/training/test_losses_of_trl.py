@@ -10,11 +10,11 @@ from trl import GRPOTrainer
 from trl.trainer import grpo_trainer as trl_module
 
 from jigsaw.config.schema import Recipe
+from jigsaw.engines import Completions
 from jigsaw.models.load import load_model
 from jigsaw.rewards import Composition
 from jigsaw.training.grpo import grpo_trainer
 from jigsaw.training.mixture import mix
-from jigsaw.training.samplers import Completions
 from jigsaw.training.trl_config import grpo_config
 
 PROMPTS, GENERATIONS = 2, 4
@@ -108,11 +108,11 @@ def trained(side, checkpoint, processor, puzzles, folder, settings):
         )
         rounds = iter(range(9))
 
-        def sampler(rows, prompts, seeds):
+        def generate(rows, *_):
             given, count = sampled(next(rounds), trainer.eos_token_ids[0]), len(rows) * GENERATIONS
             return Completions(given.tokens[:count], given.log_probabilities[:count] if corrects else None)
 
-        object.__setattr__(trainer.rollouts._supply, "sampler", sampler)
+        trainer.rollouts.engine.generate = generate
         trainer._agreement.check = lambda *_: None  # the completions are random
     trainer.use_vllm = corrects
     trainer.train()

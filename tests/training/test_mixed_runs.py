@@ -120,11 +120,11 @@ def beside(folder) -> tuple[list[dict[str, float]], dict[int, list[list[int]]]]:
     sampled: dict[int, list[list[int]]] = {}
     generate = VllmEngine.generate
 
-    def recording(self, rows, prompt_ids, generations, *, seeds, **settings):
-        completions, logps = generate(self, rows, prompt_ids, generations, seeds=seeds, **settings)
-        for number, seed in enumerate(seeds):
-            sampled[seed] = completions[number * generations : (number + 1) * generations]
-        return completions, logps
+    def recording(self, rows, sampling, prompts=None):
+        completions = generate(self, rows, sampling, prompts)
+        for number, seed in enumerate(sampling.seeds):
+            sampled[seed] = completions.tokens[number * sampling.count : (number + 1) * sampling.count]
+        return completions
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(VllmEngine, "generate", recording)
@@ -139,16 +139,21 @@ def assert_alike(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -
 @pytest.mark.slow
 def test_vllm_beside_the_trainer_trains_what_transformers_trains_on_the_same_completions(folder, beside, monkeypatch):
     """Given the completions of a run with vLLM, then losses, gradients and rewards are those of a run without."""
-    from jigsaw.training import samplers
+    from jigsaw.engines import Completions
+    from jigsaw.engines.transformers import TransformersEngine
 
     lines, sampled = beside
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert max(line["logp_difference"] for line in lines) < 1e-5
 
-    def replaying(model, prompts, generations, *, seeds, **_):
-        return [completion for seed in seeds for completion in sampled[seed]]
+    generate = TransformersEngine.generate
 
-    monkeypatch.setattr(samplers, "sample", replaying)
+    def replaying(self, rows, sampling, prompts=None):
+        if sampling.greedy:  # a periodic evaluation
+            return generate(self, rows, sampling, prompts)
+        return Completions([completion for seed in sampling.seeds for completion in sampled[seed]])
+
+    monkeypatch.setattr(TransformersEngine, "generate", replaying)
     assert_alike([line for line in run(folder, "replayed") if "reward" in line], lines)
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from made_rows import ROWS, completions
 from PIL import ImageOps
-from transformers import LogitsProcessorList
 
+from jigsaw.engines import Sampling
 from jigsaw.engines.transformers import sample
 from jigsaw.errors import JigsawError
 from jigsaw.models.load import load_model, load_processor
@@ -101,9 +101,7 @@ def test_a_medium_that_the_model_is_not_given_is_an_error(model, processor, rows
     lacking, (ids, mask) = replace(batch, media=media), completions(len(rows))
     with pytest.raises(ValueError, match=r"features and (image|video) tokens do not match"):
         if path == "sampling":
-            end = [processor.tokenizer.eos_token_id]
-            settings = {"max_new_tokens": 2, "eos_token_ids": end, "seeds": [0] * len(rows)}
-            sample(model, lacking, 2, logits_processors=LogitsProcessorList(), **settings)
+            sample(model, lacking, Sampling(count=2, max_tokens=2, seeds=(0,) * len(rows)))
         else:
             log_probabilities(model, lacking, range(len(rows)), ids, mask, **PATHS[path])
 

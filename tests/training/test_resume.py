@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from jigsaw.cli import command
 from jigsaw.config.loading import load_recipe
 from jigsaw.errors import JigsawError, StoppedError
-from jigsaw.evaluation import generation as engines
+from jigsaw.evaluation import generation
 from jigsaw.launch import puzzle_sets
 from jigsaw.run import run as run_recipe
 from jigsaw.run_folder import RunFolder
@@ -235,7 +235,7 @@ def test_a_stop_between_the_parts_of_a_run_is_heeded(recipe_file, undisturbed, a
 def test_an_evaluation_goes_on_after_its_last_batch(recipe_file, puzzle_folder, monkeypatch, retrained):
     """Given a stop between batches, then no puzzle is asked again, unless the checkpoint is another."""
     name = f"asked-{retrained}"
-    folder, asked, open_engine = recipe_file.parent / name, [], engines.open_engine
+    folder, asked, open_engine = recipe_file.parent / name, [], generation.open_engine
 
     def opened(*given):
         engine = open_engine(*given)
@@ -248,7 +248,7 @@ def test_an_evaluation_goes_on_after_its_last_batch(recipe_file, puzzle_folder, 
 
         return ask
 
-    monkeypatch.setattr(engines, "open_engine", opened)
+    monkeypatch.setattr(generation, "open_engine", opened)
     options = ["sft=null", "grpo.max_steps=1", f"data.eval=[{{path: {puzzle_folder}, limit: 6}}]"]
     options += ["evaluation={every: 9, batch_size: 2}"]
     with pytest.raises(StoppedError, match="stopped and saved, in its evaluation"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from pydantic import ValidationError
 
 from jigsaw.config.schema import Recipe, RolloutSection, SamplingSection
 from jigsaw.config.stages import GrpoSection
+from jigsaw.engines import Sampling
+from jigsaw.engines.transformers import TransformersEngine
 from jigsaw.errors import JigsawError
 from jigsaw.models.families.qwen import Qwen2VL
 from jigsaw.models.load import load_model, vision_token_ids
@@ -140,6 +143,46 @@ def test_nothing_is_read_beyond_the_last_step(model, processor, tmp_path):
     assert len(rows.readers) == 4
 
 
+class SamplesAhead(TransformersEngine):
+    """An engine that samples at once what is begun, and notes with which weights."""
+
+    def __init__(self, processor) -> None:
+        super().__init__(None, processor)
+        self.version, self.begun, self.events = -1, {}, []
+
+    def sync(self, policy) -> None:
+        super().sync(policy)
+        self.version = policy.version
+
+    def begin(self, rows, sampling) -> None:
+        self.begun[sampling] = super().generate(rows, sampling)
+        self.events.append(("begin", self.version, [row["id"] for row in rows]))
+
+    def generate(self, rows, sampling, prompts=None):
+        found = self.begun.pop(sampling, None)
+        self.events.append(("sampled" if found is None else "waited", self.version, [row["id"] for row in rows]))
+        return found or super().generate(rows, sampling, prompts)
+
+
+def test_the_next_batch_is_sampled_while_this_one_is_trained_on(model, processor, tmp_path):
+    """Then each batch but the first is of weights that are one update older; rows come in the same order."""
+    in_step = trainer_of(load_model(model.config._name_or_path), processor, CountedRows(), tmp_path, max_steps=3)
+    in_step.train()
+    trainer = trainer_of(model, processor, CountedRows(), tmp_path, max_steps=3)
+    engine, supply = SamplesAhead(processor), trainer.rollouts._supply
+    trainer.rollouts._supply = replace(supply, engine=engine, ahead=engine)
+    trainer.train()
+    assert [event[:2] for event in engine.events] == [
+        ("sampled", 0), ("begin", 0), ("waited", 0), ("begin", 1), ("waited", 1)
+    ]  # fmt: skip
+    batches = [rows for event, _, rows in engine.events if event != "begin"]
+    assert batches == [rows for event, _, rows in [engine.events[0], *engine.events[1::2]]]
+    logged = [entry["staleness"] for entry in trainer.state.log_history if "staleness" in entry]
+    assert logged == [0, 1, 1]
+    first, other = (next(entry for entry in one.state.log_history if "loss" in entry) for one in (in_step, trainer))
+    assert first["loss"] == other["loss"]
+
+
 def test_another_forward_pass_in_between_corrupts_nothing(model, processor, checkpoint, tmp_path):
     """Given other prompts that are sampled and scored in the middle of every loss, then the weights are the same."""
     trainer_of(model, processor, CountedRows(), tmp_path, per_device_train_batch_size=8).train()
@@ -147,14 +190,15 @@ def test_another_forward_pass_in_between_corrupts_nothing(model, processor, chec
     trainer = trainer_of(other, processor, CountedRows(), tmp_path, per_device_train_batch_size=8)
     stranger = [made_row("stranger", made_image(77, (84, 56)))]
     score = trainer._get_per_token_logps_and_entropies
+    settings = Sampling(count=4, max_tokens=6, seeds=(3,))
 
     def interrupted(network, *args, **kwargs):
         prompts = PromptBatch.encode(network, processor, stranger, "cpu")
-        trainer.rollouts._supply.sampler(stranger, prompts, [3])
+        trainer.rollouts.engine.generate(stranger, settings, prompts)
         with torch.no_grad():
             network(**processor(text="words", return_tensors="pt"))
         found = score(network, *args, **kwargs)
-        trainer.rollouts._supply.sampler(stranger, prompts, [4])
+        trainer.rollouts.engine.generate(stranger, settings, prompts)
         return found
 
     trainer._get_per_token_logps_and_entropies = interrupted

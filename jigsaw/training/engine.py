@@ -1,0 +1,65 @@
+"""The engine that samples completions for a trainer, and how it samples, from what a recipe says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jigsaw.config.schema import RolloutSection
+from jigsaw.engines import Engine, Sampling
+from jigsaw.training.agreement import warn_of_truncation
+
+if TYPE_CHECKING:
+    from jigsaw.engines.serving import Address
+    from jigsaw.training.trainer import PuzzleTrainer
+
+
+def rollout_engine(trainer: PuzzleTrainer, rollout: RolloutSection, server: Address | None, *, shared: bool) -> Engine:
+    """The engine that a recipe asks for. Collective.
+
+    Args:
+        trainer: whose policy is sampled.
+        rollout: of the recipe.
+        server: where the server is, in server mode.
+        shared: whether transformers computes a prompt once for its group.
+    """
+    args, processor = trainer.args, trainer.processing_class
+    if rollout.engine == "transformers":
+        from jigsaw.engines.transformers import TransformersEngine
+
+        return TransformersEngine(None, processor, shared=shared)
+    warn_of_truncation(top_p=args.top_p, top_k=args.top_k, min_p=args.min_p)
+    dtype = "bfloat16" if args.bf16 else "float32"  # of the passes; weights may be kept in float32
+    if rollout.served:
+        from jigsaw.engines.vllm_server import VllmServer
+
+        assert server is not None  # the stage knows it
+        folder = Path(args.output_dir) / "weights"
+        return VllmServer(server, processor, dtype=dtype, room=rollout.max_model_len, folder=folder)
+    from jigsaw.engines.vllm import beside_trainer
+
+    own_completions = args.generation_batch_size // trainer.accelerator.num_processes
+    return beside_trainer(
+        trainer.policy.unwrapped.config,
+        processor,
+        rollout,
+        device=trainer.accelerator.device,
+        dtype=dtype,
+        seed=args.seed,
+        completions=own_completions,
+    )
+
+
+def sampling_of(trainer: PuzzleTrainer) -> Sampling:
+    """How completions are sampled in training; rollouts add the seeds."""
+    args = trainer.args
+    return Sampling(
+        count=trainer.num_generations,
+        max_tokens=trainer.max_completion_length,
+        temperature=args.temperature,
+        top_p=args.top_p,
+        top_k=args.top_k,
+        min_p=args.min_p or 0.0,
+        forbidden_tokens=tuple(trainer.forbidden_tokens),
+        end_tokens=tuple(trainer.eos_token_ids),
+    )
