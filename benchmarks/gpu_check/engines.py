@@ -89,9 +89,8 @@ def _follow(check: Check, architecture: str, dtype: str, *, eager: bool, sleep: 
 
 
 def _engine(check: Check, model: Any, processor: Any, dtype: str, *, share: float, room: int, **options: bool) -> Any:
-    from jigsaw.engines.vllm import beside_trainer
-
     from jigsaw.config.schema import RolloutSection
+    from jigsaw.engines.vllm import beside_trainer
 
     rollout = RolloutSection(
         engine="vllm",
@@ -109,7 +108,6 @@ def _difference(
     """Mean difference of log-probabilities between vLLM and the trainer's pass; and the seconds of each part."""
     from jigsaw.engines import Sampling
     from jigsaw.engines.weights import Policy
-
     from jigsaw.models.load import vision_token_ids
     from jigsaw.models.prompt_batch import PromptBatch
     from jigsaw.models.shared_prefix import log_probabilities
