@@ -19,6 +19,7 @@ _QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
     "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",  # read when vLLM is imported, which TRL does long before an engine is made
 }
 _CACHES = {
     "XDG_CACHE_HOME": "",

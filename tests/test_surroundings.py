@@ -12,7 +12,7 @@ from jigsaw.models.load import require_checkpoint
 
 CACHES = ("XDG_CACHE_HOME", "HF_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "TRITON_HOME", "TORCHINDUCTOR_CACHE_DIR")
 HUB = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "JIGSAW_OFFLINE")  # the last by an earlier test of this process
-OURS = (*CACHES, *HUB, "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_CACHE", "HF_TOKEN_PATH")
+OURS = (*CACHES, *HUB, "VLLM_LOGGING_LEVEL", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_CACHE", "HF_TOKEN_PATH")
 BAD_HOME = "/dev/null/home"
 """A folder that nobody can make, root included."""
 
@@ -34,6 +34,13 @@ def test_caches_move_where_home_cannot_be_written_and_stay_where_it_can(environm
     surroundings.prepare()
     for name in CACHES:
         assert Path(environment[name]).is_relative_to(tmp_path / f"jigsaw-cache-{os.getuid()}"), name
+
+
+@pytest.mark.parametrize("given", [None, "DEBUG"])
+def test_vllm_logs_errors_alone_unless_the_user_wants_more(environment, given):
+    environment |= {} if given is None else {"VLLM_LOGGING_LEVEL": given}
+    surroundings.prepare()
+    assert environment["VLLM_LOGGING_LEVEL"] == (given or "ERROR")
 
 
 def test_a_cache_that_the_user_has_set_stays_and_models_are_read_where_they_are(environment, tmp_path):

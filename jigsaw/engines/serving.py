@@ -137,6 +137,8 @@ def _option(name: str, value: Any) -> list[str]:
 def server_environment(recipe: Recipe) -> dict[str, str]:
     """What the server's environment has beside the launcher's: the endpoints for weights, and its GPUs."""
     added = {"VLLM_SERVER_DEV_MODE": "1", "PYTHONSAFEPATH": "1"}
+    if os.environ.get("VLLM_LOGGING_LEVEL") == "ERROR":  # for engines in our own processes; the server has a log
+        added["VLLM_LOGGING_LEVEL"] = "INFO"
     if recipe.distributed.on_cpu:
         patient = {"VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "3600"}  # the first step compiles, slowly on a busy machine
         return added | {name: os.environ.get(name, value) for name, value in (ON_CPU | patient).items()}

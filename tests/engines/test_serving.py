@@ -133,6 +133,13 @@ def test_a_server_lives_as_long_as_its_block_and_says_where(load, port, tmp_path
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
+@pytest.mark.parametrize("given, logged", [("ERROR", "INFO"), ("DEBUG", None)])
+def test_the_log_of_a_server_holds_more_than_errors(load, monkeypatch, given, logged):
+    """ERROR is what the command itself sets, for the engines in its own processes."""
+    monkeypatch.setenv("VLLM_LOGGING_LEVEL", given)
+    assert module.server_environment(load("distributed.cpu_processes=1")).get("VLLM_LOGGING_LEVEL") == logged
+
+
 def test_a_server_that_ends_at_once_is_told_with_its_log(load, tmp_path, monkeypatch):
     recipe = load("distributed.cpu_processes=1")
     monkeypatch.setattr(module, "server_command", lambda *_: [sys.executable, "-c", "print('no room'); exit(3)"])
