@@ -102,6 +102,16 @@ def test_two_processes_train_what_one_trains(recipe_file, alone, zero, offload):
     assert_same(run_recipe(load_recipe(str(recipe_file), overrides), Console(quiet=True)), alone)
 
 
+@pytest.mark.slow
+@needs_deepspeed
+def test_fewer_held_out_puzzles_than_processes_are_evaluated(recipe_file, puzzle_folder):
+    """Given ZeRO-3, where one process has no share: it neither waits for the other nor ends the run."""
+    overrides = ["name=few", "distributed.cpu_processes=2", "distributed.zero=3", "sft=null", "grpo.max_steps=1"]
+    overrides += ["evaluation.every=1", f"data.eval=[{{path: {puzzle_folder}, limit: 1}}]"]
+    run = run_recipe(load_recipe(str(recipe_file), overrides), Console(quiet=True))
+    assert [line["heldout_puzzles"] for line in lines(run) if "heldout_puzzles" in line] == [1]
+
+
 VLLM = "rollout={engine: vllm, max_model_len: 1024, max_logp_difference: 1.0e-5}"
 
 
