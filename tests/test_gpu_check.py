@@ -87,7 +87,7 @@ def run(monkeypatch, tmp_path, capsys):
     def run(blocks, *arguments):
         made = [gpu.Block(name, seconds, "machine:facts", "?", needs) for name, (_, needs, seconds) in blocks.items()]
         monkeypatch.setattr(gpu, "BLOCKS", (gpu.Block("machine", 30, "machine:facts", "?"), *made))
-        programs = {"machine": 'print(\'gpu-check {"figures": {"gpu": "none"}, "verdict": ["pass", ""]}\')'}
+        programs = {"machine": 'print(\'gpu-check {"figures": {"gpu": "Some GPU"}, "verdict": ["pass", ""]}\')'}
         programs |= {name: program for name, (program, _, _) in blocks.items()}
         real = subprocess.Popen
 
@@ -125,7 +125,11 @@ def test_each_block_ends_with_one_line_a_verdict_and_its_place_in_the_file(run):
     assert lines[1]["figures"] == {"seconds_a_step": 1.5}
     assert "bare" in printed.splitlines()[-3] and "not installed: no_such_package" in printed
     assert code == 0, "nothing is wrong"
-    assert file["machine"] == {"gpu": "none"} and [one["block"] for one in file["blocks"]] == ["good", "lame", "bare"]
+    assert file["machine"] == {"gpu": "Some GPU"} and [one["block"] for one in file["blocks"]] == [
+        "good",
+        "lame",
+        "bare",
+    ]
 
 
 @pytest.mark.parametrize(
