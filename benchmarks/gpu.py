@@ -237,7 +237,7 @@ def main() -> int:
             left = 60 * options.minutes * slack - (time.monotonic() - start)
             results.append(run_block(block, options, left, slack))
             print(results[-1].line(), flush=True)
-            if block.name == "machine" and not results[-1].figures.get("gpu"):
+            if block.name == "machine" and results[-1].figures.get("gpu", "unknown") is None:
                 slack = WITHOUT_GPU
     print("\n" + "\n".join(verdicts(results)))
     options.out.write_text(json.dumps(report(results, options), indent=1) + "\n", encoding="utf-8")
