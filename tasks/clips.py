@@ -1,6 +1,6 @@
 """Clips of a video: which spans of time are cut, which frames stand for them, how large they are. No pixels touched.
 
-In: a video's frame times and size. Out: spans in seconds, frame numbers, a size in pixels.
+In: a video's frame times and size. Out: spans in seconds, frame numbers, a size in pixels, or why there is none.
 """
 
 from __future__ import annotations
@@ -10,8 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from jigsaw.tasks.grids import MAX_ASPECT, too_long
+
 Times = np.ndarray[Any, np.dtype[np.float64]]
 Span = tuple[float, float]
+Size = tuple[int, int]
+
+MOST_SQUEEZE = 2
+"""Frames whose ratio of sides would change by more than this factor are not shown."""
 
 
 def equal_spans(duration: float, clips: int, trim: float) -> list[Span]:
@@ -45,8 +51,11 @@ def frame_numbers(times: Times, span: Span, count: int) -> list[int]:
     return [int(number) for number in np.searchsorted(times, moments + 1e-6, side="right") - 1]
 
 
-def shown_size(size: tuple[int, int], max_pixels: int, multiple: int) -> tuple[int, int]:
-    """Width and height of the frames: never enlarged, at most `max_pixels`, sides multiples of `multiple`.
+def shown_size(size: Size, max_pixels: int, multiple: int) -> Size:
+    """Width and height of the frames: not enlarged, at most `max_pixels`, sides multiples of `multiple`.
+
+    Frames with a side below `multiple` are enlarged, and long ones keep neither the limit nor their shape: `size_fault`
+    finds those.
 
     >>> shown_size((1280, 720), 128 * 28 * 28, 28)
     (420, 224)
@@ -56,3 +65,34 @@ def shown_size(size: tuple[int, int], max_pixels: int, multiple: int) -> tuple[i
     if near[0] * near[1] > max_pixels:
         near = [max(multiple, int(side * scale / multiple) * multiple) for side in size]
     return near[0], near[1]
+
+
+def size_fault(
+    source: Size, shown: Size, *, grid: tuple[int, int], share: float, min_tile: int, max_pixels: int
+) -> tuple[str, str] | None:
+    """Why pieces of a video cannot be shown at a size: a reason and a detail; None if they can.
+
+    Args:
+        source: width and height of the frames.
+        shown: the same as they are shown.
+        grid: rows and columns into which every frame is cut; (1, 1) for whole frames.
+        share: smallest part of a frame's sides that is shown.
+        min_tile: least side of a piece in pixels, as it is cut and as it is shown.
+        max_pixels: most pixels of a frame.
+
+    >>> size_fault((1280, 720), (420, 224), grid=(1, 1), share=1, min_tile=28, max_pixels=100352)
+    >>> size_fault((6000, 60), (4480, 28), grid=(1, 1), share=1, min_tile=28, max_pixels=100352)[0]
+    'too_long'
+    """
+    rows, columns = grid
+    cut = (int(source[0] * share) // columns, int(source[1] * share) // rows)
+    piece = (shown[0] // columns, shown[1] // rows)
+    gives = f"{source[0]}x{source[1]} px gives pieces of {cut[0]}x{cut[1]} px, shown as {piece[0]}x{piece[1]} px"
+    if min(*cut, *piece) < min_tile:
+        return "too_small", f"{gives}; min_tile is {min_tile}"
+    if too_long(piece):
+        return "too_long", f"{gives}; the longer side may be up to {MAX_ASPECT} times the shorter"
+    squeeze = source[0] * shown[1] / (source[1] * shown[0])
+    if shown[0] * shown[1] > max_pixels or not 1 / MOST_SQUEEZE <= squeeze <= MOST_SQUEEZE:
+        return "too_long", f"{gives}, which is not their shape or more than max_pixels={max_pixels}"
+    return None

@@ -65,6 +65,12 @@ def to_srgb(pixels: Image.Image, profile: bytes | None) -> Image.Image:
     return converted
 
 
+def is_wide(profile: bytes | None) -> bool:
+    """Whether RGB pixels of a profile are changed by `to_srgb`."""
+    conversion = _conversion(profile, "RGB") if profile else None
+    return conversion is not None and conversion.transform is not None
+
+
 @lru_cache(maxsize=16)
 def _conversion(profile: bytes, mode: str) -> _Conversion | None:
     """What a profile asks for; None for a profile that is damaged or does not belong to such pixels."""

@@ -47,10 +47,11 @@ from jigsaw.tasks.depthmaps import (
     resample_nearest,
 )
 from jigsaw.tasks.foreign import ForeignRows, pair_of
+from jigsaw.tasks.grids import MAX_ASPECT, too_long
 from jigsaw.tasks.marks import mark_points
 from jigsaw.tasks.permutations import answer_of, draw_shown
+from jigsaw.tasks.photos import MAX_PIXELS, SCALES, PhotoError, PhotoHeader, read_header, read_photo
 from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
-from jigsaw.tasks.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
 from jigsaw.tasks.prompts import answer_instruction, user_message
 
 DRAWS = 40
@@ -161,6 +162,7 @@ class DepthTask(Task):
         "size_mismatch": "picture and depth map have different shapes",
         "orientation": "the photo has an EXIF orientation, and nothing says whether the depth map is turned alike",
         "no_depth": "the depth map holds no measured value, or there is none for the picture",
+        "too_long": f"the picture is {MAX_ASPECT} times as long as wide, or more",
         "out_of_range": "no measured value lies between `min_depth` and `max_depth`: the unit may be wrong",
         "too_few_points": "not enough points are far enough apart in the picture and in depth",
     }
@@ -199,6 +201,8 @@ class DepthTask(Task):
         try:
             header = read_header(source.files["color"])
             size, scale = self._shown_size(header)
+            if too_long(size):
+                return Reject("too_long", f"{header.size[0]}x{header.size[1]} px, shown as {size[0]}x{size[1]} px")
             radius = self.config.radius or max(9, round(min(size) / 32))
             self._photo(source, scale, size)
             places, depths = self._field(source, size, radius)
@@ -301,6 +305,10 @@ class DepthTask(Task):
         if len(points) < 2 or not all(0 <= x < width and 0 <= y < height for x, y in points):
             return Reject("too_few_points", f"the {len(points)} points do not lie in a picture of {width}x{height}")
         size = pair_of(about.get("resize_size")) or (width, height)
+        if size[0] * size[1] > MAX_PIXELS:
+            return Reject("too_large", f"resized to {size[0]}x{size[1]} pixels")
+        if too_long(size):
+            return Reject("too_long", f"shown as {size[0]}x{size[1]} px")
         across, down = size[0] / width, size[1] / height
         shown = draw_shown(len(points), rng)
         geometry: DepthGeometry = {

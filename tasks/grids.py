@@ -19,6 +19,21 @@ Box = tuple[int, int, int, int]
 MAX_SIDE = 8
 """Most rows or columns of a grid."""
 
+MOST_CELLS = 10_000
+"""Most cells, rows times columns, of a grid that somebody else wrote: rendering goes over all of them."""
+
+MAX_ASPECT = 200
+"""Qwen2-VL's processors raise on images and frames of this ratio of sides."""
+
+
+def too_long(size: tuple[int, int]) -> bool:
+    """Whether a picture of that width and height is too long for image processors.
+
+    >>> too_long((400, 3)), too_long((3, 900))
+    (False, True)
+    """
+    return max(size) >= MAX_ASPECT * min(size)
+
 
 def parse_grid(text: str) -> tuple[int, int]:
     """Rows and columns of a grid written `ROWSxCOLUMNS`.

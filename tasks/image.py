@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.caching import BoundedCache
-from jigsaw.tasks.composite import sheet
+from jigsaw.tasks.composite import sheet, sheet_boxes
 from jigsaw.tasks.contract import (
     TYPICAL_PHOTO,
     AnswerStyle,
@@ -34,12 +34,22 @@ from jigsaw.tasks.contract import (
     Task,
 )
 from jigsaw.tasks.foreign import ForeignRows, pair_of
-from jigsaw.tasks.grids import Crop, Grid, Region, choose_region, largest_square_cell, parse_grid
+from jigsaw.tasks.grids import (
+    MAX_ASPECT,
+    MOST_CELLS,
+    Crop,
+    Grid,
+    Region,
+    choose_region,
+    largest_square_cell,
+    parse_grid,
+    too_long,
+)
 from jigsaw.tasks.likeness import look_alike_classes, mean_differences, signatures
 from jigsaw.tasks.marks import mark_boxes
 from jigsaw.tasks.permutations import answer_of, draw_shown
+from jigsaw.tasks.photos import MAX_PIXELS, SCALES, PhotoError, PhotoHeader, read_header, read_photo
 from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
-from jigsaw.tasks.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
 from jigsaw.tasks.prompts import answer_instruction, user_message
 
 Place = TypeVar("Place")
@@ -96,9 +106,6 @@ NO_CHANGE: Augment = {"mirror": False, "channels": [0, 1, 2]}
 """The `augment` of a geometry that has none."""
 
 CACHED_HEADERS = 1000
-
-MAX_ASPECT = 200
-"""Qwen2-VL's image processor raises on pictures of this ratio of sides."""
 
 OVERVIEW_SIDE = 24
 """Look-alike tiles are judged on a decode in which a tile has at least this many pixels a side."""
@@ -157,7 +164,7 @@ class ImageTask(Task):
     Config: ClassVar[type] = ImageConfig
     REASONS = PHOTO_REASONS | {
         "too_small": "a tile would have fewer than `min_tile` pixels a side, in the photo or as it is shown",
-        "too_long": f"a tile would be {MAX_ASPECT} times as long as wide, or more",
+        "too_long": f"a tile, or the sheet of tiles, would be {MAX_ASPECT} times as long as wide, or more",
         "ambiguous": "two tiles look the same (flat or repeated), so that more than one answer is right",
     }
     PIECE = "tile"
@@ -287,9 +294,15 @@ class ImageTask(Task):
         width, height = resize or size
         crop_width, crop_height = crop or (width, height)
         cell = (crop_width // columns, crop_height // rows)
+        if width * height > MAX_PIXELS:
+            return Reject("too_large", f"resized to {width}x{height} pixels")
+        if rows * columns > MOST_CELLS:
+            return Reject("too_small", f"a grid of {rows}x{columns} has more than {MOST_CELLS:,} tiles")
         if crop_width > width or crop_height > height or min(cell) < 1:
             detail = f"a crop of {crop_width}x{crop_height} in {rows}x{columns} tiles out of {width}x{height} pixels"
             return Reject("too_small", detail)
+        if too_long(cell):
+            return Reject("too_long", f"tiles of {cell[0]}x{cell[1]} px")
         shown = draw_shown(rows * columns, rng)
         geometry: ImageGeometry = {
             "scale": 1,
@@ -335,7 +348,9 @@ class ImageTask(Task):
             gives += f", shown as {shown[0]}x{shown[1]} px"
         if min(*cut, *shown) < self.config.min_tile:
             return Reject("too_small", f"{gives}; min_tile is {self.config.min_tile}")
-        if max(shown) >= MAX_ASPECT * min(shown):
+        if self.config.layout == "composite":
+            gives, shown = f"{gives} on a sheet", sheet_boxes(shown, *self._grid)[0]
+        if too_long(shown):
             return Reject("too_long", f"{gives}; the longer side may be up to {MAX_ASPECT} times the shorter")
         return None
 
@@ -393,6 +408,11 @@ class ImageTask(Task):
         smaller = max(s for s in SCALES if s == 1 or side // s >= OVERVIEW_SIDE)
         if header.quick_to_scale:
             return self._photo(source, min(scale * smaller, max(SCALES)))
+        if header.converted:  # a whole picture is converted only where it is shown
+            file = source.files["image"]
+            return self._photos.get(
+                (source.fingerprint, scale, smaller), lambda: read_photo(file, scale * smaller, glance=True)
+            )
         # What is slow to decode is decoded once, for the tiles and for the overview.
         return self._photos.get(
             (source.fingerprint, scale, smaller), lambda: self._photo(source, scale).reduce(smaller)

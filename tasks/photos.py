@@ -25,6 +25,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from jigsaw.tasks import colors, png_chunks
 from jigsaw.tasks.formats import format_of, head_of
+from jigsaw.tasks.profiles import HdrError, profile_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 """What is opened; a JPEG of several pictures (MPO) is a JPEG. Formats that start other programs (EPS) are left out."""
@@ -60,18 +61,9 @@ _TURNS = {
 to be known before that, by the same rule."""
 
 _SWAPS_SIDES = (5, 6, 7, 8)
-_PRIMARIES = {9: colors.BT_2020, 12: colors.DISPLAY_P3}
-"""Numbers of ITU-T H.273 whose colours differ visibly from sRGB's -> primaries."""
-_GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
-"""Transfers of ITU-T H.273 other than the curve of sRGB, and those close to it -> exponent."""
-_HDR = {16: "PQ", 18: "HLG"}
-_ORDINARY_GAMMA = 0.05
-"""A PNG whose gamma is so close to 2.2 has the curve of sRGB."""
-
-_INTEROP_INDEX = 1
+_REDUCIBLE = ("RGB", "RGBA")
+"""Modes of 8-bit numbers whose means mean colours."""
 _SUBFILE_TYPE, _DNG_VERSION = 254, 50706
-_JP2_HEADER = 4 * 2**20
-"""How far the colour profile of a JPEG 2000 file is searched, in bytes."""
 _REDUCED = 1
 """Bit of a TIFF's NewSubfileType for a preview of another picture in the file."""
 
@@ -98,11 +90,14 @@ class PhotoHeader:
         size: width and height in pixels, upright.
         quick_to_scale: whether decoding at a fraction of the size takes a fraction of the time (JPEG).
         orientation: EXIF orientation, 1 to 8, by which stored pixels are made upright.
+        converted: whether colours are converted to sRGB, which costs a third of decoding; told of pictures that are not
+            quick to scale.
     """
 
     size: tuple[int, int]
     quick_to_scale: bool
     orientation: int = 1
+    converted: bool = False
 
     def scaled_size(self, scale: int) -> tuple[int, int]:
         """Width and height in pixels when decoded at `1/scale`, rounded up."""
@@ -117,15 +112,22 @@ def read_header(file: Path | bytes) -> PhotoHeader:
     """
 
     def header(image: Image.Image) -> PhotoHeader:
-        orientation = _orientation(image, _exif(image))
+        exif = _exif(image)
+        orientation = _orientation(image, exif)
         size = image.size[::-1] if orientation in _SWAPS_SIDES and image.format != "TIFF" else image.size
-        return PhotoHeader(size, quick_to_scale=image.format in ("JPEG", "MPO"), orientation=orientation)
+        quick = image.format in ("JPEG", "MPO")
+        converted = not quick and image.mode in _REDUCIBLE and colors.is_wide(profile_of(image, exif, file))
+        return PhotoHeader(size, quick, orientation, converted)
 
     return _using(file, header)
 
 
-def read_photo(file: Path | bytes, scale: int = 1) -> Image.Image:
+def read_photo(file: Path | bytes, scale: int = 1, *, glance: bool = False) -> Image.Image:
     """Upright sRGB pixels, the sides divided by `scale` (1, 2, 4 or 8) and rounded up. Deterministic.
+
+    Args:
+        glance: convert colours behind the reduction instead of before it, as a JPEG's always are: quicker, for pixels
+            that are compared and not shown.
 
     Raises:
         PhotoError: the file is no picture, damaged or too large, or its numbers have no known range.
@@ -136,11 +138,12 @@ def read_photo(file: Path | bytes, scale: int = 1) -> Image.Image:
         if scale > 1 and min(whole) >= scale:
             image.draft(None, (image.width // scale, image.height // scale))
         turn = None if image.format == "TIFF" else _TURNS.get(_orientation(image, exif))  # Pillow turns a TIFF itself
-        profile = _profile(image, exif, file)
+        profile = profile_of(image, exif, file)
         bits = _stored_bits(image)
         image.load()
-        shown = _srgb(image, profile, bits)
-        if scale > 1 and image.size == whole:
+        early = glance and scale > 1 and bits == 8 and image.mode in _REDUCIBLE and image.size == whole
+        shown = _srgb(image.reduce(scale) if early else image, profile, bits)
+        if scale > 1 and not early and image.size == whole:
             shown = shown.reduce(scale)
         return shown if turn is None else shown.transpose(turn)
 
@@ -184,6 +187,8 @@ def _opened(file: Path | bytes) -> Iterator[Image.Image]:
             yield image
     except (PhotoError, _LongTexts):
         raise
+    except HdrError as error:
+        raise PhotoError("unknown_range", str(error)) from error
     except Image.DecompressionBombError as error:
         raise PhotoError("too_large", str(error)) from error
     except Exception as error:
@@ -261,78 +266,6 @@ def _orientation(image: Image.Image, exif: Image.Exif | None) -> int:
     except Exception:
         return 1
     return orientation if orientation in _TURNS else 1
-
-
-def _profile(image: Image.Image, exif: Image.Exif | None, file: Path | bytes) -> bytes | None:
-    """The colour profile that a picture names in one of the ways that files have; None for sRGB."""
-    embedded = image.info.get("icc_profile")
-    if image.format == "AVIF" and embedded:
-        return bytes(embedded)
-    try:
-        if (points := _coding_points(image, file)) is not None:
-            return _coded_space(*points)
-        if embedded:
-            return bytes(embedded)
-        if image.format == "PNG":
-            return _png_space(image.info)
-        if image.format == "JPEG2000":
-            return _jp2_profile(file)
-        if image.format in ("JPEG", "MPO") and exif is not None and _is_adobe_rgb(exif):
-            return colors.matrix_profile(colors.ADOBE_RGB, colors.ADOBE_GAMMA)
-    except (TypeError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
-        if isinstance(error, PhotoError):
-            raise
-    return None  # none, or numbers that span no colours
-
-
-def _coding_points(image: Image.Image, file: Path | bytes) -> tuple[int, int] | None:
-    """Primaries and transfer as numbers of ITU-T H.273: a PNG's cICP chunk, an AVIF's nclx box."""
-    if image.format == "PNG":
-        return png_chunks.coding_points(head_of(file))
-    if image.format != "AVIF":
-        return None
-    _, found, codes = head_of(file).partition(b"colrnclx")
-    return (int.from_bytes(codes[:2], "big"), int.from_bytes(codes[2:4], "big")) if found else None
-
-
-def _coded_space(primaries: int, transfer: int) -> bytes | None:
-    if transfer in _HDR:
-        raise PhotoError("unknown_range", f"an HDR picture ({_HDR[transfer]}): make it SDR first")
-    if primaries not in _PRIMARIES and transfer not in _GAMMAS:
-        return None
-    return colors.matrix_profile(_PRIMARIES.get(primaries, colors.SRGB), _GAMMAS.get(transfer))
-
-
-def _png_space(info: dict[Any, Any]) -> bytes | None:
-    """The space of a PNG's gAMA and cHRM chunks; both are void beside an sRGB chunk."""
-    if "srgb" in info or not ("gamma" in info or "chromaticity" in info):
-        return None
-    gamma = 1 / info["gamma"] if info.get("gamma") else None
-    if gamma is not None and abs(gamma - 2.2) <= _ORDINARY_GAMMA:
-        gamma = None
-    points = tuple(info.get("chromaticity", colors.SRGB))
-    if gamma is None and np.allclose(points, colors.SRGB, atol=0.002):
-        return None
-    return colors.matrix_profile(points, gamma)
-
-
-def _jp2_profile(file: Path | bytes) -> bytes | None:
-    """The ICC profile of a JPEG 2000 file (its `colr` box with method 2 or 3), which Pillow does not read."""
-    if isinstance(file, bytes):
-        head = file[:_JP2_HEADER]
-    else:
-        with file.open("rb") as stream:
-            head = stream.read(_JP2_HEADER)
-    for method in (b"\2", b"\3"):
-        at = head.find(b"colr" + method)
-        if at >= 4:
-            return head[at + 7 : at - 4 + int.from_bytes(head[at - 4 : at], "big")]
-    return None
-
-
-def _is_adobe_rgb(exif: Image.Exif) -> bool:
-    """Whether a camera wrote Adobe RGB: it embeds no profile but sets the interoperability index to R03 (DCF 2.0)."""
-    return str(exif.get_ifd(ExifTags.IFD.Interop).get(_INTEROP_INDEX, "")).startswith("R03")
 
 
 def _stored_bits(image: Image.Image) -> int:

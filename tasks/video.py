@@ -23,7 +23,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.caching import BoundedCache
-from jigsaw.tasks.clips import equal_spans, frame_numbers, frames_per_clip, shown_size
+from jigsaw.tasks.clips import equal_spans, frame_numbers, frames_per_clip, shown_size, size_fault
 from jigsaw.tasks.contract import (
     AnswerStyle,
     Clip,
@@ -133,6 +133,9 @@ class VideoConfig:
     min_frames: Annotated[int, Field(ge=1, description="fewest frames per clip")] = 2
     max_frames: Annotated[int, Field(ge=1, description="most frames per clip")] = 12
     max_pixels: Annotated[int, Field(ge=784, description="most pixels per frame; larger frames are shrunk")] = 100352
+    min_tile: Annotated[
+        int, Field(ge=1, description="reject videos whose pieces are cut or shown smaller, in pixels a side")
+    ] = 28
     multiple: Annotated[int, Field(ge=1, description="frame sides are multiples of this many pixels")] = 28
     min_duration: Annotated[float, Field(ge=0, description="reject shorter videos, in seconds")] = 24.0
     window: Annotated[
@@ -175,6 +178,8 @@ class VideoTask(Task):
     Config: ClassVar[type] = VideoConfig
     REASONS = VIDEO_REASONS | {
         "too_short": "the video is shorter than `min_duration`",
+        "too_small": "a piece would have fewer than `min_tile` pixels a side, in the video or as it is shown",
+        "too_long": "pieces so long cannot be shown in their shape within `max_pixels`, or not at all",
         "too_few_frames": "the clips do not have `min_frames` different frames each",
         "static": "two clips look the same: nothing moves, or the video repeats itself",
     }
@@ -196,6 +201,8 @@ class VideoTask(Task):
         "form": "resize: max_pixels brings frames to another size; trim takes unlike ends away",
     }
     FOREIGN = ForeignRows(column="videos")
+
+    LATER_KEYS = ("min_tile",)
 
     config: VideoConfig
 
@@ -361,6 +368,16 @@ class VideoTask(Task):
             )
             return Reject("too_few_frames", detail)
         size = shown_size(header.size, config.max_pixels, config.multiple)
+        fault = size_fault(
+            header.size,
+            size,
+            grid=self._grid or (1, 1),
+            share=config.crop_scale,
+            min_tile=config.min_tile,
+            max_pixels=config.max_pixels,
+        )
+        if fault is not None:
+            return Reject(*fault)
         geometry: VideoGeometry = {
             "decoder": choose_decoder(config.decoder, header),
             "source_size": list(header.size),

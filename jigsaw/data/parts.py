@@ -15,9 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jigsaw.data.manifest import Counts
-from jigsaw.errors import JigsawError
+from jigsaw.data.manifest import Counts, counts_of
+from jigsaw.errors import JigsawError, first_line
 from jigsaw.tasks import Message, Puzzle, Source
+from jigsaw.tasks.grids import MOST_CELLS
+from jigsaw.text import named
 
 ROWS_PER_GROUP = 1000
 BYTES_PER_GROUP = 32 * 2**20
@@ -99,8 +101,34 @@ def puzzle_of(row: Mapping[str, Any]) -> Puzzle:
     )
 
 
-MOST_CELLS = 10_000
-"""Cells of a grid, rows times columns, that a row may ask for: rendering goes over all of them."""
+def require_values(row: Row) -> None:
+    """Refuse a stored row in which something is null or empty; the types of its columns are those of the schema.
+
+    Raises:
+        ValueError: naming the column.
+    """
+    for name in ("id", "task", "prompt", "answer", "answer_style", "source", "geometry"):
+        if not row[name]:
+            raise ValueError(f"its {name} is {'null' if row[name] is None else 'empty'}")
+    for name in ("path", "fingerprint"):
+        if not row["source"][name]:
+            raise ValueError(f"its source.{name} is null or empty")
+    for name in ("answer", "classes"):
+        if row[name] is not None and None in row[name]:
+            raise ValueError(f"its {name} has a null")
+    if row["num_pieces"] != len(row["answer"]):
+        raise ValueError(f"num_pieces is {row['num_pieces']}, and its answer has {len(row['answer'])} numbers")
+    for number, turn in enumerate(row["prompt"], start=1):
+        if not turn or turn["role"] is None or turn["content"] is None:
+            raise ValueError(f"turn {number} of its prompt has no role or no content")
+        for part in turn["content"]:
+            kind = None if part is None else part["type"]
+            if kind not in PART_TYPES or (kind == "text" and part.get("text") is None):
+                raise ValueError(f"turn {number} of its prompt has a part of type {kind!r}, or one without its text")
+
+
+PART_TYPES = ("text", "image", "video")
+"""What a prompt consists of."""
 
 LARGEST = 2**53
 """The largest number of a geometry, as JSON has it; larger ones keep arithmetic busy for minutes."""
@@ -116,6 +144,8 @@ def _geometry_of(text: str) -> Any:
         geometry = json.loads(text)
     except RecursionError:
         raise ValueError("the geometry is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"the geometry is no JSON ({first_line(error)})") from None
     left = [geometry]
     while left:
         item = left.pop()
@@ -123,7 +153,9 @@ def _geometry_of(text: str) -> Any:
             left.extend(item.values() if isinstance(item, dict) else item)
         elif isinstance(item, int | float) and not abs(item) <= LARGEST:
             raise ValueError(f"the geometry holds a number beyond {LARGEST}")
-    grid = geometry.get("grid") if isinstance(geometry, dict) else None
+    if not isinstance(geometry, dict):
+        raise ValueError(f"the geometry is {named(geometry)}, not an object")
+    grid = geometry.get("grid")
     if isinstance(grid, list) and math.prod(side for side in grid if isinstance(side, int)) > MOST_CELLS:
         raise ValueError(f"the grid of the geometry has more than {MOST_CELLS:,} cells")
     return geometry
@@ -158,11 +190,17 @@ def write_part(path: Path, work: Path, rows: Iterable[Row], settings_digest: str
     columns = schema()
     try:
         with _disk_errors_named(path):
-            with pq.ParquetWriter(temporary, columns, compression="zstd") as writer:
-                for group in _groups(rows):
+            writer = pq.ParquetWriter(temporary, columns, compression="zstd")
+        try:
+            for group in _groups(rows):  # what goes wrong while rows are made is no error of the disk
+                with _disk_errors_named(path):
                     writer.write_table(pa.Table.from_pylist(group, schema=columns))
-                record = {"settings": settings_digest, "counts": asdict(counts())}
-                writer.add_key_value_metadata({_METADATA_KEY: json.dumps(record).encode()})
+            record = {"settings": settings_digest, "counts": asdict(counts())}
+            writer.add_key_value_metadata({_METADATA_KEY: json.dumps(record).encode()})
+        finally:
+            with _disk_errors_named(path):
+                writer.close()
+        with _disk_errors_named(path):
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
             temporary.replace(path)
@@ -199,9 +237,30 @@ def finished_part(path: Path) -> tuple[str, Counts] | None:
     try:
         metadata = pq.read_metadata(path).metadata or {}
         record = json.loads(metadata[_METADATA_KEY])
-        return record["settings"], Counts(**record["counts"])
-    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
+        return str(record["settings"]), counts_of(record["counts"])
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, RecursionError) as error:
         raise JigsawError(f"{path} was not written by `jigsaw build`, or is damaged; delete it") from error
+
+
+def require_schema(path: Path) -> None:
+    """Refuse a part whose columns are not those of `schema`: what is read from it is taken as it is.
+
+    Raises:
+        JigsawError: naming the part and the column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        found = pq.read_schema(path)
+    except (OSError, pa.ArrowException) as error:
+        raise JigsawError(f"{path} is damaged ({first_line(error)}); build the part again") from error
+    for column in schema():
+        place = found.get_field_index(column.name)
+        if place < 0:
+            raise JigsawError(f"{path} has no column {column.name}; build the part again")
+        if (kind := found.field(place).type) != column.type:
+            raise JigsawError(f"{path}: column {column.name} holds {kind}, not {column.type}; build the part again")
 
 
 def sources_of(path: Path) -> int:

@@ -261,3 +261,9 @@ def test_a_pattern_for_pairs_needs_two_paths_and_what_they_share(pairs):
 def test_a_range_upside_down_is_refused():
     with pytest.raises(ValueError, match="not beyond"):
         get_task("depth", min_depth=5, max_depth=2)
+
+
+def test_a_picture_that_no_processor_takes_is_rejected_by_name():
+    wide = np.tile(np.linspace(1, 9, 9000, dtype=np.float32), (40, 1))
+    made = get_task("depth", max_side=None, radius=6, points=2).plan(pair(wide, size=(9000, 40)), Random(0))
+    assert (made.reason, made.detail) == ("too_long", "9000x40 px, shown as 9000x40 px")

@@ -216,6 +216,8 @@ def test_a_composite_carries_every_tile_unharmed_under_its_number():
         ((12000, 100), {"grid": "2x2", "crop": "none", "tile": 56, "min_tile": 56}, "too_small"),  # 50 px as cut
         ((12000, 28), {"grid": "1x2", "crop": "none", "max_tile": None}, "too_long"),
         ((12000, 100), {"grid": "1x2", "crop": "none", "max_tile": 4096, "min_tile": 8}, None),
+        ((12000, 50), {"grid": "1x2", "crop": "none", "max_tile": 4096, "min_tile": 8, "layout": "composite"}, None),
+        ((60, 30000), {"grid": "8x1", "crop": "none", "max_tile": None, "layout": "composite"}, "too_long"),
         ((900, 100), {"grid": "1x2", "crop": "none"}, None),
         ((900, 100), {"grid": "1x3", "crop": "random", "crop_scale": 0.2}, "too_small"),
         ((900, 100), {"grid": "1x3", "crop": "random", "crop_scale": 0.5}, None),

@@ -5,13 +5,18 @@ from random import Random
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from made_media import encode, hide_start, number_in, numbered_frame, source_of, write_sound, write_video
 from PIL import Image
 
 from jigsaw.tasks import Reject, Source, get_task
-from jigsaw.tasks.clips import equal_spans, frame_numbers, shown_size
-from jigsaw.tasks.video_streams import VideoError
-from jigsaw.tasks.videos import read_frames, read_header
+from jigsaw.tasks.clips import equal_spans, frame_numbers, shown_size, size_fault
+from jigsaw.tasks.registry import canonical_config
+from jigsaw.tasks.video import _tile_boxes
+from jigsaw.tasks.video_display import UPRIGHT
+from jigsaw.tasks.video_streams import Display, VideoError
+from jigsaw.tasks.videos import VideoHeader, read_frames, read_header
 
 LOOSE = {"min_duration": 1}
 
@@ -366,3 +371,67 @@ def test_decoding_all_frames_once_gives_the_frames_of_each_window(video, decoder
     monkeypatch.setattr("jigsaw.tasks.video.DENSE_BYTES", 0)
     each = get_task("video", **settings).render(puzzle, video).videos
     assert all(np.array_equal(a, clip.frames) for a, clip in zip(frames, each, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("size", "config", "reason"),
+    [
+        ((5600, 28), {}, "too_long"),  # 4480x28 as shown is more than max_pixels
+        ((28, 5600), {}, "too_long"),
+        ((4800, 60), {}, None),
+        ((2000, 40), {}, None),
+        ((36, 22), {}, "too_small"),
+        ((36, 22), {"min_tile": 14}, None),
+        ((320, 240), {"grid": "8x8"}, None),
+        ((320, 240), {"grid": "8x8", "max_pixels": 28 * 28 * 9}, "too_small"),  # tiles of 14x7 as shown
+        ((160, 96), {"grid": "4x4"}, "too_small"),  # tiles of 40x24
+        ((320, 240), {"grid": "4x4", "crop_scale": 0.2}, "too_small"),  # tiles of 16x12 as cut
+        ((320, 240), {"crop_scale": 0.2}, None),
+        ((1280, 720), {"max_pixels": 784}, None),
+        ((1280, 320), {"max_pixels": 784}, "too_long"),  # shown as 28x28
+        ((9000, 40), {"max_pixels": 10**6, "multiple": 1}, "too_long"),  # no processor takes 225:1
+        ((320, 240), {"multiple": 512, "max_pixels": 784}, "too_long"),
+    ],
+)
+def test_limits_hold_for_pieces_as_they_are_cut_and_as_they_are_shown(size, config, reason):
+    task = get_task("video", clips=2, **LOOSE, **config)
+    times = np.arange(60) / 10
+    header = VideoHeader(size, times, None, np.empty(0, np.int64), Display(size, UPRIGHT, False), 0, "made up")
+    made = task._cut(header, Random(0))
+    assert (made.reason if isinstance(made, Reject) else None) == reason
+    if reason is None:
+        boxes = _tile_boxes(tuple(made["size"]), made["grid"])
+        sides = [side for left, top, right, bottom in boxes for side in (right - left, bottom - top)]
+        assert min(sides) >= task.config.min_tile
+        assert max(sides) < 200 * min(sides)
+        assert made["size"][0] * made["size"][1] <= task.config.max_pixels
+    else:
+        assert made.reason in task.REASONS
+
+
+@given(
+    size=st.tuples(st.integers(1, 12000), st.integers(1, 12000)),
+    max_pixels=st.integers(784, 10**6),
+    multiple=st.sampled_from([1, 14, 28, 32]),
+    grid=st.tuples(st.integers(1, 8), st.integers(1, 8)),
+)
+def test_whatever_is_shown_keeps_the_limits_and_nearly_its_shape(size, max_pixels, multiple, grid):
+    shown = shown_size(size, max_pixels, multiple)
+    if size_fault(size, shown, grid=grid, share=1, min_tile=28, max_pixels=max_pixels) is None:
+        assert shown[0] * shown[1] <= max_pixels
+        assert min(shown[0] // grid[1], shown[1] // grid[0]) >= 28
+        assert 0.5 <= size[0] * shown[1] / (size[1] * shown[0]) <= 2
+
+
+def test_a_clip_that_is_too_long_is_a_reject_and_one_that_is_not_is_shown(tmp_path):
+    task = get_task("video", clips=2, static="keep", **LOOSE)
+    long = write_video(tmp_path / "long.mp4", frames=20, size=(5600, 28))
+    wide = write_video(tmp_path / "wide.mp4", frames=20, size=(1400, 28))
+    assert task.plan(source_at(long), Random(0)).reason == "too_long"
+    puzzle = task.plan(source_at(wide), Random(0))
+    assert task.render(puzzle, source_at(wide)).videos[0].frames.shape[1:] == (28, 1400, 3)
+
+
+def test_a_new_key_changes_no_ids():
+    assert "min_tile" not in canonical_config(get_task("video"))
+    assert "min_tile" in canonical_config(get_task("video", min_tile=14))
