@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from jigsaw.errors import JigsawError
+
 _OFFLINE = "JIGSAW_OFFLINE"
 """Set where the hub is switched off by us, so that a hub id may switch it on again; never over the user's own word."""
 
@@ -47,6 +49,19 @@ def start_in_utf8() -> None:
         return
     os.environ["PYTHONUTF8"] = "1"  # for the processes that are started later
     os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def require_working_directory() -> None:
+    """Refuse to work in a directory that is gone: every relative path would be none, for a reason that nobody sees.
+
+    Raises:
+        JigsawError: the working directory has been deleted, or may not be read.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        why = "has been deleted" if isinstance(error, FileNotFoundError) else f"cannot be used ({error.strerror})"
+        raise JigsawError(f"the working directory {why}; change to a folder that exists: cd FOLDER") from error
 
 
 def prepare() -> None:

@@ -19,6 +19,7 @@ from functools import partial
 from numbers import Real
 from typing import Any
 
+from jigsaw.docstrings import docstring_of
 from jigsaw.errors import did_you_mean, first_line
 from jigsaw.plugins import line_of, origin_of
 from jigsaw.rewards.errors import RewardError
@@ -64,7 +65,7 @@ def build(use: str, found: object, args: Mapping[str, Any] | None) -> Plugin:
         use=use,
         kind=getattr(found, "kind", getattr(function, "kind", "reward")),
         function=function,
-        doc=inspect.getdoc(found) or "",
+        doc=docstring_of(found),
         needs=tuple(name for name in needs if name != "completions"),
         reads=tuple(name for name in reads if name != "completions"),
         takes_all=any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values()),

@@ -19,6 +19,7 @@ from jigsaw.rewards.errors import RewardError
 from jigsaw.rewards.plugin import Kind, Plugin
 from jigsaw.rewards.registry import load_plugin
 from jigsaw.rewards.spec import RewardSpec
+from jigsaw.rewards.synthetic import puzzle_columns
 from jigsaw.rewards.waiting import drive, run_to_end
 
 Values = list[float | None]
@@ -132,6 +133,16 @@ class Composition:
     def columns(self) -> list[str]:
         """Every column that a component names; the rows must have those that it cannot do without."""
         return sorted({name for part in (*self.rewards, *self.metrics) for name in part.plugin.reads})
+
+    def require_columns(self) -> None:
+        """Refuse components that need a column which no row of puzzles has, before anything is generated.
+
+        Raises:
+            RewardError: naming the component's file, the column, and the nearest one that rows have.
+        """
+        known = dict.fromkeys(puzzle_columns())
+        for part in (*self.rewards, *self.metrics):
+            part.plugin.check_columns(known)
 
     def score(self, completions: Sequence[Any], columns: Columns) -> dict[str, Values]:
         """The rewards of a batch: component name -> one value or None per row, not weighted.

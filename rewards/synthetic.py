@@ -21,6 +21,11 @@ def synthetic_batch() -> tuple[list[str], dict[str, Any]]:
     return completions, synthetic_columns(completions, [[2, 3, 1]] * len(completions))
 
 
+def puzzle_columns() -> list[str]:
+    """Every column that a row of puzzles and a trainer have: what a reward of a recipe may need."""
+    return list(synthetic_columns((), ()))
+
+
 def synthetic_columns(
     completions: Sequence[str], answers: Sequence[Sequence[int]], answer_style: str = "think"
 ) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any, get_args, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from jigsaw import plugins
+from jigsaw.docstrings import docstring_of
 from jigsaw.errors import did_you_mean
 from jigsaw.tasks.contract import Task, TaskError
 
@@ -118,7 +119,8 @@ def make_config(task_class: type[Task], values: Mapping[str, Any]) -> Any:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        where = f"{key}={values.get(key)!r}: " if key else ""
+        written = repr(values.get(key))
+        where = f"{key}={written if len(written) <= 60 else written[:57] + '...'}: " if key else ""
         raise TaskError(f"task {name}: {where}{message}") from error
 
 
@@ -158,7 +160,7 @@ def describe_task(name_or_spec: str) -> dict[str, Any]:
     ]
     return {
         "name": task_class.name,
-        "doc": (task_class.__doc__ or "").strip().split("\n", 1)[0],
+        "doc": docstring_of(task_class).partition("\n")[0],
         "source_kind": task_class.source_kind,
         "reasons": dict(task_class.REASONS),
         "config": config,

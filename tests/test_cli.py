@@ -17,6 +17,9 @@ import pytest
 import typer
 
 from jigsaw.cli import command as cli
+from jigsaw.data import build_puzzles
+from jigsaw.errors import JigsawError
+from jigsaw.rewards import describe_reward
 
 VERBS = sorted(typer.main.get_command(cli.app).commands)
 HEAVY = {"torch", "transformers", "trl", "datasets", "numpy", "PIL", "pydantic", "omegaconf", "pyarrow", "rich"}
@@ -381,3 +384,51 @@ def test_importing_the_framework_and_its_doors_loads_nothing_heavy(tmp_path):
     code = f"import {packages}; print([name for name in {HEAVY} if name in sys.modules])"
     found = process(sys.executable, "-c", code, cwd=tmp_path)
     assert found.stdout.strip() == "[]", found.stderr
+
+
+# Unusual ways to start Python, and places to start it in
+
+
+def test_descriptions_are_there_where_python_drops_docstrings(tmp_path):
+    """`python -OO`: typer takes the help of verbs, and we take descriptions, from docstrings."""
+    (tmp_path / "mine.py").write_text('def brevity(completions, **columns):\n    """Short answers."""\n    return []\n')
+    code = """
+import json
+from jigsaw.cli import command
+from jigsaw.rewards import describe_reward, list_rewards
+from jigsaw.tasks import describe_task, task_names
+import typer
+if command.__doc__ is not None:
+    raise SystemExit("docstrings are there")
+command._describe(command.app)
+told = {name: describe_task(name)["doc"] for name in task_names()}
+told |= {info.name: info.summary for info in list_rewards()}
+told |= {name: verb.help for name, verb in typer.main.get_command(command.app).commands.items()}
+print(json.dumps(told | {"brevity": describe_reward("mine.py:brevity").summary}))
+"""
+    done = process(sys.executable, "-OO", "-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert all(found.values()), found
+    assert found["image"] == "Put shuffled image tiles back in raster order."
+    assert found["exact"] == describe_reward("exact").summary
+    assert found["brevity"] == "Short answers."
+    assert found["build"].startswith("Build a puzzle set from a folder of sources.")
+
+
+@pytest.mark.parametrize("words", [["tasks"], ["build", "image", "/", "/tmp/never"], ["launch", "quickstart"]])
+def test_a_working_directory_that_is_gone_is_one_line(jigsaw, tmp_path, monkeypatch, words):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, _, err = jigsaw(*words)
+    assert code == 1
+    assert one_line(err) == "jigsaw: the working directory has been deleted; change to a folder that exists: cd FOLDER"
+
+
+def test_a_build_out_of_a_directory_that_is_gone_says_so(tmp_path, photos, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(JigsawError, match="the working directory has been deleted"):
+        build_puzzles("image", photos, tmp_path / "set", config={"grid": "2x2"}, workers=1, progress=False)

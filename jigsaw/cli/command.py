@@ -48,7 +48,9 @@ def main() -> NoReturn:
         sys.argv.remove("--debug")
         os.environ[DEBUG] = "1"  # for the processes that train
     try:
+        surroundings.require_working_directory()
         surroundings.prepare()
+        _describe(app)
         _quiet_libraries(debug)
         code = app(prog_name="jigsaw", standalone_mode=False)
     except typer.TyperException as error:
@@ -163,6 +165,19 @@ def doctor(as_json: AsJson = False) -> None:
         print_table(findings_table(findings))
     if any(finding.broken for finding in findings):
         raise typer.Exit(1)
+
+
+def _describe(verbs: typer.Typer) -> None:
+    """Give the verbs their descriptions where Python has dropped docstrings, from which typer takes them."""
+    if sys.flags.optimize < 2:
+        return
+    from jigsaw.docstrings import docstring_of
+
+    for group in verbs.registered_groups:
+        if group.typer_instance is not None:
+            _describe(group.typer_instance)
+    for verb in verbs.registered_commands:
+        verb.help = verb.help or docstring_of(verb.callback)
 
 
 def _quiet_libraries(debug: bool) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 
 from jigsaw.data.planning import Job, Refusal
 from jigsaw.errors import JigsawError
+from jigsaw.surroundings import require_working_directory
 
 START_LIMIT = 300.0
 """Seconds that a worker may take to import its packages."""
@@ -133,6 +134,7 @@ class Pool:
         return [worker for worker in self._workers if worker.ready and worker.ticket is None]
 
     def _start(self) -> _Worker:
+        require_working_directory()
         ours, theirs = Pipe()
         # Decoders print to standard error and start a thread per core; many workers want neither.
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENCV_FFMPEG_LOGLEVEL": "-8"}

@@ -75,6 +75,7 @@ def evaluate_checkpoint(
         JigsawError: the checkpoint, the set or a folder cannot be used.
     """
     composition = Composition(list(rewards))
+    composition.require_columns()
     if "completion_ids" in composition.columns:
         composition.tokenize = completion_tokens(load_processor(model))
     if out is not None:

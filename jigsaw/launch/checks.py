@@ -133,6 +133,7 @@ def checked(recipe: Recipe) -> Composition:
 
     try:
         composition = Composition(recipe.rewards, recipe.metrics)
+        composition.require_columns()
     except RewardError as error:
         raise JigsawError(f"rewards: {error}") from error
     for section in (recipe.sft, recipe.grpo):
