@@ -7,6 +7,7 @@ neither torch nor transformers.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.errors import JigsawError
+from jigsaw.models.checkpoint_values import require_values
 from jigsaw.models.families import require_supported
+from jigsaw.text import read_object
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 """Where a checkpoint says how its images are prepared, in one of the two."""
@@ -24,6 +27,12 @@ NO_PROCESSOR = ("neo_chat",)
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "tokenizer_config.json")
 """A checkpoint has at least one of them."""
+
+VIDEO_FILE = "video_preprocessor_config.json"
+JSON_FILES = (*PROCESSOR_FILES, VIDEO_FILE, "generation_config.json", "tokenizer_config.json")
+"""Files of a checkpoint that must be JSON objects where they are there, beside config.json."""
+
+AGAIN = "fetch the checkpoint again, or copy the file of the base model"
 
 WEIGHT_FILES = (
     "model.safetensors.index.json",
@@ -61,12 +70,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.is_file():
         raise JigsawError(f"{folder}: no checkpoint, config.json is missing")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise JigsawError(f"{folder}: no configuration can be read in config.json ({error})") from error
-    if not isinstance(content, dict):
-        raise JigsawError(f"{folder}: no configuration, config.json is no JSON object")
+    content = read_object(file, AGAIN)
+    require_values(file, content)
     return content
 
 
@@ -81,33 +86,61 @@ def require_files(folder: Path) -> None:
         raise JigsawError(
             f"{folder}: no image processor is there ({' or '.join(PROCESSOR_FILES)}); copy the base model's"
         )
-    for name in PROCESSOR_FILES:
-        if (folder / name).is_file():
-            _require_json(folder / name)
+    require_json(folder)
     if not _has(folder, TOKENIZER_FILES):
         raise JigsawError(f"{folder}: no tokenizer is there (tokenizer.json); copy the base model's")
     if not _has(folder, WEIGHT_FILES):
         raise JigsawError(f"{folder}: no weights are there (model.safetensors); fetch the checkpoint again")
+    require_weights(folder)
+
+
+def require_json(folder: Path) -> None:
+    """Refuse a checkpoint one of whose JSON files is none, or holds a number that cannot be.
+
+    Raises:
+        JigsawError: naming the file, and the key.
+    """
+    for name in JSON_FILES:
+        file = folder / name
+        if file.is_file():
+            content = read_object(file, AGAIN)
+            if name in (*PROCESSOR_FILES, VIDEO_FILE):
+                require_values(file, content)
+
+
+def require_weights(folder: Path) -> None:
+    """Refuse a checkpoint whose index names files that are missing, or that lie outside of its folder.
+
+    Raises:
+        JigsawError: naming the index or the file.
+    """
     for name in WEIGHT_FILES:
         if name.endswith(".index.json") and (folder / name).is_file():
-            listed = set((_require_json(folder / name).get("weight_map") or {}).values())
+            listed = _listed_weights(folder / name)
             if gone := sorted(file for file in listed if not (folder / file).is_file()):
                 raise JigsawError(
                     f"{folder}: {len(gone)} of {len(listed)} files of weights are missing, the first is {gone[0]}; "
-                    f"fetch the checkpoint again"
+                    f"{AGAIN}"
                 )
+
+
+def _listed_weights(index: Path) -> set[str]:
+    """The files of weights that an index names.
+
+    Raises:
+        JigsawError: it is no index, or a name leads out of its folder.
+    """
+    listed = read_object(index, AGAIN).get("weight_map")
+    if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
+        raise JigsawError(f"{index}: weight_map is no object of file names; {AGAIN}")
+    for name in listed.values():
+        if not name or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise JigsawError(f"{index}: the name {name!r} leads out of the checkpoint's folder; {AGAIN}")
+    return set(listed.values())
 
 
 def _has(folder: Path, names: tuple[str, ...]) -> bool:
     return any((folder / name).is_file() for name in names)
-
-
-def _require_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise JigsawError(f"{file.parent}: {file.name} is no valid JSON ({error})") from error
-    return content if isinstance(content, dict) else {}
 
 
 def cached(hub_id: str) -> Path | None:
@@ -151,25 +184,15 @@ def size_of(path: str) -> Size | None:
 def _counted(folder: Path) -> int | None:
     """Parameters by the headers of the safetensors files; None where one is not there."""
     index = folder / "model.safetensors.index.json"
-    names = {"model.safetensors"}
-    if index.is_file():
-        names = set((_require_json(index).get("weight_map") or {}).values())
+    names = _listed_weights(index) if index.is_file() else {"model.safetensors"}
     total = 0
     for name in names:
         try:
             with (folder / name).open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
                 header = json.loads(file.read(length)) if length < 100_000_000 else {}
-        except (OSError, ValueError):
-            return None
-        for key, tensor in header.items():
-            if key != "__metadata__":
-                total += _product(tensor["shape"])
+            shapes = [tensor["shape"] for key, tensor in header.items() if key != "__metadata__"]
+            total += sum(math.prod(map(int, shape)) for shape in shapes)
+        except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+            return None  # damaged: the reader of the weights says how
     return total or None
-
-
-def _product(shape: list[int]) -> int:
-    product = 1
-    for length in shape:
-        product *= length
-    return product

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.models.checkpoint_files import PROCESSOR_FILES, is_local
+from jigsaw.models.checkpoint_files import PROCESSOR_FILES, is_local, read_config, require_json, require_weights
 from jigsaw.models.families import family_of, family_of_processor, require_supported
 from jigsaw.surroundings import allow_hub
 
@@ -36,7 +36,7 @@ def load_processor(path: str, *, min_pixels: int | None = None, max_pixels: int 
     require_checkpoint(path)
     try:
         processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # files that somebody else wrote: what the library raises depends on what is wrong
         here = Path(path)
         if here.is_dir() and not any((here / name).is_file() for name in PROCESSOR_FILES):
             missing = " or ".join(PROCESSOR_FILES)
@@ -46,7 +46,26 @@ def load_processor(path: str, *, min_pixels: int | None = None, max_pixels: int 
         raise JigsawError(f"{path}: holds a tokenizer but no image processor; a vision-language checkpoint is needed")
     family_of_processor(processor).limit_pixels(path, processor, min_pixels, max_pixels)
     processor.tokenizer.padding_side = "left"
+    _try_out(path, processor)
     return processor
+
+
+def _try_out(path: str, processor: Any) -> None:
+    """Refuse a processor that cannot prepare a plain picture: in training its error would name no file.
+
+    Raises:
+        JigsawError: it cannot.
+    """
+    from PIL import Image
+
+    try:
+        processor.image_processor(images=[Image.new("RGB", (56, 56))], return_tensors="pt")
+    except Exception as error:
+        files = " or ".join(PROCESSOR_FILES)
+        raise JigsawError(
+            f"{path}: its image processor fails on a plain picture ({type(error).__name__}: {first_line(error)}); "
+            f"copy the base model's {files}"
+        ) from error
 
 
 def on_device(model: Any) -> Any:
@@ -81,7 +100,6 @@ def load_model(path: str, dtype: str = "float32") -> Any:
         JigsawError: no such checkpoint, one of another kind, or an architecture that is not supported.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
     import jigsaw.models.neo  # noqa: F401  # makes NEO known to transformers
@@ -92,7 +110,7 @@ def load_model(path: str, dtype: str = "float32") -> Any:
         model, report = AutoModelForImageTextToText.from_pretrained(
             path, dtype=getattr(torch, dtype), output_loading_info=True, trust_remote_code=False
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # as above
         raise JigsawError(f"{path}: {_reason('vision-language model', error)}") from error
     if missing := sorted(report["missing_keys"]):  # transformers would go on with random weights
         raise JigsawError(f"{path}: {len(missing)} weights are missing, the first is {missing[0]}; fetch it again")
@@ -107,7 +125,8 @@ def _reason(what: str, error: Exception) -> str:
             "this checkpoint needs code that comes with it (auto_map in its configuration), which is never run; "
             "use a model that transformers knows"
         )
-    return f"no {what} can be opened there ({first_line(error)})"
+    kind = "" if isinstance(error, OSError | ValueError | RuntimeError) else f"{type(error).__name__}: "
+    return f"no {what} can be opened there ({kind}{first_line(error)})"
 
 
 def vision_token_ids(processor: Any) -> list[int]:
@@ -154,17 +173,19 @@ def _require_family(path: str) -> None:
 
 
 def require_checkpoint(path: str) -> None:
-    """Refuse a local folder that holds no checkpoint; for a hub id, let the hub be asked from now on.
+    """Refuse a local folder that holds no checkpoint or a damaged one; for a hub id, let the hub be asked from now on.
 
     Raises:
-        JigsawError: no such folder, or one of something else.
+        JigsawError: no such folder, or one of something else; a file is no JSON, or holds a number that cannot be.
     """
     if not is_local(path):
         allow_hub()
     elif not Path(path).is_dir():
         raise JigsawError(f"{path}: no such checkpoint folder")
-    elif not (Path(path) / "config.json").is_file():
-        raise JigsawError(f"{path}: no checkpoint, config.json is missing")
+    else:
+        read_config(Path(path))
+        require_json(Path(path))
+        require_weights(Path(path))
 
 
 def fetch_configuration(path: str) -> Path:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
-from jigsaw.errors import JigsawError
+from jigsaw.errors import JigsawError, first_line
 from jigsaw.models.families import family_of_processor
 
 Kind = Literal["image", "video"]
@@ -49,9 +49,31 @@ def expanded(processor: Any, row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def prompt_text(processor: Any, row: Mapping[str, Any]) -> str:
     """The prompt as the chat template writes it, one placeholder per medium, the assistant's turn opened."""
-    prompt = expanded(processor, row)["prompt"]
+    return template_text(processor, expanded(processor, row)["prompt"], opens_answer=True)
+
+
+def template_text(processor: Any, turns: Sequence[Mapping[str, Any]], *, opens_answer: bool = False) -> str:
+    """The turns of a conversation as the chat template writes them: the one place where a template runs.
+
+    Args:
+        processor: of a supported checkpoint.
+        turns: with placeholders for media.
+        opens_answer: whether the assistant's turn is opened at the end.
+
+    Raises:
+        JigsawError: the template fails, or takes longer than `TEMPLATE_LIMIT`.
+    """
     with _template_limit():
-        return str(processor.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False))
+        try:
+            text = processor.apply_chat_template(list(turns), add_generation_prompt=opens_answer, tokenize=False)
+        except (JigsawError, MemoryError):
+            raise
+        except Exception as error:  # jinja raises whatever the template does wrong
+            raise JigsawError(
+                f"the chat template of the checkpoint cannot write this prompt ({type(error).__name__}: "
+                f"{first_line(error)}); mend chat_template.jinja, or copy the base model's"
+            ) from error
+    return str(text)
 
 
 TEMPLATE_LIMIT = 30.0

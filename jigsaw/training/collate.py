@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 from jigsaw.errors import JigsawError
 from jigsaw.models.families.base import PER_TOKEN
 from jigsaw.models.prompt_batch import check_media
-from jigsaw.models.prompts import expanded, processor_inputs, prompt_text
+from jigsaw.models.prompts import expanded, processor_inputs, prompt_text, template_text
 
 Tensor = Any  # torch comes without types here
 IGNORED = -100
@@ -80,8 +80,8 @@ class PuzzleCollator:
         """The tokens with which the template opens the assistant's turn, and those with which it closes one."""
         opened, answer = prompt_text(self.processor, row), "answer"
         turn = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
-        shut = self.processor.apply_chat_template(row["prompt"], add_generation_prompt=False, tokenize=False)
-        whole = self.processor.apply_chat_template([*row["prompt"], turn], tokenize=False)
+        shut = template_text(self.processor, row["prompt"])
+        whole = template_text(self.processor, [*row["prompt"], turn])
         texts = opened[len(shut) :], whole[len(opened) + len(answer) :]
         first, second = (self.processor.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
         return torch.tensor(first), torch.tensor(second)
@@ -89,6 +89,6 @@ class PuzzleCollator:
     def _completion(self, row: Mapping[str, Any]) -> list[int]:
         """Tokens of the completion as the chat template writes the turn, its end included."""
         before = prompt_text(self.processor, row)
-        whole = self.processor.apply_chat_template([*row["prompt"], *row["completion"]], tokenize=False)
+        whole = template_text(self.processor, [*row["prompt"], *row["completion"]])
         tokens: list[int] = self.processor.tokenizer(whole[len(before) :], add_special_tokens=False)["input_ids"]
         return tokens

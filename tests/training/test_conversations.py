@@ -112,3 +112,23 @@ def test_recipes_that_cannot_be(neo_checkpoint, conversations, puzzle_folder, tm
     (tmp_path / "said.yaml").write_text(text.replace("FOLDER", str(tmp_path)), encoding="utf-8")
     with pytest.raises(JigsawError, match=complaint):
         run_recipe(load_recipe(str(tmp_path / "said.yaml"), [change]), Console(quiet=True))
+
+
+@pytest.mark.parametrize("loops", ["not add_generation_prompt", "true"])
+def test_a_template_that_loops_is_interrupted_wherever_it_runs(checkpoint, conversations, monkeypatch, loops):
+    from jigsaw.models import prompts
+
+    processor = load_processor(checkpoint)
+    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    template = f"{{% if {loops} %}}{endless}{{% endif %}}{processor.chat_template}"
+    monkeypatch.setattr(prompts, "TEMPLATE_LIMIT", 0.5)
+    monkeypatch.setattr(processor, "chat_template", template)
+    with pytest.raises(JigsawError, match=r"the chat template .* ran for more than 0\.5 s"):
+        PuzzleCollator(processor)(list(load_conversations(conversations))[:1])
+
+
+def test_a_template_that_fails_is_named_as_the_checkpoints(checkpoint, conversations, monkeypatch):
+    processor = load_processor(checkpoint)
+    monkeypatch.setattr(processor, "chat_template", "{{ messages[0].nothing.at_all }}")
+    with pytest.raises(JigsawError, match="the chat template of the checkpoint cannot write this prompt"):
+        PuzzleCollator(processor)(list(load_conversations(conversations))[:1])

@@ -58,8 +58,10 @@ def require_supported(config: Mapping[str, Any], where: str) -> str:
     Traceback (most recent call last):
     jigsaw.errors.JigsawError: here: the architecture qwen3_5 is not supported: its linear-attention layers carry ...
     """
-    kind = next((_ARCHITECTURES[name] for name in config.get("architectures") or () if name in _ARCHITECTURES), None)
-    kind = kind or str(config.get("model_type"))
+    named = config.get("architectures")
+    own = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    kind = next((_ARCHITECTURES[name] for name in own if name in _ARCHITECTURES), None)
+    kind = kind or str(config.get("model_type"))[:60]
     if kind not in MODEL_TYPES:
         why = f": {_REFUSED[kind]}" if kind in _REFUSED else ""
         raise JigsawError(
