@@ -20,7 +20,6 @@ trusted::
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from jigsaw.errors import JigsawError, StoppedError
 from jigsaw.files import TEMPORARY, written_whole
 from jigsaw.run_lock import HOLDER, LOCK, locked, read_holder
+from jigsaw.text import named, read_object
 
 if TYPE_CHECKING:
     from jigsaw.config.schema import Recipe
@@ -133,8 +133,19 @@ class RunFolder:
         return f"it keeps {', '.join(kept)}" if kept else "nothing was trained yet"
 
     def read_sets(self) -> dict[str, Any]:
-        """What `data.json` holds: the folders of the sets for `train` and `eval`, and `ids`, a digest of each."""
-        record: dict[str, Any] = json.loads(self.data.read_text(encoding="utf-8"))
+        """What `data.json` holds: the folders of the sets for `train` and `eval`, and `ids`, a digest of each.
+
+        Raises:
+            JigsawError: it is missing or damaged.
+        """
+        remedy = "restore it, or start anew with output=FOLDER"
+        record = read_object(self.data, remedy)
+        digests = record.setdefault("ids", {"train": [], "eval": []})
+        for side in ("train", "eval"):
+            ids = digests.get(side) if isinstance(digests, dict) else None
+            for key, texts in ((side, record.get(side)), (f"ids.{side}", ids)):
+                if not isinstance(texts, list) or not all(isinstance(text, str) and "\0" not in text for text in texts):
+                    raise JigsawError(f"{self.data}: {key} is {named(texts)}, not a list of texts; {remedy}")
         return record
 
     def open_train(self, recipe: Recipe) -> list[Any]:

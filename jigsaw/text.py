@@ -1,18 +1,19 @@
 """Text that other programs wrote: decoded by its byte order mark or as UTF-8, or refused by name; JSON lines.
 
-In: a file, or its bytes. Out: text, lines, JSON values. Lines end at line feeds alone: JSON allows U+2028, U+0085 and
-other characters inside its strings that `str.splitlines` takes for ends of lines.
+In: a file, or its bytes. Out: text, lines, JSON values and objects. Lines end at line feeds alone: JSON allows U+2028,
+U+0085 and other characters inside its strings that `str.splitlines` takes for ends of lines.
 """
 
 from __future__ import annotations
 
 import codecs
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jigsaw.errors import JigsawError
+from jigsaw.errors import JigsawError, first_line
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -80,5 +81,41 @@ def json_value(text: str, name: str | Path) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        what = "is nested too deeply" if isinstance(error, RecursionError) else f"is no JSON ({error})"
+        what = "is nested too deeply" if isinstance(error, RecursionError) else f"is no JSON ({first_line(error)})"
         raise JigsawError(f"{name} {what}") from error
+
+
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Args:
+        path: the file.
+        remedy: what to do where it cannot be read; the end of the message.
+
+    Raises:
+        JigsawError: the file cannot be read, or holds something else.
+    """
+    try:
+        content = json_value(read_text(path), path)
+    except OSError as error:
+        raise JigsawError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
+    except JigsawError as error:
+        raise JigsawError(f"{error}; {remedy}") from error
+    if not isinstance(content, dict):
+        raise JigsawError(f"{path} holds no JSON object but {named(content)}; {remedy}")
+    return content
+
+
+def named(value: Any) -> str:
+    """A JSON value in a message: short, on one line.
+
+    >>> named("a"), named([1, 2]), named(10**400)
+    ("'a'", 'a list', 'a number of 401 digits')
+    """
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    if isinstance(value, int) and abs(value) >= 10**20:
+        return f"a number of {int(math.log10(abs(value))) + 1} digits"
+    words = {None: "null", True: "true", False: "false"}
+    text = words[value] if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

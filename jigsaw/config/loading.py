@@ -225,8 +225,8 @@ def _override(config: DictConfig, override: str, written: dict[str, Written]) ->
     except JigsawError as error:
         raise JigsawError(f"override {key}: {error}") from error
     except YAMLError as error:
-        quoted = f"""{key}='"{text}"'"""
-        raise JigsawError(f"override {override!r}: the value is no valid YAML; for a text write {quoted}") from error
+        remedy = f"""for a text write {key}='"{text}"'""" if text.isprintable() else "it holds control characters"
+        raise JigsawError(f"override {override!r}: the value is no valid YAML; {remedy}") from error
     except (OmegaConfBaseException, AttributeError, TypeError, LookupError, ValueError) as error:
         told = isinstance(error, OmegaConfBaseException) and not isinstance(error, LookupError)
         why = first_line(error) if told else f"the recipe has no place {key}"
@@ -282,5 +282,5 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 def _located(error: OmegaConfBaseException) -> str:
     """OmegaConf's complaint with the key that it is about."""
-    key = error.full_key
+    key = repr(error.full_key or "")[1:-1]  # a key may hold line feeds
     return f"{key}: {first_line(error)}" if key else first_line(error)

@@ -22,6 +22,8 @@ from jigsaw.data.containers import is_folder
 from jigsaw.data.identity import Split, split_of
 from jigsaw.data.listing import Listing, deal, read_lines, sample, spill
 from jigsaw.data.manifest import (
+    MOST,
+    MOST_PARTS,
     Counts,
     Manifest,
     Settings,
@@ -42,6 +44,7 @@ from jigsaw.errors import JigsawError
 from jigsaw.files import write_whole
 from jigsaw.processes import usable_cores
 from jigsaw.tasks import Task, TaskError, absolute_spec, config_values, get_task
+from jigsaw.text import named
 
 REASONS = {
     "unreadable": "the file or folder cannot be read",
@@ -235,6 +238,9 @@ def _check_numbers(**numbers: int | None) -> None:
     for name, value in numbers.items():
         if value is not None and value < 1:
             raise JigsawError(f"{name} must be at least 1, not {value}")
+        most = MOST_PARTS if name == "parts" else MOST
+        if value is not None and value > most:
+            raise JigsawError(f"{name} must be at most {most}, not {named(value)}")
 
 
 def _check_apart(source: Path, out: Path) -> None:

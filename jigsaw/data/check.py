@@ -18,7 +18,7 @@ from typing import Any
 from jigsaw.data.load import origin_of
 from jigsaw.data.manifest import read_manifest
 from jigsaw.data.media import media_columns, media_of, same_media
-from jigsaw.data.parts import Row, finished_part, part_files, puzzle_of
+from jigsaw.data.parts import Row, finished_part, part_files, puzzle_of, require_schema, require_values
 from jigsaw.data.planning import Job, Planned, Refusal, plan_source
 from jigsaw.data.pool import Pool
 from jigsaw.data.progress import progress_bar
@@ -148,8 +148,9 @@ def _groups_of(file: Path, digest: str, report: CheckReport, seen: set[str]) -> 
         if found is None or found[0] != digest:
             report.add(Fault(file.name, "", "", "the part belongs to another data set"))
             return
+        require_schema(file)
         rows = 0
-        for source, group in groupby(_rows_of(file), key=lambda row: str(row["source"]["path"])):
+        for source, group in groupby(_rows_of(file), key=lambda row: str((row["source"] or {}).get("path"))):
             members = list(group)
             report.sources += 1
             rows += len(members)
@@ -183,7 +184,7 @@ def check_source(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
         if row["id"] not in again:
             faults.append((row["id"], "no puzzle of this source, configuration and seed has this id"))
             continue
-        wrong = [name for name in COMPARED if _plain(row[name]) != _plain(again[row["id"]][name])]
+        wrong = [name for name in COMPARED if _plain(row[name], name) != _plain(again[row["id"]][name], name)]
         if wrong:
             faults.append((row["id"], f"planned again, it differs in {', '.join(wrong)}"))
     missing = len(again.keys() - {row["id"] for row in rows})
@@ -201,6 +202,7 @@ def check_rows(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
     source = open_source(job.root, path, task.source_kind)
     for number, row in enumerate(rows):
         try:
+            require_values(row)
             puzzle = puzzle_of(row)
             shown = puzzle.geometry.get("shown")
             if shown is not None and answer_of(shown) != puzzle.answer:
@@ -227,10 +229,13 @@ def _source_faults(task: Task, job: Job, path: str, rows: list[Row]) -> list[tup
     return []
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, column: str = "") -> Any:
     """A column's value without the nulls that Arrow adds to a prompt's parts; geometry as what it says."""
-    if isinstance(value, str) and value.startswith("{"):
-        return json.loads(value)
+    if column == "geometry":
+        try:
+            return json.loads(value)
+        except (TypeError, ValueError, RecursionError):
+            return value
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items() if inner is not None}
     return [_plain(inner) for inner in value] if isinstance(value, list) else value

@@ -292,8 +292,10 @@ def import_row(task: Task, job: Job, item: dict[str, Any]) -> Planned:
         puzzle = task.adopt(source, puzzle_rng(identity), item["about"], _style(prompt, item["source"]))
     except KeyError as error:
         return Planned(refusals=[Refusal(None, "failed", f"the row says nothing about {error.args[0]}")])
-    except (TypeError, ValueError, IndexError) as error:
+    except (ValueError, IndexError) as error:
         return Planned(refusals=[Refusal(None, "failed", first_line(error))])
+    except Exception as error:  # a row of any form: what it raises depends on what stands where
+        return Planned(refusals=[Refusal(None, "failed", f"{type(error).__name__}: {first_line(error)}")])
     if isinstance(puzzle, Reject):
         return Planned(refusals=[Refusal(None, puzzle.reason, puzzle.detail)])
     wanted, found = _placeholders(task.prompt(puzzle)), _placeholders(prompt)

@@ -18,14 +18,15 @@ from typing import Any
 from jigsaw.compat import hidden
 from jigsaw.data.manifest import Manifest, Settings, read_manifest
 from jigsaw.data.media import media_bytes, media_columns, media_of
-from jigsaw.data.parts import Row, part_files, puzzle_of
+from jigsaw.data.parts import Row, part_files, puzzle_of, require_schema, require_values
 from jigsaw.data.sources import open_source
 from jigsaw.data.watchdog import within
-from jigsaw.errors import JigsawError
+from jigsaw.errors import JigsawError, first_line
 from jigsaw.tasks import (
     BoundedCache,
     Media,
     Pieces,
+    Puzzle,
     Source,
     Task,
     TaskError,
@@ -87,6 +88,8 @@ def load_puzzles(path: str | Path, source_root: str | Path | None = None, *, tas
     files = part_files(folder)
     if len(files) != manifest.settings.parts:
         raise JigsawError(f"{path} has {len(files)} of {manifest.settings.parts} parts; run its `jigsaw build` again")
+    for file in files:
+        require_schema(file)
     origin = origin_of(folder, manifest, source_root, task)
     with _quiet(datasets), hidden("scipy.io"):
         rows = _without_copies(datasets.Dataset.from_parquet([str(file) for file in files]))
@@ -113,10 +116,15 @@ def origin_of(folder: Path, manifest: Manifest, source_root: str | Path | None, 
         JigsawError: its sources are not where they were, or its task is a plug-in that was not named.
     """
     settings = manifest.settings
+    spec = spec_of(folder, settings, task)
+    try:
+        get_task(spec, **settings.config)
+    except TaskError as error:
+        raise JigsawError(f"{folder}: {error}; build the set again") from error
     return Origin(
         folder=str(folder),
         source_root=str(_source_root(folder, manifest, source_root)),
-        spec=spec_of(folder, settings, task),
+        spec=spec,
         config=json.dumps(settings.config),
         seed=settings.seed,
     )
@@ -192,13 +200,24 @@ class Renderer:
 
 
 def _loaded(row: Row) -> Row:
-    media = media_columns(row, _media(row))
+    puzzle = _puzzle(row)
+    media = media_columns(row, _media(row, puzzle))
     if "images" in media:
         # A reader that changes an image must not change what the next reader gets.
         media["images"] = [image.copy() for image in media["images"]]
     prompt = [{"role": turn["role"], "content": [_part(part) for part in turn["content"]]} for turn in row["prompt"]]
     kept = {name: row[name] for name in ("answer", "task", "id", "num_pieces", "answer_style", "classes", "source")}
-    return {"prompt": prompt, **media, **kept, "geometry": json.loads(row["geometry"])}
+    return {"prompt": prompt, **media, **kept, "geometry": dict(puzzle.geometry)}
+
+
+def _puzzle(row: Row) -> Puzzle:
+    try:
+        require_values(row)
+        return puzzle_of(row)
+    except ValueError as error:
+        raise JigsawError(
+            f"{json.loads(row['origin'])['folder']}: puzzle {row['id']} is no puzzle: {error}; build the set again"
+        ) from error
 
 
 def _part(part: Row) -> Row:
@@ -209,22 +228,25 @@ def _part(part: Row) -> Row:
 _rendered: BoundedCache[Media] = BoundedCache(CACHE_BYTES, media_bytes)
 
 
-def _media(row: Row) -> Media:
-    return _rendered.get((row["origin"], row["id"]), lambda: _make_media(row))
+def _media(row: Row, puzzle: Puzzle) -> Media:
+    return _rendered.get((row["origin"], row["id"]), lambda: _make_media(row, puzzle))
 
 
-def _make_media(row: Row) -> Media:
-    if row["images"] is not None or row["videos"] is not None:
-        return media_of(row)
+def _make_media(row: Row, puzzle: Puzzle) -> Media:
+    stored = row["images"] is not None or row["videos"] is not None
     try:
-        return within(RENDER_LIMIT, lambda: _render(row))
-    except (OSError, ValueError) as error:
-        raise JigsawError(f"puzzle {row['id']} of {row['source']['path']} cannot be rendered: {error}") from error
+        return media_of(row) if stored else within(RENDER_LIMIT, lambda: _render(row, puzzle))
+    except JigsawError:
+        raise
+    except Exception as error:
+        # Whatever a task raises for a geometry that is not its own, or for a source that is damaged.
+        why = first_line(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
+        raise JigsawError(f"puzzle {row['id']} of {row['source']['path']} cannot be rendered: {why}") from error
 
 
-def _render(row: Row) -> Media:
+def _render(row: Row, puzzle: Puzzle) -> Media:
     task, source = opened(row)
-    return task.render(puzzle_of(row), source)
+    return task.render(puzzle, source)
 
 
 def pieces_of(row: Mapping[str, Any]) -> Pieces:

@@ -7,6 +7,7 @@ refuses to continue a folder with other settings.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +16,15 @@ from typing import Any
 from jigsaw.data.identity import Split, digest_of
 from jigsaw.errors import JigsawError
 from jigsaw.files import write_whole
+from jigsaw.text import named, read_object
 
 FORMAT = 1
+
+MOST_PARTS = 99_999
+"""Parts have numbers of five digits."""
+
+MOST = 2**53
+"""The largest number of anything, as JSON has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,19 +103,86 @@ class Manifest:
         return record
 
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Manifest:
-        """The inverse of `to_json`. Raises KeyError or TypeError on a record that is none."""
-        settings = Settings(**{item.name: record[item.name] for item in fields(Settings)})
-        own = {
-            item.name: record[item.name]
-            for item in fields(cls)
-            if item.name not in ("settings", "source_name", "skipped")
-        }
-        own["source_name"] = record.get("source_name", "")
-        own["skipped"] = record.get("skipped", {})
-        own["shard"] = (int(record["shard"][0]), int(record["shard"][1]))
-        own["counts"] = Counts(**record["counts"])
+    def from_json(cls, record: Mapping[str, Any]) -> Manifest:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: the record is none; the message names the key.
+        """
+        if record.get("format") != FORMAT:
+            raise ValueError(f"format is {named(record.get('format'))}, and this version reads format {FORMAT}")
+        values = {**_OPTIONAL, **record}
+        for name, (wanted, holds) in _FORM.items():
+            if name not in values:
+                raise ValueError(f"{name} is missing")
+            if not holds(values[name]):
+                raise ValueError(f"{name} is {named(values[name])}, not {wanted}")
+        settings = Settings(**{item.name: values[item.name] for item in fields(Settings)})
+        own = {item.name: values[item.name] for item in fields(cls) if item.name != "settings"}
+        own |= {"shard": tuple(values["shard"]), "counts": counts_of(values["counts"])}
         return cls(settings=settings, **own)
+
+
+def counts_of(record: Any) -> Counts:
+    """The counts in a manifest or a part.
+
+    Raises:
+        ValueError: the record is none; the message names the key.
+    """
+    if not isinstance(record, dict) or set(record) != {"sources", "puzzles", "rejects"}:
+        raise ValueError("counts is not an object of sources, puzzles and rejects")
+    for name, value in record.items():
+        wanted, holds = ("an object of counts", _is_counts) if name == "rejects" else ("a count", _is_count)
+        if not holds(value):
+            raise ValueError(f"counts.{name} is {named(value)}, not {wanted}")
+    return Counts(**record)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < MOST
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_count(value) and value > 0
+
+
+def _is_counts(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_count, value.values()))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def _is_shard(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_count, value)) and value[0] < value[1]
+
+
+_Form = tuple[str, Callable[[Any], bool]]
+_TEXT: _Form = ("a text", _is_text)
+
+# By hand and not by pydantic, which refuses the texts that stand for names of files in another encoding than UTF-8.
+_FORM: Mapping[str, _Form] = {
+    **dict.fromkeys(("task", "spec", "listing", "source_root", "source_relative", "source_name"), _TEXT),
+    "config": ("an object", lambda value: isinstance(value, dict)),
+    "seed": ("a whole number", lambda value: type(value) is int),
+    "per_source": ("a number from 1", _is_positive),
+    "limit": ("null or a number from 1", lambda value: value is None or _is_positive(value)),
+    "split": ("null, train or heldout", lambda value: value in (None, "train", "heldout")),
+    "heldout": ("null or a fraction", lambda value: value is None or (isinstance(value, float) and 0 < value < 1)),
+    "materialize": ("true or false", lambda value: isinstance(value, bool)),
+    "parts": (f"a number from 1 to {MOST_PARTS}", lambda value: _is_positive(value) and value <= MOST_PARTS),
+    "num_sources": ("a count", _is_count),
+    "imported": ("null or a text", lambda value: value is None or _is_text(value)),
+    "shard": ("a list of number and count", _is_shard),
+    "complete": ("true or false", lambda value: isinstance(value, bool)),
+    "counts": ("an object", lambda value: isinstance(value, dict)),
+    "skipped": ("an object of counts", _is_counts),
+    "versions": ("an object of texts", lambda value: isinstance(value, dict) and all(map(_is_text, value.values()))),
+}
+"""Key of a manifest -> what its value must be, in words and as a test."""
+
+_OPTIONAL: Mapping[str, Any] = {"source_name": "", "skipped": {}, "imported": None}
 
 
 def package_versions() -> dict[str, str]:
@@ -129,13 +204,14 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_whole(folder / manifest_name(manifest.shard), json.dumps(manifest.to_json(), indent=2) + "\n")
 
 
+_REBUILD = "rebuild the folder with `jigsaw build`"
+
+
 def _read_one(path: Path) -> Manifest:
     try:
-        return Manifest.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise JigsawError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise JigsawError(f"{path} is no manifest of a puzzle set; rebuild the folder with `jigsaw build`") from error
+        return Manifest.from_json(read_object(path, _REBUILD))
+    except ValueError as error:
+        raise JigsawError(f"{path} is no manifest of a puzzle set: {error}; {_REBUILD}") from error
 
 
 def shard_manifests(folder: Path) -> list[Manifest]:

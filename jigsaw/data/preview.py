@@ -20,10 +20,11 @@ from PIL import Image, ImageOps
 from jigsaw.data.load import load_puzzles, opened, pieces_of, spread
 from jigsaw.data.manifest import read_manifest
 from jigsaw.data.parts import puzzle_of
-from jigsaw.errors import JigsawError
+from jigsaw.errors import JigsawError, first_line
 from jigsaw.files import write_whole
 from jigsaw.tasks import task_named
 from jigsaw.tasks.contract import Frames
+from jigsaw.text import json_lines
 
 TILE_SIDE = 120
 STRIP_HEIGHT = 84
@@ -174,8 +175,9 @@ def _rejected(folder: Path, roots: Sequence[Path]) -> Iterator[Rejected]:
     """The first rejected sources, each once, with its picture where it is still below one of `roots`."""
     first: dict[str, str] = {}
     for path in sorted(folder.glob("rejects*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+        for number, row in json_lines(path):
+            if not isinstance(row, dict) or "source" not in row:
+                raise JigsawError(f"{path}: line {number} names no source; build the set again")
             first.setdefault(str(row["source"]), str(row.get("detail") or row.get("reason") or ""))
     for source, reason in islice(first.items(), REJECTS_SHOWN):
         pictures = (_source_picture(root, source) for root in roots)
@@ -198,7 +200,7 @@ def _source_picture(root: Path, source: str) -> Picture | None:
 def _card(rows: Any, number: int) -> Card:
     row = rows[number]
     stored = rows.with_format(None)[number]
-    puzzle = puzzle_of(stored)
+    puzzle = puzzle_of(stored)  # it was read before, with the row
     card = Card(
         task=row["task"],
         title=row["source"]["path"],
@@ -221,8 +223,8 @@ def _card(rows: Any, number: int) -> Card:
         for title, image in made.explain(puzzle, source):
             side = PICTURE_SIDE if card.solved else WIDE_SIDE
             card.explained.append(_picture(image, side, title, title))
-    except (JigsawError, OSError, ValueError) as error:
-        card.notes.append(f"The source cannot be shown: {error}")
+    except Exception as error:  # whatever a task raises for a row that somebody else wrote
+        card.notes.append(f"The source cannot be shown: {first_line(error)}")
     return card
 
 

@@ -81,36 +81,50 @@ def scan(
 
 
 def _walk(root: Path, kind: SourceKind, pairs: str, skipped: Skipped) -> Iterator[str | Problem]:
-    """The items below a folder. A stack instead of recursion: folders may be nested deeper than calls can be."""
-    stack: list[tuple[str, tuple[int, int], Iterator[os.DirEntry[str]]]] = []
+    """The items below a folder. A stack instead of recursion: folders may be nested deeper than calls can be.
+
+    Of the folders on the way the names are held, as bytes, and which of them are folders.
+    """
+    stack: list[tuple[str, tuple[int, int], Iterator[bytes], set[str]]] = []
     entered = ""
     while True:
         try:
             about = (root / entered).stat()
             here = (about.st_dev, about.st_ino)
-            if here not in (above for _, above, _ in stack):
-                with os.scandir(root / entered) as listing:
-                    entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
-                stack.append((entered, here, iter(entries)))
+            if here not in (above for _, above, _, _ in stack):
+                names, folders = _listed(root / entered)
+                stack.append((entered, here, iter(names), folders))
         except OSError as error:
             yield Problem(printable(entered), "unreadable", f"folder: {error.strerror}")
         while stack:
-            prefix, _, remaining = stack[-1]
-            entry = next(remaining, None)
-            if entry is None:
+            prefix, _, remaining, folders = stack[-1]
+            name = os.fsdecode(next(remaining, b""))
+            if not name:
                 stack.pop()
-            elif entry.name.startswith("."):
+            elif name.startswith("."):
                 skipped["hidden"] += 1
-            elif (folder := _is_folder(entry)) and not is_saved_dataset(Path(entry.path)):
-                entered = f"{prefix}{entry.name}/"
+            elif name in folders and not is_saved_dataset(root / prefix / name):
+                entered = f"{prefix}{name}/"
                 break
-            elif folder or entry.name.lower().endswith(_CONTAINERS):
-                problem = _named(prefix + entry.name)
-                yield from [problem] if problem else _contained(root, prefix + entry.name, kind, pairs, skipped)
+            elif name in folders or name.lower().endswith(_CONTAINERS):
+                problem = _named(prefix + name)
+                yield from [problem] if problem else _contained(root, prefix + name, kind, pairs, skipped)
             else:
-                yield from _items(root, prefix + entry.name, kind, pairs, skipped)
+                yield from _items(root, prefix + name, kind, pairs, skipped)
         else:
             return
+
+
+def _listed(folder: Path) -> tuple[list[bytes], set[str]]:
+    """The names in a folder in byte order, and those of folders among them."""
+    names, folders = [], set()
+    with os.scandir(folder) as listing:
+        for entry in listing:
+            names.append(os.fsencode(entry.name))
+            if _is_folder(entry):
+                folders.add(entry.name)
+    names.sort()
+    return names, folders
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -131,11 +131,12 @@ def gained(figure: Mapping[str, Any]) -> dict[str, float] | None:
 
 def _sets(run: Path) -> tuple[list[Manifest], Manifest]:
     """Manifests of a run's sets: the training ones of the task of the first held-out one, and that."""
+    folder = RunFolder(run)
+    stored = folder.read_sets() if folder.data.is_file() else {"eval": [], "train": []}
     try:
-        stored = json.loads(RunFolder(run).data.read_text(encoding="utf-8"))
         heldout = next(read_manifest(path) for path in stored["eval"] if _holds_puzzles(path))
         trained = [read_manifest(path) for path in stored["train"] if _holds_puzzles(path)]
-    except (OSError, ValueError, KeyError, StopIteration) as error:
+    except StopIteration as error:
         raise JigsawError(f"{run} names no puzzle sets (data.json): launch it to its end") from error
     wanted = heldout.settings
     same = [each for each in trained if each.settings.task == wanted.task]

@@ -220,9 +220,7 @@ def _puzzle_folders(run: Path) -> list[Path]:
 def _folders(run: Path, side: str) -> list[str]:
     """The folders of a run's puzzle sets, `train` or `eval`."""
     folder = RunFolder(run)
-    try:
-        return [str(path) for path in folder.read_sets()[side]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise JigsawError(
-            f"{folder.data} is missing or broken. Continue the run with --resume, which writes it"
-        ) from error
+    if not folder.data.is_file():
+        raise JigsawError(f"{folder.data} is missing. Continue the run with --resume, which writes it")
+    folders: list[str] = folder.read_sets()[side]
+    return folders

@@ -17,17 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.config.schema import Recipe
+from jigsaw.errors import JigsawError
 from jigsaw.files import write_whole
 from jigsaw.processes import usable_cores
 from jigsaw.run_folder import RunFolder
+from jigsaw.text import named, read_object
 
 
 def record_start(recipe: Recipe, folder: RunFolder) -> None:
     """Write `run.json`, or add a resumption to it."""
     facts = start_facts(recipe)
     if folder.info.exists():
-        record = json.loads(folder.info.read_text(encoding="utf-8"))
-        record.setdefault("resumed", []).append(facts)
+        remedy = "delete it to continue without the record of the first start"
+        record = read_object(folder.info, remedy)
+        if not isinstance(resumed := record.setdefault("resumed", []), list):
+            raise JigsawError(f"{folder.info}: resumed is {named(resumed)}, not a list; {remedy}")
+        resumed.append(facts)
     else:
         record = facts
     write_whole(folder.info, json.dumps(record, indent=2) + "\n")

@@ -60,8 +60,11 @@ def _reopen(folder: RunFolder, side: str, entries: tuple[DataEntry, ...], say: S
     """The sets of one side that a run began with."""
     record = folder.read_sets()
     sets = []
+    remedy = "restore it, or start anew with output=FOLDER"
+    if not len(record[side]) == len(record["ids"][side]) == len(entries):
+        found = f"{len(record[side])} sets and {len(record['ids'][side])} digests"
+        raise JigsawError(f"{folder.data}: {side} has {found}, the recipe {len(entries)} sets; {remedy}")
     for number, (path, digest, entry) in enumerate(zip(record[side], record["ids"][side], entries, strict=True)):
-        remedy = "restore it, or start anew with output=FOLDER"
         try:
             puzzles = open_set(Path(path), entry)
         except JigsawError as error:

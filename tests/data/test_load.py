@@ -121,7 +121,7 @@ def test_what_is_no_data_set_is_told_in_one_line(tmp_path, content):
     with pytest.raises(JigsawError, match="holds no manifest"):
         load_puzzles(tmp_path)
     (tmp_path / "manifest.json").write_text(content)
-    with pytest.raises(JigsawError, match="no manifest of a puzzle set"):
+    with pytest.raises(JigsawError, match="rebuild the folder with `jigsaw build`"):
         load_puzzles(tmp_path)
     with pytest.raises(JigsawError, match="is no folder"):
         load_puzzles(tmp_path / "nowhere")

@@ -1,0 +1,259 @@
+"""Recipes, run records and checkpoints that somebody else wrote or damaged: one line with file, key and remedy."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jigsaw.config.loading import load_recipe
+from jigsaw.config.schema import Recipe
+from jigsaw.errors import JigsawError
+from jigsaw.launch.checks import checked
+from jigsaw.models.checkpoint_files import require_files
+from jigsaw.run_folder import RunFolder
+
+DEEP = "[" * 100_000 + "]" * 100_000
+HUGE = "1" + "0" * 400
+often = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def refusal(call, *given, **options):
+    with pytest.raises(JigsawError) as caught:
+        call(*given, **options)
+    told = str(caught.value)
+    assert "\n" not in told
+    assert len(told) < 500
+    return told
+
+
+# Recipes
+
+RECIPE = """\
+name: small
+seed: 3
+model: {tiny: qwen2_5_vl, sizes: {hidden_size: 64, num_layers: 1}}
+data:
+  photos: photos
+  folder: data
+  train: [{build: {task: image, source: "${data.photos}", grid: 2x2, per_source: 2}, weight: 1.0}]
+  eval: [{build: {task: image, source: "${data.photos}", grid: 2x2, seed: 1}, limit: 5}]
+sft: {max_steps: 1, learning_rate: 1.0e-4}
+grpo: {max_steps: 1, prompts_per_step: 2, num_generations: 2, learning_rate: 1.0e-6}
+rewards: [{use: visual_jigsaw, weight: 1.0, args: {discount: 0.2}}]
+evaluation: {every: 0, batch_size: 8}
+output: runs/small
+"""
+
+
+def places(content, prefix=()):
+    """Every place of a recipe, sections included."""
+    items = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in items:
+        yield (*prefix, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*prefix, key))
+
+
+yaml_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from([10**400, -(10**400), "${data}", "${nothing}", "${", "${oc.env:HOME}", "a: b", "\0", "é"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@often
+@given(place=st.sampled_from(list(places(yaml.safe_load(RECIPE)))), value=yaml_values)
+def test_whatever_stands_in_a_recipe_it_is_read_or_refused(tmp_path, place, value):
+    content = yaml.safe_load(RECIPE)
+    *above, last = place
+    section = content
+    for key in above:
+        section = section[key]
+    section[last] = value
+    file = tmp_path / "r.yaml"
+    file.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    try:
+        assert isinstance(load_recipe(str(file)), Recipe)
+    except JigsawError as error:
+        assert "\n" not in str(error)
+
+
+@often
+@given(key=st.sampled_from([".".join(map(str, place)) for place in places(yaml.safe_load(RECIPE))]), text=st.text())
+def test_whatever_an_override_says_it_is_taken_or_refused(tmp_path, key, text):
+    file = tmp_path / "r.yaml"
+    file.write_text(RECIPE)
+    try:
+        assert isinstance(load_recipe(str(file), [f"{key}={text}"]), Recipe)
+    except JigsawError as error:
+        assert "\n" not in str(error)
+
+
+# Records of a run
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.data.write_text(json.dumps({"train": ["a"], "eval": ["b"], "ids": {"train": ["1 x"], "eval": ["1 y"]}}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", "is no JSON"),
+        ("[]", "holds no JSON object but a list"),
+        (DEEP, "is nested too deeply"),
+        (HUGE, "holds no JSON object but a number of 401 digits"),
+        ("{}", "train is null, not a list of texts"),
+        ('{"train": 5, "eval": []}', "train is 5, not a list of texts"),
+        ('{"train": ["a"], "eval": [null]}', "eval is a list, not a list of texts"),
+        ('{"train": ["a"], "eval": ["b"], "ids": []}', "ids.train is null, not a list of texts"),
+        ('{"train": ["a"], "eval": ["b"], "ids": {"train": ["x"]}}', "ids.eval is null, not a list of texts"),
+        (r'{"train": ["a\u0000"], "eval": []}', "train is a list, not a list of texts"),
+    ],
+)
+def test_a_damaged_record_of_sets_is_named_with_the_remedy(run, content, told):
+    run.data.write_text(content)
+    found = refusal(run.read_sets)
+    assert found.startswith(str(run.data)) and told in found and found.endswith("or start anew with output=FOLDER")
+
+
+@pytest.mark.parametrize("content", ["", "[]", DEEP, '{"resumed": 5}'])
+def test_a_damaged_record_of_a_start_is_named_with_the_remedy(run, content, tmp_path):
+    from jigsaw.launch.provenance import record_start
+
+    file = tmp_path / "r.yaml"
+    file.write_text(RECIPE)
+    run.info.write_text(content)
+    assert "delete it to continue" in refusal(record_start, load_recipe(str(file)), run)
+
+
+# Rewards
+
+
+@pytest.mark.parametrize("override", ["rewards=[{{use: '{file}:caption_match'}}]", "metrics=['{file}:caption_match']"])
+def test_a_reward_that_needs_a_column_which_no_row_has_is_refused_before_anything_is_built(tmp_path, override):
+    (tmp_path / "mine.py").write_text("def caption_match(completions, caption, **columns):\n    return [0.0] * 9\n")
+    file = tmp_path / "r.yaml"
+    file.write_text(RECIPE)
+    recipe = load_recipe(str(file), [override.format(file=tmp_path / "mine.py")])
+    told = refusal(checked, recipe)
+    assert "mine.py:1) needs the column caption, which the rows do not have" in told
+
+
+# Checkpoints
+
+
+@pytest.fixture
+def copy(checkpoint, tmp_path):
+    return shutil.copytree(checkpoint, tmp_path / "copy")
+
+
+def set_value(file: Path, key: str, raw: str) -> None:
+    """Put the JSON text `raw` at a place of a file; None takes it out."""
+    content = json.loads(file.read_text())
+    *above, last = key.split(".")
+    place = content
+    for name in above:
+        place = place.setdefault(name, {})
+    place[last] = "@"
+    file.write_text(json.dumps(content).replace('"@"', raw))
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "raw", "told"),
+    [
+        ("config.json", "architectures", "5", ""),
+        ("config.json", "architectures", "[[]]", ""),
+        ("config.json", "model_type", "[]", "the architecture [] is not supported"),
+        ("config.json", "text_config.num_hidden_layers", "1000000000", "text_config.num_hidden_layers is 1000000000"),
+        ("config.json", "text_config.num_hidden_layers", '"2"', "text_config.num_hidden_layers is '2', not a whole"),
+        ("config.json", "text_config.hidden_size", "0", "text_config.hidden_size is 0, not a whole number from 1"),
+        ("config.json", "vision_config.patch_size", "-14", "vision_config.patch_size is -14, not a whole number"),
+        ("config.json", "vision_config.depth", "1.5", "vision_config.depth is 1.5, not a whole number from 1"),
+        ("config.json", "text_config.vocab_size", HUGE, "text_config.vocab_size is a number of 401 digits"),
+        ("config.json", "text_config.num_attention_heads", "true", "num_attention_heads is true, not a whole number"),
+    ],
+)
+def test_a_value_of_a_configuration_that_cannot_be_is_named(copy, name, key, raw, told):
+    from jigsaw.models.load import load_model
+
+    set_value(copy / name, key, raw)
+    if told:
+        assert told in refusal(require_files, copy)
+        assert told in refusal(load_model, str(copy))
+    else:
+        require_files(copy)
+
+
+PROCESSOR = ("processor_config.json", "preprocessor_config.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "raw"),
+    [
+        ("patch_size", "0"),
+        ("patch_size", '"14"'),
+        ("merge_size", "null"),
+        ("merge_size", "1000000"),
+        ("temporal_patch_size", "[2]"),
+        ("image_mean", "[0.5]"),
+        ("image_mean", "[NaN, 0, 0]"),
+        ("image_std", "[0, 0, 0]"),
+        ("rescale_factor", '"x"'),
+        ("do_normalize", "5"),
+        ("size.longest_edge", HUGE),
+        ("size.shortest_edge", "-5"),
+        ("size", "[]"),
+    ],
+)
+def test_a_value_of_an_image_processor_that_cannot_be_is_named(copy, key, raw):
+    """Never another picture in silence, never an error that names no file."""
+    from jigsaw.models.load import load_processor
+
+    (file,) = (copy / name for name in PROCESSOR if (copy / name).is_file())
+    content = json.loads(file.read_text())
+    inner = "image_processor." if "image_processor" in content else ""
+    set_value(file, inner + key, raw)
+    told = refusal(load_processor, str(copy))
+    assert str(copy) in told and key.rpartition(".")[2] in told + key
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("content", ["", "[]", "5", DEEP, '"x"'])
+def test_a_file_of_a_checkpoint_that_is_no_object_is_named(copy, name, content):
+    from jigsaw.models.load import load_model, load_processor
+
+    (copy / name).write_text(content)
+    for call in (require_files, lambda folder: load_model(str(folder)), lambda folder: load_processor(str(folder))):
+        told = refusal(call, copy)
+        assert told.startswith(str(copy / name))
+        assert "copy the file of the base model" in told
+
+
+@pytest.mark.parametrize("target", ["../secret.safetensors", "/etc/passwd", "a/../../b.safetensors", ""])
+def test_an_index_that_leads_out_of_the_checkpoint_is_refused_before_anything_is_opened(copy, tmp_path, target):
+    from jigsaw.models.load import load_model
+
+    (copy / "model.safetensors").rename(tmp_path / "secret.safetensors")
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": target}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    for call in (require_files, lambda folder: load_model(str(folder))):
+        assert "leads out of the checkpoint's folder" in refusal(call, copy)
+
+
+@pytest.mark.parametrize("index", ["[]", "{}", '{"weight_map": 5}', '{"weight_map": {"a": 5}}', DEEP])
+def test_an_index_that_is_none_is_refused(copy, index):
+    (copy / "model.safetensors.index.json").write_text(index)
+    assert "model.safetensors.index.json" in refusal(require_files, copy)
