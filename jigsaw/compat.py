@@ -1,11 +1,17 @@
-"""Changes of other people's code, each a named function: why it is needed, and what would let it go."""
+"""Changes of other people's code, each a named function: why it is needed, and what would let it go.
+
+Nothing is changed by an import: what needs a change calls its function. vLLM's own are in `jigsaw.models.neo_plugin`.
+"""
 
 from __future__ import annotations
 
+import functools
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import MethodType
+from typing import Any
 
 UNUSED_BY_TRAINING = ("is_sklearn_available", "is_scipy_available")
 """By which transformers asks whether these packages are installed."""
@@ -55,3 +61,61 @@ def hidden(module: str) -> Iterator[None]:
         yield
     finally:
         del sys.modules[module]
+
+
+def open_by_architecture(architecture: str, config_class: Any, model_class: Any) -> None:
+    """Let transformers and TRL open checkpoints of an architecture of ours, for good; a second call changes nothing.
+
+    `AutoConfig` goes by the model type, and NEO's PT checkpoints carry one of another model; it can go once their
+    files are corrected. TRL (1.16) looks for the class of the model that the KL term is measured from in `transformers`
+    alone; it can go once TRL uses the Auto classes.
+    """
+    import transformers
+    from transformers import AutoConfig, PreTrainedConfig
+
+    setattr(transformers, architecture, model_class)
+    original = AutoConfig.from_pretrained
+    if architecture in getattr(original, "architectures", ()):
+        return
+
+    @functools.wraps(original)
+    def from_pretrained(path: Any, **kwargs: Any) -> Any:
+        found, rest = PreTrainedConfig.get_config_dict(path, **kwargs)
+        named = architecture in (found.get("architectures") or ())
+        if not named or found.get("model_type") == config_class.model_type:
+            return original(path, **kwargs)
+        for name in ("trust_remote_code", "code_revision"):  # of code that comes with a checkpoint
+            rest.pop(name, None)
+        return config_class.from_dict({**found, "model_type": config_class.model_type}, **rest)
+
+    from_pretrained.architectures = (architecture,)  # type: ignore[attr-defined]
+    AutoConfig.from_pretrained = from_pretrained
+
+
+def use_rope_index(model: Any, rule: Callable[..., Any]) -> None:
+    """Have a Qwen2.5-VL compute its positions by another rule, in every pass.
+
+    transformers 5.17 cuts the seconds between frames to a whole number (`jigsaw.models.mrope`); it can go once
+    transformers does not.
+    """
+    model.model.get_rope_index = MethodType(rule, model.model)
+
+
+def weigh_answer_tokens_alike(trainer: Any) -> None:
+    """Have TRL's SFT loss divide by the answer tokens of the whole step.
+
+    TRL's loss (1.16) does so outside of the model if transformers counts them, and transformers (5.17) counts them only
+    for models that say that they take the count, which Qwen2.5-VL does not. It can go once TRL asks for the count.
+    """
+    trainer.model_accepts_loss_kwargs = True
+
+
+def sum_without_shared_memory() -> None:
+    """Let DeepSpeed (0.19) sum over CPU processes by gloo.
+
+    Its own sums over shared memory would be compiled first, for minutes and with a compiler. It can go once DeepSpeed
+    ships them compiled.
+    """
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

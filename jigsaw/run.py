@@ -20,7 +20,7 @@ from jigsaw.launch.checks import ALONE, checked, require_inputs, require_librari
 from jigsaw.launch.machine import require_machine
 from jigsaw.launch.provenance import record_start
 from jigsaw.launch.puzzle_sets import prepare_sets
-from jigsaw.launch.topology import Node
+from jigsaw.launch.torchrun import Node
 from jigsaw.launch.train import follow, train
 from jigsaw.run_folder import RunFolder
 from jigsaw.stop_request import StopRequest

@@ -56,7 +56,8 @@ def make_checkpoint(puzzles, tmp_path_factory: pytest.TempPathFactory):
     from jigsaw.models.tiny import TinySizes, write_tiny
 
     def make(**changes: object) -> str:
-        sizes = {"hidden_size": 64, "num_layers": 2, "vision_hidden_size": 64, "vision_layers": 1} | changes
+        sizes = {"hidden_size": 64, "num_layers": 2, "vision_hidden_size": 64, "vision_layers": 2}
+        sizes |= {"fullatt_block_indexes": (1,)} | changes  # as released checkpoints: windows in some layers
         out = tmp_path_factory.mktemp("model") / "tiny"
         texts = [part["text"] for part in puzzles[0]["prompt"][0]["content"] if part["type"] == "text"]
         texts += ["2, 1, 4, 3", "system\nuser\nassistant\n"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import importlib
+import re
 import subprocess
 import sys
 
 import pytest
 
+from jigsaw import compat
 from jigsaw.compat import UNUSED_BY_TRAINING, hidden, quick_imports
 
 
@@ -43,3 +45,21 @@ def test_opening_puzzles_does_not_import_scipy(puzzle_folder):
     """datasets would, for MATLAB files that nobody streams here: a second of every command that opens a set."""
     code = "import sys, jigsaw.data; jigsaw.data.load_puzzles(sys.argv[1]); assert 'scipy.io' not in sys.modules"
     subprocess.run([sys.executable, "-P", "-c", code, str(puzzle_folder)], check=True, timeout=120)
+
+
+def test_importing_the_package_changes_no_other_code():
+    code = """
+import transformers
+before = transformers.AutoConfig.from_pretrained.__func__, set(dir(transformers))
+import jigsaw.compat, jigsaw.models, jigsaw.models.neo
+assert (transformers.AutoConfig.from_pretrained.__func__, set(dir(transformers))) == before
+"""
+    subprocess.run([sys.executable, "-P", "-c", code], check=True, timeout=120)
+
+
+def test_every_change_says_which_version_it_is_of_and_what_lets_it_go():
+    changes = [value for name, value in vars(compat).items() if getattr(value, "__module__", "") == compat.__name__]
+    assert len(changes) > 4
+    for change in changes:
+        assert re.search(r"\(?\d+\.\d+\)?", change.__doc__), change.__name__
+        assert "can go once" in " ".join(change.__doc__.split()), change.__name__

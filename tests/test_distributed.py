@@ -23,8 +23,10 @@ from jigsaw.config.loading import load_recipe
 from jigsaw.config.schema import DistributedSection
 from jigsaw.errors import JigsawError, StoppedError
 from jigsaw.launch.checks import dry_run
-from jigsaw.launch.topology import Node, torchrun_command
+from jigsaw.launch.torchrun import Node, allocator_settings, torchrun_command
 from jigsaw.run import run as run_recipe
+from jigsaw.topology import Topology
+from jigsaw.training.sharding import deepspeed_config
 
 RECIPE = """
 name: spread
@@ -213,13 +215,13 @@ def test_a_group_of_processes_that_an_engine_has_ended_is_not_ended_again(monkey
 
 
 def test_the_command_of_one_node_finds_its_own_port():
-    command = torchrun_command(DistributedSection(cpu_processes=2), Node(), Path("runs/x"), "grpo", 0)
+    command = torchrun_command(Topology(DistributedSection(cpu_processes=2), 0), Node(), Path("runs/x"), "grpo", 0)
     assert "--standalone" in command and "--nproc-per-node=2" in command
     assert command[-4:] == ["--module", "jigsaw.launch.worker", "runs/x", "grpo"]
 
 
 def test_each_stage_of_several_nodes_has_a_port_of_its_own():
-    section = DistributedSection(cpu_processes=4, nodes=2)
+    section = Topology(DistributedSection(cpu_processes=4, nodes=2), 0)
     node = Node(1, "10.0.0.1:29500")
     for number, port in enumerate((29500, 29501)):
         command = torchrun_command(section, node, Path("runs/x"), "sft", number)
@@ -246,6 +248,8 @@ def test_a_place_that_does_not_fit_is_refused(node, told):
         ("distributed.offload=optimizer", "offload needs DeepSpeed: set zero"),
         ("distributed={zero: 2, offload: all, cpu_processes: 2}", "offload: all needs zero: 3"),
         ("distributed={gpus: 1, cpu_processes: 2}", "either gpus or cpu_processes"),
+        ("distributed.hpz=true", "hpz needs zero: 3 and several nodes"),
+        ("distributed={zero: 3, hpz: true, gpus: 8}", "hpz needs zero: 3 and several nodes"),
         ("distributed.zero=4", "distributed.zero: input should be 0, 1, 2 or 3, not 4"),
     ],
 )
@@ -296,7 +300,29 @@ def test_dry_run_shows_the_commands_and_what_deepspeed_gets(recipe_file):
     config = json.loads("\n".join(comments[start : comments.index("}", start) + 1]))
     assert config["zero_optimization"]["stage"] == 3
     assert config["bf16"] == {"enabled": True}
+    assert config["data_types"] == {"grad_accum_dtype": "fp32"}
+    assert "zero_hpz_partition_size" not in config["zero_optimization"]
     assert any(line.startswith("Computed, not measured") for line in comments)
+
+
+def test_weights_can_be_kept_within_each_node(recipe_file):
+    """Given ZeRO-3 on two nodes, then gathers of weights take them from the GPUs of the own node, if asked to."""
+    overrides = ["distributed={gpus: 4, nodes: 2, zero: 3, hpz: true}", "grpo.prompts_per_step=8"]
+    config = deepspeed_config(load_recipe(str(recipe_file), overrides))
+    assert config["zero_optimization"]["zero_hpz_partition_size"] == 4
+
+
+def test_the_allocator_of_a_gpu_grows_its_segments_unless_vllm_sleeps(recipe_file, monkeypatch):
+    for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
+        monkeypatch.delenv(name, raising=False)
+    expandable = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+    assert allocator_settings(load_recipe(str(recipe_file))) == expandable
+    assert allocator_settings(load_recipe(str(recipe_file), ["rollout.engine=vllm"])) == expandable
+    assert allocator_settings(load_recipe(str(recipe_file), ["rollout={engine: vllm, sleep: true}"])) == {}
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "max_split_size_mb:512")
+    assert allocator_settings(load_recipe(str(recipe_file))) == {}, "the user's own settings are kept"
+
+
 
 
 def test_dry_run_of_several_nodes_asks_for_the_place_that_a_run_asks_for(recipe_file):

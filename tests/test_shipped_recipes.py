@@ -15,6 +15,7 @@ from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
 from jigsaw.errors import JigsawError
 from jigsaw.launch.checks import dry_run
 from jigsaw.run import run as run_recipe
+from jigsaw.topology import Topology
 
 NAMES = [name for name in recipe_names() if "neo" not in name]
 """Those of NEO are in `tests/models/neo/test_runs.py`."""
@@ -43,7 +44,7 @@ def test_dry_run_shows_what_a_recipe_would_do_and_touches_nothing(name, monkeypa
     recipe = load_recipe(name)
     shown = dry_run(recipe)
     assert f"name: {recipe.name}" in shown
-    assert ("jigsaw.launch.worker" in shown) == recipe.distributed.several
+    assert ("jigsaw.launch.worker" in shown) == Topology.here(recipe.distributed).launched
     assert ("# DeepSpeed:" in shown) == (recipe.distributed.zero > 0)
     assert "# Computed, not measured" in shown
     assert ("#   memory per GPU" in shown) == (recipe.model.path is not None)

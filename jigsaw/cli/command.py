@@ -97,7 +97,7 @@ def launch(
     """
     from jigsaw.config.fresh import FreshFolders
     from jigsaw.config.loading import load_recipe
-    from jigsaw.launch.topology import Node
+    from jigsaw.launch.torchrun import Node
 
     for name, other in (("--dry-run", dry_run), ("--resume", resume), ("--json", as_json)):
         if slurm and other:

@@ -14,8 +14,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from jigsaw.config.section import Section
 from jigsaw.config.stages import GrpoSection, SftSection
-from jigsaw.devices import gpu_count
-from jigsaw.errors import JigsawError
 from jigsaw.models.tiny import TinyArchitecture, TinySizes
 
 Place = Annotated[str, AfterValidator(os.path.expanduser)]
@@ -359,6 +357,8 @@ class DistributedSection(Section):
         zero: DeepSpeed's ZeRO stage. 0 is plain data parallelism without DeepSpeed; 1 shards the optimizer, 2 also the
             gradients, 3 also the weights.
         offload: what is kept in the memory of the host: the `optimizer`, or with ZeRO-3 `all`, the weights too.
+        hpz: with ZeRO-3 on several nodes, a second copy of the weights in shards within each node (ZeRO++ hpZ), from
+            which they are gathered. It needs more memory, and pays where the network between nodes is slow.
         seconds_to_save: how long before SLURM takes the nodes away a run is asked to save and stop; null: three
             times the computed time of a step and a checkpoint, at least 300.
         slurm: options of sbatch for `--slurm`, by their long names: `{partition: gpu, time: "24:00:00"}`.
@@ -369,6 +369,7 @@ class DistributedSection(Section):
     nodes: int = Field(1, ge=1)
     zero: Literal[0, 1, 2, 3] = 0
     offload: Literal["none", "optimizer", "all"] = "none"
+    hpz: bool = False
     seconds_to_save: int | None = Field(None, ge=60)
     slurm: dict[str, str | int | bool] = Field(default_factory=dict)
 
@@ -382,39 +383,9 @@ class DistributedSection(Section):
             raise ValueError("offload needs DeepSpeed: set zero to 1, 2 or 3")
         if self.offload == "all" and self.zero != 3:
             raise ValueError("offload: all needs zero: 3, the only stage that shards the weights")
+        if self.hpz and (self.zero != 3 or self.nodes == 1):
+            raise ValueError("hpz needs zero: 3 and several nodes, between which it saves traffic")
         return self
-
-    @property
-    def several(self) -> bool:
-        """Whether training starts processes of its own, through torchrun."""
-        return self.gpus is not None or self.cpu_processes is not None or self.nodes > 1 or self.zero > 0
-
-    @property
-    def per_node(self) -> int:
-        """Processes of each node.
-
-        Raises:
-            JigsawError: `all`, and there is no GPU.
-        """
-        if self.gpus == "all":
-            if not (found := gpu_count()):
-                raise JigsawError(
-                    "distributed.gpus: all, and this machine has none; use cpu_processes to try it without"
-                )
-            return found
-        return self.gpus or self.cpu_processes or 1
-
-    @property
-    def on_cpu(self) -> bool:
-        """Whether training has no GPU: none was asked for, and none is there or processes without are asked for."""
-        if self.gpus is not None:
-            return False
-        return self.cpu_processes is not None or not gpu_count()
-
-    @property
-    def world_size(self) -> int:
-        """Processes in all."""
-        return self.per_node * self.nodes
 
 
 class LoggingSection(Section):

@@ -202,7 +202,7 @@ class GrpoSection(StageSection):
         given = self.extra | {name: value for name, value in self if name in NOT_WITH_TOKENS}
         for name, why in NOT_WITH_TOKENS.items():
             if given.get(name):
-                raise ValueError(f"tokens_per_micro_batch does not go with {name}, {why}; leave one of them out")
+                raise ValueError(f"tokens_per_micro_batch does not go with {name}, {why}; set one of them to null")
         return self
 
     def micro_batches(self, world_size: int) -> MicroBatches:

@@ -31,6 +31,7 @@ from jigsaw.engines.vllm_requests import ON_CPU, VllmSettings
 from jigsaw.errors import JigsawError
 from jigsaw.processes import die_with_parent
 from jigsaw.run_folder import RunFolder
+from jigsaw.topology import Topology
 
 LOOPBACK = "127.0.0.1"
 SECONDS_TO_END = 30
@@ -102,7 +103,7 @@ def server_command(recipe: Recipe, model: Path, address: Address) -> list[str]:
     It is vLLM's module rather than its `vllm serve`, which the CPU build cannot run (0.31 asks for the version of a
     package `vllm` that is then called otherwise); arguments and server are the same.
     """
-    rollout = recipe.rollout
+    rollout, on_cpu = recipe.rollout, Topology.here(recipe.distributed).on_cpu
     settings = VllmSettings(
         dtype=recipe.model.dtype,
         seed=recipe.seed,
@@ -112,10 +113,10 @@ def server_command(recipe: Recipe, model: Path, address: Address) -> list[str]:
         tensor_parallel_size=rollout.tensor_parallel_size,
         enforce_eager=rollout.enforce_eager,
     )
-    arguments = settings.arguments(on_cpu=recipe.distributed.on_cpu)
+    arguments = settings.arguments(on_cpu=on_cpu)
     arguments |= {"generation_config": "vllm", "uvicorn_log_level": "warning"}
     arguments["trust_request_mm_kwargs"] = True  # a request says the rate of its clips
-    if not recipe.distributed.on_cpu:
+    if not on_cpu:
         arguments["weight_transfer_config"] = {"backend": "nccl"}
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--served-model-name", recipe.name, "--host", address.host, "--port", str(address.port)]
@@ -139,10 +140,11 @@ def server_environment(recipe: Recipe) -> dict[str, str]:
     added = {"VLLM_SERVER_DEV_MODE": "1", "PYTHONSAFEPATH": "1"}
     if os.environ.get("VLLM_LOGGING_LEVEL") == "ERROR":  # for engines in our own processes; the server has a log
         added["VLLM_LOGGING_LEVEL"] = "INFO"
-    if recipe.distributed.on_cpu:
+    topology = Topology.here(recipe.distributed)
+    if topology.on_cpu:
         patient = {"VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "3600"}  # the first step compiles, slowly on a busy machine
         return added | {name: os.environ.get(name, value) for name, value in (ON_CPU | patient).items()}
-    first, count = recipe.distributed.per_node, recipe.rollout.tensor_parallel_size
+    first, count = topology.per_node, recipe.rollout.tensor_parallel_size
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = visible.split(",") if visible else [str(number) for number in range(first + count)]
     return added | {"CUDA_VISIBLE_DEVICES": ",".join(devices[first : first + count])}

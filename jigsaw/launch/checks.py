@@ -20,11 +20,12 @@ from jigsaw.data.manifest import read_manifest
 from jigsaw.errors import JigsawError
 from jigsaw.launch.computed import computed_lines
 from jigsaw.launch.machine import Check, Status, machine_checks, require
-from jigsaw.launch.topology import Node, torchrun_command
+from jigsaw.launch.torchrun import Node, torchrun_command
 from jigsaw.models.checkpoint_files import architecture_of, cached, is_local, require_files, size_of
 from jigsaw.run_folder import RunFolder
 from jigsaw.surroundings import kept_offline
 from jigsaw.tasks import get_task
+from jigsaw.topology import Topology
 
 if TYPE_CHECKING:
     from jigsaw.rewards import Composition
@@ -50,12 +51,12 @@ def dry_run(recipe: Recipe, node: Node = ALONE, checks: Sequence[Check] | None =
 
     checks = checklist(recipe, node) if checks is None else checks
     lines = []
-    section, folder = recipe.distributed, RunFolder(recipe.output)
+    topology, folder = Topology.here(recipe.distributed), RunFolder(recipe.output)
     for number, stage in enumerate(stages_of(recipe, folder)):
         if stage.name == "grpo" and recipe.rollout.served and node.rank == 0:
             lines.append(f"server: {server_line(recipe, folder, node.first)}")
-        if section.several:
-            command = torchrun_command(section, node, folder.path, stage.name, number)
+        if topology.launched:
+            command = torchrun_command(topology, node, folder.path, stage.name, number)
             lines.append(f"{stage.name}: {shlex.join(command)}")
     if (sharding := deepspeed_config(recipe)) is not None:
         lines += ["DeepSpeed:", *json.dumps(sharding, indent=2).splitlines()]
@@ -145,7 +146,7 @@ def checked(recipe: Recipe) -> Composition:
 def _processes(recipe: Recipe) -> int:
     """Processes that train together; 1 for all GPUs of a machine that has none, which is refused elsewhere."""
     try:
-        return recipe.distributed.world_size
+        return Topology.here(recipe.distributed).world_size
     except JigsawError:
         return recipe.distributed.nodes
 
@@ -160,7 +161,9 @@ def _settings(recipe: Recipe) -> Check:
     if recipe.grpo is not None:
         batches = recipe.grpo.micro_batches(processes)
         size = f"{recipe.grpo.prompts_per_step} prompts x {recipe.grpo.num_generations} completions a step"
-        told.append(f"grpo: {size}, {batches.size} completions at a time{on}")
+        limit = recipe.grpo.tokens_per_micro_batch
+        part = f"{batches.size} completions" if limit is None else f"at most {limit:,} tokens"
+        told.append(f"grpo: {size}, {part} at a time{on}")
     return Check("ok", "settings", f"keys and rewards are valid; {'; '.join(told)}")
 
 
@@ -249,7 +252,7 @@ def require_libraries(recipe: Recipe, composition: Composition) -> None:
 
     section, folder = recipe.distributed, Path(recipe.output)
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if section.gpus is not None and found < section.per_node:
+    if section.gpus is not None and found < Topology.here(section).per_node:
         raise JigsawError(
             f"distributed.gpus: {section.gpus} are asked for, and torch can use {found}; "
             f"see `python -c 'import torch; torch.cuda.init()'`"

@@ -14,6 +14,7 @@ from jigsaw.config.schema import DistributedSection, Recipe
 from jigsaw.devices import driver_gpus, gpu_count, torch_build
 from jigsaw.errors import JigsawError
 from jigsaw.extras import install_command
+from jigsaw.topology import Topology
 
 Status = Literal["ok", "missing", "will download"]
 
@@ -71,7 +72,7 @@ def machine_checks(recipe: Recipe) -> Iterator[Check]:
     for name in recipe.logging.report_to:
         yield _package(name, "logging.report_to", name, f"pip install {TRACKERS.get(name, name)}")
     yield _devices(section)
-    if recipe.grpo is not None and recipe.rollout.served and not section.on_cpu:
+    if recipe.grpo is not None and recipe.rollout.served and not Topology.here(section).on_cpu:
         yield _server_gpus(section, recipe.rollout.tensor_parallel_size)
 
 
@@ -116,4 +117,4 @@ def _server_gpus(section: DistributedSection, serving: int) -> Check:
 
 def _engines(section: DistributedSection) -> str:
     """What installs vLLM and DeepSpeed for the processors that a recipe trains on."""
-    return install_command("cpu" if section.on_cpu else "gpu")
+    return install_command("cpu" if Topology.here(section).on_cpu else "gpu")

@@ -19,6 +19,7 @@ from jigsaw.errors import JigsawError
 from jigsaw.launch.estimate import Estimate, estimates
 from jigsaw.launch.memory import GB
 from jigsaw.run_folder import DONE, RECIPE, STOP
+from jigsaw.topology import Topology
 
 Option = str | int | bool
 
@@ -166,7 +167,7 @@ def _defaults(recipe: Recipe, found: Sequence[Estimate]) -> dict[str, Option]:
     section = recipe.distributed
     values: dict[str, Option] = {"time": TIME_LIMIT, "output": f"{recipe.name}-%j.log"}
     if section.gpus != "all":  # the whole node is reserved
-        values["cpus-per-task"] = CPUS_PER_PROCESS * section.per_node
+        values["cpus-per-task"] = CPUS_PER_PROCESS * Topology.here(section).per_node
         if found:
             values["mem"] = f"{8 * ceil(1.1 * max(sum(one.host.values()) for one in found) / GB / 8)}G"
     return values

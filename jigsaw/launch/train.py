@@ -5,6 +5,7 @@ In: a stage whose model to start from is there. Out: the model that it leaves in
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import AbstractContextManager, nullcontext
 
@@ -12,9 +13,10 @@ from rich.console import Console
 
 from jigsaw.config.schema import Recipe
 from jigsaw.errors import StoppedError
-from jigsaw.launch.topology import Node, run_processes, torchrun_command
+from jigsaw.launch.torchrun import Node, allocator_settings, run_processes, torchrun_command
 from jigsaw.run_folder import RunFolder, checkpoint_step, latest_checkpoint
 from jigsaw.stop_request import StopRequest
+from jigsaw.topology import Topology
 from jigsaw.training.stages import Stage, merge, stages_of, train_stage
 
 
@@ -68,6 +70,7 @@ def _train(recipe: Recipe, stage: Stage, folder: RunFolder, node: Node, console:
     for line in set_damaged_aside(folder.checkpoints(stage.name)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if _in_this_process(recipe):
+        os.environ.update(allocator_settings(recipe))
         train_stage(recipe, stage, folder, console, stop)
     else:
         _run_processes(recipe, stage, folder, node, stop)
@@ -75,9 +78,9 @@ def _train(recipe: Recipe, stage: Stage, folder: RunFolder, node: Node, console:
 
 def _run_processes(recipe: Recipe, stage: Stage, folder: RunFolder, node: Node, stop: StopRequest) -> None:
     number = stages_of(recipe, folder).index(stage)
-    command = torchrun_command(recipe.distributed, node, folder.path, stage.name, number)
+    command = torchrun_command(Topology.here(recipe.distributed), node, folder.path, stage.name, number)
     with stop.heeded("after this step and saving"):
-        run_processes(command, recipe.distributed)
+        run_processes(command, recipe)
 
 
 def _is_trained(folder: RunFolder, stage: Stage) -> bool:
@@ -89,7 +92,7 @@ def _in_this_process(recipe: Recipe) -> bool:
     """Whether training needs no processes of its own: one is asked for, and at most one GPU is visible."""
     import torch
 
-    return not recipe.distributed.several and torch.cuda.device_count() <= 1
+    return not Topology.here(recipe.distributed).launched and torch.cuda.device_count() <= 1
 
 
 def _server(

@@ -31,8 +31,9 @@ def load_processor(path: str, *, min_pixels: int | None = None, max_pixels: int 
     """
     from transformers import AutoProcessor, ProcessorMixin
 
-    import jigsaw.models.neo  # noqa: F401  # makes NEO known to transformers
+    from jigsaw.models.neo.registration import open_anywhere as open_neo
 
+    open_neo()
     require_checkpoint(path)
     try:
         processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)
@@ -102,8 +103,9 @@ def load_model(path: str, dtype: str = "float32") -> Any:
     import torch
     from transformers import AutoModelForImageTextToText
 
-    import jigsaw.models.neo  # noqa: F401  # makes NEO known to transformers
+    from jigsaw.models.neo.registration import open_anywhere as open_neo
 
+    open_neo()
     require_checkpoint(path)
     _require_family(path)
     try:

@@ -3,15 +3,13 @@
 In: token kinds, grids, seconds per temporal patch. Out: positions `[3, B, L]`. transformers 5.17 cuts the seconds to a
 whole number, so that every patch of a clip above two frames a second stands at the same moment, and lets the text
 behind a clip begin before the clip has ended. Its releases before 5.0, which the checkpoints were trained with, and
-vLLM do neither. `use_exact_seconds` puts the released rule back, for every pass of a model; remove it when transformers
-does.
+vLLM do neither. `rope_index` is the released rule; `jigsaw.compat.use_rope_index` puts it back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
-from types import MethodType
 from typing import Any
 
 import torch
@@ -19,11 +17,6 @@ import torch
 Tensor = Any  # torch comes without types here
 IMAGE, VIDEO = 1, 2
 """Kinds of tokens, as processors number them; 0 is text."""
-
-
-def use_exact_seconds(model: Any) -> None:
-    """Have a Qwen2.5-VL compute its positions with `rope_index`."""
-    model.model.get_rope_index = MethodType(rope_index, model.model)
 
 
 def rope_index(

@@ -35,6 +35,8 @@ SPECIAL_TOKENS = (
 CHAT_TEMPLATE = (Path(__file__).parent / "qwen_chat.jinja").read_text(encoding="utf-8")
 """ChatML as Qwen2.5-VL speaks it, with one vision block per medium."""
 
+WINDOW = 56
+"""Side of a window of the vision tower in pixels, 2x2 visual tokens; 112 in the released checkpoints."""
 
 PHRASE_MERGES = 4096
 """Entries of the vocabulary that looks for whole sentences: the prompts of a run merge down to theirs well below it."""
@@ -50,7 +52,9 @@ class TinySizes(BaseModel):
             least that vLLM's CPU back end takes.
         mlp_ratio: width of the feed-forward layers over `hidden_size`.
         vision_hidden_size: width of the vision tower; a multiple of `head_size`.
-        vision_layers: layers of the vision tower, all with full attention; of NEO, layers of the pre-Buffer.
+        vision_layers: layers of the vision tower; of NEO, layers of the pre-Buffer.
+        fullatt_block_indexes: layers of the vision tower, counted from 0, with attention over the whole image; the
+            others attend within windows of 2x2 visual tokens. Every layer attends to the whole image if left out.
         vocab_size: entries of the tokenizer, special tokens included.
         initializer_range: standard deviation of the random weights.
         tie_word_embeddings: whether the output head is the input embedding.
@@ -65,6 +69,7 @@ class TinySizes(BaseModel):
     mlp_ratio: float = Field(3.0, gt=0)
     vision_hidden_size: int = Field(128, ge=32)
     vision_layers: int = Field(1, ge=1)
+    fullatt_block_indexes: tuple[int, ...] | None = None
     vocab_size: int = Field(512, ge=300)
     initializer_range: float = Field(0.02, gt=0)
     tie_word_embeddings: bool = False
@@ -75,7 +80,17 @@ class TinySizes(BaseModel):
         for name in ("hidden_size", "vision_hidden_size"):
             if getattr(self, name) % self.head_size:
                 raise ValueError(f"{name} {getattr(self, name)} is no multiple of head_size {self.head_size}")
+        if self.full_attention and not 0 <= min(self.full_attention) <= max(self.full_attention) < self.vision_layers:
+            raise ValueError(
+                f"fullatt_block_indexes {self.full_attention}: the vision tower has layers 0 to "
+                f"{self.vision_layers - 1}"
+            )
         return self
+
+    @property
+    def full_attention(self) -> list[int]:
+        """The layers of the vision tower with attention over the whole image."""
+        return list(range(self.vision_layers) if self.fullatt_block_indexes is None else self.fullatt_block_indexes)
 
 
 def build_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
@@ -177,7 +192,9 @@ def _qwen2_5_vl(sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
             "intermediate_size": int(sizes.vision_hidden_size * sizes.mlp_ratio),
             "num_heads": sizes.vision_hidden_size // sizes.head_size,
             "out_hidden_size": sizes.hidden_size,
-            "fullatt_block_indexes": list(range(sizes.vision_layers)),
+            "fullatt_block_indexes": sizes.full_attention,
+            "window_size": WINDOW,
+            "tokens_per_second": 2,  # of the released checkpoints; the class has 4
             "initializer_range": sizes.initializer_range,
         },
         initializer_range=sizes.initializer_range,

@@ -12,6 +12,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from jigsaw.compat import weigh_answer_tokens_alike
 from jigsaw.rewards import format_order
 from jigsaw.training.mixture import map_rows
 from jigsaw.training.sets import mixture
@@ -152,9 +153,7 @@ def _trainer_class() -> Any:
     class PuzzleSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL comes without types
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            # Qwen2.5-VL says that it takes no count of the step's tokens (transformers 5.17), and then none is made.
-            # It is TRL's loss that divides by it (1.16), outside of the model; remove when TRL asks for the count.
-            self.model_accepts_loss_kwargs = True
+            weigh_answer_tokens_alike(self)
 
         def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             return super().compute_loss(model, add_blank_media(model, inputs), *args, **kwargs)

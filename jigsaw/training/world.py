@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+from jigsaw.compat import sum_without_shared_memory
 from jigsaw.config.schema import DistributedSection
+from jigsaw.topology import Topology
 
 PATIENCE = timedelta(hours=2)
 """How long processes wait for each other; completions, rewards and held-out looks take unequal time."""
@@ -24,7 +26,7 @@ def joined(section: DistributedSection) -> Iterator[int]:
     import torch
     import torch.distributed as dist
 
-    backend = "gloo" if section.on_cpu else "nccl"
+    backend = "gloo" if Topology.here(section).on_cpu else "nccl"
     if backend == "nccl":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group(backend, timeout=PATIENCE)
@@ -32,8 +34,7 @@ def joined(section: DistributedSection) -> Iterator[int]:
         import deepspeed
 
         if backend == "gloo":
-            # Its sums over shared memory would be compiled first, for minutes and with a compiler; gloo has its own.
-            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+            sum_without_shared_memory()
         # Without this its world has one process, while the trainer's has all (DeepSpeed 0.19).
         deepspeed.init_distributed(dist_backend=backend, timeout=PATIENCE)
     try:

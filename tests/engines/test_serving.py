@@ -16,7 +16,7 @@ from jigsaw.engines import serving as module
 from jigsaw.engines.serving import Address, listening_address, serving
 from jigsaw.errors import JigsawError
 from jigsaw.launch.checks import dry_run
-from jigsaw.launch.topology import Node
+from jigsaw.launch.torchrun import Node
 from jigsaw.models.load import load_processor
 from jigsaw.run import run as run_recipe
 from jigsaw.run_folder import RunFolder

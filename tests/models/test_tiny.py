@@ -146,9 +146,12 @@ def test_the_checkpoint_opens_with_plain_transformers(checkpoint):
     assert model.config.image_token_id == processor.image_token_id
 
 
-def test_every_layer_of_the_vision_tower_sees_the_whole_image(tmp_path):
-    model, _ = BUILDERS["qwen2_5_vl"](SIZES.model_copy(update={"vision_layers": 2}), build_tokenizer(TEXTS, 330))
-    assert model.config.vision_config.fullatt_block_indexes == [0, 1]
+@pytest.mark.parametrize("chosen, layers", [(None, [0, 1]), ((1,), [1]), ((), [])])
+def test_layers_of_the_vision_tower_see_the_whole_image_unless_they_have_windows(chosen, layers):
+    sizes = SIZES.model_copy(update={"vision_layers": 2, "fullatt_block_indexes": chosen})
+    model, _ = BUILDERS["qwen2_5_vl"](sizes, build_tokenizer(TEXTS, 330))
+    assert model.config.vision_config.fullatt_block_indexes == layers
+    assert model.config.vision_config.tokens_per_second == 2, "as the released checkpoints"
 
 
 @pytest.mark.parametrize("change, equal", [({}, True), ({"seed": 1}, False)])
@@ -168,6 +171,7 @@ def test_the_seed_alone_decides_the_weights(checkpoint, tmp_path, change, equal)
     [
         ({"hidden_size": 80}, "hidden_size 80 is no multiple of head_size 32"),
         ({"vision_hidden_size": 48}, "vision_hidden_size 48 is no multiple of head_size 32"),
+        ({"fullatt_block_indexes": (1,)}, r"fullatt_block_indexes \[1\]: the vision tower has layers 0 to 0"),
         ({"head_size": 18, "hidden_size": 72, "vision_hidden_size": 72}, "multiple of 4"),
     ],
 )

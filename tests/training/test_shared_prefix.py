@@ -37,6 +37,10 @@ def test_log_probabilities_and_gradients_equal_the_plain_way(model, processor, r
     compare(model, processor, rows, group)
 
 
+def test_a_head_that_is_the_embedding_equals_the_plain_way(make_checkpoint, processor):
+    compare(load_model(make_checkpoint(tie_word_embeddings=True)), processor, ROWS["mixed"], 3)
+
+
 def test_unshared_prompts_equal_the_plain_way(model, processor, rows):
     compare(model, processor, rows, 3, shared=False)
 

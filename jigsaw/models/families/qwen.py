@@ -33,6 +33,12 @@ class Qwen2VL(Family):
         "language_model": ("*language_model.*", "lm_head.*"),
     }
 
+    def prepare(self, model: Any) -> None:
+        """See `Family`."""
+        from jigsaw.models.vision_windows import WINDOWS
+
+        model.model.visual.config._attn_implementation = WINDOWS
+
     def positions(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, fields: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
@@ -77,9 +83,11 @@ class Qwen25VL(Qwen2VL):
 
     def prepare(self, model: Any) -> None:
         """See `Family`."""
-        from jigsaw.models.mrope import use_exact_seconds
+        from jigsaw.compat import use_rope_index
+        from jigsaw.models.mrope import rope_index
 
-        use_exact_seconds(model)
+        super().prepare(model)
+        use_rope_index(model, rope_index)
 
 
 class Qwen3VL(Qwen2VL):

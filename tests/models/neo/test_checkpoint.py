@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from jigsaw.models.neo import NEOChatConfig, NEOChatModel
 from jigsaw.models.neo.groups import groups_of
+from jigsaw.models.neo.registration import open_anywhere
 
 DATA = Path(__file__).parent / "data"
 
@@ -109,6 +110,7 @@ def test_the_official_token_ids_are_the_defaults():
 @pytest.mark.parametrize("label", ["neo_something", "qwen3", "internvl_chat"])
 def test_a_mislabelled_checkpoint_opens_by_its_architecture(copy, label):
     edit(copy, model_type=label)
+    open_anywhere()
     config = AutoConfig.from_pretrained(copy)
     assert isinstance(config, NEOChatConfig)
     model, report = AutoModelForImageTextToText.from_pretrained(copy, output_loading_info=True)

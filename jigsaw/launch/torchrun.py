@@ -13,9 +13,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from jigsaw.config.schema import DistributedSection
+from jigsaw.config.schema import DistributedSection, Recipe
 from jigsaw.errors import JigsawError
 from jigsaw.processes import die_with_parent, usable_cores
+from jigsaw.topology import Topology
 
 SECONDS_TO_GATHER = 24 * 3600
 """How long a node waits for the others: the first may have to build data before it trains."""
@@ -68,35 +69,36 @@ class Node:
             )
 
 
-def torchrun_command(section: DistributedSection, node: Node, folder: Path, stage: str, number: int) -> list[str]:
+def torchrun_command(topology: Topology, node: Node, folder: Path, stage: str, number: int) -> list[str]:
     """The command that trains one stage on all processes of this node.
 
     Args:
-        section: processes and nodes.
+        topology: processes and nodes.
         node: this one.
         folder: the run folder.
         stage: its name.
         number: its number among the stages, from 0.
     """
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={section.per_node}"]
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={topology.per_node}"]
     command += ["--max-restarts=0", "--signals-to-handle=SIGINT,SIGHUP,SIGQUIT"]
-    if section.nodes == 1:
+    nodes = topology.section.nodes
+    if nodes == 1:
         command += ["--standalone"]
     else:
         host, _, port = str(node.rendezvous).rpartition(":")
-        command += [f"--nnodes={section.nodes}", f"--node-rank={node.rank}"]
+        command += [f"--nnodes={nodes}", f"--node-rank={node.rank}"]
         command += [f"--master-addr={host}", f"--master-port={int(port) + number}"]
         command += [f"--rdzv-conf=timeout={SECONDS_TO_GATHER}"]
     return [*command, "--module", "jigsaw.launch.worker", str(folder), stage]
 
 
-def run_processes(command: list[str], section: DistributedSection) -> None:
+def run_processes(command: list[str], recipe: Recipe) -> None:
     """Run torchrun to its end. The processes heed the stop file of the run folder, not the signals of this process.
 
     Raises:
         JigsawError: a process failed; it has printed why.
     """
-    with subprocess.Popen(command, env=_environment(section), preexec_fn=_as_child, process_group=0) as torchrun:
+    with subprocess.Popen(command, env=_environment(recipe), preexec_fn=_as_child, process_group=0) as torchrun:
         try:
             code = torchrun.wait()
         except KeyboardInterrupt:
@@ -112,13 +114,25 @@ def _as_child() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _environment(section: DistributedSection) -> dict[str, str]:
-    environment = dict(os.environ)
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // section.per_node)))
+def allocator_settings(recipe: Recipe) -> dict[str, str]:
+    """How CUDA's allocator is set up in a process that trains, as environment variables.
+
+    Sequences vary in length from step to step, and segments of fixed size would leave gaps between them. vLLM's sleep
+    mode cannot free segments that grow.
+    """
+    chosen = {"PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"} & os.environ.keys()
+    sleeps = recipe.rollout.engine == "vllm" and recipe.rollout.sleep
+    return {} if chosen or sleeps else {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+
+
+def _environment(recipe: Recipe) -> dict[str, str]:
+    topology = Topology.here(recipe.distributed)
+    environment = os.environ | allocator_settings(recipe)
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // topology.per_node)))
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     environment["PYTHONSAFEPATH"] = "1"
     environment["TORCHELASTIC_ERROR_FILE"] = os.devnull
-    if section.on_cpu:
+    if topology.on_cpu:
         environment["DS_ACCELERATOR"] = "cpu"
         # Else accelerate (1.15) says "cpu:0", to which torch (2.13) cannot load a checkpoint's optimizer.
         environment["ACCELERATE_TORCH_DEVICE"] = "cpu"

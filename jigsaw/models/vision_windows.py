@@ -1,0 +1,65 @@
+"""Attention of Qwen's vision towers: one call for all windows, or images, of the same length.
+
+transformers (5.17) calls its attention function once per window, except for flash attention: six clips of twelve frames
+make 288 windows in each of 28 layers, and as many calls again in the backward pass. Here a layer makes as many calls as
+there are different lengths, at most four for images of one size. No mask is needed, so fused kernels stay available.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+Tensor = Any  # torch comes without types here
+
+WINDOWS = "jigsaw_flash_windows"
+"""The name in transformers. It contains `flash` because only then the boundaries of the windows are passed on."""
+
+
+def window_attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """Attention within windows.
+
+    Args:
+        module: the attention layer; unused.
+        query, key, value: `[1, heads, patches, width]`, the windows one behind the other.
+        attention_mask: unused.
+        kwargs: `cu_seq_lens_q`, the boundaries of the W windows, `[W + 1]`; `scaling`; `dropout`.
+
+    Returns:
+        `[1, patches, heads, width]`.
+    """
+    boundaries = tuple(kwargs["cu_seq_lens_q"].tolist())
+    options = {"scale": kwargs["scaling"], "dropout_p": kwargs.get("dropout", 0.0)}
+    groups, back = _grouped(boundaries, query.device)
+    outputs = []
+    for length, places in groups:
+        windows = [
+            (part[0] if places is None else part[0, :, places]).unflatten(1, (-1, length)).transpose(0, 1)
+            for part in (query, key, value)
+        ]
+        outputs.append(scaled_dot_product_attention(*windows, **options).transpose(1, 2).flatten(0, 1))
+    output = outputs[0] if back is None else torch.cat(outputs)[back]
+    return output[None], None
+
+
+@lru_cache(maxsize=16)
+def _grouped(boundaries: tuple[int, ...], device: Any) -> tuple[list[tuple[int, Tensor | None]], Tensor | None]:
+    """For each length of window the patches in such windows, and where each patch then is; None for "in order"."""
+    by_length: dict[int, list[int]] = {}
+    for start, end in pairwise(boundaries):
+        if end > start:
+            by_length.setdefault(end - start, []).extend(range(start, end))
+    if len(by_length) == 1:
+        return [(length, None) for length in by_length], None
+    groups = [(length, torch.tensor(places, device=device)) for length, places in by_length.items()]
+    return groups, torch.cat([places for _, places in groups]).argsort()
+
+
+AttentionInterface.register(WINDOWS, window_attention)
