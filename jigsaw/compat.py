@@ -68,7 +68,7 @@ def open_by_architecture(architecture: str, config_class: Any, model_class: Any)
 
     `AutoConfig` goes by the model type, and NEO's PT checkpoints carry one of another model; it can go once their
     files are corrected. TRL (1.16) looks for the class of the model that the KL term is measured from in `transformers`
-    alone; it can go once TRL uses the Auto classes.
+    alone (huggingface/trl#3948); it can go once TRL uses the Auto classes.
     """
     import transformers
     from transformers import AutoConfig, PreTrainedConfig
@@ -95,8 +95,8 @@ def open_by_architecture(architecture: str, config_class: Any, model_class: Any)
 def use_rope_index(model: Any, rule: Callable[..., Any]) -> None:
     """Have a Qwen2.5-VL compute its positions by another rule, in every pass.
 
-    transformers 5.17 cuts the seconds between frames to a whole number (`jigsaw.models.mrope`); it can go once
-    transformers does not.
+    transformers 5.17 cuts the seconds between frames to a whole number (`jigsaw.models.mrope`). It can go once the
+    least version has huggingface/transformers#48669, merged after 5.17.
     """
     model.model.get_rope_index = MethodType(rule, model.model)
 
@@ -113,8 +113,8 @@ def weigh_answer_tokens_alike(trainer: Any) -> None:
 def sum_without_shared_memory() -> None:
     """Let DeepSpeed (0.19) sum over CPU processes by gloo.
 
-    Its own sums over shared memory would be compiled first, for minutes and with a compiler. It can go once DeepSpeed
-    ships them compiled.
+    Its own sums over shared memory would be compiled first, for minutes and with a compiler. It can go once another
+    back end can be chosen (deepspeedai/DeepSpeed#7625).
     """
     import deepspeed
 

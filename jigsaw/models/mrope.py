@@ -13,8 +13,8 @@ from itertools import groupby
 from typing import Any
 
 import torch
+from torch import Tensor
 
-Tensor = Any  # torch comes without types here
 IMAGE, VIDEO = 1, 2
 """Kinds of tokens, as processors number them; 0 is text."""
 

@@ -13,13 +13,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from jigsaw.errors import JigsawError
 from jigsaw.models.families import Family, Medium, family_of, family_of_processor, unwrapped
 from jigsaw.models.families.base import PER_TOKEN
 from jigsaw.models.prompts import expanded, processor_inputs
-
-Tensor = Any  # torch comes without types here
 
 
 @dataclass(frozen=True)

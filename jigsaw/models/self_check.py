@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from jigsaw.errors import JigsawError
 from jigsaw.models.families import unwrapped
 from jigsaw.models.prompt_batch import PromptBatch, add_blank_media
 from jigsaw.models.prompts import processor_inputs
 from jigsaw.models.shared_prefix import log_probabilities
-
-Tensor = Any  # torch comes without types here
 
 ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 """Mean difference of a token's log-probability, in nats, that rounding alone can make."""

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from jigsaw.models.families import unwrapped
 from jigsaw.models.packed_attention import PADDING, Packing, block_mask, dense_mask
 from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.models.token_scores import CHUNK, scoring_head
 
-Tensor = Any  # torch comes without types here
 DENSE_LIMIT = 4096
 """Tokens of a packed sequence up to which a GPU gets a dense mask."""
 

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-Tensor = Any  # torch comes without types here
 CHUNK = 2**27
 """Logits that are held at a time: 512 MB in float32."""
 

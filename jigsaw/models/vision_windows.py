@@ -12,10 +12,9 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
-
-Tensor = Any  # torch comes without types here
 
 WINDOWS = "jigsaw_flash_windows"
 """The name in transformers. It contains `flash` because only then the boundaries of the windows are passed on."""

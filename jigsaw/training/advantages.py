@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 from trl.trainer.utils import nanstd
 
-Tensor = Any  # torch comes without types here
 SMALLEST = 1e-4
 """Added to standard deviations before they divide."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.functional import pad
 
 from jigsaw.errors import JigsawError
@@ -18,7 +19,6 @@ from jigsaw.models.families.base import PER_TOKEN
 from jigsaw.models.prompt_batch import check_media
 from jigsaw.models.prompts import expanded, processor_inputs, prompt_text, template_text
 
-Tensor = Any  # torch comes without types here
 IGNORED = -100
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jigsaw.models.prompt_batch import PromptBatch
+from torch import Tensor
 
-Tensor = Any  # torch comes without types here
+from jigsaw.models.prompt_batch import PromptBatch
 
 
 @dataclass(frozen=True)

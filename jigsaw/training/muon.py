@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 
-class Muon(torch.optim.Optimizer):  # type: ignore[misc]  # torch comes without types here
+class Muon(torch.optim.Optimizer):
     """Muon and AdamW as one optimizer.
 
     Args:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from jigsaw.engines import Engine, EngineAhead, Sampling
 from jigsaw.models.prompt_batch import PromptBatch
@@ -31,7 +32,6 @@ from jigsaw.training.world import told_by_all
 if TYPE_CHECKING:
     from jigsaw.training.trainer import PuzzleTrainer
 
-Tensor = Any  # torch comes without types here
 Row = dict[str, Any]
 MEDIA = ("images", "videos")
 MEANS_OVER_ROWS = ("grpo", "sapo", "dr_grpo", "luspo")

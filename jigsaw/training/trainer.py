@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOTrainer
 
@@ -25,7 +26,6 @@ from jigsaw.training.micro_batch import MicroBatch
 from jigsaw.training.rollouts import Rollouts, Supply
 from jigsaw.training.step_metrics import StepMetrics
 
-Tensor = Any  # torch comes without types here
 STATE_FILE = "jigsaw.json"
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from jigsaw.errors import JigsawError
 
-Tensor = Any  # torch comes without types here
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Row = Mapping[str, Any]
 
 BoxUnit = Literal["pixels", "thousandths"]

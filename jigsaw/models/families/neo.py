@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from jigsaw.errors import JigsawError
 from jigsaw.models.families.base import IMAGE, Family, Medium, Row
 from jigsaw.models.neo.groups import GROUPS, groups_of
 from jigsaw.models.neo.video import video_parts
-
-Tensor = Any  # torch comes without types here
 
 
 class Neo(Family):

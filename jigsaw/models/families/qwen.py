@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from jigsaw.models.families.base import IMAGE, VIDEO, BoxUnit, Family, Medium
-
-Tensor = Any  # torch comes without types here
 
 VISION_TOKENS = (
     "<|vision_start|>",

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -24,7 +24,6 @@ from transformers.models.qwen3.modeling_qwen3 import (
 
 from jigsaw.models.neo.configuration import NEOTextConfig
 
-Tensor = Any  # torch comes without types here
 FLEX_BLOCK = 128
 COMPILED_FROM = 1024
 """Tokens from which flex attention is compiled on a CPU; below, compiling takes longer than the dense way. On other

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from jigsaw.errors import JigsawError
 from jigsaw.models.neo.configuration import ARCHITECTURE, NEOChatConfig, NEOVisionConfig
 from jigsaw.models.neo.groups import LAYER, NEW_IN_LAYER
 from jigsaw.models.neo.model import NEOChatModel
 from jigsaw.models.neo.processing import SPECIAL_TOKENS, NEOImageProcessor, NEOProcessor
-
-Tensor = Any  # torch comes without types here
 
 
 def start_from_qwen3(

@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import GenerationMixin
-
-Tensor = Any  # torch comes without types here
 
 
 class NEOGenerationMixin(GenerationMixin):  # type: ignore[misc]  # transformers comes without types

@@ -13,11 +13,8 @@ Everything here is per row of the batch; padding takes no step.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-
-Tensor = Any  # torch comes without types here
+from torch import Tensor
 
 
 def tokens_per_image(image_grid_thw: Tensor, merge_size: int) -> Tensor:

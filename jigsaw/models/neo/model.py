@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3RMSNorm
@@ -27,8 +27,6 @@ from jigsaw.models.neo.checkpoint import refuse_other_primitives
 from jigsaw.models.neo.configuration import NEOChatConfig, NEOTextConfig
 from jigsaw.models.neo.generation import NEOGenerationMixin
 from jigsaw.models.neo.patches import NEOVisionModel
-
-Tensor = Any  # torch comes without types here
 
 
 class NEODecoderLayer(Qwen3DecoderLayer):  # type: ignore[misc]  # transformers comes without types
@@ -115,7 +113,7 @@ class NEOTextModel(NEOPreTrainedModel):
         )
 
 
-class NEOLanguageModel(nn.Module):  # type: ignore[misc]  # torch comes without types here
+class NEOLanguageModel(nn.Module):
     """The stack and its head, under the official names."""
 
     def __init__(self, config: NEOTextConfig) -> None:
@@ -377,7 +375,7 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
         )
 
 
-class NEOBackbone(nn.Module):  # type: ignore[misc]  # torch comes without types here
+class NEOBackbone(nn.Module):
     """A view of a model without its head: no parameters of its own, the official names leave no place for it.
 
     Args:

@@ -5,19 +5,15 @@ In: flattened patches and the grids of their images. Out: one token of the langu
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from jigsaw.models.neo import indices
 from jigsaw.models.neo.attention import rotary_table
 from jigsaw.models.neo.configuration import NEOVisionConfig
 
-Tensor = Any  # torch comes without types here
 
-
-class PatchConvolution(nn.Conv2d):  # type: ignore[misc]  # torch comes without types here
+class PatchConvolution(nn.Conv2d):
     """A convolution of windows that are its kernel's size, one output each: a matrix product.
 
     torch's own convolution takes about eight times as long for it on a CPU, forward and backward.
@@ -28,7 +24,7 @@ class PatchConvolution(nn.Conv2d):  # type: ignore[misc]  # torch comes without 
         return nn.functional.linear(windows.flatten(1), self.weight.flatten(1), self.bias)
 
 
-class NEOVisionEmbeddings(nn.Module):  # type: ignore[misc]  # torch comes without types here
+class NEOVisionEmbeddings(nn.Module):
     """Patches to tokens of the language model's width; section 3.1, "patch embedding layer"."""
 
     def __init__(self, config: NEOVisionConfig) -> None:
@@ -74,7 +70,7 @@ class NEOVisionEmbeddings(nn.Module):  # type: ignore[misc]  # torch comes witho
         return turned.flatten(-2).to(embedded.dtype)
 
 
-class NEOVisionModel(nn.Module):  # type: ignore[misc]  # torch comes without types here
+class NEOVisionModel(nn.Module):
     """The level of names above the embeddings."""
 
     def __init__(self, config: NEOVisionConfig) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageStat
+from torch import Tensor
 from transformers import AutoImageProcessor, BatchFeature, ProcessorMixin, Qwen2VLImageProcessor
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessorKwargs
@@ -19,7 +20,6 @@ from transformers.processing_utils import ProcessingKwargs
 from jigsaw.models.neo.configuration import NEOVisionConfig
 from jigsaw.models.neo.video import video_parts
 
-Tensor = Any  # torch comes without types here
 CONTEXT, START, END = "<IMG_CONTEXT>", "<img>", "</img>"
 SPECIAL_TOKENS = (CONTEXT, START, END)
 """In the order of their ids in the official vocabulary, behind Qwen3's tokens."""

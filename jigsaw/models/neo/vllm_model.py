@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from vllm.distributed import get_tensor_model_parallel_world_size
 from vllm.forward_context import get_forward_context
 from vllm.model_executor.layers.attention import Attention
@@ -35,7 +35,6 @@ from jigsaw.models.neo.attention import rotary_tables, rotate
 from jigsaw.models.neo.patches import NEOVisionModel
 from jigsaw.models.neo.vllm_processing import NEODummyInputs, NEOMultiModalProcessor, NEOProcessingInfo
 
-Tensor = Any  # torch comes without types here
 STACKED = WeightsMapper(
     orig_to_new_stacked={
         ".q_proj.": (".qkv_proj.", "q"),
@@ -104,7 +103,7 @@ def see_own_image(query: Tensor, key: Tensor, value: Tensor, output: Tensor, spa
         output[first:end] = rows[0].transpose(0, 1)
 
 
-class NEOAttention(nn.Module):  # type: ignore[misc]  # torch comes without types here
+class NEOAttention(nn.Module):
     """One layer's attention; `positions` of its forward is what `NEOTextModel` prepared for all layers."""
 
     def __init__(self, config: Any, cache_config: Any, quant_config: Any, prefix: str) -> None:
@@ -175,7 +174,7 @@ class NEOAttention(nn.Module):  # type: ignore[misc]  # torch comes without type
         return self.o_proj(output[..., :width].flatten(1))[0]
 
 
-class NEODecoderLayer(nn.Module):  # type: ignore[misc]  # torch comes without types here
+class NEODecoderLayer(nn.Module):
     """A layer, in the order of Qwen3's."""
 
     def __init__(self, config: Any, cache_config: Any = None, quant_config: Any = None, prefix: str = "") -> None:
@@ -242,7 +241,7 @@ def _spans_of_batch(times: Tensor) -> list[Span]:
     return image_spans(times, one.query_start_loc.tolist())
 
 
-class NEOLanguageModel(nn.Module):  # type: ignore[misc]  # torch comes without types here
+class NEOLanguageModel(nn.Module):
     """The stack and its head, under the official names."""
 
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
