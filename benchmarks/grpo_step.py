@@ -12,8 +12,10 @@ Seconds on a CPU are those of the processor, which other work on the machine har
     memory_ratio          peak memory above the level before the step
     gradient_difference   largest relative difference of a parameter's gradient (norm of the difference over the norm),
                           for the same completions and advantages
+    unequal_loss_ratio    as loss_ratio, for 16 completions whose lengths are spread as in practice: log-normal around
+                          32 tokens, which TRL pads to the longest
 
-Losses must be equal too, else there is an error and no figure. `--json` prints these four; without it seconds and bytes
+Losses must be equal too, else there is an error and no figure. `--json` prints these; without it seconds and bytes
 of both sides follow. `--table` repeats this over groups of 4, 8 and 16 and over four, nine and sixteen tiles.
 """
 
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -30,14 +33,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 # Run as a script, this folder leads the path, and a module of ours named like one in it would be found first.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
-TILE, LENGTH = 224, 32
+TILE, LENGTH, SPREAD = 224, 32, 0.8
 SIDES = ("trl", "ours")
-RATIOS = ("loss_ratio", "step_ratio", "memory_ratio", "gradient_difference")
+RATIOS = ("loss_ratio", "step_ratio", "memory_ratio", "gradient_difference", "unequal_loss_ratio")
 """What `--json` prints."""
 
 
@@ -123,6 +127,14 @@ def trainer_of(side: str, path: str, tiles: int, group: int, folder: str) -> Any
     )
 
 
+def lengths_of(group: int, *, unequal: bool) -> list[int]:
+    """Tokens of each completion: all `LENGTH`, or evenly spaced quantiles of a log-normal distribution of that mean."""
+    if not unequal:
+        return [LENGTH] * group
+    normal = NormalDist(math.log(LENGTH) - SPREAD**2 / 2, SPREAD)
+    return [max(1, round(math.exp(normal.inv_cdf((number + 0.5) / group)))) for number in range(group)]
+
+
 def letters(completions: Any, **columns: Any) -> list[float]:
     """A reward that tells random completions apart."""
     texts = [text if isinstance(text, str) else text[0]["content"] for text in completions]
@@ -175,7 +187,9 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def measure(side: str, path: str, tiles: int, group: int, rounds: int, share: str) -> dict[str, float]:
+def measure(
+    side: str, path: str, tiles: int, group: int, rounds: int, share: str, *, unequal: bool
+) -> dict[str, float]:
     """One side's figures, in this process; loss and gradients of fixed completions are left in the folder `share`."""
     import torch
 
@@ -208,14 +222,17 @@ def measure(side: str, path: str, tiles: int, group: int, rounds: int, share: st
         torch.manual_seed(0)
         trainer._metrics["train"].clear()
         generator = torch.Generator().manual_seed(1)
-        completions = torch.randint(0, 200, (group, LENGTH), generator=generator).to(trainer.model.device)
+        lengths = torch.tensor(lengths_of(group, unequal=unequal))
+        completions = torch.randint(0, 200, (group, int(lengths.max())), generator=generator).to(trainer.model.device)
+        mask = (torch.arange(completions.shape[1]) < lengths[:, None]).long().to(completions.device)
         advantages = torch.randn(group, generator=generator).to(trainer.model.device)
         batch = trainer._prepare_inputs(next(steps))
         if side == "trl":
-            batch |= {"completion_ids": completions, "advantages": advantages}
+            batch |= {"completion_ids": completions, "completion_mask": mask, "advantages": advantages}
+            batch["num_items_in_batch"] = mask.sum()
         else:
-            fixed = replace(batch["micro_batch"], completion_ids=completions, advantages=advantages)
-            batch = {"micro_batch": fixed}
+            fixed = {"completion_ids": completions, "completion_mask": mask, "num_items": mask.sum()}
+            batch = {"micro_batch": replace(batch["micro_batch"], advantages=advantages, **fixed)}
 
         # TRL leaves suppressed tokens out of sampling but not out of the distribution that it scores by; ours leaves
         # them out of both. Here both score by the whole distribution.
@@ -234,7 +251,7 @@ def measure(side: str, path: str, tiles: int, group: int, rounds: int, share: st
     return {"loss_seconds": passes, "step_seconds": whole, "peak_bytes": peak.bytes}
 
 
-def compare(tiles: int, group: int, rounds: int) -> dict[str, float]:
+def compare(tiles: int, group: int, rounds: int, *, unequal: bool = False) -> dict[str, float]:
     """Both sides, each in its own process."""
     import torch
 
@@ -242,7 +259,7 @@ def compare(tiles: int, group: int, rounds: int) -> dict[str, float]:
         path = checkpoint(Path(share) / "model", tiles)
         figures = {}
         for side in SIDES:
-            arguments = [side, path, str(tiles), str(group), str(rounds), share]
+            arguments = [side, path, str(tiles), str(group), str(rounds), share, str(int(unequal))]
             done = subprocess.run(
                 [sys.executable, __file__, "--side", *arguments], capture_output=True, text=True, check=False
             )
@@ -272,11 +289,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--table", action="store_true")
-    parser.add_argument("--side", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--side", nargs=7, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        side, path, tiles, group, rounds, share = options.side
-        print(json.dumps(measure(side, path, int(tiles), int(group), int(rounds), share)))
+        side, path, tiles, group, rounds, share, unequal = options.side
+        found = measure(side, path, int(tiles), int(group), int(rounds), share, unequal=unequal == "1")
+        print(json.dumps(found))
         return
     if options.table:
         print("tiles  group  loss  step  memory  gradients apart")
@@ -286,6 +304,7 @@ def main() -> None:
             print(f"{tiles:5}  {group:5}  {ratios}  {found['gradient_difference']:.1e}", flush=True)
         return
     found = compare(9, 8, options.rounds)
+    found["unequal_loss_ratio"] = compare(9, 16, options.rounds, unequal=True)["loss_ratio"]
     if options.json:
         print(json.dumps({name: found[name] for name in RATIOS}))
         return
