@@ -128,7 +128,7 @@ def test_micro_batches_that_are_filled_by_tokens_train_the_same(recipe_file, alo
 @needs_deepspeed
 @pytest.mark.parametrize("zero", [1, 2, 3])
 def test_gradients_of_many_micro_batches_are_summed_in_float32(recipe_file, monkeypatch, zero):
-    """Given bfloat16 weights, then the sum over 64 micro-batches is as exact as its terms; in bfloat16 it is off by 1%."""
+    """Given bfloat16 weights, then the sum over 64 micro-batches is exact; summed in bfloat16 it is off by 1%."""
     import deepspeed
     import torch
     from deepspeed.utils import safe_get_full_fp32_param

@@ -256,6 +256,15 @@ def test_a_checkpoint_over_a_recipe_with_a_tiny_model_replaces_it(small, write, 
     assert (back.path, back.tiny) == (None, "neo")
 
 
+def test_completions_at_a_time_over_a_recipe_with_tokens_at_a_time_replace_them(small):
+    by_tokens = ["grpo.tokens_per_micro_batch=4096"]
+    assert load_recipe(small, by_tokens).grpo.per_device_train_batch_size is None
+    recipe = load_recipe("image-qwen2.5-vl-7b", ["grpo.per_device_train_batch_size=16"])
+    assert (recipe.grpo.per_device_train_batch_size, recipe.grpo.tokens_per_micro_batch) == (16, None)
+    with pytest.raises(JigsawError, match="tokens_per_micro_batch does not go with per_device_train_batch_size"):
+        load_recipe(small, [*by_tokens, "grpo.per_device_train_batch_size=16"])
+
+
 def test_the_last_of_two_overrides_wins(small):
     assert load_recipe(small, ["seed=1", "seed=2"]).seed == 2
 

@@ -45,6 +45,12 @@ KINDS = {
 SECRET = re.compile(r"\$\{oc\.env:\s*\w*(?:token|secret|passw|api_?key|credential)\w*[^}]*\}", re.IGNORECASE)
 """An environment variable that by its name is no business of a run folder."""
 
+EITHER = (
+    ("model.path", "model.tiny"),
+    ("grpo.tokens_per_micro_batch", "grpo.per_device_train_batch_size"),
+)
+"""Keys of which a recipe has one: over a recipe that it extends, either replaces the other."""
+
 RECIPES = Path(__file__).parent.parent / "recipes"
 """The recipes that ship with the package, found by name."""
 
@@ -98,10 +104,10 @@ def load_recipe(
         config = _read_with_defaults(path, seen=(), written=written)
         if tiny:
             config = tiny_preset(config)
-        before = _origins(config)
+        before = _alternatives(config)
         for override in overrides:
             _override(config, override, written)
-        _keep_one_origin(config, before)
+        _keep_one(config, before)
         if secret := SECRET.search(OmegaConf.to_yaml(config, resolve=False)):
             raise JigsawError(
                 f"{path}: {secret[0]} would be written into recipe.yaml and the report; libraries read such variables "
@@ -193,24 +199,27 @@ def _read_with_defaults(path: Path, seen: tuple[Path, ...], written: dict[str, W
     written |= own
     try:
         result = changed(extended, cast(dict[str, Any], OmegaConf.to_container(config, resolve=False)))
-        _keep_one_origin(result, _origins(extended))
+        _keep_one(result, _alternatives(extended))
         return result
     except (OmegaConfBaseException, AttributeError, TypeError, LookupError, ValueError) as error:
         raise JigsawError(f"{path}: {parent} has no such place: {first_line(error)}") from error
 
 
-def _origins(config: DictConfig) -> dict[str, Any]:
-    """`model.path` and `model.tiny` as they are written."""
-    model = OmegaConf.to_container(config, resolve=False).get("model")  # type: ignore[union-attr]
-    return {key: model.get(key) for key in ("path", "tiny")} if isinstance(model, dict) else {}
+def _alternatives(config: DictConfig) -> dict[str, Any]:
+    """The keys of `EITHER` as they are written."""
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    sections = {key: plain.get(key.partition(".")[0]) for pair in EITHER for key in pair}
+    return {key: own.get(key.partition(".")[2]) for key, own in sections.items() if isinstance(own, dict)}
 
 
-def _keep_one_origin(config: DictConfig, before: Mapping[str, Any]) -> None:
-    """Let a `model.path` that is given over a recipe with `model.tiny` replace it, and the other way round."""
-    now = _origins(config)
-    for given, other in (("path", "tiny"), ("tiny", "path")):
-        if now.get(given) is not None and before.get(given) is None and now.get(other) == before.get(other) is not None:
-            OmegaConf.update(config, f"model.{other}", None)
+def _keep_one(config: DictConfig, before: Mapping[str, Any]) -> None:
+    """Let a key of `EITHER` that is given over a recipe with the other one replace that."""
+    now = _alternatives(config)
+    for pair in EITHER:
+        for given, other in (pair, pair[::-1]):
+            is_new = now.get(given) is not None and before.get(given) is None
+            if is_new and now.get(other) == before.get(other) is not None:
+                OmegaConf.update(config, other, None)
 
 
 def _override(config: DictConfig, override: str, written: dict[str, Written]) -> None:
