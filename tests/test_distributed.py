@@ -33,10 +33,10 @@ name: spread
 seed: 3
 model: {path: CHECKPOINT}
 data: {train: [{path: PUZZLES}], eval: [{path: PUZZLES, limit: 3}]}
-sft: {max_steps: 4, prompts_per_step: 8, learning_rate: 1.0e-3, gradient_checkpointing: false, optim: adamw_torch,
+sft: {max_steps: 4, prompts_per_step: 8, learning_rate: 1.0e-3, gradient_checkpointing: false,
       adam_epsilon: 1.0e-4}
 grpo: {max_steps: 3, prompts_per_step: 4, num_generations: 4, max_completion_length: 4, learning_rate: 1.0e-3,
-       gradient_checkpointing: false, optim: adamw_torch, adam_epsilon: 1.0e-4}
+       gradient_checkpointing: false, adam_epsilon: 1.0e-4}
 rewards: [{use: "FOLDER/reward.py:by_text"}]
 checkpoint: {every: 2}
 evaluation: {every: 2, puzzles: 3, batch_size: 1}

@@ -100,7 +100,7 @@ def _common(recipe: Recipe, folder: Path, deepspeed: Mapping[str, Any] | None) -
         "remove_unused_columns": False,  # rewards read every column
     }
     if deepspeed is not None:
-        values |= {"deepspeed": dict(deepspeed), "optim": "adamw_torch"}
+        values |= {"deepspeed": dict(deepspeed), "optim": "adamw_torch_fused"}
     if not cuda and torch.distributed.is_initialized():
         values["ddp_backend"] = "gloo"  # without it accelerate looks for MPI
     return values
