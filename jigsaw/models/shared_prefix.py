@@ -156,11 +156,11 @@ def _packed(prompts: PromptBatch, sequence_of_row: Sequence[int], ids: Tensor, m
     """Put the completions of each prompt one behind the other, without their padding."""
     begins, numbers_in_sequence = [], []
     filled, taken = [0] * len(prompts), [0] * len(prompts)
-    for sequence, length in zip(sequence_of_row, mask.sum(1).tolist(), strict=True):
-        begins.append(filled[sequence])
-        filled[sequence] += length
-        taken[sequence] += 1
-        numbers_in_sequence.append(taken[sequence])
+    for owner, length in zip(sequence_of_row, mask.sum(1).tolist(), strict=True):
+        begins.append(filled[owner])
+        filled[owner] += length
+        taken[owner] += 1
+        numbers_in_sequence.append(taken[owner])
     space, count, device = max(filled), len(prompts), ids.device
     sequence, begin, number = (
         torch.tensor(one, dtype=torch.long, device=device) for one in (sequence_of_row, begins, numbers_in_sequence)

@@ -57,8 +57,8 @@ def _grouped(boundaries: tuple[int, ...], device: Any) -> tuple[list[tuple[int, 
             by_length.setdefault(end - start, []).extend(range(start, end))
     if len(by_length) == 1:
         return [(length, None) for length in by_length], None
-    groups = [(length, torch.tensor(places, device=device)) for length, places in by_length.items()]
-    return groups, torch.cat([places for _, places in groups]).argsort()
+    places = [torch.tensor(numbers, device=device) for numbers in by_length.values()]
+    return list(zip(by_length, places, strict=True)), torch.cat(places).argsort()
 
 
 AttentionInterface.register(WINDOWS, window_attention)

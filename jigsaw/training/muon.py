@@ -49,7 +49,7 @@ class Muon(torch.optim.Optimizer):
         """The groups of both, by which schedules and logs set and read learning rates."""
         self.param_groups = self._muon.param_groups + self._adamw.param_groups
 
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Any = None) -> Any:
         """One step of both, after the closure, if any, has computed gradients again."""
         loss = None
         if closure is not None:

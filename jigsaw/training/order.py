@@ -7,6 +7,7 @@ first order again. Here the order of every epoch can be made again at any time.
 from __future__ import annotations
 
 from collections.abc import Sized
+from typing import Any
 
 from jigsaw.errors import JigsawError
 
@@ -24,7 +25,7 @@ class Order:
     def __init__(self, count: int, batch: int, *, seed: int = 0, shuffle: bool = True) -> None:
         self._count, self._batch, self._seed, self._shuffle = count, batch, seed, shuffle
         self._epoch, self._order = -1, list(range(count))
-        self._generator: object = None
+        self._generator: Any = None
 
     def batch(self, number: int) -> list[int]:
         """The rows of a batch, counted from 0."""

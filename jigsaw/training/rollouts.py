@@ -412,9 +412,9 @@ class Rollouts:
         with torch.no_grad():
             if stale or corrects:
                 old, _ = trainer.log_probabilities(trainer.model, micro_batch)
-            if corrects:
-                mask = micro_batch.completion_mask
-                ratio = importance_ratio(old, micro_batch.sampled_log_probabilities, mask, args)
+            sampled = micro_batch.sampled_log_probabilities
+            if corrects and old is not None and sampled is not None:
+                ratio = importance_ratio(old, sampled, micro_batch.completion_mask, args)
             if args.beta != 0.0:
                 with trainer.reference_model() as model:
                     reference, _ = trainer.log_probabilities(model, micro_batch)

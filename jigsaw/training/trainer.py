@@ -104,14 +104,15 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         """As TRL; a step whose tokens fill fewer micro-batches than it may have begins with empty ones."""
         if inputs["micro_batch"] is None:
             return torch.zeros((), device=self.accelerator.device)
-        return super().training_step(model, inputs, num_items_in_batch)
+        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        return loss
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
         """TRL's loss of a micro-batch."""
         micro_batch: MicroBatch = inputs["micro_batch"]
-        loss = super().compute_loss(model, micro_batch.for_trl(), return_outputs, num_items_in_batch)
+        loss: Tensor = super().compute_loss(model, micro_batch.for_trl(), return_outputs, num_items_in_batch)
         return loss if micro_batch.share == 1.0 else loss * micro_batch.share
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
@@ -151,18 +152,18 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         """Of the micro-batch that `MicroBatch.for_trl` hands through TRL's loss."""
         micro_batch: MicroBatch = pixel_values
         logps, entropies = self.log_probabilities(model, micro_batch)
-        if micro_batch.sampled_log_probabilities is not None and micro_batch.on_policy:
-            self._compare(micro_batch, logps.detach())
+        sampled = micro_batch.sampled_log_probabilities
+        if sampled is not None and micro_batch.on_policy:
+            self._compare((logps.detach() - sampled).abs(), micro_batch.completion_mask)
         return logps, entropies, None
 
-    def _compare(self, micro_batch: MicroBatch, logps: Tensor) -> None:
-        """Log how far the engine is from the trainer. Collective.
+    def _compare(self, differences: Tensor, mask: Tensor) -> None:
+        """Log how far the engine is from the trainer, `[B, C]` with its mask. Collective.
 
         Raises:
             JigsawError: farther than the recipe allows.
         """
-        mask = micro_batch.completion_mask
-        apart = ((logps - micro_batch.sampled_log_probabilities).abs() * mask).sum()
+        apart = (differences * mask).sum()
         sums = self.accelerator.reduce(torch.stack([apart, mask.sum().to(apart.dtype)]))
         difference = float(sums[0] / sums[1].clamp(min=1))
         self.step_metrics.add("logp_difference", difference)

@@ -102,7 +102,7 @@ class NEOAttention(Qwen3Attention):  # type: ignore[misc]  # transformers comes 
         # The CPU's fused kernel wants equal widths; without it the whole score matrix is held.
         pad = kernel == "sdpa" and on_cpu and not one_each
         if kernel == "sdpa" and on_cpu and one_each and not self.training:
-            attend = _decode
+            attend: Any = _decode
         elif kernel == "flex_attention" and not _compiled(query.device, key.shape[2]):
             attend = _flex_uncompiled
         else:
@@ -163,14 +163,14 @@ def attention_plan(
     """
     if isinstance(attention_mask, BlockMask):
         return "flex_attention", attention_mask
-    finished = attention_mask is not None and attention_mask.ndim == 4
+    finished = attention_mask if attention_mask is not None and attention_mask.ndim == 4 else None
     kernel = implementation
-    if kernel.startswith("flash") and (finished or images is not None or sequences is not None):
+    if kernel.startswith("flash") and (finished is not None or images is not None or sequences is not None):
         kernel = "sdpa"  # flash kernels know no other mask than the causal one, and say nothing
     if kernel == "flex_attention" and inputs_embeds.shape[1] == 1:
         kernel = "sdpa"  # decoding: nothing to leave out block by block
-    if finished:
-        return kernel, _additive(attention_mask, inputs_embeds.dtype) if kernel != "sdpa" else attention_mask
+    if finished is not None:
+        return kernel, _additive(finished, inputs_embeds.dtype) if kernel != "sdpa" else finished
     past = 0 if past_key_values is None else past_key_values.get_seq_length()
     if kernel == "flex_attention":
         return kernel, _block_mask(inputs_embeds, attention_mask, past, images, sequences)
@@ -220,7 +220,7 @@ def _flex_uncompiled(
 ) -> tuple[Tensor, None]:
     """transformers' flex attention without the compiler."""
     if isinstance(mask, BlockMask):
-        options = {"block_mask": mask}
+        options: Any = {"block_mask": mask}
     else:
         options = {"score_mod": lambda score, row, _, at, to: score + mask[row, 0, at, to]}
     output = flex_attention(query, key, value, scale=scaling, enable_gqa=True, **options)

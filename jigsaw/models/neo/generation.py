@@ -42,8 +42,8 @@ class NEOGenerationMixin(GenerationMixin):  # type: ignore[misc]  # transformers
         return updated
 
     def _expand_inputs_for_generation(
-        self, expand_size: int = 1, input_ids: Tensor | None = None, **model_kwargs: Any
-    ) -> tuple[Tensor, dict[str, Any]]:
+        self, expand_size: int = 1, input_ids: Any = None, **model_kwargs: Any
+    ) -> tuple[Any, dict[str, Any]]:
         """As the library, for tensors whose first axis counts patches or images of the whole batch."""
         if expand_size == 1:
             return input_ids, model_kwargs

@@ -165,7 +165,7 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
 
     def set_output_embeddings(self, value: nn.Module) -> None:
         """Put another head in."""
-        self.language_model.lm_head = value
+        self.language_model.lm_head = value  # type: ignore[assignment]  # a linear layer
 
     def get_image_features(self, pixel_values: Tensor, image_grid_thw: Tensor) -> Tensor:
         """Tokens of images, `[tokens, hidden_size]`; see `NEOVisionEmbeddings`."""
@@ -242,9 +242,9 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
             image_grid_thw = None
         elif image_grid_thw is None:
             raise ValueError("pixel_values need image_grid_thw")
-        numbers = self._image_numbers(input_ids, image_grid_thw)
+        numbers = self._image_numbers(input_ids, image_grid_thw)  # type: ignore[arg-type]  # one of two is given
         past = 0 if past_key_values is None else past_key_values.get_seq_length()
-        if pixel_values is not None:
+        if pixel_values is not None and image_grid_thw is not None:
             features = self.get_image_features(pixel_values, image_grid_thw)
             inputs_embeds = inputs_embeds.masked_scatter((numbers >= 0)[..., None], features.to(inputs_embeds))
         elif not past:

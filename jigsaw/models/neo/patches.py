@@ -30,7 +30,7 @@ class NEOVisionEmbeddings(nn.Module):
     def __init__(self, config: NEOVisionConfig) -> None:
         super().__init__()
         self.config = config
-        patch, merge = config.patch_size, config.merge_size
+        patch, merge = int(config.patch_size), config.merge_size
         self.patch_embedding = PatchConvolution(config.num_channels, config.hidden_size, patch, patch)
         self.dense_embedding = PatchConvolution(config.hidden_size, config.llm_hidden_size, merge, merge)
 

@@ -171,7 +171,8 @@ class NEOProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers comes 
             return {}, []
         import torch
 
-        patches, grids = [None] * len(flat), [None] * len(flat)
+        patches: list[Any] = [None] * len(flat)
+        grids = list(patches)
         for most, places in shares.items():
             limits = {"shortest_edge": min(low, most), "longest_edge": most}
             options = {**kwargs, "size": limits, "return_tensors": "pt"}

@@ -271,9 +271,10 @@ class NEOForVLLM(nn.Module, SupportsMultiModal, SupportsMRoPE):  # type: ignore[
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
         super().__init__()
         self.config = vllm_config.model_config.hf_config
-        with self._mark_tower_model(vllm_config, {"image"}):
+        model: Any = self  # of vLLM, whose types are not seen here
+        with model._mark_tower_model(vllm_config, {"image"}):
             self.vision_model = NEOVisionModel(self.config.vision_config)
-        with self._mark_language_model(vllm_config):
+        with model._mark_language_model(vllm_config):
             self.language_model = NEOLanguageModel(
                 vllm_config=vllm_config, prefix=maybe_prefix(prefix, "language_model")
             )
@@ -298,7 +299,7 @@ class NEOForVLLM(nn.Module, SupportsMultiModal, SupportsMRoPE):  # type: ignore[
     def embed_multimodal(self, **kwargs: Any) -> MultiModalEmbeddings:
         """Tokens of images, one tensor each."""
         pixel_values, grid = kwargs.get("pixel_values"), kwargs.get("image_grid_thw")
-        if pixel_values is None:
+        if pixel_values is None or grid is None:
             return []
         embedded = self.vision_model.embeddings(pixel_values, grid)
         return embedded.split(indices.tokens_per_image(grid, self.config.vision_config.merge_size).tolist())
