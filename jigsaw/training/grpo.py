@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +19,7 @@ from jigsaw.console import RunConsole
 from jigsaw.engines.serving import Address, server_address
 from jigsaw.errors import JigsawError
 from jigsaw.models.load import load_processor, vision_token_ids
+from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.models.prompts import completion_tokens
 from jigsaw.models.self_check import check_shared_prompt
 from jigsaw.report.live import LiveReport
@@ -194,6 +195,9 @@ def grpo_trainer(
         generations = math.ceil(trained / (args.steps_per_generation * args.num_iterations))
         order = Order(len(puzzles), prompts, seed=args.seed, shuffle=shuffle)
 
+        def encode(rows: Sequence[Mapping[str, Any]]) -> PromptBatch:
+            return PromptBatch.encode(trainer.model, processor, rows, trainer.accelerator.device)
+
         def inspect(groups: Sequence[Group]) -> None:
             dtype = torch.bfloat16 if args.bf16 else torch.float32
             group = groups[0]
@@ -212,7 +216,7 @@ def grpo_trainer(
         return Supply(
             prompts=chosen
             if choosing and chosen is not None
-            else InOrder(puzzles, order, share=share, rank=rank, last=generations - 1),
+            else InOrder(puzzles, order, encode, share=share, rank=rank, last=generations - 1),
             engine=engine,
             sampling=sampling_of(trainer),
             composition=composition,

@@ -1,18 +1,19 @@
 """The puzzles of a GRPO run: which come when, read ahead of time.
 
 In: a puzzle set or a curriculum. Out: the rows of a generation batch, this process's share of them. In order, the rows
-of the next batch are decoded by threads while this one trains; which rows a curriculum chooses depends on how this
-batch goes, so those are read when they are asked for.
+of the next batch are decoded and encoded by threads while this one trains; which rows a curriculum chooses depends on
+how this batch goes, so those are read when they are asked for.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from jigsaw.errors import JigsawError
+from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.training.curriculum import Curriculum
 from jigsaw.training.order import Order
 from jigsaw.training.world import told_by_all
@@ -22,10 +23,17 @@ THREADS = 4
 """Threads that decode, at most."""
 
 
+class Drawn(NamedTuple):
+    """The rows of a generation batch, and the same encoded where that was done ahead of time."""
+
+    rows: list[Row]
+    encoded: PromptBatch | None = None
+
+
 class Prompts(Protocol):
     """Where the rows of a generation batch come from."""
 
-    def next(self, generation: int, progress: float) -> list[Row]:
+    def next(self, generation: int, progress: float) -> Drawn:
         """This process's rows of a generation batch. Collective.
 
         Args:
@@ -43,24 +51,37 @@ class InOrder:
     Args:
         puzzles: the set.
         order: of its rows.
+        encode: makes tensors of rows, `PromptBatch.encode`. The rows of the first batch are left to the caller: a chat
+            template has a time limit in the main thread alone.
         share: prompts of this process in a generation batch.
         rank: of this process.
         last: number of the last generation batch, beyond which nothing is read ahead.
     """
 
-    def __init__(self, puzzles: Any, order: Order, *, share: int, rank: int = 0, last: int) -> None:
-        self._puzzles, self._order, self._last = puzzles, order, last
+    def __init__(
+        self,
+        puzzles: Any,
+        order: Order,
+        encode: Callable[[list[Row]], PromptBatch],
+        *,
+        share: int,
+        rank: int = 0,
+        last: int,
+    ) -> None:
+        self._puzzles, self._order, self._encode, self._last = puzzles, order, encode, last
         self._own = slice(rank * share, (rank + 1) * share)
         self._threads = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1), thread_name_prefix="jigsaw-decode")
-        self._ahead: dict[int, list[Future[Row]]] = {}
+        self._ahead: dict[int, Future[Drawn]] = {}
 
-    def next(self, generation: int, progress: float) -> list[Row]:
+    def next(self, generation: int, progress: float) -> Drawn:
         """See `Prompts`."""
-        reading = self._ahead.pop(generation, None) or self._read(generation)
-        rows = [row.result() for row in reading]
+        ahead = self._ahead.pop(generation, None)
+        drawn = Drawn(_results(self._read(generation))) if ahead is None else ahead.result()
         if generation < self._last:
-            self._ahead = {generation + 1: self._read(generation + 1)}
-        return rows
+            # Threads take tasks in their order: those that read the rows have all begun when this one waits for them.
+            rows = self._read(generation + 1)
+            self._ahead = {generation + 1: self._threads.submit(self._encoded, rows)}
+        return drawn
 
     def close(self) -> None:
         """See `Prompts`."""
@@ -69,6 +90,14 @@ class InOrder:
     def _read(self, generation: int) -> list[Future[Row]]:
         numbers = self._order.batch(generation)[self._own]
         return [self._threads.submit(self._puzzles.__getitem__, number) for number in numbers]
+
+    def _encoded(self, reading: Sequence[Future[Row]]) -> Drawn:
+        rows = _results(reading)
+        return Drawn(rows, self._encode(rows))
+
+
+def _results(reading: Sequence[Future[Row]]) -> list[Row]:
+    return [row.result() for row in reading]
 
 
 class Chosen:
@@ -83,7 +112,7 @@ class Chosen:
     def __init__(self, curriculum: Curriculum, *, share: int, rank: int = 0) -> None:
         self._curriculum, self._share, self._rank = curriculum, share, rank
 
-    def next(self, generation: int, progress: float) -> list[Row]:
+    def next(self, generation: int, progress: float) -> Drawn:
         """See `Prompts`.
 
         Raises:
@@ -94,7 +123,7 @@ class Chosen:
             raise JigsawError(
                 f"grpo.prompts_per_step: the {wanted} puzzles of a step are more than the curriculum has just now"
             )
-        return rows
+        return Drawn(rows)
 
     def fresh(self, count: int, progress: float, avoid: Sequence[str]) -> list[Row]:
         """At most `count` further rows for this process, none of the ids in `avoid`. Collective."""

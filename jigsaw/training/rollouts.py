@@ -25,7 +25,7 @@ from jigsaw.training.advantages import advantages_of, importance_ratio
 from jigsaw.training.curriculum import Curriculum
 from jigsaw.training.groups import DynamicSampling, Group
 from jigsaw.training.micro_batch import MicroBatch, Part, Sizes, divided, equal_parts, fill
-from jigsaw.training.prompts import Chosen, Prompts
+from jigsaw.training.prompts import Chosen, Drawn, Prompts
 from jigsaw.training.step_metrics import StepMetrics
 from jigsaw.training.world import told_by_all
 
@@ -87,7 +87,7 @@ class Rollouts:
     def __init__(self, trainer: PuzzleTrainer, supply: Supply) -> None:
         self._trainer, self._supply = trainer, supply
         self._inspect = supply.inspect
-        self._begun: tuple[list[Row], int] | None = None
+        self._begun: tuple[Drawn, int] | None = None
 
     @property
     def engine(self) -> Engine:
@@ -127,10 +127,10 @@ class Rollouts:
         supply, policy = self._supply, self._trainer.policy
         if self._begun is None:
             supply.engine.sync(policy)
-            rows, sampled_with = supply.prompts.next(number, self._progress), policy.version
+            drawn, sampled_with = supply.prompts.next(number, self._progress), policy.version
         else:
-            rows, sampled_with = self._begun
-        groups = self._roll_out(rows, number)
+            drawn, sampled_with = self._begun
+        groups = self._roll_out(drawn, number)
         if supply.ahead is not None:
             self._begin(supply.ahead, number + 1)
             self.metrics.add("staleness", policy.version - sampled_with)
@@ -155,9 +155,9 @@ class Rollouts:
             return
         policy = self._trainer.policy
         engine.sync(policy)
-        rows = self._supply.prompts.next(number, self._progress)
-        engine.begin(rows, self._sampling(rows, number))
-        self._begun = rows, policy.version
+        drawn = self._supply.prompts.next(number, self._progress)
+        engine.begin(drawn.rows, self._sampling(drawn.rows, number))
+        self._begun = drawn, policy.version
 
     def _sampling(self, rows: Sequence[Row], number: int) -> Sampling:
         """The settings for the rows of a generation batch. Collective."""
@@ -168,12 +168,11 @@ class Rollouts:
         state = self._trainer.state
         return float(state.global_step / state.max_steps)
 
-    def _roll_out(self, rows: Sequence[Row], number: int) -> list[Group]:
+    def _roll_out(self, drawn: Drawn, number: int) -> list[Group]:
         """Scored groups of completions of the rows' prompts. Collective, also where this process has no rows."""
-        trainer = self._trainer
+        trainer, (rows, encoded) = self._trainer, drawn
         settings = self._sampling(rows, number)
-        encoded = None
-        if rows:
+        if rows and encoded is None:
             encoded = PromptBatch.encode(trainer.model, trainer.processing_class, rows, trainer.accelerator.device)
         sampled = self._supply.engine.generate(rows, settings, encoded)
         size, logps = trainer.num_generations, sampled.log_probabilities
@@ -229,7 +228,7 @@ class Rollouts:
         def fresh(count: int) -> list[Group]:
             avoid = [group.row["id"] for group in groups]
             rows = supply.fresh.fresh(count, self._progress, avoid)  # type: ignore[union-attr]
-            return self._roll_out(rows, number)
+            return self._roll_out(Drawn(rows), number)
 
         outcome = dynamic.replace(groups, fresh, lambda count: sum(told_by_all(count)))
         self._learn(supply.curriculum, outcome.drawn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from jigsaw.training.grpo import grpo_trainer
 from jigsaw.training.micro_batch import Sizes, divided, fill, tokens_computed
 from jigsaw.training.mixture import mix
 from jigsaw.training.order import Order
+from jigsaw.training.prompts import Drawn, InOrder
 from jigsaw.training.trl_config import grpo_config
 
 REWARD = """
@@ -93,6 +95,31 @@ def test_media_are_read_and_preprocessed_once_a_step(model, processor, tmp_path,
     trainer_of(model, processor, rows, tmp_path, **settings).train()
     assert sorted(number for number, _ in rows.readers) == list(range(8))
     assert encoded == [4, 4]
+
+
+def test_the_rows_of_the_first_batch_are_encoded_at_once_and_later_ones_by_threads(
+    model, processor, tmp_path, monkeypatch
+):
+    """Given three batches, then a thread encodes the second and the third; losses are those without threads."""
+    encode, where = PromptBatch.encode, []
+
+    def watched(*arguments):
+        where.append(threading.current_thread())
+        return encode(*arguments)
+
+    monkeypatch.setattr(PromptBatch, "encode", watched)
+    before = copy.deepcopy(model.state_dict())
+    losses = []
+    for ahead in (True, False):
+        if not ahead:
+            monkeypatch.setattr(InOrder, "_encoded", lambda self, reading: Drawn([row.result() for row in reading]))
+        model.load_state_dict(before)
+        trainer = trainer_of(model, processor, CountedRows(), tmp_path, max_steps=3)
+        trainer.train()
+        losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    main = threading.main_thread()
+    assert [thread is main for thread in where] == [True, False, False, True, True, True]
+    assert len(losses[0]) == 3 and losses[0] == losses[1]
 
 
 def test_the_next_rows_are_read_by_threads_while_this_step_trains(model, processor, tmp_path):
