@@ -129,7 +129,7 @@ def _decode(
     torch's own way with unequal widths on a CPU repeats keys and values for every query head and scales all keys anew:
     in a batch, that takes longer than the layer's products.
     """
-    batch, heads, _, _ = query.shape
+    batch, heads = query.shape[:2]
     grouped = query.view(batch, key.shape[1], -1, query.shape[-1]) * scaling
     scores = grouped @ key.transpose(-1, -2)
     if mask is not None:

@@ -5,6 +5,8 @@ In: flattened patches and the grids of their images. Out: one token of the langu
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -30,9 +32,10 @@ class NEOVisionEmbeddings(nn.Module):
     def __init__(self, config: NEOVisionConfig) -> None:
         super().__init__()
         self.config = config
-        patch, merge = int(config.patch_size), config.merge_size
+        patch, merge = config.patch_size, config.merge_size
+        width: Any = config.llm_hidden_size  # one number: the configuration has taken it out of its list
         self.patch_embedding = PatchConvolution(config.num_channels, config.hidden_size, patch, patch)
-        self.dense_embedding = PatchConvolution(config.hidden_size, config.llm_hidden_size, merge, merge)
+        self.dense_embedding = PatchConvolution(config.hidden_size, width, merge, merge)
 
     def forward(self, pixel_values: Tensor, image_grid_thw: Tensor) -> Tensor:
         """Embed images.
