@@ -57,8 +57,9 @@ def _grouped(boundaries: tuple[int, ...], device: Any) -> tuple[list[tuple[int, 
             by_length.setdefault(end - start, []).extend(range(start, end))
     if len(by_length) == 1:
         return [(length, None) for length in by_length], None
-    places = [torch.tensor(numbers, device=device) for numbers in by_length.values()]
-    return list(zip(by_length, places, strict=True)), torch.cat(places).argsort()
+    with torch.inference_mode(mode=False):  # kept for passes that have gradients
+        places = [torch.tensor(numbers, device=device) for numbers in by_length.values()]
+        return list(zip(by_length, places, strict=True)), torch.cat(places).argsort()
 
 
 AttentionInterface.register(WINDOWS, window_attention)

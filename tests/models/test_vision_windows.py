@@ -40,6 +40,16 @@ def test_features_and_gradients_are_those_of_one_call_per_window(visual, name):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
+def test_a_pass_without_gradients_before_leaves_nothing_that_the_next_cannot_use(visual):
+    """Given windows that sampling has met in inference mode, then the loss pass computes gradients through them."""
+    grid = torch.tensor([[1, 10, 6]])
+    pixels = torch.rand(60, visual.patch_embed.proj.weight[0].numel())
+    with torch.inference_mode():
+        visual(pixels, grid)
+    visual(pixels, grid).pooler_output.sum().backward()
+    assert all(parameter.grad is not None for parameter in visual.parameters())
+
+
 def test_there_are_as_many_calls_as_lengths(monkeypatch):
     """Given 72 frames of 5x3 patches in windows of 4x4, then two calls in place of 144."""
     calls = []
