@@ -370,8 +370,6 @@ def test_the_allocator_of_a_gpu_grows_its_segments_unless_vllm_sleeps(recipe_fil
     assert allocator_settings(load_recipe(str(recipe_file))) == {}, "the user's own settings are kept"
 
 
-
-
 def test_dry_run_of_several_nodes_asks_for_the_place_that_a_run_asks_for(recipe_file):
     recipe = load_recipe(str(recipe_file), ["distributed.cpu_processes=1", "distributed.nodes=2"])
     with pytest.raises(JigsawError, match=r"2 nodes need --node-rank R and --rendezvous HOST:PORT"):
