@@ -28,7 +28,8 @@ def engine_tests(check: Check) -> Verdict:
 
 
 def _pytest(check: Check, arguments: list[str]) -> Verdict:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", *arguments]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header"]
+    command += ["-o", "addopts=--import-mode=importlib", *arguments]  # those of the project hide the counts
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-300:]]
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", lines[-1])}
