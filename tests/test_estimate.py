@@ -142,6 +142,15 @@ def test_each_stage_of_zero_shards_more(zero, weights, gradients, optimizer):
     assert held["optimizer"] == pytest.approx(12 * size / optimizer)
 
 
+def test_a_second_shard_of_weights_saves_the_traffic_between_nodes():
+    plain, hpz = (
+        of("image-qwen2.5-vl-7b", "distributed.nodes=2", *more, machine=Machine(H100, 8, 2))
+        for more in ((), ("distributed.hpz=true",))
+    )
+    assert hpz.training["second shard of weights"] == pytest.approx(2 * shape_of(SEVEN).parameters / 8)
+    assert hpz.seconds["gathering weights"] < plain.seconds["gathering weights"]
+
+
 def test_without_deepspeed_weights_are_float32_with_copies():
     held = of("image-qwen2.5-vl-3b", "distributed={gpus: 1, zero: 0, offload: none}").training
     size = shape_of("Qwen/Qwen2.5-VL-3B-Instruct").parameters

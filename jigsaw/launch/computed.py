@@ -165,7 +165,12 @@ CHOICES = (
         "the paper's settings",
     ),
     Choice(Machine(H100, 8), "image-qwen2.5-vl-7b", (), "the paper's settings; `video-` and `depth-` as well"),
-    Choice(Machine(H100, 8, 2), "video-mimo-vl-7b", ("distributed.nodes=2",), "the paper's settings"),
+    Choice(
+        Machine(H100, 8, 2),
+        "video-mimo-vl-7b",
+        ("distributed.nodes=2",),
+        "the paper's settings but for longer completions",
+    ),
 )
 """A recipe for each machine, from the smallest."""
 

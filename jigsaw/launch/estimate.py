@@ -208,7 +208,7 @@ def _seconds(
     if section.zero == 3 and machine.processes > 1:  # gathered three times, half of it while the GPU computes
         traffic = 3 * weights * step.micro_batches
         found["gathering weights"] = traffic / gpu.link / 2
-        if machine.nodes > 1:
+        if machine.nodes > 1 and not section.hpz:
             found["gathering weights"] += traffic / (NETWORK * machine.gpus)
     if section.offload != "none":
         found["offloading"] = (2 * step.micro_batches + 16) * states.trained / machine.processes / PCIE

@@ -79,13 +79,13 @@ def _sharded(recipe: Recipe, parameters: float, trained: float, added: float, pr
     section, half = recipe.distributed, recipe.model.dtype == "bfloat16"
     width, moments = (2, 12) if half else (4, 8)
     weights = width * (parameters + added)
-    over = [
-        processes if section.zero >= stage else 1 for stage in (1, 2, 3)
-    ]  # which shard optimizer, gradients, weights
+    # By how many processes optimizer, gradients and weights are divided.
+    over = [processes if section.zero >= stage else 1 for stage in (1, 2, 3)]
     on_gpu = {
         "weights": weights / over[2],
         "gradients": 4 * trained / over[1],
         "optimizer": moments * trained / over[0],
+        "second shard of weights": weights * section.nodes / processes if section.hpz else 0.0,  # within each node
         "buffers of ZeRO": min(BUCKETS, weights),
         "reference model": width * parameters / over[2] if _has_reference(recipe) else 0.0,
     }
