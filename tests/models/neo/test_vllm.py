@@ -250,7 +250,7 @@ def test_gpu_back_ends_that_know_no_image_spans_are_refused(checkpoint, monkeypa
     )
     for name in ("TRITON_ATTN_DIFFKV", "FLASHINFER", "XFORMERS"):
         engine.attention_config.backend = Settings(name=name)
-        with pytest.raises(ValueError, match=f"{name} would drop the image mask; use one of TRITON_ATTN"):
+        with pytest.raises(ValueError, match=f"{name} would drop the image mask; use one of TRITON_FLASH_ATTN"):
             prepare_engine(engine)
     for backend in (None, *(Settings(name=name) for name in SPAN_BACKENDS)):
         engine.attention_config.backend = backend
