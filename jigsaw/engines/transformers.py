@@ -77,7 +77,7 @@ def sample(model: Any, prompts: PromptBatch, sampling: Sampling, *, shared: bool
     device = prompts.input_ids.device
     choose = _choice(sampling, device)
     ends = torch.tensor(sampling.end_tokens, dtype=torch.long, device=device)
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference_mode: what a module keeps from here must serve in training too
         output = model(
             input_ids=prompts.input_ids,
             attention_mask=prompts.attention_mask,
