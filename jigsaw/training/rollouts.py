@@ -126,8 +126,8 @@ class Rollouts:
         """A generation batch, sampled, scored and divided. Collective."""
         supply, policy = self._supply, self._trainer.policy
         if self._begun is None:
-            supply.engine.sync(policy)
             drawn, sampled_with = supply.prompts.next(number, self._progress), policy.version
+            supply.engine.sync(policy)
         else:
             drawn, sampled_with = self._begun
         groups = self._roll_out(drawn, number)
@@ -168,10 +168,10 @@ class Rollouts:
         state = self._trainer.state
         return float(state.global_step / state.max_steps)
 
-    def _roll_out(self, drawn: Drawn, number: int) -> list[Group]:
+    def _roll_out(self, drawn: Drawn, generation: int) -> list[Group]:
         """Scored groups of completions of the rows' prompts. Collective, also where this process has no rows."""
         trainer, (rows, encoded) = self._trainer, drawn
-        settings = self._sampling(rows, number)
+        settings = self._sampling(rows, generation)
         if rows and encoded is None:
             encoded = PromptBatch.encode(trainer.model, trainer.processing_class, rows, trainer.accelerator.device)
         sampled = self._supply.engine.generate(rows, settings, encoded)
