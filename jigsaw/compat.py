@@ -101,6 +101,21 @@ def use_rope_index(model: Any, rule: Callable[..., Any]) -> None:
     model.model.get_rope_index = MethodType(rule, model.model)
 
 
+def embed_patches_by_product(convolution: Any) -> None:
+    """Have a convolution over patches of just its kernel's size computed as the matrix product that it is.
+
+    torch (2.13) takes as long for Qwen's `Conv3d` as for the whole decoder of a small model on a CPU, and on a GPU
+    cuDNN is slow for it in bfloat16. It can go once transformers (5.17) embeds patches by a linear layer.
+    """
+
+    def forward(self: Any, patches: Any) -> Any:
+        from torch.nn.functional import linear
+
+        return linear(patches.flatten(1), self.weight.flatten(1), self.bias)
+
+    convolution.forward = MethodType(forward, convolution)
+
+
 def weigh_answer_tokens_alike(trainer: Any) -> None:
     """Have TRL's SFT loss divide by the answer tokens of the whole step.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from transformers import AutoModelForImageTextToText
 
 from jigsaw.models import vision_windows
 from jigsaw.models.load import load_model
@@ -68,3 +71,20 @@ def test_there_are_as_many_calls_as_lengths(monkeypatch):
 
 def test_a_loaded_model_attends_that_way(checkpoint):
     assert load_model(checkpoint).model.visual.blocks[0].attn.config._attn_implementation == WINDOWS
+
+
+def test_patches_are_embedded_by_a_product_with_the_values_and_gradients_of_the_convolution(checkpoint):
+    """Also in a copy of the model, whose weights are its own."""
+    embed = copy.deepcopy(load_model(checkpoint).model.visual.patch_embed)
+    theirs = AutoModelForImageTextToText.from_pretrained(checkpoint).model.visual.patch_embed
+    pixels = torch.rand(24, embed.proj.weight[0].numel())
+    with torch.no_grad():
+        for one in (embed, theirs):
+            one.proj.weight += 0.1
+    found = []
+    for one in (embed, theirs):
+        features = one(pixels)
+        features.square().sum().backward()
+        found.append((features.detach(), one.proj.weight.grad))
+    assert "forward" in vars(embed.proj) and "forward" not in vars(theirs.proj)
+    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-5)

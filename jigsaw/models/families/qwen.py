@@ -34,9 +34,12 @@ class Qwen2VL(Family):
 
     def prepare(self, model: Any) -> None:
         """See `Family`."""
+        from jigsaw.compat import embed_patches_by_product
         from jigsaw.models.vision_windows import WINDOWS
 
-        model.model.visual.config._attn_implementation = WINDOWS
+        visual = model.model.visual
+        visual.config._attn_implementation = WINDOWS
+        embed_patches_by_product(visual.patch_embed.proj)
 
     def positions(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, fields: Mapping[str, Tensor]
