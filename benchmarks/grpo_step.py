@@ -80,6 +80,7 @@ def trainer_of(side: str, path: str, tiles: int, group: int, folder: str) -> Any
     """A trainer whose completions are all `LENGTH` tokens long."""
     import datasets
     import torch
+    from transformers import AutoModelForImageTextToText
     from trl import GRPOConfig, GRPOTrainer
 
     from jigsaw.config.schema import RolloutSection, SamplingSection
@@ -88,7 +89,9 @@ def trainer_of(side: str, path: str, tiles: int, group: int, folder: str) -> Any
     from jigsaw.training.grpo import grpo_trainer
 
     cuda = torch.cuda.is_available()
-    model, processor = load_model(path), load_processor(path)
+    processor = load_processor(path)
+    # TRL gets the model as its users open it: attention window by window, patches by convolution.
+    model = AutoModelForImageTextToText.from_pretrained(path) if side == "trl" else load_model(path)
     model.train()
     ends = [processor.tokenizer.eos_token_id, processor.tokenizer.pad_token_id]
     config = GRPOConfig(
