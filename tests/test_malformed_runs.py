@@ -257,3 +257,12 @@ def test_an_index_that_leads_out_of_the_checkpoint_is_refused_before_anything_is
 def test_an_index_that_is_none_is_refused(copy, index):
     (copy / "model.safetensors.index.json").write_text(index)
     assert "model.safetensors.index.json" in refusal(require_files, copy)
+
+
+@pytest.mark.parametrize("raw", ['"x"', "[1, null]", "{}", "true", "1.5"])
+def test_end_tokens_that_are_none_are_refused(copy, raw):
+    from jigsaw.models.load import end_token_ids, load_processor
+
+    (copy / "generation_config.json").write_text(f'{{"eos_token_id": {raw}}}')
+    told = refusal(end_token_ids, str(copy), load_processor(str(copy)))
+    assert "eos_token_id" in told or "generation settings" in told

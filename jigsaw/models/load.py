@@ -151,13 +151,19 @@ def end_token_ids(model: Any, processor: Any) -> list[int]:
 
     if isinstance(model, str):
         try:
-            settings = GenerationConfig.from_pretrained(model)
+            settings = GenerationConfig.from_pretrained(model, trust_remote_code=False)
         except OSError:  # a checkpoint may have none
             settings = GenerationConfig()
+        except Exception as error:  # as for the processor
+            raise JigsawError(f"{model}: {_reason('generation settings', error)}") from error
     else:
         settings = model.generation_config
     ends = settings.eos_token_id
-    ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
+    if not all(type(end) is int for end in ends):
+        raise JigsawError(
+            f"generation_config.json: eos_token_id is {ends}, not numbers of tokens; copy the base model's"
+        )
     own = processor.tokenizer.eos_token_id
     return ends if own is None or own in ends else [own, *ends]
 
