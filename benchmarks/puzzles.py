@@ -41,6 +41,7 @@ sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__fi
 
 from jigsaw.data.identity import forget_fingerprints  # noqa: E402
 from jigsaw.data.planning import Job, plan_source  # noqa: E402
+from jigsaw.data.settings import BuildConfig  # noqa: E402
 from jigsaw.samples.samples import export_samples  # noqa: E402
 from jigsaw.tasks import Puzzle, Source, Task, get_task  # noqa: E402
 
@@ -99,16 +100,7 @@ def planned(worker: Task, photos: list[Path], per_source: int) -> int:
     forget_fingerprints()
     rows = 0
     for photo in photos:
-        job = Job(
-            spec="image",
-            config={},
-            root=photo.parent,
-            seed=0,
-            per_source=per_source,
-            split=None,
-            heldout=0.5,
-            materialize=False,
-        )
+        job = Job(root=photo.parent, build=BuildConfig(spec="image", config={}, per_source=per_source))
         rows += len(plan_source(task, job, photo.name).rows)
     return rows
 

@@ -102,6 +102,8 @@ def find(use: str, kind: Kind) -> object:
 def _registered(use: str, kind: Kind) -> object:
     if use.endswith(".py"):
         raise kind.error(f"{use} is a file; name the {kind.what} in it, {use}:NAME")
+    if not kind.group:
+        raise kind.error(f"{use!r} is not of the form package.module:name or path/to/file.py:name")
     points = registered(kind.group)
     found = [point for point in points if point.name == use]
     owners = {(owner(point), point.value) for point in found}
@@ -134,7 +136,7 @@ def registered(group: str) -> list[EntryPoint]:
     """The entry points of a group, of all installed distributions."""
     from importlib.metadata import entry_points  # slower to import than all of rewards/
 
-    return list(entry_points(group=group)) if group else []
+    return list(entry_points(group=group))
 
 
 def owner(point: EntryPoint) -> str:

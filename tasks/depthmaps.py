@@ -262,22 +262,13 @@ def local_range(depth: DepthArray, reach: int) -> DepthArray:
     >>> local_range(np.array([[1.0, 1.0, 1.5, np.nan, 2.0, 2.0]], dtype=np.float32), 1).tolist()
     [[0.0, 0.5, inf, inf, inf, 0.0]]
     """
-    missing = np.isnan(depth)
-    low = _slide(np.where(missing, -np.inf, depth), reach, np.minimum)
-    high = _slide(np.where(missing, np.inf, depth), reach, np.maximum)
+    from scipy.ndimage import maximum_filter, minimum_filter
+
+    missing, window = np.isnan(depth), 2 * reach + 1
+    low = minimum_filter(np.where(missing, -np.inf, depth), window, mode="nearest")
+    high = maximum_filter(np.where(missing, np.inf, depth), window, mode="nearest")
     spread: DepthArray = (high - low).astype(np.float32)
     return spread
-
-
-def _slide(values: DepthArray, reach: int, combine: Any) -> DepthArray:
-    """Minimum or maximum over a square window, one axis after the other; the border repeats."""
-    for axis in (0, 1):
-        widths = [(reach, reach) if each == axis else (0, 0) for each in (0, 1)]
-        windows = np.lib.stride_tricks.sliding_window_view(
-            np.pad(values, widths, mode="edge"), 2 * reach + 1, axis=axis
-        )
-        values = combine.reduce(windows, axis=-1)
-    return values
 
 
 def false_colors(depth: DepthArray, near: float, far: float) -> Image.Image:

@@ -9,6 +9,8 @@ The public door::
         split: "train" | "heldout" | None (sub-folders train/ and heldout/ where both exist, else by content hash).
         BuildSummary has path, counts (sources, puzzles, rejects by reason), parts_built, parts_skipped, to_json().
         Same settings: a finished folder returns at once, a broken-off one is finished. Other settings: JigsawError.
+    build_set(BuildConfig.of(task, config, ...), source, out, *, workers=None, ...) -> BuildSummary
+        the same with one typed object, as recipes use it.
     load_puzzles(path, source_root=None, *, task=None) -> datasets.Dataset
         rows: prompt, images | videos, answer, task, id, num_pieces, answer_style, classes, source, geometry (dict).
         `datasets.concatenate_datasets` keeps the transform. task: spec of the plug-in that built the set, if one did.
@@ -26,15 +28,17 @@ The public door::
 All raise `jigsaw.errors.JigsawError` with one line for the user.
 """
 
-from jigsaw.data.build import REASONS, BuildSummary, build_puzzles
+from jigsaw.data.build import REASONS, BuildSummary, build_puzzles, build_set
 from jigsaw.data.check import CheckReport, Fault, check_puzzles
 from jigsaw.data.importing import import_puzzles
 from jigsaw.data.load import load_puzzles
-from jigsaw.data.manifest import Counts, Manifest, Settings, read_manifest
+from jigsaw.data.manifest import Counts, Manifest, read_manifest
 from jigsaw.data.preview import preview_puzzles
+from jigsaw.data.settings import BuildConfig, Settings
 
 __all__ = [
     "REASONS",
+    "BuildConfig",
     "BuildSummary",
     "CheckReport",
     "Counts",
@@ -42,6 +46,7 @@ __all__ = [
     "Manifest",
     "Settings",
     "build_puzzles",
+    "build_set",
     "check_puzzles",
     "import_puzzles",
     "load_puzzles",

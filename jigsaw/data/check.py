@@ -22,6 +22,7 @@ from jigsaw.data.parts import Row, finished_part, part_files, puzzle_of, require
 from jigsaw.data.planning import Job, Planned, Refusal, plan_source
 from jigsaw.data.pool import Pool
 from jigsaw.data.progress import progress_bar
+from jigsaw.data.settings import BuildConfig
 from jigsaw.data.sources import open_source
 from jigsaw.errors import JigsawError
 from jigsaw.processes import usable_cores
@@ -109,14 +110,14 @@ def check_puzzles(
     settings = manifest.settings
     job = Job(
         call="jigsaw.data.check:check_source" if settings.imported is None else "jigsaw.data.check:check_rows",
-        spec=origin.spec,
-        config=settings.config,
         root=Path(origin.source_root),
-        seed=settings.seed,
-        per_source=settings.per_source,
-        split=None,
-        heldout=settings.heldout or 0.5,
-        materialize=settings.materialize,
+        build=BuildConfig.of(
+            origin.spec,
+            settings.config,
+            per_source=settings.per_source,
+            seed=settings.seed,
+            materialize=settings.materialize,
+        ),
     )
     report = CheckReport()
     if len(part_files(folder)) != settings.parts:

@@ -14,26 +14,22 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from jigsaw.data.build import BuildSummary
+from jigsaw.data.build import REASONS, BuildSummary
 from jigsaw.data.identity import puzzle_id, puzzle_rng
-from jigsaw.data.manifest import (
-    Counts,
-    Manifest,
-    Settings,
-    package_versions,
-    shard_manifests,
-    write_manifest,
-)
-from jigsaw.data.parts import Row, part_files, part_name, row_of, write_part
+from jigsaw.data.manifest import Counts, Manifest, package_versions, shard_manifests, write_manifest
+from jigsaw.data.parts import part_files, row_of
 from jigsaw.data.planning import Job, Planned, Refusal
 from jigsaw.data.pool import Pool
 from jigsaw.data.progress import progress_bar
+from jigsaw.data.settings import BuildConfig, Settings
 from jigsaw.data.sources import open_source
+from jigsaw.data.workplace import workplace
+from jigsaw.data.writer import Outcome, PartWriter
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.files import write_whole
 from jigsaw.processes import usable_cores
 from jigsaw.tasks import (
     AnswerStyle,
@@ -99,21 +95,45 @@ def import_puzzles(
     root = Path(media_root) if media_root is not None else files[0].parent
     if not root.is_dir():
         raise JigsawError(f"{root} is no folder; give the folder of the media (media_root=...)")
-    target = Path(out)
-    manifest = _manifest(form, task, kinds[kind], root.resolve(), target, seed)
-    _claim(target, manifest)
-    job = Job(
-        call="jigsaw.data.importing:import_row",
-        spec=kind,
-        config=manifest.settings.config,
-        root=root.resolve(),
-        seed=seed,
-        per_source=1,
-        split=None,
-        heldout=0.5,
-        materialize=False,
+    target, build = Path(out), BuildConfig.of(kind, seed=seed, heldout=None)
+    settings = Settings.from_config(
+        build,
+        config=json.loads(canonical_config(task)),
+        task=task.name,
+        parts=max(1, -(-kinds[kind] // ROWS_PER_PART)),
+        num_sources=kinds[kind],
+        listing="",
+        imported=form,
     )
-    return _Import(target, manifest, job).run(files, workers or usable_cores(), time_limit, progress)
+    manifest = Manifest(
+        settings=settings,
+        source_root=str(root.resolve()),
+        source_relative=os.path.relpath(root.resolve(), target.resolve()),
+        versions=package_versions(),
+    )
+    _claim(target, manifest)
+    job = Job(call="jigsaw.data.importing:import_row", root=root.resolve(), build=build)
+    with (
+        workplace(target, (0, 1)) as work,
+        progress_bar("puzzles", settings.num_sources, enabled=progress) as bar,
+        Pool(job, min(workers or usable_cores(), max(1, settings.num_sources)), time_limit) as pool,
+    ):
+        writer = PartWriter(target, work, settings, {*REASONS, *task.REASONS})
+        results = pool.run(_items(files, task.name, known))
+        outcomes = (Outcome(item["path"], result, {"row": item["row"]}) for item, result in results)
+        parts = range(settings.parts)
+        counts = sum((writer.write(part, islice(outcomes, ROWS_PER_PART), bar) for part in parts), Counts())
+        writer.join_rejects(target / "rejects.jsonl", parts)
+        if counts.puzzles == 0:
+            writer.forget_rejects()
+            why = ", ".join(f"{reason} {number}" for reason, number in counts.rejects.items())
+            raise JigsawError(
+                f"none of the {counts.sources} rows could be imported: {why}; is {job.root} the folder of the "
+                "media (media_root=...)?"
+            )
+        write_manifest(target, replace(manifest, complete=True, counts=counts))
+        writer.forget_rejects()
+    return BuildSummary(path=target, counts=counts, parts_built=settings.parts, parts_skipped=0)
 
 
 def _parquet_files(path: Path) -> list[Path]:
@@ -151,26 +171,6 @@ def _kind(row: dict[str, Any], known: Mapping[str, ForeignRows]) -> str:
     return max(fit, key=lambda name: len(known[name].mark))
 
 
-def _manifest(form: str, task: Task, count: int, root: Path, target: Path, seed: int) -> Manifest:
-    settings = Settings(
-        task=task.name,
-        spec=task.name,
-        config=json.loads(canonical_config(task)),
-        seed=seed,
-        per_source=1,
-        limit=None,
-        split=None,
-        heldout=None,
-        materialize=False,
-        parts=max(1, -(-count // ROWS_PER_PART)),
-        num_sources=count,
-        listing="",
-        imported=form,
-    )
-    relative = os.path.relpath(root, target.resolve())
-    return Manifest(settings=settings, source_root=str(root), source_relative=relative, versions=package_versions())
-
-
 def _claim(target: Path, manifest: Manifest) -> None:
     """Take a folder for an import: a new one, an empty one, or one of the same import that was broken off."""
     target.mkdir(parents=True, exist_ok=True)
@@ -181,65 +181,6 @@ def _claim(target: Path, manifest: Manifest) -> None:
     for file in part_files(target):
         file.unlink()
     write_manifest(target, manifest)
-
-
-class _Import:
-    """One run: rows in, parts and rejects out."""
-
-    def __init__(self, target: Path, manifest: Manifest, job: Job) -> None:
-        self._target = target
-        self._manifest = manifest
-        self._job = job
-        self._tally: Counter[str] = Counter()
-        self._rejects: list[str] = []
-
-    def run(self, files: list[Path], workers: int, time_limit: float, progress: bool) -> BuildSummary:
-        settings = self._manifest.settings
-        with (
-            progress_bar("puzzles", settings.num_sources, enabled=progress) as bar,
-            Pool(self._job, min(workers, max(1, settings.num_sources)), time_limit) as pool,
-        ):
-            results = pool.run(_items(files, settings.task, foreign_tasks()))
-            total = Counts()
-            for part in range(settings.parts):
-                self._tally.clear()
-                rows = self._rows(results, bar)
-                path = self._target / part_name(part, settings.parts)
-                write_part(path, self._target, rows, settings.digest(), self._counts)
-                total += self._counts()
-        write_whole(self._target / "rejects.jsonl", "".join(self._rejects))
-        if total.puzzles == 0:
-            why = ", ".join(f"{reason} {number}" for reason, number in total.rejects.items())
-            raise JigsawError(
-                f"none of the {total.sources} rows could be imported: {why}; is {self._job.root} the folder of the "
-                "media (media_root=...)?"
-            )
-        write_manifest(self._target, replace(self._manifest, complete=True, counts=total))
-        return BuildSummary(path=self._target, counts=total, parts_built=settings.parts, parts_skipped=0)
-
-    def _counts(self) -> Counts:
-        reasons = {key: count for key, count in sorted(self._tally.items()) if key not in ("sources", "puzzles")}
-        return Counts(sources=self._tally["sources"], puzzles=self._tally["puzzles"], rejects=reasons)
-
-    def _rows(self, results: Iterator[tuple[Any, Any]], bar: Any) -> Iterator[Row]:
-        """The rows of the next part."""
-        for item, result in results:
-            planned = Planned(refusals=[result]) if isinstance(result, Refusal) else result
-            self._tally["sources"] += 1
-            self._tally["puzzles"] += len(planned.rows)
-            for refusal in planned.refusals:
-                self._tally[refusal.reason] += 1
-                record = {
-                    "source": item["path"],
-                    "row": item["row"],
-                    "reason": refusal.reason,
-                    "detail": refusal.detail,
-                }
-                self._rejects.append(json.dumps(record) + "\n")
-            yield from planned.rows
-            bar.advance(f"{len(self._rejects)} rejects")
-            if self._tally["sources"] == ROWS_PER_PART:
-                return
 
 
 def _items(files: list[Path], kind: str, known: Mapping[str, ForeignRows]) -> Iterator[dict[str, Any]]:
@@ -286,7 +227,7 @@ def import_row(task: Task, job: Job, item: dict[str, Any]) -> Planned:
         source = open_source(job.root, item["path"], task.source_kind)
     except OSError as error:
         return Planned(refusals=[Refusal(None, "unreadable", error.strerror or str(error))])
-    identity = puzzle_id(task.name, canonical_config(task), source.fingerprint, job.seed, item["index"])
+    identity = puzzle_id(task.name, canonical_config(task), source.fingerprint, job.build.seed, item["index"])
     try:
         prompt = _messages(item["prompt"])
         puzzle = task.adopt(source, puzzle_rng(identity), item["about"], _style(prompt, item["source"]))

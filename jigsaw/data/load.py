@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.compat import hidden
-from jigsaw.data.manifest import Manifest, Settings, read_manifest
+from jigsaw.data.manifest import Manifest, read_manifest
 from jigsaw.data.media import media_bytes, media_columns, media_of
 from jigsaw.data.parts import Row, part_files, puzzle_of, require_schema, require_values
+from jigsaw.data.settings import Settings
 from jigsaw.data.sources import open_source
 from jigsaw.data.watchdog import within
 from jigsaw.errors import JigsawError, first_line

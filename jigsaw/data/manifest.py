@@ -13,19 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jigsaw.data.identity import Split, digest_of
+from jigsaw.data.settings import MOST, MOST_PARTS, Settings
 from jigsaw.errors import JigsawError
 from jigsaw.files import write_whole
 from jigsaw.text import named, read_object
 
 FORMAT = 1
-
-MOST_PARTS = 99_999
-"""Parts have numbers of five digits."""
-
-MOST = 2**53
-"""The largest number of anything, as JSON has it."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
@@ -39,37 +32,6 @@ class Counts:
         reasons = sorted({*self.rejects, *other.rejects})
         rejects = {reason: self.rejects.get(reason, 0) + other.rejects.get(reason, 0) for reason in reasons}
         return Counts(sources=self.sources + other.sources, puzzles=self.puzzles + other.puzzles, rejects=rejects)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """All that decides which rows a data set has. Equal settings give equal rows.
-
-    Attributes:
-        task: the task's registered name.
-        spec: where the task was found: its name, or a plug-in's `module:Name` or `file.py:Name`.
-        config: the task's whole configuration.
-        listing: hash of the names and sizes of the source files, so that a changed folder is noticed.
-        imported: the foreign format that the puzzles were read from; None when they were planned here.
-    """
-
-    task: str
-    spec: str
-    config: dict[str, Any]
-    seed: int
-    per_source: int
-    limit: int | None
-    split: Split | None
-    heldout: float | None
-    materialize: bool
-    parts: int
-    num_sources: int
-    listing: str
-    imported: str | None = None
-
-    def digest(self) -> str:
-        """One hash of all settings, kept in every part."""
-        return digest_of("settings", json.dumps(asdict(self), sort_keys=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from jigsaw.data.identity import Split, puzzle_id, puzzle_rng, split_of
+from jigsaw.data.identity import puzzle_id, puzzle_rng, split_of
 from jigsaw.data.media import encoded_media
 from jigsaw.data.parts import Row, row_of
+from jigsaw.data.settings import BuildConfig
 from jigsaw.data.sources import open_source
 from jigsaw.tasks import Puzzle, Reject, Source, Task, canonical_config
 
@@ -27,17 +27,13 @@ class Job:
 
     Attributes:
         call: the function, as `module:name`; it is called with the task, the job and the item.
+        root: folder of the sources.
+        build: task, configuration and what else decides about puzzles; without a `split` all sources are used.
     """
 
     call: str = "jigsaw.data.planning:plan_source"
-    spec: str
-    config: dict[str, Any]
     root: Path
-    seed: int
-    per_source: int
-    split: Split | None
-    heldout: float
-    materialize: bool
+    build: BuildConfig
 
 
 @dataclass(frozen=True)
@@ -60,17 +56,18 @@ class Planned:
 
 def plan_source(task: Task, job: Job, path: str) -> Planned:
     """All puzzles of one source. Never raises on bad content: that comes out as refusals."""
+    build = job.build
     try:
         source = open_source(job.root, path, task.source_kind)
     except OSError as error:
         return Planned(refusals=[Refusal(None, "unreadable", error.strerror or str(error))])
-    if job.split is not None and split_of(source.fingerprint, job.heldout) != job.split:
+    if build.split is not None and split_of(source.fingerprint, build.heldout or 0) != build.split:
         return Planned(selected=False)
     planned = Planned()
     config = canonical_config(task)
     seen: set[str] = set()
-    for index in range(job.per_source):
-        identity = puzzle_id(task.name, config, source.fingerprint, job.seed, index)
+    for index in range(build.per_source):
+        identity = puzzle_id(task.name, config, source.fingerprint, build.seed, index)
         try:
             puzzle = _unseen_puzzle(task, source, identity, seen)
             if isinstance(puzzle, Puzzle):
@@ -101,6 +98,6 @@ def _unseen_puzzle(task: Task, source: Source, identity: str, seen: set[str]) ->
 
 def _row(task: Task, job: Job, identity: str, puzzle: Puzzle, source: Source) -> Row:
     row = row_of(identity, puzzle, task.prompt(puzzle), source)
-    if job.materialize:
+    if job.build.materialize:
         row |= encoded_media(task.render(puzzle, source))
     return row

@@ -189,7 +189,7 @@ class Pool:
             status = worker.process.wait()
             return self._retire(worker, Refusal(None, "crashed", f"the worker ended with status {status}"))
         if kind == "broken":
-            raise JigsawError(f"a worker cannot load task {self._job.spec}: {content.strip().splitlines()[-1]}")
+            raise JigsawError(f"a worker cannot load task {self._job.build.spec}: {content.strip().splitlines()[-1]}")
         worker.ticket = None
         worker.ready = True
         return content

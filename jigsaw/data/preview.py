@@ -6,8 +6,6 @@ geometry and whatever its task explains (the cut photo, the depth map). Works of
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from jigsaw.data.manifest import read_manifest
 from jigsaw.data.parts import puzzle_of
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.files import write_whole
+from jigsaw.pictures import data_uri, mosaic
 from jigsaw.tasks import task_named
 from jigsaw.tasks.contract import Frames
 from jigsaw.text import json_lines
@@ -251,23 +250,15 @@ def _show(card: Card, row: dict[str, Any]) -> None:
         ordered = [tiles[index - 1] for index in answer]
         if pieces.grid is not None:
             card.across = pieces.grid[1]
-            card.solved = [_picture(_joined(ordered, *pieces.grid), PICTURE_SIDE, f"The {name.lower()}s put in order")]
+            card.solved = [_picture(mosaic(ordered, *pieces.grid), PICTURE_SIDE, f"The {name.lower()}s put in order")]
         else:
             card.solved = [_picture(tile, TILE_SIDE, f"Place {n}", str(n)) for n, tile in enumerate(ordered, start=1)]
-
-
-def _joined(tiles: Sequence[Image.Image], rows: int, columns: int) -> Image.Image:
-    width, height = tiles[0].size
-    whole = Image.new("RGB", (columns * width, rows * height))
-    for place, tile in enumerate(tiles):
-        whole.paste(tile, (place % columns * width, place // columns * height))
-    return whole
 
 
 def _strip(frames: Frames, alt: str, caption: str) -> Picture:
     """Some frames of a clip side by side."""
     chosen = [Image.fromarray(frame) for frame in frames[:: max(1, -(-len(frames) // FRAMES_SHOWN))]]
-    return _picture(_joined(chosen, 1, len(chosen)), STRIP_HEIGHT, alt, caption, by_height=True)
+    return _picture(mosaic(chosen, 1, len(chosen)), STRIP_HEIGHT, alt, caption, by_height=True)
 
 
 def _picture(image: Image.Image, side: int, alt: str, caption: str = "", *, by_height: bool = False) -> Picture:
@@ -276,16 +267,8 @@ def _picture(image: Image.Image, side: int, alt: str, caption: str = "", *, by_h
     if longest > 2 * side:
         shrink = 2 * side / longest  # twice the size on the page, for sharp screens
         image = image.resize((max(1, round(image.width * shrink)), max(1, round(image.height * shrink))))
-    stream = io.BytesIO()
-    if max(image.size) <= 96:
-        image.save(stream, "PNG")
-        kind = "png"
-    else:
-        image.save(stream, "JPEG", quality=86)
-        kind = "jpeg"
     zoom = side / (image.height if by_height else max(image.size))
     zoom = min(zoom, 3.0) if zoom > 2 else min(zoom, 1.0)
     zoom = min(zoom, STRIP_WIDTH / image.width)
     size = (max(1, round(image.width * zoom)), max(1, round(image.height * zoom)))
-    url = f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
-    return Picture(url, *size, alt, caption)
+    return Picture(data_uri(image, lossless=max(image.size) <= 96), *size, alt, caption)

@@ -13,7 +13,6 @@ import traceback
 from multiprocessing.connection import Connection
 
 from jigsaw.processes import die_with_parent
-from jigsaw.tasks import get_task
 
 
 def serve(connection: Connection) -> None:
@@ -23,7 +22,7 @@ def serve(connection: Connection) -> None:
     sys.path.extend(entry for entry in search_path if entry not in sys.path)
     try:
         call = pkgutil.resolve_name(job.call)
-        task = get_task(job.spec, **job.config)
+        task = job.build.make_task()
     except Exception:
         connection.send(("broken", traceback.format_exc()))
         return

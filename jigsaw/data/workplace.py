@@ -1,4 +1,4 @@
-"""Where a build keeps its unfinished files: one folder per shard inside the data set, for one build at a time.
+"""Lock of a build directory: one folder per shard for unfinished files inside the data set, for one build at a time.
 
 In: the data set's folder and the shard. Out: the folder, locked. A second build of the same shard waits until the
 first is done or dead, and then finds what that one finished.
@@ -6,15 +6,17 @@ first is done or dead, and then finds what that one finished.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jigsaw.errors import JigsawError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 _FOLDER = ".building"
 _LOCK = "lock"
@@ -42,39 +44,24 @@ def workplace(target: Path, shard: tuple[int, int]) -> Iterator[Path]:
             with suppress(OSError):  # not empty: another shard, or the data set itself
                 work.parent.rmdir()
                 target.rmdir()
-        os.close(lock)
+        lock.release()
 
 
-def _locked(work: Path) -> int:
-    """Make the folder and lock it, after waiting for a build that holds it; returns the open lock file.
+def _locked(work: Path) -> BaseFileLock:
+    """Make the folder and lock it, after waiting for a build that holds it.
 
-    The lock ends with its process. Whoever is done removes the folder, lock and all, so one that has waited may hold
-    the lock of a folder that is gone, and tries again.
+    The lock ends with its process. Whoever is done removes the folder, lock and all; `filelock` does not accept the
+    lock of a file that is gone, and makes folder and file again.
     """
-    waited = False
-    while True:
-        with suppress(FileNotFoundError):  # another build removed the folder between two of these lines
-            work.mkdir(parents=True, exist_ok=True)
-            lock = os.open(work / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-            try:
-                waited = _wait_for(lock, work.parent.parent, tell=not waited) or waited
-                if os.path.samestat(os.fstat(lock), (work / _LOCK).stat()):
-                    return lock
-            except BaseException:
-                os.close(lock)
-                raise
-            os.close(lock)
+    from filelock import FileLock, Timeout
 
-
-def _wait_for(lock: int, target: Path, *, tell: bool) -> bool:
-    """Lock an open file; returns whether somebody else had to finish first."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        if tell:
-            sys.stderr.write(f"waiting for the build that is at work in {target}\n")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return True
-    except OSError:
-        pass  # a disk that knows no locks
-    return False
+    work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work / _LOCK)
+    with suppress(NotImplementedError):  # a file system without locks
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            sys.stderr.write(f"waiting for the build that is at work in {work.parent.parent}\n")
+            lock.acquire()
+    work.mkdir(parents=True, exist_ok=True)
+    return lock

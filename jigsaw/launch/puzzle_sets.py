@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.config.schema import BuildSection, DataEntry, Recipe
-from jigsaw.data import build_puzzles
+from jigsaw.data import BuildConfig, build_set
 from jigsaw.data.conversations import write_sample_conversations
 from jigsaw.data.given import SAMPLES, source_folder
 from jigsaw.data.listing import source_digest
 from jigsaw.data.recognition import skipped_line
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.run_folder import RunFolder
-from jigsaw.tasks import get_task
 from jigsaw.training.sets import HeldOut, open_set
 
 Say = Callable[[str], None]
+
+BUILD_KEYS = {"per_source", "limit", "seed", "split", "heldout", "materialize"}
+"""Keys of a recipe's `build` section that `BuildConfig` has too."""
 
 
 def prepare_sets(recipe: Recipe, folder: RunFolder, say: Say) -> tuple[list[Any], HeldOut]:
@@ -105,24 +107,14 @@ def _set_of(recipe: Recipe, entry: DataEntry, say: Say) -> Path:
 
 def _build(build: BuildSection, folder: Path, say: Say) -> Path:
     """Build a set in a folder whose name depends on its settings and on the names and sizes of its sources."""
-    task = get_task(build.task, **build.config)
+    config = BuildConfig.of(build.task, build.config, **build.model_dump(include=BUILD_KEYS))
+    task = config.make_task()
     source = source_folder(build.source, task.source_kind, folder)
     listing = source_digest(source, task.source_kind, task.pairing)
     settings = json.dumps([build.model_dump(mode="json"), str(source.resolve()), listing])
     digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
     target = folder / f"{Path(build.task).stem}-{build.split or 'all'}-{digest}"
-    summary = build_puzzles(
-        build.task,
-        source,
-        target,
-        config=build.config,
-        per_source=build.per_source,
-        limit=build.limit,
-        seed=build.seed,
-        split=build.split,
-        heldout=build.heldout,
-        materialize=build.materialize,
-    )
+    summary = build_set(config, source, target)
     how = "built" if summary.parts_built else "built before"
     rejects = sum(summary.counts.rejects.values())
     more = f"; {rejects:,} rejected, see {target / 'rejects.jsonl'}" if rejects else ""

@@ -6,8 +6,6 @@ refuses or does not answer in time is an error: without a judge there is nothing
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import os
 import re
@@ -18,6 +16,7 @@ from urllib.request import Request, urlopen
 from PIL import Image
 
 from jigsaw.errors import JigsawError
+from jigsaw.pictures import data_uri
 
 ASKED = "Look at the picture and answer the question with one word, yes or no.\nQuestion: "
 WORDS = {"yes": True, "no": False}
@@ -60,10 +59,10 @@ class Judge:
         Raises:
             JigsawError: the server refuses, cannot be reached, or does not answer in time.
         """
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG")
-        address = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-        content = [{"type": "image_url", "image_url": {"url": address}}, {"type": "text", "text": ASKED + question}]
+        content = [
+            {"type": "image_url", "image_url": {"url": data_uri(image, lossless=True)}},
+            {"type": "text", "text": ASKED + question},
+        ]
         body = {"model": self._model, "messages": [{"role": "user", "content": content}], "temperature": 0}
         for number in range(self._tries):
             reply = self._reply(json.dumps(body | {"seed": number}).encode(), last=number == self._tries - 1)

@@ -19,6 +19,7 @@ from PIL import Image
 from jigsaw.data.sources import below
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.evaluation.generation import Ask
+from jigsaw.pictures import mosaic
 from jigsaw.realunify.judge import Judge
 from jigsaw.realunify.plugins import picture_of
 from jigsaw.rewards import parse_order
@@ -171,7 +172,7 @@ def _jigsaw(items: Sequence[Mapping[str, Any]], tools: Tools) -> list[Record]:
     said = [texts[0] for texts in tools.engine(asked)]
     orders = [parse_order(cleaned(text), rows * columns, "direct").order for text in said]
     wholes = [
-        _open(item) if order is None else joined([own[piece - 1] for piece in order], tools.grid)
+        _open(item) if order is None else mosaic([own[piece - 1] for piece in order], *tools.grid)
         for item, own, order in zip(items, tiles, orders, strict=True)
     ]
     records = _chosen(items, wholes, tools)
@@ -186,16 +187,6 @@ def cut(image: Image.Image, grid: tuple[int, int]) -> list[Image.Image]:
     width, height = image.width // columns, image.height // rows
     boxes = [(x * width, y * height, (x + 1) * width, (y + 1) * height) for y in range(rows) for x in range(columns)]
     return [image.crop(box) for box in boxes]
-
-
-def joined(tiles: Sequence[Image.Image], grid: tuple[int, int]) -> Image.Image:
-    """Tiles, given place by place in raster order, as one picture."""
-    rows, columns = grid
-    width, height = tiles[0].size
-    whole = Image.new("RGB", (columns * width, rows * height))
-    for place, tile in enumerate(tiles):
-        whole.paste(tile, (place % columns * width, place // columns * height))
-    return whole
 
 
 def _chosen(items: Sequence[Mapping[str, Any]], pictures: Sequence[Image.Image], tools: Tools) -> list[Record]:

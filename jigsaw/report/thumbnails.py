@@ -6,15 +6,15 @@ and never enlarged: the page shows the pixels that the model saw, or fewer.
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 
-QUALITY = 84
+from jigsaw.pictures import data_uri
+from jigsaw.pictures import mosaic as joined
+
 CLIP_FRAMES = 3
 FRAME_GAP = 3
 """Pixels between the frames of a clip, so that nobody takes three frames for one wide picture."""
@@ -42,14 +42,8 @@ def mosaic(tiles: Sequence[Image.Image], order: Sequence[int], grid: tuple[int, 
     width, height = tiles[0].size
     scale = min(1.0, side / max(columns * width, rows * height))
     cell = (max(1, round(width * scale)), max(1, round(height * scale)))
-    canvas = Image.new("RGB", (columns * cell[0], rows * cell[1]))
-    for place, piece in enumerate(order):
-        tile = tiles[piece].convert("RGB")
-        canvas.paste(
-            tile if tile.size == cell else tile.resize(cell, Image.Resampling.LANCZOS),
-            (place % columns * cell[0], place // columns * cell[1]),
-        )
-    return _encode(canvas)
+    small = [tiles[piece].convert("RGB").resize(cell, Image.Resampling.LANCZOS) for piece in order]
+    return _encode(joined(small, rows, columns))
 
 
 def single(image: Image.Image, side: int) -> Thumbnail:
@@ -71,16 +65,9 @@ def clip_strip(clip: Any, side: int) -> Thumbnail:
     height, width = clip.frames.shape[1:3]
     scale = min(1.0, (side - FRAME_GAP * (len(chosen) - 1)) / (len(chosen) * width), side / height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    canvas = Image.new("RGB", (len(chosen) * (size[0] + FRAME_GAP) - FRAME_GAP, size[1]), "white")
-    for column, number in enumerate(chosen):
-        frame = Image.fromarray(clip.frames[number]).resize(size, Image.Resampling.LANCZOS)
-        canvas.paste(frame, (column * (size[0] + FRAME_GAP), 0))
-    return _encode(canvas)
+    frames = [Image.fromarray(clip.frames[number]).resize(size, Image.Resampling.LANCZOS) for number in chosen]
+    return _encode(joined(frames, 1, len(frames), gap=FRAME_GAP))
 
 
 def _encode(image: Image.Image) -> Thumbnail:
-    buffer = io.BytesIO()
-    # 4:4:4: with shared colours a tile would bleed into its neighbour.
-    image.save(buffer, format="JPEG", quality=QUALITY, subsampling=0, optimize=True)
-    text = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Thumbnail(f"data:image/jpeg;base64,{text}", image.width, image.height)
+    return Thumbnail(data_uri(image), image.width, image.height)

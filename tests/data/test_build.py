@@ -394,13 +394,14 @@ def test_the_parts_open_with_plain_datasets(photos, tmp_path):
 def test_a_deep_zoom_of_one_photo_decodes_it_once_or_twice(tmp_path, monkeypatch):
     """Two hundred puzzles of a photo are not two hundred decodes."""
     from jigsaw.data.planning import Job, plan_source
+    from jigsaw.data.settings import BuildConfig
     from jigsaw.tasks import get_task, image
 
     Image.radial_gradient("L").resize((900, 700)).save(tmp_path / "a.jpg")
     decodes = []
     real = image.read_photo
     monkeypatch.setattr(image, "read_photo", lambda *given: decodes.append(given) or real(*given))
-    job = Job(spec="image", config={}, root=tmp_path, seed=0, per_source=200, split=None, heldout=0.2, materialize=True)
+    job = Job(root=tmp_path, build=BuildConfig(spec="image", config={}, per_source=200, materialize=True))
     task = get_task("image", grid="2x2", tile=28, crop="random", flat="keep")
     assert len(plan_source(task, job, "a.jpg").rows) == 200
     assert len(decodes) <= 2

@@ -10,6 +10,7 @@ import pytest
 from jigsaw.data import build_puzzles, check_puzzles
 from jigsaw.data.check import check_rows
 from jigsaw.data.planning import Job
+from jigsaw.data.settings import BuildConfig
 from jigsaw.errors import JigsawError
 from jigsaw.tasks import get_task
 
@@ -159,16 +160,7 @@ def test_a_second_reading_is_asked_for_once_per_source(built, tmp_path, monkeypa
     stored = pq.read_table(sorted(built.glob("data-*"))[0]).to_pylist()
     path = stored[0]["source"]["path"]
     rows = [row for row in stored if row["source"]["path"] == path]
-    job = Job(
-        spec="image",
-        config=CONFIG,
-        root=tmp_path / "photos",
-        seed=0,
-        per_source=2,
-        split=None,
-        heldout=0.5,
-        materialize=False,
-    )
+    job = Job(root=tmp_path / "photos", build=BuildConfig(spec="image", config=CONFIG, per_source=2))
     faults = check_rows(get_task("image", **CONFIG), job, ("part", path, rows))
     assert faults == [(rows[0]["id"], "its second tile is of another photo")]
     assert (len(rows), asked) == (2, [path])

@@ -16,6 +16,7 @@ from PIL import Image
 from jigsaw.data import build_puzzles, check_puzzles, load_puzzles
 from jigsaw.data.planning import Job, Refusal, plan_source
 from jigsaw.data.recognition import Problem
+from jigsaw.data.settings import BuildConfig
 from jigsaw.data.sources import open_source, scan, source_root
 from jigsaw.errors import JigsawError
 from jigsaw.tasks import get_task
@@ -101,16 +102,7 @@ def test_what_may_not_be_read_is_rejected_by_name(forbidden):
         "c.jpg",
         Problem("shut/", "unreadable", "folder: Permission denied"),
     ]
-    job = Job(
-        spec="image",
-        config={},
-        root=forbidden,
-        seed=0,
-        per_source=1,
-        split=None,
-        heldout=0.2,
-        materialize=False,
-    )
+    job = Job(root=forbidden, build=BuildConfig(spec="image", config={}))
     planned = {name: plan_source(get_task("image", min_tile=8), job, name) for name in ("a.jpg", "c.jpg")}
     assert planned["a.jpg"].refusals == [Refusal(None, "unreadable", "Permission denied")]
     assert len(planned["c.jpg"].rows) == 1

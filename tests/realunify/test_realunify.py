@@ -10,10 +10,11 @@ from PIL import Image
 
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.generation import Generation
+from jigsaw.pictures import mosaic
 from jigsaw.realunify import evaluate as realunify_run
 from jigsaw.realunify.evaluate import evaluate_realunify, realunify_text
 from jigsaw.realunify.judge import Judge, verdict
-from jigsaw.realunify.parts import cut, joined
+from jigsaw.realunify.parts import cut
 
 COLOURS = ("red", "green", "blue", "yellow")
 PLUGINS = """
@@ -33,7 +34,7 @@ def root(tmp_path):
     """One item of each kind; the picture is 2x2 tiles in one colour each, shuffled."""
     folder = tmp_path / "realunify"
     folder.mkdir()
-    shuffled = joined([Image.new("RGB", (28, 28), colour) for colour in ("blue", "red", "yellow", "green")], (2, 2))
+    shuffled = mosaic([Image.new("RGB", (28, 28), colour) for colour in ("blue", "red", "yellow", "green")], 2, 2)
     shuffled.save(folder / "a.png")
     choice = {"input_image": "a.png", "evaluation_prompt": "Which? A. cat B. dog C. cow D. owl", "answer": "B"}
     direct = [{"task_type": task, **choice} for task in ("mental_reconstruction", "mental_tracking")]
@@ -248,4 +249,4 @@ def test_tiles_put_back_are_the_picture():
     image = Image.radial_gradient("L").convert("RGB").resize((90, 60))
     tiles = cut(image, (2, 3))
     assert [tile.size for tile in tiles] == [(30, 30)] * 6
-    assert joined(tiles, (2, 3)).tobytes() == image.tobytes()
+    assert mosaic(tiles, 2, 3).tobytes() == image.tobytes()
