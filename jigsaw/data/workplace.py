@@ -50,18 +50,21 @@ def workplace(target: Path, shard: tuple[int, int]) -> Iterator[Path]:
 def _locked(work: Path) -> BaseFileLock:
     """Make the folder and lock it, after waiting for a build that holds it.
 
-    The lock ends with its process. Whoever is done removes the folder, lock and all; `filelock` does not accept the
-    lock of a file that is gone, and makes folder and file again.
+    The lock ends with its process. Whoever is done removes the folder, lock and all, so that one who has waited makes
+    it again; `filelock` does not accept the lock of a file that is gone.
     """
     from filelock import FileLock, Timeout
 
-    work.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(work / _LOCK)
-    with suppress(NotImplementedError):  # a file system without locks
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            sys.stderr.write(f"waiting for the build that is at work in {work.parent.parent}\n")
-            lock.acquire()
-    work.mkdir(parents=True, exist_ok=True)
-    return lock
+    lock, waited = FileLock(work / _LOCK), False
+    while True:
+        with suppress(FileNotFoundError):  # the other build has removed the folder
+            work.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=-1 if waited else 0)
+            except Timeout:
+                waited = True
+                sys.stderr.write(f"waiting for the build that is at work in {work.parent.parent}\n")
+                continue
+            except NotImplementedError:
+                pass  # a file system without locks
+            return lock
