@@ -15,7 +15,7 @@ from jigsaw.config.schema import BuildSection, DataEntry, Recipe
 from jigsaw.data.manifest import read_manifest
 from jigsaw.errors import JigsawError
 from jigsaw.models.shapes import Shape
-from jigsaw.tasks import TaskError, get_task
+from jigsaw.tasks import TaskError, get_task, task_names
 
 TEXT = (150, 12)
 """Text tokens of a prompt, and further ones for each piece."""
@@ -96,7 +96,7 @@ def _of_entry(recipe: Recipe, entry: DataEntry, shape: Shape) -> Workload:
             task = get_task(manifest.settings.task, **manifest.settings.config)
             puzzles = puzzles or manifest.counts.puzzles
         except (JigsawError, TaskError):  # not there, or of a plug-in that must be named: as if it were photos
-            task = get_task("image")
+            task = next(task for task in map(get_task, task_names()) if task.source_kind == "image")
     extent = task.extent()
     limits = (recipe.model.image.min_pixels, high)
     visual = sum(shape.visual_tokens(width, height, *limits) for width, height in extent.images)
