@@ -6,6 +6,7 @@ has taken more than two seconds.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,22 +16,25 @@ PATIENCE = 2.0
 
 
 class ProgressBar:
-    """Counts items."""
+    """Counts items; without a bar of `tqdm` it does nothing."""
 
-    def __init__(self, bar: Any) -> None:
+    def __init__(self, bar: Any = None) -> None:
         self._bar = bar
 
     def advance(self, note: str = "") -> None:
         """One more item is done; `note` is printed at the end of the bar."""
-        self._bar.set_postfix_str(note, refresh=False)
-        self._bar.update()
+        if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update()
 
 
 @contextmanager
 def progress_bar(what: str, total: int, *, enabled: bool = True) -> Iterator[ProgressBar]:
     """A bar for `total` items, closed at the end."""
+    if not (enabled and sys.stderr.isatty()):
+        yield ProgressBar()
+        return
     from tqdm import tqdm
 
-    # None: no bar where standard error is no terminal.
-    with tqdm(total=total, desc=what, delay=PATIENCE, disable=None if enabled else True) as bar:
+    with tqdm(total=total, desc=what, delay=PATIENCE) as bar:
         yield ProgressBar(bar)
