@@ -20,6 +20,7 @@ from jigsaw.text import named, read_object
 
 FORMAT = 1
 
+
 @dataclass(frozen=True, kw_only=True)
 class Counts:
     """How many sources were looked at, how many puzzles they gave, how many draws were rejected and why."""
