@@ -134,3 +134,27 @@ def sum_without_shared_memory() -> None:
     import deepspeed
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+@contextmanager
+def outside_steps_of_zero3(model: Any) -> Iterator[None]:
+    """Forward passes of a DeepSpeed model in the block do not count as steps of ZeRO-3.
+
+    At the start of a step DeepSpeed compares its order of modules between processes, a collective operation. TRL (1.16)
+    takes DeepSpeed's other hooks off while it generates and leaves this one on, so that processes with unequal numbers
+    of forward passes wait for each other for ever. It can go once TRL removes `fwd_pre_hook` too.
+
+    Args:
+        model: a DeepSpeed engine, or any other model, which is left as it is.
+    """
+    offload = getattr(getattr(model, "optimizer", None), "parameter_offload", None)
+    handle = getattr(offload, "fwd_pre_hook", None)
+    if offload is None or handle is None:
+        yield
+        return
+    hooks = offload.module._forward_pre_hooks
+    hook = hooks.pop(handle.id)
+    try:
+        yield
+    finally:
+        hooks[handle.id] = hook

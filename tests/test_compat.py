@@ -7,6 +7,7 @@ import importlib
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,3 +64,22 @@ def test_every_change_says_which_version_it_is_of_and_what_lets_it_go():
     for change in changes:
         assert re.search(r"\(?\d+\.\d+\)?", change.__doc__), change.__name__
         assert "can go once" in " ".join(change.__doc__.split()), change.__name__
+
+
+def test_a_forward_pass_outside_of_steps_calls_no_hook_that_begins_one():
+    """DeepSpeed's hook is a collective operation: it must not run where processes generate unlike numbers of tokens."""
+    import torch
+
+    module, calls = torch.nn.Linear(1, 1), []
+    first = module.register_forward_pre_hook(lambda *_: calls.append("step"))
+    module.register_forward_pre_hook(lambda *_: calls.append("other"))
+    offload = SimpleNamespace(module=module, fwd_pre_hook=first)
+    engine = SimpleNamespace(optimizer=SimpleNamespace(parameter_offload=offload))
+    with compat.outside_steps_of_zero3(engine):
+        module(torch.ones(1))
+    assert calls == ["other"]
+    module(torch.ones(1))
+    assert sorted(calls) == ["other", "other", "step"]
+    with compat.outside_steps_of_zero3(module):  # not DeepSpeed's
+        module(torch.ones(1))
+    assert sorted(calls) == ["other", "other", "other", "step", "step"]

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from jigsaw.compat import outside_steps_of_zero3
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -44,7 +46,10 @@ class Policy:
             return
         from trl.models import unwrap_model_for_generation
 
-        with unwrap_model_for_generation(self.model, self.accelerator) as model:
+        with (
+            unwrap_model_for_generation(self.model, self.accelerator) as model,
+            outside_steps_of_zero3(self.model),
+        ):
             yield model
 
     def weights(self) -> Iterator[tuple[str, Any]]:
