@@ -233,6 +233,9 @@ def measure(
         if side == "trl":
             batch |= {"completion_ids": completions, "completion_mask": mask, "advantages": advantages}
             batch["num_items_in_batch"] = mask.sum()
+            for name in {"mm_token_type_ids", "token_type_ids"} & batch.keys():  # 0 on completions, however long
+                prompts = batch[name][:, : batch["prompt_ids"].shape[1]]
+                batch[name] = torch.nn.functional.pad(prompts, (0, completions.shape[1]))
         else:
             fixed = {"completion_ids": completions, "completion_mask": mask, "num_items": mask.sum()}
             batch = {"micro_batch": replace(batch["micro_batch"], advantages=advantages, **fixed)}
