@@ -169,11 +169,7 @@ class Composition:
         return totals
 
     def trl_functions(self) -> tuple[list[Callable[..., Any]], list[float]]:
-        """What TRL's GRPO trainer takes as `reward_funcs` and `reward_weights`.
-
-        Returns:
-            Functions, each with a unique `__name__`, async where the plug-in is; and weights.
-        """
+        """TRL's `reward_funcs`, each with a unique `__name__`, async where the plug-in is, and `reward_weights`."""
         return [_trl_function(component) for component in self.rewards], self.weights
 
     def _all(self, components: Sequence[Component], completions: Sequence[Any], columns: Columns) -> dict[str, Values]:

@@ -88,11 +88,7 @@ def as_function(plugin: Plugin) -> Reward:
 
 
 def find(use: str) -> object:
-    """The object behind a name, dotted path or `file.py:name`, as it is.
-
-    Raises:
-        RewardError: nothing is there, importing it failed, or two distributions claim the name.
-    """
+    """The object behind a name, dotted path or `file.py:name`; a `RewardError` says why there is none."""
     return plugins.find(use, KIND)
 
 
