@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from math import ceil
 
 from jigsaw.config.schema import BuildSection, DataEntry, Recipe
-from jigsaw.data.manifest import read_manifest
 from jigsaw.errors import JigsawError
 from jigsaw.models.shapes import Shape
-from jigsaw.tasks import TaskError, get_task, task_names
 
 TEXT = (150, 12)
 """Text tokens of a prompt, and further ones for each piece."""
@@ -81,6 +79,10 @@ def workload_of(recipe: Recipe, stage: str, shape: Shape) -> Workload:
 
 
 def _of_entry(recipe: Recipe, entry: DataEntry, shape: Shape) -> Workload:
+    # Here, since `make gpu-check` computes memory where Pillow is not installed.
+    from jigsaw.data.manifest import read_manifest
+    from jigsaw.tasks import TaskError, get_task, task_names
+
     high = recipe.model.image.max_pixels
     if entry.conversations is not None:
         text, visual = CAPTION
