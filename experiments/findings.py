@@ -27,10 +27,10 @@ import yaml
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # PYTHONSAFEPATH leaves the folder of a script out
 
-from experiments.findings_page import page
 from experiments.made_sources import make_sources
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.predictions import read_predictions_of
+from jigsaw.evaluation.log import read_log
+from jigsaw.evaluation.tables import Cell, PaperTable, Row, heading, printed
 from jigsaw.files import write_whole
 from jigsaw.rewards import chance_place_accuracy
 from jigsaw.run_folder import RunFolder
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = [told(entry, runs, seeds, loops, given.out) for entry in chosen]
         write_whole(given.out / FILE, json.dumps(found, indent=2))
         command = shlex.join(["python", "experiments/findings.py", *(arguments or sys.argv[1:])])
-        text = page(found, given.out / FILE, command)
+        text = page(found, command)
         if given.page is not None:
             write_whole(given.page, text)
         print(text)
@@ -220,8 +220,8 @@ def figure(run: Path, wanted: Mapping[str, Any]) -> tuple[float, float]:
     kind = wanted.get("grid")
     items = [
         item
-        for item in read_predictions_of(run)
-        if item.task == wanted["task"] and (kind is None or item.grid == list(kind))
+        for item in read_log(run).main.model.samples
+        if item.task == wanted["task"] and (kind is None or item.grid == tuple(kind))
     ]
     if not items:
         raise JigsawError(f"{run} holds no prediction on {wanted['task']} puzzles of grid {kind}")
@@ -252,6 +252,49 @@ def verdict(spread: Mapping[str, Any]) -> str:
     if spread["low"] > 0:
         return "holds here"
     return "the opposite holds here" if spread["high"] < 0 else "not shown here: the interval holds zero"
+
+
+def page(found: Sequence[Mapping[str, Any]], command: str) -> str:
+    """The findings as Markdown.
+
+    Args:
+        found: what `told` gives of each.
+        command: what made it.
+    """
+    lines = [
+        "# Findings, small",
+        "",
+        "Claims about training on visual jigsaw puzzles (arXiv 2509.25190 and its kin), tried with a tiny model from",
+        "random weights on CPU. What follows is what came out, whether or not it agrees. The pictures and films are",
+        "made by code, so that such a model can learn them within a minute: the figures tell of the method at work,",
+        "not of photos. Both arms of a claim go on from the same warm-up, whose figure stands above them. Differences",
+        "are means over seeds with Student's 95% interval. The page, and `findings.json` with its figures, are",
+        "written by",
+        "",
+        "```bash",
+        command,
+        "```",
+        "",
+    ]
+    for entry in found:
+        lines += [f"## {entry['claim']}", "", f"**{entry['verdict']}**", "", _table(entry)]
+    return "\n".join(lines)
+
+
+def _table(entry: Mapping[str, Any]) -> str:
+    columns = [f"seed {seed}" for seed in entry["seeds"]]
+    rows = [Row("chance", dict.fromkeys(columns, Cell(entry["chance"])))]
+    for name, run in entry["runs"].items():
+        cells = [Cell(value) for value in (*run["values"], run["mean"])]
+        rows.append(Row(name, dict(zip([*columns, "mean"], cells, strict=True))))
+    spread = entry["difference"]
+    first, second = entry["arms"]
+    rows.append(Row(f"{first} less {second}", {"mean": Cell(spread["value"], spread["low"], spread["high"])}))
+    kind = entry["figure"]
+    caption = f"{heading(kind['name'])} on held-out {kind['task']} puzzles"
+    caption += f", {kind['grid'][0]}x{kind['grid'][1]}" if kind.get("grid") else ""
+    commands = "\n".join(f"- {name}: `{run['command']}`" for name, run in entry["runs"].items())
+    return printed([PaperTable(caption, [*columns, "mean"], rows)], "markdown") + commands + "\n"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import json
 import platform
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # PYTHONSAFEPATH leaves the folder of a script out
 
 from experiments.findings import launch
+from jigsaw.evaluation.log import read_log
 from jigsaw.processes import usable_cores
 
 CONTROL = "--shuffle-advantages"
@@ -51,19 +53,20 @@ def shuffle_advantages() -> None:
 
 def read(run: Path) -> dict[str, Any]:
     """Share of solved held-out puzzles of a finished run: before and after GRPO, its paired gain, and the curve."""
-    stored = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+    main, *others = read_log(run).sets
+    assert main.warmup is not None and main.compared is not None
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     curve = [[line["step"], line["heldout/exact"]] for line in lines if "heldout/exact" in line]
     last = max(line["step"] for line in lines if line["stage"] == "grpo")
-    photos = stored.get("others", {}).get("real photos")
+    photos = next((one.compared for one in others if one.name == "real photos"), None)
     return {
-        "before": stored["warmup"]["exact"],
-        "after": stored["heldout"]["exact"],
-        "gain": stored["gain"]["exact"],
-        "photos": None if photos is None else photos["gain"]["exact"],
-        "puzzles": stored["heldout"]["num_puzzles"],
+        "before": asdict(main.warmup.estimates["exact"]),
+        "after": asdict(main.model.estimates["exact"]),
+        "gain": asdict(main.compared.changes["exact"]),
+        "photos": None if photos is None else asdict(photos.changes["exact"]),
+        "puzzles": main.model.num_puzzles,
         "warmup_steps": max(line["step"] for line in lines if line["stage"] == "sft"),
-        "curve": [*curve, [last, stored["heldout"]["exact"]["value"]]],
+        "curve": [*curve, [last, main.model.estimates["exact"].value]],
     }
 
 

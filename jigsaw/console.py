@@ -6,7 +6,6 @@ time left and the figures that matter; in a log file a line where a step starts 
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -201,15 +200,16 @@ def show_result(console: Console, recipe: Recipe, folder: Path) -> None:
         recipe: of the run.
         folder: the run folder, with `evaluation.json` if anything was held out.
     """
-    from jigsaw.report.headline import headline, other_headlines
+    from jigsaw.evaluation.log import read_log
+    from jigsaw.report.headline import headline
 
-    stored, report, said = RunFolder(folder).evaluation, RunFolder(folder).report, list[str]()
-    if stored.is_file():
-        figures = json.loads(stored.read_text(encoding="utf-8"))
-        result = headline(figures)
+    report, said = RunFolder(folder).report, list[str]()
+    if RunFolder(folder).evaluation.is_file():
+        main, *others = read_log(folder).sets
+        result = headline(main)
         console.print(f"\n[bold]{escape(result.sentence)}[/bold]", highlight=False, soft_wrap=True)
         said += [result.detail] if result.detail else []
-        said += [f"On {name}: {other.sentence}" for name, other in other_headlines(figures).items()]
+        said += [f"On {other.name}: {headline(other).sentence}" for other in others]
     steps = sum(section.max_steps or FEW_STEPS for section in (recipe.sft, recipe.grpo) if section is not None)
     if 0 < steps < FEW_STEPS:
         number = "1 step" if steps == 1 else f"{steps} steps"

@@ -36,5 +36,9 @@ def data_uri(image: Image.Image, *, lossless: bool = False) -> str:
         image.save(stream, "PNG")
     else:
         image.save(stream, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
-    text = base64.b64encode(stream.getvalue()).decode("ascii")
-    return f"data:image/{'png' if lossless else 'jpeg'};base64,{text}"
+    return bytes_uri(stream.getvalue(), f"image/{'png' if lossless else 'jpeg'}")
+
+
+def bytes_uri(data: bytes, kind: str) -> str:
+    """The bytes of a file of a media type as a data URI."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -43,7 +43,7 @@ def run(recipe: Recipe, console: Console, *, resume: bool = False, node: Node = 
         StoppedError: it was asked to stop (Ctrl-C or SIGTERM), and has saved.
         JigsawError: anything about recipe, data, model, machine or folders that the user can mend.
     """
-    from jigsaw.evaluation.of_run import evaluate_run
+    from jigsaw.evaluation.evaluate import evaluate_run
     from jigsaw.report import write_report
 
     node.check(recipe.distributed)

@@ -326,30 +326,45 @@ def test_samples_answers_in_json(jigsaw, tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["data", "--frames", "3"], "--frames: is for --suite image, video, depth or neo"),
-        (["data", "--judge", "http://x/v1"], "--judge: is for --suite realunify"),
-        (["data", "--data-root", "x"], "--data-root: is for --suite"),
-        (["--suite", "image", "--wording", "1"], "--wording: is for puzzle sets"),
-        (["--suite", "image", "--samples", "1"], "--samples: is for puzzle sets"),
-        (["--suite", "realunify", "--boxes", "pixels"], "--boxes: is for --suite image, video, depth or neo"),
-        (["--suite", "realunify", "--against", "x"], "--against: is for puzzle sets and the other suites"),
-        (["data", "--suite", "image"], "either a puzzle set, or a suite"),
-        (["--suite", "image"], "--data-root: name the folder of the benchmarks"),
+        (["eval", "model", "data", "--frames", "3"], "no such option: --frames"),
+        (["eval", "model", "data", "--set", "wordings=1"], "--set: unknown setting 'wordings'; it takes temperature,"),
+        (["eval", "model", "data", "--set", "seed=x"], "--set: seed: 'x' is no number"),
+        (["bench", "model", "image"], "missing option '--data-root'"),
+        (["bench", "model", "image", "--data-root", "x", "--samples", "2"], "no such option: --samples"),
+        (["realunify", "model", "--data-root", "x", "--grid", "3"], "--grid: '3' is not of the form RxC"),
     ],
 )
-def test_eval_leaves_no_option_unused(jigsaw, words, told):
-    code, _, error = jigsaw("eval", "model", *words)
+def test_every_command_has_its_own_options(jigsaw, tmp_path, monkeypatch, words, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "data").mkdir()
+    code, _, error = jigsaw(*words)
     assert code == 2
-    assert told in error
+    assert told in one_line(error)
+
+
+def test_eval_has_at_most_twelve_options():
+    command = typer.main.get_command(cli.app).commands["eval"]
+    options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
+    assert len([parameter for parameter in options if parameter.name != "help"]) <= 12
+
+
+@pytest.mark.parametrize("kind, name", [("tasks", "image"), ("rewards", "visual_jigsaw")])
+def test_tasks_and_rewards_have_sub_commands(jigsaw, kind, name):
+    code, listed, _ = jigsaw(kind, "--json")
+    assert code == 0 and name in [one["name"] for one in json.loads(listed)]
+    assert jigsaw(kind, name, "--json") == jigsaw(kind, "show", name, "--json")
+    code, helped, _ = jigsaw(kind, "check", "--help")
+    assert code == 0 and "KEY=VALUE" in helped
 
 
 def test_eval_answers_in_json_and_as_a_table(jigsaw, checkpoint, puzzle_folder):
     command = ["eval", checkpoint, puzzle_folder, "--limit", "4", "--max-new-tokens", "3"]
     code, out, _ = jigsaw(*command, "--json")
     assert code == 0
-    figures = json.loads(out)
-    assert figures["num_puzzles"] == 4
-    assert figures["place_accuracy"]["chance"] == 0.25
+    model = json.loads(out)["sets"][0]["model"]
+    assert model["num_puzzles"] == 4
+    assert model["estimates"]["place_accuracy"]["chance"] == 0.25
     code, out, _ = jigsaw(*command)
     assert code == 0
     assert "place accuracy" in out

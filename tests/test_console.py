@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,10 @@ from rich.console import Console
 from jigsaw import console as module
 from jigsaw.config.loading import load_recipe
 from jigsaw.console import StepProgress, show_result, titles
+from jigsaw.evaluation.answers import Answered
+from jigsaw.evaluation.figures import set_log
+from jigsaw.evaluation.log import EvalLog, write_log
+from jigsaw.rewards import Composition
 from jigsaw.training.logs import MetricsLog, PeriodicEvaluation, StageCallback
 
 
@@ -140,14 +145,17 @@ def test_the_warm_up_shows_the_share_of_right_answer_tokens(clock, tmp_path):
 
 @pytest.mark.parametrize(("steps", "warned"), [(2, True), (400, False)])
 def test_a_run_ends_with_its_result_in_a_sentence(tmp_path, steps, warned):
-    entry = {"value": 0.61, "low": 0.5, "high": 0.7, "chance": 1 / 24}
-    figures = {"heldout": {"exact": entry}, "warmup": {"exact": entry | {"value": 0.12}}}
-    figures["gain"] = {"exact": entry}
-    (tmp_path / "evaluation.json").write_text(json.dumps(figures | {"others": {"real photos": figures}}))
+    puzzle = {"id": "a", "task": "image", "source": {"path": "a"}, "answer": [1, 2, 3, 4], "answer_style": "direct"}
+    right, wrong = (Answered(puzzle, [text]) for text in ("1, 2, 3, 4", "2, 1, 3, 4"))
+    rows = [replace(right, puzzle=puzzle | {"id": f"{i}", "source": {"path": f"{i}"}}) for i in range(20)]
+    before = [replace(one, completions=wrong.completions) for one in rows]
+    composition = Composition(["exact"])
+    sets = [set_log(name, rows, composition, warmup=before) for name in ("", "real photos")]
+    write_log(EvalLog(argv=["jigsaw"], versions={}, settings={}, rewards=["exact"], sets=sets), tmp_path)
     console = Console(file=io.StringIO(), width=200)
     show_result(console, load_recipe("quickstart", [f"sft.max_steps={steps}", f"grpo.max_steps={steps}"]), tmp_path)
     shown = lines(console)
-    assert shown[1] == "GRPO raised solved puzzles from 12% to 61%; guessing solves 4%."
-    assert "On real photos: GRPO raised solved puzzles from 12% to 61%; guessing solves 4%." in shown
+    assert shown[1] == "GRPO raised solved puzzles from 0% to 100%; guessing solves 4%."
+    assert "On real photos: GRPO raised solved puzzles from 0% to 100%; guessing solves 4%." in shown
     assert shown[-1] == f"Report: {tmp_path / 'report.html'}"
     assert ("only 4 steps" in " ".join(shown)) == warned

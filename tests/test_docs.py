@@ -178,6 +178,7 @@ def written_file(block: Block) -> str | None:
 def folder(tmp_path_factory):
     """What the pages find in the folder that they speak of."""
     from jigsaw.data import build_puzzles, load_puzzles
+    from jigsaw.evaluation import score_predictions
     from jigsaw.testing import write_sources
 
     place = tmp_path_factory.mktemp("newcomer")
@@ -190,8 +191,8 @@ def folder(tmp_path_factory):
     rows = load_puzzles(place / "data/photos-2x2").with_format(None)
     lines = [json.dumps({"id": row["id"], "text": "<think>so</think><answer>1, 2, 3, 4</answer>"}) for row in rows]
     (place / "predictions.jsonl").write_text("\n".join(lines))
+    score_predictions(place / "data/photos-2x2", place / "predictions.jsonl", out=place / "runs/quickstart")
     log = place / "runs/quickstart/metrics.jsonl"
-    log.parent.mkdir(parents=True)
     log.write_text('{"stage": "grpo", "step": 1, "reward": 0.25, "seconds": 9.5}\n')
     return place
 

@@ -14,6 +14,7 @@ from jigsaw.data import load_puzzles
 from jigsaw.data.listing import source_digest
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import generation
+from jigsaw.evaluation.log import read_log
 from jigsaw.run import run as run_recipe
 from jigsaw.run_folder import RunFolder
 
@@ -72,17 +73,17 @@ def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos,
         "warmup",
     }
     assert not (RunFolder(first).answers).exists(), "a finished run keeps no answers beside its predictions"
-    figures = json.loads((first / "evaluation.json").read_text())
     heldout = load_puzzles(json.loads((first / "data.json").read_text())["eval"][0])
-    for name in ("heldout", "warmup"):
-        assert figures[name]["num_puzzles"] == len(heldout)
+    main = read_log(first).main
+    for evaluation in (main.model, main.warmup):
+        assert evaluation.num_puzzles == len(heldout)
+        estimates = evaluation.estimates
         for figure in ("exact", "place_accuracy", "valid", "reward"):
-            entry = figures[name][figure]
-            assert entry["low"] <= entry["value"] <= entry["high"]
-        assert figures[name]["exact"]["chance"] == pytest.approx(1 / 24)
-        assert figures[name]["place_accuracy"]["chance"] == pytest.approx(1 / 4)
-        assert figures[name]["valid"]["chance"] is None
-    assert set(figures["gain"]) == {"exact", "place_accuracy", "reward"}
+            assert estimates[figure].low <= estimates[figure].value <= estimates[figure].high
+        assert estimates["exact"].chance == pytest.approx(1 / 24)
+        assert estimates["place_accuracy"].chance == pytest.approx(1 / 4)
+        assert estimates["valid"].chance is None
+    assert set(main.compared.changes) == {"exact", "place_accuracy", "reward"}
     assert {line["stage"] for line in metrics(first)} == {"sft", "grpo"}
     assert any("heldout/place_accuracy" in line for line in metrics(first))
     kept = [json.loads(line) for line in (first / "completions.jsonl").read_text().splitlines()]
@@ -91,7 +92,7 @@ def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos,
     overrides = [f"output={tmp_path}/again", f"data.folder={tmp_path}/other"]
     again = run_recipe(small_recipe(tmp_path, photos, *overrides), quiet())
     assert metrics(again) == metrics(first)
-    assert (again / "evaluation.json").read_bytes() == (first / "evaluation.json").read_bytes()
+    assert read_log(again).sets == read_log(first).sets
     assert (again / "predictions/model.jsonl").read_bytes() == (first / "predictions/model.jsonl").read_bytes()
 
     # The checkpoint opens in plain transformers and answers a puzzle.
@@ -129,7 +130,7 @@ def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos,
     run_recipe(small_recipe(tmp_path, photos, *overrides), quiet(), resume=True)
     assert (again / "warmup/model.safetensors").stat().st_mtime_ns == stamp
     assert metrics(again) == metrics(first)
-    assert (again / "evaluation.json").read_bytes() == (first / "evaluation.json").read_bytes()
+    assert read_log(again).sets == read_log(first).sets
 
 
 def test_an_output_folder_of_something_else_is_left_alone(photos, tmp_path):

@@ -161,16 +161,13 @@ def test_a_secret_of_the_environment_is_not_written_into_a_run(tmp_path, monkeyp
     assert load_recipe("r.yaml").description == "/data"
 
 
-@pytest.mark.parametrize("entry", [[{"id": 5}], [{"id": "a"}], [], {"id": "a"}, [5]])
+@pytest.mark.parametrize("entry", [[{"id": 5}], {"puzzle": {"id": "a"}}, [], {"id": "a"}, [5], {"puzzle": 3}])
 def test_answers_that_no_evaluation_wrote_are_refused(tmp_path, entry):
-    from jigsaw.evaluation.completions import Completions
+    from jigsaw.evaluation.answers import answer_rest
 
     (tmp_path / "completions.jsonl").write_text(f'{{"settings": {{}}}}\n{json.dumps(entry)}\n')
-    with (
-        pytest.raises(JigsawError, match=r"completions\.jsonl:2 is no list of answered puzzles"),
-        Completions(tmp_path, {}),
-    ):
-        pass
+    with pytest.raises(JigsawError, match=r"completions\.jsonl:2 is no record of an evaluation"):
+        answer_rest(lambda: None, ["a"], lambda _: {}, path=tmp_path / "completions.jsonl", settings={}, batch_size=1)
 
 
 def test_pages_forbid_what_they_do_not_need():

@@ -24,10 +24,9 @@ from jigsaw.data import load_puzzles
 from jigsaw.data.load import pieces_of, spread
 from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.commands import option_words
-from jigsaw.evaluation.intervals import rate_interval
-from jigsaw.evaluation.summary import heading
-from jigsaw.evaluation.tables import interval, level
+from jigsaw.evaluation.intervals import Estimate, rate_interval
+from jigsaw.evaluation.log import command_line
+from jigsaw.evaluation.tables import heading, interval, rounded
 from jigsaw.rewards import chance_exact, chance_place_accuracy, exact, place_accuracy
 
 TOLERANCE = 0.05
@@ -83,14 +82,13 @@ def audit_puzzles(
         mark: [found["name"] for group in groups for found in group["shortcuts"] if found[mark]]
         for mark in ("leak", "here")
     }
-    given = {"limit": limit, "source_root": source_root, "task": task}
     return {
         "data": str(data),
         "puzzles": len(chosen),
         "groups": groups,
         "leaks": list(dict.fromkeys(named["leak"])),
         "here": list(dict.fromkeys(named["here"])),
-        "command": shlex.join(["jigsaw", "audit", str(data), *option_words(given, {"limit": MOST})]),
+        "command": shlex.join(command_line()),
     }
 
 
@@ -172,10 +170,11 @@ def audit_tables(report: Mapping[str, Any]) -> Group:
         table = Table(title=f"{title} from {group['num_sources']} sources")
         for name in ("shortcut", "exact", "place_accuracy", ""):
             table.add_column(heading(name), justify="right" if name in ("exact", "place_accuracy") else "left")
-        table.add_row("chance", level(group["chance"]["exact"]), level(group["chance"]["place_accuracy"]), "")
+        table.add_row("chance", *(rounded(group["chance"][name], 3) for name in ("exact", "place_accuracy")), "")
         for found in group["shortcuts"]:
             mark = "leak" if found["leak"] else "leak here" if found["here"] else ""
-            table.add_row(found["name"], interval(found["exact"]), interval(found["place_accuracy"]), mark)
+            cells = (interval(Estimate(**found[name])) for name in ("exact", "place_accuracy"))
+            table.add_row(found["name"], *cells, mark)
         parts.append(table)
         if not group["shortcuts"]:
             parts.append(f"{group['num_puzzles']} puzzles of a kind tell nothing; {FEWEST} are needed")
@@ -187,4 +186,4 @@ def audit_tables(report: Mapping[str, Any]) -> Group:
         parts.append("no shortcut is clear of chance")
     if report["leaks"] or report["here"]:
         parts.append(WORRY)
-    return Group(*parts, f"fields groups[].shortcuts[] of --json, made by {report['command']}")
+    return Group(*parts, f"made by {report['command']}")

@@ -1,13 +1,21 @@
-"""Arguments that several verbs take in the same form."""
+"""Arguments that several commands take in the same form."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from jigsaw.errors import JigsawError
+
+Engine = Annotated[str, typer.Option(help="transformers or vllm.")]
+Dtype = Annotated[str, typer.Option(help="float32 or bfloat16.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Prompts generated together.")]
+MaxNewTokens = Annotated[int, typer.Option(min=1, help="Most tokens of a completion.")]
+SourceRoot = Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")]
+TaskSpec = Annotated[str | None, typer.Option(help="The plug-in task that built the set.")]
 
 
 def key_values(items: list[str]) -> dict[str, str]:
@@ -50,6 +58,26 @@ def require_model(path: str) -> None:
 
     if is_local(path) and not Path(path).is_dir():
         raise JigsawError(f"{path}: no such checkpoint folder")
+
+
+def checkpoint_of(model: str) -> str:
+    """A checkpoint folder or hub id; of a run folder its model.
+
+    Raises:
+        JigsawError: the folder is not there, or the run has no model yet.
+    """
+    from jigsaw.evaluation.runs import is_run, trained_model
+
+    require_model(model)
+    return str(trained_model(Path(model))) if is_run(model) else model
+
+
+def grid_size(text: str) -> tuple[int, int]:
+    """Rows and columns from `3x3`."""
+    rows, cross, columns = text.partition("x")
+    if not (cross and rows.isdecimal() and columns.isdecimal() and int(rows) * int(columns) > 1):
+        raise typer.BadParameter(f"{text!r} is not of the form RxC", param_hint="--grid")
+    return int(rows), int(columns)
 
 
 def task_keys(task: str) -> list[str]:

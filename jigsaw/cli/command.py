@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from jigsaw import surroundings
-from jigsaw.cli import data, evaluation, neo, plugins
+from jigsaw.cli import benchmarks, data, evaluation, neo, plugins
 from jigsaw.cli.printing import AsJson, print_table
 from jigsaw.errors import JigsawError, StoppedError, first_line, printable
 from jigsaw.failures import DEBUG, foreseen, only_our_warnings, wrong_usage
@@ -36,7 +36,9 @@ app = typer.Typer(
 
 app.add_typer(data.app)
 app.add_typer(evaluation.app)
-app.add_typer(plugins.app)
+app.add_typer(benchmarks.app)
+app.add_typer(plugins.tasks, name="tasks")
+app.add_typer(plugins.rewards, name="rewards")
 app.add_typer(neo.app, name="neo")
 
 

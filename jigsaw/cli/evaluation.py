@@ -1,4 +1,4 @@
-"""Verbs that say how well a model does: eval, report, generalize, audit, score."""
+"""Commands about how good a model is: eval, score, report, generalize, audit."""
 
 from __future__ import annotations
 
@@ -8,15 +8,24 @@ from typing import Annotated, Any
 
 import typer
 
-from jigsaw.cli.arguments import require_model, require_runs, require_sets
+from jigsaw.cli.arguments import (
+    BatchSize,
+    Dtype,
+    Engine,
+    MaxNewTokens,
+    SourceRoot,
+    TaskSpec,
+    key_values,
+    require_model,
+    require_runs,
+    require_sets,
+)
 from jigsaw.cli.printing import AsJson, print_table
 
 app = typer.Typer()
 
-OF_PUZZLES = ("samples", "temperature", "seed", "wording", "reward", "source_root", "task")
-OF_SUITES = ("frames", "boxes")
-OF_REALUNIFY = ("editor", "generator", "judge", "judge_model", "judge_timeout", "grid")
-"""Options of `jigsaw eval` that mean something for puzzles, for benchmark suites, for RealUnify; elsewhere refused."""
+FURTHER = {"temperature": float, "seed": int, "wording": int, "source_root": Path}
+"""Settings of `jigsaw eval --set`."""
 
 
 @app.command("eval", epilog="Example: jigsaw eval runs/quickstart")
@@ -24,142 +33,77 @@ def evaluate(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="A run folder, a checkpoint folder or a hub id.")],
     data: Annotated[Path | None, typer.Argument(help="A puzzle set.  [default: the run's held-out sets]")] = None,
-    suite: Annotated[
-        str | None, typer.Option(help="Benchmarks instead: image, video, depth, neo or realunify.")
-    ] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Suites: where the benchmarks lie.")] = None,
-    frames: Annotated[
-        list[int] | None,
-        typer.Option(help="Suites: most frames of a clip; may be given again.  [default: 16 32 64 for video, else 32]"),
-    ] = None,
-    boxes: Annotated[
-        str | None,
-        typer.Option(help="Suites: unit of boxes, pixels or thousandths.  [default: by the model]"),
-    ] = None,
-    editor: Annotated[str | None, typer.Option(help="RealUnify: plug-in that edits pictures.")] = None,
-    generator: Annotated[str | None, typer.Option(help="RealUnify: plug-in that draws pictures.")] = None,
-    judge: Annotated[str | None, typer.Option(help="RealUnify: an OpenAI-compatible address, with /v1.")] = None,
-    judge_model: Annotated[str, typer.Option(help="RealUnify: what the judge's server calls it.")] = "judge",
-    judge_timeout: Annotated[float, typer.Option(min=0.1, help="RealUnify: seconds that a judge may take.")] = 120,
-    grid: Annotated[str, typer.Option(help="RealUnify: rows x columns of a cut picture.")] = "3x3",
     out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the evaluation; given again, goes on there.  "
-            "[default: none for puzzles, evals/SUITE-MODEL for suites]"
-        ),
+        Path | None, typer.Option(help="Folder of the evaluation; continues there.  [default: none]")
     ] = None,
-    engine: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
-    samples: Annotated[int, typer.Option(min=1, help="Puzzles: completions of each; 1 is greedy, more are drawn.")] = 1,
-    temperature: Annotated[float, typer.Option(help="Puzzles: temperature of drawn completions.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Puzzles: seed of drawn completions.")] = 0,
-    against: Annotated[
-        Path | None, typer.Option(help="Puzzles, suites: another evaluation's folder, to compare with.")
-    ] = None,
-    wording: Annotated[int, typer.Option(min=0, help="Puzzles: ask in other words, 1 or 2; 0: as in training.")] = 0,
+    engine: Engine = "transformers",
+    samples: Annotated[int, typer.Option(min=1, help="Completions of each puzzle; 1 is greedy decoding.")] = 1,
+    against: Annotated[Path | None, typer.Option(help="Another evaluation's folder, to compare with.")] = None,
     reward: Annotated[
         list[str] | None,
-        typer.Option(help="Puzzles: part of `reward`, the sum; may be given again.  [default: visual_jigsaw]"),
+        typer.Option(help="Part of `reward`, the sum; may be given again.  [default: visual_jigsaw]"),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Prompts generated together.")] = 16,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a completion.")] = 1024,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="At most so many puzzles, spread over the set; of a suite, rows of each benchmark."),
+    batch_size: BatchSize = 16,
+    max_new_tokens: MaxNewTokens = 1024,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many puzzles, spread over the set.")] = None,
+    dtype: Dtype = "float32",
+    task: TaskSpec = None,
+    further: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="temperature, seed (of several samples), wording (a prompt variant, 1 or 2) or source_root (where "
+            "the sources are now); may be given again.",
+        ),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
-    source_root: Annotated[Path | None, typer.Option(help="Puzzles: where the sources are now, if they moved.")] = None,
-    task: Annotated[str | None, typer.Option(help="Puzzles: the plug-in task that built the set.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate a model on a puzzle set or a benchmark suite.
+    """Evaluate a model on puzzles.
 
-    A run folder alone is evaluated on the run's own held-out puzzles, with its own settings. Scores on puzzles are
-    compared with random guessing, and their intervals allow for puzzles that share a source. `jigsaw report` makes a
-    page of the folder.
+    A run folder alone is evaluated on the run's own held-out puzzles, with its own settings. Scores are compared with
+    random guessing, and their intervals allow for puzzles that share a source. `jigsaw report` makes a page of the
+    folder; `jigsaw bench` runs benchmarks.
     """
-    from jigsaw.evaluation.own_run import evaluate_on_own_sets, is_run, trained_model
+    from jigsaw.evaluation.runs import is_run, trained_model
 
     of_run = is_run(model)
-    if data is not None and suite is not None:
-        raise typer.BadParameter("name either a puzzle set, or a suite with --suite", param_hint="DATA")
-    if data is None and suite is None and not of_run and not Path(model).exists():
-        require_runs(Path(model))
-    if data is None and suite is None and not of_run:
-        raise typer.BadParameter("name a puzzle set, a suite with --suite, or a run folder as MODEL", param_hint="DATA")
-    _refuse_others(context, suite)
-    if suite is not None and data_root is None:
-        raise typer.BadParameter("name the folder of the benchmarks", param_hint="--data-root")
+    if data is None and not of_run:
+        if not Path(model).exists():
+            require_runs(Path(model))
+        raise typer.BadParameter("name a puzzle set, or a run folder as MODEL", param_hint="DATA")
     require_model(model)
     require_sets(data)
-    options: dict[str, Any] = {
+    if data is None and task is not None:
+        raise typer.BadParameter("is for a puzzle set; the run's recipe names its tasks", param_hint="--task")
+    settings = _further(further or [])
+    generation: dict[str, Any] = {
         "engine": engine,
         "dtype": dtype,
         "batch_size": batch_size,
         "max_new_tokens": max_new_tokens,
+        "samples": samples,
     }
-    options |= {"samples": samples, "temperature": temperature, "seed": seed}
-    if data is None and suite is None:
-        if task is not None:
-            raise typer.BadParameter("is for a puzzle set; the run's recipe names its tasks", param_hint="--task")
-        from jigsaw.evaluation.tables import evaluation_tables
-
-        own = evaluate_on_own_sets(
-            Path(model),
-            generation={name: value for name, value in options.items() if _was_given(context, name)},
-            rewards=reward,
-            out=out,
-            limit=limit,
-            wording=wording,
-            against=against,
-            source_root=source_root,
-        )
-        if as_json:
-            typer.echo(json.dumps(own, indent=2))
-        else:
-            for name, figures in own.items():
-                typer.echo(f"{name}:")
-                print_table(evaluation_tables(figures))
-        return
+    sampling = {name: settings.pop(name) for name in ("temperature", "seed") if name in settings}
+    options = {"out": out, "limit": limit, "against": against, **settings}
+    from jigsaw.evaluation.evaluate import evaluate_checkpoint, evaluate_on_own_sets
     from jigsaw.evaluation.generation import Generation
+    from jigsaw.evaluation.log import to_json
+    from jigsaw.evaluation.tables import log_tables
 
-    if of_run:
-        model = str(trained_model(Path(model)))
-    generation = Generation(**options)
-    if suite is not None:
-        assert data_root is not None
-        shared: dict[str, Any] = {"generation": generation, "limit": limit}
-        shared |= {"out": out or Path("evals") / f"{suite}-{model.strip('./').replace('/', '-')}"}
-        shared["say"] = lambda line: typer.echo(line, err=True)
-        if suite == "realunify":
-            tools: dict[str, Any] = {"editor": editor, "generator": generator, "grid": _grid(grid)}
-            tools |= {"judge": judge, "judge_model": judge_model, "judge_timeout": judge_timeout}
-            _realunify(model, data_root, tools | shared, as_json)
-        else:
-            _suite(
-                model, suite, data_root, {"frames": frames or (), "boxes": boxes, "against": against} | shared, as_json
-            )
-        return
-    from jigsaw.evaluation.run import evaluate_checkpoint
-    from jigsaw.evaluation.tables import evaluation_tables
-
-    assert data is not None
-    figures = evaluate_checkpoint(
-        model,
-        data,
-        generation=generation,
-        out=out,
-        rewards=reward or ["visual_jigsaw"],
-        limit=limit,
-        wording=wording,
-        against=against,
-        source_root=source_root,
-        task=task,
-    )
-    if as_json:
-        typer.echo(json.dumps(figures, indent=2))
+    if data is None:
+        given = {name: value for name, value in generation.items() if _was_given(context, name)}
+        log = evaluate_on_own_sets(Path(model), generation=given | sampling, rewards=reward, **options)
     else:
-        print_table(evaluation_tables(figures))
+        log = evaluate_checkpoint(
+            str(trained_model(Path(model))) if of_run else model,
+            data,
+            generation=Generation(**generation, **sampling),
+            rewards=reward or ["visual_jigsaw"],
+            task=task,
+            **options,
+        )
+    typer.echo(to_json(log), nl=False) if as_json else print_table(log_tables(log))
 
 
 @app.command(epilog="Example: jigsaw report runs/quickstart runs/quickstart-2 --table latex")
@@ -172,7 +116,7 @@ def report(
 ) -> None:
     """Write one HTML page about runs, or print their table.
 
-    Below the table stand the file, the fields and the command behind every figure. With --plots alone no page is
+    Below the table are the files that it is read from, and the command that wrote each. With --plots alone no page is
     written.
     """
     if as_json and table:
@@ -180,7 +124,7 @@ def report(
     if out is not None and (as_json or table):
         raise typer.BadParameter("not with --table or --json, which print", param_hint="--out")
     require_runs(*runs)
-    from jigsaw.evaluation.paper import printed
+    from jigsaw.evaluation.tables import printed
     from jigsaw.report.page import write_report
     from jigsaw.report.results import paper_tables, write_plots
     from jigsaw.run_folder import RunFolder
@@ -205,32 +149,34 @@ def generalize(
         typer.Option(help="Size to try; may be given again.  [default: the sizes that the task names]"),
     ] = None,
     puzzles: Annotated[int, typer.Option(min=1, help="Most puzzles per condition.")] = 256,
-    engine: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
-    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
-    batch_size: Annotated[int, typer.Option(min=1, help="Prompts generated together.")] = 16,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a completion.")] = 1024,
-    task: Annotated[str | None, typer.Option(help="The plug-in task that built the sets.")] = None,
+    engine: Engine = "transformers",
+    dtype: Dtype = "float32",
+    batch_size: BatchSize = 16,
+    max_new_tokens: MaxNewTokens = 1024,
+    task: TaskSpec = None,
     as_json: AsJson = False,
 ) -> None:
     """Try a run's model on unseen sources, sizes and words."""
     require_runs(run)
-    from jigsaw.evaluation.generalization import generalization_table
-    from jigsaw.evaluation.generalization import generalize as carry_out
+    from jigsaw.evaluation.generalization import FILE, generalization_table
+    from jigsaw.evaluation.generalization import generalize as run_conditions
     from jigsaw.evaluation.generation import Generation
-    from jigsaw.evaluation.paper import printed
+    from jigsaw.evaluation.log import to_json
+    from jigsaw.evaluation.tables import printed
 
     target = out or run / "generalization"
     generation = Generation(engine, dtype, batch_size, max_new_tokens)
-    found = carry_out(run, out=target, sizes=sizes or (), puzzles=puzzles, task=task, generation=generation)
-    typer.echo(json.dumps(found, indent=2) if as_json else printed([generalization_table(found)], "markdown"))
+    found = run_conditions(run, out=target, sizes=sizes or (), puzzles=puzzles, task=task, generation=generation)
+    table = generalization_table(found, target / FILE)
+    typer.echo(to_json(found) if as_json else printed([table], "markdown"), nl=not as_json)
 
 
 @app.command(epilog="Example: jigsaw audit data/photos-3x3")
 def audit(
     data: Annotated[Path, typer.Argument(help="A puzzle set.")],
     limit: Annotated[int, typer.Option(min=1, help="At most so many puzzles, spread over the set.")] = 500,
-    source_root: Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")] = None,
-    task: Annotated[str | None, typer.Option(help="The plug-in task that built the set.")] = None,
+    source_root: SourceRoot = None,
+    task: TaskSpec = None,
     as_json: AsJson = False,
 ) -> None:
     """Say how far shortcuts get, and which option closes them.
@@ -251,66 +197,55 @@ def audit(
 def score(
     data: Annotated[Path, typer.Argument(help="A puzzle set.")],
     predictions: Annotated[Path, typer.Argument(help="JSON lines, each with id and text.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the log, as of jigsaw eval.  [default: none]")] = None,
     reward: Annotated[
-        list[str] | None, typer.Option(help="Reward to report; may be given again.  [default: visual_jigsaw]")
+        list[str] | None,
+        typer.Option(help="Part of `reward`, the sum; may be given again.  [default: visual_jigsaw]"),
     ] = None,
     think_prefilled: Annotated[
         bool,
         typer.Option("--think-prefilled", help="The chat template wrote <think>: completions begin after it."),
     ] = False,
+    source_root: SourceRoot = None,
+    task: TaskSpec = None,
     as_json: AsJson = False,
 ) -> None:
     """Score completions that were made elsewhere.
 
-    Means are per task and number of pieces; missing, duplicate and unknown ids are reported and left out of them.
+    The figures are those of jigsaw eval for the same completions. Missing, duplicate and unknown ids are reported and
+    left out.
     """
     require_sets(data)
-    from jigsaw.evaluation.scoring import score_predictions, score_table
+    from jigsaw.evaluation.log import to_json
+    from jigsaw.evaluation.score import score_predictions
+    from jigsaw.evaluation.tables import log_tables
 
-    scores = score_predictions(data, predictions, reward or ["visual_jigsaw"], think_prefilled=think_prefilled)
-    if as_json:
-        typer.echo(json.dumps(scores, indent=2))
-    else:
-        print_table(score_table(scores))
+    log = score_predictions(
+        data,
+        predictions,
+        reward or ["visual_jigsaw"],
+        think_prefilled=think_prefilled,
+        source_root=source_root,
+        task=task,
+        out=out,
+    )
+    typer.echo(to_json(log), nl=False) if as_json else print_table(log_tables(log))
 
 
-def _refuse_others(context: typer.Context, suite: str | None) -> None:
-    """Refuse options that would be left unused."""
-    others = {
-        "puzzle sets": OF_PUZZLES if suite else (),
-        "--suite": () if suite else ("data_root",),
-        "--suite image, video, depth or neo": OF_SUITES if suite in (None, "realunify") else (),
-        "--suite realunify": () if suite == "realunify" else OF_REALUNIFY,
-        "puzzle sets and the other suites": ("against",) if suite == "realunify" else (),
-    }
-    for home, names in others.items():
-        for name in names:
-            if _was_given(context, name):
-                raise typer.BadParameter(f"is for {home}", param_hint=f"--{name.replace('_', '-')}")
+def _further(items: list[str]) -> dict[str, Any]:
+    """The settings of `--set`, by name and in their types."""
+    found: dict[str, Any] = {}
+    for name, text in key_values(items).items():
+        if name not in FURTHER:
+            raise typer.BadParameter(f"unknown setting {name!r}; it takes {', '.join(FURTHER)}", param_hint="--set")
+        try:
+            found[name] = FURTHER[name](text)
+        except ValueError as error:
+            raise typer.BadParameter(f"{name}: {text!r} is no number", param_hint="--set") from error
+    return found
 
 
 def _was_given(context: typer.Context, name: str) -> bool:
     """Whether an option stands on the command line."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
-
-
-def _suite(model: str, suite: str, data_root: Path, options: dict[str, Any], as_json: bool) -> None:
-    from jigsaw.suites.suite import evaluate_suite, suite_text
-
-    found = evaluate_suite(model, suite, data_root, **options)
-    typer.echo(json.dumps(found, indent=2) if as_json else suite_text(found))
-
-
-def _realunify(model: str, data_root: Path, options: dict[str, Any], as_json: bool) -> None:
-    from jigsaw.realunify.evaluate import evaluate_realunify, realunify_text
-
-    found = evaluate_realunify(model, data_root, **options)
-    typer.echo(json.dumps(found, indent=2) if as_json else realunify_text(found))
-
-
-def _grid(text: str) -> tuple[int, int]:
-    rows, cross, columns = text.partition("x")
-    if not (cross and rows.isdecimal() and columns.isdecimal() and int(rows) * int(columns) > 1):
-        raise typer.BadParameter(f"{text!r} is not of the form RxC", param_hint="--grid")
-    return int(rows), int(columns)

@@ -1,4 +1,4 @@
-"""Verbs about tasks and rewards, ours and anyone's: what there is, and whether it keeps its contract."""
+"""Commands about tasks and rewards, built-in and third-party: list, show, check."""
 
 from __future__ import annotations
 
@@ -7,91 +7,125 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from jigsaw.cli.arguments import key_values
 from jigsaw.cli.printing import AsJson, print_table
 
-app = typer.Typer()
-
-Rest = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="NAME [KEY=VALUE]", help="After check: the plug-in and its options."),
-]
+Name = Annotated[str, typer.Argument(help="A name, package.module:name or path/to/file.py:name.")]
+Options = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Its options.")]
 
 
-@app.command(epilog="Example: jigsaw tasks check my_tasks.py:Mine grid=2x2")
-def tasks(
-    name: Annotated[str | None, typer.Argument(help="A task or plug-in; or the word check.")] = None,
-    rest: Rest = None,
-    source: Annotated[
-        Path | None, typer.Option(help="With check: sources that suit the task.  [default: made-up ones]")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the tasks, show one, or check a plug-in.
+class NameOrCommand(TyperGroup):
+    """`jigsaw tasks NAME` is short for `jigsaw tasks show NAME`."""
 
-    The exit code of a check is 1 if a property of the contract does not hold, or could not be checked.
-    """
-    from jigsaw.listings import task_table, tasks_table
-    from jigsaw.tasks import describe_task, task_names
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command of the first word, or `show`."""
+        return super().resolve_command(ctx, args if args[0] in self.commands else ["show", *args])
 
-    plugin, options = _checked("tasks", name, rest)
-    if plugin is not None:
-        from jigsaw.testing import check_task
 
-        _print_findings(plugin, check_task(plugin, source=source, **options), as_json)
-    elif name is None:
+def _group(about: str, example: str) -> typer.Typer:
+    return typer.Typer(
+        cls=NameOrCommand,
+        help=about,
+        epilog=f"Example: {example}",
+        invoke_without_command=True,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+tasks = _group("List the tasks, show one, or check a plug-in.", "jigsaw tasks check my_tasks.py:Mine grid=2x2")
+rewards = _group(
+    "List the rewards, show one, or check a plug-in.", "jigsaw rewards check my_rewards.py:brevity limit=50"
+)
+
+
+@tasks.callback()
+def list_tasks(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the tasks, show one, or check a plug-in."""
+    if context.invoked_subcommand is None:
+        from jigsaw.listings import tasks_table
+        from jigsaw.tasks import describe_task, task_names
+
         found = [describe_task(known) for known in task_names()]
         typer.echo(json.dumps(found, indent=2)) if as_json else print_table(tasks_table(found))
-    else:
-        one = describe_task(name)
-        typer.echo(json.dumps(one, indent=2)) if as_json else print_table(task_table(one))
 
 
-@app.command(epilog="Example: jigsaw rewards check my_rewards.py:brevity limit=50")
-def rewards(
-    name: Annotated[str | None, typer.Argument(help="A reward or plug-in; or the word check.")] = None,
-    rest: Rest = None,
+@tasks.command("show", epilog="Example: jigsaw tasks show image")
+def show_task(name: Name, as_json: AsJson = False) -> None:
+    """Show a task and its configuration."""
+    from jigsaw.listings import task_table
+    from jigsaw.tasks import describe_task
+
+    one = describe_task(name)
+    typer.echo(json.dumps(one, indent=2)) if as_json else print_table(task_table(one))
+
+
+@tasks.command("check", epilog="Example: jigsaw tasks check my_tasks.py:Mine grid=2x2")
+def check_task(
+    name: Name,
+    options: Options = None,
+    source: Annotated[Path | None, typer.Option(help="Sources that suit the task.  [default: made-up ones]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check whether a task keeps its contract.
+
+    The exit code is 1 if a property of the contract does not hold, or could not be checked.
+    """
+    from jigsaw.testing import check_task
+
+    _print_findings(name, check_task(name, source=source, **key_values(options or [])), as_json)
+
+
+@rewards.callback()
+def list_rewards(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the rewards, show one, or check a plug-in."""
+    if context.invoked_subcommand is None:
+        from dataclasses import asdict
+
+        from jigsaw.listings import rewards_table
+        from jigsaw.rewards import list_rewards
+
+        found = list_rewards()
+        shown = [asdict(info) for info in found]
+        typer.echo(json.dumps(shown, indent=2)) if as_json else print_table(rewards_table(found))
+
+
+@rewards.command("show", epilog="Example: jigsaw rewards show visual_jigsaw")
+def show_reward(name: Name, as_json: AsJson = False) -> None:
+    """Show a reward and its options."""
+    from dataclasses import asdict
+
+    from jigsaw.listings import reward_table
+    from jigsaw.rewards import describe_reward
+
+    info = describe_reward(name)
+    typer.echo(json.dumps(asdict(info), indent=2)) if as_json else print_table(reward_table(info))
+
+
+@rewards.command("check", epilog="Example: jigsaw rewards check my_rewards.py:brevity limit=50")
+def check_reward(
+    name: Name,
+    options: Options = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="With check: a column of your rows; may be given again."),
+        typer.Option(metavar="NAME=VALUE", help="A column of your rows; may be given again."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the rewards, show one, or check a plug-in.
+    """Check whether a reward keeps its contract.
 
-    The exit code of a check is 1 if a property of the contract does not hold, or could not be checked.
+    The exit code is 1 if a property of the contract does not hold, or could not be checked.
     """
-    from dataclasses import asdict
+    import yaml
 
-    from jigsaw.listings import reward_table, rewards_table
-    from jigsaw.rewards import describe_reward, list_rewards
+    from jigsaw.testing import check_reward
 
-    plugin, options = _checked("rewards", name, rest)
-    if plugin is not None:
-        import yaml
-
-        from jigsaw.testing import check_reward
-
-        typed = {key: yaml.safe_load(value) for key, value in options.items()}
-        columns = {key: yaml.safe_load(value) for key, value in key_values(column or []).items()}
-        _print_findings(plugin, check_reward(plugin, columns=columns, **typed), as_json)
-    elif name is None:
-        found = list_rewards()
-        table = [asdict(info) for info in found]
-        typer.echo(json.dumps(table, indent=2)) if as_json else print_table(rewards_table(found))
-    else:
-        info = describe_reward(name)
-        typer.echo(json.dumps(asdict(info), indent=2)) if as_json else print_table(reward_table(info))
-
-
-def _checked(verb: str, name: str | None, rest: list[str] | None) -> tuple[str | None, dict[str, str]]:
-    """The plug-in to check and its options; no plug-in where none is to be checked."""
-    if name != "check" and not rest:
-        return None, {}
-    if name != "check" or not rest or "=" in rest[0].rpartition(":")[2]:
-        raise typer.BadParameter(f"write: jigsaw {verb} check NAME [KEY=VALUE ...]", param_hint="NAME")
-    return rest[0], key_values(rest[1:])
+    typed, columns = (
+        {key: yaml.safe_load(value) for key, value in key_values(items or []).items()} for items in (options, column)
+    )
+    _print_findings(name, check_reward(name, columns=columns, **typed), as_json)
 
 
 def _print_findings(plugin: str, found: list[Any], as_json: bool) -> None:

@@ -1,12 +1,13 @@
-"""Evaluation: solving puzzles, figures with intervals beside chance.
+"""Evaluation: models answer puzzles; figures with intervals beside chance.
 
-The public door::
+The public API::
 
-    evaluate_checkpoint(model, data, *, generation=GREEDY, out=None, ...) -> figures
-    score_predictions(data, predictions, rewards) -> figures of completions that were made elsewhere
-    generalize(run, *, out, ...) -> figures on unseen sources, sizes and words
+    evaluate_checkpoint(model, data, *, generation=GREEDY, out=None, ...) -> EvalLog
+    score_predictions(data, predictions, rewards) -> EvalLog of completions that were made elsewhere
+    generalize(run, *, out, ...) -> figures on unseen sources, sizes and prompt variants
+    read_log(folder) -> EvalLog that one of these, or a run, has written
 
-Each is imported when it is first asked for; they differ in what they load.
+Each is imported when it is first used; they differ in what they load.
 """
 
 from __future__ import annotations
@@ -15,22 +16,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jigsaw.evaluation.evaluate import evaluate_checkpoint
     from jigsaw.evaluation.generalization import generalize
     from jigsaw.evaluation.generation import Generation
-    from jigsaw.evaluation.run import evaluate_checkpoint
-    from jigsaw.evaluation.scoring import score_predictions
+    from jigsaw.evaluation.log import EvalLog, read_log
+    from jigsaw.evaluation.score import score_predictions
 
-__all__ = ["Generation", "evaluate_checkpoint", "generalize", "score_predictions"]
+__all__ = ["EvalLog", "Generation", "evaluate_checkpoint", "generalize", "read_log", "score_predictions"]
 
-_HOMES = {
+_MODULES = {
+    "EvalLog": "log",
     "Generation": "generation",
-    "evaluate_checkpoint": "run",
+    "evaluate_checkpoint": "evaluate",
     "generalize": "generalization",
-    "score_predictions": "scoring",
+    "read_log": "log",
+    "score_predictions": "score",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__} has no attribute {name}")

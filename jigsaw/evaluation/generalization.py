@@ -1,7 +1,7 @@
 """`jigsaw generalize`: what a trained model keeps on other pictures, other sizes and in other words.
 
 In: a run folder. Out: a folder with puzzle sets and evaluations, and `generalization.json`: per condition the figures
-beside chance, and the share of what there is to gain over chance that is gained, which can be compared between sizes.
+beside chance. The share of the way from chance to perfect can be compared between sizes.
 
     seen        other puzzles of the training's size from the training's sources
     unseen      the same from held-out sources
@@ -11,23 +11,22 @@ beside chance, and the share of what there is to gain over chance that is gained
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from jigsaw.data import build_puzzles, load_puzzles
 from jigsaw.data.load import spec_of
 from jigsaw.data.manifest import Manifest, read_manifest, shard_manifests
 from jigsaw.data.parts import puzzle_of
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.commands import option_words
+from jigsaw.evaluation.evaluate import evaluate_checkpoint
 from jigsaw.evaluation.generation import GREEDY, Generation
-from jigsaw.evaluation.paper import Cell, Origin, PaperTable, Row, cell_of
-from jigsaw.evaluation.predictions import number
-from jigsaw.evaluation.run import evaluate_checkpoint
+from jigsaw.evaluation.intervals import Estimate
+from jigsaw.evaluation.log import CHECKS, FORMAT, Evaluation, Figure, command_line, to_json, versions
+from jigsaw.evaluation.tables import Cell, PaperTable, Row
 from jigsaw.files import write_whole
 from jigsaw.run_folder import RunFolder
 from jigsaw.tasks import get_task
@@ -46,6 +45,27 @@ class Condition:
     wording: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Generalization:
+    """What `generalization.json` holds.
+
+    Attributes:
+        trained_size: value of the task's size in training.
+        shared_sources: sources that are both seen and unseen; there should be none.
+        conditions: name -> figures; the samples are in `evals/NAME`.
+    """
+
+    argv: list[str]
+    versions: dict[str, str]
+    run: str
+    task: str
+    trained_size: str
+    shared_sources: int
+    conditions: dict[str, Evaluation]
+    format: int = FORMAT
+    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
+
+
 def generalize(
     run: Path,
     *,
@@ -54,7 +74,7 @@ def generalize(
     puzzles: int = 256,
     task: str | None = None,
     generation: Generation = GREEDY,
-) -> dict[str, Any]:
+) -> Generalization:
     """Evaluate a run's model under all conditions; a second call goes on where the first was cut off.
 
     Args:
@@ -93,9 +113,9 @@ def generalize(
     wordings = len(kind.variants(puzzle_of(load_puzzles(unseen, task=spec).with_format(None)[0])))
     conditions += [Condition(f"wording {at}", unseen, at) for at in range(1, wordings + 1)]
     shared = len(_sources(conditions[0].data, spec) & _sources(unseen, spec))
-    found: dict[str, Any] = {}
+    found: dict[str, Evaluation] = {}
     for condition in conditions:
-        figures = evaluate_checkpoint(
+        log = evaluate_checkpoint(
             str(model),
             condition.data,
             generation=generation,
@@ -104,29 +124,30 @@ def generalize(
             wording=condition.wording,
             task=task,
         )
-        kept = {name: figures[name] | {"gained": gained(figures[name])} for name in ("exact", "place_accuracy")}
-        kept |= {"num_puzzles": figures["num_puzzles"], "num_sources": figures["num_sources"]}
-        found[condition.name] = kept | {"command": figures["command"]}
-    words = ["jigsaw", "generalize", str(run), "--out", str(out)]
-    words += [word for size in sizes for word in ("--sizes", size)]
-    words += option_words({"puzzles": puzzles, "task": task} | asdict(generation), {"puzzles": 256} | asdict(GREEDY))
-    command = shlex.join(words)
-    report = {"run": str(run), "task": kind.name, "trained_size": own, "shared_sources": shared}
-    report |= {"conditions": found, "folder": str(out), "command": command}
-    write_whole(out / FILE, json.dumps(report, indent=2))
+        found[condition.name] = replace(log.main.model, samples=[])
+    report = Generalization(
+        argv=command_line(),
+        versions=versions(),
+        run=str(run),
+        task=kind.name,
+        trained_size=own,
+        shared_sources=shared,
+        conditions=found,
+    )
+    write_whole(out / FILE, to_json(report))
     return report
 
 
-def gained(figure: Mapping[str, Any]) -> dict[str, float] | None:
-    """The share of the way from chance to 1 that is gone: 0 for a random player, 1 for a perfect one.
+def gained(figure: Figure) -> Estimate | None:
+    """The share of the way from chance to 1: 0 for a random player, 1 for a perfect one.
 
-    >>> gained({"value": 0.625, "low": 0.25, "high": 1.0, "chance": 0.25})
-    {'value': 0.5, 'low': 0.0, 'high': 1.0}
+    >>> gained(Figure(0.625, 0.25, 1.0, chance=0.25))
+    Estimate(value=0.5, low=0.0, high=1.0)
     """
-    chance = number(figure.get("chance"))
+    chance = figure.chance
     if chance is None or chance >= 1:
         return None
-    return {name: (figure[name] - chance) / (1 - chance) for name in ("value", "low", "high")}
+    return Estimate(*((bound - chance) / (1 - chance) for bound in (figure.value, figure.low, figure.high)))
 
 
 def _sets(run: Path) -> tuple[list[Manifest], Manifest]:
@@ -175,29 +196,22 @@ def _sources(data: Path, task: str) -> set[str]:
     return {source["fingerprint"] for source in load_puzzles(data, task=task).with_format(None)["source"]}
 
 
-def generalization_table(report: Mapping[str, Any]) -> PaperTable:
-    """A row per condition: exact and place with chance, and what is gained over it."""
-    path = str(Path(report["folder"]) / FILE)
+def generalization_table(report: Generalization, path: Path) -> PaperTable:
+    """A row per condition: exact and place with chance, and what is gained over it; `path` is the report's file."""
     columns = ["exact", "chance of exact", "place_accuracy", "chance of place_accuracy", "gained over chance"]
     rows = []
-    for name, found in report["conditions"].items():
+    for name, found in report.conditions.items():
         cells: dict[str, Cell] = {}
         for figure in ("exact", "place_accuracy"):
-            origin = Origin(path, f"conditions.{name}.{figure}", found["command"])
-            chance = number(found[figure].get("chance"))
-            made = {figure: cell_of(found[figure], origin)}
-            if chance is not None:
-                made[f"chance of {figure}"] = Cell(
-                    chance, None, None, Origin(path, f"{origin.field}.chance", origin.command)
-                )
-            if figure == "place_accuracy":
-                made[columns[-1]] = cell_of(
-                    found[figure]["gained"], Origin(path, f"{origin.field}.gained", origin.command)
-                )
-            cells |= {key: cell for key, cell in made.items() if cell is not None}
-        rows.append(Row(name, cells))
-    kind = ", trained on ".join(filter(None, (report["task"], report["trained_size"])))
+            estimate = found.estimates[figure]
+            cells[figure] = Cell.of(estimate)
+            if estimate.chance is not None:
+                cells[f"chance of {figure}"] = Cell(estimate.chance)
+        if (share := gained(found.estimates["place_accuracy"])) is not None:
+            cells[columns[-1]] = Cell.of(share)
+        rows.append(Row(name, cells, str(path), shlex.join(report.argv)))
+    kind = ", trained on ".join(filter(None, (report.task, report.trained_size)))
     apart = "no source is shared between seen and unseen"
-    if report["shared_sources"]:
-        apart = f"{report['shared_sources']} sources are BOTH seen and unseen"
-    return PaperTable(f"Generalisation of {report['run']} ({kind}); {apart}; 95% intervals", columns, rows)
+    if report.shared_sources:
+        apart = f"{report.shared_sources} sources are BOTH seen and unseen"
+    return PaperTable(f"Generalisation of {report.run} ({kind}); {apart}; 95% intervals", columns, rows)

@@ -81,7 +81,7 @@ def require_greedy(generation: Generation) -> None:
         JigsawError: several samples are asked for.
     """
     if generation.samples != 1:
-        raise JigsawError(f"--samples: {generation.samples} with --suite; benchmarks are answered once, greedily")
+        raise JigsawError(f"--samples: {generation.samples}; benchmarks are answered once, greedily")
 
 
 Ask = Callable[[Sequence[Row]], list[list[str]]]

@@ -1,62 +1,70 @@
-"""Figures of evaluations as tables for the terminal.
+"""Evaluations as tables: for the terminal, and for a paper in Markdown, LaTeX, CSV or JSON.
 
-In: what `evaluation.json` holds. Out: rich tables.
+In: an `EvalLog`, or `PaperTable`s. Out: rich tables, or text. A row of a paper's table has the file that it is read
+from and the command that wrote it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Group
+from rich.console import Group as Together
 from rich.table import Table
 from rich.text import Text
 
-from jigsaw.evaluation.summary import FIGURES, heading
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.intervals import Estimate
+from jigsaw.evaluation.log import Comparison, Coverage, EvalLog, Evaluation, Figure, Group, Places, Sampled, SetLog
 
 WIDEST = 9
 """Pieces up to which a confusion of places fits into a terminal."""
 
+LISTED = 10
+"""How many ids of each kind are named."""
 
-def figures_table(named: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Figures of one or several checkpoints on the same puzzles, beside chance."""
-    first = next(iter(named.values()))
-    table = Table(title=f"{first['num_puzzles']} puzzles from {first['num_sources']} sources, 95% intervals")
-    table.add_column("")
-    for name in named:
-        table.add_column(name, justify="right")
-    table.add_column("chance", justify="right")
-    for figure in FIGURES:
-        cells = [interval(figures[figure]) for figures in named.values()]
-        table.add_row(heading(figure), *cells, level(first[figure]["chance"]))
-    return table
+FORMS = ("markdown", "latex", "csv", "json")
 
 
-def evaluation_tables(figures: Mapping[str, Any]) -> Group:
-    """All figures of one evaluation: overall, by kind of puzzle, by place, sampled and compared."""
-    parts: list[Table | str] = [figures_table({"model": figures}), _groups(figures["groups"])]
-    cells = [_cells(entry) for entry in figures["places"] if entry["cells"]]
-    parts += [_confusion(entry) for entry in figures["places"] if entry["confusion"] and entry["num_pieces"] <= WIDEST]
-    parts += [*cells, *([_sampled(figures["sampled"])] if "sampled" in figures else [])]
-    if "compared" in figures:
-        parts.append(_compared(figures["compared"]))
-    refused = ", ".join(f"{count} {reason}" for reason, count in figures["reasons"].items() if reason != "ok")
-    parts += [
-        f"refused answers: {refused or 'none'}",
-        f"fields of evaluation.json (--out) and --json, made by {figures['command']}",
-        *([figures["note"]] if "note" in figures else []),
-    ]
-    return Group(*(Text(part) if isinstance(part, str) else part for part in parts))
+def heading(figure: str) -> str:
+    """A figure's name as tables print it.
+
+    >>> heading("kendall_tau")
+    'kendall tau'
+    """
+    return figure.replace("_", " ")
 
 
-def interval(entry: Mapping[str, Any]) -> str:
-    """`0.441 [0.390, 0.492]`."""
-    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
+def interval(estimate: Estimate, digits: int = 3, sign: str = "", form: str = "{value} [{low}, {high}]") -> str:
+    """An estimate with its interval, the only way in which text shows one.
+
+    >>> interval(Estimate(0.441, 0.39, 0.492)), interval(Estimate(0.1, 0.05, 0.15), 2, "+")
+    ('0.441 [0.390, 0.492]', '+0.10 [+0.05, +0.15]')
+    """
+    parts = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+    return form.format(**{name: rounded(value, digits, sign) for name, value in parts.items()})
 
 
-def level(chance: float | None) -> str:
-    """A chance level; 1/24 reads 0.042, and 1/362880 must not read 0.000."""
-    return "" if chance is None else f"{chance:.3f}" if chance >= 0.001 or chance == 0 else f"{chance:.1e}"
+def rounded(value: float | None, digits: int, sign: str = "") -> str:
+    """A value as text; a chance level of 1/362880 must not be printed as 0.000.
+
+    >>> rounded(0.25, 3), rounded(1 / 362880, 3), rounded(-0.0001, 3, "+")
+    ('0.250', '2.8e-06', '-1.0e-04')
+    """
+    if value is None:
+        return ""
+    plain = f"{round(value, digits) + 0.0:{sign}.{digits}f}"
+    return plain if value == 0 or float(plain) != 0 or abs(value) < 1e-12 else f"{value:{sign}.1e}"
+
+
+def level(figure: Figure) -> str:
+    """A chance level, with its standard error where it has one: `0.042`, `0.083 ± 0.004`."""
+    error = f" ± {rounded(figure.chance_error, 3)}" if figure.chance_error else ""
+    return rounded(figure.chance, 3) + error
 
 
 def percent(value: float) -> str:
@@ -73,60 +81,247 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}%" if fine else f"{int(100 * value + 0.5 + 1e-9)}%"
 
 
-def kind_of(group: Mapping[str, Any]) -> str:
-    """A group in words: `image, 9 pieces, hard`."""
-    pieces = None if group["num_pieces"] is None else f"{group['num_pieces']} pieces"
-    return ", ".join(str(part) for part in (group["task"], pieces, group["difficulty"]) if part)
+def log_tables(log: EvalLog) -> Together:
+    """All figures of a log: overall, by kind of puzzle, by place, sampled and compared."""
+    parts = [part for one in log.sets for part in _set_tables(one)]
+    if log.coverage is not None:
+        parts += _coverage(log.coverage)
+    parts += [log.note] if log.note else []
+    return Together(*(Text(part) if isinstance(part, str) else part for part in parts), Text(f"made by {log.command}"))
 
 
-def _groups(groups: Any) -> Table:
-    table = Table(title="by kind of puzzle; in parentheses chance")
-    table.add_column("")
-    for name in ("puzzles", "exact", "place_accuracy"):
-        table.add_column(heading(name), justify="right")
+def _set_tables(one: SetLog) -> list[Table | str]:
+    evaluation = one.model
+    parts: list[Table | str] = [one.name] if one.name else []
+    parts += [_figures(evaluation), _groups(evaluation.groups)]
+    parts += [
+        _confusion(entry, entry.confusion)
+        for entry in evaluation.places
+        if entry.confusion and entry.num_pieces <= WIDEST
+    ]
+    parts += [_cells(entry, entry.cells) for entry in evaluation.places if entry.cells]
+    parts += [_sampled(evaluation.sampled)] if evaluation.sampled else []
+    parts += [_compared(one.compared)] if one.compared else []
+    refused = ", ".join(f"{count} {reason}" for reason, count in evaluation.reasons.items() if reason != "ok")
+    return [*parts, f"refused answers: {refused or 'none'}"]
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title)
+    for at, name in enumerate(columns):
+        table.add_column(name, justify="right" if at else "left")
+    return table
+
+
+def _figures(evaluation: Evaluation) -> Table:
+    title = f"{evaluation.num_puzzles} puzzles from {evaluation.num_sources} sources, 95% intervals"
+    table = _table(title, "", "model", "chance")
+    for name, figure in evaluation.estimates.items():
+        table.add_row(heading(name), interval(figure), level(figure))
+    return table
+
+
+def _groups(groups: Sequence[Group]) -> Table:
+    table = _table(
+        "by kind of puzzle; in parentheses chance", "", *map(heading, ("puzzles", "exact", "place_accuracy"))
+    )
     for group in groups:
-        cells = [f"{interval(group[name])}\n({level(group[name]['chance'])})" for name in ("exact", "place_accuracy")]
-        table.add_row(kind_of(group), f"{group['num_puzzles']:,}", *cells)
+        figures = (group.estimates[name] for name in ("exact", "place_accuracy"))
+        cells = [f"{interval(figure)}\n({level(figure)})" for figure in figures]
+        table.add_row(str(group), f"{group.num_puzzles:,}", *cells)
     return table
 
 
-def _cells(entry: Mapping[str, Any]) -> Table:
-    rows, columns = entry["grid"]
-    table = Table(title=f"place accuracy on {rows}x{columns}, by cell")
-    for name in entry["cells"]:
+def _cells(entry: Places, cells: Mapping[str, Figure]) -> Table:
+    table = Table(title=f"place accuracy on {entry}, by cell")
+    for name in cells:
         table.add_column(name, justify="right")
-    table.add_row(*(f"{interval(cell)} ({level(cell['chance'])})" for cell in entry["cells"].values()))
+    table.add_row(*(f"{interval(cell)} ({level(cell)})" for cell in cells.values()))
     return table
 
 
-def _confusion(entry: Mapping[str, Any]) -> Table:
+def _confusion(entry: Places, confusion: Sequence[Sequence[float]]) -> Table:
     """Which piece went where, as shares of valid answers."""
-    grid = f"{entry['grid'][0]}x{entry['grid'][1]}" if entry["grid"] else f"{entry['num_pieces']} in a row"
-    table = Table(title=f"{entry['task']}, {grid}: at row's place put the piece of column's place")
-    for name in ("", *range(1, entry["num_pieces"] + 1)):
-        table.add_column(str(name), justify="right")
-    for place, shares in enumerate(entry["confusion"], 1):
+    names = map(str, range(1, entry.num_pieces + 1))
+    table = _table(f"{entry}: at row's place put the piece of column's place", "", *names)
+    for place, shares in enumerate(confusion, 1):
         table.add_row(str(place), *(f"{share:.2f}" for share in shares))
     return table
 
 
-def _sampled(entry: Mapping[str, Any]) -> Table:
-    table = Table(title=f"{entry['samples']} sampled completions a puzzle")
-    table.add_column("")
-    table.add_column("model", justify="right")
-    table.add_column("chance", justify="right")
-    for point in entry["pass_at"]:
-        table.add_row(f"pass@{point['k']}", interval(point), level(point["chance"]))
-    for name, figure in entry["majority"].items():
-        table.add_row(f"{heading(name)} of the vote", interval(figure), level(figure["chance"]))
+def _sampled(sampled: Sampled) -> Table:
+    table = _table(f"{sampled.samples} sampled completions of each puzzle", "", "model", "chance")
+    for k, figure in sampled.pass_at.items():
+        table.add_row(f"pass@{k}", interval(figure), level(figure))
+    for name, figure in sampled.majority.items():
+        table.add_row(f"{heading(name)} of the vote", interval(figure), level(figure))
     return table
 
 
-def _compared(entry: Mapping[str, Any]) -> Table:
-    table = Table(title=f"less {entry['with']}, paired on {entry['num_puzzles']} puzzles")
-    for name in ("", "difference", "p"):
-        table.add_column(name, justify="right")
-    for name, found in entry["difference"].items():
-        shown = f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
-        table.add_row(heading(name), shown, f"{found['p_value']:.3g}")
+def _compared(comparison: Comparison) -> Table:
+    title = f"less {comparison.other}, paired on {comparison.num_puzzles} puzzles"
+    table = _table(title, "", "difference", "p")
+    for name, change in comparison.changes.items():
+        table.add_row(heading(name), interval(change, sign="+"), f"{change.p_value:.3g}")
     return table
+
+
+def _coverage(coverage: Coverage) -> list[str]:
+    """What did not fit, a line for each kind."""
+    kinds = (
+        (coverage.missing, "puzzles without a completion"),
+        (coverage.duplicate, "ids with more than one completion, not scored"),
+        (coverage.unknown, "completions of no puzzle of the set"),
+    )
+    lines = [
+        f"{len(ids)} {meaning}: {', '.join(ids[:LISTED])}{', ..' if len(ids) > LISTED else ''}"
+        for ids, meaning in kinds
+        if ids
+    ]
+    return lines + ([f"{coverage.copies} copies of puzzles, counted once"] if coverage.copies else [])
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure; `low` and `high` are None if it has no interval."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Cell:
+        """An estimate as a cell."""
+        return cls(estimate.value, estimate.low, estimate.high)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        cells: by column, as far as there are figures.
+        file: that the figures are read from.
+        command: that wrote it; empty for a published figure.
+    """
+
+    name: str
+    cells: Mapping[str, Cell]
+    file: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table: `columns` in the order in which they are printed, `digits` after the point."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    digits: int = 3
+
+    def sources(self) -> dict[str, str]:
+        """File -> command, in the order of the rows."""
+        return {row.file: row.command for row in self.rows if row.file}
+
+
+def printed(tables: Sequence[PaperTable], form: str) -> str:
+    """Tables in one of `FORMS`.
+
+    Raises:
+        JigsawError: there is no such form.
+    """
+    if form == "csv":
+        return _csv(tables)
+    if form == "json":
+        return json.dumps([asdict(table) for table in tables], indent=2) + "\n"
+    if form not in FORMS:
+        raise JigsawError(f"--table: {form!r} is none of {', '.join(FORMS)}")
+    return "\n".join((_markdown if form == "markdown" else _latex)(table) for table in tables)
+
+
+def cell_text(cell: Cell | None, digits: int, form: str = "{value} [{low}, {high}]") -> str:
+    """A cell as text; empty without one."""
+    if cell is None:
+        return ""
+    if cell.low is None or cell.high is None:
+        return rounded(cell.value, digits)
+    return interval(Estimate(cell.value, cell.low, cell.high), digits, form=form)
+
+
+def _markdown(table: PaperTable) -> str:
+    lines = [f"**{table.caption}**", "", "| |" + "".join(f" {heading(name)} |" for name in table.columns)]
+    lines.append("|---|" + "---:|" * len(table.columns))
+    for row in table.rows:
+        cells = [cell_text(row.cells.get(name), table.digits) for name in table.columns]
+        lines.append(f"| {_escaped(row.name, '|')} |" + "".join(f" {cell or '–'} |" for cell in cells))
+    lines += [
+        "",
+        *(f"- `{file}`{f' made by `{command}`' if command else ''}" for file, command in table.sources().items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex(table: PaperTable) -> str:
+    head = " & ".join(["", *(_tex(heading(name)) for name in table.columns)])
+    lines = [f"% {file}{f' made by {command}' if command else ''}" for file, command in table.sources().items()]
+    lines += [r"\begin{table}", r"\centering", rf"\caption{{{_tex(table.caption)}}}"]
+    lines += [rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule", head + r" \\", r"\midrule"]
+    form = r"{value} {{\scriptsize [{low}, {high}]}}"
+    for row in table.rows:
+        cells = [cell_text(row.cells.get(name), table.digits, form) or "--" for name in table.columns]
+        lines.append(" & ".join([_tex(row.name), *cells]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+
+
+def _csv(tables: Sequence[PaperTable]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["table", "row", "figure", "value", "low", "high", "file", "command"])
+    for table in tables:
+        for row in table.rows:
+            for name in table.columns:
+                if cell := row.cells.get(name):
+                    figure = [name, cell.value, cell.low, cell.high]
+                    writer.writerow([table.caption, row.name, *figure, row.file, row.command])
+    return text.getvalue()
+
+
+def _escaped(text: str, signs: str) -> str:
+    for sign in signs:
+        text = text.replace(sign, f"\\{sign}")
+    return text
+
+
+def _tex(text: str) -> str:
+    return _escaped(text.replace("\\", "/"), "&%$#_{}").replace("~", r"\textasciitilde{}").replace("^", r"\^{}")
+
+
+def puzzle_table(logs: Mapping[str, tuple[str, EvalLog]]) -> PaperTable:
+    """Figures on the first set of each log: a row per model, and per kind of puzzle where there are several.
+
+    Args:
+        logs: label -> file, and the log in it.
+    """
+    rows: list[Row] = []
+    levels: dict[tuple[Any, ...], Row] = {}
+    columns: dict[str, None] = {}
+    for label, (file, log) in logs.items():
+        one = log.main
+        named = {label if one.warmup is None else f"{label} trained": one.model}
+        named = ({f"{label} warm-up": one.warmup} if one.warmup is not None else {}) | named
+        for name, evaluation in named.items():
+            columns |= dict.fromkeys(evaluation.estimates)
+            rows.append(_row(name, evaluation.estimates, file, log.command))
+            if len({(group.task, group.num_pieces) for group in evaluation.groups}) > 1:
+                kinds = (group for group in evaluation.groups if group.difficulty is None)
+                rows += [_row(f"{name}: {group}", group.estimates, file, log.command) for group in kinds]
+            known = {key: figure.chance for key, figure in evaluation.estimates.items() if figure.chance is not None}
+            same = tuple((key, round(value, 9)) for key, value in known.items())  # sums in another order
+            cells = {key: Cell(value) for key, value in known.items()}
+            levels.setdefault(same, Row("chance", cells, file, log.command))
+    return PaperTable("Held-out puzzles, 95% intervals", list(columns), [*levels.values(), *rows])
+
+
+def _row(name: str, estimates: Mapping[str, Figure], file: str, command: str) -> Row:
+    return Row(name, {key: Cell.of(figure) for key, figure in estimates.items()}, file, command)

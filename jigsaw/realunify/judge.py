@@ -1,21 +1,18 @@
 """A judge of pictures behind any OpenAI-compatible endpoint: yes-or-no questions about one picture.
 
-In: a picture and a question. Out: True, False, or None where it said neither as often as it was asked. A server that
-refuses or does not answer in time is an error: without a judge there is nothing to go on with.
+In: a picture and a question. Out: True, False, or None if it said neither as often as it was asked. A server that
+refuses or does not answer in time is an error: without a judge the evaluation cannot go on.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import time
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 from PIL import Image
 
 from jigsaw.errors import JigsawError
+from jigsaw.extras import install_command
 from jigsaw.pictures import data_uri
 
 ASKED = "Look at the picture and answer the question with one word, yes or no.\nQuestion: "
@@ -36,22 +33,29 @@ def verdict(text: str) -> bool | None:
 
 
 class Judge:
-    """Asks an endpoint.
+    """Asks an endpoint through OpenAI's client, which tries again where the server is busy or slow.
 
     Args:
         url: up to and with `/v1`.
         model: name that the endpoint knows.
         key: sent as bearer; the environment's `OPENAI_API_KEY` if None.
-        tries: of a question, each time the reply is no verdict or the server is busy.
+        tries: of a question, each time the reply is no verdict, and of a request.
         timeout: seconds for one reply.
+
+    Raises:
+        JigsawError: the address is none, or the client is not installed.
     """
 
     def __init__(self, url: str, model: str, *, key: str | None = None, tries: int = 3, timeout: float = 120.0) -> None:
         if not url.startswith(("http://", "https://")):
             raise JigsawError(f"--judge: {url!r} is no address such as http://127.0.0.1:8000/v1")
-        self._url = url.rstrip("/") + "/chat/completions"
-        self._model, self._tries, self._timeout = model, tries, timeout
-        self._key = os.environ.get("OPENAI_API_KEY", "none") if key is None else key
+        try:
+            from openai import OpenAI
+        except ImportError as error:
+            raise JigsawError(f"--judge: OpenAI's client is not installed; {install_command('judge')}") from error
+        key = os.environ.get("OPENAI_API_KEY", "none") if key is None else key
+        self._client = OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=tries - 1)
+        self._url, self._model, self._tries, self._timeout = url, model, tries, timeout
 
     def ask(self, image: Image.Image, question: str) -> bool | None:
         """The judge's verdict on one question.
@@ -59,36 +63,30 @@ class Judge:
         Raises:
             JigsawError: the server refuses, cannot be reached, or does not answer in time.
         """
-        content = [
-            {"type": "image_url", "image_url": {"url": data_uri(image, lossless=True)}},
-            {"type": "text", "text": ASKED + question},
-        ]
-        body = {"model": self._model, "messages": [{"role": "user", "content": content}], "temperature": 0}
+        picture = {"type": "image_url", "image_url": {"url": data_uri(image, lossless=True)}}
+        content: list[dict[str, object]] = [picture, {"type": "text", "text": ASKED + question}]
         for number in range(self._tries):
-            reply = self._reply(json.dumps(body | {"seed": number}).encode(), last=number == self._tries - 1)
-            found = None if reply is None else verdict(reply)
-            if found is not None:
+            if (found := verdict(self._reply(content, seed=number))) is not None:
                 return found
         return None
 
-    def _reply(self, body: bytes, last: bool) -> str | None:
-        """The text of one reply; None to try again."""
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
-        request = Request(self._url, data=body, headers=headers)
+    def _reply(self, content: list[dict[str, object]], seed: int) -> str:
+        from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
+
         try:
-            with urlopen(request, timeout=self._timeout) as answer:
-                return str(json.load(answer)["choices"][0]["message"]["content"] or "")
-        except HTTPError as error:
-            if error.code not in (429, 500, 502, 503, 504) or last:
-                raise JigsawError(f"--judge: {self._url} refuses with {error.code} {error.reason}") from error
-        except (TimeoutError, URLError, ConnectionError) as error:
-            reason = getattr(error, "reason", error)
-            slow = isinstance(error, TimeoutError) or isinstance(reason, TimeoutError)
-            if last or not slow:
-                what = f"gave no answer within {self._timeout:g} s" if slow else f"cannot be reached ({reason})"
-                raise JigsawError(f"--judge: {self._url} {what}") from error
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            if last:
-                raise JigsawError(f"--judge: {self._url} does not answer as an OpenAI-compatible server") from error
-        time.sleep(0.2)
-        return None
+            reply = self._client.chat.completions.create(
+                model=self._model,
+                messages=[{"role": "user", "content": content}],  # type: ignore[misc, list-item]
+                temperature=0,
+                seed=seed,
+            )
+            return reply.choices[0].message.content or ""
+        except APITimeoutError as error:
+            raise JigsawError(f"--judge: {self._url} gave no answer within {self._timeout:g} s") from error
+        except APIConnectionError as error:
+            raise JigsawError(f"--judge: {self._url} cannot be reached ({error.__cause__ or error})") from error
+        except APIStatusError as error:
+            reason = error.response.reason_phrase
+            raise JigsawError(f"--judge: {self._url} refuses with {error.status_code} {reason}") from error
+        except (OpenAIError, AttributeError, IndexError, TypeError, ValueError) as error:
+            raise JigsawError(f"--judge: {self._url} does not answer as an OpenAI-compatible server") from error

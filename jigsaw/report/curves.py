@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jigsaw.evaluation.predictions import number
-from jigsaw.evaluation.summary import heading
-from jigsaw.report.charts import GREY, WIDE, Chart, Point, Series, draw_chart
-from jigsaw.report.runs import Run
+from jigsaw.evaluation.log import Figure
+from jigsaw.evaluation.tables import heading
+from jigsaw.report.charts import GREY, WIDE, Chart, Point, Series, chart
+from jigsaw.report.runs import Run, number
 
 WATCHED = {
     "place_accuracy": "pieces in place",
@@ -47,14 +47,13 @@ TOO_FEW_SOLVED = 0.02
 """Share of solved puzzles below which the large chart shows pieces in the right place instead."""
 
 
-def progress_chart(run: Run, name: str) -> Chart | None:
+def progress_chart(run: Run) -> Chart | None:
     """The one large chart: solved held-out puzzles while GRPO trains, beside guessing and the warm-up.
 
     Puzzles that are hardly ever solved are shown by their pieces in the right place.
 
     Args:
         run: with periodic evaluations; without, there is no chart.
-        name: unique in the page.
     """
     solved = [value for _, value in points(run, "grpo", "heldout/exact")] + [mark[1] for mark in _marks(run, "exact")]
     key, title = ("exact", "Solved held-out puzzles")
@@ -70,16 +69,16 @@ def progress_chart(run: Run, name: str) -> Chart | None:
     if count is not None and count == total:
         part = f" (all {count:,.0f} puzzles)"
         line += [(mark[0], mark[1]) for mark in final]
-    series = [Series(f"while GRPO trains{part}", line, 0, field=f"heldout/{key}")]
+    series = [Series(f"while GRPO trains{part}", line, 0)]
     if final:
-        evaluated = run.evaluation.num_puzzles if run.evaluation else 0
+        evaluated = run.log.main.model.num_puzzles if run.log else 0
         series.append(Series(f"after GRPO (all {evaluated:,} puzzles, 95% interval)", (), 2, marks=final))
     warmup = first[0][1] if first else line[0][1] if line[0][0] == 0 else None
     if warmup is not None:
         series.append(Series("before GRPO" + ("" if first else part), (), 1, level=warmup))
     if (chance := _chance(run, key)) is not None:
         series.append(Series("guessing", (), GREY, level=chance))
-    return draw_chart(title, series, name=f"{name}-progress", axis="GRPO step", share=True, percentages=True, size=WIDE)
+    return chart(title, series, axis="GRPO step", share=True, percent=True, size=WIDE)
 
 
 def _latest(run: Run, key: str) -> Any:
@@ -87,27 +86,20 @@ def _latest(run: Run, key: str) -> Any:
     return next((row[key] for row in reversed(run.rows("grpo")) if key in row), None)
 
 
-def run_charts(run: Run, name: str, *, everything: bool = False) -> list[Chart]:
-    """The other charts of one run.
-
-    Args:
-        run: of which.
-        name: unique in the page.
-        everything: also those that a page does not show.
-    """
-    charts = [_heldout(run, name), _reward(run, name), _rollouts(run, name)]
+def run_charts(run: Run, *, everything: bool = False) -> list[Chart]:
+    """The other charts of one run; `everything`: also those that a page does not show."""
+    charts = [_heldout(run), _reward(run), _rollouts(run)]
     charts += [
-        draw_chart(
+        chart(
             title,
-            [Series(title, points(run, stage, key), field=key)],
-            name=f"{name}-{stage}-{key.replace('_', '-')}",
+            [Series(title, points(run, stage, key))],
             axis=f"{_STAGES[stage]} step",
             share=share,
             note=_NOTES.get((key, stage), ""),
         )
         for key, stage, title, share in (*DYNAMICS, *(RARELY if everything else ()))
     ]
-    return [chart for chart in charts if chart is not None]
+    return [drawn for drawn in charts if drawn is not None]
 
 
 def compared_charts(runs: Sequence[Run]) -> list[Chart]:
@@ -130,22 +122,12 @@ def compared_charts(runs: Sequence[Run]) -> list[Chart]:
                 style,
                 marks=_marks(run, key.removeprefix("heldout/")) if key.startswith("heldout/") else (),
                 level=levels[key][style] if key in levels else None,
-                field=key,
             )
             for style, run in enumerate(runs)
         ]
         note = "Dotted: guessing. Diamonds: all held-out puzzles, 95% interval." if key in levels else ""
-        chart = draw_chart(
-            title,
-            series,
-            name=f"all-{stage}-{key.replace('_', '-').replace('/', '-')}",
-            axis=f"{_STAGES[stage]} step",
-            share=share,
-            note=note,
-        )
-        if chart is not None:
-            charts.append(chart)
-    return charts
+        charts.append(chart(title, series, axis=f"{_STAGES[stage]} step", share=share, note=note))
+    return [drawn for drawn in charts if drawn is not None]
 
 
 def _levels(runs: Sequence[Run], figure: str) -> list[float | None]:
@@ -163,7 +145,7 @@ def points(run: Run, stage: str, key: str) -> list[Point]:
     return [(float(step), value) for step, value in found if value is not None]
 
 
-def _heldout(run: Run, name: str) -> Chart | None:
+def _heldout(run: Run) -> Chart | None:
     series = [
         Series(
             label,
@@ -171,48 +153,49 @@ def _heldout(run: Run, name: str) -> Chart | None:
             _HELDOUT_STYLE[key],
             level=_chance(run, key),
             marks=_marks(run, key),
-            field=f"heldout/{key}",
         )
         for key, label in HELDOUT.items()
     ]
     note = "Lines: periodic evaluations while GRPO trains. Dotted: guessing, in the colour of its figure."
     if any(line.marks for line in series):
         note += " Diamonds: all held-out puzzles, with 95% intervals."
-    return draw_chart("Held-out puzzles", series, name=f"{name}-heldout", axis="GRPO step", share=True, note=note)
+    return chart("Held-out puzzles", series, axis="GRPO step", share=True, note=note)
+
+
+def _figures(run: Run, key: str) -> list[tuple[float, Figure]]:
+    """A figure on all held-out puzzles with its place on the axis, 0 for before GRPO."""
+    steps = [row["step"] for row in run.rows("grpo")]
+    if run.log is None:
+        return []
+    one = run.log.main
+    stages = ((one.warmup, 0.0), (one.model, float(max(steps, default=0))))
+    return [(step, stage.estimates[key]) for stage, step in stages if stage is not None]
 
 
 def _chance(run: Run, key: str) -> float | None:
-    figures = run.evaluation.figures if run.evaluation else {}
-    stored = figures.get("heldout", {}).get(key) or figures.get("warmup", {}).get(key)
-    return stored.chance if stored else number(_latest(run, f"heldout_chance/{key}"))
+    figures = _figures(run, key)
+    return figures[-1][1].chance if figures else number(_latest(run, f"heldout_chance/{key}"))
 
 
 def _marks(run: Run, key: str) -> list[tuple[float, float, float, float]]:
-    """The figures on all held-out puzzles, before and after GRPO; none for a run without GRPO, which has no axis."""
-    steps = [row["step"] for row in run.rows("grpo")]
-    if run.evaluation is None or not steps:
+    """The figures before and after GRPO with their intervals; none for a run without GRPO, which has no axis."""
+    if not run.rows("grpo"):
         return []
-    marks = []
-    for stage, step in (("warmup", 0.0), ("heldout", float(max(steps)))):
-        stored = run.evaluation.figures.get(stage, {}).get(key)
-        if stored is not None:
-            estimate = stored.estimate
-            marks.append((step, estimate.value, estimate.low, estimate.high))
-    return marks
+    return [(step, figure.value, figure.low, figure.high) for step, figure in _figures(run, key)]
 
 
-def _reward(run: Run, name: str) -> Chart | None:
+def _reward(run: Run) -> Chart | None:
     rows = run.rows("grpo")
     parts = sorted({key for row in rows for key in row if key.startswith("reward/")})
-    series = [Series("reward", points(run, "grpo", "reward"), 4, field="reward")]
+    series = [Series("reward", points(run, "grpo", "reward"), 4)]
     lines = [
-        Series(part.removeprefix("reward/"), points(run, "grpo", part), style, field=part)
+        Series(part.removeprefix("reward/"), points(run, "grpo", part), style)
         for part, style in zip(parts, _other_styles(len(parts)), strict=True)
     ]
     # One reward of weight 1 is its own sum.
     series += [line for line in lines if line.points and line.points != series[0].points]
     note = "Mean over a step's completions: the weighted sum, and its parts before weighting." if series[1:] else ""
-    return draw_chart("Reward of rollouts", series, name=f"{name}-reward", axis="GRPO step", note=note)
+    return chart("Reward of rollouts", series, axis="GRPO step", note=note)
 
 
 def _other_styles(count: int) -> list[int]:
@@ -220,13 +203,13 @@ def _other_styles(count: int) -> list[int]:
     return [style for style in range(count + 1 + count // 5) if style != 4][:count]
 
 
-def _rollouts(run: Run, name: str) -> Chart | None:
+def _rollouts(run: Run) -> Chart | None:
     logged = run.recipe.get("metrics")
     others = [str(key) for key in logged if key not in WATCHED] if isinstance(logged, list) else []
     labels = WATCHED | {key: heading(key) for key in others}
     series = [
-        Series(label, points(run, "grpo", key), style, field=key)
+        Series(label, points(run, "grpo", key), style)
         for (key, label), style in zip(labels.items(), range(len(labels)), strict=True)
     ]
     note = "Sampled completions on training puzzles; held-out figures above are greedy."
-    return draw_chart("Rollouts", series, name=f"{name}-rollouts", axis="GRPO step", share=True, note=note)
+    return chart("Rollouts", series, axis="GRPO step", share=True, note=note)

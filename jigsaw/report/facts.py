@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from jigsaw.evaluation.predictions import number
-from jigsaw.report.runs import Run
+from jigsaw.report.runs import Run, number
 
 
 def facts_of(run: Run) -> list[tuple[str, list[str]]]:
@@ -80,8 +79,9 @@ def _data(run: Run, which: str) -> list[str]:
     """The entries of a mixture, one line each; how many were evaluated, for the held-out ones."""
     entries = run.section("data").get(which)
     lines = [_entry(entry) for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
-    if which == "eval" and run.evaluation is not None and run.evaluation.num_puzzles:
-        lines.insert(0, f"{run.evaluation.num_puzzles:,} from {run.evaluation.num_sources:,} sources")
+    if which == "eval" and run.log is not None:
+        model = run.log.main.model
+        lines.insert(0, f"{model.num_puzzles:,} from {model.num_sources:,} sources")
     return list(dict.fromkeys(lines))
 
 

@@ -1,35 +1,73 @@
-"""The gallery of a report: held-out puzzles as shown, as the model put them together, and as they were.
+"""Held-out puzzles as a report shows them: as shown, as the model arranged them, and as they were.
 
-In: a run's predictions and the folders of its held-out puzzle sets. Out: `Card`s with small embedded pictures. A task
-whose geometry has a grid, one picture per piece, gets mosaics; any other gets its media in shown order. For both, the
-orders stand beside each other place by place.
-
-Three choices are shown (`choice`): the worst and the best puzzles, and a fair sample, as many right, partly right,
-wrong and invalid ones as their share of all. Of several completions of a puzzle the first is drawn.
+In: a run's samples and the folders of its held-out puzzle sets. Out: `Card`s with small embedded pictures. A task whose
+geometry has a grid, one picture per piece, gets mosaics; any other gets its media in shown order. For both, the orders
+stand beside each other place by place. Of several completions of a puzzle the first is shown.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
-from jigsaw.errors import JigsawError
-from jigsaw.evaluation.summary import Scored
-from jigsaw.report.choice import Outcome, choose, extremes, outcome_of
-from jigsaw.report.details import REASONS
+from PIL import Image
+
+from jigsaw.errors import JigsawError, first_line
+from jigsaw.evaluation.log import Sample
+from jigsaw.pictures import data_uri, mosaic
 from jigsaw.report.runs import Run
-from jigsaw.report.thumbnails import Thumbnail, clip_strip, mosaic, single
 from jigsaw.rewards import grid_of, true_places
 
 LONGEST_TEXT = 4000
 """Characters of a completion that are kept on the page."""
 
-SIDES = (232, 168, 120, 88)
-"""Pixels of a mosaic's longer side, largest first; the first at which the gallery fits its budget is taken."""
+SIDE, TOP_SIDE = 168, 232
+"""Pixels of a mosaic's longer side, in the gallery and at the top of the page."""
+
+TOP = 3
+CLIP_FRAMES, FRAME_GAP = 3, 3
+
+REASONS = {
+    "ok": "taken",
+    "malformed": "the tags are not as asked",
+    "several_answers": "it gives more than one answer",
+    "empty": "the answer is empty",
+    "not_integers": "the answer is no list of whole numbers",
+    "wrong_count": "the answer has too few or too many numbers",
+    "out_of_range": "the answer names a piece that does not exist",
+    "duplicate": "the answer uses a piece twice",
+}
+"""`ParsedOrder.reason` in words."""
+
+CHANGES = {
+    (False, True): "newly solved",
+    (True, True): "solved before and after",
+    (False, False): "not solved either time",
+    (True, False): "no longer solved",
+}
+Outcome = Literal["right", "partly", "wrong", "invalid"]
+OUTCOMES: Mapping[Outcome, str] = {
+    "right": "solved",
+    "partly": "partly right",
+    "wrong": "no piece in place",
+    "invalid": "no valid answer",
+}
+UNREADABLE = (JigsawError, OSError, ValueError, KeyError, TypeError)
+"""What a data set that was moved, deleted or written by another version raises."""
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture as a data URI, with its size in pixels."""
+
+    uri: str
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -41,38 +79,55 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Card:
-    """One puzzle of the gallery.
+class Arrangement:
+    """One answer to a puzzle.
 
     Attributes:
-        outcome: right (all places), partly, wrong (no place), or invalid (no permutation).
-        headline: the same in words.
-        before: how the model did on it before GRPO, or "".
-        samples: how all completions of the puzzle did, or "" where there is one.
-        shown: the pieces, or whatever the model saw, in shown order.
-        arranged: a mosaic of the model's order; None without one.
+        title: whose.
+        words: how many pieces are in the right place.
+        solved: all of them are.
+        picture: a mosaic of the answer; None without one.
+        order: the pieces by place, each with whether it is right; empty for an invalid answer.
+    """
+
+    title: str
+    words: str
+    solved: bool
+    picture: Thumbnail | None
+    order: Sequence[Slot]
+
+
+@dataclass(frozen=True)
+class Card:
+    """One puzzle with its answers.
+
+    Attributes:
+        outcome: of the last answer.
+        result: what happened, in words.
+        tone: `better`, `same` or `worse` than before GRPO.
+        samples: how all completions of the puzzle did; empty if there is one.
+        cut: characters of the completion that were left out.
+        shown: a mosaic of the pieces as shown, or every picture that was shown.
         truth: a mosaic of the right order; None for a task without mosaics.
         columns, rows: of the mosaic's grid.
-        order: the model's order by place; empty if invalid.
         answer: the right order by place.
-        missing: why there are no pictures, or "".
+        arrangements: the answers; the one before GRPO, if there is one, first.
+        missing: why there are no pictures, or empty.
     """
 
     source: str
-    task: str
     outcome: Outcome
-    headline: str
-    before: str
+    result: str
+    tone: str
     samples: str
     completion: str
     cut: int
     shown: Sequence[Thumbnail]
-    arranged: Thumbnail | None
     truth: Thumbnail | None
     columns: int
     rows: int
-    order: Sequence[Slot]
     answer: Sequence[Slot]
+    arrangements: Sequence[Arrangement]
     missing: str = ""
 
     @property
@@ -80,18 +135,32 @@ class Card:
         """The pieces in shown order."""
         return [Slot(piece, None) for piece in range(1, len(self.answer) + 1)]
 
+    @property
+    def last(self) -> Arrangement:
+        """The model's answer."""
+        return self.arrangements[-1]
+
+    @property
+    def headline(self) -> str:
+        """The outcome of the model's answer in words."""
+        return {"invalid": f"Invalid: {self.last.words}", "right": "All places right", "wrong": "No place right"}.get(
+            self.outcome, f"{self.last.words.removesuffix(' in place')} places right"
+        )
+
 
 @dataclass(frozen=True)
 class Gallery:
-    """What is shown, or why nothing is.
+    """The puzzles that a report shows.
 
     Attributes:
+        top: title, cards and a note about the puzzles at the top of the page.
         worst, best: the extremes, in order.
-        cards: the fair sample.
+        cards: a fair sample.
         total, chosen: puzzles of each outcome among all and in the sample.
-        missing: why there are no cards, or "".
+        missing: why there are no cards, or empty.
     """
 
+    top: tuple[str, Sequence[Card], str]
     worst: Sequence[Card]
     best: Sequence[Card]
     cards: Sequence[Card]
@@ -100,19 +169,22 @@ class Gallery:
     missing: str = ""
 
 
-def build_gallery(run: Run, count: int, budget: int) -> Gallery:
+def build_gallery(run: Run, count: int) -> Gallery:
     """Choose and draw puzzles.
 
     Args:
-        run: with predictions and the folders of its held-out sets.
-        count: most cards of the sample; a quarter of it for each extreme.
-        budget: bytes that its pictures should stay below.
+        run: with samples and the folders of its held-out sets.
+        count: most cards of the sample; a quarter of it for each extreme. 0: only those at the top of the page.
     """
-    firsts = [item for item in run.predictions if item.sample == 0]
+    firsts = [item for item in run.samples if item.sample == 0]
     total = Counter(outcome_of(item) for item in firsts)
+    pairs = [item for item in firsts if not run.before or item.id in run.before]
+    title = "Three held-out puzzles"
+    if run.before:
+        title = "Three puzzles before GRPO and now" if run.position else "Three puzzles before and after GRPO"
 
     def nothing(why: str) -> Gallery:
-        return Gallery((), (), (), total, {}, why)
+        return Gallery((title, (), ""), (), (), (), total, {}, why)
 
     if not firsts:
         return nothing("No predictions on held-out puzzles yet.")
@@ -120,49 +192,113 @@ def build_gallery(run: Run, count: int, budget: int) -> Gallery:
         rows = PuzzleRows(run.eval_folders)
     except UNREADABLE as error:
         return nothing(f"The held-out puzzle set cannot be opened: {first_line(error)}")
-    sample = choose([item for item in firsts if item.id in rows], count)
-    if not sample:
+    there = [item for item in firsts if item.id in rows]
+    if not there:
         return nothing("The held-out puzzle set no longer has the puzzles of the predictions.")
-    worst, best = extremes([item for item in run.predictions if item.id in rows], max(1, count // 4))
-    told = _told_samples(run.predictions)
-    drawn: dict[str, Card] = {}
-    for side in SIDES:
-        drawn = {
-            item.id: _card(item, rows, run.before.get(item.id), told.get(item.id, ""), side)
-            for item in (*worst, *best, *sample)
-        }
-        # A card that is in two choices is on the page twice.
-        shown = [drawn[item.id] for item in (*worst, *best, *sample)]
-        if sum(len(picture.uri) for card in shown for picture in _pictures(card)) <= budget:
-            break
-    reasons = {card.missing for card in drawn.values()}
-    if "" not in reasons:
-        return nothing(f"The held-out puzzles cannot be shown: {min(reasons)}")
-    chosen = Counter(drawn[item.id].outcome for item in sample)
+    told = _told_samples(run.samples)
+    counts = Counter(_kind(item, run) for item in pairs)
+    names = [name for name in (*CHANGES.values(), *OUTCOMES.values()) if counts[name]]
+    note = (
+        f"Of {len(pairs):,} held-out puzzles: {', '.join(f'{counts[name]:,} {name}' for name in names)}."
+        " Those shown are drawn in proportion to this, by their ids."
+    )
+    top = choose([item for item in pairs if item.id in rows], TOP, lambda item: _kind(item, run))
+    top_cards = [card for item in top if not (card := _card(item, run, rows, "", TOP_SIDE)).missing]
+    sample = choose(there, count, outcome_of, each=True)
+    worst, best = extremes([item for item in run.samples if item.id in rows], -(-count // 4))
+    cards = {item.id: _card(item, run, rows, told.get(item.id, ""), SIDE) for item in (*worst, *best, *sample)}
+    missing = {card.missing for card in cards.values()}
+    if cards and "" not in missing:
+        return nothing(f"The held-out puzzles cannot be shown: {min(missing)}")
     return Gallery(
-        worst=[drawn[item.id] for item in worst],
-        best=[drawn[item.id] for item in best],
-        cards=[drawn[item.id] for item in sample],
+        top=(title, top_cards, note),
+        worst=[cards[item.id] for item in worst],
+        best=[cards[item.id] for item in best],
+        cards=[cards[item.id] for item in sample],
         total=total,
-        chosen=chosen,
+        chosen=Counter(cards[item.id].outcome for item in sample),
     )
 
 
-def _told_samples(predictions: Sequence[Scored]) -> dict[str, str]:
+def outcome_of(item: Sample) -> Outcome:
+    """How an answer did."""
+    if item.order is None:
+        return "invalid"
+    if item.exact >= 1:
+        return "right"
+    return "partly" if item.place_accuracy > 0 else "wrong"
+
+
+def choose(samples: Sequence[Sample], count: int, kind: Callable[[Sample], str], *, each: bool = False) -> list[Sample]:
+    """At most `count` samples: kinds in proportion to their number, in an order that depends only on ids.
+
+    Args:
+        samples: one per puzzle.
+        count: of what is chosen.
+        kind: of a sample.
+        each: a kind that exists gets one sample if there is room, however rare it is.
+    """
+    groups: dict[str, list[Sample]] = defaultdict(list)
+    ranked = sorted(samples, key=_by_id)
+    for item in ranked:
+        groups[kind(item)].append(item)
+    quota = _shares({name: len(groups[name]) for name in sorted(groups)}, min(count, len(ranked)), each)
+    chosen = {item.id for name, items in groups.items() for item in items[: quota[name]]}
+    return [item for item in ranked if item.id in chosen]
+
+
+def _by_id(item: Sample) -> str:
+    return sha256(item.id.encode("utf-8", "replace")).hexdigest()
+
+
+def _shares(sizes: Mapping[str, int], count: int, each: bool) -> dict[str, int]:
+    """`count` divided in proportion to sizes, by largest remainder; with `each`, at least one if there is room."""
+    total = sum(sizes.values())
+    exact = {name: count * size / total if total else 0.0 for name, size in sizes.items()}
+    shares = {name: int(value) for name, value in exact.items()}
+    by_remainder = sorted(sizes, key=lambda name: shares[name] - exact[name])
+    for name in by_remainder[: count - sum(shares.values())]:
+        shares[name] += 1
+    for name in (name for name, size in sizes.items() if each and size and not shares[name]):
+        largest = max(shares, key=lambda name: shares[name])
+        if shares[largest] > 1:
+            shares[largest] -= 1
+            shares[name] += 1
+    return shares
+
+
+def extremes(samples: Sequence[Sample], count: int) -> tuple[list[Sample], list[Sample]]:
+    """The worst and the best `count` puzzles by mean reward, then mean place accuracy; none is in both.
+
+    Args:
+        samples: one or several of each puzzle, which is represented by its first.
+        count: of each side; half of the puzzles where there are fewer.
+    """
+    by_puzzle: dict[str, list[Sample]] = defaultdict(list)
+    for item in samples:
+        by_puzzle[item.id].append(item)
+
+    def worth(item: Sample) -> tuple[float, float, str]:
+        own = by_puzzle[item.id]
+        return fmean(one.reward for one in own), fmean(one.place_accuracy for one in own), _by_id(item)
+
+    ranked = sorted((min(own, key=lambda item: item.sample) for own in by_puzzle.values()), key=worth)
+    count = min(count, (len(ranked) + 1) // 2)
+    best = ranked[::-1][:count]
+    return ranked[: min(count, len(ranked) - len(best))], best
+
+
+def _told_samples(samples: Sequence[Sample]) -> dict[str, str]:
     """Of puzzles with several completions, by id, how those did."""
-    samples: dict[str, list[Scored]] = defaultdict(list)
-    for item in predictions:
-        samples[item.id].append(item)
+    by_puzzle: dict[str, list[Sample]] = defaultdict(list)
+    for item in samples:
+        by_puzzle[item.id].append(item)
     return {
         name: f"{sum(item.exact == 1 for item in own)} of {len(own)} samples right,"
         f" mean place {fmean(item.place_accuracy for item in own):.2f}"
-        for name, own in samples.items()
+        for name, own in by_puzzle.items()
         if len(own) > 1
     }
-
-
-UNREADABLE = (JigsawError, OSError, ValueError, KeyError, TypeError)
-"""What a data set that was moved, deleted or written by another version raises."""
 
 
 class PuzzleRows:
@@ -172,7 +308,7 @@ class PuzzleRows:
         from jigsaw.data import load_puzzles
 
         if not folders:
-            raise JigsawError("data.json names none.")
+            raise JigsawError("the run names none")
         self._where: dict[str, tuple[Any, int]] = {}
         for folder in folders:
             puzzles = load_puzzles(folder)
@@ -188,37 +324,60 @@ class PuzzleRows:
         return row
 
 
-def _card(item: Scored, rows: PuzzleRows, before: Scored | None, samples: str, side: int) -> Card:
+def _kind(item: Sample, run: Run) -> str:
+    """What happened to a puzzle."""
+    before = run.before.get(item.id)
+    return OUTCOMES[outcome_of(item)] if before is None else CHANGES[before.exact >= 1, item.exact >= 1]
+
+
+def _card(item: Sample, run: Run, rows: PuzzleRows, samples: str, side: int) -> Card:
+    row: Mapping[str, Any] = {}
     try:
-        row: Mapping[str, Any] = rows[item.id]
+        row = rows[item.id]
         missing = "" if list(row["answer"]) == item.answer else "the puzzle is no longer the one that was answered"
     except UNREADABLE as error:
-        row, missing = {}, first_line(error)
+        missing = first_line(error)
     if missing:
         row = {}
-    right = right_places(item)
-    outcome = outcome_of(item)
-    grid = grid_of_row(row)
-    images = list(row.get("images") or ())
-    columns, lines = (grid[1], grid[0]) if grid else (1, 1)
+    grid, images = grid_of_row(row), list(row.get("images") or ())
+
+    def arranged(order: Sequence[int]) -> Thumbnail | None:
+        return _small(mosaic([images[piece - 1] for piece in order], *grid), side) if grid and order else None
+
+    def arrangement(title: str, answer: Sample) -> Arrangement:
+        right = right_places(answer)
+        words = f"{sum(right)} of {len(answer.answer)} in place" if answer.order else REASONS[answer.reason]
+        order = [Slot(piece, fits) for piece, fits in zip(answer.order or (), right, strict=True)]
+        return Arrangement(title, words, answer.exact >= 1, arranged(answer.order or ()), order)
+
+    before = run.before.get(item.id)
+    now = "Now" if run.position else "After GRPO"
+    arrangements = [arrangement(now if before else "Model's answer", item)]
+    if before is not None:
+        arrangements.insert(0, arrangement("Warm-up" if run.section("sft") else "Before GRPO", before))
+    change = item.exact - (before.exact if before else 0)
     return Card(
         source=item.source,
-        task=item.task,
-        outcome=outcome,
-        headline=_headline(item, outcome),
-        before=_before(before),
+        outcome=outcome_of(item),
+        result=_kind(item, run),
+        tone="better" if change > 0 else "worse" if change < 0 else "same",
         samples=samples,
         completion=item.completion[:LONGEST_TEXT],
         cut=max(0, len(item.completion) - LONGEST_TEXT),
-        shown=media_of(row, side),
-        arranged=mosaic(images, [piece - 1 for piece in item.order], grid, side) if grid and item.order else None,
-        truth=mosaic(images, [piece - 1 for piece in item.answer], grid, side) if grid else None,
-        columns=columns,
-        rows=lines,
-        order=[Slot(piece, fits) for piece, fits in zip(item.order or (), right, strict=True)],
+        shown=_media(row, side),
+        truth=arranged(item.answer),
+        columns=grid[1] if grid else 1,
+        rows=grid[0] if grid else 1,
         answer=[Slot(piece, None) for piece in item.answer],
+        arrangements=arrangements,
         missing=missing,
     )
+
+
+def right_places(item: Sample) -> list[bool]:
+    """Per place whether it counts as right, exactly as the scores count it."""
+    places = None if item.order is None else true_places(item.order, item.answer, item.classes)
+    return [place == home for place, home in enumerate(places or ())]
 
 
 def grid_of_row(row: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -227,52 +386,30 @@ def grid_of_row(row: Mapping[str, Any]) -> tuple[int, int] | None:
     return grid_of(row.get("geometry"), count) if len(row.get("images") or ()) == count else None
 
 
-def piece_side(side: int, media: int) -> int:
-    """Longer side of one of several media: one is shown large, many share the room of six mosaics."""
-    return side * 3 // 2 if media <= 1 else max(48, min(side, int(side * (6 / media) ** 0.5)))
-
-
-def media_of(row: Mapping[str, Any], side: int) -> list[Thumbnail]:
+def _media(row: Mapping[str, Any], side: int) -> list[Thumbnail]:
     """What the model was shown: a mosaic of the tiles of a grid, else each picture or clip."""
     images, clips = list(row.get("images") or ()), list(row.get("videos") or ())
     if grid := grid_of_row(row):
-        return [mosaic(images, range(len(images)), grid, side)]
-    longest = piece_side(side, len(images) + len(clips))
-    return [single(image, longest) for image in images] + [clip_strip(clip, longest) for clip in clips]
+        return [_small(mosaic(images, *grid), side)]
+    count = len(images) + len(clips)  # one is shown large, many share the room of six mosaics
+    longest = side * 3 // 2 if count <= 1 else max(48, min(side, int(side * (6 / count) ** 0.5)))
+    return [_small(image, longest) for image in images] + [_strip(clip, longest) for clip in clips]
 
 
-def right_places(item: Scored) -> list[bool]:
-    """Per place whether it counts as right, exactly as the scores count it."""
-    if item.order is None:
-        return []
-    places = true_places(item.order, item.answer, item.classes) or []
-    return [place == home for place, home in enumerate(places)]
+def _small(image: Image.Image, side: int) -> Thumbnail:
+    """An image with at most `side` pixels on its longer side; it is never enlarged."""
+    small = image.convert("RGB")
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return Thumbnail(data_uri(small), small.width, small.height)
 
 
-def _headline(item: Scored, outcome: Outcome) -> str:
-    if outcome == "invalid":
-        return f"Invalid: {REASONS.get(item.reason, item.reason)}"
-    if outcome == "right":
-        return "All places right"
-    if outcome == "wrong":
-        return "No place right"
-    return f"{round(item.place_accuracy * len(item.answer))} of {len(item.answer)} places right"
-
-
-def _before(item: Scored | None) -> str:
-    if item is None:
-        return ""
-    if item.order is None:
-        return "before GRPO: invalid"
-    return f"before GRPO: {round(item.place_accuracy * len(item.answer))} of {len(item.answer)}"
-
-
-def _pictures(card: Card) -> list[Thumbnail]:
-    return [picture for picture in (*card.shown, card.arranged, card.truth) if picture is not None]
-
-
-def first_line(error: BaseException) -> str:
-    """An exception in one line; a KeyError's text is a bare key and says nothing without its name."""
-    lines = str(error).strip().splitlines()
-    text = lines[0] if lines else "no reason given"
-    return text if isinstance(error, JigsawError) else f"{type(error).__name__}: {text}"
+def _strip(clip: Any, side: int) -> Thumbnail:
+    """First, middle and last frame of a `tasks.Clip` side by side, with a gap so that they are not taken for one."""
+    count = len(clip.frames)
+    chosen = sorted({round(i * (count - 1) / max(1, CLIP_FRAMES - 1)) for i in range(CLIP_FRAMES)})
+    height, width = clip.frames.shape[1:3]
+    scale = min(1.0, (side - FRAME_GAP * (len(chosen) - 1)) / (len(chosen) * width), side / height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    frames = [Image.fromarray(clip.frames[number]).resize(size, Image.Resampling.LANCZOS) for number in chosen]
+    canvas = mosaic(frames, 1, len(frames), gap=FRAME_GAP)
+    return Thumbnail(data_uri(canvas), *canvas.size)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from jigsaw.errors import first_line
 from jigsaw.run_folder import RunFolder
 
 
@@ -32,9 +33,9 @@ class LiveReport:
             write_report([self._folder], path, training=True)
         except Exception as error:  # whatever it is, it must not cost a training run
             if not self._warned:
-                reason = (str(error).strip().splitlines() or ["no reason given"])[0]
                 self._console.print(
-                    f"warning: {path} was not updated ({type(error).__name__}: {reason}); training continues",
+                    f"warning: {path} was not updated ({type(error).__name__}: {first_line(error)});"
+                    " training continues",
                     highlight=False,
                     markup=False,
                     soft_wrap=True,

@@ -1,53 +1,41 @@
 """`jigsaw report`: one or several run folders as one HTML page that needs nothing else.
 
 In: folders of runs or evaluations. Out: a page that opens with the result in one sentence, three puzzles before and
-after GRPO and one curve; tables, other curves, galleries, the recipe and the origin of every figure are folded below.
-It loads nothing (its own content policy forbids it), so it can be mailed, archived and opened without a network.
-Whatever comes from data is escaped by the template; only the SVG of `charts`, which holds no data text, goes in as it
-is.
+after GRPO and one curve; tables, other curves, galleries and the recipe are folded below. It loads nothing (its own
+content policy forbids it), so it can be mailed, archived and opened without a network. Whatever comes from data is
+escaped by the template; charts and pictures are images.
 """
 
 from __future__ import annotations
 
 import functools
-import platform
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment
-from markupsafe import Markup
 
-from jigsaw.evaluation.intervals import Estimate
-from jigsaw.evaluation.paper import PaperTable, origins, rounded, walk
-from jigsaw.evaluation.predictions import number
-from jigsaw.evaluation.summary import heading
-from jigsaw.evaluation.tables import percent
+from jigsaw.evaluation.log import Change, Figure, SetLog, versions
+from jigsaw.evaluation.tables import PaperTable, cell_text, heading, percent
 from jigsaw.files import write_whole
 from jigsaw.pages import page_environment
 from jigsaw.report.charts import Chart
 from jigsaw.report.curves import compared_charts, progress_chart, run_charts
-from jigsaw.report.details import Details, details_of
 from jigsaw.report.facts import facts_of
-from jigsaw.report.gallery import Gallery, build_gallery
-from jigsaw.report.headline import Headline, headline, headline_so_far, other_headlines
-from jigsaw.report.pairs import Pairs, build_pairs
+from jigsaw.report.gallery import REASONS, Gallery, build_gallery
+from jigsaw.report.headline import Headline, headline, headline_so_far
 from jigsaw.report.results import other_tables, run_folders
-from jigsaw.report.runs import STAGES, Evaluation, Run, read_runs
+from jigsaw.report.runs import Run, read_runs
 
 CARDS = 24
 """Puzzles in the gallery of a run; a page of many runs shows fewer of each."""
 
-GALLERY_BYTES = 2_000_000
-"""What the pictures of a whole page may take."""
-
 RELOAD_SECONDS = 30
 """How often the page of a run that is training reloads itself."""
 
-VERSIONS = ("visual-jigsaw", "torch", "transformers", "trl", "datasets")
+LARGEST_MAP = 16
+"""Pieces up to which a confusion of places is shown; beyond, its cells are too small to be read."""
 
 TITLES = {
     "exact": "Solved puzzles",
@@ -73,67 +61,47 @@ COMPARED = ("exact", "place_accuracy", "valid", "reward")
 
 @dataclass(frozen=True)
 class Line:
-    """One figure of a run, or of one run among several: a line of a table."""
+    """One figure of a run: a line of a table."""
 
-    name: str
     title: str
     meaning: str
-    after: Estimate | None
-    before: Estimate | None
-    chance: float | None
-    gain: Estimate | None
+    after: Figure
+    before: Figure | None
+    change: Change | None
 
 
 @dataclass(frozen=True)
 class Results:
-    """The table of figures on one set of held-out puzzles.
+    """The figures on one set of held-out puzzles.
 
     Attributes:
-        name: of a further set; "" for the one that the run is judged by.
-        headline: of a further set; None for the first, whose headline is at the top of the page.
+        log: of the set.
         top: right end of the scale of its plots.
     """
 
-    name: str
-    headline: Headline | None
-    evaluation: Evaluation
+    log: SetLog
+    headline: Headline
     lines: Sequence[Line]
     top: float
 
 
 @dataclass(frozen=True)
 class Section:
-    """What the page says about one run."""
+    """What the page says about one run; `results` has one entry per held-out set that was evaluated."""
 
     run: Run
     key: str
     headline: Headline
-    pairs: Pairs
     progress: Chart | None
     facts: Sequence[tuple[str, Sequence[str]]]
-    results: Results | None
-    others: Sequence[Results]
-    stage: str
-    details: Details
+    results: Sequence[Results]
     charts: Sequence[Chart]
     gallery: Gallery
-    traces: Sequence[Trace]
 
     @property
-    def fields(self) -> list[str]:
-        """Fields of `metrics.jsonl` that the curves are drawn from."""
-        charts = [*([self.progress] if self.progress else []), *self.charts]
-        return list(dict.fromkeys(entry.field for chart in charts for entry in chart.legend if entry.field))
-
-
-@dataclass(frozen=True)
-class Trace:
-    """One figure of a run's JSON file and its field there; `words` where it has no interval."""
-
-    field: str
-    estimate: Estimate | None
-    chance: float | None
-    words: str = ""
+    def line_of(self) -> Mapping[str, Line]:
+        """The main figures by title, for the table in which runs are the lines."""
+        return {line.title: line for line in self.results[0].lines} if self.results else {}
 
 
 def write_report(runs: Sequence[Path], out: Path, *, training: bool = False) -> None:
@@ -146,27 +114,29 @@ def write_report(runs: Sequence[Path], out: Path, *, training: bool = False) -> 
             nor what only a final evaluation has.
 
     Raises:
-        JigsawError: a folder that is no run.
+        JigsawError: a folder that is no run, or one that another version evaluated.
     """
     own, tables = run_folders(runs), other_tables(runs)
     loaded = read_runs(own) if own or not tables else []
-    count = max(1, len(loaded))
-    share = min(CARDS, max(6, 2 * CARDS // count))
-    budget = GALLERY_BYTES // count
-    sections = [_section(run, number, share, budget, training) for number, run in enumerate(loaded)]
-    compared = compared_charts(loaded) if len(loaded) > 1 else []
-    template = _environment().get_template("page.html.j2")
-    page = template.render(
-        title=_title(loaded, tables),
-        reload=RELOAD_SECONDS if training else 0,
-        tables=[(table, list(origins(table, "{}"))) for table in tables],
-        sections=sections,
-        compared=compared,
-        titles={name: TITLES[name] for name in COMPARED},
-        comparison=[_comparison_line(section) for section in sections],
-        same_puzzles=_same_puzzles(loaded),
-        command=shlex.join(["jigsaw", "report", *(str(folder) for folder in runs)]),
-        versions=_versions(),
+    cards = 0 if training else min(CARDS, max(6, 2 * CARDS // max(1, len(loaded))))
+    sections = [_section(run, number, cards) for number, run in enumerate(loaded)]
+    page = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            title=_title(loaded, tables),
+            reload=RELOAD_SECONDS if training else 0,
+            tables=tables,
+            sections=sections,
+            compared=compared_charts(loaded) if len(loaded) > 1 else [],
+            titles=[TITLES[name] for name in COMPARED],
+            solved=TITLES["exact"],
+            same_puzzles=_same_puzzles(loaded),
+            reasons=REASONS,
+            largest=LARGEST_MAP,
+            command=shlex.join(["jigsaw", "report", *(str(folder) for folder in runs)]),
+            versions=[f"{name} {version}" for name, version in versions().items()],
+        )
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, page.lstrip())
@@ -178,98 +148,47 @@ def _title(runs: Sequence[Run], tables: Sequence[PaperTable]) -> str:
     return runs[0].label if len(runs) == 1 else f"{len(runs)} runs compared"
 
 
-def _section(run: Run, number: int, cards: int, budget: int, training: bool) -> Section:
-    key = f"r{number}"
-    stored = run.stored if run.evaluation is not None else {}
-    stage = next((name for name in STAGES if isinstance(stored.get(name), Mapping)), "")
-    details = details_of(stored.get(stage) or {} if stage else stored, stage)
+def _section(run: Run, number: int, cards: int) -> Section:
+    results = [_results(one) for one in run.log.sets] if run.log else []
     return Section(
         run=run,
-        key=key,
-        headline=headline(stored) if stored else headline_so_far(run.rows("grpo")),
-        pairs=build_pairs(run),
-        progress=progress_chart(run, key),
+        key=f"r{number}",
+        headline=results[0].headline if results else headline_so_far(run.rows("grpo")),
+        progress=progress_chart(run),
         facts=facts_of(run),
-        results=None if run.evaluation is None else _results(run.evaluation),
-        others=[
-            _results(own, name, other_headlines(stored).get(name))
-            for name, own in (run.evaluation.others if run.evaluation else {}).items()
-        ],
-        stage=stage,
-        details=details,
-        charts=run_charts(run, key),
-        gallery=Gallery((), (), (), {}, {}, "") if training else build_gallery(run, cards, budget),
-        traces=[*_traces(stored), *_counts(details)],
+        results=results,
+        charts=run_charts(run),
+        gallery=build_gallery(run, cards),
     )
 
 
-def _traces(stored: Mapping[str, Any]) -> list[Trace]:
-    """Every figure with an interval of `evaluation.json`: kinds of puzzles, cells, samples and comparisons too."""
-    return [
-        Trace(field, Estimate(*(float(entry[name]) for name in ("value", "low", "high"))), number(entry.get("chance")))
-        for field, entry in walk(stored)
+def _results(one: SetLog) -> Results:
+    before = one.warmup.estimates if one.warmup else {}
+    changes = one.compared.changes if one.warmup and one.compared else {}
+    lines = [
+        Line(
+            title=TITLES.get(name, heading(name)),
+            meaning=MEANINGS.get(name, "mean of this reward, before its weight"),
+            after=figure,
+            before=before.get(name),
+            change=changes.get(name),
+        )
+        for name, figure in one.model.estimates.items()
     ]
-
-
-def _counts(details: Details) -> list[Trace]:
-    """What has no interval: how often answers were refused, and which piece went where."""
-    counts = [Trace(field, None, None, f"{count:,}") for _, count, field in details.reasons]
-    return counts + [Trace(map.field, None, None, f"shares of {map.valid:,} answers") for map in details.maps]
-
-
-def _results(evaluation: Evaluation, name: str = "", found: Headline | None = None) -> Results:
-    lines = _lines(evaluation)
-    highest = [estimate.high for line in lines for estimate in (line.after, line.before) if estimate is not None]
-    return Results(name, found, evaluation, lines, max([1.0, *highest]))
-
-
-def _lines(evaluation: Evaluation) -> list[Line]:
-    after, before = evaluation.figures.get("heldout", {}), evaluation.figures.get("warmup", {})
-    lines = []
-    for name, title in TITLES.items():
-        last, first = after.get(name), before.get(name)
-        known = last or first
-        if known is not None:
-            lines.append(
-                Line(
-                    name=name,
-                    title=title,
-                    meaning=MEANINGS[name],
-                    after=last.estimate if last else None,
-                    before=first.estimate if first else None,
-                    chance=known.chance,
-                    gain=evaluation.gain.get(name),
-                )
-            )
-    return lines
-
-
-def _comparison_line(section: Section) -> Mapping[str, Line]:
-    """A run's figures by title, for the table in which runs are the lines."""
-    return {line.title: line for line in section.results.lines} if section.results else {}
+    highest = [figure.high for line in lines for figure in (line.after, line.before) if figure is not None]
+    return Results(one, headline(one), lines, max([1.0, *highest]))
 
 
 def _same_puzzles(runs: Sequence[Run]) -> bool:
-    """Whether the runs were evaluated on the same puzzles, as far as their predictions tell."""
-    sets = [frozenset(item.id for item in run.predictions) for run in runs if run.predictions]
-    return len(set(sets)) <= 1
-
-
-def _versions() -> list[str]:
-    found = []
-    for name in VERSIONS:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    return [*found, f"Python {platform.python_version()}"]
+    """Whether the runs were evaluated on the same puzzles, as far as their samples show."""
+    return len({frozenset(item.id for item in run.samples) for run in runs if run.samples}) <= 1
 
 
 @functools.cache  # compiling the template takes longer than filling it
 def _environment() -> Environment:
     environment = page_environment(Path(__file__).parent)
-    environment.filters.update(number=_number, signed=_signed, short=_short, svg=Markup)
-    environment.filters.update(heading=heading, rounded=rounded, percent=percent)
+    environment.filters.update(number=_number, signed=_signed, short=_short)
+    environment.filters.update(heading=heading, cell_text=cell_text, percent=percent)
     return environment
 
 

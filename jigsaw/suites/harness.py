@@ -21,8 +21,11 @@ from typing import Any
 
 import yaml
 
+from jigsaw.errors import JigsawError, first_line
 from jigsaw.evaluation.intervals import rate_interval
+from jigsaw.evaluation.log import from_json, to_json
 from jigsaw.files import write_whole
+from jigsaw.suites.log import Result
 from jigsaw.suites.scoring import by_category
 
 GREEDY = {"max_new_tokens": 1024, "temperature": 0, "do_sample": False}
@@ -50,7 +53,8 @@ def main(plan_file: Path) -> None:
                 path = out / "results" / f"{name}.json"
                 if not _known(path):
                     model.max_frames = frames or model.max_frames
-                    _write(path, _run(model, entry, out, name, plan.get("limit")) | {"frames": frames})
+                    path.parent.mkdir(exist_ok=True)
+                    write_whole(path, to_json(_run(model, entry, out, name, plan.get("limit"), frames)))
                 print(f"done {name}", file=told, flush=True)  # what `suite` waits for
 
 
@@ -60,7 +64,10 @@ def _name(entry: Mapping[str, Any], frames: int | None) -> str:
 
 def _known(path: Path) -> bool:
     """Whether a benchmark has its figure; one that failed is tried again."""
-    return path.is_file() and "failed" not in json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return from_json(Result, path).failed is None
+    except JigsawError:
+        return False
 
 
 def _define(entry: Mapping[str, Any], folder: Path, model: str) -> None:
@@ -138,13 +145,13 @@ def _shown(processor: Any, image: Any) -> tuple[int, int]:
     return columns * processor.image_processor.patch_size, rows * processor.image_processor.patch_size
 
 
-def _run(model: Any, entry: Mapping[str, Any], out: Path, name: str, limit: int | None) -> dict[str, Any]:
+def _run(model: Any, entry: Mapping[str, Any], out: Path, name: str, limit: int | None, frames: int | None) -> Result:
     """A benchmark's result, or why it has none: one that fails must not take the others along."""
     from lmms_eval.evaluator import simple_evaluate
     from lmms_eval.tasks import TaskManager
 
     began = time.monotonic()
-    shared = {"benchmark": entry["name"], "metric": entry["metric"], "note": entry["note"]}
+    shared = {"benchmark": entry["name"], "metric": entry["metric"], "note": entry["note"], "frames": frames}
     try:
         found = simple_evaluate(
             model=model,
@@ -158,8 +165,8 @@ def _run(model: Any, entry: Mapping[str, Any], out: Path, name: str, limit: int 
         _write_samples(out / "samples" / f"{name}.jsonl", found["samples"])
         figures = _figures(entry, found)
     except Exception as error:  # a benchmark's own code raises whatever it likes
-        return shared | {"failed": f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"}
-    return shared | figures | {"seconds": round(time.monotonic() - began, 1)}
+        return Result(**shared, failed=f"{type(error).__name__}: {first_line(error)}")
+    return Result(**shared, **figures, seconds=round(time.monotonic() - began, 1))
 
 
 def _figures(entry: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,11 +212,6 @@ def _write_samples(path: Path, samples: Mapping[str, Sequence[Mapping[str, Any]]
             for row in rows:
                 line = {"task": task} | {key: row.get(key) for key in kept}
                 file.write(json.dumps(line, default=str) + "\n")
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    write_whole(path, json.dumps(content, indent=2))
 
 
 if __name__ == "__main__":

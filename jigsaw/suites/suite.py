@@ -1,4 +1,4 @@
-"""`jigsaw eval MODEL --suite NAME`: the benchmarks of a paper's table, run through lmms-eval.
+"""`jigsaw bench MODEL SUITE`: the benchmarks of a paper's table, run through lmms-eval.
 
 In: a checkpoint and a folder of benchmarks that the user fetched. Out: a folder::
 
@@ -15,28 +15,26 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.commands import option_words
-from jigsaw.evaluation.completions import claim, file_stamp
+from jigsaw.evaluation.answers import file_stamp, make_folder
 from jigsaw.evaluation.generation import GREEDY, Generation, require_greedy
-from jigsaw.evaluation.paper import printed
+from jigsaw.evaluation.log import command_line, from_json, to_json, versions
+from jigsaw.evaluation.tables import printed
 from jigsaw.extras import install_command
 from jigsaw.files import write_whole
 from jigsaw.models.families import family_named, require_supported
 from jigsaw.models.load import require_checkpoint
-from jigsaw.suites.availability import Ready, look
+from jigsaw.suites.loading import Ready, look
+from jigsaw.suites.log import SUITE_FILE, Result, SuiteLog, read_suite, suite_table
 from jigsaw.suites.suites import FRAMES, suite_of
-from jigsaw.suites.tables import SUITE_FILE, read_suite, suite_table
 
 BOXES = ("pixels", "thousandths")
 
@@ -53,7 +51,7 @@ def evaluate_suite(
     boxes: str | None = None,
     against: Path | None = None,
     say: Callable[[str], object] = lambda _: None,
-) -> dict[str, Any]:
+) -> SuiteLog:
     """Run a suite.
 
     Args:
@@ -67,9 +65,6 @@ def evaluate_suite(
         boxes: in what the model gives coordinates: `pixels` as it sees them, or `thousandths`; by the model if None.
         against: folder of the same suite with the base model, for the row beside ours.
         say: told in a line each what is missing, before anything runs.
-
-    Returns:
-        What `suite.json` holds.
 
     Raises:
         JigsawError: nothing can be run, or lmms-eval or the model cannot be opened.
@@ -86,7 +81,7 @@ def evaluate_suite(
         "boxes": boxes or _box_unit(checkpoint),
         "limit": limit,
     }
-    if against is not None and read_suite(against)["suite"] != suite:
+    if against is not None and read_suite(against).suite != suite:
         raise JigsawError(f"--against: {against} holds another suite than {suite}")
     _claim(out, settings)
     ready, missing = look(benchmarks, data_root)
@@ -99,29 +94,37 @@ def evaluate_suite(
     entries = [_entry(each, widths, str(settings["boxes"])) for each in ready]
     plan = settings | {"checkpoint": str(checkpoint), "benchmarks": entries}
     write_whole(out / "plan.json", json.dumps(plan, indent=2))
-    words = ["jigsaw", "eval", model, "--suite", suite, "--data-root", str(data_root), "--out", str(out)]
-    words += [word for width in frames for word in ("--frames", str(width))]
-    words += option_words(options | {"limit": limit, "boxes": boxes, "against": against}, asdict(GREEDY))
     try:
         steps = sum(len(entry["frames"]) for entry in entries)
-        if sum("failed" not in result for result in _collected(out, entries).values()) < steps:
+        if sum(result.failed is None for result in _collected(out, entries).values()) < steps:
             _in_harness(out, data_root, steps)
     finally:
-        found = _collected(out, entries)
-        figures = {"suite": suite, **settings, "benchmarks": found, "missing": missing, "command": shlex.join(words)}
-        figures |= {"folder": str(out), "against": None if against is None else str(against)}
-        write_whole(out / SUITE_FILE, json.dumps(figures, indent=2))
-    return figures
+        log = SuiteLog(
+            argv=command_line(),
+            versions=versions(),
+            suite=suite,
+            model=model,
+            settings=settings,
+            benchmarks=_collected(out, entries),
+            missing=missing,
+        )
+        write_whole(out / SUITE_FILE, to_json(log))
+    return log
 
 
-def suite_text(figures: Mapping[str, Any]) -> str:
-    """A suite's results as the table in Markdown, below it what is missing, what failed and where protocols differ."""
-    folders = [Path(folder) for folder in (figures["against"], figures["folder"]) if folder]
-    lines = [printed([suite_table(figures["suite"], folders)], "markdown")]
-    found = figures["benchmarks"].items()
-    lines += [f"missing: {name}: {why}" for name, why in figures["missing"].items()]
-    lines += [f"failed: {key}: {entry['failed']}" for key, entry in found if "failed" in entry]
-    lines += [f"not the paper's protocol: {key}: {entry['note']}" for key, entry in found if entry["note"]]
+def suite_text(log: SuiteLog, folders: Sequence[Path]) -> str:
+    """A suite's results as the table in Markdown, below it what is missing, what failed and where protocols differ.
+
+    Args:
+        log: of this suite.
+        folders: of the evaluations in the table: of the one to compare with, if any, and of this one.
+    """
+    lines = [printed([suite_table(log.suite, folders)], "markdown")]
+    lines += [f"missing: {name}: {why}" for name, why in log.missing.items()]
+    lines += [f"failed: {key}: {result.failed}" for key, result in log.benchmarks.items() if result.failed]
+    lines += [
+        f"not the paper's protocol: {key}: {result.note}" for key, result in log.benchmarks.items() if result.note
+    ]
     return "\n".join(lines)
 
 
@@ -154,7 +157,7 @@ def _box_unit(checkpoint: Path) -> str:
 
 def _claim(out: Path, settings: Mapping[str, Any]) -> None:
     """Make the folder, or go on in it if it was begun with the same settings."""
-    claim(out)
+    make_folder(out)
     if (out / "plan.json").is_file():
         stored = json.loads((out / "plan.json").read_text(encoding="utf-8"))
         for key, value in settings.items():
@@ -199,7 +202,7 @@ def _in_harness(out: Path, data_root: Path, steps: int) -> None:
     probe = subprocess.run([python, "-c", "import lmms_eval"], capture_output=True, check=False)
     if probe.returncode:
         raise JigsawError(
-            f"--suite: lmms-eval is not installed; {install_command('suite')}, or let JIGSAW_SUITE_PYTHON name the "
+            f"lmms-eval is not installed; {install_command('suite')}, or let JIGSAW_SUITE_PYTHON name the "
             "interpreter of an environment that has it"
         )
     root = str(data_root.resolve())
@@ -224,16 +227,16 @@ def _in_harness(out: Path, data_root: Path, steps: int) -> None:
     if process.returncode:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         said = lines[-1].removeprefix("jigsaw.errors.JigsawError: ") if lines else f"code {process.returncode}"
-        raise JigsawError(f"--suite: {said} (results so far are kept in {out}; all of it in {log})")
+        raise JigsawError(f"{said} (results so far are kept in {out}; all of it in {log})")
 
 
-def _collected(out: Path, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _collected(out: Path, entries: Sequence[Mapping[str, Any]]) -> dict[str, Result]:
     """The results there are, by benchmark and, for clips, frames."""
-    found: dict[str, Any] = {}
+    found: dict[str, Result] = {}
     for entry in entries:
         for frames in entry["frames"]:
             key = entry["key"] if frames is None else f"{entry['key']}-{frames}"
             path = out / "results" / f"{key}.json"
             if path.is_file():
-                found[key] = json.loads(path.read_text(encoding="utf-8"))
+                found[key] = from_json(Result, path, "delete it and run the command again")
     return found

@@ -20,7 +20,7 @@ CHANCE_PUZZLES = 64
 def chance_levels(run: StageRun, composition: Any) -> Mapping[str, float]:
     """What guessing earns on the training puzzles, as far as that can be told from the puzzles alone."""
     from jigsaw.data.load import spread
-    from jigsaw.evaluation.random_play import known_levels
+    from jigsaw.evaluation.baselines import known_levels
 
     rows: list[Mapping[str, Any]] = []
     for puzzles, _ in used_in(run.recipe, run.folder.open_train(run.recipe), "grpo"):
@@ -46,11 +46,11 @@ def evaluator(
     rows: Any = heldout.spread(run.recipe.evaluation.puzzles)
 
     def evaluate(step: int) -> PeriodicEvaluation:
+        from jigsaw.evaluation.answers import answer_all
+        from jigsaw.evaluation.baselines import known_levels
+        from jigsaw.evaluation.figures import score
         from jigsaw.evaluation.generation import Answers, Generation
-        from jigsaw.evaluation.predictions import write_periodic
-        from jigsaw.evaluation.random_play import known_levels
-        from jigsaw.evaluation.solve import complete_all
-        from jigsaw.evaluation.summary import FIGURES, score
+        from jigsaw.evaluation.log import FIGURES, write_periodic
         from jigsaw.training.logs import PeriodicEvaluation
         from jigsaw.training.world import gathered_everywhere
 
@@ -59,13 +59,15 @@ def evaluator(
         ask = Answers(engine, processor, generation, trainer().eos_token_ids)
         share = rows.share(process_rank(), process_count())
         engine.sync(trainer().policy)
-        own = complete_all(ask, share, batch_size=run.recipe.evaluation.batch_size)
+        own = answer_all(ask, share, run.recipe.evaluation.batch_size)
         engine.sleep()
-        solved = gathered_everywhere([row for answers in own for row in answers])
+        solved = gathered_everywhere(own)
         scored = score(solved, composition)
         if run.is_first:
             write_periodic(run.folder.path, step, scored)
         figures = {name: sum(getattr(item, name) for item in scored) / len(scored) for name in FIGURES}
-        return PeriodicEvaluation(figures, known_levels(solved, composition), len(scored), len(heldout))
+        return PeriodicEvaluation(
+            figures, known_levels([one.puzzle for one in solved], composition), len(scored), len(heldout)
+        )
 
     return evaluate

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from jigsaw.data import load_puzzles
-from jigsaw.evaluation.breakdown import figures_of
-from jigsaw.evaluation.summary import Scored, gain, score
+from jigsaw.evaluation.answers import Answered
+from jigsaw.evaluation.figures import score, set_log
+from jigsaw.evaluation.log import EvalLog, Sample, versions, write_log
 from jigsaw.report.page import write_report
 from jigsaw.rewards import Composition, format_order
 
+COMPOSITION = Composition([{"use": "visual_jigsaw"}])
 
-def answers(folder: Path, completions: list[Any]) -> list[Scored]:
-    """Scored completions of the puzzles in turn; a callable makes one from the right order."""
-    rows = [dict(row) for row in load_puzzles(folder).with_format(None)]
-    for number, row in enumerate(rows):
+
+def answered(folder: Path, completions: list[Any]) -> list[Answered]:
+    """Completions of the puzzles in turn; a callable makes one from the right order."""
+    found = []
+    for number, row in enumerate(load_puzzles(folder).with_format(None)):
         made = completions[number % len(completions)]
-        row["completion"] = made(list(row["answer"])) if callable(made) else made
-    return score(rows, Composition([{"use": "visual_jigsaw"}]))
+        puzzle = {key: value for key, value in row.items() if key not in ("prompt", "images", "videos")}
+        found.append(Answered(puzzle, [made(list(row["answer"])) if callable(made) else made]))
+    return found
+
+
+def samples(folder: Path, completions: list[Any]) -> list[Sample]:
+    """The same, scored."""
+    return score(answered(folder, completions), COMPOSITION)
 
 
 def right(answer: list[int]) -> str:
@@ -43,16 +51,16 @@ DUPLICATE = "<think></think><answer>1, 1, 2, 3, 4, 5</answer>"
 
 def make_run(folder: Path, puzzles: Path, *, name: str = "small", completions: list[Any] | None = None) -> Path:
     """A run folder as `jigsaw launch` leaves it."""
-    (folder / "predictions").mkdir(parents=True)
-    after = answers(puzzles, completions or [right, right, swapped, turned, DUPLICATE])
-    before = answers(puzzles, [swapped, turned])
-    rows = [dict(row, completion="") for row in load_puzzles(puzzles).with_format(None)]
-    composition = Composition([{"use": "visual_jigsaw"}])
-    figures = {
-        "heldout": figures_of(rows, after, composition),
-        "warmup": figures_of(rows, before, composition),
-        "gain": gain(before, after),
-    }
+    folder.mkdir(parents=True)
+    after = answered(puzzles, completions or [right, right, swapped, turned, DUPLICATE])
+    before = answered(puzzles, [swapped, turned])
+    log = EvalLog(
+        argv=["jigsaw", "launch", f"{name}.yaml"],
+        versions=versions(),
+        settings={"data": [str(puzzles)]},
+        rewards=["visual_jigsaw"],
+        sets=[set_log("", after, COMPOSITION, warmup=before)],
+    )
     recipe = {
         "name": name,
         "description": "a trial",
@@ -85,10 +93,7 @@ def make_run(folder: Path, puzzles: Path, *, name: str = "small", completions: l
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     (folder / "data.json").write_text(json.dumps({"train": [], "eval": [str(puzzles)]}))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "evaluation.json").write_text(json.dumps(figures))
-    for stage, items in (("model", after), ("warmup", before)):
-        text = "".join(json.dumps(asdict(item)) + "\n" for item in items)
-        (folder / "predictions" / f"{stage}.jsonl").write_text(text)
+    write_log(log, folder)
     return folder
 
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jigsaw.evaluation import summary
-from jigsaw.evaluation.breakdown import cell_of, groups, places, reasons, sampled
+from jigsaw.evaluation.answers import Answered
+from jigsaw.evaluation.baselines import levels_of
 from jigsaw.evaluation.difficulty import labels
-from jigsaw.evaluation.summary import mean_levels, score
-from jigsaw.evaluation.voting import majority_order, pass_at_k
+from jigsaw.evaluation.figures import cell_of, evaluation_of, groups, majority_order, pass_at_k, places, sampled
+from jigsaw.evaluation.figures import score as score_answers
 from jigsaw.rewards import Composition
 
 PAPER = Composition(["visual_jigsaw"])
@@ -31,15 +31,20 @@ def row(answer, completion, number, *, task="image", grid=None, contrast=None, s
     }
 
 
-def levels_of(rows):
-    return lambda ids: mean_levels(summary.levels_of([row for row in rows if row["id"] in ids], PAPER))
+def score(rows, composition):
+    """Samples of rows; those of one puzzle stand together."""
+    answers = {}
+    for one in rows:
+        answers.setdefault(one["id"], (one, []))[1].append(one["completion"])
+    return score_answers([Answered(one, texts, one["contrast"]) for one, texts in answers.values()], composition)
 
 
 def test_groups_are_tasks_numbers_of_pieces_and_thirds_of_contrast():
     rows = [row([2, 1, 3], "2, 1, 3" if i < 3 else "1, 2, 3", i, contrast=float(i)) for i in range(6)]
     rows += [row([1, 2], "1, 2", 9, task="video")]
-    found = groups(score(rows, PAPER), levels_of(rows))
-    kinds = [(group["task"], group["num_pieces"], group["difficulty"]) for group in found]
+    levels = dict(zip([one["id"] for one in rows], levels_of(rows, PAPER), strict=True))
+    found = groups(score(rows, PAPER), levels)
+    kinds = [(group.task, group.num_pieces, group.difficulty) for group in found]
     assert kinds == [
         ("image", None, None),
         ("image", 3, None),
@@ -50,24 +55,24 @@ def test_groups_are_tasks_numbers_of_pieces_and_thirds_of_contrast():
         ("video", 2, None),
     ]
     by_kind = dict(zip(kinds, found, strict=True))
-    assert by_kind["image", 3, None]["exact"]["value"] == 0.5
-    assert by_kind["image", 3, "hard"]["exact"]["value"] == 1.0
-    assert by_kind["image", 3, "easy"]["exact"]["value"] == 0.0
-    assert by_kind["video", 2, None]["exact"]["chance"] == 0.5
-    assert sum(by_kind["image", 3, label]["num_puzzles"] for label in ("hard", "middling", "easy")) == 6
+    assert by_kind["image", 3, None].estimates["exact"].value == 0.5
+    assert by_kind["image", 3, "hard"].estimates["exact"].value == 1.0
+    assert by_kind["image", 3, "easy"].estimates["exact"].value == 0.0
+    assert by_kind["video", 2, None].estimates["exact"].chance == 0.5
+    assert sum(by_kind["image", 3, label].num_puzzles for label in ("hard", "middling", "easy")) == 6
 
 
 def test_reasons_are_counted():
     texts = ["1, 2", "2, 1", "1, 1", "x", "1"]
-    scored = score([row([1, 2], text, i) for i, text in enumerate(texts)], PAPER)
-    assert reasons(scored) == {"ok": 2, "duplicate": 1, "not_integers": 1, "wrong_count": 1}
+    answers = [Answered(row([1, 2], text, i), [text]) for i, text in enumerate(texts)]
+    assert evaluation_of(answers, PAPER).reasons == {"ok": 2, "duplicate": 1, "not_integers": 1, "wrong_count": 1}
 
 
 def test_a_confusion_tells_which_place_gets_the_piece_of_which():
     # The answer [2, 3, 1] says: piece 2 belongs at place 0. The order [3, 2, 1] puts piece 3 (of place 1) there.
     (found,) = places(score([row([2, 3, 1], "3, 2, 1", 0), row([2, 3, 1], "2, 3, 1", 1)], PAPER))
-    assert found["confusion"] == [[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
-    assert (found["valid"], found["cells"]) == (2, None)
+    assert found.confusion == [[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
+    assert (found.valid, found.cells) == (2, None)
 
 
 def test_corners_edges_and_the_interior_are_told_apart():
@@ -75,11 +80,10 @@ def test_corners_edges_and_the_interior_are_told_apart():
     corners_turned = [3, 2, 9, 4, 5, 6, 1, 8, 7]
     rows = [row(identity, ", ".join(map(str, corners_turned)), 0, grid=[3, 3]), row(identity, "?", 1, grid=[3, 3])]
     (found,) = places(score(rows, PAPER))
-    values = {name: cell["value"] for name, cell in found["cells"].items()}
+    values = {name: cell.value for name, cell in found.cells.items()}
     assert values == {"corner": 0.0, "edge": 0.5, "interior": 0.5}  # the invalid answer counts 0 everywhere
-    assert [cell["places"] for cell in found["cells"].values()] == [4, 4, 1]
-    assert found["cells"]["edge"]["chance"] == pytest.approx(1 / 9)
-    assert found["valid"] == 1
+    assert found.cells["edge"].chance == pytest.approx(1 / 9)
+    assert found.valid == 1
 
 
 @given(st.integers(2, 6), st.integers(2, 6))
@@ -124,9 +128,9 @@ def test_the_vote_can_be_right_where_no_single_answer_is():
     answer = [1, 2, 3, 4, 5, 6]
     texts = ["2, 1, 3, 4, 5, 6", "1, 2, 4, 3, 5, 6", "1, 2, 3, 4, 6, 5"]
     found = sampled(score([row(answer, text, 0, sample=i) for i, text in enumerate(texts)], PAPER))
-    assert [(point["k"], point["value"]) for point in found["pass_at"]] == [(1, 0.0), (2, 0.0), (3, 0.0)]
-    assert found["majority"]["exact"]["value"] == 1.0
-    assert found["pass_at"][1]["chance"] == pytest.approx(1 - (1 - 1 / 720) ** 2)
+    assert {k: figure.value for k, figure in found.pass_at.items()} == {1: 0.0, 2: 0.0, 3: 0.0}
+    assert found.majority["exact"].value == 1.0
+    assert found.pass_at[2].chance == pytest.approx(1 - (1 - 1 / 720) ** 2)
 
 
 # Difficulty

@@ -101,8 +101,7 @@ def test_the_page_tells_figures_with_their_fields_and_what_holds(plan, tmp_path,
     text = (tmp_path / "page.md").read_text()
     assert "| one | 0.500 | 0.750 | 1.000 | 0.750 |" in text
     assert "| chance | 0.250 | 0.250 | 0.250 | – |" in text
-    assert "`[0].runs.one.values`, `[0].runs.one.mean`" in text
-    assert "for SEED in 0 1 2; do jigsaw launch" in text
+    assert "- one: `for SEED in 0 1 2; do jigsaw launch" in text
     findings.main([str(path), "--out", str(tmp_path / "out"), "--jobs", jobs])
     assert len(launched) == 9
 

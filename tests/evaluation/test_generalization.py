@@ -7,9 +7,10 @@ import pytest
 
 from jigsaw.data import build_puzzles, load_puzzles, read_manifest
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation import run as run_module
-from jigsaw.evaluation.generalization import generalization_table, generalize
-from jigsaw.evaluation.paper import printed
+from jigsaw.evaluation import evaluate as run_module
+from jigsaw.evaluation.generalization import Generalization, gained, generalization_table, generalize
+from jigsaw.evaluation.log import from_json
+from jigsaw.evaluation.tables import printed
 from jigsaw.evaluation.wordings import reworded
 from jigsaw.rewards import format_order
 from jigsaw.testing import write_sources
@@ -42,16 +43,18 @@ def trained(tmp_path, photos, monkeypatch):
 
 def test_what_was_learned_is_told_from_what_carries_over(trained, tmp_path):
     found = generalize(trained, out=tmp_path / "g", sizes=["2x2", "2x3"], puzzles=12)
-    places = {name: entry["place_accuracy"] for name, entry in found["conditions"].items()}
+    places = {name: entry.estimates["place_accuracy"] for name, entry in found.conditions.items()}
     assert set(places) == {"seen", "unseen", "size 2x3", "wording 1", "wording 2"}
-    assert places["seen"]["value"] == places["unseen"]["value"] == 1.0
-    assert places["unseen"]["gained"]["value"] == 1.0
-    assert places["size 2x3"]["value"] < 1 and places["size 2x3"]["chance"] == pytest.approx(1 / 6)
-    assert places["wording 1"]["value"] < 1
-    assert found["shared_sources"] == 0
-    text = printed([generalization_table(found)], "markdown")
+    assert places["seen"].value == places["unseen"].value == 1.0
+    assert gained(places["unseen"]).value == 1.0
+    assert places["size 2x3"].value < 1 and places["size 2x3"].chance == pytest.approx(1 / 6)
+    assert places["wording 1"].value < 1
+    assert found.shared_sources == 0
+    path = tmp_path / "g" / "generalization.json"
+    assert from_json(Generalization, path) == found
+    text = printed([generalization_table(found, path)], "markdown")
     assert "no source is shared between seen and unseen" in text
-    assert "`conditions.unseen.place_accuracy.gained`" in text
+    assert f"`{path}` made by" in text
 
 
 def test_seen_sources_have_other_puzzles_than_those_of_the_training(trained, tmp_path):
@@ -99,7 +102,7 @@ def test_conversations_among_the_sets_are_passed_over(trained, tmp_path):
     stored = json.loads((trained / "data.json").read_text())
     stored["train"] = [str(tmp_path / "said.jsonl"), str(tmp_path / "said"), *stored["train"]]
     (trained / "data.json").write_text(json.dumps(stored))
-    assert "seen" in generalize(trained, out=tmp_path / "g", sizes=["2x2"], puzzles=6)["conditions"]
+    assert "seen" in generalize(trained, out=tmp_path / "g", sizes=["2x2"], puzzles=6).conditions
     (trained / "data.json").write_text(json.dumps(stored | {"train": [str(tmp_path / "gone")]}))
     with pytest.raises(JigsawError, match="gone is no folder"):
         generalize(trained, out=tmp_path / "g")
@@ -111,7 +114,7 @@ def test_clips_in_tiles_are_asked_in_their_own_words_alone(trained, tmp_path):
     build_puzzles("video", tmp_path / "films", tmp_path / "tiles", config=config, workers=1, progress=False)
     (trained / "data.json").write_text(json.dumps({name: [str(tmp_path / "tiles")] for name in ("train", "eval")}))
     found = generalize(trained, out=tmp_path / "g", sizes=["2"], puzzles=2)
-    assert set(found["conditions"]) == {"seen", "unseen"}
+    assert set(found.conditions) == {"seen", "unseen"}
     with pytest.raises(
         JigsawError, match="--wording: these puzzles of task video have no other wordings; leave --wording out"
     ):

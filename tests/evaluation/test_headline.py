@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
-from jigsaw.report.headline import headline
+from jigsaw.evaluation.log import FIGURES, Change, Comparison, Evaluation, Figure, SetLog
+from jigsaw.report.headline import headline, headline_so_far
 
 CHANCE = {"exact": 1 / 24, "place_accuracy": 1 / 4}
 
 
-def figures(exact: float, place: float | None = None, sources: int = 40, **more: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {"num_sources": sources, "num_puzzles": 120}
-    for name, value in (("exact", exact), ("place_accuracy", place)):
-        if value is not None:
-            found[name] = {"value": value, "low": value - 0.05, "high": value + 0.05, "chance": CHANCE[name]}
-    return found | more
+def model(exact: float, place: float = 0.3, sources: int = 40, valid: float = 1.0) -> Evaluation:
+    values = {"exact": exact, "place_accuracy": place, "valid": valid}
+    estimates = {
+        name: Figure(value := values.get(name, 0.5), value - 0.05, value + 0.05, chance=CHANCE.get(name))
+        for name in FIGURES
+    }
+    return Evaluation(
+        num_puzzles=120, num_sources=sources, estimates=estimates, groups=[], reasons={}, places=[], samples=[]
+    )
 
 
-def run(before: float, after: float, low: float, high: float, sources: int = 40, **more: float) -> dict[str, Any]:
-    change = {"value": after - before, "low": low, "high": high, **more}
-    return {"heldout": figures(after, sources=sources), "warmup": figures(before), "gain": {"exact": change}}
+def run(before: float, after: float, low: float, high: float, sources: int = 40, p_value: float = 0.001) -> SetLog:
+    changes = {name: Change(after - before, low, high, p_value) for name in ("exact", "place_accuracy", "reward")}
+    return SetLog(
+        model=model(after, sources=sources),
+        warmup=model(before),
+        compared=Comparison(other="warmup", num_puzzles=120, changes=changes),
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,13 +74,12 @@ def test_the_change_is_called_what_its_interval_allows(stored, tone, sentence):
     assert found.badge == {"better": "GRPO helped", "same": "no measurable change", "worse": "GRPO made it worse"}[tone]
 
 
-@pytest.mark.parametrize("wrap", [lambda own: {"heldout": own}, lambda own: own])
 @pytest.mark.parametrize(
     ("exact", "tone", "badge"),
     [(0.61, "better", "better than guessing"), (0.05, "same", "no better than guessing")],
 )
-def test_without_a_warm_up_before_grpo_the_model_is_compared_with_guessing(wrap, exact, tone, badge):
-    found = headline(wrap(figures(exact)))
+def test_without_a_warm_up_before_grpo_the_model_is_compared_with_guessing(exact, tone, badge):
+    found = headline(SetLog(model=model(exact)))
     assert found.sentence.startswith(f"The model solves {exact:.0%} of the held-out puzzles (95% interval: ")
     assert found.sentence.endswith("; guessing solves 4%.")
     assert "GRPO" not in found.sentence
@@ -80,10 +87,10 @@ def test_without_a_warm_up_before_grpo_the_model_is_compared_with_guessing(wrap,
 
 
 def test_pieces_in_the_right_place_have_a_sentence_of_their_own():
-    place = {"place_accuracy": {"value": 0.06, "low": 0.02, "high": 0.09}}
-    stored = {"heldout": figures(0.0, 0.36), "warmup": figures(0.0, 0.3)}
-    stored["gain"] = {"exact": {"value": 0.0, "low": 0.0, "high": 0.0}} | place
-    found = headline(stored)
+    one = run(0.0, 0.0, 0.0, 0.0)
+    changes = one.compared.changes | {"place_accuracy": Change(0.06, 0.02, 0.09, 0.001)}
+    one = replace(one, model=model(0.0, 0.36), compared=replace(one.compared, changes=changes))
+    found = headline(one)
     assert found.tone == "same"
     assert found.detail == (
         "Pieces in the right place went from 30% to 36% (95% interval of the change: +2 to +9 points);"
@@ -91,19 +98,18 @@ def test_pieces_in_the_right_place_have_a_sentence_of_their_own():
     )
 
 
-@pytest.mark.parametrize("stored", [{}, {"heldout": None}, {"heldout": {"exact": {"value": float("nan")}}}])
-def test_a_run_without_figures_is_said_to_have_none(stored):
-    assert headline(stored).sentence == "The model has not been evaluated on held-out puzzles yet."
+def test_a_run_without_figures_is_said_to_have_none():
+    assert headline_so_far([]).sentence == "The model has not been evaluated on held-out puzzles yet."
 
 
 def test_a_chance_level_that_is_not_known_is_not_printed():
-    stored = run(0.12, 0.61, 0.4, 0.6)
-    del stored["heldout"]["exact"]["chance"]
-    assert headline(stored).sentence == "GRPO raised solved puzzles from 12% to 61%."
+    one = run(0.12, 0.61, 0.4, 0.6)
+    estimates = one.model.estimates | {"exact": replace(one.model.estimates["exact"], chance=None)}
+    one = replace(one, model=replace(one.model, estimates=estimates))
+    assert headline(one).sentence == "GRPO raised solved puzzles from 12% to 61%."
 
 
 @pytest.mark.parametrize(("valid", "said"), [(0.03, True), (0.97, False)])
 def test_a_model_whose_answers_are_mostly_invalid_is_said_to_be_one(valid, said):
-    stored = run(0.12, 0.12, -0.1, 0.1)
-    stored["heldout"]["valid"] = {"value": valid}
-    assert ("Only 3% of the answers name every piece once." in headline(stored).detail) == said
+    one = replace(run(0.12, 0.12, -0.1, 0.1), model=model(0.12, valid=valid))
+    assert ("Only 3% of the answers name every piece once." in headline(one).detail) == said

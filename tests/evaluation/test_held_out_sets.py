@@ -4,8 +4,8 @@ import datasets
 import pytest
 
 from jigsaw.config.schema import DataEntry, DataSection
-from jigsaw.evaluation.held_out_sets import figures_by_set
-from jigsaw.evaluation.summary import score
+from jigsaw.evaluation.answers import Answered
+from jigsaw.evaluation.figures import set_log
 from jigsaw.rewards import Composition
 from jigsaw.training.sets import HeldOut
 
@@ -22,17 +22,9 @@ def puzzles(*ids):
 
 
 def answered(ids, right):
+    shared = {"task": "image", "answer": [2, 1], "answer_style": "direct", "classes": None, "geometry": {}}
     return [
-        {
-            "id": name,
-            "task": "image",
-            "source": {"path": f"{name}.png"},
-            "answer": [2, 1],
-            "answer_style": "direct",
-            "classes": None,
-            "geometry": {},
-            "completion": "2, 1" if name in right else "1, 2",
-        }
+        Answered(shared | {"id": name, "source": {"path": f"{name}.png"}}, ["2, 1" if name in right else "1, 2"])
         for name in ids
     ]
 
@@ -41,25 +33,25 @@ def test_each_set_has_figures_of_its_own():
     heldout = HeldOut([puzzles("a", "b"), puzzles("x", "y"), puzzles("c")], entries(None, "real photos", None))
     assert heldout.names == [None, "real photos"]
     assert heldout.main.ids == ["a", "b", "c"]
-    solved = {"heldout": answered(heldout.ids, "abc"), "warmup": answered(heldout.ids, "ax")}
-    scored = {name: score(rows, PAPER) for name, rows in solved.items()}
-    figures = figures_by_set(heldout, solved, scored, PAPER)
-    assert figures["heldout"]["num_puzzles"] == 3
-    assert figures["heldout"]["exact"]["value"] == 1.0
-    assert figures["warmup"]["exact"]["value"] == pytest.approx(1 / 3)
-    assert figures["gain"]["exact"]["value"] == pytest.approx(2 / 3)
-    photos = figures["others"]["real photos"]
-    assert photos["heldout"]["num_puzzles"] == 2
-    assert photos["heldout"]["exact"]["value"] == 0.0
-    assert photos["gain"]["exact"]["value"] == -0.5
+    after, before = answered(heldout.ids, "abc"), answered(heldout.ids, "ax")
+    main, photos = (
+        set_log(name or "", [after[row] for row in rows], PAPER, warmup=[before[row] for row in rows])
+        for name in heldout.names
+        for rows in [heldout.rows_of(name)]
+    )
+    assert main.model.num_puzzles == 3
+    assert main.model.estimates["exact"].value == 1.0
+    assert main.warmup.estimates["exact"].value == pytest.approx(1 / 3)
+    assert main.compared.changes["exact"].value == pytest.approx(2 / 3)
+    assert (photos.name, photos.model.num_puzzles) == ("real photos", 2)
+    assert photos.model.estimates["exact"].value == 0.0
+    assert photos.compared.changes["exact"].value == -0.5
 
 
-def test_without_names_there_is_one_set_and_without_a_warmup_no_gain():
+def test_without_a_warmup_there_is_no_comparison():
     heldout = HeldOut([puzzles("a"), puzzles("b")], entries(None, None))
-    solved = {"heldout": answered(heldout.ids, "ab")}
-    figures = figures_by_set(heldout, solved, {"heldout": score(solved["heldout"], PAPER)}, PAPER)
-    assert set(figures) == {"heldout"}
-    assert figures["heldout"]["num_puzzles"] == 2
+    one = set_log("", answered(heldout.ids, "ab"), PAPER)
+    assert (one.warmup, one.compared, one.model.num_puzzles) == (None, None, 2)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ from test_run import Scripted
 from jigsaw.cli.command import app
 from jigsaw.data import build_puzzles, load_puzzles
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation import run as run_module
-from jigsaw.evaluation.own_run import evaluate_on_own_sets, is_run, own_sets, unreadable_note
+from jigsaw.evaluation import evaluate as run_module
+from jigsaw.evaluation.evaluate import evaluate_checkpoint, evaluate_on_own_sets
+from jigsaw.evaluation.log import read_log
+from jigsaw.evaluation.runs import is_run, own_sets, unreadable_note
 from jigsaw.rewards import format_order
 
 
@@ -42,11 +44,10 @@ def finished(run, puzzle_set):
 
 
 def test_a_run_is_evaluated_on_its_own_heldout_puzzles_with_its_own_settings(finished, puzzle_set, asked):
-    found = evaluate_on_own_sets(finished)
-    (figures,) = found.values()
-    assert list(found) == [puzzle_set.name]
-    assert figures["exact"]["value"] == 1.0
-    assert figures["command"] == f"jigsaw eval {finished}"
+    log = evaluate_on_own_sets(finished)
+    (one,) = log.sets
+    assert one.name == ""
+    assert one.model.estimates["exact"].value == 1.0
     assert asked["models"] == [str(finished / "model")]
     assert asked["rows"] == load_puzzles(puzzle_set)["id"]
     (generation,) = asked["generations"]
@@ -57,21 +58,23 @@ def test_options_replace_the_runs_settings(finished, asked, tmp_path):
     evaluate_on_own_sets(finished, generation={"batch_size": 2}, limit=3, out=tmp_path / "out")
     assert asked["generations"][0].batch_size == 2
     assert len(asked["rows"]) == 3
-    stored = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert stored["command"] == f"jigsaw eval {finished} --batch-size 2 --limit 3 --out {tmp_path / 'out'}"
+    assert read_log(tmp_path / "out").settings["max_new_tokens"] == 2048
 
 
-def test_each_heldout_set_has_its_figures_and_its_folder(finished, puzzle_set, puzzle_folder, asked, tmp_path):
+def test_each_heldout_set_has_its_figures(finished, puzzle_set, puzzle_folder, asked, tmp_path):
     recipe = (finished / "recipe.yaml").read_text()
     (finished / "recipe.yaml").write_text(
         recipe.replace("  eval:\n", f"  eval:\n  - path: {puzzle_folder}\n    name: photos\n    limit: 4\n")
     )
     (finished / "data.json").write_text(json.dumps({"train": [], "eval": [str(puzzle_folder), str(puzzle_set)]}))
     found = evaluate_on_own_sets(finished, out=tmp_path / "out")
-    assert {name: figures["num_puzzles"] for name, figures in found.items()} == {"photos": 4, "set": 8}
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(found)
+    assert {one.name: one.model.num_puzzles for one in found.sets} == {"": 8, "photos": 4}
+    assert read_log(tmp_path / "out") == found
     again = evaluate_on_own_sets(finished, against=tmp_path / "out")
-    assert {name: figures["compared"]["num_puzzles"] for name, figures in again.items()} == {"photos": 4, "set": 8}
+    assert {one.name: one.compared.num_puzzles for one in again.sets} == {"": 8, "photos": 4}
+    evaluate_checkpoint("org/other", puzzle_set, out=tmp_path / "other")
+    with pytest.raises(JigsawError, match="has no evaluation of the set photos"):
+        evaluate_on_own_sets(finished, against=tmp_path / "other")
 
 
 def test_the_command_takes_a_run_alone_or_with_a_set(finished, puzzle_folder, asked):
@@ -79,9 +82,9 @@ def test_the_command_takes_a_run_alone_or_with_a_set(finished, puzzle_folder, as
 
     own = CliRunner().invoke(app, ["eval", str(finished), "--json"])
     assert own.exit_code == 0, own.output
-    assert list(json.loads(own.stdout)) == ["set"]
+    assert [one["name"] for one in json.loads(own.stdout)["sets"]] == [""]
     other = CliRunner().invoke(app, ["eval", str(finished), str(puzzle_folder), "--json"])
-    assert json.loads(other.stdout)["num_puzzles"] == 24
+    assert json.loads(other.stdout)["sets"][0]["model"]["num_puzzles"] == 24
     assert asked["models"] == [str(finished / "model")] * 2
 
 
@@ -114,7 +117,7 @@ def test_answers_in_another_form_name_what_was_trained_and_what_was_asked(
     build_puzzles("image", photos, asked_for, config=config, per_source=1, workers=1, progress=False)
     monkeypatch.setattr(run_module, "open_engine", lambda *_: Scripted(texts=("<answer>2</answer> 1",)))
     figures = run_module.evaluate_checkpoint(str(finished / "model"), asked_for)
-    assert figures["note"] == (
+    assert figures.note == (
         "No answer could be read (6 not_integers). The model was trained on image puzzles of 6 pieces, "
         "answer style think. This set is image puzzles of 4 pieces, answer style direct."
     )

@@ -7,15 +7,15 @@ import pytest
 
 from jigsaw.data import load_puzzles
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation import run as run_module
-from jigsaw.evaluation.completions import claim
+from jigsaw.evaluation import evaluate as run_module
+from jigsaw.evaluation.answers import make_folder
+from jigsaw.evaluation.evaluate import evaluate_checkpoint
 from jigsaw.evaluation.generation import Generation, with_model
-from jigsaw.evaluation.run import evaluate_checkpoint
 from jigsaw.evaluation.wordings import reworded
 
 
 def said(folder):
-    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / "predictions" / "model.jsonl").read_text().splitlines()]
 
 
 class Scripted:
@@ -40,11 +40,6 @@ def scripted(monkeypatch):
     return use
 
 
-def _told(figures):
-    """All but the command, which names its folder and batch size."""
-    return {key: value for key, value in figures.items() if key != "command"}
-
-
 def test_an_interrupted_evaluation_loses_at_most_one_batch(scripted, puzzle_folder, tmp_path):
     first = scripted(Scripted(fail_at=8))
     with pytest.raises(KeyboardInterrupt):
@@ -57,10 +52,10 @@ def test_an_interrupted_evaluation_loses_at_most_one_batch(scripted, puzzle_fold
     assert len(second.asked) == 24 - 8
     assert not set(first.asked) & set(second.asked)
     whole = evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path / "whole", generation=Generation(batch_size=4))
-    assert _told(figures) == _told(whole)
+    assert figures.sets == whole.sets
     third = scripted(Scripted())
     again = evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, generation=Generation(batch_size=24))
-    assert _told(again) == _told(whole)
+    assert again.sets == whole.sets
     assert third.asked == []
 
 
@@ -94,7 +89,7 @@ def test_samples_go_on_with_the_same_batches_alone(scripted, puzzle_folder, tmp_
 def test_a_folder_of_something_else_is_left_alone(scripted, puzzle_folder, tmp_path):
     scripted(Scripted())
     (tmp_path / "completions.jsonl").write_text('["mine"]\n')
-    with pytest.raises(JigsawError, match="was not written by `jigsaw eval`"):
+    with pytest.raises(JigsawError, match="was not written by this command"):
         evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path)
     assert (tmp_path / "completions.jsonl").read_text() == '["mine"]\n'
 
@@ -102,19 +97,20 @@ def test_a_folder_of_something_else_is_left_alone(scripted, puzzle_folder, tmp_p
 def test_a_file_is_no_folder_for_an_evaluation(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(JigsawError, match=r"--out: .*file is a file; name a folder"):
-        claim(tmp_path / "file")
-    claim(tmp_path / "new" / "folder")
+        make_folder(tmp_path / "file")
+    make_folder(tmp_path / "new" / "folder")
     assert (tmp_path / "new" / "folder").is_dir()
 
 
 def test_sampled_completions_are_reported_as_such(scripted, puzzle_folder, tmp_path):
     scripted(Scripted(samples=3, texts=("2, 1, 4, 3", "1, 2, 3, 4", "x")))
     figures = evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, generation=Generation(samples=3))
-    assert figures["num_puzzles"] == 24
-    assert figures["valid"]["value"] == pytest.approx(2 / 3)
-    assert [point["k"] for point in figures["sampled"]["pass_at"]] == [1, 2, 3]
+    found = figures.main.model
+    assert found.num_puzzles == 24
+    assert found.estimates["valid"].value == pytest.approx(2 / 3)
+    assert list(found.sampled.pass_at) == [1, 2, 3]
     assert len(said(tmp_path)) == 72
-    assert "--samples 3" in figures["command"]
+    assert figures.settings["samples"] == 3
 
 
 def test_two_models_are_compared_on_the_same_puzzles(scripted, puzzle_folder, tmp_path):
@@ -122,21 +118,35 @@ def test_two_models_are_compared_on_the_same_puzzles(scripted, puzzle_folder, tm
     evaluate_checkpoint("org/a", puzzle_folder, out=tmp_path / "a")
     scripted(Scripted())
     figures = evaluate_checkpoint("org/b", puzzle_folder, limit=12, against=tmp_path / "a")
-    assert figures["compared"]["num_puzzles"] == 12
-    valid = figures["compared"]["difference"]["valid"]
-    assert (valid["value"], valid["low"], valid["high"]) == (1.0, 1.0, 1.0)
-    assert valid["p_value"] == pytest.approx(2 / 2**6)  # six photos, all better: 2 of 64 exchanges
+    assert figures.main.compared.num_puzzles == 12
+    valid = figures.main.compared.changes["valid"]
+    assert (valid.value, valid.low, valid.high) == (1.0, 1.0, 1.0)
+    assert valid.p_value == pytest.approx(2 / 2**6)  # six photos, all better: 2 of 64 exchanges
 
 
 @pytest.mark.parametrize(
-    "content, told",
-    [(None, "holds no predictions.jsonl"), ("", "is empty"), ('{"id": "x"}', ":1: this line is no scored completion")],
+    "file, content, told",
+    [
+        ("evaluation.json", None, r"evaluation\.json is missing; evaluate again"),
+        ("evaluation.json", '{"exact": {"value": 1}}', "has format 1, this version reads 2; evaluate again with"),
+        ("evaluation.json", "[]", "Input should be a dictionary or an instance of EvalLog; evaluate again with"),
+        ("predictions/model.jsonl", None, r"model\.jsonl is missing; evaluate again"),
+        ("predictions/model.jsonl", "", r"model\.jsonl is empty; evaluate again"),
+        ("predictions/model.jsonl", '{"id": "x"}', r"model\.jsonl:1: task: Field required; evaluate again"),
+    ],
 )
-def test_what_is_no_evaluation_cannot_be_compared_with(puzzle_folder, tmp_path, content, told):
-    if content is not None:
-        (tmp_path / "predictions.jsonl").write_text(content)
-    with pytest.raises(JigsawError, match=told):
+def test_what_is_no_evaluation_of_this_version_is_refused_in_a_line(
+    scripted, puzzle_folder, tmp_path, file, content, told
+):
+    scripted(Scripted())
+    evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path)
+    if content is None:
+        (tmp_path / file).unlink()
+    else:
+        (tmp_path / file).write_text(content)
+    with pytest.raises(JigsawError, match=told) as refused:
         evaluate_checkpoint("org/model", puzzle_folder, against=tmp_path)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +181,7 @@ def test_an_evaluation_that_never_answered_leaves_its_folder_to_another(scripted
     with pytest.raises(JigsawError):
         evaluate_checkpoint(str(tmp_path / "absent"), puzzle_folder, limit=2, out=tmp_path / "e")
     scripted(Scripted())
-    assert evaluate_checkpoint("org/model", puzzle_folder, limit=2, out=tmp_path / "e")["num_puzzles"] == 2
+    assert evaluate_checkpoint("org/model", puzzle_folder, limit=2, out=tmp_path / "e").main.model.num_puzzles == 2
 
 
 def test_missing_images_end_in_a_line_and_what_was_answered_stays(scripted, photos, puzzle_folder, tmp_path):

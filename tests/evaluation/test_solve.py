@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from jigsaw.engines import transformers as transformers_engine
 from jigsaw.errors import JigsawError
+from jigsaw.evaluation.answers import solve
+from jigsaw.evaluation.evaluate import evaluate_checkpoint
 from jigsaw.evaluation.generation import Generation
-from jigsaw.evaluation.run import evaluate_checkpoint
-from jigsaw.evaluation.solve import solve
+from jigsaw.evaluation.log import read_log
 from jigsaw.models.load import vision_token_ids
 from jigsaw.models.prompts import media_of
 
@@ -41,11 +42,11 @@ def test_a_row_without_a_column_of_media_has_none():
 def test_rows_come_back_in_order_without_their_pixels(model, processor, puzzles):
     rows = [puzzles[i] for i in range(5)]
     solved = solve(model, processor, rows, batch_size=2, max_new_tokens=4)
-    assert [row["id"] for row in solved] == [row["id"] for row in rows]
-    for row in solved:
-        assert isinstance(row["completion"], str)
-        assert not {"prompt", "images", "videos"} & row.keys()
-        assert {"answer", "answer_style", "source", "classes"} <= row.keys()
+    assert [one.puzzle["id"] for one in solved] == [row["id"] for row in rows]
+    for one in solved:
+        assert [type(text) for text in one.completions] == [str]
+        assert not {"prompt", "images", "videos"} & one.puzzle.keys()
+        assert {"answer", "answer_style", "source", "classes"} <= one.puzzle.keys()
 
 
 def test_completions_are_greedy_and_do_not_depend_on_the_batch(model, processor, puzzles):
@@ -101,13 +102,13 @@ def test_the_figures_of_a_training_run_are_not_written_over(tmp_path, puzzle_fol
 
 
 def test_an_evaluation_of_a_checkpoint_is_written_whole(checkpoint, puzzle_folder, tmp_path):
-    figures = evaluate_checkpoint(
+    log = evaluate_checkpoint(
         checkpoint, puzzle_folder, out=tmp_path / "e", limit=6, generation=Generation(max_new_tokens=4)
     )
-    assert figures["num_puzzles"] == 6
-    names = {"completions.jsonl", "evaluation.json", "predictions.jsonl"}
+    assert log.main.model.num_puzzles == 6
+    names = {"completions.jsonl", "evaluation.json", "predictions"}
     assert {path.name for path in (tmp_path / "e").iterdir()} == names
-    assert json.loads((tmp_path / "e" / "evaluation.json").read_text()) == figures
-    lines = [json.loads(line) for line in (tmp_path / "e" / "predictions.jsonl").read_text().splitlines()]
-    assert len(lines) == 6
-    assert sum(line["place_accuracy"] for line in lines) / 6 == pytest.approx(figures["place_accuracy"]["value"])
+    assert read_log(tmp_path / "e") == log
+    lines = (tmp_path / "e" / "predictions" / "model.jsonl").read_text().splitlines()
+    places = [json.loads(line)["place_accuracy"] for line in lines]
+    assert sum(places) / 6 == pytest.approx(log.main.model.estimates["place_accuracy"].value)

@@ -12,9 +12,12 @@ from jigsaw.errors import JigsawError
 from jigsaw.evaluation.generation import Generation
 from jigsaw.pictures import mosaic
 from jigsaw.realunify import evaluate as realunify_run
-from jigsaw.realunify.evaluate import evaluate_realunify, realunify_text
+from jigsaw.realunify.evaluate import evaluate_realunify
 from jigsaw.realunify.judge import Judge, verdict
+from jigsaw.realunify.log import realunify_text
 from jigsaw.realunify.parts import cut
+
+pytest.importorskip("openai")
 
 COLOURS = ("red", "green", "blue", "yellow")
 PLUGINS = """
@@ -94,6 +97,7 @@ def judge():
             picture, question = body["messages"][0]["content"]
             code, text = self.server.replies(picture["image_url"]["url"], question["text"])
             self.send_response(code)
+            self.send_header("Content-Type", "application/json")
             self.end_headers()
             self.wfile.write(json.dumps({"choices": [{"message": {"content": text}}]}).encode())
 
@@ -126,17 +130,18 @@ def options(root, judge, **changes):
 
 def test_all_parts_run_and_are_counted(root, engine, judge):
     found = evaluate_realunify("org/model", root, **options(root, judge))
-    parts = found["parts"]
-    assert found["missing"] == {}
-    assert parts["GEU_direct"]["MR-II"]["value"] == 0.0  # shuffled, red is elsewhere
-    assert parts["GEU_jigsaw"]["MR-II"]["value"] == 100.0  # put back, it is on the upper left
-    assert parts["GEU_jigsaw"]["valid_orders"] == 1
-    assert parts["GEU_step"]["AF"]["value"] == 100.0
-    assert parts["UEG_direct"]["WK"] == parts["UEG_direct"]["avg"]
-    assert (parts["UEG_direct"]["WK"]["value"], parts["UEG_direct"]["WK"]["of"]) == (50.0, 2)
-    assert parts["UEG_step"]["C2I"]["value"] == 100.0
+    parts = found.parts
+    assert found.missing == {}
+    assert parts["GEU_direct"].shares["MR-II"].value == 0.0  # shuffled, red is elsewhere
+    assert parts["GEU_jigsaw"].shares["MR-II"].value == 100.0  # put back, it is on the upper left
+    assert parts["GEU_jigsaw"].valid_orders == 1
+    assert parts["GEU_step"].shares["AF"].value == 100.0
+    shares = parts["UEG_direct"].shares
+    assert shares["WK"] == shares["avg"]
+    assert (shares["WK"].value, shares["WK"].of) == (50.0, 2)
+    assert parts["UEG_step"].shares["C2I"].value == 100.0
     assert (root / "out" / "pictures" / "step-0.png").is_file()
-    text = realunify_text(found)
+    text = realunify_text(found, root / "out")
     assert "| org/model, jigsaw |" in text
     assert "| BAGEL, direct (published) |" in text
 
@@ -144,8 +149,8 @@ def test_all_parts_run_and_are_counted(root, engine, judge):
 def test_without_tools_the_rest_runs_and_what_lacks_is_told(root, engine, tmp_path):
     told = []
     found = evaluate_realunify("org/model", root, out=tmp_path / "o", grid=(2, 2), say=told.append)
-    assert set(found["parts"]) == {"GEU_direct", "GEU_jigsaw"}
-    assert found["missing"]["UEG_step"] == "needs --generator and --judge"
+    assert set(found.parts) == {"GEU_direct", "GEU_jigsaw"}
+    assert found.missing["UEG_step"] == "needs --generator and --judge"
     assert told[0] == "missing: GEU_step: needs --editor"
 
 
@@ -156,15 +161,15 @@ def test_answers_are_not_asked_for_twice(root, engine, judge):
         file.write('{"part": "GEU_dir')  # what a kill leaves
     assert evaluate_realunify("org/model", root, **options(root, judge)) == first
     assert engine.asked == asked
-    with pytest.raises(JigsawError, match="holds answers with other settings"):
+    with pytest.raises(JigsawError, match="holds completions with max_new_tokens 1024, not 3"):
         evaluate_realunify("org/model", root, **options(root, judge, generation=Generation(max_new_tokens=3)))
 
 
 def test_a_judge_that_answers_nonsense_is_counted_and_told(root, engine, judge):
     judge.replies = lambda *_: (200, "It is not easy to know.")
     found = evaluate_realunify("org/model", root, **options(root, judge))
-    assert found["parts"]["UEG_direct"]["unjudged"] == 2
-    assert "the judge said neither yes nor no on 2 of 2; they count as wrong" in realunify_text(found)
+    assert found.parts["UEG_direct"].unjudged == 2
+    assert "the judge said neither yes nor no on 2 of 2; they count as wrong" in realunify_text(found, root / "out")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +187,7 @@ def test_a_judge_that_refuses_or_times_out_ends_in_a_line_and_results_so_far_sta
     kept = json.loads((root / "out" / "realunify.json").read_text())
     assert set(kept["parts"]) == {"GEU_direct", "GEU_step", "GEU_jigsaw"}
     judge.replies = colour_judge
-    assert "UEG_direct" in evaluate_realunify("org/model", root, **options(root, judge))["parts"]
+    assert "UEG_direct" in evaluate_realunify("org/model", root, **options(root, judge)).parts
 
 
 def test_a_judge_that_is_not_there_is_told():
@@ -226,14 +231,14 @@ def test_broken_files_are_named_and_the_rest_runs(root, engine, judge, name, cha
     else:
         path.write_text(changed if isinstance(changed, str) else json.dumps(changed))
     found = evaluate_realunify("org/model", root, **options(root, judge))
-    assert told in found["missing"][name]
-    assert "GEU_step" in found["parts"]
+    assert told in found.missing[name]
+    assert "GEU_step" in found.parts
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"generation": Generation(samples=2)}, "--samples: 2 with --suite; benchmarks are answered once"),
+        ({"generation": Generation(samples=2)}, "--samples: 2; benchmarks are answered once"),
         ({"editor": "nowhere"}, "--editor: 'nowhere' is not of the form"),
         ({"editor": "no_such_module:edit"}, "--editor: function no_such_module:edit: importing failed"),
         ({"generator": "{root}/plugins.py:broken"}, "--generator: the plug-in failed .*out of paint"),

@@ -9,7 +9,9 @@ import pytest
 from rich.console import Console
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.scoring import score_predictions, score_table
+from jigsaw.evaluation.log import read_log
+from jigsaw.evaluation.score import score_predictions
+from jigsaw.evaluation.tables import log_tables
 from jigsaw.rewards import chance_neighbor_accuracy, format_order
 
 GRID = json.dumps({"grid": [2, 2]})
@@ -51,79 +53,82 @@ def predictions(predict):
     return predict(*({"id": name, "text": text, "model": "m"} for name, text in PREDICTIONS.items()))
 
 
-def test_scores_by_task_and_number_of_pieces(data, predictions):
-    report = score_predictions(data, predictions)
-    assert (report["puzzles"], report["predictions"], report["scored"], report["copies"]) == (4, 3, 3, 1)
-    image, video = report["groups"]
-    assert (image["task"], image["num_pieces"], image["count"]) == ("image", 4, 2)
-    assert (image["exact"], image["place_accuracy"], image["valid"]) == (0.5, 0.75, 1.0)
-    assert image["neighbor_accuracy"] == pytest.approx((1.0 + 0.25) / 2)
-    assert image["visual_jigsaw"] == pytest.approx((1.2 + 0.1) / 2)
-    assert (video["task"], video["num_pieces"], video["exact"]) == ("video", 3, 1.0)  # pieces 1 and 2 look the same
-    assert report["overall"]["exact"] == pytest.approx(2 / 3)
-    assert report["overall"]["reasons"] == {"ok": 3}
-    assert json.loads(json.dumps(report)) == report
+def values(estimates, *names):
+    return tuple(estimates[name].value for name in names)
+
+
+def test_scores_by_task_and_number_of_pieces(data, predictions, tmp_path):
+    log = score_predictions(data, predictions, out=tmp_path / "out")
+    found = log.main.model
+    assert (found.num_puzzles, log.coverage.copies) == (3, 1)
+    image, video = (group for group in found.groups if group.num_pieces is None)
+    assert (image.task, image.num_puzzles) == ("image", 2)
+    assert values(image.estimates, "exact", "place_accuracy", "valid") == (0.5, 0.75, 1.0)
+    assert image.estimates["neighbor_accuracy"].value == pytest.approx((1.0 + 0.25) / 2)
+    assert image.estimates["reward"].value == pytest.approx((1.2 + 0.1) / 2)
+    assert (video.task, video.estimates["exact"].value) == ("video", 1.0)  # pieces 1 and 2 look the same
+    assert found.estimates["exact"].value == pytest.approx(2 / 3)
+    assert found.reasons == {"ok": 3}
+    assert read_log(tmp_path / "out") == log
+    assert log.note.startswith("Figures by difficulty are left out, since the media cannot be read: ")
 
 
 def test_a_think_tag_that_the_template_wrote_is_no_part_of_a_completion(data, predict):
     """Given completions that begin after `<think>`: without the option they are malformed, with it they count."""
     path = predict({"id": "i1", "text": format_order([2, 3, 1, 4], think_prefilled=True)})
-    assert score_predictions(data, path)["overall"]["reasons"] == {"malformed": 1}
-    report = score_predictions(data, path, think_prefilled=True)
-    assert (report["overall"]["exact"], report["overall"]["visual_jigsaw"]) == (1.0, pytest.approx(1.2))
+    assert score_predictions(data, path).main.model.reasons == {"malformed": 1}
+    found = score_predictions(data, path, think_prefilled=True).main.model
+    assert values(found.estimates, "exact", "reward") == (1.0, pytest.approx(1.2))
 
 
-def test_chance_stands_beside_the_scores_where_it_is_known(data, predictions):
-    image, video = score_predictions(data, predictions)["groups"]
-    assert image["chance"] == {
-        "exact": pytest.approx(1 / 24),
-        "place_accuracy": 0.25,
-        "neighbor_accuracy": chance_neighbor_accuracy(4, grid=(2, 2)),
-    }
+def test_chance_stands_beside_the_scores(data, predictions):
+    image, video = (group for group in score_predictions(data, predictions).main.model.groups if not group.num_pieces)
+    names = ("exact", "place_accuracy", "neighbor_accuracy")
+    assert [image.estimates[name].chance for name in names] == [
+        pytest.approx(1 / 24),
+        0.25,
+        chance_neighbor_accuracy(4, grid=(2, 2)),
+    ]
     # Of the orders 001, 010 and 100 of two equal clips and a third only the first has neighbours.
     third = pytest.approx(1 / 3)
-    assert video["chance"] == {"exact": third, "place_accuracy": pytest.approx(5 / 9), "neighbor_accuracy": third}
-
-
-def test_chance_of_every_built_in_order_score_stands_beside_it(data, predictions):
-    names = ["kendall_tau", "footrule", "longest_run", "smoothed", {"use": "place_accuracy", "args": {"exponent": 2.0}}]
-    image, video = score_predictions(data, predictions, names)["groups"]
-    assert {*names[:4]} <= image["chance"].keys()
-    assert image["chance"]["kendall_tau"] == 0.5
-    assert "reward place_accuracy" not in image["chance"]  # an exponent has another level
-    assert "kendall_tau" in video["chance"] and "footrule" not in video["chance"]  # two of its clips look alike
+    assert [video.estimates[name].chance for name in names] == [third, pytest.approx(5 / 9), third]
 
 
 def test_what_does_not_fit_is_reported_and_scored_nowhere(data, predict):
     right = format_order([2, 3, 1, 4])
     lines = [{"id": "i1", "text": right}, {"id": "i2", "text": "4, 3, 2, 1"}, "", {"id": "zz", "text": ""}]
     path = predict(*lines, {"id": "i2", "text": "4, 3, 2, 1"}, {"id": "i2", "text": "1"})
-    report = score_predictions(data, path)
-    assert (report["predictions"], report["scored"]) == (5, 1)
-    assert report["missing"] == {"count": 2, "ids": ["i3", "v1"]}
-    assert report["duplicate"] == {"count": 1, "ids": ["i2"]}
-    assert report["unknown"] == {"count": 1, "ids": ["zz"]}
-    assert report["overall"]["exact"] == 1.0
+    log = score_predictions(data, path)
+    assert log.main.model.num_puzzles == 1
+    assert (log.coverage.missing, log.coverage.duplicate, log.coverage.unknown) == (["i3", "v1"], ["i2"], ["zz"])
+    assert log.main.model.estimates["exact"].value == 1.0
+
+
+def test_several_completions_of_a_puzzle_are_told_apart_by_their_number(data, predict):
+    lines = [{"id": name, "text": text, "sample": at} for name, text in PREDICTIONS.items() for at in (1, 0)]
+    found = score_predictions(data, predict(*lines)).main.model
+    assert (found.sampled.samples, [item.sample for item in found.samples]) == (2, [0, 1] * 3)
+    with pytest.raises(JigsawError, match=r"equally many completions: "):
+        score_predictions(data, predict(*lines[1:]))
 
 
 def test_rewards_by_name_and_by_file(data, predictions, tmp_path):
     (tmp_path / "mine.py").write_text("def task_length(completions, task):\n    return [float(len(t)) for t in task]\n")
-    report = score_predictions(data, predictions, ["exact", f"{tmp_path}/mine.py:task_length"])
-    assert report["scores"][-2:] == ["reward exact", "task_length"]
-    assert report["overall"]["task_length"] == 5.0
-    assert report["overall"]["reward exact"] == report["overall"]["exact"]
+    estimates = score_predictions(data, predictions, ["exact", f"{tmp_path}/mine.py:task_length"]).main.model.estimates
+    assert estimates["reward/task_length"].value == 5.0
+    assert estimates["reward/exact"].value == estimates["exact"].value
+    assert estimates["reward"].value == pytest.approx(5.0 + estimates["exact"].value)
 
 
-def test_the_table_shows_groups_and_troubles(data, predictions):
+def test_the_tables_show_groups_and_troubles(data, predictions):
     seen = StringIO()
-    Console(file=seen, width=200).print(score_table(score_predictions(data, predictions)))
+    Console(file=seen, width=200).print(log_tables(score_predictions(data, predictions)))
     shown = seen.getvalue()
     for part in (
-        "3 of 4 puzzles scored",
-        "image",
-        "video",
-        "0.500 (chance 0.042)",
-        "1 puzzles without a prediction: i3",
+        "3 puzzles from 3 sources",
+        "image, 4 pieces",
+        "video, 3 pieces",
+        "1 puzzles without a completion: i3",
     ):
         assert part in shown
     assert "1 copies of puzzles" in shown
@@ -140,6 +145,7 @@ def test_the_table_shows_groups_and_troubles(data, predictions):
         ([""], "predictions.jsonl holds no predictions"),
         ([{"id": "zz", "text": ""}], "are these predictions of another set?"),
         (["[" * 100_000], "predictions.jsonl:1: no JSON"),
+        ([{"id": "i1", "text": "1", "sample": "x"}], "predictions.jsonl:1: sample is 'x'; it must be a whole number"),
     ],
 )
 def test_broken_predictions_are_named_by_line(data, predict, lines, message):
@@ -169,7 +175,7 @@ def test_files_that_cannot_be_read(data, predictions, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"answer": [1, 2, 2, 4]}, r"row i1: .*answer \[1, 2, 2, 4\] is no permutation"),
+        ({"answer": [1, 2, 2, 4]}, r"i1.*answer \[1, 2, 2, 4\] is no permutation"),
         ({"answer": []}, "puzzle i1 has no answer"),
         ({"answer_style": "thinking"}, "answer style 'thinking' is unknown; did you mean think"),
     ],

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from jigsaw.suites.answers import first_box, overlap, whole_boxes
-from jigsaw.suites.scoring import by_category, figure_of, record_of
+from jigsaw.suites.scoring import by_category, figure_of, first_box, overlap, record_of, whole_boxes
 
 
 def item(kind, target, group="", category="", **more):

@@ -9,9 +9,10 @@ import pytest
 
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.generation import Generation
+from jigsaw.evaluation.log import to_json
 from jigsaw.suites import suite as suite_module
-from jigsaw.suites.availability import look, repo_folder
-from jigsaw.suites.loading import LOADERS, load_items
+from jigsaw.suites.loading import LOADERS, load_items, look, repo_folder
+from jigsaw.suites.log import Result, SuiteLog, read_suite
 from jigsaw.suites.suite import evaluate_suite, suite_text
 from jigsaw.suites.suites import SUITES, published
 
@@ -69,19 +70,19 @@ def test_right_answers_have_full_marks_on_every_benchmark_of_ours(in_process, da
     out, oracle = in_process
     said = []
     found = evaluate_suite(checkpoint, "image", data_root, out=out, say=said.append)
-    values = {entry["benchmark"]: entry.get("value", entry.get("failed")) for entry in found["benchmarks"].values()}
+    values = {entry.benchmark: entry.failed or entry.value for entry in found.benchmarks.values()}
     ours = {benchmark.name for benchmark in SUITES["image"] if benchmark.own}
     assert values == pytest.approx(dict.fromkeys({*ours, "MMStar-fine"}, 100.0))
-    assert set(found["missing"]) == {benchmark.name for benchmark in SUITES["image"]} - set(values)
+    assert set(found.missing) == {benchmark.name for benchmark in SUITES["image"]} - set(values)
     assert said[0].startswith("missing: MMBench-en-dev: ") and said[-1].startswith("running: MMVP, ")
     marked = next(row for row in oracle.seen if row["id"] == "jigsaw_da2k 0")["images"][0]
     assert marked.getpixel((20, 10)) == (0, 255, 0)  # a row of the file is y, x
     assert marked.getpixel((60, 40)) == (255, 0, 0)
     interleaved = next(row for row in oracle.seen if row["id"] == "jigsaw_winoground 2")["prompt"][0]["content"]
     assert [part["type"] for part in interleaved] == ["text", "image", "text", "image", "text"]
-    text = suite_text(found)
+    text = suite_text(found, [out])
     assert "| Image Jigsaw (image, published) | 60.66 |" in text
-    assert json.loads((out / "suite.json").read_text()) == found
+    assert read_suite(out) == found
 
 
 @needs_lmms
@@ -89,8 +90,8 @@ def test_right_answers_have_full_marks_on_every_benchmark_of_ours(in_process, da
 def test_clips_are_seen_at_every_number_of_frames(in_process, data_root, checkpoint):
     out, oracle = in_process
     found = evaluate_suite(checkpoint, "video", data_root, out=out, frames=[16, 64])
-    assert {entry["value"] for entry in found["benchmarks"].values()} == {100.0}
-    assert set(found["benchmarks"]) >= {"aotbench-16", "aotbench-64", "cvbench-16"}
+    assert {entry.value for entry in found.benchmarks.values()} == {100.0}
+    assert set(found.benchmarks) >= {"aotbench-16", "aotbench-64", "cvbench-16"}
     (clip,) = next(row for row in oracle.seen if row["id"] == "jigsaw_aotbench 0")["videos"]
     assert len(clip.frames) == 4  # two seconds, two frames a second
     pair = next(row for row in oracle.seen if row["id"] == "jigsaw_cvbench 0")
@@ -102,9 +103,9 @@ def test_clips_are_seen_at_every_number_of_frames(in_process, data_root, checkpo
 def test_a_checkpoint_runs_in_a_process_of_its_own_and_goes_on_where_it_was(data_root, checkpoint, tmp_path):
     settings = {"out": tmp_path / "out", "generation": Generation(max_new_tokens=4), "limit": 1}
     found = evaluate_suite(checkpoint, "neo", data_root, **settings)
-    assert "value" in found["benchmarks"]["pope"] and "value" in found["benchmarks"]["mmstar"]
+    assert None not in (found.benchmarks["pope"].value, found.benchmarks["mmstar"].value)
     before = (tmp_path / "out" / "results" / "pope.json").stat().st_mtime_ns
-    assert evaluate_suite(checkpoint, "neo", data_root, **settings)["benchmarks"] == found["benchmarks"]
+    assert evaluate_suite(checkpoint, "neo", data_root, **settings).benchmarks == found.benchmarks
     assert (tmp_path / "out" / "results" / "pope.json").stat().st_mtime_ns == before
     with pytest.raises(JigsawError, match="was begun with model"):
         evaluate_suite(checkpoint, "neo", data_root, **settings | {"generation": Generation(max_new_tokens=5)})
@@ -117,16 +118,17 @@ def test_a_benchmark_that_failed_is_run_again_by_the_next_call(in_process, data_
     out, _ = in_process
     asked = []
 
-    def run(model, entry, out, name, limit):
+    def run(model, entry, out, name, limit, frames):
         asked.append(name)
         first = name == "da-2k" and asked.count("da-2k") == 1
-        return {"benchmark": entry["name"], "note": ""} | ({"failed": "OSError: busy"} if first else {"value": 50.0})
+        outcome = {"failed": "OSError: busy"} if first else {"value": 50.0}
+        return Result(benchmark=entry["name"], metric=entry["metric"], frames=frames, **outcome)
 
     monkeypatch.setattr(harness, "_run", run)
-    assert "failed" in evaluate_suite(checkpoint, "depth", data_root, out=out)["benchmarks"]["da-2k"]
+    assert evaluate_suite(checkpoint, "depth", data_root, out=out).benchmarks["da-2k"].failed
     once = len(asked)
     for _ in range(2):
-        assert evaluate_suite(checkpoint, "depth", data_root, out=out)["benchmarks"]["da-2k"]["value"] == 50.0
+        assert evaluate_suite(checkpoint, "depth", data_root, out=out).benchmarks["da-2k"].value == 50.0
     assert asked[once:] == ["da-2k"]
 
 
@@ -222,8 +224,8 @@ def test_a_hub_cache_serves_as_data_root(data_root, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"suite": "img"}, "--suite: 'img' is none of image, video, depth, neo, realunify"),
-        ({"generation": Generation(samples=2)}, "--samples: 2 with --suite; benchmarks are answered once"),
+        ({"suite": "img"}, "suite 'img' is none of image, video, depth, neo"),
+        ({"generation": Generation(samples=2)}, "--samples: 2; benchmarks are answered once"),
         ({"boxes": "inches"}, "--boxes: 'inches' is neither pixels nor thousandths"),
         ({"model": "./nowhere"}, "no such checkpoint folder"),
         ({"data_root": Path("/nowhere")}, "--data-root: /nowhere is no folder"),
@@ -243,7 +245,7 @@ def test_a_hub_id_is_opened_out_of_the_users_cache_and_stays_the_label(data_root
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(suite_module, "_in_harness", lambda *_: None)
     out = tmp_path / "out"
-    assert evaluate_suite("org/small", "image", data_root, out=out)["model"]["pretrained"] == "org/small"
+    assert evaluate_suite("org/small", "image", data_root, out=out).model == "org/small"
     assert json.loads((out / "plan.json").read_text())["checkpoint"] == str(cached / "snapshots" / "abc")
     with pytest.raises(JigsawError, match=r"org/other: not in the cache.*`hf download org/other` fetches it"):
         evaluate_suite("org/other", "image", data_root, out=tmp_path / "other")
@@ -262,3 +264,31 @@ def test_an_empty_data_root_is_told(checkpoint, tmp_path):
     (tmp_path / "root").mkdir()
     with pytest.raises(JigsawError, match="holds none of the 13 benchmarks of suite image"):
         evaluate_suite(checkpoint, "image", tmp_path / "root", out=tmp_path / "out")
+
+
+def test_a_log_of_a_suite_is_read_as_it_was_written_and_an_older_one_is_refused(tmp_path):
+    results = {
+        "mmvp": Result(
+            benchmark="MMVP", metric="right", value=50.0, low=40.0, high=60.0, rows=9, categories={"a": 1.0}
+        ),
+        "vsr": Result(benchmark="VSR", metric="right", note="another prompt", failed="OSError: busy"),
+    }
+    log = SuiteLog(
+        argv=["jigsaw", "bench", "m", "image"],
+        versions={},
+        suite="image",
+        model="org/m",
+        settings={"limit": None},
+        benchmarks=results,
+        missing={"VStar": "is missing"},
+    )
+    (tmp_path / "suite.json").write_text(to_json(log))
+    assert read_suite(tmp_path) == log
+    text = suite_text(log, [tmp_path])
+    assert "| org/m | 50.00 [40.00, 60.00] |" in text and "failed: vsr: OSError: busy" in text
+    assert f"- `{tmp_path}/suite.json` made by `jigsaw bench m image`" in text
+    (tmp_path / "suite.json").write_text(json.dumps({"suite": "image", "benchmarks": {}}))
+    with pytest.raises(
+        JigsawError, match="has format 1, this version reads 2; name a folder that `jigsaw bench` wrote"
+    ):
+        read_suite(tmp_path)

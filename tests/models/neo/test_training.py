@@ -94,9 +94,9 @@ def test_the_backbone_is_the_model_without_its_head(model, processor):
 
 
 def test_a_tiny_neo_solves_puzzles(model, processor, puzzles):
-    from jigsaw.evaluation.solve import solve
+    from jigsaw.evaluation.answers import solve
 
     rows = [puzzles[index] for index in range(3)]
     solved = solve(model, processor, rows, batch_size=2, max_new_tokens=4)
-    assert [row["id"] for row in solved] == [row["id"] for row in rows]
-    assert all(isinstance(row["completion"], str) for row in solved)
+    assert [one.puzzle["id"] for one in solved] == [row["id"] for row in rows]
+    assert all(isinstance(one.completions[0], str) for one in solved)

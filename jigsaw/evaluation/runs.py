@@ -1,16 +1,15 @@
-"""`jigsaw eval RUN`: a run's model on the run's own held-out puzzles; and what a checkpoint was trained on.
+"""What `jigsaw eval RUN` takes from a run: its model, its recipe, its held-out sets, and what it was trained on.
 
-In: a folder that `jigsaw launch` made, or a checkpoint inside one. Out: figures per held-out set, as
-`evaluate_checkpoint` gives them; or a sentence that says how a puzzle set differs from what a model was trained on.
+In: a folder that `jigsaw launch` made, or a checkpoint inside one. Out: paths and settings; and a sentence that says
+how a puzzle set differs from what a model was trained on.
 """
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.run_folder import RunFolder
@@ -20,20 +19,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class OwnSet:
-    """One held-out puzzle set of a run.
+class PuzzleSet:
+    """A puzzle set to be answered.
 
     Attributes:
-        name: its name in the recipe; the name of its folder where it has none.
         data: its folder.
-        task: spec of the plug-in task that built it, which the recipe names; None for a built-in task.
-        limit: the most puzzles of it that the run evaluates; None for all.
+        name: under which it is reported; empty for the puzzles that the model is judged by.
+        task: spec of the plug-in task that built it; None for a built-in task.
+        limit: only so many puzzles, evenly spread; None for all.
     """
 
-    name: str
     data: Path
-    task: str | None
-    limit: int | None
+    name: str = ""
+    task: str | None = None
+    limit: int | None = None
 
 
 def is_run(path: str | Path) -> bool:
@@ -70,7 +69,7 @@ def own_recipe(run: Path) -> Recipe:
     return load_recipe(str(RunFolder(run).recipe))
 
 
-def own_sets(run: Path) -> list[OwnSet]:
+def own_sets(run: Path) -> list[PuzzleSet]:
     """The held-out puzzle sets of a run, in the order of its recipe.
 
     Raises:
@@ -82,79 +81,11 @@ def own_sets(run: Path) -> list[OwnSet]:
     folders = _folders(run, "eval")
     if len(folders) != len(entries):
         raise JigsawError(f"{RunFolder(run).data} names {len(folders)} held-out sets and the recipe {len(entries)}")
-    return [
-        OwnSet(
-            entry.name or Path(folder).name,
-            Path(folder),
-            entry.task if entry.build is None else entry.build.task,
-            entry.limit,
-        )
+    sets = [
+        PuzzleSet(folder, entry.name or "", entry.task if entry.build is None else entry.build.task, entry.limit)
         for folder, entry in zip(folders, entries, strict=True)
     ]
-
-
-def evaluate_on_own_sets(
-    run: Path,
-    *,
-    generation: Mapping[str, Any] | None = None,
-    rewards: Sequence[str] | None = None,
-    out: Path | None = None,
-    limit: int | None = None,
-    against: Path | None = None,
-    **options: Any,
-) -> dict[str, dict[str, Any]]:
-    """Evaluate a run's model on each of its own held-out sets, with the run's settings.
-
-    Args:
-        run: folder of a run that has a model.
-        generation: fields of `Generation` that replace the recipe's.
-        rewards: what `reward` is the sum of; None for the recipe's rewards.
-        out: folder for the evaluation; with several sets each gets a folder of its own in it.
-        limit: the most puzzles of each set, spread over it; None for as many as the run evaluates.
-        against: folder of another evaluation to compare with; with several sets it holds a folder for each, as `out`.
-        **options: further ones of `evaluate_checkpoint`.
-
-    Returns:
-        Name of the set -> its figures.
-
-    Raises:
-        JigsawError: the run has no model or no held-out puzzles.
-    """
-    from jigsaw.evaluation.commands import option_words
-    from jigsaw.evaluation.generation import GREEDY, Generation
-    from jigsaw.evaluation.run import evaluate_checkpoint
-
-    model, sets, recipe = trained_model(run), own_sets(run), own_recipe(run)
-    own = replace(
-        GREEDY,
-        dtype=recipe.model.dtype,
-        batch_size=recipe.evaluation.batch_size,
-        max_new_tokens=recipe.completion_limit,
-    )
-    used: Generation = replace(own, **(generation or {}))
-    others = {"limit": limit, "out": out, "against": against, **options}
-    words = option_words({**(generation or {}), **others}, {"wording": 0})
-    words += [word for name in rewards or () for word in ("--reward", name)]
-    command = shlex.join(["jigsaw", "eval", str(run), *words])
-
-    def folder_of(folder: Path | None, one: OwnSet) -> Path | None:
-        return folder if folder is None or len(sets) == 1 else folder / one.name
-
-    found = {}
-    for one in sets:
-        found[one.name] = evaluate_checkpoint(
-            str(model),
-            one.data,
-            generation=used,
-            out=folder_of(out, one),
-            against=folder_of(against, one),
-            rewards=recipe.rewards if rewards is None else list(rewards),
-            limit=one.limit if limit is None else limit,
-            task=one.task,
-            command=command,
-            **options,
-        )
-    return found
+    return sorted(sets, key=lambda one: bool(one.name))
 
 
 def unreadable_note(model: str, data: Path, reasons: Mapping[str, int]) -> str | None:
@@ -211,16 +142,15 @@ def _puzzle_folders(run: Path) -> list[Path]:
     from jigsaw.data.manifest import shard_manifests
 
     try:
-        folders = map(Path, _folders(run, "train"))
+        folders = _folders(run, "train")
     except JigsawError:
         return []
     return [folder for folder in folders if folder.is_dir() and shard_manifests(folder)]
 
 
-def _folders(run: Path, side: str) -> list[str]:
+def _folders(run: Path, side: str) -> list[Path]:
     """The folders of a run's puzzle sets, `train` or `eval`."""
     folder = RunFolder(run)
     if not folder.data.is_file():
         raise JigsawError(f"{folder.data} is missing. Continue the run with --resume, which writes it")
-    folders: list[str] = folder.read_sets()[side]
-    return folders
+    return [Path(path) for path in folder.read_sets()[side]]

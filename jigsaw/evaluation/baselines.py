@@ -1,0 +1,197 @@
+"""The level of random answers: what a player earns who writes a uniformly random permutation in the right form.
+
+In: puzzles and rewards. Out: levels per puzzle and their means. Order scores and the paper's reward have closed forms
+(`jigsaw.rewards.chance`). Other rewards are computed for all orders of up to five pieces, and for 120 random ones of
+more, whose mean has a standard error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from math import sqrt
+from random import Random
+from typing import Any
+
+from jigsaw.rewards import (
+    Composition,
+    RewardError,
+    RewardSpec,
+    chance_exact,
+    chance_kendall_tau,
+    chance_neighbor_accuracy,
+    chance_order_reward,
+    chance_place_accuracy,
+    format_order,
+    grid_of,
+)
+
+Puzzle = Mapping[str, Any]
+
+ALL_ORDERS_UP_TO = 5
+SAMPLED_ORDERS = 120
+
+
+@dataclass(frozen=True)
+class Level:
+    """A mean over random answers; `error` is its standard error, 0 where it is exact."""
+
+    mean: float
+    error: float = 0.0
+
+
+Levels = Mapping[str, Level | None]
+"""Figure -> level. None where it is not known; a reward that is not for the puzzle's task is left out."""
+
+
+def levels_of(puzzles: Sequence[Puzzle], composition: Composition) -> list[Levels]:
+    """The levels of each puzzle: order scores, `reward`, and with several rewards `reward/NAME`.
+
+    `valid` and `format` have none, since a player who answers in the right form always gets them.
+    """
+    rewards = reward_levels(puzzles, composition)
+    return [{**order_levels(puzzle), **own} for puzzle, own in zip(puzzles, rewards, strict=True)]
+
+
+def mean_levels(levels: Sequence[Levels]) -> dict[str, Level | None]:
+    """Means over puzzles; None for a figure whose level is not known on one of them."""
+    means: dict[str, Level | None] = {}
+    for name in dict.fromkeys(name for own in levels for name in own):
+        there = [own[name] for own in levels if name in own]
+        known = [level for level in there if level is not None]
+        if len(known) == len(there):
+            error = sqrt(sum(level.error**2 for level in known)) / len(known)
+            means[name] = Level(sum(level.mean for level in known) / len(known), error)
+        else:
+            means[name] = None
+    return means
+
+
+def order_levels(puzzle: Puzzle) -> dict[str, Level | None]:
+    """The levels of the order scores of a puzzle."""
+    pieces, classes = len(puzzle["answer"]), puzzle.get("classes")
+    placed = None if classes is None else [classes[piece - 1] for piece in puzzle["answer"]]
+    try:
+        neighbors = Level(chance_neighbor_accuracy(pieces, placed, grid=grid_of(puzzle.get("geometry"), pieces)))
+    except RewardError:  # too many arrangements of equal pieces
+        neighbors = None
+    return {
+        "exact": Level(chance_exact(pieces, classes)),
+        "place_accuracy": Level(chance_place_accuracy(pieces, classes)),
+        "neighbor_accuracy": neighbors,
+        "kendall_tau": Level(chance_kendall_tau(pieces, placed)),
+    }
+
+
+def reward_levels(puzzles: Sequence[Puzzle], composition: Composition) -> list[dict[str, Level | None]]:
+    """The level of `reward` on each puzzle, and with several rewards of each: closed forms, else random orders."""
+    closed = [_closed(puzzle, composition) for puzzle in puzzles]
+    known = [levels for levels in closed if levels is not None]
+    return known if len(known) == len(puzzles) else _tried(puzzles, composition)
+
+
+def known_levels(puzzles: Sequence[Puzzle], composition: Composition) -> dict[str, float]:
+    """The mean levels of `exact`, `place_accuracy` and `reward`, as far as closed forms give them: no reward is called.
+
+    Args:
+        puzzles: their media are not read.
+        composition: of the rewards.
+    """
+    closed = [_closed(puzzle, composition) for puzzle in puzzles]
+    rewards = [levels["reward"] for levels in closed if levels is not None]
+    sizes = [(len(puzzle["answer"]), puzzle.get("classes")) for puzzle in puzzles]
+    found = {
+        "exact": [chance_exact(*size) for size in sizes],
+        "place_accuracy": [chance_place_accuracy(*size) for size in sizes],
+        "reward": [level.mean for level in rewards if level is not None],
+    }
+    return {name: sum(values) / len(values) for name, values in found.items() if len(values) == len(puzzles) > 0}
+
+
+def _closed(puzzle: Puzzle, composition: Composition) -> dict[str, Level | None] | None:
+    """The levels of the rewards on a puzzle, or None where one has no closed form."""
+    values: dict[str, float] = {}
+    for part in composition.rewards:
+        if part.spec.only is None or puzzle["task"] in part.spec.only:
+            value = _closed_form(part.spec, puzzle)
+            if value is None:
+                return None
+            values[part.name] = value
+    weights = dict(zip(composition.names, composition.weights, strict=True))
+    total = sum(weights[name] * value for name, value in values.items())
+    return _named({name: Level(value) for name, value in values.items()}, Level(total), composition)
+
+
+def _named(parts: Mapping[str, Level], total: Level, composition: Composition) -> dict[str, Level | None]:
+    """Levels under the names of figures: `reward`, and with several rewards `reward/NAME`."""
+    single = {f"reward/{name}": level for name, level in parts.items()} if len(composition.rewards) > 1 else {}
+    return {"reward": total, **single}
+
+
+def _closed_form(spec: RewardSpec, puzzle: Puzzle) -> float | None:
+    if spec.use in _CLOSED:
+        return _CLOSED[spec.use](puzzle, spec.args)
+    if spec.args or spec.use not in ("exact", "place_accuracy", "neighbor_accuracy", "kendall_tau"):
+        return None  # an option such as an exponent has no closed form
+    level = order_levels(puzzle)[spec.use]
+    return None if level is None else level.mean
+
+
+def _visual_jigsaw(puzzle: Puzzle, args: Mapping[str, Any]) -> float:
+    options = {name: value for name, value in args.items() if name in ("discount", "min_pieces_for_partial")}
+    well_formed = 0.0 if puzzle["answer_style"] == "direct" else float(args.get("format_weight", 0.2))
+    return chance_order_reward(len(puzzle["answer"]), puzzle.get("classes"), **options) + well_formed
+
+
+_CLOSED: Mapping[str, Callable[[Puzzle, Mapping[str, Any]], float]] = {
+    "visual_jigsaw": _visual_jigsaw,
+    "valid": lambda *_: 1.0,
+    "format": lambda *_: 1.0,
+}
+
+
+def _tried(puzzles: Sequence[Puzzle], composition: Composition) -> list[dict[str, Level | None]]:
+    """Means over every order of up to five pieces, and over 120 of more, seeded by the puzzle."""
+    tries: list[list[list[int]]] = []
+    for puzzle in puzzles:
+        pieces = len(puzzle["answer"])
+        if pieces <= ALL_ORDERS_UP_TO:
+            tries.append([list(order) for order in permutations(range(1, pieces + 1))])
+        else:
+            rng = Random(puzzle["id"])
+            tries.append([rng.sample(range(1, pieces + 1), pieces) for _ in range(SAMPLED_ORDERS)])
+    repeated = [puzzle for puzzle, orders in zip(puzzles, tries, strict=True) for _ in orders]
+    texts = [
+        format_order(order, puzzle["answer_style"], think_prefilled=bool(puzzle.get("think_prefilled")))
+        for puzzle, orders in zip(puzzles, tries, strict=True)
+        for order in orders
+    ]
+    scores = rewards_of(repeated, texts, composition)
+    totals = composition.total(scores)
+    found, start = [], 0
+    for orders in tries:
+        rows, start = slice(start, start + len(orders)), start + len(orders)
+        own = {name: [value for value in values[rows] if value is not None] for name, values in scores.items()}
+        exact = len(orders[0]) <= ALL_ORDERS_UP_TO
+        parts = {name: _mean(values, exact) for name, values in own.items() if values}
+        found.append(_named(parts, _mean([total or 0.0 for total in totals[rows]], exact), composition))
+    return found
+
+
+def _mean(values: Sequence[float], exact: bool) -> Level:
+    """The mean of values, which is exact if they are those of all orders."""
+    mean = sum(values) / len(values)
+    spread = 0.0 if exact or len(values) < 2 else sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return Level(mean, sqrt(spread / len(values)))
+
+
+def rewards_of(
+    puzzles: Sequence[Puzzle], texts: Sequence[str], composition: Composition
+) -> dict[str, list[float | None]]:
+    """The value of each reward for a text on each puzzle.
+
+    Raises:
+        RewardError: a reward fails, or a column is missing.
+    """
+    return composition.score(list(texts), {key: [puzzle[key] for puzzle in puzzles] for key in puzzles[0]})

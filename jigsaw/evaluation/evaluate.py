@@ -1,0 +1,279 @@
+"""`jigsaw eval` and the end of a run: a model answers puzzle sets, and the figures become an `EvalLog`.
+
+In: a checkpoint or a run, and built puzzle sets. Out: a log, and with a folder given::
+
+    completions.jsonl    the settings, then every puzzle as it was answered, written batch by batch
+    evaluation.json, predictions/    the log (`jigsaw.evaluation.log`)
+
+An evaluation that was interrupted continues when the same command is given again: what is lost is the batch that was
+being generated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.answers import Answered, answer_rest, file_stamp, make_folder
+from jigsaw.evaluation.figures import set_log
+from jigsaw.evaluation.generation import GREEDY, Generation, open_engine
+from jigsaw.evaluation.log import EvalLog, SetLog, command_line, read_log, versions, write_log
+from jigsaw.evaluation.runs import PuzzleSet, own_recipe, own_sets, trained_model, unreadable_note
+from jigsaw.evaluation.wordings import reworded
+from jigsaw.rewards import Composition
+from jigsaw.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from jigsaw.config.schema import Recipe
+    from jigsaw.console import StepProgress
+    from jigsaw.engines.vllm_requests import VllmSettings
+    from jigsaw.stop_request import StopRequest
+    from jigsaw.training.sets import HeldOut
+
+COMPLETIONS = "completions.jsonl"
+
+
+def evaluate_checkpoint(
+    model: str,
+    data: Path | Sequence[PuzzleSet],
+    *,
+    generation: Generation = GREEDY,
+    out: Path | None = None,
+    rewards: Sequence[str | Mapping[str, Any]] = ("visual_jigsaw",),
+    limit: int | None = None,
+    wording: int = 0,
+    against: Path | None = None,
+    source_root: Path | None = None,
+    task: str | None = None,
+) -> EvalLog:
+    """Answer the puzzles of one or several sets, and compute the figures.
+
+    Args:
+        model: checkpoint folder or hub id.
+        data: folder of a puzzle set; or several sets.
+        generation: engine, precision, batches, and how completions are sampled.
+        out: folder for what is listed above; None writes nothing, and an interruption loses everything.
+        rewards: what `reward` is the weighted sum of, names or entries as in a recipe.
+        limit: only so many puzzles of a folder, evenly spread.
+        wording: 0 for the set's own prompts, 1 and up for another prompt variant.
+        against: folder of another evaluation of the same puzzles, to compare with.
+        source_root: where the sources of the set are now, if they moved.
+        task: spec of the plug-in task that built the set, if one did.
+
+    Returns:
+        The log; its `note` says why, if no answer could be read.
+
+    Raises:
+        JigsawError: the checkpoint, a set or a folder cannot be used.
+    """
+    sets = [PuzzleSet(data, "", task, limit)] if isinstance(data, Path) else list(data)
+    composition = Composition(list(rewards))
+    composition.require_columns()
+    _count_tokens(composition, model)
+    if out is not None:
+        if RunFolder(out).recipe.exists():
+            raise JigsawError(f"--out: {out} holds a training run with figures of its own; name another folder")
+        make_folder(out)
+    others = {} if against is None else {one.name: one.model.samples for one in read_log(against).sets}
+    answers: dict[str, list[Answered]] = {}
+    for one in sets:
+        settings = {
+            "model": str(model),
+            "model_stamp": file_stamp(Path(model)),
+            "data": str(one.data),
+            "data_stamp": file_stamp(one.data),
+            **generation.settings(),
+            "wording": wording,
+        }
+        store = COMPLETIONS if len(sets) == 1 else f"{one.data.name}-{COMPLETIONS}"
+        path = None if out is None else out / store
+        answers.setdefault(one.name, []).extend(_answers(model, one, generation, wording, source_root, path, settings))
+    found = []
+    for name, own in answers.items():
+        if against is not None and name not in others:
+            raise JigsawError(f"--against: {against} has no evaluation of the set {name or 'without a name'}")
+        whom = None if against is None else (str(against), others[name])
+        found.append(set_log(name, own, composition, against=whom))
+    log = EvalLog(
+        argv=command_line(),
+        versions=versions(),
+        settings=settings | {"data": [str(one.data) for one in sets]},
+        rewards=list(rewards),
+        sets=found,
+        note=unreadable_note(model, sets[0].data, found[0].model.reasons),
+    )
+    if out is not None:
+        write_log(log, out)
+    return log
+
+
+def _answers(
+    model: str,
+    puzzle_set: PuzzleSet,
+    generation: Generation,
+    wording: int,
+    source_root: Path | None,
+    path: Path | None,
+    settings: Mapping[str, Any],
+) -> list[Answered]:
+    """The answers to one set; `path` is that of their store."""
+    from jigsaw.data import load_puzzles
+    from jigsaw.data.load import spread
+    from jigsaw.data.progress import progress_bar
+
+    puzzles = load_puzzles(puzzle_set.data, source_root, task=puzzle_set.task)
+    chosen = spread(len(puzzles), puzzle_set.limit)
+    if not chosen:
+        raise JigsawError(f"{puzzle_set.data} holds no puzzles; build it again")
+    ids = puzzles.with_format(None)["id"]
+    with progress_bar("solving", len(chosen)) as bar:
+
+        def advance(count: int) -> None:
+            for _ in range(count):
+                bar.advance()
+
+        return answer_rest(
+            lambda: open_engine(model, generation),
+            [ids[number] for number in chosen],
+            lambda number: reworded([puzzles[chosen[number]]], wording)[0],
+            path=path,
+            settings=settings,
+            batch_size=generation.batch_size,
+            on_batch=advance,
+        )
+
+
+def _count_tokens(composition: Composition, model: str) -> None:
+    """Let rewards count tokens, if one does."""
+    if "completion_ids" in composition.columns:
+        from jigsaw.models.load import load_processor
+        from jigsaw.models.prompts import completion_tokens
+
+        composition.tokenize = completion_tokens(load_processor(model))
+
+
+def evaluate_on_own_sets(
+    run: Path,
+    *,
+    generation: Mapping[str, Any] | None = None,
+    rewards: Sequence[str] | None = None,
+    limit: int | None = None,
+    **options: Any,
+) -> EvalLog:
+    """Evaluate a run's model on its own held-out sets, with the run's settings.
+
+    Args:
+        run: folder of a run that has a model.
+        generation: fields of `Generation` that replace the recipe's.
+        rewards: what `reward` is the sum of; None for the recipe's rewards.
+        limit: the most puzzles of each set, spread over it; None for as many as the run evaluates.
+        **options: further ones of `evaluate_checkpoint`.
+
+    Raises:
+        JigsawError: the run has no model or no held-out puzzles.
+    """
+    model, sets, recipe = trained_model(run), own_sets(run), own_recipe(run)
+    return evaluate_checkpoint(
+        str(model),
+        [one if limit is None else replace(one, limit=limit) for one in sets],
+        generation=replace(_run_generation(recipe), **(generation or {})),
+        rewards=recipe.rewards if rewards is None else list(rewards),
+        **options,
+    )
+
+
+def evaluate_run(
+    recipe: Recipe,
+    folder: RunFolder,
+    heldout: HeldOut,
+    composition: Composition,
+    stop: StopRequest,
+    progress: StepProgress,
+) -> None:
+    """The final evaluation of a run: `model/`, and `warmup/` if there is one, on its held-out puzzles.
+
+    Args:
+        recipe: of the run.
+        folder: of the run; gets the log.
+        heldout: all held-out puzzles.
+        composition: the recipe's rewards and metrics.
+        stop: ends the evaluation after a batch.
+        progress: moves with every batch.
+
+    Raises:
+        StoppedError: it was asked to stop; the answers so far are kept.
+    """
+    _count_tokens(composition, str(folder.model("model")))
+    answers: dict[str, list[Answered]] = {}
+    models = [name for name in ("model", "warmup") if folder.model(name).is_dir()]
+    with progress:
+        progress.start(len(models) * len(heldout), detail=" and ".join(f"{name}/" for name in models))
+        for name in models:
+            answers[name] = _answers_of_run(recipe, folder, name, heldout, stop, progress)
+    sets: list[SetLog] = []
+    for own in heldout.names:
+        rows = heldout.rows_of(own)
+        per_model = {name: [all_answers[row] for row in rows] for name, all_answers in answers.items()}
+        sets.append(set_log(own or "", per_model["model"], composition, warmup=per_model.get("warmup")))
+    log = EvalLog(
+        argv=json.loads(folder.info.read_text(encoding="utf-8"))["argv"] if folder.info.is_file() else command_line(),
+        versions=versions(),
+        settings=_run_generation(recipe).settings() | {"model": "model", "data": heldout_folders(folder)},
+        rewards=list(recipe.rewards),
+        sets=sets,
+    )
+    write_log(log, folder.path)
+
+
+def heldout_folders(folder: RunFolder) -> list[str]:
+    """The folders of a run's held-out sets."""
+    return [str(path) for path in folder.read_sets()["eval"]] if folder.data.is_file() else []
+
+
+def _vllm_settings(recipe: Recipe) -> VllmSettings:
+    """vLLM as for rollouts, with room for the completions of the evaluation, and on all of the memory that is free."""
+    from jigsaw.engines.vllm_requests import VllmSettings
+
+    rollout = recipe.rollout
+    longer = recipe.completion_limit - (recipe.grpo.max_completion_length if recipe.grpo is not None else 0)
+    return VllmSettings(
+        dtype=recipe.model.dtype,
+        seed=recipe.seed,
+        max_model_len=rollout.max_model_len + max(longer, 0),
+        tensor_parallel_size=rollout.tensor_parallel_size,
+        enforce_eager=rollout.enforce_eager,
+    )
+
+
+def _run_generation(recipe: Recipe) -> Generation:
+    return Generation(
+        dtype=recipe.model.dtype, batch_size=recipe.evaluation.batch_size, max_new_tokens=recipe.completion_limit
+    )
+
+
+def _answers_of_run(
+    recipe: Recipe, folder: RunFolder, model: str, heldout: HeldOut, stop: StopRequest, progress: StepProgress
+) -> list[Answered]:
+    """The answers of a model to the held-out puzzles; what these weights have answered is not asked again."""
+    checkpoint = folder.model(model)
+    generation = replace(_run_generation(recipe), engine=recipe.rollout.engine)
+    stamp = file_stamp(checkpoint)
+
+    def on_batch(count: int) -> None:
+        progress.advance(count)
+        stop.check("in its evaluation")
+
+    with stop.heeded("after this batch of held-out puzzles"):
+        return answer_rest(
+            lambda: open_engine(str(checkpoint), generation, _vllm_settings(recipe)),
+            heldout.ids,
+            heldout.__getitem__,
+            path=folder.answers / f"{model}-{stamp}" / COMPLETIONS,
+            settings={"model": model, "model_stamp": stamp, **generation.settings()},
+            batch_size=generation.batch_size,
+            on_batch=on_batch,
+        )

@@ -1,0 +1,387 @@
+"""The figures of an evaluation: from answers to scored samples, and from samples to estimates with intervals.
+
+`evaluation_of` is the only way from completions to figures: the end of a run, `jigsaw eval` and `jigsaw score` all call
+it. Puzzles of one source are correlated, and the intervals allow for that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from math import comb
+from typing import Any, Literal
+
+import numpy as np
+
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.answers import Answered
+from jigsaw.evaluation.baselines import Level, Levels, levels_of, mean_levels, rewards_of
+from jigsaw.evaluation.difficulty import LABELS, labels
+from jigsaw.evaluation.intervals import bootstrap_mean, rate_interval, sign_flip_p
+from jigsaw.evaluation.log import (
+    FIGURES,
+    RATES,
+    Change,
+    Comparison,
+    Evaluation,
+    Figure,
+    Group,
+    Places,
+    Sample,
+    Sampled,
+    SetLog,
+)
+from jigsaw.rewards import (
+    Composition,
+    RewardError,
+    chance_exact,
+    chance_place_accuracy,
+    exact,
+    grid_of,
+    kendall_tau,
+    neighbor_accuracy,
+    parse_order,
+    place_accuracy,
+    true_places,
+)
+
+Cell = Literal["corner", "edge", "interior"]
+CELLS: tuple[Cell, ...] = ("corner", "edge", "interior")
+CHANGES = ("exact", "place_accuracy", "reward")
+"""Figures of which a run reports the change by GRPO."""
+
+
+def evaluation_of(answers: Sequence[Answered], composition: Composition) -> Evaluation:
+    """All figures of one model on one set of puzzles.
+
+    Args:
+        answers: one per puzzle, all with equally many completions. Their order does not matter to the figures.
+        composition: the rewards that `reward` is the weighted sum of.
+
+    Raises:
+        JigsawError: there is no answer, the numbers of completions differ, or a reward fails.
+    """
+    counts = {len(one.completions): one.puzzle["id"] for one in answers}
+    if len(counts) != 1:
+        told = ", ".join(f"{name} has {count}" for count, name in sorted(counts.items())[:2])
+        raise JigsawError(f"puzzles need equally many completions: {told}" if counts else "there is no answer to score")
+    samples = score(answers, composition)
+    try:
+        levels = levels_of([one.puzzle for one in answers], composition)
+    except RewardError as error:
+        raise JigsawError(str(error)) from error
+    by_id = {one.puzzle["id"]: own for one, own in zip(answers, levels, strict=True)}
+    # Sums in one order, so that equal completions give equal figures to the last digit.
+    ordered = sorted(samples, key=lambda item: (item.id, item.sample))
+
+    return Evaluation(
+        num_puzzles=len(by_id),
+        num_sources=len({item.source for item in samples}),
+        estimates=estimates(ordered, by_id),
+        groups=groups(ordered, by_id),
+        reasons=dict(Counter(item.reason for item in ordered).most_common()),
+        places=places(ordered),
+        sampled=sampled(ordered) if max(counts) > 1 else None,
+        samples=samples,
+    )
+
+
+def score(answers: Sequence[Answered], composition: Composition) -> list[Sample]:
+    """The scored samples of answers, puzzle by puzzle.
+
+    Raises:
+        JigsawError: a reward fails, or a puzzle is broken.
+    """
+    puzzles = [one.puzzle for one in answers for _ in one.completions]
+    texts = [text for one in answers for text in one.completions]
+    try:
+        values = rewards_of(puzzles, texts, composition)
+        totals = composition.total(values)
+        rows = [(one, number) for one in answers for number in range(len(one.completions))]
+        return [
+            _sample(*row, total or 0.0, {name: column[at] for name, column in values.items()})
+            for at, (row, total) in enumerate(zip(rows, totals, strict=True))
+        ]
+    except RewardError as error:
+        raise JigsawError(str(error)) from error
+
+
+def _sample(answered: Answered, number: int, reward: float, rewards: dict[str, float | None]) -> Sample:
+    puzzle, text = answered.puzzle, answered.completions[number]
+    answer, classes = list(puzzle["answer"]), puzzle.get("classes")
+    grid = grid_of(puzzle.get("geometry"), len(answer))
+    prefilled = bool(puzzle.get("think_prefilled"))
+    parsed = parse_order(text, len(answer), puzzle["answer_style"], think_prefilled=prefilled)
+    return Sample(
+        id=puzzle["id"],
+        task=puzzle["task"],
+        source=puzzle["source"]["path"],
+        sample=number,
+        answer=answer,
+        classes=None if classes is None else list(classes),
+        grid=grid,
+        contrast=answered.contrast,
+        completion=text.encode("utf-8", "replace").decode(),  # half surrogates, which no file of text can hold
+        order=parsed.order,
+        reason=parsed.reason,
+        exact=exact(parsed.order, answer, classes),
+        place_accuracy=place_accuracy(parsed.order, answer, classes),
+        neighbor_accuracy=neighbor_accuracy(parsed.order, answer, classes, grid=grid),
+        kendall_tau=kendall_tau(parsed.order, answer, classes),
+        valid=float(parsed.order is not None),
+        format=float(parsed.well_formed),
+        reward=reward,
+        rewards=rewards,
+    )
+
+
+def value_of(item: Sample, figure: str) -> float | None:
+    """A figure of a sample: one of `FIGURES`, or `reward/NAME`."""
+    name = figure.removeprefix("reward/")
+    value: float | None = item.rewards[name] if name != figure else getattr(item, figure)
+    return value
+
+
+def estimates(samples: Sequence[Sample], levels: Mapping[str, Levels]) -> dict[str, Figure]:
+    """Means with intervals, beside the levels of random answers.
+
+    Args:
+        samples: at least one.
+        levels: of each puzzle, by id.
+    """
+    chance = mean_levels([levels[name] for name in dict.fromkeys(item.id for item in samples)])
+    parts = samples[0].rewards if len(samples[0].rewards) > 1 else ()
+    found = {}
+    for name in (*FIGURES, *(f"reward/{part}" for part in parts)):
+        pairs = [(value, item.source) for item in samples if (value := value_of(item, name)) is not None]
+        if pairs:
+            values, sources = [value for value, _ in pairs], [source for _, source in pairs]
+            found[name] = _figure(name, values, sources, chance.get(name))
+    return found
+
+
+def _figure(name: str, values: Sequence[float], sources: Sequence[str], level: Level | None) -> Figure:
+    spread = rate_interval(values, sources) if name in RATES else bootstrap_mean(values, sources)
+    return Figure(**asdict(spread), **({} if level is None else {"chance": level.mean, "chance_error": level.error}))
+
+
+def groups(samples: Sequence[Sample], levels: Mapping[str, Levels]) -> list[Group]:
+    """Figures per task; per task and number of pieces; and within those per third of `contrast`."""
+    found = []
+
+    def add(items: Sequence[Sample], pieces: int | None = None, difficulty: str | None = None) -> None:
+        found.append(
+            Group(
+                task=items[0].task,
+                num_pieces=pieces,
+                difficulty=difficulty,
+                num_puzzles=len({item.id for item in items}),
+                num_sources=len({item.source for item in items}),
+                estimates=estimates(items, levels),
+            )
+        )
+
+    by_task = _grouped(samples, lambda item: item.task)
+    for items in by_task.values():
+        by_pieces = _grouped(items, lambda item: item.num_pieces)
+        if len(by_task) > 1 or len(by_pieces) > 1:
+            add(items)
+        for pieces, same in by_pieces.items():
+            add(same, pieces)
+            first = [item for item in same if item.sample == 0]
+            thirds = dict(zip([item.id for item in first], labels([item.contrast for item in first]), strict=True))
+            for label in LABELS:
+                if third := [item for item in same if thirds[item.id] == label]:
+                    add(third, pieces, label)
+    return found
+
+
+def _grouped(items: Sequence[Sample], key: Callable[[Sample], Any]) -> dict[Any, list[Sample]]:
+    found: dict[Any, list[Sample]] = defaultdict(list)
+    for item in items:
+        found[key(item)].append(item)
+    return {name: found[name] for name in sorted(found)}
+
+
+def cell_of(place: int, grid: tuple[int, int]) -> Cell:
+    """Whether a place of a grid lies in a corner, on an edge or inside. A side of length 1 has corners at both ends.
+
+    >>> [cell_of(place, (3, 3)) for place in (0, 1, 4)]
+    ['corner', 'edge', 'interior']
+    """
+    rows, columns = grid
+    row, column = divmod(place, columns)
+    ends = (row in (0, rows - 1)) + (column in (0, columns - 1))
+    return "corner" if ends == 2 else "edge" if ends else "interior"
+
+
+def places(samples: Sequence[Sample]) -> list[Places]:
+    """Per task, number of pieces and grid, which piece was put where."""
+    found = []
+    kinds = _grouped(samples, lambda item: (item.task, item.num_pieces, tuple(item.grid or ())))
+    for (task, pieces, grid), items in kinds.items():
+        homes = [true_places(item.order, item.answer, item.classes) for item in items]
+        counts = np.zeros((pieces, pieces))
+        valid = [home for home in homes if home is not None]
+        for home in valid:
+            counts[range(pieces), home] += 1
+        found.append(
+            Places(
+                task=task,
+                num_pieces=pieces,
+                grid=grid or None,
+                valid=len(valid),
+                confusion=(counts / len(valid)).tolist() if valid else None,
+                cells=_cells(items, homes, grid) if grid else None,
+            )
+        )
+    return found
+
+
+def _cells(items: Sequence[Sample], homes: Sequence[list[int] | None], grid: tuple[int, int]) -> dict[str, Figure]:
+    kinds = [cell_of(place, grid) for place in range(grid[0] * grid[1])]
+    sources = [item.source for item in items]
+    chance = sum(chance_place_accuracy(item.num_pieces, item.classes) for item in items) / len(items)
+    found = {}
+    for kind in CELLS:
+        own = [place for place, other in enumerate(kinds) if other == kind]
+        if own:
+            shares = [sum(home[place] == place for place in own) / len(own) if home else 0.0 for home in homes]
+            found[str(kind)] = Figure(**asdict(rate_interval(shares, sources)), chance=chance)
+    return found
+
+
+def sampled(samples: Sequence[Sample]) -> Sampled:
+    """Pass@k and the majority vote of puzzles with several completions each."""
+    by_puzzle = list(_grouped(samples, lambda item: item.id).values())
+    count = len(by_puzzle[0])
+    sources = [items[0].source for items in by_puzzle]
+    right = [sum(item.exact == 1.0 for item in items) for items in by_puzzle]
+    lucky = [chance_exact(items[0].num_pieces, items[0].classes) for items in by_puzzle]
+    placed = [chance_place_accuracy(items[0].num_pieces, items[0].classes) for items in by_puzzle]
+    voted = [majority_order([item.order for item in items]) for items in by_puzzle]
+
+    def figure(values: Sequence[float], levels: Sequence[float]) -> Figure:
+        return Figure(**asdict(rate_interval(values, sources)), chance=sum(levels) / len(levels))
+
+    def vote(measure: Callable[..., float]) -> list[float]:
+        return [
+            measure(order, items[0].answer, items[0].classes) for order, items in zip(voted, by_puzzle, strict=True)
+        ]
+
+    return Sampled(
+        samples=count,
+        pass_at={
+            k: figure([pass_at_k(hits, count, k) for hits in right], [1 - (1 - luck) ** k for luck in lucky])
+            for k in powers_of_two(count)
+        },
+        majority={"exact": figure(vote(exact), lucky), "place_accuracy": figure(vote(place_accuracy), placed)},
+    )
+
+
+def pass_at_k(right: int, samples: int, k: int) -> float:
+    """The probability that k of the samples, drawn without replacement, hold a right one: 1 - C(n-c, k) / C(n, k).
+
+    The unbiased estimator of Chen et al., "Evaluating Large Language Models Trained on Code" (2021), section 2.1.
+
+    >>> pass_at_k(1, 4, 1), pass_at_k(1, 4, 4), pass_at_k(0, 4, 4)
+    (0.25, 1.0, 0.0)
+    """
+    return 1.0 - comb(samples - right, k) / comb(samples, k)
+
+
+def powers_of_two(samples: int) -> list[int]:
+    """1, 2, 4, ... up to `samples`, and `samples` itself: the k at which pass@k is reported.
+
+    >>> powers_of_two(6)
+    [1, 2, 4, 6]
+    """
+    return sorted({samples, *(2**power for power in range(samples.bit_length()))})
+
+
+def majority_order(orders: Sequence[Sequence[int] | None]) -> list[int] | None:
+    """The permutation with most votes, by linear assignment; an order casts one vote for each of its places.
+
+    Args:
+        orders: permutations of 1..K; None (no valid answer) casts no vote. Of permutations with equally many votes the
+            one that agrees most with the earliest orders is taken.
+
+    Returns:
+        The order, or None if nobody voted.
+
+    >>> majority_order([[1, 2, 3], [1, 3, 2], None, [1, 3, 2]])
+    [1, 3, 2]
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    cast = [list(order) for order in orders if order is not None]
+    if not cast:
+        return None
+    votes = np.zeros((len(cast[0]), len(cast[0])))
+    for number, order in enumerate(cast):
+        # The sum of what earlier orders get beyond their vote stays below one vote.
+        votes[range(len(order)), np.asarray(order) - 1] += 1 + (len(cast) - number) / (len(order) * len(cast) ** 2 + 1)
+    found, pieces = linear_sum_assignment(votes, maximize=True)
+    return [int(piece) + 1 for _, piece in sorted(zip(found, pieces, strict=True))]
+
+
+def set_log(
+    name: str,
+    answers: Sequence[Answered],
+    composition: Composition,
+    *,
+    warmup: Sequence[Answered] | None = None,
+    against: tuple[str, Sequence[Sample]] | None = None,
+) -> SetLog:
+    """The figures of a model on one set of puzzles, compared with the model before GRPO or with another evaluation.
+
+    Args:
+        name: of the set; empty for the one that the model is judged by.
+        answers: of the model.
+        composition: the rewards that `reward` is the weighted sum of.
+        warmup: answers of the model before GRPO to the same puzzles.
+        against: name and samples of another evaluation.
+
+    Raises:
+        JigsawError: as `evaluation_of` and `compare`.
+    """
+    model = evaluation_of(answers, composition)
+    before = None if warmup is None else evaluation_of(warmup, composition)
+    compared = None
+    if before is not None:
+        compared = compare(before.samples, model.samples, "warmup", CHANGES)
+    elif against is not None:
+        compared = compare(against[1], model.samples, against[0])
+    return SetLog(name=name, model=model, warmup=before, compared=compared)
+
+
+def compare(
+    before: Sequence[Sample], after: Sequence[Sample], other: str, figures: Sequence[str] = FIGURES
+) -> Comparison:
+    """Paired differences on the puzzles that two evaluations share, after less before.
+
+    Intervals resample sources; the p-value is that of a randomisation test over sources (`sign_flip_p`).
+
+    Args:
+        before: samples of the other evaluation.
+        after: samples of this one.
+        other: name of the other evaluation.
+        figures: of which differences are computed.
+
+    Raises:
+        JigsawError: they share no sample.
+    """
+    known = {(item.id, item.sample): item for item in before}
+    shared = sorted(
+        ((key, item) for item in after if (key := (item.id, item.sample)) in known), key=lambda pair: pair[0]
+    )
+    if not shared:
+        raise JigsawError("--against: the two evaluations share no puzzle; evaluate both models on the same set")
+    sources = [item.source for _, item in shared]
+    changes = {}
+    for name in figures:
+        differences = [getattr(item, name) - getattr(known[key], name) for key, item in shared]
+        spread = bootstrap_mean(differences, sources)
+        changes[name] = Change(**asdict(spread), p_value=sign_flip_p(differences, sources))
+    return Comparison(other=other, num_puzzles=len({item.id for _, item in shared}), changes=changes)

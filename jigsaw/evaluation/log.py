@@ -1,0 +1,464 @@
+"""The log of an evaluation: figures, answers, command and versions. It is written once and read once.
+
+In a folder of `jigsaw launch`, `jigsaw eval` or `jigsaw score`::
+
+    evaluation.json            an `EvalLog` without its samples
+    predictions/model.jsonl    a `Sample` a line; `warmup.jsonl` before GRPO; below NAME/ those of a set with a name
+
+`evaluation.json` is written last, so that a folder that has one is complete. Evaluation, report, comparison and
+generalisation work on an `EvalLog`; nothing else reads these files.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from jigsaw.errors import JigsawError
+from jigsaw.evaluation.intervals import Estimate
+from jigsaw.files import write_whole
+from jigsaw.run_folder import RunFolder
+from jigsaw.text import json_lines, json_value, read_text
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
+
+FORMAT = 2
+"""Version of the file format. A file of another version is refused."""
+
+RATES = ("exact", "place_accuracy", "neighbor_accuracy", "kendall_tau", "valid", "format")
+"""Figures in [0, 1]. An answer that is no permutation counts 0 in all but `format`."""
+
+FIGURES = (*RATES, "reward")
+"""Every evaluation has these; with several rewards also `reward/NAME` for each."""
+
+Log = TypeVar("Log")
+FIRST, LATEST = "periodic-first", "periodic-latest"
+"""Samples of the periodic evaluations while GRPO trains: before its first step, and of the latest one."""
+
+LIBRARIES = ("visual-jigsaw", "torch", "transformers", "trl", "datasets")
+CHECKS: dict[str, Any] = {"allow_inf_nan": False, "extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class Figure(Estimate):
+    """A mean with its 95% interval, beside the level of random answers.
+
+    Attributes:
+        chance: mean of a player who answers with random permutations in the right form; None where it has no level.
+        chance_error: standard error of `chance`; 0 where it is exact.
+    """
+
+    chance: float | None = None
+    chance_error: float = 0.0
+    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
+
+
+@dataclass(frozen=True)
+class Change(Estimate):
+    """A mean paired difference with its 95% interval, and the p-value of a randomisation test over sources."""
+
+    p_value: float = 1.0
+    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One completion of a puzzle with its scores.
+
+    Attributes:
+        sample: number of the completion, from 0; 0 for the greedy one.
+        answer: shown indices by place, from 1.
+        classes: class of each shown piece where some look alike, else None.
+        grid: rows and columns of the places; None for places in a row.
+        contrast: how much the pieces differ; the smaller, the harder is the puzzle.
+        order: the order that the completion gives; None where it holds no permutation.
+        reason: `ok`, or why there is no order.
+        exact: 1 or 0, as are `valid` and `format`; `place_accuracy`, `neighbor_accuracy` and `kendall_tau` are shares.
+        reward: weighted sum of `rewards`.
+        rewards: value of each reward before its weight; None where it has none.
+    """
+
+    id: str
+    task: str
+    source: str
+    sample: int = 0
+    answer: list[int]
+    classes: list[int] | None = None
+    grid: tuple[int, int] | None = None
+    contrast: float | None = None
+    completion: str
+    order: list[int] | None
+    reason: str
+    exact: float
+    place_accuracy: float
+    neighbor_accuracy: float
+    kendall_tau: float
+    valid: float
+    format: float
+    reward: float
+    rewards: dict[str, float | None] = field(default_factory=dict)
+    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
+
+    def __post_init__(self) -> None:
+        places = list(range(1, len(self.answer) + 1))
+        for name, order in (("answer", self.answer), ("order", self.order)):
+            if order is not None and (not places or sorted(order) != places):
+                raise ValueError(f"{name} {order} is no permutation of 1 to {len(places)}")
+        if self.classes is not None and len(self.classes) != len(places):
+            raise ValueError(f"classes has {len(self.classes)} entries for {len(places)} pieces")
+        if self.grid is not None and self.grid[0] * self.grid[1] != len(places):
+            raise ValueError(f"grid {self.grid} has no {len(places)} places")
+
+    @property
+    def num_pieces(self) -> int:
+        """`K`, the number of pieces."""
+        return len(self.answer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Figures of one kind of puzzle.
+
+    Attributes:
+        num_pieces, difficulty: None where the group covers all.
+    """
+
+    task: str
+    num_pieces: int | None
+    difficulty: str | None
+    num_puzzles: int
+    num_sources: int
+    estimates: dict[str, Figure]
+    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
+
+    def __str__(self) -> str:
+        """`image, 9 pieces, hard`."""
+        pieces = None if self.num_pieces is None else f"{self.num_pieces} pieces"
+        return ", ".join(part for part in (self.task, pieces, self.difficulty) if part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Which piece was put where, for one task, number of pieces and grid.
+
+    Attributes:
+        valid: number of valid answers.
+        confusion: row i, column j: share of valid answers that put the piece of place j at place i; None without one.
+        cells: for grids the place accuracy of corners, edges and the interior; invalid answers count 0.
+    """
+
+    task: str
+    num_pieces: int
+    grid: tuple[int, int] | None
+    valid: int
+    confusion: list[list[float]] | None
+    cells: dict[str, Figure] | None
+    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
+
+    def __str__(self) -> str:
+        """`image, 2x3`, or `video, 4 in a row`."""
+        return f"{self.task}, {f'{self.grid[0]}x{self.grid[1]}' if self.grid else f'{self.num_pieces} in a row'}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """Several completions of each puzzle.
+
+    Attributes:
+        samples: completions of each puzzle.
+        pass_at: k -> share of puzzles of which at least one of k completions is right.
+        majority: `exact` and `place_accuracy` of the vote, place by place; its chance is that of a single random
+            order, since random votes favour no piece.
+    """
+
+    samples: int
+    pass_at: dict[int, Figure]
+    majority: dict[str, Figure]
+    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One model on one set of puzzles.
+
+    Attributes:
+        estimates: name -> figure, at least `FIGURES`.
+        groups: per task, per number of pieces, and per third of difficulty within those; what has only one member
+            below it is not repeated.
+        reasons: how often an answer was refused and why, the most frequent first; `ok` is an answer that was taken.
+        samples: all completions; in files of their own.
+    """
+
+    num_puzzles: int
+    num_sources: int
+    estimates: dict[str, Figure]
+    groups: list[Group]
+    reasons: dict[str, int]
+    places: list[Places]
+    sampled: Sampled | None = None
+    samples: list[Sample] = field(default_factory=list)
+    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
+
+    def __post_init__(self) -> None:
+        if missing := [name for name in FIGURES if name not in self.estimates]:
+            raise ValueError(f"estimates lacks {missing[0]}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Paired differences on the puzzles that two evaluations share, this one less the other.
+
+    Attributes:
+        other: `warmup`, or the folder of the other evaluation.
+    """
+
+    other: str
+    num_puzzles: int
+    changes: dict[str, Change]
+    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetLog:
+    """One set of puzzles.
+
+    Attributes:
+        name: of a further held-out set of a run; empty for the set that the model is judged by.
+        model: the model that is evaluated.
+        warmup: of a run with a supervised stage before GRPO: the model after it.
+        compared: with `warmup`, or with another evaluation.
+    """
+
+    name: str = ""
+    model: Evaluation
+    warmup: Evaluation | None = None
+    compared: Comparison | None = None
+    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """How completions that were made elsewhere fit the puzzle set.
+
+    Attributes:
+        missing: ids of puzzles without a completion.
+        duplicate: ids with more than one; they are not scored.
+        unknown: ids that are no puzzle of the set.
+        copies: rows of the set that were left out because their id came before.
+    """
+
+    missing: list[str]
+    duplicate: list[str]
+    unknown: list[str]
+    copies: int
+    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalLog:
+    """What an evaluation found.
+
+    Attributes:
+        argv: the command that computed the figures.
+        versions: of the libraries that it used.
+        settings: what the completions depend on.
+        rewards: names or entries of the rewards that `reward` is the sum of.
+        sets: at least one; the first is the one that the model is judged by.
+        note: why no answer could be read, if none could.
+        coverage: of completions that were made elsewhere.
+        format: of the file.
+    """
+
+    argv: list[str]
+    versions: dict[str, str]
+    settings: dict[str, Any]
+    rewards: list[Any]
+    sets: list[SetLog]
+    note: str | None = None
+    coverage: Coverage | None = None
+    format: int = FORMAT
+    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
+
+    def __post_init__(self) -> None:
+        if not self.sets:
+            raise ValueError("sets is empty")
+
+    @property
+    def command(self) -> str:
+        """`argv` as a shell takes it."""
+        return shlex.join(self.argv)
+
+    @property
+    def main(self) -> SetLog:
+        """The set that the model is judged by."""
+        return self.sets[0]
+
+    def evaluations(self) -> Iterable[tuple[str, str, Evaluation]]:
+        """Name of the set, `model` or `warmup`, and the evaluation."""
+        for one in self.sets:
+            yield one.name, "model", one.model
+            if one.warmup is not None:
+                yield one.name, "warmup", one.warmup
+
+
+def command_line() -> list[str]:
+    """The command of this process, as a user types it."""
+    program = Path(sys.argv[0]).name
+    words = ["jigsaw" if program == "__main__.py" else program, *sys.argv[1:]]
+    return [word.encode("utf-8", "backslashreplace").decode() for word in words]  # names of files that are no text
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the libraries that an evaluation depends on, as far as they are installed."""
+    found = {"python": python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def to_json(log: Any) -> str:
+    """A log of any kind as JSON, without samples."""
+    evaluation = {"samples": True}
+    per_set = {"__all__": {"model": evaluation, "warmup": evaluation}}
+    left_out: Any = {"sets": per_set, "conditions": {"__all__": evaluation}}
+    return json.dumps(_adapter(type(log)).dump_python(log, exclude=left_out), indent=2) + "\n"
+
+
+def from_json(kind: type[Log], path: Path, remedy: str = "evaluate again with `jigsaw eval`") -> Log:
+    """A log of some kind out of a file.
+
+    Raises:
+        JigsawError: it is missing, another version wrote it, or it is broken; with the remedy.
+    """
+    from pydantic import ValidationError
+
+    if not path.is_file():
+        raise JigsawError(f"{path} is missing; {remedy}")
+    try:
+        stored = json_value(read_text(path), path)
+    except JigsawError as error:
+        raise JigsawError(f"{error}; {remedy}") from error
+    if isinstance(stored, dict) and stored.get("format", 1) != FORMAT and "format" in _fields(kind):
+        found = stored.get("format", 1)
+        raise OlderLogError(f"{path} has format {found}, this version reads {FORMAT}; {remedy}")
+    try:
+        log: Log = _adapter(kind).validate_python(stored)
+    except ValidationError as error:
+        raise JigsawError(f"{path}: {_first_fault(error)}; {remedy}") from error
+    return log
+
+
+def _fields(kind: Any) -> set[str]:
+    return {field.name for field in fields(kind)}
+
+
+def write_log(log: EvalLog, folder: Path) -> None:
+    """Write a log into a folder, its samples first.
+
+    Args:
+        log: it replaces one that is there.
+        folder: made if it is not there.
+    """
+    files = RunFolder(folder)
+    for name, model, evaluation in log.evaluations():
+        write_samples(files.predictions(model, name), evaluation.samples)
+    write_whole(files.evaluation, to_json(log))
+
+
+def write_samples(path: Path, samples: Sequence[Sample]) -> None:
+    """Write samples as JSON lines, in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, "".join(json.dumps(vars(sample)) + "\n" for sample in samples))
+
+
+def write_periodic(folder: Path, step: int, samples: Sequence[Sample]) -> None:
+    """Write the samples of a periodic evaluation into a run folder, over those of an earlier one."""
+    run = RunFolder(folder)
+    write_samples(run.predictions(LATEST if step else FIRST), samples)
+    if not step:
+        run.predictions(LATEST).unlink(missing_ok=True)
+
+
+def read_log(folder: Path) -> EvalLog:
+    """The log of an evaluation, with its samples.
+
+    Args:
+        folder: that `jigsaw launch`, `jigsaw eval --out` or `jigsaw score --out` wrote.
+
+    Raises:
+        JigsawError: there is none, another version wrote it, or it is broken.
+    """
+    files = RunFolder(folder)
+    log = from_json(EvalLog, files.evaluation)
+
+    def with_samples(evaluation: Evaluation | None, model: str, name: str) -> Any:
+        if evaluation is None:
+            return None
+        return replace(evaluation, samples=read_samples(files.predictions(model, name)))
+
+    sets = [
+        replace(
+            one,
+            model=with_samples(one.model, "model", one.name),
+            warmup=with_samples(one.warmup, "warmup", one.name),
+        )
+        for one in log.sets
+    ]
+    return replace(log, sets=sets)
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """The samples of a file.
+
+    Raises:
+        JigsawError: it is missing or empty, or a line is none; names the line.
+    """
+    from pydantic import ValidationError
+
+    if not path.is_file():
+        raise JigsawError(f"{path} is missing; evaluate again with `jigsaw eval`")
+    adapter = _adapter(Sample)
+    samples = []
+    try:
+        for number, stored in json_lines(path):
+            try:
+                samples.append(adapter.validate_python(stored))
+            except ValidationError as error:
+                raise JigsawError(f"{path}:{number}: {_first_fault(error)}") from error
+    except JigsawError as error:
+        raise JigsawError(f"{error}; evaluate again with `jigsaw eval`") from error
+    if not samples:
+        raise JigsawError(f"{path} is empty; evaluate again with `jigsaw eval`")
+    return samples
+
+
+class OlderLogError(JigsawError):
+    """A file of another version of the format."""
+
+
+@cache
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+    """Reads and writes a dataclass of this module; building it takes longer than using it."""
+    from pydantic import TypeAdapter
+
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+    return adapter
+
+
+def _first_fault(error: ValidationError) -> str:
+    """`sets.0.model.estimates: Field required`."""
+    fault = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, fault["loc"]))
+    return f"{where}: {fault['msg']}" if where else fault["msg"]

@@ -1,0 +1,235 @@
+"""`jigsaw score DATA PREDICTIONS.jsonl`: figures of completions that were made elsewhere.
+
+In: a folder of puzzle parts and JSON lines, one `{"id": .., "text": ..}` per completion. Out: the log that `jigsaw
+eval` would write for the same completions, with what did not fit: puzzles without a completion, completions of unknown
+puzzles, and ids that came twice are reported and not scored. Of copies of a puzzle (equal ids) the first counts, as
+when the set is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jigsaw.errors import JigsawError, first_line
+from jigsaw.evaluation.answers import LARGE, Answered
+from jigsaw.evaluation.difficulty import contrast
+from jigsaw.evaluation.figures import set_log
+from jigsaw.evaluation.log import Coverage, EvalLog, command_line, versions, write_log
+from jigsaw.rewards import Composition, RewardError
+from jigsaw.text import encoding_of
+
+NEEDED = ("id", "task", "answer")
+BATCH_ROWS = 2048
+"""Rows of a part that are in memory at a time."""
+
+
+@dataclass
+class Predictions:
+    """The lines of a file.
+
+    Attributes:
+        texts: id -> number of the completion -> its text.
+        contrasts: id -> `contrast`, of lines that an evaluation wrote.
+        duplicates: (id, number) -> how often it came, if more than once; these have no text.
+    """
+
+    texts: dict[str, dict[int, str]] = field(default_factory=dict)
+    contrasts: dict[str, float | None] = field(default_factory=dict)
+    duplicates: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+
+def score_predictions(
+    data: str | Path,
+    predictions: str | Path,
+    rewards: Sequence[str | Mapping[str, Any]] = ("visual_jigsaw",),
+    *,
+    think_prefilled: bool = False,
+    source_root: Path | None = None,
+    task: str | None = None,
+    out: Path | None = None,
+) -> EvalLog:
+    """Score a file of completions against a puzzle set.
+
+    Args:
+        data: folder of parquet parts with the columns id, task, answer, and answer_style, classes, geometry, source
+            where they matter.
+        predictions: JSON lines, each an object with `id` and `text` (or `completion`, as evaluations write it), and
+            `sample` for several completions of a puzzle; other keys are ignored.
+        rewards: what `reward` is the weighted sum of, names or entries as in a recipe.
+        think_prefilled: whether the chat template wrote `<think>`, so that the completions begin after it.
+        source_root: where the sources of the set are now, if they moved: the difficulty of a puzzle is computed from
+            its media, unless the lines are those of an evaluation.
+        task: spec of the plug-in task that built the set, if one did.
+        out: folder for the log.
+
+    Raises:
+        JigsawError: a file is missing or broken (named with its line), a reward is wrong, or no id fits.
+    """
+    read = read_predictions(Path(predictions))
+    try:
+        composition = Composition(rewards)
+    except RewardError as error:
+        raise JigsawError(str(error)) from error
+    puzzles: dict[str, dict[str, Any]] = {}
+    copies = 0
+    for row in read_puzzles(Path(data)):
+        copies += row["id"] in puzzles
+        puzzles.setdefault(row["id"], row | ({"think_prefilled": True} if think_prefilled else {}))
+    scored = [name for name in puzzles if read.texts.get(name)]
+    doubled = list(dict.fromkeys(name for name, _ in read.duplicates))
+    if not scored and read.texts:
+        raise JigsawError(
+            f"none of the {len(read.texts)} ids in {predictions} is in {data} (the first is "
+            f"{next(iter(read.texts))!r}); are these predictions of another set?"
+        )
+    contrasts, note = _contrasts(Path(data), scored, read.contrasts, source_root, task)
+    answers = [
+        Answered(puzzles[name], [text for _, text in sorted(read.texts[name].items())], contrasts.get(name))
+        for name in scored
+    ]
+    log = EvalLog(
+        argv=command_line(),
+        versions=versions(),
+        settings={"predictions": str(predictions), "data": [str(data)], "think_prefilled": think_prefilled},
+        rewards=list(rewards),
+        sets=[set_log("", answers, composition)],
+        note=note,
+        coverage=Coverage(
+            missing=[name for name in puzzles if name not in read.texts and name not in doubled],
+            duplicate=doubled,
+            unknown=[name for name in dict.fromkeys([*read.texts, *doubled]) if name not in puzzles],
+            copies=copies,
+        ),
+    )
+    if out is not None:
+        write_log(log, out)
+    return log
+
+
+def _contrasts(
+    data: Path, ids: Sequence[str], known: Mapping[str, float | None], source_root: Path | None, task: str | None
+) -> tuple[Mapping[str, float | None], str | None]:
+    """The contrast of each puzzle, from the lines or from its media; and a sentence, if it cannot be computed."""
+    if known.keys() >= set(ids):
+        return known, None
+    from jigsaw.data import load_puzzles
+    from jigsaw.data.progress import progress_bar
+
+    wanted = set(ids)
+    try:
+        puzzles = load_puzzles(data, source_root, task=task)
+        numbers = [number for number, name in enumerate(puzzles.with_format(None)["id"]) if name in wanted]
+        found = {}
+        with progress_bar("reading media", len(numbers)) as bar:
+            for number in numbers:
+                row = puzzles[number]
+                found[row["id"]] = contrast(row)
+                bar.advance()
+    except JigsawError as error:
+        return {}, f"Figures by difficulty are left out, since the media cannot be read: {first_line(error)}"
+    return found, None
+
+
+def read_predictions(path: Path) -> Predictions:
+    """The completions of a file.
+
+    Raises:
+        JigsawError: the file cannot be read, or a line is no object with `id` and `text`; names the line.
+    """
+    read = Predictions()
+    try:
+        with path.open("rb") as file:
+            encoding = encoding_of(file.read(4096), path)
+        with path.open(encoding=encoding, newline="\n") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    _take(read, _entry(line, f"{path}:{number}"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"it is no {error.encoding.upper()} text"
+        raise JigsawError(
+            f"cannot read the predictions {path}: {reason}; one JSON object per line is needed"
+        ) from error
+    if not read.texts and not read.duplicates:
+        raise JigsawError(f'{path} holds no predictions; write one {{"id": .., "text": ..}} per line')
+    return read
+
+
+def _take(read: Predictions, entry: Mapping[str, Any]) -> None:
+    """Add a line; a completion that came before is scored neither time."""
+    key = name, number = entry["id"], entry.get("sample", 0)
+    texts = read.texts.setdefault(name, {})
+    if key in read.duplicates or number in texts:
+        read.duplicates[key] += 1 if key in read.duplicates else 2
+        texts.pop(number, None)
+    else:
+        texts[number] = entry["text"] if "text" in entry else entry["completion"]
+    if not texts:
+        del read.texts[name]
+    if "contrast" in entry:
+        read.contrasts[name] = entry["contrast"]
+
+
+def _entry(line: str, where: str) -> Mapping[str, Any]:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise JigsawError(
+            f"{where}: no JSON ({str(error)[:80]}); each line must be an object with id and text"
+        ) from error
+    if not isinstance(entry, dict):
+        raise JigsawError(f"{where}: {type(entry).__name__}, not an object; each line must have id and text")
+    for key in ("id", "completion" if "completion" in entry and "text" not in entry else "text"):
+        if not isinstance(entry.get(key), str):
+            seen = f"is {entry[key]!r}"[:60] if key in entry else f"is missing (keys: {', '.join(map(str, entry))})"
+            raise JigsawError(f"{where}: {key} {seen}; it must be text")
+    if type(entry.get("sample", 0)) is not int:
+        raise JigsawError(f"{where}: sample is {entry['sample']!r}; it must be a whole number")
+    if not isinstance(entry.get("contrast"), int | float | None):
+        raise JigsawError(f"{where}: contrast is {entry['contrast']!r}; it must be a number")
+    return entry
+
+
+def read_puzzles(folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows of all parts, without prompts and media; what is optional is filled in.
+
+    Raises:
+        JigsawError: there are no parts, one is broken, a column is missing, or a row has no answer; names the part.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parts = sorted(folder.glob("*.parquet"))
+    if not parts:
+        there = "has no parquet parts" if folder.is_dir() else "is no folder"
+        raise JigsawError(f"{folder} {there}; give the folder that `jigsaw build` wrote")
+    for part in parts:
+        try:
+            with pq.ParquetFile(part) as table:
+                names = table.schema_arrow.names
+                for name in NEEDED:
+                    if name not in names:
+                        raise JigsawError(f"{part} has no column {name}; it holds {', '.join(names)}")
+                columns = [name for name in names if name not in LARGE]
+                for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=columns):
+                    yield from map(_puzzle, batch.to_pylist())
+        except (OSError, pa.ArrowException) as error:
+            raise JigsawError(f"cannot read {part}: {first_line(error)}; build the part again") from error
+
+
+def _puzzle(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as a loaded set has it."""
+    if not row["answer"]:
+        raise JigsawError(f"puzzle {row['id']} has no answer; build the data set again")
+    geometry = row.get("geometry") or "{}"
+    return row | {
+        "answer_style": row.get("answer_style") or "think",
+        "classes": row.get("classes"),
+        "num_pieces": len(row["answer"]),
+        "source": row.get("source") or {"path": row["id"]},
+        "geometry": json.loads(geometry) if isinstance(geometry, str) else geometry,
+    }

@@ -1,0 +1,117 @@
+"""The log of RealUnify, `realunify.json`, and its table: part by part, above the published figures."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from jigsaw.evaluation.intervals import Estimate, rate_interval
+from jigsaw.evaluation.log import CHECKS, FORMAT, from_json
+from jigsaw.evaluation.tables import Cell, PaperTable, Row, printed
+from jigsaw.realunify.parts import SHORT, Record
+from jigsaw.suites.log import published_rows
+
+REALUNIFY_FILE = "realunify.json"
+TABLES = {"direct": "realunify-direct", "step": "realunify-stepwise"}
+COLUMNS = ("WK", "CR", "MR-I", "LR", "SR", "C2I", "UEG-avg", "MR-II", "MT", "AF", "CN", "GEU-avg")
+
+
+@dataclass(frozen=True)
+class Share(Estimate):
+    """Percent right with its 95% interval, and the number of items."""
+
+    of: int
+    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part.
+
+    Attributes:
+        shares: task, and `avg` over all items -> percent right.
+        valid_orders: of `GEU_jigsaw`: answers that are a permutation.
+        unjudged: of UEG: items on which the judge said neither yes nor no; they count as wrong.
+        unread: of GEU: replies that name no option; they count as wrong.
+    """
+
+    shares: dict[str, Share]
+    valid_orders: int | None = None
+    unjudged: int | None = None
+    unread: int | None = None
+    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealUnifyLog:
+    """What `realunify.json` holds.
+
+    Attributes:
+        settings: what the answers depend on.
+        missing: part -> why it could not run.
+    """
+
+    argv: list[str]
+    versions: dict[str, str]
+    settings: dict[str, Any]
+    parts: dict[str, Part]
+    missing: dict[str, str]
+    format: int = FORMAT
+    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
+
+
+def summary(name: str, records: Sequence[Record]) -> Part:
+    """What the records of a part add up to."""
+    shares = {}
+    for task in [*dict.fromkeys(record["task"] for record in records), "all"]:
+        own = [record for record in records if task in (record["task"], "all")]
+        spread = rate_interval([float(record["right"]) for record in own], [str(record["at"]) for record in own])
+        percent = {key: 100 * value for key, value in asdict(spread).items()}
+        shares[SHORT.get(task, "avg")] = Share(**percent, of=len(own))
+    geu = name.startswith("GEU")
+    return Part(
+        shares=shares,
+        valid_orders=sum(record["order"] is not None for record in records) if name == "GEU_jigsaw" else None,
+        unread=sum(record["letter"] is None for record in records) if geu else None,
+        unjudged=None if geu else sum(record["unjudged"] for record in records),
+    )
+
+
+def realunify_table(folder: Path) -> PaperTable:
+    """This model, part by part, above the published figures; our own protocol is a row of its own."""
+    path = folder / REALUNIFY_FILE
+    log = from_json(RealUnifyLog, path, "name a folder that `jigsaw realunify` wrote, or run it again")
+    cells: dict[str, dict[str, Cell]] = {}
+    for name, part in log.parts.items():
+        kind, _, way = name.partition("_")
+        row = cells.setdefault(f"{log.settings['model']}, {way}", {})
+        for task, share in part.shares.items():
+            column = f"{kind}-avg" if task == "avg" else task
+            # The average of GEU_jigsaw is of one task: no average of the benchmark's.
+            if column in COLUMNS and not (way == "jigsaw" and task == "avg"):
+                row[column] = Cell.of(share)
+    rows = [Row(name, row, str(path), shlex.join(log.argv)) for name, row in cells.items()]
+    for way, table in TABLES.items():
+        for known in published_rows([table]):
+            name = f"{known.name.partition(' (')[0]}, {way} (published)"
+            rows.append(Row(name, {key: cell for key, cell in known.cells.items() if key in COLUMNS}, known.file))
+    caption = "RealUnify, percent, 95% intervals; jigsaw: our own protocol, tiles put back in the model's order"
+    return PaperTable(caption, COLUMNS, rows, digits=1)
+
+
+def realunify_text(log: RealUnifyLog, folder: Path) -> str:
+    """The table in Markdown, below it what was missing and what nobody could judge."""
+    lines = [printed([realunify_table(folder)], "markdown")]
+    lines += [f"missing: {part}: {why}" for part, why in log.missing.items()]
+    for name, part in log.parts.items():
+        of = part.shares["avg"].of
+        if part.unjudged:
+            lines.append(f"{name}: the judge said neither yes nor no on {part.unjudged} of {of}; they count as wrong")
+        if part.unread:
+            lines.append(f"{name}: {part.unread} of {of} replies name no option; they count as wrong")
+        if part.valid_orders is not None:
+            lines.append(f"{name}: {part.valid_orders} of {of} orders were valid; others left the picture as it was")
+    return "\n".join(lines)
