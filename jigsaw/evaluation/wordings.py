@@ -29,9 +29,9 @@ def _prompt(row: Mapping[str, Any], wording: int) -> list[dict[str, Any]]:
     puzzle = puzzle_of(row)
     known = task_named(puzzle.task).variants(puzzle)
     if not known:
-        raise JigsawError(f"--wording: these puzzles of task {puzzle.task} have no other wordings; leave --wording out")
+        raise JigsawError(f"--set wording: these puzzles of task {puzzle.task} have no other wordings; leave it out")
     if not 1 <= wording <= len(known):
         raise JigsawError(
-            f"--wording: task {puzzle.task} has {len(known)} other wordings, there is no number {wording}"
+            f"--set wording: task {puzzle.task} has {len(known)} other wordings, there is no number {wording}"
         )
     return varied(row["prompt"], known[wording - 1], puzzle)

@@ -116,6 +116,6 @@ def test_clips_in_tiles_are_asked_in_their_own_words_alone(trained, tmp_path):
     found = generalize(trained, out=tmp_path / "g", sizes=["2"], puzzles=2)
     assert set(found.conditions) == {"seen", "unseen"}
     with pytest.raises(
-        JigsawError, match="--wording: these puzzles of task video have no other wordings; leave --wording out"
+        JigsawError, match="--set wording: these puzzles of task video have no other wordings; leave it out"
     ):
         reworded([load_puzzles(tmp_path / "tiles")[0]], 1)

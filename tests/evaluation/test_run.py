@@ -163,7 +163,7 @@ def test_generation_that_cannot_be_is_refused(options, told):
 
 
 def test_a_wording_that_is_not_there_is_refused(puzzle_folder, checkpoint):
-    with pytest.raises(JigsawError, match="--wording: task image has 2 other wordings"):
+    with pytest.raises(JigsawError, match="--set wording: task image has 2 other wordings"):
         evaluate_checkpoint(checkpoint, puzzle_folder, limit=2, wording=7)
 
 

@@ -111,7 +111,7 @@ def test_a_plug_in_has_pieces_and_a_difficulty(views):
 
 def test_a_plug_in_without_variants_is_asked_in_its_own_words_alone(views):
     row = load_puzzles(views, task=ZOOM)[0]
-    with pytest.raises(JigsawError, match="--wording: these puzzles of task zoom have no other wordings"):
+    with pytest.raises(JigsawError, match="--set wording: these puzzles of task zoom have no other wordings"):
         reworded([row], 1)
 
 
