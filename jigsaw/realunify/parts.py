@@ -23,7 +23,7 @@ from jigsaw.pictures import mosaic
 from jigsaw.realunify.judge import Judge
 from jigsaw.realunify.plugins import picture_of
 from jigsaw.rewards import parse_order
-from jigsaw.suites.answers import cleaned, final_letter
+from jigsaw.suites.scoring import cleaned, final_letter
 from jigsaw.tasks import answer_instruction, user_message
 from jigsaw.text import json_value, read_text
 
