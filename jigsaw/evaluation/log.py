@@ -14,9 +14,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
@@ -448,13 +447,16 @@ class OlderLogError(JigsawError):
     """A file of another version of the format."""
 
 
-@cache
-def _adapter(kind: Hashable) -> TypeAdapter[Any]:
-    """Reads and writes a dataclass of this module; building it takes longer than using it."""
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Reads and writes a dataclass of this module; made once, since that takes longer than using it."""
     from pydantic import TypeAdapter
 
-    adapter: TypeAdapter[Any] = TypeAdapter(kind)
-    return adapter
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -63,7 +63,7 @@ class Judge:
         Raises:
             JigsawError: the server refuses, cannot be reached, or does not answer in time.
         """
-        picture = {"type": "image_url", "image_url": {"url": data_uri(image, lossless=True)}}
+        picture: dict[str, object] = {"type": "image_url", "image_url": {"url": data_uri(image, lossless=True)}}
         content: list[dict[str, object]] = [picture, {"type": "text", "text": ASKED + question}]
         for number in range(self._tries):
             if (found := verdict(self._reply(content, seed=number))) is not None:
