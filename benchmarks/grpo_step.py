@@ -91,7 +91,10 @@ def trainer_of(side: str, path: str, tiles: int, group: int, folder: str) -> Any
     cuda = torch.cuda.is_available()
     processor = load_processor(path)
     # TRL gets the model as its users open it: attention window by window, patches by convolution.
-    model = AutoModelForImageTextToText.from_pretrained(path) if side == "trl" else load_model(path)
+    if side == "trl":
+        model = AutoModelForImageTextToText.from_pretrained(path, trust_remote_code=False)
+    else:
+        model = load_model(path)
     model.train()
     ends = [processor.tokenizer.eos_token_id, processor.tokenizer.pad_token_id]
     config = GRPOConfig(

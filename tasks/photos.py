@@ -229,7 +229,11 @@ def _with_plugin(file: Path | bytes, name: str) -> Image.Image:
     plugin = importlib.import_module(module)
     if name == "HEIC":
         plugin.register_heif_opener(thumbnails=False)
-    return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=[format_name])
+    try:
+        return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=[format_name])
+    except UnidentifiedImageError as error:
+        told = f"a {name} file that is damaged, or of a kind that {module} does not read"
+        raise PhotoError("unreadable", told) from error
 
 
 def _refuse_preview(image: Image.Image) -> None:

@@ -128,7 +128,7 @@ def test_commands_have_the_verbs_and_options_that_there_are(words, remark):
         return
     command = typer.main.get_command(cli.app)
     arguments = words[1:]
-    while hasattr(command, "commands") and arguments[0] in command.commands:
+    while hasattr(command, "commands") and arguments and arguments[0] in command.commands:
         command = command.commands[arguments.pop(0)]
     context = command.make_context("jigsaw", [word for word in arguments if word != "--debug"])
     if words[1] == "launch" and not context.params["recipe"].isupper():

@@ -47,7 +47,8 @@ def test_no_private_name_is_used_that_is_not_listed_here(names):
         "_mark_tower_model",
     }
     of_trl = {"_prepare_inputs", "_get_per_token_logps_and_entropies"}
-    assert names.keys() <= of_transformers | of_processors | of_generation | of_vllm | of_trl
+    of_torch = {"_forward_pre_hooks"}
+    assert names.keys() <= of_torch | of_transformers | of_processors | of_generation | of_vllm | of_trl
 
 
 def test_attributes_imports_and_overrides_are_found_and_own_names_are_not(scan, tmp_path):

@@ -336,11 +336,12 @@ def test_the_command_that_continues_names_the_folder_only_where_it_must(fresh_re
 
 
 def test_a_signal_where_nothing_is_lost_ends_at_once(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
     with StopRequest(tmp_path / "stop") as stop, pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
     assert stop.exit_code == 143
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_the_first_ctrl_c_in_a_step_is_recorded_and_the_second_ends_at_once(tmp_path, capfd):

@@ -86,7 +86,7 @@ def realunify(
     max_new_tokens: MaxNewTokens = 1024,
     as_json: AsJson = False,
 ) -> None:
-    """Run the parts of RealUnify for which there are files and tools.
+    """Run those parts of RealUnify whose files are there.
 
     A second call asks what has no answer yet.
     """

@@ -215,7 +215,7 @@ def build_set(
         if parts is None:
             used = min(listing.count, build.limit or listing.count)
             parts = earlier[0].parts if earlier else -(-used // SOURCES_PER_PART)
-        settings = Settings.from_config(
+        settings = Settings.of_build(
             build,
             heldout=build.heldout if job.build.split else None,
             task=task.name,

@@ -96,7 +96,7 @@ def import_puzzles(
     if not root.is_dir():
         raise JigsawError(f"{root} is no folder; give the folder of the media (media_root=...)")
     target, build = Path(out), BuildConfig.of(kind, seed=seed, heldout=None)
-    settings = Settings.from_config(
+    settings = Settings.of_build(
         build,
         config=json.loads(canonical_config(task)),
         task=task.name,

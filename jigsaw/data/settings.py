@@ -94,7 +94,7 @@ class Settings(BuildConfig):
     imported: str | None = None
 
     @classmethod
-    def from_config(cls, build: BuildConfig, **values: Any) -> Settings:
+    def of_build(cls, build: BuildConfig, **values: Any) -> Settings:
         """The settings of a build; `values` are the fields beyond its configuration's, or in their place."""
         return cls(**({item.name: getattr(build, item.name) for item in fields(BuildConfig)} | values))
 

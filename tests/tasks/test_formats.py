@@ -1,5 +1,7 @@
 """Formats by their first bytes, and what a picture that is not read is called."""
 
+import importlib.util
+
 import pytest
 from made_media import encode, photo_pixels
 from PIL import Image
@@ -33,7 +35,8 @@ def test_pictures_that_are_read_are_recognised(kind):
         (b"some words about nothing", "no known picture format"),
     ],
 )
-def test_what_is_not_read_is_named(head, told, tmp_path):
+def test_what_is_not_read_is_named(head, told, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # no plug-in of Pillow is installed
     with pytest.raises(PhotoError) as of_bytes:
         read_photo(head)
     assert told in str(of_bytes.value)
@@ -42,6 +45,12 @@ def test_what_is_not_read_is_named(head, told, tmp_path):
         read_photo(tmp_path / "photo.jpg")
     assert str(of_file.value) == str(of_bytes.value)
     assert of_file.value.reason == "unreadable"
+
+
+def test_a_damaged_file_of_a_plugin_is_named():
+    pytest.importorskip("pillow_heif")
+    with pytest.raises(PhotoError, match="a HEIC file that is damaged"):
+        read_photo(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
 
 
 def test_words_and_numbers_are_no_picture():

@@ -126,4 +126,4 @@ def test_the_command_prints_the_properties_and_fails_with_them(reward, monkeypat
     assert "of 6 properties do not hold" in out
     code, _, err = run()
     assert (code, err.count("\n")) == (2, 1)
-    assert "write: jigsaw rewards check NAME" in err
+    assert "jigsaw rewards check: missing argument 'name'" in err

@@ -97,7 +97,7 @@ def test_media_are_read_and_preprocessed_once_a_step(model, processor, tmp_path,
     assert encoded == [4, 4]
 
 
-def test_the_rows_of_the_first_batch_are_encoded_at_once_and_later_ones_by_threads(
+def test_the_rows_of_the_first_batch_are_encoded_by_the_trainer_and_later_ones_by_threads(
     model, processor, tmp_path, monkeypatch
 ):
     """Given three batches, then a thread encodes the second and the third; losses are those without threads."""
@@ -118,7 +118,8 @@ def test_the_rows_of_the_first_batch_are_encoded_at_once_and_later_ones_by_threa
         trainer.train()
         losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
     main = threading.main_thread()
-    assert [thread is main for thread in where] == [True, False, False, True, True, True]
+    assert [thread is main for thread in where[:3]].count(True) == 1
+    assert all(thread is main for thread in where[3:]) and len(where) == 6
     assert len(losses[0]) == 3 and losses[0] == losses[1]
 
 
