@@ -51,7 +51,7 @@ class Check:
         device: `cuda` or `cpu`.
         model: folder of a real checkpoint, where one was named.
         tell: gets figures as soon as they are known.
-        figures: all that were told.
+        figures: all that were reported.
     """
 
     device: str

@@ -28,7 +28,7 @@ class Sample:
     Attributes:
         answer: the right order.
         source: what it was made from.
-        pieces: what stands at each number.
+        pieces: the piece at each number.
         stored: per shown piece the bytes of its file in a materialised set, else empty.
     """
 

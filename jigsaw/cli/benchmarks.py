@@ -13,7 +13,7 @@ from jigsaw.cli.printing import AsJson
 app = typer.Typer()
 
 Model = Annotated[str, typer.Argument(help="A run folder, a checkpoint folder or a hub id.")]
-Rows = Annotated[int | None, typer.Option(min=1, help="At most so many rows of each benchmark or part.")]
+Rows = Annotated[int | None, typer.Option(min=1, help="Most rows to use of each benchmark or part.")]
 
 
 @app.command(epilog="Example: jigsaw bench runs/mine/model image --data-root benchmarks-data")

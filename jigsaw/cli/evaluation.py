@@ -45,7 +45,7 @@ def evaluate(
     ] = None,
     batch_size: BatchSize = 16,
     max_new_tokens: MaxNewTokens = 1024,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many puzzles, spread over the set.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most puzzles to use, spread over the set.")] = None,
     dtype: Dtype = "float32",
     task: TaskSpec = None,
     further: Annotated[
@@ -174,7 +174,7 @@ def generalize(
 @app.command(epilog="Example: jigsaw audit data/photos-3x3")
 def audit(
     data: Annotated[Path, typer.Argument(help="A puzzle set.")],
-    limit: Annotated[int, typer.Option(min=1, help="At most so many puzzles, spread over the set.")] = 500,
+    limit: Annotated[int, typer.Option(min=1, help="Most puzzles to use, spread over the set.")] = 500,
     source_root: SourceRoot = None,
     task: TaskSpec = None,
     as_json: AsJson = False,

@@ -169,7 +169,7 @@ CHOICES = (
         Machine(H100, 8, 2),
         "video-mimo-vl-7b",
         ("distributed.nodes=2",),
-        "the paper's settings but for longer completions",
+        "the paper's settings with longer completions",
     ),
 )
 """A recipe for each machine, from the smallest."""
