@@ -42,7 +42,7 @@ def command_page() -> str:
         "# The command",
         NOTE,
         "Every verb has `--help`. Errors are one line with the remedy; `--debug` adds the traceback. Exit codes: 0 for",
-        "success only, 1 for an error, 2 for wrong usage, 130 after Ctrl-C, 143 after SIGTERM.",
+        "success only, 1 for an error, 2 for wrong usage, 130 after Ctrl-C, 143 after SIGTERM, 129 after its terminal was closed.",
         "",
         "| verb | what it does |",
         "|---|---|",

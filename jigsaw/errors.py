@@ -16,7 +16,7 @@ class JigsawError(Exception):
 
 
 class StoppedError(JigsawError):
-    """A run was asked to stop (Ctrl-C or SIGTERM) and has saved what it had; `--resume` continues it.
+    """A run was asked to stop (Ctrl-C, SIGTERM, a closed terminal) and has saved what it had; `--resume` continues it.
 
     Args:
         message: where it stopped.

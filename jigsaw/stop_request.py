@@ -1,4 +1,4 @@
-"""Requests to stop a run: Ctrl-C (SIGINT), SIGTERM, or a file in the run folder.
+"""Requests to stop a run: Ctrl-C (SIGINT), SIGTERM, a terminal that was closed (SIGHUP), or a file in the run folder.
 
 In: signals to this process, and the file, which reaches the training processes of all nodes. Out: the request, for
 whoever can stop in good order. What a signal does depends on where the run is:
@@ -6,6 +6,8 @@ whoever can stop in good order. What a signal does depends on where the run is:
 - inside of `heeded(...)` (training steps, batches of an evaluation) the first signal is only recorded, and one line
   says when the run will stop; a second Ctrl-C raises `KeyboardInterrupt`;
 - anywhere else, where nothing would be lost (data are built part by part), it raises `KeyboardInterrupt` at once.
+
+What is printed to a terminal that was closed is lost; it does not fail, so that a run saves before it ends.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from jigsaw.errors import StoppedError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequest:
@@ -41,6 +43,7 @@ class StopRequest:
     def __init__(self, file: Path, signals: Sequence[signal.Signals] = SIGNALS, *, quiet: bool = False) -> None:
         self._file, self._signals, self._quiet = file, signals, quiet
         self._before: dict[signal.Signals, Any] = {}
+        self._streams: tuple[TextIO, TextIO] | None = None
         self._process = os.getpid()
         self._depth = 0
         self.signal: signal.Signals | None = None
@@ -48,7 +51,11 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._on_signal) for number in self._signals}
+            # `nohup` has SIGHUP ignored: the run is to go on without its terminal.
+            handled = [number for number in self._signals if number != signal.SIGHUP or not _ignored(number)]
+            self._before = {number: signal.signal(number, self._on_signal) for number in handled}
+            self._streams = sys.stdout, sys.stderr
+            sys.stdout, sys.stderr = (_Terminal(one) if one.isatty() else one for one in self._streams)
         return self
 
     def __exit__(
@@ -56,6 +63,8 @@ class StopRequest:
     ) -> None:
         for number, before in self._before.items():
             signal.signal(number, before)
+        if self._streams is not None:
+            sys.stdout, sys.stderr = self._streams
 
     @property
     def made(self) -> bool:
@@ -119,3 +128,26 @@ class StopRequest:
         start = "\n" if sys.stderr.isatty() else ""
         with suppress(OSError):
             os.write(2, f"{start}{line}\n".encode())
+
+
+class _Terminal:
+    """A text stream to a terminal, for which it is no error that the terminal is gone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) == signal.SIG_IGN

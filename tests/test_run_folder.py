@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shlex
 import signal
 import socket
@@ -439,3 +440,33 @@ def test_a_large_file_is_compared_at_both_ends_and_between(tmp_path, monkeypatch
         changed[place] = 1
         (made / "model.bin").write_bytes(changed)
         assert (damage_of(made) is None) == (place == 40), "40 lies between the blocks at 0, 30, 61 and 92"
+
+
+HUNG_UP = """
+import sys, time
+from pathlib import Path
+from jigsaw.errors import StoppedError
+from jigsaw.stop_request import StopRequest
+with StopRequest(Path(sys.argv[1])) as stop, stop.heeded("after this step"):
+    print("started", flush=True)
+    for _ in range(100 if sys.argv[2] == "stops" else 5):
+        time.sleep(0.1)
+        print("on the way", flush=True)
+        print("a warning", file=sys.stderr, flush=True)
+        if stop.made:
+            break
+    Path(sys.argv[1] + ".saved").write_text(str(stop.exit_code if stop.made else 0))
+"""
+
+
+@pytest.mark.parametrize(("prefix", "kind", "code"), [([], "stops", 129), (["nohup"], "goes on", 0)])
+def test_a_closed_terminal_is_a_request_to_stop_unless_nohup_was_asked_for(tmp_path, prefix, kind, code):
+    child, terminal = pty.fork()
+    if child == 0:
+        command = [*prefix, sys.executable, "-c", HUNG_UP, str(tmp_path / "stop"), kind]
+        os.chdir(tmp_path)
+        os.execvp(command[0], command)
+    os.read(terminal, 1)
+    os.close(terminal)
+    os.waitpid(child, 0)
+    assert (tmp_path / "stop.saved").read_text() == str(code)

@@ -94,8 +94,8 @@ def launch(
     """Run a recipe: data, training, evaluation, report.
 
     Ctrl-C saves after the current step and prints the command that continues; a second Ctrl-C ends at once. The exit
-    code is then 130, and 143 after SIGTERM, which saves too. With --json progress goes to stderr, and stdout gets the
-    run's folder and its held-out figures.
+    code is then 130. SIGTERM and a closed terminal save too, with 143 and 129. With --json progress goes to stderr, and
+    stdout gets the run's folder and its held-out figures.
     """
     from jigsaw.config.fresh import FreshFolders
     from jigsaw.config.loading import load_recipe
