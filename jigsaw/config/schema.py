@@ -20,19 +20,19 @@ Place = Annotated[str, AfterValidator(os.path.expanduser)]
 """A file or folder; a `~` in front is the home folder."""
 
 
-class ImageLimits(Section):
-    """Pixel limits of one image, as the model's image processor applies them.
+class PixelLimits(Section):
+    """Pixel limits of one image or video, as the model's processor applies them.
 
     Attributes:
-        min_pixels: an image with fewer is enlarged; None for the checkpoint's own limit.
-        max_pixels: an image with more is shrunk; None likewise.
+        min_pixels: a medium with fewer is enlarged; None for the checkpoint's own limit.
+        max_pixels: a medium with more is shrunk; None likewise.
     """
 
     min_pixels: int | None = Field(None, gt=0)
     max_pixels: int | None = Field(None, gt=0)
 
     @model_validator(mode="after")
-    def _in_order(self) -> ImageLimits:
+    def _in_order(self) -> PixelLimits:
         if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
             raise ValueError(f"min_pixels {self.min_pixels} is over max_pixels {self.max_pixels}")
         return self
@@ -63,6 +63,8 @@ class ModelSection(Section):
         sizes: sizes of a tiny model.
         dtype: of computation and of the checkpoints. Weights that are trained are kept in float32 meanwhile.
         image: pixel limits for the processor; those of the checkpoint where not given.
+        video: likewise for videos: of each frame (Qwen2.5-VL), or of all frames of a clip together (Qwen3-VL). A model
+            that takes a clip as images has none.
         freeze: what is not trained: `vision_tower`, `projector`, `language_model`, or patterns of parameter names such
             as `*.visual.blocks.0.*`; of a NEO also `patch-embedding`, `pre-buffer`, `hw-projections`, `post-llm`.
         pre_buffer: how many layers of a NEO are its pre-Buffer, where `freeze` names such a group.
@@ -73,10 +75,17 @@ class ModelSection(Section):
     tiny: TinyArchitecture | None = None
     sizes: TinySizes = TinySizes()
     dtype: Literal["float32", "bfloat16"] = "float32"
-    image: ImageLimits = ImageLimits()
+    image: PixelLimits = PixelLimits()
+    video: PixelLimits = PixelLimits()
     freeze: tuple[str, ...] = ()
     pre_buffer: int | None = Field(None, ge=0)
     lora: LoraSection | None = None
+
+    @property
+    def pixels(self) -> dict[str, int | None]:
+        """The limits as arguments of `load_processor`."""
+        videos = {"min_video_pixels": self.video.min_pixels, "max_video_pixels": self.video.max_pixels}
+        return self.image.model_dump() | videos
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelSection:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jigsaw.engines import Engine, Sampling
 from jigsaw.errors import JigsawError
 from jigsaw.models.load import end_token_ids, load_model, load_processor, on_device, vision_token_ids
+from jigsaw.models.prompts import completion_texts
 
 if TYPE_CHECKING:
     from jigsaw.engines.vllm_requests import VllmSettings
@@ -106,8 +107,8 @@ class Answers:
         """The texts of each row."""
         sampling = self._generation.sampling(rows, self._forbidden, self._end_tokens)
         tokens = self._engine.generate(rows, sampling).tokens
-        texts = self._processor.batch_decode(tokens, skip_special_tokens=True)
         count = sampling.count
+        texts = completion_texts(self._processor, rows, tokens, count=count)
         return [texts[start : start + count] for start in range(0, len(texts), count)]
 
     def close(self) -> None:

@@ -18,13 +18,21 @@ TINY_PARAMETERS = 20_000_000
 """Parameters below which a model is calculated on one thread."""
 
 
-def load_processor(path: str, *, min_pixels: int | None = None, max_pixels: int | None = None) -> Any:
+def load_processor(
+    path: str,
+    *,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    min_video_pixels: int | None = None,
+    max_video_pixels: int | None = None,
+) -> Any:
     """Open the processor of a checkpoint, padding on the left.
 
     Args:
         path: local folder or hub id.
         min_pixels: least pixels of an image after resizing; the checkpoint's own where None.
         max_pixels: most pixels likewise.
+        min_video_pixels, max_video_pixels: likewise of a video; of Qwen3-VL over all frames, of others of each frame.
 
     Raises:
         JigsawError: there is no processor, it is one of text alone, or one of an architecture that is not supported.
@@ -45,7 +53,10 @@ def load_processor(path: str, *, min_pixels: int | None = None, max_pixels: int 
         raise JigsawError(f"{path}: {_reason('processor', error)}") from error
     if not isinstance(processor, ProcessorMixin):
         raise JigsawError(f"{path}: holds a tokenizer but no image processor; a vision-language checkpoint is needed")
-    family_of_processor(processor).limit_pixels(path, processor, min_pixels, max_pixels)
+    family = family_of_processor(processor)
+    family.prepare_processor(processor)
+    family.limit_pixels(processor, "image", min_pixels, max_pixels)
+    family.limit_pixels(processor, "video", min_video_pixels, max_video_pixels)
     processor.tokenizer.padding_side = "left"
     _try_out(path, processor)
     return processor

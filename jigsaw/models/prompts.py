@@ -55,6 +55,8 @@ def prompt_text(processor: Any, row: Mapping[str, Any]) -> str:
 def template_text(processor: Any, turns: Sequence[Mapping[str, Any]], *, opens_answer: bool = False) -> str:
     """The turns of a conversation as the chat template writes them: the one place where a template runs.
 
+    The text has the form that the processor must be given; see `Family.chat_text`.
+
     Args:
         processor: of a supported checkpoint.
         turns: with placeholders for media.
@@ -73,7 +75,30 @@ def template_text(processor: Any, turns: Sequence[Mapping[str, Any]], *, opens_a
                 f"the chat template of the checkpoint cannot write this prompt ({type(error).__name__}: "
                 f"{first_line(error)}); mend chat_template.jinja, or copy the base model's"
             ) from error
-    return str(text)
+    return family_of_processor(processor).chat_text(str(text))
+
+
+THINKING = "<think>"
+"""What a template of a model that always reasons writes before the completion."""
+
+
+def completion_texts(
+    processor: Any, rows: Sequence[Mapping[str, Any]], completions: Sequence[Any], *, count: int = 1
+) -> list[str]:
+    """Completions as text without special tokens, for rewards, figures and logs alike.
+
+    Where the chat template has opened the reasoning (`<think>`), the text begins with that tag: a model that always
+    reasons answers in the same form as others.
+
+    Args:
+        processor: of the model.
+        rows: N puzzles.
+        completions: token ids of N x `count` completions, those of a puzzle together.
+        count: completions of each puzzle.
+    """
+    texts: list[str] = processor.batch_decode(completions, skip_special_tokens=True)
+    opened = [prompt_text(processor, row).rstrip().endswith(THINKING) for row in rows]
+    return [THINKING + text if opened[number // count] else text for number, text in enumerate(texts)]
 
 
 TEMPLATE_LIMIT = 30.0

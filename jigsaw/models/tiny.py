@@ -18,7 +18,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-TinyArchitecture = Literal["qwen2_5_vl", "neo"]
+from jigsaw.models.families import family_named
+
+TinyArchitecture = Literal["qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "neo"]
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -224,14 +226,22 @@ def _neo(sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
     return tiny_neo(sizes, tokenizer)
 
 
-BUILDERS: dict[str, Callable[[TinySizes, Any], tuple[Any, Any]]] = {"qwen2_5_vl": _qwen2_5_vl, "neo": _neo}
+BUILDERS: dict[str, Callable[[TinySizes, Any], tuple[Any, Any]]] = {
+    "qwen2_5_vl": _qwen2_5_vl,
+    "neo": _neo,
+}
+
+
+def builder_of(architecture: str) -> Callable[[TinySizes, Any], tuple[Any, Any]]:
+    """What makes a tiny model of an architecture and its processor, from sizes and a tokenizer."""
+    return BUILDERS.get(architecture) or family_named(architecture).tiny
 
 
 def write_tiny(architecture: str, sizes: TinySizes, texts: Iterable[str], out: Path) -> int:
     """Write a random-weight checkpoint with its processor to `out`.
 
     Args:
-        architecture: a key of `BUILDERS`.
+        architecture: a value of `TinyArchitecture`.
         sizes: the numbers.
         texts: what the tokenizer learns its merges from, the prompts and answers of the run.
         out: folder, made if need be.
@@ -244,7 +254,7 @@ def write_tiny(architecture: str, sizes: TinySizes, texts: Iterable[str], out: P
     tokenizer = build_tokenizer(texts, sizes.vocab_size)
     with torch.random.fork_rng():
         torch.manual_seed(sizes.seed)
-        model, processor = BUILDERS[architecture](sizes, tokenizer)
+        model, processor = builder_of(architecture)(sizes, tokenizer)
     model.save_pretrained(out)
     processor.save_pretrained(out)
     return int(sum(parameter.numel() for parameter in model.parameters()))
@@ -254,7 +264,7 @@ def build_tiny(architecture: TinyArchitecture, out: str | Path, *, texts: Iterab
     """Write a random-weight checkpoint with its processor, from sizes by name.
 
     Args:
-        architecture: `qwen2_5_vl` or `neo`.
+        architecture: a value of `TinyArchitecture`.
         out: folder, made if need be.
         texts: prompts and answers that the tokenizer learns its merges from; without any it writes byte by byte.
         **sizes: fields of `TinySizes`.

@@ -1,8 +1,8 @@
-"""Our checkpoints as a model of lmms-eval: NEO and Qwen2.5-VL alike, on transformers or vLLM.
+"""Our checkpoints as a model of lmms-eval, whatever their family, on transformers or vLLM.
 
 In: lmms-eval's requests, whose messages hold pictures and clips. Out: greedy texts. The settings are those of the
-Visual Jigsaw paper: clips at 2 frames a second up to `max_frames`, frames of 128 to 256 patches of 28 x 28 pixels; the
-pixel budget of a prompt's pictures is shared out among them.
+Visual Jigsaw paper: clips at 2 frames a second up to `max_frames`, frames of 128 to 256 visual tokens; the pixel
+budget of a prompt's pictures is shared out among them.
 
     lmms-eval eval --model jigsaw --model_args pretrained=runs/x/model,max_frames=32 --tasks mmstar
 """
@@ -20,13 +20,19 @@ from PIL import Image
 from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.generation import Generation, open_engine
+from jigsaw.models.families import family_of_processor
+from jigsaw.models.load import load_processor
 from jigsaw.tasks import Clip
 
 IMAGE_BUDGET = 12_845_056
 """Most pixels of all pictures of a prompt."""
 
-FRAME_PIXELS = (128 * 28 * 28, 256 * 28 * 28)
+FRAME_TOKENS = (128, 256)
+"""Least and most visual tokens of a frame, as the processor's pixel unit makes them."""
 FRAMES_PER_SECOND = 2.0
+
+MERGED = 2
+"""Patches along the side of a token, as qwen-vl-utils takes it."""
 
 
 class Checkpoint(lmms):  # type: ignore[misc]  # lmms-eval is untyped
@@ -58,6 +64,8 @@ class Checkpoint(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         super().__init__()
         generation = Generation(engine, dtype, int(batch_size), int(max_new_tokens))
         self._engine = open_engine(str(pretrained), generation)
+        processor = load_processor(str(pretrained))
+        self._unit = family_of_processor(processor).pixel_unit(processor)
         self._batch_size = generation.batch_size
         self.max_frames = int(max_frames)
 
@@ -83,13 +91,18 @@ class Checkpoint(lmms):  # type: ignore[misc]  # lmms-eval is untyped
     def _row(self, request: Any) -> dict[str, Any]:
         """A request as the engines take it."""
         _, to_messages, _, doc_id, task, split = request.args
-        return row_of_messages(
-            to_messages(self.task_dict[task][split][doc_id]), max_frames=self.max_frames, name=f"{task} {doc_id}"
-        )
+        messages = to_messages(self.task_dict[task][split][doc_id])
+        return row_of_messages(messages, max_frames=self.max_frames, unit=self._unit, name=f"{task} {doc_id}")
 
 
-def row_of_messages(messages: Sequence[Mapping[str, Any]], *, max_frames: int, name: str) -> dict[str, Any]:
+def row_of_messages(messages: Sequence[Mapping[str, Any]], *, max_frames: int, unit: int, name: str) -> dict[str, Any]:
     """Messages of lmms-eval's protocol as a row: placeholders in `prompt`, pictures and clips beside it.
+
+    Args:
+        messages: in lmms-eval's protocol.
+        max_frames: most frames of a clip.
+        unit: side in pixels of what becomes one token of the model.
+        name: of the row, for errors.
 
     Raises:
         JigsawError: a medium cannot be read.
@@ -97,7 +110,7 @@ def row_of_messages(messages: Sequence[Mapping[str, Any]], *, max_frames: int, n
     parts = list(_parts(messages))
     count = sum(part["type"] == "image" for part in parts)
     images = [fitted(_image(part["url"]), IMAGE_BUDGET // count) for part in parts if part["type"] == "image"]
-    videos = [_clip(part["url"], max_frames, name) for part in parts if part["type"] == "video"]
+    videos = [_clip(part["url"], max_frames, unit, name) for part in parts if part["type"] == "video"]
     prompt = [
         {"role": message["role"], "content": [_placeholder(part) for part in _parts([message])]} for message in messages
     ]
@@ -137,11 +150,12 @@ def fitted(image: Image.Image, most: int) -> Image.Image:
     return image.resize((max(1, int(width * shrunk)), max(1, int(height * shrunk))), Image.Resampling.BICUBIC)
 
 
-def _clip(url: Any, max_frames: int, name: str) -> Clip:
+def _clip(url: Any, max_frames: int, unit: int, name: str) -> Clip:
     """Frames of a clip as the paper takes them; `url` is a path, `{"path", "share"}` or frames."""
     from qwen_vl_utils import fetch_video
 
-    asked: dict[str, Any] = {"min_pixels": FRAME_PIXELS[0], "max_pixels": FRAME_PIXELS[1]}
+    least, most = (tokens * unit**2 for tokens in FRAME_TOKENS)
+    asked: dict[str, Any] = {"min_pixels": least, "max_pixels": most}
     share = 1
     if isinstance(url, Mapping):
         share = int(url.get("share", 1))
@@ -150,7 +164,9 @@ def _clip(url: Any, max_frames: int, name: str) -> Clip:
     if isinstance(url, str):
         asked |= {"fps": FRAMES_PER_SECOND, "max_frames": max(4, max_frames // share)}
     try:
-        frames, fps = fetch_video(asked | {"video": url}, return_video_sample_fps=True)
+        frames, fps = fetch_video(
+            asked | {"video": url}, image_patch_size=unit // MERGED, return_video_sample_fps=True
+        )
     except Exception as error:  # decoders raise whatever they like
         raise JigsawError(f"{name}: {url if isinstance(url, str) else 'its clip'} cannot be decoded") from error
     pixels = frames.permute(0, 2, 3, 1).round().clamp(0, 255).byte().numpy()

@@ -90,5 +90,10 @@ class PuzzleCollator:
         """Tokens of the completion as the chat template writes the turn, its end included."""
         before = prompt_text(self.processor, row)
         whole = template_text(self.processor, [*row["prompt"], *row["completion"]])
+        if not whole.startswith(before):
+            raise JigsawError(
+                f"row {row.get('id')}: the chat template writes a prompt differently when its answer follows; "
+                "supervised training needs a template that only adds to the prompt"
+            )
         tokens: list[int] = self.processor.tokenizer(whole[len(before) :], add_special_tokens=False)["input_ids"]
         return tokens

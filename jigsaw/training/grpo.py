@@ -66,7 +66,7 @@ def run_grpo(run: StageRun) -> int | None:
     """
     recipe, section = run.recipe, run.recipe.grpo
     assert section is not None
-    processor = load_processor(run.stage.start, **recipe.model.image.model_dump())
+    processor = load_processor(run.stage.start, **recipe.model.pixels)
     keep = recipe.logging.completions if run.is_first else 0
     composition = RecordedComposition(recipe.rewards, recipe.metrics, keep=keep)
     composition.tokenize = completion_tokens(processor)

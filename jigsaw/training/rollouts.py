@@ -20,6 +20,7 @@ from torch import Tensor
 
 from jigsaw.engines import Engine, EngineAhead, Sampling
 from jigsaw.models.prompt_batch import PromptBatch
+from jigsaw.models.prompts import completion_texts
 from jigsaw.rewards import Composition
 from jigsaw.training.advantages import advantages_of, importance_ratio
 from jigsaw.training.curriculum import Curriculum
@@ -206,7 +207,8 @@ class Rollouts:
         """Completions as messages, and what rewards read beside them: one value per completion."""
         size = self._trainer.num_generations
         tokens = [tokens for group in groups for tokens in group.completions]
-        texts = self._trainer.processing_class.batch_decode(tokens, skip_special_tokens=True)
+        rows = [group.row for group in groups]
+        texts = completion_texts(self._trainer.processing_class, rows, tokens, count=size)
         names = dict.fromkeys(name for group in groups for name in group.row if name not in (*MEDIA, "prompt"))
         columns: dict[str, Any] = {
             name: [value for group in groups for value in [group.row.get(name)] * size] for name in names

@@ -23,7 +23,8 @@ __all__ = ["MODEL_TYPES", "Family", "Medium", "family_named", "family_of", "fami
 MODEL_TYPES: Mapping[str, str] = {
     "qwen2_vl": "jigsaw.models.families.qwen:Qwen2VL",
     "qwen2_5_vl": "jigsaw.models.families.qwen:Qwen25VL",
-    "qwen3_vl": "jigsaw.models.families.qwen:Qwen3VL",
+    "qwen3_vl": "jigsaw.models.families.qwen3:Qwen3VL",
+    "qwen3_vl_moe": "jigsaw.models.families.qwen3:Qwen3VLMoe",
     "neo_chat": "jigsaw.models.families.neo:Neo",
 }
 """The supported values of `model_type` in a checkpoint's `config.json`, and the class of each family."""

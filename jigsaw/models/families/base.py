@@ -15,6 +15,8 @@ from jigsaw.errors import JigsawError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from jigsaw.models.tiny import TinySizes
+
 Row = Mapping[str, Any]
 
 BoxUnit = Literal["pixels", "thousandths"]
@@ -117,19 +119,46 @@ class Family(ABC):
         of a kind that another process has runs the tower on a blank one.
         """
 
-    def limit_pixels(self, where: str, processor: Any, low: int | None, high: int | None) -> None:
-        """Set the least and the most pixels of an image after resizing; None keeps the checkpoint's own.
+    def prepare_processor(self, processor: Any) -> None:  # noqa: B027  # most processors need nothing
+        """Change a processor that was just loaded where the library leaves something open."""
+
+    def chat_text(self, text: str) -> str:
+        """A conversation as the chat template wrote it, in the form that the processor must be given."""
+        return text
+
+    def pixel_unit(self, processor: Any) -> int:
+        """Pixels along the side of the square that becomes one token of a prompt."""
+        images = processor.image_processor
+        return int(images.patch_size * images.merge_size)
+
+    def limit_pixels(self, processor: Any, kind: Literal["image", "video"], low: int | None, high: int | None) -> None:
+        """Set the least and the most pixels of a medium after resizing; None keeps the checkpoint's own.
+
+        Of a video, Qwen2-VL and Qwen2.5-VL limit each frame, and Qwen3-VL the sum of all frames.
 
         Raises:
-            JigsawError: the least is above the most.
+            JigsawError: the least is above the most, or the model takes no such medium.
         """
         if low is None and high is None:
             return
-        size = processor.image_processor.size
+        if kind not in {medium.name for medium in self.media}:
+            raise JigsawError(
+                f"model.{kind}: {self.model_type} is given the frames of a clip as images; limit them in model.image"
+            )
+        size = getattr(processor, f"{kind}_processor").size
         low, high = low or size["shortest_edge"], high or size["longest_edge"]
         if low > high:
-            raise JigsawError(f"model.image: min_pixels {low} is over max_pixels {high}")
+            raise JigsawError(f"model.{kind}: min_pixels {low} is over max_pixels {high}")
         size["shortest_edge"], size["longest_edge"] = low, high
+
+    def tiny(self, sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
+        """A model from random weights and its processor.
+
+        Args:
+            sizes: the numbers.
+            tokenizer: of `jigsaw.models.tiny.build_tokenizer`.
+        """
+        raise JigsawError(f"model.tiny: there is no tiny {self.model_type}")
 
     def parameters_of(self, part: str, names: Sequence[str], pre_buffer: int | None) -> set[str] | None:
         """The parameters of a named part of the model; None if the family has no part of that name.

@@ -1,4 +1,4 @@
-"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: M-RoPE positions, causal attention, a vision tower that takes packed patches."""
+"""Qwen2-VL and Qwen2.5-VL: M-RoPE positions, causal attention, a vision tower that takes packed patches."""
 
 from __future__ import annotations
 
@@ -90,10 +90,3 @@ class Qwen25VL(Qwen2VL):
 
         super().prepare(model)
         use_rope_index(model, rope_index)
-
-
-class Qwen3VL(Qwen2VL):
-    """As Qwen2-VL; a video is written as time stamps and single frames, and early layers add vision features."""
-
-    model_type = "qwen3_vl"
-    processor = "Qwen3VLProcessor"

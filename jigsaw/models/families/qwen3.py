@@ -1,0 +1,137 @@
+"""Qwen3-VL, dense and mixture of experts: interleaved M-RoPE, deepstack, and a time stamp before every pair of frames."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jigsaw.models.families.qwen import Qwen2VL
+
+if TYPE_CHECKING:
+    from jigsaw.models.tiny import TinySizes
+
+PATCH = 16
+"""Pixels along the side of a patch of the released models; two by two of them become one token."""
+
+DEEPSTACK = 3
+"""Layers of the language model that vision features are added to, in the released models."""
+
+
+class Qwen3VL(Qwen2VL):
+    """As Qwen2-VL, but for videos: each pair of frames is a block of its own behind its time in seconds.
+
+    A limit of video pixels is a budget over all frames of a clip.
+    """
+
+    model_type = "qwen3_vl"
+    processor = "Qwen3VLProcessor"
+
+    def prepare_processor(self, processor: Any) -> None:
+        """See `Family`: frames keep the size that the task chose, unless the budget of the clip is exceeded.
+
+        transformers 5.22 will limit every frame of a clip by default.
+        """
+        if processor.video_processor.cap_pixels_per_frame is None:
+            processor.video_processor.cap_pixels_per_frame = False
+
+    def chat_text(self, text: str) -> str:
+        """See `Family`: a video is its placeholder alone.
+
+        The templates write a start and an end of vision around it, and transformers before 5 replaced all three by the
+        blocks of frames, which have their own. Since then the outer pair stays in the prompt, which no released
+        checkpoint was trained with (vllm-project/vllm#46817). Remove this when transformers drops the pair again.
+        """
+        return text.replace("<|vision_start|><|video_pad|><|vision_end|>", "<|video_pad|>")
+
+    def tiny(self, sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
+        """See `Family`."""
+        from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+        text = _text_config(sizes, tokenizer)
+        return _model(Qwen3VLForConditionalGeneration, Qwen3VLConfig, text, sizes, tokenizer), _processor(tokenizer)
+
+
+class Qwen3VLMoe(Qwen3VL):
+    """Qwen3-VL with a mixture of experts in the language model."""
+
+    model_type = "qwen3_vl_moe"
+
+    def tiny(self, sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
+        """See `Family`: four experts, two of them for each token."""
+        from transformers import Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
+
+        text = _text_config(sizes, tokenizer) | {
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": int(sizes.hidden_size * sizes.mlp_ratio) // 2,
+        }
+        model = _model(Qwen3VLMoeForConditionalGeneration, Qwen3VLMoeConfig, text, sizes, tokenizer)
+        return model, _processor(tokenizer)
+
+
+def _text_config(sizes: TinySizes, tokenizer: Any) -> dict[str, Any]:
+    token = tokenizer.convert_tokens_to_ids
+    half = sizes.head_size // 2
+    side = half * 20 // 64  # the 64 rotary pairs of a head are shared 24 : 20 : 20 by time, row and column
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": sizes.hidden_size,
+        "intermediate_size": int(sizes.hidden_size * sizes.mlp_ratio),
+        "num_hidden_layers": sizes.num_layers,
+        "num_attention_heads": sizes.hidden_size // sizes.head_size,
+        "num_key_value_heads": sizes.hidden_size // sizes.head_size,
+        "head_dim": sizes.head_size,
+        "initializer_range": sizes.initializer_range,
+        "bos_token_id": None,
+        "eos_token_id": token("<|im_end|>"),
+        "pad_token_id": token("<|endoftext|>"),
+        "tie_word_embeddings": sizes.tie_word_embeddings,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 5e6,
+            "mrope_interleaved": True,
+            "mrope_section": [half - 2 * side, side, side],
+        },
+    }
+
+
+def _model(kind: Any, config: Any, text: dict[str, Any], sizes: TinySizes, tokenizer: Any) -> Any:
+    token = tokenizer.convert_tokens_to_ids
+    vision = {
+        "depth": sizes.vision_layers,
+        "hidden_size": sizes.vision_hidden_size,
+        "intermediate_size": int(sizes.vision_hidden_size * sizes.mlp_ratio),
+        "num_heads": sizes.vision_hidden_size // sizes.head_size,
+        "patch_size": PATCH,
+        "out_hidden_size": sizes.hidden_size,
+        "num_position_embeddings": 256,
+        "deepstack_visual_indexes": list(range(min(sizes.vision_layers, sizes.num_layers, DEEPSTACK))),
+        "initializer_range": sizes.initializer_range,
+    }
+    model = kind(
+        config(
+            text_config=text,
+            vision_config=vision,
+            image_token_id=token("<|image_pad|>"),
+            video_token_id=token("<|video_pad|>"),
+            vision_start_token_id=token("<|vision_start|>"),
+            vision_end_token_id=token("<|vision_end|>"),
+            tie_word_embeddings=sizes.tie_word_embeddings,
+        )
+    )
+    model.generation_config.eos_token_id = [token("<|im_end|>"), token("<|endoftext|>")]
+    model.generation_config.pad_token_id = token("<|endoftext|>")
+    return model
+
+
+def _processor(tokenizer: Any) -> Any:
+    from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
+
+    one_token = (2 * PATCH) ** 2
+    images = {"shortest_edge": one_token, "longest_edge": 1280 * one_token}
+    videos = {"shortest_edge": 2 * one_token, "longest_edge": 24_576 * one_token}  # of all frames; the released budget
+    return Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(size=images, patch_size=PATCH),
+        video_processor=Qwen3VLVideoProcessor(size=videos, patch_size=PATCH, cap_pixels_per_frame=False),
+        tokenizer=tokenizer,
+        chat_template=tokenizer.chat_template,
+    )
