@@ -164,9 +164,7 @@ def _clip(url: Any, max_frames: int, unit: int, name: str) -> Clip:
     if isinstance(url, str):
         asked |= {"fps": FRAMES_PER_SECOND, "max_frames": max(4, max_frames // share)}
     try:
-        frames, fps = fetch_video(
-            asked | {"video": url}, image_patch_size=unit // MERGED, return_video_sample_fps=True
-        )
+        frames, fps = fetch_video(asked | {"video": url}, image_patch_size=unit // MERGED, return_video_sample_fps=True)
     except Exception as error:  # decoders raise whatever they like
         raise JigsawError(f"{name}: {url if isinstance(url, str) else 'its clip'} cannot be decoded") from error
     pixels = frames.permute(0, 2, 3, 1).round().clamp(0, 255).byte().numpy()

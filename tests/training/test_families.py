@@ -16,12 +16,13 @@ from jigsaw.engines import Sampling
 from jigsaw.engines.transformers import TransformersEngine
 from jigsaw.engines.vllm_requests import vllm_request
 from jigsaw.errors import JigsawError
-from jigsaw.models.families import MODEL_TYPES, family_of, family_of_processor, require_supported
+from jigsaw.models.families import MODEL_TYPES, family_named, family_of, family_of_processor, require_supported
 from jigsaw.models.families.base import IMAGE
 from jigsaw.models.load import load_model, load_processor, vision_token_ids
 from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.models.prompts import processor_inputs, prompt_text
 from jigsaw.models.shared_prefix import log_probabilities
+from jigsaw.models.tiny import TinySizes
 
 TEXT = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
 TEXT |= {"num_key_value_heads": 1, "initializer_range": 0.1}
@@ -47,36 +48,25 @@ def qwen2_vl(tokenizer, tokens):
     return model, Qwen2VLProcessor(images, tokenizer, videos, chat_template=tokenizer.chat_template)
 
 
-def qwen3_vl(tokenizer, tokens):
-    from transformers import (
-        Qwen2VLImageProcessor,
-        Qwen3VLConfig,
-        Qwen3VLForConditionalGeneration,
-        Qwen3VLProcessor,
-        Qwen3VLVideoProcessor,
-    )
-
-    text = TEXT | {"vocab_size": len(tokenizer), "rope_parameters": ROPE, "head_dim": 32}
-    vision = {"depth": 2, "hidden_size": 64, "intermediate_size": 128, "num_heads": 2, "out_hidden_size": 64}
-    vision |= {"num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
-    size = {"shortest_edge": 32 * 32, "longest_edge": 1280 * 32 * 32}
-    model = Qwen3VLForConditionalGeneration(Qwen3VLConfig(text_config=text, vision_config=vision, **tokens))
-    images = Qwen2VLImageProcessor(size=dict(size), patch_size=16)
-    videos = Qwen3VLVideoProcessor(size=dict(size))
-    return model, Qwen3VLProcessor(images, tokenizer, videos, chat_template=tokenizer.chat_template)
+SIZES = TinySizes(hidden_size=64, num_layers=3, vision_hidden_size=64, vision_layers=3, initializer_range=0.1)
+"""Of Qwen3-VL: vision features enter three layers of the language model, as in the released checkpoints."""
 
 
-@pytest.fixture(params=[qwen2_vl, qwen3_vl], ids=["qwen2_vl", "qwen3_vl"])
+@pytest.fixture(params=["qwen2_vl", "qwen3_vl", "qwen3_vl_moe"])
 def other_qwen(request, checkpoint):
     """A tiny model of another supported family, from random weights, with its processor."""
     tokenizer = load_processor(checkpoint).tokenizer
     tokens = {name: tokenizer.convert_tokens_to_ids(token) for name, token in TOKENS.items()}
     torch.manual_seed(0)
-    model, processor = request.param(tokenizer, tokens)
+    if request.param == "qwen2_vl":
+        model, processor = qwen2_vl(tokenizer, tokens)
+    else:
+        model, processor = family_named(request.param).tiny(SIZES, tokenizer)
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.1)
-    assert family_of(model).model_type == model.config.model_type == family_of_processor(processor).model_type
+    assert family_of(model).model_type == model.config.model_type == request.param
+    assert request.param.startswith(family_of_processor(processor).model_type)
     return model.eval(), processor
 
 

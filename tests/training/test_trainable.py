@@ -31,7 +31,29 @@ MIMO_7B = {
 VISION = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "patch_size": 14,
           "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 112,
           "fullatt_block_indexes": [7, 15, 23, 31]}  # fmt: skip
+QWEN3_2B = {
+    "text_config": {"hidden_size": 2048, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8,
+                    "head_dim": 128, "intermediate_size": 6144, "vocab_size": 151936},
+    "vision_config": {"depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "num_heads": 16, "patch_size": 16,
+                      "out_hidden_size": 2048, "deepstack_visual_indexes": [5, 11, 17]},
+    "tie_word_embeddings": True,
+}  # fmt: skip
+QWEN3_4B = {
+    "text_config": {"hidden_size": 2560, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8,
+                    "head_dim": 128, "intermediate_size": 9728, "vocab_size": 151936},
+    "vision_config": QWEN3_2B["vision_config"] | {"out_hidden_size": 2560},
+    "tie_word_embeddings": True,
+}  # fmt: skip
+QWEN3_8B = {
+    "text_config": {"hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8,
+                    "head_dim": 128, "intermediate_size": 12288, "vocab_size": 151936},
+    "vision_config": {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "num_heads": 16, "patch_size": 16,
+                      "out_hidden_size": 4096, "deepstack_visual_indexes": [8, 16, 24]},
+}  # fmt: skip
 SIZES = {
+    "Qwen/Qwen3-VL-2B-Instruct": QWEN3_2B,
+    "Qwen/Qwen3-VL-4B-Instruct": QWEN3_4B,
+    "Qwen/Qwen3-VL-8B-Instruct": QWEN3_8B,
     "Qwen/Qwen2.5-VL-7B-Instruct": QWEN_7B,
     "russwang/ThinkLite-VL-7B": QWEN_7B,
     "Qwen/Qwen2.5-VL-3B-Instruct": QWEN_3B,
@@ -42,10 +64,13 @@ SIZES = {
 
 def on_meta(name: str):
     """A model of the published sizes without its weights: names and shapes on torch's meta device."""
-    from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig
+    from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen3VLConfig
 
     sizes = SIZES[name]
-    config = Qwen2_5_VLConfig(**{**sizes, "vision_config": VISION | sizes["vision_config"]})
+    if "Qwen3-VL" in name:
+        config = Qwen3VLConfig(**sizes)
+    else:
+        config = Qwen2_5_VLConfig(**{**sizes, "vision_config": VISION | sizes["vision_config"]})
     with torch.device("meta"):
         return AutoModelForImageTextToText.from_config(config)
 
