@@ -46,7 +46,7 @@ def test_a_clip_is_a_time_and_a_block_for_each_pair_of_frames(processor):
 
 
 def test_a_budget_of_video_pixels_is_one_of_all_frames(folder):
-    """Given a budget of 8 tokens, then a clip of 4 frames (2 pairs) keeps 2 tokens a pair, and an image all of its own."""
+    """Given a budget of 8 tokens, then a clip of 4 frames keeps 2 tokens a pair, an image all its own."""
     processor = load_processor(folder, max_video_pixels=8 * 32 * 32)
     row = made_row("v", made_clip(0, frames=4, size=(128, 64)), made_image(1, (128, 64)))
     inputs = processor_inputs(processor, [row])
@@ -76,7 +76,7 @@ def test_the_pixel_unit_is_the_familys(processor, checkpoint):
 
 
 def test_a_template_that_opens_the_reasoning_costs_no_format_reward(processor):
-    """Given a completion that begins within the reasoning, then its text is well formed; elsewhere it is left as it is."""
+    """Given a completion that begins within the reasoning, then its text is well formed; others stay."""
     row = made_row("t") | {"answer_style": "think"}
     tokens = processor.tokenizer(["left is first</think><answer>1, 2</answer>"])["input_ids"]
     columns = {"answer": [[1, 2]], "answer_style": ["think"]}

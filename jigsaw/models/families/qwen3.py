@@ -1,4 +1,4 @@
-"""Qwen3-VL, dense and mixture of experts: interleaved M-RoPE, deepstack, and a time stamp before every pair of frames."""
+"""Qwen3-VL, dense and mixture of experts: interleaved M-RoPE, deepstack, time stamps before pairs of video frames."""
 
 from __future__ import annotations
 
