@@ -125,10 +125,12 @@ def shape_of_config(config: Mapping[str, Any]) -> Shape:
         config: its content, in the layout of the hub or of transformers 5.
 
     Raises:
-        JigsawError: an architecture that is not supported.
+        JigsawError: an architecture that is not supported, or a mixture of experts.
         KeyError: a size is missing.
     """
     kind = require_supported(config, "config.json")
+    if kind == "qwen3_vl_moe":
+        raise JigsawError("memory and time of a mixture of experts are not computed")
     if kind == "neo_chat":
         return _neo(config)
     text = config.get("text_config") or config
@@ -219,6 +221,31 @@ def _qwen25(hidden: int, feed_forward: int, layers: int, heads: tuple[int, int],
     }
 
 
+def _qwen3(hidden: int, feed_forward: int, layers: int, heads: int, vision: tuple[int, int, int]) -> dict[str, Any]:
+    depth, inner, wide = vision
+    return {
+        "model_type": "qwen3_vl",
+        "text_config": {
+            "hidden_size": hidden,
+            "intermediate_size": feed_forward,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "vocab_size": 151936,
+        },
+        "tie_word_embeddings": hidden < 4096,
+        "vision_config": {
+            "depth": depth,
+            "hidden_size": inner,
+            "intermediate_size": wide,
+            "patch_size": 16,
+            "spatial_merge_size": 2,
+            "deepstack_visual_indexes": [1, 2, 3],
+        },
+    }
+
+
 def _neo1(hidden: int, feed_forward: int, layers: int, heads: int) -> dict[str, Any]:
     text = {
         "hidden_size": hidden,
@@ -237,6 +264,9 @@ KNOWN: Mapping[str, Mapping[str, Any]] = {
     "*qwen2.5-vl-7b*": _qwen25(3584, 18944, 28, (28, 4), 152064),
     "*thinklite-vl-7b*": _qwen25(3584, 18944, 28, (28, 4), 152064),
     "*mimo-vl-7b*": _qwen25(4096, 11008, 36, (32, 8), 151680),
+    "*qwen3-vl-2b*": _qwen3(2048, 6144, 28, 16, (24, 1024, 4096)),
+    "*qwen3-vl-4b*": _qwen3(2560, 9728, 36, 32, (24, 1024, 4096)),
+    "*qwen3-vl-8b*": _qwen3(4096, 12288, 36, 32, (27, 1152, 4304)),
     "*neo1_0-2b*": _neo1(2048, 6144, 40, 16),
     "*neo-2b*": _neo1(2048, 6144, 40, 16),
     "*neo1_0-9b*": _neo1(4096, 12288, 42, 32),
