@@ -6,7 +6,8 @@ What every reward here needs of a batch is in this file, so that none of them re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import repeat
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from jigsaw.rewards.errors import RewardError
 from jigsaw.rewards.parse import ParsedOrder, parse_order
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 Completion = str | Sequence[Mapping[str, Any]]
 """What the model wrote: a string, or a message list such as `[{"role": "assistant", "content": "2, 3, 1"}]`."""
 
@@ -116,3 +118,21 @@ def rows_of(completions: Sequence[Any], columns: Columns, rows: Sequence[int]) -
 def name_of(row: int, columns: Columns) -> str:
     """The id of a row, or its position if rows have none."""
     return str(columns["id"][row]) if "id" in columns else f"{row} of the batch"
+
+
+def orders_only(function: F) -> F:
+    """Mark a reward or metric that scores orders alone: a metric has no value on other rows, a reward refuses them."""
+    function.orders_only = True  # type: ignore[attr-defined]
+    return function
+
+
+def takes_orders_only(function: Callable[..., Any]) -> bool:
+    """Whether a reward or metric is marked with `orders_only`."""
+    inner = function.func if isinstance(function, partial) else function
+    return bool(getattr(inner, "orders_only", False))
+
+
+def other_kinds(columns: Mapping[str, Any], rows: Sequence[int]) -> list[int]:
+    """Those of the rows whose answers are no orders."""
+    kinds = columns.get("answer_kind")
+    return [] if kinds is None else [row for row in rows if kinds[row] not in (None, "order")]

@@ -14,7 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jigsaw.rewards.completions import Columns, completion_text, name_of, parsed_rows, rows_of
+from jigsaw.rewards.answers.rows import parsed_answers
+from jigsaw.rewards.completions import (
+    Columns,
+    completion_text,
+    name_of,
+    other_kinds,
+    rows_of,
+    takes_orders_only,
+)
 from jigsaw.rewards.errors import RewardError
 from jigsaw.rewards.plugin import Kind, Plugin
 from jigsaw.rewards.registry import load_plugin
@@ -33,6 +41,7 @@ class Component:
     spec: RewardSpec
     plugin: Plugin
     name: str
+    watched: bool = False
 
     async def values(self, completions: Sequence[Any], columns: Columns) -> Values:
         """One value or None per row.
@@ -45,18 +54,41 @@ class Component:
             if "task" not in columns:
                 raise RewardError(f"reward {self.name} is only for {', '.join(only)}, but the rows have no column task")
             rows = [row for row in rows if columns["task"][row] in only]
+        rows = self._of_kind(rows, columns)
         spread: Values = [None] * len(completions)
         if not rows:
             return spread
         chosen, their = rows_of(completions, columns, rows)
         values = await self._guarded(chosen, their)
         if self.spec.gate == "format":
-            parsed = parsed_rows(chosen, their["answer"], their.get("answer_style"), their.get("think_prefilled"))
-            gated = zip(values, parsed, strict=True)
+            gated = zip(values, parsed_answers(chosen, their), strict=True)
             values = [value if form.well_formed or value is None else 0.0 for value, form in gated]
         for row, value in zip(rows, values, strict=True):
             spread[row] = value
         return spread
+
+    def check_kind(self, kind: str, row: str) -> None:
+        """Refuse a row whose answer is of a kind that the plug-in cannot score.
+
+        Raises:
+            RewardError: naming the row.
+        """
+        if kind != "order" and takes_orders_only(self.plugin.function):
+            raise RewardError(
+                f"reward {self.name} scores orders only, but the answer of row {row} is of kind {kind}; "
+                "use the reward `answer`, or say which tasks it is for (only: [image])"
+            )
+
+    def _of_kind(self, rows: Sequence[int], columns: Columns) -> Sequence[int]:
+        """The rows whose answers the plug-in can score: all, or of a metric that is for orders only the orders.
+
+        Raises:
+            RewardError: a reward that is for orders only is asked for another row.
+        """
+        others = other_kinds(columns, rows) if takes_orders_only(self.plugin.function) else []
+        for row in [] if self.watched else others[:1]:
+            self.check_kind(columns["answer_kind"][row], name_of(row, columns))
+        return [row for row in rows if row not in others]
 
     async def _guarded(self, completions: Sequence[Any], columns: Columns) -> Values:
         """The plug-in's values; row by row if the batch fails, to know the row at fault and keep the others."""
@@ -144,6 +176,24 @@ class Composition:
         for part in (*self.rewards, *self.metrics):
             part.plugin.check_columns(known)
 
+    def check_kinds(self, kinds: Mapping[tuple[str, str], str]) -> None:
+        """Refuse rows that no reward scores, before any is scored.
+
+        Args:
+            kinds: task and answer kind of the rows -> the id of one such row.
+
+        Raises:
+            RewardError: a reward for orders would be asked for another kind, or no reward is for the task.
+        """
+        for (task, kind), row in kinds.items():
+            meant = [part for part in self.rewards if part.spec.only is None or task in part.spec.only]
+            if self.rewards and not meant:
+                raise RewardError(
+                    f"no reward scores row {row} of task {task}; add one, such as {{use: answer, only: [{task}]}}"
+                )
+            for part in meant:
+                part.check_kind(kind, row)
+
     def score(self, completions: Sequence[Any], columns: Columns) -> dict[str, Values]:
         """The rewards of a batch: component name -> one value or None per row, not weighted.
 
@@ -212,4 +262,4 @@ def _component(spec: RewardSpec, kind: Kind, taken: set[str]) -> Component:
         count += 1
         name = f"{plugin.name}_{count}"
     taken.add(name)
-    return Component(spec, plugin, name)
+    return Component(spec, plugin, name, watched=kind == "metric")

@@ -105,19 +105,11 @@ def parse_order(text: str, num_pieces: int, style: str = "think", *, think_prefi
     """
     if num_pieces < 1:
         raise RewardError(f"num_pieces is {num_pieces}; a puzzle has at least one piece")
-    if style == "think":
-        answer, fault = _answer_in_tags(text, think_prefilled)
-    elif style == "direct":
-        order, reason = _read_answer(text, num_pieces)
-        return ParsedOrder(order, order is not None, reason)
-    elif style == "boxed":
-        answer, fault = _answer_in_box(text, think_prefilled)
-    else:
-        raise RewardError(f"answer style {style!r} is unknown; {did_you_mean(str(style), ANSWER_STYLES)}")
+    answer, fault = answer_text(text, style, think_prefilled=think_prefilled)
     if fault is not None:
         return ParsedOrder(None, False, fault)
-    order, reason = _read_answer(answer, num_pieces, typeset=style == "boxed")
-    return ParsedOrder(order, True, reason)
+    order, reason = read_order(answer, num_pieces, typeset=style == "boxed")
+    return ParsedOrder(order, style != "direct" or order is not None, reason)
 
 
 def find_order(text: str, num_pieces: int, style: str = "think") -> ParsedOrder:
@@ -137,15 +129,51 @@ def find_order(text: str, num_pieces: int, style: str = "think") -> ParsedOrder:
     strict = parse_order(text, num_pieces, style)
     if strict.well_formed or style == "direct":
         return strict
+    answer, fault = find_answer_text(text, style)
+    if fault is not None:
+        return ParsedOrder(None, False, fault)
+    order, reason = read_order(answer, num_pieces, typeset=style == "boxed")
+    return ParsedOrder(order, False, reason)
+
+
+def answer_text(text: str, style: str = "think", *, think_prefilled: bool = False) -> tuple[str, Reason | None]:
+    """The answer of a completion as it is written there, of whatever kind it is.
+
+    Args:
+        text: the completion.
+        style: how it carries its answer; see `parse_order`. In style direct the whole text is the answer.
+        think_prefilled: the chat template has already written `<think>`.
+
+    Returns:
+        The answer and None, or an empty string and the fault of the tags: `malformed` or `several_answers`.
+
+    Raises:
+        RewardError: the style is unknown.
+
+    >>> answer_text("<think></think><answer>about 7</answer>")
+    ('about 7', None)
+    """
+    if style == "think":
+        return _answer_in_tags(text, think_prefilled)
+    if style == "direct":
+        return text, None
+    if style == "boxed":
+        return _answer_in_box(text, think_prefilled)
+    raise RewardError(f"answer style {style!r} is unknown; {did_you_mean(str(style), ANSWER_STYLES)}")
+
+
+def find_answer_text(text: str, style: str = "think") -> tuple[str, Reason | None]:
+    """The one answer of a completion whose tags may be wrong; see `find_order`. Returns the same as `answer_text`."""
     if style == "think":
         pairs, start, stop = _answer_pairs(text)
         answer = text[start:stop]
-    else:
+    elif style == "boxed":
         pairs, answer = _boxes(text.rpartition(_THINK_END)[2])
+    else:
+        return answer_text(text, style)
     if pairs != 1:
-        return ParsedOrder(None, False, "several_answers" if pairs > 1 else "malformed")
-    order, reason = _read_answer(answer, num_pieces, typeset=style == "boxed")
-    return ParsedOrder(order, False, reason)
+        return "", "several_answers" if pairs > 1 else "malformed"
+    return answer, None
 
 
 def format_order(
@@ -169,17 +197,21 @@ def format_order(
     >>> format_order([2, 3, 1], "direct")
     '2, 3, 1'
     """
+    return with_tags(", ".join(map(str, order)), style, thinking=thinking, think_prefilled=think_prefilled)
+
+
+def with_tags(answer: str, style: str = "think", *, thinking: str = "", think_prefilled: bool = False) -> str:
+    """An answer of any kind with the tags of its style; arguments and errors are those of `format_order`."""
     if style not in ANSWER_STYLES:
         raise RewardError(f"answer style {style!r} is unknown; {did_you_mean(str(style), ANSWER_STYLES)}")
-    numbers = ", ".join(map(str, order))
     if style == "direct":
         if thinking:
             raise RewardError("style direct has no place for thinking; use think or boxed")
-        return numbers
+        return answer
     if _TAGS.search(thinking):
         raise RewardError("thinking holds a think or answer tag of its own; take it out")
     head = f"{'' if think_prefilled else _THINK}{thinking}{_THINK_END}"
-    return f"{head}{_ANSWER}{numbers}{_ANSWER_END}" if style == "think" else f"{head}\\boxed{{{numbers}}}"
+    return f"{head}{_ANSWER}{answer}{_ANSWER_END}" if style == "think" else f"{head}\\boxed{{{answer}}}"
 
 
 def _after_think(text: str, prefilled: bool) -> tuple[str, str] | None:
@@ -277,23 +309,39 @@ def _boxes(text: str) -> tuple[int, str]:
     return (-1, "") if opened else (boxes, text[start:stop])
 
 
-def _read_answer(answer: str, num_pieces: int, *, typeset: bool = False) -> tuple[list[int] | None, Reason]:
+def plain_answer(answer: str, *, typeset: bool = False) -> str | None:
+    """The inside of an answer as plain text: narrow characters, no LaTeX, no space around it.
+
+    Args:
+        answer: the inside of tags or of a box.
+        typeset: it is LaTeX, whether or not it is marked as math.
+
+    Returns:
+        The text, which may be empty, or None where its LaTeX is not understood beyond doubt.
+    """
+    body: str | None = answer if answer.isascii() else answer.translate(_NARROW)
+    if body is not None and (typeset or has_math(body)):
+        body = without_typesetting(body)
+    return None if body is None else body.strip()
+
+
+def without_brackets(body: str) -> str:
+    """A plain answer without the one pair of brackets around it, if it has one."""
+    return body[1:-1].strip() if body and _BRACKETS.get(body[0]) == body[-1] else body
+
+
+def read_order(answer: str, num_pieces: int, *, typeset: bool = False) -> tuple[list[int] | None, Reason]:
     """Read the inside of an answer, LaTeX if it is `typeset` or marked as math: the permutation, or None and why."""
-    body = answer if answer.isascii() else answer.translate(_NARROW)
-    if typeset or has_math(body):
-        plain = without_typesetting(body)
-        if plain is None:
-            return None, "not_integers"
-        body = plain
-    body = body.strip()
+    body = plain_answer(answer, typeset=typeset)
     if not body:
-        return None, "empty"
+        return None, "not_integers" if body is None else "empty"
     if body.endswith("."):
         body = body[:-1].rstrip()
-    if body and _BRACKETS.get(body[0]) == body[-1]:
-        body = body[1:-1].strip()
         if not body:
-            return None, "empty"
+            return None, "not_integers"
+    body = without_brackets(body)
+    if not body:
+        return None, "empty"
     if _NUMBERS.fullmatch(body) is None:
         if _WORDED_NUMBERS.fullmatch(body) is None:
             return None, "not_integers"

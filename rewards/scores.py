@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from jigsaw.rewards import orders
-from jigsaw.rewards.completions import Completion, parsed_rows, per_row
+from jigsaw.rewards.answers.base import ParsedAnswer
+from jigsaw.rewards.answers.kinds import kind_of
+from jigsaw.rewards.answers.rows import parsed_answers
+from jigsaw.rewards.completions import Completion, orders_only, parsed_rows, per_row
 from jigsaw.rewards.errors import RewardError
 from jigsaw.rewards.plugin import metric
 
@@ -98,7 +101,7 @@ def _order_score(score: Callable[..., float], summary: str) -> Callable[..., lis
     scored.__signature__ = inspect.Signature([*read[:-1], *options, read[-1]])  # type: ignore[attr-defined]
     scored.__name__ = scored.__qualname__ = score.__name__
     scored.__doc__ = summary
-    return scored
+    return orders_only(scored)
 
 
 def _grids(answer: Orders, geometry: Sequence[Geometry | None] | None, grid: Any) -> list[Grid | None]:
@@ -115,7 +118,6 @@ def _grids(answer: Orders, geometry: Sequence[Geometry | None] | None, grid: Any
     ]
 
 
-exact = _order_score(orders.exact, "1 if the order is exactly right (pieces of a class may be exchanged), else 0.")
 place_accuracy = _order_score(
     orders.place_accuracy,
     "The fraction of places that hold their piece; with an exponent above 1 a smooth curve towards exact.",
@@ -137,14 +139,44 @@ smoothed = _order_score(
 )
 
 
+def exact(
+    completions: Sequence[Completion],
+    answer: Sequence[Any],
+    answer_style: Styles = None,
+    classes: Classes = None,
+    think_prefilled: Flags = None,
+    answer_kind: Sequence[str | None] | None = None,
+    answer_args: Sequence[Any] | None = None,
+    **columns: Any,
+) -> list[float]:
+    """1 if the answer is right (pieces of a class may be exchanged; an overlap is large enough), else 0."""
+    read = _read(completions, answer, answer_style, think_prefilled, answer_kind, answer_args)
+    count = len(completions)
+    same, kinds = per_row("classes", classes, count, None), per_row("answer_kind", answer_kind, count, None)
+    args = per_row("answer_args", answer_args, count, None)
+    return [
+        orders.exact(parsed.value, truth, alike)
+        if kind in (None, "order")
+        else float(kind_of(kind, own).is_right(parsed.value, truth))
+        for parsed, truth, alike, kind, own in zip(read, answer, same, kinds, args, strict=True)
+    ]
+
+
 @metric
 def valid(
     completions: Sequence[Completion],
-    answer: Orders,
+    answer: Sequence[Any],
     answer_style: Styles = None,
     think_prefilled: Flags = None,
+    answer_kind: Sequence[str | None] | None = None,
+    answer_args: Sequence[Any] | None = None,
     **columns: Any,
 ) -> list[float]:
-    """1 if the completion holds exactly one permutation of 1..K in the right form, right or wrong; else 0."""
-    rows = parsed_rows(completions, answer, answer_style, think_prefilled)
-    return [float(parsed.order is not None) for parsed in rows]
+    """1 if the completion holds exactly one answer of its row's kind in the right form, right or wrong; else 0."""
+    read = _read(completions, answer, answer_style, think_prefilled, answer_kind, answer_args)
+    return [float(parsed.reason == "ok") for parsed in read]
+
+
+def _read(completions: Sequence[Completion], *columns: Any) -> Iterator[ParsedAnswer]:
+    names = ("answer", "answer_style", "think_prefilled", "answer_kind", "answer_args")
+    return parsed_answers(completions, dict(zip(names, columns, strict=True)))

@@ -37,6 +37,8 @@ def synthetic_columns(
         "num_pieces": [len(answer) for answer in answers],
         "answer_style": [answer_style] * count,
         "classes": [None] * count,
+        "answer_kind": ["order"] * count,
+        "answer_args": [{}] * count,
         "task": ["image"] * count,
         "id": [f"synthetic-{row}" for row in range(count)],
         "source": [{"path": "photo.jpg", "fingerprint": "0" * 16}] * count,

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jigsaw.rewards.completions import Completion, completion_text, parsed_rows
+from jigsaw.rewards.answers.rows import parsed_answers
+from jigsaw.rewards.completions import Completion, completion_text
 from jigsaw.rewards.errors import RewardError
 from jigsaw.rewards.plugin import reward
 
@@ -18,17 +19,18 @@ from jigsaw.rewards.plugin import reward
 @reward
 def format_reward(
     completions: Sequence[Completion],
-    answer: Sequence[Sequence[int]],
+    answer: Sequence[Any],
     answer_style: Sequence[str | None] | None = None,
     think_prefilled: Sequence[bool | None] | None = None,
     **columns: Any,
 ) -> list[float]:
-    """1 if the tags are right, whatever stands in them (style direct: if the whole is an order), else 0.
+    """1 if the tags are right, whatever stands in them (style direct: if the whole is an answer), else 0.
 
     >>> format_reward(["<think>a</think><answer>hm</answer>", "hm"], [[1, 2], [1, 2]])
     [1.0, 0.0]
     """
-    return [float(parsed.well_formed) for parsed in parsed_rows(completions, answer, answer_style, think_prefilled)]
+    rows = {**columns, "answer": answer, "answer_style": answer_style, "think_prefilled": think_prefilled}
+    return [float(parsed.well_formed) for parsed in parsed_answers(completions, rows)]
 
 
 @reward

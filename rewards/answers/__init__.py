@@ -1,0 +1,34 @@
+"""Answer kinds: what an answer may be, how it is read out of a completion, and what a wrong one is worth.
+
+A row names its kind and the kind's arguments; `kind_of` makes the kind, which reads, writes and scores::
+
+    order      a permutation of 1..K                      {}
+    choice     one of several options                     {"options": ["A", "B", "C", "D"]}
+    number     a number, exact or within a tolerance      {"tolerance": 0.05}
+    interval   start and end, scored by their overlap     {"duration": 12.0}
+    box        a rectangle, scored by its overlap         {"width": 640, "height": 480}
+    text       words, exact or by ANLS                    {"metric": "anls"}
+    math       an expression, compared by math-verify     {}
+
+A new kind is a file here and a line in `kinds.py`.
+
+>>> from jigsaw.rewards.answers import kind_of
+>>> kind = kind_of("choice", {"options": ["A", "B"]})
+>>> kind.parse("<think>the sky</think><answer>B</answer>")
+ParsedAnswer(value='B', well_formed=True, reason='ok')
+"""
+
+from jigsaw.rewards.answers.base import AnswerKind, ParsedAnswer
+from jigsaw.rewards.answers.kinds import ANSWER_KINDS, check_answer_of, kind_of, kind_of_row, written
+from jigsaw.rewards.answers.reward import answer
+
+__all__ = [
+    "ANSWER_KINDS",
+    "AnswerKind",
+    "ParsedAnswer",
+    "answer",
+    "check_answer_of",
+    "kind_of",
+    "kind_of_row",
+    "written",
+]

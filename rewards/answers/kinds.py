@@ -1,0 +1,117 @@
+"""Finding an answer kind by its name, with the arguments that a row gives.
+
+A row says its kind in `answer_kind` (missing or null: `order`) and the kind's arguments in `answer_args`, a mapping or
+its JSON text. Orders take theirs from `answer` and `classes`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import lru_cache
+from typing import Any
+
+from jigsaw.errors import did_you_mean
+from jigsaw.rewards.answers.base import AnswerKind
+from jigsaw.rewards.answers.box import Box
+from jigsaw.rewards.answers.choice import Choice
+from jigsaw.rewards.answers.interval import Interval
+from jigsaw.rewards.answers.math import Math
+from jigsaw.rewards.answers.number import Number
+from jigsaw.rewards.answers.order import Order
+from jigsaw.rewards.answers.text import Text
+from jigsaw.rewards.errors import RewardError
+
+_KINDS: Mapping[str, type[AnswerKind]] = {
+    kind.name: kind for kind in (Order, Choice, Number, Interval, Box, Text, Math)
+}
+ANSWER_KINDS: tuple[str, ...] = tuple(_KINDS)
+
+
+def kind_of(name: str, args: Mapping[str, Any] | str | None = None) -> AnswerKind:
+    """The answer kind of that name with its arguments.
+
+    Args:
+        name: one of `ANSWER_KINDS`.
+        args: arguments of the kind, as a mapping or as JSON text.
+
+    Raises:
+        RewardError: the name or an argument is unknown, missing or out of range.
+
+    >>> kind_of("number", {"tolerance": 0.5})
+    Number(tolerance=0.5, relative=0.0, unit='')
+    >>> kind_of("choise")
+    Traceback (most recent call last):
+    jigsaw.rewards.errors.RewardError: answer kind 'choise' is unknown; did you mean choice?
+    """
+    text = args if isinstance(args, str) else json.dumps(dict(args or {}), sort_keys=True)
+    return _made(name, text)
+
+
+@lru_cache(maxsize=4096)
+def _made(name: str, text: str) -> AnswerKind:
+    kind = _KINDS.get(name)
+    if kind is None:
+        raise RewardError(f"answer kind {name!r} is unknown; {did_you_mean(str(name), ANSWER_KINDS)}")
+    try:
+        args = json.loads(text)
+    except ValueError:
+        args = None
+    if not isinstance(args, dict):
+        raise RewardError(f"answer_args of kind {name} is {text[:60]!r}; it must be a mapping")
+    known = [item.name for item in fields(kind)]  # type: ignore[arg-type]  # every kind is a dataclass
+    for key in args:
+        if key not in known:
+            raise RewardError(f"answer kind {name} has no argument {key!r}; {did_you_mean(key, known)}")
+    try:
+        return kind(**{key: _frozen(value) for key, value in args.items()})
+    except TypeError as error:
+        raise RewardError(f"answer kind {name}: {error}; its arguments are {', '.join(known)}") from None
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(each) for each in value) if isinstance(value, list) else value
+
+
+def kind_of_row(row: Mapping[str, Any], **order_options: Any) -> AnswerKind:
+    """The answer kind of a row.
+
+    Args:
+        row: with `answer`, and `answer_kind`, `answer_args` and `classes` where they matter.
+        order_options: partial credit of orders: `discount`, `min_pieces_for_partial`.
+
+    Raises:
+        RewardError: as `kind_of`.
+
+    >>> kind_of_row({"answer": [2, 1]}).name
+    'order'
+    """
+    name = row.get("answer_kind") or Order.name
+    if name != Order.name:
+        return kind_of(name, row.get("answer_args"))
+    answer, classes = row["answer"], row.get("classes")
+    count = len(answer) if isinstance(answer, list | tuple) else 0
+    if not count:
+        raise RewardError(f"answer {answer!r} is no order; say the row's answer_kind, one of {', '.join(ANSWER_KINDS)}")
+    return Order(num_pieces=count, classes=None if classes is None else tuple(classes), **order_options)
+
+
+def written(answer: Any) -> str:
+    """A right answer for people to read, whatever its kind.
+
+    >>> written([2, 3, 1]), written("B"), written(0.5)
+    ('2, 3, 1', 'B', '0.5')
+    """
+    return ", ".join(map(str, answer)) if isinstance(answer, list | tuple) else str(answer)
+
+
+def check_answer_of(row: Mapping[str, Any]) -> AnswerKind:
+    """The answer kind of a row whose answer it can have.
+
+    Raises:
+        RewardError: the kind, its arguments or the answer is wrong.
+    """
+    kind = kind_of_row(row)
+    kind.check(row["answer"])
+    return kind

@@ -1,0 +1,150 @@
+r"""Answers that are mathematical expressions, compared with math-verify: `\frac{1}{2}` is 0.5.
+
+math-verify (the extra `math`) reads LaTeX with sympy. Two limits are ours: commands that neither are plain notation
+nor stand in the right answer are refused, and so are powers and factorials that would keep sympy busy for minutes.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from jigsaw.rewards.answers.base import AnswerKind, Read
+from jigsaw.rewards.errors import RewardError
+
+LONGEST = 200
+LARGEST_POWER = 10_000
+SECONDS = 3
+"""For reading and for comparing, each, where signals are possible (the main thread)."""
+
+_COMMANDS = re.compile(r"\\([A-Za-z]+|.)")
+_WORDS = (
+    "frac dfrac tfrac sqrt pi cdot times div pm left right text mathrm textbf mathbf infty sin cos tan cot log ln exp "
+    "theta alpha beta gamma lambda mu phi omega le ge leq geq lt gt neq ne in cup cap emptyset circ degree quad"
+)
+_PLAIN = {*_WORDS.split(), *",;:!%{}$()[] "}
+_POWERS = re.compile(r"(?:\^|\*\*)\s*\{?\s*-?\s*([0-9]+)")
+_FACTORIALS = re.compile(r"([0-9]+)\s*!")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Math(AnswerKind):
+    r"""A mathematical expression.
+
+    Attributes:
+        decimals: to how many decimals numbers are compared.
+    """
+
+    name: ClassVar[str] = "math"
+    REASONS: ClassVar[tuple[str, ...]] = (
+        "ok",
+        "malformed",
+        "several_answers",
+        "too_long",
+        "empty",
+        "not_math",
+        "out_of_range",
+    )
+
+    decimals: int = 6
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.decimals, int) or not 0 <= self.decimals <= 12:
+            raise RewardError(f"decimals is {self.decimals!r}; it must be a whole number from 0 to 12")
+
+    def check(self, answer: Any) -> None:
+        """Refuse what math-verify cannot read."""
+        if not isinstance(answer, str) or not answer.strip():
+            raise RewardError(f"answer {answer!r} is no expression; store it as LaTeX text, such as \\frac{{1}}{{2}}")
+        if not _expressions(_stripped(answer)):
+            raise RewardError(f"answer {answer!r} is no expression that math-verify can read; correct the row")
+
+    def read(self, answer: str, *, typeset: bool = False) -> Read:
+        """The expression as text, without dollar signs around it."""
+        body = _stripped(answer)
+        if not body:
+            return None, "empty"
+        if len(body) > LONGEST:
+            return None, "too_long"
+        powers = math.prod(int(each[:6]) for each in _POWERS.findall(body))
+        factorials = [int(each[:6]) for each in _FACTORIALS.findall(body)]
+        nested = body.count("^") + body.count("**") > 8 or re.search(r"\^\s*\{[^{}]*\^", body)
+        if powers > LARGEST_POWER or any(each > 200 for each in factorials) or "!!" in body or nested:
+            return None, "out_of_range"
+        if body.count("=") > 1:
+            return None, "several_answers"
+        return body, "ok"
+
+    def write(self, answer: Any) -> str:
+        """The expression."""
+        return _stripped(str(answer))
+
+    def score(self, value: Any, answer: Any) -> float:
+        """1 if the two are equal, else 0."""
+        self.check(answer)
+        if value is None:
+            return 0.0
+        right = _stripped(answer)
+        if value == right:
+            return 1.0
+        known = _PLAIN | set(_COMMANDS.findall(right))
+        if any(command not in known for command in _COMMANDS.findall(value)):
+            return 0.0
+        return float(_equal(right, value, self.decimals))
+
+    def chance(self, answer: Any) -> None:
+        """None: what a guesser would say depends on the questions."""
+        return
+
+    def equivalents(self, answer: Any) -> list[str]:
+        """The expression as it is stored."""
+        return [answer]
+
+
+def _stripped(text: str) -> str:
+    body = text.strip().removesuffix(".").rstrip()
+    for mark in ("$$", "$"):
+        if len(body) > 2 * len(mark) and body.startswith(mark) and body.endswith(mark):
+            return body[len(mark) : -len(mark)].strip()
+    return body[2:-2].strip() if (body[:2], body[-2:]) in (("\\(", "\\)"), ("\\[", "\\]")) else body
+
+
+@lru_cache(maxsize=1)
+def _library() -> Any:
+    try:
+        import math_verify
+    except ImportError:
+        raise RewardError(
+            "answers of kind math need math-verify; install it: pip install 'visual-jigsaw[math]'"
+        ) from None
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
+    return math_verify
+
+
+def _seconds() -> int | None:
+    """math-verify's time limit is a signal, which only the main thread may set."""
+    return SECONDS if threading.current_thread() is threading.main_thread() else None
+
+
+@lru_cache(maxsize=4096)
+def _expressions(body: str) -> tuple[Any, ...]:
+    library = _library()
+    found = library.parse(f"\\boxed{{{body}}}", fallback_mode="no_fallback", parsing_timeout=_seconds())
+    return tuple(found)
+
+
+def _equal(right: str, value: str, decimals: int) -> bool:
+    try:
+        one, other = _expressions(right), _expressions(value)
+        return bool(other) and bool(
+            _library().verify(list(one), list(other), float_rounding=decimals, timeout_seconds=_seconds())
+        )
+    except RewardError:
+        raise
+    except Exception:  # sympy raises whatever it meets in text that is no mathematics
+        return False

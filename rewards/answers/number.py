@@ -1,0 +1,128 @@
+"""Answers that are one number, right if exact or within a tolerance.
+
+A number is written with digits: `7`, `-3.5`, `1,250`, `3/4`, `1.2e3`; with its unit behind it where the row names one.
+It is compared as a fraction, so that 0.1 is one tenth. Two numbers, a range or a word are refused.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, ClassVar
+
+from jigsaw.rewards.answers.base import AnswerKind, Read, plain
+from jigsaw.rewards.errors import RewardError
+
+_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})++|[0-9]{1,30}+)"
+_NUMBER = re.compile(rf"([+\-−]?)({_DIGITS}(?:\.[0-9]{{1,30}})?|\.[0-9]{{1,30}})(?:[eE]([+-]?[0-9]{{1,2}}))?")
+_RATIO = re.compile(r"([+\-−]?)([0-9]{1,30})\s*/\s*([0-9]{1,30})")
+_ANY = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number(AnswerKind):
+    """A number.
+
+    Attributes:
+        tolerance: largest difference that still counts as right.
+        relative: the same as a fraction of the answer; the larger of the two counts.
+        unit: what may stand behind the number, such as `m` or `%`; empty for nothing.
+
+    >>> kind = Number(relative=0.05)
+    >>> kind.score(kind.parse("41", "direct").value, 40), kind.score(kind.parse("43", "direct").value, 40)
+    (1.0, 0.0)
+    """
+
+    name: ClassVar[str] = "number"
+    REASONS: ClassVar[tuple[str, ...]] = (
+        "ok",
+        "malformed",
+        "several_answers",
+        "too_long",
+        "not_plain",
+        "empty",
+        "not_a_number",
+    )
+
+    tolerance: float = 0.0
+    relative: float = 0.0
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("tolerance", "relative"):
+            value = getattr(self, name)
+            if not is_number(value) or value < 0:
+                raise RewardError(f"{name} is {value!r}; it must be a number of at least 0")
+        if not isinstance(self.unit, str):
+            raise RewardError(f"unit is {self.unit!r}; it must be text, such as m")
+
+    def check(self, answer: Any) -> None:
+        """Refuse what is no finite number."""
+        if not is_number(answer):
+            raise RewardError(f"answer {answer!r} is no number; store it as one, such as 7 or 0.25")
+
+    def read(self, answer: str, *, typeset: bool = False) -> Read:
+        """The number as a fraction."""
+        body, reason = plain(answer.replace("\\%", "%"), typeset=typeset)
+        if reason != "ok":
+            return None, reason
+        if self.unit and body.casefold().endswith(self.unit.casefold()):
+            body = body[: -len(self.unit)].rstrip()
+        value = number_in(body)
+        if value is None:
+            return None, "several_answers" if len(_ANY.findall(body)) > 1 else "not_a_number"
+        return value, "ok"
+
+    def write(self, answer: Any) -> str:
+        """Its digits, with the unit."""
+        return f"{answer} {self.unit}".rstrip()
+
+    def score(self, value: Any, answer: Any) -> float:
+        """1 within the tolerance, else 0."""
+        self.check(answer)
+        if value is None:
+            return 0.0
+        right = _exactly(answer)
+        return float(
+            abs(_exactly(value) - right) <= max(_exactly(self.tolerance), _exactly(self.relative) * abs(right))
+        )
+
+    def chance(self, answer: Any) -> None:
+        """None: what a guesser would say depends on the questions."""
+        return
+
+    def equivalents(self, answer: Any) -> list[Any]:
+        """The number, and two more within the tolerance."""
+        right = _exactly(answer)
+        margin = max(_exactly(self.tolerance), _exactly(self.relative) * abs(right))
+        return [answer, float(right - margin / 2), float(right + margin / 2)] if margin else [answer]
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number, and no truth value."""
+    return isinstance(value, int | float | Fraction) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def number_in(text: str) -> Fraction | None:
+    """The number that a text is, or None.
+
+    >>> number_in("1,250.5"), number_in("-3/4"), number_in("1,25"), number_in("1/0")
+    (Fraction(2501, 2), Fraction(-3, 4), None, None)
+    """
+    if not text.isascii() and "−" not in text:
+        return None
+    if (match := _NUMBER.fullmatch(text)) is not None:
+        sign, digits, exponent = match.groups()
+        value = Fraction(digits.replace(",", "")) * Fraction(10) ** int(exponent or 0)
+    elif (match := _RATIO.fullmatch(text)) is not None and int(match[3]):
+        sign, value = match[1], Fraction(int(match[2]), int(match[3]))
+    else:
+        return None
+    return -value if sign in ("-", "−") else value
+
+
+def _exactly(value: Any) -> Fraction:
+    """A number as it is written: 0.1 is one tenth."""
+    return Fraction(str(value)) if isinstance(value, float) else Fraction(value)

@@ -1,0 +1,89 @@
+"""The reward of any row: its answer is read and scored by its kind, and well-formed text adds the format weight.
+
+On orders it is `visual_jigsaw`, bit for bit, so that one line of a recipe serves a mixture of puzzles and questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jigsaw.rewards.answers.kinds import kind_of_row
+from jigsaw.rewards.completions import Completion, completion_text, per_row
+from jigsaw.rewards.errors import RewardError
+from jigsaw.rewards.plugin import reward
+
+
+@reward
+def answer(
+    completions: Sequence[Completion],
+    answer: Sequence[Any],
+    answer_kind: Sequence[str | None] | None = None,
+    answer_args: Sequence[Mapping[str, Any] | str | None] | None = None,
+    answer_style: Sequence[str | None] | None = None,
+    classes: Sequence[Sequence[int] | None] | None = None,
+    think_prefilled: Sequence[bool | None] | None = None,
+    *,
+    discount: float = 0.2,
+    format_weight: float = 0.2,
+    min_pieces_for_partial: int = 1,
+    format_gate: bool = True,
+    **columns: Any,
+) -> list[float]:
+    """The score of each row's answer by its kind, plus format where the style has one.
+
+    Args:
+        completions: strings or message lists.
+        answer: per row, the right answer in the form of its kind.
+        answer_kind: per row order, choice, number, interval, box, text or math; missing means order.
+        answer_args: per row the arguments of its kind.
+        answer_style: per row think, boxed or direct; missing means think.
+        classes: per row None or, for orders, one class number per shown piece.
+        think_prefilled: per row whether the chat template has written `<think>`.
+        discount: partial credit of an order that is not exact, times the fraction of right places; in [0, 1].
+        format_weight: added where the text is well formed, except in style direct; at least 0.
+        min_pieces_for_partial: orders of fewer pieces earn no partial credit.
+        format_gate: badly formed text earns nothing. Without the gate its one answer, if it has exactly one, counts.
+        columns: other columns of the rows, not used.
+
+    Returns:
+        One value in [0, 1 + format_weight] per row.
+
+    Raises:
+        RewardError: an option is out of range, or a row's answer is none of its kind.
+
+    >>> text = "<think>sky</think><answer>B</answer>"
+    >>> answer([text], ["B"], ["choice"], [{"options": ["A", "B"]}])
+    [1.2]
+    """
+    if not 0.0 <= discount <= 1.0:
+        raise RewardError(f"discount is {discount}; it must be from 0 to 1")
+    if not 0.0 <= format_weight < float("inf"):
+        raise RewardError(f"format_weight is {format_weight}; it must be at least 0")
+    count = len(completions)
+    rows = zip(
+        completions,
+        per_row("answer", answer, count, None),
+        per_row("answer_kind", answer_kind, count, None),
+        per_row("answer_args", answer_args, count, None),
+        per_row("answer_style", answer_style, count, None),
+        per_row("classes", classes, count, None),
+        per_row("think_prefilled", think_prefilled, count, None),
+        strict=True,
+    )
+    rewards = []
+    for completion, truth, name, args, style, alike, prefilled in rows:
+        kind = kind_of_row(
+            {"answer": truth, "answer_kind": name, "answer_args": args, "classes": alike},
+            discount=discount,
+            min_pieces_for_partial=min_pieces_for_partial,
+        )
+        kind.check(truth)
+        text, way = completion_text(completion), style or "think"
+        parsed = kind.parse(text, way, think_prefilled=bool(prefilled))
+        value = parsed.value
+        if not (parsed.well_formed or format_gate):
+            value = kind.find(text, way).value
+        earned = kind.score(value, truth)
+        rewards.append(earned + format_weight if parsed.well_formed and way != "direct" else earned)
+    return rewards

@@ -1,0 +1,285 @@
+"""Answer kinds: what each reads, writes, refuses and pays."""
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jigsaw.rewards import RewardError, get_reward, visual_jigsaw
+from jigsaw.rewards.answers import ANSWER_KINDS, answer, check_answer_of, kind_of, kind_of_row
+
+CASES = {
+    "order": ({"num_pieces": 3, "classes": [0, 0, 1]}, [2, 3, 1]),
+    "choice": ({"options": ["A", "B", "C"], "texts": ["left", "right", "left of it"]}, "B"),
+    "number": ({"tolerance": 0.5, "unit": "m"}, 12.25),
+    "interval": ({"duration": 20.0}, [2.5, 6.0]),
+    "box": ({"width": 100, "height": 80}, [10, 20, 50.5, 60]),
+    "text": ({"accepted": ["the Louvre"]}, "Louvre"),
+    "math": ({}, r"\frac{1}{2}"),
+}
+
+
+def test_every_kind_is_tried_here():
+    assert set(CASES) == set(ANSWER_KINDS)
+
+
+@pytest.mark.parametrize("style", ["think", "boxed", "direct"])
+@pytest.mark.parametrize("name", ANSWER_KINDS)
+def test_what_a_kind_writes_it_reads_back_and_all_equivalents_earn_the_whole_score(name, style):
+    args, right = CASES[name]
+    kind = kind_of(name, args)
+    for value in kind.equivalents(right):
+        parsed = kind.parse(kind.format(value, style), style)
+        assert parsed.well_formed and parsed.reason == "ok"
+        assert kind.score(parsed.value, right) == 1.0
+        assert kind.is_right(parsed.value, right)
+    assert kind.score(None, right) == 0.0
+
+
+def read(name, text, **args):
+    parsed = kind_of(name, args).parse(text, "direct")
+    return parsed.value if parsed.reason == "ok" else parsed.reason
+
+
+ABC = {"options": ["A", "B", "C"], "texts": ["left", "right", "left"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("B", "B"),
+        (" (b). ", "B"),
+        ("Option B", "B"),
+        ("the answer B", "B"),
+        ("B. right", "B"),
+        ("B: right", "B"),
+        ("(B) right", "B"),
+        ("right", "B"),
+        ("B. left", "not_an_option"),
+        ("left", "not_an_option"),
+        ("A, B", "several_answers"),
+        ("A or B", "several_answers"),
+        ("not B", "not_an_option"),
+        ("B?", "not_an_option"),
+        ("D", "not_an_option"),
+        ("", "empty"),
+        ("B" * 2000, "too_long"),
+    ],
+)
+def test_choices(text, found):
+    assert read("choice", text, **ABC) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("7", 7),
+        ("-3.5", -3.5),
+        ("1,250", 1250),
+        ("3/4", 0.75),
+        ("1.2e3", 1200),
+        ("７", 7),
+        ("7 m", 7),
+        ("7 km", "not_a_number"),
+        ("7 or 8", "several_answers"),
+        ("7-8", "several_answers"),
+        ("1,25", "not_a_number"),
+        ("1/0", "several_answers"),
+        ("about 7", "not_a_number"),
+        ("9" * 40, "not_a_number"),
+        ("1e999", "several_answers"),
+        ("seven", "not_a_number"),
+    ],
+)
+def test_numbers(text, found):
+    assert read("number", text, unit="m") == found
+
+
+@pytest.mark.parametrize(
+    ("answered", "right", "args", "score"),
+    [
+        (0.3, 0.3, {}, 1),
+        (0.30001, 0.3, {}, 0),
+        (10.5, 10, {"relative": 0.05}, 1),
+        (10.51, 10, {"relative": 0.05}, 0),
+        (9, 10, {"tolerance": 1}, 1),
+        (-10, 10, {"relative": 0.5}, 0),
+    ],
+)
+def test_numbers_within_a_tolerance(answered, right, args, score):
+    kind = kind_of("number", args)
+    assert kind.score(kind.parse(str(answered), "direct").value, right) == score
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("2.5, 6", [2.5, 6]),
+        ("[2.5, 6]", [2.5, 6]),
+        ("2.5 to 6 s", [2.5, 6]),
+        ("2.5s - 6s", [2.5, 6]),
+        ("6, 2.5", "reversed"),
+        ("2, 30", "out_of_range"),
+        ("2", "not_an_interval"),
+        ("2, 4, 6", "several_answers"),
+        ("-2, 4", "not_an_interval"),
+    ],
+)
+def test_intervals(text, found):
+    assert read("interval", text, duration=20) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("[1, 2, 3, 4.5]", [1, 2, 3, 4.5]),
+        ("1 2 3 4", [1, 2, 3, 4]),
+        ("3, 2, 1, 4", "reversed"),
+        ("1, 2, 300, 4", "out_of_range"),
+        ("1, 2, 3", "not_a_box"),
+        ("1, 2, 3, 4, 5", "several_answers"),
+    ],
+)
+def test_boxes(text, found):
+    assert read("box", text, width=100, height=80) == found
+
+
+def test_overlap_pays_and_a_floor_takes_the_rest():
+    kind, strict = (
+        kind_of("box", {"width": 10, "height": 10}),
+        kind_of("box", {"width": 10, "height": 10, "floor": 0.5}),
+    )
+    half, third = [0, 0, 10, 5], [0, 0, 10, 3]
+    assert kind.score(half, [0, 0, 10, 10]) == 0.5 and kind.score(third, [0, 0, 10, 10]) == 0.3
+    assert strict.score(half, [0, 0, 10, 10]) == 0.5 and strict.score(third, [0, 0, 10, 10]) == 0
+    assert kind.is_right(half, [0, 0, 10, 10]) and not kind.is_right(third, [0, 0, 10, 10])
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "score"),
+    [
+        ("  PARIS. ", "exact", 1),
+        ("ＰＡＲＩＳ", "exact", 1),
+        ("Pariss", "exact", 0),
+        ("Pariss", "anls", 1 - 1 / 6),
+        ("Pars", "anls", 0.8),
+        ("Par", "anls", 0.6),
+        ("Lyon", "anls", 0),
+        ("Paris/Lyon", "anls", 0),
+        ("Paris?", "anls", 0),
+    ],
+)
+def test_texts(text, metric, score):
+    kind = kind_of("text", {"metric": metric})
+    assert kind.score(kind.parse(text, "direct").value, "Paris") == pytest.approx(score)
+
+
+def test_a_text_of_two_lines_is_two_answers():
+    assert read("text", "Paris\nLyon") == "several_answers"
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("0.5", 1),
+        ("$\\frac{2}{4}$", 1),
+        ("1/2", 1),
+        ("0.51", 0),
+        ("1/2 or 1/3", 0),
+        ("\\pm 1/2", 0),
+        ("x = 1/2 = 3", 0),
+        ("9^{9^{9^{9}}}", 0),
+        ("9**99999", 0),
+        ("99999!", 0),
+        ("\\sum_{i=1}^{999} i", 0),
+        ("\\frac{1}{", 0),
+        ("half", 0),
+    ],
+)
+def test_math(text, score):
+    pytest.importorskip("math_verify")
+    kind = kind_of("math")
+    assert kind.score(kind.parse(text, "direct").value, r"\frac{1}{2}") == score
+
+
+def test_math_is_scored_outside_of_the_main_thread_too():
+    pytest.importorskip("math_verify")
+    found = []
+    thread = threading.Thread(target=lambda: found.append(kind_of("math").score("0.25", r"\frac14")))
+    thread.start()
+    thread.join()
+    assert found == [1.0]
+
+
+@given(st.permutations(range(1, 5)), st.permutations(range(1, 5)), st.sampled_from(["think", "boxed", "direct"]))
+def test_orders_earn_what_visual_jigsaw_pays(said, right, style):
+    kind = kind_of_row({"answer": right})
+    texts = [kind.format(said, style), "1, 2, 3, 4", ""]
+    for options in ({}, {"discount": 0.5, "format_weight": 0.1}, {"format_gate": False, "min_pieces_for_partial": 5}):
+        rows = {"answer": [right] * 3, "answer_style": [style] * 3, "classes": [None, [0, 0, 1, 2], None]}
+        assert answer(texts, **rows, **options) == visual_jigsaw(texts, **rows, **options)
+
+
+def test_one_reward_serves_a_mixture():
+    reward = get_reward("answer")
+    texts = [f"<think></think><answer>{body}</answer>" for body in ("2, 1", "B", "4.2", "0, 5", "rain")]
+    columns = {
+        "answer_kind": [None, "choice", "number", "interval", "text"],
+        "answer_args": [None, {"options": ["A", "B"]}, '{"tolerance": 0.5}', {}, {}],
+    }
+    assert reward(texts, [[2, 1], "B", 4, [0, 10], "snow"], **columns) == [1.2, 1.2, 1.2, 0.7, 0.2]
+
+
+CHANCE = [
+    ("choice", {"options": ["A", "B", "C", "D"]}, "A", 0.25),
+    ("choice", {"options": ["A", "B", "C", "D"], "alike": [["A", "B"]]}, "A", 0.5),
+    ("number", {}, 3, None),
+    ("order", {"num_pieces": 9}, list(range(1, 10)), 0.0222244),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "right", "level"), CHANCE)
+def test_chance(name, args, right, level):
+    assert kind_of(name, args).chance(right) == (None if level is None else pytest.approx(level, abs=1e-6))
+
+
+def test_the_chance_of_an_interval_is_the_mean_over_random_intervals():
+    # The whole of the time overlaps an interval between two random moments by a third of it on average.
+    assert kind_of("interval", {"duration": 10}).chance([0, 10]) == pytest.approx(1 / 3, abs=0.01)
+    assert kind_of("box", {"width": 10, "height": 10}).chance([0, 0, 10, 10]) == pytest.approx(1 / 9, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"answer_kind": "choise", "answer": "A"}, "answer kind 'choise' is unknown; did you mean choice"),
+        ({"answer_kind": "choice", "answer": "A"}, "arguments are options, texts, alike"),
+        ({"answer_kind": "choice", "answer": "A", "answer_args": {"options": ["A"]}}, "two or more"),
+        ({"answer_kind": "choice", "answer": "A", "answer_args": {"options": ["a", "A"]}}, "different labels"),
+        (
+            {"answer_kind": "choice", "answer": "E", "answer_args": {"options": ["A", "B"]}},
+            "'E' is none of the options",
+        ),
+        ({"answer_kind": "choice", "answer": "A", "answer_args": {"options": ["A", "B"], "texts": ["x"]}}, "1 texts"),
+        ({"answer_kind": "number", "answer": "many", "answer_args": None}, "'many' is no number"),
+        ({"answer_kind": "number", "answer": True}, "True is no number"),
+        ({"answer_kind": "number", "answer": 1, "answer_args": {"tolerence": 1}}, "did you mean tolerance"),
+        ({"answer_kind": "number", "answer": 1, "answer_args": {"tolerance": -1}}, "tolerance is -1"),
+        ({"answer_kind": "interval", "answer": [3, 2]}, "no interval"),
+        ({"answer_kind": "interval", "answer": [3, 20], "answer_args": {"duration": 10}}, "ends after the 10 seconds"),
+        (
+            {"answer_kind": "box", "answer": [0, 0, 20, 5], "answer_args": {"width": 10, "height": 10}},
+            "beyond the picture of 10x10",
+        ),
+        ({"answer_kind": "text", "answer": " "}, "no line of text"),
+        ({"answer_kind": "math", "answer": 3}, "no expression"),
+        ({"answer": "B"}, "say the row's answer_kind"),
+        ({"answer": [1, 3]}, "no permutation"),
+        ({"answer_kind": "text", "answer": "a", "answer_args": "[1]"}, "must be a mapping"),
+    ],
+)
+def test_a_row_that_cannot_be_scored_is_refused_in_one_line(row, message):
+    with pytest.raises(RewardError) as refused:
+        check_answer_of(row)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
