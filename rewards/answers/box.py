@@ -73,7 +73,7 @@ class Box(AnswerKind):
             )
 
     def _inside(self, box: Any) -> bool:
-        return box[0] >= 0 and box[1] >= 0 and box[2] <= self.width and box[3] <= self.height
+        return bool(box[0] >= 0 and box[1] >= 0 and box[2] <= self.width and box[3] <= self.height)
 
     def read(self, answer: str, *, typeset: bool = False) -> Read:
         """Left, top, right and bottom."""

@@ -117,7 +117,7 @@ def _stripped(text: str) -> str:
 @lru_cache(maxsize=1)
 def _library() -> Any:
     try:
-        import math_verify
+        import math_verify  # type: ignore[import-untyped,import-not-found,unused-ignore]  # the extra `math`
     except ImportError:
         raise RewardError(
             "answers of kind math need math-verify; install it: pip install 'visual-jigsaw[math]'"
