@@ -404,3 +404,9 @@ def test_a_broken_parent_is_the_file_that_is_named(write):
     broken = write("name: [", "parent.yaml")
     with pytest.raises(JigsawError, match=f"^{broken}: no valid YAML"):
         load_recipe(write("defaults: parent.yaml\n"))
+
+
+def test_photos_for_a_recipe_that_uses_none_are_refused():
+    with pytest.raises(JigsawError, match=r"data\.photos=/mine: no puzzle set .* data\.train\.0\.build\.source=DIR"):
+        load_recipe("image-qwen2.5-vl-7b", ["data.photos=/mine"])
+    assert load_recipe("quickstart", ["data.photos=/mine"]).data.train[0].build.source == "/mine"

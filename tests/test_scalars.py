@@ -106,7 +106,7 @@ def test_a_tilde_is_the_home_folder_in_every_path(load, monkeypatch):
         "",
         "data.photos=~/photos",
         "data.folder=~/data",
-        "data.train.0.build.source=~/photos",
+        "data.train.0.build.source=${data.photos}",
         "data.eval=[{path: ~/sets/a}]",
         "model={path: ~/models/m, tiny: null}",
         "output=${fresh:'~/runs/x'}",

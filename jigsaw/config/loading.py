@@ -108,6 +108,7 @@ def load_recipe(
         for override in overrides:
             _override(config, override, written)
         _keep_one(config, before)
+        _refuse_unused_photos(path, config, overrides)
         if secret := SECRET.search(OmegaConf.to_yaml(config, resolve=False)):
             raise JigsawError(
                 f"{path}: {secret[0]} would be written into recipe.yaml and the report; libraries read such variables "
@@ -127,6 +128,16 @@ def load_recipe(
         raise JigsawError(f"{path}: {_explain(error)}") from error
     _check_tasks(path, recipe)
     return recipe
+
+
+def _refuse_unused_photos(path: Path, config: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuse `data.photos=DIR` over a recipe in which no set refers to it: the run would train on other photos."""
+    given = next((one for one in overrides if one.startswith("data.photos=")), None)
+    if given is not None and "${data.photos}" not in OmegaConf.to_yaml(config, resolve=False):
+        raise JigsawError(
+            f"{path}: override {given}: no puzzle set of this recipe refers to data.photos; give a set its folder "
+            "with data.train.0.build.source=DIR, and the held-out one with data.eval.0.build.source=DIR"
+        )
 
 
 def _check_stages(path: Path, content: Any) -> None:
