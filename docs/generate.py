@@ -26,13 +26,12 @@ from pydantic_core import PydanticUndefined
 from jigsaw.cli import command as cli
 from jigsaw.config import schema
 from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
-from jigsaw.launch.computed import choices_table, duration_of, head_of
-from jigsaw.launch.estimate import estimates
+from jigsaw.docstrings import attributes_of
+from jigsaw.launch.computed import choices_table, head_of, shipped
 from jigsaw.listings import written
 from jigsaw.tasks import describe_task
 
 HERE = Path(__file__).parent
-CPU = "two CPU cores"
 NOTE = "<!-- Written by docs/generate.py out of the code; do not edit. -->\n"
 
 
@@ -114,11 +113,16 @@ def recipe_page() -> str:
         "Paths (`path`, `source`, `output`, plug-in files) are relative to the folder in which `jigsaw` is called,",
         "`defaults: FILE.yaml` to the recipe. Where `output` is `${fresh:...}`, `--resume` continues the newest",
         "folder. A finished run is trained further by a new one with `model.path=runs/NAME/model`.",
+        "",
+        "`jigsaw recipes init mine.yaml --from NAME` writes a recipe of your own to start from. Editors with a YAML",
+        "language server complete keys and mark mistakes once they have the schema, written with `jigsaw recipes",
+        "schema > recipe.schema.json` and named by the first line of the recipe:",
+        "`# yaml-language-server: $schema=recipe.schema.json`.",
     ]
     titles = {model: title for title, model in _sections()}
     for model, title in titles.items():
         lines += ["", f"## {title}", "", *_paragraphs(_doc(model))]
-        described = _described(model)
+        described = attributes_of(model)
         lines += ["", "| key | type | default | meaning |", "|---|---|---|---|"]
         for key, field in model.model_fields.items():
             kind = _type(field.annotation)
@@ -140,14 +144,10 @@ def recipes_page() -> str:
         "| name | what it trains | machine | hours |",
         "|---|---|---|---|",
     ]
-    rows = []
-    for name in recipe_names():
-        recipe = load_recipe(name, ["output=runs/x"])
-        found = estimates(recipe)
-        machine, hours = (str(found[-1].machine), duration_of(found)) if found else (CPU, "below 1")
-        rows.append((machine != CPU, f"| `{name}` | {_cell(recipe.description)} | {machine} | {hours} |"))
-    # What anyone can run comes first.
-    return "\n".join(lines + [row for _, row in sorted(rows, key=lambda row: row[0])]) + "\n"
+    rows = [
+        f"| `{one['name']}` | {_cell(one['description'])} | {one['machine']} | {one['hours']} |" for one in shipped()
+    ]
+    return "\n".join(lines + rows) + "\n"
 
 
 def recipe_file(name: str) -> str:
@@ -215,16 +215,6 @@ def _models(annotation: Any, many: bool = False) -> Iterator[tuple[type[BaseMode
 
 def _doc(model: type[BaseModel]) -> str:
     return inspect.cleandoc(model.__doc__ or "").partition("\nAttributes:")[0].strip()
-
-
-def _described(model: type[BaseModel]) -> dict[str, str]:
-    """Meanings by key, out of the `Attributes:` of the docstrings; `a, b: ...` describes both."""
-    found: dict[str, str] = {}
-    for base in reversed(model.__mro__):
-        text = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2]
-        for keys, meaning in re.findall(r"^    ([\w, ]+): ((?:.*\n?)(?:        .*\n?)*)", text, re.MULTILINE):
-            found |= dict.fromkeys(keys.split(", "), re.sub(r"\bNone\b", "null", " ".join(meaning.split())))
-    return found
 
 
 def _type(annotation: Any) -> str:

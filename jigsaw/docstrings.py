@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 import textwrap
 from functools import partial
@@ -35,3 +36,16 @@ def docstring_of(found: Any) -> str:
     if isinstance(definition, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         return ast.get_docstring(definition) or ""
     return ""
+
+
+def attributes_of(model: type) -> dict[str, str]:
+    """Meanings by key, out of the `Attributes:` of a class and its bases; `a, b: ...` describes both.
+
+    Values are said as recipes write them: `null` where Python says None.
+    """
+    found: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        text = docstring_of(base).partition("Attributes:\n")[2]
+        for keys, meaning in re.findall(r"^    ([\w, ]+): ((?:.*\n?)(?:        .*\n?)*)", text, re.MULTILINE):
+            found |= dict.fromkeys(keys.split(", "), re.sub(r"\bNone\b", "null", " ".join(meaning.split())))
+    return found

@@ -1,6 +1,7 @@
-"""Tasks and rewards as tables for the terminal: what `jigsaw tasks` and `jigsaw rewards` print.
+"""Recipes, tasks and rewards as tables for the terminal: what the verbs of these names print.
 
-In: descriptions, as the public doors of `tasks` and `rewards` give them. Out: `rich` tables.
+In: descriptions, as the public doors of `tasks` and `rewards` and `jigsaw.launch.computed` give them. Out: `rich`
+tables.
 """
 
 from __future__ import annotations
@@ -12,6 +13,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from jigsaw.rewards import RewardInfo
+
+
+def recipes_table(recipes: Sequence[Mapping[str, str]]) -> Table:
+    """One line per recipe."""
+    table = _table("recipe", "what it trains", "smallest machine", "hours, computed")
+    for recipe in recipes:
+        table.add_row(recipe["name"], escape(recipe["description"]), recipe["machine"], recipe["hours"])
+    return table
 
 
 def tasks_table(tasks: Sequence[Mapping[str, Any]]) -> Table:

@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from jigsaw import surroundings
-from jigsaw.cli import benchmarks, data, evaluation, neo, plugins
+from jigsaw.cli import benchmarks, data, evaluation, neo, plugins, recipes
 from jigsaw.cli.printing import AsJson, print_table
 from jigsaw.errors import JigsawError, StoppedError, first_line, printable
 from jigsaw.failures import DEBUG, foreseen, only_our_warnings, wrong_usage
@@ -29,14 +29,33 @@ app = typer.Typer(
     epilog="Add --debug to any verb for a traceback. First steps: jigsaw launch quickstart",
     no_args_is_help=True,
     rich_markup_mode=None,  # rich's help costs more than everything else that --help does
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def print_version(asked: bool) -> None:
+    """Print the version and end, if asked to."""
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"visual-jigsaw {version('visual-jigsaw')}")
+        raise typer.Exit
+
+
+@app.callback()
+def jigsaw(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
 app.add_typer(data.app)
 app.add_typer(evaluation.app)
 app.add_typer(benchmarks.app)
+app.add_typer(recipes.recipes, name="recipes")
 app.add_typer(plugins.tasks, name="tasks")
 app.add_typer(plugins.rewards, name="rewards")
 app.add_typer(neo.app, name="neo")

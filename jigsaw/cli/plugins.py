@@ -7,36 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from jigsaw.cli.arguments import key_values
+from jigsaw.cli.groups import command_group
 from jigsaw.cli.printing import AsJson, print_table
 
 Name = Annotated[str, typer.Argument(help="A name, package.module:name or path/to/file.py:name.")]
 Options = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Its options.")]
 
 
-class NameOrCommand(TyperGroup):
-    """`jigsaw tasks NAME` is short for `jigsaw tasks show NAME`."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command of the first word, or `show`."""
-        return super().resolve_command(ctx, args if args[0] in self.commands else ["show", *args])
-
-
-def _group(about: str, example: str) -> typer.Typer:
-    return typer.Typer(
-        cls=NameOrCommand,
-        help=about,
-        epilog=f"Example: {example}",
-        invoke_without_command=True,
-        rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-
-
-tasks = _group("List the tasks, show one, or check a plug-in.", "jigsaw tasks check my_tasks.py:Mine grid=2x2")
-rewards = _group(
+tasks = command_group("List the tasks, show one, or check a plug-in.", "jigsaw tasks check my_tasks.py:Mine grid=2x2")
+rewards = command_group(
     "List the rewards, show one, or check a plug-in.", "jigsaw rewards check my_rewards.py:brevity limit=50"
 )
 

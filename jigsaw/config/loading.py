@@ -130,6 +130,15 @@ def load_recipe(
     return recipe
 
 
+def read_recipe(path: Path) -> DictConfig:
+    """A recipe as it is written, merged over those that it extends; not resolved and not checked.
+
+    Raises:
+        JigsawError: as of `load_recipe`.
+    """
+    return _read_with_defaults(path, seen=(), written={})
+
+
 def _refuse_unused_photos(path: Path, config: DictConfig, overrides: Sequence[str]) -> None:
     """Refuse `data.photos=DIR` over a recipe in which no set refers to it: the run would train on other photos."""
     given = next((one for one in overrides if one.startswith("data.photos=")), None)

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jigsaw.config.loading import load_recipe
+from jigsaw.config.loading import load_recipe, recipe_names
 from jigsaw.config.schema import Recipe
 from jigsaw.doctor import LEAST_DISK, LEAST_MEMORY
 from jigsaw.launch.estimate import Estimate, estimates, smallest_machine
 from jigsaw.launch.machines import H100, H200, RTX_4090, Machine
 from jigsaw.launch.memory import GB
+
+CPU = "two CPU cores"
+"""The machine of recipes with a tiny model."""
 
 
 def computed_lines(recipe: Recipe) -> list[str]:
@@ -114,6 +117,17 @@ def duration_of(found: list[Estimate]) -> str:
         hours = sum(one.hours or 0 for one in found)
         return f"{hours:.0f}" if hours >= 3 else f"{hours:.1f}"
     return " + ".join(f"{_seconds(one.step)} a step" for one in found)
+
+
+def shipped() -> list[dict[str, str]]:
+    """Name, description, smallest machine and hours of every recipe that ships; what anyone can run comes first."""
+    rows = []
+    for name in recipe_names():
+        recipe = load_recipe(name, ["output=runs/x"])
+        found = estimates(recipe)
+        machine, hours = (str(found[-1].machine), duration_of(found)) if found else (CPU, "below 1")
+        rows.append({"name": name, "description": recipe.description, "machine": machine, "hours": hours})
+    return sorted(rows, key=lambda row: row["machine"] != CPU)
 
 
 @dataclass(frozen=True)

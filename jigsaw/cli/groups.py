@@ -1,0 +1,28 @@
+"""Verbs with commands of their own, such as `jigsaw tasks check`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+
+class NameOrCommand(TyperGroup):
+    """`jigsaw tasks NAME` is short for `jigsaw tasks show NAME`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command of the first word, or `show`."""
+        return super().resolve_command(ctx, args if args[0] in self.commands else ["show", *args])
+
+
+def command_group(about: str, example: str) -> typer.Typer:
+    """A verb that lists what there is, shows one by its name, and has further commands."""
+    return typer.Typer(
+        cls=NameOrCommand,
+        help=about,
+        epilog=f"Example: {example}",
+        invoke_without_command=True,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
