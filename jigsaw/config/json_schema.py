@@ -35,7 +35,7 @@ def json_schema() -> dict[str, Any]:
 
 def _or_interpolated(value: dict[str, Any]) -> dict[str, Any]:
     """The schema of a value that may also be an interpolation."""
-    about = {key: value.pop(key) for key in ("description", "default") if key in value}
+    about: dict[str, Any] = {key: value.pop(key) for key in ("description", "default") if key in value}
     choices = value.pop("anyOf", [value])
     return {**about, "anyOf": [*choices, INTERPOLATION]}
 
