@@ -61,7 +61,7 @@ FRAMES = (16, 32, 64)
 
 PUBLISHED: Mapping[str, Sequence[str]] = {
     "image": ("visual-jigsaw-image",),
-    "video": ("visual-jigsaw-video",),
+    "video": ("visual-jigsaw-video", "visual-jigsaw-video-mimo"),
     "depth": ("visual-jigsaw-3d",),
     "neo": ("neo-2B", "neo-8B"),
 }

@@ -14,7 +14,7 @@ from jigsaw.suites import suite as suite_module
 from jigsaw.suites.loading import LOADERS, load_items, look, repo_folder
 from jigsaw.suites.log import Result, SuiteLog, read_suite
 from jigsaw.suites.suite import evaluate_suite, suite_text
-from jigsaw.suites.suites import SUITES, published
+from jigsaw.suites.suites import PUBLISHED, SUITES, published
 
 needs_lmms = pytest.mark.skipif(find_spec("lmms_eval") is None, reason="needs the extra suite")
 
@@ -153,6 +153,16 @@ def test_every_benchmark_of_a_table_has_a_published_figure():
     tables = {"image": "visual-jigsaw-image", "video": "visual-jigsaw-video", "depth": "visual-jigsaw-3d"}
     for suite, table in tables.items():
         assert {row.benchmark for row in published([table])} == {benchmark.name for benchmark in SUITES[suite]}
+
+
+@pytest.mark.parametrize(
+    ("suite", "model", "benchmark", "score"),
+    [("image", "VL-Cogito", "VStar", 79.58), ("video", "MiMo-VL-7B-SFT-2508", "TOMATO", 34.16)],
+)
+def test_the_models_that_the_paper_compares_with_stand_beside_ours(suite, model, benchmark, score):
+    rows = [row for row in published(PUBLISHED[suite]) if row.model == model]
+    assert score in [row.score for row in rows if row.benchmark == benchmark]
+    assert {row.benchmark for row in rows} <= {benchmark.name for benchmark in SUITES[suite]}
 
 
 def test_all_rows_of_ours_load(data_root):
