@@ -106,6 +106,50 @@ def evaluate(
     typer.echo(to_json(log), nl=False) if as_json else print_table(log_tables(log))
 
 
+@app.command(epilog="Example: jigsaw solve runs/quickstart holiday.jpg")
+def solve(
+    model: Annotated[str, typer.Argument(help="A run folder, a checkpoint folder or a hub id.")],
+    files: Annotated[list[Path], typer.Argument(help="Photos or videos of yours, or a folder of a task's sources.")],
+    out: Annotated[
+        Path | None, typer.Option(help="New folder for puzzles, answers and page.  [default: solved, or solved-2, ...]")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="A task.  [default: that of the run, or image]")] = None,
+    further: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Configuration of the task; may be given again."),
+    ] = None,
+    puzzles: Annotated[int, typer.Option(min=1, help="Puzzles of each file.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of cuts and orders; another seed gives other puzzles.")] = 0,
+    engine: Engine = "transformers",
+    as_json: AsJson = False,
+) -> None:
+    """Let a model solve puzzles cut from your own files.
+
+    A page shows its answers. The model of a run gets puzzles as it was trained on, any other those of --task and --set.
+    """
+    require_model(model)
+    from jigsaw.evaluation.log import to_json
+    from jigsaw.evaluation.solve import answer_lines, free_folder, solve
+
+    folder = out or free_folder(Path("solved"))
+    log = solve(
+        model,
+        files,
+        folder,
+        task=task,
+        config=key_values(further or []),
+        puzzles=puzzles,
+        seed=seed,
+        generation={"engine": engine},
+    )
+    if as_json:
+        typer.echo(to_json(log), nl=False)
+        return
+    for line in answer_lines(log):
+        typer.echo(line)
+    typer.echo(f"Page: {folder / 'report.html'}")
+
+
 @app.command(epilog="Example: jigsaw report runs/quickstart runs/quickstart-2 --table latex")
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs, evaluations, suites or generalizations.")],

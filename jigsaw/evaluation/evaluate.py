@@ -180,7 +180,7 @@ def evaluate_on_own_sets(
     return evaluate_checkpoint(
         str(model),
         [one if limit is None else replace(one, limit=limit) for one in sets],
-        generation=replace(_run_generation(recipe), **(generation or {})),
+        generation=replace(generation_of(recipe), **(generation or {})),
         rewards=recipe.rewards if rewards is None else list(rewards),
         **options,
     )
@@ -222,7 +222,7 @@ def evaluate_run(
     log = EvalLog(
         argv=json.loads(folder.info.read_text(encoding="utf-8"))["argv"] if folder.info.is_file() else command_line(),
         versions=versions(),
-        settings=_run_generation(recipe).settings() | {"model": "model", "data": heldout_folders(folder)},
+        settings=generation_of(recipe).settings() | {"model": "model", "data": heldout_folders(folder)},
         rewards=list(recipe.rewards),
         sets=sets,
     )
@@ -249,7 +249,8 @@ def _vllm_settings(recipe: Recipe) -> VllmSettings:
     )
 
 
-def _run_generation(recipe: Recipe) -> Generation:
+def generation_of(recipe: Recipe) -> Generation:
+    """How the model of a run is asked."""
     return Generation(
         dtype=recipe.model.dtype, batch_size=recipe.evaluation.batch_size, max_new_tokens=recipe.completion_limit
     )
@@ -260,7 +261,7 @@ def _answers_of_run(
 ) -> list[Answered]:
     """The answers of a model to the held-out puzzles; what these weights have answered is not asked again."""
     checkpoint = folder.model(model)
-    generation = replace(_run_generation(recipe), engine=recipe.rollout.engine)
+    generation = replace(generation_of(recipe), engine=recipe.rollout.engine)
     stamp = file_stamp(checkpoint)
 
     def on_batch(count: int) -> None:

@@ -104,7 +104,7 @@ def unreadable_note(model: str, data: Path, reasons: Mapping[str, int]) -> str |
     counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
     asked = _described(data)
     note = f"No answer could be read ({counts})."
-    run = _run_of(model)
+    run = run_of(model)
     trained = [] if run is None else list(dict.fromkeys(map(_described, _puzzle_folders(run))))
     if not trained:
         return f"{note} The puzzles are {asked}; check that the model was trained to answer in that form."
@@ -133,7 +133,8 @@ def _described(data: Path) -> str:
     return f"{task} puzzles of {sizes} pieces, answer style {styles}"
 
 
-def _run_of(model: str) -> Path | None:
+def run_of(model: str) -> Path | None:
+    """The run folder that a path names or lies in; None where it is of no run."""
     return next((folder for folder in (Path(model), Path(model).parent) if is_run(folder)), None)
 
 

@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 from test_run import Scripted
 
 from jigsaw.cli.command import app
@@ -12,6 +14,7 @@ from jigsaw.evaluation import evaluate as run_module
 from jigsaw.evaluation.evaluate import evaluate_checkpoint, evaluate_on_own_sets
 from jigsaw.evaluation.log import read_log
 from jigsaw.evaluation.runs import is_run, own_sets, unreadable_note
+from jigsaw.evaluation.solve import answer_lines, free_folder, solve
 from jigsaw.rewards import format_order
 
 
@@ -32,6 +35,16 @@ def asked(monkeypatch):
 
     monkeypatch.setattr(run_module, "open_engine", open_engine)
     return seen
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A photo of one's own."""
+    pixels = np.random.default_rng(5).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    file = tmp_path / "mine" / "holiday.png"
+    file.parent.mkdir()
+    Image.fromarray(pixels).resize((240, 240)).save(file)
+    return file
 
 
 @pytest.fixture
@@ -130,3 +143,28 @@ def test_a_note_is_given_only_where_no_answer_could_be_read(finished, puzzle_set
     assert own.endswith("but has not learned the form of an answer.")
     unknown = unreadable_note("org/model", puzzle_set, {"empty": 8})
     assert unknown.endswith("check that the model was trained to answer in that form.")
+
+
+def test_a_runs_model_solves_puzzles_cut_from_a_photo_as_it_was_trained(finished, puzzle_set, photo, asked, tmp_path):
+    log = solve(str(finished), [photo], tmp_path / "solved", puzzles=2)
+    made, own = load_puzzles(tmp_path / "solved" / "puzzles"), load_puzzles(puzzle_set)
+    assert asked["models"] == [str(finished / "model")] and asked["generations"][0].batch_size == 64
+    assert asked["rows"] == made["id"] and {one["path"] for one in made["source"]} == {photo.name}
+    assert {row["num_pieces"] for row in made} == {row["num_pieces"] for row in own}
+    assert {row["answer_style"] for row in made} == {row["answer_style"] for row in own}
+    *told, sum_of_all = answer_lines(log)
+    assert [line.endswith(": solved") for line in told] == [True, True]
+    assert sum_of_all.startswith("2 of 2 solved; guessing solves")
+    assert (tmp_path / "solved" / "report.html").is_file()
+    with pytest.raises(JigsawError, match="exists already"):
+        solve(str(finished), [photo], tmp_path / "solved")
+    assert free_folder(tmp_path / "solved") == tmp_path / "solved-2"
+
+
+def test_a_model_of_no_run_gets_puzzles_of_the_task_and_settings_given(photo, asked, tmp_path):
+    solve("org/model", [photo], tmp_path / "solved", task="image", config={"grid": "2x1"}, puzzles=1)
+    assert asked["models"] == ["org/model"]
+    assert load_puzzles(tmp_path / "solved" / "puzzles")[0]["num_pieces"] == 2
+    with pytest.raises(JigsawError, match=r"none\.jpg: no such file or folder"):
+        solve("org/model", [tmp_path / "none.jpg"], tmp_path / "other")
+    assert not (tmp_path / "other").exists()
