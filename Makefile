@@ -11,8 +11,13 @@ install: .venv/.installed
 .venv/.installed: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --constraint constraints.txt --editable '.[samples,dev,docs]'
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --constraint constraints.txt --editable '.[samples]'
 	$(BIN)/python -m jigsaw.samples.film  # 58 MB, once per machine
+	touch $@
+
+# What tests, lint and the documentation need beside it.
+.venv/.tools: .venv/.installed
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --constraint constraints.txt --editable '.[samples,dev,docs]'
 	touch $@
 
 quickstart: install
@@ -22,27 +27,27 @@ quickstart: install
 JOBS ?= 2
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile
 
-test: install
+test: .venv/.tools
 	$(TEST)
 
-test-slow: install
+test-slow: .venv/.tools
 	$(BIN)/python -m pytest -m slow
 
 # Lines that no test runs. The bounds: 95% of jigsaw/tasks, jigsaw/rewards and jigsaw/data, 85% of the whole.
-coverage: install
+coverage: .venv/.tools
 	$(TEST) --cov=jigsaw --cov-report=term:skip-covered --cov-fail-under=85
 	$(BIN)/coverage report --include='jigsaw/tasks/*,jigsaw/rewards/*,jigsaw/data/*' --fail-under=95
 
 # Small changes to the reading and scoring of orders, each of which must fail a test: half an hour.
-mutate: install
+mutate: .venv/.tools
 	$(BIN)/python tests/mutate.py rewards/parse.py rewards/scores.py rewards/orders.py tasks/permutations.py
 
-lint: install
+lint: .venv/.tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: install
+format: .venv/.tools
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -56,13 +61,18 @@ gpu-check:
 	$(GPU_CHECK) benchmarks/gpu.py
 
 # Pages of the reference are written out of the code, then the site into build/docs; dead links fail it.
-docs: install
+docs: .venv/.tools
 	$(BIN)/python docs/generate.py
 	$(BIN)/zensical build --config-file mkdocs.yml --clean --strict
 
 # Wheel and source distribution, installed into an environment of their own; what ships must be enough.
-dist-check: install
+dist-check: .venv/.tools
 	$(BIN)/python -m pytest -m slow tests/test_distribution.py
+
+# Every package of the image for GPU nodes (Containerfile) at its version.
+gpu.lock: setup.cfg constraints.txt
+	$(BIN)/uv pip compile --quiet setup.cfg --extra gpu --extra samples --constraint constraints.txt --python-version 3.11 \
+		--python-platform x86_64-manylinux_2_28 --no-header --no-annotate --output-file $@
 
 # The papers' claims with tiny models, three seeds each; can be stopped and goes on.
 findings: install
