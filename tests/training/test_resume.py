@@ -375,6 +375,11 @@ def test_a_process_that_is_killed_goes_on_in_another(recipe_file, engine, undist
     assert_same(run(recipe_file, name, rollout, resume=True), undisturbed_with)
 
 
+def heeding_ctrl_c():
+    """A process that a shell starts in the background ignores Ctrl-C, and so would those that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(5400)  # eleven processes that import torch and TRL
 def test_ctrl_c_at_ten_random_moments_changes_nothing(recipe_file, puzzle_folder, tmp_path):
@@ -393,7 +398,8 @@ def test_ctrl_c_at_ten_random_moments_changes_nothing(recipe_file, puzzle_folder
     words, met = first, set()
     for moment in range(10):
         starting, double, ahead = moment in (0, 5), moment in (2, 4, 7), steps() + rng.randrange(1, 4)
-        with subprocess.Popen([sys.executable, "-P", "-m", *words], stderr=subprocess.PIPE, text=True) as process:
+        command = [sys.executable, "-P", "-m", *words]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heeding_ctrl_c) as process:
             while not starting and process.poll() is None and steps() < ahead:
                 time.sleep(0.01)
             # Python itself handles an interruption while it starts, with a traceback.
