@@ -42,6 +42,13 @@ def foreseen(error: Exception) -> str | None:
 
     if isinstance(error, JigsawError | RewardError | TaskError):
         return first_line(error)
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+        return (
+            "a GPU has no memory left; take fewer tokens at a time (grpo.tokens_per_micro_batch), a smaller share for "
+            "vLLM (rollout.gpu_memory_utilization) or what else docs/guides/memory.md says, and go on with --resume"
+        )
+    if isinstance(error, MemoryError):
+        return "this machine has no memory left; close other programs, or take a smaller batch, and try again"
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     # safetensors, arrow and torch tell of a full disk in words alone
     if (isinstance(error, OSError) and error.errno in full) or any(f"os error {code}" in str(error) for code in full):

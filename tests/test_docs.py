@@ -281,3 +281,14 @@ def test_the_site_builds_without_a_warning_and_asks_the_network_for_nothing(tmp_
     )
     for page in pages:
         assert [found for found in loads.findall(page.read_text()) if "//" in found] == [], page
+
+
+def test_the_lines_of_troubleshooting_are_those_that_the_code_prints():
+    page = (ROOT / "docs/guides/troubleshooting.md").read_text()
+    files = [file for folder in ("jigsaw", "tasks", "rewards") for file in (ROOT / folder).rglob("*.py")]
+    source = re.sub(r'"\n\s*f?"', "", "".join(file.read_text() for file in files))  # literals in a row are one
+    source = re.sub(r"^ *(#.*|>>>.*)$", "", source, flags=re.MULTILINE)
+    lines = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    pieces = [piece.strip(" .:?") for line in lines for piece in re.split(r"\.\.\.| [NM] | M$", line)]
+    assert len(lines) > 20
+    assert [piece for piece in pieces if piece and piece not in source] == []

@@ -97,3 +97,11 @@ def test_the_users_own_word_about_the_hub_stays(environment, word, value):
     surroundings.prepare()
     require_checkpoint("someone/a-model")
     assert environment[word] == value
+
+
+def test_memory_that_runs_out_is_no_bug_and_has_a_remedy():
+    import torch
+
+    line = foreseen(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of ..."))
+    assert line.startswith("a GPU has no memory left; take fewer tokens at a time (grpo.tokens_per_micro_batch)")
+    assert "no memory left" in foreseen(MemoryError())
