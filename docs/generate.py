@@ -169,6 +169,74 @@ def with_choices(file: Path) -> str:
     )
 
 
+PUBLIC = ("data", "models", "evaluation", "audit", "report", "testing")
+"""Packages whose functions [the page of Python](reference/python.md) lists; the contracts have tasks and rewards."""
+
+
+def python_page() -> str:
+    """The page of Python with the signatures of what is public between its marks, read without importing anything."""
+    import griffe
+
+    package = griffe.load("jigsaw", search_paths=[HERE.parent], try_relative_path=False)
+    lines = []
+    for name in PUBLIC:
+        module = package[name]
+        lines += ["", f"### jigsaw.{name}"]
+        for public in sorted(map(str, module.exports or ()), key=str.lower):
+            found = module[public]
+            found = found.final_target if found.is_alias else found
+            if found.is_function and found.docstring is not None:
+                lines += ["", f"#### {public}", "", "```text", *_signature(public, found), "```", ""]
+                lines += _as_markdown(found.docstring.value)
+    text = (HERE / "reference/python.md").read_text(encoding="utf-8")
+    return re.sub(
+        r"(<!-- signatures, by docs/generate.py -->\n).*?(<!-- end -->)",
+        lambda match: match[1] + "\n".join([*lines[1:], "", ""]) + match[2],
+        text,
+        flags=re.DOTALL,
+    )
+
+
+def _signature(name: str, function: Any) -> list[str]:
+    """A signature in one line, or with a line for each parameter where that is too long."""
+    whole = str(function.signature(name=name))
+    if len(whole) <= 110:
+        return [whole]
+    parameters: list[str] = []
+    keyword_only = False
+    for one in function.parameters:
+        kind = one.kind.value if one.kind else ""
+        if kind == "keyword-only" and not keyword_only:
+            parameters.append("    *,")
+            keyword_only = True
+        stars = {"variadic positional": "*", "variadic keyword": "**"}.get(kind, "")
+        annotated = f"{stars}{one.name}: {one.annotation}" if one.annotation else f"{stars}{one.name}"
+        parameters.append(f"    {annotated}{f' = {one.default}' if one.default is not None and not stars else ''},")
+    return [f"{name}(", *parameters, f") -> {function.returns}"]
+
+
+def _as_markdown(docstring: str) -> list[str]:
+    """A docstring with its sections as lists."""
+    lines: list[str] = []
+    section = ""
+    for line in docstring.splitlines():
+        if line in ("Args:", "Returns:", "Raises:", "Yields:", "Attributes:"):
+            section = line
+            lines += [f"*{line.removesuffix(':')}*", ""]
+        elif section and line.startswith("        ") and lines[-1]:
+            lines[-1] += f" {line.strip()}"
+        elif section and line.startswith("    "):
+            name, colon, meaning = line.strip().partition(": ")
+            named = colon and section != "Returns:"
+            lines.append(
+                f"- `{name}`: {meaning}" if named else (f"- {line.strip()}" if section != "Returns:" else line.strip())
+            )
+        else:
+            section = section if not line else ""
+            lines.append(line)
+    return lines
+
+
 def tasks_page() -> str:
     """The configuration of every built-in task, and why it rejects sources."""
     lines = [
@@ -257,6 +325,7 @@ def _cell(text: str) -> str:
 
 PAGES: dict[Path, Callable[[], str]] = {
     HERE / "reference/command.md": command_page,
+    HERE / "reference/python.md": python_page,
     HERE / "reference/recipe.md": recipe_page,
     HERE / "reference/recipes.md": recipes_page,
     HERE / "reference/tasks.md": tasks_page,
