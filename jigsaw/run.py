@@ -27,12 +27,12 @@ from jigsaw.stop_request import StopRequest
 from jigsaw.training.stages import require_puzzles, stages_of
 
 
-def run(recipe: Recipe, console: Console, *, resume: bool = False, node: Node = ALONE) -> Path:
+def run(recipe: Recipe, console: Console | None = None, *, resume: bool = False, node: Node = ALONE) -> Path:
     """Run a recipe.
 
     Args:
         recipe: resolved and validated.
-        console: where progress is printed.
+        console: where progress is printed; None for the standard output.
         resume: continue an unfinished run of the same recipe, from its last checkpoint.
         node: this machine's place, where a run spans several.
 
@@ -57,6 +57,7 @@ def run(recipe: Recipe, console: Console, *, resume: bool = False, node: Node = 
     require_inputs(recipe)
     require_libraries(recipe, composition)
 
+    console = console or Console()
     steps = RunConsole(console, recipe)
     with folder.claimed(recipe, resume=resume), stop_requests(folder) as stop:
         record_start(recipe, folder)

@@ -47,6 +47,8 @@ RUN += [
     "docs/reference/python.md",
     "docs/reference/run-folder.md",
 ]
+TRAINS = ["docs/guides/notebook.md"]
+"""Pages whose Python trains: the blocks share their names, and run with the slow tests."""
 CHEAP = {"build", "preview", "check", "audit", "score", "tasks", "rewards"}
 """Verbs that need no model; the others are run by their own tests, with the options that are parsed here."""
 
@@ -113,7 +115,7 @@ def test_every_block_says_what_it_is(block):
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "python"], ids=str)
 def test_python_runs_or_says_what_it_needs(block):
-    assert str(block.page) in RUN or ELSEWHERE.search(block.text), f"{block}: add the page to RUN, or a remark"
+    assert str(block.page) in RUN + TRAINS or ELSEWHERE.search(block.text), f"{block}: add the page to RUN, or a remark"
 
 
 @pytest.mark.parametrize("words, remark", COMMANDS)
@@ -241,9 +243,9 @@ def test_the_recipe_of_a_tutorial_trains(name, folder, monkeypatch):
         f"output=runs/{name}",
         f"data.folder=data/{name}",
     ]
-    small += ["data.photos=photos", "data.eval.0.limit=4"]
-    if name != "own-task":  # which has one held-out set
-        small += ["data.eval.1.build.source=photos", "data.eval.1.limit=4"]
+    small += ["data.eval.0.limit=4"]
+    if name != "own-task":  # which has one held-out set, and names its photos itself
+        small += ["data.photos=photos", "data.eval.1.build.source=photos", "data.eval.1.limit=4"]
     done = subprocess.run(
         [sys.executable, "-m", "jigsaw", "launch", f"{name}.yaml", *small], capture_output=True, text=True, check=False
     )
@@ -281,6 +283,17 @@ def test_the_site_builds_without_a_warning_and_asks_the_network_for_nothing(tmp_
     )
     for page in pages:
         assert [found for found in loads.findall(page.read_text()) if "//" in found] == [], page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", TRAINS)
+def test_a_page_that_trains_runs_from_top_to_bottom(page, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    names = {"__name__": "docs"}
+    for block in blocks_of(Path(page)):
+        if block.language == "python":
+            exec(compile(block.text, str(block), "exec"), names)
+    assert names["folder"].is_dir()
 
 
 def test_the_lines_of_troubleshooting_are_those_that_the_code_prints():
