@@ -11,13 +11,13 @@ install: .venv/.installed
 .venv/.installed: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --constraint constraints.txt --editable '.[samples]'
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode --constraint constraints.txt --editable '.[samples]'
 	$(BIN)/python -m jigsaw.samples.film  # 58 MB, once per machine
 	touch $@
 
 # What tests, lint and the documentation need beside it.
 .venv/.tools: .venv/.installed
-	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --constraint constraints.txt --editable '.[samples,dev,docs]'
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode --constraint constraints.txt --editable '.[samples,dev,docs]'
 	touch $@
 
 quickstart: install
