@@ -33,6 +33,18 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def sample_media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `jigsaw samples` writes, of which a test may change a copy."""
+    pytest.importorskip("skimage", reason="the samples extra is not installed")
+    from jigsaw.samples.samples import export_samples, list_samples
+
+    out = tmp_path_factory.mktemp("samples") / "media"
+    summary = export_samples(out)
+    assert (summary.written, summary.unchanged) == (len(list_samples()) + 2, 0)
+    return out
+
+
+@pytest.fixture(scope="session")
 def puzzle_folder(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 2x2 puzzles with direct answers."""
     from jigsaw.data import build_puzzles

@@ -373,14 +373,12 @@ def test_a_build_on_a_full_disk_leaves_nothing_that_a_second_build_trusts(
 
 
 @pytest.mark.parametrize("kilobytes", [1, 100])
-def test_samples_on_a_full_disk_are_completed_by_a_second_export(work, command, refused, kilobytes):
-    pytest.importorskip("skimage", reason="the samples extra is not installed")
-    assert command("samples", "whole")[0] == 0
+def test_samples_on_a_full_disk_are_completed_by_a_second_export(work, command, refused, sample_media, kilobytes):
     with full_disk(kilobytes):
         assert refused("samples", "cut").endswith("cannot export the samples: File too large")
-    assert tree(work / "cut").items() <= tree(work / "whole").items()
+    assert tree(work / "cut").items() <= tree(sample_media).items()
     assert command("samples", "cut")[0] == 0
-    assert tree(work / "cut") == tree(work / "whole")
+    assert tree(work / "cut") == tree(sample_media)
 
 
 @pytest.fixture(scope="module")

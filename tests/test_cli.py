@@ -316,8 +316,8 @@ def test_the_two_kinds_of_settings_of_build_are_told_apart(jigsaw, photos, tmp_p
     assert not (tmp_path / "set").exists()
 
 
-def test_samples_answers_in_json(jigsaw, tmp_path):
-    pytest.importorskip("skimage", reason="the samples extra is not installed")
+def test_samples_answers_in_json(jigsaw, tmp_path, sample_media):
+    shutil.copytree(sample_media, tmp_path / "samples")
     code, out, _ = jigsaw("samples", tmp_path / "samples", "--json")
     assert code == 0
     assert json.loads(out)["folder"] == str(tmp_path / "samples")

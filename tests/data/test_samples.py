@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -27,12 +28,16 @@ NEVER = {
 }
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("samples") / "media"
-    summary = export_samples(out)
-    assert (summary.written, summary.unchanged) == (len(SAMPLES) + 2, 0)
-    return out
+@pytest.fixture
+def exported(sample_media: Path) -> Path:
+    """The whole export; only to be read."""
+    return sample_media
+
+
+@pytest.fixture
+def copied(sample_media: Path, tmp_path: Path) -> Path:
+    """A copy of the whole export, to be changed."""
+    return shutil.copytree(sample_media, tmp_path / "media")
 
 
 def files_of(folder: Path) -> dict[str, tuple[int, int]]:
@@ -177,16 +182,15 @@ class TestSecondCall:
         assert export_samples(exported).written == 0
         assert files_of(exported) == before
 
-    def test_completes_a_broken_off_export_and_repairs_a_damaged_file(self, tmp_path: Path):
-        export_samples(tmp_path)
-        (tmp_path / PHOTOS[0].file).unlink()
-        (tmp_path / PHOTOS[1].file).write_bytes(b"half a pho")
-        (tmp_path / "photos/train/.left-by-a-crash.part").write_bytes(b"")
-        whole = files_of(tmp_path)
-        assert export_samples(tmp_path).written == 2
-        changed = {file for file, stamp in files_of(tmp_path).items() if whole.get(file) != stamp}
+    def test_completes_a_broken_off_export_and_repairs_a_damaged_file(self, copied: Path):
+        (copied / PHOTOS[0].file).unlink()
+        (copied / PHOTOS[1].file).write_bytes(b"half a pho")
+        (copied / "photos/train/.left-by-a-crash.part").write_bytes(b"")
+        whole = files_of(copied)
+        assert export_samples(copied).written == 2
+        changed = {file for file, stamp in files_of(copied).items() if whole.get(file) != stamp}
         assert changed == {PHOTOS[0].file, PHOTOS[1].file}
-        assert export_samples(tmp_path).written == 0
+        assert export_samples(copied).written == 0
 
     def test_two_exports_are_the_same_bytes(self, exported: Path, tmp_path: Path):
         export_samples(tmp_path)
@@ -256,11 +260,10 @@ class TestRefusals:
             export_samples(tmp_path)
         assert set(files_of(tmp_path)) == {"holiday.jpg"}
 
-    def test_a_strange_photo_among_the_samples_is_named(self, tmp_path: Path):
-        export_samples(tmp_path)
-        (tmp_path / "photos/train/roof-01.png").write_bytes(b"held out in this version")
+    def test_a_strange_photo_among_the_samples_is_named(self, copied: Path):
+        (copied / "photos/train/roof-01.png").write_bytes(b"held out in this version")
         with pytest.raises(JigsawError, match=r"photos/train/roof-01.png is none of this version's samples"):
-            export_samples(tmp_path)
+            export_samples(copied)
 
     def test_a_file_in_the_way_is_named(self, tmp_path: Path):
         (tmp_path / "media").write_bytes(b"")
