@@ -14,14 +14,10 @@ importing it is cheap.
 
 from jigsaw.rewards.chance import (
     chance_exact,
-    chance_footrule,
     chance_kendall_tau,
-    chance_longest_run,
     chance_neighbor_accuracy,
     chance_order_reward,
     chance_place_accuracy,
-    chance_smoothed,
-    right_places_distribution,
 )
 from jigsaw.rewards.completions import completion_text, parsed_rows
 from jigsaw.rewards.compose import Component, Composition
@@ -55,13 +51,10 @@ __all__ = [
     "RewardInfo",
     "RewardSpec",
     "chance_exact",
-    "chance_footrule",
     "chance_kendall_tau",
-    "chance_longest_run",
     "chance_neighbor_accuracy",
     "chance_order_reward",
     "chance_place_accuracy",
-    "chance_smoothed",
     "check_reward",
     "completion_text",
     "describe_reward",
@@ -82,7 +75,6 @@ __all__ = [
     "parsed_rows",
     "place_accuracy",
     "reward",
-    "right_places_distribution",
     "smoothed",
     "synthetic_columns",
     "true_places",

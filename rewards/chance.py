@@ -2,11 +2,8 @@
 
 All take the number of pieces K and optionally `classes`, one class number per piece in any order (only the sizes of the
 classes matter here): pieces of a class may be exchanged. The mean order reward of the paper on 3x3 is
-0.2 x 1/9 + 0.8 / 9! = 0.0222244; a well-formed guesser adds the format weight to it.
-
-The distribution of right places counts rook placements: r_j ways to choose j places and right pieces for them (for
-distinct pieces C(K, j), in general the coefficients of a product of one polynomial per class), then inclusion and
-exclusion over what the other pieces do. For distinct pieces it is the classical distribution of fixed points.
+0.2 x 1/9 + 0.8 / 9! = 0.0222244; a well-formed guesser adds the format weight to it. Any other reward is computed for
+all orders, or for random ones (`jigsaw.evaluation.baselines`).
 """
 
 from __future__ import annotations
@@ -51,34 +48,6 @@ def chance_place_accuracy(num_pieces: int, classes: Sequence[int] | None = None)
     (0.25, 0.375)
     """
     return sum(size * size for size in _sizes(num_pieces, classes)) / num_pieces**2
-
-
-def right_places_distribution(num_pieces: int, classes: Sequence[int] | None = None) -> list[float]:
-    """The probability of 0, 1, .., K right places in a random order; K + 1 values that sum to 1.
-
-    >>> right_places_distribution(3)
-    [0.3333333333333333, 0.5, 0.0, 0.16666666666666666]
-    """
-    return list(_distribution(_sizes(num_pieces, classes)))
-
-
-@lru_cache(maxsize=1024)
-def _distribution(sizes: tuple[int, ...]) -> tuple[float, ...]:
-    count = sum(sizes)
-    rooks = [1]
-    for size in sizes:
-        own = [comb(size, j) ** 2 * factorial(j) for j in range(size + 1)]
-        product = [0] * (len(rooks) + size)
-        for i, left in enumerate(rooks):
-            for j, right in enumerate(own):
-                product[i + j] += left * right
-        rooks = product
-    placements = [ways * factorial(count - j) for j, ways in enumerate(rooks)]  # orders with these j and any others
-    orders = [
-        sum((-1) ** (j - hits) * comb(j, hits) * placements[j] for j in range(hits, count + 1))
-        for hits in range(count + 1)
-    ]
-    return tuple(float(Fraction(ways, factorial(count))) for ways in orders)
 
 
 def chance_order_reward(
@@ -188,39 +157,6 @@ def _settled(places: Sequence[int], homes: Sequence[int]) -> dict[int, int]:
     return {place: place if place in homes else next(free) for place in places}
 
 
-def chance_longest_run(num_pieces: int) -> float:
-    """The mean longest run of right places of a random order of distinct pieces, over K.
-
-    A set of m places is exactly the set of right ones in D(K - m) orders (derangements of the others). Sets of m places
-    without a run longer than r are counted by how the m are dealt out to the K - m + 1 gaps between the others, at most
-    r to a gap: the sum over j of (-1)^j C(K - m + 1, j) C(K - j (r + 1), K - m).
-
-    >>> chance_longest_run(2), round(chance_longest_run(9), 4)
-    (0.5, 0.0822)
-    """
-    _sizes(num_pieces, None)
-    total = Fraction(0)
-    for right in range(num_pieces + 1):
-        wrong = num_pieces - right
-        gaps = wrong + 1
-        short = [
-            sum(
-                (-1) ** j * comb(gaps, j) * comb(num_pieces - j * (run + 1), wrong)
-                for j in range(gaps + 1)
-                if num_pieces - j * (run + 1) >= wrong
-            )
-            for run in range(right + 1)
-        ]
-        lengths = sum(run * (short[run] - short[run - 1]) for run in range(1, right + 1))
-        total += lengths * _derangements(wrong)
-    return float(total / (factorial(num_pieces) * num_pieces))
-
-
-def _derangements(count: int) -> int:
-    """Orders of `count` pieces with none at its place."""
-    return sum((-1) ** j * comb(count, j) * factorial(count - j) for j in range(count + 1))
-
-
 def chance_kendall_tau(num_pieces: int, classes: Sequence[int] | None = None) -> float:
     """The mean scaled Kendall tau of a random order: 1/2 for distinct pieces, 1 for a single piece.
 
@@ -256,29 +192,3 @@ def _precedes(i: int, n: int, j: int, m: int) -> Fraction:
     """The probability that the i-th of n equal pieces precedes the j-th of m others in a random order."""
     ways = sum(comb(i - 1 + b, b) * comb(n - i + m - b, m - b) for b in range(j))
     return Fraction(ways, comb(n + m, n))
-
-
-def chance_footrule(num_pieces: int) -> float:
-    """The mean scaled footrule of a random order of distinct pieces: 1 - (K^2 - 1) / 3 / floor(K^2 / 2).
-
-    >>> round(chance_footrule(9), 4)
-    0.3333
-    """
-    return 1.0 - (num_pieces**2 - 1) / 3 / (num_pieces**2 // 2) if num_pieces > 1 else 1.0
-
-
-def chance_smoothed(num_pieces: int, *, grid: tuple[int, int] | None = None, decay: float = 0.5) -> float:
-    """The mean smoothed credit of a random order of distinct pieces: the mean of `decay ** distance` over place pairs.
-
-    >>> chance_smoothed(2, decay=0.5), chance_smoothed(4, decay=0.0)
-    (0.75, 0.25)
-    """
-    rows, columns = grid or (1, num_pieces)
-    if rows * columns != num_pieces or num_pieces < 1:
-        raise RewardError(f"grid {rows}x{columns} has {rows * columns} places, the puzzle {num_pieces}")
-    pairs = [
-        decay ** (abs(here // columns - there // columns) + abs(here % columns - there % columns))
-        for here in range(num_pieces)
-        for there in range(num_pieces)
-    ]
-    return sum(pairs) / num_pieces**2

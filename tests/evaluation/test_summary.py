@@ -18,7 +18,6 @@ from jigsaw.rewards import (
     chance_order_reward,
     chance_place_accuracy,
     format_order,
-    right_places_distribution,
 )
 
 PAPER = Composition(["visual_jigsaw"])
@@ -189,12 +188,12 @@ def test_chance_of_a_mixture_is_the_mean_of_its_puzzles():
         assert both[name] == pytest.approx((two[name] + four[name]) / 2)
 
 
-def test_the_distribution_of_right_places_is_that_of_the_scores():
+def test_the_closed_forms_are_those_of_the_scores():
     """The closed forms hold for the very scores that are reported, not only among themselves."""
     answer = [4, 2, 1, 3]
     tries = score([row(answer, format_order(list(order), "direct")) for order in permutations(answer)], PAPER)
-    found = [sum(round(item.place_accuracy * 4) == right for item in tries) / 24 for right in range(5)]
-    assert found == pytest.approx(right_places_distribution(4))
+    assert sum(item.exact for item in tries) / 24 == pytest.approx(chance_exact(4))
+    assert sum(item.place_accuracy for item in tries) / 24 == pytest.approx(chance_place_accuracy(4))
 
 
 # Summaries

@@ -148,7 +148,10 @@ def test_all_orders_of_nine_agree_with_the_closed_forms():
         hits[sum(map(int.__eq__, order, answer))] += 1
         reward += order_reward(order, answer)
     assert sum(hits) == factorial(9)
-    assert [count / factorial(9) for count in hits] == pytest.approx(rewards.right_places_distribution(9), abs=1e-15)
+    assert sum(count * places for places, count in enumerate(hits)) == factorial(9) * 9 * rewards.chance_place_accuracy(
+        9
+    )
+    assert hits[9] == factorial(9) * rewards.chance_exact(9)
     assert reward / factorial(9) == pytest.approx(rewards.chance_order_reward(9), rel=1e-9)
     assert reward / factorial(9) == pytest.approx(0.2 / 9 + 0.8 / factorial(9), rel=1e-9)
     assert round(rewards.chance_order_reward(9), 7) == 0.0222244
@@ -165,11 +168,8 @@ def test_all_orders_of_fewer_pieces_agree_with_the_closed_forms(size):
     assert rewards.chance_exact(size) == mean(rewards.exact)
     assert rewards.chance_place_accuracy(size) == mean(rewards.place_accuracy)
     assert rewards.chance_kendall_tau(size) == mean(rewards.kendall_tau)
-    assert rewards.chance_footrule(size) == mean(rewards.footrule)
-    assert rewards.chance_longest_run(size) == mean(rewards.longest_run)
     for grid in (None, GRIDS.get(size)):
         assert rewards.chance_neighbor_accuracy(size, grid=grid) == mean(rewards.neighbor_accuracy, grid=grid)
-        assert rewards.chance_smoothed(size, grid=grid, decay=0.3) == mean(rewards.smoothed, grid=grid, decay=0.3)
     for options in ({}, {"discount": 0.7}, {"min_pieces_for_partial": 5}):
         assert rewards.chance_order_reward(size, **options) == mean(order_reward, **options)
 
@@ -179,10 +179,8 @@ def test_the_closed_forms_hold_with_equal_pieces(classes):
     answer = [3, 1, 6, 2, 5, 4]
     every = list(permutations(answer))
     places = [rewards.place_accuracy(order, answer, classes) for order in every]
-    distribution = [sum(round(6 * place) == hits for place in places) / len(every) for hits in range(7)]
-    assert rewards.right_places_distribution(6, classes) == pytest.approx(distribution)
     assert rewards.chance_place_accuracy(6, classes) == pytest.approx(fmean(places))
-    assert rewards.chance_exact(6, classes) == pytest.approx(distribution[6])
+    assert rewards.chance_exact(6, classes) == pytest.approx(sum(place == 1 for place in places) / len(every))
     mean = fmean(order_reward(order, answer, classes) for order in every)
     assert rewards.chance_order_reward(6, classes) == pytest.approx(mean)
     placed = [classes[piece - 1] for piece in answer]
@@ -194,11 +192,3 @@ def test_the_closed_forms_hold_with_equal_pieces(classes):
 def test_a_sum_that_would_take_long_is_refused():
     with pytest.raises(RewardError, match="arrangements of these classes"):
         rewards.chance_neighbor_accuracy(16, [0, 1, 2, 3] * 4, grid=(4, 4))
-
-
-@pytest.mark.parametrize("size", [1, 12, 64])
-def test_the_distribution_stays_exact_for_many_pieces(size):
-    chances = rewards.right_places_distribution(size)
-    assert sum(chances) == pytest.approx(1.0)
-    assert all(0.0 <= chance <= 1.0 for chance in chances)
-    assert sum(hits * chance for hits, chance in enumerate(chances)) == pytest.approx(1.0)  # one fixed point on average
