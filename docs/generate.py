@@ -27,11 +27,14 @@ from jigsaw.cli import command as cli
 from jigsaw.config import schema
 from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
 from jigsaw.docstrings import attributes_of
-from jigsaw.launch.computed import choices_table, head_of, shipped
+from jigsaw.launch.computed import shipped
 from jigsaw.listings import written
 from jigsaw.tasks import describe_task
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # PYTHONSAFEPATH leaves it out
+from choices import choices_table, head_of  # noqa: E402
+
 NOTE = "<!-- Written by docs/generate.py out of the code; do not edit. -->\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,15 @@ import pytest
 from jigsaw.config.loading import load_recipe, recipe_names
 from jigsaw.errors import JigsawError
 from jigsaw.launch import estimate, memory
-from jigsaw.launch.computed import CHOICES, choices_table, computed_lines, head_of
+from jigsaw.launch.computed import computed_lines
 from jigsaw.launch.estimate import estimates, smallest_machine
 from jigsaw.launch.machines import H100, H200, MACHINES, Machine
 from jigsaw.models.shapes import KNOWN, shape_of, shape_of_config
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+from choices import CHOICES, choices_table, head_of  # noqa: E402  # a script beside the pages
+
 GB = 1e9
 GPU_RECIPES = [name for name in recipe_names() if load_recipe(name, ["output=runs/x"]).model.path is not None]
 SEVEN = "Qwen/Qwen2.5-VL-7B-Instruct"

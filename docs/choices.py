@@ -1,0 +1,117 @@
+"""Which recipe for which GPUs, and what recipe files say of their machine; all of it computed (docs/gpu.md).
+
+In: the shipped recipes. Out: the lines `Hardware` and `Hours` in the head of a recipe, and the table of README and
+docs/gpu.md, which `generate.py` writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jigsaw.config.loading import load_recipe
+from jigsaw.config.schema import Recipe
+from jigsaw.launch.computed import duration_of, gigabytes
+from jigsaw.launch.estimate import estimates
+from jigsaw.launch.machines import H100, H200, RTX_4090, Machine
+from jigsaw.launch.memory import GB
+
+
+def head_of(recipe: Recipe) -> tuple[str, str] | None:
+    """The lines `Hardware` and `Hours` in the head of a recipe's file; None for a tiny model.
+
+    Args:
+        recipe: of that file.
+    """
+    if not (found := estimates(recipe)):
+        return None
+    largest = max(found, key=lambda one: sum(one.peak.values()))
+    disk = max(one.checkpoint * one.kept for one in found)
+    host = max(sum(one.host.values()) for one in found)
+    hardware = (
+        f"# Hardware  {largest.machine}, of which {gigabytes(sum(largest.peak.values()))} are used; "
+        f"{gigabytes(host)} of host memory, {gigabytes(disk)} of disk for checkpoints."
+    )
+    return hardware, f"# Hours     {duration_of(found)} (computed, not measured: docs/gpu.md)."
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A recipe for a machine.
+
+    Attributes:
+        machine: what there is.
+        recipe: name of a recipe that ships.
+        overrides: of the command line.
+        note: what is different from the paper's settings.
+    """
+
+    machine: Machine
+    recipe: str
+    overrides: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def command(self) -> str:
+        """What launches it."""
+        quoted = [f"'{item}'" if set(item) & set("{[ ") else item for item in self.overrides]
+        return " ".join(["jigsaw launch", self.recipe, *quoted])
+
+
+CHOICES = (
+    Choice(
+        Machine(RTX_4090),
+        "image-lora-qwen2.5-vl-7b",
+        (
+            "model.path=Qwen/Qwen2.5-VL-3B-Instruct",
+            "grpo.per_device_train_batch_size=2",
+            "rollout.gpu_memory_utilization=0.58",
+            "rollout.max_model_len=4096",
+        ),
+        "adapters on the 3B model",
+    ),
+    Choice(Machine(H100), "image-lora-qwen2.5-vl-7b", (), "adapters on the 7B model"),
+    Choice(
+        Machine(H200),
+        "image-qwen2.5-vl-3b",
+        ("distributed={gpus: 1, zero: 0, offload: none}",),
+        "all weights of the 3B model",
+    ),
+    Choice(
+        Machine(H100, 4),
+        "image-qwen2.5-vl-7b",
+        ("distributed.gpus=4", "rollout.sleep=true"),
+        "the paper's settings",
+    ),
+    Choice(Machine(H100, 8), "image-qwen2.5-vl-7b", (), "the paper's settings; `video-` and `depth-` as well"),
+    Choice(
+        Machine(H100, 8, 2),
+        "video-mimo-vl-7b",
+        ("distributed.nodes=2",),
+        "the paper's settings with longer completions",
+    ),
+)
+"""A recipe for each machine, from the smallest."""
+
+
+def choices_table() -> str:
+    """Which recipe for which GPUs, as a Markdown table."""
+    lines = [
+        "| GPUs | command | trains | GB on each GPU | host memory | disk | hours |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for choice in CHOICES:
+        recipe = load_recipe(choice.recipe, ["output=runs/x", *choice.overrides])
+        found = estimates(recipe, choice.machine)
+        one = found[-1]
+        disk = gigabytes(one.checkpoint * one.kept)
+        cells = [
+            f"{choice.machine} ({choice.machine.gpu.model})",
+            f"`{choice.command}`",
+            choice.note,
+            f"{sum(one.peak.values()) / GB:.0f}",
+            gigabytes(sum(one.host.values())),
+            disk,
+            duration_of(found),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
