@@ -11,11 +11,10 @@ beside chance. The share of the way from chance to perfect can be compared betwe
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from jigsaw.data import build_puzzles, load_puzzles
 from jigsaw.data.load import spec_of
@@ -25,7 +24,7 @@ from jigsaw.errors import JigsawError
 from jigsaw.evaluation.evaluate import evaluate_checkpoint
 from jigsaw.evaluation.generation import GREEDY, Generation
 from jigsaw.evaluation.intervals import Estimate
-from jigsaw.evaluation.log import CHECKS, FORMAT, Evaluation, Figure, command_line, to_json, versions
+from jigsaw.evaluation.log import Evaluation, Figure, Log, command_line, to_json, versions
 from jigsaw.evaluation.tables import Cell, PaperTable, Row
 from jigsaw.files import write_whole
 from jigsaw.run_folder import RunFolder
@@ -46,7 +45,7 @@ class Condition:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generalization:
+class Generalization(Log):
     """What `generalization.json` holds.
 
     Attributes:
@@ -55,15 +54,11 @@ class Generalization:
         conditions: name -> figures; the samples are in `evals/NAME`.
     """
 
-    argv: list[str]
-    versions: dict[str, str]
     run: str
     task: str
     trained_size: str
     shared_sources: int
     conditions: dict[str, Evaluation]
-    format: int = FORMAT
-    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
 
 
 def generalize(
@@ -209,7 +204,7 @@ def generalization_table(report: Generalization, path: Path) -> PaperTable:
                 cells[f"chance of {figure}"] = Cell(estimate.chance)
         if (share := gained(found.estimates["place_accuracy"])) is not None:
             cells[columns[-1]] = Cell.of(share)
-        rows.append(Row(name, cells, str(path), shlex.join(report.argv)))
+        rows.append(Row(name, cells, str(path), report.command))
     kind = ", trained on ".join(filter(None, (report.task, report.trained_size)))
     apart = "no source is shared between seen and unseen"
     if report.shared_sources:

@@ -15,20 +15,20 @@ import json
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.intervals import Estimate
 from jigsaw.files import write_whole
 from jigsaw.run_folder import RunFolder
 from jigsaw.text import json_lines, json_value, read_text
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter, ValidationError
 
 FORMAT = 2
 """Version of the file format. A file of another version is refused."""
@@ -39,16 +39,41 @@ RATES = ("exact", "place_accuracy", "neighbor_accuracy", "kendall_tau", "valid",
 FIGURES = (*RATES, "reward")
 """Every evaluation has these; with several rewards also `reward/NAME` for each."""
 
-Log = TypeVar("Log")
+Kind = TypeVar("Kind")
 FIRST, LATEST = "periodic-first", "periodic-latest"
 """Samples of the periodic evaluations while GRPO trains: before its first step, and of the latest one."""
 
 LIBRARIES = ("visual-jigsaw", "torch", "transformers", "trl", "datasets")
-CHECKS: dict[str, Any] = {"allow_inf_nan": False, "extra": "forbid"}
+
+
+class Stored:
+    """Base of all that a log holds: unknown keys and numbers that are not finite are refused when it is read."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"allow_inf_nan": False, "extra": "forbid"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log(Stored):
+    """What a log of any kind says of its origin.
+
+    Attributes:
+        argv: the command that computed the figures.
+        versions: of the libraries that it used.
+        format: of the file.
+    """
+
+    argv: list[str]
+    versions: dict[str, str]
+    format: int = FORMAT
+
+    @property
+    def command(self) -> str:
+        """`argv` as a shell takes it."""
+        return shlex.join(self.argv)
 
 
 @dataclass(frozen=True)
-class Figure(Estimate):
+class Figure(Estimate, Stored):
     """A mean with its 95% interval, beside the level of random answers.
 
     Attributes:
@@ -58,19 +83,17 @@ class Figure(Estimate):
 
     chance: float | None = None
     chance_error: float = 0.0
-    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
 
 
 @dataclass(frozen=True)
-class Change(Estimate):
+class Change(Estimate, Stored):
     """A mean paired difference with its 95% interval, and the p-value of a randomisation test over sources."""
 
     p_value: float = 1.0
-    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class Sample(Stored):
     """One completion of a puzzle with its scores.
 
     Attributes:
@@ -105,7 +128,6 @@ class Sample:
     format: float
     reward: float
     rewards: dict[str, float | None] = field(default_factory=dict)
-    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
 
     def __post_init__(self) -> None:
         places = list(range(1, len(self.answer) + 1))
@@ -124,7 +146,7 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class Group(Stored):
     """Figures of one kind of puzzle.
 
     Attributes:
@@ -137,7 +159,6 @@ class Group:
     num_puzzles: int
     num_sources: int
     estimates: dict[str, Figure]
-    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
 
     def __str__(self) -> str:
         """`image, 9 pieces, hard`."""
@@ -146,7 +167,7 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class Places(Stored):
     """Which piece was put where, for one task, number of pieces and grid.
 
     Attributes:
@@ -161,7 +182,6 @@ class Places:
     valid: int
     confusion: list[list[float]] | None
     cells: dict[str, Figure] | None
-    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
 
     def __str__(self) -> str:
         """`image, 2x3`, or `video, 4 in a row`."""
@@ -169,7 +189,7 @@ class Places:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampled:
+class Sampled(Stored):
     """Several completions of each puzzle.
 
     Attributes:
@@ -182,11 +202,10 @@ class Sampled:
     samples: int
     pass_at: dict[int, Figure]
     majority: dict[str, Figure]
-    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(Stored):
     """One model on one set of puzzles.
 
     Attributes:
@@ -204,8 +223,7 @@ class Evaluation:
     reasons: dict[str, int]
     places: list[Places]
     sampled: Sampled | None = None
-    samples: list[Sample] = field(default_factory=list)
-    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
+    samples: Annotated[list[Sample], Field(exclude=True)] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if missing := [name for name in FIGURES if name not in self.estimates]:
@@ -213,7 +231,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Stored):
     """Paired differences on the puzzles that two evaluations share, this one less the other.
 
     Attributes:
@@ -223,11 +241,10 @@ class Comparison:
     other: str
     num_puzzles: int
     changes: dict[str, Change]
-    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetLog:
+class SetLog(Stored):
     """One set of puzzles.
 
     Attributes:
@@ -241,11 +258,10 @@ class SetLog:
     model: Evaluation
     warmup: Evaluation | None = None
     compared: Comparison | None = None
-    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coverage:
+class Coverage(Stored):
     """How completions that were made elsewhere fit the puzzle set.
 
     Attributes:
@@ -259,42 +275,29 @@ class Coverage:
     duplicate: list[str]
     unknown: list[str]
     copies: int
-    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalLog:
+class EvalLog(Log):
     """What an evaluation found.
 
     Attributes:
-        argv: the command that computed the figures.
-        versions: of the libraries that it used.
         settings: what the completions depend on.
         rewards: names or entries of the rewards that `reward` is the sum of.
         sets: at least one; the first is the one that the model is judged by.
         note: why no answer could be read, if none could.
         coverage: of completions that were made elsewhere.
-        format: of the file.
     """
 
-    argv: list[str]
-    versions: dict[str, str]
     settings: dict[str, Any]
     rewards: list[Any]
     sets: list[SetLog]
     note: str | None = None
     coverage: Coverage | None = None
-    format: int = FORMAT
-    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
 
     def __post_init__(self) -> None:
         if not self.sets:
             raise ValueError("sets is empty")
-
-    @property
-    def command(self) -> str:
-        """`argv` as a shell takes it."""
-        return shlex.join(self.argv)
 
     @property
     def main(self) -> SetLog:
@@ -329,38 +332,29 @@ def versions() -> dict[str, str]:
 
 def to_json(log: Any) -> str:
     """A log of any kind as JSON, without samples."""
-    evaluation = {"samples": True}
-    per_set = {"__all__": {"model": evaluation, "warmup": evaluation}}
-    left_out: Any = {"sets": per_set, "conditions": {"__all__": evaluation}}
-    return json.dumps(_adapter(type(log)).dump_python(log, exclude=left_out), indent=2) + "\n"
+    return json.dumps(_adapter(type(log)).dump_python(log), indent=2) + "\n"
 
 
-def from_json(kind: type[Log], path: Path, remedy: str = "evaluate again with `jigsaw eval`") -> Log:
+def from_json(kind: type[Kind], path: Path, remedy: str = "evaluate again with `jigsaw eval`") -> Kind:
     """A log of some kind out of a file.
 
     Raises:
         JigsawError: it is missing, another version wrote it, or it is broken; with the remedy.
     """
-    from pydantic import ValidationError
-
     if not path.is_file():
         raise JigsawError(f"{path} is missing; {remedy}")
     try:
         stored = json_value(read_text(path), path)
     except JigsawError as error:
         raise JigsawError(f"{error}; {remedy}") from error
-    if isinstance(stored, dict) and stored.get("format", 1) != FORMAT and "format" in _fields(kind):
-        found = stored.get("format", 1)
+    found = stored.get("format", 1) if isinstance(stored, dict) and issubclass(kind, Log) else FORMAT
+    if found != FORMAT:
         raise OlderLogError(f"{path} has format {found}, this version reads {FORMAT}; {remedy}")
     try:
-        log: Log = _adapter(kind).validate_python(stored)
+        log: Kind = _adapter(kind).validate_python(stored)
     except ValidationError as error:
         raise JigsawError(f"{path}: {_first_fault(error)}; {remedy}") from error
     return log
-
-
-def _fields(kind: Any) -> set[str]:
-    return {field.name for field in fields(kind)}
 
 
 def write_log(log: EvalLog, folder: Path) -> None:
@@ -402,20 +396,15 @@ def read_log(folder: Path) -> EvalLog:
     files = RunFolder(folder)
     log = from_json(EvalLog, files.evaluation)
 
-    def with_samples(evaluation: Evaluation | None, model: str, name: str) -> Any:
-        if evaluation is None:
-            return None
-        return replace(evaluation, samples=read_samples(files.predictions(model, name)))
+    def with_samples(name: str, **evaluations: Evaluation | None) -> dict[str, Any]:
+        return {
+            model: one and replace(one, samples=read_samples(files.predictions(model, name)))
+            for model, one in evaluations.items()
+        }
 
-    sets = [
-        replace(
-            one,
-            model=with_samples(one.model, "model", one.name),
-            warmup=with_samples(one.warmup, "warmup", one.name),
-        )
-        for one in log.sets
-    ]
-    return replace(log, sets=sets)
+    return replace(
+        log, sets=[replace(one, **with_samples(one.name, model=one.model, warmup=one.warmup)) for one in log.sets]
+    )
 
 
 def read_samples(path: Path) -> list[Sample]:
@@ -424,8 +413,6 @@ def read_samples(path: Path) -> list[Sample]:
     Raises:
         JigsawError: it is missing or empty, or a line is none; names the line.
     """
-    from pydantic import ValidationError
-
     if not path.is_file():
         raise JigsawError(f"{path} is missing; evaluate again with `jigsaw eval`")
     adapter = _adapter(Sample)
@@ -447,16 +434,10 @@ class OlderLogError(JigsawError):
     """A file of another version of the format."""
 
 
-_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
-
-
+@cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """Reads and writes a dataclass of this module; made once, since that takes longer than using it."""
-    from pydantic import TypeAdapter
-
-    if kind not in _ADAPTERS:
-        _ADAPTERS[kind] = TypeAdapter(kind)
-    return _ADAPTERS[kind]
+    """Reads and writes a dataclass of a log; made once, since that takes longer than using it."""
+    return TypeAdapter(kind)
 
 
 def _first_fault(error: ValidationError) -> str:

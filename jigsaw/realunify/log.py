@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from jigsaw.evaluation.intervals import Estimate, rate_interval
-from jigsaw.evaluation.log import CHECKS, FORMAT, from_json
+from jigsaw.evaluation.log import Log, Stored, from_json
 from jigsaw.evaluation.tables import Cell, PaperTable, Row, printed
 from jigsaw.realunify.parts import SHORT, Record
 from jigsaw.suites.log import published_rows
@@ -20,15 +19,14 @@ COLUMNS = ("WK", "CR", "MR-I", "LR", "SR", "C2I", "UEG-avg", "MR-II", "MT", "AF"
 
 
 @dataclass(frozen=True)
-class Share(Estimate):
+class Share(Estimate, Stored):
     """Percent right with its 95% interval, and the number of items."""
 
     of: int
-    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class Part(Stored):
     """One part.
 
     Attributes:
@@ -42,11 +40,10 @@ class Part:
     valid_orders: int | None = None
     unjudged: int | None = None
     unread: int | None = None
-    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
 
 
 @dataclass(frozen=True, kw_only=True)
-class RealUnifyLog:
+class RealUnifyLog(Log):
     """What `realunify.json` holds.
 
     Attributes:
@@ -54,13 +51,9 @@ class RealUnifyLog:
         missing: part -> why it could not run.
     """
 
-    argv: list[str]
-    versions: dict[str, str]
     settings: dict[str, Any]
     parts: dict[str, Part]
     missing: dict[str, str]
-    format: int = FORMAT
-    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
 
 
 def summary(name: str, records: Sequence[Record]) -> Part:
@@ -93,7 +86,7 @@ def realunify_table(folder: Path) -> PaperTable:
             # The average of GEU_jigsaw is of one task: no average of the benchmark's.
             if column in COLUMNS and not (way == "jigsaw" and task == "avg"):
                 row[column] = Cell.of(share)
-    rows = [Row(name, row, str(path), shlex.join(log.argv)) for name, row in cells.items()]
+    rows = [Row(name, row, str(path), log.command) for name, row in cells.items()]
     for way, table in TABLES.items():
         for known in published_rows([table]):
             name = f"{known.name.partition(' (')[0]}, {way} (published)"

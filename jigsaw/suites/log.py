@@ -5,13 +5,12 @@ In: folders with a `SuiteLog`. Out: one table in percent; a row per model and nu
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from jigsaw.evaluation.log import CHECKS, FORMAT, from_json
+from jigsaw.evaluation.log import Log, Stored, from_json
 from jigsaw.evaluation.tables import Cell, PaperTable, Row
 from jigsaw.suites.suites import PUBLISHED, PUBLISHED_FILE, SUITES, published
 
@@ -19,7 +18,7 @@ SUITE_FILE = "suite.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class Result(Stored):
     """The figure of one benchmark, in percent.
 
     Attributes:
@@ -46,11 +45,10 @@ class Result:
     categories: dict[str, float] = field(default_factory=dict)
     seconds: float | None = None
     failed: str | None = None
-    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
 
 
 @dataclass(frozen=True, kw_only=True)
-class SuiteLog:
+class SuiteLog(Log):
     """What `suite.json` holds.
 
     Attributes:
@@ -60,15 +58,11 @@ class SuiteLog:
         missing: benchmark -> why it could not run.
     """
 
-    argv: list[str]
-    versions: dict[str, str]
     suite: str
     model: str
     settings: dict[str, Any]
     benchmarks: dict[str, Result]
     missing: dict[str, str]
-    format: int = FORMAT
-    __pydantic_config__: ClassVar[dict[str, Any]] = CHECKS
 
     def __post_init__(self) -> None:
         if self.suite not in SUITES:
@@ -104,7 +98,7 @@ def _rows(folder: Path) -> list[Row]:
             if found.frames in (None, width) and found.value is not None
         }
         name = log.model if len(widths) == 1 else f"{log.model}, {width} frames"
-        rows.append(Row(name, cells, str(folder / SUITE_FILE), shlex.join(log.argv)))
+        rows.append(Row(name, cells, str(folder / SUITE_FILE), log.command))
     return rows
 
 
