@@ -75,7 +75,7 @@ def run(recipe: Recipe, console: Console | None = None, *, resume: bool = False,
             evaluate_run(recipe, folder, heldout, composition, stop, steps.progress("evaluation", "puzzle"))
         else:
             steps.step("evaluation")
-        write_report([folder.path], folder.report)
+        write_report([folder.path], folder.report, tasks=recipe.data.heldout_tasks)
         folder.finish()
     return folder.path
 

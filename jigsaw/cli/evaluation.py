@@ -156,6 +156,9 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The page.  [default: report.html in the first run]")] = None,
     table: Annotated[str | None, typer.Option(help="Print the table instead: markdown, latex, csv or json.")] = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for the plots as SVG files.")] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="A plug-in task that built held-out puzzles; may be given again.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one HTML page about runs, or print their table.
@@ -180,7 +183,7 @@ def report(
             typer.echo(f"{path}", err=as_json or table is not None)
     if out is not None or not (as_json or table or plots):
         page = out or RunFolder(runs[0]).report
-        write_report(runs, page)
+        write_report(runs, page, tasks=task or ())
         typer.echo(f"{page}")
 
 

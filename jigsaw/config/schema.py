@@ -170,6 +170,11 @@ class DataEntry(Section):
             raise ValueError("conversations have no answer to reward: only sft trains on them")
         return self
 
+    @property
+    def task_spec(self) -> str | None:
+        """The spec of the task whose code the user names; None where the set's own name has to do."""
+        return self.task if self.build is None else self.build.task
+
     def trains(self, stage: str) -> bool:
         """Whether a stage trains on it."""
         return self.stage in (None, stage) and (self.conversations is None or stage == "sft")
@@ -189,6 +194,11 @@ class DataSection(Section):
     folder: Place = "data"
     train: tuple[DataEntry, ...] = Field(min_length=1)
     eval: tuple[DataEntry, ...] = ()
+
+    @property
+    def heldout_tasks(self) -> tuple[str, ...]:
+        """The specs of the tasks that the held-out sets name."""
+        return tuple(entry.task_spec for entry in self.eval if entry.task_spec is not None)
 
     @model_validator(mode="after")
     def _held_out_are_puzzles(self) -> DataSection:

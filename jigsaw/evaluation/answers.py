@@ -16,9 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from jigsaw.data.load import pieces_of
+from jigsaw.data.parts import puzzle_of
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.difficulty import contrast
 from jigsaw.evaluation.generation import Answers, Ask, Generation, with_model
+from jigsaw.tasks import task_named
 
 LARGE = ("prompt", "images", "videos")
 """Columns that are not kept with an answer."""
@@ -31,12 +33,17 @@ class Answered:
     Attributes:
         puzzle: columns of its row, without prompt and media.
         completions: texts, special tokens left out; one if decoding was greedy.
-        contrast: how much its pieces differ (`jigsaw.evaluation.difficulty`).
+        contrast: how much its pieces differ (`Task.difficulty`); the less, the harder is the puzzle.
     """
 
     puzzle: Mapping[str, Any]
     completions: Sequence[str]
     contrast: float | None = None
+
+
+def contrast(row: Mapping[str, Any]) -> float | None:
+    """What tells the pieces of a loaded row apart; None where its task cannot tell."""
+    return task_named(row["task"]).difficulty(puzzle_of(row), pieces_of(row))
 
 
 def answer(ask: Ask, batch: Sequence[Mapping[str, Any]]) -> list[Answered]:

@@ -17,15 +17,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jigsaw.data.parts import puzzle_of
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.answers import Answered, answer_rest, file_stamp, make_folder
 from jigsaw.evaluation.figures import set_log
 from jigsaw.evaluation.generation import GREEDY, Generation, open_engine
 from jigsaw.evaluation.log import EvalLog, SetLog, command_line, read_log, versions, write_log
 from jigsaw.evaluation.runs import PuzzleSet, own_recipe, own_sets, trained_model, unreadable_note
-from jigsaw.evaluation.wordings import reworded
 from jigsaw.rewards import Composition
 from jigsaw.run_folder import RunFolder
+from jigsaw.tasks import task_named, varied
 
 if TYPE_CHECKING:
     from jigsaw.config.schema import Recipe
@@ -139,12 +140,33 @@ def _answers(
         return answer_rest(
             lambda: open_engine(model, generation),
             [ids[number] for number in chosen],
-            lambda number: reworded([puzzles[chosen[number]]], wording)[0],
+            lambda number: reworded(puzzles[chosen[number]], wording),
             path=path,
             settings=settings,
             batch_size=generation.batch_size,
             on_batch=advance,
         )
+
+
+def reworded(row: Mapping[str, Any], wording: int) -> dict[str, Any]:
+    """A row with its own prompt (wording 0), or with a variant of its task's around the same media (1, 2, ..).
+
+    How the answer is to be written stays word for word, because the parser depends on it.
+
+    Raises:
+        JigsawError: the row's task has no such variant.
+    """
+    if wording == 0:
+        return dict(row)
+    puzzle = puzzle_of(row)
+    known = task_named(puzzle.task).variants(puzzle)
+    if not known:
+        raise JigsawError(f"--set wording: these puzzles of task {puzzle.task} have no other wordings; leave it out")
+    if not 1 <= wording <= len(known):
+        raise JigsawError(
+            f"--set wording: task {puzzle.task} has {len(known)} other wordings, there is no number {wording}"
+        )
+    return dict(row) | {"prompt": varied(row["prompt"], known[wording - 1], puzzle)}
 
 
 def _count_tokens(composition: Composition, model: str) -> None:

@@ -17,7 +17,6 @@ import numpy as np
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.answers import Answered
 from jigsaw.evaluation.baselines import Level, Levels, levels_of, mean_levels, rewards_of
-from jigsaw.evaluation.difficulty import LABELS, labels
 from jigsaw.evaluation.intervals import bootstrap_mean, rate_interval, sign_flip_p
 from jigsaw.evaluation.log import (
     FIGURES,
@@ -48,6 +47,7 @@ from jigsaw.rewards import (
 
 Cell = Literal["corner", "edge", "interior"]
 CELLS: tuple[Cell, ...] = ("corner", "edge", "interior")
+LABELS = ("hard", "middling", "easy")
 CHANGES = ("exact", "place_accuracy", "reward")
 """Figures of which a run reports the change by GRPO."""
 
@@ -195,6 +195,19 @@ def groups(samples: Sequence[Sample], levels: Mapping[str, Levels]) -> list[Grou
                 if third := [item for item in same if thirds[item.id] == label]:
                     add(third, pieces, label)
     return found
+
+
+def labels(contrasts: Sequence[float | None]) -> list[str | None]:
+    """Thirds by contrast: `hard`, `middling` or `easy` each; None for None, and for all if there are fewer than 3.
+
+    >>> labels([9.0, 1.0, None, 4.0])
+    ['easy', 'hard', None, 'middling']
+    """
+    known = sorted(value for value in contrasts if value is not None)
+    if len(known) < len(LABELS):
+        return [None] * len(contrasts)
+    bounds = [known[len(known) * third // 3] for third in (1, 2)]
+    return [None if value is None else LABELS[sum(value >= bound for bound in bounds)] for value in contrasts]
 
 
 def _grouped(items: Sequence[Sample], key: Callable[[Sample], Any]) -> dict[Any, list[Sample]]:

@@ -96,12 +96,12 @@ def generalize(
     # A training set of the same size, if there is one: "seen" asks what the training asked.
     train = next((each for each in trained if str(each.settings.config.get(key)) == own), trained[0])
     conditions = [
-        Condition("seen", _built(train, out / "data" / "seen", {key: own} if key else {}, puzzles)),
-        Condition("unseen", _built(heldout, out / "data" / "unseen", {}, puzzles)),
+        Condition("seen", _built(spec, train, out / "data" / "seen", {key: own} if key else {}, puzzles)),
+        Condition("unseen", _built(spec, heldout, out / "data" / "unseen", {}, puzzles)),
     ]
     others = [size for size in (sizes or usual) if size != own]
     conditions += [
-        Condition(f"size {size}", _built(heldout, out / "data" / f"size-{size}", {key: size}, puzzles))
+        Condition(f"size {size}", _built(spec, heldout, out / "data" / f"size-{size}", {key: size}, puzzles))
         for size in others
     ]
     unseen = conditions[1].data
@@ -166,14 +166,17 @@ def _holds_puzzles(path: str) -> bool:
     return not Path(path).exists() or bool(shard_manifests(Path(path)))
 
 
-def _built(manifest: Manifest, out: Path, changes: Mapping[str, Any], puzzles: int) -> Path:
-    """A set like another one: its sources and configuration but for the changes, other puzzles."""
+def _built(spec: str, manifest: Manifest, out: Path, changes: Mapping[str, Any], puzzles: int) -> Path:
+    """A set like another one: its sources and configuration but for the changes, other puzzles.
+
+    `spec` is the task's as the user names it: code that a manifest alone names is not run.
+    """
     settings = manifest.settings
     if settings.imported:
         raise JigsawError(f"a set imported from {settings.imported} cannot be built anew: name a run on built sets")
     config = settings.config | ({"augment": False} if "augment" in settings.config else {})
     build_puzzles(
-        settings.spec,
+        spec,
         Path(manifest.source_root) / manifest.source_name,
         out,
         config={**config, **changes},

@@ -82,7 +82,7 @@ def own_sets(run: Path) -> list[PuzzleSet]:
     if len(folders) != len(entries):
         raise JigsawError(f"{RunFolder(run).data} names {len(folders)} held-out sets and the recipe {len(entries)}")
     sets = [
-        PuzzleSet(folder, entry.name or "", entry.task if entry.build is None else entry.build.task, entry.limit)
+        PuzzleSet(folder, entry.name or "", entry.task_spec, entry.limit)
         for folder, entry in zip(folders, entries, strict=True)
     ]
     return sorted(sets, key=lambda one: bool(one.name))

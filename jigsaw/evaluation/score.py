@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.evaluation.answers import LARGE, Answered
-from jigsaw.evaluation.difficulty import contrast
+from jigsaw.evaluation.answers import LARGE, Answered, contrast
 from jigsaw.evaluation.figures import set_log
 from jigsaw.evaluation.log import Coverage, EvalLog, command_line, versions, write_log
 from jigsaw.rewards import Composition, RewardError

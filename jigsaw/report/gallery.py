@@ -22,6 +22,7 @@ from jigsaw.evaluation.log import Sample
 from jigsaw.pictures import data_uri, mosaic
 from jigsaw.report.runs import Run
 from jigsaw.rewards import grid_of, true_places
+from jigsaw.tasks import TaskError, find_task
 
 LONGEST_TEXT = 4000
 """Characters of a completion that are kept on the page."""
@@ -169,12 +170,16 @@ class Gallery:
     missing: str = ""
 
 
-def build_gallery(run: Run, count: int) -> Gallery:
+def build_gallery(run: Run, count: int, tasks: Sequence[str] = ()) -> Gallery:
     """Choose and draw puzzles.
 
     Args:
         run: with samples and the folders of its held-out sets.
         count: most cards of the sample; a quarter of it for each extreme. 0: only those at the top of the page.
+        tasks: specs of the tasks whose code may be run to draw puzzles; those with a registered name always may.
+
+    Raises:
+        JigsawError: a task of `tasks` is not found.
     """
     firsts = [item for item in run.samples if item.sample == 0]
     total = Counter(outcome_of(item) for item in firsts)
@@ -183,13 +188,18 @@ def build_gallery(run: Run, count: int) -> Gallery:
     if run.before:
         title = "Three puzzles before GRPO and now" if run.position else "Three puzzles before and after GRPO"
 
+    try:
+        named = {find_task(spec).name: spec for spec in tasks}
+    except TaskError as error:
+        raise JigsawError(f"--task: {error}") from error
+
     def nothing(why: str) -> Gallery:
         return Gallery((title, (), ""), (), (), (), total, {}, why)
 
     if not firsts:
         return nothing("No predictions on held-out puzzles yet.")
     try:
-        rows = PuzzleRows(run.eval_folders)
+        rows = PuzzleRows(run.eval_folders, named)
     except UNREADABLE as error:
         return nothing(f"The held-out puzzle set cannot be opened: {first_line(error)}")
     there = [item for item in firsts if item.id in rows]
@@ -302,16 +312,22 @@ def _told_samples(samples: Sequence[Sample]) -> dict[str, str]:
 
 
 class PuzzleRows:
-    """Rows of puzzle sets by id. Ids are read without making any picture."""
+    """Rows of puzzle sets by id. Ids are read without making any picture.
 
-    def __init__(self, folders: Sequence[Path]) -> None:
-        from jigsaw.data import load_puzzles
+    Args:
+        folders: of the sets.
+        specs: specs of tasks by name, for sets that were built by plug-ins of a file or module.
+    """
+
+    def __init__(self, folders: Sequence[Path], specs: Mapping[str, str]) -> None:
+        from jigsaw.data import load_puzzles, read_manifest
 
         if not folders:
             raise JigsawError("the run names none")
         self._where: dict[str, tuple[Any, int]] = {}
         for folder in folders:
-            puzzles = load_puzzles(folder)
+            named = {"task": specs.get(read_manifest(folder).settings.task)} if specs else {}
+            puzzles = load_puzzles(folder, **named)
             for number, identity in enumerate(puzzles.with_format(None)["id"]):
                 self._where.setdefault(identity, (puzzles, number))
 

@@ -104,7 +104,7 @@ class Section:
         return {line.title: line for line in self.results[0].lines} if self.results else {}
 
 
-def write_report(runs: Sequence[Path], out: Path, *, training: bool = False) -> None:
+def write_report(runs: Sequence[Path], out: Path, *, training: bool = False, tasks: Sequence[str] = ()) -> None:
     """Write a page about one or several runs, finished or not, with the tables of suites and generalisations.
 
     Args:
@@ -112,14 +112,16 @@ def write_report(runs: Sequence[Path], out: Path, *, training: bool = False) -> 
         out: the page; written atomically.
         training: the page is that of a run that is training right now: it reloads itself, and shows neither galleries
             nor what only a final evaluation has.
+        tasks: specs of the plug-ins that built the held-out puzzles. Code that a puzzle set names by file or module
+            is run only when it is named here too; without it the page has no pictures of those puzzles.
 
     Raises:
-        JigsawError: a folder that is no run, or one that another version evaluated.
+        JigsawError: a folder that is no run, one that another version evaluated, or a task that is not found.
     """
     own, tables = run_folders(runs), other_tables(runs)
     loaded = read_runs(own) if own or not tables else []
     cards = 0 if training else min(CARDS, max(6, 2 * CARDS // max(1, len(loaded))))
-    sections = [_section(run, number, cards) for number, run in enumerate(loaded)]
+    sections = [_section(run, number, cards, tasks) for number, run in enumerate(loaded)]
     page = (
         _environment()
         .get_template("page.html.j2")
@@ -148,7 +150,7 @@ def _title(runs: Sequence[Run], tables: Sequence[PaperTable]) -> str:
     return runs[0].label if len(runs) == 1 else f"{len(runs)} runs compared"
 
 
-def _section(run: Run, number: int, cards: int) -> Section:
+def _section(run: Run, number: int, cards: int, tasks: Sequence[str]) -> Section:
     results = [_results(one) for one in run.log.sets] if run.log else []
     return Section(
         run=run,
@@ -158,7 +160,7 @@ def _section(run: Run, number: int, cards: int) -> Section:
         facts=facts_of(run),
         results=results,
         charts=run_charts(run),
-        gallery=build_gallery(run, cards),
+        gallery=build_gallery(run, cards, tasks),
     )
 
 

@@ -22,7 +22,6 @@ from jigsaw.models.load import load_processor, vision_token_ids
 from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.models.prompts import completion_tokens
 from jigsaw.models.self_check import check_shared_prompt
-from jigsaw.report.live import LiveReport
 from jigsaw.rewards import Composition
 from jigsaw.training.agreement import Agreement
 from jigsaw.training.completions import RecordedComposition
@@ -31,7 +30,7 @@ from jigsaw.training.engine import rollout_engine, sampling_of
 from jigsaw.training.groups import DynamicSampling, Group
 from jigsaw.training.logs import StageCallback
 from jigsaw.training.order import Order, require_batch
-from jigsaw.training.periodic import chance_levels, evaluator
+from jigsaw.training.periodic import LiveReport, chance_levels, evaluator
 from jigsaw.training.prompts import Chosen, InOrder
 from jigsaw.training.rollouts import Supply
 from jigsaw.training.sets import mixture
@@ -57,9 +56,6 @@ if TYPE_CHECKING:
 
 def run_grpo(run: StageRun) -> int | None:
     """Train the GRPO stage of a recipe.
-
-    Args:
-        run: of the stage.
 
     Returns:
         None once its result is written; the step after which it was saved if it was asked to stop.
@@ -135,7 +131,7 @@ def _log(
         chance=chance_levels(run, composition) if run.is_first else {},
         evaluate=evaluator(run, processor, composition, heldout, trainer),
         every=recipe.evaluation.every if len(heldout) else 0,
-        on_evaluation=LiveReport(folder.path, run.console),
+        on_evaluation=LiveReport(folder.path, run.console, run.recipe.data.heldout_tasks),
         trackers=trackers_of(run),
         completions=composition.writer(folder.completions, every=recipe.logging.completions_every),
     )

@@ -1,10 +1,18 @@
-"""Periodic evaluation: held-out puzzles that are solved while a stage trains, and what guessing would earn on them."""
+"""Periodic evaluation: held-out puzzles that are solved while a stage trains, and the report that is updated with them.
+
+In: a stage that trains. Out: figures beside what guessing earns, samples, and the run's `report.html`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
+from jigsaw.errors import first_line
+from jigsaw.run_folder import RunFolder
 from jigsaw.training.sets import HeldOut, used_in
 from jigsaw.training.stages import StageRun
 from jigsaw.training.world import process_count, process_rank
@@ -71,3 +79,34 @@ def evaluator(
         )
 
     return evaluate
+
+
+class LiveReport:
+    """Writes the report of a run in training when it is called; a failure is one warning and never stops the run.
+
+    Args:
+        folder: the run folder.
+        console: gets the warning.
+        tasks: specs of the tasks whose puzzles are shown.
+    """
+
+    def __init__(self, folder: Path, console: Console, tasks: Sequence[str] = ()) -> None:
+        self._folder, self._console, self._tasks, self._warned = folder, console, tasks, False
+
+    def __call__(self) -> None:
+        """Write the page."""
+        path = RunFolder(self._folder).report
+        try:
+            from jigsaw.report.page import write_report
+
+            write_report([self._folder], path, training=True, tasks=self._tasks)
+        except Exception as error:  # whatever it is, it must not cost a training run
+            if not self._warned:
+                self._console.print(
+                    f"warning: {path} was not updated ({type(error).__name__}: {first_line(error)});"
+                    " training continues",
+                    highlight=False,
+                    markup=False,
+                    soft_wrap=True,
+                )
+            self._warned = True

@@ -83,7 +83,7 @@ def open_set(path: Path, entry: DataEntry) -> Any:
     if entry.conversations is not None:
         puzzles = load_conversations(path, entry.images)
     else:  # a recipe that names a plug-in has thereby named its code
-        puzzles = load_puzzles(path, task=entry.task if entry.build is None else entry.build.task)
+        puzzles = load_puzzles(path, task=entry.task_spec)
     return puzzles.select(spread(len(puzzles), entry.limit))
 
 

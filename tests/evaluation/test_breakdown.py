@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from jigsaw.evaluation.answers import Answered
 from jigsaw.evaluation.baselines import levels_of
-from jigsaw.evaluation.difficulty import labels
-from jigsaw.evaluation.figures import cell_of, evaluation_of, groups, majority_order, pass_at_k, places, sampled
+from jigsaw.evaluation.figures import cell_of, evaluation_of, groups, labels, majority_order, pass_at_k, places, sampled
 from jigsaw.evaluation.figures import score as score_answers
 from jigsaw.rewards import Composition
 

@@ -8,10 +8,10 @@ import pytest
 from jigsaw.data import build_puzzles, load_puzzles, read_manifest
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import evaluate as run_module
+from jigsaw.evaluation.evaluate import reworded
 from jigsaw.evaluation.generalization import Generalization, gained, generalization_table, generalize
 from jigsaw.evaluation.log import from_json
 from jigsaw.evaluation.tables import printed
-from jigsaw.evaluation.wordings import reworded
 from jigsaw.rewards import format_order
 from jigsaw.testing import write_sources
 
@@ -118,4 +118,4 @@ def test_clips_in_tiles_are_asked_in_their_own_words_alone(trained, tmp_path):
     with pytest.raises(
         JigsawError, match="--set wording: these puzzles of task video have no other wordings; leave it out"
     ):
-        reworded([load_puzzles(tmp_path / "tiles")[0]], 1)
+        reworded(load_puzzles(tmp_path / "tiles")[0], 1)

@@ -15,11 +15,12 @@ from test_gallery import alike, made_up, pixels, place
 
 from jigsaw.data import load_puzzles
 from jigsaw.evaluation.log import FIRST, LATEST, Change, read_log, write_log, write_periodic
-from jigsaw.report import live, page, write_report
+from jigsaw.report import page, write_report
 from jigsaw.report.curves import progress_chart
 from jigsaw.report.gallery import CHANGES, build_gallery, choose
 from jigsaw.report.runs import read_runs
 from jigsaw.run_folder import RunFolder
+from jigsaw.training.periodic import LiveReport
 
 
 def test_the_page_opens_with_the_result_puzzles_and_a_curve_and_folds_the_rest(run):
@@ -149,7 +150,7 @@ def test_the_first_periodic_evaluation_of_a_run_drops_those_of_an_earlier_one(un
 def test_a_page_that_cannot_be_written_is_one_warning_and_stops_nothing(unfinished, monkeypatch):
     monkeypatch.setattr(page, "read_runs", lambda folders: 1 / 0)
     console = Console(file=io.StringIO(), width=300)
-    update = live.LiveReport(unfinished, console)
+    update = LiveReport(unfinished, console)
     update()
     update()
     lines = console.file.getvalue().splitlines()

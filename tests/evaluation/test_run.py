@@ -9,9 +9,8 @@ from jigsaw.data import load_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import evaluate as run_module
 from jigsaw.evaluation.answers import make_folder
-from jigsaw.evaluation.evaluate import evaluate_checkpoint
+from jigsaw.evaluation.evaluate import evaluate_checkpoint, reworded
 from jigsaw.evaluation.generation import Generation, with_model
-from jigsaw.evaluation.wordings import reworded
 
 
 def said(folder):
@@ -235,7 +234,7 @@ def test_generation_settings_that_a_checkpoint_brings_are_not_applied(model, pro
 @pytest.mark.parametrize("wording", [1, 2])
 def test_another_wording_keeps_media_and_the_form_of_the_answer(puzzles, wording):
     row = puzzles[0]
-    (other,) = reworded([row], wording)
+    other = reworded(row, wording)
     said, was = ([part for turn in each["prompt"] for part in turn["content"]] for each in (other, row))
     assert [part["type"] for part in said if part["type"] != "text"] == ["image"] * 4
     assert "Answer with the 4 numbers only" in said[-1]["text"]

@@ -1,7 +1,10 @@
 """A task's file holds all that is known of it: no other file names a task, and plug-ins get what built-in tasks get."""
 
 import ast
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 
@@ -13,8 +16,11 @@ from jigsaw.audit.audit import audit_puzzles
 from jigsaw.data import build_puzzles, load_puzzles, preview_puzzles
 from jigsaw.data.load import pieces_of
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.difficulty import contrast
-from jigsaw.evaluation.wordings import reworded
+from jigsaw.evaluation import evaluate
+from jigsaw.evaluation.answers import contrast
+from jigsaw.evaluation.evaluate import reworded
+from jigsaw.evaluation.generalization import generalize
+from jigsaw.rewards import format_order
 from jigsaw.tasks import Puzzle, get_task, task_named, task_names
 from jigsaw.testing import assert_task
 
@@ -112,7 +118,56 @@ def test_a_plug_in_has_pieces_and_a_difficulty(views):
 def test_a_plug_in_without_variants_is_asked_in_its_own_words_alone(views):
     row = load_puzzles(views, task=ZOOM)[0]
     with pytest.raises(JigsawError, match="--set wording: these puzzles of task zoom have no other wordings"):
-        reworded([row], 1)
+        reworded(row, 1)
+
+
+@pytest.fixture
+def zoomed(views, tmp_path, monkeypatch):
+    """A run on puzzles of the example package, whose file has moved since, and where that is now.
+
+    The run's model knows every answer."""
+    run, file = tmp_path / "run", tmp_path / "zoom.py"
+    (run / "model").mkdir(parents=True)
+    (run / "model" / "config.json").write_text("{}")
+    shutil.copy(ZOOM_FILE, file)
+    config = {"side": 28, "views": 3, "answer_style": "direct"}
+    for split in ("train", "heldout"):
+        options = {"config": config, "split": split, "heldout": 0.5, "workers": 1, "progress": False}
+        build_puzzles(f"{file}:ZoomTask", views.parent / "photos", run / split, **options)
+    (run / "data.json").write_text(json.dumps({"train": [str(run / "train")], "eval": [str(run / "heldout")]}))
+
+    def answer(rows):
+        return [[format_order(list(row["answer"]), "direct")] for row in rows]
+
+    monkeypatch.setattr(evaluate, "open_engine", lambda *_, **__: answer)
+    return run, f"{file.rename(tmp_path / 'moved.py')}:ZoomTask"
+
+
+def test_a_plug_in_is_generalized(zoomed, tmp_path):
+    """Without a key of its size and without variants there are the two conditions that every task has."""
+    run, spec = zoomed
+    found = generalize(run, out=tmp_path / "g", puzzles=4, task=spec)
+    assert found.task == "zoom" and found.shared_sources == 0
+    solved = {name: entry.estimates["exact"].value for name, entry in found.conditions.items()}
+    assert solved == {"seen": 1.0, "unseen": 1.0}
+
+
+def test_a_plug_in_is_reported_with_its_pictures(zoomed, tmp_path):
+    """The pages are made in a process that has not loaded the plug-in, as `jigsaw report` makes them."""
+    run, spec = zoomed
+    evaluate.evaluate_checkpoint(str(run / "model"), run / "heldout", task=spec, out=tmp_path / "eval", limit=4)
+    code = f"""
+from pathlib import Path
+from jigsaw.report import write_report
+folder = Path({str(tmp_path)!r})
+write_report([folder / "eval"], folder / "named.html", tasks=[{spec!r}])
+write_report([folder / "eval"], folder / "plain.html")
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    named, plain = ((tmp_path / page).read_text() for page in ("named.html", "plain.html"))
+    assert "cannot be" not in named and named.count("data:image/jpeg") >= 3 * 4
+    assert "name it again to run its code: --task" in plain and "data:image/jpeg" not in plain
 
 
 DECLARED = '''
@@ -153,7 +208,7 @@ def test_what_a_plug_in_declares_is_used(declared, views, tmp_path):
     assert 'alt="View 3"' in page and "3 views of one place." in page
     row = load_puzzles(tmp_path / "set", task=declared)[0]
     assert contrast(row) == 1.5
-    (other,) = reworded([row], 1)
+    other = reworded(row, 1)
     texts = [part["text"] for part in other["prompt"][0]["content"] if part["type"] == "text"]
     assert texts[:3] == ["3 looks at one thing.", "Look 1", "Look 2"]
     assert texts[-1].startswith("Which is from farthest away? Answer with the 3 numbers only")
