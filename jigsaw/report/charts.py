@@ -69,12 +69,16 @@ class Series:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a legend: its label, the name of its colour, its dashes, and the value at its end."""
+    """One line of a legend: its label, the name of its colour, its dashes, and the value at its end.
+
+    `mark` is true where a series has single figures and no line.
+    """
 
     label: str
     colour: str
     dash: str
     last: float | None
+    mark: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,13 +141,7 @@ def smoothed(points: Sequence[Point]) -> list[Point]:
 
 
 def chart(title: str, series: Sequence[Series], **options: Any) -> Chart | None:
-    """A chart of the series that have something to draw, or None if none has points or marks.
-
-    Args:
-        title: what is measured.
-        series: lines.
-        options: further fields of `Chart`.
-    """
+    """A chart of the series that have something to draw, or None if none has points or marks."""
     if not any(line.points or line.marks for line in series):
         return None
     drawn = [line for line in series if line.points or line.marks or line.level is not None]
@@ -194,7 +192,8 @@ def _write_legend(figure: Any, chart: Chart, colours: Mapping[str, str]) -> None
     handles, labels = [], []
     for entry in chart.legend:
         last = "" if entry.last is None else f" ({percent(entry.last) if chart.percent else format(entry.last, '.3g')})"
-        handles.append(Line2D([], [], color=colours[entry.colour], linewidth=2.5, linestyle=_style(entry.dash)))
+        style = {"marker": "D", "linestyle": ""} if entry.mark else {"linestyle": _style(entry.dash)}
+        handles.append(Line2D([], [], color=colours[entry.colour], linewidth=2.5, **style))
         labels.append(_drawable(entry.label) + last)
     place = {"loc": "upper left", "bbox_to_anchor": (0, 1 - 22 / (figure.get_figheight() * 72))}
     figure.legend(handles, labels, **place, frameon=False, labelcolor=colours["ink"], fontsize=11, borderpad=0)
@@ -230,7 +229,7 @@ def _entry(line: Series, at: int) -> Entry:
         last = (smoothed(line.points) if len(line.points) >= SMOOTH_FROM else line.points)[-1][1]
     else:
         return Entry(line.label, line.colour, "1.4 2.6", line.level)
-    return Entry(line.label, line.colour, _DASHES[at % len(_DASHES)], last)
+    return Entry(line.label, line.colour, _DASHES[at % len(_DASHES)], last, mark=not line.points)
 
 
 def _draw_line(axes: Any, line: Series, at: int, first: float, last: float, colours: Mapping[str, str]) -> None:
