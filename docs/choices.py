@@ -17,11 +17,7 @@ from jigsaw.launch.memory import GB
 
 
 def head_of(recipe: Recipe) -> tuple[str, str] | None:
-    """The lines `Hardware` and `Hours` in the head of a recipe's file; None for a tiny model.
-
-    Args:
-        recipe: of that file.
-    """
+    """The lines `Hardware` and `Hours` in the head of a recipe's file; None for a tiny model."""
     if not (found := estimates(recipe)):
         return None
     largest = max(found, key=lambda one: sum(one.peak.values()))

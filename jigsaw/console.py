@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -66,10 +66,6 @@ class RunConsole:
     def note(self, text: str) -> None:
         """A line below the title of a step."""
         self._console.print(" " * INDENT + text, highlight=False, markup=False, soft_wrap=True)
-
-    def show(self, renderable: RenderableType) -> None:
-        """A table, or anything else that rich draws."""
-        self._console.print(renderable)
 
     def progress(self, name: StepName, unit: str = "step") -> StepProgress:
         """The progress bar of a step, to be started."""

@@ -89,10 +89,7 @@ class Holder:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder for the duration of the block.
-
-    Args:
-        folder: it exists.
+    """Hold the lock of a folder, which must exist, for the duration of the block.
 
     Raises:
         JigsawError: another process holds the lock; the message names it.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -430,14 +430,12 @@ def read_samples(path: Path) -> list[Sample]:
     return samples
 
 
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
+"""Reads and writes a dataclass of a log; made once, since that takes longer than using it."""
+
+
 class OlderLogError(JigsawError):
     """A file of another version of the format."""
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """Reads and writes a dataclass of a log; made once, since that takes longer than using it."""
-    return TypeAdapter(kind)
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -107,9 +107,6 @@ class Estimate:
 
 def estimates(recipe: Recipe, machine: Machine | None = None) -> list[Estimate]:
     """What the stages of a recipe take; empty where the sizes of its model are not known, and for a tiny one.
-
-    Args:
-        recipe: of the run.
         machine: where it runs; None for a usual one with as many GPUs as the recipe asks for.
 
     Raises:
@@ -137,11 +134,7 @@ def _machine_of(recipe: Recipe, shape: Shape) -> Machine:
 
 
 def smallest_machine(recipe: Recipe) -> Machine | None:
-    """The first of `MACHINES` whose GPUs a recipe could train on with all else as it is; None for none.
-
-    Args:
-        recipe: of the run.
-    """
+    """The first of `MACHINES` whose GPUs a recipe could train on with all else as it is; None for none."""
     return next((machine for machine in MACHINES if _fits(recipe, machine)), None)
 
 

@@ -45,13 +45,7 @@ class States:
 
 
 def states_of(recipe: Recipe, shape: Shape, processes: int) -> States:
-    """Weights, gradients and optimizer.
-
-    Args:
-        recipe: of the run.
-        shape: of its model.
-        processes: that train together.
-    """
+    """Weights, gradients and optimizer."""
     trained = _trained(recipe, shape)
     added = trained if recipe.model.lora is not None else 0.0  # adapters come on top of the model
     of = _plain if recipe.distributed.zero == 0 else _sharded
@@ -124,14 +118,7 @@ def _has_reference(recipe: Recipe) -> bool:
 
 
 def activations_of(section: StageSection, shape: Shape, work: Workload, step: Step) -> dict[str, float]:
-    """What the loss pass holds on each GPU, at worst.
-
-    Args:
-        section: of the stage.
-        shape: of the model.
-        work: of the stage.
-        step: on this process.
-    """
+    """What the loss pass holds on each GPU, at worst."""
     patches = 4 * step.visual / step.micro_batches  # four patches are a visual token
     layer = 2 * step.longest * (10 * shape.hidden + 4 * shape.feed_forward)
     block = 2 * patches * 14 * shape.vision_hidden

@@ -24,12 +24,7 @@ from jigsaw.training.world import joined
 
 
 def main(folder: str, name: str) -> NoReturn:
-    """Train one stage of a run as one of several processes.
-
-    Args:
-        folder: the run folder.
-        name: of the stage.
-    """
+    """Train one stage of a run as one of several processes."""
     die_with_parent()
     try:
         run = RunFolder(folder)

@@ -52,13 +52,7 @@ class Workload:
 
 
 def workload_of(recipe: Recipe, stage: str, shape: Shape) -> Workload:
-    """The tokens that a stage computes for each puzzle.
-
-    Args:
-        recipe: of the run.
-        stage: `sft` or `grpo`.
-        shape: of its model.
-    """
+    """The tokens that a stage computes for each puzzle."""
     entries = [entry for entry in recipe.data.train if entry.trains(stage)]
     rows = [_of_entry(recipe, entry, shape) for entry in entries]
     weights = [entry.weight for entry in entries]
@@ -147,12 +141,6 @@ class Step:
 
 def step_of(recipe: Recipe, stage: str, work: Workload, processes: int) -> Step:
     """A step of a stage, on each of so many processes.
-
-    Args:
-        recipe: of the run.
-        stage: `sft` or `grpo`.
-        work: of the stage.
-        processes: that train together.
 
     Raises:
         JigsawError: they do not divide the batch.

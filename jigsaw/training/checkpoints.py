@@ -21,6 +21,7 @@ from transformers import TrainerCallback
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.run_folder import checkpoint_step, latest_checkpoint
 from jigsaw.stop_request import StopRequest
+from jigsaw.training.world import told_by_all
 
 FILES = "files.json"
 BLOCK = 1 << 20
@@ -127,7 +128,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]  # transformers
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask for a checkpoint where one is due; end training where a stop was asked for."""
-        stop = _any_process(self._stop.made, args.device)
+        stop = any(told_by_all(self._stop.made))  # of one process; all of them stop together
         step = state.global_step
         if step % self._boundary or step >= state.max_steps:
             return
@@ -174,18 +175,6 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]  # transformers
                 f"the checkpoint after step {step} could not be written ({why}; {free:.1f} GiB free): "
                 f"make room and continue with --resume, which begins {place}"
             ) from error
-
-
-def _any_process(flag: bool, device: Any) -> bool:
-    """Whether the flag is set on any process; all of them must ask together, and all get the same answer."""
-    import torch
-    import torch.distributed as dist
-
-    if not dist.is_initialized():
-        return flag
-    value = torch.tensor(int(flag), device=device)
-    dist.all_reduce(value, op=dist.ReduceOp.MAX)
-    return bool(value.item())
 
 
 def _wait_for_all() -> None:

@@ -89,7 +89,7 @@ class PeriodicEvaluation:
     """Means on held-out puzzles while GRPO trains.
 
     Attributes:
-        figures: by name, as of `jigsaw.evaluation.summary.FIGURES`.
+        figures: by name, as of `jigsaw.evaluation.log.FIGURES`.
         chance: what guessing reaches on the same puzzles, for the figures for which it is known.
         puzzles: how many were evaluated.
         total: held-out puzzles in all; the final evaluation uses those.

@@ -71,11 +71,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def muon_factory(config: Any) -> tuple[Callable[[], Callable[..., Muon]], dict[str, Any]]:
-    """Muon in the form in which a transformers Trainer takes optimizers that look at the model.
-
-    Args:
-        config: `transformers` TrainingArguments.
-    """
+    """Muon in the form in which a transformers Trainer takes optimizers that look at the model."""
     settings = {
         "lr": config.learning_rate,
         "weight_decay": config.weight_decay,

@@ -64,9 +64,6 @@ def with_answer(row: dict[str, Any]) -> dict[str, Any]:
 def run_sft(run: StageRun) -> int | None:
     """Train the supervised stage of a recipe.
 
-    Args:
-        run: of the stage.
-
     Returns:
         None once its result is written; the step after which it was saved if it was asked to stop.
     """

@@ -35,9 +35,6 @@ class UnstableRunWarning(JigsawWarning):
 class StabilityWatch(TrainerCallback):  # type: ignore[misc]  # transformers comes without types
     """Watches the log of a GRPO run.
 
-    Args:
-        section: bounds and patience.
-
     Raises:
         JigsawError: during training, where `section.stop` is set and a bound was passed.
     """
