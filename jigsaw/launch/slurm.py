@@ -13,6 +13,9 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from math import ceil
+from pathlib import Path
+
+from jinja2 import StrictUndefined, Template
 
 from jigsaw.config.schema import Recipe
 from jigsaw.errors import JigsawError
@@ -32,47 +35,11 @@ CPUS_PER_PROCESS = 8
 GPU_OPTIONS = ("gpus-per-node", "gres")
 """How GPUs are asked for: by the first, or at sites that do not know it by the second."""
 
+TEMPLATE = Path(__file__).with_name("slurm.sh.j2")
+"""The batch file, to be filled by Jinja."""
+
 TIME_LIMIT = "24:00:00"
 """Time limit where a recipe gives none; a job that reaches it is saved and queued again."""
-
-TEMPLATE = """\
-#!/bin/bash
-{options}
-# Defaults, to be changed by distributed.slurm in the recipe or in the lines below. A job that reaches the time limit is
-# saved and queued again. Most sites also want a partition and an account.
-{defaults}
-{notes}
-# Submit with: sbatch FILE. Run folder, data and environment must be on file systems that all nodes see, and the folder
-# of the log must exist.
-set -euo pipefail
-
-run={run}
-export PYTHONSAFEPATH=1
-if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi  # for srun below
-
-# Before SLURM takes the nodes away: let the run save and stop, then queue again, to go on from there.
-save_and_requeue() {{
-    echo "$(date): asked to stop; saving"
-    touch "$run/{stop_file}" || kill "$launchers"  # no run folder: nothing to save yet
-    wait "$launchers" || true
-    if [ ! -e "$run/{done}" ]; then
-        scontrol requeue "$SLURM_JOB_ID" || {{ echo "this site does not requeue: submit this file once more"; exit 1; }}
-    fi
-    exit 0
-}}
-trap save_and_requeue USR1
-
-resume=()
-if [ -e "$run/{recipe}" ]; then resume=(--resume); fi
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-port=$((20000 + SLURM_JOB_ID % 20000))
-
-srun --ntasks-per-node=1 --kill-on-bad-exit=1 bash -c '
-    exec "$@" --node-rank "$SLURM_NODEID"
-' launcher {command} --nodes {nodes} --rendezvous "$first:$port" "${{resume[@]}}" &
-launchers=$!
-wait "$launchers"
-"""
 
 
 def batch_file(recipe: Recipe, name: str, overrides: Sequence[str], *, tiny: bool = False) -> str:
@@ -129,7 +96,7 @@ def batch_file(recipe: Recipe, name: str, overrides: Sequence[str], *, tiny: boo
         f"output={recipe.output}",
         *(["--tiny"] if tiny else []),
     ]
-    return TEMPLATE.format(
+    return Template(TEMPLATE.read_text(encoding="utf-8"), undefined=StrictUndefined, keep_trailing_newline=True).render(
         options=_options({key: value for key, value in given.items() if key not in ours} | ours),
         defaults=_options(defaults),
         notes="\n".join(notes),
