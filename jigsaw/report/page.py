@@ -55,6 +55,9 @@ MEANINGS = {
     "format": "answers in the form asked for",
     "reward": "what GRPO optimises",
 }
+WIDEST_TABLE = 7
+"""Columns of a paper's table that fit on a page."""
+
 COMPARED = ("exact", "place_accuracy", "valid", "reward")
 """Figures of the table in which runs are the lines."""
 
@@ -136,6 +139,7 @@ def write_report(runs: Sequence[Path], out: Path, *, training: bool = False, tas
             same_puzzles=_same_puzzles(loaded),
             reasons=REASONS,
             largest=LARGEST_MAP,
+            widest=WIDEST_TABLE,
             command=shlex.join(["jigsaw", "report", *(str(folder) for folder in runs)]),
             versions=[f"{name} {version}" for name, version in versions().items()],
         )

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from jigsaw.evaluation import evaluate as run_module
 from jigsaw.evaluation.evaluate import evaluate_checkpoint
 from jigsaw.evaluation.log import read_log
 from jigsaw.evaluation.tables import Cell, PaperTable, Row, printed
+from jigsaw.report import page
 from jigsaw.report.results import paper_tables, write_plots
 
 
@@ -76,18 +78,32 @@ def test_plots_are_svg_files_with_their_legend(run, puzzle_set, tmp_path):
 
 
 def test_the_page_names_the_files_the_command_and_the_versions_of_its_figures(run):
-    page = page_of(run)
-    origin = page[page.index("Where the figures come from") :]
-    for text in ("jigsaw launch small.yaml", f"{run}/evaluation.json", f"{run}/metrics.jsonl", "torch 2"):
-        assert text in origin
+    text = page_of(run)
+    origin = text[text.index("Where the figures come from") :]
+    for part in ("jigsaw launch small.yaml", f"{run}/evaluation.json", f"{run}/metrics.jsonl", "torch 2"):
+        assert part in origin
 
 
 def test_a_lone_evaluation_has_a_page_too(evaluation):
-    page = page_of(evaluation)
-    assert "<h1>mine</h1>" in page
-    assert '<article class="card' in page
-    assert read_log(evaluation).command in page
-    assert "Recipe" not in page
+    text = page_of(evaluation)
+    assert "<h1>mine</h1>" in text
+    assert '<article class="card' in text
+    assert read_log(evaluation).command in text
+    assert "Recipe" not in text
+
+
+@pytest.mark.parametrize("columns", [page.WIDEST_TABLE, page.WIDEST_TABLE + 1])
+def test_a_table_that_is_too_wide_for_a_page_has_its_rows_side_by_side(monkeypatch, tmp_path, columns):
+    """As the thirteen benchmarks of a suite, which ran off the page; every figure is there either way."""
+    names = [f"column{number}" for number in range(columns)]
+    rows = [Row(name, {key: Cell(0.5, 0.4, 0.6) for key in names}, "a.json", "make") for name in ("mine", "theirs")]
+    monkeypatch.setattr(page, "other_tables", lambda folders: [PaperTable("Caption", names, rows)])
+    monkeypatch.setattr(page, "run_folders", lambda folders: [])
+    text = page_of(tmp_path)
+    across, down = (names, ["mine", "theirs"]) if columns == page.WIDEST_TABLE else (["mine", "theirs"], names)
+    assert re.findall('<th scope="col">([^<]+)</th>', text) == across
+    assert re.findall('<th scope="row">(.+?)</th>', text) == down
+    assert re.findall('data-label="(.+?)">0.500<small>', text) == across * len(down)
 
 
 def test_the_verb_prints_tables_and_json(run):
