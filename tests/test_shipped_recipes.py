@@ -6,6 +6,7 @@ The tiny presets train in this process. One of each task is part of the default 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,11 @@ ALWAYS = {"image-lora-qwen2.5-vl-7b", "video-sft-qwen2.5-vl-7b", "depth-qwen2.5-
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
-    """Where all tiny presets find the samples and puzzles that one of them has built."""
-    return tmp_path_factory.mktemp("presets")
+def home(sample_media, tmp_path_factory) -> Path:
+    """Where all tiny presets find the samples, and the puzzles that one of them has built."""
+    folder = tmp_path_factory.mktemp("presets")
+    shutil.copytree(sample_media, folder / "data" / "samples")
+    return folder
 
 
 @pytest.mark.parametrize("name", LARGE)
@@ -70,7 +73,6 @@ def test_a_recipe_that_asks_for_more_than_is_here_is_refused_in_one_line(name, m
     "name", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 )
 def test_the_tiny_preset_of_a_recipe_trains(name, home, monkeypatch):
-    pytest.importorskip("skimage")  # of the extra `samples`
     monkeypatch.chdir(home)
     tiny, recipe = load_recipe(name, tiny=True), load_recipe(name)
     assert [entry.build.task for entry in tiny.data.train] == [entry.build.task for entry in recipe.data.train]
