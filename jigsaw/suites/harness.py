@@ -25,8 +25,9 @@ from jigsaw.errors import JigsawError, first_line
 from jigsaw.evaluation.intervals import rate_interval
 from jigsaw.evaluation.log import from_json, to_json
 from jigsaw.files import write_whole
-from jigsaw.suites.log import Result
+from jigsaw.suites.log import Job, Plan, Result
 from jigsaw.suites.scoring import by_category
+from jigsaw.suites.suites import Benchmark
 
 GREEDY = {"max_new_tokens": 1024, "temperature": 0, "do_sample": False}
 DEFINITIONS = Path(__file__).with_name("definitions")
@@ -34,7 +35,7 @@ DEFINITIONS = Path(__file__).with_name("definitions")
 
 def main(plan_file: Path) -> None:
     """Carry out a plan."""
-    plan = json.loads(plan_file.read_text(encoding="utf-8"))
+    plan = from_json(Plan, plan_file, "run `jigsaw bench` again")
     out = plan_file.parent
     told = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):
@@ -43,23 +44,18 @@ def main(plan_file: Path) -> None:
         logger.remove()
         from jigsaw.suites.model import Checkpoint
 
-        model = Checkpoint(**plan["model"] | {"pretrained": plan["checkpoint"]})
+        model = Checkpoint(**plan.model | {"pretrained": plan.checkpoint})
         shutil.copytree(DEFINITIONS, out / "tasks", dirs_exist_ok=True)
-        for entry in plan["benchmarks"]:
-            _define(entry, out / "tasks", plan["checkpoint"])
-        for entry in plan["benchmarks"]:
-            for frames in entry["frames"]:
-                name = _name(entry, frames)
+        for job in plan.jobs:
+            _define(job, out / "tasks", plan)
+        for job in plan.jobs:
+            for name, frames in job.runs().items():
                 path = out / "results" / f"{name}.json"
                 if not _known(path):
                     model.max_frames = frames or model.max_frames
                     path.parent.mkdir(exist_ok=True)
-                    write_whole(path, to_json(_run(model, entry, out, name, plan.get("limit"), frames)))
+                    write_whole(path, to_json(_run(model, job, out, name, plan.limit, frames)))
                 print(f"done {name}", file=told, flush=True)  # what `suite` waits for
-
-
-def _name(entry: Mapping[str, Any], frames: int | None) -> str:
-    return entry["key"] if frames is None else f"{entry['key']}-{frames}"
 
 
 def _known(path: Path) -> bool:
@@ -70,17 +66,17 @@ def _known(path: Path) -> bool:
         return False
 
 
-def _define(entry: Mapping[str, Any], folder: Path, model: str) -> None:
+def _define(job: Job, folder: Path, plan: Plan) -> None:
     """Write a definition for every task of a benchmark, and the rows of our own."""
-    if entry["own"]:
-        rows = list(_with_scale(entry["rows"], model, entry["boxes"]))
+    if job.folder is None:
+        rows = list(_with_scale(job.rows, plan.checkpoint, plan.boxes))
         lines = [json.dumps({"id": row["id"], "row": json.dumps(row)}) for row in rows]
-        (folder / f"{entry['tasks'][0]}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (folder / f"{job.names[0]}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return
     spec = find_spec("lmms_eval")
     assert spec is not None and spec.origin is not None
     theirs = Path(spec.origin).parent / "tasks"
-    for task, name in zip(entry["tasks"], entry["names"], strict=True):
+    for task, name in zip(job.benchmark.tasks, job.names, strict=True):
         known = _stored_keys(theirs / task)
         options = {key: value for key, value in (known.get("dataset_kwargs") or {}).items() if key != "token"}
         if not options.get("video"):
@@ -88,12 +84,12 @@ def _define(entry: Mapping[str, Any], folder: Path, model: str) -> None:
         definition = {
             "include": str(theirs / task),
             "task": name,
-            "dataset_path": entry["folder"],
+            "dataset_path": job.folder,
             "dataset_kwargs": options,
             "generation_kwargs": {**GREEDY, "until": (known.get("generation_kwargs") or {}).get("until", [])},
         }
         if "data_files" in options:  # one file by its address
-            local = sorted(Path(entry["folder"]).glob(f"**/{Path(str(options['data_files']['test'])).name}"))
+            local = sorted(Path(job.folder).glob(f"**/{Path(str(options['data_files']['test'])).name}"))
             definition |= {
                 "dataset_path": known["dataset_path"],
                 "dataset_kwargs": {"data_files": {"test": str(local[0])}},
@@ -145,17 +141,18 @@ def _shown(processor: Any, image: Any) -> tuple[int, int]:
     return columns * processor.image_processor.patch_size, rows * processor.image_processor.patch_size
 
 
-def _run(model: Any, entry: Mapping[str, Any], out: Path, name: str, limit: int | None, frames: int | None) -> Result:
+def _run(model: Any, job: Job, out: Path, name: str, limit: int | None, frames: int | None) -> Result:
     """A benchmark's result, or why it has none: one that fails must not take the others along."""
     from lmms_eval.evaluator import simple_evaluate
     from lmms_eval.tasks import TaskManager
 
     began = time.monotonic()
-    shared = {"benchmark": entry["name"], "metric": entry["metric"], "note": entry["note"], "frames": frames}
+    asked = job.benchmark
+    shared: dict[str, Any] = {"benchmark": asked.name, "metric": asked.metric, "note": asked.note, "frames": frames}
     try:
         found = simple_evaluate(
             model=model,
-            tasks=list(entry["names"]),
+            tasks=job.names,
             task_manager=TaskManager("ERROR", include_path=str(out / "tasks"), include_defaults=False),
             limit=limit,
             bootstrap_iters=0,
@@ -163,22 +160,23 @@ def _run(model: Any, entry: Mapping[str, Any], out: Path, name: str, limit: int 
             verbosity="ERROR",
         )
         _write_samples(out / "samples" / f"{name}.jsonl", found["samples"])
-        figures = _figures(entry, found)
+        figures = _figures(job, found)
     except Exception as error:  # a benchmark's own code raises whatever it likes
         return Result(**shared, failed=f"{type(error).__name__}: {first_line(error)}")
     return Result(**shared, **figures, seconds=round(time.monotonic() - began, 1))
 
 
-def _figures(entry: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+def _figures(job: Job, found: Mapping[str, Any]) -> dict[str, Any]:
     """The figure in percent with its 95% interval, where one is known, and the number of rows."""
-    counts = {name: len(found["samples"][name]) for name in entry["names"]}
+    benchmark = job.benchmark
+    counts = {name: len(found["samples"][name]) for name in job.names}
     total = sum(counts.values())
-    values = {name: _number(found["results"][name], entry) for name in entry["names"]}
+    values = {name: _number(found["results"][name], benchmark) for name in job.names}
     figures: dict[str, Any] = {"value": sum(values[name] * counts[name] for name in counts) / total, "rows": total}
-    if entry["own"]:
-        (name,) = entry["names"]
+    if benchmark.own:
+        (name,) = job.names
         records = [sample["right"] for sample in found["samples"][name]]
-        figures |= {"careful": found["results"][name]["careful,none"] * entry["scale"]}
+        figures |= {"careful": found["results"][name]["careful,none"] * benchmark.scale}
         figures |= {"categories": {key: share * 100 for key, share in by_category(records).items()}}
         if "right" in records[0]:
             groups: dict[str, bool] = {}
@@ -187,21 +185,21 @@ def _figures(entry: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, An
                 groups[key] = groups.get(key, True) and record["right"]
             spread = rate_interval([float(value) for value in groups.values()], list(groups))
             figures |= {"low": spread.low * 100, "high": spread.high * 100}
-    elif len(entry["names"]) == 1:
-        error = found["results"][entry["names"][0]].get(f"{entry['metric']}_stderr,none")
+    elif len(job.names) == 1:
+        error = found["results"][job.names[0]].get(f"{benchmark.metric}_stderr,none")
         if isinstance(error, int | float):
-            reach = 1.96 * error * entry["scale"]
+            reach = 1.96 * error * benchmark.scale
             figures |= {"low": max(0.0, figures["value"] - reach), "high": min(100.0, figures["value"] + reach)}
     return figures
 
 
-def _number(results: Mapping[str, Any], entry: Mapping[str, Any]) -> float:
+def _number(results: Mapping[str, Any], benchmark: Benchmark) -> float:
     """lmms-eval's figure in percent, whatever filter it stands under."""
-    stored = [value for key, value in results.items() if key.split(",")[0] == entry["metric"]]
+    stored = [value for key, value in results.items() if key.split(",")[0] == benchmark.metric]
     if not stored:
-        raise ValueError(f"lmms-eval reports no {entry['metric']}")
-    value = stored[0] if entry["part"] is None else stored[0][entry["part"]]
-    return float(value) * float(entry["scale"])
+        raise ValueError(f"lmms-eval reports no {benchmark.metric}")
+    value = stored[0] if benchmark.part is None else stored[0][benchmark.part]
+    return float(value) * benchmark.scale
 
 
 def _write_samples(path: Path, samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:

@@ -12,9 +12,54 @@ from typing import Any
 
 from jigsaw.evaluation.log import Log, Stored, from_json
 from jigsaw.evaluation.tables import Cell, PaperTable, Row
-from jigsaw.suites.suites import PUBLISHED, PUBLISHED_FILE, SUITES, published
+from jigsaw.suites.suites import PUBLISHED, PUBLISHED_FILE, SUITES, Benchmark, published
 
-SUITE_FILE = "suite.json"
+SUITE_FILE, PLAN_FILE = "suite.json", "plan.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Stored):
+    """One benchmark of a plan.
+
+    Attributes:
+        benchmark: its column of the suite.
+        key: beginning of the names of its files.
+        names: of the definitions that lmms-eval runs, one for each of `benchmark.tasks`.
+        folder: of the hub's data set; None for our own definitions.
+        rows: of our own definitions, as `loading` gives them.
+        frames: most frames of a clip, one run each; None stands for a run of a benchmark without clips.
+    """
+
+    benchmark: Benchmark
+    key: str
+    names: list[str]
+    folder: str | None
+    rows: list[dict[str, Any]]
+    frames: list[int | None]
+
+    def runs(self) -> dict[str, int | None]:
+        """Name of each run's files -> most frames of a clip."""
+        return {self.key if frames is None else f"{self.key}-{frames}": frames for frames in self.frames}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Stored):
+    """What `plan.json` holds: what the harness runs, with every setting.
+
+    Attributes:
+        model: arguments of `suites.model.Checkpoint`; `pretrained` as the user named it.
+        model_stamp: of the checkpoint's files.
+        boxes: unit of the coordinates that the model writes.
+        limit: most rows of each benchmark; None for all.
+        checkpoint: folder of the model.
+    """
+
+    model: dict[str, Any]
+    model_stamp: str | None
+    boxes: str
+    limit: int | None
+    checkpoint: str
+    jobs: list[Job]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,7 @@ from jigsaw.files import write_whole
 from jigsaw.models.families import family_named, require_supported
 from jigsaw.models.load import require_checkpoint
 from jigsaw.suites.loading import Ready, look
-from jigsaw.suites.log import SUITE_FILE, Result, SuiteLog, read_suite, suite_table
+from jigsaw.suites.log import PLAN_FILE, SUITE_FILE, Job, Plan, Result, SuiteLog, read_suite, suite_table
 from jigsaw.suites.suites import FRAMES, suite_of
 
 BOXES = ("pixels", "thousandths")
@@ -91,12 +91,11 @@ def evaluate_suite(
         raise JigsawError(f"--data-root: {data_root} holds none of the {len(benchmarks)} benchmarks of suite {suite}")
     say(f"running: {', '.join(entry.benchmark.name for entry in ready)}")
     widths = sorted(frames or (FRAMES if suite == "video" else (32,)))
-    entries = [_entry(each, widths, str(settings["boxes"])) for each in ready]
-    plan = settings | {"checkpoint": str(checkpoint), "benchmarks": entries}
-    write_whole(out / "plan.json", json.dumps(plan, indent=2))
+    jobs = [_job(each, widths) for each in ready]
+    write_whole(out / PLAN_FILE, to_json(Plan(**settings, checkpoint=str(checkpoint), jobs=jobs)))
     try:
-        steps = sum(len(entry["frames"]) for entry in entries)
-        if sum(result.failed is None for result in _collected(out, entries).values()) < steps:
+        steps = sum(len(job.frames) for job in jobs)
+        if sum(result.failed is None for result in _collected(out, jobs).values()) < steps:
             _in_harness(out, data_root, steps)
     finally:
         log = SuiteLog(
@@ -105,7 +104,7 @@ def evaluate_suite(
             suite=suite,
             model=model,
             settings=settings,
-            benchmarks=_collected(out, entries),
+            benchmarks=_collected(out, jobs),
             missing=missing,
         )
         write_whole(out / SUITE_FILE, to_json(log))
@@ -158,36 +157,27 @@ def _box_unit(checkpoint: Path) -> str:
 def _claim(out: Path, settings: Mapping[str, Any]) -> None:
     """Make the folder, or go on in it if it was begun with the same settings."""
     make_folder(out)
-    if (out / "plan.json").is_file():
-        stored = json.loads((out / "plan.json").read_text(encoding="utf-8"))
+    if (out / PLAN_FILE).is_file():
+        stored = from_json(Plan, out / PLAN_FILE, "name another folder")
         for key, value in settings.items():
-            if stored.get(key) != value:
-                raise JigsawError(f"--out: {out} was begun with {key} {stored.get(key)}, not {value}; name another")
+            if (begun := getattr(stored, key)) != value:
+                raise JigsawError(f"--out: {out} was begun with {key} {begun}, not {value}; name another")
     elif any(not entry.name.startswith(".") for entry in out.iterdir()):
         raise JigsawError(f"--out: {out} holds other things; name another folder")
 
 
-def _entry(ready: Ready, frames: Sequence[int], boxes: str) -> dict[str, Any]:
+def _job(ready: Ready, frames: Sequence[int]) -> Job:
     """A benchmark as the harness wants it."""
     benchmark = ready.benchmark
-    key = "".join(sign if sign.isalnum() else "-" for sign in benchmark.name.lower()).strip("-")
     video = benchmark.media or any(part["type"] == "video" for row in ready.rows[:1] for part in row["media"])
-    names = benchmark.tasks if benchmark.own else [f"suite_{Path(task).stem}" for task in benchmark.tasks]
-    return {
-        "name": benchmark.name,
-        "key": key,
-        "own": benchmark.own,
-        "tasks": benchmark.tasks,
-        "names": names,
-        "metric": benchmark.metric,
-        "scale": benchmark.scale,
-        "part": benchmark.part,
-        "note": benchmark.note,
-        "folder": None if ready.folder is None else str(ready.folder.resolve()),
-        "rows": list(ready.rows),
-        "boxes": boxes,
-        "frames": list(frames) if video else [None],
-    }
+    return Job(
+        benchmark=benchmark,
+        key="".join(sign if sign.isalnum() else "-" for sign in benchmark.name.lower()).strip("-"),
+        names=benchmark.tasks if benchmark.own else [f"suite_{Path(task).stem}" for task in benchmark.tasks],
+        folder=None if ready.folder is None else str(ready.folder.resolve()),
+        rows=[dict(row) for row in ready.rows],
+        frames=list(frames) if video else [None],
+    )
 
 
 def _in_harness(out: Path, data_root: Path, steps: int) -> None:
@@ -212,7 +202,7 @@ def _in_harness(out: Path, data_root: Path, steps: int) -> None:
     environment["PYTHONSAFEPATH"] = "1"
     # Some definitions ask a judge on the network about answers that they cannot read; here nothing listens.
     environment.setdefault("OPENAI_API_URL", "http://127.0.0.1:9/")
-    command = [python, "-m", "jigsaw.suites.harness", str(out / "plan.json")]
+    command = [python, "-m", "jigsaw.suites.harness", str(out / PLAN_FILE)]
     log = out / "harness.log"
     with log.open("w", encoding="utf-8") as file, progress_bar("running", steps) as bar:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=file, text=True)
@@ -230,13 +220,8 @@ def _in_harness(out: Path, data_root: Path, steps: int) -> None:
         raise JigsawError(f"{said} (results so far are kept in {out}; all of it in {log})")
 
 
-def _collected(out: Path, entries: Sequence[Mapping[str, Any]]) -> dict[str, Result]:
+def _collected(out: Path, jobs: Sequence[Job]) -> dict[str, Result]:
     """The results there are, by benchmark and, for clips, frames."""
-    found: dict[str, Result] = {}
-    for entry in entries:
-        for frames in entry["frames"]:
-            key = entry["key"] if frames is None else f"{entry['key']}-{frames}"
-            path = out / "results" / f"{key}.json"
-            if path.is_file():
-                found[key] = from_json(Result, path, "delete it and run the command again")
-    return found
+    paths = {name: out / "results" / f"{name}.json" for job in jobs for name in job.runs()}
+    remedy = "delete it and run the command again"
+    return {name: from_json(Result, path, remedy) for name, path in paths.items() if path.is_file()}
