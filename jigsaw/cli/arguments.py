@@ -72,6 +72,11 @@ def checkpoint_of(model: str) -> str:
     return str(trained_model(Path(model))) if is_run(model) else model
 
 
+def results_folder(out: Path | None, benchmark: str, model: str) -> Path:
+    """The folder that a benchmark's results go to: as given, else `evals/BENCHMARK-MODEL`."""
+    return out or Path("evals") / f"{benchmark}-{model.strip('./').replace('/', '-')}"
+
+
 def grid_size(text: str) -> tuple[int, int]:
     """Rows and columns from `3x3`."""
     rows, cross, columns = text.partition("x")

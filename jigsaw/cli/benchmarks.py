@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jigsaw.cli.arguments import BatchSize, Dtype, Engine, MaxNewTokens, checkpoint_of, grid_size
+from jigsaw.cli.arguments import BatchSize, Dtype, Engine, MaxNewTokens, checkpoint_of, grid_size, results_folder
 from jigsaw.cli.printing import AsJson
 
 app = typer.Typer()
@@ -49,7 +50,7 @@ def bench(
     from jigsaw.evaluation.log import to_json
     from jigsaw.suites.suite import evaluate_suite, suite_text
 
-    target = out or Path("evals") / f"{suite}-{model.strip('./').replace('/', '-')}"
+    target = results_folder(out, suite, model)
     log = evaluate_suite(
         model,
         suite,
@@ -60,7 +61,7 @@ def bench(
         limit=limit,
         boxes=boxes,
         against=against,
-        say=lambda line: typer.echo(line, err=True),
+        say=partial(typer.echo, err=True),
     )
     folders = [target] if against is None else [against, target]
     typer.echo(to_json(log) if as_json else suite_text(log, folders), nl=not as_json)
@@ -96,7 +97,7 @@ def realunify(
     from jigsaw.realunify.evaluate import evaluate_realunify
     from jigsaw.realunify.log import realunify_text
 
-    target = out or Path("evals") / f"realunify-{model.strip('./').replace('/', '-')}"
+    target = results_folder(out, "realunify", model)
     log = evaluate_realunify(
         model,
         data_root,
@@ -109,6 +110,6 @@ def realunify(
         grid=grid_size(grid),
         generation=Generation(engine, dtype, batch_size, max_new_tokens),
         limit=limit,
-        say=lambda line: typer.echo(line, err=True),
+        say=partial(typer.echo, err=True),
     )
     typer.echo(to_json(log) if as_json else realunify_text(log, target), nl=not as_json)
