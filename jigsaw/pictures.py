@@ -1,4 +1,4 @@
-"""Pictures for pages: tiles joined into one picture, and pictures as data URIs.
+"""Pictures for pages: tiles joined into one picture, thumbnails, and pictures as data URIs.
 
 In: RGB images. Out: an image, or the text that an HTML page or a request carries in place of a file.
 """
@@ -8,10 +8,23 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
 QUALITY = 85
+STRIP_FRAMES, STRIP_GAP = 3, 3
+"""Frames of a film strip, and white pixels between them."""
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture as a data URI, with its size in pixels."""
+
+    uri: str
+    width: int
+    height: int
 
 
 def mosaic(tiles: Sequence[Image.Image], rows: int, columns: int, *, gap: int = 0) -> Image.Image:
@@ -37,6 +50,30 @@ def data_uri(image: Image.Image, *, lossless: bool = False) -> str:
     else:
         image.save(stream, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
     return bytes_uri(stream.getvalue(), f"image/{'png' if lossless else 'jpeg'}")
+
+
+def thumbnail(image: Image.Image, side: int) -> Thumbnail:
+    """An image with at most `side` pixels on its longer side; it is never enlarged."""
+    small = image.convert("RGB")
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return Thumbnail(data_uri(small), small.width, small.height)
+
+
+def film_strip(frames: Any, side: int) -> Thumbnail:
+    """First, middle and last frame of a clip side by side, with a gap so that they are not taken for one.
+
+    Args:
+        frames: uint8, `(N, height, width, 3)`.
+        side: most pixels of the strip's longer side.
+    """
+    count = len(frames)
+    chosen = sorted({round(i * (count - 1) / max(1, STRIP_FRAMES - 1)) for i in range(STRIP_FRAMES)})
+    height, width = frames.shape[1:3]
+    scale = min(1.0, (side - STRIP_GAP * (len(chosen) - 1)) / (len(chosen) * width), side / height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = [Image.fromarray(frames[number]).resize(size, Image.Resampling.LANCZOS) for number in chosen]
+    strip = mosaic(small, 1, len(small), gap=STRIP_GAP)
+    return Thumbnail(data_uri(strip), *strip.size)
 
 
 def bytes_uri(data: bytes, kind: str) -> str:

@@ -15,11 +15,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from PIL import Image
-
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.evaluation.log import Sample
-from jigsaw.pictures import data_uri, mosaic
+from jigsaw.pictures import Thumbnail, film_strip, mosaic, thumbnail
 from jigsaw.report.runs import Run
 from jigsaw.rewards import grid_of, true_places
 from jigsaw.tasks import TaskError, find_task
@@ -31,7 +29,6 @@ SIDE, TOP_SIDE = 168, 232
 """Pixels of a mosaic's longer side, in the gallery and at the top of the page."""
 
 TOP = 3
-CLIP_FRAMES, FRAME_GAP = 3, 3
 
 REASONS = {
     "ok": "taken",
@@ -60,15 +57,6 @@ OUTCOMES: Mapping[Outcome, str] = {
 }
 UNREADABLE = (JigsawError, OSError, ValueError, KeyError, TypeError)
 """What a data set that was moved, deleted or written by another version raises."""
-
-
-@dataclass(frozen=True)
-class Thumbnail:
-    """A picture as a data URI, with its size in pixels."""
-
-    uri: str
-    width: int
-    height: int
 
 
 @dataclass(frozen=True)
@@ -358,7 +346,7 @@ def _card(item: Sample, run: Run, rows: PuzzleRows, samples: str, side: int) -> 
     grid, images = grid_of_row(row), list(row.get("images") or ())
 
     def arranged(order: Sequence[int]) -> Thumbnail | None:
-        return _small(mosaic([images[piece - 1] for piece in order], *grid), side) if grid and order else None
+        return thumbnail(mosaic([images[piece - 1] for piece in order], *grid), side) if grid and order else None
 
     def arrangement(title: str, answer: Sample) -> Arrangement:
         right = right_places(answer)
@@ -406,26 +394,7 @@ def _media(row: Mapping[str, Any], side: int) -> list[Thumbnail]:
     """What the model was shown: a mosaic of the tiles of a grid, else each picture or clip."""
     images, clips = list(row.get("images") or ()), list(row.get("videos") or ())
     if grid := grid_of_row(row):
-        return [_small(mosaic(images, *grid), side)]
+        return [thumbnail(mosaic(images, *grid), side)]
     count = len(images) + len(clips)  # one is shown large, many share the room of six mosaics
     longest = side * 3 // 2 if count <= 1 else max(48, min(side, int(side * (6 / count) ** 0.5)))
-    return [_small(image, longest) for image in images] + [_strip(clip, longest) for clip in clips]
-
-
-def _small(image: Image.Image, side: int) -> Thumbnail:
-    """An image with at most `side` pixels on its longer side; it is never enlarged."""
-    small = image.convert("RGB")
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return Thumbnail(data_uri(small), small.width, small.height)
-
-
-def _strip(clip: Any, side: int) -> Thumbnail:
-    """First, middle and last frame of a `tasks.Clip` side by side, with a gap so that they are not taken for one."""
-    count = len(clip.frames)
-    chosen = sorted({round(i * (count - 1) / max(1, CLIP_FRAMES - 1)) for i in range(CLIP_FRAMES)})
-    height, width = clip.frames.shape[1:3]
-    scale = min(1.0, (side - FRAME_GAP * (len(chosen) - 1)) / (len(chosen) * width), side / height)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    frames = [Image.fromarray(clip.frames[number]).resize(size, Image.Resampling.LANCZOS) for number in chosen]
-    canvas = mosaic(frames, 1, len(frames), gap=FRAME_GAP)
-    return Thumbnail(data_uri(canvas), *canvas.size)
+    return [thumbnail(image, longest) for image in images] + [film_strip(clip.frames, longest) for clip in clips]
