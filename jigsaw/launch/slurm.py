@@ -96,7 +96,8 @@ def batch_file(recipe: Recipe, name: str, overrides: Sequence[str], *, tiny: boo
         f"output={recipe.output}",
         *(["--tiny"] if tiny else []),
     ]
-    return Template(TEMPLATE.read_text(encoding="utf-8"), undefined=StrictUndefined, keep_trailing_newline=True).render(
+    template = Template(TEMPLATE.read_text(encoding="utf-8"), undefined=StrictUndefined, keep_trailing_newline=True)
+    text: str = template.render(
         options=_options({key: value for key, value in given.items() if key not in ours} | ours),
         defaults=_options(defaults),
         notes="\n".join(notes),
@@ -107,6 +108,7 @@ def batch_file(recipe: Recipe, name: str, overrides: Sequence[str], *, tiny: boo
         command=shlex.join(command),
         nodes=section.nodes,
     )
+    return text
 
 
 def seconds_to_save(recipe: Recipe, found: Sequence[Estimate] | None = None) -> int:

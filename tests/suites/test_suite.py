@@ -118,11 +118,11 @@ def test_a_benchmark_that_failed_is_run_again_by_the_next_call(in_process, data_
     out, _ = in_process
     asked = []
 
-    def run(model, entry, out, name, limit, frames):
+    def run(model, job, out, name, limit, frames):
         asked.append(name)
         first = name == "da-2k" and asked.count("da-2k") == 1
         outcome = {"failed": "OSError: busy"} if first else {"value": 50.0}
-        return Result(benchmark=entry["name"], metric=entry["metric"], frames=frames, **outcome)
+        return Result(benchmark=job.benchmark.name, metric=job.benchmark.metric, frames=frames, **outcome)
 
     monkeypatch.setattr(harness, "_run", run)
     assert evaluate_suite(checkpoint, "depth", data_root, out=out).benchmarks["da-2k"].failed
