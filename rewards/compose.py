@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jigsaw.rewards.agreement import agreement
 from jigsaw.rewards.answers.rows import parsed_answers
 from jigsaw.rewards.completions import (
     Columns,
@@ -63,6 +64,9 @@ class Component:
         if self.spec.gate == "format":
             gated = zip(values, parsed_answers(chosen, their), strict=True)
             values = [value if form.well_formed or value is None else 0.0 for value, form in gated]
+        if self.spec.gate == "agreement":
+            agreed = zip(values, agreement(chosen, **their), strict=True)
+            values = [0.0 if value is not None and agrees == 0.0 else value for value, agrees in agreed]
         for row, value in zip(rows, values, strict=True):
             spread[row] = value
         return spread

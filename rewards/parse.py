@@ -361,6 +361,29 @@ def read_order(answer: str, num_pieces: int, *, typeset: bool = False) -> tuple[
     return order, "ok"
 
 
+def thinking_of(text: str, *, think_prefilled: bool = False) -> str | None:
+    """What stands within `<think>`; None where the text does not begin with one whole block.
+
+    >>> thinking_of("<think>the sky</think><answer>1</answer>")
+    'the sky'
+    """
+    blocks = _after_think(text, think_prefilled)
+    return None if blocks is None else blocks[0]
+
+
+def last_order(text: str, num_pieces: int) -> list[int] | None:
+    """The last permutation of 1..K that a text lists, numbers separated as in an answer; None without one.
+
+    >>> last_order("Not 1, 2, 3 but 3, 1, 2 (4 hints).", 3)
+    [3, 1, 2]
+    """
+    found = None
+    for run in _NUMBERS.finditer(text if text.isascii() else text.translate(_NARROW)):
+        order = read_order(run.group(), num_pieces)[0]
+        found = order if order is not None else found
+    return found
+
+
 @lru_cache(maxsize=64)
 def _numbers(num_pieces: int) -> dict[str, int]:
     """1..K by their digits. A look-up needs no `int()`, which is quadratic and refuses more than 4,300 digits."""

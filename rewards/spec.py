@@ -26,7 +26,8 @@ class RewardSpec:
         use: registered name, `package.module:name` or `path/to/file.py:name`.
         weight: factor in the total, a finite number.
         args: options of the reward.
-        gate: `format`: the value is 0 wherever the completion is not well formed.
+        gate: `format`: the value is 0 wherever the completion is not well formed; `agreement`: wherever the reasoning
+            names another order or option last than the answer.
         only: names of the tasks that it is for; None: all.
         on_error: what happens if it raises or gives no number: `fail` stops the run, `zero` counts the row as 0, `skip`
             leaves it without a value. The log line names the reward and the row.
@@ -35,7 +36,7 @@ class RewardSpec:
     use: str
     weight: float = 1.0
     args: Mapping[str, Any] = field(default_factory=dict)
-    gate: Literal["format"] | None = None
+    gate: Literal["format", "agreement"] | None = None
     only: Sequence[str] | None = None
     on_error: OnError = "fail"
 
@@ -53,7 +54,10 @@ class RewardSpec:
                 isinstance(self.args, Mapping) and all(isinstance(key, str) for key in self.args),
                 "args is {args!r}; it must be a mapping such as {{discount: 0.2}}",
             ),
-            (self.gate in (None, "format"), "gate is {gate!r}; it must be format, or left out"),
+            (
+                self.gate in (None, "format", "agreement"),
+                "gate is {gate!r}; it must be format or agreement, or left out",
+            ),
             (listed, "only is {only!r}; it must be a list of task names such as [video]"),
             (self.on_error in get_args(OnError), f"on_error is {{on_error!r}}; {near}"),
         ):

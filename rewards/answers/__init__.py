@@ -19,16 +19,30 @@ ParsedAnswer(value='B', well_formed=True, reason='ok')
 """
 
 from jigsaw.rewards.answers.base import AnswerKind, ParsedAnswer
-from jigsaw.rewards.answers.kinds import ANSWER_KINDS, check_answer_of, kind_of, kind_of_row, written
+from jigsaw.rewards.answers.kinds import (
+    ANSWER_KINDS,
+    CHOICE,
+    ORDER,
+    args_of,
+    check_answer_of,
+    kind_of,
+    kind_of_row,
+    pieces_of_answer,
+    written,
+)
 from jigsaw.rewards.answers.reward import answer
 
 __all__ = [
     "ANSWER_KINDS",
+    "CHOICE",
+    "ORDER",
     "AnswerKind",
     "ParsedAnswer",
     "answer",
+    "args_of",
     "check_answer_of",
     "kind_of",
     "kind_of_row",
+    "pieces_of_answer",
     "written",
 ]

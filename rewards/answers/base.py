@@ -13,9 +13,6 @@ from typing import Any, ClassVar, NamedTuple
 
 from jigsaw.rewards.parse import answer_text, find_answer_text, plain_answer, with_tags, without_brackets
 
-LONGEST = 1000
-"""Characters of an answer of any kind; a longer one is refused, so that time stays linear in the completion."""
-
 
 class ParsedAnswer(NamedTuple):
     """What was read out of a completion.
@@ -41,10 +38,13 @@ class AnswerKind(ABC):
     Class attributes:
         name: the kind's name, stored in rows as `answer_kind`.
         REASONS: every `ParsedAnswer.reason`.
+        LONGEST: characters of an answer; a longer one is refused, so that time stays linear in the completion. None:
+            reading takes linear time, whatever the length.
     """
 
     name: ClassVar[str]
     REASONS: ClassVar[tuple[str, ...]]
+    LONGEST: ClassVar[int | None] = 1000
 
     @abstractmethod
     def check(self, answer: Any) -> None:
@@ -82,6 +82,14 @@ class AnswerKind(ABC):
     @abstractmethod
     def equivalents(self, answer: Any) -> Sequence[Any]:
         """Values that are as good as the answer, the answer among them; of very many, some."""
+
+    def luck(self, answer: Any) -> float | None:
+        """The probability that such a guess counts as right; None where there is no such level."""
+        return self.chance(answer)
+
+    def guesses(self) -> Sequence[Any]:
+        """Every value that a guesser may give, all equally likely; nothing where they are too many to list."""
+        return ()
 
     def is_right(self, value: Any, answer: Any) -> bool:
         """Whether a value counts as the right answer in an accuracy."""
@@ -121,7 +129,8 @@ class AnswerKind(ABC):
     def _parsed(self, body: str, fault: str | None, style: str, *, well_formed: bool) -> ParsedAnswer:
         if fault is not None:
             return ParsedAnswer(None, False, fault)
-        value, reason = (None, "too_long") if len(body) > LONGEST else self.read(body, typeset=style == "boxed")
+        too_long = self.LONGEST is not None and len(body) > self.LONGEST
+        value, reason = (None, "too_long") if too_long else self.read(body, typeset=style == "boxed")
         return ParsedAnswer(value, well_formed and (style != "direct" or reason == "ok"), reason)
 
 

@@ -106,6 +106,11 @@ class Box(AnswerKind):
         sides = (self.width, self.height, self.width, self.height)
         return _chance(tuple(float(each) / side for each, side in zip(answer, sides, strict=True)), self.floor)
 
+    def luck(self, answer: Any) -> float:
+        """The probability that a box between two random points counts as right."""
+        sides = (self.width, self.height, self.width, self.height)
+        return _luck(tuple(float(each) / side for each, side in zip(answer, sides, strict=True)), self.right)
+
     def equivalents(self, answer: Any) -> list[list[float]]:
         """The box alone."""
         return [list(answer)]
@@ -127,6 +132,15 @@ def box_overlap(one: Any, other: Any) -> float:
 
 @lru_cache(maxsize=4096)
 def _chance(box: tuple[float, ...], floor: float) -> float:
+    return 4 * sum(floored(each, floor) for each in _overlaps(box)) / STEPS**4
+
+
+@lru_cache(maxsize=4096)
+def _luck(box: tuple[float, ...], right: float) -> float:
+    return 4 * sum(each >= right for each in _overlaps(box)) / STEPS**4
+
+
+def _overlaps(box: tuple[float, ...]) -> list[float]:
+    """Of the boxes between two points of the grid; two points in one row or column give none, of no area."""
     spans = list(combinations([(step + 0.5) / STEPS for step in range(STEPS)], 2))
-    values = [floored(box_overlap((a, c, b, d), box), floor) for a, b in spans for c, d in spans]
-    return 4 * sum(values) / STEPS**4  # both points in one row or column: a box of no area
+    return [box_overlap((a, c, b, d), box) for a, b in spans for c, d in spans]

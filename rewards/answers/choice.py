@@ -7,14 +7,15 @@ that names another option than its label, or several options, is refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from jigsaw.rewards.answers.base import AnswerKind, Read, plain
 from jigsaw.rewards.errors import RewardError
 
-_NOUNS = "answer|option|choice|letter|number|tile|patch|piece|picture|photo|image|crop|clip|video|view|point|region"
-_NAMED = re.compile(rf"(?:(?:the\s+)?(?:{_NOUNS})\s+)?(.+)", re.DOTALL)
+NOUNS = "answer|option|choice|letter|number|tile|patch|piece|picture|photo|image|crop|clip|video|view|point|region"
+_NAMED = re.compile(rf"(?:(?:the\s+)?(?:{NOUNS})\s+)?(.+)", re.DOTALL)
 _TOKENS = re.compile(r"[^\W_]+")
 
 
@@ -104,6 +105,10 @@ class Choice(AnswerKind):
     def chance(self, answer: Any) -> float:
         """The share of the labels that are right."""
         return len(self.equivalents(answer)) / len(self.options)
+
+    def guesses(self) -> Sequence[str]:
+        """The labels."""
+        return self.options
 
     def equivalents(self, answer: Any) -> list[str]:
         """The label and those that are as good."""

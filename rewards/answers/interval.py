@@ -106,6 +106,12 @@ class Interval(AnswerKind):
             return None
         return _chance(answer[0] / self.duration, answer[1] / self.duration, self.floor)
 
+    def luck(self, answer: Any) -> float | None:
+        """The probability that an interval between two random moments counts as right."""
+        if self.duration is None:
+            return None
+        return _luck(answer[0] / self.duration, answer[1] / self.duration, self.right)
+
     def equivalents(self, answer: Any) -> list[list[float]]:
         """The interval alone."""
         return [list(answer)]
@@ -145,6 +151,15 @@ def decimal(value: float) -> str:
 
 @lru_cache(maxsize=4096)
 def _chance(start: float, end: float, floor: float) -> float:
+    return 2 * sum(floored(each, floor) for each in _overlaps(start, end)) / STEPS**2
+
+
+@lru_cache(maxsize=4096)
+def _luck(start: float, end: float, right: float) -> float:
+    return 2 * sum(each >= right for each in _overlaps(start, end)) / STEPS**2
+
+
+def _overlaps(start: float, end: float) -> list[float]:
+    """Of the intervals between two moments of the grid; two moments in one step give none, of no length."""
     moments = [(step + 0.5) / STEPS for step in range(STEPS)]
-    values = [floored(overlap((a, b), (start, end)), floor) for a in moments for b in moments if a < b]
-    return 2 * sum(values) / STEPS**2  # both moments in one step: an interval of no length
+    return [overlap((a, b), (start, end)) for a in moments for b in moments if a < b]

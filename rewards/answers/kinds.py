@@ -27,6 +27,7 @@ _KINDS: Mapping[str, type[AnswerKind]] = {
     kind.name: kind for kind in (Order, Choice, Number, Interval, Box, Text, Math)
 }
 ANSWER_KINDS: tuple[str, ...] = tuple(_KINDS)
+ORDER, CHOICE = Order.name, Choice.name
 
 
 def kind_of(name: str, args: Mapping[str, Any] | str | None = None) -> AnswerKind:
@@ -47,6 +48,15 @@ def kind_of(name: str, args: Mapping[str, Any] | str | None = None) -> AnswerKin
     """
     text = args if isinstance(args, str) else json.dumps(dict(args or {}), sort_keys=True)
     return _made(name, text)
+
+
+def args_of(args: Mapping[str, Any] | str | None) -> dict[str, Any]:
+    """The arguments of a kind as a mapping, out of one or its JSON text.
+
+    >>> args_of('{"tolerance": 0.5}'), args_of(None)
+    ({'tolerance': 0.5}, {})
+    """
+    return dict(json.loads(args) if isinstance(args, str) else args or {})
 
 
 @lru_cache(maxsize=4096)
@@ -95,6 +105,17 @@ def kind_of_row(row: Mapping[str, Any], **order_options: Any) -> AnswerKind:
     if not count:
         raise RewardError(f"answer {answer!r} is no order; say the row's answer_kind, one of {', '.join(ANSWER_KINDS)}")
     return Order(num_pieces=count, classes=None if classes is None else tuple(classes), **order_options)
+
+
+def pieces_of_answer(answer: Any, kind: str | None, args: Mapping[str, Any] | None) -> int:
+    """`K` of an order, the number of options of a choice, else 1.
+
+    >>> pieces_of_answer([2, 3, 1], None, None), pieces_of_answer("A", "choice", {"options": ["A", "B"]})
+    (3, 2)
+    """
+    if kind in (None, ORDER):
+        return len(answer)
+    return len((args or {}).get("options", ())) if kind == CHOICE else 1
 
 
 def written(answer: Any) -> str:

@@ -34,7 +34,8 @@ class Order(AnswerKind):
     """
 
     name: ClassVar[str] = "order"
-    REASONS: ClassVar[tuple[str, ...]] = (*REASONS, "too_long")
+    REASONS: ClassVar[tuple[str, ...]] = REASONS
+    LONGEST: ClassVar[int | None] = None
 
     num_pieces: int
     classes: tuple[int, ...] | None = None

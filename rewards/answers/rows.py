@@ -10,9 +10,7 @@ from typing import Any
 
 from jigsaw.rewards.answers.base import ParsedAnswer
 from jigsaw.rewards.answers.kinds import kind_of_row
-from jigsaw.rewards.answers.order import Order
 from jigsaw.rewards.completions import Completion, completion_text, per_row
-from jigsaw.rewards.parse import parse_order
 
 
 def parsed_answers(completions: Sequence[Completion], columns: Mapping[str, Any]) -> Iterator[ParsedAnswer]:
@@ -34,8 +32,5 @@ def parsed_answers(completions: Sequence[Completion], columns: Mapping[str, Any]
     rows = zip(*(per_row(name, columns.get(name), count, None) for name in names), strict=True)
     for completion, (truth, name, args, style, opened) in zip(completions, rows, strict=True):
         text, way, prefilled = completion_text(completion), style or "think", bool(opened)
-        if name in (None, Order.name):
-            yield ParsedAnswer(*parse_order(text, len(truth), way, think_prefilled=prefilled))
-        else:
-            kind = kind_of_row({"answer": truth, "answer_kind": name, "answer_args": args})
-            yield kind.parse(text, way, think_prefilled=prefilled)
+        kind = kind_of_row({"answer": truth, "answer_kind": name, "answer_args": args})
+        yield kind.parse(text, way, think_prefilled=prefilled)

@@ -1,6 +1,7 @@
 """Answer kinds: what each reads, writes, refuses and pays."""
 
 import threading
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -283,3 +284,20 @@ def test_a_row_that_cannot_be_scored_is_refused_in_one_line(row, message):
     with pytest.raises(RewardError) as refused:
         check_answer_of(row)
     assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_the_luck_of_a_guess_is_the_share_of_guesses_that_count_as_right():
+    whole = kind_of("interval", {"duration": 10.0})
+    assert whole.luck([0.0, 10.0]) == pytest.approx(0.25, abs=0.03)  # two moments lie half of it apart
+    picture = kind_of("box", {"width": 100, "height": 100, "right": 0.25})
+    rng = Random(0)
+    boxes = [[sorted([rng.random(), rng.random()]) for _ in range(2)] for _ in range(4000)]
+    large = sum((x2 - x1) * (y2 - y1) >= 0.25 for (x1, x2), (y1, y2) in boxes) / len(boxes)
+    assert picture.luck([0, 0, 100, 100]) == pytest.approx(large, abs=0.05)
+    assert kind_of("choice", {"options": ["A", "B", "C"]}).luck("A") == pytest.approx(1 / 3)
+    assert kind_of("number").luck(7) is None and kind_of("interval").luck([1.0, 2.0]) is None
+
+
+def test_what_a_guesser_may_say_is_listed_where_it_can_be():
+    assert list(kind_of("choice", {"options": ["A", "B"]}).guesses()) == ["A", "B"]
+    assert not kind_of("number").guesses()

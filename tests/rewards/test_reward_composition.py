@@ -178,7 +178,7 @@ def test_a_prefilled_think_tag_is_handed_on_to_rewards_and_gates(plugins):
         ({"use": "format", "weight": math.nan}, "weight is nan"),
         ({"use": "format", "weight": True}, "weight is True"),
         ({"use": "format", "args": [1]}, "args is [1]; it must be a mapping"),
-        ({"use": "format", "gate": "exact"}, "gate is 'exact'; it must be format, or left out"),
+        ({"use": "format", "gate": "exact"}, "gate is 'exact'; it must be format or agreement, or left out"),
         ({"use": "format", "only": "video"}, "only is 'video'; it must be a list of task names such as [video]"),
         ({"use": "format", "only": []}, "only is []"),
         ({"use": "format", "on_error": "zreo"}, "on_error is 'zreo'; did you mean zero?"),

@@ -176,7 +176,7 @@ def test_files_that_cannot_be_read(data, predictions, tmp_path):
     ("change", "message"),
     [
         ({"answer": [1, 2, 2, 4]}, r"i1.*answer \[1, 2, 2, 4\] is no permutation"),
-        ({"answer": []}, "puzzle i1 has no answer"),
+        ({"answer": []}, r"i1: answer \[\] is no order"),
         ({"answer_style": "thinking"}, "answer style 'thinking' is unknown; did you mean think"),
     ],
 )

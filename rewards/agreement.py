@@ -1,0 +1,89 @@
+"""Agreement of reasoning and answer: whether the answer is the one that the reasoning named last.
+
+A model can be right and reason for something else, which rewards that look at the answer alone do not notice
+(PuzzleCraft measures it). In: completions. Out: 1 where the order or the option named last within `<think>` is the
+answer, 0 where it is another; nothing where the reasoning names none, or the answer is of another kind. In a recipe
+`gate: agreement` makes any reward 0 where the two differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from jigsaw.rewards.answers.choice import NOUNS, Choice
+from jigsaw.rewards.answers.kinds import kind_of_row
+from jigsaw.rewards.answers.order import Order
+from jigsaw.rewards.completions import Completion, completion_text, per_row
+from jigsaw.rewards.parse import last_order, thinking_of
+from jigsaw.rewards.plugin import metric
+
+
+@metric
+def agreement(
+    completions: Sequence[Completion],
+    answer: Sequence[Any],
+    answer_kind: Sequence[str | None] | None = None,
+    answer_args: Sequence[Any] | None = None,
+    answer_style: Sequence[str | None] | None = None,
+    think_prefilled: Sequence[bool | None] | None = None,
+    **columns: Any,
+) -> list[float | None]:
+    """1 if the order or option named last in the reasoning is the answer that is given, 0 if not, None without one.
+
+    >>> agreement(["<think>It must be 2, 1, 3.</think><answer>2, 1, 3</answer>"], [[1, 2, 3]])
+    [1.0]
+    >>> options = [{"options": ["A", "B"]}]
+    >>> agreement(["<think>So option B.</think><answer>A</answer>"], ["A"], ["choice"], options)
+    [0.0]
+    """
+    count = len(completions)
+    rows = zip(
+        completions,
+        per_row("answer", answer, count, None),
+        per_row("answer_kind", answer_kind, count, None),
+        per_row("answer_args", answer_args, count, None),
+        per_row("answer_style", answer_style, count, None),
+        per_row("think_prefilled", think_prefilled, count, None),
+        strict=True,
+    )
+    values: list[float | None] = []
+    for completion, truth, name, args, style, prefilled in rows:
+        kind = kind_of_row({"answer": truth, "answer_kind": name, "answer_args": args})
+        text, way = completion_text(completion), style or "think"
+        given = kind.parse(text, way, think_prefilled=bool(prefilled)).value
+        thinking = None if way == "direct" else thinking_of(text, think_prefilled=bool(prefilled))
+        named = None if thinking is None or given is None else named_last(thinking, kind)
+        values.append(None if named is None else float(named == given))
+    return values
+
+
+def named_last(thinking: str, kind: Any) -> Any:
+    """The order or option that a text names last, beyond doubt; None without one. Time is linear in the text.
+
+    >>> named_last("First I thought 1, 2, 3. No: 3 -> 1 -> 2, as the sky is on top.", Order(num_pieces=3))
+    [3, 1, 2]
+    >>> named_last("A dog is in picture 2, so (A) is wrong and the answer is B.", Choice(options=("A", "B")))
+    'B'
+    """
+    if isinstance(kind, Order):
+        return last_order(thinking, kind.num_pieces)
+    if isinstance(kind, Choice):
+        found = None
+        for match in _naming(kind.options).finditer(thinking):
+            found = next(group for group in match.groups() if group is not None)
+        labels = {label.casefold(): label for label in kind.options}
+        return None if found is None else labels[found.casefold()]
+    return None
+
+
+@lru_cache(maxsize=256)
+def _naming(options: tuple[str, ...]) -> re.Pattern[str]:
+    """What names an option: its label after a noun ("option B", "the answer is B"), in brackets, or alone on a line."""
+    label = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
+    noun = rf"\b(?i:{NOUNS})\b(?:\s(?:is|must\sbe|should\sbe|would\sbe))?:?\s"
+    return re.compile(
+        rf"{noun}\(?({label})\b(?!\s?[,-]?\s?\d)|\(({label})\)|^[ \t]*({label})[.)]?[ \t]*$", re.MULTILINE
+    )
