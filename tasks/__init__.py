@@ -14,7 +14,9 @@ A new task is a subclass of `Task` (see `jigsaw.tasks.contract`) in any file: `g
 from jigsaw.tasks.caching import BoundedCache
 from jigsaw.tasks.contract import (
     ANSWER_STYLES,
+    CHOICE,
     LEAKS,
+    ORDER,
     AnswerStyle,
     Clip,
     Extent,
@@ -34,7 +36,14 @@ from jigsaw.tasks.foreign import ForeignRows
 from jigsaw.tasks.permutations import answer_of, draw_shown, shown_of
 from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
 from jigsaw.tasks.photos import PhotoError, read_photo
-from jigsaw.tasks.prompts import answer_instruction, user_message, varied
+from jigsaw.tasks.prompts import (
+    answer_instruction,
+    choice_instruction,
+    instruction_of,
+    user_message,
+    value_instruction,
+    varied,
+)
 from jigsaw.tasks.registry import (
     absolute_spec,
     canonical_config,
@@ -48,7 +57,9 @@ from jigsaw.tasks.registry import (
 
 __all__ = [
     "ANSWER_STYLES",
+    "CHOICE",
     "LEAKS",
+    "ORDER",
     "PHOTO_REASONS",
     "AnswerStyle",
     "BoundedCache",
@@ -71,15 +82,18 @@ __all__ = [
     "answer_instruction",
     "answer_of",
     "canonical_config",
+    "choice_instruction",
     "config_values",
     "describe_task",
     "draw_shown",
     "find_task",
     "get_task",
+    "instruction_of",
     "read_photo",
     "shown_of",
     "task_named",
     "task_names",
     "user_message",
+    "value_instruction",
     "varied",
 ]

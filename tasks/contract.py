@@ -34,10 +34,15 @@ AnswerStyle = Literal["think", "direct", "boxed"]
 ANSWER_STYLES: tuple[str, ...] = get_args(AnswerStyle)
 """How a completion carries its answer; `jigsaw.rewards.parse_order` reads the same three."""
 
-SourceKind = Literal["image", "video", "rgbd"]
+SourceKind = Literal["image", "video", "rgbd", "pair"]
+"""What a task reads: photos, videos, pictures with a depth map, or two photos at a time."""
 
 Message = dict[str, Any]
 """One chat turn: `{"role": "user", "content": [{"type": "text", "text": ...}, {"type": "image"}, ...]}`."""
+
+
+ORDER, CHOICE = "order", "choice"
+"""The kinds of answers whose pieces the framework shows: pieces to put in order, and options to choose from."""
 
 
 class TaskError(ValueError):
@@ -53,12 +58,16 @@ class Source:
             RGB-D pair: `color::depth`). It names the item in rows and messages and is the same on every machine.
         fingerprint: hash of the content; equal for copies.
         files: role -> where the bytes are: a file path, or the bytes themselves (tar members, parquet cells). An
-            image has the role `image`, a video `video`, an RGB-D pair `color` and `depth`.
+            image has the role `image`, a video `video`, an RGB-D pair `color` and `depth`, a pair of photos `image`
+            and `other`.
+        contents: fingerprints of the photos of a pair, all of which have to be on one side of a split; empty: there is
+            one content.
     """
 
     path: str
     fingerprint: str
     files: Mapping[str, Path | bytes]
+    contents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,31 +76,43 @@ class Puzzle:
 
     Attributes:
         task: registered name of the task that made it and can render it.
-        answer: `answer[i]` is the 1-based shown index of the piece that belongs at place `i`; a permutation of 1..K.
+        answer: of an order `answer[i]` is the 1-based shown index of the piece that belongs at place `i`, a permutation
+            of 1..K; of another kind what `jigsaw.rewards.answers` says, such as the label of a choice.
         geometry: what rendering needs beside the source (grid, crop, spans, points, shown order); JSON values only.
         answer_style: the form in which the prompt asks for the answer.
         classes: None, or one class number per piece in *shown* order (`classes[j]` is of the piece shown as `j + 1`);
             pieces of one class look the same and may be exchanged.
+        answer_kind: `order`, or `choice`, `number`, `interval`, `box`, `text`, `math`.
+        answer_args: arguments of the kind, such as the options of a choice; JSON values only.
     """
 
     task: str
-    answer: tuple[int, ...]
+    answer: Any
     geometry: Mapping[str, Any]
     answer_style: AnswerStyle = "think"
     classes: tuple[int, ...] | None = None
+    answer_kind: str = ORDER
+    answer_args: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if sorted(self.answer) != list(range(1, len(self.answer) + 1)):
-            raise TaskError(f"answer {list(self.answer)} is no permutation of 1..{len(self.answer)}")
+        if self.answer_kind == ORDER:
+            if sorted(self.answer) != list(range(1, len(self.answer) + 1)):
+                raise TaskError(f"answer {list(self.answer)} is no permutation of 1..{len(self.answer)}")
+        elif self.answer_kind == CHOICE and self.answer not in self.answer_args.get("options", ()):
+            raise TaskError(
+                f"answer {self.answer!r} is none of the options {list(self.answer_args.get('options', ()))}"
+            )
         if self.answer_style not in ANSWER_STYLES:
             raise TaskError(f"answer_style {self.answer_style!r} is none of {', '.join(ANSWER_STYLES)}")
-        if self.classes is not None and len(self.classes) != len(self.answer):
+        if self.classes is not None and len(self.classes) != self.num_pieces:
             raise TaskError(f"{len(self.classes)} classes for {len(self.answer)} pieces")
 
     @property
     def num_pieces(self) -> int:
-        """`K`, the number of pieces."""
-        return len(self.answer)
+        """`K`, the number of pieces; of a choice the number of its options; else 1."""
+        if self.answer_kind == ORDER:
+            return len(self.answer)
+        return len(self.answer_args["options"]) if self.answer_kind == CHOICE else 1
 
     @property
     def grid(self) -> tuple[int, int] | None:
@@ -163,8 +184,9 @@ class Pieces:
         times: per piece seconds of its frames in the source video, shape `(T,)`; empty where there is no time.
         grid: rows and columns of the places; None where the places are in a row.
         points: per piece x and y in pixels of `picture`, where the pieces are points; else empty.
-        picture: the picture on which the points lie, shape `(height, width, 3)`.
+        picture: the picture on which the points lie, or that has the hole; shape `(height, width, 3)`.
         radius: radius in pixels of the discs on the points.
+        hole: left, top, right and bottom in pixels of the part of `picture` that one of the pieces fills; None without.
     """
 
     frames: Sequence[Frames] = ()
@@ -173,6 +195,7 @@ class Pieces:
     points: Sequence[tuple[float, float]] = ()
     picture: Frames | None = None
     radius: int = 0
+    hole: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -237,6 +260,7 @@ class Task(ABC):
         VARIANTS: other ways to ask the question.
         REMEDIES: for each kind of leak what closes it, in this task's options; `jigsaw audit` prints it.
         FOREIGN: which rows of the paper's released data it can adopt; None: none.
+        STORED: True where rows hold all of their media, or have none, and no source is read again.
     """
 
     name: ClassVar[str]
@@ -249,6 +273,7 @@ class Task(ABC):
     VARIANTS: ClassVar[tuple[PromptVariant, ...]] = ()
     REMEDIES: ClassVar[Mapping[Leak, str]] = {}
     FOREIGN: ClassVar[ForeignRows | None] = None
+    STORED: ClassVar[bool] = False
 
     def __init__(self, config: Any = None) -> None:
         self.config = self.Config() if config is None else config

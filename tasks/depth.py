@@ -182,7 +182,7 @@ class DepthTask(Task):
         "position": "sampling: pictures from other heights and angles, more points or a smaller min_gap",
         "look": "sampling: scenes lit in other ways, or leave out the puzzles that it solves",
     }
-    FOREIGN = ForeignRows(column="images", mark="depth_jigsaw")
+    FOREIGN: ClassVar[ForeignRows | None] = ForeignRows(column="images", mark="depth_jigsaw")
 
     config: DepthConfig
 

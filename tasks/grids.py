@@ -102,6 +102,15 @@ def largest_square_cell(size: tuple[int, int], grid: tuple[int, int]) -> int:
     return min(width // columns, height // rows)
 
 
+def overlap(one: Box, other: Box) -> bool:
+    """Whether two boxes have a pixel in common.
+
+    >>> overlap((0, 0, 4, 4), (3, 3, 6, 6)), overlap((0, 0, 4, 4), (4, 0, 8, 4))
+    (True, False)
+    """
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
 def choose_region(
     size: tuple[int, int], grid: tuple[int, int], crop: Crop, *, crop_scale: float, margin: float, rng: Random
 ) -> Region:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jigsaw.tasks.contract import AnswerStyle, Message, PromptVariant, Puzzle
+from jigsaw.tasks.contract import CHOICE, ORDER, AnswerStyle, Message, PromptVariant, Puzzle
 
 
 def example_order(num_pieces: int) -> str:
@@ -42,6 +42,60 @@ def answer_instruction(style: AnswerStyle, num_pieces: int) -> str:
     )
 
 
+def choice_instruction(style: AnswerStyle, options: Sequence[str]) -> str:
+    """The closing sentences of a prompt that asks for one of several options.
+
+    >>> choice_instruction("direct", ["A", "B"])
+    'Answer with A or B only.'
+    """
+    listed = f"{', '.join(options[:-1])} or {options[-1]}"
+    if style == "direct":
+        return f"Answer with {listed} only."
+    return _with_form(style, f"give one of {listed}", options[0])
+
+
+def value_instruction(style: AnswerStyle, what: str, example: str) -> str:
+    """The closing sentences of a prompt that asks for any other kind of answer.
+
+    Args:
+        style: the answer style.
+        what: what is asked for, such as "start and end in seconds, separated by a comma".
+        example: an answer in the right form.
+
+    >>> value_instruction("direct", "start and end in seconds", "2.5, 6")
+    'Answer with start and end in seconds only, in this form: 2.5, 6'
+    """
+    if style == "direct":
+        return f"Answer with {what} only, in this form: {example}"
+    return _with_form(style, f"give {what}", example)
+
+
+def _with_form(style: AnswerStyle, asked: str, example: str) -> str:
+    place, form = ("<answer> </answer>", f"<answer>{example}</answer>")
+    if style == "boxed":
+        place, form = "\\boxed{}", f"\\boxed{{{example}}}"
+    return f"First reason step by step inside <think> </think>. Then {asked} inside {place}, in this form: {form}"
+
+
+_FORMS = {
+    "number": ("the number", "7"),
+    "interval": ("the start and the end in seconds, separated by a comma,", "2.5, 6"),
+    "box": ("left, top, right and bottom in pixels, separated by commas,", "[12, 40, 200, 310]"),
+    "text": ("the words", "north"),
+    "math": ("the expression", "3/4"),
+}
+"""Kind of answer -> what is asked for, and an example."""
+
+
+def instruction_of(puzzle: Puzzle) -> str:
+    """The closing sentences of the prompt of an answer of any kind."""
+    if puzzle.answer_kind == CHOICE:
+        return choice_instruction(puzzle.answer_style, puzzle.answer_args["options"])
+    if puzzle.answer_kind == ORDER:
+        return answer_instruction(puzzle.answer_style, puzzle.num_pieces)
+    return value_instruction(puzzle.answer_style, *_FORMS[puzzle.answer_kind])
+
+
 def user_message(parts: Iterable[str | dict[str, str]]) -> list[Message]:
     """One user turn. A string becomes a text part, a dict such as `{"type": "image"}` stays a placeholder.
 
@@ -68,5 +122,6 @@ def varied(prompt: Sequence[Message], variant: PromptVariant, puzzle: Puzzle) ->
         parts += media
     else:
         for number in range(count):
-            parts += [variant.label.format(number=number + 1), *media[number * each : (number + 1) * each]]
-    return user_message([*parts, f"{variant.question} {answer_instruction(puzzle.answer_style, count)}"])
+            label = [variant.label.format(number=number + 1)] if variant.label else []
+            parts += [*label, *media[number * each : (number + 1) * each]]
+    return user_message([*parts, f"{variant.question} {instruction_of(puzzle)}"])

@@ -1,0 +1,217 @@
+"""What the tasks on one square of a photo share: choosing the square, decoding it, rejecting what cannot be asked.
+
+In: one photo. Out: a puzzle about a square of it, shown `side` pixels a side. A subclass says what is asked about the
+square (`ask`) and how it is shown (`show`); the square is cut, reduced and kept here. A photo is never enlarged.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import field, replace
+from random import Random
+from typing import Annotated, Any, ClassVar, Literal
+
+from PIL import Image
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from jigsaw.tasks.caching import BoundedCache
+from jigsaw.tasks.contract import (
+    CHOICE,
+    AnswerStyle,
+    Extent,
+    Media,
+    PromptVariant,
+    Puzzle,
+    Reject,
+    Source,
+    SourceKind,
+    Task,
+)
+from jigsaw.tasks.likeness import mean_differences, signatures
+from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
+from jigsaw.tasks.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
+
+CACHE_BYTES = 128 * 2**20
+CACHED_HEADERS = 1000
+DRAWS = 8
+"""How many random squares of a photo are tried before it is given up as ambiguous."""
+
+GREY = (127, 127, 127)
+"""What covers a part of a picture that is not shown."""
+
+TOLERANCE = 6.0
+"""Two pictures look the same below this root mean square difference, 0 to 255, at 16x16 pixels."""
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class SquareConfig:
+    """Which square of a photo is shown, and how large."""
+
+    side: Annotated[int, Field(ge=28, le=2048, description="pixels a side with which the square is shown")] = 336
+    crop: Annotated[
+        Literal["center", "random"],
+        Field(description="center: the largest centred square; random: random size and place"),
+    ] = "random"
+    crop_scale: Annotated[
+        float, Field(gt=0, le=1, description="smallest random square, as a fraction of the largest side")
+    ] = 0.6
+    answer_style: Annotated[AnswerStyle, Field(description="how the prompt asks for the answer")] = "think"
+
+
+@plain_dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is asked about a square.
+
+    Attributes:
+        answer: in the form of its kind.
+        geometry: what `show` needs beside the square.
+        kind, args: the answer's kind and its arguments.
+    """
+
+    answer: Any
+    geometry: Mapping[str, Any]
+    kind: str = CHOICE
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+class SquareTask(Task):
+    """A question about one square of a photo."""
+
+    source_kind: ClassVar[SourceKind] = "image"
+    Config: ClassVar[type] = SquareConfig
+    REASONS: ClassVar[Mapping[str, str]] = PHOTO_REASONS | {
+        "too_small": "the photo has fewer than `side` pixels a side, and is not enlarged",
+        "ambiguous": "what has to be told apart looks the same, so that more than one answer is right",
+    }
+
+    config: SquareConfig
+
+    def __init__(self, config: SquareConfig | None = None) -> None:
+        super().__init__(config)
+        self._photos: BoundedCache[Image.Image] = BoundedCache(
+            CACHE_BYTES, lambda image: 3 * image.width * image.height
+        )
+        self._headers: BoundedCache[PhotoHeader] = BoundedCache(CACHED_HEADERS, lambda _: 1)
+
+    def extent(self) -> Extent:
+        """The square."""
+        return Extent(pieces=1, images=((self.config.side, self.config.side),))
+
+    @abstractmethod
+    def ask(self, picture: Image.Image, rng: Random) -> Asked | None:
+        """What is asked about a square, or None if it looks the same whatever the answer."""
+
+    @abstractmethod
+    def show(self, picture: Image.Image, puzzle: Puzzle) -> list[Image.Image]:
+        """The images of a puzzle, in the order of the prompt's placeholders."""
+
+    def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
+        """Choose a square and ask; a photo that is damaged, too small or the same everywhere is rejected."""
+        side = self.config.side
+        try:
+            header = self._headers.get(source.fingerprint, lambda: read_header(source.files["image"]))
+            if min(header.size) < side:
+                return Reject("too_small", f"{header.size[0]}x{header.size[1]} px for a square of {side} px")
+            for _ in range(DRAWS if self.config.crop == "random" else 1):
+                square = self._square(header, rng)
+                asked = self.ask(self._cut(source, square), rng)
+                if asked is not None:
+                    return Puzzle(
+                        task=self.name,
+                        answer=asked.answer,
+                        geometry={"square": square, **asked.geometry},
+                        answer_style=self.config.answer_style,
+                        answer_kind=asked.kind,
+                        answer_args=asked.args,
+                    )
+        except PhotoError as error:
+            return Reject(error.reason, str(error))
+        return Reject("ambiguous", "the square looks the same whatever the answer", final=self.config.crop != "random")
+
+    def render(self, puzzle: Puzzle, source: Source) -> Media:
+        """The images of `show`.
+
+        Raises:
+            ValueError: the photo cannot be read, or is another one.
+        """
+        return Media(images=self.show(self.picture(puzzle, source), puzzle))
+
+    def picture(self, puzzle: Puzzle, source: Source) -> Image.Image:
+        """The square of a puzzle as it is in the photo."""
+        return self._cut(source, puzzle.geometry["square"])
+
+    def variants(self, puzzle: Puzzle) -> Sequence[PromptVariant]:
+        """The task's variants, each with the options in words where they are words."""
+        words = options_in_words(puzzle)
+        return [replace(each, question=f"{each.question} {words}".rstrip()) for each in self.VARIANTS]
+
+    def _square(self, header: PhotoHeader, rng: Random) -> dict[str, Any]:
+        """A square in pixels of the photo decoded at `1/scale`, and the side with which it is shown."""
+        side, largest = self.config.side, min(header.size)
+        smallest = largest if self.config.crop == "center" else max(side, round(largest * self.config.crop_scale))
+        scale = max(each for each in SCALES if each == 1 or smallest // each >= side)
+        width, height = header.scaled_size(scale)
+        largest, smallest = min(width, height), max(side, smallest // scale)
+        cut = largest if self.config.crop == "center" else rng.randint(min(smallest, largest), largest)
+        spare = (width - cut, height - cut)
+        left, top = (each // 2 if self.config.crop == "center" else rng.randint(0, each) for each in spare)
+        return {"scale": scale, "size": [width, height], "left": left, "top": top, "cut": cut, "side": side}
+
+    def _cut(self, source: Source, square: Mapping[str, Any]) -> Image.Image:
+        scale, side = square["scale"], square["side"]
+        photo = self._photos.get((source.fingerprint, scale), lambda: read_photo(source.files["image"], scale))
+        if photo.size != tuple(square["size"]):
+            raise ValueError(f"{source.path}: the photo is {photo.size}, the puzzle was cut from {square['size']}")
+        left, top, cut = square["left"], square["top"], square["cut"]
+        box = (left, top, left + cut, top + cut)
+        return photo.crop(box) if cut == side else photo.resize((side, side), Image.Resampling.BICUBIC, box=box)
+
+
+def lettered(texts: Sequence[str]) -> dict[str, Any]:
+    """The arguments of a choice between options in words, lettered from A.
+
+    >>> lettered(["left", "right"])
+    {'options': ['A', 'B'], 'texts': ['left', 'right']}
+    """
+    return {"options": [chr(ord("A") + number) for number in range(len(texts))], "texts": list(texts)}
+
+
+def numbered(count: int) -> dict[str, Any]:
+    """The arguments of a choice between things that are shown, numbered from 1.
+
+    >>> numbered(3)
+    {'options': ['1', '2', '3']}
+    """
+    return {"options": [str(number) for number in range(1, count + 1)]}
+
+
+def options_in_words(puzzle: Puzzle) -> str:
+    """The options of a choice as a prompt lists them; empty where they only number what is shown."""
+    texts = puzzle.answer_args.get("texts", ())
+    return ", ".join(
+        f"{label}: {text}" for label, text in zip(puzzle.answer_args.get("options", ()), texts, strict=False)
+    )
+
+
+def look_alike(pictures: Sequence[Image.Image], tolerance: float = TOLERANCE) -> bool:
+    """Whether two of some pictures look the same."""
+    import numpy as np
+
+    small = np.concatenate([signatures(picture, [(0, 0, *picture.size)]) for picture in pictures])
+    apart = mean_differences(small)
+    np.fill_diagonal(apart, np.inf)
+    return bool(apart.min() < tolerance)
+
+
+def cells_of(side: int, rows: int, columns: int) -> list[tuple[int, int, int, int]]:
+    """The cells of a grid over a square in raster order, all of one size.
+
+    >>> cells_of(5, 1, 2)
+    [(0, 0, 2, 5), (2, 0, 4, 5)]
+    """
+    width, height = side // columns, side // rows
+    corners = [(column * width, row * height) for row in range(rows) for column in range(columns)]
+    return [(x, y, x + width, y + height) for x, y in corners]

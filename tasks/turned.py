@@ -1,0 +1,128 @@
+"""What the tasks on turned and mirrored pictures share: one change of a whole square, or of one of its tiles.
+
+In: a square of a photo. Out: a choice between the changes in words, or between the numbers of the tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from jigsaw.tasks.contract import Media, Message, Pieces, PromptVariant, Puzzle, Source
+from jigsaw.tasks.grids import Grid, parse_grid
+from jigsaw.tasks.marks import mark_boxes
+from jigsaw.tasks.prompts import instruction_of, user_message
+from jigsaw.tasks.squares import (
+    Asked,
+    SquareConfig,
+    SquareTask,
+    cells_of,
+    lettered,
+    look_alike,
+    numbered,
+    options_in_words,
+)
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class TurnedConfig(SquareConfig):
+    """What is changed."""
+
+    what: Annotated[
+        Literal["picture", "tile"],
+        Field(description="picture: the whole square, and how is asked; tile: one tile of it, and which is asked"),
+    ] = "picture"
+    grid: Annotated[Grid, Field(description="rows x columns of the tiles (what=tile)")] = "2x2"
+
+    def __post_init__(self) -> None:
+        if self.what == "tile" and self.side // max(parse_grid(self.grid)) < 14:
+            raise ValueError(f"grid={self.grid} cuts side={self.side} into tiles of less than 14 pixels; enlarge side")
+
+
+class TurnedTask(SquareTask):
+    """Tell how a picture, or which of its tiles, was changed."""
+
+    Config: ClassVar[type] = TurnedConfig
+    PIECE = "tile"
+    CHANGES: ClassVar[Mapping[str, Image.Transpose | None]]
+    """Each change in words; None leaves the picture as it is and stands first."""
+    VERB: ClassVar[str]
+
+    config: TurnedConfig
+
+    def ask(self, picture: Image.Image, rng: Random) -> Asked | None:
+        """Draw a change, evenly over all of them; of a tile also which, and never none."""
+        words = list(self.CHANGES)
+        rows, columns = parse_grid(self.config.grid) if self.config.what == "tile" else (1, 1)
+        boxes = cells_of(self.config.side, rows, columns)
+        tile = rng.randrange(len(boxes))
+        change = rng.choice(words if self.config.what == "picture" else words[1:])
+        seen = picture.crop(boxes[tile]) if self.config.what == "tile" else picture
+        if look_alike([_changed(seen, each) for each in self.CHANGES.values()]):
+            return None
+        if self.config.what == "picture":
+            args = lettered(words)
+            return Asked(answer=args["options"][words.index(change)], geometry={"change": change}, args=args)
+        geometry = {"change": change, "tile": tile, "grid": [rows, columns]}
+        return Asked(answer=str(tile + 1), geometry=geometry, args=numbered(len(boxes)))
+
+    def show(self, picture: Image.Image, puzzle: Puzzle) -> list[Image.Image]:
+        """The square, changed as a whole or in one tile."""
+        change = self.CHANGES[puzzle.geometry["change"]]
+        if "tile" not in puzzle.geometry:
+            return [_changed(picture, change)]
+        box = cells_of(picture.width, *puzzle.geometry["grid"])[puzzle.geometry["tile"]]
+        shown = picture.copy()
+        shown.paste(_changed(picture.crop(box), change), box[:2])
+        return [shown]
+
+    def prompt(self, puzzle: Puzzle) -> list[Message]:
+        """The picture, and what is asked about it."""
+        if "tile" not in puzzle.geometry:
+            asked = f"How was this picture {self.VERB}? {options_in_words(puzzle)}."
+        else:
+            rows, columns = puzzle.geometry["grid"]
+            asked = (
+                f"This picture is a grid of {rows} rows x {columns} columns of tiles, numbered from left to right, the "
+                f"top row first. One tile was {self.VERB} in its place. Which?"
+            )
+        return user_message([{"type": "image"}, f"{asked} {instruction_of(puzzle)}"])
+
+    def variants(self, puzzle: Puzzle) -> Sequence[PromptVariant]:
+        """Other ways to ask how the picture was changed, or which tile."""
+        if "tile" not in puzzle.geometry:
+            return super().variants(puzzle)
+        opening = "This picture is made of {rows} rows and {columns} columns of tiles."
+        question = f"The number of the tile that was {self.VERB}, counted like words on a page?"
+        return [PromptVariant(opening, "", question)]
+
+    def pieces(self, puzzle: Puzzle, media: Media) -> Pieces:
+        """The tiles where one of them is asked for; a whole picture has no pieces."""
+        if "tile" not in puzzle.geometry:
+            return Pieces()
+        picture, (rows, columns) = media.images[0].convert("RGB"), puzzle.geometry["grid"]
+        boxes = cells_of(picture.width, rows, columns)
+        return Pieces(frames=[np.asarray(picture.crop(box))[None] for box in boxes], grid=(rows, columns))
+
+    def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
+        """The square as it is in the photo, with the changed tile marked."""
+        picture = self.picture(puzzle, source)
+        if "tile" in puzzle.geometry:
+            tile = puzzle.geometry["tile"]
+            picture = mark_boxes(picture, [cells_of(picture.width, *puzzle.geometry["grid"])[tile]], [tile + 1])
+        return [("The picture as it is in the photo", picture)]
+
+    def notes(self, puzzle: Puzzle) -> list[str]:
+        """The change in words."""
+        which = f"Tile {puzzle.geometry['tile'] + 1}" if "tile" in puzzle.geometry else "The picture"
+        return [f"{which}: {puzzle.geometry['change']}"]
+
+
+def _changed(picture: Image.Image, change: Image.Transpose | None) -> Image.Image:
+    return picture if change is None else picture.transpose(change)
