@@ -57,7 +57,7 @@ def test_a_relative_file_becomes_valid_everywhere(plugin, monkeypatch):
     ("spec", "message"),
     [
         ("imag", "no task is called 'imag'; did you mean image"),
-        ("zzz", "no task is called 'zzz'; known: depth, image, video"),
+        ("zzz", "no task is called 'zzz'; known: depth, depth_regions, flip, image"),
         ("no_such_module:X", "importing failed at no_such_module:X with ModuleNotFoundError.*install the package"),
         ("jigsaw.tasks.image:Nothing", "has no 'Nothing'"),
         ("jigsaw.tasks.image:CACHE_BYTES", "no subclass"),

@@ -130,7 +130,7 @@ def test_a_task_that_does_not_show_the_order_breaks_its_contract(strips):
     """Given a render that ignores the order, then it is found with and without `shown` in the geometry."""
     broken = {"ORDER": "range(puzzle.num_pieces)"}
     for changes in (broken, broken | {"GEOMETRY": "{}"}):
-        with pytest.raises(ContractError, match="render does not show the order"):
+        with pytest.raises(ContractError, match="render does not show the answer"):
             assert_task(strips(**changes))
 
 

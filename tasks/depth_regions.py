@@ -1,0 +1,186 @@
+"""Depth of regions: numbered rectangles on a picture, to be ordered from the nearest to the farthest.
+
+In: one RGB-D pair. Out: an order of regions, none of which overlaps another in the picture or in depth: of any two,
+nine tenths of the nearer lie before nine tenths of the farther. Pictures, depth maps and their rejects are those of the
+depth jigsaw; what is drawn are rectangles instead of points.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from random import Random
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from PIL import Image, ImageDraw
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from jigsaw.tasks.contract import Media, Message, Pieces, PromptVariant, Puzzle, Reject, Source
+from jigsaw.tasks.depth import DepthConfig, DepthTask
+from jigsaw.tasks.depthmaps import DepthArray, DepthError, false_colors
+from jigsaw.tasks.grids import Box, overlap
+from jigsaw.tasks.marks import disc
+from jigsaw.tasks.permutations import answer_of, draw_shown
+from jigsaw.tasks.photos import PhotoError, read_header
+from jigsaw.tasks.prompts import instruction_of, user_message
+
+CANDIDATES = 400
+"""Random rectangles among which one draw chooses."""
+
+MEASURED = 0.9
+"""Least share of a region whose depth is known."""
+
+COLOUR = (255, 0, 0)
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class DepthRegionsConfig(DepthConfig):
+    """As the depth jigsaw's, with regions for points."""
+
+    points: Annotated[int, Field(ge=2, le=8, description="how many regions, 2 to 8")] = 4
+    smallest: Annotated[
+        float, Field(gt=0, le=0.5, description="least side of a region, as a fraction of the picture's shorter side")
+    ] = 0.1
+    largest: Annotated[float, Field(gt=0, le=0.5, description="largest side of a region, likewise")] = 0.25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.largest < self.smallest:
+            raise ValueError(f"largest={self.largest} is less than smallest={self.smallest}")
+
+
+class DepthRegionsTask(DepthTask):
+    """Order numbered regions of a picture from the nearest to the farthest."""
+
+    name: ClassVar[str] = "depth_regions"
+    Config: ClassVar[type] = DepthRegionsConfig
+    PIECE = "region"
+    SIZE = ("points", ("3", "4", "5"))
+    VARIANTS = (
+        PromptVariant("{count} parts of this picture are framed.", "", "Sort them from close by to far away."),
+        PromptVariant("Look at the {count} numbered frames.", "", "Which shows what is closest, which comes next?"),
+    )
+    FOREIGN = None
+
+    config: DepthRegionsConfig
+
+    def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
+        """Choose regions and their numbers; what cannot be read, or offers too few regions, is rejected."""
+        if "depth" not in source.files:
+            return Reject("no_depth", "there is no depth map for the picture")
+        try:
+            header = read_header(source.files["color"])
+            size, scale = self._shown_size(header)
+            self._photo(source, scale, size)
+            depth = self.depth_map(source, size)
+        except PhotoError as error:
+            return Reject(error.reason, str(error))
+        except DepthError as error:
+            return Reject("bad_depth", str(error))
+        chosen = self._regions(depth, rng)
+        if chosen is None:
+            return Reject("too_few_points", f"not {self.config.points} regions apart in depth", final=False)
+        shown = draw_shown(len(chosen), rng, identity=self.config.identity)
+        geometry: dict[str, Any] = {
+            "scale": scale,
+            "source_size": list(header.size),
+            "size": list(size),
+            "regions": [list(box) for box, _, _ in chosen],
+            "depths": [[round(near, 4), round(far, 4)] for _, near, far in chosen],
+            "shown": list(shown),
+        }
+        if self._is_relative:
+            geometry["relative"] = True
+        return Puzzle(self.name, answer_of(shown), geometry, self.config.answer_style)
+
+    def _regions(self, depth: DepthArray, rng: Random) -> list[tuple[Box, float, float]] | None:
+        """Rectangles with the depths between which nine tenths of each lie, nearest first; None if there are few."""
+        config, (rows, columns) = self.config, depth.shape
+        low, high = (max(16, round(min(rows, columns) * share)) for share in (config.smallest, config.largest))
+        gap = config.relative_gap if self._is_relative else config.min_gap
+        chosen: list[tuple[Box, float, float]] = []
+        for _ in range(CANDIDATES):
+            width, height = rng.randint(low, max(low, high)), rng.randint(low, max(low, high))
+            if width > columns or height > rows:
+                return None
+            left, top = rng.randint(0, columns - width), rng.randint(0, rows - height)
+            box: Box = (left, top, left + width, top + height)
+            if any(overlap(box, other) for other, _, _ in chosen):
+                continue
+            inside = depth[top : top + height, left : left + width]
+            known = inside[np.isfinite(inside)]
+            if len(known) < MEASURED * inside.size:
+                continue
+            near, far = (float(each) for each in np.percentile(known, (5, 95)))
+            if not self._is_relative and not config.min_depth <= near <= far <= config.max_depth:
+                continue
+            if all(far + gap < other_near or other_far + gap < near for _, other_near, other_far in chosen):
+                chosen.append((box, near, far))
+            if len(chosen) == config.points:
+                return sorted(chosen, key=lambda one: one[1])
+        return None
+
+    def render(self, puzzle: Puzzle, source: Source) -> Media:
+        """The picture with its numbered regions.
+
+        Raises:
+            ValueError: the picture cannot be read, or is another one.
+        """
+        geometry = puzzle.geometry
+        size = read_header(source.files["color"]).size
+        if list(size) != geometry["source_size"]:
+            raise ValueError(f"{source.path}: the picture is {size}, the puzzle needs {geometry['source_size']}")
+        picture = self._photo(source, geometry["scale"], (geometry["size"][0], geometry["size"][1]))
+        return Media(images=[_framed(picture, _shown_boxes(puzzle))])
+
+    def prompt(self, puzzle: Puzzle) -> list[Message]:
+        """The picture, then what is asked and in what form."""
+        count = puzzle.num_pieces
+        asked = (
+            f"The picture has {count} regions in red frames, numbered 1 to {count}. "
+            "List the regions by the distance of what they show from the camera, nearest first."
+        )
+        return user_message([{"type": "image"}, f"{asked} {instruction_of(puzzle)}"])
+
+    def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
+        """The depth map, near red to far blue, missing black, regions numbered as the model sees them."""
+        depth = self.depth_map(source, (puzzle.geometry["size"][0], puzzle.geometry["size"][1]))
+        near, far = (float(np.nanpercentile(depth, share)) for share in (1, 99))
+        title = f"Depth, {near:.2f} (red) to {far:.2f} (blue)"
+        return [(title, _framed(false_colors(depth, near, far), _shown_boxes(puzzle)))]
+
+    def pieces(self, puzzle: Puzzle, media: Media) -> Pieces:
+        """The middles of the regions on the picture."""
+        boxes = _shown_boxes(puzzle)
+        picture = np.asarray(media.images[0].convert("RGB"))
+        points = [((left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in boxes]
+        radius = min(min(right - left, bottom - top) for left, top, right, bottom in boxes) // 4
+        return Pieces(points=points, picture=picture, radius=max(1, radius))
+
+    def difficulty(self, puzzle: Puzzle, pieces: Pieces) -> float:
+        """The smallest step between neighbouring regions, as a share of the farther one's depth."""
+        steps = pairwise(puzzle.geometry["depths"])
+        return float(min((far[0] - near[1]) / max(far[0], 1e-9) for near, far in steps))
+
+    def notes(self, puzzle: Puzzle) -> list[str]:
+        """The depths of each region, nearest first."""
+        steps = zip(puzzle.answer, puzzle.geometry["depths"], strict=True)
+        told = ", ".join(f"region {index} from {near:.2f} to {far:.2f}" for index, (near, far) in steps)
+        return [f"Nearest first, nine tenths of each: {told}"]
+
+
+def _shown_boxes(puzzle: Puzzle) -> list[Box]:
+    """The regions in the order of their numbers."""
+    return [tuple(puzzle.geometry["regions"][rank]) for rank in puzzle.geometry["shown"]]
+
+
+def _framed(picture: Image.Image, boxes: list[Box]) -> Image.Image:
+    """A copy of a picture with a numbered frame around every box."""
+    framed = picture.copy()
+    draw = ImageDraw.Draw(framed)
+    for number, (left, top, right, bottom) in enumerate(boxes, start=1):
+        draw.rectangle((left, top, right - 1, bottom - 1), outline=COLOUR, width=2)
+        mark = disc(number, 7)
+        framed.paste(mark.convert("RGB"), (left, top), mask=mark.getchannel("A"))
+    return framed

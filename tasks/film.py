@@ -1,0 +1,253 @@
+"""What the tasks on one stretch of a video share: choosing it, decoding it, showing its frames in another order.
+
+In: one video. Out: a puzzle about `window` seconds of it, rendered as one or several clips whose frames were
+rearranged. A subclass says in which order frames are shown and what is asked (`ask`). `Film` holds all that rendering
+needs; the frames of every clip are positions in its `frames`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Annotated, ClassVar, Literal, NotRequired, TypedDict, cast
+
+import numpy as np
+from PIL import Image
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from jigsaw.tasks.caching import BoundedCache
+from jigsaw.tasks.clips import frame_numbers, shown_size, size_fault
+from jigsaw.tasks.composite import sheet
+from jigsaw.tasks.contract import AnswerStyle, Clip, Extent, Media, Puzzle, Reject, Source, SourceKind, Task
+from jigsaw.tasks.likeness import peak_differences, signatures
+from jigsaw.tasks.squares import Asked
+from jigsaw.tasks.video_display import Frames
+from jigsaw.tasks.video_streams import VideoError
+from jigsaw.tasks.videos import REASONS as VIDEO_REASONS
+from jigsaw.tasks.videos import VideoHeader, choose_decoder, read_frames, read_header
+
+CACHE_BYTES = 256 * 2**20
+CACHED_HEADERS = 100
+DRAWS = 8
+"""How many stretches of a video are tried before it is given up as static."""
+
+TOLERANCE = 8.0
+"""Frames look the same below this mean of their largest 2% of differences, 0 to 255, at 16x16 pixels."""
+
+
+class Film(TypedDict):
+    """Which frames of a video are shown, and in which order.
+
+    Attributes:
+        decoder: which one reads the frames.
+        source_size: width and height of the video, upright, in pixels.
+        size: width and height of the shown frames.
+        begin: seconds at which the stretch begins.
+        fps: frames per second of a clip as it is shown.
+        frames: numbers of the frames in the video.
+        clips: per clip the positions in `frames` of what it shows.
+        timeline: `decoded` where the frames' times were found by decoding all of the video.
+    """
+
+    decoder: str
+    source_size: list[int]
+    size: list[int]
+    begin: float
+    fps: float
+    frames: list[int]
+    clips: list[list[int]]
+    timeline: NotRequired[str]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class FilmConfig:
+    """Which stretch of a video is shown, and how."""
+
+    window: Annotated[float, Field(gt=0, le=600, description="seconds of the video that a puzzle shows")] = 8.0
+    fps: Annotated[float, Field(gt=0, le=60, description="frames per second")] = 2.0
+    max_pixels: Annotated[int, Field(ge=784, description="most pixels per frame; larger frames are shrunk")] = 100352
+    min_side: Annotated[int, Field(ge=1, description="reject videos that are smaller, in pixels a side")] = 28
+    multiple: Annotated[int, Field(ge=1, description="frame sides are multiples of this many pixels")] = 28
+    decoder: Annotated[
+        Literal["auto", "decord", "pyav"],
+        Field(description="auto: decord where it is installed and the file has an exact index (MP4), else PyAV"),
+    ] = "auto"
+    answer_style: Annotated[AnswerStyle, Field(description="how the prompt asks for the answer")] = "think"
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames the stretch has."""
+        return max(1, round(self.window * self.fps))
+
+
+class FilmTask(Task):
+    """A question about one stretch of a video."""
+
+    source_kind: ClassVar[SourceKind] = "video"
+    Config: ClassVar[type] = FilmConfig
+    REASONS: ClassVar[Mapping[str, str]] = VIDEO_REASONS | {
+        "too_short": "the video is shorter than the stretch of it that a puzzle needs",
+        "too_small": "the video has, or would be shown with, fewer than `min_side` pixels a side",
+        "too_long": "frames so long cannot be shown in their shape within `max_pixels`",
+        "too_few_frames": "the stretch has fewer different frames than are shown",
+        "static": "what has to be told apart looks the same: nothing moves, or moves back and forth",
+    }
+    PIECE = "clip"
+
+    config: FilmConfig
+
+    def __init__(self, config: FilmConfig | None = None) -> None:
+        super().__init__(config)
+        self._headers: BoundedCache[VideoHeader] = BoundedCache(CACHED_HEADERS, lambda _: 1)
+        self._frames: BoundedCache[Frames] = BoundedCache(CACHE_BYTES, lambda frames: frames.nbytes)
+
+    @abstractmethod
+    def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Asked] | None:
+        """The positions of the frames of each clip, and what is asked; None if it looks the same whatever the answer.
+
+        Args:
+            small: the frames that were chosen, 16 pixels a side, shape `(frames, 16, 16, 3)`.
+        """
+
+    @property
+    def seconds(self) -> float:
+        """How long a video must be."""
+        return self.config.window
+
+    def moments(self, duration: float, rng: Random) -> list[tuple[float, float, int]]:
+        """Start, end and number of frames of the stretches that are decoded, of a video of at least `seconds`."""
+        begin = rng.uniform(0, duration - self.config.window)
+        return [(begin, begin + self.config.window, self.config.num_frames)]
+
+    def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
+        """Choose a stretch and ask; a video that is damaged, too short or static is rejected."""
+        start = rng.getstate()
+        try:
+            try:
+                return self._plan(source, rng, played=False)
+            except VideoError as error:
+                if error.reason != "unproved":
+                    raise
+                rng.setstate(start)  # the packets promise frames that do not come out: only decoding all tells
+                return self._plan(source, rng, played=True)
+        except VideoError as error:
+            return Reject(error.reason, str(error))
+
+    def _plan(self, source: Source, rng: Random, *, played: bool) -> Puzzle | Reject:
+        header = self._header(source, played)
+        for _ in range(DRAWS):
+            film = self._cut(header, rng)
+            if isinstance(film, Reject):
+                return film
+            if played:
+                film["timeline"] = "decoded"
+            film, small = self._seen(source, film)
+            asked = self.ask(small, rng)
+            if asked is not None:
+                film["clips"], question = asked
+                return Puzzle(
+                    task=self.name,
+                    answer=question.answer,
+                    geometry={**film, **question.geometry},
+                    answer_style=self.config.answer_style,
+                    answer_kind=question.kind,
+                    answer_args=question.args,
+                )
+        return Reject("static", f"in {DRAWS} stretches nothing tells the answers apart", final=False)
+
+    def _cut(self, header: VideoHeader, rng: Random) -> Film | Reject:
+        config = self.config
+        if header.duration < self.seconds:
+            return Reject("too_short", f"{header.duration:.1f} s, and {self.seconds:g} s are needed")
+        spans = self.moments(header.duration, rng)
+        frames = [number for start, end, count in spans for number in frame_numbers(header.times, (start, end), count)]
+        if len(set(frames)) < len(frames):
+            return Reject("too_few_frames", f"{len(set(frames))} different frames where {len(frames)} are needed")
+        size = shown_size(header.size, config.max_pixels, config.multiple)
+        fault = size_fault(
+            header.size, size, grid=(1, 1), share=1, min_tile=config.min_side, max_pixels=config.max_pixels
+        )
+        if fault is not None:
+            return Reject(*fault)
+        return {
+            "decoder": choose_decoder(config.decoder, header),
+            "source_size": list(header.size),
+            "size": list(size),
+            "begin": round(spans[0][0], 6),
+            "fps": config.fps,
+            "frames": frames,
+            "clips": [],
+        }
+
+    def _seen(self, source: Source, film: Film) -> tuple[Film, Frames]:
+        """The film with the decoder that reads it, and its frames at 16 pixels a side."""
+        try:
+            frames = self._decoded(source, film)
+        except VideoError:
+            if self.config.decoder != "auto" or film["decoder"] == "pyav":
+                raise
+            film["decoder"] = "pyav"  # decord gives up on streams that FFmpeg's own reader plays
+            frames = self._decoded(source, film)
+        whole = (0, 0, film["size"][0], film["size"][1])
+        return film, np.concatenate([signatures(Image.fromarray(frame), [whole]) for frame in frames])
+
+    def render(self, puzzle: Puzzle, source: Source) -> Media:
+        """The clips. Their times are those at which frames so close would lie in the video, in the order as shown.
+
+        Raises:
+            ValueError: the video cannot be read, or is another one.
+        """
+        film = cast(Film, puzzle.geometry)
+        header = self._header(source, film.get("timeline") == "decoded")
+        if list(header.size) != film["source_size"]:
+            raise ValueError(f"{source.path}: the video is {header.size}, the puzzle needs {film['source_size']}")
+        if max(film["frames"]) >= header.num_frames:
+            raise ValueError(f"{source.path}: {header.num_frames} frames, the puzzle needs {max(film['frames'])}")
+        frames = self._decoded(source, film)
+        return Media(
+            videos=[
+                Clip(frames[clip], film["begin"] + np.arange(len(clip)) / film["fps"], film["fps"])
+                for clip in film["clips"]
+            ]
+        )
+
+    def extent(self) -> Extent:
+        """One clip of a 720p video."""
+        width, height = shown_size((1280, 720), self.config.max_pixels, self.config.multiple)
+        return Extent(1, clips=((width, height, self.config.num_frames),))
+
+    def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
+        """The frames in the order in which they lie in the video."""
+        film = cast(Film, puzzle.geometry)
+        frames = self._decoded(source, film)
+        order = sorted(range(len(frames)), key=lambda at: film["frames"][at])
+        chosen = [Image.fromarray(frames[at]) for at in order[:: max(1, -(-len(order) // 12))]]
+        return [("Frames in the order of the video", sheet(chosen, rows=1, columns=len(chosen)))]
+
+    def _header(self, source: Source, played: bool) -> VideoHeader:
+        file = source.files["video"]
+        return self._headers.get((source.fingerprint, played), lambda: read_header(file, played=played))
+
+    def _decoded(self, source: Source, film: Film) -> Frames:
+        header = self._header(source, film.get("timeline") == "decoded")
+        size = (film["size"][0], film["size"][1])
+        key = (source.fingerprint, size, film["decoder"], film.get("timeline"), tuple(film["frames"]))
+        return self._frames.get(
+            key, lambda: read_frames(source.files["video"], header, film["frames"], size, film["decoder"])
+        )
+
+
+def unlike(one: Frames, other: Frames) -> bool:
+    """Whether two runs of equally many small frames look different."""
+    return bool(peak_differences(np.stack([one, other]))[0, 1] >= TOLERANCE)
+
+
+def as_seconds(positions: Sequence[int], fps: float) -> list[float]:
+    """Start and end in seconds of a run of frames in a clip.
+
+    >>> as_seconds([4, 5, 6], 2.0)
+    [2.0, 3.5]
+    """
+    return [round(positions[0] / fps, 3), round((positions[-1] + 1) / fps, 3)]

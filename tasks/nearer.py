@@ -1,0 +1,60 @@
+"""Nearer: which of a few points of a picture is nearest to the camera.
+
+In: one RGB-D pair. Out: a choice between numbered points. It is the depth jigsaw with the first place alone; points are
+drawn, marked and described as there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+from typing import Annotated, ClassVar
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from jigsaw.tasks.contract import CHOICE, Message, PromptVariant, Puzzle, Reject, Source
+from jigsaw.tasks.depth import DepthConfig, DepthTask
+from jigsaw.tasks.prompts import instruction_of, user_message
+from jigsaw.tasks.squares import numbered
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class NearerConfig(DepthConfig):
+    """As the depth jigsaw's, with two points."""
+
+    points: Annotated[int, Field(ge=2, le=12, description="how many points to choose from, 2 to 12")] = 2
+
+
+class NearerTask(DepthTask):
+    """Tell which of a few points of a picture is nearest."""
+
+    name: ClassVar[str] = "nearer"
+    Config: ClassVar[type] = NearerConfig
+    SIZE = ("points", ("2", "3", "4"))
+    VARIANTS = (
+        PromptVariant("Look at the {count} numbered spots.", "", "Which of them is closest to you?"),
+        PromptVariant("{count} marks were put on things at several distances.", "", "Name the mark that is near by."),
+    )
+    FOREIGN = None
+
+    def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
+        """As the depth jigsaw; the answer is the point in the first place."""
+        made = super().plan(source, rng)
+        if isinstance(made, Reject):
+            return made
+        return replace(made, answer=str(made.answer[0]), answer_kind=CHOICE, answer_args=numbered(self.config.points))
+
+    def prompt(self, puzzle: Puzzle) -> list[Message]:
+        """The picture, then what is asked and in what form."""
+        count = puzzle.num_pieces
+        asked = "Which of them is nearest to the camera?" if count > 2 else "Which of the two is nearer to the camera?"
+        marked = f"The picture has {count} points marked with red discs, numbered 1 to {count}."
+        return user_message([{"type": "image"}, f"{marked} {asked} {instruction_of(puzzle)}"])
+
+    def notes(self, puzzle: Puzzle) -> list[str]:
+        """The depth of each point, nearest first."""
+        numbers = [rank + 1 for rank in sorted(range(puzzle.num_pieces), key=lambda at: puzzle.geometry["shown"][at])]
+        unit = "" if puzzle.geometry.get("relative") else " m"
+        depths = zip(numbers, puzzle.geometry["depths"], strict=True)
+        return ["Nearest first: " + ", ".join(f"point {number} at {depth:.2f}{unit}" for number, depth in depths)]

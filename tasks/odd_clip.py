@@ -1,0 +1,108 @@
+"""Odd clip: which of several clips has its frames in a wrong order.
+
+In: one video. Out: a choice between clips that follow each other in it, shown in a shuffled order; in one of them the
+frames were shuffled, or reversed. The task is that of Fernando et al., "Self-supervised video representation learning
+with odd-one-out networks" (CVPR 2017).
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from jigsaw.tasks.clips import shown_size
+from jigsaw.tasks.contract import Extent, Message, PromptVariant, Puzzle
+from jigsaw.tasks.film import FilmConfig, FilmTask, unlike
+from jigsaw.tasks.prompts import instruction_of, user_message
+from jigsaw.tasks.squares import Asked, numbered
+from jigsaw.tasks.video_display import Frames
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class OddClipConfig(FilmConfig):
+    """How many clips there are, and what is wrong with one of them."""
+
+    clips: Annotated[int, Field(ge=2, le=8, description="into how many clips the stretch is cut")] = 4
+    window: Annotated[float, Field(gt=0, le=600, description="seconds of the video that a puzzle shows")] = 16.0
+    change: Annotated[
+        Literal["shuffled", "reversed"], Field(description="what is wrong with the frames of one clip")
+    ] = "shuffled"
+
+    def __post_init__(self) -> None:
+        if self.per_clip < (3 if self.change == "shuffled" else 2):
+            raise ValueError(
+                f"window={self.window:g} at fps={self.fps:g} gives {self.per_clip} frames for each of {self.clips} "
+                "clips, too few to put in another order; enlarge window or fps"
+            )
+
+    @property
+    def per_clip(self) -> int:
+        """Frames of a clip."""
+        return int(self.num_frames // self.clips)
+
+
+class OddClipTask(FilmTask):
+    """Tell which of several clips has its frames in a wrong order."""
+
+    name: ClassVar[str] = "odd_clip"
+    Config: ClassVar[type] = OddClipConfig
+    SIZE = ("clips", ("3", "4", "5"))
+    VARIANTS = (
+        PromptVariant("{count} scenes of one film.", "Scene {number}", "In one of them time is out of order. Which?"),
+        PromptVariant(
+            "Somebody edited one of these {count} recordings.",
+            "({number})",
+            "Which one no longer shows its moments in their true order?",
+        ),
+    )
+    REMEDIES: ClassVar = {
+        "look": "fps: frames closer in time jump less; change=reversed does not jump at all",
+        "edges": "fps: frames closer in time jump less; change=reversed does not jump at all",
+    }
+
+    config: OddClipConfig
+
+    def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Asked] | None:
+        """Draw the odd clip, its order of frames and the shown order; nothing where the change cannot be seen."""
+        count, each = self.config.clips, self.config.per_clip
+        clips = [list(range(clip * each, (clip + 1) * each)) for clip in range(count)]
+        shown = rng.sample(range(count), count)
+        odd = rng.randrange(count)
+        changed = _changed(clips[shown[odd]], self.config.change, rng)
+        if not unlike(small[clips[shown[odd]]], small[changed]):
+            return None
+        order = [changed if place == odd else clips[clip] for place, clip in enumerate(shown)]
+        return order, Asked(answer=str(odd + 1), geometry={"change": self.config.change}, args=numbered(count))
+
+    def prompt(self, puzzle: Puzzle) -> list[Message]:
+        """Every clip after its number, and what is asked."""
+        parts: list[str | dict[str, str]] = []
+        for number in range(1, puzzle.num_pieces + 1):
+            parts += [f"Clip {number}:", {"type": "video"}]
+        what = "runs backwards" if puzzle.geometry["change"] == "reversed" else "has its frames in a wrong order"
+        parts.append(f"These clips are from one video. One of them {what}. Which? {instruction_of(puzzle)}")
+        return user_message(parts)
+
+    def extent(self) -> Extent:
+        """The clips of a 720p video."""
+        width, height = shown_size((1280, 720), self.config.max_pixels, self.config.multiple)
+        return Extent(self.config.clips, clips=((width, height, self.config.per_clip),) * self.config.clips)
+
+    def notes(self, puzzle: Puzzle) -> list[str]:
+        """The order of the frames of the odd clip."""
+        odd = puzzle.geometry["clips"][int(puzzle.answer) - 1]
+        order = ", ".join(str(position - min(odd) + 1) for position in odd)
+        return [f"Clip {puzzle.answer} shows its frames in the order {order}."]
+
+
+def _changed(clip: list[int], change: str, rng: Random) -> list[int]:
+    """The frames in another order: backwards, or shuffled so that neither direction of time is left."""
+    if change == "reversed":
+        return clip[::-1]
+    while True:
+        order = rng.sample(clip, len(clip))
+        if order not in (clip, clip[::-1]):
+            return order

@@ -1,0 +1,184 @@
+"""Odd crop: which of several crops is of another picture.
+
+In: two photos. Out: a choice between crops, all but one of the first photo. The crops of a photo lie apart, so that no
+two of them show the same, and share its light, colours and subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+from typing import Annotated, Any, ClassVar
+
+from PIL import Image
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from jigsaw.tasks.caching import BoundedCache
+from jigsaw.tasks.contract import (
+    CHOICE,
+    AnswerStyle,
+    Extent,
+    Media,
+    Message,
+    PromptVariant,
+    Puzzle,
+    Reject,
+    Source,
+    SourceKind,
+    Task,
+)
+from jigsaw.tasks.grids import Box, overlap
+from jigsaw.tasks.marks import mark_boxes
+from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
+from jigsaw.tasks.photos import SCALES, PhotoError, read_header, read_photo
+from jigsaw.tasks.prompts import instruction_of, user_message
+from jigsaw.tasks.squares import look_alike, numbered
+
+CACHE_BYTES = 128 * 2**20
+DRAWS = 8
+"""How many sets of crops are tried before a pair is given up."""
+
+PLACES = 60
+"""How many places are tried for a crop that overlaps no other."""
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class OddCropConfig:
+    """How many crops there are, and how large."""
+
+    crops: Annotated[int, Field(ge=3, le=8, description="how many crops there are to choose from")] = 4
+    side: Annotated[int, Field(ge=28, le=1024, description="pixels a side with which a crop is shown")] = 112
+    share: Annotated[
+        float, Field(gt=0, le=0.5, description="side of a crop, as a fraction of the photo's shorter side")
+    ] = 0.3
+    answer_style: Annotated[AnswerStyle, Field(description="how the prompt asks for the answer")] = "think"
+
+
+class OddCropTask(Task):
+    """Tell which of several crops is of another picture."""
+
+    name: ClassVar[str] = "odd_crop"
+    source_kind: ClassVar[SourceKind] = "pair"
+    Config: ClassVar[type] = OddCropConfig
+    REASONS: ClassVar[Mapping[str, str]] = PHOTO_REASONS | {
+        "too_small": "a crop would have fewer than `side` pixels, and is not enlarged",
+        "no_room": "the crops do not fit into the photo beside each other",
+        "ambiguous": "two crops look the same, or both photos are copies of one",
+    }
+    PIECE = "crop"
+    SIZE = ("crops", ("3", "4", "5"))
+    VARIANTS = (
+        PromptVariant("{count} details.", "Detail {number}", "All but one belong to a single photograph. Which not?"),
+        PromptVariant(
+            "Somebody put a stranger among {count} parts of a picture.", "({number})", "Which part is the stranger?"
+        ),
+    )
+    REMEDIES: ClassVar = {
+        "look": "sampling: photos that are alike in light and colour, such as those of one place or film",
+        "form": "resize: a smaller side brings crops of unlike photos to one sharpness",
+    }
+
+    config: OddCropConfig
+
+    def __init__(self, config: OddCropConfig | None = None) -> None:
+        super().__init__(config)
+        self._photos: BoundedCache[Image.Image] = BoundedCache(
+            CACHE_BYTES, lambda image: 3 * image.width * image.height
+        )
+
+    def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
+        """Choose crops of both photos and their order; photos that are damaged, small or alike are rejected."""
+        config = self.config
+        if len(set(source.contents)) == 1:
+            return Reject("ambiguous", "both photos are the same")
+        try:
+            cuts = {role: self._scaled(source, role) for role in ("image", "other")}
+            for role, (_, size, cut) in cuts.items():
+                if cut < config.side:
+                    return Reject("too_small", f"{role}: {size[0]}x{size[1]} px, crops of {cut} px for {config.side}")
+            for _ in range(DRAWS):
+                boxes = self._boxes(*cuts["image"][1:], config.crops - 1, rng)
+                stranger = self._boxes(*cuts["other"][1:], 1, rng)
+                if boxes is None or stranger is None:
+                    continue
+                odd = rng.randrange(config.crops)
+                places = [("image", box) for box in boxes]
+                places.insert(odd, ("other", stranger[0]))
+                geometry = {
+                    "scales": {role: scale for role, (scale, _, _) in cuts.items()},
+                    "crops": [[role, list(box)] for role, box in places],
+                    "side": config.side,
+                }
+                if not look_alike(self._crops(geometry, source)):
+                    return Puzzle(
+                        self.name,
+                        str(odd + 1),
+                        geometry,
+                        config.answer_style,
+                        answer_kind=CHOICE,
+                        answer_args=numbered(config.crops),
+                    )
+        except PhotoError as error:
+            return Reject(error.reason, str(error))
+        reason = "no_room" if boxes is None else "ambiguous"
+        return Reject(reason, f"in {DRAWS} draws no {config.crops - 1} crops that differ", final=False)
+
+    def _scaled(self, source: Source, role: str) -> tuple[int, tuple[int, int], int]:
+        """The scale at which a photo is decoded, its size there, and the side of a crop."""
+        header = read_header(source.files[role])
+        cut = int(min(header.size) * self.config.share)
+        scale = max(each for each in SCALES if each == 1 or cut // each >= self.config.side)
+        size = header.scaled_size(scale)
+        return scale, size, int(min(size) * self.config.share)
+
+    def _boxes(self, size: tuple[int, int], cut: int, count: int, rng: Random) -> list[Box] | None:
+        """So many places that do not overlap; None if they were not found."""
+        found: list[Box] = []
+        for _ in range(PLACES):
+            left, top = rng.randint(0, size[0] - cut), rng.randint(0, size[1] - cut)
+            box: Box = (left, top, left + cut, top + cut)
+            if not any(overlap(box, other) for other in found):
+                found.append(box)
+            if len(found) == count:
+                return found
+        return None
+
+    def _photo(self, source: Source, role: str, scale: int) -> Image.Image:
+        return self._photos.get((source.fingerprint, role, scale), lambda: read_photo(source.files[role], scale))
+
+    def _crops(self, geometry: Mapping[str, Any], source: Source) -> list[Image.Image]:
+        side = (geometry["side"], geometry["side"])
+        return [
+            self._photo(source, role, geometry["scales"][role]).resize(side, Image.Resampling.BICUBIC, box=tuple(box))
+            for role, box in geometry["crops"]
+        ]
+
+    def render(self, puzzle: Puzzle, source: Source) -> Media:
+        """The crops.
+
+        Raises:
+            ValueError: a photo cannot be read.
+        """
+        return Media(images=self._crops(puzzle.geometry, source))
+
+    def prompt(self, puzzle: Puzzle) -> list[Message]:
+        """Every crop after its number, and what is asked."""
+        parts: list[str | dict[str, str]] = []
+        for number in range(1, puzzle.num_pieces + 1):
+            parts += [f"Crop {number}:", {"type": "image"}]
+        parts.append(f"All crops but one are of the same photo. Which one is of another? {instruction_of(puzzle)}")
+        return user_message(parts)
+
+    def extent(self) -> Extent:
+        """The crops."""
+        return Extent(self.config.crops, images=((self.config.side, self.config.side),) * self.config.crops)
+
+    def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
+        """Both photos with the crops marked."""
+        shown = []
+        for role, title in (("image", "The photo"), ("other", "The other photo")):
+            photo = self._photo(source, role, puzzle.geometry["scales"][role])
+            crops = [(tuple(box), at) for at, (of, box) in enumerate(puzzle.geometry["crops"], 1) if of == role]
+            shown.append((title, mark_boxes(photo, [box for box, _ in crops], [at for _, at in crops])))
+        return shown
