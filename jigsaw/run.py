@@ -16,6 +16,7 @@ from rich.console import Console
 from jigsaw.config.schema import Recipe
 from jigsaw.console import RunConsole
 from jigsaw.errors import StoppedError
+from jigsaw.launch.answers import require_answers
 from jigsaw.launch.checks import ALONE, checked, require_inputs, require_libraries
 from jigsaw.launch.machine import require_machine
 from jigsaw.launch.provenance import record_start
@@ -64,6 +65,7 @@ def run(recipe: Recipe, console: Console | None = None, *, resume: bool = False,
         steps.step("data")
         train_sets, heldout = prepare_sets(recipe, folder, steps.note)
         require_puzzles(recipe, train_sets)
+        require_answers(recipe, composition, train_sets, heldout.sets)
         steps.step("model", recipe.model.path or "")
         if recipe.model.tiny is not None and not folder.start.exists():
             steps.note(make_tiny(recipe, folder, train_sets))

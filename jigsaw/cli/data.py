@@ -89,21 +89,37 @@ def build(
     typer.echo(json.dumps(summary.to_json(), indent=2) if as_json else summary.sentence())
 
 
-@app.command("import", epilog="Example: jigsaw import visual-jigsaw their-parquet/ data/theirs --only image")
+@app.command("import", epilog="Example: jigsaw import qa train.parquet data/geo3k --layout verl")
 def import_set(
-    form: Annotated[str, typer.Argument(metavar="FORMAT", help="visual-jigsaw: the files of the paper's authors.")],
-    path: Annotated[Path, typer.Argument(help="A Parquet file, or a folder of them.")],
+    form: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT",
+            help="visual-jigsaw: puzzles of the paper's authors; qa: questions with answers that can be checked.",
+        ),
+    ],
+    path: Annotated[Path, typer.Argument(help="A Parquet file, or a folder of them; of questions also .json, .jsonl.")],
     out: Annotated[Path, typer.Argument(help="Folder of the puzzle set.")],
     media_root: Annotated[Path | None, typer.Option(help="Folder of the media.  [default: that of the files]")] = None,
     only: Annotated[str | None, typer.Option(help="The task whose rows to take, where the files mix them.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the shown orders.")] = 0,
     workers: Workers = None,
+    layout: Annotated[str, typer.Option(help="Of questions: plain, easyr1, verl (geo3k) or llava.")] = "plain",
+    kind: Annotated[
+        str | None, typer.Option(help="Of all answers: choice, number, interval, box, text, math.  [default: by row]")
+    ] = None,
+    answer_style: Annotated[str, typer.Option(help="Of questions: auto, think, direct or boxed.")] = "auto",
+    limit: Annotated[int | None, typer.Option(min=1, help="Of questions: read only so many rows.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read other people's puzzle sets into one of ours."""
-    from jigsaw.data import import_puzzles
+    """Read other people's puzzles or questions into a set of ours."""
+    from jigsaw.data import import_puzzles, import_questions
 
-    summary = import_puzzles(form, path, out, media_root=media_root, only=only, seed=seed, workers=workers)
+    if form == "qa":
+        options = {"layout": layout, "kind": kind, "answer_style": answer_style, "limit": limit}
+        summary = import_questions(path, out, media_root=media_root, **options)  # type: ignore[arg-type]
+    else:
+        summary = import_puzzles(form, path, out, media_root=media_root, only=only, seed=seed, workers=workers)
     print_answer(summary.to_json(), as_json)
 
 

@@ -24,6 +24,8 @@ The public door::
         paths: one data set or several; count: puzzles of each.
     import_puzzles("visual-jigsaw", path, out, *, media_root=None, only=None, seed=0, workers=None, ...) -> BuildSummary
         only: name of the task whose rows are taken, where the foreign files mix tasks.
+    import_questions(path, out, *, layout="plain", media_root=None, kind=None, answer_style="auto", limit=None, ...)
+        questions with answers that can be checked, as a set that trains beside puzzles.
 
 All raise `jigsaw.errors.JigsawError` with one line for the user.
 """
@@ -34,6 +36,7 @@ from jigsaw.data.importing import import_puzzles
 from jigsaw.data.load import load_puzzles
 from jigsaw.data.manifest import Counts, Manifest, read_manifest
 from jigsaw.data.preview import preview_puzzles
+from jigsaw.data.questions import import_questions
 from jigsaw.data.settings import BuildConfig, Settings
 
 __all__ = [
@@ -49,6 +52,7 @@ __all__ = [
     "build_set",
     "check_puzzles",
     "import_puzzles",
+    "import_questions",
     "load_puzzles",
     "preview_puzzles",
     "read_manifest",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.data.containers import is_folder
-from jigsaw.data.identity import Split, split_of
+from jigsaw.data.identity import Split
 from jigsaw.data.listing import Listing, deal, read_lines, sample, spill
 from jigsaw.data.manifest import (
     Counts,
@@ -30,12 +30,12 @@ from jigsaw.data.manifest import (
     write_manifest,
 )
 from jigsaw.data.parts import sources_of
-from jigsaw.data.planning import Job, Refusal
+from jigsaw.data.planning import Job, Refusal, is_selected
 from jigsaw.data.pool import Pool
 from jigsaw.data.progress import progress_bar
 from jigsaw.data.recognition import Problem, Skipped, skipped_line
 from jigsaw.data.settings import BuildConfig, Settings, require_positive
-from jigsaw.data.sources import open_source, scan, source_root
+from jigsaw.data.sources import TOGETHER, open_source, scan, source_root
 from jigsaw.data.workplace import workplace
 from jigsaw.data.writer import Outcome, PartWriter
 from jigsaw.errors import JigsawError
@@ -56,10 +56,12 @@ REASONS = {
 SOURCES_PER_PART = 5000
 
 _NAMES = {"image": ("photo", "photos"), "video": ("video", "videos"), "rgbd": ("RGB-D pair", "RGB-D pairs")}
+_NAMES |= {"pair": ("pair of photos", "pairs of photos")}
 
 _WANTED = {
     "image": "pictures; give the folder that holds them",
     "video": "videos; give the folder that holds them",
+    "pair": "two pictures; give the folder that holds them",
     "rgbd": "pictures with depth maps in a known layout; say how they pair, as in pairs='rgb/{}.jpg::depth/{}.png'",
 }
 
@@ -262,13 +264,16 @@ def _entries(source: Path, below: str, task: Task, skipped: Skipped) -> Iterator
         if not below:
             yield entry
         elif isinstance(entry, str):
-            yield "::".join(f"{below}/{piece}" for piece in _files(entry, task))
+            between = TOGETHER if task.source_kind == "pair" else "::"
+            yield between.join(f"{below}/{piece}" for piece in _files(entry, task))
         else:
             yield Problem(f"{below}/{entry.path}", entry.reason, entry.detail)
 
 
 def _files(path: str, task: Task) -> list[str]:
-    """Both files of an RGB-D pair on disk, or the one path of anything else."""
+    """Both files of an RGB-D pair on disk or of a pair of photos, or the one path of anything else."""
+    if task.source_kind == "pair":
+        return path.split(TOGETHER, 1)
     pieces = path.split("::")
     return pieces if task.source_kind == "rgbd" and len(pieces) == 2 else [path]
 
@@ -276,10 +281,9 @@ def _files(path: str, task: Task) -> list[str]:
 def _selector(job: Job, task: Task) -> Callable[[str], bool]:
     def selected(path: str) -> bool:
         try:
-            fingerprint = open_source(job.root, path, task.source_kind).fingerprint
+            return is_selected(open_source(job.root, path, task.source_kind), job.build)
         except OSError:
             return False
-        return split_of(fingerprint, job.build.heldout or 0) == job.build.split
 
     return selected
 

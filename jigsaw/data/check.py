@@ -24,11 +24,15 @@ from jigsaw.data.pool import Pool
 from jigsaw.data.progress import progress_bar
 from jigsaw.data.settings import BuildConfig
 from jigsaw.data.sources import open_source
-from jigsaw.errors import JigsawError
+from jigsaw.errors import JigsawError, first_line
 from jigsaw.processes import usable_cores
-from jigsaw.tasks import Task, answer_of
+from jigsaw.rewards.answers import check_answer_of
+from jigsaw.tasks import ORDER, Task, answer_of
 
-COMPARED = ("task", "prompt", "answer", "num_pieces", "answer_style", "classes", "source", "geometry")
+COMPARED = (
+    *("task", "prompt", "answer", "num_pieces", "answer_style", "classes", "source", "geometry"),
+    *("answer_kind", "answer_args", "answer_value"),
+)
 MOST_FAULTS = 1000
 """So many faults are listed; all are counted."""
 
@@ -185,7 +189,7 @@ def check_source(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
         if row["id"] not in again:
             faults.append((row["id"], "no puzzle of this source, configuration and seed has this id"))
             continue
-        wrong = [name for name in COMPARED if _plain(row[name], name) != _plain(again[row["id"]][name], name)]
+        wrong = [name for name in COMPARED if _plain(row.get(name), name) != _plain(again[row["id"]][name], name)]
         if wrong:
             faults.append((row["id"], f"planned again, it differs in {', '.join(wrong)}"))
     missing = len(again.keys() - {row["id"] for row in rows})
@@ -197,6 +201,8 @@ def check_source(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
 def check_rows(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
     """Faults of the rows of one source as they stand: answers hold and media render. Runs in a worker."""
     _, path, rows = group
+    if task.STORED:
+        return [fault for row in rows for fault in _stored_faults(row)]
     faults = _source_faults(task, job, path, rows)
     if faults:
         return faults
@@ -205,7 +211,8 @@ def check_rows(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
         try:
             require_values(row)
             puzzle = puzzle_of(row)
-            shown = puzzle.geometry.get("shown")
+            check_answer_of({**row, "answer": puzzle.answer})
+            shown = puzzle.geometry.get("shown") if puzzle.answer_kind == ORDER else None
             if shown is not None and answer_of(shown) != puzzle.answer:
                 faults.append((row["id"], f"answer {list(puzzle.answer)} does not belong to shown order {shown}"))
             rendered = task.render(puzzle, source)
@@ -218,6 +225,18 @@ def check_rows(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
             # Whatever a plug-in or a damaged row raises is a fault of the row.
             faults.append((row["id"], f"{type(error).__name__}: {error}".splitlines()[0]))
     return faults
+
+
+def _stored_faults(row: Row) -> list[tuple[str, str]]:
+    """Faults of a row that holds all that it shows."""
+    try:
+        require_values(row)
+        puzzle = puzzle_of(row)
+        check_answer_of({**row, "answer": puzzle.answer})
+        media_columns(row, media_of(row))
+    except Exception as error:  # whatever a damaged row raises is a fault of it
+        return [(row["id"], f"{type(error).__name__}: {first_line(error)}")]
+    return []
 
 
 def _source_faults(task: Task, job: Job, path: str, rows: list[Row]) -> list[tuple[str, str]]:

@@ -24,14 +24,14 @@ from jigsaw.tasks import SourceKind
 SAMPLES = "samples"
 
 KINDS: dict[str, tuple[SourceKind, ...]] = {
-    SAMPLES: ("image", "video", "rgbd"),
+    SAMPLES: ("image", "video", "rgbd", "pair"),
     "film": ("video",),
     "scenes": ("rgbd",),
-    "landscapes": ("image",),
+    "landscapes": ("image", "pair"),
 }
 """Name -> the kinds of source that it has."""
 
-_SAMPLE_FOLDERS = {"image": "photos", "video": "videos", "rgbd": "rgbd"}
+_SAMPLE_FOLDERS = {"image": "photos", "video": "videos", "rgbd": "rgbd", "pair": "photos"}
 
 
 def require_source(source: str, kind: SourceKind) -> None:

@@ -79,7 +79,7 @@ def import_puzzles(
         JigsawError: an unknown format, files of another form, several tasks in them, or an occupied folder.
     """
     if form not in FORMATS:
-        raise JigsawError(f"unknown format {form!r}; known: {', '.join(FORMATS)}")
+        raise JigsawError(f"unknown format {form!r}; known: {', '.join(FORMATS)}, qa")
     files = _parquet_files(Path(path))
     known = foreign_tasks()
     kinds = Counter(_kind(row, known) for file in files for row in _foreign_rows(file, _KIND_COLUMNS))
@@ -111,7 +111,7 @@ def import_puzzles(
         source_relative=os.path.relpath(root.resolve(), target.resolve()),
         versions=package_versions(),
     )
-    _claim(target, manifest)
+    claim(target, manifest)
     job = Job(call="jigsaw.data.importing:import_row", root=root.resolve(), build=build)
     with (
         workplace(target, (0, 1)) as work,
@@ -171,7 +171,7 @@ def _kind(row: dict[str, Any], known: Mapping[str, ForeignRows]) -> str:
     return max(fit, key=lambda name: len(known[name].mark))
 
 
-def _claim(target: Path, manifest: Manifest) -> None:
+def claim(target: Path, manifest: Manifest) -> None:
     """Take a folder for an import: a new one, an empty one, or one of the same import that was broken off."""
     target.mkdir(parents=True, exist_ok=True)
     others = [entry.name for entry in target.iterdir() if not entry.name.startswith(".")]

@@ -18,12 +18,21 @@ from typing import Any
 from jigsaw.compat import hidden
 from jigsaw.data.manifest import Manifest, read_manifest
 from jigsaw.data.media import media_bytes, media_columns, media_of
-from jigsaw.data.parts import Row, part_files, puzzle_of, require_schema, require_values
+from jigsaw.data.parts import (
+    Row,
+    answer_args_of,
+    answer_of_row,
+    part_files,
+    puzzle_of,
+    require_schema,
+    require_values,
+)
 from jigsaw.data.settings import Settings
 from jigsaw.data.sources import open_source
 from jigsaw.data.watchdog import within
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.tasks import (
+    ORDER,
     BoundedCache,
     Media,
     Pieces,
@@ -74,8 +83,9 @@ def load_puzzles(path: str | Path, source_root: str | Path | None = None, *, tas
 
     Returns:
         A `datasets.Dataset`. A row has `prompt`, `images` (list of PIL images) or `videos` (list of `tasks.Clip`),
-        `answer`, `task`, `id`, `num_pieces`, `answer_style`, `classes`, `source` and `geometry` (a dict). Rows whose id
-        came before (copies of a source) are dropped. Sets can be put together with `datasets.concatenate_datasets`.
+        `answer`, `answer_kind`, `answer_args` (a dict), `task`, `id`, `num_pieces`, `answer_style`, `classes`, `source`
+        and `geometry` (a dict). Rows whose id came before (copies of a source) are dropped. Sets can be put together
+        with `datasets.concatenate_datasets`.
 
     Raises:
         JigsawError: no data set there, an unfinished one, or sources that are not where they were.
@@ -207,8 +217,13 @@ def _loaded(row: Row) -> Row:
         # A reader that changes an image must not change what the next reader gets.
         media["images"] = [image.copy() for image in media["images"]]
     prompt = [{"role": turn["role"], "content": [_part(part) for part in turn["content"]]} for turn in row["prompt"]]
-    kept = {name: row[name] for name in ("answer", "task", "id", "num_pieces", "answer_style", "classes", "source")}
-    return {"prompt": prompt, **media, **kept, "geometry": dict(puzzle.geometry)}
+    kept = {name: row[name] for name in ("task", "id", "num_pieces", "answer_style", "classes", "source")}
+    answer = {
+        "answer": answer_of_row(row),
+        "answer_kind": row.get("answer_kind") or ORDER,
+        "answer_args": answer_args_of(row),
+    }
+    return {"prompt": prompt, **media, **answer, **kept, "geometry": dict(puzzle.geometry)}
 
 
 def _puzzle(row: Row) -> Puzzle:
@@ -234,7 +249,7 @@ def _media(row: Row, puzzle: Puzzle) -> Media:
 
 
 def _make_media(row: Row, puzzle: Puzzle) -> Media:
-    stored = row["images"] is not None or row["videos"] is not None
+    stored = row["images"] is not None or row["videos"] is not None or task_named(puzzle.task).STORED
     try:
         return media_of(row) if stored else within(RENDER_LIMIT, lambda: _render(row, puzzle))
     except JigsawError:

@@ -13,8 +13,9 @@ from PIL import Image
 
 from jigsaw.data.parts import Row
 from jigsaw.errors import JigsawError
-from jigsaw.tasks import Clip, Media
+from jigsaw.tasks import Clip, Media, read_photo
 
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MEDIA_COLUMNS = {"image": "images", "video": "videos"}
 """Type of a placeholder -> the column that holds its media."""
 
@@ -53,6 +54,9 @@ def media_of(row: Row) -> Media:
 
 
 def _image(data: bytes) -> Any:
+    """Ours are PNG; the pictures of imported questions are stored as they are."""
+    if not data.startswith(PNG_SIGNATURE):
+        return read_photo(data)
     with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
         return image.convert("RGB")
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from jigsaw.data.manifest import Counts, counts_of
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.tasks import Message, Puzzle, Source
+from jigsaw.tasks import ORDER, Message, Puzzle, Source
 from jigsaw.tasks.grids import MOST_CELLS
 from jigsaw.text import named
 
@@ -53,6 +53,9 @@ def schema() -> Any:
             ("num_pieces", pa.int32()),
             ("answer_style", text),
             ("classes", pa.list_(pa.int32())),
+            ("answer_kind", text),
+            ("answer_args", text),
+            ("answer_value", text),
             ("source", pa.struct([("path", text), ("fingerprint", text)])),
             ("geometry", text),
             ("images", pa.list_(pa.struct([("bytes", pa.binary()), ("path", text)]))),
@@ -62,17 +65,21 @@ def schema() -> Any:
 
 
 def row_of(identity: str, puzzle: Puzzle, prompt: list[Message], source: Source) -> Row:
-    """The row of a puzzle, without media."""
+    """The row of a puzzle, without media. An order stands in `answer`, any other answer as JSON in `answer_value`."""
+    is_order = puzzle.answer_kind == ORDER
     return {
         "id": identity,
         "task": puzzle.task,
         "prompt": [
             {"role": turn["role"], "content": [_message_part(part) for part in turn["content"]]} for turn in prompt
         ],
-        "answer": list(puzzle.answer),
+        "answer": list(puzzle.answer) if is_order else [],
         "num_pieces": puzzle.num_pieces,
         "answer_style": puzzle.answer_style,
         "classes": None if puzzle.classes is None else list(puzzle.classes),
+        "answer_kind": puzzle.answer_kind,
+        "answer_args": json.dumps(puzzle.answer_args, sort_keys=True) if puzzle.answer_args else None,
+        "answer_value": None if is_order else json.dumps(puzzle.answer),
         "source": {"path": source.path, "fingerprint": source.fingerprint},
         "geometry": json.dumps(puzzle.geometry, separators=(",", ":")),
         "images": None,
@@ -91,14 +98,32 @@ def puzzle_of(row: Mapping[str, Any]) -> Puzzle:
     Raises:
         ValueError: the row contradicts itself.
     """
-    classes = row["classes"]
+    classes, kind = row["classes"], row.get("answer_kind") or ORDER
     return Puzzle(
         task=row["task"],
-        answer=tuple(row["answer"]),
+        answer=tuple(row["answer"]) if kind == ORDER else answer_of_row(row),
         geometry=_geometry_of(row["geometry"]) if isinstance(row["geometry"], str) else row["geometry"],
         answer_style=row["answer_style"],
         classes=None if classes is None else tuple(classes),
+        answer_kind=kind,
+        answer_args=answer_args_of(row),
     )
+
+
+def answer_of_row(row: Mapping[str, Any]) -> Any:
+    """The answer of a stored or loaded row, in the form of its kind.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    stored = row.get("answer_value")
+    return row["answer"] if stored is None else json.loads(stored)
+
+
+def answer_args_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a stored or loaded row's answer kind."""
+    args = row.get("answer_args")
+    return json.loads(args) if isinstance(args, str) else dict(args or {})
 
 
 def require_values(row: Row) -> None:
@@ -107,7 +132,9 @@ def require_values(row: Row) -> None:
     Raises:
         ValueError: naming the column.
     """
-    for name in ("id", "task", "prompt", "answer", "answer_style", "source", "geometry"):
+    is_order = (row.get("answer_kind") or ORDER) == ORDER
+    answer = "answer" if is_order else "answer_value"
+    for name in ("id", "task", "prompt", answer, "answer_style", "source", "geometry"):
         if not row[name]:
             raise ValueError(f"its {name} is {'null' if row[name] is None else 'empty'}")
     for name in ("path", "fingerprint"):
@@ -116,7 +143,7 @@ def require_values(row: Row) -> None:
     for name in ("answer", "classes"):
         if row[name] is not None and None in row[name]:
             raise ValueError(f"its {name} has a null")
-    if row["num_pieces"] != len(row["answer"]):
+    if is_order and row["num_pieces"] != len(row["answer"]):
         raise ValueError(f"num_pieces is {row['num_pieces']}, and its answer has {len(row['answer'])} numbers")
     for number, turn in enumerate(row["prompt"], start=1):
         if not turn or turn["role"] is None or turn["content"] is None:

@@ -15,6 +15,7 @@ from jigsaw.data.media import encoded_media
 from jigsaw.data.parts import Row, row_of
 from jigsaw.data.settings import BuildConfig
 from jigsaw.data.sources import open_source
+from jigsaw.rewards.answers import check_answer_of
 from jigsaw.tasks import Puzzle, Reject, Source, Task, canonical_config
 
 DRAWS_PER_PUZZLE = 500
@@ -61,7 +62,7 @@ def plan_source(task: Task, job: Job, path: str) -> Planned:
         source = open_source(job.root, path, task.source_kind)
     except OSError as error:
         return Planned(refusals=[Refusal(None, "unreadable", error.strerror or str(error))])
-    if build.split is not None and split_of(source.fingerprint, build.heldout or 0) != build.split:
+    if not is_selected(source, build):
         return Planned(selected=False)
     planned = Planned()
     config = canonical_config(task)
@@ -82,6 +83,12 @@ def plan_source(task: Task, job: Job, path: str) -> Planned:
     return planned
 
 
+def is_selected(source: Source, build: BuildConfig) -> bool:
+    """Whether a source is on the side of the split that is built; of a pair of photos both are."""
+    contents = source.contents or (source.fingerprint,)
+    return build.split is None or all(split_of(one, build.heldout or 0) == build.split for one in contents)
+
+
 def _unseen_puzzle(task: Task, source: Source, identity: str, seen: set[str]) -> Puzzle | Reject:
     """A puzzle that this source has not given before."""
     rng = puzzle_rng(identity)
@@ -98,6 +105,7 @@ def _unseen_puzzle(task: Task, source: Source, identity: str, seen: set[str]) ->
 
 def _row(task: Task, job: Job, identity: str, puzzle: Puzzle, source: Source) -> Row:
     row = row_of(identity, puzzle, task.prompt(puzzle), source)
+    check_answer_of({**row, "answer": puzzle.answer})
     if job.build.materialize:
         row |= encoded_media(task.render(puzzle, source))
     return row

@@ -21,7 +21,8 @@ from jigsaw.data.parts import puzzle_of
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.files import write_whole
 from jigsaw.pictures import data_uri, mosaic
-from jigsaw.tasks import task_named
+from jigsaw.rewards.answers import written
+from jigsaw.tasks import CHOICE, ORDER, task_named
 from jigsaw.tasks.contract import Frames
 from jigsaw.text import json_lines
 
@@ -89,6 +90,7 @@ class Card:
         explained: what the task adds, with titles as captions.
         facts: name and value.
         across: how many pieces stand side by side.
+        solution: what `solved` is.
     """
 
     task: str
@@ -102,6 +104,7 @@ class Card:
     prompt: str = ""
     geometry: str = ""
     across: int = 4
+    solution: str = "In the order of the answer"
 
     @property
     def wide(self) -> bool:
@@ -203,7 +206,7 @@ def _card(rows: Any, number: int) -> Card:
     card = Card(
         task=row["task"],
         title=row["source"]["path"],
-        answer=", ".join(map(str, row["answer"])),
+        answer=written(row["answer"]),
         prompt="\n".join(_words(part) for turn in row["prompt"] for part in turn["content"]),
         geometry=json.dumps(row["geometry"]),
     )
@@ -213,10 +216,14 @@ def _card(rows: Any, number: int) -> Card:
         ("answer style", row["answer_style"]),
         ("fingerprint", row["source"]["fingerprint"]),
     ]
+    if row["answer_kind"] != ORDER:
+        card.facts.append(("answer kind", f"{row['answer_kind']} {json.dumps(row['answer_args'])}"))
     if row["classes"] is not None:
         card.facts.append(("classes, in shown order", ", ".join(map(str, row["classes"]))))
     _show(card, row)
     card.notes += task_named(puzzle.task).notes(puzzle)
+    if task_named(puzzle.task).STORED:
+        return card
     try:
         made, source = opened(stored)
         for title, image in made.explain(puzzle, source):
@@ -233,26 +240,36 @@ def _words(part: dict[str, Any]) -> str:
 
 def _show(card: Card, row: dict[str, Any]) -> None:
     """The media in shown order, and in the order of the answer."""
-    answer, pieces, name = row["answer"], pieces_of(row), task_named(row["task"]).PIECE.capitalize()
+    pieces, name = pieces_of(row), task_named(row["task"]).PIECE.capitalize()
+    if row["answer_kind"] == ORDER:
+        chosen = row["answer"]
+    else:  # of a choice between pieces the chosen one
+        options = row["answer_args"].get("options", ())
+        chosen = [options.index(row["answer"]) + 1] if row["answer_kind"] == CHOICE else []
+        card.solution = "The answer"
     if not pieces.frames:
         card.shown = [_picture(image, WIDE_SIDE, "What the model is shown") for image in row.get("images") or ()]
         card.shown += [_strip(clip.frames, "What the model is shown", "") for clip in row.get("videos") or ()]
     elif pieces.times or len(pieces.frames[0]) > 1:
         card.shown = [_strip(frames, f"{name} {n}", f"{name} {n}") for n, frames in enumerate(pieces.frames, start=1)]
-        for index in answer:
+        for index in chosen:
             spans = [f": {times[0]:.2f} to {times[-1]:.2f} s of the video" for times in pieces.times[index - 1 : index]]
             card.solved.append(
                 _strip(pieces.frames[index - 1], f"{name} {index}", "".join([f"{name} {index}", *spans]))
             )
     else:
         tiles = [Image.fromarray(frames[0]) for frames in pieces.frames]
-        card.shown = [_picture(tile, TILE_SIDE, f"{name} {n}", str(n)) for n, tile in enumerate(tiles, start=1)]
-        ordered = [tiles[index - 1] for index in answer]
-        if pieces.grid is not None:
+        images = list(row.get("images") or ())
+        beside = images[: max(0, len(images) - len(tiles))]  # the picture into which the pieces belong
+        card.shown = [_picture(image, WIDE_SIDE // 2, "What the model is shown first") for image in beside]
+        card.shown += [_picture(tile, TILE_SIDE, f"{name} {n}", str(n)) for n, tile in enumerate(tiles, start=1)]
+        ordered = [tiles[index - 1] for index in chosen]
+        if pieces.grid is not None and len(chosen) == len(tiles):
             card.across = pieces.grid[1]
             card.solved = [_picture(mosaic(ordered, *pieces.grid), PICTURE_SIDE, f"The {name.lower()}s put in order")]
         else:
-            card.solved = [_picture(tile, TILE_SIDE, f"Place {n}", str(n)) for n, tile in enumerate(ordered, start=1)]
+            what = "Place" if row["answer_kind"] == ORDER else "Answer"
+            card.solved = [_picture(tile, TILE_SIDE, f"{what} {n}", str(n)) for n, tile in enumerate(ordered, start=1)]
 
 
 def _strip(frames: Frames, alt: str, caption: str) -> Picture:

@@ -7,6 +7,7 @@ come out as `Problem`, and what is no item is counted, so that nothing is skippe
     photos/a.jpg            a file                      shards/000.tar::7/b.jpg     a member of a tar
     train.parquet::12       a row of a table            color/1.jpg::depth/1.png    a picture and its depth map
     train.parquet::12/0     of a list in a row          shards/000.tar::1.color.jpg::1.depth.png    both out of a tar
+    a.jpg::and::b.jpg       two photos
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from jigsaw.data.containers import (
     COMPRESSED_TAR,
@@ -39,6 +42,15 @@ from jigsaw.tasks.formats import head_of
 
 LISTS = (".txt", ".lst", ".list")
 _CONTAINERS: tuple[str, ...] = (*TAR, *COMPRESSED_TAR, *PARQUET)
+Scanned = Literal["image", "video", "rgbd"]
+"""Kinds of items that a listing has; pairs of photos are made out of it."""
+
+TOGETHER = "::and::"
+"""Stands between the paths of two photos."""
+
+APART = 7
+"""How far apart in a listing two photos of a pair are: neighbours often show the same."""
+
 CAMERA = "camera.json"
 """A file beside a depth map, or one folder above, that says what its numbers mean."""
 
@@ -65,6 +77,8 @@ def scan(
         JigsawError: the source is none of this, or cannot be read.
     """
     skipped = Skipped() if skipped is None else skipped
+    if kind == "pair":
+        return _two_by_two(scan(source, "image", pairs, skipped))
     try:
         if source.is_dir() and not is_saved_dataset(source):
             next(os.scandir(source), None)
@@ -80,7 +94,26 @@ def scan(
     raise JigsawError(f"source {source} {what}; give the folder that holds the files")
 
 
-def _walk(root: Path, kind: SourceKind, pairs: str, skipped: Skipped) -> Iterator[str | Problem]:
+def _two_by_two(photos: Iterator[str | Problem]) -> Iterator[str | Problem]:
+    """Every photo with the one `APART` places further on in the listing, the last ones with the first."""
+    first: list[str] = []
+    held: deque[str] = deque()
+    for photo in photos:
+        if isinstance(photo, Problem):
+            yield photo
+            continue
+        if len(held) == APART:
+            yield f"{held.popleft()}{TOGETHER}{photo}"
+        held.append(photo)
+        if len(first) < APART:
+            first.append(photo)
+    others = first if len(held) == APART and held[0] != first[0] else first[1:] + first[:1]
+    for photo, other in zip(held, others, strict=True):
+        if photo != other:
+            yield f"{photo}{TOGETHER}{other}"
+
+
+def _walk(root: Path, kind: Scanned, pairs: str, skipped: Skipped) -> Iterator[str | Problem]:
     """The items below a folder. A stack instead of recursion: folders may be nested deeper than calls can be.
 
     Of the folders on the way the names are held, as bytes, and which of them are folders.
@@ -134,7 +167,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _items(root: Path, path: str, kind: SourceKind, pairs: str, skipped: Skipped) -> Iterator[str | Problem]:
+def _items(root: Path, path: str, kind: Scanned, pairs: str, skipped: Skipped) -> Iterator[str | Problem]:
     """A file if it is of the kind, or its problem."""
     if kind == "rgbd":
         found = _paired(FilesOnDisk(root), path, pairs, skipped)
@@ -172,7 +205,7 @@ def _paired(files: Files, color: str, pairs: str, skipped: Skipped) -> Iterator[
         yield Problem(color, "no_depth", depth.why)
 
 
-def _contained(root: Path, path: str, kind: SourceKind, pairs: str, skipped: Skipped) -> Iterator[str | Problem]:
+def _contained(root: Path, path: str, kind: Scanned, pairs: str, skipped: Skipped) -> Iterator[str | Problem]:
     """The items of a tar or a table."""
     try:
         if kind != "rgbd":
@@ -217,6 +250,14 @@ def open_source(root: Path, path: str, kind: SourceKind) -> Source:
         OSError: it cannot be read, is no regular file, or lies outside of the root.
     """
     files: dict[str, Path | bytes]
+    if kind == "pair":
+        photos = path.split(TOGETHER)
+        if len(photos) != 2:
+            raise OSError(f"a pair of photos is two paths with {TOGETHER} between")
+        one, other = (open_source(root, photo, "image") for photo in photos)
+        files = {"image": one.files["image"], "other": other.files["image"]}
+        contents = (one.fingerprint, other.fingerprint)
+        return Source(path=path, fingerprint=fingerprint_of(files.values()), files=files, contents=contents)
     if kind == "rgbd":
         first, _, rest = path.partition(BETWEEN)
         in_tar = first.lower().endswith(TAR)

@@ -92,7 +92,8 @@ def _of_entry(recipe: Recipe, entry: DataEntry, shape: Shape) -> Workload:
             task = get_task(manifest.settings.task, **manifest.settings.config)
             puzzles = puzzles or manifest.counts.puzzles
         except (JigsawError, TaskError):  # not there, or of a plug-in that must be named: as if it were photos
-            task = next(task for task in map(get_task, task_names()) if task.source_kind == "image")
+            photos = (task for task in map(get_task, task_names()) if task.source_kind == "image")
+            task = next(task for task in photos if task.name == task.source_kind)
     extent = task.extent()
     limits = (recipe.model.image.min_pixels, high)
     visual = sum(shape.visual_tokens(width, height, *limits) for width, height in extent.images)

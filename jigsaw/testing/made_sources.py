@@ -26,11 +26,11 @@ def write_sources(kind: SourceKind, folder: Path) -> None:
     """Fill a folder with sources of a kind.
 
     Args:
-        kind: `image` (PNG files), `video` (one MP4 file) or `rgbd` (pairs in `color/` and `depth/`).
+        kind: `image` or `pair` (PNG files), `video` (one MP4 file) or `rgbd` (pairs in `color/` and `depth/`).
         folder: made if it is not there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    {"image": _photos, "video": _video, "rgbd": _pairs}[kind](folder)
+    {"image": _photos, "video": _video, "rgbd": _pairs, "pair": _photos}[kind](folder)
 
 
 def _picture(seed: int, size: tuple[int, int]) -> Image.Image:

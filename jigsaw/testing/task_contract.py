@@ -24,8 +24,11 @@ from jigsaw.data import build_puzzles, check_puzzles, load_puzzles
 from jigsaw.data.media import media_columns, same_media
 from jigsaw.data.parts import puzzle_of, row_of
 from jigsaw.data.sources import open_source, scan, source_root
+from jigsaw.rewards import RewardError
+from jigsaw.rewards.answers import check_answer_of, written
 from jigsaw.tasks import (
     LEAKS,
+    ORDER,
     Media,
     Puzzle,
     Reject,
@@ -178,8 +181,8 @@ def _plans_again(case: _Case) -> None:
 
 
 def _plans_variety(case: _Case) -> None:
-    if case.puzzles and len({puzzle.answer for _, _, puzzle in case.puzzles}) == 1:
-        raise ContractError(f"{len(case.puzzles)} draws all have the answer {list(case.puzzles[0][2].answer)}")
+    if case.puzzles and len({str(puzzle.answer) for _, _, puzzle in case.puzzles}) == 1:
+        raise ContractError(f"{len(case.puzzles)} draws all have the answer {written(case.puzzles[0][2].answer)}")
 
 
 def _puzzle_survives_json(case: _Case) -> None:
@@ -200,7 +203,7 @@ def _require_order_shown(case: _Case) -> None:
     """A picture that stays the same whatever the order leaves nothing to see, and every answer is a guess."""
     for source, puzzle in case.a_puzzle_per_source():
         others = [other for where, _, other in case.puzzles if where is source and other.answer != puzzle.answer]
-        if "shown" in puzzle.geometry and puzzle.num_pieces > 1:
+        if puzzle.answer_kind == ORDER and "shown" in puzzle.geometry and puzzle.num_pieces > 1:
             shown = [*puzzle.geometry["shown"][1:], puzzle.geometry["shown"][0]]
             geometry = {**puzzle.geometry, "shown": shown}
             others = [dataclasses.replace(puzzle, geometry=geometry, answer=answer_of(shown))]
@@ -208,14 +211,21 @@ def _require_order_shown(case: _Case) -> None:
             one, two = case.task.render(puzzle, source), case.task.render(other, source)
             same_words = case.task.prompt(puzzle) == case.task.prompt(other)
             if same_words and same_media(one, two):
+                answers = f"{written(puzzle.answer)} and {written(other.answer)}"
                 raise ContractError(
-                    f"{source.path}: puzzles with the answers {list(puzzle.answer)} and {list(other.answer)} look the "
-                    "same: render does not show the order"
+                    f"{source.path}: puzzles with the answers {answers} look the same: render does not show the answer"
                 )
 
 
 def _keeps_the_convention(case: _Case) -> None:
     _require_order_shown(case)
+    for source, _, puzzle in case.puzzles:
+        try:
+            check_answer_of(vars(puzzle))
+        except RewardError as error:
+            raise ContractError(f"{source.path}: {error}") from error
+    if any(puzzle.answer_kind != ORDER for _, _, puzzle in case.puzzles):
+        return  # only orders have a convention to keep
     if not all("shown" in puzzle.geometry for _, _, puzzle in case.puzzles):
         raise NotChecked("put `shown`, the 0-based pieces as displayed, into the geometry: answers are held against it")
     for source, _, puzzle in case.puzzles:
@@ -240,7 +250,7 @@ def _prompts_are_messages(case: _Case) -> None:
 
 
 def _prompts_hide_the_answer(case: _Case) -> None:
-    long = [puzzle for _, _, puzzle in case.puzzles if puzzle.num_pieces > 2]
+    long = [puzzle for _, _, puzzle in case.puzzles if puzzle.num_pieces > 2 and puzzle.answer_kind == ORDER]
     told = sum(_words(case.task, puzzle).count(", ".join(map(str, puzzle.answer))) > 0 for puzzle in long)
     if told > len(long) / 2:
         raise ContractError(f"{told} of {len(long)} prompts hold the answer")

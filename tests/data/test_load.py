@@ -27,6 +27,7 @@ def test_a_row_has_what_trainers_and_rewards_read_and_no_nulls_in_its_prompt(set
     row = load_puzzles(sets / "lazy")[0]
     assert set(row) == {
         *("prompt", "images", "answer", "task", "id", "num_pieces", "answer_style", "classes", "source", "geometry"),
+        *("answer_kind", "answer_args"),
     }
     assert sorted(row["answer"]) == [1, 2, 3, 4]
     assert (row["task"], row["num_pieces"], row["answer_style"], row["classes"]) == ("image", 4, "think", None)

@@ -1,0 +1,39 @@
+"""The answers of a run's sets, before training: each is one of its kind, and a reward can score it.
+
+In: opened sets. Out: nothing, or one line with the row and the remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jigsaw.config.schema import Recipe
+from jigsaw.data.answers import answer_kinds
+from jigsaw.errors import JigsawError
+from jigsaw.rewards import Composition, RewardError
+
+
+def require_answers(
+    recipe: Recipe, composition: Composition, train_sets: Sequence[Any], eval_sets: Sequence[Any]
+) -> None:
+    """Refuse sets with an answer outside of its kind, or with rows that no reward of the recipe scores.
+
+    Args:
+        recipe: its rewards count where it has a GRPO stage.
+        composition: of those rewards.
+        train_sets: one per entry of `data.train`.
+        eval_sets: one per entry of `data.eval`.
+
+    Raises:
+        JigsawError: naming the set, the row, what is wrong and what to do.
+    """
+    for side, sets in (("train", train_sets), ("eval", eval_sets)):
+        for number, puzzles in enumerate(sets):
+            found = answer_kinds(puzzles, f"data.{side}.{number}")
+            scored = side == "eval" or (recipe.grpo is not None and recipe.data.train[number].trains("grpo"))
+            if scored:
+                try:
+                    composition.check_kinds(found)
+                except RewardError as error:
+                    raise JigsawError(f"data.{side}.{number}: {error}") from error

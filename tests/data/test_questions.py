@@ -1,0 +1,218 @@
+"""Questions of other people's sets: every layout in, rows that train beside puzzles out, and bad rows by name."""
+
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from jigsaw.data import check_puzzles, import_questions, load_puzzles, preview_puzzles, read_manifest
+from jigsaw.errors import JigsawError
+from jigsaw.rewards import Composition
+
+
+def picture(width=40, height=30, kind="JPEG", level=120):
+    stream = io.BytesIO()
+    Image.new("RGB", (width, height), (level, 80, 40)).save(stream, kind)
+    return stream.getvalue()
+
+
+def written(path, rows):
+    """A file of rows: JSON lines, a JSON list, or Parquet."""
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def imported(tmp_path, rows, name="rows.jsonl", **options):
+    """The loaded rows of an import."""
+    import_questions(written(tmp_path / name, rows), tmp_path / "set", progress=False, **options)
+    return load_puzzles(tmp_path / "set")
+
+
+def text_of(row):
+    return "\n".join(part["text"] for part in row["prompt"][-1]["content"] if part["type"] == "text")
+
+
+def test_a_choice_is_asked_with_its_options_and_holds_the_label(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(picture())
+    options = ["a cat", "a dog", "a bird"]
+    rows = [
+        {"question": "<image>What is it?", "options": options, "answer": "a dog", "image": "a.jpg"},
+        {"question": "<image>What is it not?", "options": options, "answer": "(C)", "image": "a.jpg"},
+    ]
+    first, second = imported(tmp_path, rows)
+    assert (first["answer_kind"], first["answer"], second["answer"]) == ("choice", "B", "C")
+    assert first["answer_args"] == {"options": ["A", "B", "C"], "texts": options} and first["num_pieces"] == 3
+    assert "A. a cat\nB. a dog\nC. a bird" in text_of(first) and "one of A, B or C" in text_of(first)
+    assert [part["type"] for part in first["prompt"][0]["content"]][:2] == ["image", "text"]
+    assert first["images"][0].size == (40, 30) and first["source"]["path"] == second["source"]["path"]
+
+
+def test_a_text_only_row_is_a_question_too(tmp_path):
+    (row,) = imported(tmp_path, [{"question": "What is 2 + 3?", "answer": 5}])
+    assert row["answer"] == 5 and row["answer_kind"] == "number" and not row.get("images")
+    assert check_puzzles(tmp_path / "set", workers=1, progress=False).ok
+    assert "What is 2 + 3?" in preview_puzzles(tmp_path / "set", tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ("12", "number"),
+        (0.5, "number"),
+        ("3/4", "number"),
+        (r"2\sqrt{221}", "math"),
+        ("x = 3", "math"),
+        ("north", "text"),
+    ],
+)
+def test_the_kind_is_told_from_the_answer(tmp_path, answer, kind):
+    if kind == "math":
+        pytest.importorskip("math_verify")
+    (row,) = imported(tmp_path, [{"question": "?", "answer": answer}])
+    assert row["answer_kind"] == kind
+
+
+def test_easyr1_rows_with_bytes(tmp_path):
+    rows = [{"problem": "<image>How long is x?", "answer": "3", "images": [{"bytes": picture(), "path": None}]}]
+    (row,) = imported(tmp_path, rows, "train.parquet", layout="easyr1")
+    assert row["answer"] == 3 and row["images"][0].size == (40, 30) and row["answer_style"] == "think"
+
+
+def test_geo3k_rows_of_verl_keep_their_own_instruction(tmp_path):
+    asked = "<image>Find x. You FIRST think about it. The final answer MUST BE put in \\boxed{}."
+    rows = [
+        {
+            "data_source": "hiyouga/geometry3k",
+            "prompt": [{"role": "user", "content": asked}],
+            "images": [{"bytes": picture()}],
+            "reward_model": {"style": "rule", "ground_truth": "7.5"},
+            "extra_info": {"split": "train", "index": 4},
+        }
+    ]
+    (row,) = imported(tmp_path, rows, "train.parquet", layout="verl")
+    assert row["answer_style"] == "boxed" and row["answer"] == 7.5
+    assert text_of(row) == asked.removeprefix("<image>"), "nothing is asked twice"
+    right = Composition(["answer"]).score(
+        ["<think>a</think>So \\boxed{7.5}"],
+        {name: [row[name]] for name in ("answer", "answer_kind", "answer_args", "answer_style")},
+    )
+    assert right == {"answer": [1.2]}
+
+
+def test_llava_rows_give_a_question_per_answer_with_the_turns_before_it(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "1.png").write_bytes(picture(kind="PNG"))
+    turns = [("human", "<image>\nIs it red?"), ("gpt", "Yes"), ("human", "Is it large?"), ("gpt", "No")]
+    rows = [{"id": "7", "image": "1.png", "conversations": [{"from": who, "value": text} for who, text in turns]}]
+    first, second = imported(tmp_path, rows, "llava.json", layout="llava", media_root=tmp_path / "pictures")
+    assert [first["answer"], second["answer"]] == ["Yes", "No"]
+    assert [turn["role"] for turn in second["prompt"]] == ["user", "assistant", "user"]
+    assert read_manifest(tmp_path / "set").counts.sources == 1
+
+
+def test_pictures_come_first_where_the_text_has_no_placeholder(tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(picture())
+    (row,) = imported(tmp_path, [{"question": "Same?", "answer": "yes", "images": ["a.jpg", "b.jpg"]}])
+    assert [part["type"] for part in row["prompt"][0]["content"]] == ["image", "image", "text", "text"]
+
+
+def test_a_box_knows_the_size_of_its_picture(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(picture())
+    (row,) = imported(tmp_path, [{"question": "Where?", "kind": "box", "answer": [1, 2, 10, 20], "image": "a.jpg"}])
+    assert row["answer_args"] == {"height": 30, "width": 40}
+
+
+def test_a_jpeg_is_stored_as_it_is(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(picture())
+    imported(tmp_path, [{"question": "?", "answer": "yes", "image": "a.jpg"}])
+    (table,) = [pq.read_table(file) for file in (tmp_path / "set").glob("*.parquet")]
+    assert table["images"].to_pylist()[0][0]["bytes"] == picture()
+
+
+def test_frames_of_a_video_are_stored(tmp_path, film):
+    rows = [{"question": "<video>What happens?", "answer": "rain", "video": film.name}]
+    (row,) = imported(tmp_path, rows, media_root=film.parent)
+    (clip,) = row["videos"]
+    assert len(clip.frames) == 4 and (np.diff(clip.times) > 0).all()
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    import av
+
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(20):
+            pixels = np.full((48, 64, 3), number * 10, dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": "?", "options": ["a", "b"], "answer": "c"}, "answer 'c' is none of the options a, b"),
+        ({"question": "?", "options": ["a"], "answer": "a"}, "give two or more different labels"),
+        ({"question": "?", "kind": "number", "answer": "many"}, "answer 'many' is no number"),
+        ({"question": "?", "kind": "colour", "answer": "red"}, "answer kind 'colour' is unknown"),
+        ({"question": "?", "kind": "box", "answer": [1, 2, 50, 20], "image": "a.jpg"}, "beyond the picture of 40x30"),
+        ({"question": "?", "kind": "interval", "answer": [5, 2]}, "the end after the start"),
+        ({"question": "<image><image>?", "answer": 1, "image": "a.jpg"}, "asks for 2 images and the row has 1"),
+        ({"question": "<image>?", "answer": 1}, "asks for 1 images and the row has 0"),
+        ({"question": "?", "answer": 1, "image": "gone.jpg"}, "gone.jpg cannot be read in .*--media-root names"),
+        ({"question": "?", "answer": 1, "image": "../a.jpg"}, "cannot be read"),
+        (
+            {"question": "?", "answer": 1, "image": "broken.jpg"},
+            "broken.jpg: .* no known picture format; mend",
+        ),
+        ({"question": "?", "answer": None}, "it has no answer"),
+        ({"problem": "?", "answer": 1}, "its question is null, not a text; is this the right layout?"),
+    ],
+)
+def test_a_row_that_cannot_be_a_question_is_named_with_its_remedy(tmp_path, row, message):
+    (tmp_path / "a.jpg").write_bytes(picture())
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    rows = [{"question": "Fine?", "answer": "yes"}, row]
+    with pytest.raises(JigsawError, match=f"rows.jsonl: row 1: .*({message})") as refused:
+        imported(tmp_path, rows)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(JigsawError):
+        load_puzzles(tmp_path / "set")  # half an import is no set
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layout": "easyr2"}, "layout 'easyr2' is unknown; did you mean easyr1"),
+        ({"answer_style": "box"}, "answer style 'box' is unknown; did you mean boxed"),
+        ({"media_root": "nowhere"}, "nowhere is no folder"),
+    ],
+)
+def test_a_wrong_option_is_named(tmp_path, options, message):
+    with pytest.raises(JigsawError, match=message):
+        imported(tmp_path, [{"question": "?", "answer": 1}], **options)
+
+
+def test_no_rows_and_no_file_are_named(tmp_path):
+    with pytest.raises(JigsawError, match="holds no rows"):
+        imported(tmp_path, [])
+    with pytest.raises(JigsawError, match="no such file"):
+        import_questions(tmp_path / "gone.jsonl", tmp_path / "set")
+
+
+def test_the_same_question_twice_counts_once(tmp_path):
+    rows = imported(tmp_path, [{"question": "What is 2 + 3?", "answer": 5}] * 2)
+    assert len(rows) == 1
