@@ -19,7 +19,11 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from jigsaw.audit.shortcuts import SHORTCUTS, Sample, Shortcut
+from jigsaw.audit.choices import SHORTCUTS as CHOICE_SHORTCUTS
+from jigsaw.audit.choices import ChoiceSample, ChoiceShortcut, choice_sample
+from jigsaw.audit.intervals import INTERVAL, IntervalSample, IntervalShortcut, interval_sample
+from jigsaw.audit.intervals import SHORTCUTS as INTERVAL_SHORTCUTS
+from jigsaw.audit.shortcuts import SHORTCUTS, Sample, Shortcut, remedy_of
 from jigsaw.data import load_puzzles
 from jigsaw.data.load import pieces_of, spread
 from jigsaw.data.progress import progress_bar
@@ -28,6 +32,8 @@ from jigsaw.evaluation.intervals import Estimate, rate_interval
 from jigsaw.evaluation.log import command_line
 from jigsaw.evaluation.tables import heading, interval, rounded
 from jigsaw.rewards import chance_exact, chance_place_accuracy, exact, place_accuracy
+from jigsaw.rewards.answers import kind_of_row
+from jigsaw.tasks import CHOICE, ORDER
 
 TOLERANCE = 0.05
 """By how much place accuracy may be above chance before anybody need worry."""
@@ -69,13 +75,13 @@ def audit_puzzles(
         raise JigsawError(f"{data} holds no puzzles; build it again")
     chosen = spread(len(puzzles), limit)
     stored = puzzles.with_format(None)
-    kinds: dict[tuple[Any, ...], list[tuple[Mapping[str, Any], Sample]]] = defaultdict(list)
+    kinds: dict[tuple[Any, ...], list[tuple[Mapping[str, Any], Any]]] = defaultdict(list)
     with progress_bar("looking", len(chosen)) as bar:
         for number in chosen:
             row = puzzles[number]
             sample = sample_of(row, stored[number])
-            kind = (row["task"], len(sample.answer), sample.pieces.grid or ())
-            kinds[kind].append(({"classes": row["classes"]}, sample))
+            grid = sample.pieces.grid if isinstance(sample, Sample) else None
+            kinds[row["task"], row["num_pieces"], grid or ()].append((_about(row), sample))
             bar.advance()
     groups = [_group(kind, [*members]) for kind, members in sorted(kinds.items())]
     named = {
@@ -92,16 +98,28 @@ def audit_puzzles(
     }
 
 
-def sample_of(row: Mapping[str, Any], stored: Mapping[str, Any]) -> Sample:
-    """A loaded row, and the same as it is stored, as the shortcuts see it."""
+def _about(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("answer", "answer_kind", "answer_args", "classes")}
+
+
+def sample_of(row: Mapping[str, Any], stored: Mapping[str, Any]) -> Sample | ChoiceSample | IntervalSample:
+    """A loaded row, and the same as it is stored, as the shortcuts see it.
+
+    Raises:
+        JigsawError: no shortcut is known for its kind of answer.
+    """
     pieces = pieces_of(row)
-    count = len(pieces.frames)
-    return Sample(
-        answer=list(row["answer"]),
-        source=row["source"]["path"],
-        pieces=pieces,
-        stored=_stored_bytes(stored.get("images") or (), count),
-    )
+    files = _stored_bytes(stored.get("images") or (), len(pieces.frames))
+    if row["answer_kind"] == CHOICE:
+        return choice_sample(row, pieces, files)
+    if row["answer_kind"] == INTERVAL:
+        return interval_sample(row)
+    if row["answer_kind"] != ORDER:
+        raise JigsawError(
+            f"no shortcut is known for answers of kind {row['answer_kind']} (row {row['id']}); "
+            "audit sets of orders, choices and intervals"
+        )
+    return Sample(answer=list(row["answer"]), source=row["source"]["path"], pieces=pieces, stored=files)
 
 
 def _stored_bytes(images: Sequence[Mapping[str, Any]], pieces: int) -> list[int]:
@@ -113,18 +131,22 @@ def _stored_bytes(images: Sequence[Mapping[str, Any]], pieces: int) -> list[int]
     return [sum(sizes[start : start + each]) for start in range(0, len(sizes), each)]
 
 
-def _group(kind: tuple[Any, ...], members: Sequence[tuple[Mapping[str, Any], Sample]]) -> dict[str, Any]:
+def _group(kind: tuple[Any, ...], members: Sequence[tuple[Mapping[str, Any], Any]]) -> dict[str, Any]:
     task, pieces, grid = kind
-    samples = [sample for _, sample in members]
-    classes = [row["classes"] for row, _ in members]
-    chance = {
-        "exact": sum(chance_exact(pieces, own) for own in classes) / len(classes),
-        "place_accuracy": sum(chance_place_accuracy(pieces, own) for own in classes) / len(classes),
-    }
+    rows, samples = [row for row, _ in members], [sample for _, sample in members]
+    is_order = isinstance(samples[0], Sample)
+    shortcuts = next(known for sample, known in _SHORTCUTS.items() if isinstance(samples[0], sample))
+    judge = _judged_order if is_order else _judged_value
+    levels = [_order_levels(row, pieces) if is_order else _value_levels(row) for row in rows]
+    names = ("exact", "place_accuracy")
+    chance = {name: sum(level[at] for level in levels) / len(levels) for at, name in enumerate(names)}
     found = []
     if len(samples) >= FEWEST:
-        tried = ((shortcut, shortcut.solve(samples)) for shortcut in SHORTCUTS)
-        found = [_entry(shortcut, orders, samples, classes, chance, task) for shortcut, orders in tried if orders]
+        tried = ((each, each.solve(samples)) for each in shortcuts)
+        for shortcut, answers in tried:
+            if answers:
+                judged = [judge(answer, row) for answer, row in zip(answers, rows, strict=True)]
+                found.append(_entry(shortcut, judged, samples, chance, task))
     return {
         "task": task,
         "num_pieces": pieces,
@@ -136,28 +158,58 @@ def _group(kind: tuple[Any, ...], members: Sequence[tuple[Mapping[str, Any], Sam
     }
 
 
+def _order_levels(row: Mapping[str, Any], pieces: int) -> tuple[float, float]:
+    return chance_exact(pieces, row["classes"]), chance_place_accuracy(pieces, row["classes"])
+
+
+def _judged_order(order: Any, row: Mapping[str, Any]) -> tuple[float, float]:
+    return exact(order, row["answer"], row["classes"]), place_accuracy(order, row["answer"], row["classes"])
+
+
+def _value_levels(row: Mapping[str, Any]) -> tuple[float, float]:
+    kind = kind_of_row(row)
+    return kind.luck(row["answer"]) or 0.0, kind.chance(row["answer"]) or 0.0
+
+
+def _judged_value(value: Any, row: Mapping[str, Any]) -> tuple[float, float]:
+    """Whether an answer that is no order counts as right, and its score, which stands for the place accuracy."""
+    kind = kind_of_row(row)
+    return float(kind.is_right(value, row["answer"])), kind.score(value, row["answer"])
+
+
+_SHORTCUTS: Mapping[type, Sequence[Any]] = {
+    Sample: SHORTCUTS,
+    ChoiceSample: CHOICE_SHORTCUTS,
+    IntervalSample: INTERVAL_SHORTCUTS,
+}
+
+
 def _entry(
-    shortcut: Shortcut,
-    orders: Sequence[Sequence[int]],
-    samples: Sequence[Sample],
-    classes: Sequence[Sequence[int] | None],
+    shortcut: Shortcut | ChoiceShortcut | IntervalShortcut,
+    judged: Sequence[tuple[float, float]],
+    samples: Sequence[Any],
     chance: Mapping[str, float],
     task: str,
 ) -> dict[str, Any]:
+    """What a shortcut reached.
+
+    Args:
+        judged: per puzzle whether its answer is right, and its place accuracy.
+        chance: levels of both.
+    """
     sources = [sample.source for sample in samples]
-    judged = list(zip(orders, [sample.answer for sample in samples], classes, strict=True))
-    places = [place_accuracy(*each) for each in judged]
+    places = [place for _, place in judged]
     place, alone = rate_interval(places, sources), rate_interval(places, [str(at) for at in range(len(places))])
     leak = place.low > chance["place_accuracy"] + TOLERANCE
     here = not leak and alone.low > chance["place_accuracy"] + TOLERANCE
     return {
         "name": shortcut.name,
         "what": shortcut.what,
-        "exact": asdict(rate_interval([exact(*each) for each in judged], sources)),
+        "exact": asdict(rate_interval([right for right, _ in judged], sources)),
         "place_accuracy": asdict(place),
         "leak": leak,
         "here": here,
-        "remedy": shortcut.remedy(task) if leak or here else None,
+        "remedy": remedy_of(shortcut.leak, task) if leak or here else None,
     }
 
 

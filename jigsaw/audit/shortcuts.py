@@ -54,10 +54,6 @@ class Shortcut:
     leak: Leak
     solve: Callable[[Sequence[Sample]], Orders | None]
 
-    def remedy(self, task: str) -> str:
-        """What closes it for the task of that name."""
-        return task_named(task).REMEDIES.get(self.leak, USUAL_REMEDIES[self.leak])
-
 
 def _constant(samples: Sequence[Sample]) -> Orders:
     return commonest([sample.answer for sample in samples], [sample.source for sample in samples])
@@ -96,30 +92,36 @@ def _of_pieces(*features: Callable[[Pixels], float]) -> Callable[[Sequence[Sampl
     return lambda samples: _fitted(samples, columns)
 
 
-def _light(piece: Pixels) -> float:
+def light(piece: Pixels) -> float:
+    """Mean brightness."""
     return float(piece.mean())
 
 
-def _blue(piece: Pixels) -> float:
+def blue(piece: Pixels) -> float:
+    """How much more blue than red there is."""
     return float(piece[..., 2].mean() - piece[..., 0].mean())
 
 
-def _detail(piece: Pixels) -> float:
+def detail(piece: Pixels) -> float:
+    """Mean difference of neighbouring pixels of the first frame."""
     small = piece[0].astype(np.float64).mean(axis=2)
     return float(np.abs(np.diff(small, axis=0)).mean() + np.abs(np.diff(small, axis=1)).mean())
 
 
-def _side_light(piece: Pixels) -> float:
+def side_light(piece: Pixels) -> float:
+    """How much brighter the left half is than the right."""
     half = piece.shape[2] // 2
     return float(piece[:, :, :half].mean() - piece[:, :, -half:].mean())
 
 
-def _top_light(piece: Pixels) -> float:
+def top_light(piece: Pixels) -> float:
+    """How much brighter the upper half is than the lower."""
     half = piece.shape[1] // 2
     return float(piece[:, :half].mean() - piece[:, -half:].mean())
 
 
-def _size(piece: Pixels) -> float:
+def size(piece: Pixels) -> float:
+    """How many numbers the piece has."""
     return float(np.prod(piece.shape))
 
 
@@ -169,18 +171,18 @@ def _light_at_points(samples: Sequence[Sample]) -> Orders | None:
         seen = sample.pieces
         if seen.picture is None or not seen.points:
             return None
-        rings = [_ring(seen.picture, point, seen.radius) for point in seen.points]
-        return [ranks([float(ring.mean()) for ring in rings]), ranks([float(ring[:, 2].mean()) for ring in rings])]
+        rings = [ring(seen.picture, point, seen.radius) for point in seen.points]
+        return [ranks([float(one.mean()) for one in rings]), ranks([float(one[:, 2].mean()) for one in rings])]
 
     return _fitted(samples, columns)
 
 
-def _ring(picture: Pixels, point: tuple[float, float], radius: int) -> Pixels:
+def ring(picture: Pixels, point: tuple[float, float], radius: int) -> Pixels:
     """The pixels around a disc, which itself covers what lies under it; shape `(N, 3)`."""
     down, across = np.ogrid[: picture.shape[0], : picture.shape[1]]
     apart = (down - point[1]) ** 2 + (across - point[0]) ** 2
-    ring: Pixels = picture[(apart > (radius + 1) ** 2) & (apart < (2 * radius + 2) ** 2)]
-    return ring if len(ring) else picture.reshape(-1, 3)
+    around: Pixels = picture[(apart > (radius + 1) ** 2) & (apart < (2 * radius + 2) ** 2)]
+    return around if len(around) else picture.reshape(-1, 3)
 
 
 USUAL_REMEDIES: Mapping[Leak, str] = {
@@ -192,16 +194,20 @@ USUAL_REMEDIES: Mapping[Leak, str] = {
 }
 """What closes a leak, where its task has no remedy of its own."""
 
+
+def remedy_of(leak: Leak, task: str) -> str:
+    """What closes a leak of the task of that name."""
+    return task_named(task).REMEDIES.get(leak, USUAL_REMEDIES[leak])
+
+
 SHORTCUTS: tuple[Shortcut, ...] = (
     Shortcut("constant", "the commonest answer of other sources", "order", _constant),
     Shortcut("label order", "the numbers of the pieces", "order", _label_order),
     Shortcut("edges", "borders that continue each other", "edges", _edges),
-    Shortcut("brightness and colour", "light and blue above, dark and brown below", "look", _of_pieces(_light, _blue)),
-    Shortcut(
-        "shading", "light that falls off towards one side of a piece", "look", _of_pieces(_side_light, _top_light)
-    ),
-    Shortcut("detail", "more detail in some places than in others", "look", _of_pieces(_detail)),
-    Shortcut("size", "pieces of different sizes or lengths", "form", _of_pieces(_size)),
+    Shortcut("brightness and colour", "light and blue above, dark and brown below", "look", _of_pieces(light, blue)),
+    Shortcut("shading", "light that falls off towards one side of a piece", "look", _of_pieces(side_light, top_light)),
+    Shortcut("detail", "more detail in some places than in others", "look", _of_pieces(detail)),
+    Shortcut("size", "pieces of different sizes or lengths", "form", _of_pieces(size)),
     Shortcut("stored bytes", "the size of each piece's file", "form", _bytes),
     Shortcut("compression", "where the 8-pixel grid of compression falls", "form", _blocks),
     Shortcut("position", "height in the picture (lower is nearer) and distance from the middle", "position", _position),

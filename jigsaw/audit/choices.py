@@ -1,0 +1,266 @@
+"""Shortcuts for answers that are a choice: how far the options can be told apart without understanding what they show.
+
+In: puzzles of one kind. Out: a label per puzzle. All but the borders of a hole are fitted on the other sources: the
+commonest label; where each option is a picture, a clip or a point, the option that is brightest, bluest, and so on, or
+most unlike the others; else the commonest label among puzzles whose pictures look alike in a few bits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jigsaw.audit.rank_prior import ranks
+from jigsaw.audit.shortcuts import blue, detail, light, ring, side_light, size, top_light
+from jigsaw.tasks import Leak, Pieces
+from jigsaw.tasks.likeness import mean_differences, signatures
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+@dataclass(frozen=True)
+class ChoiceSample:
+    """One puzzle as the shortcuts see it.
+
+    Attributes:
+        options: the labels.
+        answer: the right one.
+        source: what it was made from.
+        shown: per option its frames, shape `(T, height, width, 3)`; empty where the options are words.
+        whole: all images of the puzzle, or the middle frames of its clips, in the order of the prompt.
+        stored: per option the bytes of its file in a materialised set, else empty.
+        pieces: where the options lie on a picture, and its hole.
+        clips: frames of the clips of the puzzle.
+    """
+
+    options: tuple[str, ...]
+    answer: str
+    source: str
+    shown: Sequence[Pixels]
+    whole: Sequence[Pixels]
+    stored: Sequence[int] = ()
+    pieces: Pieces = field(default_factory=Pieces)
+    clips: Sequence[Pixels] = ()
+
+
+@dataclass(frozen=True)
+class ChoiceShortcut:
+    """One shortcut: its name, what it reads, the kind of leak, and its labels, or None where it does not apply."""
+
+    name: str
+    what: str
+    leak: Leak
+    solve: Callable[[Sequence[ChoiceSample]], list[str] | None]
+
+
+def _by_symbol(samples: Sequence[ChoiceSample], symbol: Callable[[ChoiceSample], Hashable]) -> list[str]:
+    """Per puzzle the label that is commonest among puzzles of other sources with the same symbol."""
+    symbols = [symbol(sample) for sample in samples]
+    all_counts: dict[Hashable, Counter[str]] = defaultdict(Counter)
+    own_counts: dict[tuple[Hashable, str], Counter[str]] = defaultdict(Counter)
+    for sample, mark in zip(samples, symbols, strict=True):
+        all_counts[mark][sample.answer] += 1
+        own_counts[mark, sample.source][sample.answer] += 1
+    found = []
+    for sample, mark in zip(samples, symbols, strict=True):
+        others = all_counts[mark] - own_counts[mark, sample.source]
+        found.append(max(sample.options, key=lambda label: others[label]))
+    return found
+
+
+def _by_rank(samples: Sequence[ChoiceSample], values: Callable[[ChoiceSample], Sequence[float]]) -> list[str] | None:
+    """Per puzzle the option whose rank by a number is commonest among the answers of other sources."""
+    if any(len(values(sample)) != len(sample.options) for sample in samples):
+        return None
+    placed = [ranks([round(value, 6) for value in values(sample)]) for sample in samples]
+    right = [own[sample.options.index(sample.answer)] for sample, own in zip(samples, placed, strict=True)]
+    all_counts = Counter(right)
+    own_counts: dict[str, Counter[int]] = defaultdict(Counter)
+    for sample, rank in zip(samples, right, strict=True):
+        own_counts[sample.source][rank] += 1
+    found = []
+    for sample, own in zip(samples, placed, strict=True):
+        others = all_counts - own_counts[sample.source]
+        best = max(range(len(own)), key=lambda at: others[own[at]])
+        found.append(sample.options[best])
+    return found
+
+
+def _of_options(feature: Callable[[Pixels], float]) -> Callable[[Sequence[ChoiceSample]], list[str] | None]:
+    return lambda samples: _by_rank(samples, lambda sample: [feature(piece) for piece in sample.shown])
+
+
+def _unlikeness(sample: ChoiceSample) -> list[float]:
+    """Per option the mean difference to the others, of its middle frame at 16x16 pixels."""
+    if len(sample.shown) < 2:
+        return []
+    frames = [Image.fromarray(piece[len(piece) // 2]) for piece in sample.shown]
+    apart = mean_differences(np.concatenate([signatures(frame, [(0, 0, *frame.size)]) for frame in frames]))
+    return [float(each) for each in apart.mean(axis=1)]
+
+
+def _sides(sample: ChoiceSample) -> Hashable:
+    """On which sides the light of each picture is."""
+    return tuple((top_light(image[None]) > 0, side_light(image[None]) > 0) for image in sample.whole)
+
+
+def _where_words(samples: Sequence[ChoiceSample]) -> list[str] | None:
+    if any(sample.shown or not sample.whole for sample in samples):
+        return None
+    return _by_symbol(samples, _sides)
+
+
+def _border(pixels: Pixels, side: int, reach: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The outermost row or column of a picture, above, right, below or left, `reach` pixels in; shape `(16, 3)`."""
+    lines = (pixels[reach], pixels[:, -1 - reach], pixels[-1 - reach], pixels[:, reach])
+    line = Image.fromarray(np.ascontiguousarray(lines[side])[None]).resize((16, 1), Image.Resampling.BOX)
+    found: np.ndarray[Any, np.dtype[np.float64]] = np.asarray(line, dtype=np.float64)[0]
+    return found
+
+
+def _of_hole(samples: Sequence[ChoiceSample]) -> list[str] | None:
+    """Per puzzle the patch whose borders continue what lies around the hole."""
+    found = []
+    for sample in samples:
+        picture, hole = sample.pieces.picture, sample.pieces.hole
+        if picture is None or hole is None or not sample.shown:
+            return None
+        left, top, right, bottom = hole
+        lines: dict[int, tuple[Any, Any]] = {0: (top - 1, slice(left, right)), 2: (bottom, slice(left, right))}
+        lines |= {1: (slice(top, bottom), right), 3: (slice(top, bottom), left - 1)}
+        there = {
+            side: picture[at]
+            for side, at in lines.items()
+            if all(isinstance(part, slice) or 0 <= part < edge for part, edge in zip(at, picture.shape, strict=False))
+        }
+        costs = []
+        for piece in sample.shown:
+            apart = [np.abs(_border(piece[0], side) - _border(line[None], 0)).mean() for side, line in there.items()]
+            costs.append(float(np.mean(apart)) if apart else 0.0)
+        found.append(sample.options[int(np.argmin(costs))])
+    return found
+
+
+def _seams(sample: ChoiceSample) -> list[float]:
+    """Per tile of a grid how much its borders differ from those of its neighbours."""
+    if sample.pieces.grid is None or not sample.shown:
+        return []
+    rows, columns = sample.pieces.grid
+    costs = []
+    for place, piece in enumerate(sample.shown):
+        row, column = divmod(place, columns)
+        steps = [(-1, 0, 0), (0, 1, 1), (1, 0, 2), (0, -1, 3)]
+        beside = [
+            (side, (row + down) * columns + column + across)
+            for down, across, side in steps
+            if 0 <= row + down < rows and 0 <= column + across < columns
+        ]
+        apart = [
+            np.abs(_border(piece[0], side) - _border(sample.shown[other][0], (side + 2) % 4)).mean()
+            for side, other in beside
+        ]
+        costs.append(float(np.mean(apart)) if apart else 0.0)
+    return costs
+
+
+def _of_two(samples: Sequence[ChoiceSample], symbol: Callable[[Pixels, Pixels], Hashable]) -> list[str] | None:
+    """By what two pictures have in common, where the options are words."""
+    if any(sample.shown or len(sample.whole) != 2 for sample in samples):
+        return None
+    return _by_symbol(samples, lambda sample: symbol(*sample.whole))
+
+
+def _touching(one: Pixels, other: Pixels) -> int:
+    """The side of the first picture that the second continues best."""
+    return int(np.argmin([np.abs(_border(one, side) - _border(other, (side + 2) % 4)).mean() for side in range(4)]))
+
+
+def _lighter(one: Pixels, other: Pixels) -> Hashable:
+    return light(one[None]) > light(other[None]), blue(one[None]) > blue(other[None])
+
+
+def _motion(piece: Pixels) -> float:
+    """Mean difference of neighbouring frames."""
+    return float(np.abs(np.diff(piece.astype(np.float64), axis=0)).mean()) if len(piece) > 1 else 0.0
+
+
+def _motions(sample: ChoiceSample) -> list[float]:
+    return [_motion(piece) for piece in sample.shown if len(piece) > 1]
+
+
+def _drift(sample: ChoiceSample) -> Hashable:
+    """Whether clips become lighter, more detailed and less alike as they go on."""
+    return tuple(
+        (
+            light(clip[-1:]) > light(clip[:1]),
+            detail(clip[-1:]) > detail(clip[:1]),
+            _motion(clip[len(clip) // 2 :]) > _motion(clip[: len(clip) // 2 + 1]),
+        )
+        for clip in sample.clips
+    )
+
+
+def _where_one_clip(samples: Sequence[ChoiceSample]) -> list[str] | None:
+    if any(sample.shown or not sample.clips for sample in samples):
+        return None
+    return _by_symbol(samples, _drift)
+
+
+def _heights(sample: ChoiceSample) -> list[float]:
+    return [y for _, y in sample.pieces.points]
+
+
+def _middles(sample: ChoiceSample) -> list[float]:
+    """Per point its distance from the middle of the picture, to the left or right."""
+    picture = sample.pieces.picture
+    return [] if picture is None else [abs(2 * x - picture.shape[1]) for x, _ in sample.pieces.points]
+
+
+def _rings(sample: ChoiceSample) -> list[float]:
+    picture, radius = sample.pieces.picture, sample.pieces.radius
+    if picture is None:
+        return []
+    return [float(ring(picture, point, radius).mean()) for point in sample.pieces.points]
+
+
+SHORTCUTS: tuple[ChoiceShortcut, ...] = (
+    ChoiceShortcut("constant", "the commonest label", "order", lambda samples: _by_symbol(samples, lambda _: None)),
+    ChoiceShortcut("brightness", "the light of each option", "look", _of_options(light)),
+    ChoiceShortcut("colour", "the blue of each option", "look", _of_options(blue)),
+    ChoiceShortcut("detail", "the fine texture of each option", "look", _of_options(detail)),
+    ChoiceShortcut("unlike", "the difference of each option to the others", "look", lambda s: _by_rank(s, _unlikeness)),
+    ChoiceShortcut("size", "width and height of each option", "form", _of_options(size)),
+    ChoiceShortcut("file size", "bytes of each option's file", "form", lambda s: _by_rank(s, lambda one: one.stored)),
+    ChoiceShortcut("sides", "on which sides of the pictures the light is", "look", _where_words),
+    ChoiceShortcut("borders of the hole", "borders that continue what is around the hole", "edges", _of_hole),
+    ChoiceShortcut("seams", "borders of a tile unlike its neighbours'", "edges", lambda s: _by_rank(s, _seams)),
+    ChoiceShortcut("two borders", "the side at which two pictures touch", "edges", lambda s: _of_two(s, _touching)),
+    ChoiceShortcut("two lights", "which of two pictures is lighter and bluer", "look", lambda s: _of_two(s, _lighter)),
+    ChoiceShortcut("motion", "how much the frames of each option differ", "look", lambda s: _by_rank(s, _motions)),
+    ChoiceShortcut("drift", "whether clips become lighter or more detailed", "look", _where_one_clip),
+    ChoiceShortcut("height", "height in the picture: lower is nearer", "position", lambda s: _by_rank(s, _heights)),
+    ChoiceShortcut("middle", "distance from the middle", "position", lambda s: _by_rank(s, _middles)),
+    ChoiceShortcut("light at points", "brightness around the points", "look", lambda s: _by_rank(s, _rings)),
+)
+
+
+def choice_sample(row: Mapping[str, Any], pieces: Pieces, stored: Sequence[int]) -> ChoiceSample:
+    """A loaded row as the shortcuts see it."""
+    whole = [np.asarray(image.convert("RGB")) for image in row.get("images") or ()]
+    whole += [clip.frames[len(clip.frames) // 2] for clip in row.get("videos") or ()]
+    options = tuple(row["answer_args"]["options"])
+    return ChoiceSample(
+        options=options,
+        answer=row["answer"],
+        source=row["source"]["path"],
+        shown=pieces.frames if len(pieces.frames) == len(options) else (),
+        whole=whole,
+        stored=stored if len(stored) == len(options) else (),
+        pieces=pieces,
+        clips=[clip.frames for clip in row.get("videos") or ()],
+    )

@@ -1,0 +1,100 @@
+"""Shortcuts for answers that are an interval of a clip: how far frames alone tell it.
+
+In: puzzles of one kind. Out: start and end in seconds per puzzle: the mean interval of other sources, the moments of
+the two largest steps from frame to frame, and the run of frames that moves most or least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jigsaw.tasks import Leak
+
+INTERVAL = "interval"
+Seconds = list[float]
+
+
+@dataclass(frozen=True)
+class IntervalSample:
+    """One puzzle as the shortcuts see it.
+
+    Attributes:
+        answer: start and end in seconds.
+        source: what it was made from.
+        steps: mean difference from each frame to the next, 0 to 255.
+        fps: frames per second of the clip.
+    """
+
+    answer: Seconds
+    source: str
+    steps: Sequence[float]
+    fps: float
+
+
+@dataclass(frozen=True)
+class IntervalShortcut:
+    """One shortcut: its name, what it reads, the kind of leak, and its intervals, or None where it does not apply."""
+
+    name: str
+    what: str
+    leak: Leak
+    solve: Callable[[Sequence[IntervalSample]], list[Seconds] | None]
+
+
+def _constant(samples: Sequence[IntervalSample]) -> list[Seconds]:
+    return [list(np.mean(_others(samples, sample) or [[0.0, 1.0]], axis=0)) for sample in samples]
+
+
+def _others(samples: Sequence[IntervalSample], own: IntervalSample) -> list[Seconds]:
+    """The answers of other sources."""
+    return [sample.answer for sample in samples if sample.source != own.source]
+
+
+def _steps(samples: Sequence[IntervalSample]) -> list[Seconds] | None:
+    """Between the two largest steps."""
+    if any(len(sample.steps) < 2 for sample in samples):
+        return None
+    found = []
+    for sample in samples:
+        first, last = sorted(int(at) for at in np.argsort(sample.steps)[-2:])
+        found.append([(first + 1) / sample.fps, (last + 1) / sample.fps])
+    return found
+
+
+def _run(samples: Sequence[IntervalSample], sign: float) -> list[Seconds] | None:
+    """The run of the usual length in which frames differ most (or least) from the next ones."""
+    if any(len(sample.steps) < 2 for sample in samples):
+        return None
+    found = []
+    for sample in samples:
+        known = [end - start for start, end in _others(samples, sample)] or [len(sample.steps) / 3 / sample.fps]
+        length = min(len(sample.steps), max(1, round(float(np.mean(known)) * sample.fps)))
+        sums = np.convolve(np.asarray(sample.steps), np.ones(length), mode="valid")
+        start = int(np.argmax(sign * sums))
+        found.append([start / sample.fps, (start + length) / sample.fps])
+    return found
+
+
+SHORTCUTS: tuple[IntervalShortcut, ...] = (
+    IntervalShortcut("constant", "the mean interval of other sources", "order", _constant),
+    IntervalShortcut("largest steps", "the two largest steps from frame to frame", "look", _steps),
+    IntervalShortcut("most motion", "the run in which frames differ most", "look", lambda samples: _run(samples, 1)),
+    IntervalShortcut("least motion", "the run in which frames differ least", "look", lambda samples: _run(samples, -1)),
+)
+
+
+def interval_sample(row: Mapping[str, Any]) -> IntervalSample:
+    """A loaded row as the shortcuts see it."""
+    clips: Any = row.get("videos") or ()
+    frames: Any = clips[0].frames.astype(np.float64) if len(clips) == 1 else np.zeros((1, 1, 1, 3))
+    moved: Any = np.abs(np.diff(frames, axis=0))
+    return IntervalSample(
+        answer=list(row["answer"]),
+        source=row["source"]["path"],
+        steps=[float(each) for each in moved.reshape(len(moved), -1).mean(axis=1)] if len(moved) else [],
+        fps=clips[0].fps if clips else 1.0,
+    )
