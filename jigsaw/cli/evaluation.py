@@ -32,7 +32,10 @@ FURTHER = {"temperature": float, "seed": int, "wording": int, "source_root": Pat
 def evaluate(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="A run folder, a checkpoint folder or a hub id.")],
-    data: Annotated[Path | None, typer.Argument(help="A puzzle set.  [default: the run's held-out sets]")] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Puzzle sets; the first is the one that counts.  [default: the run's held-out sets]"),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the evaluation; continues there.  [default: none]")
     ] = None,
@@ -41,7 +44,10 @@ def evaluate(
     against: Annotated[Path | None, typer.Option(help="Another evaluation's folder, to compare with.")] = None,
     reward: Annotated[
         list[str] | None,
-        typer.Option(help="Part of `reward`, the sum; may be given again.  [default: visual_jigsaw]"),
+        typer.Option(
+            help="Part of `reward`, the sum; may be given again.  [default: visual_jigsaw, or answer where there are "
+            "other answers than orders]"
+        ),
     ] = None,
     batch_size: BatchSize = 16,
     max_new_tokens: MaxNewTokens = 1024,
@@ -65,16 +71,16 @@ def evaluate(
     random guessing, and their intervals allow for puzzles that share a source. `jigsaw report` makes a page of the
     folder; `jigsaw bench` runs benchmarks.
     """
-    from jigsaw.evaluation.runs import is_run, trained_model
+    from jigsaw.evaluation.runs import is_run, named_sets, trained_model
 
     of_run = is_run(model)
-    if data is None and not of_run:
+    if not data and not of_run:
         if not Path(model).exists():
             require_runs(Path(model))
         raise typer.BadParameter("name a puzzle set, or a run folder as MODEL", param_hint="DATA")
     require_model(model)
-    require_sets(data)
-    if data is None and task is not None:
+    require_sets(*(data or ()))
+    if not data and task is not None:
         raise typer.BadParameter("is for a puzzle set; the run's recipe names its tasks", param_hint="--task")
     settings = _further(further or [])
     generation: dict[str, Any] = {
@@ -85,22 +91,21 @@ def evaluate(
         "samples": samples,
     }
     sampling = {name: settings.pop(name) for name in ("temperature", "seed") if name in settings}
-    options = {"out": out, "limit": limit, "against": against, **settings}
+    options = {"out": out, "against": against, **settings}
     from jigsaw.evaluation.evaluate import evaluate_checkpoint, evaluate_on_own_sets
     from jigsaw.evaluation.generation import Generation
     from jigsaw.evaluation.log import to_json
     from jigsaw.evaluation.tables import log_tables
 
-    if data is None:
+    if not data:
         given = {name: value for name, value in generation.items() if _was_given(context, name)}
-        log = evaluate_on_own_sets(Path(model), generation=given | sampling, rewards=reward, **options)
+        log = evaluate_on_own_sets(Path(model), generation=given | sampling, rewards=reward, limit=limit, **options)
     else:
         log = evaluate_checkpoint(
             str(trained_model(Path(model))) if of_run else model,
-            data,
+            named_sets(data, task, limit),
             generation=Generation(**generation, **sampling),
-            rewards=reward or ["visual_jigsaw"],
-            task=task,
+            rewards=reward,
             **options,
         )
     typer.echo(to_json(log), nl=False) if as_json else print_table(log_tables(log))
@@ -247,7 +252,7 @@ def score(
     out: Annotated[Path | None, typer.Option(help="Folder for the log, as of jigsaw eval.  [default: none]")] = None,
     reward: Annotated[
         list[str] | None,
-        typer.Option(help="Part of `reward`, the sum; may be given again.  [default: visual_jigsaw]"),
+        typer.Option(help="Part of `reward`, the sum; may be given again.  [default: visual_jigsaw or answer]"),
     ] = None,
     think_prefilled: Annotated[
         bool,
@@ -270,7 +275,7 @@ def score(
     log = score_predictions(
         data,
         predictions,
-        reward or ["visual_jigsaw"],
+        reward,
         think_prefilled=think_prefilled,
         source_root=source_root,
         task=task,

@@ -20,6 +20,8 @@ from jigsaw.data.load import pieces_of
 from jigsaw.data.parts import puzzle_of
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.generation import Answers, Ask, Generation, with_model
+from jigsaw.rewards import RewardError
+from jigsaw.rewards.answers import check_answer_of
 from jigsaw.tasks import task_named
 
 LARGE = ("prompt", "images", "videos")
@@ -208,8 +210,12 @@ def answer_rest(
 def _id_of(record: Mapping[str, Any]) -> str:
     """The id of a stored `Answered`."""
     puzzle, texts = record["puzzle"], record["completions"]
-    if not (record.keys() == {"puzzle", "completions", "contrast"} and isinstance(puzzle["answer"], list) and texts):
+    if not (record.keys() == {"puzzle", "completions", "contrast"} and texts):
         raise KeyError
+    try:
+        check_answer_of(puzzle)
+    except RewardError as error:
+        raise KeyError from error
     if not all(isinstance(text, str) for text in (puzzle["id"], *texts)):
         raise TypeError
     return str(puzzle["id"])

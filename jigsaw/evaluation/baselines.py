@@ -2,7 +2,8 @@
 
 In: puzzles and rewards. Out: levels per puzzle and their means. Order scores and the paper's reward have closed forms
 (`jigsaw.rewards.chance`). Other rewards are computed for all orders of up to five pieces, and for 120 random ones of
-more, whose mean has a standard error.
+more, whose mean has a standard error. Of a choice a random option is taken, of an interval or a box
+one between two random moments or points; a number, a text or an expression has no level.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from jigsaw.rewards import (
     chance_neighbor_accuracy,
     chance_order_reward,
     chance_place_accuracy,
-    format_order,
     grid_of,
 )
+from jigsaw.rewards.answers import ORDER, kind_of_row
 
 Puzzle = Mapping[str, Any]
 
@@ -51,7 +52,7 @@ def levels_of(puzzles: Sequence[Puzzle], composition: Composition) -> list[Level
     `valid` and `format` have none, since a player who answers in the right form always gets them.
     """
     rewards = reward_levels(puzzles, composition)
-    return [{**order_levels(puzzle), **own} for puzzle, own in zip(puzzles, rewards, strict=True)]
+    return [{**answer_levels(puzzle), **own} for puzzle, own in zip(puzzles, rewards, strict=True)]
 
 
 def mean_levels(levels: Sequence[Levels]) -> dict[str, Level | None]:
@@ -66,6 +67,25 @@ def mean_levels(levels: Sequence[Levels]) -> dict[str, Level | None]:
         else:
             means[name] = None
     return means
+
+
+def answer_levels(puzzle: Puzzle) -> dict[str, Level | None]:
+    """The levels of `exact`, and of the order scores where the answer is an order."""
+    if _is_order(puzzle):
+        return order_levels(puzzle)
+    luck = chance_of_right(puzzle)
+    return {"exact": None if luck is None else Level(luck)}
+
+
+def chance_of_right(puzzle: Puzzle) -> float | None:
+    """The probability that a random answer is right; None where it is not known."""
+    if _is_order(puzzle):
+        return chance_exact(len(puzzle["answer"]), puzzle.get("classes"))
+    return kind_of_row(puzzle).luck(puzzle["answer"])
+
+
+def _is_order(puzzle: Puzzle) -> bool:
+    return (puzzle.get("answer_kind") or ORDER) == ORDER
 
 
 def order_levels(puzzle: Puzzle) -> dict[str, Level | None]:
@@ -87,8 +107,9 @@ def order_levels(puzzle: Puzzle) -> dict[str, Level | None]:
 def reward_levels(puzzles: Sequence[Puzzle], composition: Composition) -> list[dict[str, Level | None]]:
     """The level of `reward` on each puzzle, and with several rewards of each: closed forms, else random orders."""
     closed = [_closed(puzzle, composition) for puzzle in puzzles]
-    known = [levels for levels in closed if levels is not None]
-    return known if len(known) == len(puzzles) else _tried(puzzles, composition)
+    left = [puzzle for puzzle, levels in zip(puzzles, closed, strict=True) if levels is None]
+    tried = iter(_tried(left, composition) if left else ())
+    return [next(tried) if levels is None else levels for levels in closed]
 
 
 def known_levels(puzzles: Sequence[Puzzle], composition: Composition) -> dict[str, float]:
@@ -100,13 +121,15 @@ def known_levels(puzzles: Sequence[Puzzle], composition: Composition) -> dict[st
     """
     closed = [_closed(puzzle, composition) for puzzle in puzzles]
     rewards = [levels["reward"] for levels in closed if levels is not None]
-    sizes = [(len(puzzle["answer"]), puzzle.get("classes")) for puzzle in puzzles]
+    solved = [chance_of_right(puzzle) for puzzle in puzzles]
+    orders = [puzzle for puzzle in puzzles if _is_order(puzzle)]
+    placed = [chance_place_accuracy(len(puzzle["answer"]), puzzle.get("classes")) for puzzle in orders]
     found = {
-        "exact": [chance_exact(*size) for size in sizes],
-        "place_accuracy": [chance_place_accuracy(*size) for size in sizes],
-        "reward": [level.mean for level in rewards if level is not None],
+        "exact": ([level for level in solved if level is not None], len(puzzles)),
+        "place_accuracy": (placed, len(orders)),
+        "reward": ([level.mean for level in rewards if level is not None], len(puzzles)),
     }
-    return {name: sum(values) / len(values) for name, values in found.items() if len(values) == len(puzzles) > 0}
+    return {name: sum(values) / len(values) for name, (values, count) in found.items() if len(values) == count > 0}
 
 
 def _closed(puzzle: Puzzle, composition: Composition) -> dict[str, Level | None] | None:
@@ -134,49 +157,69 @@ def _closed_form(spec: RewardSpec, puzzle: Puzzle) -> float | None:
         return _CLOSED[spec.use](puzzle, spec.args)
     if spec.args or spec.use not in ("exact", "place_accuracy", "neighbor_accuracy", "kendall_tau"):
         return None  # an option such as an exponent has no closed form
-    level = order_levels(puzzle)[spec.use]
+    level = answer_levels(puzzle).get(spec.use)
     return None if level is None else level.mean
 
 
 def _visual_jigsaw(puzzle: Puzzle, args: Mapping[str, Any]) -> float:
     options = {name: value for name, value in args.items() if name in ("discount", "min_pieces_for_partial")}
-    well_formed = 0.0 if puzzle["answer_style"] == "direct" else float(args.get("format_weight", 0.2))
-    return chance_order_reward(len(puzzle["answer"]), puzzle.get("classes"), **options) + well_formed
+    return chance_order_reward(len(puzzle["answer"]), puzzle.get("classes"), **options) + _for_form(puzzle, args)
 
 
-_CLOSED: Mapping[str, Callable[[Puzzle, Mapping[str, Any]], float]] = {
+def _answer(puzzle: Puzzle, args: Mapping[str, Any]) -> float | None:
+    if _is_order(puzzle):
+        return _visual_jigsaw(puzzle, args)
+    level = kind_of_row(puzzle).chance(puzzle["answer"])
+    return None if level is None else level + _for_form(puzzle, args)
+
+
+def _for_form(puzzle: Puzzle, args: Mapping[str, Any]) -> float:
+    return 0.0 if puzzle["answer_style"] == "direct" else float(args.get("format_weight", 0.2))
+
+
+_CLOSED: Mapping[str, Callable[[Puzzle, Mapping[str, Any]], float | None]] = {
     "visual_jigsaw": _visual_jigsaw,
+    "answer": _answer,
     "valid": lambda *_: 1.0,
     "format": lambda *_: 1.0,
 }
 
 
 def _tried(puzzles: Sequence[Puzzle], composition: Composition) -> list[dict[str, Level | None]]:
-    """Means over every order of up to five pieces, and over 120 of more, seeded by the puzzle."""
-    tries: list[list[list[int]]] = []
-    for puzzle in puzzles:
-        pieces = len(puzzle["answer"])
-        if pieces <= ALL_ORDERS_UP_TO:
-            tries.append([list(order) for order in permutations(range(1, pieces + 1))])
-        else:
-            rng = Random(puzzle["id"])
-            tries.append([rng.sample(range(1, pieces + 1), pieces) for _ in range(SAMPLED_ORDERS)])
-    repeated = [puzzle for puzzle, orders in zip(puzzles, tries, strict=True) for _ in orders]
+    """Means over what a guesser may answer; None for a puzzle whose answers cannot be listed."""
+    tries = [_guesses(puzzle) for puzzle in puzzles]
+    repeated = [puzzle for puzzle, guesses in zip(puzzles, tries, strict=True) for _ in guesses]
     texts = [
-        format_order(order, puzzle["answer_style"], think_prefilled=bool(puzzle.get("think_prefilled")))
-        for puzzle, orders in zip(puzzles, tries, strict=True)
-        for order in orders
+        kind_of_row(puzzle).format(guess, puzzle["answer_style"], think_prefilled=bool(puzzle.get("think_prefilled")))
+        for puzzle, guesses in zip(puzzles, tries, strict=True)
+        for guess in guesses
     ]
-    scores = rewards_of(repeated, texts, composition)
+    scores = rewards_of(repeated, texts, composition) if repeated else {name: [] for name in composition.names}
     totals = composition.total(scores)
-    found, start = [], 0
-    for orders in tries:
-        rows, start = slice(start, start + len(orders)), start + len(orders)
+    found: list[dict[str, Level | None]] = []
+    start = 0
+    for puzzle, guesses in zip(puzzles, tries, strict=True):
+        rows, start = slice(start, start + len(guesses)), start + len(guesses)
+        if not guesses:
+            names = composition.names if len(composition.rewards) > 1 else ()
+            found.append({"reward": None, **{f"reward/{name}": None for name in names}})
+            continue
         own = {name: [value for value in values[rows] if value is not None] for name, values in scores.items()}
-        exact = len(orders[0]) <= ALL_ORDERS_UP_TO
+        exact = not _is_order(puzzle) or len(puzzle["answer"]) <= ALL_ORDERS_UP_TO
         parts = {name: _mean(values, exact) for name, values in own.items() if values}
         found.append(_named(parts, _mean([total or 0.0 for total in totals[rows]], exact), composition))
     return found
+
+
+def _guesses(puzzle: Puzzle) -> list[Any]:
+    """Every order of up to five pieces, 120 of more, seeded by the puzzle; every option of a choice; else nothing."""
+    if not _is_order(puzzle):
+        return list(kind_of_row(puzzle).guesses())
+    pieces = len(puzzle["answer"])
+    if pieces <= ALL_ORDERS_UP_TO:
+        return [list(order) for order in permutations(range(1, pieces + 1))]
+    rng = Random(puzzle["id"])
+    return [rng.sample(range(1, pieces + 1), pieces) for _ in range(SAMPLED_ORDERS)]
 
 
 def _mean(values: Sequence[float], exact: bool) -> Level:
@@ -194,4 +237,5 @@ def rewards_of(
     Raises:
         RewardError: a reward fails, or a column is missing.
     """
-    return composition.score(list(texts), {key: [puzzle[key] for puzzle in puzzles] for key in puzzles[0]})
+    names = dict.fromkeys(key for puzzle in puzzles for key in puzzle)
+    return composition.score(list(texts), {name: [puzzle.get(name) for puzzle in puzzles] for name in names})

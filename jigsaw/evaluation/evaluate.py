@@ -12,7 +12,7 @@ being generated.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,13 +24,15 @@ from jigsaw.evaluation.figures import set_log
 from jigsaw.evaluation.generation import GREEDY, Generation, open_engine
 from jigsaw.evaluation.log import EvalLog, SetLog, command_line, read_log, versions, write_log
 from jigsaw.evaluation.runs import PuzzleSet, own_recipe, own_sets, trained_model, unreadable_note
-from jigsaw.rewards import Composition
+from jigsaw.rewards import Composition, RewardError
+from jigsaw.rewards.answers import ORDER
 from jigsaw.run_folder import RunFolder
 from jigsaw.tasks import task_named, varied
 
 if TYPE_CHECKING:
     from jigsaw.config.schema import Recipe
     from jigsaw.console import StepProgress
+    from jigsaw.data.answers import Kinds
     from jigsaw.engines.vllm_requests import VllmSettings
     from jigsaw.stop_request import StopRequest
     from jigsaw.training.sets import HeldOut
@@ -44,7 +46,7 @@ def evaluate_checkpoint(
     *,
     generation: Generation = GREEDY,
     out: Path | None = None,
-    rewards: Sequence[str | Mapping[str, Any]] = ("visual_jigsaw",),
+    rewards: Sequence[str | Mapping[str, Any]] | None = None,
     limit: int | None = None,
     wording: int = 0,
     against: Path | None = None,
@@ -58,7 +60,8 @@ def evaluate_checkpoint(
         data: folder of a puzzle set; or several sets.
         generation: engine, precision, batches, and how completions are sampled.
         out: folder for what is listed above; None writes nothing, and an interruption loses everything.
-        rewards: what `reward` is the weighted sum of, names or entries as in a recipe.
+        rewards: what `reward` is the weighted sum of, names or entries as in a recipe; None for `visual_jigsaw`, or
+            `answer` where there are other answers than orders.
         limit: only so many puzzles of a folder, evenly spread.
         wording: 0 for the set's own prompts, 1 and up for another prompt variant.
         against: folder of another evaluation of the same puzzles, to compare with.
@@ -71,8 +74,19 @@ def evaluate_checkpoint(
     Raises:
         JigsawError: the checkpoint, a set or a folder cannot be used.
     """
+    from jigsaw.data import load_puzzles
+    from jigsaw.data.answers import answer_kinds
+
     sets = [PuzzleSet(data, "", task, limit)] if isinstance(data, Path) else list(data)
+    opened = [load_puzzles(one.data, source_root, task=one.task) for one in sets]
+    kinds = [answer_kinds(puzzles, str(one.data)) for one, puzzles in zip(sets, opened, strict=True)]
+    rewards = usual_rewards(kinds) if rewards is None else rewards
     composition = Composition(list(rewards))
+    for one, found_kinds in zip(sets, kinds, strict=True):
+        try:
+            composition.check_kinds(found_kinds)
+        except RewardError as error:
+            raise JigsawError(f"{one.data}: {error}") from error
     composition.require_columns()
     _count_tokens(composition, model)
     if out is not None:
@@ -81,7 +95,7 @@ def evaluate_checkpoint(
         make_folder(out)
     others = {} if against is None else {one.name: one.model.samples for one in read_log(against).sets}
     answers: dict[str, list[Answered]] = {}
-    for one in sets:
+    for one, puzzles in zip(sets, opened, strict=True):
         settings = {
             "model": str(model),
             "model_stamp": file_stamp(Path(model)),
@@ -92,7 +106,7 @@ def evaluate_checkpoint(
         }
         store = COMPLETIONS if len(sets) == 1 else f"{one.data.name}-{COMPLETIONS}"
         path = None if out is None else out / store
-        answers.setdefault(one.name, []).extend(_answers(model, one, generation, wording, source_root, path, settings))
+        answers.setdefault(one.name, []).extend(_answers(model, one, puzzles, generation, wording, path, settings))
     found = []
     for name, own in answers.items():
         if against is not None and name not in others:
@@ -115,18 +129,16 @@ def evaluate_checkpoint(
 def _answers(
     model: str,
     puzzle_set: PuzzleSet,
+    puzzles: Any,
     generation: Generation,
     wording: int,
-    source_root: Path | None,
     path: Path | None,
     settings: Mapping[str, Any],
 ) -> list[Answered]:
-    """The answers to one set; `path` is that of their store."""
-    from jigsaw.data import load_puzzles
+    """The answers to one set, opened as `puzzles`; `path` is that of their store."""
     from jigsaw.data.load import spread
     from jigsaw.data.progress import progress_bar
 
-    puzzles = load_puzzles(puzzle_set.data, source_root, task=puzzle_set.task)
     chosen = spread(len(puzzles), puzzle_set.limit)
     if not chosen:
         raise JigsawError(f"{puzzle_set.data} holds no puzzles; build it again")
@@ -167,6 +179,11 @@ def reworded(row: Mapping[str, Any], wording: int) -> dict[str, Any]:
             f"--set wording: task {puzzle.task} has {len(known)} other wordings, there is no number {wording}"
         )
     return dict(row) | {"prompt": varied(row["prompt"], known[wording - 1], puzzle)}
+
+
+def usual_rewards(kinds: Iterable[Kinds]) -> list[str]:
+    """The paper's reward where all answers are orders, else the one that scores any kind."""
+    return ["visual_jigsaw" if all(kind == ORDER for own in kinds for _, kind in own) else "answer"]
 
 
 def _count_tokens(composition: Composition, model: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.answers import Answered
-from jigsaw.evaluation.baselines import Level, Levels, levels_of, mean_levels, rewards_of
+from jigsaw.evaluation.baselines import Level, Levels, chance_of_right, levels_of, mean_levels, rewards_of
 from jigsaw.evaluation.intervals import bootstrap_mean, rate_interval, sign_flip_p
 from jigsaw.evaluation.log import (
     FIGURES,
@@ -34,16 +34,15 @@ from jigsaw.evaluation.log import (
 from jigsaw.rewards import (
     Composition,
     RewardError,
-    chance_exact,
     chance_place_accuracy,
     exact,
     grid_of,
     kendall_tau,
     neighbor_accuracy,
-    parse_order,
     place_accuracy,
     true_places,
 )
+from jigsaw.rewards.answers import ORDER, AnswerKind, args_of, kind_of_row, written
 
 Cell = Literal["corner", "edge", "interior"]
 CELLS: tuple[Cell, ...] = ("corner", "edge", "interior")
@@ -109,31 +108,50 @@ def score(answers: Sequence[Answered], composition: Composition) -> list[Sample]
 
 def _sample(answered: Answered, number: int, reward: float, rewards: dict[str, float | None]) -> Sample:
     puzzle, text = answered.puzzle, answered.completions[number]
-    answer, classes = list(puzzle["answer"]), puzzle.get("classes")
-    grid = grid_of(puzzle.get("geometry"), len(answer))
-    prefilled = bool(puzzle.get("think_prefilled"))
-    parsed = parse_order(text, len(answer), puzzle["answer_style"], think_prefilled=prefilled)
+    kind = kind_of_row(puzzle)
+    parsed = kind.parse(text, puzzle["answer_style"], think_prefilled=bool(puzzle.get("think_prefilled")))
+    read = _order_figures(puzzle, parsed.value) if kind.name == ORDER else _other_figures(puzzle, kind, parsed.value)
     return Sample(
         id=puzzle["id"],
         task=puzzle["task"],
         source=puzzle["source"]["path"],
         sample=number,
-        answer=answer,
-        classes=None if classes is None else list(classes),
-        grid=grid,
         contrast=answered.contrast,
         completion=text.encode("utf-8", "replace").decode(),  # half surrogates, which no file of text can hold
-        order=parsed.order,
         reason=parsed.reason,
-        exact=exact(parsed.order, answer, classes),
-        place_accuracy=place_accuracy(parsed.order, answer, classes),
-        neighbor_accuracy=neighbor_accuracy(parsed.order, answer, classes, grid=grid),
-        kendall_tau=kendall_tau(parsed.order, answer, classes),
-        valid=float(parsed.order is not None),
+        valid=float(parsed.reason == "ok"),
         format=float(parsed.well_formed),
         reward=reward,
         rewards=rewards,
+        **read,
     )
+
+
+def _order_figures(puzzle: Mapping[str, Any], order: Any) -> dict[str, Any]:
+    """The fields of a sample whose answer is an order."""
+    answer, classes = list(puzzle["answer"]), puzzle.get("classes")
+    grid = grid_of(puzzle.get("geometry"), len(answer))
+    return {
+        "answer": answer,
+        "classes": None if classes is None else list(classes),
+        "grid": grid,
+        "order": order,
+        "exact": exact(order, answer, classes),
+        "place_accuracy": place_accuracy(order, answer, classes),
+        "neighbor_accuracy": neighbor_accuracy(order, answer, classes, grid=grid),
+        "kendall_tau": kendall_tau(order, answer, classes),
+    }
+
+
+def _other_figures(puzzle: Mapping[str, Any], kind: AnswerKind, value: Any) -> dict[str, Any]:
+    """The fields of a sample whose answer is no order."""
+    return {
+        "answer": puzzle["answer"],
+        "answer_kind": kind.name,
+        "answer_args": args_of(puzzle.get("answer_args")),
+        "value": None if value is None else written(value),
+        "exact": float(kind.is_right(value, puzzle["answer"])),
+    }
 
 
 def value_of(item: Sample, figure: str) -> float | None:
@@ -167,13 +185,14 @@ def _figure(name: str, values: Sequence[float], sources: Sequence[str], level: L
 
 
 def groups(samples: Sequence[Sample], levels: Mapping[str, Levels]) -> list[Group]:
-    """Figures per task; per task and number of pieces; and within those per third of `contrast`."""
+    """Figures per task and answer kind; per number of pieces of those; and within those per third of `contrast`."""
     found = []
 
     def add(items: Sequence[Sample], pieces: int | None = None, difficulty: str | None = None) -> None:
         found.append(
             Group(
                 task=items[0].task,
+                answer_kind=items[0].answer_kind,
                 num_pieces=pieces,
                 difficulty=difficulty,
                 num_puzzles=len({item.id for item in items}),
@@ -182,7 +201,7 @@ def groups(samples: Sequence[Sample], levels: Mapping[str, Levels]) -> list[Grou
             )
         )
 
-    by_task = _grouped(samples, lambda item: item.task)
+    by_task = _grouped(samples, lambda item: (item.task, item.answer_kind))
     for items in by_task.values():
         by_pieces = _grouped(items, lambda item: item.num_pieces)
         if len(by_task) > 1 or len(by_pieces) > 1:
@@ -230,9 +249,10 @@ def cell_of(place: int, grid: tuple[int, int]) -> Cell:
 
 
 def places(samples: Sequence[Sample]) -> list[Places]:
-    """Per task, number of pieces and grid, which piece was put where."""
+    """Per task, number of pieces and grid, which piece was put where; of orders alone."""
     found = []
-    kinds = _grouped(samples, lambda item: (item.task, item.num_pieces, tuple(item.grid or ())))
+    orders = [item for item in samples if item.answer_kind == ORDER]
+    kinds = _grouped(orders, lambda item: (item.task, item.num_pieces, tuple(item.grid or ())))
     for (task, pieces, grid), items in kinds.items():
         homes = [true_places(item.order, item.answer, item.classes) for item in items]
         counts = np.zeros((pieces, pieces))
@@ -269,28 +289,47 @@ def sampled(samples: Sequence[Sample]) -> Sampled:
     """Pass@k and the majority vote of puzzles with several completions each."""
     by_puzzle = list(_grouped(samples, lambda item: item.id).values())
     count = len(by_puzzle[0])
-    sources = [items[0].source for items in by_puzzle]
     right = [sum(item.exact == 1.0 for item in items) for items in by_puzzle]
-    lucky = [chance_exact(items[0].num_pieces, items[0].classes) for items in by_puzzle]
-    placed = [chance_place_accuracy(items[0].num_pieces, items[0].classes) for items in by_puzzle]
-    voted = [majority_order([item.order for item in items]) for items in by_puzzle]
+    lucky = [chance_of_right(vars(items[0])) for items in by_puzzle]
+    orders = [items for items in by_puzzle if items[0].answer_kind == ORDER]
+    voted = {items[0].id: majority_order([item.order for item in items]) for items in orders}
 
-    def figure(values: Sequence[float], levels: Sequence[float]) -> Figure:
-        return Figure(**asdict(rate_interval(values, sources)), chance=sum(levels) / len(levels))
+    def figure(values: Sequence[float], levels: Sequence[float | None], of: Sequence[list[Sample]]) -> Figure:
+        known = [level for level in levels if level is not None]
+        chance = sum(known) / len(known) if len(known) == len(levels) else None
+        return Figure(**asdict(rate_interval(values, [items[0].source for items in of])), chance=chance)
 
-    def vote(measure: Callable[..., float]) -> list[float]:
-        return [
-            measure(order, items[0].answer, items[0].classes) for order, items in zip(voted, by_puzzle, strict=True)
-        ]
+    def vote(items: Sequence[Sample]) -> float:
+        if items[0].answer_kind == ORDER:
+            return exact(voted[items[0].id], items[0].answer, items[0].classes)
+        return majority_exact(items)
 
+    majority = {"exact": figure([vote(items) for items in by_puzzle], lucky, by_puzzle)}
+    if orders:
+        placed = [place_accuracy(voted[items[0].id], items[0].answer, items[0].classes) for items in orders]
+        levels = [chance_place_accuracy(items[0].num_pieces, items[0].classes) for items in orders]
+        majority["place_accuracy"] = figure(placed, levels, orders)
     return Sampled(
         samples=count,
         pass_at={
-            k: figure([pass_at_k(hits, count, k) for hits in right], [1 - (1 - luck) ** k for luck in lucky])
+            k: figure(
+                [pass_at_k(hits, count, k) for hits in right],
+                [None if luck is None else 1 - (1 - luck) ** k for luck in lucky],
+                by_puzzle,
+            )
             for k in powers_of_two(count)
         },
-        majority={"exact": figure(vote(exact), lucky), "place_accuracy": figure(vote(place_accuracy), placed)},
+        majority=majority,
     )
+
+
+def majority_exact(samples: Sequence[Sample]) -> float:
+    """Whether the commonest answer to a puzzle is right; of equally common ones the earliest. 0 without an answer."""
+    votes = Counter(item.value for item in samples if item.value is not None)
+    if not votes:
+        return 0.0
+    chosen = votes.most_common(1)[0][0]
+    return next(item.exact for item in samples if item.value == chosen)
 
 
 def pass_at_k(right: int, samples: int, k: int) -> float:
@@ -391,10 +430,12 @@ def compare(
     )
     if not shared:
         raise JigsawError("--against: the two evaluations share no puzzle; evaluate both models on the same set")
-    sources = [item.source for _, item in shared]
     changes = {}
     for name in figures:
-        differences = [getattr(item, name) - getattr(known[key], name) for key, item in shared]
-        spread = bootstrap_mean(differences, sources)
-        changes[name] = Change(**asdict(spread), p_value=sign_flip_p(differences, sources))
+        pairs = [(getattr(item, name), getattr(known[key], name), item.source) for key, item in shared]
+        both = [(now - before, source) for now, before, source in pairs if now is not None and before is not None]
+        if both:
+            differences, sources = [value for value, _ in both], [source for _, source in both]
+            spread = bootstrap_mean(differences, sources)
+            changes[name] = Change(**asdict(spread), p_value=sign_flip_p(differences, sources))
     return Comparison(other=other, num_puzzles=len({item.id for _, item in shared}), changes=changes)

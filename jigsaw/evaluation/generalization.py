@@ -201,11 +201,13 @@ def generalization_table(report: Generalization, path: Path) -> PaperTable:
     for name, found in report.conditions.items():
         cells: dict[str, Cell] = {}
         for figure in ("exact", "place_accuracy"):
-            estimate = found.estimates[figure]
+            estimate = found.estimates.get(figure)
+            if estimate is None:
+                continue
             cells[figure] = Cell.of(estimate)
             if estimate.chance is not None:
                 cells[f"chance of {figure}"] = Cell(estimate.chance)
-        if (share := gained(found.estimates["place_accuracy"])) is not None:
+        if (share := gained(found.estimates.get("place_accuracy") or found.estimates["exact"])) is not None:
             cells[columns[-1]] = Cell.of(share)
         rows.append(Row(name, cells, str(path), report.command))
     kind = ", trained on ".join(filter(None, (report.task, report.trained_size)))

@@ -27,17 +27,22 @@ from pydantic import Field, TypeAdapter, ValidationError
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.intervals import Estimate
 from jigsaw.files import write_whole
+from jigsaw.rewards import RewardError
+from jigsaw.rewards.answers import CHOICE, ORDER, check_answer_of, pieces_of_answer
 from jigsaw.run_folder import RunFolder
 from jigsaw.text import json_lines, json_value, read_text
 
 FORMAT = 2
 """Version of the file format. A file of another version is refused."""
 
-RATES = ("exact", "place_accuracy", "neighbor_accuracy", "kendall_tau", "valid", "format")
-"""Figures in [0, 1]. An answer that is no permutation counts 0 in all but `format`."""
+ORDER_FIGURES = ("place_accuracy", "neighbor_accuracy", "kendall_tau")
+"""Figures of orders alone; other answers have none of these."""
+
+RATES = ("exact", *ORDER_FIGURES, "valid", "format")
+"""Figures in [0, 1]. A completion without a valid answer counts 0 in all but `format`."""
 
 FIGURES = (*RATES, "reward")
-"""Every evaluation has these; with several rewards also `reward/NAME` for each."""
+"""The figures of an evaluation; with several rewards also `reward/NAME` for each."""
 
 Kind = TypeVar("Kind")
 FIRST, LATEST = "periodic-first", "periodic-latest"
@@ -98,13 +103,16 @@ class Sample(Stored):
 
     Attributes:
         sample: number of the completion, from 0; 0 for the greedy one.
-        answer: shown indices by place, from 1.
+        answer: right answer in the form of its kind; of an order shown indices by place, from 1.
+        answer_kind, answer_args: kind of the answer, and the arguments of the kind (`jigsaw.rewards.answers`).
         classes: class of each shown piece where some look alike, else None.
         grid: rows and columns of the places; None for places in a row.
         contrast: how much the pieces differ; the smaller, the harder is the puzzle.
-        order: the order that the completion gives; None where it holds no permutation.
-        reason: `ok`, or why there is no order.
-        exact: 1 or 0, as are `valid` and `format`; `place_accuracy`, `neighbor_accuracy` and `kendall_tau` are shares.
+        order: the order that the completion gives; None where it holds no permutation, or is asked for none.
+        value: the answer of another kind that the completion gives, as text; None where it holds none.
+        reason: `ok`, or why no answer was read.
+        exact: 1 or 0, as are `valid` and `format`.
+        place_accuracy, neighbor_accuracy, kendall_tau: shares, of orders; None for other answers.
         reward: weighted sum of `rewards`.
         rewards: value of each reward before its weight; None where it has none.
     """
@@ -113,36 +121,54 @@ class Sample(Stored):
     task: str
     source: str
     sample: int = 0
-    answer: list[int]
+    answer: Any
+    answer_kind: str = ORDER
+    answer_args: dict[str, Any] = field(default_factory=dict)
     classes: list[int] | None = None
     grid: tuple[int, int] | None = None
     contrast: float | None = None
     completion: str
-    order: list[int] | None
+    order: list[int] | None = None
+    value: str | None = None
     reason: str
     exact: float
-    place_accuracy: float
-    neighbor_accuracy: float
-    kendall_tau: float
+    place_accuracy: float | None = None
+    neighbor_accuracy: float | None = None
+    kendall_tau: float | None = None
     valid: float
     format: float
     reward: float
     rewards: dict[str, float | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.answer_kind != ORDER:
+            self._require_kind()
+            return
+        if not isinstance(self.answer, list) or not all(type(piece) is int for piece in self.answer):
+            raise ValueError(f"answer {self.answer!r} is no list of whole numbers")
         places = list(range(1, len(self.answer) + 1))
         for name, order in (("answer", self.answer), ("order", self.order)):
             if order is not None and (not places or sorted(order) != places):
                 raise ValueError(f"{name} {order} is no permutation of 1 to {len(places)}")
+        if missing := [name for name in ORDER_FIGURES if getattr(self, name) is None]:
+            raise ValueError(f"{missing[0]} is missing")
         if self.classes is not None and len(self.classes) != len(places):
             raise ValueError(f"classes has {len(self.classes)} entries for {len(places)} pieces")
         if self.grid is not None and self.grid[0] * self.grid[1] != len(places):
             raise ValueError(f"grid {self.grid} has no {len(places)} places")
 
+    def _require_kind(self) -> None:
+        try:
+            check_answer_of(vars(self))
+        except RewardError as error:
+            raise ValueError(str(error)) from error
+        if self.order is not None or any(getattr(self, name) is not None for name in ORDER_FIGURES):
+            raise ValueError(f"an answer of kind {self.answer_kind} has no order and no figures of orders")
+
     @property
     def num_pieces(self) -> int:
-        """`K`, the number of pieces."""
-        return len(self.answer)
+        """`K`, the number of pieces; of a choice the number of its options; else 1."""
+        return pieces_of_answer(self.answer, self.answer_kind, self.answer_args)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,9 +177,11 @@ class Group(Stored):
 
     Attributes:
         num_pieces, difficulty: None where the group covers all.
+        answer_kind: of all its answers.
     """
 
     task: str
+    answer_kind: str = ORDER
     num_pieces: int | None
     difficulty: str | None
     num_puzzles: int
@@ -161,9 +189,13 @@ class Group(Stored):
     estimates: dict[str, Figure]
 
     def __str__(self) -> str:
-        """`image, 9 pieces, hard`."""
-        pieces = None if self.num_pieces is None else f"{self.num_pieces} pieces"
-        return ", ".join(part for part in (self.task, pieces, self.difficulty) if part)
+        """`image, 9 pieces, hard`; `rotation, choice of 4`; `questions, number`."""
+        if self.answer_kind == ORDER:
+            kind = None if self.num_pieces is None else f"{self.num_pieces} pieces"
+        else:
+            of = f" of {self.num_pieces}" if self.answer_kind == CHOICE and self.num_pieces else ""
+            kind = self.answer_kind + of
+        return ", ".join(part for part in (self.task, kind, self.difficulty) if part)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,8 +227,9 @@ class Sampled(Stored):
     Attributes:
         samples: completions of each puzzle.
         pass_at: k -> share of puzzles of which at least one of k completions is right.
-        majority: `exact` and `place_accuracy` of the vote, place by place; its chance is that of a single random
-            order, since random votes favour no piece.
+        majority: `exact` of the vote, and where there are orders their `place_accuracy`. Orders are voted on place by
+            place, other answers as they are. Its chance is that of a single random answer, since random votes favour
+            none.
     """
 
     samples: int
@@ -209,7 +242,7 @@ class Evaluation(Stored):
     """One model on one set of puzzles.
 
     Attributes:
-        estimates: name -> figure, at least `FIGURES`.
+        estimates: name -> figure, at least `FIGURES`, those of orders where there are orders.
         groups: per task, per number of pieces, and per third of difficulty within those; what has only one member
             below it is not repeated.
         reasons: how often an answer was refused and why, the most frequent first; `ok` is an answer that was taken.
@@ -226,7 +259,8 @@ class Evaluation(Stored):
     samples: Annotated[list[Sample], Field(exclude=True)] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if missing := [name for name in FIGURES if name not in self.estimates]:
+        needed = (name for name in FIGURES if name not in ORDER_FIGURES)
+        if missing := [name for name in needed if name not in self.estimates]:
             raise ValueError(f"estimates lacks {missing[0]}")
 
 

@@ -6,12 +6,13 @@ how a puzzle set differs from what a model was trained on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jigsaw.errors import JigsawError, first_line
+from jigsaw.rewards.answers import ORDER
 from jigsaw.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -33,6 +34,19 @@ class PuzzleSet:
     name: str = ""
     task: str | None = None
     limit: int | None = None
+
+
+def named_sets(folders: Sequence[Path], task: str | None = None, limit: int | None = None) -> list[PuzzleSet]:
+    """Folders as sets: the first is the one that the model is judged by, the others have the names of their folders.
+
+    Raises:
+        JigsawError: two of the others have one name.
+    """
+    names = ["", *(folder.resolve().name for folder in folders[1:])]
+    for name in names:
+        if names.count(name) > 1:
+            raise JigsawError(f"two of the sets are called {name}; evaluate them one after the other")
+    return [PuzzleSet(folder, name, task, limit) for folder, name in zip(folders, names, strict=True)]
 
 
 def is_run(path: str | Path) -> bool:
@@ -125,11 +139,14 @@ def _described(data: Path) -> str:
     if part is None:
         return f"{task} puzzles"
     try:
-        rows = pq.read_table(part, columns=["num_pieces", "answer_style"]).to_pydict()
+        rows = pq.read_table(part, columns=["num_pieces", "answer_style", "answer_kind"]).to_pydict()
     except (OSError, pa.ArrowException) as error:
         raise JigsawError(f"cannot read {part}: {first_line(error)}; build the part again") from error
-    sizes = " or ".join(map(str, sorted(set(rows["num_pieces"]))))
     styles = " or ".join(sorted(set(rows["answer_style"])))
+    kinds = sorted({kind or ORDER for kind in rows["answer_kind"]})
+    if kinds != [ORDER]:
+        return f"{task} puzzles with answers of kind {' or '.join(kinds)}, answer style {styles}"
+    sizes = " or ".join(map(str, sorted(set(rows["num_pieces"]))))
     return f"{task} puzzles of {sizes} pieces, answer style {styles}"
 
 

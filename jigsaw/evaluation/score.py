@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jigsaw.data.parts import answer_args_of, answer_of_row
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.evaluation.answers import LARGE, Answered, contrast
+from jigsaw.evaluation.evaluate import usual_rewards
 from jigsaw.evaluation.figures import set_log
 from jigsaw.evaluation.log import Coverage, EvalLog, command_line, versions, write_log
 from jigsaw.rewards import Composition, RewardError
+from jigsaw.rewards.answers import ORDER, check_answer_of, pieces_of_answer
 from jigsaw.text import encoding_of
 
 NEEDED = ("id", "task", "answer")
@@ -45,7 +48,7 @@ class Predictions:
 def score_predictions(
     data: str | Path,
     predictions: str | Path,
-    rewards: Sequence[str | Mapping[str, Any]] = ("visual_jigsaw",),
+    rewards: Sequence[str | Mapping[str, Any]] | None = None,
     *,
     think_prefilled: bool = False,
     source_root: Path | None = None,
@@ -59,7 +62,8 @@ def score_predictions(
             where they matter.
         predictions: JSON lines, each an object with `id` and `text` (or `completion`, as evaluations write it), and
             `sample` for several completions of a puzzle; other keys are ignored.
-        rewards: what `reward` is the weighted sum of, names or entries as in a recipe.
+        rewards: what `reward` is the weighted sum of, names or entries as in a recipe; None for `visual_jigsaw`, or
+            `answer` where there are other answers than orders.
         think_prefilled: whether the chat template wrote `<think>`, so that the completions begin after it.
         source_root: where the sources of the set are now, if they moved: the difficulty of a puzzle is computed from
             its media, unless the lines are those of an evaluation.
@@ -70,15 +74,18 @@ def score_predictions(
         JigsawError: a file is missing or broken (named with its line), a reward is wrong, or no id fits.
     """
     read = read_predictions(Path(predictions))
-    try:
-        composition = Composition(rewards)
-    except RewardError as error:
-        raise JigsawError(str(error)) from error
     puzzles: dict[str, dict[str, Any]] = {}
     copies = 0
     for row in read_puzzles(Path(data)):
         copies += row["id"] in puzzles
         puzzles.setdefault(row["id"], row | ({"think_prefilled": True} if think_prefilled else {}))
+    kinds = {(row["task"], row["answer_kind"] or ORDER): name for name, row in puzzles.items()}
+    rewards = usual_rewards([kinds]) if rewards is None else rewards
+    try:
+        composition = Composition(rewards)
+        composition.check_kinds(kinds)
+    except RewardError as error:
+        raise JigsawError(str(error)) from error
     scored = [name for name in puzzles if read.texts.get(name)]
     doubled = list(dict.fromkeys(name for name, _ in read.duplicates))
     if not scored and read.texts:
@@ -222,13 +229,19 @@ def read_puzzles(folder: Path) -> Iterator[dict[str, Any]]:
 
 def _puzzle(row: dict[str, Any]) -> dict[str, Any]:
     """A row as a loaded set has it."""
-    if not row["answer"]:
-        raise JigsawError(f"puzzle {row['id']} has no answer; build the data set again")
     geometry = row.get("geometry") or "{}"
+    try:
+        answer, args = answer_of_row(row), answer_args_of(row)
+        check_answer_of({**row, "answer": answer})
+    except (RewardError, ValueError) as error:
+        raise JigsawError(f"puzzle {row['id']}: {first_line(error)}; build the data set again") from error
     return row | {
+        "answer": answer,
+        "answer_kind": row.get("answer_kind"),
+        "answer_args": args,
         "answer_style": row.get("answer_style") or "think",
         "classes": row.get("classes"),
-        "num_pieces": len(row["answer"]),
+        "num_pieces": pieces_of_answer(answer, row.get("answer_kind"), args),
         "source": row.get("source") or {"path": row["id"]},
         "geometry": json.loads(geometry) if isinstance(geometry, str) else geometry,
     }

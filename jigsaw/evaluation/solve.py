@@ -20,6 +20,7 @@ from jigsaw.evaluation.generation import GREEDY, Generation
 from jigsaw.evaluation.log import EvalLog
 from jigsaw.evaluation.runs import PuzzleSet, own_recipe, own_sets, run_of, trained_model
 from jigsaw.report.page import write_report
+from jigsaw.rewards.answers import written
 from jigsaw.run_folder import RunFolder
 from jigsaw.tasks import find_task
 
@@ -86,18 +87,20 @@ def answer_lines(log: EvalLog) -> Iterator[str]:
     """What the model answered, a line for each puzzle, and how many are solved."""
     samples = log.sets[0].model.samples
     for sample in samples:
-        right = ", ".join(map(str, sample.answer))
-        if sample.order is None:
+        right = written(sample.answer)
+        given = sample.value if sample.order is None else written(sample.order)
+        if given is None:
             said = " ".join(sample.completion.split())
             told = f"no valid answer ({said[:80]!r}); right is {right}"
         elif sample.exact:
-            told = f"{', '.join(map(str, sample.order))}: solved"
+            told = f"{given}: solved"
         else:
-            given = ", ".join(map(str, sample.order))
-            told = f"{given}; right is {right}: {sample.place_accuracy:.0%} of the places"
+            told = f"{given}; right is {right}"
+            told += "" if sample.place_accuracy is None else f": {sample.place_accuracy:.0%} of the places"
         yield f"{sample.source}: {told}"
     chance = log.sets[0].model.estimates["exact"].chance
-    yield f"{sum(sample.exact for sample in samples):.0f} of {len(samples)} solved; guessing solves {chance:.0%}"
+    guessing = "" if chance is None else f"; guessing solves {chance:.0%}"
+    yield f"{sum(sample.exact for sample in samples):.0f} of {len(samples)} solved{guessing}"
 
 
 def _as_trained(run: Path | None, task: str | None) -> tuple[Generation, dict[str, Any], str]:

@@ -126,10 +126,14 @@ def _groups(groups: Sequence[Group]) -> Table:
         "by kind of puzzle; in parentheses chance", "", *map(heading, ("puzzles", "exact", "place_accuracy"))
     )
     for group in groups:
-        figures = (group.estimates[name] for name in ("exact", "place_accuracy"))
-        cells = [f"{interval(figure)}\n({level(figure)})" for figure in figures]
+        figures = (group.estimates.get(name) for name in ("exact", "place_accuracy"))
+        cells = ["" if figure is None else _with_level(figure) for figure in figures]
         table.add_row(str(group), f"{group.num_puzzles:,}", *cells)
     return table
+
+
+def _with_level(figure: Figure) -> str:
+    return f"{interval(figure)}\n({level(figure) or 'not known'})"
 
 
 def _cells(entry: Places, cells: Mapping[str, Figure]) -> Table:
@@ -313,7 +317,7 @@ def puzzle_table(logs: Mapping[str, tuple[str, EvalLog]]) -> PaperTable:
         for name, evaluation in named.items():
             columns |= dict.fromkeys(evaluation.estimates)
             rows.append(_row(name, evaluation.estimates, file, log.command))
-            if len({(group.task, group.num_pieces) for group in evaluation.groups}) > 1:
+            if len({(group.task, group.answer_kind, group.num_pieces) for group in evaluation.groups}) > 1:
                 kinds = (group for group in evaluation.groups if group.difficulty is None)
                 rows += [_row(f"{name}: {group}", group.estimates, file, log.command) for group in kinds]
             known = {key: figure.chance for key, figure in evaluation.estimates.items() if figure.chance is not None}

@@ -169,7 +169,7 @@ def _figures(run: Run, key: str) -> list[tuple[float, Figure]]:
         return []
     one = run.log.main
     stages = ((one.warmup, 0.0), (one.model, float(max(steps, default=0))))
-    return [(step, stage.estimates[key]) for stage, step in stages if stage is not None]
+    return [(step, stage.estimates[key]) for stage, step in stages if stage is not None and key in stage.estimates]
 
 
 def _chance(run: Run, key: str) -> float | None:

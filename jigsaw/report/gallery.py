@@ -20,6 +20,7 @@ from jigsaw.evaluation.log import Sample
 from jigsaw.pictures import Thumbnail, film_strip, mosaic, thumbnail
 from jigsaw.report.runs import Run
 from jigsaw.rewards import grid_of, true_places
+from jigsaw.rewards.answers import ORDER, written
 from jigsaw.tasks import TaskError, find_task
 
 LONGEST_TEXT = 4000
@@ -37,10 +38,18 @@ REASONS = {
     "empty": "the answer is empty",
     "not_integers": "the answer is no list of whole numbers",
     "wrong_count": "the answer has too few or too many numbers",
-    "out_of_range": "the answer names a piece that does not exist",
+    "out_of_range": "the answer lies beyond what there is",
     "duplicate": "the answer uses a piece twice",
+    "too_long": "the answer is too long",
+    "not_plain": "the answer is no plain text",
+    "not_an_option": "the answer is none of the options",
+    "not_a_number": "the answer is no number",
+    "not_an_interval": "the answer is no start and end",
+    "not_a_box": "the answer is no box",
+    "not_math": "the answer is no mathematical expression",
+    "reversed": "the end of the answer comes before its start",
 }
-"""`ParsedOrder.reason` in words."""
+"""`ParsedAnswer.reason` in words."""
 
 CHANGES = {
     (False, True): "newly solved",
@@ -52,7 +61,7 @@ Outcome = Literal["right", "partly", "wrong", "invalid"]
 OUTCOMES: Mapping[Outcome, str] = {
     "right": "solved",
     "partly": "partly right",
-    "wrong": "no piece in place",
+    "wrong": "wrong",
     "invalid": "no valid answer",
 }
 UNREADABLE = (JigsawError, OSError, ValueError, KeyError, TypeError)
@@ -61,9 +70,12 @@ UNREADABLE = (JigsawError, OSError, ValueError, KeyError, TypeError)
 
 @dataclass(frozen=True)
 class Slot:
-    """One place of an order: the shown index that stands there, and whether it is right (None: nobody was asked)."""
+    """One place of an order: the shown index that stands there, and whether it is right (None: nobody was asked).
 
-    piece: int
+    An answer of another kind is one place with the whole answer.
+    """
+
+    piece: int | str
     right: bool | None
 
 
@@ -101,6 +113,8 @@ class Card:
         columns, rows: of the mosaic's grid.
         answer: the right order by place.
         arrangements: the answers; the one before GRPO, if there is one, first.
+        pieces: number of pieces or options.
+        asked: `order`, or `answer` where it is of another kind.
         missing: why there are no pictures, or empty.
     """
 
@@ -117,6 +131,8 @@ class Card:
     rows: int
     answer: Sequence[Slot]
     arrangements: Sequence[Arrangement]
+    pieces: int = 0
+    asked: str = "order"
     missing: str = ""
 
     @property
@@ -132,6 +148,8 @@ class Card:
     @property
     def headline(self) -> str:
         """The outcome of the model's answer in words."""
+        if self.asked != "order":
+            return f"Invalid: {self.last.words}" if self.outcome == "invalid" else self.last.words.capitalize()
         return {"invalid": f"Invalid: {self.last.words}", "right": "All places right", "wrong": "No place right"}.get(
             self.outcome, f"{self.last.words.removesuffix(' in place')} places right"
         )
@@ -220,11 +238,11 @@ def build_gallery(run: Run, count: int, tasks: Sequence[str] = ()) -> Gallery:
 
 def outcome_of(item: Sample) -> Outcome:
     """How an answer did."""
-    if item.order is None:
+    if not item.valid:
         return "invalid"
     if item.exact >= 1:
         return "right"
-    return "partly" if item.place_accuracy > 0 else "wrong"
+    return "partly" if item.place_accuracy else "wrong"
 
 
 def choose(samples: Sequence[Sample], count: int, kind: Callable[[Sample], str], *, each: bool = False) -> list[Sample]:
@@ -278,7 +296,7 @@ def extremes(samples: Sequence[Sample], count: int) -> tuple[list[Sample], list[
 
     def worth(item: Sample) -> tuple[float, float, str]:
         own = by_puzzle[item.id]
-        return fmean(one.reward for one in own), fmean(one.place_accuracy for one in own), _by_id(item)
+        return fmean(one.reward for one in own), fmean(one.place_accuracy or 0.0 for one in own), _by_id(item)
 
     ranked = sorted((min(own, key=lambda item: item.sample) for own in by_puzzle.values()), key=worth)
     count = min(count, (len(ranked) + 1) // 2)
@@ -292,11 +310,15 @@ def _told_samples(samples: Sequence[Sample]) -> dict[str, str]:
     for item in samples:
         by_puzzle[item.id].append(item)
     return {
-        name: f"{sum(item.exact == 1 for item in own)} of {len(own)} samples right,"
-        f" mean place {fmean(item.place_accuracy for item in own):.2f}"
+        name: f"{sum(item.exact == 1 for item in own)} of {len(own)} samples right" + _mean_place(own)
         for name, own in by_puzzle.items()
         if len(own) > 1
     }
+
+
+def _mean_place(samples: Sequence[Sample]) -> str:
+    known = [item.place_accuracy for item in samples if item.place_accuracy is not None]
+    return f", mean place {fmean(known):.2f}" if known else ""
 
 
 class PuzzleRows:
@@ -338,7 +360,7 @@ def _card(item: Sample, run: Run, rows: PuzzleRows, samples: str, side: int) -> 
     row: Mapping[str, Any] = {}
     try:
         row = rows[item.id]
-        missing = "" if list(row["answer"]) == item.answer else "the puzzle is no longer the one that was answered"
+        missing = "" if row["answer"] == item.answer else "the puzzle is no longer the one that was answered"
     except UNREADABLE as error:
         missing = first_line(error)
     if missing:
@@ -349,12 +371,16 @@ def _card(item: Sample, run: Run, rows: PuzzleRows, samples: str, side: int) -> 
         return thumbnail(mosaic([images[piece - 1] for piece in order], *grid), side) if grid and order else None
 
     def arrangement(title: str, answer: Sample) -> Arrangement:
+        if answer.answer_kind != ORDER:
+            said = [] if answer.value is None else [Slot(answer.value, answer.exact >= 1)]
+            words = REASONS[answer.reason] if answer.value is None else "right" if answer.exact >= 1 else "wrong"
+            return Arrangement(title, words, answer.exact >= 1, None, said)
         right = right_places(answer)
         words = f"{sum(right)} of {len(answer.answer)} in place" if answer.order else REASONS[answer.reason]
         order = [Slot(piece, fits) for piece, fits in zip(answer.order or (), right, strict=True)]
         return Arrangement(title, words, answer.exact >= 1, arranged(answer.order or ()), order)
 
-    before = run.before.get(item.id)
+    before, is_order = run.before.get(item.id), item.answer_kind == ORDER
     now = "Now" if run.position else "After GRPO"
     arrangements = [arrangement(now if before else "Model's answer", item)]
     if before is not None:
@@ -369,11 +395,13 @@ def _card(item: Sample, run: Run, rows: PuzzleRows, samples: str, side: int) -> 
         completion=item.completion[:LONGEST_TEXT],
         cut=max(0, len(item.completion) - LONGEST_TEXT),
         shown=_media(row, side),
-        truth=arranged(item.answer),
+        truth=arranged(item.answer) if is_order else None,
         columns=grid[1] if grid else 1,
         rows=grid[0] if grid else 1,
-        answer=[Slot(piece, None) for piece in item.answer],
+        answer=[Slot(piece, None) for piece in (item.answer if is_order else [written(item.answer)])],
         arrangements=arrangements,
+        pieces=item.num_pieces,
+        asked="order" if is_order else "answer",
         missing=missing,
     )
 
@@ -386,6 +414,8 @@ def right_places(item: Sample) -> list[bool]:
 
 def grid_of_row(row: Mapping[str, Any]) -> tuple[int, int] | None:
     """Rows and columns, if the media are the pieces of a picture cut by a grid."""
+    if row.get("answer_kind", ORDER) != ORDER:
+        return None
     count = len(row.get("answer") or ())
     return grid_of(row.get("geometry"), count) if len(row.get("images") or ()) == count else None
 

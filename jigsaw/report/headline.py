@@ -147,6 +147,10 @@ def _against_guessing(model: Evaluation) -> Headline:
 
 def _detail(one: SetLog) -> str:
     """Pieces in the right place, which move before whole puzzles are solved; and invalid answers, if those are many."""
+    valid = one.model.estimates["valid"].value
+    few = "" if valid >= FEW_VALID else f"Only {percent(valid)} of the answers are valid."
+    if "place_accuracy" not in one.model.estimates:
+        return few
     place = one.model.estimates["place_accuracy"]
     guessing = _guessing(place, "places")
     if one.warmup is None or one.compared is None:
@@ -157,8 +161,7 @@ def _detail(one: SetLog) -> str:
         moved = f"stayed at {first}" if first == last else f"went from {first} to {last}"
         interval = f"(95% interval of the change: {ends[0]} to {ends[1]} points)"
         told = f"Pieces in the right place {moved} {interval}{guessing}."
-    valid = one.model.estimates["valid"].value
-    return told if valid >= FEW_VALID else f"{told} Only {percent(valid)} of the answers name every piece once."
+    return f"{told} {few}".rstrip()
 
 
 def _guessing(figure: Figure, verb: str) -> str:

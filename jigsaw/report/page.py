@@ -42,16 +42,16 @@ TITLES = {
     "place_accuracy": "Pieces in place",
     "neighbor_accuracy": "Neighbor accuracy",
     "kendall_tau": "Kendall tau",
-    "valid": "Valid permutation",
+    "valid": "Valid answer",
     "format": "Format",
     "reward": "Reward",
 }
 MEANINGS = {
-    "exact": "puzzles with every piece in the right place",
+    "exact": "right answers; of orders, every piece in the right place",
     "place_accuracy": "pieces put where they belong",
     "neighbor_accuracy": "neighbouring places with true neighbours",
     "kendall_tau": "pairs in the right sequence",
-    "valid": "answers that use every piece once",
+    "valid": "answers of the kind asked for; of orders, every piece once",
     "format": "answers in the form asked for",
     "reward": "what GRPO optimises",
 }

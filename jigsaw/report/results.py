@@ -101,7 +101,7 @@ def _by_run(runs: Sequence[Run], name: str) -> Chart | None:
 
 def _models(run: Run, name: str) -> Iterator[tuple[str, Figure]]:
     """The models of a run by label, with one figure of each."""
-    if run.log is not None:
+    if run.log is not None and name in run.log.main.model.estimates:
         if run.log.main.warmup is not None:
             yield f"{run.label} warm-up", run.log.main.warmup.estimates[name]
         yield f"{run.label} trained" if run.trained else run.label, run.log.main.model.estimates[name]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.rewards import Composition, completion_text
+from jigsaw.rewards.answers import written
 from jigsaw.training.logs import forget_lines
 
 Row = dict[str, Any]
@@ -53,7 +54,7 @@ class RecordedComposition(Composition):
                 first[name] = {
                     "id": name,
                     "task": columns["task"][number] if "task" in columns else None,
-                    "answer": ", ".join(map(str, columns["answer"][number])),
+                    "answer": written(columns["answer"][number]),
                     "completion": completion_text(completion),
                     "total": totals[number],
                     **{metric: values[number] for metric, values in metrics.items()},

@@ -38,7 +38,7 @@ NAMES = {
 }
 """Trainer's names -> ours, for what is kept of a trainer's log."""
 
-FAMILIES = ("groups/", "curriculum/")
+FAMILIES = ("groups/", "curriculum/", "task/")
 """Beginnings of our own names, which are kept as they are."""
 
 

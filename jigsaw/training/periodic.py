@@ -28,12 +28,14 @@ CHANCE_PUZZLES = 64
 def chance_levels(run: StageRun, composition: Any) -> Mapping[str, float]:
     """What guessing earns on the training puzzles, as far as that can be told from the puzzles alone."""
     from jigsaw.data.load import spread
+    from jigsaw.data.parts import answer_of_row
     from jigsaw.evaluation.baselines import known_levels
 
     rows: list[Mapping[str, Any]] = []
     for puzzles, _ in used_in(run.recipe, run.folder.open_train(run.recipe), "grpo"):
         plain = puzzles.with_format(None)
-        rows += [plain[number] for number in spread(len(plain), CHANCE_PUZZLES)]
+        stored = [plain[number] for number in spread(len(plain), CHANCE_PUZZLES)]
+        rows += [{**row, "answer": answer_of_row(row)} for row in stored]
     return known_levels(rows, composition)
 
 
@@ -73,7 +75,8 @@ def evaluator(
         scored = score(solved, composition)
         if run.is_first:
             write_periodic(run.folder.path, step, scored)
-        figures = {name: sum(getattr(item, name) for item in scored) / len(scored) for name in FIGURES}
+        known = {name: [value for item in scored if (value := getattr(item, name)) is not None] for name in FIGURES}
+        figures = {name: sum(values) / len(values) for name, values in known.items() if values}
         return PeriodicEvaluation(
             figures, known_levels([one.puzzle for one in solved], composition), len(scored), len(heldout)
         )

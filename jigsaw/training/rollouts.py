@@ -19,9 +19,12 @@ import torch
 from torch import Tensor
 
 from jigsaw.engines import Engine, EngineAhead, Sampling
+from jigsaw.evaluation.baselines import chance_of_right
 from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.models.prompts import completion_texts
 from jigsaw.rewards import Composition
+from jigsaw.rewards.answers import ORDER
+from jigsaw.rewards.scores import exact
 from jigsaw.training.advantages import advantages_of, importance_ratio
 from jigsaw.training.curriculum import Curriculum
 from jigsaw.training.groups import DynamicSampling, Group
@@ -89,6 +92,7 @@ class Rollouts:
         self._trainer, self._supply = trainer, supply
         self._inspect = supply.inspect
         self._begun: tuple[Drawn, int] | None = None
+        self._kinds: set[tuple[str, str]] = set()
 
     @property
     def engine(self) -> Engine:
@@ -132,6 +136,7 @@ class Rollouts:
         else:
             drawn, sampled_with = self._begun
         groups = self._roll_out(drawn, number)
+        self._compare_tasks(groups)
         if supply.ahead is not None:
             self._begin(supply.ahead, number + 1)
             self.metrics.add("staleness", policy.version - sampled_with)
@@ -320,6 +325,29 @@ class Rollouts:
                 self.metrics.pend(name, sum(known) / len(known))
         if self._supply.record is not None:
             self._supply.record(completions, columns, [one for group in groups for one in group.totals], metrics)
+
+    def _compare_tasks(self, groups: Sequence[Group]) -> None:
+        """Log reward, accuracy beside chance, and share of groups without variance for each task and answer kind.
+
+        They are those of the batch as it was sampled, before dynamic sampling. Nothing is logged until there are
+        several kinds. Collective.
+        """
+        kinds = [(group.row["task"], group.row.get("answer_kind") or ORDER) for group in groups]
+        self._kinds.update(kind for share in told_by_all(kinds) for kind in share)
+        if len(self._kinds) < 2 or not groups:
+            return
+        size = self._trainer.num_generations
+        completions, columns = self._columns(groups)
+        right = exact(completions, **columns)
+        for number, (group, (task, kind)) in enumerate(zip(groups, kinds, strict=True)):
+            name, known = f"task/{task}/{kind}", [total for total in group.totals if total is not None]
+            self.metrics.pend(f"{name}/zero_variance", group.dead)
+            self.metrics.pend(f"{name}/exact", sum(right[number * size : (number + 1) * size]) / size)
+            if known:
+                self.metrics.pend(f"{name}/reward", sum(known) / len(known))
+            chance = chance_of_right(group.row)
+            if chance is not None:
+                self.metrics.pend(f"{name}/chance", chance)
 
     def _advantages(self, told: Sequence[dict[str, Any]]) -> Tensor:
         """Of this process's completions; logs rewards and lengths of all."""

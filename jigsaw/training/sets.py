@@ -24,9 +24,13 @@ class HeldOut:
     Args:
         sets: the puzzle sets.
         entries: those of `data.eval` that they come from; without them no set has a name.
+
+    Attributes:
+        sets: the puzzle sets.
     """
 
     def __init__(self, sets: Sequence[Any], entries: Sequence[DataEntry] = ()) -> None:
+        self.sets = list(sets)
         names = [entry.name for entry in entries] or [None] * len(sets)
         self._where = [
             (puzzles, row, name) for puzzles, name in zip(sets, names, strict=True) for row in range(len(puzzles))

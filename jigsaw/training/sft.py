@@ -13,7 +13,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from jigsaw.compat import weigh_answer_tokens_alike
-from jigsaw.rewards import format_order
+from jigsaw.rewards.answers import kind_of_row
 from jigsaw.training.mixture import map_rows
 from jigsaw.training.sets import mixture
 from jigsaw.training.stages import StageRun, checkpoints_of, metrics_log, start_model, trackers_of, write_result
@@ -50,7 +50,7 @@ def with_answer(row: dict[str, Any]) -> dict[str, Any]:
     """
     completion = row.get("completion")
     if completion is None:
-        text = format_order(row["answer"], row["answer_style"])
+        text = kind_of_row(row).format(row["answer"], row["answer_style"])
         completion = [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
     return {
         "id": row["id"],

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from jigsaw.config.loading import load_recipe
+from jigsaw.data import load_puzzles
 from jigsaw.errors import JigsawError
 
 sys.path.append(str(Path(__file__).parents[2]))  # experiments are no part of the package
@@ -37,6 +38,32 @@ def test_every_run_of_the_plan_is_a_valid_recipe(tmp_path):
             assert entry["figure"]["task"] in {build.task for build in builds}
             grid = entry["figure"]["grid"]
             assert not grid or f"{grid[0]}x{grid[1]}" in {build.config.get("grid") for build in builds}
+
+
+@pytest.mark.parametrize("name", ["tiny", "qwen2.5-vl-7b", "qwen3-vl-8b"])
+def test_jigsaw_before_reasoning_has_three_arms_that_train_on_as_much(tmp_path, name):
+    folder = PLAN.parents[1] / "reasoning"
+    plan = yaml.safe_load((folder / f"{name}.yaml").read_text())
+    words = {run: findings.words(about, run, 0, folder, tmp_path, []) for run, about in plan["runs"].items()}
+    recipes = {run: load_recipe(arguments[1], arguments[2:]) for run, arguments in words.items()}
+    last = {"jigsaw-questions": "questions", "questions-jigsaw": "jigsaw"}
+    for run, single in last.items():
+        assert recipes[run].grpo.beta > 0 and recipes[single].grpo.beta == 0
+        assert recipes[run].data.train == recipes[single].data.train
+        steps = recipes[run].grpo.max_steps + recipes[plan["runs"][run]["after"]].grpo.max_steps
+        assert steps == recipes["mixture"].grpo.max_steps
+    assert len(recipes["mixture"].data.train) == 2
+    assert {str(recipe.data.eval) for recipe in recipes.values()} == {str(recipes["mixture"].data.eval)}
+    assert {run for entry in plan["findings"] for run in entry["arms"]} == {*last, "mixture"}
+
+
+def test_made_questions_are_answered_from_text_alone(tmp_path):
+    made = made_sources.make_questions(tmp_path / "questions")
+    train, heldout = (load_puzzles(made / side) for side in ("train", "heldout"))
+    assert (len(train), len(heldout)) == (80, 20) and not set(train["id"]) & set(heldout["id"])
+    asked = heldout[0]["prompt"][0]["content"][0]["text"]
+    one, other = (int(digit) for digit in asked if digit.isdigit())
+    assert heldout[0]["answer"] == one + other
 
 
 def test_supervised_steps_see_as_many_puzzles_as_the_rollouts():

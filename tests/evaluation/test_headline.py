@@ -112,4 +112,4 @@ def test_a_chance_level_that_is_not_known_is_not_printed():
 @pytest.mark.parametrize(("valid", "said"), [(0.03, True), (0.97, False)])
 def test_a_model_whose_answers_are_mostly_invalid_is_said_to_be_one(valid, said):
     one = replace(run(0.12, 0.12, -0.1, 0.1), model=model(0.12, valid=valid))
-    assert ("Only 3% of the answers name every piece once." in headline(one).detail) == said
+    assert ("Only 3% of the answers are valid." in headline(one).detail) == said
