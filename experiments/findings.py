@@ -27,8 +27,9 @@ import yaml
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # PYTHONSAFEPATH leaves the folder of a script out
 
-from experiments.made_sources import make_sources
+from experiments.made_sources import make_questions, make_sources
 from jigsaw.errors import JigsawError
+from jigsaw.evaluation.baselines import chance_of_right
 from jigsaw.evaluation.log import read_log
 from jigsaw.evaluation.tables import Cell, PaperTable, Row, heading, printed
 from jigsaw.files import write_whole
@@ -57,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not chosen:
             raise JigsawError(f"--only: the plan has {', '.join(entry['name'] for entry in plan['findings'])}")
         make_sources(given.out / "data" / "made")
+        if plan.get("questions"):
+            make_questions(given.out / "data" / "made-questions")
         names = needed(plan["runs"], [arm for entry in chosen for arm in entry["arms"]])
         runs = plan["runs"]
 
@@ -212,7 +215,7 @@ def told(
 
 
 def figure(run: Path, wanted: Mapping[str, Any]) -> tuple[float, float]:
-    """A figure of a run's final model on one kind of held-out puzzle, and the chance of place accuracy on it.
+    """A figure of a run's final model on one kind of held-out puzzle, and its chance; 0 where there is no such level.
 
     Raises:
         JigsawError: the run has no prediction on that kind.
@@ -226,6 +229,8 @@ def figure(run: Path, wanted: Mapping[str, Any]) -> tuple[float, float]:
     if not items:
         raise JigsawError(f"{run} holds no prediction on {wanted['task']} puzzles of grid {kind}")
     value = mean(float(getattr(item, wanted["name"])) for item in items)
+    if wanted["name"] == "exact":
+        return value, mean(chance_of_right(vars(item)) or 0.0 for item in items)
     return value, mean(chance_place_accuracy(item.num_pieces, item.classes) for item in items)
 
 

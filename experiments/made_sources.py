@@ -3,16 +3,19 @@
 In: a folder. Out: `pictures/` and `films/` in it, the same for everybody. A picture is lit from above and grows redder
 to the right, by amounts and from a tint of its own, under soft noise; so a tile has to be compared with the others to
 know its place, and now and then noise hides it. A film grows lighter from frame to frame under noise of its own.
+Questions are sums of two digits.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from jigsaw.data import import_questions
 from jigsaw.files import written_whole
 
 PICTURES, FILMS = 120, 120
@@ -41,6 +44,29 @@ def make_sources(folder: Path) -> Path:
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(partial / "pictures" / f"{number:03}.png")
         for number in range(FILMS):
             _write_film(partial / "films" / f"{number:03}.mp4", np.random.default_rng([1, number]))
+    return folder
+
+
+def make_questions(folder: Path) -> Path:
+    """Write sums of two digits as questions, every fifth held out, unless they are there.
+
+    Returns:
+        `folder`, with the sets `train` and `heldout`.
+    """
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder) as partial:
+        partial.mkdir(parents=True)
+        sides: dict[str, list[str]] = {"train": [], "heldout": []}
+        for number in range(100):
+            one, other = divmod(number * 37 % 100, 10)
+            row = {"question": f"What is {one} + {other}?", "answer": one + other}
+            sides["train" if number % 5 else "heldout"].append(json.dumps(row) + "\n")
+        for side, lines in sides.items():
+            file = partial / f"{side}.jsonl"
+            file.write_text("".join(lines), encoding="utf-8")
+            import_questions(file, partial / side, answer_style="direct", progress=False)
     return folder
 
 
