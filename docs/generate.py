@@ -29,7 +29,7 @@ from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
 from jigsaw.docstrings import attributes_of
 from jigsaw.launch.computed import shipped
 from jigsaw.listings import written
-from jigsaw.tasks import describe_task
+from jigsaw.tasks import describe_task, task_names
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # PYTHONSAFEPATH leaves it out
@@ -248,7 +248,8 @@ def tasks_page() -> str:
         "What `jigsaw tasks NAME` prints: the keys that configure a task, on the command line as `KEY=VALUE`, in a",
         "recipe below `build`. A task of your own has its own keys ([the contract](task-contract.md)).",
     ]
-    for name in ("image", "video", "depth"):
+    paper = ("image", "video", "depth")
+    for name in (*paper, *(name for name in task_names() if name not in paper)):
         task = describe_task(name)
         lines += ["", f"## {name}", "", task["doc"], "", "| key | type | default | meaning |", "|---|---|---|---|"]
         for key in task["config"]:

@@ -39,7 +39,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/**/*.md", "examples/*/README.md", ".github/*.md", "tests/README.md")
     for path in ROOT.glob(pattern)
 )
-RUN = [f"docs/tutorials/{name}.md" for name in ("image", "video", "depth", "own-reward", "own-task")]
+RUN = [f"docs/tutorials/{name}.md" for name in ("image", "video", "depth", "own-reward", "own-task", "other-answers")]
 RUN += [
     "docs/tutorials/several-nodes.md",
     "docs/guides/difficulty.md",
