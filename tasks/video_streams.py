@@ -291,6 +291,8 @@ def _chosen(streams: Sequence[Any], tracks: dict[int, Track]) -> Track:
 
 def _packet_fault(packet: Any, stream: Any) -> str:
     """What in a packet makes picking frames by number unsafe."""
+    if not hasattr(packet, "has_sidedata"):  # PyAV 15, which lmms-eval 0.7 asks for
+        return "this release of PyAV cannot tell whether its coding changes on the way"
     if packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change"):
         return "its coding changes on the way"
     exact = _EXACT.get(stream.codec_context.name)
