@@ -139,11 +139,12 @@ def _described(data: Path) -> str:
     if part is None:
         return f"{task} puzzles"
     try:
-        rows = pq.read_table(part, columns=["num_pieces", "answer_style", "answer_kind"]).to_pydict()
+        named = [name for name in ("num_pieces", "answer_style", "answer_kind") if name in pq.read_schema(part).names]
+        rows = pq.read_table(part, columns=named).to_pydict()
     except (OSError, pa.ArrowException) as error:
         raise JigsawError(f"cannot read {part}: {first_line(error)}; build the part again") from error
     styles = " or ".join(sorted(set(rows["answer_style"])))
-    kinds = sorted({kind or ORDER for kind in rows["answer_kind"]})
+    kinds = sorted({kind or ORDER for kind in rows.get("answer_kind") or [None]})  # older sets: orders alone
     if kinds != [ORDER]:
         return f"{task} puzzles with answers of kind {' or '.join(kinds)}, answer style {styles}"
     sizes = " or ".join(map(str, sorted(set(rows["num_pieces"]))))

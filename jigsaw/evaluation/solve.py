@@ -101,6 +101,8 @@ def answer_lines(log: EvalLog) -> Iterator[str]:
     chance = log.sets[0].model.estimates["exact"].chance
     guessing = "" if chance is None else f"; guessing solves {chance:.0%}"
     yield f"{sum(sample.exact for sample in samples):.0f} of {len(samples)} solved{guessing}"
+    if log.note:
+        yield log.note
 
 
 def _as_trained(run: Path | None, task: str | None) -> tuple[Generation, dict[str, Any], str]:
