@@ -64,7 +64,11 @@ class ModelSection(Section):
         dtype: of computation and of the checkpoints. Weights that are trained are kept in float32 meanwhile.
         image: pixel limits for the processor; those of the checkpoint where not given.
         video: likewise for videos: of each frame (Qwen2.5-VL), or of all frames of a clip together (Qwen3-VL). A model
-            that takes a clip as images has none.
+            that takes a clip as images has none. InternVL cuts an image into as many tiles as `image.max_pixels`
+            allows; SmolVLM and Gemma 3 resize every image to one size and take no limits.
+        no_think: ask a reasoning model for the answer alone: `template` turns off the switch `enable_thinking` of its
+            chat template, any other text is added to the user's turns, such as `/no_think` for MiMo-VL. The changed
+            template is saved with the trained model.
         freeze: what is not trained: `vision_tower`, `projector`, `language_model`, or patterns of parameter names such
             as `*.visual.blocks.0.*`; of a NEO also `patch-embedding`, `pre-buffer`, `hw-projections`, `post-llm`.
         pre_buffer: how many layers of a NEO are its pre-Buffer, where `freeze` names such a group.
@@ -77,15 +81,16 @@ class ModelSection(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
     image: PixelLimits = PixelLimits()
     video: PixelLimits = PixelLimits()
+    no_think: str | None = Field(None, min_length=1)
     freeze: tuple[str, ...] = ()
     pre_buffer: int | None = Field(None, ge=0)
     lora: LoraSection | None = None
 
     @property
-    def pixels(self) -> dict[str, int | None]:
-        """The limits as arguments of `load_processor`."""
+    def processing(self) -> dict[str, Any]:
+        """Pixel limits and prompts, as arguments of `load_processor`."""
         videos = {"min_video_pixels": self.video.min_pixels, "max_video_pixels": self.video.max_pixels}
-        return self.image.model_dump() | videos
+        return self.image.model_dump() | videos | {"no_think": self.no_think}
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelSection:

@@ -208,7 +208,7 @@ def _write_model(recipe: Recipe, start: str, folder: Path) -> Path:
     from jigsaw.engines.weights import write_checkpoint
     from jigsaw.models.load import load_processor
 
-    processor: Any = load_processor(start, **recipe.model.pixels)
+    processor: Any = load_processor(start, **recipe.model.processing)
     write_checkpoint(AutoConfig.from_pretrained(start, trust_remote_code=False), processor, folder)
     return folder
 

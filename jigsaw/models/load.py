@@ -12,6 +12,7 @@ from typing import Any
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.models.checkpoint_files import PROCESSOR_FILES, is_local, read_config, require_json, require_weights
 from jigsaw.models.families import family_of, family_of_processor, require_supported
+from jigsaw.models.thinking import without_thinking
 from jigsaw.surroundings import allow_hub
 
 TINY_PARAMETERS = 20_000_000
@@ -25,6 +26,7 @@ def load_processor(
     max_pixels: int | None = None,
     min_video_pixels: int | None = None,
     max_video_pixels: int | None = None,
+    no_think: str | None = None,
 ) -> Any:
     """Open the processor of a checkpoint, padding on the left.
 
@@ -33,6 +35,7 @@ def load_processor(
         min_pixels: least pixels of an image after resizing; the checkpoint's own where None.
         max_pixels: most pixels likewise.
         min_video_pixels, max_video_pixels: likewise of a video; of Qwen3-VL over all frames, of others of each frame.
+        no_think: how the model is asked for no reasoning (`jigsaw.models.thinking`); None leaves the template alone.
 
     Raises:
         JigsawError: there is no processor, it is one of text alone, or one of an architecture that is not supported.
@@ -58,6 +61,8 @@ def load_processor(
     family.limit_pixels(processor, "image", min_pixels, max_pixels)
     family.limit_pixels(processor, "video", min_video_pixels, max_video_pixels)
     processor.tokenizer.padding_side = "left"
+    if no_think is not None:
+        processor.chat_template = without_thinking(str(processor.chat_template), no_think)
     _try_out(path, processor)
     return processor
 

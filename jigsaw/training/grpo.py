@@ -62,7 +62,7 @@ def run_grpo(run: StageRun) -> int | None:
     """
     recipe, section = run.recipe, run.recipe.grpo
     assert section is not None
-    processor = load_processor(run.stage.start, **recipe.model.pixels)
+    processor = load_processor(run.stage.start, **recipe.model.processing)
     keep = recipe.logging.completions if run.is_first else 0
     composition = RecordedComposition(recipe.rewards, recipe.metrics, keep=keep)
     composition.tokenize = completion_tokens(processor)

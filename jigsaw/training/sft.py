@@ -75,7 +75,7 @@ def run_sft(run: StageRun) -> int | None:
 
     recipe, size = run.recipe, process_count()
     assert recipe.sft is not None
-    processor = load_processor(run.stage.start, **recipe.model.pixels)
+    processor = load_processor(run.stage.start, **recipe.model.processing)
     puzzles = mixture(recipe, run.folder.open_train(recipe), "sft")
     config = sft_config(recipe, run.scratch, world_size=size, deepspeed=deepspeed_config(recipe))
     if config.max_steps <= 0:

@@ -121,7 +121,7 @@ def merge(recipe: Recipe, stage: Stage, folder: RunFolder, out: Path) -> None:
 
     model = PeftModel.from_pretrained(load_model(stage.start, recipe.model.dtype), folder.adapters(stage.name))
     model.merge_and_unload().save_pretrained(out)
-    load_processor(stage.start, **recipe.model.pixels).save_pretrained(out)
+    load_processor(stage.start, **recipe.model.processing).save_pretrained(out)
 
 
 def require_puzzles(recipe: Recipe, train_sets: Sequence[Any]) -> None:
