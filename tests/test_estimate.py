@@ -77,6 +77,9 @@ def test_a_configuration_at_hand_is_preferred_to_the_name(tmp_path):
     (folder / "config.json").write_text(json.dumps(KNOWN["*qwen2.5-vl-3b*"]))
     assert shape_of(str(folder)) == shape_of("Qwen/Qwen2.5-VL-3B-Instruct")
     assert shape_of("someone/else-8B") is None
+    assert shape_of("Paranioar/NEO1_5-2B-SFT") == shape_of("Paranioar/NEO1_0-2B-SFT")
+    with pytest.raises(JigsawError, match=r"^memory and time of internvl are not computed$"):
+        shape_of_config({"model_type": "internvl"})
 
 
 def test_images_cost_tokens_by_their_size_within_the_limits():

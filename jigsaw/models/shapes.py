@@ -17,6 +17,9 @@ from jigsaw.errors import JigsawError
 from jigsaw.models.checkpoint_files import cached, is_local, read_config
 from jigsaw.models.families import require_supported
 
+COMPUTED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "neo_chat")
+"""Architectures whose memory and time are computed."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -125,14 +128,14 @@ def shape_of_config(config: Mapping[str, Any]) -> Shape:
         config: its content, in the layout of the hub or of transformers 5.
 
     Raises:
-        JigsawError: an architecture that is not supported, or a mixture of experts.
+        JigsawError: an architecture that is not supported, or none of those that are computed.
         KeyError: a size is missing.
     """
     kind = require_supported(config, "config.json")
-    if kind == "qwen3_vl_moe":
-        raise JigsawError("memory and time of a mixture of experts are not computed")
     if kind == "neo_chat":
         return _neo(config)
+    if kind not in COMPUTED:
+        raise JigsawError(f"memory and time of {kind} are not computed")
     text = config.get("text_config") or config
     return _qwen(kind, text, config["vision_config"], bool(config.get("tie_word_embeddings", False)))
 
@@ -267,9 +270,9 @@ KNOWN: Mapping[str, Mapping[str, Any]] = {
     "*qwen3-vl-2b*": _qwen3(2048, 6144, 28, 16, (24, 1024, 4096)),
     "*qwen3-vl-4b*": _qwen3(2560, 9728, 36, 32, (24, 1024, 4096)),
     "*qwen3-vl-8b*": _qwen3(4096, 12288, 36, 32, (27, 1152, 4304)),
-    "*neo1_0-2b*": _neo1(2048, 6144, 40, 16),
+    "*neo1_[05]-2b*": _neo1(2048, 6144, 40, 16),
     "*neo-2b*": _neo1(2048, 6144, 40, 16),
-    "*neo1_0-9b*": _neo1(4096, 12288, 42, 32),
+    "*neo1_[05]-9b*": _neo1(4096, 12288, 42, 32),
     "*neo-9b*": _neo1(4096, 12288, 42, 32),
 }
 """Published sizes, by a pattern of the path in lower case."""
