@@ -2,14 +2,16 @@
 
     python docs/generate.py [--check]
 
-In: the typer application, the pydantic models, the shipped recipes, the tasks. Out: `command.md`, `recipe.md`,
-`recipes.md` and `tasks.md` in `reference/` beside this file; the lines `Hardware` and `Hours` in the heads of recipes;
-the table of recipes and GPUs in README.md and gpu.md. `--check` writes nothing and fails if a file is out of date.
+In: the typer application, the pydantic models, the shipped recipes, the tasks, `families.json` beside this file. Out:
+`command.md`, `recipe.md`, `recipes.md` and `tasks.md` in `reference/`; the lines `Hardware` and `Hours` in the heads of
+recipes; the table of recipes and GPUs in README.md and gpu.md; the table of model families in README.md and models.md.
+`--check` writes nothing and fails if a file is out of date.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -29,7 +31,10 @@ from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
 from jigsaw.docstrings import attributes_of
 from jigsaw.launch.computed import shipped
 from jigsaw.listings import written
+from jigsaw.models.families import family_named
+from jigsaw.models.tiny import ALIASES, TinyArchitecture
 from jigsaw.tasks import describe_task, task_names
+from jigsaw.testing import FAMILY_PROPERTIES
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # PYTHONSAFEPATH leaves it out
@@ -161,14 +166,51 @@ def recipe_file(name: str) -> str:
     return re.sub(r"^# Hardware .*?(?=^# Data)", "\n".join(head) + "\n", text, count=1, flags=re.MULTILINE | re.DOTALL)
 
 
-def with_choices(file: Path) -> str:
-    """A page with the table of recipes and GPUs between its marks."""
+def with_tables(file: Path) -> str:
+    """A page with the generated tables between their marks."""
     text = file.read_text(encoding="utf-8")
-    return re.sub(
-        r"(<!-- recipes and GPUs, by docs/generate.py -->\n).*?(<!-- end -->)",
-        lambda match: f"{match[1]}{choices_table()}{match[2]}",
-        text,
-        flags=re.DOTALL,
+    for mark, table in (("recipes and GPUs", choices_table), ("families", families_table)):
+        text = re.sub(
+            rf"(<!-- {mark}, by docs/generate.py -->\n).*?(<!-- end -->)",
+            lambda match, table=table: f"{match[1]}{table()}{match[2]}",
+            text,
+            flags=re.DOTALL,
+        )
+    return text
+
+
+def families_table() -> str:
+    """What the contract of model families has found, by `benchmarks/families.py`; reasons below the table."""
+    found = json.loads((HERE / "families.json").read_text(encoding="utf-8"))
+    names = get_args(TinyArchitecture)
+    titles = [family_named(ALIASES.get(name, name)).title for name in names]
+    reasons: list[str] = []
+
+    def cell(architecture: str, name: str) -> str:
+        entry = found.get(architecture, {}).get(name)
+        if entry is None:
+            return "not tried"
+        if entry["holds"]:
+            return f"yes, {entry['detail']}"
+        if entry["detail"] not in reasons:
+            reasons.append(entry["detail"])
+        return f"no ({reasons.index(entry['detail']) + 1})"
+
+    lines = [f"| | {' | '.join(titles)} |", f"|---|{'---|' * len(titles)}"]
+    lines += [f"| {name} | {' | '.join(cell(one, name) for one in names)} |" for name in FAMILY_PROPERTIES]
+    entries = [entry for cells in found.values() for entry in cells.values()]
+    packages = {f"{name} {number}" for entry in entries for name, number in entry["with"].items()}
+    dates = sorted(entry["date"] for entry in entries)
+    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+    lines += ["", *(f"({number}) {_cell(reason)}  " for number, reason in enumerate(reasons, 1))]
+    return "\n".join([*lines, f"Tried {when} with {', '.join(sorted(packages))}.", ""])
+
+
+def properties_table() -> str:
+    """What is tried of a model family."""
+    lines = ["| property | what is tried, and the figure |", "|---|---|"]
+    return "\n".join(
+        lines + [f"| {name} | {_cell(inspect.getdoc(holds) or '')} |" for name, holds in FAMILY_PROPERTIES.items()]
     )
 
 
@@ -238,6 +280,44 @@ def _as_markdown(docstring: str) -> list[str]:
             section = section if not line else ""
             lines.append(line)
     return lines
+
+
+def models_page() -> str:
+    """Supported models, what was tried of each, and what it does differently."""
+    lines = [
+        "# Models",
+        NOTE,
+        "Every family is one file in `jigsaw/models/families/`. An architecture without a file is refused by name, in",
+        "one line that lists what there is: positions and attention masks that are guessed give wrong",
+        "log-probabilities without any error. `benchmarks/families.py` tries the contract",
+        "(`jigsaw.testing.check_family`) on a tiny model of each family from random weights, in float32 on a CPU; no",
+        "cell of the table is written by hand.",
+        "",
+        "<!-- families, by docs/generate.py -->",
+        families_table() + "<!-- end -->",
+        "",
+        "The judge of log-probabilities is the model's own forward pass on one sequence without padding; 1e-4 nats is",
+        "the most that counts as rounding. A run repeats the comparison on its first group (`sampling.self_check`).",
+        "",
+        properties_table(),
+        "",
+        "## What families do differently",
+        "",
+    ]
+    for name in get_args(TinyArchitecture):
+        family = family_named(ALIASES.get(name, name))
+        lines += [
+            f"- **{family.title}** (`{family.model_type}`). {' '.join((inspect.getdoc(type(family)) or '').split())}"
+        ]
+    lines += [
+        "",
+        "## A family of your own",
+        "",
+        "Write a subclass of `jigsaw.models.families.base.Family` with `tiny`, list it in `MODEL_TYPES` and in",
+        "`TinyArchitecture`, and run `python benchmarks/families.py YOUR_MODEL_TYPE`. A test of it is one line:",
+        "`assert_family(NAME)` of `jigsaw.testing`, where `NAME` is a tiny architecture or a checkpoint folder.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def tasks_page() -> str:
@@ -333,7 +413,8 @@ PAGES: dict[Path, Callable[[], str]] = {
     HERE / "reference/recipe.md": recipe_page,
     HERE / "reference/recipes.md": recipes_page,
     HERE / "reference/tasks.md": tasks_page,
-    **{file: partial(with_choices, file) for file in (HERE / "gpu.md", HERE.parent / "README.md")},
+    HERE / "models.md": models_page,
+    **{file: partial(with_tables, file) for file in (HERE / "gpu.md", HERE.parent / "README.md")},
     **{find_recipe(name): partial(recipe_file, name) for name in recipe_names()},
 }
 

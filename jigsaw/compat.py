@@ -116,6 +116,31 @@ def embed_patches_by_product(convolution: Any) -> None:
     convolution.forward = MethodType(forward, convolution)
 
 
+def take_clips_of_any_length(model: Any) -> None:
+    """Have a LLaVA-OneVision take clips of unequal numbers of frames in one pass; missing frames are no numbers (NaN).
+
+    transformers (5.17) takes `[clips, frames, 3, height, width]` and computes every frame. It can go once it takes the
+    number of frames of each clip. What is left of the features of several clips, the line between two of them, is put
+    in here; the model adds the last one itself.
+    """
+
+    def get_video_features(self: Any, pixel_values: Any, **kwargs: Any) -> Any:
+        import torch
+
+        lengths = (~pixel_values[:, :, 0, 0, 0].isnan()).sum(1).tolist()
+        if min(lengths) == pixel_values.shape[1]:
+            return type(self).get_video_features(self, pixel_values, **kwargs)
+        frames = torch.cat([clip[:length] for clip, length in zip(pixel_values, lengths, strict=True)])
+        output = type(self).get_video_features(self, frames[:, None], **kwargs)
+        line = self.image_newline[None].to(output.pooler_output)
+        clips = [clip.flatten(0, 1) for clip in output.pooler_output.split(lengths)]
+        between = [part for clip in clips for part in (clip, line)][:-1]
+        output.pooler_output = torch.cat(between)[None]
+        return output
+
+    model.model.get_video_features = MethodType(get_video_features, model.model)
+
+
 def weigh_answer_tokens_alike(trainer: Any) -> None:
     """Have TRL's SFT loss divide by the answer tokens of the whole step.
 

@@ -112,7 +112,7 @@ def prompt_of(check: Check, model: Any, images: int, grid: tuple[int, int], toke
         next_position=following,
         lengths=(tokens,),
         media={name: fields[name] for name in ("pixel_values", "image_grid_thw")},
-        counts={"image": (images,), "video": (0,)},
+        shares={"pixel_values": (images * rows * columns,), "image_grid_thw": (images,)},
         token_fields={"mm_token_type_ids": kinds},
         family=family,
     )

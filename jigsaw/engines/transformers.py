@@ -81,7 +81,7 @@ def sample(model: Any, prompts: PromptBatch, sampling: Sampling, *, shared: bool
         output = model(
             input_ids=prompts.input_ids,
             attention_mask=prompts.attention_mask,
-            position_ids=prompts.positions,
+            position_ids=prompts.family.position_ids(prompts.positions),
             **prompts.media,
             **prompts.token_fields,
             use_cache=True,
@@ -106,7 +106,7 @@ def sample(model: Any, prompts: PromptBatch, sampling: Sampling, *, shared: bool
             logits = model(
                 input_ids=chosen[:, None],
                 attention_mask=mask[:, : length + step + 1],
-                position_ids=prompts.family.completion_positions(position + step),
+                position_ids=prompts.family.position_ids(prompts.family.completion_positions(position + step)),
                 past_key_values=cache,
                 use_cache=True,
             ).logits[:, -1]

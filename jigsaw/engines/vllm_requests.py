@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from jigsaw.errors import JigsawError
-from jigsaw.models.prompts import expanded, media_of, prompt_text, video_metadata
+from jigsaw.models.families import family_of_processor
+from jigsaw.models.families.base import video_metadata
+from jigsaw.models.prompts import expanded, media_of, prompt_text
 
 MEDIA_PER_PROMPT = {"image": 192, "video": 12}
 """The most media that a puzzle shows: twelve clips, or their frames as images (NEO), 16 of each."""
@@ -96,9 +98,7 @@ class VllmSettings:
 
 def largest_image(processor: Any) -> int:
     """Tokens of the largest image that a processor makes."""
-    images = processor.image_processor
-    largest: int = images.size["longest_edge"] // (images.patch_size * images.merge_size) ** 2
-    return largest
+    return family_of_processor(processor).largest_image(processor)
 
 
 def vllm_request(processor: Any, row: Mapping[str, Any]) -> dict[str, Any]:

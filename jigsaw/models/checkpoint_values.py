@@ -22,6 +22,16 @@ def _whole(most: int) -> tuple[str, _Test]:
     return f"a whole number from 1 to {most:,}", lambda value: type(value) is int and 1 <= value <= most
 
 
+def _sides(most: int) -> tuple[str, _Test]:
+    """One number, or two in a list: height and width."""
+    wanted, holds = _whole(most)
+
+    def both(value: Any) -> bool:
+        return holds(value) or (isinstance(value, list) and len(value) == 2 and all(map(holds, value)))
+
+    return wanted, both
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
@@ -40,7 +50,8 @@ _SIZES = {
     **dict.fromkeys(("hidden_size", "embed_dim", "out_hidden_size", "head_dim"), _whole(1_000_000)),
     **dict.fromkeys(("intermediate_size", "vocab_size", "max_position_embeddings"), _whole(100_000_000)),
     **dict.fromkeys(("in_channels", "in_chans"), _whole(64)),
-    **dict.fromkeys(("patch_size", "spatial_patch_size", "temporal_patch_size"), _whole(256)),
+    **dict.fromkeys(("patch_size", "spatial_patch_size", "temporal_patch_size"), _sides(256)),
+    "image_size": _sides(100_000),
     **dict.fromkeys(("merge_size", "spatial_merge_size"), _whole(64)),
 }
 _PICTURES = {

@@ -37,10 +37,14 @@ class Packing:
     Attributes:
         part: `[N, L]`, `PROMPT`, `PADDING`, or the number of the completion from 1.
         together: `[N, L]`: places of one number, 0 or above, see each other in both directions; None: none do.
+        positions: `[N, L]`, the position of each place behind its own prompt; needed for a window.
+        window: a place sees no other that is so many positions or more before it; None: it sees all.
     """
 
     part: Tensor
     together: Tensor | None = None
+    positions: Tensor | None = None
+    window: int | None = None
 
     def sees(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
         """Whether a query sees a key; places by number, of any shapes that fit each other.
@@ -52,6 +56,8 @@ class Packing:
         if self.together is not None:
             block = self.together[row, key]
             seen = seen | ((block >= 0) & (block == self.together[row, query]))
+        if self.window is not None and self.positions is not None:
+            seen = seen & (self.positions[row, key] > self.positions[row, query] - self.window)
         return (seen & (part != PADDING) & (own != PADDING)) | (query == key)
 
 

@@ -27,11 +27,11 @@ class PromptBatch:
 
     Attributes:
         input_ids, attention_mask: `[N, P]`.
-        positions: `[3, N, P]`.
+        positions: `[A, N, P]`, A axes.
         next_position: position of the first completion token of each prompt, `[N]`.
         lengths: tokens of each prompt, N numbers.
         media: pixels, grids and what goes with them, as the model takes them; all prompts' media in one row.
-        counts: for each kind of media how many each prompt has, N numbers.
+        shares: for each of these inputs how many of its rows belong to each prompt, N numbers.
         token_fields: further inputs with one value per token, `[N, P]`.
         family: of the model.
     """
@@ -42,7 +42,7 @@ class PromptBatch:
     next_position: Tensor
     lengths: tuple[int, ...]
     media: Mapping[str, Tensor]
-    counts: Mapping[str, tuple[int, ...]]
+    shares: Mapping[str, tuple[int, ...]]
     token_fields: Mapping[str, Tensor]
     family: Family
 
@@ -65,11 +65,11 @@ class PromptBatch:
         for name in (name for medium in family.media for name in medium.per_medium if name in fields):
             fields[name] = torch.as_tensor(fields[name], device=device)
         input_ids, attention_mask = fields.pop("input_ids"), fields.pop("attention_mask")
-        counts = check_media(processor, rows, input_ids, fields)
+        shares = check_media(processor, rows, input_ids, fields)
         positions, next_position = family.positions(network, input_ids, attention_mask, fields)
         token_fields = {name: fields.pop(name) for name in PER_TOKEN if name in fields}
         lengths = tuple(attention_mask.sum(1).tolist())
-        return cls(input_ids, attention_mask, positions, next_position, lengths, fields, counts, token_fields, family)
+        return cls(input_ids, attention_mask, positions, next_position, lengths, fields, shares, token_fields, family)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -84,17 +84,11 @@ class PromptBatch:
         if chosen == list(range(len(self))):
             return self
         media: dict[str, Tensor] = {}
-        counts = {name: tuple(of_prompt[number] for number in chosen) for name, of_prompt in self.counts.items()}
-        for medium in self.family.media:
-            if not sum(counts[medium.name]):
-                continue
-            grids = self.media[medium.grid].split(self.counts[medium.name])
-            patches = self.media[medium.pixels].split([int(grid.prod(-1).sum()) for grid in grids])
-            media[medium.grid] = _joined([grids[number] for number in chosen])
-            media[medium.pixels] = _joined([patches[number] for number in chosen])
-            for name in medium.per_medium:
-                parts = self.media[name].split(self.counts[medium.name])
-                media[name] = _joined([parts[number] for number in chosen])
+        for name, share in self.shares.items():
+            if any(share[number] for number in chosen):
+                parts = self.media[name].split(share)
+                media[name] = self.family.joined(name, [parts[number] for number in chosen])
+        shares = {name: tuple(share[number] for number in chosen) for name, share in self.shares.items()}
         lengths = tuple(self.lengths[number] for number in chosen)
         start = self.input_ids.shape[1] - max(lengths)
         return PromptBatch(
@@ -104,7 +98,7 @@ class PromptBatch:
             self.next_position[chosen],
             lengths,
             media,
-            counts,
+            shares,
             {name: field[chosen, start:] for name, field in self.token_fields.items()},
             self.family,
         )
@@ -122,7 +116,9 @@ class PromptBatch:
 
         media: dict[str, Tensor] = {}
         for name in dict.fromkeys(name for batch in batches for name in batch.media):
-            media[name] = torch.cat([batch.media[name] for batch in batches if name in batch.media])
+            parts = [batch.media[name] for batch in batches if name in batch.media]
+            media[name] = batches[0].family.joined(name, parts)
+        names = dict.fromkeys(name for batch in batches for name in batch.shares)
         return cls(
             together([batch.input_ids for batch in batches]),
             together([batch.attention_mask for batch in batches]),
@@ -130,7 +126,7 @@ class PromptBatch:
             torch.cat([batch.next_position for batch in batches]),
             tuple(length for batch in batches for length in batch.lengths),
             media,
-            {name: tuple(count for batch in batches for count in batch.counts[name]) for name in batches[0].counts},
+            {name: tuple(n for one in batches for n in one.shares.get(name, (0,) * len(one))) for name in names},
             {name: together([batch.token_fields[name] for batch in batches]) for name in batches[0].token_fields},
             batches[0].family,
         )
@@ -151,26 +147,21 @@ class PromptBatch:
         )
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """One tensor of several; a single one is not copied."""
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
-
-
 def _carriers(family: Family) -> set[str]:
     """The model inputs that carry media."""
-    return {name for medium in family.media for name in (medium.pixels, medium.grid, *medium.per_medium)}
+    return {name for medium in family.media for name in medium.inputs}
 
 
 def add_blank_media(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """A model's inputs with a blank medium of each kind that another process's inputs have and these lack.
 
     Under ZeRO-3 every use of the vision tower is a collective operation: processes whose prompts show different kinds
-    of media would wait for each other for ever. The blank stands in a column of padding on the left, where no token
+    of media would wait for each other for ever. The blank stands in columns of padding on the left, where no token
     sees it. Collective: every process calls it. Where one process trains alone the inputs stay as they are.
 
     Args:
         model: possibly wrapped.
-        inputs: fields of one value per token, `[N, L]` or `position_ids` `[3, N, L]`, and media.
+        inputs: fields of one value per token, `[N, L]` or `position_ids` `[A, N, L]`, and media.
     """
     inputs, network, family = dict(inputs), unwrapped(model), family_of(model)
     device = inputs["input_ids"].device
@@ -181,12 +172,12 @@ def add_blank_media(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if "position_ids" not in inputs:
             ids, mask = inputs["input_ids"], inputs["attention_mask"]
-            inputs["position_ids"] = family.positions(network, ids, mask, inputs)[0]
+            inputs["position_ids"] = family.position_ids(family.positions(network, ids, mask, inputs)[0])
         for name, value in inputs.items():
             if name not in carriers and torch.is_tensor(value) and value.dim() >= 2:
-                inputs[name] = torch.nn.functional.pad(value, (1, 0), value=-100 if name == "labels" else 0)
-        inputs["input_ids"][0, 0] = family.media_token_id(medium, network.config)
-        inputs |= blank
+                inputs[name] = torch.nn.functional.pad(value, (blank.tokens, 0), value=-100 if name == "labels" else 0)
+        inputs["input_ids"][0, : blank.tokens] = family.media_token_id(medium, network.config)
+        inputs |= blank.inputs
     return inputs
 
 
@@ -197,7 +188,7 @@ def _media_elsewhere(family: Family, inputs: Mapping[str, Tensor], device: Any) 
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return []
-    here = torch.tensor([medium.grid in inputs for medium in family.media], device=device)
+    here = torch.tensor([medium.pixels in inputs for medium in family.media], device=device)
     anywhere = here.int()
     dist.all_reduce(anywhere, op=dist.ReduceOp.MAX)
     found = zip(family.media, anywhere.tolist(), here.tolist(), strict=True)
@@ -207,7 +198,7 @@ def _media_elsewhere(family: Family, inputs: Mapping[str, Tensor], device: Any) 
 def check_media(
     processor: Any, rows: Sequence[Mapping[str, Any]], input_ids: Tensor, fields: Mapping[str, Tensor]
 ) -> dict[str, tuple[int, ...]]:
-    """How many media of each kind each prompt has, after looking for them as grids, patches and tokens.
+    """How many rows of each input that carries media belong to each prompt, after counting media, rows and tokens.
 
     Args:
         processor: that made the inputs.
@@ -215,33 +206,33 @@ def check_media(
         input_ids: `[N, P]`.
         fields: what the processor made beside them.
 
+    Returns:
+        N numbers for each input that is there.
+
     Raises:
-        JigsawError: one of the three is missing.
+        JigsawError: pixels, another input, or a token is missing.
     """
     rows = [expanded(processor, row) for row in rows]
-    counts: dict[str, tuple[int, ...]] = {}
-    merge = processor.image_processor.merge_size**2
-    for medium in family_of_processor(processor).media:
-        given = [len(row.get(f"{medium.name}s") or ()) for row in rows]
-        grid = fields.get(medium.grid)
-        arrived = 0 if grid is None else len(grid)
-        if sum(given) != arrived:
-            raise JigsawError(
-                f"{sum(given)} {medium.name}s were given and {arrived} reached the model: the processor dropped some"
-            )
-        token = getattr(processor, f"{medium.name}_token_id", None)
+    family = family_of_processor(processor)
+    shares: dict[str, list[int]] = {}
+    for medium in family.media:
+        media = [list(row.get(f"{medium.name}s") or ()) for row in rows]
+        extents = family.extents(processor, medium, media, fields)
+        token = family.placeholder_id(processor, medium)
         held = [0] * len(rows) if token is None else (input_ids == token).sum(-1).tolist()
-        parts = [[]] * len(rows) if grid is None else grid.prod(-1).split(given)
-        needed = [int(sum(part)) // merge for part in parts]
-        for row, tokens, features in zip(rows, held, needed, strict=True):
-            if tokens != features:
+        for row, tokens, extent in zip(rows, held, extents, strict=True):
+            if tokens != extent.tokens:
                 raise JigsawError(
                     f"puzzle {row.get('id')}: the prompt holds {tokens} {medium.name} tokens and its {medium.name}s "
-                    f"make {features}: a prompt was cut, or a medium was dropped"
+                    f"make {extent.tokens}: a prompt was cut, or a medium was dropped"
                 )
-        if grid is not None and len(fields[medium.pixels]) != int(grid.prod(-1).sum()):
-            raise JigsawError(
-                f"{medium.name} patches are missing: {len(fields[medium.pixels])} for grids {grid.tolist()}"
-            )
-        counts[medium.name] = tuple(given)
-    return counts
+        for name in medium.inputs:
+            share = [extent.rows.get(name, 0) for extent in extents]
+            arrived = len(fields[name]) if name in fields else 0
+            if name == medium.pixels and arrived != sum(share):
+                raise JigsawError(f"{medium.name} patches are missing: {arrived} of {sum(share)}")
+            if arrived and arrived != sum(share):
+                raise JigsawError(f"{name} has {arrived} rows for {sum(share)}: the processor dropped some")
+            if arrived:
+                shares[name] = share
+    return {name: tuple(share) for name, share in shares.items()}

@@ -44,7 +44,7 @@ def expanded(processor: Any, row: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     for kind in get_args(Kind):
         media_of(row, kind)
-    return family_of_processor(processor).expanded(row)
+    return family_of_processor(processor).expanded(row, processor)
 
 
 def prompt_text(processor: Any, row: Mapping[str, Any]) -> str:
@@ -55,7 +55,7 @@ def prompt_text(processor: Any, row: Mapping[str, Any]) -> str:
 def template_text(processor: Any, turns: Sequence[Mapping[str, Any]], *, opens_answer: bool = False) -> str:
     """The turns of a conversation as the chat template writes them: the one place where a template runs.
 
-    The text has the form that the processor must be given; see `Family.chat_text`.
+    The text has the form that the processor must be given; see `Family.write`.
 
     Args:
         processor: of a supported checkpoint.
@@ -65,9 +65,10 @@ def template_text(processor: Any, turns: Sequence[Mapping[str, Any]], *, opens_a
     Raises:
         JigsawError: the template fails, or takes longer than `TEMPLATE_LIMIT`.
     """
+    family = family_of_processor(processor)
     with _template_limit():
         try:
-            text = processor.apply_chat_template(list(turns), add_generation_prompt=opens_answer, tokenize=False)
+            text = family.write(processor, turns, opens_answer=opens_answer)
         except (JigsawError, MemoryError):
             raise
         except Exception as error:  # jinja raises whatever the template does wrong
@@ -75,7 +76,7 @@ def template_text(processor: Any, turns: Sequence[Mapping[str, Any]], *, opens_a
                 f"the chat template of the checkpoint cannot write this prompt ({type(error).__name__}: "
                 f"{first_line(error)}); mend chat_template.jinja, or copy the base model's"
             ) from error
-    return family_of_processor(processor).chat_text(str(text))
+    return text
 
 
 THINKING = "<think>"
@@ -128,35 +129,16 @@ def _template_limit() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def video_metadata(clip: Any) -> dict[str, Any]:
-    """What transformers and vLLM want to know of a `tasks.Clip`: its frames are all there are, at its own rate."""
-    count = len(clip.frames)
-    return {
-        "fps": clip.fps,
-        "duration": count / clip.fps,
-        "total_num_frames": count,
-        "frames_indices": list(range(count)),
-        "video_backend": "jigsaw",
-    }
-
-
 def processor_inputs(processor: Any, rows: Sequence[Mapping[str, Any]]) -> Any:
     """A batch of rows as the tensors that the model takes, padded on the left.
-
-    Clips go in with their own frame rate and are not sampled again: `videos` are frames as the task chose them.
 
     Raises:
         JigsawError: placeholders and media do not match in number.
     """
     rows = [expanded(processor, row) for row in rows]
-    images = [image for row in rows for image in media_of(row, "image")]
-    clips = [clip for row in rows for clip in media_of(row, "video")]
-    media: dict[str, Any] = {"images": images} if images else {}
-    if clips:
-        media |= {"videos": [clip.frames for clip in clips], "do_sample_frames": False}
-        media["video_metadata"] = [video_metadata(clip) for clip in clips]
+    images, clips = ([media_of(row, kind) for row in rows] for kind in ("image", "video"))
     text = [prompt_text(processor, row) for row in rows]
-    return processor(text=text, padding=True, padding_side="left", return_tensors="pt", **media)
+    return family_of_processor(processor).encode(processor, text, images, clips)
 
 
 def completion_tokens(processor: Any) -> Callable[[str], list[int]]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from jigsaw.errors import JigsawError
 from jigsaw.models.families import unwrapped
+from jigsaw.models.families.base import PER_TOKEN
 from jigsaw.models.prompt_batch import PromptBatch, add_blank_media
 from jigsaw.models.prompts import processor_inputs
 from jigsaw.models.shared_prefix import log_probabilities
@@ -58,7 +59,7 @@ def check_shared_prompt(
     try:
         with torch.no_grad():
             ours, _ = log_probabilities(model, prompt, [0] * len(flat), ids, mask, shared=shared)
-            own = torch.cat([_alone(model, processor, row, tokens) for tokens in flat])
+            own = torch.cat([alone_log_probabilities(model, processor, row, tokens) for tokens in flat])
     finally:
         model.train(training)
     packed = ours[mask.bool()]
@@ -76,13 +77,25 @@ def check_shared_prompt(
     return mean
 
 
-def _alone(model: Any, processor: Any, row: Mapping[str, Any], tokens: Tensor) -> Tensor:
-    """Log-probabilities `[T]` of a completion behind its prompt, as the model computes them by itself."""
+def alone_log_probabilities(model: Any, processor: Any, row: Mapping[str, Any], tokens: Tensor) -> Tensor:
+    """Log-probabilities of a completion behind its prompt, as the model computes them by itself.
+
+    The judge of everything else: one sequence without padding, the model's own positions and masks.
+
+    Args:
+        model: possibly wrapped.
+        processor: of the same checkpoint.
+        row: the puzzle, with its media.
+        tokens: of the completion, `[T]`.
+
+    Returns:
+        `[T]` in float32.
+    """
     prompt = dict(processor_inputs(processor, [row]).to(tokens.device))
     inputs = {name: value for name, value in prompt.items() if name not in ("input_ids", "attention_mask")}
     inputs["input_ids"] = torch.cat([prompt["input_ids"], tokens[None]], dim=1)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    for name in ("mm_token_type_ids", "token_type_ids"):
+    for name in PER_TOKEN:
         if name in inputs:
             inputs[name] = torch.nn.functional.pad(inputs[name], (0, len(tokens)))
     inputs = add_blank_media(model, inputs)

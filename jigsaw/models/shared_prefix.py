@@ -30,6 +30,7 @@ def completion_log_probabilities(
     completions: Sequence[Sequence[Sequence[int]]],
     *,
     shared: bool = True,
+    forbidden_tokens: Sequence[int] = (),
 ) -> list[list[Tensor]]:
     """Log-probabilities of completions of puzzles under a model.
 
@@ -39,6 +40,7 @@ def completion_log_probabilities(
         rows: puzzle rows with their media.
         completions: for each row the token ids of its completions, of any number and length.
         shared: compute a prompt once for all of its completions; False computes it once for each.
+        forbidden_tokens: ids that sampling leaves out.
 
     Returns:
         For each row one float32 tensor per completion, with one value per token. They carry gradients.
@@ -54,7 +56,7 @@ def completion_log_probabilities(
         return [[] for _ in rows]
     ids = torch.nn.utils.rnn.pad_sequence(flat, batch_first=True)
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(tokens) for tokens in flat], batch_first=True)
-    scores, _ = log_probabilities(model, prompts, owner, ids, mask, shared=shared)
+    scores, _ = log_probabilities(model, prompts, owner, ids, mask, shared=shared, forbidden_tokens=forbidden_tokens)
     each = iter([row[: len(tokens)] for row, tokens in zip(scores, flat, strict=True)])
     return [[next(each) for _ in group] for group in completions]
 
@@ -102,12 +104,15 @@ def log_probabilities(
         blocks = completion_ids.device.type != "cpu" and start + space > DENSE_LIMIT
     if blocks:
         batch.family.take_block_masks(network)
-        mask: Any = block_mask(packed.packing)
-    else:
-        mask = dense_mask(packed.packing)
-        if "eager" in _implementations(network):
-            dtype = next(network.parameters()).dtype
-            mask = torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+    eager = "eager" in _implementations(network)
+    dtype = next(network.parameters()).dtype
+
+    def build(packing: Packing) -> Any:
+        if blocks:
+            return block_mask(packing)
+        mask = dense_mask(packing)
+        return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min) if eager else mask
+
     with scoring_head(
         network.get_output_embeddings(),
         packed.predicted_at,
@@ -118,8 +123,8 @@ def log_probabilities(
     ):
         scores = model(
             input_ids=torch.cat([batch.input_ids, packed.ids], dim=1),
-            attention_mask=mask,
-            position_ids=torch.cat([batch.positions, batch.family.completion_positions(packed.numbers)], dim=2),
+            attention_mask=batch.family.masks(network, packed.packing, build),
+            position_ids=batch.family.position_ids(packed.positions),
             **batch.media,
             **{
                 name: torch.cat([field, field.new_zeros(count, space)], dim=1)
@@ -138,14 +143,14 @@ class _Packed:
 
     Attributes:
         ids: `[N, S]`.
-        numbers: the position number of each place, `[N, S]`.
+        positions: of prompts and completions, `[A, N, P + S]`.
         packing: of prompts and completions.
         row, token: `[M]` each: which completion a token belongs to, and its number there.
         predicted_at: `[M]`, where the token is predicted in the flattened `[N, 1 + S]` places from the prompt's last.
     """
 
     ids: Tensor
-    numbers: Tensor
+    positions: Tensor
     packing: Packing
     row: Tensor
     token: Tensor
@@ -168,13 +173,15 @@ def _packed(prompts: PromptBatch, sequence_of_row: Sequence[int], ids: Tensor, m
     row, token = mask.nonzero(as_tuple=True)
     of_token, place = sequence[row], begin[row] + token
     flat = prompts.input_ids.new_zeros(count, space).index_put((of_token, place), ids[row, token])
-    positions = torch.zeros_like(flat).index_put((of_token, place), prompts.next_position[of_token] + token)
+    numbers = torch.zeros_like(flat).index_put((of_token, place), prompts.next_position[of_token] + token)
+    positions = torch.cat([prompts.positions, prompts.family.completion_positions(numbers)], dim=2)
     part = torch.full_like(flat, PADDING).index_put((of_token, place), number[row])
-    together = prompts.family.sees_both_ways(prompts.positions, prompts.attention_mask)
+    together = prompts.family.sees_both_ways(prompts.positions, prompts.attention_mask, prompts.token_fields)
     packing = Packing(
         # a prompt's padding is `PADDING`, its tokens `PROMPT`
         torch.cat([prompts.attention_mask.to(part.dtype) - 1, part], dim=1),
         None if together is None else torch.nn.functional.pad(together, (0, space), value=-1),
+        positions[0],
     )
     predicted_at = of_token * (1 + space) + torch.where(token == 0, torch.zeros_like(place), place)
     return _Packed(flat, positions, packing, row, token, predicted_at)

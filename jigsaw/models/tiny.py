@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jigsaw.models.families import family_named
 
-TinyArchitecture = Literal["qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "neo"]
+TinyArchitecture = Literal[
+    "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "internvl", "smolvlm", "gemma3", "llava_onevision", "neo"
+]
+
+ALIASES = {"neo": "neo_chat"}
+"""Names of tiny models that are not their `model_type`."""
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -36,9 +41,6 @@ SPECIAL_TOKENS = (
 
 CHAT_TEMPLATE = (Path(__file__).parent / "qwen_chat.jinja").read_text(encoding="utf-8")
 """ChatML as Qwen2.5-VL speaks it, with one vision block per medium."""
-
-WINDOW = 56
-"""Side of a window of the vision tower in pixels, 2x2 visual tokens; 112 in the released checkpoints."""
 
 PHRASE_MERGES = 4096
 """Entries of the vocabulary that looks for whole sentences: the prompts of a run merge down to theirs well below it."""
@@ -89,13 +91,31 @@ class TinySizes(BaseModel):
             )
         return self
 
+    def text_config(self, tokenizer: Any) -> dict[str, Any]:
+        """The keys of a language model's configuration that all architectures have."""
+        heads = self.hidden_size // self.head_size
+        return {
+            "vocab_size": len(tokenizer),
+            "hidden_size": self.hidden_size,
+            "intermediate_size": int(self.hidden_size * self.mlp_ratio),
+            "num_hidden_layers": self.num_layers,
+            "num_attention_heads": heads,
+            "num_key_value_heads": heads,
+            "head_dim": self.head_size,
+            "initializer_range": self.initializer_range,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+            "tie_word_embeddings": self.tie_word_embeddings,
+        }
+
     @property
     def full_attention(self) -> list[int]:
         """The layers of the vision tower with attention over the whole image."""
         return list(range(self.vision_layers) if self.fullatt_block_indexes is None else self.fullatt_block_indexes)
 
 
-def build_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+def build_tokenizer(texts: Iterable[str], vocab_size: int, named: Mapping[str, str] | None = None) -> Any:
     """Learn a small byte-level BPE tokenizer with Qwen's splitting rule and special tokens.
 
     The sentences that every prompt repeats become one token each, beside the learned words: half the tokens of a
@@ -104,6 +124,7 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     Args:
         texts: what the merges are learned from; the order matters not, equal texts give equal tokenizers.
         vocab_size: entries in all. 256 bytes and the special tokens are always in.
+        named: further special tokens by the attribute under which processors look for them, `eos_token` among them.
 
     Returns:
         A `transformers` `Qwen2Tokenizer`, padding on the left.
@@ -112,17 +133,20 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     from transformers import Qwen2Tokenizer
     from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-    texts = sorted(set(texts))
+    texts, named = sorted(set(texts)), dict(named or {})
+    special = [*SPECIAL_TOKENS, *named.values()]
     words = pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated", invert=False)
-    phrases = _phrases(texts, words, most=(vocab_size - 256 - len(SPECIAL_TOKENS)) // 2)
-    learned = json.loads(_learn(texts, words, vocab_size - len(SPECIAL_TOKENS) - len(phrases)).to_str())["model"]
+    phrases = _phrases(texts, words, most=(vocab_size - 256 - len(special)) // 2)
+    learned = json.loads(_learn(texts, words, vocab_size - len(special) - len(phrases)).to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         vocab=learned["vocab"],
         merges=[tuple(merge) for merge in learned["merges"]],
-        eos_token="<|im_end|>",
+        eos_token=named.pop("eos_token", "<|im_end|>"),
+        bos_token=named.pop("bos_token", None),
         pad_token="<|endoftext|>",
         unk_token=None,
         extra_special_tokens=list(SPECIAL_TOKENS),
+        model_specific_special_tokens=named,
         padding_side="left",
         model_max_length=32768,
     )
@@ -157,84 +181,24 @@ def _phrases(texts: list[str], words: Any, most: int) -> list[str]:
     return sorted(several, key=lambda phrase: (-used[phrase], phrase))[:most]
 
 
-def _qwen2_5_vl(sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
-    from transformers import (
-        Qwen2_5_VLConfig,
-        Qwen2_5_VLForConditionalGeneration,
-        Qwen2_5_VLProcessor,
-        Qwen2VLImageProcessor,
-        Qwen2VLVideoProcessor,
-    )
+def tiny_model(architecture: str, sizes: TinySizes, texts: Iterable[str]) -> tuple[Any, Any]:
+    """A model from random weights and its processor.
 
-    token = tokenizer.convert_tokens_to_ids
-    half = sizes.head_size // 2
-    time_section = half // 4  # Qwen2.5-VL splits the 64 rotary pairs of a head 16 : 24 : 24 over time, row and column
-    row_section = (half - time_section) // 2
-    config = Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": len(tokenizer),
-            "hidden_size": sizes.hidden_size,
-            "intermediate_size": int(sizes.hidden_size * sizes.mlp_ratio),
-            "num_hidden_layers": sizes.num_layers,
-            "num_attention_heads": sizes.hidden_size // sizes.head_size,
-            "num_key_value_heads": sizes.hidden_size // sizes.head_size,
-            "initializer_range": sizes.initializer_range,
-            "bos_token_id": None,
-            "eos_token_id": token("<|im_end|>"),
-            "pad_token_id": token("<|endoftext|>"),
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 1e6,
-                "mrope_section": [time_section, row_section, half - time_section - row_section],
-            },
-        },
-        vision_config={
-            "depth": sizes.vision_layers,
-            "hidden_size": sizes.vision_hidden_size,
-            "intermediate_size": int(sizes.vision_hidden_size * sizes.mlp_ratio),
-            "num_heads": sizes.vision_hidden_size // sizes.head_size,
-            "out_hidden_size": sizes.hidden_size,
-            "fullatt_block_indexes": sizes.full_attention,
-            "window_size": WINDOW,
-            "tokens_per_second": 2,  # of the released checkpoints; the class has 4
-            "initializer_range": sizes.initializer_range,
-        },
-        initializer_range=sizes.initializer_range,
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
-        tie_word_embeddings=sizes.tie_word_embeddings,
-    )
-    model = Qwen2_5_VLForConditionalGeneration(config)
-    model.generation_config.eos_token_id = [token("<|im_end|>"), token("<|endoftext|>")]
-    model.generation_config.pad_token_id = token("<|endoftext|>")
-    one_token = 28 * 28  # pixels behind one visual token: 2x2 patches of 14x14
-    limits = {"shortest_edge": one_token, "longest_edge": 1280 * one_token}
-    processor = Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(size=dict(limits)),
-        video_processor=Qwen2VLVideoProcessor(size=dict(limits)),
-        tokenizer=tokenizer,
-        chat_template=CHAT_TEMPLATE,
-    )
+    Args:
+        architecture: a value of `TinyArchitecture`.
+        sizes: the numbers.
+        texts: what the tokenizer learns its merges from, the prompts and answers of the run.
+    """
+    import torch
+
+    family = family_named(ALIASES.get(architecture, architecture))
+    tokenizer = build_tokenizer(texts, sizes.vocab_size, family.tiny_tokens)
+    with torch.random.fork_rng():
+        torch.manual_seed(sizes.seed)
+        model, processor = family.tiny(sizes, tokenizer)
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.pad_token_id]
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model, processor
-
-
-def _neo(sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
-    from jigsaw.models.neo.tiny import tiny_neo
-
-    return tiny_neo(sizes, tokenizer)
-
-
-BUILDERS: dict[str, Callable[[TinySizes, Any], tuple[Any, Any]]] = {
-    "qwen2_5_vl": _qwen2_5_vl,
-    "neo": _neo,
-}
-
-
-def builder_of(architecture: str) -> Callable[[TinySizes, Any], tuple[Any, Any]]:
-    """What makes a tiny model of an architecture and its processor, from sizes and a tokenizer."""
-    return BUILDERS.get(architecture) or family_named(architecture).tiny
 
 
 def write_tiny(architecture: str, sizes: TinySizes, texts: Iterable[str], out: Path) -> int:
@@ -249,12 +213,7 @@ def write_tiny(architecture: str, sizes: TinySizes, texts: Iterable[str], out: P
     Returns:
         The number of parameters.
     """
-    import torch
-
-    tokenizer = build_tokenizer(texts, sizes.vocab_size)
-    with torch.random.fork_rng():
-        torch.manual_seed(sizes.seed)
-        model, processor = builder_of(architecture)(sizes, tokenizer)
+    model, processor = tiny_model(architecture, sizes, texts)
     model.save_pretrained(out)
     processor.save_pretrained(out)
     return int(sum(parameter.numel() for parameter in model.parameters()))

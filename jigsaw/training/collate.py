@@ -82,7 +82,7 @@ class PuzzleCollator:
         turn = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
         shut = template_text(self.processor, row["prompt"])
         whole = template_text(self.processor, [*row["prompt"], turn])
-        texts = opened[len(shut) :], whole[len(opened) + len(answer) :]
+        texts = opened[len(shut) :], whole[len(opened) :].partition(answer)[2]
         first, second = (self.processor.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
         return torch.tensor(first), torch.tensor(second)
 

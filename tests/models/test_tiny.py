@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jigsaw.models.tiny import BUILDERS, SPECIAL_TOKENS, TinySizes, build_tokenizer, write_tiny
+from jigsaw.models.tiny import SPECIAL_TOKENS, TinySizes, build_tokenizer, tiny_model, write_tiny
 
 TEXTS = ["Put the tiles back in order.", "user\nassistant\n", "2, 3, 1, 4"] * 3
 SIZES = TinySizes(hidden_size=32, num_layers=1, vision_hidden_size=32, vocab_size=330)
@@ -149,7 +149,7 @@ def test_the_checkpoint_opens_with_plain_transformers(checkpoint):
 @pytest.mark.parametrize("chosen, layers", [(None, [0, 1]), ((1,), [1]), ((), [])])
 def test_layers_of_the_vision_tower_see_the_whole_image_unless_they_have_windows(chosen, layers):
     sizes = SIZES.model_copy(update={"vision_layers": 2, "fullatt_block_indexes": chosen})
-    model, _ = BUILDERS["qwen2_5_vl"](sizes, build_tokenizer(TEXTS, 330))
+    model, _ = tiny_model("qwen2_5_vl", sizes, TEXTS)
     assert model.config.vision_config.fullatt_block_indexes == layers
     assert model.config.vision_config.tokens_per_second == 2, "as the released checkpoints"
 

@@ -25,6 +25,10 @@ MODEL_TYPES: Mapping[str, str] = {
     "qwen2_5_vl": "jigsaw.models.families.qwen:Qwen25VL",
     "qwen3_vl": "jigsaw.models.families.qwen3:Qwen3VL",
     "qwen3_vl_moe": "jigsaw.models.families.qwen3:Qwen3VLMoe",
+    "internvl": "jigsaw.models.families.internvl:InternVL",
+    "smolvlm": "jigsaw.models.families.smolvlm:SmolVLM",
+    "gemma3": "jigsaw.models.families.gemma3:Gemma3",
+    "llava_onevision": "jigsaw.models.families.llava_onevision:LlavaOnevision",
     "neo_chat": "jigsaw.models.families.neo:Neo",
 }
 """The supported values of `model_type` in a checkpoint's `config.json`, and the class of each family."""

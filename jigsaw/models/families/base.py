@@ -1,12 +1,13 @@
 """The interface of a model family: what an architecture does with positions, masks, media and parameter names.
 
-A family holds no state. Shapes: N prompts of P tokens, padded on the left.
+A family holds no state. Shapes: N prompts of P tokens, padded on the left; positions have A axes, 3 for M-RoPE and 1
+for models that count tokens.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -15,6 +16,7 @@ from jigsaw.errors import JigsawError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from jigsaw.models.packed_attention import Packing
     from jigsaw.models.tiny import TinySizes
 
 Row = Mapping[str, Any]
@@ -30,15 +32,56 @@ class Medium(NamedTuple):
 
     Attributes:
         name: `image` or `video`.
-        pixels: the input with one row per patch.
-        grid: the input with one row (time, height, width in patches) per medium.
-        per_medium: further inputs with one value per medium.
+        pixels: the input with the pixels, one row per patch, tile or image.
+        grid: the input with one row (time, height, width in patches) per medium, of models that have one.
+        per_medium: further inputs, each with one row per medium.
     """
 
     name: Literal["image", "video"]
     pixels: str
-    grid: str
+    grid: str | None = None
     per_medium: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """All model inputs that carry media of this kind."""
+        return (self.pixels, *([self.grid] if self.grid else []), *self.per_medium)
+
+
+class Extent(NamedTuple):
+    """What the media of one kind of one prompt take up in the inputs of a model.
+
+    Attributes:
+        tokens: their placeholder tokens.
+        rows: of each model input, the rows that are theirs.
+    """
+
+    tokens: int
+    rows: Mapping[str, int]
+
+
+class Blank(NamedTuple):
+    """A blank medium.
+
+    Attributes:
+        inputs: the model inputs that carry it.
+        tokens: placeholder tokens that its features take.
+    """
+
+    inputs: Mapping[str, Tensor]
+    tokens: int
+
+
+def video_metadata(clip: Any) -> dict[str, Any]:
+    """What transformers and vLLM want to know of a `tasks.Clip`: its frames are all there are, at its own rate."""
+    count = len(clip.frames)
+    return {
+        "fps": clip.fps,
+        "duration": count / clip.fps,
+        "total_num_frames": count,
+        "frames_indices": list(range(count)),
+        "video_backend": "jigsaw",
+    }
 
 
 IMAGE = Medium("image", "pixel_values", "image_grid_thw")
@@ -49,19 +92,26 @@ class Family(ABC):
     """What differs between architectures.
 
     Attributes:
+        title: name of the models in tables.
         model_type: as in `config.json`.
         processor: class name of the processor.
         media: the kinds of media that the model takes.
         parts: parts of the model that `model.freeze` may name, as patterns of parameter names. A parameter belongs to
             the first part that matches.
         box_unit: unit in which the model writes the corners of boxes, for grounding benchmarks.
+        nested_images: whether the processor takes one list of images per prompt, rather than one list for all.
+        tiny_tokens: special tokens of a tiny model's tokenizer beside those of Qwen, by the names that the processor
+            asks the tokenizer for.
     """
 
+    title: ClassVar[str]
     model_type: ClassVar[str]
     processor: ClassVar[str]
     media: ClassVar[tuple[Medium, ...]] = (IMAGE, VIDEO)
     parts: ClassVar[Mapping[str, tuple[str, ...]]]
     box_unit: ClassVar[BoxUnit]
+    nested_images: ClassVar[bool] = False
+    tiny_tokens: ClassVar[Mapping[str, str]] = {}
 
     def prepare(self, model: Any) -> None:  # noqa: B027  # most models need nothing
         """Change a model that was just loaded where the library is wrong about it."""
@@ -70,7 +120,7 @@ class Family(ABC):
     def positions(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, fields: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Positions of prompts, `[3, N, P]`, and the position of the first completion token of each, `[N]`.
+        """Positions of prompts, `[A, N, P]`, and the position of the first completion token of each, `[N]`.
 
         Args:
             model: not wrapped.
@@ -80,21 +130,108 @@ class Family(ABC):
 
     @abstractmethod
     def completion_positions(self, numbers: Tensor) -> Tensor:
-        """Positions `[3, ...]` of completion tokens that have the numbers `[...]`, counted on from the prompt."""
+        """Positions `[A, ...]` of completion tokens that have the numbers `[...]`, counted on from the prompt."""
 
-    def sees_both_ways(self, positions: Tensor, attention_mask: Tensor) -> Tensor | None:
+    def position_ids(self, positions: Tensor) -> Tensor:
+        """Positions `[A, ...]` in the shape of the model's `position_ids`."""
+        return positions
+
+    def sees_both_ways(
+        self, positions: Tensor, attention_mask: Tensor, token_fields: Mapping[str, Tensor]
+    ) -> Tensor | None:
         """Numbers `[N, P]`: prompt tokens with the same number, 0 or above, see each other in both directions.
 
         None where attention is causal throughout.
+
+        Args:
+            positions: `[A, N, P]`.
+            attention_mask: `[N, P]`.
+            token_fields: further inputs with one value per token, `[N, P]`.
         """
         return None
+
+    def masks(self, model: Any, packing: Packing, build: Callable[[Packing], Any]) -> Any:
+        """The attention mask of packed sequences as the model takes it: one for all layers, or one per kind of layer.
+
+        Args:
+            model: not wrapped.
+            packing: of prompts and completions.
+            build: makes a mask of a packing.
+        """
+        return build(packing)
 
     def take_block_masks(self, model: Any) -> None:  # noqa: B027  # models that go by the mask need nothing
         """Prepare a model, not wrapped, for block masks of flex attention, from now on."""
 
-    def expanded(self, row: Row) -> Row:
+    def expanded(self, row: Row, processor: Any) -> Row:
         """The row with its media as the model takes them: a model without videos gets their frames as images."""
         return row
+
+    def encode(
+        self, processor: Any, text: Sequence[str], images: Sequence[Sequence[Any]], clips: Sequence[Sequence[Any]]
+    ) -> Any:
+        """Prompts as the tensors that the model takes, padded on the left.
+
+        Clips go in with their own frame rate and are not sampled again: their frames are as the task chose them.
+
+        Args:
+            processor: of the model.
+            text: of each prompt, as the chat template wrote it. It holds all special tokens.
+            images, clips: of each prompt.
+        """
+        media: dict[str, Any] = {}
+        if any(images):
+            nested = [list(of_prompt) for of_prompt in images]
+            media["images"] = nested if self.nested_images else [image for of_prompt in nested for image in of_prompt]
+        if any(clips):
+            flat = [clip for of_prompt in clips for clip in of_prompt]
+            media |= {"videos": [clip.frames for clip in flat], "do_sample_frames": False}
+            media["video_metadata"] = [video_metadata(clip) for clip in flat]
+        options = {"padding": True, "padding_side": "left", "return_tensors": "pt", "add_special_tokens": False}
+        return processor(text=list(text), **options, **media)
+
+    def extents(
+        self, processor: Any, medium: Medium, media: Sequence[Sequence[Any]], fields: Mapping[str, Any]
+    ) -> list[Extent]:
+        """What the media of each prompt take up, by the grids that the processor made.
+
+        Args:
+            processor: that made the inputs.
+            medium: the kind.
+            media: the media of that kind of each prompt.
+            fields: the model inputs.
+
+        Raises:
+            JigsawError: a medium has no grid.
+        """
+        grid, numbers = fields.get(str(medium.grid)), [len(of_prompt) for of_prompt in media]
+        arrived = 0 if grid is None else len(grid)
+        if sum(numbers) != arrived:
+            raise JigsawError(
+                f"{sum(numbers)} {medium.name}s were given and {arrived} reached the model: the processor dropped some"
+            )
+        merge = processor.image_processor.merge_size**2
+        patches = [0] * len(numbers) if grid is None else [int(part.prod(-1).sum()) for part in grid.split(numbers)]
+        return [
+            Extent(count // merge, {medium.pixels: count, **dict.fromkeys(medium.inputs[1:], number)})
+            for count, number in zip(patches, numbers, strict=True)
+        ]
+
+    def joined(self, name: str, parts: Sequence[Tensor]) -> Tensor:
+        """Several tensors of one input that carries media, one behind the other.
+
+        Args:
+            name: of the input.
+            parts: at least one; a single one need not be copied.
+        """
+        import torch
+
+        return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+    def placeholder_id(self, processor: Any, medium: Medium) -> int | None:
+        """The token that stands for a part of a medium, from the processor."""
+        token: int | None = getattr(processor, f"{medium.name}_token_id", None)
+        return token
 
     def vision_token_ids(self, processor: Any) -> list[int]:
         """Ids of the tokens that stand for media, in ascending order; they must never be sampled."""
@@ -112,8 +249,8 @@ class Family(ABC):
         return token
 
     @abstractmethod
-    def blank_medium(self, medium: Medium, config: Any, device: Any) -> dict[str, Tensor] | None:
-        """The inputs of a blank medium that becomes one token; None if the model itself stays in step without media.
+    def blank_medium(self, medium: Medium, config: Any, device: Any) -> Blank | None:
+        """A blank medium that becomes few tokens; None if the model itself stays in step without media.
 
         Under ZeRO-3 every use of the vision tower is a collective operation, so a process whose prompts have no medium
         of a kind that another process has runs the tower on a blank one.
@@ -122,14 +259,24 @@ class Family(ABC):
     def prepare_processor(self, processor: Any) -> None:  # noqa: B027  # most processors need nothing
         """Change a processor that was just loaded where the library leaves something open."""
 
-    def chat_text(self, text: str) -> str:
-        """A conversation as the chat template wrote it, in the form that the processor must be given."""
-        return text
+    def write(self, processor: Any, turns: Sequence[Mapping[str, Any]], *, opens_answer: bool) -> str:
+        """A conversation as the chat template writes it, in the form that the processor must be given.
+
+        Args:
+            processor: of the model.
+            turns: with placeholders for media.
+            opens_answer: whether the assistant's turn is opened at the end.
+        """
+        return str(processor.apply_chat_template(list(turns), add_generation_prompt=opens_answer, tokenize=False))
 
     def pixel_unit(self, processor: Any) -> int:
         """Pixels along the side of the square that becomes one token of a prompt."""
         images = processor.image_processor
         return int(images.patch_size * images.merge_size)
+
+    def largest_image(self, processor: Any) -> int:
+        """Tokens of the largest image that a processor makes."""
+        return int(processor.image_processor.size["longest_edge"]) // self.pixel_unit(processor) ** 2
 
     def limit_pixels(self, processor: Any, kind: Literal["image", "video"], low: int | None, high: int | None) -> None:
         """Set the least and the most pixels of a medium after resizing; None keeps the checkpoint's own.

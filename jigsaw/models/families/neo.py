@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from jigsaw.errors import JigsawError
 from jigsaw.models.families.base import IMAGE, Family, Medium, Row
+from jigsaw.models.families.frames import with_frames
 from jigsaw.models.neo.groups import GROUPS, groups_of
 from jigsaw.models.neo.video import video_parts
+
+if TYPE_CHECKING:
+    from jigsaw.models.tiny import TinySizes
 
 
 class Neo(Family):
     """An image has one time, text has row and column 0."""
 
+    title = "NEO"
     model_type = "neo_chat"
     processor = "NEOProcessor"
     media = (IMAGE,)
@@ -30,37 +35,20 @@ class Neo(Family):
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, fields: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """See `Family`."""
-        positions: tuple[Tensor, Tensor] = model.get_rope_index(input_ids, fields.get(IMAGE.grid), attention_mask)
+        positions: tuple[Tensor, Tensor] = model.get_rope_index(input_ids, fields.get("image_grid_thw"), attention_mask)
         return positions
 
     def completion_positions(self, numbers: Tensor) -> Tensor:
         """See `Family`."""
         return torch.stack([numbers, torch.zeros_like(numbers), torch.zeros_like(numbers)])
 
-    def sees_both_ways(self, positions: Tensor, attention_mask: Tensor) -> Tensor:
+    def sees_both_ways(self, positions: Tensor, attention_mask: Tensor, token_fields: Mapping[str, Tensor]) -> Tensor:
         """See `Family`: the tokens of one image are those of one time."""
         return positions[0].masked_fill(attention_mask == 0, -1)
 
-    def expanded(self, row: Row) -> Row:
+    def expanded(self, row: Row, processor: Any) -> Row:
         """See `Family`."""
-        if not row.get("videos"):
-            return row
-        images, clips = iter(row.get("images") or ()), iter(row["videos"])
-        shown: list[Any] = []
-
-        def parts_of(part: Mapping[str, Any]) -> list[dict[str, Any]]:
-            if part["type"] == "image":
-                shown.append(next(images))
-            if part["type"] != "video":
-                return [dict(part)]
-            parts = video_parts({"video": next(clips)})
-            shown.extend(one["image"] for one in parts if one["type"] == "image")
-            return [one if one["type"] == "text" else {"type": "image"} for one in parts]
-
-        prompt = [
-            {**turn, "content": [one for part in turn["content"] for one in parts_of(part)]} for turn in row["prompt"]
-        ]
-        return {**row, "prompt": prompt, "images": shown, "videos": []}
+        return with_frames(row, lambda clip: video_parts({"video": clip}))
 
     def vision_token_ids(self, processor: Any) -> list[int]:
         """See `Family`."""
@@ -70,6 +58,12 @@ class Neo(Family):
     def blank_medium(self, medium: Medium, config: Any, device: Any) -> None:
         """See `Family`: the model embeds a blank image itself where a batch has none."""
         return
+
+    def tiny(self, sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
+        """See `Family`."""
+        from jigsaw.models.neo.tiny import tiny_neo
+
+        return tiny_neo(sizes, tokenizer)
 
     def parameters_of(self, part: str, names: Sequence[str], pre_buffer: int | None) -> set[str] | None:
         """See `Family`; the groups of `jigsaw.models.neo.groups` are parts too.

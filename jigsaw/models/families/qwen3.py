@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jigsaw.models.families.qwen import Qwen2VL
@@ -22,6 +23,7 @@ class Qwen3VL(Qwen2VL):
     A limit of video pixels is a budget over all frames of a clip.
     """
 
+    title = "Qwen3-VL"
     model_type = "qwen3_vl"
     processor = "Qwen3VLProcessor"
 
@@ -33,13 +35,14 @@ class Qwen3VL(Qwen2VL):
         if processor.video_processor.cap_pixels_per_frame is None:
             processor.video_processor.cap_pixels_per_frame = False
 
-    def chat_text(self, text: str) -> str:
+    def write(self, processor: Any, turns: Sequence[Mapping[str, Any]], *, opens_answer: bool) -> str:
         """See `Family`: a video is its placeholder alone.
 
         The templates write a start and an end of vision around it, and transformers before 5 replaced all three by the
         blocks of frames, which have their own. Since then the outer pair stays in the prompt, which no released
         checkpoint was trained with (vllm-project/vllm#46817). Remove this when transformers drops the pair again.
         """
+        text = super().write(processor, turns, opens_answer=opens_answer)
         return text.replace("<|vision_start|><|video_pad|><|vision_end|>", "<|video_pad|>")
 
     def tiny(self, sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
@@ -53,6 +56,7 @@ class Qwen3VL(Qwen2VL):
 class Qwen3VLMoe(Qwen3VL):
     """Qwen3-VL with a mixture of experts in the language model."""
 
+    title = "Qwen3-VL, experts"
     model_type = "qwen3_vl_moe"
 
     def tiny(self, sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
@@ -69,29 +73,10 @@ class Qwen3VLMoe(Qwen3VL):
 
 
 def _text_config(sizes: TinySizes, tokenizer: Any) -> dict[str, Any]:
-    token = tokenizer.convert_tokens_to_ids
     half = sizes.head_size // 2
     side = half * 20 // 64  # the 64 rotary pairs of a head are shared 24 : 20 : 20 by time, row and column
-    return {
-        "vocab_size": len(tokenizer),
-        "hidden_size": sizes.hidden_size,
-        "intermediate_size": int(sizes.hidden_size * sizes.mlp_ratio),
-        "num_hidden_layers": sizes.num_layers,
-        "num_attention_heads": sizes.hidden_size // sizes.head_size,
-        "num_key_value_heads": sizes.hidden_size // sizes.head_size,
-        "head_dim": sizes.head_size,
-        "initializer_range": sizes.initializer_range,
-        "bos_token_id": None,
-        "eos_token_id": token("<|im_end|>"),
-        "pad_token_id": token("<|endoftext|>"),
-        "tie_word_embeddings": sizes.tie_word_embeddings,
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": 5e6,
-            "mrope_interleaved": True,
-            "mrope_section": [half - 2 * side, side, side],
-        },
-    }
+    rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_interleaved": True}
+    return sizes.text_config(tokenizer) | {"rope_parameters": rope | {"mrope_section": [half - 2 * side, side, side]}}
 
 
 def _model(kind: Any, config: Any, text: dict[str, Any], sizes: TinySizes, tokenizer: Any) -> Any:
@@ -107,7 +92,7 @@ def _model(kind: Any, config: Any, text: dict[str, Any], sizes: TinySizes, token
         "deepstack_visual_indexes": list(range(min(sizes.vision_layers, sizes.num_layers, DEEPSTACK))),
         "initializer_range": sizes.initializer_range,
     }
-    model = kind(
+    return kind(
         config(
             text_config=text,
             vision_config=vision,
@@ -118,9 +103,6 @@ def _model(kind: Any, config: Any, text: dict[str, Any], sizes: TinySizes, token
             tie_word_embeddings=sizes.tie_word_embeddings,
         )
     )
-    model.generation_config.eos_token_id = [token("<|im_end|>"), token("<|endoftext|>")]
-    model.generation_config.pad_token_id = token("<|endoftext|>")
-    return model
 
 
 def _processor(tokenizer: Any) -> Any:

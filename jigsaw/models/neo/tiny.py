@@ -49,7 +49,4 @@ def tiny_neo(sizes: Any, tokenizer: Any) -> tuple[NEOChatModel, NEOProcessor]:
         image_end_token_id=end,
         architectures=["NEOChatModel"],
     )
-    model = NEOChatModel(config)
-    model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.pad_token_id]
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return model, NEOProcessor(NEOImageProcessor(size=limits), tokenizer)
+    return NEOChatModel(config), NEOProcessor(NEOImageProcessor(size=limits), tokenizer)

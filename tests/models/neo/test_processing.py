@@ -13,10 +13,10 @@ from jigsaw.models.neo.video import video_parts
 
 @pytest.fixture(scope="module")
 def processor():
-    from jigsaw.models.tiny import BUILDERS, TinySizes, build_tokenizer
+    from jigsaw.models.tiny import TinySizes, tiny_model
 
     sizes = TinySizes(hidden_size=32, num_layers=1, vision_hidden_size=32, vocab_size=320)
-    return BUILDERS["neo"](sizes, build_tokenizer(["Tile 1: "], 320))[1]
+    return tiny_model("neo", sizes, ["Tile 1: "])[1]
 
 
 def picture(width, height, seed=0):

@@ -1,0 +1,144 @@
+"""Gemma 3: one square of 896 pixels per image, whose tokens see each other; sliding windows in most layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from jigsaw.errors import JigsawError
+from jigsaw.models.families.base import Medium, Row
+from jigsaw.models.families.frames import with_frames
+from jigsaw.models.families.tiles import TiledFamily
+from jigsaw.models.neo.video import video_parts
+
+if TYPE_CHECKING:
+    from jigsaw.models.packed_attention import Packing
+    from jigsaw.models.tiny import TinySizes
+
+SIDE, PATCH, TOKENS, WINDOW = 32, 8, 4, 12
+"""Of a tiny model: side of an image and of a patch in pixels, tokens of an image, and places of a window; 896, 14, 256
+and 1024 in the released models."""
+
+CHAT_TEMPLATE = (
+    "{{- bos_token }}{%- for turn in messages %}"
+    "{{- '<start_of_turn>' + ('model' if turn.role == 'assistant' else turn.role) + '\\n' }}"
+    "{%- for part in ([{'type': 'text', 'text': turn.content}] if turn.content is string else turn.content) %}"
+    "{{- '<start_of_image>' if part.type == 'image' else part.text }}{%- endfor %}"
+    "{{- '<end_of_turn>\\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<start_of_turn>model\\n' }}{%- endif %}"
+)
+"""Turns as the released models have them; the assistant is called `model`."""
+
+
+class Gemma3(TiledFamily):
+    """The frames of a clip are images behind their times, as for NEO; no form of videos was released."""
+
+    title = "Gemma 3"
+    model_type = "gemma3"
+    processor = "Gemma3Processor"
+    nested_images = True
+    parts = {  # noqa: RUF012  # of the base class
+        "projector": ("*multi_modal_projector.*",),
+        "vision_tower": ("*vision_tower.*",),
+        "language_model": ("*language_model.*", "lm_head.*"),
+    }
+    tiny_tokens = {  # noqa: RUF012  # of the base class
+        "bos_token": "<bos>",
+        "eos_token": "<end_of_turn>",
+        "boi_token": "<start_of_image>",
+        "eoi_token": "<end_of_image>",
+        "image_token": "<image_soft_token>",
+        "turn_token": "<start_of_turn>",
+    }
+
+    def prepare_processor(self, processor: Any) -> None:
+        """See `Family`.
+
+        Raises:
+            JigsawError: the checkpoint cuts images into crops as well.
+        """
+        if processor.image_processor.do_pan_and_scan:
+            raise JigsawError("preprocessor_config.json: do_pan_and_scan adds crops of images, which is not supported")
+
+    def sees_both_ways(
+        self, positions: Tensor, attention_mask: Tensor, token_fields: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        """See `Family`: the tokens of one image, which stand together."""
+        if "token_type_ids" not in token_fields:
+            return None
+        image = token_fields["token_type_ids"] == 1
+        begins = image & ~pad(image, (1, 0))[:, :-1]
+        return torch.where(image, begins.cumsum(1) - 1, -1)
+
+    def masks(self, model: Any, packing: Packing, build: Callable[[Packing], Any]) -> Any:
+        """See `Family`: within a window of positions in most layers, which cuts images too."""
+        window = model.config.get_text_config().sliding_window
+        return {"full_attention": build(packing), "sliding_attention": build(replace(packing, window=window))}
+
+    def expanded(self, row: Row, processor: Any) -> Row:
+        """See `Family`."""
+        return with_frames(row, lambda clip: video_parts({"video": clip}))
+
+    def placeholder_id(self, processor: Any, medium: Medium) -> int:
+        """See `Family`: the processor's own `image_token_id` is the token before an image."""
+        return int(processor.tokenizer.image_token_id)
+
+    def vision_token_ids(self, processor: Any) -> list[int]:
+        """See `Family`."""
+        tokenizer = processor.tokenizer
+        return sorted({tokenizer.boi_token_id, tokenizer.eoi_token_id, tokenizer.image_token_id})
+
+    def tile(self, processor: Any) -> tuple[int, int]:
+        """See `TiledFamily`."""
+        return int(processor.image_processor.size["height"]), int(processor.image_seq_length)
+
+    def _tokens_of_patches(self, patches: int, config: Any) -> int:
+        return int(config.mm_tokens_per_image)
+
+    def tiny(self, sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
+        """See `Family`: every other layer sees all; a window is shorter than most prompts.
+
+        Up to four lines are one token, as in the released vocabulary, which vLLM goes by.
+        """
+        from tokenizers import AddedToken
+        from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3ImageProcessor, Gemma3Processor
+
+        tokenizer.add_tokens([AddedToken("\n" * lines, normalized=False, special=False) for lines in range(1, 5)])
+        processor = Gemma3Processor(
+            image_processor=Gemma3ImageProcessor(size={"height": SIDE, "width": SIDE}),
+            tokenizer=tokenizer,
+            image_seq_length=TOKENS,
+            chat_template=CHAT_TEMPLATE,
+        )
+        kinds = ("sliding_attention", "full_attention")
+        config = Gemma3Config(
+            text_config=sizes.text_config(tokenizer)
+            | {
+                "sliding_window": WINDOW,
+                "query_pre_attn_scalar": sizes.head_size,
+                "layer_types": [kinds[number % 2] for number in range(sizes.num_layers)],
+            },
+            vision_config={
+                "hidden_size": sizes.vision_hidden_size,
+                "intermediate_size": int(sizes.vision_hidden_size * sizes.mlp_ratio),
+                "num_hidden_layers": sizes.vision_layers,
+                "num_attention_heads": sizes.vision_hidden_size // sizes.head_size,
+                "image_size": SIDE,
+                "patch_size": PATCH,
+                "vision_use_head": False,
+            },
+            mm_tokens_per_image=TOKENS,
+            boi_token_index=tokenizer.boi_token_id,
+            eoi_token_index=tokenizer.eoi_token_id,
+            image_token_index=tokenizer.image_token_id,
+            initializer_range=sizes.initializer_range,
+            tie_word_embeddings=sizes.tie_word_embeddings,
+        )
+        model = Gemma3ForConditionalGeneration(config)
+        torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=sizes.initializer_range)
+        return model, processor
