@@ -14,6 +14,7 @@ import inspect
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -202,7 +203,8 @@ def families_table() -> str:
     packages = {f"{name} {number}" for entry in entries for name, number in entry["with"].items()}
     dates = sorted(entry["date"] for entry in entries)
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    lines += ["", *(f"({number}) {_cell(reason)}  " for number, reason in enumerate(reasons, 1))]
+    short = [textwrap.shorten(_cell(reason), 200, placeholder=" ...") for reason in reasons]
+    lines += ["", *(f"({number}) {reason}  " for number, reason in enumerate(short, 1))]
     return "\n".join([*lines, f"Tried {when} with {', '.join(sorted(packages))}.", ""])
 
 
