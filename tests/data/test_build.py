@@ -386,8 +386,9 @@ def test_the_parts_open_with_plain_datasets(photos, tmp_path):
     files = [str(file) for file in (tmp_path / "set").glob("*.parquet")]
     rows = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
     assert rows.num_rows == 36
-    assert rows.column_names[:9] == [
-        *("id", "task", "prompt", "answer", "num_pieces", "answer_style", "classes", "source", "geometry"),
+    assert rows.column_names[:12] == [
+        *("id", "task", "prompt", "answer", "num_pieces", "answer_style", "classes", "answer_kind", "answer_args"),
+        *("answer_value", "source", "geometry"),
     ]
 
 
