@@ -15,8 +15,9 @@ import json
 import re
 import sys
 import textwrap
+from ast import literal_eval
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -32,7 +33,7 @@ from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
 from jigsaw.docstrings import attributes_of
 from jigsaw.launch.computed import shipped
 from jigsaw.listings import written
-from jigsaw.models.families import family_named
+from jigsaw.models.families import MODEL_TYPES
 from jigsaw.models.tiny import ALIASES, TinyArchitecture
 from jigsaw.tasks import describe_task, task_names
 from jigsaw.testing import FAMILY_PROPERTIES
@@ -184,7 +185,7 @@ def families_table() -> str:
     """What the contract of model families has found, by `benchmarks/families.py`; reasons below the table."""
     found = json.loads((HERE / "families.json").read_text(encoding="utf-8"))
     names = get_args(TinyArchitecture)
-    titles = [family_named(ALIASES.get(name, name)).title for name in names]
+    titles = [title for _, title, _ in families()]
     reasons: list[str] = []
 
     def cell(architecture: str, name: str) -> str:
@@ -208,6 +209,15 @@ def families_table() -> str:
     return "\n".join([*lines, f"Tried {when} with {', '.join(sorted(packages))}.", ""])
 
 
+def families() -> Iterator[tuple[str, str, str]]:
+    """Model type, name and description of every family, read without importing them, which takes transformers."""
+    for name in get_args(TinyArchitecture):
+        model_type = ALIASES.get(name, name)
+        module, _, kind = MODEL_TYPES[model_type].partition(":")
+        family = package()[module.removeprefix("jigsaw.")][kind]
+        yield model_type, literal_eval(str(family["title"].value)), " ".join(family.docstring.value.split())
+
+
 def properties_table() -> str:
     """What is tried of a model family."""
     lines = ["| property | what is tried, and the figure |", "|---|---|"]
@@ -220,14 +230,19 @@ PUBLIC = ("data", "models", "evaluation", "audit", "report", "testing")
 """Packages whose functions [the page of Python](reference/python.md) lists; the contracts have tasks and rewards."""
 
 
-def python_page() -> str:
-    """The page of Python with the signatures of what is public between its marks, read without importing anything."""
+@cache
+def package() -> Any:
+    """The package `jigsaw` as its source says, without importing it."""
     import griffe
 
-    package = griffe.load("jigsaw", search_paths=[HERE.parent], try_relative_path=False)
-    lines = []
+    return griffe.load("jigsaw", search_paths=[HERE.parent], try_relative_path=False)
+
+
+def python_page() -> str:
+    """The page of Python with the signatures of what is public between its marks, read without importing anything."""
+    lines: list[str] = []
     for name in PUBLIC:
-        module = package[name]
+        module = package()[name]
         lines += ["", f"### jigsaw.{name}"]
         for public in sorted(map(str, module.exports or ()), key=str.lower):
             found = module[public]
@@ -306,11 +321,7 @@ def models_page() -> str:
         "## What families do differently",
         "",
     ]
-    for name in get_args(TinyArchitecture):
-        family = family_named(ALIASES.get(name, name))
-        lines += [
-            f"- **{family.title}** (`{family.model_type}`). {' '.join((inspect.getdoc(type(family)) or '').split())}"
-        ]
+    lines += [f"- **{title}** (`{model_type}`). {described}" for model_type, title, described in families()]
     lines += [
         "",
         "## A family of your own",

@@ -465,6 +465,7 @@ def test_a_closed_terminal_is_a_request_to_stop_unless_nohup_was_asked_for(tmp_p
     if child == 0:
         command = [*prefix, sys.executable, "-c", HUNG_UP, str(tmp_path / "stop"), kind]
         os.chdir(tmp_path)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
         os.execvp(command[0], command)
     os.read(terminal, 1)
     os.close(terminal)

@@ -37,7 +37,7 @@ def test_a_whole_checkpoint_passes(folder):
     assert size_of(str(folder)) == Size(10, exact=True)
 
 
-@pytest.mark.parametrize("kind", ["internvl", "llava", "qwen3_5"])
+@pytest.mark.parametrize("kind", ["mllama", "llava", "qwen3_5"])
 def test_an_architecture_that_is_not_supported_is_refused_by_name_with_those_that_are(folder, kind):
     (folder / "config.json").write_text(json.dumps({"model_type": kind}))
     told = refusal(folder)
