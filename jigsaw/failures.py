@@ -45,7 +45,7 @@ def foreseen(error: Exception) -> str | None:
     if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
         return (
             "a GPU has no memory left; take fewer tokens at a time (grpo.tokens_per_micro_batch), a smaller share for "
-            "vLLM (rollout.gpu_memory_utilization) or what else docs/guides/memory.md says, and go on with --resume"
+            "vLLM (rollout.gpu_memory_utilization) or what else docs/guides/memory.md says, and continue with --resume"
         )
     if isinstance(error, MemoryError):
         return "this machine has no memory left; close other programs, or take a smaller batch, and try again"

@@ -109,7 +109,7 @@ def import_set(
         str | None, typer.Option(help="Of all answers: choice, number, interval, box, text, math.  [default: by row]")
     ] = None,
     answer_style: Annotated[str, typer.Option(help="Of questions: auto, think, direct or boxed.")] = "auto",
-    limit: Annotated[int | None, typer.Option(min=1, help="Of questions: read only so many rows.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Of questions: read at most this many rows.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read other people's puzzles or questions into a set of ours."""

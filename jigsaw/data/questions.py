@@ -71,7 +71,7 @@ def import_questions(
         media_root: folder to which the paths of media are relative; by default that of the file.
         kind: of all answers (`jigsaw.rewards.answers`); None to tell it row by row.
         answer_style: how the answer is asked for; `auto`: boxed where the prompt asks for a box, else think.
-        limit: read only so many rows.
+        limit: read at most this many rows.
         progress: show a bar on a terminal when the import takes more than two seconds.
 
     Raises:
