@@ -468,6 +468,8 @@ def test_a_closed_terminal_is_a_request_to_stop_unless_nohup_was_asked_for(tmp_p
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
         os.execvp(command[0], command)
     os.read(terminal, 1)
+    while prefix and "started" not in (tmp_path / "nohup.out").read_text():
+        time.sleep(0.05)  # nohup speaks before it ignores the signal
     os.close(terminal)
     os.waitpid(child, 0)
     assert (tmp_path / "stop.saved").read_text() == str(code)
