@@ -4,7 +4,8 @@
 
 A benchmark is a script that takes `--json` and prints one JSON object; keys that end in `ratio` are ours against the
 straightforward way, measured side by side in one run. Studies that take longer are in `experiments/`, `gpu.py` is
-`make gpu-check`, and `families.py` fills the table of model families. `--write` puts the table with date, machine and versions into RESULTS.md, if nothing failed.
+`make gpu-check`, and `families.py` fills the table of model families. `--write` puts the table with date, machine and
+versions into RESULTS.md, if nothing failed.
 """
 
 from __future__ import annotations
