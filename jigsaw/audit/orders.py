@@ -1,0 +1,131 @@
+"""Shortcuts for answers that are an order: how far pieces can be placed without understanding what they show.
+
+In: puzzles of one kind (task, number of pieces, grid). Out: an order per puzzle. A shortcut is a rule without
+knowledge of the world (`edges`), or a few numbers about each piece with a prior of places fitted on other sources
+(`rank_prior`). None of them understands a picture: what they reach, a model may reach without looking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jigsaw.audit.edge_matching import match_edges
+from jigsaw.audit.features import Pixels, block_phase, blue, detail, light, ring, side_light, size, top_light
+from jigsaw.audit.rank_prior import Symbols, commonest, fitted_orders, ranks
+from jigsaw.audit.shortcut import Shortcut
+from jigsaw.tasks import Pieces
+
+Orders = list[list[int]]
+
+
+@dataclass(frozen=True)
+class OrderSample:
+    """One puzzle as the shortcuts see it.
+
+    Attributes:
+        answer: the right order.
+        source: what it was made from.
+        pieces: the piece at each number.
+        stored: per shown piece the bytes of its file in a materialised set, else empty.
+    """
+
+    answer: list[int]
+    source: str
+    pieces: Pieces
+    stored: Sequence[int] = ()
+
+
+def _constant(samples: Sequence[OrderSample]) -> Orders:
+    return commonest([sample.answer for sample in samples], [sample.source for sample in samples])
+
+
+def _label_order(samples: Sequence[OrderSample]) -> Orders | None:
+    return _fitted(samples, lambda sample: [list(range(len(sample.answer)))])
+
+
+def _edges(samples: Sequence[OrderSample]) -> Orders | None:
+    if not all(len({piece.shape for piece in sample.pieces.frames}) == 1 for sample in samples):
+        return None
+    return [match_edges(sample.pieces.frames, sample.pieces.grid) for sample in samples]
+
+
+def _fitted(samples: Sequence[OrderSample], columns: Callable[[OrderSample], list[list[int]] | None]) -> Orders | None:
+    """Orders by a fitted prior; `columns` gives one symbol per piece and feature, or None."""
+    tables: list[Symbols] = []
+    for sample in samples:
+        found = columns(sample)
+        if found is None:
+            return None
+        tables.append(np.array(found, dtype=np.int64).T)
+    answers, sources = [sample.answer for sample in samples], [sample.source for sample in samples]
+    return fitted_orders(tables, answers, sources)
+
+
+def _of_pieces(*features: Callable[[Pixels], float]) -> Callable[[Sequence[OrderSample]], Orders | None]:
+    """A shortcut by the ranks of numbers that each piece's pixels give."""
+
+    def columns(sample: OrderSample) -> list[list[int]] | None:
+        if not sample.pieces.frames:
+            return None
+        return [ranks([round(feature(piece), 6) for piece in sample.pieces.frames]) for feature in features]
+
+    return lambda samples: _fitted(samples, columns)
+
+
+def _bytes(samples: Sequence[OrderSample]) -> Orders | None:
+    return _fitted(samples, lambda sample: [ranks(sample.stored)] if sample.stored else None)
+
+
+def _blocks(samples: Sequence[OrderSample]) -> Orders | None:
+    def columns(sample: OrderSample) -> list[list[int]] | None:
+        if not sample.pieces.frames:
+            return None
+        return [[block_phase(piece, axis) for piece in sample.pieces.frames] for axis in (0, 1)]
+
+    return _fitted(samples, columns)
+
+
+def _position(samples: Sequence[OrderSample]) -> Orders | None:
+    def columns(sample: OrderSample) -> list[list[int]] | None:
+        if not sample.pieces.points:
+            return None
+        xs, ys = zip(*sample.pieces.points, strict=True)
+        middle = max(xs) + min(xs)
+        return [ranks(ys), ranks([abs(2 * x - middle) for x in xs])]
+
+    return _fitted(samples, columns)
+
+
+def _light_at_points(samples: Sequence[OrderSample]) -> Orders | None:
+    def columns(sample: OrderSample) -> list[list[int]] | None:
+        seen = sample.pieces
+        if seen.picture is None or not seen.points:
+            return None
+        rings = [ring(seen.picture, point, seen.radius) for point in seen.points]
+        return [ranks([float(one.mean()) for one in rings]), ranks([float(one[:, 2].mean()) for one in rings])]
+
+    return _fitted(samples, columns)
+
+
+SHORTCUTS: tuple[Shortcut[OrderSample], ...] = (
+    Shortcut("constant", "the commonest answer of other sources", "order", _constant),
+    Shortcut("label order", "the numbers of the pieces", "order", _label_order),
+    Shortcut("edges", "borders that continue each other", "edges", _edges),
+    Shortcut("brightness and colour", "light and blue above, dark and brown below", "look", _of_pieces(light, blue)),
+    Shortcut("shading", "light that falls off towards one side of a piece", "look", _of_pieces(side_light, top_light)),
+    Shortcut("detail", "more detail in some places than in others", "look", _of_pieces(detail)),
+    Shortcut("size", "pieces of different sizes or lengths", "form", _of_pieces(size)),
+    Shortcut("stored bytes", "the size of each piece's file", "form", _bytes),
+    Shortcut("compression", "where the 8-pixel grid of compression falls", "form", _blocks),
+    Shortcut("position", "height in the picture (lower is nearer) and distance from the middle", "position", _position),
+    Shortcut("light at points", "brightness and colour around the points", "look", _light_at_points),
+)
+
+
+def order_sample(row: Mapping[str, Any], pieces: Pieces, stored: Sequence[int]) -> OrderSample:
+    """A loaded row as the shortcuts see it."""
+    return OrderSample(answer=list(row["answer"]), source=row["source"]["path"], pieces=pieces, stored=stored)
