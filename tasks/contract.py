@@ -34,8 +34,9 @@ AnswerStyle = Literal["think", "direct", "boxed"]
 ANSWER_STYLES: tuple[str, ...] = get_args(AnswerStyle)
 """How a completion carries its answer; `jigsaw.rewards.parse_order` reads the same three."""
 
-SourceKind = Literal["image", "video", "rgbd", "pair"]
-"""What a task reads: photos, videos, pictures with a depth map, or two photos at a time."""
+SourceKind = Literal["image", "video", "rgbd", "pair", "video_pair", "posed"]
+"""What a task reads: photos, videos, pictures with a depth map, two photos or videos at a time, or a scene of pictures
+with depth maps and camera poses."""
 
 Message = dict[str, Any]
 """One chat turn: `{"role": "user", "content": [{"type": "text", "text": ...}, {"type": "image"}, ...]}`."""
@@ -58,9 +59,10 @@ class Source:
             RGB-D pair: `color::depth`). It names the item in rows and messages and is the same on every machine.
         fingerprint: hash of the content; equal for copies.
         files: role -> where the bytes are: a file path, or the bytes themselves (tar members, parquet cells). An
-            image has the role `image`, a video `video`, an RGB-D pair `color` and `depth`, a pair of photos `image`
-            and `other`.
-        contents: fingerprints of the photos of a pair, all of which have to be on one side of a split; empty: there is
+            image has the role `image`, a video `video`, an RGB-D pair `color` and `depth`, a pair of photos or videos
+            `image` or `video` and `other`, a scene of posed frames `intrinsics` and, for each frame, `pose/NAME`,
+            `color/NAME` and `depth/NAME`.
+        contents: fingerprints of the two of a pair, all of which have to be on one side of a split; empty: there is
             one content.
     """
 
@@ -187,6 +189,7 @@ class Pieces:
         picture: the picture on which the points lie, or that has the hole; shape `(height, width, 3)`.
         radius: radius in pixels of the discs on the points.
         hole: left, top, right and bottom in pixels of the part of `picture` that one of the pieces fills; None without.
+        reach: per place how far from `picture` the prompt says that its piece is; empty where it says nothing.
     """
 
     frames: Sequence[Frames] = ()
@@ -196,6 +199,7 @@ class Pieces:
     picture: Frames | None = None
     radius: int = 0
     hole: tuple[int, int, int, int] | None = None
+    reach: Sequence[float] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ depth jigsaw; what is drawn are rectangles instead of points.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from random import Random
 from typing import Annotated, Any, ClassVar
@@ -17,12 +18,12 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.contract import Media, Message, Pieces, PromptVariant, Puzzle, Reject, Source
-from jigsaw.tasks.depth import DepthConfig, DepthTask
 from jigsaw.tasks.depthmaps import DepthArray, DepthError, false_colors
 from jigsaw.tasks.grids import Box, overlap
 from jigsaw.tasks.marks import disc
+from jigsaw.tasks.measured import MeasuredConfig, MeasuredTask
 from jigsaw.tasks.permutations import answer_of, draw_shown
-from jigsaw.tasks.photos import PhotoError, read_header
+from jigsaw.tasks.photos import PhotoError
 from jigsaw.tasks.prompts import instruction_of, user_message
 
 CANDIDATES = 400
@@ -35,7 +36,7 @@ COLOUR = (255, 0, 0)
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class DepthRegionsConfig(DepthConfig):
+class DepthRegionsConfig(MeasuredConfig):
     """As the depth jigsaw's, with regions for points."""
 
     points: Annotated[int, Field(ge=2, le=8, description="how many regions, 2 to 8")] = 4
@@ -50,18 +51,22 @@ class DepthRegionsConfig(DepthConfig):
             raise ValueError(f"largest={self.largest} is less than smallest={self.smallest}")
 
 
-class DepthRegionsTask(DepthTask):
+class DepthRegionsTask(MeasuredTask):
     """Order numbered regions of a picture from the nearest to the farthest."""
 
     name: ClassVar[str] = "depth_regions"
     Config: ClassVar[type] = DepthRegionsConfig
+    REASONS: ClassVar[Mapping[str, str]] = {
+        **MeasuredTask.REASONS,
+        "too_few_points": "not enough regions are far enough apart in the picture and in depth",
+    }
     PIECE = "region"
     SIZE = ("points", ("3", "4", "5"))
     VARIANTS = (
         PromptVariant("{count} parts of this picture are framed.", "", "Sort them from close by to far away."),
         PromptVariant("Look at the {count} numbered frames.", "", "Which shows what is closest, which comes next?"),
     )
-    FOREIGN = None
+    REMEDIES: ClassVar = {"look": "sampling: scenes lit in other ways, or leave out the puzzles that it solves"}
 
     config: DepthRegionsConfig
 
@@ -70,10 +75,9 @@ class DepthRegionsTask(DepthTask):
         if "depth" not in source.files:
             return Reject("no_depth", "there is no depth map for the picture")
         try:
-            header = read_header(source.files["color"])
-            size, scale = self._shown_size(header)
-            self._photo(source, scale, size)
-            depth = self.depth_map(source, size)
+            about = self._opened(source)
+            depth = self.depth_map(source, (about["size"][0], about["size"][1]))
+            self._allowed(depth)
         except PhotoError as error:
             return Reject(error.reason, str(error))
         except DepthError as error:
@@ -83,15 +87,11 @@ class DepthRegionsTask(DepthTask):
             return Reject("too_few_points", f"not {self.config.points} regions apart in depth", final=False)
         shown = draw_shown(len(chosen), rng, identity=self.config.identity)
         geometry: dict[str, Any] = {
-            "scale": scale,
-            "source_size": list(header.size),
-            "size": list(size),
+            **about,
             "regions": [list(box) for box, _, _ in chosen],
             "depths": [[round(near, 4), round(far, 4)] for _, near, far in chosen],
             "shown": list(shown),
         }
-        if self._is_relative:
-            geometry["relative"] = True
         return Puzzle(self.name, answer_of(shown), geometry, self.config.answer_style)
 
     def _regions(self, depth: DepthArray, rng: Random) -> list[tuple[Box, float, float]] | None:
@@ -127,12 +127,7 @@ class DepthRegionsTask(DepthTask):
         Raises:
             ValueError: the picture cannot be read, or is another one.
         """
-        geometry = puzzle.geometry
-        size = read_header(source.files["color"]).size
-        if list(size) != geometry["source_size"]:
-            raise ValueError(f"{source.path}: the picture is {size}, the puzzle needs {geometry['source_size']}")
-        picture = self._photo(source, geometry["scale"], (geometry["size"][0], geometry["size"][1]))
-        return Media(images=[_framed(picture, _shown_boxes(puzzle))])
+        return Media(images=[_framed(self._picture(puzzle, source), _shown_boxes(puzzle))])
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """The picture, then what is asked and in what form."""

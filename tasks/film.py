@@ -10,26 +10,24 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Annotated, ClassVar, Literal, NotRequired, TypedDict, cast
+from typing import Annotated, ClassVar, NotRequired, TypedDict, cast
 
 import numpy as np
 from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.caching import BoundedCache
 from jigsaw.tasks.clips import frame_numbers, shown_size, size_fault
 from jigsaw.tasks.composite import sheet
-from jigsaw.tasks.contract import AnswerStyle, Clip, Extent, Media, Puzzle, Reject, Source, SourceKind, Task
+from jigsaw.tasks.contract import Clip, Extent, Media, Puzzle, Reject, Source, SourceKind
+from jigsaw.tasks.decoding import DecodingTask
+from jigsaw.tasks.keys import AnswerStyleKey, DecoderKey, FrameMultipleKey, FramePixelsKey
 from jigsaw.tasks.likeness import peak_differences, signatures
 from jigsaw.tasks.squares import Asked
 from jigsaw.tasks.video_display import Frames
-from jigsaw.tasks.video_streams import VideoError
 from jigsaw.tasks.videos import REASONS as VIDEO_REASONS
-from jigsaw.tasks.videos import VideoHeader, choose_decoder, read_frames, read_header
+from jigsaw.tasks.videos import VideoHeader, choose_decoder
 
-CACHE_BYTES = 256 * 2**20
-CACHED_HEADERS = 100
 DRAWS = 8
 """How many stretches of a video are tried before it is given up as static."""
 
@@ -67,14 +65,11 @@ class FilmConfig:
 
     window: Annotated[float, Field(gt=0, le=600, description="seconds of the video that a puzzle shows")] = 8.0
     fps: Annotated[float, Field(gt=0, le=60, description="frames per second")] = 2.0
-    max_pixels: Annotated[int, Field(ge=784, description="most pixels per frame; larger frames are shrunk")] = 100352
+    max_pixels: FramePixelsKey = 100352
     min_side: Annotated[int, Field(ge=1, description="reject videos that are smaller, in pixels a side")] = 28
-    multiple: Annotated[int, Field(ge=1, description="frame sides are multiples of this many pixels")] = 28
-    decoder: Annotated[
-        Literal["auto", "decord", "pyav"],
-        Field(description="auto: decord where it is installed and the file has an exact index (MP4), else PyAV"),
-    ] = "auto"
-    answer_style: Annotated[AnswerStyle, Field(description="how the prompt asks for the answer")] = "think"
+    multiple: FrameMultipleKey = 28
+    decoder: DecoderKey = "auto"
+    answer_style: AnswerStyleKey = "think"
 
     @property
     def num_frames(self) -> int:
@@ -82,7 +77,7 @@ class FilmConfig:
         return max(1, round(self.window * self.fps))
 
 
-class FilmTask(Task):
+class FilmTask(DecodingTask):
     """A question about one stretch of a video."""
 
     source_kind: ClassVar[SourceKind] = "video"
@@ -97,11 +92,6 @@ class FilmTask(Task):
     PIECE = "clip"
 
     config: FilmConfig
-
-    def __init__(self, config: FilmConfig | None = None) -> None:
-        super().__init__(config)
-        self._headers: BoundedCache[VideoHeader] = BoundedCache(CACHED_HEADERS, lambda _: 1)
-        self._frames: BoundedCache[Frames] = BoundedCache(CACHE_BYTES, lambda frames: frames.nbytes)
 
     @abstractmethod
     def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Asked] | None:
@@ -121,29 +111,15 @@ class FilmTask(Task):
         begin = rng.uniform(0, duration - self.config.window)
         return [(begin, begin + self.config.window, self.config.num_frames)]
 
-    def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
-        """Choose a stretch and ask; a video that is damaged, too short or static is rejected."""
-        start = rng.getstate()
-        try:
-            try:
-                return self._plan(source, rng, played=False)
-            except VideoError as error:
-                if error.reason != "unproved":
-                    raise
-                rng.setstate(start)  # the packets promise frames that do not come out: only decoding all tells
-                return self._plan(source, rng, played=True)
-        except VideoError as error:
-            return Reject(error.reason, str(error))
-
     def _plan(self, source: Source, rng: Random, *, played: bool) -> Puzzle | Reject:
         header = self._header(source, played)
         for _ in range(DRAWS):
-            film = self._cut(header, rng)
+            film = self._stretch(header, rng)
             if isinstance(film, Reject):
                 return film
             if played:
                 film["timeline"] = "decoded"
-            film, small = self._seen(source, film)
+            small = self._small(source, film)
             asked = self.ask(small, rng)
             if asked is not None:
                 film["clips"], question = asked
@@ -157,11 +133,15 @@ class FilmTask(Task):
                 )
         return Reject("static", f"in {DRAWS} stretches nothing tells the answers apart", final=False)
 
-    def _cut(self, header: VideoHeader, rng: Random) -> Film | Reject:
-        config = self.config
+    def _stretch(self, header: VideoHeader, rng: Random) -> Film | Reject:
+        """Which frames are shown of a video."""
         if header.duration < self.seconds:
             return Reject("too_short", f"{header.duration:.1f} s, and {self.seconds:g} s are needed")
-        spans = self.moments(header.duration, rng)
+        return self._cut(header, self.moments(header.duration, rng))
+
+    def _cut(self, header: VideoHeader, spans: Sequence[tuple[float, float, int]]) -> Film | Reject:
+        """The frames in some spans of a video: start, end and number of each."""
+        config = self.config
         frames = [number for start, end, count in spans for number in frame_numbers(header.times, (start, end), count)]
         if len(set(frames)) < len(frames):
             return Reject("too_few_frames", f"{len(set(frames))} different frames where {len(frames)} are needed")
@@ -181,17 +161,11 @@ class FilmTask(Task):
             "clips": [],
         }
 
-    def _seen(self, source: Source, film: Film) -> tuple[Film, Frames]:
-        """The film with the decoder that reads it, and its frames at 16 pixels a side."""
-        try:
-            frames = self._decoded(source, film)
-        except VideoError:
-            if self.config.decoder != "auto" or film["decoder"] == "pyav":
-                raise
-            film["decoder"] = "pyav"  # decord gives up on streams that FFmpeg's own reader plays
-            frames = self._decoded(source, film)
+    def _small(self, source: Source, film: Film, role: str = "video") -> Frames:
+        """The frames at 16 pixels a side; the film gets the decoder that reads them."""
+        frames = self._tried(film, lambda: self._decoded(source, film, role))
         whole = (0, 0, film["size"][0], film["size"][1])
-        return film, np.concatenate([signatures(Image.fromarray(frame), [whole]) for frame in frames])
+        return np.concatenate([signatures(Image.fromarray(frame), [whole]) for frame in frames])
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
         """The clips. Their times are those at which frames so close would lie in the video, in the order as shown.
@@ -200,11 +174,6 @@ class FilmTask(Task):
             ValueError: the video cannot be read, or is another one.
         """
         film = cast(Film, puzzle.geometry)
-        header = self._header(source, film.get("timeline") == "decoded")
-        if list(header.size) != film["source_size"]:
-            raise ValueError(f"{source.path}: the video is {header.size}, the puzzle needs {film['source_size']}")
-        if max(film["frames"]) >= header.num_frames:
-            raise ValueError(f"{source.path}: {header.num_frames} frames, the puzzle needs {max(film['frames'])}")
         frames = self._decoded(source, film)
         return Media(
             videos=[
@@ -221,22 +190,26 @@ class FilmTask(Task):
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
         """The frames in the order in which they lie in the video."""
         film = cast(Film, puzzle.geometry)
-        frames = self._decoded(source, film)
-        order = sorted(range(len(frames)), key=lambda at: film["frames"][at])
-        chosen = [Image.fromarray(frames[at]) for at in order[:: max(1, -(-len(order) // 12))]]
-        return [("Frames in the order of the video", sheet(chosen, rows=1, columns=len(chosen)))]
+        order = sorted(range(len(film["frames"])), key=lambda at: film["frames"][at])
+        return [("Frames in the order of the video", self.strip(self._decoded(source, film)[order]))]
 
-    def _header(self, source: Source, played: bool) -> VideoHeader:
-        file = source.files["video"]
-        return self._headers.get((source.fingerprint, played), lambda: read_header(file, played=played))
+    def strip(self, frames: Frames) -> Image.Image:
+        """At most 12 of some frames side by side, numbered."""
+        chosen = [Image.fromarray(frame) for frame in frames[:: max(1, -(-len(frames) // 12))]]
+        return sheet(chosen, rows=1, columns=len(chosen))
 
-    def _decoded(self, source: Source, film: Film) -> Frames:
-        header = self._header(source, film.get("timeline") == "decoded")
-        size = (film["size"][0], film["size"][1])
-        key = (source.fingerprint, size, film["decoder"], film.get("timeline"), tuple(film["frames"]))
-        return self._frames.get(
-            key, lambda: read_frames(source.files["video"], header, film["frames"], size, film["decoder"])
-        )
+    def _decoded(self, source: Source, film: Film, role: str = "video") -> Frames:
+        """The frames of a film.
+
+        Raises:
+            ValueError: the video cannot be read, or is another one.
+        """
+        header = self._header(source, film.get("timeline") == "decoded", role)
+        if list(header.size) != film["source_size"]:
+            raise ValueError(f"{source.path}: the video is {header.size}, the puzzle needs {film['source_size']}")
+        if max(film["frames"]) >= header.num_frames:
+            raise ValueError(f"{source.path}: {header.num_frames} frames, the puzzle needs {max(film['frames'])}")
+        return self._read(source, header, film["frames"], (film["size"][0], film["size"][1]), film, role)
 
 
 def unlike(one: Frames, other: Frames) -> bool:

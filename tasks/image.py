@@ -45,6 +45,7 @@ from jigsaw.tasks.grids import (
     parse_grid,
     too_long,
 )
+from jigsaw.tasks.keys import AnswerStyleKey
 from jigsaw.tasks.likeness import look_alike_classes, mean_differences, signatures
 from jigsaw.tasks.marks import mark_boxes
 from jigsaw.tasks.permutations import answer_of, draw_shown
@@ -148,7 +149,7 @@ class ImageConfig:
     augment: Annotated[
         bool, Field(description="mirror photos and swap their colour channels at random: more variety out of few")
     ] = False
-    answer_style: Annotated[AnswerStyle, Field(description="how the prompt asks for the answer")] = "think"
+    answer_style: AnswerStyleKey = "think"
 
     def __post_init__(self) -> None:
         for name, side in (("tile", self.tile), ("max_tile", self.max_tile)):

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from jigsaw.tasks.clips import shown_size
 from jigsaw.tasks.contract import Extent, Message, PromptVariant, Puzzle
 from jigsaw.tasks.film import FilmConfig, FilmTask, unlike
-from jigsaw.tasks.prompts import instruction_of, user_message
+from jigsaw.tasks.prompts import clips_message
 from jigsaw.tasks.squares import Asked, numbered
 from jigsaw.tasks.video_display import Frames
 
@@ -79,12 +79,8 @@ class OddClipTask(FilmTask):
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """Every clip after its number, and what is asked."""
-        parts: list[str | dict[str, str]] = []
-        for number in range(1, puzzle.num_pieces + 1):
-            parts += [f"Clip {number}:", {"type": "video"}]
         what = "runs backwards" if puzzle.geometry["change"] == "reversed" else "has its frames in a wrong order"
-        parts.append(f"These clips are from one video. One of them {what}. Which? {instruction_of(puzzle)}")
-        return user_message(parts)
+        return clips_message(puzzle, f"These clips are from one video. One of them {what}. Which?")
 
     def extent(self) -> Extent:
         """The clips of a 720p video."""

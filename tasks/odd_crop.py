@@ -17,7 +17,6 @@ from pydantic.dataclasses import dataclass
 from jigsaw.tasks.caching import BoundedCache
 from jigsaw.tasks.contract import (
     CHOICE,
-    AnswerStyle,
     Extent,
     Media,
     Message,
@@ -29,6 +28,7 @@ from jigsaw.tasks.contract import (
     Task,
 )
 from jigsaw.tasks.grids import Box, overlap
+from jigsaw.tasks.keys import AnswerStyleKey
 from jigsaw.tasks.marks import mark_boxes
 from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
 from jigsaw.tasks.photos import SCALES, PhotoError, read_header, read_photo
@@ -52,7 +52,7 @@ class OddCropConfig:
     share: Annotated[
         float, Field(gt=0, le=0.5, description="side of a crop, as a fraction of the photo's shorter side")
     ] = 0.3
-    answer_style: Annotated[AnswerStyle, Field(description="how the prompt asks for the answer")] = "think"
+    answer_style: AnswerStyleKey = "think"
 
 
 class OddCropTask(Task):

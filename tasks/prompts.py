@@ -106,6 +106,14 @@ def user_message(parts: Iterable[str | dict[str, str]]) -> list[Message]:
     return [{"role": "user", "content": content}]
 
 
+def clips_message(puzzle: Puzzle, question: str) -> list[Message]:
+    """Every clip after its number, then a question about them and the form of the answer."""
+    parts: list[str | dict[str, str]] = []
+    for number in range(1, puzzle.num_pieces + 1):
+        parts += [f"Clip {number}:", {"type": "video"}]
+    return user_message([*parts, f"{question} {instruction_of(puzzle)}"])
+
+
 def varied(prompt: Sequence[Message], variant: PromptVariant, puzzle: Puzzle) -> list[Message]:
     """A puzzle's prompt with another question around the same media; the form of the answer stays word for word.
 

@@ -20,7 +20,6 @@ from pydantic.dataclasses import dataclass
 from jigsaw.tasks.caching import BoundedCache
 from jigsaw.tasks.contract import (
     CHOICE,
-    AnswerStyle,
     Extent,
     Media,
     PromptVariant,
@@ -30,6 +29,7 @@ from jigsaw.tasks.contract import (
     SourceKind,
     Task,
 )
+from jigsaw.tasks.keys import AnswerStyleKey
 from jigsaw.tasks.likeness import mean_differences, signatures
 from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
 from jigsaw.tasks.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
@@ -58,7 +58,7 @@ class SquareConfig:
     crop_scale: Annotated[
         float, Field(gt=0, le=1, description="smallest random square, as a fraction of the largest side")
     ] = 0.6
-    answer_style: Annotated[AnswerStyle, Field(description="how the prompt asks for the answer")] = "think"
+    answer_style: AnswerStyleKey = "think"
 
 
 @plain_dataclass(frozen=True, kw_only=True)

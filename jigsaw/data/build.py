@@ -35,7 +35,7 @@ from jigsaw.data.pool import Pool
 from jigsaw.data.progress import progress_bar
 from jigsaw.data.recognition import Problem, Skipped, skipped_line
 from jigsaw.data.settings import BuildConfig, Settings, require_positive
-from jigsaw.data.sources import TOGETHER, open_source, scan, source_root
+from jigsaw.data.sources import PAIRS, TOGETHER, open_source, scan, source_root
 from jigsaw.data.workplace import workplace
 from jigsaw.data.writer import Outcome, PartWriter
 from jigsaw.errors import JigsawError
@@ -47,6 +47,7 @@ REASONS = {
     "bad_name": "the name is not UTF-8",
     "timeout": "reading it took longer than the time limit",
     "crashed": "the processes that read it died, twice; the next build tries again",
+    "bad_pose": "a pose or the intrinsics of a scene cannot be used",
     "failed": "the task raised an error",
     "exhausted": "the source gives no further different puzzle",
     "placeholders": "an imported prompt stands for other media than the puzzle has",
@@ -56,12 +57,15 @@ REASONS = {
 SOURCES_PER_PART = 5000
 
 _NAMES = {"image": ("photo", "photos"), "video": ("video", "videos"), "rgbd": ("RGB-D pair", "RGB-D pairs")}
-_NAMES |= {"pair": ("pair of photos", "pairs of photos")}
+_NAMES |= {"pair": ("pair of photos", "pairs of photos"), "video_pair": ("pair of videos", "pairs of videos")}
+_NAMES |= {"posed": ("scene", "scenes")}
 
 _WANTED = {
     "image": "pictures; give the folder that holds them",
     "video": "videos; give the folder that holds them",
     "pair": "two pictures; give the folder that holds them",
+    "video_pair": "two videos; give the folder that holds them",
+    "posed": "scene of posed frames; a scene is a folder with color/, depth/, pose/ and intrinsic/, as of ScanNet",
     "rgbd": "pictures with depth maps in a known layout; say how they pair, as in pairs='rgb/{}.jpg::depth/{}.png'",
 }
 
@@ -264,15 +268,15 @@ def _entries(source: Path, below: str, task: Task, skipped: Skipped) -> Iterator
         if not below:
             yield entry
         elif isinstance(entry, str):
-            between = TOGETHER if task.source_kind == "pair" else "::"
+            between = TOGETHER if task.source_kind in PAIRS else "::"
             yield between.join(f"{below}/{piece}" for piece in _files(entry, task))
         else:
             yield Problem(f"{below}/{entry.path}", entry.reason, entry.detail)
 
 
 def _files(path: str, task: Task) -> list[str]:
-    """Both files of an RGB-D pair on disk or of a pair of photos, or the one path of anything else."""
-    if task.source_kind == "pair":
+    """Both files of an RGB-D pair on disk or of a pair of photos or videos, or the one path of anything else."""
+    if task.source_kind in PAIRS:
         return path.split(TOGETHER, 1)
     pieces = path.split("::")
     return pieces if task.source_kind == "rgbd" and len(pieces) == 2 else [path]

@@ -7,6 +7,7 @@ index of the containers it used last, and one row group.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -32,6 +33,13 @@ def is_saved_dataset(folder: Path) -> bool:
 def is_file(path: Path) -> bool:
     """Whether there is a file; False, where `Path.is_file` raises, in a folder that may not be entered."""
     return os.path.isfile(path)  # noqa: PTH113
+
+
+def regular(file: Path) -> Path:
+    """The file itself. Raises OSError for a pipe or a device, which would hang whoever reads it."""
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise OSError(f"{file.name} is no regular file")
+    return file
 
 
 def is_folder(path: Path) -> bool:

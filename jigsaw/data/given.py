@@ -3,6 +3,7 @@
     samples    photos, clips and an RGB-D frame out of installed packages        (jigsaw.samples.samples)
     film       shots of a ten-minute film, for video puzzles                     (jigsaw.samples.film)
     scenes     drawn rooms with exact depth, for depth puzzles                   (jigsaw.samples.scenes)
+    rooms      drawn rooms that a camera walks through, with poses               (jigsaw.samples.rooms)
     landscapes drawn landscapes, in which a tiny model learns image puzzles      (jigsaw.samples.landscapes)
 
 In: a source as a recipe writes it, and the kind of item that a task reads. Out: the folder, written if need be.
@@ -17,21 +18,24 @@ from jigsaw.errors import JigsawError
 from jigsaw.extras import install_command
 from jigsaw.samples.film import FILM_SIZE, export_shots, film_file
 from jigsaw.samples.landscapes import export_landscapes
-from jigsaw.samples.samples import export_samples, missing_packages
+from jigsaw.samples.rooms import export_rooms
+from jigsaw.samples.samples import ROOMS, export_samples, missing_packages
 from jigsaw.samples.scenes import export_scenes
 from jigsaw.tasks import SourceKind
 
 SAMPLES = "samples"
 
 KINDS: dict[str, tuple[SourceKind, ...]] = {
-    SAMPLES: ("image", "video", "rgbd", "pair"),
-    "film": ("video",),
+    SAMPLES: ("image", "video", "rgbd", "pair", "video_pair", "posed"),
+    "film": ("video", "video_pair"),
     "scenes": ("rgbd",),
+    "rooms": ("posed", "rgbd"),
     "landscapes": ("image", "pair"),
 }
 """Name -> the kinds of source that it has."""
 
 _SAMPLE_FOLDERS = {"image": "photos", "video": "videos", "rgbd": "rgbd", "pair": "photos"}
+_SAMPLE_FOLDERS |= {"video_pair": "videos", "posed": ROOMS}
 
 
 def require_source(source: str, kind: SourceKind) -> None:
@@ -77,6 +81,9 @@ def source_folder(source: str, kind: SourceKind, folder: Path) -> Path:
     target = folder / source
     if source == SAMPLES:
         export_samples(target)
+        if kind == "posed":
+            export_rooms(target / ROOMS)
         return target / _SAMPLE_FOLDERS[kind]
-    {"film": export_shots, "scenes": export_scenes, "landscapes": export_landscapes}[source](target)
+    exporters = {"film": export_shots, "scenes": export_scenes, "landscapes": export_landscapes, "rooms": export_rooms}
+    exporters[source](target)
     return target

@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from jigsaw.data.containers import is_file
+from jigsaw.data.containers import is_file, regular
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".webp", ".bmp", ".tif", ".tiff")
 DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff", ".pfm", ".exr")
@@ -72,6 +72,10 @@ class FilesOnDisk:
     def has(self, path: str) -> bool:
         """See `Files`."""
         return is_file(self.root / path)
+
+    def read(self, path: str) -> Path:
+        """The file. Raises OSError if it is none that can be read."""
+        return regular(self.root / path)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,12 @@ come out as `Problem`, and what is no item is counted, so that nothing is skippe
     photos/a.jpg            a file                      shards/000.tar::7/b.jpg     a member of a tar
     train.parquet::12       a row of a table            color/1.jpg::depth/1.png    a picture and its depth map
     train.parquet::12/0     of a list in a row          shards/000.tar::1.color.jpg::1.depth.png    both out of a tar
-    a.jpg::and::b.jpg       two photos
+    a.jpg::and::b.jpg       two photos or videos        scene/pose              the frames of a scene, by its poses
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -30,11 +29,13 @@ from jigsaw.data.containers import (
     is_saved_dataset,
     problems_inside,
     read_item,
+    regular,
 )
 from jigsaw.data.identity import fingerprint_of
 from jigsaw.data.lists import BETWEEN, leaves, listed
 from jigsaw.data.pairs import Files, FilesOnDisk, depth_of, is_depth_name
-from jigsaw.data.recognition import Problem, Skipped, is_hidden, printable, recognise, skip_key
+from jigsaw.data.posed import FOLDERS, POSES, scene_of, scenes_in
+from jigsaw.data.recognition import MediaKind, Problem, Skipped, is_hidden, printable, recognise, skip_key
 from jigsaw.data.tars import FilesInTar, files_in_tar
 from jigsaw.errors import JigsawError
 from jigsaw.tasks import Source, SourceKind
@@ -42,14 +43,17 @@ from jigsaw.tasks.formats import head_of
 
 LISTS = (".txt", ".lst", ".list")
 _CONTAINERS: tuple[str, ...] = (*TAR, *COMPRESSED_TAR, *PARQUET)
-Scanned = Literal["image", "video", "rgbd"]
-"""Kinds of items that a listing has; pairs of photos are made out of it."""
+Scanned = Literal["image", "video", "rgbd", "posed"]
+"""Kinds of items that a listing has; pairs of photos and of videos are made out of it."""
+
+PAIRS: dict[SourceKind, MediaKind] = {"pair": "image", "video_pair": "video"}
+"""Kinds of two items at a time -> the kind of each."""
 
 TOGETHER = "::and::"
-"""Stands between the paths of two photos."""
+"""Stands between the paths of the two items of a pair."""
 
 APART = 7
-"""How far apart in a listing two photos of a pair are: neighbours often show the same."""
+"""How far apart in a listing the two of a pair are: neighbours often show the same."""
 
 CAMERA = "camera.json"
 """A file beside a depth map, or one folder above, that says what its numbers mean."""
@@ -77,8 +81,8 @@ def scan(
         JigsawError: the source is none of this, or cannot be read.
     """
     skipped = Skipped() if skipped is None else skipped
-    if kind == "pair":
-        return _two_by_two(scan(source, "image", pairs, skipped))
+    if kind == "pair" or kind == "video_pair":
+        return _two_by_two(scan(source, PAIRS[kind], pairs, skipped))
     try:
         if source.is_dir() and not is_saved_dataset(source):
             next(os.scandir(source), None)
@@ -94,23 +98,23 @@ def scan(
     raise JigsawError(f"source {source} {what}; give the folder that holds the files")
 
 
-def _two_by_two(photos: Iterator[str | Problem]) -> Iterator[str | Problem]:
-    """Every photo with the one `APART` places further on in the listing, the last ones with the first."""
+def _two_by_two(items: Iterator[str | Problem]) -> Iterator[str | Problem]:
+    """Every item with the one `APART` places further on in the listing, the last ones with the first."""
     first: list[str] = []
     held: deque[str] = deque()
-    for photo in photos:
-        if isinstance(photo, Problem):
-            yield photo
+    for item in items:
+        if isinstance(item, Problem):
+            yield item
             continue
         if len(held) == APART:
-            yield f"{held.popleft()}{TOGETHER}{photo}"
-        held.append(photo)
+            yield f"{held.popleft()}{TOGETHER}{item}"
+        held.append(item)
         if len(first) < APART:
-            first.append(photo)
+            first.append(item)
     others = first if len(held) == APART and held[0] != first[0] else first[1:] + first[:1]
-    for photo, other in zip(held, others, strict=True):
-        if photo != other:
-            yield f"{photo}{TOGETHER}{other}"
+    for item, other in zip(held, others, strict=True):
+        if item != other:
+            yield f"{item}{TOGETHER}{other}"
 
 
 def _walk(root: Path, kind: Scanned, pairs: str, skipped: Skipped) -> Iterator[str | Problem]:
@@ -126,6 +130,10 @@ def _walk(root: Path, kind: Scanned, pairs: str, skipped: Skipped) -> Iterator[s
             here = (about.st_dev, about.st_ino)
             if here not in (above for _, above, _, _ in stack):
                 names, folders = _listed(root / entered)
+                if kind == "posed" and not folders.isdisjoint(POSES):
+                    for found in scenes_in(entered, folders, FilesOnDisk(root), skipped):
+                        yield found if isinstance(found, Problem) else _named(found) or found
+                    names = [name for name in names if os.fsdecode(name) not in FOLDERS]
                 stack.append((entered, here, iter(names), folders))
         except OSError as error:
             yield Problem(printable(entered), "unreadable", f"folder: {error.strerror}")
@@ -169,6 +177,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _items(root: Path, path: str, kind: Scanned, pairs: str, skipped: Skipped) -> Iterator[str | Problem]:
     """A file if it is of the kind, or its problem."""
+    if kind == "posed":  # its scenes are folders
+        skipped[skip_key(path)] += 1
+        return
     if kind == "rgbd":
         found = _paired(FilesOnDisk(root), path, pairs, skipped)
     else:
@@ -189,7 +200,7 @@ def _named(path: str) -> Problem | None:
 
 
 def _head(file: Path) -> bytes:
-    return head_of(_regular(file))
+    return head_of(regular(file))
 
 
 def _paired(files: Files, color: str, pairs: str, skipped: Skipped) -> Iterator[str | Problem]:
@@ -208,12 +219,13 @@ def _paired(files: Files, color: str, pairs: str, skipped: Skipped) -> Iterator[
 def _contained(root: Path, path: str, kind: Scanned, pairs: str, skipped: Skipped) -> Iterator[str | Problem]:
     """The items of a tar or a table."""
     try:
-        if kind != "rgbd":
+        if kind != "rgbd" and kind != "posed":
             yield from (problems_inside(path, found) for found in container_items(root / path, kind, skipped))
         elif path.lower().endswith(TAR):
-            yield from _paired_in_tar(files_in_tar(root / path), path, pairs, skipped)
+            tar = files_in_tar(root / path)
+            yield from _paired_in_tar(tar, path, pairs, skipped) if kind == "rgbd" else _scenes(tar, path, skipped)
         elif next(container_items(root / path, "image", Skipped()), None) is not None:
-            yield Problem(path, "unreadable", "pairs of picture and depth map are read from files and .tar alone")
+            yield Problem(path, "unreadable", "pictures with depth maps are read from files and .tar alone")
     except OSError as error:
         yield Problem(path, "unreadable", error.strerror or str(error))
 
@@ -226,6 +238,20 @@ def _paired_in_tar(tar: FilesInTar, path: str, pairs: str, skipped: Skipped) -> 
             yield from (problems_inside(path, found) for found in _paired(tar, member, pairs, skipped))
     for member, detail in tar.index().unusable:
         yield Problem(f"{path}::{member}", "unreadable", detail)
+
+
+def _scenes(tar: FilesInTar, path: str, skipped: Skipped) -> Iterator[str | Problem]:
+    """The scenes of posed frames in a tar."""
+    members = [PurePosixPath(member) for member in tar.paths()]
+    scenes: dict[PurePosixPath, set[str]] = {m.parent.parent: set() for m in members if m.parent.name in POSES}
+    for member in members:
+        if member.parent.parent in scenes and member.parent.name in FOLDERS:
+            scenes[member.parent.parent].add(member.parent.name)
+        else:
+            skipped["hidden" if is_hidden(str(member)) else skip_key(member.name)] += 1
+    for scene, folders in scenes.items():
+        prefix = "" if scene == PurePosixPath() else f"{scene}/"
+        yield from (problems_inside(path, found) for found in scenes_in(prefix, folders, tar, skipped))
 
 
 def below(root: Path, path: str) -> Path:
@@ -250,14 +276,23 @@ def open_source(root: Path, path: str, kind: SourceKind) -> Source:
         OSError: it cannot be read, is no regular file, or lies outside of the root.
     """
     files: dict[str, Path | bytes]
-    if kind == "pair":
-        photos = path.split(TOGETHER)
-        if len(photos) != 2:
-            raise OSError(f"a pair of photos is two paths with {TOGETHER} between")
-        one, other = (open_source(root, photo, "image") for photo in photos)
-        files = {"image": one.files["image"], "other": other.files["image"]}
+    if kind == "pair" or kind == "video_pair":
+        own, pieces = PAIRS[kind], path.split(TOGETHER)
+        if len(pieces) != 2:
+            raise OSError(f"a pair is two paths with {TOGETHER} between")
+        one, other = (open_source(root, piece, own) for piece in pieces)
+        files = {own: one.files[own], "other": other.files[own]}
         contents = (one.fingerprint, other.fingerprint)
         return Source(path=path, fingerprint=fingerprint_of(files.values()), files=files, contents=contents)
+    if kind == "posed":
+        container, inside, folder = path.rpartition(BETWEEN)
+        below(root, container or folder)
+        found = files_in_tar(root / container) if inside else FilesOnDisk(root)
+        scene = scene_of(found, folder)
+        if not scene.files:
+            raise OSError(f"no scene of posed frames: {scene.problems[-1].detail}")
+        files = {role: found.read(file) for role, file in scene.files.items()}
+        return Source(path=path, fingerprint=fingerprint_of(files.values()), files=files)
     if kind == "rgbd":
         first, _, rest = path.partition(BETWEEN)
         in_tar = first.lower().endswith(TAR)
@@ -269,7 +304,7 @@ def open_source(root: Path, path: str, kind: SourceKind) -> Source:
     else:
         container, inside, name = path.rpartition(BETWEEN)
         in_container = inside and not _exists(root / path)
-        item = read_item(below(root, container), name, kind) if in_container else _regular(below(root, path))
+        item = read_item(below(root, container), name, kind) if in_container else regular(below(root, path))
         files = {kind: item}
     return Source(path=path, fingerprint=fingerprint_of(files.values()), files=files)
 
@@ -283,9 +318,9 @@ def _exists(file: Path) -> bool:
 
 def _pair_files(root: Path, color: str, depth: str) -> dict[str, Path | bytes]:
     """The files of an RGB-D pair with their camera, or of a picture alone (imported puzzles have no depth map)."""
-    files: dict[str, Path | bytes] = {"color": _regular(below(root, color))}
+    files: dict[str, Path | bytes] = {"color": regular(below(root, color))}
     if depth:
-        files["depth"] = _regular(below(root, depth))
+        files["depth"] = regular(below(root, depth))
         beside = (root / folder / CAMERA for folder in PurePosixPath(depth).parents[:2])
         camera = next((file for file in beside if file.is_file()), None)
         files |= {} if camera is None else {"camera": camera}
@@ -299,10 +334,3 @@ def _pair_in_tar(tar: Path, color: str, depth: str) -> dict[str, Path | bytes]:
     beside = (str(folder / CAMERA) for folder in PurePosixPath(depth).parents[:2])
     camera = next((path for path in beside if members.has(path)), None)
     return files | ({} if camera is None else {"camera": members.read(camera)})
-
-
-def _regular(file: Path) -> Path:
-    """The file itself; a pipe or device of that name would hang whoever reads it."""
-    if not stat.S_ISREG(file.stat().st_mode):
-        raise OSError(f"{file.name} is no regular file")
-    return file

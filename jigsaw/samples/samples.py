@@ -6,6 +6,8 @@ Out: a folder that is byte for byte the same on every machine::
     DIR/photos/{train,heldout}/SCENE-NN.*      DIR/videos/{train,heldout}/SCENE-NN.mp4
     DIR/rgbd/motorcycle/{color.png,disparity.npz,camera.json}      DIR/LICENCES
 
+`export_all` draws rooms beside them, `DIR/rooms/{train,heldout}` (`jigsaw.samples.rooms`): no package has posed frames.
+
 A scene (a place, a thing; NN counts its views) stands in one split only, so near-duplicates such as the steps of a
 walk never straddle train and held-out. Files are copied bit by bit: a fingerprint then identifies the photo wherever
 it was exported, and no encoder's version can change the puzzles cut from it.
@@ -23,7 +25,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
@@ -34,6 +36,7 @@ from jigsaw.extras import install_command
 from jigsaw.files import write_whole
 from jigsaw.samples import film
 
+ROOMS = "rooms"
 REMEDY = install_command("samples")
 _STILL_WIDTH = 640
 _FIRST_LINE = "Sample media written by `jigsaw samples`\n"
@@ -180,6 +183,23 @@ def export_samples(out: Path) -> SamplesSummary:
     )
 
 
+def export_all(out: Path) -> SamplesSummary:
+    """The sample media, and the drawn rooms beside them.
+
+    Raises:
+        JigsawError: as `export_samples`.
+    """
+    from jigsaw.samples import rooms
+
+    summary = export_samples(out)
+    rooms.export_rooms(out / ROOMS)
+    drawn = [
+        SampleCount(kind=ROOMS, split=split, files=count * rooms.FRAMES, scenes=count)
+        for split, count in rooms.COUNTS.items()
+    ]
+    return replace(summary, counts=(*summary.counts, *drawn))
+
+
 def _check_folder(out: Path, ours: set[str]) -> None:
     """Refuse a place whose content is not ours to mix with, or would be taken for samples."""
     if out.exists() and not out.is_dir():
@@ -298,7 +318,7 @@ def _licences(samples: Iterable[Sample]) -> bytes:
         _FIRST_LINE,
         "The files are unaltered copies out of installed packages; .bmp files are single frames of a clip.",
         "The licences are those that the packages state for the file, or else for the package as a whole.",
-        "The split into train and held-out is by scene.",
+        "The split into train and held-out is by scene. The rooms in rooms/ are drawn and free of rights.",
         "",
     ]
     for sample in samples:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ class Box:
 
     def hit(self, origin: Array, rays: Array) -> tuple[Array, Array]:
         """Ray parameters `(N,)`, infinite where missed, and normals `(N, 3)`."""
-        turn = _about_vertical(self.angle)
+        turn = about_vertical(self.angle)
         start, direction = turn @ (origin - self.middle), rays @ turn.T
         direction = np.where(np.abs(direction) < 1e-9, 1e-9, direction)
         sides = np.stack([(-self.half - start) / direction, (self.half - start) / direction])
@@ -138,14 +139,14 @@ def draw_scene(seed: int, number: int) -> Scene:
     rng = np.random.default_rng(int.from_bytes(digest[:16]))
     depth = rng.uniform(5.0, 9.0)
     surfaces: list[Sphere | Box | Plane] = [
-        Plane(np.array([0.0, 1.0, 0.0]), 0.0, _pattern(rng, cell=rng.uniform(0.3, 1.0))),
-        Plane(np.array([0.0, 0.0, -1.0]), -depth, _pattern(rng, cell=rng.uniform(0.4, 1.5))),
+        Plane(np.array([0.0, 1.0, 0.0]), 0.0, pattern_of(rng, cell=rng.uniform(0.3, 1.0))),
+        Plane(np.array([0.0, 0.0, -1.0]), -depth, pattern_of(rng, cell=rng.uniform(0.4, 1.5))),
     ]
     for _ in range(int(rng.integers(5, 10))):
         away = rng.uniform(2.0, depth - 0.8)
         aside, size = rng.uniform(-0.45, 0.45) * away, rng.uniform(0.3, 0.7)
         height = rng.uniform(0.4, 1.5) if rng.random() < 0.15 else 0.0
-        pattern = _pattern(rng, cell=rng.uniform(0.1, 0.4))
+        pattern = pattern_of(rng, cell=rng.uniform(0.1, 0.4))
         if rng.random() < 0.5:
             surfaces.append(Sphere(np.array([aside, height + size, away]), size, pattern))
         else:
@@ -167,18 +168,33 @@ def cast(scene: Scene, side: int = SIDE) -> tuple[Image.Image, Image.Image]:
     x, y = np.meshgrid((places - 0.5) / scene.focal, (scene.horizon - places) / scene.focal)
     # A ray advances by one along the optical axis, so its parameter is the depth.
     rays = np.stack([x.ravel(), y.ravel(), np.ones(side * side)], axis=1)
+    return traced(scene.surfaces, scene.origin, rays, scene.lamp, (side, side))
+
+
+def traced(
+    surfaces: Sequence[Any], origin: Array, rays: Array, lamp: Array, size: tuple[int, int]
+) -> tuple[Image.Image, Image.Image]:
+    """The picture (RGB) and the depth map (16-bit millimetres) that rays from a point see.
+
+    Args:
+        surfaces: each with `hit` and a `pattern`.
+        rays: `(height * width, 3)`, each one metre along the optical axis.
+        lamp: unit vector towards the light.
+        size: width and height in pixels.
+    """
     nearest = np.full(len(rays), np.inf)
     colors = np.zeros_like(rays)
-    for surface in scene.surfaces:
-        times, normals = surface.hit(scene.origin, rays)
+    for surface in surfaces:
+        times, normals = surface.hit(origin, rays)
         seen = times < nearest
         nearest[seen] = times[seen]
-        points = scene.origin + times[seen, None] * rays[seen]
-        light = 0.45 + 0.55 * np.maximum(normals[seen] @ scene.lamp, 0)
+        points = origin + times[seen, None] * rays[seen]
+        light = 0.45 + 0.55 * np.maximum(normals[seen] @ lamp, 0)
         colors[seen] = surface.pattern.at(points) * light[:, None]
-    picture = np.round(255 * colors.clip(0, 1)).astype(np.uint8).reshape(side, side, 3)
+    shape = (size[1], size[0])
+    picture = np.round(255 * colors.clip(0, 1)).astype(np.uint8).reshape(*shape, 3)
     millimetres = np.round(1000 * np.where(np.isfinite(nearest), nearest, 0)).clip(0, 65535).astype(np.uint16)
-    return Image.fromarray(picture), Image.fromarray(millimetres.reshape(side, side))
+    return Image.fromarray(picture), Image.fromarray(millimetres.reshape(shape))
 
 
 def export_scenes(out: Path, counts: dict[str, int] | None = None, seed: int = 0) -> None:
@@ -206,12 +222,14 @@ def export_scenes(out: Path, counts: dict[str, int] | None = None, seed: int = 0
         raise JigsawError(f"{error.filename or out}: cannot write the scenes: {error.strerror or error}") from error
 
 
-def _pattern(rng: np.random.Generator, cell: float) -> Pattern:
+def pattern_of(rng: np.random.Generator, cell: float) -> Pattern:
+    """A pattern of any kind in two colours."""
     kind = str(rng.choice(["plain", "checks", "stripes"]))
     return Pattern(kind, cell, rng.uniform(0.15, 1.0, size=(2, 3)))
 
 
-def _about_vertical(angle: float) -> Array:
+def about_vertical(angle: float) -> Array:
+    """The turn by `angle` about the vertical, shape `(3, 3)`."""
     sine, cosine = np.sin(angle), np.cos(angle)
     return np.array([[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]])
 

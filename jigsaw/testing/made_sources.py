@@ -1,4 +1,4 @@
-"""Sources made on the spot, one kind each: photos, a video, RGB-D pairs. Small, the same every time, no two alike.
+"""Sources made on the spot, one kind each: photos, videos, RGB-D pairs, rooms. Small, the same every time.
 
 Photos are smooth colours over noise, so that no tile is flat; the video is such a picture that moves, long enough for
 the paper's six clips; depth falls in steps across the picture, so that points differ by more than the paper's 0.2 m.
@@ -26,11 +26,14 @@ def write_sources(kind: SourceKind, folder: Path) -> None:
     """Fill a folder with sources of a kind.
 
     Args:
-        kind: `image` or `pair` (PNG files), `video` (one MP4 file) or `rgbd` (pairs in `color/` and `depth/`).
+        kind: `image` or `pair` (PNG files), `video` (an MP4 file) or `video_pair` (two), `rgbd` (pairs in `color/` and
+            `depth/`) or `posed` (drawn rooms).
         folder: made if it is not there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    {"image": _photos, "video": _video, "rgbd": _pairs, "pair": _photos}[kind](folder)
+    {"image": _photos, "pair": _photos, "video": _video, "video_pair": _videos, "rgbd": _pairs, "posed": _rooms}[kind](
+        folder
+    )
 
 
 def _picture(seed: int, size: tuple[int, int]) -> Image.Image:
@@ -44,13 +47,24 @@ def _photos(folder: Path) -> None:
         _picture(number, PHOTO_SIZE).save(folder / f"photo-{number}.png")
 
 
-def _video(folder: Path) -> None:
+def _videos(folder: Path) -> None:
+    _video(folder)
+    _video(folder, 1)
+
+
+def _rooms(folder: Path) -> None:
+    from jigsaw.samples.rooms import export_rooms
+
+    export_rooms(folder, {"train": 2, "heldout": 0}, frames=10)
+
+
+def _video(folder: Path, seed: int = 0) -> None:
     import av
 
     frames = SECONDS * RATE
     width, height = VIDEO_SIZE
-    wide = np.asarray(_picture(0, (width + 4 * frames, height)))
-    with av.open(str(folder / "video.mp4"), "w") as container:
+    wide = np.asarray(_picture(seed, (width + 4 * frames, height)))
+    with av.open(str(folder / ("video.mp4" if not seed else f"video-{seed}.mp4")), "w") as container:
         stream = container.add_stream("mpeg4", rate=RATE)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for number in range(frames):

@@ -8,7 +8,7 @@ import pytest
 from made_media import number_in, numbered_frame, source_of, write_video
 
 from jigsaw.rewards.answers import check_answer_of
-from jigsaw.tasks import Puzzle, Reject, TaskError, get_task
+from jigsaw.tasks import Puzzle, Reject, Source, TaskError, get_task
 from jigsaw.testing import assert_task
 
 FILM = {"decoder": "pyav", "multiple": 16, "min_side": 16}
@@ -51,6 +51,54 @@ def test_the_odd_clip_alone_has_its_frames_out_of_order(film, change):
         backwards = clips[in_order.index(False)][::-1]
         assert (backwards == sorted(backwards)) == (change == "reversed")
     assert {puzzle.answer for puzzle in puzzles} == {"1", "2", "3"}
+
+
+def offset_frame(number, size):
+    """Frames of another video: their numbers begin at 500."""
+    return numbered_frame(number + 500, size)
+
+
+@pytest.fixture(scope="module")
+def two_films(film, tmp_path_factory):
+    """The film and another one of another shape, each frame with its number."""
+    folder = tmp_path_factory.mktemp("films")
+    path = write_video(folder / "b.mkv", frames=200, codec="ffv1", size=(160, 160), picture=offset_frame)
+    files = {"video": film.files["video"], "other": path.read_bytes()}
+    return Source("film.mkv::and::b.mkv", "both", files, ("a", "b"))
+
+
+def uncut(frame):
+    """A frame of the second film before its middle was cut out: its number is in its upper half."""
+    padded = np.zeros((160, *frame.shape[1:]), dtype=np.uint8)
+    padded[(160 - len(frame)) // 2 :][: len(frame)] = frame
+    return padded
+
+
+def test_the_clip_of_the_other_video_is_the_answer(two_films):
+    task, puzzles = planned(two_films, "foreign_clip", 16, window=8)
+    for puzzle in puzzles:
+        clips = task.render(puzzle, two_films).videos
+        assert {clip.frames.shape for clip in clips} == {(4, 96, 160, 3)}, "all clips have one size and length"
+        begins = []
+        for clip in clips:
+            steps = np.diff([number_in(frame) for frame in clip.frames])
+            begins.append(number_in(clip.frames[0]) if np.abs(steps - 5).max() <= 1 else None)
+        (odd,) = (at for at, clip in enumerate(clips) if 500 <= number_in(uncut(clip.frames[0])) < 700)
+        assert puzzle.answer == str(odd + 1)
+        rest = sorted(begin for at, begin in enumerate(begins) if at != odd)
+        assert np.abs(np.diff(rest) - 20).max() <= 1, "the other clips follow each other"
+    assert {puzzle.answer for puzzle in puzzles} == {"1", "2", "3", "4"}
+
+
+def test_two_copies_of_a_video_and_unusable_ones_are_rejected(two_films):
+    task = get_task("foreign_clip", **FILM, window=8)
+    copies = Source("a", "copies", two_films.files, ("a", "a"))
+    broken = Source("a", "broken", {**two_films.files, "other": b"no"}, ("a", "b"))
+    for source, reason in ((copies, "ambiguous"), (broken, "unreadable")):
+        made = task.plan(source, Random(0))
+        assert isinstance(made, Reject) and made.reason == reason
+    made = get_task("foreign_clip", **FILM, window=60).plan(two_films, Random(0))
+    assert isinstance(made, Reject) and made.reason == "too_short" and "video: 30.0 s, and 45 s" in made.detail
 
 
 @pytest.mark.parametrize("change", ["reversed", "faster", "foreign"])
@@ -110,7 +158,7 @@ def test_a_configuration_that_cannot_be_is_refused_when_it_is_made(name, config,
 
 
 @pytest.mark.parametrize(
-    "name", ["odd_clip", *(pytest.param(n, marks=pytest.mark.slow) for n in ("time_arrow", "moment"))]
+    "name", ["foreign_clip", *(pytest.param(n, marks=pytest.mark.slow) for n in ("odd_clip", "time_arrow", "moment"))]
 )
 def test_the_contract_holds(name):
     assert_task(name, window=10, **FILM)

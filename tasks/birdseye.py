@@ -1,0 +1,119 @@
+"""A map of a scene seen from above, with numbered cameras: what a bird's-eye view of posed frames shows.
+
+In: points of the world with their colours, and cameras. Out: a picture in which a pixel is the highest point there,
+below the height of the cameras (so that a ceiling hides nothing); cameras are discs with an arrow in the direction of
+view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from jigsaw.tasks.marks import RED, disc
+from jigsaw.tasks.poses import Cameras, Matrix
+
+EMPTY = (236, 236, 236)
+"""Colour of what no frame measured."""
+
+MARGIN = 0.06
+"""Free border of the map, as a share of its side."""
+
+CEILING = 0.1
+"""Metres above the cameras beyond which points are left out."""
+
+_OVERSAMPLING = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the world is on a map.
+
+    Attributes:
+        right, ahead: unit vectors of the world along the map's width, and up the map.
+        start: metres along both at the map's left lower corner.
+        scale: pixels per metre.
+        side: width and height of the map in pixels.
+    """
+
+    right: Matrix
+    ahead: Matrix
+    start: tuple[float, float]
+    scale: float
+    side: int
+
+    def at(self, points: Matrix) -> Matrix:
+        """Pixels of points of the world, x and y, shape `(N, 2)`."""
+        x = (points @ self.right - self.start[0]) * self.scale
+        y = self.side - (points @ self.ahead - self.start[1]) * self.scale
+        return np.stack([x, y], axis=1)
+
+    def way(self, direction: Matrix) -> tuple[float, float]:
+        """A level unit vector of the world on the map, y downwards."""
+        return float(direction @ self.right), float(-direction @ self.ahead)
+
+
+def plan_of(cameras: Cameras, points: Matrix, side: int) -> Plan:
+    """A square map that holds the cameras and nearly all points; up is where the first camera looks."""
+    right, ahead = cameras.axes(cameras.usable()[0])
+    level = np.stack([points @ right, points @ ahead], axis=1)
+    places = np.stack([cameras.places @ right, cameras.places @ ahead], axis=1)
+    low = np.minimum(np.percentile(level, 1, axis=0), places.min(axis=0))
+    high = np.maximum(np.percentile(level, 99, axis=0), places.max(axis=0))
+    metres = float((high - low).max()) / (1 - 2 * MARGIN)
+    middle = (low + high) / 2
+    return Plan(
+        right, ahead, (float(middle[0] - metres / 2), float(middle[1] - metres / 2)), side / max(metres, 1e-6), side
+    )
+
+
+def draw_map(plan: Plan, cameras: Cameras, points: Matrix, colors: Matrix) -> Image.Image:
+    """The points from above, without what is above the cameras.
+
+    Args:
+        points: `(N, 3)` in metres, all of them finite.
+        colors: uint8 RGB, `(N, 3)`.
+    """
+    heights = points @ cameras.up
+    low = heights < np.median(cameras.places @ cameras.up) + CEILING
+    order = np.argsort(heights[low], kind="stable")  # the highest is drawn last
+    places, shades = plan.at(points[low])[order], colors[low][order]
+    picture = np.full((plan.side, plan.side, 3), EMPTY, dtype=np.uint8)
+    blot = max(1, round(plan.side / 112))
+    for down in range(blot):
+        for across in range(blot):
+            x, y = np.floor(places[:, 0]).astype(int) + across, np.floor(places[:, 1]).astype(int) + down
+            inside = (x >= 0) & (y >= 0) & (x < plan.side) & (y < plan.side)
+            picture[y[inside], x[inside]] = shades[inside]
+    return Image.fromarray(picture)
+
+
+def mark_cameras(
+    picture: Image.Image, places: Sequence[Sequence[float]], ways: Sequence[Sequence[float]], radius: int
+) -> Image.Image:
+    """A copy of a map with a numbered disc on every camera and an arrow where it looks.
+
+    Args:
+        picture: the map.
+        places: x and y in pixels; camera `j` gets the number `j + 1`.
+        ways: the directions of view on the map, unit vectors with y downwards.
+        radius: of the discs, in pixels.
+    """
+    marked = picture.copy()
+    for (x, y), (across, down) in zip(places, ways, strict=True):
+        reach = round(3 * radius)
+        large = Image.new("RGBA", ((2 * reach + 1) * _OVERSAMPLING,) * 2, (*RED[:3], 0))
+        middle = large.width / 2
+        tip, base, half = 2.6 * radius * _OVERSAMPLING, 0.9 * radius * _OVERSAMPLING, 0.8 * radius * _OVERSAMPLING
+        corners = [(tip, 0.0), (base, half), (base, -half)]
+        turned = [(middle + across * a - down * b, middle + down * a + across * b) for a, b in corners]
+        ImageDraw.Draw(large).polygon(turned, fill=(*RED[:3], 255))
+        arrow = large.resize((2 * reach + 1,) * 2, Image.Resampling.BOX)
+        marked.paste(arrow.convert("RGB"), (round(x) - reach, round(y) - reach), mask=arrow.getchannel("A"))
+    for number, (x, y) in enumerate(places, start=1):
+        mark = disc(number, radius, fill=(*RED[:3], 255))
+        marked.paste(mark.convert("RGB"), (round(x) - radius, round(y) - radius), mask=mark.getchannel("A"))
+    return marked

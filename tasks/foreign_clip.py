@@ -1,0 +1,177 @@
+"""Foreign clip: which of several clips is of another video.
+
+In: two videos. Out: a choice between clips, all but one of which follow each other in the first video. All are shown
+with one size: the middle of the frames, where the videos have different shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from PIL import Image
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from jigsaw.tasks.clips import shown_size
+from jigsaw.tasks.contract import (
+    CHOICE,
+    Clip,
+    Extent,
+    Media,
+    Message,
+    PromptVariant,
+    Puzzle,
+    Reject,
+    Source,
+    SourceKind,
+)
+from jigsaw.tasks.film import DRAWS, TOLERANCE, Film, FilmConfig, FilmTask
+from jigsaw.tasks.likeness import peak_differences
+from jigsaw.tasks.prompts import clips_message
+from jigsaw.tasks.squares import Asked, numbered
+from jigsaw.tasks.video_display import Frames
+
+ROLES = ("video", "other")
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class ForeignClipConfig(FilmConfig):
+    """How many clips there are."""
+
+    clips: Annotated[int, Field(ge=3, le=8, description="how many clips there are to choose from")] = 4
+    window: Annotated[float, Field(gt=0, le=600, description="seconds of all clips; each is of one part of them")] = (
+        16.0
+    )
+
+    def __post_init__(self) -> None:
+        if self.per_clip < 1:
+            raise ValueError(
+                f"window={self.window:g} at fps={self.fps:g} gives no frame for each of {self.clips} clips"
+            )
+
+    @property
+    def per_clip(self) -> int:
+        """Frames of a clip."""
+        return int(self.num_frames // self.clips)
+
+
+class ForeignClipTask(FilmTask):
+    """Tell which of several clips is of another video."""
+
+    name: ClassVar[str] = "foreign_clip"
+    source_kind: ClassVar[SourceKind] = "video_pair"
+    Config: ClassVar[type] = ForeignClipConfig
+    REASONS: ClassVar[Mapping[str, str]] = {
+        **FilmTask.REASONS,
+        "ambiguous": "the clip of the other video looks like one of the first, or both videos are copies of one",
+    }
+    SIZE = ("clips", ("3", "4", "5"))
+    VARIANTS = (
+        PromptVariant("{count} scenes.", "Scene {number}", "All but one belong to a single film. Which does not?"),
+        PromptVariant(
+            "Somebody mixed a stranger among {count} recordings of one event.", "({number})", "Which is the stranger?"
+        ),
+    )
+    REMEDIES: ClassVar = {
+        "look": "sampling: videos that are alike in light and colour, such as shots of one film",
+        "form": "max_pixels: fewer pixels bring videos of unlike sharpness closer",
+    }
+
+    config: ForeignClipConfig
+
+    def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Asked]:
+        """Clips in the order of the first video, the clip of the other one among them."""
+        count, each = self.config.clips, self.config.per_clip
+        clips = [list(range(clip * each, (clip + 1) * each)) for clip in range(count)]
+        odd = rng.randrange(count)
+        order = rng.sample(range(count - 1), count - 1)
+        order.insert(odd, count - 1)  # the last frames are those of the other video
+        return [clips[clip] for clip in order], Asked(answer=str(odd + 1), geometry={}, args=numbered(count))
+
+    def _plan(self, source: Source, rng: Random, *, played: bool) -> Puzzle | Reject:
+        if len(set(source.contents)) == 1:
+            return Reject("ambiguous", "both videos are the same")
+        config = self.config
+        length = config.window / config.clips
+        wanted = {"video": config.clips - 1, "other": 1}
+        headers = {role: self._header(source, played, role) for role in ROLES}
+        for role, clips in wanted.items():
+            if headers[role].duration < clips * length:
+                return Reject(
+                    "too_short", f"{role}: {headers[role].duration:.1f} s, and {clips * length:g} s are needed"
+                )
+        for _ in range(DRAWS):
+            films: dict[str, Film] = {}
+            for role, clips in wanted.items():
+                begin = rng.uniform(0, headers[role].duration - clips * length)
+                film = self._cut(headers[role], [(begin, begin + clips * length, clips * config.per_clip)])
+                if isinstance(film, Reject):
+                    return film
+                films[role] = film | {"timeline": "decoded"} if played else film
+            size = [min(film["size"][side] for film in films.values()) for side in (0, 1)]
+            if min(size) < config.min_side:
+                return Reject("too_small", f"both videos would be shown with {size[0]}x{size[1]} px")
+            small = np.concatenate([self._small(source, film, role) for role, film in films.items()])
+            apart = peak_differences(small.reshape(config.clips, -1))[-1, :-1]
+            if apart.min() < TOLERANCE:
+                continue
+            clips_shown, asked = self.ask(small, rng)
+            return Puzzle(
+                task=self.name,
+                answer=asked.answer,
+                geometry={"films": films, "clips": clips_shown, "size": size, "fps": config.fps},
+                answer_style=config.answer_style,
+                answer_kind=CHOICE,
+                answer_args=asked.args,
+            )
+        return Reject(
+            "ambiguous", f"in {DRAWS} draws the clip of the other video looks like one of the first", final=False
+        )
+
+    def render(self, puzzle: Puzzle, source: Source) -> Media:
+        """The clips.
+
+        Raises:
+            ValueError: a video cannot be read, or is another one.
+        """
+        geometry = puzzle.geometry
+        frames = np.concatenate([self._middles(source, geometry, role) for role in ROLES])
+        starts = [film["begin"] for film in geometry["films"].values()]
+        first = len(geometry["films"]["video"]["frames"])
+        clips = []
+        for clip in geometry["clips"]:
+            begin = starts[0] + clip[0] / geometry["fps"] if clip[0] < first else starts[1]
+            clips.append(Clip(frames[clip], begin + np.arange(len(clip)) / geometry["fps"], geometry["fps"]))
+        return Media(videos=clips)
+
+    def _middles(self, source: Source, geometry: Mapping[str, Any], role: str) -> Frames:
+        """The middle of a video's frames, of the size in which both are shown."""
+        frames = self._decoded(source, geometry["films"][role], role)
+        width, height = geometry["size"]
+        top, left = (frames.shape[1] - height) // 2, (frames.shape[2] - width) // 2
+        return frames[:, top : top + height, left : left + width]
+
+    def prompt(self, puzzle: Puzzle) -> list[Message]:
+        """Every clip after its number, and what is asked."""
+        return clips_message(puzzle, "All clips but one are from the same video. Which one is from another?")
+
+    def extent(self) -> Extent:
+        """The clips of 720p videos."""
+        width, height = shown_size((1280, 720), self.config.max_pixels, self.config.multiple)
+        return Extent(self.config.clips, clips=((width, height, self.config.per_clip),) * self.config.clips)
+
+    def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
+        """Frames of both videos in their order."""
+        shown = []
+        for role, title in (("video", "The video"), ("other", "The other video")):
+            shown.append((title, self.strip(self._middles(source, puzzle.geometry, role))))
+        return shown
+
+    def notes(self, puzzle: Puzzle) -> list[str]:
+        """Where the odd clip begins in its video."""
+        return [
+            f"Clip {puzzle.answer} begins at {puzzle.geometry['films']['other']['begin']:.2f} s of the other video."
+        ]

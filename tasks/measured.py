@@ -1,0 +1,251 @@
+"""What the tasks on one picture and its depth map share: the files, what their numbers mean, and how both are shown.
+
+In: one RGB-D pair. Out: the picture as it is shown, and its depth in metres at the same size. A subclass chooses what
+is asked and marks it on the picture.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal, NotRequired, TypedDict
+
+import numpy as np
+from PIL import Image
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from jigsaw.tasks.caching import BoundedCache
+from jigsaw.tasks.contract import Extent, Puzzle, Source, SourceKind, Task
+from jigsaw.tasks.depthmaps import (
+    DepthArray,
+    DepthError,
+    DepthMeaning,
+    DepthOrientation,
+    View,
+    read_depth,
+    resample_nearest,
+)
+from jigsaw.tasks.grids import MAX_ASPECT, too_long
+from jigsaw.tasks.keys import AnswerStyleKey, DepthUnitKey
+from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
+from jigsaw.tasks.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
+
+CACHE_BYTES = 128 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class MeasuredConfig:
+    """Which depths are asked for, how pictures are shown, and what the depth files mean."""
+
+    points: Annotated[int, Field(ge=2, le=12, description="how many points, 2 to 12")] = 6
+    min_depth: Annotated[float, Field(gt=0, description="nearest depth of a point, in metres")] = 0.1
+    max_depth: Annotated[float, Field(gt=0, description="farthest depth of a point, in metres")] = 10.0
+    min_gap: Annotated[float, Field(ge=0, description="two points differ in depth by more than this, in metres")] = 0.2
+    max_side: Annotated[int | None, Field(ge=64, description="shrink pictures with a longer side to it, in px")] = 1024
+    pairs: Annotated[
+        str, Field(description="auto, scannet, tum, or COLOR::DEPTH, two paths with {} for what they share")
+    ] = "auto"
+    kind: Annotated[
+        Literal["auto", "depth", "disparity", "relative", "inverse"],
+        Field(
+            description="what the maps hold; auto: disparity if `disp` is in the name, else depth; relative: no unit, "
+            "larger is farther; inverse: no unit, larger is nearer (MiDaS, Depth Anything)"
+        ),
+    ] = "auto"
+    depth_unit: DepthUnitKey = None
+    focal: Annotated[float | None, Field(gt=0, description="disparity: focal length in px; null: of camera.json")] = (
+        None
+    )
+    baseline: Annotated[
+        float | None, Field(gt=0, description="disparity: camera distance in metres; null: of camera.json")
+    ] = None
+    disparity_offset: Annotated[
+        float | None, Field(description="disparity: px added to each; null: of camera.json, else 0")
+    ] = None
+    npz_key: Annotated[
+        str | None, Field(description="array of an npz file or channel of an exr file; null: its only one")
+    ] = None
+    depth_orientation: Annotated[
+        DepthOrientation,
+        Field(
+            description="of maps whose photo has an EXIF orientation; photo: turn them alike; upright: they are; auto: "
+            "as their own tag or shape says, else reject"
+        ),
+    ] = "auto"
+    relative_gap: Annotated[
+        float, Field(gt=0, lt=1, description="kind=relative or inverse: min_gap as a share of the map's range")
+    ] = 0.05
+    identity: Annotated[bool, Field(description="whether the numbers may stand in the right order already")] = True
+    answer_style: AnswerStyleKey = "think"
+
+    def __post_init__(self) -> None:
+        if self.max_depth <= self.min_depth:
+            raise ValueError(f"max_depth={self.max_depth} is not beyond min_depth={self.min_depth}")
+        if self.pairs not in ("auto", "scannet", "tum"):
+            color, _, depth = self.pairs.partition("::")
+            if color.count("{}") != 1 or depth.count("{}") != 1:
+                example = "rgb/{}.jpg::depth/{}.png"
+                raise ValueError(f"pairs={self.pairs!r} is none of auto, scannet, tum, nor two paths like {example}")
+
+
+class PictureGeometry(TypedDict):
+    """How a picture is shown.
+
+    Attributes:
+        scale: reduction at which the picture is decoded: 1, 2, 4 or 8.
+        source_size: width and height of the picture file, upright.
+        size: width and height with which the picture is shown.
+        relative: True where the depths have no unit: 0 is the nearest and 1 the farthest of the map.
+    """
+
+    scale: int
+    source_size: list[int]
+    size: list[int]
+    relative: NotRequired[bool]
+
+
+class MeasuredTask(Task):
+    """A question about the depth of a picture."""
+
+    source_kind: ClassVar[SourceKind] = "rgbd"
+    Config: ClassVar[type] = MeasuredConfig
+    REASONS: ClassVar[Mapping[str, str]] = PHOTO_REASONS | {
+        "bad_depth": "the depth map is missing, damaged, or of no known format",
+        "size_mismatch": "picture and depth map have different shapes",
+        "orientation": "the photo has an EXIF orientation, and nothing says whether the depth map is turned alike",
+        "no_depth": "the depth map holds no measured value, or there is none for the picture",
+        "too_long": f"the picture is {MAX_ASPECT} times as long as wide, or more",
+        "out_of_range": "no measured value lies between `min_depth` and `max_depth`: the unit may be wrong",
+    }
+
+    LATER_KEYS = ("depth_orientation", "relative_gap")
+
+    config: MeasuredConfig
+
+    def __init__(self, config: MeasuredConfig | None = None) -> None:
+        super().__init__(config)
+        self._depths: BoundedCache[DepthArray] = BoundedCache(CACHE_BYTES, lambda depth: depth.nbytes)
+        self._photos: BoundedCache[Image.Image] = BoundedCache(
+            CACHE_BYTES, lambda image: 3 * image.width * image.height
+        )
+
+    @property
+    def pairing(self) -> str:
+        """As the configuration says."""
+        return self.config.pairs
+
+    def extent(self) -> Extent:
+        """One picture of 4:3, as large as `max_side` allows and at most 1296 pixels wide, as ScanNet's."""
+        width = min(1296, self.config.max_side or 1296)
+        return Extent(self.config.points, images=((width, width * 3 / 4),))
+
+    def depth_map(self, source: Source, size: tuple[int, int]) -> DepthArray:
+        """The source's depth in metres at width and height `size`, NaN where missing; shape `(height, width)`.
+
+        Raises:
+            ValueError: the depth map cannot be read or does not fit.
+        """
+
+        def make() -> DepthArray:
+            header = read_header(source.files["color"])
+            view = View(orientation=header.orientation, size=header.size, rule=self.config.depth_orientation)
+            return resample_nearest(read_depth(source.files["depth"], self._meaning(source), view), size)
+
+        return self._depths.get((source.fingerprint, size), make)
+
+    @property
+    def _is_relative(self) -> bool:
+        return self.config.kind in ("relative", "inverse")
+
+    def _meaning(self, source: Source) -> DepthMeaning:
+        """What the depth file's numbers mean: by the configuration, and by camera.json where that says nothing."""
+        config, camera = self.config, _camera(source)
+        named = "disparity" if "disp" in source.path.rpartition("/")[2].lower() else "depth"
+        kind: Any = named if config.kind == "auto" else config.kind
+        meaning = DepthMeaning(
+            kind=kind,
+            unit=_first(config.depth_unit, camera.get("depth_unit_m")),
+            focal=_first(config.focal, camera.get("focal_length_px")),
+            baseline=_first(config.baseline, camera.get("baseline_m")),
+            key=config.npz_key,
+        )
+        offset = _first(config.disparity_offset, camera.get("disparity_offset_px"))
+        return meaning if offset is None else replace(meaning, offset=offset)
+
+    def _shown_size(self, header: PhotoHeader) -> tuple[tuple[int, int], int]:
+        """Width and height with which the picture is shown, and the scale at which it is decoded for that."""
+        width, height = header.size
+        shrink = min(1.0, (self.config.max_side or max(header.size)) / max(header.size))
+        size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+        scale = max(s for s in SCALES if s == 1 or (width // s >= size[0] and height // s >= size[1]))
+        return size, scale
+
+    def _opened(self, source: Source) -> PictureGeometry:
+        """How the picture of a source is shown.
+
+        Raises:
+            PhotoError: it is damaged, or too long.
+        """
+        header = read_header(source.files["color"])
+        size, scale = self._shown_size(header)
+        if too_long(size):
+            shown = f"{header.size[0]}x{header.size[1]} px, shown as {size[0]}x{size[1]} px"
+            raise PhotoError("too_long", shown)
+        self._photo(source, scale, size)
+        about: PictureGeometry = {"scale": scale, "source_size": list(header.size), "size": list(size)}
+        return {**about, "relative": True} if self._is_relative else about
+
+    def _picture(self, puzzle: Puzzle, source: Source) -> Image.Image:
+        """The picture of a puzzle.
+
+        Raises:
+            ValueError: it cannot be read, or is another one.
+        """
+        geometry = puzzle.geometry
+        size = read_header(source.files["color"]).size
+        if list(size) != geometry["source_size"]:
+            raise ValueError(f"{source.path}: the picture is {size}, the puzzle needs {geometry['source_size']}")
+        return self._photo(source, geometry["scale"], (geometry["size"][0], geometry["size"][1]))
+
+    def _allowed(self, depth: DepthArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Where depth is measured and, in metres, between `min_depth` and `max_depth`.
+
+        Raises:
+            PhotoError: nowhere.
+        """
+        allowed: np.ndarray[Any, np.dtype[np.bool_]] = np.isfinite(depth)
+        if not allowed.any():
+            raise PhotoError("no_depth", "every value is missing")
+        middle = float(np.median(depth[allowed]))
+        if not self._is_relative:
+            allowed &= (depth >= self.config.min_depth) & (depth <= self.config.max_depth)
+        if not allowed.any():
+            detail = f"the median depth is {middle:.3g} m; set depth_unit, or kind=disparity"
+            raise PhotoError("out_of_range", detail)
+        return allowed
+
+    def _photo(self, source: Source, scale: int, size: tuple[int, int]) -> Image.Image:
+        def make() -> Image.Image:
+            picture = read_photo(source.files["color"], scale)
+            return picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
+
+        return self._photos.get((source.fingerprint, scale, size), make)
+
+
+def _camera(source: Source) -> dict[str, Any]:
+    """What a camera.json beside the files says, if there is one."""
+    file = source.files.get("camera")
+    if file is None:
+        return {}
+    try:
+        content = json.loads(file if isinstance(file, bytes) else file.read_bytes())
+        return {key: float(value) for key, value in content.items() if isinstance(value, int | float)}
+    except (OSError, ValueError, AttributeError) as error:
+        raise DepthError(f"camera.json cannot be read: {error}") from error
+
+
+def _first(*values: float | None) -> float | None:
+    """The first value that is given."""
+    return next((value for value in values if value is not None), None)

@@ -1,0 +1,294 @@
+"""View motion and camera poses: answers are derived again from the pose files, and from pixels and depth."""
+
+import itertools
+import re
+from math import atan2, cos, degrees, hypot, radians, sin
+from random import Random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jigsaw.data.sources import open_source, scan
+from jigsaw.samples.rooms import export_rooms
+from jigsaw.tasks import Puzzle, Reject, Source, get_task
+from jigsaw.tasks.poses import Cameras, PoseError, read_intrinsics, read_pose, upwards
+from jigsaw.testing import assert_task
+
+SEEDS = range(6)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory):
+    """A drawn room, its world with z upwards, and its source."""
+    root = tmp_path_factory.mktemp("rooms")
+    export_rooms(root, {"train": 1, "heldout": 0})
+    (path,) = scan(root, "posed")
+    return root / path.removesuffix("/pose"), open_source(root, path, "posed")
+
+
+def planned(source, name, **config):
+    task = get_task(name, **config)
+    puzzles = [task.plan(source, Random(seed)) for seed in SEEDS]
+    assert all(isinstance(puzzle, Puzzle) for puzzle in puzzles), puzzles
+    return task, puzzles
+
+
+def frame_of(folder, image):
+    """The file whose picture is shown."""
+    (frame,) = (
+        file.stem
+        for file in (folder / "color").iterdir()
+        if np.array_equal(np.asarray(Image.open(file)), np.asarray(image))
+    )
+    return frame
+
+
+def matrix(folder, frame):
+    return np.loadtxt(folder / "pose" / f"{frame}.txt")
+
+
+def heading(pose):
+    """Degrees from the world's y axis to the right: the world's z axis is up."""
+    return degrees(atan2(pose[0, 2], pose[1, 2]))
+
+
+STEP = re.compile(r"([\d.]+) m (forward|backward|to the right|to the left|up|down)")
+TURN = re.compile(r"(turn|tilt) (\d+) degrees (to the right|to the left|up|down)")
+
+
+def told(prompt):
+    """Per motion of a prompt: metres ahead, to the right and up, degrees to the right and up."""
+    motions = []
+    for line in re.findall(r"^\d+\. (.*)$", prompt, re.MULTILINE):
+        steps = {way: float(metres) for metres, way in STEP.findall(line)}
+        turns = {way: float(angle) for _, angle, way in TURN.findall(line)}
+        motions.append(
+            [
+                steps.get("forward", 0) - steps.get("backward", 0),
+                steps.get("to the right", 0) - steps.get("to the left", 0),
+                steps.get("up", 0) - steps.get("down", 0),
+                turns.get("to the right", 0) - turns.get("to the left", 0),
+                turns.get("up", 0) - turns.get("down", 0),
+            ]
+        )
+    return motions
+
+
+def text_of(task, puzzle):
+    return "\n".join(part.get("text", "") for turn in task.prompt(puzzle) for part in turn["content"])
+
+
+def test_the_motions_in_words_lead_to_the_views_by_the_pose_files(room):
+    folder, source = room
+    task, puzzles = planned(source, "view_motion")
+    for puzzle in puzzles:
+        first, *views = (frame_of(folder, image) for image in task.render(puzzle, source).images)
+        motions = told(text_of(task, puzzle))
+        assert len(motions) == len(views) == 4
+        start, angle = matrix(folder, first), radians(heading(matrix(folder, first)))
+        for motion, index in zip(motions, puzzle.answer, strict=True):
+            end = matrix(folder, views[index - 1])
+            east, north, up = end[:3, 3] - start[:3, 3]
+            ahead, right = east * sin(angle) + north * cos(angle), east * cos(angle) - north * sin(angle)
+            turn = (heading(end) - heading(start) + 180) % 360 - 180
+            tilt = degrees(np.arcsin(end[2, 2])) - degrees(np.arcsin(start[2, 2]))
+            assert motion == pytest.approx([ahead, right, up, turn, tilt], abs=2.51)
+            assert motion[:3] == pytest.approx([ahead, right, up], abs=0.051)
+        for one, other in itertools.combinations(motions, 2):
+            moved, turned = np.subtract(one[:3], other[:3]), np.subtract(one[3:], other[3:])
+            assert hypot(*moved) > 0.15 or hypot(*turned) > 10
+    assert len({puzzle.answer for puzzle in puzzles}) > 3
+
+
+def camera(heading_degrees, elevation_degrees):
+    """Axes right, down and ahead, as columns, of a level camera in a world with z upwards."""
+    a, e = radians(heading_degrees), radians(elevation_degrees)
+    ahead = np.array([sin(a) * cos(e), cos(a) * cos(e), sin(e)])
+    right = np.array([cos(a), -sin(a), 0])
+    return np.stack([right, np.cross(ahead, right), ahead], axis=1)
+
+
+def test_the_words_and_the_depth_of_the_first_view_predict_the_pixels_of_the_right_view(room):
+    """Every point of the first view is moved as the words say; the view that it then fits best is the answer."""
+    folder, source = room
+    task, puzzles = planned(source, "view_motion", min_overlap=0.35)
+    (fx, _, cx, _), (_, fy, cy, _) = np.loadtxt(folder / "intrinsic" / "intrinsic_color.txt")[:2]
+    right = 0
+    for puzzle in puzzles:
+        first, *views = (np.asarray(image).astype(float) for image in task.render(puzzle, source).images)
+        name = frame_of(folder, task.render(puzzle, source).images[0])
+        depth = np.asarray(Image.open(folder / "depth" / f"{name}.png")) / 1000
+        y, x = np.mgrid[0 : depth.shape[0], 0 : depth.shape[1]]
+        rays = np.stack([(x + 0.5 - cx) / fx, (y + 0.5 - cy) / fy, np.ones_like(depth)], axis=-1)
+        elevation = degrees(np.arcsin(matrix(folder, name)[2, 2]))
+        points = (rays * depth[..., None]).reshape(-1, 3) @ camera(0, elevation).T
+        for motion, index in zip(told(text_of(task, puzzle)), puzzle.answer, strict=True):
+            ahead, aside, up, turn, tilt = motion
+            local = (points - [aside, ahead, up]) @ camera(turn, elevation + tilt)
+            front = local[:, 2] > 0.1
+            u = np.where(front, local[:, 0] / local[:, 2] * fx + cx, -1)
+            v = np.where(front, local[:, 1] / local[:, 2] * fy + cy, -1)
+            inside = (u >= 0) & (v >= 0) & (u < depth.shape[1]) & (v < depth.shape[0])
+            at = (v[inside].astype(int), u[inside].astype(int))
+            moved = first.reshape(-1, 3)[inside]
+            misfit = [np.median(np.abs(view[at] - moved).sum(axis=1)) for view in views]
+            right += int(np.argmin(misfit)) + 1 == index
+    assert right >= 0.9 * 4 * len(puzzles)
+
+
+def red_pixels(picture):
+    """Where a map has the colour of its marks, shape `(height, width)`."""
+    pixels = np.asarray(picture).astype(int)
+    return (pixels[..., 0] > 240) & (pixels[..., 1] < 30) & (pixels[..., 2] < 30)
+
+
+def test_the_cameras_on_the_map_stand_and_look_as_the_pose_files_say(room):
+    folder, source = room
+    task, puzzles = planned(source, "camera_poses")
+    for puzzle in puzzles:
+        drawn, *views = task.render(puzzle, source).images
+        red = red_pixels(drawn)
+        frames = [matrix(folder, frame_of(folder, views[index - 1])) for index in puzzle.answer]
+        plan, _ = task.map(source, drawn.width)
+        spots = plan.at(np.array([frame[:3, 3] for frame in frames]))
+        metres = [np.linalg.norm(one[:2, 3] - other[:2, 3]) for one, other in itertools.combinations(frames, 2)]
+        pixels = [np.linalg.norm(one - other) for one, other in itertools.combinations(spots, 2)]
+        assert np.allclose(np.divide(pixels, metres), plan.scale)
+        radius, first = drawn.width // 45, heading(frames[0])
+        across, down = plan.way(np.array([sin(radians(first)), cos(radians(first)), 0]))
+        up_first = degrees(atan2(across, -down))
+        for frame, (x, y) in zip(frames, spots, strict=True):
+            ring = [(x + radius * cos(a), y + radius * sin(a)) for a in np.linspace(0, 6.2, 24)]
+            assert np.mean([red[int(v), int(u)] for u, v in ring]) > 0.3, "a disc lies on the camera"
+            angle = radians(heading(frame) - first + up_first)
+            tip = (x + 2.1 * radius * sin(angle), y - 2.1 * radius * cos(angle))
+            back = (x - 2.1 * radius * sin(angle), y + 2.1 * radius * cos(angle))
+            assert red[int(tip[1]), int(tip[0])] and not red[int(back[1]), int(back[0])]
+    assert len({puzzle.answer for puzzle in puzzles}) > 3
+
+
+def test_the_map_shows_the_floor_in_its_own_colours_where_it_is(room):
+    """A point of the floor that a frame sees has about the colour that the map has at its place."""
+    _, source = room
+    task = get_task("camera_poses")
+    plan, drawn = task.map(source, 448)
+    shown = np.asarray(drawn).astype(int)
+    scene = task.scene(source)
+    low = min(scene.points(0, task.depth(source, scene, scene.names[0]))[:, 2])
+    same = total = 0
+    for number, name in enumerate(scene.names):
+        points = scene.points(number, task.depth(source, scene, name))
+        colors = np.asarray(task.picture(source, scene, name, scene.sparse)).reshape(-1, 3).astype(int)
+        floor = points[:, 2] < low + 0.02
+        for (x, y), color in zip(plan.at(points[floor]), colors[floor], strict=True):
+            if 0 <= x < 448 and 0 <= y < 448:
+                total += 1
+                same += np.abs(shown[int(y), int(x)] - color).sum() < 90
+    assert total > 1000 and same / total > 0.75
+
+
+def changed(room, **files):
+    """The source with other contents of some roles."""
+    _, source = room
+    return Source(source.path, "changed" + str(sorted(files)), {**source.files, **files})
+
+
+@pytest.mark.parametrize("name", ["view_motion", "camera_poses"])
+def test_scenes_that_give_no_puzzle_are_rejected(room, name):
+    folder, source = room
+    task = get_task(name)
+    small = Image.open(folder / "color" / "0.png").resize((100, 75))
+    small.save(folder.parent / "small.png")
+    for other, reason in (
+        (changed(room, **{"pose/3": b"1 0 0"}), "bad_pose"),
+        (changed(room, intrinsics=b"{}"), "bad_pose"),
+        (changed(room, **{role: b"no depth" for role in source.files if role.startswith("depth/")}), "bad_depth"),
+        (changed(room, **{f"color/{at}": folder.parent / "small.png" for at in range(1, 16)}), "size_mismatch"),
+        (
+            changed(room, **{role: folder / "color" / "0.png" for role in source.files if role.startswith("color/")}),
+            "ambiguous",
+        ),
+    ):
+        made = task.plan(other, Random(0))
+        assert isinstance(made, Reject) and made.reason == reason, made
+    few = {role: file for role, file in source.files.items() if role[-2:] in ("/0", "/1", "/2", "cs")}
+    made = task.plan(Source("few", "few", few), Random(0))
+    assert isinstance(made, Reject) and made.reason == "too_few_views"
+
+
+GOOD = "1 0 0 1\n0 1 0 2\n0 0 1 3\n0 0 0 1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 0 0 1\n0 1 0 2\n0 0 1 3\n", "3 rows of 4 numbers, not 4x4"),
+        ("", "it holds no numbers"),
+        (GOOD.replace("3", "three"), "could not convert"),
+        (GOOD.replace("1 0 0 1", "-1 0 0 1"), "mirror the scene"),
+        (GOOD.replace("1 0 0 1", "2 0 0 1"), "no rotation"),
+        (GOOD.replace("0 0 0 1", "0 0 1 1"), "its last row is 0 0 1 1, not 0 0 0 1"),
+        (GOOD.replace("3", "nan"), "some of its numbers are infinite or NaN"),
+    ],
+)
+def test_a_pose_that_is_none_is_refused(text, message):
+    with pytest.raises(PoseError, match=message):
+        read_pose(text.encode())
+
+
+@pytest.mark.parametrize("number", ["-inf", "nan"])
+def test_a_lost_frame_has_no_pose(number):
+    assert read_pose(f"{number} {number} {number} {number}\n".encode() * 4) is None
+    assert read_pose(f"{number} {number} {number} {number}\n".encode() * 3 + b"0 0 0 1") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "500 0 320\n0 510 240\n0 0 1",
+        "500 0 320 0\n0 510 240 0\n0 0 1 0\n0 0 0 1",
+        '{"focal_length_px": 500, "principal_point_px": [320, 240]}',
+    ],
+)
+def test_intrinsics_are_a_matrix_or_a_camera_file(text):
+    fx, fy, cx, cy = read_intrinsics(text.encode())
+    assert (fx, cx, cy) == (500, 320, 240) and fy in (500, 510)
+
+
+@pytest.mark.parametrize("text", ["0 0 0\n0 0 0\n0 0 1", "5 5", '{"focal_length_px": 5}', "{"])
+def test_other_intrinsics_are_refused(text):
+    with pytest.raises(PoseError):
+        read_intrinsics(text.encode())
+
+
+def test_up_is_found_whichever_axis_it_is(room):
+    folder, _ = room
+    poses = np.stack([np.loadtxt(file) for file in sorted((folder / "pose").iterdir())])
+    assert upwards(poses) @ [0, 0, 1] > 0.999
+    turned = np.array([[1, 0, 0, 5], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
+    assert upwards(turned @ poses) @ turned[:3, :3] @ [0, 0, 1] > 0.999
+    own = upwards(poses[:1])
+    assert own @ -poses[0, :3, 1] == pytest.approx(1), "one camera tells no more than its own up"
+
+
+def test_a_motion_is_the_same_wherever_the_world_has_its_axes(room):
+    folder, _ = room
+    poses = np.stack([np.loadtxt(folder / "pose" / f"{at}.txt") for at in range(8)])
+    turned = np.array([[0, 0, 1, 5], [1, 0, 0, -2], [0, 1, 0, 0], [0, 0, 0, 1.0]])
+    one = Cameras(poses, np.array([0, 0, 1.0])).motion(2, 5)
+    other = Cameras(turned @ poses, turned[:3, 2]).motion(2, 5)
+    assert one == pytest.approx(other, abs=1e-3)
+
+
+def test_cameras_that_lie_on_their_side_are_not_used(room):
+    folder, _ = room
+    poses = np.stack([np.loadtxt(folder / "pose" / f"{at}.txt") for at in range(3)])
+    poses[1, :3, :3] = poses[1, :3, :3] @ [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
+    poses[2, :3, :3] = np.array([[1, 0, 0], [0, -1, 0], [0, 0, -1]])
+    assert Cameras(poses, np.array([0, 0, 1.0])).usable() == [0]
+
+
+@pytest.mark.parametrize("name", ["view_motion", pytest.param("camera_poses", marks=pytest.mark.slow)])
+def test_the_contract_holds(name):
+    assert_task(name, views=3)
