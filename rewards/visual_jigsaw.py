@@ -51,6 +51,18 @@ def order_reward(
     return discount * right if len(answer) >= min_pieces_for_partial else 0.0
 
 
+def check_options(discount: float, format_weight: float) -> None:
+    """Refuse options that cannot be.
+
+    Raises:
+        RewardError: one is out of range.
+    """
+    if not 0.0 <= discount <= 1.0:
+        raise RewardError(f"discount is {discount}; it must be from 0 to 1")
+    if not 0.0 <= format_weight < float("inf"):
+        raise RewardError(f"format_weight is {format_weight}; it must be at least 0")
+
+
 @reward
 @orders_only
 def visual_jigsaw(
@@ -92,10 +104,7 @@ def visual_jigsaw(
     >>> visual_jigsaw(["2, 1, 3"], [[2, 3, 1]], answer_style=["direct"], discount=0.3)
     [0.09999999999999999]
     """
-    if not 0.0 <= discount <= 1.0:
-        raise RewardError(f"discount is {discount}; it must be from 0 to 1")
-    if not 0.0 <= format_weight < float("inf"):
-        raise RewardError(f"format_weight is {format_weight}; it must be at least 0")
+    check_options(discount, format_weight)
     count = len(completions)
     parsed_orders = parsed_rows(completions, answer, answer_style, think_prefilled)
     styles = per_row("answer_style", answer_style, count, None)

@@ -154,8 +154,8 @@ class Cameras:
         """Level unit vectors to the right and forwards of a camera."""
         forward = self.poses[number, :3, 2]
         level = forward - (forward @ self.up) * self.up
-        ahead: Matrix = level / max(float(np.linalg.norm(level)), 1e-9)
-        right: Matrix = np.cross(ahead, self.up)
+        ahead: Matrix = np.asarray(level / max(float(np.linalg.norm(level)), 1e-9), dtype=np.float64)
+        right: Matrix = np.asarray(np.cross(ahead, self.up), dtype=np.float64)
         return right, ahead
 
     def usable(self) -> list[int]:

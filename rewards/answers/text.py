@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from jigsaw.rewards.answers.base import AnswerKind, Read
-from jigsaw.rewards.answers.interval import check_shares
+from jigsaw.rewards.answers.number import check_shares
 from jigsaw.rewards.errors import RewardError
 from jigsaw.rewards.parse import plain_answer
 
