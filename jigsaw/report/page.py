@@ -20,6 +20,7 @@ from jigsaw.evaluation.log import Change, Figure, SetLog, versions
 from jigsaw.evaluation.tables import PaperTable, cell_text, heading, percent
 from jigsaw.files import write_whole
 from jigsaw.pages import page_environment
+from jigsaw.report.browser import MOST, SLOTS, Browser, build_browser
 from jigsaw.report.charts import Chart
 from jigsaw.report.curves import compared_charts, progress_chart, run_charts
 from jigsaw.report.facts import facts_of
@@ -100,6 +101,7 @@ class Section:
     results: Sequence[Results]
     charts: Sequence[Chart]
     gallery: Gallery
+    browser: Browser
 
     @property
     def line_of(self) -> Mapping[str, Line]:
@@ -124,7 +126,8 @@ def write_report(runs: Sequence[Path], out: Path, *, training: bool = False, tas
     own, tables = run_folders(runs), other_tables(runs)
     loaded = read_runs(own) if own or not tables else []
     cards = 0 if training else min(CARDS, max(6, 2 * CARDS // max(1, len(loaded))))
-    sections = [_section(run, number, cards, tasks) for number, run in enumerate(loaded)]
+    completions = MOST // max(1, len(loaded))
+    sections = [_section(run, number, cards, completions, tasks) for number, run in enumerate(loaded)]
     page = (
         _environment()
         .get_template("page.html.j2")
@@ -140,6 +143,7 @@ def write_report(runs: Sequence[Path], out: Path, *, training: bool = False, tas
             reasons=REASONS,
             largest=LARGEST_MAP,
             widest=WIDEST_TABLE,
+            slots=list(range(SLOTS)),
             command=shlex.join(["jigsaw", "report", *(str(folder) for folder in runs)]),
             versions=[f"{name} {version}" for name, version in versions().items()],
         )
@@ -154,7 +158,7 @@ def _title(runs: Sequence[Run], tables: Sequence[PaperTable]) -> str:
     return runs[0].label if len(runs) == 1 else f"{len(runs)} runs compared"
 
 
-def _section(run: Run, number: int, cards: int, tasks: Sequence[str]) -> Section:
+def _section(run: Run, number: int, cards: int, completions: int, tasks: Sequence[str]) -> Section:
     results = [_results(one) for one in run.log.sets] if run.log else []
     return Section(
         run=run,
@@ -165,6 +169,7 @@ def _section(run: Run, number: int, cards: int, tasks: Sequence[str]) -> Section
         results=results,
         charts=run_charts(run),
         gallery=build_gallery(run, cards, tasks),
+        browser=build_browser(run, completions),
     )
 
 

@@ -1,0 +1,205 @@
+"""Browser of completions: what the model wrote in training and on held-out puzzles, to filter in the report.
+
+In: a `Run`. Out: `Entry` objects and four filters: task, outcome, reward and step. The page filters by CSS alone (each
+entry has one class per filter, such as `t0 o1 q2 s3`), so the report needs no script.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jigsaw.evaluation.log import Sample
+from jigsaw.report.runs import Run, number
+from jigsaw.rewards.answers import written
+from jigsaw.run_folder import RunFolder
+
+MOST = 5000
+"""Completions of a page, shared by its runs. Where there are more, evenly spaced ones are kept."""
+CHARACTERS = 4_000_000
+"""Characters of all completions of a run together; longer ones are cut in the middle."""
+SLOTS = 12
+"""Choices of a filter beside "all"; the style sheet has rules for as many."""
+BANDS = 6
+"""Rewards up to this many different values are listed one by one, else as ranges of equal width."""
+
+OUTCOMES = {"right": "✓ right", "wrong": "✗ wrong", "invalid": "∅ invalid", "unknown": "not scored"}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One completion.
+
+    Attributes:
+        step: of training, or `held-out, after GRPO` and the like.
+        outcome: one of `OUTCOMES`.
+        reward: weighted sum; None where it has none.
+        completion: its text; of a long one the beginning and the end.
+        classes: CSS classes, one for each filter.
+    """
+
+    id: str
+    task: str
+    step: str
+    outcome: str
+    reward: float | None
+    answer: str
+    completion: str
+    classes: str = ""
+
+    @property
+    def when(self) -> str:
+        """The step in words."""
+        return f"step {self.step}" if self.step.isdecimal() else self.step
+
+    @property
+    def label(self) -> str:
+        """The outcome in words."""
+        return OUTCOMES[self.outcome]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """The letter of its classes, its name, and its choices with the number of entries of each."""
+
+    letter: str
+    name: str
+    choices: Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Browser:
+    """The completions of a run; `total` counts those that were left out too."""
+
+    entries: Sequence[Entry]
+    filters: Sequence[Filter]
+    total: int
+
+
+def build_browser(run: Run, most: int = MOST) -> Browser:
+    """Collect the completions of a run, finished or not.
+
+    Args:
+        run: its `completions.jsonl` and its predictions on held-out puzzles.
+        most: completions to keep, half of them from training where there are enough of both.
+    """
+    training = list(_training(RunFolder(run.folder).completions)) if run.trained else []
+    after = "held-out, now" if run.position else "held-out, after GRPO" if run.before else "held-out"
+    heldout = [_heldout(item, "held-out, before GRPO") for item in run.before.values()]
+    heldout += [_heldout(item, after) for item in run.samples]
+    trained = _thinned(training, max(most // 2, most - len(heldout)))
+    kept = [*trained, *_thinned(heldout, most - len(trained))]
+    longest = max(200, CHARACTERS // max(1, len(kept)))
+    labels = [
+        ("t", "Task", _tasks([entry.task for entry in kept])),
+        ("o", "Outcome", [entry.label for entry in kept]),
+        ("q", "Reward", _rewards([entry.reward for entry in kept])),
+        ("s", "Step", _steps([entry.step for entry in kept])),
+    ]
+    classes = [""] * len(kept)
+    filters = []
+    for letter, name, own in labels:
+        counts = Counter(own)
+        names = [label for label in OUTCOMES.values() if label in counts] if letter == "o" else list(dict.fromkeys(own))
+        if letter == "q":
+            names.sort(key=_band_start)
+        classes = [f"{start} {letter}{names.index(label)}".strip() for start, label in zip(classes, own, strict=True)]
+        filters.append(Filter(letter, name, [(label, counts[label]) for label in names]))
+    entries = [
+        replace(entry, completion=_cut(entry.completion, longest), classes=own)
+        for entry, own in zip(kept, classes, strict=True)
+    ]
+    return Browser(entries, filters, len(training) + len(heldout))
+
+
+def _training(path: Path) -> Iterator[Entry]:
+    """The lines of `completions.jsonl`; what is no such line, as a killed run leaves it, is passed over."""
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            row: Any = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("completion"), str):
+            exact, valid = number(row.get("exact")), number(row.get("valid"))
+            yield Entry(
+                id=str(row.get("id")),
+                task=str(row.get("task") or "-"),
+                step=str(row["step"]),
+                outcome=_outcome(exact, valid),
+                reward=number(row.get("total")),
+                answer=str(row.get("answer")),
+                completion=row["completion"],
+            )
+
+
+def _heldout(item: Sample, step: str) -> Entry:
+    outcome = _outcome(item.exact, item.valid)
+    return Entry(item.id, item.task, step, outcome, item.reward, written(item.answer), item.completion)
+
+
+def _outcome(exact: float | None, valid: float | None) -> str:
+    if exact is None:
+        return "unknown"
+    return "right" if exact >= 1 else "invalid" if valid == 0 else "wrong"
+
+
+def _cut(text: str, longest: int) -> str:
+    """The beginning and the end of a long text, where an answer usually is."""
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half:,} more characters …\n{text[-half:]}"
+
+
+def _thinned(entries: list[T], most: int) -> list[T]:
+    """At most `most` of them, evenly spaced."""
+    if len(entries) <= most:
+        return entries
+    return [entries[at * len(entries) // most] for at in range(most)]
+
+
+def _tasks(names: Sequence[str]) -> list[str]:
+    """The most frequent tasks by name; `other tasks` for the rest where there are too many."""
+    common = [name for name, _ in Counter(names).most_common()]
+    kept = set(common if len(common) <= SLOTS else common[: SLOTS - 1])
+    return [name if name in kept else "other tasks" for name in names]
+
+
+def _rewards(values: Sequence[float | None]) -> list[str]:
+    """A reward as it is where few different ones occur, else the range that it falls into."""
+    known = sorted({round(value, 3) for value in values if value is not None})
+    if len(known) <= BANDS:
+        return ["none" if value is None else f"{round(value, 3) + 0.0:g}" for value in values]
+    low, width = known[0], (known[-1] - known[0]) / (BANDS - 1)
+    bounds = [low + width * at for at in range(BANDS)]
+
+    def band(value: float) -> str:
+        at = min(int((value - low) / width), BANDS - 2)
+        return f"{bounds[at]:.3g} to {bounds[at + 1]:.3g}"
+
+    return ["none" if value is None else band(round(value, 3)) for value in values]
+
+
+def _band_start(label: str) -> float:
+    """For sorting: where a reward's label begins."""
+    return float("-inf") if label == "none" else float(label.split(" to ")[0])
+
+
+def _steps(names: Sequence[str]) -> list[str]:
+    """Training steps as they are where they are few, else as ranges; held-out evaluations by name."""
+    steps = sorted({int(name) for name in names if name.isdecimal()})
+    room = SLOTS - len({name for name in names if not name.isdecimal()})
+    size = -(-len(steps) // room)
+    labels = {}
+    for start in range(0, len(steps), max(1, size)):
+        part = steps[start : start + size]
+        labels |= dict.fromkeys(map(str, part), f"{part[0]}" if len(part) == 1 else f"{part[0]} to {part[-1]}")
+    return [labels.get(name, name) for name in names]
