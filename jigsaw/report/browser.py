@@ -198,7 +198,7 @@ def _steps(names: Sequence[str]) -> list[str]:
     steps = sorted({int(name) for name in names if name.isdecimal()})
     room = SLOTS - len({name for name in names if not name.isdecimal()})
     size = -(-len(steps) // room)
-    labels = {}
+    labels: dict[str, str] = {}
     for start in range(0, len(steps), max(1, size)):
         part = steps[start : start + size]
         labels |= dict.fromkeys(map(str, part), f"{part[0]}" if len(part) == 1 else f"{part[0]} to {part[-1]}")
