@@ -27,7 +27,10 @@ from jigsaw.tasks.photos import PhotoError
 from jigsaw.tasks.prompts import instruction_of, user_message
 
 CANDIDATES = 400
-"""Random rectangles among which one draw chooses."""
+"""Random rectangles among which regions are chosen."""
+
+DRAWS = 40
+"""How often regions are chosen anew when the first ones leave no room for the others."""
 
 MEASURED = 0.9
 """Least share of a region whose depth is known."""
@@ -99,26 +102,27 @@ class DepthRegionsTask(MeasuredTask):
         config, (rows, columns) = self.config, depth.shape
         low, high = (max(16, round(min(rows, columns) * share)) for share in (config.smallest, config.largest))
         gap = config.relative_gap if self._is_relative else config.min_gap
-        chosen: list[tuple[Box, float, float]] = []
+        found: list[tuple[Box, float, float]] = []
         for _ in range(CANDIDATES):
             width, height = rng.randint(low, max(low, high)), rng.randint(low, max(low, high))
             if width > columns or height > rows:
                 return None
             left, top = rng.randint(0, columns - width), rng.randint(0, rows - height)
-            box: Box = (left, top, left + width, top + height)
-            if any(overlap(box, other) for other, _, _ in chosen):
-                continue
             inside = depth[top : top + height, left : left + width]
             known = inside[np.isfinite(inside)]
             if len(known) < MEASURED * inside.size:
                 continue
             near, far = (float(each) for each in np.percentile(known, (5, 95)))
-            if not self._is_relative and not config.min_depth <= near <= far <= config.max_depth:
-                continue
-            if all(far + gap < other_near or other_far + gap < near for _, other_near, other_far in chosen):
-                chosen.append((box, near, far))
-            if len(chosen) == config.points:
-                return sorted(chosen, key=lambda one: one[1])
+            if self._is_relative or config.min_depth <= near <= far <= config.max_depth:
+                found.append(((left, top, left + width, top + height), near, far))
+        for _ in range(DRAWS):
+            chosen: list[tuple[Box, float, float]] = []
+            for box, near, far in rng.sample(found, len(found)):
+                apart = all(far + gap < other[1] or other[2] + gap < near for other in chosen)
+                if apart and not any(overlap(box, other) for other, _, _ in chosen):
+                    chosen.append((box, near, far))
+                if len(chosen) == config.points:
+                    return sorted(chosen, key=lambda one: one[1])
         return None
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:

@@ -29,6 +29,9 @@ FOLDERS = (*POSES, *_COLORS, *_DEPTH, *_INTRINSIC)
 INTRINSICS = ("intrinsic/intrinsic_color.txt", "intrinsics.txt", "intrinsic.txt", "camera.json")
 """Where the focal lengths of the pictures are looked for, relative to the scene."""
 
+OWN = frozenset((*FOLDERS, *INTRINSICS))
+"""Names in the folder of a scene that belong to it."""
+
 FRAMES = 64
 FEWEST = 3
 

@@ -89,7 +89,7 @@ class Card:
         solved: the same put in order by the answer: one picture or one per piece.
         explained: what the task adds, with titles as captions.
         facts: name and value.
-        across: how many pieces stand side by side.
+        across: columns of the grid in which the pieces stand; 0: side by side, as many as there is room for.
         solution: what `solved` is.
     """
 
@@ -103,7 +103,7 @@ class Card:
     facts: list[tuple[str, str]] = field(default_factory=list)
     prompt: str = ""
     geometry: str = ""
-    across: int = 4
+    across: int = 0
     solution: str = "In the order of the answer"
 
     @property

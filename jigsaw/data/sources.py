@@ -34,7 +34,7 @@ from jigsaw.data.containers import (
 from jigsaw.data.identity import fingerprint_of
 from jigsaw.data.lists import BETWEEN, leaves, listed
 from jigsaw.data.pairs import Files, FilesOnDisk, depth_of, is_depth_name
-from jigsaw.data.posed import FOLDERS, POSES, scene_of, scenes_in
+from jigsaw.data.posed import FOLDERS, OWN, POSES, scene_of, scenes_in
 from jigsaw.data.recognition import MediaKind, Problem, Skipped, is_hidden, printable, recognise, skip_key
 from jigsaw.data.tars import FilesInTar, files_in_tar
 from jigsaw.errors import JigsawError
@@ -133,7 +133,7 @@ def _walk(root: Path, kind: Scanned, pairs: str, skipped: Skipped) -> Iterator[s
                 if kind == "posed" and not folders.isdisjoint(POSES):
                     for found in scenes_in(entered, folders, FilesOnDisk(root), skipped):
                         yield found if isinstance(found, Problem) else _named(found) or found
-                    names = [name for name in names if os.fsdecode(name) not in FOLDERS]
+                    names = [name for name in names if os.fsdecode(name) not in OWN]
                 stack.append((entered, here, iter(names), folders))
         except OSError as error:
             yield Problem(printable(entered), "unreadable", f"folder: {error.strerror}")
@@ -247,7 +247,7 @@ def _scenes(tar: FilesInTar, path: str, skipped: Skipped) -> Iterator[str | Prob
     for member in members:
         if member.parent.parent in scenes and member.parent.name in FOLDERS:
             scenes[member.parent.parent].add(member.parent.name)
-        else:
+        elif member.parent not in scenes or member.name not in OWN:
             skipped["hidden" if is_hidden(str(member)) else skip_key(member.name)] += 1
     for scene, folders in scenes.items():
         prefix = "" if scene == PurePosixPath() else f"{scene}/"
@@ -267,6 +267,21 @@ def below(root: Path, path: str) -> Path:
     if (problem := _named(path)) is not None:
         raise OSError(problem.detail)
     return root / path
+
+
+def missing_file(root: Path, path: str) -> str | None:
+    """The first file of a source that is not below the root, or None; members of containers are not looked for.
+
+    Args:
+        path: of the source, as `scan` names it.
+    """
+    for item in path.split(TOGETHER):
+        pieces = [item] if _exists(root / item) else item.split(BETWEEN)
+        files = pieces[:1] if pieces[0].lower().endswith(_CONTAINERS) or is_folder(root / pieces[0]) else pieces
+        gone = next((file for file in files if not _exists(root / file)), None)
+        if gone is not None:
+            return gone
+    return None
 
 
 def open_source(root: Path, path: str, kind: SourceKind) -> Source:

@@ -1,4 +1,4 @@
-"""The answers of a run's sets, before training: each is one of its kind, and a reward can score it.
+"""The rows of a run's sets, before training: each has its media, an answer of its kind, and a reward that scores it.
 
 In: opened sets. Out: nothing, or one line with the row and the remedy.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 from jigsaw.config.schema import Recipe
 from jigsaw.data.answers import answer_kinds
+from jigsaw.data.complete import require_media
 from jigsaw.errors import JigsawError
 from jigsaw.rewards import Composition, RewardError
 
@@ -17,7 +18,7 @@ from jigsaw.rewards import Composition, RewardError
 def require_answers(
     recipe: Recipe, composition: Composition, train_sets: Sequence[Any], eval_sets: Sequence[Any]
 ) -> None:
-    """Refuse sets with an answer outside of its kind, or with rows that no reward of the recipe scores.
+    """Refuse sets with a row that lacks a medium, an answer outside of its kind, or rows that no reward scores.
 
     Args:
         recipe: its rewards count where it has a GRPO stage.
@@ -30,6 +31,7 @@ def require_answers(
     """
     for side, sets in (("train", train_sets), ("eval", eval_sets)):
         for number, puzzles in enumerate(sets):
+            require_media(puzzles, f"data.{side}.{number}")
             found = answer_kinds(puzzles, f"data.{side}.{number}")
             scored = side == "eval" or (recipe.grpo is not None and recipe.data.train[number].trains("grpo"))
             if scored:

@@ -44,6 +44,7 @@ def test_a_scene_is_found_by_its_poses_wherever_it_lies(rooms, room):
     assert listing(rooms) == (["heldout/room-000/pose", "train/room-000/pose"], [], {})
     assert listing(room) == (["pose"], [], {})
     (room / "notes.txt").write_text("x")
+    (room / "intrinsic" / "intrinsic_color.txt").rename(room / "intrinsics.txt")
     assert listing(room) == (["pose"], [], {".txt": 1})
     files = open_source(room, "pose", "posed").files
     assert len(files) == 1 + 3 * 8 and files["pose/7"] == room / "pose" / "7.txt"

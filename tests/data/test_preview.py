@@ -120,3 +120,13 @@ def test_a_reject_cannot_name_a_file_outside_of_the_sources(photos, tmp_path):
     (tmp_path / "set" / "rejects.jsonl").write_text('{"source": "../secret.png", "reason": "x"}\n')
     page = preview_puzzles(tmp_path / "set", tmp_path / "p.html", source_root=photos).read_text()
     assert "<img" not in page[: page.index("<article")]
+
+
+def test_pictures_in_a_row_wrap_and_those_of_a_grid_shrink(photos, tmp_path):
+    config = {"side": 56, "masked": 3}
+    build_puzzles("masked", photos, tmp_path / "row", config=config, workers=1, progress=False)
+    build_puzzles("image", photos, tmp_path / "grid", config={"grid": "2x2", "tile": 28}, workers=1, progress=False)
+    row = preview_puzzles(tmp_path / "row", tmp_path / "row.html", count=1).read_text()
+    grid = preview_puzzles(tmp_path / "grid", tmp_path / "grid.html", count=1).read_text()
+    assert 'class="tiles row"' in row and 'style="grid-template' not in row
+    assert "grid-template-columns: repeat(2, minmax(0, max-content))" in grid

@@ -58,6 +58,19 @@ def test_regions_are_listed_from_the_nearest_to_the_farthest(pair):
             assert all((pixel == (255, 0, 0)).all() for pixel in frame)
 
 
+def test_regions_are_found_where_few_fit(tmp_path):
+    """Depth is known on four small islands, each of which has room for one region alone."""
+    depth = np.full((HEIGHT, WIDTH), np.nan, dtype=np.float32)
+    for at, (x, y) in enumerate([(5, 5), (200, 10), (20, 140), (180, 130)]):
+        depth[y : y + 34, x : x + 34] = 1 + at
+    np.save(tmp_path / "islands.npy", depth)
+    picture = encode(Image.fromarray(photo_pixels(WIDTH, HEIGHT)))
+    source = Source("a::b", "islands", {"color": picture, "depth": tmp_path / "islands.npy"})
+    task = get_task("depth_regions", smallest=0.1, largest=0.15)
+    puzzles = [task.plan(source, Random(seed)) for seed in range(5)]
+    assert [isinstance(puzzle, Puzzle) for puzzle in puzzles].count(True) >= 4
+
+
 def test_regions_of_one_depth_are_rejected(pair, tmp_path):
     np.save(tmp_path / "flat.npy", np.full((HEIGHT, WIDTH), 2, dtype=np.float32))
     source = Source("a::b", "flat", {**pair[0].files, "depth": tmp_path / "flat.npy"})
