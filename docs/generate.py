@@ -4,7 +4,8 @@
 
 In: the typer application, the pydantic models, the shipped recipes, the tasks, `families.json` beside this file. Out:
 `command.md`, `recipe.md`, `recipes.md` and `tasks.md` in `reference/`; the lines `Hardware` and `Hours` in the heads of
-recipes; the table of recipes and GPUs in README.md and gpu.md; the table of model families in README.md and models.md.
+recipes; the table of recipes and GPUs in README.md and gpu.md; the tables of models and tasks in README.md; that of
+model families in models.md.
 `--check` writes nothing and fails if a file is out of date.
 """
 
@@ -171,7 +172,9 @@ def recipe_file(name: str) -> str:
 def with_tables(file: Path) -> str:
     """A page with the generated tables between their marks."""
     text = file.read_text(encoding="utf-8")
-    for mark, table in (("recipes and GPUs", choices_table), ("families", families_table)):
+    tables = {"recipes and GPUs": choices_table, "families": families_table}
+    tables |= {"models": models_table, "tasks": tasks_table}
+    for mark, table in tables.items():
         text = re.sub(
             rf"(<!-- {mark}, by docs/generate.py -->\n).*?(<!-- end -->)",
             lambda match, table=table: f"{match[1]}{table()}{match[2]}",
@@ -207,6 +210,57 @@ def families_table() -> str:
     short = [textwrap.shorten(_cell(reason), 200, placeholder=" ...") for reason in reasons]
     lines += ["", *(f"({number}) {reason}  " for number, reason in enumerate(short, 1))]
     return "\n".join([*lines, f"Tried {when} with {', '.join(sorted(packages))}.", ""])
+
+
+SHOWN = {
+    "several images": "images",
+    "video": "video",
+    "shared prompt": "shared prompt",
+    "LoRA": "LoRA",
+    "ZeRO-3": "ZeRO-3",
+    "vLLM colocate agreement": "vLLM",
+}
+"""Properties of the short table -> their titles there."""
+
+
+def models_table() -> str:
+    """A line for each model family, with the recipes that train it; the figures are in `families_table`."""
+    found = json.loads((HERE / "families.json").read_text(encoding="utf-8"))
+    exact = {"several images", "video", "shared prompt", "vLLM colocate agreement"}
+    lines = [f"| family | {' | '.join(SHOWN.values())} |", f"|---|{'---|' * len(SHOWN)}"]
+    for name, (_, title, _) in zip(get_args(TinyArchitecture), families(), strict=True):
+        cells = []
+        for own in SHOWN:
+            entry = found.get(name, {}).get(own)
+            good = "exact" if own in exact else "yes"
+            cells.append("not tried" if entry is None else good if entry["holds"] else "no")
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+SOURCES = {
+    "image": "photo",
+    "video": "video",
+    "rgbd": "photo with depth map",
+    "pair": "two photos",
+    "video_pair": "two videos",
+    "posed": "RGB-D frames with camera poses",
+}
+
+
+def tasks_table() -> str:
+    """A line for each built-in task."""
+    lines = ["| task | made from | what it asks |", "|---|---|---|"]
+    for name in ordered_tasks():
+        task = describe_task(name)
+        lines.append(f"| `{name}` | {SOURCES.get(task['source_kind'], task['source_kind'])} | {_cell(task['doc'])} |")
+    return "\n".join([*lines, ""])
+
+
+def ordered_tasks() -> list[str]:
+    """The paper's three tasks first."""
+    paper = ("image", "video", "depth")
+    return [*paper, *(name for name in task_names() if name not in paper)]
 
 
 def families() -> Iterator[tuple[str, str, str]]:
@@ -341,8 +395,7 @@ def tasks_page() -> str:
         "What `jigsaw tasks NAME` prints: the keys that configure a task, on the command line as `KEY=VALUE`, in a",
         "recipe below `build`. A task of your own has its own keys ([the contract](task-contract.md)).",
     ]
-    paper = ("image", "video", "depth")
-    for name in (*paper, *(name for name in task_names() if name not in paper)):
+    for name in ordered_tasks():
         task = describe_task(name)
         lines += ["", f"## {name}", "", task["doc"], "", "| key | type | default | meaning |", "|---|---|---|---|"]
         for key in task["config"]:

@@ -41,6 +41,7 @@ PAGES = sorted(
 )
 RUN = [f"docs/tutorials/{name}.md" for name in ("image", "video", "depth", "own-reward", "own-task", "other-answers")]
 RUN += [
+    "README.md",
     "docs/tutorials/several-nodes.md",
     "docs/guides/difficulty.md",
     "docs/reference/data-format.md",
@@ -251,6 +252,26 @@ def test_the_recipe_of_a_tutorial_trains(name, folder, monkeypatch):
     )
     assert done.returncode == 0, done.stderr
     assert (folder / "runs" / name / "DONE").is_file()
+
+
+@pytest.mark.slow
+def test_the_own_trl_script_of_the_readme_trains(folder, make_checkpoint, monkeypatch):
+    """One step with a tiny model in the place of the released one."""
+    from jigsaw.data import build_puzzles
+
+    monkeypatch.chdir(folder)
+    config = {"grid": "2x2", "tile": 28, "answer_style": "direct"}
+    build_puzzles("image", "photos", "data/for-trl", config=config, workers=1)
+    script = next(block.text for block in blocks_of(Path("README.md")) if written_file(block) == "train.py")
+    small = "max_steps=1, max_completion_length=8, use_cpu=True, report_to=[], save_strategy='no'"
+    changes = {"Qwen/Qwen3-VL-2B-Instruct": str(make_checkpoint()), "data/puzzles": "data/for-trl"}
+    for old, new in {**changes, "max_steps=100": small}.items():
+        assert old in script
+        script = script.replace(old, new)
+    Path("train.py").write_text(script)
+    done = subprocess.run([sys.executable, "train.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "'reward'" in done.stdout or "reward" in done.stderr
 
 
 def test_generated_pages_are_up_to_date():
