@@ -91,11 +91,18 @@ class Question:
         if self.options:
             if kind != "choice":
                 raise QuestionError(f"it has options, but its answer is of kind {kind}; leave one of the two out")
+            twice = next((text for text in self.options if self.options.count(text) > 1), None)
+            if twice is not None:
+                raise QuestionError(f"two of its options are {twice!r}; every option must be another")
             labels = list(self.labels) or [chr(ord("A") + number) for number in range(len(self.options))]
             args = {"options": labels, "texts": list(self.options), **args}
             answer = _chosen(answer, labels, self.options)
         if kind == "box" and size is not None:
             args = {"width": size[0], "height": size[1], **args}
+        if kind in ("text", "math", "number", "choice") and isinstance(answer, list | tuple | Mapping):
+            raise QuestionError(
+                f"its answer {named(answer)} is of no known kind; store a text, or say kind interval or box"
+            )
         if kind == "number" and isinstance(answer, str):
             found = number_in(answer.strip())
             if found is None:
@@ -125,6 +132,10 @@ def _chosen(answer: Any, labels: Sequence[str], options: Sequence[str]) -> str:
     """The label of the right option, which a row names by its label or its text."""
     text = str(answer).strip()
     if text in labels:
+        if text in options and labels[options.index(text)] != text:
+            raise QuestionError(
+                f"its answer {text!r} is the label of one option and the text of another; store the text"
+            )
         return text
     if options.count(text) == 1:
         return labels[options.index(text)]
@@ -183,8 +194,11 @@ def _plain(row: Row) -> Iterator[Question]:
     if isinstance(options, Mapping):
         given = {str(label): text for label, text in options.items() if text is not None}
         options, labels = list(given.values()), list(given)
-    if isinstance(options, str) or not all(isinstance(option, str) for option in options):
+    if not isinstance(options, list | tuple):
         raise QuestionError(f"its options are {named(options)}, not a list of texts")
+    for number, option in enumerate(options):
+        if not isinstance(option, str) or not option.strip():
+            raise QuestionError(f"its option {number + 1} is {named(option)}, not a text")
     args = row.get("args") or {}
     yield Question(
         turns=[("user", _text(row, "question"))],

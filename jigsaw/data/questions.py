@@ -8,7 +8,6 @@ as they are; of a video some frames are stored. A row that cannot be a question 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +17,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import numpy as np
-from PIL import Image
 
 from jigsaw.data.build import BuildSummary
 from jigsaw.data.identity import digest_of
@@ -33,7 +31,18 @@ from jigsaw.data.settings import BuildConfig, Settings
 from jigsaw.data.sources import below
 from jigsaw.data.workplace import workplace
 from jigsaw.errors import JigsawError, did_you_mean, first_line
-from jigsaw.tasks import AnswerStyle, Clip, Media, PhotoError, Puzzle, Source, get_task, instruction_of, read_photo
+from jigsaw.tasks import (
+    AnswerStyle,
+    Clip,
+    Media,
+    PhotoError,
+    Puzzle,
+    Source,
+    get_task,
+    instruction_of,
+    photos,
+    read_photo,
+)
 from jigsaw.tasks.clips import frame_numbers, shown_size
 from jigsaw.tasks.formats import format_of, head_of
 from jigsaw.tasks.questions import QuestionsTask
@@ -167,8 +176,7 @@ def _row(question: Question, place: str, root: Path, kind: str | None, style: st
     turns = question.content()
     images = [_picture(one, root) for one in question.images]
     clips = [_clip(one, root) for one in question.videos]
-    with Image.open(io.BytesIO(images[0])) if images else Image.new("1", (1, 1)) as first:
-        size = first.size if images else None
+    size = photos.read_header(images[0]).size if images else None  # upright, as it is shown
     name, args, answer = replace(question, kind=question.kind or kind).solved(size)
     words = "\n".join(part["text"] for turn in turns for part in turn["content"] if part["type"] == "text")
     asks_for_box = "\\boxed" in words

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import lru_cache
 from typing import Any
 
@@ -74,10 +74,10 @@ def _made(name: str, text: str) -> AnswerKind:
     for key in args:
         if key not in known:
             raise RewardError(f"answer kind {name} has no argument {key!r}; {did_you_mean(key, known)}")
-    try:
-        return kind(**{key: _frozen(value) for key, value in args.items()})
-    except TypeError as error:
-        raise RewardError(f"answer kind {name}: {error}; its arguments are {', '.join(known)}") from None
+    needed = [item.name for item in fields(kind) if item.default is MISSING and item.name not in args]  # type: ignore[arg-type]
+    if needed:
+        raise RewardError(f"answer kind {name} needs {' and '.join(needed)} in its answer_args; add what is missing")
+    return kind(**{key: _frozen(value) for key, value in args.items()})
 
 
 def _frozen(value: Any) -> Any:

@@ -1,7 +1,9 @@
 r"""Answers that are mathematical expressions, compared with math-verify: `\frac{1}{2}` is 0.5.
 
-math-verify (the extra `math`) reads LaTeX with sympy. Two limits are ours: commands that neither are plain notation
-nor stand in the right answer are refused, and so are powers and factorials that would keep sympy busy for minutes.
+math-verify (the extra `math`) reads LaTeX with sympy. Three limits are ours. Commands that neither are plain notation
+nor stand in the right answer are refused, and so are powers and factorials that would keep sympy busy for minutes. So
+is text of which math-verify would read a part alone, or something that it does not say: braces that do not match, tags,
+fractions and roots without their arguments, numbers beside each other (it reads `2 3` as 5).
 """
 
 from __future__ import annotations
@@ -28,6 +30,12 @@ _WORDS = (
     "theta alpha beta gamma lambda mu phi omega le ge leq geq lt gt neq ne in cup cap emptyset circ degree quad"
 )
 _PLAIN = {*_WORDS.split(), *",;:!%{}$()[] "}
+_TAG = re.compile(r"</?[A-Za-z]+>")
+_TAKING = re.compile(r"\\[dt]?frac(?![A-Za-z])|\\sqrt(?![A-Za-z])(?:\s*\[[^\[\]]*\])?|[\^_]")
+"""Commands that take one argument or two."""
+
+_ARGUMENT = re.compile(r"\s*(?:([{])|[0-9A-Za-z]|\\(?!(?:[dt]?frac|sqrt|left|right|text)(?![A-Za-z]))[A-Za-z]+)")
+_SIDE_BY_SIDE = re.compile(r"[0-9.](?:\s|~|\\[,;: ]|\\quad(?![A-Za-z])|[{}])+[0-9.]")
 _POWERS = re.compile(r"(?:\^|\*\*)\s*\{?\s*-?\s*([0-9]+)")
 _FACTORIALS = re.compile(r"([0-9]+)\s*!")
 
@@ -61,7 +69,7 @@ class Math(AnswerKind):
         """Refuse what math-verify cannot read."""
         if not isinstance(answer, str) or not answer.strip():
             raise RewardError(f"answer {answer!r} is no expression; store it as LaTeX text, such as \\frac{{1}}{{2}}")
-        if not _expressions(_stripped(answer)):
+        if self.read(answer)[0] is None or not _expressions(_stripped(answer)):
             raise RewardError(f"answer {answer!r} is no expression that math-verify can read; correct the row")
 
     def read(self, answer: str, *, typeset: bool = False) -> Read:
@@ -78,7 +86,8 @@ class Math(AnswerKind):
             return None, "out_of_range"
         if body.count("=") > 1:
             return None, "several_answers"
-        return body, "ok"
+        fault = _fault(body)
+        return (body, "ok") if fault is None else (None, fault)
 
     def write(self, answer: Any) -> str:
         """The expression."""
@@ -104,6 +113,49 @@ class Math(AnswerKind):
     def equivalents(self, answer: Any) -> list[str]:
         """The expression as it is stored."""
         return [answer]
+
+
+def _fault(body: str) -> str | None:
+    """Why text is not one whole expression; None if it is.
+
+    Braces match, fractions and roots have their arguments, no tag is in between, and no number is beside another.
+    """
+    closing = _braces(body)
+    if closing is None or _TAG.search(body):
+        return "not_math"
+    flat, at = [], 0
+    while command := _TAKING.search(body, at):
+        flat.append(body[at : command.start()])
+        at = command.end()
+        for _ in range(2 if "frac" in command[0] else 1):
+            argument = _ARGUMENT.match(body, at)
+            if argument is None:
+                if command[0] in "^_":
+                    break  # such as 2^-1
+                return "not_math"
+            at = argument.end()
+            if argument[1]:
+                inside = body[at : closing[argument.start(1)]]
+                fault = _fault(inside) if inside.strip() else "not_math"
+                if fault is not None:
+                    return fault
+                at = closing[argument.start(1)] + 1
+        flat.append("f")
+    return "several_answers" if _SIDE_BY_SIDE.search("".join([*flat, body[at:]])) else None
+
+
+def _braces(body: str) -> dict[int, int] | None:
+    """Where each opening brace is closed; None if they do not match. Escaped ones are printed, and do not count."""
+    opened: list[int] = []
+    closing: dict[int, int] = {}
+    for found in re.finditer(r"\\.|[{}]", body, re.DOTALL):
+        if found[0] == "{":
+            opened.append(found.start())
+        elif found[0] == "}":
+            if not opened:
+                return None
+            closing[opened.pop()] = found.start()
+    return None if opened else closing
 
 
 def _stripped(text: str) -> str:
@@ -134,7 +186,10 @@ def _seconds() -> int | None:
 @lru_cache(maxsize=4096)
 def _expressions(body: str) -> tuple[Any, ...]:
     library = _library()
-    found = library.parse(f"\\boxed{{{body}}}", fallback_mode="no_fallback", parsing_timeout=_seconds())
+    whole = library.LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
+    found = library.parse(
+        f"\\boxed{{{body}}}", extraction_config=[whole], fallback_mode="no_fallback", parsing_timeout=_seconds()
+    )
     return tuple(found)
 
 

@@ -132,6 +132,15 @@ def test_a_box_knows_the_size_of_its_picture(tmp_path):
     assert row["answer_args"] == {"height": 30, "width": 40}
 
 
+def test_a_box_is_held_against_the_picture_as_it_is_shown(tmp_path):
+    """An EXIF orientation turns a picture of 40x30 pixels to one of 30x40."""
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.jpg", exif=turned)
+    (row,) = imported(tmp_path, [{"question": "Where?", "kind": "box", "answer": [1, 2, 10, 39], "image": "a.jpg"}])
+    assert row["answer_args"] == {"height": 40, "width": 30} and row["images"][0].size == (30, 40)
+
+
 def test_a_jpeg_is_stored_as_it_is(tmp_path):
     (tmp_path / "a.jpg").write_bytes(picture())
     imported(tmp_path, [{"question": "?", "answer": "yes", "image": "a.jpg"}])
@@ -179,6 +188,17 @@ def film(tmp_path_factory):
             "broken.jpg: .* no known picture format; mend",
         ),
         ({"question": "?", "answer": None}, "it has no answer"),
+        ({"question": "?", "options": ["a", "a"], "answer": "a"}, "two of its options are 'a'; every option"),
+        ({"question": "?", "options": ["a", None], "answer": "a"}, "its option 2 is null, not a text"),
+        ({"question": "?", "options": "ab", "answer": "a"}, "its options are .*ab.*, not a list of texts"),
+        ({"question": "?", "options": ["B", "A"], "answer": "A"}, "the label of one option and the text of another"),
+        ({"question": "?", "answer": [1, 2]}, "is of no known kind; store a text, or say kind interval or box"),
+        ({"question": "?", "answer": {"a": 1}}, "is of no known kind; store a text"),
+        (
+            {"question": "?", "kind": "box", "answer": [1, 2, 3, 4]},
+            "box needs width and height in its answer_args",
+        ),
+        ({"question": "?", "kind": "math", "answer": "2 3"}, "no expression that math-verify can read"),
         ({"problem": "?", "answer": 1}, "its question is null, not a text; is this the right layout?"),
     ],
 )

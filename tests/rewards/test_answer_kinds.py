@@ -255,7 +255,7 @@ def test_the_chance_of_an_interval_is_the_mean_over_random_intervals():
     ("row", "message"),
     [
         ({"answer_kind": "choise", "answer": "A"}, "answer kind 'choise' is unknown; did you mean choice"),
-        ({"answer_kind": "choice", "answer": "A"}, "arguments are options, texts, alike"),
+        ({"answer_kind": "choice", "answer": "A"}, "needs options in its answer_args"),
         ({"answer_kind": "choice", "answer": "A", "answer_args": {"options": ["A"]}}, "two or more"),
         ({"answer_kind": "choice", "answer": "A", "answer_args": {"options": ["a", "A"]}}, "different labels"),
         (
@@ -301,3 +301,44 @@ def test_the_luck_of_a_guess_is_the_share_of_guesses_that_count_as_right():
 def test_what_a_guesser_may_say_is_listed_where_it_can_be():
     assert list(kind_of("choice", {"options": ["A", "B"]}).guesses()) == ["A", "B"]
     assert not kind_of("number").guesses()
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (r"\frac{22answer>\frac{22}{7}}", "not_math"),
+        (r"\frac{3}\frac{3}{4}", "not_math"),
+        (r"\frac{}{4}", "not_math"),
+        (r"\sqrt", "not_math"),
+        (r"7}{27", "not_math"),
+        (r"<answer>\frac{3}{4}", "not_math"),
+        ("2 3", "several_answers"),
+        (r"2\,3", "several_answers"),
+        ("2~3", "several_answers"),
+        ("{4}{3}", "several_answers"),
+        (r"\frac{2 3}{4}", "several_answers"),
+    ],
+)
+def test_mathematics_of_which_a_part_would_be_read_is_refused(said, reason):
+    """math-verify takes the last expression that it can read, and reads `2 3` as 5."""
+    assert kind_of("math").read(said) == (None, reason)
+
+
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [
+        (r"\frac12", "0.5"),
+        (r"\frac{\sqrt{3}}{2}", r"\frac{\sqrt3}{2}"),
+        (r"\sqrt[3]{8}", "2"),
+        (r"\left\{1, 2\right\}", r"\{2, 1\}"),
+        (r"2\frac{1}{2}", "2.5"),
+        (r"\frac 1 2", "0.5"),
+        (r"\log_{2}8", "3"),
+        ("2^{3}", "8"),
+        ("12{,}000", "12000"),
+    ],
+)
+def test_whole_mathematics_is_still_read(said, right):
+    pytest.importorskip("math_verify")
+    kind = kind_of("math")
+    assert kind.score(kind.read(said)[0], right) == 1.0
