@@ -93,10 +93,11 @@ def open_by_architecture(architecture: str, config_class: Any, model_class: Any)
 
 
 def use_rope_index(model: Any, rule: Callable[..., Any]) -> None:
-    """Have a Qwen2.5-VL compute its positions by another rule, in every pass.
+    """Have a Qwen2-VL or Qwen2.5-VL compute its positions by another rule, in every pass.
 
-    transformers 5.17 cuts the seconds between frames to a whole number (`jigsaw.models.mrope`). It can go once the
-    least version has huggingface/transformers#48669, merged after 5.17.
+    transformers 5.17 places the text behind a clip too early, and cuts seconds to a whole number
+    (`jigsaw.models.mrope`). It can go for Qwen2.5-VL once the least version has huggingface/transformers#48669, merged
+    after 5.17, and for both once vLLM's positions of clips (`benchmarks/families.py`) agree without it.
     """
     model.model.get_rope_index = MethodType(rule, model.model)
 

@@ -137,6 +137,8 @@ def _refuse_reserved(stage: StageName, key: str, place: str) -> None:
             f"{stage}.{place} would change nothing: rollout.engine draws completions, by temperature, top_p, top_k "
             f"and min_p alone; leave it out"
         )
+    if stage == "grpo" and key == "router_aux_loss_coef":
+        raise JigsawError(f"{stage}.{place} has no effect: GRPO trains experts without a balancing loss; leave it out")
 
 
 def _hint(stage: StageName, key: str) -> str:

@@ -1,9 +1,9 @@
-"""Where Qwen2.5-VL's tokens stand in time, height and width, videos of any frame rate included.
+"""Where the tokens of Qwen2-VL and Qwen2.5-VL stand in time, height and width, videos of any frame rate included.
 
-In: token kinds, grids, seconds per temporal patch. Out: positions `[3, B, L]`. transformers 5.17 cuts the seconds to a
-whole number, so that every patch of a clip above two frames a second stands at the same moment, and lets the text
-behind a clip begin before the clip has ended. Its releases before 5.0, which the checkpoints were trained with, and
-vLLM do neither. `rope_index` is the released rule; `jigsaw.compat.use_rope_index` puts it back.
+In: token kinds, grids, seconds per temporal patch. Out: positions `[3, B, L]`. transformers 5.17 lets the text behind a
+clip begin before the clip has ended, and for Qwen2.5-VL cuts the seconds to a whole number, so that every patch of a
+clip above two frames a second stands at the same moment. Its releases before 5.0, which the checkpoints were trained
+with, and vLLM do neither. `rope_index` is the released rule; `jigsaw.compat.use_rope_index` puts it back.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ def rope_index(
     attention_mask: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Positions of prompts; signature and result as of `Qwen2_5_VLModel.get_rope_index`.
+    """Positions of prompts; signature and result as of `get_rope_index` of both models.
 
     Text counts on by one on all three axes. A medium that begins at position s has its token of temporal patch t, row
     y and column x at (s + floor(t * seconds * tokens_per_second), s + y, s + x), seconds being 1 / tokens_per_second
-    for an image; the token behind it stands one beyond its largest position.
+    for an image, and for a video of Qwen2-VL; the token behind it stands one beyond its largest position.
 
     Args:
-        backbone: a `Qwen2_5_VLModel`.
+        backbone: a `Qwen2VLModel` or `Qwen2_5_VLModel`.
         input_ids: `[B, L]`.
         mm_token_type_ids: `[B, L]`, 0 for text, 1 for image tokens, 2 for video tokens.
         image_grid_thw, video_grid_thw: `[media, 3]`, in prompt order.
-        second_per_grid_ts: seconds between temporal patches, one per video.
+        second_per_grid_ts: seconds between temporal patches, one per video; None for Qwen2-VL.
         attention_mask: `[B, L]`, 0 on padding.
 
     Returns:

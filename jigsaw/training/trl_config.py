@@ -72,6 +72,7 @@ def grpo_config(
         "generation_kwargs": {"suppress_tokens": suppressed_tokens},
         "reward_weights": reward_weights,
         "shuffle_dataset": False,  # `jigsaw.training.order` does it
+        "router_aux_loss_coef": 0.0,  # the log-probability pass has no router's logits
     }
     return _make("grpo", GRPOConfig, values | section.extra)
 

@@ -61,5 +61,20 @@ def test_padding_is_left_out(model):
     assert torch.equal(found[:, :, 3:], alone)
 
 
+def test_a_clip_of_qwen2_vl_moves_on_by_one_and_text_begins_behind_it():
+    """transformers 5.17 begins the text at 4, within the clip."""
+    from jigsaw.models.families import family_of
+    from jigsaw.models.tiny import TinySizes, tiny_model
+
+    sizes = TinySizes(hidden_size=32, num_layers=1, vision_hidden_size=32, vocab_size=330)
+    qwen2_vl, _ = tiny_model("qwen2_vl", sizes, ["Order?"])
+    family_of(qwen2_vl).prepare(qwen2_vl)
+    kinds = prompt((0, 2), (2, 8), (0, 2))
+    found, _ = qwen2_vl.model.get_rope_index(
+        torch.zeros_like(kinds), mm_token_type_ids=kinds, video_grid_thw=torch.tensor([[4, 2, 4]])
+    )
+    assert found[0, 0].tolist() == [0, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 7]
+
+
 def test_every_pass_of_a_loaded_model_uses_the_rule(model):
     assert model.model.get_rope_index.__func__ is rope_index

@@ -112,6 +112,7 @@ def test_an_answer_is_never_cut_off_unless_a_recipe_says_so():
         ("grpo.use_vllm=true", "grpo.use_vllm is set by the framework: in a recipe, see rollout.engine"),
         ("grpo.extra.use_vllm=true", "grpo.extra.use_vllm is set by the framework: in a recipe, see rollout.engine"),
         ("grpo.repetition_penalty=2", "grpo.repetition_penalty would change nothing: rollout.engine draws"),
+        ("grpo.extra.router_aux_loss_coef=0.01", "grpo.extra.router_aux_loss_coef has no effect: GRPO trains experts"),
         ("grpo.extra.generation_kwargs={}", "grpo.extra.generation_kwargs would change nothing: "),
         (
             "grpo.extra.top_entropy_quantil=1",

@@ -42,12 +42,11 @@ class Qwen2VL(Family):
 
     def prepare(self, model: Any) -> None:
         """See `Family`."""
-        from jigsaw.compat import embed_patches_by_product
-        from jigsaw.models.vision_windows import WINDOWS
+        from jigsaw.compat import use_rope_index
+        from jigsaw.models.mrope import rope_index
 
-        visual = model.model.visual
-        visual.config._attn_implementation = WINDOWS
-        embed_patches_by_product(visual.patch_embed.proj)
+        prepare_tower(model)
+        use_rope_index(model, rope_index)
 
     def positions(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, fields: Mapping[str, Tensor]
@@ -107,14 +106,6 @@ class Qwen25VL(Qwen2VL):
     media = (IMAGE, VIDEO._replace(per_medium=("second_per_grid_ts",)))
     box_unit = "pixels"
 
-    def prepare(self, model: Any) -> None:
-        """See `Family`."""
-        from jigsaw.compat import use_rope_index
-        from jigsaw.models.mrope import rope_index
-
-        super().prepare(model)
-        use_rope_index(model, rope_index)
-
     def tiny(self, sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
         """See `Family`."""
         from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
@@ -132,6 +123,16 @@ class Qwen25VL(Qwen2VL):
         }
         config = Qwen2_5_VLConfig(**_config(sizes, tokenizer), vision_config=vision)
         return Qwen2_5_VLForConditionalGeneration(config), Qwen2_5_VLProcessor(**_processors(tokenizer))
+
+
+def prepare_tower(model: Any) -> None:
+    """Have the vision tower attend by windows and embed patches by a product."""
+    from jigsaw.compat import embed_patches_by_product
+    from jigsaw.models.vision_windows import WINDOWS
+
+    visual = model.model.visual
+    visual.config._attn_implementation = WINDOWS
+    embed_patches_by_product(visual.patch_embed.proj)
 
 
 def _config(sizes: TinySizes, tokenizer: Any) -> dict[str, Any]:

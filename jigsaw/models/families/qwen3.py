@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jigsaw.models.families.qwen import Qwen2VL
+from jigsaw.models.families.qwen import Qwen2VL, prepare_tower
 
 if TYPE_CHECKING:
     from jigsaw.models.tiny import TinySizes
@@ -26,6 +26,10 @@ class Qwen3VL(Qwen2VL):
     title = "Qwen3-VL"
     model_type = "qwen3_vl"
     processor = "Qwen3VLProcessor"
+
+    def prepare(self, model: Any) -> None:
+        """See `Family`. Each pair of frames is a block with one moment, which the library places as released."""
+        prepare_tower(model)
 
     def prepare_processor(self, processor: Any) -> None:
         """See `Family`: frames keep the size that the task chose, unless the budget of the clip is exceeded.
@@ -66,6 +70,7 @@ class Qwen3VLMoe(Qwen3VL):
         text = _text_config(sizes, tokenizer) | {
             "num_experts": 4,
             "num_experts_per_tok": 2,
+            "norm_topk_prob": True,  # as released: transformers always does so, vLLM reads it
             "moe_intermediate_size": int(sizes.hidden_size * sizes.mlp_ratio) // 2,
         }
         model = _model(Qwen3VLMoeForConditionalGeneration, Qwen3VLMoeConfig, text, sizes, tokenizer)
