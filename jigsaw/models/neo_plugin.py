@@ -1,8 +1,8 @@
-"""vLLM's way to NEO: the entry point of the group `vllm.general_plugins`.
+"""vLLM's way to NEO and to another layout of experts: the entry point of `vllm.general_plugins`.
 
 vLLM calls `register` in every process of an environment that has this package, for whatever model. It therefore writes
-three names down and imports nothing of ours: model, configuration and the check of the engine's configuration are
-imported when a NEO is opened. It may be called again, and never fails.
+names down and imports nothing of ours: model, configuration and the check of the engine's configuration are imported
+when a model of that kind is opened. It may be called again, and never fails.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 from typing import Any
 
 ARCHITECTURE = "NEOChatModel"
+EXPERTS = "Qwen3VLMoeForConditionalGeneration"
 
 
 class NEOEngineConfig:
@@ -32,7 +33,7 @@ class NEOEngineConfig:
 
 
 def register() -> None:
-    """Make NEO known to vLLM."""
+    """Make NEO known to vLLM, and another layout of experts."""
     try:
         from vllm.model_executor.models import ModelRegistry
         from vllm.model_executor.models.config import MODELS_CONFIG_MAP
@@ -43,5 +44,6 @@ def register() -> None:
         dict.__setitem__(_CONFIG_REGISTRY, "neo_chat", "NEOChatConfig")
         MODELS_CONFIG_MAP[ARCHITECTURE] = NEOEngineConfig
         ModelRegistry.register_model(ARCHITECTURE, "jigsaw.models.neo.vllm_model:NEOForVLLM")
+        ModelRegistry.register_model(EXPERTS, "jigsaw.engines.vllm_experts:Qwen3VLMoe")
     except Exception:  # a plug-in that fails takes vLLM down for every other model too
         logging.getLogger(__name__).warning("NEO could not be registered with this vLLM", exc_info=True)

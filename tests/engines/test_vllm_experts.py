@@ -1,0 +1,27 @@
+"""Experts of Qwen3-VL in vLLM: either layout arrives as released."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("vllm", reason="vLLM is not installed")
+
+
+@pytest.mark.slow  # importing vLLM takes longer than all of the quick tests of a file
+def test_experts_of_either_layout_arrive_as_released():
+    import torch
+
+    from jigsaw.engines.vllm_experts import released_experts
+    from jigsaw.errors import JigsawError
+
+    released = {
+        "layers.0.mlp.experts.gate_up_proj": torch.rand(2, 8, 6),
+        "layers.0.mlp.experts.down_proj": torch.rand(2, 3, 8),
+        "layers.0.mlp.gate.weight": torch.rand(2, 8),
+    }
+    turned = {name: tensor.transpose(1, 2) if tensor.ndim == 3 else tensor for name, tensor in released.items()}
+    for weights in (released, turned):
+        found = dict(released_experts(weights.items(), hidden=8, inner=3))
+        assert all(torch.equal(found[name], tensor) for name, tensor in released.items())
+    with pytest.raises(JigsawError, match="cannot tell the layout"):
+        list(released_experts({"a.experts.gate_up_proj": torch.rand(2, 8, 8)}.items(), hidden=8, inner=4))
