@@ -98,6 +98,7 @@ class SftSection(StageSection):
         prompts_per_step: puzzles of a step on all processes together; null for `per_device_train_batch_size` (8 where
             that is null too) on each.
         max_length: longest sequence in tokens; null for no limit, since a cut would lose pieces of a puzzle.
+        packing: compute the rows of a micro-batch as one sequence without padding; loss and gradients stay the same.
         stop_at_accuracy: end the stage as soon as this share of the answer tokens is predicted correctly, on average
             over 5 steps; null for all steps. A warm-up that ends so leaves every seed equally far for GRPO.
         dataloader_num_workers: processes that read the next puzzles ahead.
@@ -107,6 +108,7 @@ class SftSection(StageSection):
     learning_rate: float = Field(2e-5, gt=0)
     lr_scheduler_type: Schedule = "linear"
     max_length: int | None = Field(None, ge=1)
+    packing: bool = False
     stop_at_accuracy: float | None = Field(None, gt=0, le=1)
     dataloader_num_workers: int = Field(0, ge=0)
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jigsaw.models.families import unwrapped
+from jigsaw.models.families import Family, unwrapped
 from jigsaw.models.packed_attention import PADDING, Packing, block_mask, dense_mask
 from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.models.token_scores import CHUNK, scoring_head
@@ -101,18 +101,8 @@ def log_probabilities(
     space = packed.ids.shape[1]
     network = unwrapped(model)
     if blocks is None:
-        blocks = completion_ids.device.type != "cpu" and start + space > DENSE_LIMIT
-    if blocks:
-        batch.family.take_block_masks(network)
-    eager = "eager" in _implementations(network)
-    dtype = next(network.parameters()).dtype
-
-    def build(packing: Packing) -> Any:
-        if blocks:
-            return block_mask(packing)
-        mask = dense_mask(packing)
-        return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min) if eager else mask
-
+        blocks = wants_blocks(completion_ids.device, start + space)
+    seen = attention_mask(network, batch.family, packed.packing, blocks=blocks)
     with scoring_head(
         network.get_output_embeddings(),
         packed.predicted_at,
@@ -123,7 +113,7 @@ def log_probabilities(
     ):
         scores = model(
             input_ids=torch.cat([batch.input_ids, packed.ids], dim=1),
-            attention_mask=batch.family.masks(network, packed.packing, build),
+            attention_mask=seen,
             position_ids=batch.family.position_ids(packed.positions),
             **batch.media,
             **{
@@ -135,6 +125,34 @@ def log_probabilities(
         ).logits
     of_token = scores.new_zeros(*completion_ids.shape, 2).index_put((packed.row, packed.token), scores)
     return of_token[..., 0], of_token[..., 1].detach()
+
+
+def wants_blocks(device: Any, length: int) -> bool:
+    """Whether packed sequences of so many places take a block mask rather than a dense one."""
+    return bool(device.type != "cpu" and length > DENSE_LIMIT)
+
+
+def attention_mask(network: Any, family: Family, packing: Packing, *, blocks: bool) -> Any:
+    """The attention mask of packed sequences as a model takes it.
+
+    Args:
+        network: the model, not wrapped.
+        family: of the model.
+        packing: what stands where.
+        blocks: whether to make block masks.
+    """
+    if blocks:
+        family.take_block_masks(network)
+    eager = "eager" in _implementations(network)
+    dtype = next(network.parameters()).dtype
+
+    def build(packing: Packing) -> Any:
+        if blocks:
+            return block_mask(packing)
+        mask = dense_mask(packing)
+        return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min) if eager else mask
+
+    return family.masks(network, packing, build)
 
 
 @dataclass(frozen=True)

@@ -96,14 +96,22 @@ def run_sft(run: StageRun) -> int | None:
     # The model is written inside of the block too: it has the steps since the last checkpoint.
     with run.stop.heeded("after this step and saving"), closing(log), checkpoints.explained():
         muon = recipe.sft.optim == "muon"
-        trainer = train_sft(model, processor, puzzles, config, callbacks, muon=muon)
+        packing = recipe.sft.packing
+        trainer = train_sft(model, processor, puzzles, config, callbacks, muon=muon, packing=packing)
         if checkpoints.stopped_at is None:
             write_result(run, trainer, processor)
     return checkpoints.stopped_at
 
 
 def train_sft(
-    model: Any, processor: Any, puzzles: Any, config: Any, callbacks: Sequence[Any], *, muon: bool = False
+    model: Any,
+    processor: Any,
+    puzzles: Any,
+    config: Any,
+    callbacks: Sequence[Any],
+    *,
+    muon: bool = False,
+    packing: bool = False,
 ) -> Any:
     """Train `model` in place on the answers of `puzzles`, from the checkpoint to resume from, if any.
 
@@ -114,6 +122,7 @@ def train_sft(
         config: TRL's SFTConfig.
         callbacks: `transformers` trainer callbacks.
         muon: optimise with `jigsaw.training.muon` instead of what the configuration names.
+        packing: compute the rows of a micro-batch as one sequence, without padding.
 
     Returns:
         The trainer, which knows how the weights are spread over processes.
@@ -123,7 +132,7 @@ def train_sft(
     from jigsaw.training.collate import PuzzleCollator
     from jigsaw.training.muon import muon_factory
 
-    trainer = _trainer_class()(
+    trainer = _trainer_class(packing)(
         model=model,
         args=config,
         train_dataset=map_rows(puzzles, with_answer),
@@ -137,7 +146,7 @@ def train_sft(
     return trainer
 
 
-def _trainer_class() -> Any:
+def _trainer_class(packing: bool) -> Any:
     """TRL's SFTTrainer, whose steps do not depend on how puzzles are dealt to processes and micro-batches.
 
     Its processes stay in step where their puzzles show different kinds of media, and every answer token of a step
@@ -146,6 +155,7 @@ def _trainer_class() -> Any:
     from trl import SFTTrainer
 
     from jigsaw.models.prompt_batch import add_blank_media
+    from jigsaw.training.packing import packed, rows_apart
 
     class PuzzleSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL comes without types
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -153,6 +163,10 @@ def _trainer_class() -> Any:
             weigh_answer_tokens_alike(self)
 
         def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-            return super().compute_loss(model, add_blank_media(model, inputs), *args, **kwargs)
+            if not packing:
+                return super().compute_loss(model, add_blank_media(model, inputs), *args, **kwargs)
+            inputs = add_blank_media(model, packed(model, inputs))
+            with rows_apart(model, inputs):
+                return super().compute_loss(model, inputs, *args, **kwargs)
 
     return PuzzleSFTTrainer

@@ -13,7 +13,7 @@ from jigsaw.config.schema import Recipe
 from jigsaw.config.stages import MicroBatches, StageSection
 from jigsaw.errors import JigsawError, first_line
 
-OWN_FIELDS = {"extra", "prompts_per_step", "stop_at_accuracy", "tokens_per_micro_batch"}
+OWN_FIELDS = {"extra", "packing", "prompts_per_step", "stop_at_accuracy", "tokens_per_micro_batch"}
 """Keys of the sections that TRL does not have."""
 
 

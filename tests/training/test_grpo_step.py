@@ -290,18 +290,19 @@ def test_the_supervised_stage_learns_from_videos_and_images(model, processor, pu
     assert len(seen) == 2
 
 
-def test_a_supervised_step_is_the_same_in_micro_batches_of_any_size(checkpoint, processor, tmp_path):
+def test_a_supervised_step_is_the_same_in_micro_batches_of_any_size_packed_or_not(checkpoint, processor, tmp_path):
     """Answers of unlike lengths: a mean of the micro-batches' means would be another step."""
     long = {"answer": [3, 1, 2, 5, 4, 6, 9, 8, 7], "num_pieces": 9, "answer_style": "think"}
     rows = [ROWS["image"][0], ROWS["image"][1] | long, ROWS["mixed"][0], ROWS["mixed"][2] | long]
     sets, models = mix([table(rows)], [1.0]), []
-    for at_once in (4, 1):
-        sft = {"max_steps": 1, "prompts_per_step": 4, "per_device_train_batch_size": at_once, "optim": "sgd"}
+    for at_once, packing in ((4, False), (1, False), (4, True), (2, True)):
+        sft = {"max_steps": 1, "packing": packing, "prompts_per_step": 4, "per_device_train_batch_size": at_once, "optim": "sgd"}
         sft |= {"learning_rate": 1.0, "max_grad_norm": 0.0, "gradient_checkpointing": False}
         models.append(load_model(checkpoint))
-        train_sft(models[-1], processor, sets, sft_config(recipe(sft=sft, grpo=None), tmp_path), [])
-    for (name, first), second in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
-        torch.testing.assert_close(first, second, atol=1e-6, rtol=1e-5, msg=name)
+        train_sft(models[-1], processor, sets, sft_config(recipe(sft=sft, grpo=None), tmp_path), [], packing=packing)
+    for other in models[1:]:
+        for (name, first), second in zip(models[0].named_parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(first, second, atol=1e-6, rtol=1e-5, msg=name)
 
 
 def test_a_supervised_batch_scores_what_the_plain_way_scores(model, processor):

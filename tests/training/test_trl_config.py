@@ -119,7 +119,7 @@ def test_an_answer_is_never_cut_off_unless_a_recipe_says_so():
             "unknown key grpo.extra.top_entropy_quantil; did you mean top_entropy_quantile?",
         ),
         ("grpo.extra.qqq=1", "unknown key grpo.extra.qqq; it is no field of TRL's GRPOConfig"),
-        ("sft.extra.packing=often", "sft.extra.packing: input should be a valid boolean, "),
+        ("sft.extra.padding_free=often", "sft.extra.padding_free: input should be a valid boolean, "),
         ("sft.extra.learning_rate=1", "sft.extra.learning_rate: learning_rate is a key of the section itself; write"),
         ("grpo.extra=3", "grpo.extra: a mapping of keys is needed, not 3"),
         ("grpo.learning_rate=fast", "grpo.learning_rate: input should be a valid number, "),

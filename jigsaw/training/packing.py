@@ -1,0 +1,77 @@
+"""Supervised rows packed into one sequence: no padding is computed, and no row sees another.
+
+    [ row 1 | row 2 | ... | row B ]
+
+In: a batch of the collator, padded. Out: one sequence with the same loss and gradients. Every row keeps the positions
+that it has by itself, and images whose tokens see each other keep to themselves. Any family packs, since this asks it
+for positions and masks alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jigsaw.models.families import family_of, unwrapped
+from jigsaw.models.families.base import PER_TOKEN
+from jigsaw.models.packed_attention import Packing
+from jigsaw.models.shared_prefix import attention_mask, wants_blocks
+
+
+def packed(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch of B rows as one.
+
+    Args:
+        model: possibly wrapped.
+        inputs: `input_ids`, `attention_mask`, `labels` and further values per token, `[B, L]` each, and media in the
+            order of the rows.
+
+    Returns:
+        The same with `[1, T]` for the T tokens that are no padding, `position_ids`, and an `attention_mask` of the
+        number of each token's row, from 1.
+    """
+    family, network = family_of(model), unwrapped(model)
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    tokens = mask.bool()
+    positions, _ = family.positions(network, ids, mask, inputs)
+    rows = torch.arange(1, len(ids) + 1, device=ids.device)[:, None].expand_as(ids)
+    per_token = {name: inputs[name] for name in ("input_ids", "labels", *PER_TOKEN) if name in inputs}
+    changed = {name: value[tokens][None] for name, value in (per_token | {"attention_mask": rows}).items()}
+    return dict(inputs) | changed | {"position_ids": family.position_ids(positions[:, tokens][:, None])}
+
+
+@contextmanager
+def rows_apart(model: Any, inputs: dict[str, Any]) -> Iterator[None]:
+    """In the block, passes of the model on these inputs compute each packed row as if it were alone.
+
+    Args:
+        model: possibly wrapped.
+        inputs: of `packed`, possibly with blank media. Their `attention_mask` becomes one of zeros and ones.
+    """
+    family, network = family_of(model), unwrapped(model)
+    part = inputs["attention_mask"]
+    tokens = (part > 0).to(part.dtype)
+    inputs["attention_mask"] = tokens
+    positions = inputs["position_ids"] if inputs["position_ids"].ndim == 3 else inputs["position_ids"][None]
+    fields = {name: inputs[name] for name in PER_TOKEN if name in inputs}
+    packing = Packing(
+        part.masked_fill(part == 0, -1), _together(family.sees_both_ways(positions, tokens, fields), part), positions[0]
+    )
+    blocks = wants_blocks(part.device, part.shape[1])
+    mask = attention_mask(network, family, packing, blocks=blocks)
+    hook = network.register_forward_pre_hook(
+        lambda _, args, given: (args, given | {"attention_mask": mask}), with_kwargs=True
+    )
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _together(numbers: Tensor | None, part: Tensor) -> Tensor | None:
+    """Numbers of what sees each other both ways, made different from row to row."""
+    return None if numbers is None else torch.where(numbers < 0, numbers, numbers + part * (numbers.max() + 1))
