@@ -96,10 +96,36 @@ def use_rope_index(model: Any, rule: Callable[..., Any]) -> None:
     """Have a Qwen2-VL or Qwen2.5-VL compute its positions by another rule, in every pass.
 
     transformers 5.17 places the text behind a clip too early, and cuts seconds to a whole number
-    (`jigsaw.models.mrope`). It can go for Qwen2.5-VL once the least version has huggingface/transformers#48669, merged
-    after 5.17, and for both once vLLM's positions of clips (`benchmarks/families.py`) agree without it.
+    (`jigsaw.models.mrope`). It can go once the least version has huggingface/transformers#48669, merged after
+    5.17, and vLLM's positions of clips (`benchmarks/families.py`) agree with that version's for both.
     """
     model.model.get_rope_index = MethodType(rule, model.model)
+
+
+def compare_whole_shapes() -> None:
+    """Let transformers load experts under ZeRO-3 from either layout; a second call changes nothing.
+
+    transformers 5.17 turns the experts of a checkpoint unless they have the shape of the parameter, and under ZeRO-3 a
+    parameter has none until it is gathered: experts that transformers 5 has saved would be turned and refused. It can
+    go once `Transpose` asks for the whole shape.
+    """
+    from transformers.core_model_loading import Transpose
+
+    theirs = Transpose.convert
+    if getattr(theirs, "whole", False):
+        return
+
+    def convert(self: Any, input_dict: Any, source_patterns: Any, target_patterns: Any, **known: Any) -> Any:
+        if self.check_dims:
+            parameter = known["model"].get_parameter(known["full_layer_name"])
+            tensor = next(iter(input_dict.values()))
+            tensor = tensor[0] if isinstance(tensor, list) else tensor
+            if tuple(tensor.shape) == tuple(getattr(parameter, "ds_shape", ())):
+                return {self.get_target_pattern(input_dict, source_patterns, target_patterns): tensor}
+        return theirs(self, input_dict, source_patterns, target_patterns, **known)
+
+    convert.whole = True  # type: ignore[attr-defined]
+    Transpose.convert = convert
 
 
 def embed_patches_by_product(convolution: Any) -> None:

@@ -296,8 +296,8 @@ def test_a_supervised_step_is_the_same_in_micro_batches_of_any_size_packed_or_no
     rows = [ROWS["image"][0], ROWS["image"][1] | long, ROWS["mixed"][0], ROWS["mixed"][2] | long]
     sets, models = mix([table(rows)], [1.0]), []
     for at_once, packing in ((4, False), (1, False), (4, True), (2, True)):
-        sft = {"max_steps": 1, "packing": packing, "prompts_per_step": 4, "per_device_train_batch_size": at_once, "optim": "sgd"}
-        sft |= {"learning_rate": 1.0, "max_grad_norm": 0.0, "gradient_checkpointing": False}
+        sft = {"max_steps": 1, "prompts_per_step": 4, "per_device_train_batch_size": at_once, "optim": "sgd"}
+        sft |= {"learning_rate": 1.0, "max_grad_norm": 0.0, "gradient_checkpointing": False, "packing": packing}
         models.append(load_model(checkpoint))
         train_sft(models[-1], processor, sets, sft_config(recipe(sft=sft, grpo=None), tmp_path), [], packing=packing)
     for other in models[1:]:
