@@ -183,6 +183,7 @@ def folder(tmp_path_factory):
     from jigsaw.data import build_puzzles, load_puzzles
     from jigsaw.evaluation import score_predictions
     from jigsaw.testing import write_sources
+    from jigsaw.testing.made_sources import _video as write_video
 
     place = tmp_path_factory.mktemp("newcomer")
     for kind, name in (("image", "photos"), ("video", "clips"), ("rgbd", "rgbd")):
@@ -190,6 +191,10 @@ def folder(tmp_path_factory):
     for number in range(12):  # enough that some are held out
         picture = Image.frombytes("RGB", (4, 3), Random(number).randbytes(36)).resize((160, 120))
         picture.save(place / "photos" / f"more-{number}.png")
+        picture.save(place / "rgbd" / "color" / f"more-{number}.png")
+        shutil.copy(place / "rgbd" / "depth" / f"{number % 2}.png", place / "rgbd" / "depth" / f"more-{number}.png")
+        if number < 6:
+            write_video(place / "clips", 10 + number)
     build_puzzles("image", place / "photos", place / "data/photos-2x2", config={"grid": "2x2"}, workers=1)
     rows = load_puzzles(place / "data/photos-2x2").with_format(None)
     lines = [json.dumps({"id": row["id"], "text": "<think>so</think><answer>1, 2, 3, 4</answer>"}) for row in rows]
@@ -226,32 +231,42 @@ def test_a_page_runs_from_top_to_bottom(page, folder, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["image", "own-reward", "own-task"])
-def test_the_recipe_of_a_tutorial_trains(name, folder, monkeypatch):
-    """Two steps of each stage, with the quickstart's model and the media of `folder`."""
-    monkeypatch.chdir(folder)
+@pytest.mark.parametrize("name", ["image", "video", "depth", "own-reward", "own-task"])
+def test_a_tutorial_builds_and_trains_on_what_it_built(name, folder, tmp_path, monkeypatch):
+    """The page's own commands and recipe in a new folder; two steps of each stage."""
+    for media in ("photos", "clips", "rgbd"):
+        (tmp_path / media).symlink_to(folder / media)
+    monkeypatch.chdir(tmp_path)
     blocks = blocks_of(Path(f"docs/tutorials/{name}.md"))
+    recipe = next(block.text for block in blocks if block.language == "yaml")
     for block in blocks:
         if file := written_file(block):
             Path(file).write_text(block.text)
-    recipe = next(block.text for block in blocks if block.language == "yaml" and "defaults: quickstart" in block.text)
-    Path(f"{name}.yaml").write_text(recipe)
+        for words, _ in commands_of(block) if block.language == "bash" else ():
+            if words[:2] == ["jigsaw", "build"]:
+                assert run_command([*words, "--workers", "1"]).returncode == 0
+    Path("recipe.yaml").write_text(recipe)
     small = [
         "sft.max_steps=2",
         "grpo.max_steps=2",
         "grpo.prompts_per_step=4",
         "evaluation.every=0",
-        f"output=runs/{name}",
-        f"data.folder=data/{name}",
+        "output=runs/tried",
     ]
     small += ["data.eval.0.limit=4"]
-    if name != "own-task":  # which has one held-out set, and names its photos itself
+    if name == "own-reward":  # which changes the rewards alone
         small += ["data.photos=photos", "data.eval.1.build.source=photos", "data.eval.1.limit=4"]
-    done = subprocess.run(
-        [sys.executable, "-m", "jigsaw", "launch", f"{name}.yaml", *small], capture_output=True, text=True, check=False
-    )
+    done = run_command(["jigsaw", "launch", "recipe.yaml", *small])
     assert done.returncode == 0, done.stderr
-    assert (folder / "runs" / name / "DONE").is_file()
+    assert Path("runs/tried/DONE").is_file()
+    built = {Path(path).name for path in json.loads(Path("runs/tried/data.json").read_text())["train"]}
+    if name in ("image", "video", "depth"):
+        assert built < {path.name for path in Path("data").iterdir()}
+        assert len(list(Path("data").iterdir())) == len(re.findall("jigsaw build", (ROOT / blocks[0].page).read_text()))
+
+
+def run_command(words: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow
