@@ -6,6 +6,7 @@ number of its view. Visual Jigsaw tried this task beside depth (appendix of the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import combinations
 from random import Random
 from typing import Annotated, Any, ClassVar
@@ -36,6 +37,7 @@ class CameraPosesTask(PosedTask):
     """Match cameras on a bird's-eye view to what they see."""
 
     name: ClassVar[str] = "camera_poses"
+    SMALL: ClassVar[Mapping[str, Any]] = {**PosedTask.SMALL, "map_side": 224}
     Config: ClassVar[type] = CameraPosesConfig
     VARIANTS = (
         PromptVariant(

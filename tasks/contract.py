@@ -261,6 +261,8 @@ class Task(ABC):
         PIECE: what a piece is called on pages.
         SIZE: the key of the configuration that sets the number of pieces, and the values that `jigsaw generalize`
             tries; None: it tries no other sizes.
+        SMALL: the configuration with which a tiny model can train on its puzzles on a CPU: what
+            `jigsaw launch RECIPE --tiny` builds, of the samples.
         VARIANTS: other ways to ask the question.
         REMEDIES: for each kind of leak what closes it, in this task's options; `jigsaw audit` prints it.
         FOREIGN: which rows of the paper's released data it can adopt; None: none.
@@ -274,6 +276,7 @@ class Task(ABC):
     LATER_KEYS: ClassVar[tuple[str, ...]] = ()
     PIECE: ClassVar[str] = "piece"
     SIZE: ClassVar[tuple[str, tuple[str, ...]] | None] = None
+    SMALL: ClassVar[Mapping[str, Any]] = {}
     VARIANTS: ClassVar[tuple[PromptVariant, ...]] = ()
     REMEDIES: ClassVar[Mapping[Leak, str]] = {}
     FOREIGN: ClassVar[ForeignRows | None] = None

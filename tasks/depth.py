@@ -84,6 +84,7 @@ class DepthTask(MeasuredTask):
     """Order numbered points of a picture from the nearest to the farthest."""
 
     name: ClassVar[str] = "depth"
+    SMALL: ClassVar[Mapping[str, Any]] = {**MeasuredTask.SMALL, "radius": 6, "min_distance": 16}
     Config: ClassVar[type] = DepthConfig
     REASONS: ClassVar[Mapping[str, str]] = {
         **MeasuredTask.REASONS,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Annotated, ClassVar, NotRequired, TypedDict, cast
+from typing import Annotated, Any, ClassVar, NotRequired, TypedDict, cast
 
 import numpy as np
 from PIL import Image
@@ -81,6 +81,7 @@ class FilmTask(DecodingTask):
     """A question about one stretch of a video."""
 
     source_kind: ClassVar[SourceKind] = "video"
+    SMALL: ClassVar[Mapping[str, Any]] = {"window": 2, "fps": 4, "max_pixels": 2048}
     Config: ClassVar[type] = FilmConfig
     REASONS: ClassVar[Mapping[str, str]] = VIDEO_REASONS | {
         "too_short": "the video is shorter than the stretch of it that a puzzle needs",

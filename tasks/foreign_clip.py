@@ -63,6 +63,7 @@ class ForeignClipTask(FilmTask):
 
     name: ClassVar[str] = "foreign_clip"
     source_kind: ClassVar[SourceKind] = "video_pair"
+    SMALL: ClassVar[Mapping[str, Any]] = {"window": 2, "fps": 4, "max_pixels": 2048}
     Config: ClassVar[type] = ForeignClipConfig
     REASONS: ClassVar[Mapping[str, str]] = {
         **FilmTask.REASONS,

@@ -162,6 +162,7 @@ class ImageTask(Task):
 
     name: ClassVar[str] = "image"
     source_kind: ClassVar[SourceKind] = "image"
+    SMALL: ClassVar[Mapping[str, Any]] = {"tile": 28}
     Config: ClassVar[type] = ImageConfig
     REASONS = PHOTO_REASONS | {
         "too_small": "a tile would have fewer than `min_tile` pixels a side, in the photo or as it is shown",

@@ -110,6 +110,19 @@ class MeasuredTask(Task):
     """A question about the depth of a picture."""
 
     source_kind: ClassVar[SourceKind] = "rgbd"
+    # The samples say themselves how their depth is to be read.
+    SMALL: ClassVar[Mapping[str, Any]] = {
+        "max_side": 160,
+        "min_gap": 0.05,
+        "pairs": "auto",
+        "kind": "auto",
+        "depth_unit": None,
+        "focal": None,
+        "baseline": None,
+        "disparity_offset": None,
+        "npz_key": None,
+        "depth_orientation": "auto",
+    }
     Config: ClassVar[type] = MeasuredConfig
     REASONS: ClassVar[Mapping[str, str]] = PHOTO_REASONS | {
         "bad_depth": "the depth map is missing, damaged, or of no known format",

@@ -7,8 +7,9 @@ with odd-one-out networks" (CVPR 2017).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -48,6 +49,7 @@ class OddClipTask(FilmTask):
     """Tell which of several clips has its frames in a wrong order."""
 
     name: ClassVar[str] = "odd_clip"
+    SMALL: ClassVar[Mapping[str, Any]] = {"window": 4, "fps": 6, "max_pixels": 2048}
     Config: ClassVar[type] = OddClipConfig
     SIZE = ("clips", ("3", "4", "5"))
     VARIANTS = (

@@ -60,6 +60,7 @@ class OddCropTask(Task):
 
     name: ClassVar[str] = "odd_crop"
     source_kind: ClassVar[SourceKind] = "pair"
+    SMALL: ClassVar[Mapping[str, Any]] = {"side": 56}
     Config: ClassVar[type] = OddCropConfig
     REASONS: ClassVar[Mapping[str, str]] = PHOTO_REASONS | {
         "too_small": "a crop would have fewer than `side` pixels, and is not enlarged",

@@ -98,6 +98,7 @@ class PosedTask(Task):
     """A question about shuffled views of one scene."""
 
     source_kind: ClassVar[SourceKind] = "posed"
+    SMALL: ClassVar[Mapping[str, Any]] = {"max_side": 160, "up": "auto", "depth_unit": None}
     Config: ClassVar[type] = PosedConfig
     REASONS: ClassVar[Mapping[str, str]] = PHOTO_REASONS | {
         "bad_depth": "a depth map is damaged, of no known format, or of another shape than its picture",

@@ -81,6 +81,7 @@ class SquareTask(Task):
     """A question about one square of a photo."""
 
     source_kind: ClassVar[SourceKind] = "image"
+    SMALL: ClassVar[Mapping[str, Any]] = {"side": 84}
     Config: ClassVar[type] = SquareConfig
     REASONS: ClassVar[Mapping[str, str]] = PHOTO_REASONS | {
         "too_small": "the photo has fewer than `side` pixels a side, and is not enlarged",

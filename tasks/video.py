@@ -168,6 +168,13 @@ class VideoTask(DecodingTask):
 
     name: ClassVar[str] = "video"
     source_kind: ClassVar[SourceKind] = "video"
+    SMALL: ClassVar[Mapping[str, Any]] = {
+        "fps": 4,
+        "max_frames": 2,
+        "max_pixels": 2048,
+        "min_duration": 0,
+        "static": "keep",
+    }
     Config: ClassVar[type] = VideoConfig
     REASONS = VIDEO_REASONS | {
         "too_short": "the video is shorter than `min_duration`",

@@ -16,10 +16,13 @@ from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
 from jigsaw.errors import JigsawError
 from jigsaw.launch.checks import dry_run
 from jigsaw.run import run as run_recipe
+from jigsaw.tasks import find_task, task_names
 from jigsaw.topology import Topology
 
 NAMES = [name for name in recipe_names() if "neo" not in name]
 """Those of NEO are in `tests/models/neo/test_runs.py`."""
+BUILT = [name for name in task_names() if not find_task(name).STORED]
+"""Tasks that make puzzles out of sources."""
 LARGE = [name for name in recipe_names() if load_recipe(name).model.path is not None]
 ALWAYS = {"image-lora-qwen2.5-vl-7b", "video-sft-qwen2.5-vl-7b", "depth-qwen2.5-vl-7b"}
 """Twins of the default suite: the three tasks, both stages, adapters."""
@@ -83,3 +86,44 @@ def test_the_tiny_preset_of_a_recipe_trains(name, home, monkeypatch):
     for stage in ("sft", "grpo"):
         if getattr(tiny, stage) is not None:
             assert [line["step"] for line in lines if line["stage"] == stage and "loss" in line] == [1, 2]
+
+
+def recipe_of(task, folder):
+    """A recipe of a user: a released model, a source of one's own, and any task."""
+    file = folder / "mine.yaml"
+    file.write_text(
+        f"defaults: image-qwen2.5-vl-7b\nname: mine-{Path(task).stem}\nrewards: [{{use: answer}}]\nmetrics: [exact]\n"
+        f"data: {{train: [{{build: {{task: '{task}', source: my/own}}}}], eval: []}}\n"
+    )
+    return str(file)
+
+
+@pytest.mark.parametrize("task", BUILT)
+def test_the_tiny_preset_of_any_task_has_its_small_puzzles_of_the_samples(task, tmp_path):
+    (entry,) = load_recipe(recipe_of(task, tmp_path), tiny=True).data.train
+    assert entry.build.source == "samples"
+    assert entry.build.config.items() >= find_task(task).SMALL.items()
+    assert find_task(task).SMALL
+
+
+def test_the_tiny_preset_of_a_task_of_ones_own(tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "from jigsaw.tasks.image import ImageTask\n"
+        "class Mine(ImageTask):\n    name = 'mine'\n    SMALL = {'tile': 28, 'grid': '1x2'}\n"
+    )
+    (entry,) = load_recipe(recipe_of(f"{plugin}:Mine", tmp_path), tiny=True).data.train
+    assert (entry.build.source, entry.build.config["grid"]) == ("samples", "1x2")
+
+
+def test_the_tiny_preset_of_a_task_that_is_not_known_is_refused(tmp_path):
+    with pytest.raises(JigsawError, match=r"^data\.train\.0\.build: no task is called 'imagge'; did you mean image\?"):
+        load_recipe(recipe_of("imagge", tmp_path), tiny=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", BUILT)
+def test_the_tiny_preset_of_any_task_trains(task, home, tmp_path, monkeypatch):
+    monkeypatch.chdir(home)
+    run = run_recipe(load_recipe(recipe_of(task, tmp_path), tiny=True), Console(quiet=True))
+    assert (run / "DONE").exists()

@@ -1,9 +1,10 @@
 """The tiny preset of a recipe: the same run with a tiny model and few steps, for a machine without a GPU and for tests.
 
 In: a recipe as it is written. Out: one with the same stages, tasks, rewards and losses, but a tiny model from random
-weights, the sample media, one process and a few steps; `recipes/presets/tiny.yaml` says how small. What the recipe says
-of a task (grid, clips, points, answer style) stays, so that the preset runs what its recipe would run. Conversations
-become those about the sample photos, a model's architecture is told by its name, and a NEO's pre-Buffer is one layer.
+weights, the sample media, one process and a few steps; `recipes/presets/tiny.yaml` says how small, and each task what
+makes its puzzles small (`SMALL`). What else the recipe says of a task (grid, clips, points, answer style) stays, so
+that the preset runs what its recipe would run. Conversations become those about the sample photos, a model's
+architecture is told by its name, and a NEO's pre-Buffer has as many layers as the vision tower of the others.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from jigsaw.errors import JigsawError
+from jigsaw.tasks import TaskError, find_task
 
 TINY = Path(__file__).parent.parent / "recipes" / "presets" / "tiny.yaml"
 
@@ -43,7 +45,7 @@ def tiny_preset(config: DictConfig) -> DictConfig:
     """The tiny preset of a recipe.
 
     Raises:
-        JigsawError: a puzzle set that is not built by the recipe, or one of a task that has no samples.
+        JigsawError: a puzzle set that is not built by the recipe, or by a task that is not known.
         OmegaConfBaseException: the recipe's model or a set of it cannot be resolved.
     """
     tiny: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(TINY), resolve=False)  # type: ignore[assignment]
@@ -71,8 +73,9 @@ def tiny_preset(config: DictConfig) -> DictConfig:
                 raise JigsawError(
                     f"{key}: the tiny preset builds puzzles from samples; there are none for a set given by path"
                 )
-            if build.get("task") not in builds:
-                known = ", ".join(builds)
-                raise JigsawError(f"{key}.build: there are samples for {known}, none for {build.get('task')!r}")
-            changes[f"{key}.build"] = builds[build.task]
+            try:
+                task = find_task(str(build.get("task")))
+            except TaskError as error:
+                raise JigsawError(f"{key}.build: {error}") from error
+            changes[f"{key}.build"] = {**builds.get(task.source_kind, builds["other"]), **task.SMALL}
     return changed(config, changes)

@@ -123,8 +123,10 @@ def test_a_recipe_runs_in_small(name, tmp_path):
     assert (folder / "DONE").exists() and (folder / "report.html").exists()
     old, new = weights(folder / "start"), weights(folder / "model")
     moved = {key for key in old if not (old[key] == new[key]).all()}
-    new_parts = ("vision_model", "_hw", "norm_h", "norm_w", ".layers.0.")
+    new_layers = [f".layers.{layer}." for layer in range(recipe.model.pre_buffer or 0)]
+    new_parts = ("vision_model", "_hw", "norm_h", "norm_w", *new_layers)
     learns = {key for key in old if name != "neo-2b-pretraining" or any(part in key for part in new_parts)}
     assert moved <= learns
+    assert (learns == set(old)) == (name != "neo-2b-pretraining")
     if name.startswith("neo-2b"):  # two steps of GRPO may find nothing to prefer; answers always move what learns
         assert moved == learns
