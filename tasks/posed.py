@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass as plain_dataclass
 from random import Random
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -25,6 +24,7 @@ from jigsaw.tasks.keys import AnswerStyleKey, DepthUnitKey
 from jigsaw.tasks.permutations import answer_of, draw_shown
 from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
 from jigsaw.tasks.photos import SCALES, PhotoError, read_header, read_photo
+from jigsaw.tasks.posed_scene import PosedScene
 from jigsaw.tasks.poses import Cameras, Matrix, PoseError, read_intrinsics, read_pose, upwards
 from jigsaw.tasks.squares import look_alike
 
@@ -32,8 +32,6 @@ DRAWS = 40
 """How many choices of frames are tried before a scene is given up."""
 
 CACHE_BYTES = 128 * 2**20
-SPARSE = 96
-"""Longest side in pixels of the depth maps and pictures from which the map and overlaps are computed."""
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -50,48 +48,6 @@ class PosedConfig:
     ] = "auto"
     depth_unit: DepthUnitKey = None
     answer_style: AnswerStyleKey = "think"
-
-
-@plain_dataclass(frozen=True)
-class PosedScene:
-    """A scene as it was read.
-
-    Attributes:
-        names: of the frames that are used, in their order.
-        cameras: theirs.
-        focal, middle: focal lengths and principal point as shares of width and height, shape `(2,)`.
-        size: width and height with which pictures are shown.
-        scale: reduction at which they are decoded.
-    """
-
-    names: tuple[str, ...]
-    cameras: Cameras
-    focal: Matrix
-    middle: Matrix
-    size: tuple[int, int]
-    scale: int
-
-    @property
-    def sparse(self) -> tuple[int, int]:
-        """Width and height of the small depth maps and pictures."""
-        shrink = SPARSE / max(self.size)
-        return max(1, round(self.size[0] * shrink)), max(1, round(self.size[1] * shrink))
-
-    def points(self, number: int, depth: DepthArray) -> Matrix:
-        """The points of the world that a frame measured, shape `(height * width, 3)`; NaN where nothing is known."""
-        rows, columns = depth.shape
-        x, y = np.meshgrid((np.arange(columns) + 0.5) / columns, (np.arange(rows) + 0.5) / rows)
-        rays = np.stack([(x - self.middle[0]) / self.focal[0], (y - self.middle[1]) / self.focal[1], np.ones_like(x)])
-        pose = self.cameras.poses[number]
-        found: Matrix = (rays * depth).reshape(3, -1).T @ pose[:3, :3].T + pose[:3, 3]
-        return found
-
-    def seen(self, number: int, points: Matrix) -> tuple[Matrix, Matrix]:
-        """Where points of the world are in a frame, as shares of width and height `(N, 2)`, and their depth `(N,)`."""
-        pose = self.cameras.poses[number]
-        local = (points - pose[:3, 3]) @ pose[:3, :3]
-        depth = np.where(local[:, 2] > 0, local[:, 2], np.nan)
-        return local[:, :2] / depth[:, None] * self.focal + self.middle, depth
 
 
 class PosedTask(Task):

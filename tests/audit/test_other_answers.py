@@ -6,6 +6,8 @@ import pytest
 from jigsaw.audit.choices import SHORTCUTS, ChoiceSample
 from jigsaw.audit.intervals import SHORTCUTS as INTERVALS
 from jigsaw.audit.intervals import IntervalSample
+from jigsaw.audit.shortcuts import SHORTCUTS as ORDERS
+from jigsaw.audit.shortcuts import Sample
 from jigsaw.tasks import Pieces
 
 TRIED = {shortcut.name: shortcut.solve for shortcut in SHORTCUTS}
@@ -110,3 +112,18 @@ def test_two_large_steps_tell_the_interval_between_them():
     assert found == [sample.answer for sample in samples]
     constant = next(shortcut for shortcut in INTERVALS if shortcut.name == "constant").solve(samples)
     assert constant != found
+
+
+def test_nearness_finds_the_view_by_its_likeness_to_the_first_picture():
+    """Four views that differ from the first picture by more and more, and a prompt that says how far each is."""
+    solve = {shortcut.name: shortcut.solve for shortcut in ORDERS}["nearness"]
+    rng, samples = np.random.default_rng(0), []
+    for number in range(5):
+        first = smooth(number).astype(int)
+        shown, reach = rng.permutation(4), rng.permutation(4)
+        views = [(first + 20 * (step + 1)).clip(0, 255).astype(np.uint8)[None] for step in shown]
+        answer = [int(np.flatnonzero(shown == step)[0]) + 1 for step in reach]
+        pieces = Pieces(frames=views, picture=first.astype(np.uint8), reach=[30.0 * (step + 1) for step in reach])
+        samples.append(Sample(answer, f"{number}", pieces))
+    assert solve(samples) == [sample.answer for sample in samples]
+    assert solve([Sample([1, 2], "a", Pieces(frames=[np.zeros((1, 4, 4, 3), np.uint8)] * 2))]) is None
