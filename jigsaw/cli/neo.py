@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -32,13 +32,28 @@ def from_qwen3(
     pre_buffer_from: Annotated[
         str | None, typer.Option(help="A trained NEO: take its pre-Buffer, patch embedding and hw projections.")
     ] = None,
+    rope: Annotated[
+        Literal["native", "1d"],
+        typer.Option(help="Positions of image tokens; 1d is an ablation: one behind the other."),
+    ] = "native",
+    image_attention: Annotated[
+        Literal["mixed", "causal"], typer.Option(help="What image tokens see; causal is an ablation.")
+    ] = "mixed",
     seed: Annotated[int, typer.Option(help="Seed of the new weights.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Start a NEO from a Qwen3 checkpoint, as the paper does."""
     from jigsaw.models.neo.from_qwen3 import start_from_qwen3
 
-    made = start_from_qwen3(qwen3, out, pre_buffer=pre_buffer, pre_buffer_from=pre_buffer_from, seed=seed)
+    made = start_from_qwen3(
+        qwen3,
+        out,
+        pre_buffer=pre_buffer,
+        pre_buffer_from=pre_buffer_from,
+        seed=seed,
+        rope_variant=rope,
+        image_attention=image_attention,
+    )
     if as_json:
         typer.echo(json.dumps(made, indent=2))
     else:

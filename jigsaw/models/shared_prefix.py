@@ -96,7 +96,7 @@ def log_probabilities(
     used = sorted(set(owners)) if shared else owners
     sequence_of_row = [used.index(owner) for owner in owners] if shared else list(range(len(owners)))
     batch = prompts.select(used).in_step(model)
-    packed = _packed(batch, sequence_of_row, completion_ids, completion_mask)
+    packed = _packed(unwrapped(model), batch, sequence_of_row, completion_ids, completion_mask)
     count, start = batch.input_ids.shape
     space = packed.ids.shape[1]
     network = unwrapped(model)
@@ -175,7 +175,7 @@ class _Packed:
     predicted_at: Tensor
 
 
-def _packed(prompts: PromptBatch, sequence_of_row: Sequence[int], ids: Tensor, mask: Tensor) -> _Packed:
+def _packed(network: Any, prompts: PromptBatch, sequence_of_row: Sequence[int], ids: Tensor, mask: Tensor) -> _Packed:
     """Put the completions of each prompt one behind the other, without their padding."""
     begins, numbers_in_sequence = [], []
     filled, taken = [0] * len(prompts), [0] * len(prompts)
@@ -194,7 +194,7 @@ def _packed(prompts: PromptBatch, sequence_of_row: Sequence[int], ids: Tensor, m
     numbers = torch.zeros_like(flat).index_put((of_token, place), prompts.next_position[of_token] + token)
     positions = torch.cat([prompts.positions, prompts.family.completion_positions(numbers)], dim=2)
     part = torch.full_like(flat, PADDING).index_put((of_token, place), number[row])
-    together = prompts.family.sees_both_ways(prompts.positions, prompts.attention_mask, prompts.token_fields)
+    together = prompts.family.sees_both_ways(network, prompts.positions, prompts.attention_mask, prompts.token_fields)
     packing = Packing(
         # a prompt's padding is `PADDING`, its tokens `PROMPT`
         torch.cat([prompts.attention_mask.to(part.dtype) - 1, part], dim=1),

@@ -59,7 +59,9 @@ def rows_apart(model: Any, inputs: dict[str, Any]) -> Iterator[None]:
     positions = inputs["position_ids"] if inputs["position_ids"].ndim == 3 else inputs["position_ids"][None]
     fields = {name: inputs[name] for name in PER_TOKEN if name in inputs}
     packing = Packing(
-        part.masked_fill(part == 0, -1), _together(family.sees_both_ways(positions, tokens, fields), part), positions[0]
+        part.masked_fill(part == 0, -1),
+        _together(family.sees_both_ways(network, positions, tokens, fields), part),
+        positions[0],
     )
     blocks = wants_blocks(part.device, part.shape[1])
     mask = attention_mask(network, family, packing, blocks=blocks)

@@ -72,6 +72,14 @@ class Blank(NamedTuple):
     tokens: int
 
 
+def runs(inside: Tensor) -> Tensor:
+    """Numbers `[N, P]`, from 0, of the stretches of places that are inside; -1 outside."""
+    import torch
+
+    begins = inside & ~torch.nn.functional.pad(inside, (1, 0))[:, :-1]
+    return torch.where(inside, begins.cumsum(1) - 1, -1)
+
+
 def video_metadata(clip: Any) -> dict[str, Any]:
     """What transformers and vLLM want to know of a `tasks.Clip`: its frames are all there are, at its own rate."""
     count = len(clip.frames)
@@ -137,13 +145,14 @@ class Family(ABC):
         return positions
 
     def sees_both_ways(
-        self, positions: Tensor, attention_mask: Tensor, token_fields: Mapping[str, Tensor]
+        self, model: Any, positions: Tensor, attention_mask: Tensor, token_fields: Mapping[str, Tensor]
     ) -> Tensor | None:
         """Numbers `[N, P]`: prompt tokens with the same number, 0 or above, see each other in both directions.
 
         None where attention is causal throughout.
 
         Args:
+            model: not wrapped.
             positions: `[A, N, P]`.
             attention_mask: `[N, P]`.
             token_fields: further inputs with one value per token, `[N, P]`.

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from jigsaw.errors import JigsawError
-from jigsaw.models.families.base import Medium, Row
+from jigsaw.models.families.base import Medium, Row, runs
 from jigsaw.models.families.frames import with_frames
 from jigsaw.models.families.tiles import TiledFamily
 from jigsaw.models.neo.video import video_parts
@@ -66,14 +65,12 @@ class Gemma3(TiledFamily):
             raise JigsawError("preprocessor_config.json: do_pan_and_scan adds crops of images, which is not supported")
 
     def sees_both_ways(
-        self, positions: Tensor, attention_mask: Tensor, token_fields: Mapping[str, Tensor]
+        self, model: Any, positions: Tensor, attention_mask: Tensor, token_fields: Mapping[str, Tensor]
     ) -> Tensor | None:
         """See `Family`: the tokens of one image, which stand together."""
         if "token_type_ids" not in token_fields:
             return None
-        image = token_fields["token_type_ids"] == 1
-        begins = image & ~pad(image, (1, 0))[:, :-1]
-        return torch.where(image, begins.cumsum(1) - 1, -1)
+        return runs(token_fields["token_type_ids"] == 1)
 
     def masks(self, model: Any, packing: Packing, build: Callable[[Packing], Any]) -> Any:
         """See `Family`: within a window of positions in most layers, which cuts images too."""

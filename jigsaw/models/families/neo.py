@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from jigsaw.errors import JigsawError
-from jigsaw.models.families.base import IMAGE, Family, Medium, Row
+from jigsaw.models.families.base import IMAGE, Family, Medium, Row, runs
 from jigsaw.models.families.frames import with_frames
 from jigsaw.models.neo.groups import GROUPS, groups_of
 from jigsaw.models.neo.video import video_parts
@@ -42,9 +42,13 @@ class Neo(Family):
         """See `Family`."""
         return torch.stack([numbers, torch.zeros_like(numbers), torch.zeros_like(numbers)])
 
-    def sees_both_ways(self, positions: Tensor, attention_mask: Tensor, token_fields: Mapping[str, Tensor]) -> Tensor:
-        """See `Family`: the tokens of one image are those of one time."""
-        return positions[0].masked_fill(attention_mask == 0, -1)
+    def sees_both_ways(
+        self, model: Any, positions: Tensor, attention_mask: Tensor, token_fields: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        """See `Family`: the tokens of one image, which stand together, unless the model was made causal throughout."""
+        if model.config.llm_config.image_attention == "causal":
+            return None
+        return runs(token_fields["mm_token_type_ids"] == 1)
 
     def expanded(self, row: Row, processor: Any) -> Row:
         """See `Family`."""

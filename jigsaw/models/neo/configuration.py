@@ -19,6 +19,10 @@ ARCHITECTURE = "NEOChatModel"
 """What official checkpoints call themselves, also where their model type says something else."""
 
 
+VARIANTS = {"rope_variant": ("native", "1d"), "image_attention": ("mixed", "causal")}
+"""Choices of a fresh model, the released one first: the ablations of the paper."""
+
+
 def _number(value: Any) -> Any:
     """The number in a one-element list; anything else as it is."""
     return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
@@ -33,6 +37,9 @@ class NEOTextConfig(Qwen3Config):  # type: ignore[misc]  # transformers comes wi
     Attributes:
         rope_theta_hw: rotary base of rows and columns; that of T is `rope_parameters["rope_theta"]`.
         max_position_embeddings_hw: rows and columns that the model was made for; informative.
+        rope_variant: `native`, an image at one time with rows and columns; or, of fresh models for ablations, `1d`, all
+            tokens one behind the other as text.
+        image_attention: `mixed`, an image sees all of itself; or, of fresh models for ablations, `causal`.
     """
 
     default_theta = 1e6
@@ -44,12 +51,17 @@ class NEOTextConfig(Qwen3Config):  # type: ignore[misc]  # transformers comes wi
     num_key_value_heads: int | None = 8
     rope_theta_hw: float = 1e4
     max_position_embeddings_hw: int = 10000
+    rope_variant: str = "native"
+    image_attention: str = "mixed"
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         kind = (self.rope_parameters or {}).get("rope_type", "default")
         if kind != "default":
             raise ValueError(f"llm_config: NEO has no rotary embedding of type {kind!r}; only 'default' is known")
+        for name, known in VARIANTS.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"llm_config: {name} {getattr(self, name)!r} is none of {', '.join(known)}")
         if self.head_dim % 8:
             raise ValueError(f"llm_config: head_dim {self.head_dim} is no multiple of 8, as rows and columns need")
 

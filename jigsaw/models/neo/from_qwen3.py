@@ -22,7 +22,14 @@ from jigsaw.models.neo.processing import SPECIAL_TOKENS, NEOImageProcessor, NEOP
 
 
 def start_from_qwen3(
-    qwen3: str, out: Path, *, pre_buffer: int = 12, pre_buffer_from: str | None = None, seed: int = 0
+    qwen3: str,
+    out: Path,
+    *,
+    pre_buffer: int = 12,
+    pre_buffer_from: str | None = None,
+    seed: int = 0,
+    rope_variant: str = "native",
+    image_attention: str = "mixed",
 ) -> dict[str, Any]:
     """Write a NEO checkpoint that starts from Qwen3.
 
@@ -33,6 +40,7 @@ def start_from_qwen3(
         pre_buffer_from: a trained NEO whose pre-Buffer, patch embedding and hw projections are taken instead of new
             ones. Its language model must have as many layers as `qwen3`.
         seed: of new weights.
+        rope_variant, image_attention: of `NEOTextConfig`; the released ones unless for an ablation.
 
     Returns:
         `out`, `layers`, `pre_buffer` and `parameters`.
@@ -54,7 +62,8 @@ def start_from_qwen3(
         raise JigsawError(
             f"{qwen3}: its {language.config.vocab_size} embeddings leave no room for {', '.join(SPECIAL_TOKENS)}"
         )
-    config = _configuration(language.config, tokenizer, pre_buffer)
+    variants = {"rope_variant": rope_variant, "image_attention": image_attention}
+    config = _configuration(language.config, tokenizer, pre_buffer, variants)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = NEOChatModel(config).to(language.dtype)
@@ -75,7 +84,7 @@ def start_from_qwen3(
     return {"out": str(out), "layers": layers, "pre_buffer": pre_buffer, "parameters": parameters}
 
 
-def _configuration(language: Any, tokenizer: Any, pre_buffer: int) -> NEOChatConfig:
+def _configuration(language: Any, tokenizer: Any, pre_buffer: int, variants: dict[str, str]) -> NEOChatConfig:
     """The language model's numbers with more layers and an untied head, as official checkpoints have it."""
     fields = language.to_dict()
     for name in ("layer_types", "architectures", "model_type", "transformers_version", "dtype", "torch_dtype"):
@@ -84,6 +93,7 @@ def _configuration(language: Any, tokenizer: Any, pre_buffer: int) -> NEOChatCon
         "num_hidden_layers": language.num_hidden_layers + pre_buffer,
         "tie_word_embeddings": False,
         "architectures": ["Qwen3ForCausalLM"],
+        **variants,
     }
     context, start, end = map(tokenizer.convert_tokens_to_ids, SPECIAL_TOKENS)
     return NEOChatConfig(

@@ -66,6 +66,7 @@ def position_indices(
     merge_size: int,
     attention_mask: Tensor | None = None,
     sequences: Tensor | None = None,
+    variant: str = "native",
 ) -> Tensor:
     """The (T, H, W) indices, `[3, B, L]`.
 
@@ -75,8 +76,10 @@ def position_indices(
         merge_size: patches per token along a side.
         attention_mask: `[B, L]`, 0 on padding, which takes no step and has the indices 0.
         sequences: of `packed_sequences`; T starts again at 0 in each.
+        variant: `rope_variant` of the configuration; with `1d` every token takes a step, and H = W = 0.
     """
-    steps = ((numbers < 0) | _first_of_image(numbers)).long()
+    flat = variant == "1d"
+    steps = ((numbers < 0) | _first_of_image(numbers) | flat).long()
     if attention_mask is not None:
         steps = steps * attention_mask.to(steps)
     time = steps.cumsum(-1) - 1
@@ -84,7 +87,7 @@ def position_indices(
         first = sequences != torch.nn.functional.pad(sequences[:, :-1], (1, 0), value=-1)
         time = time - torch.where(first, time, -1).cummax(-1).values
     rows, columns = torch.zeros_like(time), torch.zeros_like(time)
-    if image_grid_thw is not None and len(image_grid_thw):
+    if image_grid_thw is not None and len(image_grid_thw) and not flat:
         is_image = numbers >= 0
         owner = numbers[is_image]
         counts = tokens_per_image(image_grid_thw, merge_size).to(numbers.device)

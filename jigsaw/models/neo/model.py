@@ -193,6 +193,7 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
             image_grid_thw,
             merge_size=self.config.vision_config.merge_size,
             attention_mask=attention_mask,
+            variant=self.config.llm_config.rope_variant,
         )
         return position_ids, position_ids[0].amax(-1) + 1
 
@@ -252,12 +253,13 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
         position_ids, sequences = self._positions(
             numbers, image_grid_thw, attention_mask, position_ids, past_key_values
         )
+        mixed = self.config.llm_config.image_attention == "mixed"
         output = self.language_model.model(
             inputs_embeds=inputs_embeds,
             position_ids=position_ids,
             attention_mask=attention_mask,
             past_key_values=past_key_values,
-            images=None if image_grid_thw is None else numbers,
+            images=numbers if image_grid_thw is not None and mixed else None,
             sequences=sequences,
             use_cache=use_cache,
             **kwargs,
@@ -303,6 +305,7 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
             merge_size=self.config.vision_config.merge_size,
             attention_mask=None if mask is None else mask[:, -numbers.shape[1] :],
             sequences=sequences,
+            variant=self.config.llm_config.rope_variant,
         )
         if past:
             begin = getattr(past_key_values, "next_time", None)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from jigsaw.models.neo.configuration import VARIANTS
+
 SPAN_BACKENDS = (
     "TRITON_FLASH_ATTN",
     "TRITON_FLASHINFER",
@@ -29,10 +31,18 @@ def prepare_model(model_config: Any) -> None:
 
     Args:
         model_config: vLLM's `ModelConfig`.
+
+    Raises:
+        ValueError: a model made for an ablation.
     """
     from vllm.platforms import current_platform
 
     config = model_config.hf_config
+    for name, (released, *_) in VARIANTS.items():
+        if (own := getattr(config.llm_config, name)) != released:
+            raise ValueError(
+                f"NEO: vLLM runs {name} {released} alone and this model has {own}; use engine: transformers"
+            )
     config.is_mm_prefix_lm = not current_platform.is_cpu()
     # vLLM takes three rows of positions from the presence of this key; the numbers are not used.
     config.llm_config.rope_parameters.setdefault("mrope_section", [1, 1, 1])

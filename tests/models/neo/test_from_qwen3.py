@@ -118,6 +118,16 @@ def test_a_trained_pre_buffer_moves_to_another_language_model(qwen3, tmp_path):
     assert made["pre_buffer"] == 2
 
 
+def test_a_model_for_an_ablation_says_so_in_its_configuration(qwen3, tmp_path):
+    from jigsaw.cli.neo import app
+
+    options = ["--pre-buffer", "3", "--rope", "1d", "--image-attention", "causal"]
+    done = CliRunner().invoke(app, ["from-qwen3", str(qwen3), str(tmp_path / "neo"), *options])
+    assert done.exit_code == 0, done.output
+    text = load_model(str(tmp_path / "neo")).config.llm_config
+    assert (text.rope_variant, text.image_attention, text.num_hidden_layers) == ("1d", "causal", LAYERS + 3)
+
+
 def test_another_kind_of_model_is_refused(tmp_path):
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
