@@ -69,6 +69,8 @@ class ModelSection(Section):
         no_think: ask a reasoning model for the answer alone: `template` turns off the switch `enable_thinking` of its
             chat template, any other text is added to the user's turns, such as `/no_think` for MiMo-VL. The changed
             template is saved with the trained model.
+        frames: how NEO's prompts label the frames of a clip, `seconds` for NEO 1.0 and `numbers` for NEO 1.5; null for
+            what the checkpoint has.
         freeze: what is not trained: `vision_tower`, `projector`, `language_model`, or patterns of parameter names such
             as `*.visual.blocks.0.*`; of a NEO also `patch-embedding`, `pre-buffer`, `hw-projections`, `post-llm`.
         pre_buffer: how many layers of a NEO are its pre-Buffer, where `freeze` names such a group.
@@ -82,6 +84,7 @@ class ModelSection(Section):
     image: PixelLimits = PixelLimits()
     video: PixelLimits = PixelLimits()
     no_think: str | None = Field(None, min_length=1)
+    frames: Literal["seconds", "numbers"] | None = None
     freeze: tuple[str, ...] = ()
     pre_buffer: int | None = Field(None, ge=0)
     lora: LoraSection | None = None
@@ -90,7 +93,7 @@ class ModelSection(Section):
     def processing(self) -> dict[str, Any]:
         """Pixel limits and prompts, as arguments of `load_processor`."""
         videos = {"min_video_pixels": self.video.min_pixels, "max_video_pixels": self.video.max_pixels}
-        return self.image.model_dump() | videos | {"no_think": self.no_think}
+        return self.image.model_dump() | videos | {"no_think": self.no_think, "frames": self.frames}
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelSection:

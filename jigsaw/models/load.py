@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.models.checkpoint_files import PROCESSOR_FILES, is_local, read_config, require_json, require_weights
 from jigsaw.models.families import family_of, family_of_processor, require_supported
 from jigsaw.models.thinking import without_thinking
 from jigsaw.surroundings import allow_hub
+
+if TYPE_CHECKING:
+    from jigsaw.models.neo.video import Labels
 
 TINY_PARAMETERS = 20_000_000
 """Parameters below which a model is calculated on one thread."""
@@ -27,6 +30,7 @@ def load_processor(
     min_video_pixels: int | None = None,
     max_video_pixels: int | None = None,
     no_think: str | None = None,
+    frames: Labels | None = None,
 ) -> Any:
     """Open the processor of a checkpoint, padding on the left.
 
@@ -36,6 +40,7 @@ def load_processor(
         max_pixels: most pixels likewise.
         min_video_pixels, max_video_pixels: likewise of a video; of Qwen3-VL over all frames, of others of each frame.
         no_think: how the model is asked for no reasoning (`jigsaw.models.thinking`); None leaves the template alone.
+        frames: how the frames of a clip are labelled, of NEO; None leaves the checkpoint's own.
 
     Raises:
         JigsawError: there is no processor, it is one of text alone, or one of an architecture that is not supported.
@@ -60,6 +65,8 @@ def load_processor(
     family.prepare_processor(processor)
     family.limit_pixels(processor, "image", min_pixels, max_pixels)
     family.limit_pixels(processor, "video", min_video_pixels, max_video_pixels)
+    if frames is not None:
+        family.label_frames(processor, frames)
     processor.tokenizer.padding_side = "left"
     if no_think is not None:
         processor.chat_template = without_thinking(str(processor.chat_template), no_think)

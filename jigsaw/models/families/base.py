@@ -16,6 +16,7 @@ from jigsaw.errors import JigsawError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from jigsaw.models.neo.video import Labels
     from jigsaw.models.packed_attention import Packing
     from jigsaw.models.tiny import TinySizes
 
@@ -306,6 +307,14 @@ class Family(ABC):
         if low > high:
             raise JigsawError(f"model.{kind}: min_pixels {low} is over max_pixels {high}")
         size["shortest_edge"], size["longest_edge"] = low, high
+
+    def label_frames(self, processor: Any, labels: Labels) -> None:
+        """Set how the frames of a clip are labelled in prompts.
+
+        Raises:
+            JigsawError: the family has one form of videos alone.
+        """
+        raise JigsawError(f"model.frames: {self.model_type} has one form of videos alone; leave it out")
 
     def tiny(self, sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
         """A model from random weights and its processor.

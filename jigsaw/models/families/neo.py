@@ -12,7 +12,7 @@ from jigsaw.errors import JigsawError
 from jigsaw.models.families.base import IMAGE, Family, Medium, Row, runs
 from jigsaw.models.families.frames import with_frames
 from jigsaw.models.neo.groups import GROUPS, groups_of
-from jigsaw.models.neo.video import video_parts
+from jigsaw.models.neo.video import Labels, video_parts
 
 if TYPE_CHECKING:
     from jigsaw.models.tiny import TinySizes
@@ -52,7 +52,11 @@ class Neo(Family):
 
     def expanded(self, row: Row, processor: Any) -> Row:
         """See `Family`."""
-        return with_frames(row, lambda clip: video_parts({"video": clip}))
+        return with_frames(row, lambda clip: video_parts({"video": clip}, processor.frame_labels))
+
+    def label_frames(self, processor: Any, labels: Labels) -> None:
+        """See `Family`."""
+        processor.frame_labels = labels
 
     def vision_token_ids(self, processor: Any) -> list[int]:
         """See `Family`."""

@@ -18,7 +18,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageP
 from transformers.processing_utils import ProcessingKwargs
 
 from jigsaw.models.neo.configuration import NEOVisionConfig
-from jigsaw.models.neo.video import video_parts
+from jigsaw.models.neo.video import Labels, video_parts
 
 CONTEXT, START, END = "<IMG_CONTEXT>", "<img>", "</img>"
 SPECIAL_TOKENS = (CONTEXT, START, END)
@@ -96,6 +96,7 @@ class NEOProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers comes 
         image_processor: `NEOImageProcessor`; one with the official limits where not given.
         tokenizer: Qwen3's, with `<IMG_CONTEXT>`, `<img>` and `</img>`.
         chat_template: NEO's own where not given.
+        frame_labels: of the frames of a video; `seconds`, or `numbers` for NEO 1.5.
 
     Raises:
         ValueError: the tokenizer lacks one of the three tokens.
@@ -104,8 +105,14 @@ class NEOProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers comes 
     valid_processor_kwargs = NEOProcessorKwargs
 
     def __init__(
-        self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None, **kwargs: Any
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        chat_template: str | None = None,
+        frame_labels: Labels = "seconds",
+        **kwargs: Any,
     ) -> None:
+        self.frame_labels: Labels = frame_labels
         vocabulary = tokenizer.get_vocab()
         if missing := [token for token in SPECIAL_TOKENS if token not in vocabulary]:
             raise ValueError(f"the tokenizer has no {', '.join(missing)}: NEO's needs {', '.join(SPECIAL_TOKENS)}")
@@ -136,7 +143,9 @@ class NEOProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers comes 
         `fps` or `timestamps` (seconds) beside them; or one whose `video` is a `tasks.Clip`.
         """
         batched = bool(conversation) and isinstance(conversation[0], list | tuple)
-        expanded = [_without_videos(turns) for turns in (conversation if batched else [conversation])]
+        expanded = [
+            _without_videos(turns, self.frame_labels) for turns in (conversation if batched else [conversation])
+        ]
         return super().apply_chat_template(expanded if batched else expanded[0], *args, **kwargs)
 
     def prepare_inputs_layout(
@@ -201,14 +210,14 @@ def _by_prompt(images: Any, counts: Sequence[int]) -> list[list[Any]] | None:
     return [[next(rest) for _ in range(count)] for count in counts]
 
 
-def _without_videos(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _without_videos(turns: Sequence[Mapping[str, Any]], labels: Labels) -> list[dict[str, Any]]:
     return [
         {
             **turn,
             "content": [
                 one
                 for part in turn["content"]
-                for one in (video_parts(part) if part.get("type") == "video" else [part])
+                for one in (video_parts(part, labels) if part.get("type") == "video" else [part])
             ],
         }
         if isinstance(turn["content"], list)

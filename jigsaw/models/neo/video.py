@@ -1,26 +1,30 @@
-"""A video as NEO sees it: a line about its time, then every frame as a time stamp and an image.
+"""A video as NEO sees it: every frame as a label and an image; for NEO 1.0 behind a line about its time.
 
 In: a message part with decoded frames. Out: text and image parts.
 
     {"type": "video", "video": frames, "fps": 2.0}   ->   "Video from 0.0s to 1.5s, 4 frames at 2.0 fps.\\n"
                                                           "0.0s: " <image> "0.5s: " <image> ...
+    the same with labels="numbers", for NEO 1.5      ->   "Frame-1: " <image> "Frame-2: " <image> ...
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
+Labels = Literal["seconds", "numbers"]
 
-def video_parts(part: Mapping[str, Any]) -> list[dict[str, Any]]:
+
+def video_parts(part: Mapping[str, Any], labels: Labels = "seconds") -> list[dict[str, Any]]:
     """The parts that a video part becomes.
 
     Args:
         part: `video` (pictures, uint8 `[T, height, width, 3]`, or an object with such `frames` and `fps`), and `fps` or
             `timestamps` in seconds.
+        labels: of frames.
 
     Raises:
         ValueError: no decoded frames, or no word about their time.
@@ -40,7 +44,8 @@ def video_parts(part: Mapping[str, Any]) -> list[dict[str, Any]]:
         fps = (len(times) - 1) / (times[-1] - times[0]) if times[-1] > times[0] else 1.0
     head = f"Video from {times[0]:.1f}s to {times[-1]:.1f}s, {len(frames)} frames at {fps:.1f} fps.\n"
     parts: list[dict[str, Any]] = [{"type": "text", "text": head}]
-    for time, frame in zip(times, frames, strict=True):
+    for number, (time, frame) in enumerate(zip(times, frames, strict=True), 1):
         picture = frame if isinstance(frame, Image.Image) else Image.fromarray(np.asarray(frame))
-        parts += [{"type": "text", "text": f"{time:.1f}s: "}, {"type": "image", "image": picture}]
-    return parts
+        label = f"{time:.1f}s: " if labels == "seconds" else f"Frame-{number}: "
+        parts += [{"type": "text", "text": label}, {"type": "image", "image": picture}]
+    return parts if labels == "seconds" else parts[1:]

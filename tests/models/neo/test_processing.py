@@ -217,3 +217,30 @@ def test_an_official_folder_has_no_image_processor_and_opens_all_the_same(proces
     opened = AutoProcessor.from_pretrained(tmp_path)
     assert opened.image_processor.size["shortest_edge"] == 65_536
     assert "<IMG_CONTEXT>" in opened.apply_chat_template(asked(shown(None)))
+
+
+def test_frames_are_numbered_for_neo_1_5_and_a_saved_processor_remembers(tmp_path):
+    import shutil
+
+    from jigsaw.errors import JigsawError
+    from jigsaw.models.load import load_processor
+    from jigsaw.models.prompts import prompt_text
+    from jigsaw.models.tiny import build_tiny
+    from jigsaw.tasks import Clip
+
+    sizes = {"hidden_size": 32, "num_layers": 1, "vision_hidden_size": 32}
+    folder = build_tiny("neo", tmp_path / "neo", **sizes)
+    clip = Clip(frames=np.zeros((2, 32, 32, 3), dtype=np.uint8), times=np.arange(2.0), fps=1.0)
+    content = [{"type": "video"}, {"type": "text", "text": "Order?"}]
+    row = {"id": "clip", "images": [], "videos": [clip], "prompt": [{"role": "user", "content": content}]}
+    processor = load_processor(str(folder), frames="numbers")
+    image = "<img><IMG_CONTEXT></img>\n"
+    wanted = f"<|im_start|>user\nFrame-1: {image}Frame-2: {image}Order?<|im_end|>\n<|im_start|>assistant\n"
+    assert prompt_text(processor, row) == wanted
+    shutil.copytree(folder, tmp_path / "trained")
+    processor.save_pretrained(tmp_path / "trained")
+    assert prompt_text(load_processor(str(tmp_path / "trained")), row) == wanted
+    assert "0.0s: " in prompt_text(load_processor(str(folder)), row)
+    other = build_tiny("qwen2_5_vl", tmp_path / "qwen", **sizes)
+    with pytest.raises(JigsawError, match=r"^model\.frames: qwen2_5_vl has one form of videos alone"):
+        load_processor(str(other), frames="numbers")

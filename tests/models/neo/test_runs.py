@@ -112,6 +112,7 @@ def test_the_recipes_are_those_of_the_paper_and_the_quickstart():
     rates = {name: None if section is None else section.learning_rate for name, section in supervised.items()}
     stages = {"neo-2b-pretraining": 8e-4, "neo-2b-midtraining": 4e-5, "neo-2b-sft": 5e-5}
     jigsaws = {f"{task}-neo-{size}": None for task in ("image", "video", "depth") for size in ("2b", "9b")}
+    jigsaws |= {"image-neo1.5-2b": None, "video-neo1.5-2b": None}
     assert rates == stages | jigsaws | {"quickstart-neo": 1e-3}
 
 
