@@ -12,7 +12,7 @@ from torch import Tensor
 from jigsaw.errors import JigsawError
 from jigsaw.models.families.base import Medium, Row, runs
 from jigsaw.models.families.frames import with_frames
-from jigsaw.models.families.tiles import TiledFamily
+from jigsaw.models.families.tiles import TiledFamily, tiny_siglip
 from jigsaw.models.neo.video import video_parts
 
 if TYPE_CHECKING:
@@ -120,15 +120,7 @@ class Gemma3(TiledFamily):
                 "query_pre_attn_scalar": sizes.head_size,
                 "layer_types": [kinds[number % 2] for number in range(sizes.num_layers)],
             },
-            vision_config={
-                "hidden_size": sizes.vision_hidden_size,
-                "intermediate_size": int(sizes.vision_hidden_size * sizes.mlp_ratio),
-                "num_hidden_layers": sizes.vision_layers,
-                "num_attention_heads": sizes.vision_hidden_size // sizes.head_size,
-                "image_size": SIDE,
-                "patch_size": PATCH,
-                "vision_use_head": False,
-            },
+            vision_config=tiny_siglip(sizes, SIDE, PATCH),
             mm_tokens_per_image=TOKENS,
             boi_token_index=tokenizer.boi_token_id,
             eoi_token_index=tokenizer.eoi_token_id,

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from jigsaw.models.families.base import Blank, Extent, Medium, Row
-from jigsaw.models.families.tiles import TiledFamily
+from jigsaw.models.families.tiles import TiledFamily, tiny_siglip
 
 if TYPE_CHECKING:
     from jigsaw.models.tiny import TinySizes
@@ -161,16 +161,7 @@ class LlavaOnevision(TiledFamily):
         text.pop("head_dim")
         config = LlavaOnevisionConfig(
             text_config=text,
-            vision_config={
-                "model_type": "siglip_vision_model",
-                "hidden_size": sizes.vision_hidden_size,
-                "intermediate_size": int(sizes.vision_hidden_size * sizes.mlp_ratio),
-                "num_hidden_layers": sizes.vision_layers,
-                "num_attention_heads": sizes.vision_hidden_size // sizes.head_size,
-                "image_size": SIDE,
-                "patch_size": PATCH,
-                "vision_use_head": False,
-            },
+            vision_config=tiny_siglip(sizes, SIDE, PATCH),
             image_grid_pinpoints=grids,
             image_token_index=processor.image_token_id,
             video_token_index=processor.video_token_id,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from jigsaw.errors import JigsawError
 from jigsaw.models.families.base import Blank, BoxUnit, Extent, Family, Medium
+
+if TYPE_CHECKING:
+    from jigsaw.models.tiny import TinySizes
 
 TILES = Medium("image", "pixel_values")
 
@@ -94,3 +97,22 @@ class TiledFamily(Family):
     @abstractmethod
     def _tokens_of_patches(self, patches: int, config: Any) -> int:
         """Tokens of a tile that the vision tower sees as so many patches."""
+
+
+def tiny_siglip(sizes: TinySizes, side: int, patch: int) -> dict[str, Any]:
+    """The configuration of a SigLIP tower in a tiny model.
+
+    Args:
+        sizes: of the model.
+        side, patch: sides of a tile and of a patch in pixels.
+    """
+    return {
+        "model_type": "siglip_vision_model",
+        "hidden_size": sizes.vision_hidden_size,
+        "intermediate_size": int(sizes.vision_hidden_size * sizes.mlp_ratio),
+        "num_hidden_layers": sizes.vision_layers,
+        "num_attention_heads": sizes.vision_hidden_size // sizes.head_size,
+        "image_size": side,
+        "patch_size": patch,
+        "vision_use_head": False,
+    }
