@@ -32,6 +32,7 @@ from PIL import Image
 
 from jigsaw.cli import command as cli
 from jigsaw.config.loading import find_recipe, load_recipe
+from jigsaw.rewards.answers import ANSWER_KINDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -341,3 +342,14 @@ def test_the_lines_of_troubleshooting_are_those_that_the_code_prints():
     pieces = [piece.strip(" .:?") for line in lines for piece in re.split(r"\.\.\.| [NM] | M$", line)]
     assert len(lines) > 20
     assert [piece for piece in pieces if piece and piece not in source] == []
+
+
+def test_a_task_of_each_kind_of_answer_is_taught_in_under_60_lines():
+    taught = {}
+    for page in ("docs/tutorials/own-task.md", "docs/tutorials/other-answers.md"):
+        for block in blocks_of(Path(page)):
+            if block.language == "python" and re.search(r"class \w+\((?:Square|Film)?Task\)", block.text):
+                kind = re.search(r'kind="(\w+)"', block.text)
+                name = kind[1] if kind else "choice" if "Asked(" in block.text else "order"
+                taught[name] = block.text.count("\n")
+    assert set(taught) == set(ANSWER_KINDS) and max(taught.values()) < 60, taught
