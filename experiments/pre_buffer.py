@@ -1,6 +1,6 @@
 """A trained pre-Buffer with another language model: does a NEO learn sooner with it than with a new one?
 
-    python experiments/pre_buffer.py OUT [--qwen3 DIR --other DIR] [--pre-buffer 2] [--steps 300] [--recipe RECIPE]
+    python experiments/pre_buffer.py OUT [--qwen3 DIR --other DIR] [--pre-buffer 2] [--steps 150] [--recipe RECIPE]
 
 The donor is a NEO behind `--qwen3` that is trained on the supervised rows of the recipe. Two NEOs behind `--other` are
 then trained on the same rows for as many steps: one with a new pre-Buffer, one with the donor's pre-Buffer, patch
@@ -8,7 +8,7 @@ embedding and hw projections (`jigsaw neo from-qwen3 --pre-buffer-from`). OUT ge
 and `pre-buffer.json`: loss and accuracy of answer tokens at the beginning and at the end, and of held-out puzzles.
 
 Without `--qwen3` and `--other` both are tiny Qwen3 models from random weights, of one shape and different seeds: the
-runs take minutes on a CPU, and show only how it is done.
+runs take up to an hour on two cores, and show only how it is done.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--qwen3", help="language model of the donor; a tiny one if left out")
     parser.add_argument("--other", help="the other language model, as wide and as deep")
     parser.add_argument("--pre-buffer", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--recipe", default=str(RECIPE))
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes of the recipe")
     given = parser.parse_intermixed_args(words)
