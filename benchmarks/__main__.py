@@ -3,7 +3,7 @@
     python benchmarks [NAME ...] [--write] [--limit SECONDS]
 
 A benchmark is a script that takes `--json` and prints one JSON object; keys that end in `ratio` are ours against the
-straightforward way, measured side by side in one run. Studies that take longer are in `experiments/`, and `gpu.py` is
+plain baseline, measured in turns in one run. Studies that take longer are in `experiments/`, and `gpu.py` is
 `make gpu-check`. `--write` puts the table with date, machine and versions into RESULTS.md, if nothing failed.
 """
 
@@ -37,7 +37,7 @@ class Result:
     failure: str = ""
 
     def ratios(self) -> dict[str, float]:
-        """The figures that are ours against the straightforward way."""
+        """The ratios to a baseline."""
         return {key: value for key, value in self.figures.items() if key.endswith("ratio")}
 
 
@@ -100,7 +100,7 @@ def markdown(results: list[Result], head: list[str]) -> str:
         "",
     ]
     lines += [f"- {line}" for line in head]
-    lines += ["", "## Ours against the straightforward way", "", "| benchmark | ratio | |", "|---|---|---|"]
+    lines += ["", "## Ratios to a baseline", "", "| benchmark | ratio | |", "|---|---|---|"]
     lines += [f"| {one.name} | {key} | {value:.2f} |" for one in results for key, value in one.ratios().items()]
     lines += ["", "## All figures", "", "| benchmark | figure | value |", "|---|---|---|"]
     lines += [f"| {one.name} | {key} | {value:,.4g} |" for one in results for key, value in one.figures.items()]

@@ -8,7 +8,7 @@ batch8      greedy generation of eight prompts with an image each, at once besid
 attention   seconds and peak memory of one attention layer of the 2B shape at 4k tokens, an image of 1,024 tokens in
             every 2,048: eager, sdpa and flex, forward, each in a process of its own. `--lengths 4096 16384` adds 16k,
             the default where there is a GPU: on a CPU it takes minutes. What would need more memory than is free is
-            not run: its need is told. On a CPU also the seconds of computation alone, which a machine that is busy
+            not run: its need is reported. On a CPU also the seconds of computation alone, which a machine that is busy
             otherwise does not stretch, all threads together
 qwen3       with a GPU: bfloat16 forward and training step of the 2B shape over those of Qwen3-1.7B, equal tokens
 """

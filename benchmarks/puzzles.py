@@ -1,8 +1,8 @@
-"""Building and rendering puzzles, beside the straightforward way, in one run.
+"""Building and rendering puzzles, compared with a plain baseline in the same run.
 
     python benchmarks/puzzles.py [--json] [--rounds 5] [--skip-memory]
 
-Every line is a ratio: processor seconds of the straightforward way over those of ours, for the same puzzles. They take
+Every line is a ratio: processor seconds of the baseline over ours, for the same puzzles. They take
 turns and the best round of each counts, since other work on the machine can only slow a round down; processor time, all
 threads together, is what a core has to spend, whatever else runs.
 
@@ -78,7 +78,7 @@ def large_jpegs(folder: Path, photos: list[Path]) -> list[Path]:
 
 
 def whole_tiles(photo: Path) -> list[Image.Image]:
-    """The straightforward way to nine square tiles."""
+    """The baseline for nine square tiles."""
     with Image.open(photo) as image:
         pixels = image.convert("RGB")
     side = min(pixels.size) // 3

@@ -47,15 +47,15 @@ NOTE = "<!-- Written by docs/generate.py out of the code; do not edit. -->\n"
 
 
 def command_page() -> str:
-    """Every verb with its arguments, options and example."""
+    """Every command with its arguments, options and example."""
     lines = [
         "# The command",
         NOTE,
-        "Every verb has `--help`. Errors are one line with the remedy; `--debug` adds the traceback. Exit codes: 0 for",
-        "success only, 1 for an error, 2 for wrong usage, 130 after Ctrl-C, 143 after SIGTERM, 129 after its terminal",
-        "was closed.",
+        "Every command has `--help`. Errors are one line with the remedy; `--debug` adds the traceback. Exit codes: 0",
+        "for success only, 1 for an error, 2 for wrong usage, 130 after Ctrl-C, 143 after SIGTERM, 129 after the",
+        "terminal was closed.",
         "",
-        "| verb | what it does |",
+        "| command | what it does |",
         "|---|---|",
     ]
     verbs = list(_verbs(typer.main.get_command(cli.app), "jigsaw"))

@@ -1,4 +1,4 @@
-"""`make findings`: claims of the papers tried with tiny models, several seeds each, and told as they come out.
+"""`make findings`: claims of the papers tried with tiny models, several seeds each, and reported whatever they show.
 
 In: `experiments/findings/findings.yaml`. Out: a run folder per seed and run (one that is there is not run again),
 `findings.json` and a page for the documentation. Seeds are what is sampled: the interval of a difference is Student's

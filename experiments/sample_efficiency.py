@@ -35,7 +35,7 @@ EXPERIMENTS = {
     "sampling": {"plain": ["sampling.dynamic=false"], "dynamic": ["sampling.dynamic=true"]},
     "curriculum": {"mixed": ["curriculum.mode=none"], "adaptive": ["curriculum.mode=adaptive"]},
 }
-"""What is compared, the straightforward way first."""
+"""What is compared, the baseline first."""
 LOOKS = 3
 """Looks at held-out puzzles that are taken together."""
 

@@ -43,7 +43,7 @@ Status = Literal["good", "note", "broken"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was checked."""
 
     what: str
     status: Status

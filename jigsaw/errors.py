@@ -33,7 +33,7 @@ class StoppedError(JigsawError):
 
 
 class JigsawWarning(UserWarning):
-    """Something that whoever started a run should know while it goes on."""
+    """Something to report during a run."""
 
 
 def first_line(error: BaseException) -> str:

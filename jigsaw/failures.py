@@ -21,7 +21,7 @@ DEBUG = "JIGSAW_DEBUG"
 
 
 def wrong_usage(error: typer.TyperException) -> str:
-    """The line for arguments that no verb takes; for no arguments at all, the help."""
+    """The line for arguments that no command takes; for no arguments at all, the help."""
     message = error.format_message()
     if len(sys.argv) == 1:
         return message

@@ -1,4 +1,4 @@
-"""Recipes, tasks and rewards as tables for the terminal: what the verbs of these names print.
+"""Recipes, tasks and rewards as tables for the terminal: what the commands of these names print.
 
 In: descriptions, as the public doors of `tasks` and `rewards` and `jigsaw.launch.computed` give them. Out: `rich`
 tables.

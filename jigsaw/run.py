@@ -42,7 +42,7 @@ def run(recipe: Recipe, console: Console | None = None, *, resume: bool = False,
 
     Raises:
         StoppedError: it was asked to stop (Ctrl-C or SIGTERM), and has saved.
-        JigsawError: anything about recipe, data, model, machine or folders that the user can mend.
+        JigsawError: anything about recipe, data, model, machine or folders that the user can correct.
     """
     from jigsaw.evaluation.evaluate import evaluate_run
     from jigsaw.report import write_report

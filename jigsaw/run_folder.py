@@ -12,7 +12,7 @@ trusted::
     checkpoints/ adapters/    of an unfinished stage; of a run with LoRA, before they are merged
     start/ warmup/ model/     models: a tiny one before training, after the supervised stage, at the end
     predictions/              held-out puzzles with the completions of warmup/ and model/; below NAME/ of a named set
-    evaluation.json           held-out scores with intervals, beside chance
+    evaluation.json           held-out scores with intervals, next to chance
     report.html               all of that as a page
     DONE                      written last: the run is complete
     .lock .stop .trl/ ...     lock, request to stop, scratch files

@@ -120,7 +120,7 @@ class Component:
             values = [instead] * len(completions)
         problem = f"reward {self.name}, {where}: {self.plugin.blame(cause)}"
         if self.spec.on_error == "fail":
-            raise RewardError(f"{problem} (on_error: zero or skip would go on)") from cause
+            raise RewardError(f"{problem} (on_error: zero or skip would continue)") from cause
         share, counted = f"{len(failures) or len(values)} of {len(values)}", "no value" if instead is None else "0"
         _log.warning("%s (%s rows failed and count as %s)", problem, share, counted)
         return values

@@ -38,7 +38,7 @@ class ParsedOrder(NamedTuple):
 
     Attributes:
         order: a permutation of 1..K, or None if the text does not hold exactly one.
-        well_formed: the tags are right, whatever stands between them (style direct: the whole text is right).
+        well_formed: the tags are right, whatever is between them (style direct: the whole text is right).
         reason: `ok`, or the first check that failed, one of `REASONS`.
     """
 
@@ -115,7 +115,7 @@ def parse_order(text: str, num_pieces: int, style: str = "think", *, think_prefi
 def find_order(text: str, num_pieces: int, style: str = "think") -> ParsedOrder:
     r"""Read the order out of a completion whose tags may be wrong, for rewards without a format gate.
 
-    As strict about the answer as `parse_order`, but not about what stands around it: think needs exactly one
+    As strict about the answer as `parse_order`, but not about the text around it: think needs exactly one
     `<answer>..</answer>` anywhere; boxed exactly one `\boxed{..}` after the last `</think>`, if there is one.
 
     Returns:
@@ -184,7 +184,7 @@ def format_order(
     Args:
         order: the shown indices, place by place.
         style: think, direct or boxed.
-        thinking: what stands between the think tags; without tags of its own. Style direct has none.
+        thinking: the text between the think tags; without tags of its own. Style direct has none.
         think_prefilled: leave the opening tag out, the chat template has written it.
 
     Raises:
@@ -229,7 +229,7 @@ def _after_think(text: str, prefilled: bool) -> tuple[str, str] | None:
 
 
 def _answer_in_tags(text: str, prefilled: bool) -> tuple[str, Reason | None]:
-    """What stands between the answer tags of style think, or the fault of the tags."""
+    """The text between the answer tags of style think, or the fault of the tags."""
     blocks = _after_think(text, prefilled)
     if blocks is None:
         return "", "malformed"
@@ -270,7 +270,7 @@ def _answer_pairs(text: str, *, adjacent: bool = False) -> tuple[int, int, int]:
 
 
 def _answer_in_box(text: str, prefilled: bool) -> tuple[str, Reason | None]:
-    """What stands in the one box after the thinking, or the fault of the tags."""
+    """The text in the one box after the thinking, or the fault of the tags."""
     blocks = _after_think(text, prefilled)
     if blocks is None:
         return "", "malformed"
@@ -362,7 +362,7 @@ def read_order(answer: str, num_pieces: int, *, typeset: bool = False) -> tuple[
 
 
 def thinking_of(text: str, *, think_prefilled: bool = False) -> str | None:
-    """What stands within `<think>`; None where the text does not begin with one whole block.
+    """The text within `<think>`; None where the text does not begin with one whole block.
 
     >>> thinking_of("<think>the sky</think><answer>1</answer>")
     'the sky'

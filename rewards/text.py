@@ -24,7 +24,7 @@ def format_reward(
     think_prefilled: Sequence[bool | None] | None = None,
     **columns: Any,
 ) -> list[float]:
-    """1 if the tags are right, whatever stands in them (style direct: if the whole is an answer), else 0.
+    """1 if the tags are right, whatever is in them (style direct: if the whole is an answer), else 0.
 
     >>> format_reward(["<think>a</think><answer>hm</answer>", "hm"], [[1, 2], [1, 2]])
     [1.0, 0.0]

@@ -6,7 +6,7 @@ The public door::
     task = get_task("image", grid="2x2")
     puzzle = task.plan(source, rng)          # a small record: geometry, shown order, answer
     media = task.render(puzzle, source)      # what the model sees
-    messages = task.prompt(puzzle)           # what the model is told
+    messages = task.prompt(puzzle)           # what the model reads
 
 A new task is a subclass of `Task` (see `jigsaw.tasks.contract`) in any file: `get_task("my_tasks.py:Mine")`.
 """

@@ -1,7 +1,7 @@
 """What a puzzle task is: the types that every task reads and returns, and nothing that touches a file.
 
 A task turns a `Source` (one photo, one video, one RGB-D frame pair) into a `Puzzle` (a small record, no pixels),
-renders the puzzle into `Media` (what the model sees) and writes its `prompt` (what the model is told). Planning and
+renders the puzzle into `Media` (what the model sees) and writes its `prompt` (what the model reads). Planning and
 rendering are apart, so that a data set of millions of puzzles stays small and its pixels are made when they are
 looked at:
 
@@ -148,7 +148,7 @@ class Clip:
     Attributes:
         frames: uint8 RGB, shape `(T, height, width, 3)`.
         times: float64 seconds from the start of the *source* video, shape `(T,)`, increasing. They are the answer to a
-            puzzle about time: they serve checks and people, a model is told `moments`.
+            puzzle about time: they are for checks and for people; a model gets `moments`.
         fps: frames per second at which the frames were taken from the clip.
     """
 

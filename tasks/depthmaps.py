@@ -1,7 +1,7 @@
 """Depth maps from files, in metres or as relative depth, upright as their picture is.
 
 In: a path or the bytes of a PNG or TIFF (16-bit, 8-bit or float), npy, npz, PFM or EXR; what its numbers mean; how the
-picture is turned. Out: float32 metres with NaN where nothing was measured. The format is told by the content, not by
+picture is turned. Out: float32 metres with NaN where nothing was measured. The content decides about the format, not
 the name. Disparity becomes depth by Z = f * B / (d + offset): f and d in pixels, B in metres (rectified stereo; Hartley
 and Zisserman, section 11.12). Relative depth, which networks estimate, has no unit: it comes out as 0 (nearest) to 1.
 """
@@ -131,7 +131,7 @@ def _turn(shape: tuple[int, ...], view: View) -> int:
     """The EXIF orientation by which a depth map of that shape is made upright.
 
     Raises:
-        PhotoError: it cannot be told.
+        PhotoError: it cannot be recognised.
     """
     if view.orientation == 1 or view.rule == "upright":
         return 1
@@ -142,7 +142,7 @@ def _turn(shape: tuple[int, ...], view: View) -> int:
     if view.orientation >= 5 and upright != lying:
         return 1 if upright else view.orientation
     if view.orientation >= 5 and not upright:
-        return 1  # of another shape altogether, which is told later
+        return 1  # of another shape, which is reported later
     detail = f"the EXIF orientation {view.orientation} turns the picture, and the depth map has none"
     remedy = "set depth_orientation=photo if the map lies as the sensor does, or upright"
     raise PhotoError("orientation", f"{detail}; {remedy}")

@@ -88,7 +88,7 @@ class FilmTask(DecodingTask):
         "too_small": "the video has, or would be shown with, fewer than `min_side` pixels a side",
         "too_long": "frames so long cannot be shown in their shape within `max_pixels`",
         "too_few_frames": "the stretch has fewer different frames than are shown",
-        "static": "what has to be told apart looks the same: nothing moves, or moves back and forth",
+        "static": "what has to be distinguished looks the same: nothing moves, or moves back and forth",
     }
     PIECE = "clip"
 

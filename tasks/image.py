@@ -425,7 +425,7 @@ class ImageTask(Task):
 
 
 def _mirrored(places: Sequence[Place], columns: int) -> list[Place]:
-    """What stands at each place, in raster order, once the rows are turned round."""
+    """The piece at each place, in raster order, once the rows are turned round."""
     rows = [places[start : start + columns] for start in range(0, len(places), columns)]
     return [place for row in rows for place in reversed(row)]
 

@@ -1,4 +1,4 @@
-"""Pieces that cannot be told apart: flat sky, a blank wall, a repeated texture.
+"""Pieces that cannot be distinguished: flat sky, a blank wall, a repeated texture.
 
 In: pictures of the pieces. Out: a class number per piece, equal for pieces that look the same. A cut is ambiguous where
 two pieces look the same: such a puzzle is rejected, or its classes are recorded so that rewards can treat the pieces of

@@ -24,7 +24,7 @@ STEEPEST, ROLL = 70.0, 25.0
 """Degrees: a camera that looks further up or down, or is turned further about its axis, has no forward in a room."""
 
 SPREAD = 0.02
-"""Least second eigenvalue of the cameras' right axes from which "up" can be told: they turned by about 16 degrees."""
+"""Least second eigenvalue of the cameras' right axes from which "up" follows: they turned by about 16 degrees."""
 
 MOVE_STEP, TURN_STEP = 0.1, 5.0
 """Metres and degrees to which motions are rounded in words."""

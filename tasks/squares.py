@@ -85,7 +85,7 @@ class SquareTask(Task):
     Config: ClassVar[type] = SquareConfig
     REASONS: ClassVar[Mapping[str, str]] = PHOTO_REASONS | {
         "too_small": "the photo has fewer than `side` pixels a side, and is not enlarged",
-        "ambiguous": "what has to be told apart looks the same, so that more than one answer is right",
+        "ambiguous": "what has to be distinguished looks the same, so that more than one answer is right",
     }
 
     config: SquareConfig

@@ -8,7 +8,7 @@ with `augment` frames are mirrored and their channels reordered, as photos are. 
 needs.
 
 Six clips, 5% trimmed, 2 frames a second, 12 frames and 128 x 28 x 28 pixels at most, 24 seconds at least: the paper's
-(section 3.2). The test for clips that cannot be told apart is ours, and so are windows, crops and `augment`.
+(section 3.2). The test for clips that cannot be distinguished is ours, and so are windows, crops and `augment`.
 """
 
 from __future__ import annotations

@@ -282,6 +282,17 @@ def test_build_answers_in_json_and_in_words(jigsaw, photos, tmp_path):
     assert out == f"Already built: 3 puzzles from 3 of 3 photos. Next: jigsaw preview {tmp_path / 'set'}\n"
 
 
+def test_build_takes_a_source_that_ships_by_its_name(jigsaw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written = []
+    monkeypatch.setattr("jigsaw.data.given.export_landscapes", lambda folder: written.append(folder))
+    code, _, error = jigsaw("build", "image", "landscapes", "set", "--workers", "1")
+    assert (code, written) == (1, [Path("data/landscapes")])
+    assert "data/landscapes does not exist" in one_line(error)
+    code, _, error = jigsaw("build", "image", "scenes", "set")
+    assert "source scenes has no image sources" in one_line(error)
+
+
 def test_build_says_what_was_left_out_and_why(jigsaw, photos, tmp_path):
     from PIL import Image
 

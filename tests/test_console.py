@@ -1,4 +1,4 @@
-"""What a run prints: numbered steps, few lines in a log, the figures that matter beside guessing."""
+"""What a run prints: numbered steps, few lines in a log, the figures that matter next to guessing."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The public API::
 
-    audit_puzzles(data, *, limit=500, ...) -> per kind of puzzle what each shortcut solves, beside chance
+    audit_puzzles(data, *, limit=500, ...) -> per kind of puzzle what each shortcut solves, next to chance
 """
 
 from jigsaw.audit.audit import audit_puzzles

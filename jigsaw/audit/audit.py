@@ -1,7 +1,7 @@
 """`jigsaw audit`: how far shortcuts alone get on a puzzle set, and which option closes those that get too far.
 
 In: a built set. Out: per kind of puzzle (task, number of pieces, grid) and shortcut the exact rate and place accuracy
-with intervals beside chance, which count sources. A shortcut is called a leak where its place accuracy is above chance
+with intervals next to chance, which count sources. A shortcut is called a leak where its place accuracy is above chance
 by more than `TOLERANCE`, beyond its interval. It is called a leak *here* where that holds of these puzzles alone: every
 puzzle is shuffled by itself, so that a rule at chance is right independently on each of them, and an interval over
 puzzles tells that it is not at chance; only what it would reach on other sources is open.
@@ -39,7 +39,7 @@ TOLERANCE = 0.05
 """By how much place accuracy may be above chance before anybody need worry."""
 
 MOST = 500
-"""Puzzles that are looked at where no limit is given."""
+"""Most puzzles to use where no limit is given."""
 
 FEWEST = 20
 """Below this many puzzles of a kind nothing can be said of them."""

@@ -1,4 +1,4 @@
-"""Shortcuts for answers that are a choice: how far the options can be told apart without understanding what they show.
+"""Shortcuts for answers that are a choice: how well rules that do not understand the pictures choose.
 
 In: puzzles of one kind. Out: a label per puzzle. All but the borders of a hole are fitted on the other sources: the
 commonest label; where each option is a picture, a clip or a point, the option that is brightest, bluest, and so on, or

@@ -1,8 +1,8 @@
-"""The `jigsaw` command: verbs and their options, no logic.
+"""The `jigsaw` command: subcommands and their options, without logic.
 
-Other verbs are in `jigsaw.cli`, by subject. Each verb turns its arguments into one call of the
-framework and prints what came back, as text or with `--json`. Heavy imports happen inside the verbs. Exit code 0 is
-success, 1 an error told in one line, 2 wrong usage; a traceback is shown with `--debug` alone.
+Other commands are in `jigsaw.cli`, by subject. Each command turns its arguments into one call of the
+framework and prints what came back, as text or with `--json`. Heavy imports happen inside the commands. Exit code 0 is
+success, 1 an error of one line, 2 wrong usage; a traceback is shown with `--debug` alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="jigsaw",
     help="Post-train vision-language models on visual jigsaw puzzles: build, train, evaluate, report.",
-    epilog="Add --debug to any verb for a traceback. First steps: jigsaw launch quickstart",
+    epilog="Add --debug to any command for a traceback. First steps: jigsaw launch quickstart",
     no_args_is_help=True,
     rich_markup_mode=None,  # rich's help costs more than everything else that --help does
     pretty_exceptions_enable=False,
@@ -99,10 +99,12 @@ def launch(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides of recipe keys.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done and what is missing.")] = False,
     tiny: Annotated[bool, typer.Option("--tiny", help="The same run in small: tiny model, samples, no GPU.")] = False,
-    slurm: Annotated[bool, typer.Option("--slurm", help="Print a batch file for sbatch and touch nothing.")] = False,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Print a batch file for sbatch; nothing is run or written.")
+    ] = False,
     nodes: Annotated[int | None, typer.Option(min=1, help="Number of machines, as distributed.nodes.")] = None,
     node_rank: Annotated[int, typer.Option(min=0, help="Which of the machines this is, from 0.")] = 0,
     rendezvous: Annotated[
@@ -173,7 +175,7 @@ def launch(
 
 @app.command(epilog="Example: jigsaw doctor")
 def doctor(as_json: AsJson = False) -> None:
-    """Look at this machine and say what is missing.
+    """Check this machine and list what is missing.
 
     Versions, devices, engines, sample packages, memory and disk.
     """
@@ -189,7 +191,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 def _describe(verbs: typer.Typer) -> None:
-    """Give the verbs their descriptions where Python has dropped docstrings, from which typer takes them."""
+    """Give the commands their descriptions where Python has dropped docstrings, from which typer takes them."""
     if sys.flags.optimize < 2:
         return
     from jigsaw.docstrings import docstring_of

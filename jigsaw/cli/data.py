@@ -1,4 +1,4 @@
-"""Verbs that make and look at puzzle sets: samples, build, import, preview, check."""
+"""Commands that make and show puzzle sets: samples, build, import, preview, check."""
 
 from __future__ import annotations
 
@@ -40,7 +40,11 @@ def build(
         typer.Argument(help="A task (see jigsaw tasks), or a plug-in: package.module:name or path/to/file.py:name."),
     ],
     source: Annotated[
-        Path, typer.Argument(help="Folder of sources, a list of them (.txt), a .tar, a .parquet or a saved data set.")
+        Path,
+        typer.Argument(
+            help="Folder of sources, a list of them (.txt), a .tar, a .parquet or a saved data set; or samples, film, "
+            "scenes, rooms, landscapes, which are written below data/."
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="Folder of the puzzle set.")],
     config: Annotated[
@@ -48,8 +52,8 @@ def build(
         typer.Argument(metavar="KEY=VALUE", help="The task's configuration; jigsaw tasks TASK lists the keys."),
     ] = None,
     per_source: Annotated[int, typer.Option(help="Puzzles from each source.")] = 1,
-    limit: Annotated[int | None, typer.Option(help="Use only so many sources.")] = None,
-    seed: Annotated[int, typer.Option(help="Another seed, other puzzles.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Most sources to use.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the puzzles.")] = 0,
     workers: Workers = None,
     parts: Annotated[
         int | None, typer.Option(help="Number of Parquet files.  [default: by the number of sources]")
@@ -63,7 +67,7 @@ def build(
 ) -> None:
     """Build a puzzle set from a folder of sources.
 
-    Killed or interrupted, the same command finishes it.
+    After an interruption the same command finishes the set.
     """
     from jigsaw.data import build_puzzles
 
@@ -73,7 +77,7 @@ def build(
     _refuse_own_options(task, settings)
     summary = build_puzzles(
         task,
-        source,
+        _written(source, task),
         out,
         config=settings,
         per_source=per_source,
@@ -88,6 +92,16 @@ def build(
         time_limit=time_limit,
     )
     typer.echo(json.dumps(summary.to_json(), indent=2) if as_json else summary.sentence())
+
+
+def _written(source: Path, task: str) -> Path:
+    """The folder of a source; a built-in one is written below `data/` unless a folder has its name."""
+    from jigsaw.data.given import KINDS, source_folder
+    from jigsaw.tasks import find_task
+
+    if source.exists() or str(source) not in KINDS:
+        return source
+    return source_folder(str(source), find_task(task).source_kind, Path("data"))
 
 
 @app.command("import", epilog="Example: jigsaw import qa train.parquet data/geo3k --layout verl")

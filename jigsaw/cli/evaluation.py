@@ -124,7 +124,7 @@ def solve(
         typer.Option("--set", metavar="KEY=VALUE", help="Configuration of the task; may be given again."),
     ] = None,
     puzzles: Annotated[int, typer.Option(min=1, help="Puzzles of each file.")] = 3,
-    seed: Annotated[int, typer.Option(help="Of cuts and orders; another seed gives other puzzles.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of cuts and orders.")] = 0,
     engine: Engine = "transformers",
     as_json: AsJson = False,
 ) -> None:
@@ -231,9 +231,10 @@ def audit(
     task: TaskSpec = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say how far shortcuts get, and which option closes them.
+    """Measure how well shortcuts solve a puzzle set.
 
-    Constant answers, borders, brightness, positions, compression: what they reach, a model may reach by them.
+    It tries constant answers, borders, brightness, positions and compression. If a rule scores well, so can a model
+    that does not look. The option that prevents each is named.
     """
     require_sets(data)
     from jigsaw.audit.audit import audit_puzzles, audit_tables
@@ -298,6 +299,6 @@ def _further(items: list[str]) -> dict[str, Any]:
 
 
 def _was_given(context: typer.Context, name: str) -> bool:
-    """Whether an option stands on the command line."""
+    """Whether an option is on the command line."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"

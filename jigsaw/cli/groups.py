@@ -1,4 +1,4 @@
-"""Verbs with commands of their own, such as `jigsaw tasks check`."""
+"""Commands with subcommands, such as `jigsaw tasks check`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class NameOrCommand(TyperGroup):
 
 
 def command_group(about: str, example: str) -> typer.Typer:
-    """A verb that lists what there is, shows one by its name, and has further commands."""
+    """A command that lists what there is, shows one by its name, and has further commands."""
     return typer.Typer(
         cls=NameOrCommand,
         help=about,

@@ -1,4 +1,4 @@
-"""The verbs below `jigsaw neo`: from-qwen3."""
+"""The commands below `jigsaw neo`: from-qwen3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How verbs print what a call gave back: the option `--json`, lines of key and value, tables."""
+"""How commands print results: the option `--json`, lines of key and value, tables."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class ModelSection(Section):
 
 
 class BuildSection(BaseModel):
-    """A puzzle set that is built before the run, or found built. Keys beyond these configure the task.
+    """A puzzle set that is built before the run, unless it is there already. Keys beyond these configure the task.
 
     Attributes:
         task: name of the task, or a plug-in.
@@ -114,7 +114,7 @@ class BuildSection(BaseModel):
         split: which side of the train/held-out split of the source is used; None takes all of it.
         heldout: share of the sources that is held out, unless the folder has `train/` and `heldout/` of its own.
         per_source: puzzles from each source.
-        limit: use only so many sources, a sample that is the same on every machine.
+        limit: most sources to use, a sample that is the same on every machine.
         seed: of geometry and order; another seed gives other puzzles.
         materialize: keep rendered media in the data set; for small pieces and many epochs.
     """
@@ -151,7 +151,7 @@ class DataEntry(Section):
         images: folder that the image paths of `conversations` are relative to; that of the set where not given.
         weight: its share of the training rows, relative to the other entries.
         stage: the only stage that trains on it, `sft` or `grpo`; None for both.
-        limit: at most so many rows, spread over the set.
+        limit: most rows to use, spread over the set.
         name: of a held-out set that is reported on its own; those without a name are one set, which is the one that is
             evaluated during training.
     """
@@ -193,7 +193,7 @@ class DataSection(Section):
 
     Attributes:
         photos: a folder of photos, or `samples` or `landscapes`; recipes refer to it as `${data.photos}`.
-        folder: where puzzle sets and samples are built, and found again by the next run.
+        folder: where puzzle sets and samples are built; the next run reuses them.
         train: the mixture that the supervised stage and GRPO train on.
         eval: held-out puzzles, of which the run reports.
     """
@@ -220,11 +220,11 @@ class DataSection(Section):
 
 
 class EvaluationSection(Section):
-    """When held-out puzzles are looked at.
+    """When a run is evaluated on held-out puzzles.
 
     Attributes:
-        every: GRPO steps between looks at a part of the held-out set; 0 for none.
-        puzzles: how many are looked at then, spread over the set; the end looks at all.
+        every: GRPO steps between periodic evaluations; 0 for none.
+        puzzles: held-out puzzles of a periodic evaluation, spread over the set; the final one uses all of them.
         batch_size: prompts that are generated together.
         max_new_tokens: completion limit; that of GRPO where not given.
     """
@@ -236,7 +236,7 @@ class EvaluationSection(Section):
 
 
 class RolloutSection(Section):
-    """Who samples completions.
+    """How completions are sampled.
 
     Attributes:
         engine: `transformers`, or `vllm`.
@@ -315,7 +315,7 @@ class CurriculumStage(Section):
 
 
 class CurriculumSection(Section):
-    """Which puzzles GRPO sees when; puzzles fall into buckets by task and number of pieces.
+    """The order in which GRPO sees puzzles; puzzles fall into buckets by task and number of pieces.
 
     Attributes:
         mode: `none` takes them as they come; `static` by `stages`; `adaptive` prefers buckets in which many groups have
@@ -341,13 +341,13 @@ class CurriculumSection(Section):
 
 
 class StabilitySection(Section):
-    """When a GRPO run is said to go wrong: bounds relative to its own first steps, which must hold for a while.
+    """When a GRPO run is reported as unstable: bounds relative to its own first steps, which must hold for a while.
 
     Attributes:
         entropy_low, entropy_high: entropy per token over that of the first steps.
         length_low, length_high: mean completion length over that of the first steps.
         truncated: share of completions that were cut off.
-        patience: steps in a row beyond a bound before it is told; also how many first steps make the level.
+        patience: consecutive steps beyond a bound before a warning; also the number of first steps that set the level.
         stop: end the run with an error then, instead of a warning.
     """
 
@@ -361,7 +361,7 @@ class StabilitySection(Section):
 
 
 class CheckpointSection(Section):
-    """What a killed run goes on from.
+    """Checkpoints, from which an interrupted run continues.
 
     Attributes:
         every: steps between checkpoints of weights, optimizer and randomness.
@@ -444,12 +444,12 @@ class Recipe(Section):
         metrics: names of metrics that are logged, not optimised.
         sft: the supervised stage before GRPO; with `grpo: null` it is the whole run. None for none.
         grpo: the GRPO stage; None for none.
-        evaluation: when held-out puzzles are looked at.
+        evaluation: when the run is evaluated on held-out puzzles.
         sampling: how groups of completions are made.
         curriculum: which puzzles GRPO sees when.
         stability: when a GRPO run is said to go wrong.
         rollout: who samples completions.
-        checkpoint: what a killed run goes on from.
+        checkpoint: checkpoints, from which an interrupted run continues.
         distributed: on how many processes a run trains.
         logging: where a run can be followed.
         output: the run folder; `${fresh:runs/x}` is the first of `runs/x`, `runs/x-2`, ... that does not exist.

@@ -4,7 +4,7 @@ In: a recipe as it is written. Out: one with the same stages, tasks, rewards and
 weights, the sample media, one process and a few steps; `recipes/presets/tiny.yaml` says how small, and each task what
 makes its puzzles small (`SMALL`). What else the recipe says of a task (grid, clips, points, answer style) stays, so
 that the preset runs what its recipe would run. Conversations become those about the sample photos, a model's
-architecture is told by its name, and a NEO's pre-Buffer has as many layers as the vision tower of the others.
+architecture follows from its name, and a NEO's pre-Buffer has as many layers as the vision tower of the others.
 """
 
 from __future__ import annotations

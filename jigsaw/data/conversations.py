@@ -189,7 +189,7 @@ class Reader:
             try:
                 return read_photo(data)
             except PhotoError as error:
-                told = f"the bytes of an image cannot be read ({first_line(error)}); mend them or leave the row out"
+                told = f"the bytes of an image cannot be read ({first_line(error)}); correct them or leave the row out"
                 raise JigsawError(f"{place}: {told}") from error
         try:
             root = Path(self.root)

@@ -1,4 +1,4 @@
-"""Loading a data set: rows with media, made when they are looked at.
+"""Loading a data set: rows with media, rendered when they are read.
 
 In: a folder that `build_puzzles` wrote. Out: a `datasets.Dataset` whose rows carry what TRL reads (`prompt`, `images`
 or `videos`) and what rewards read. Media are rendered from the sources, or decoded from a materialised set, by a

@@ -23,7 +23,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How many sources were looked at, how many puzzles they gave, how many draws were rejected and why."""
+    """How many sources were read, how many puzzles they gave, how many draws were rejected and why."""
 
     sources: int = 0
     puzzles: int = 0
@@ -60,7 +60,7 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The manifest as it stands in the file."""
+        """The manifest as it is in the file."""
         record = {"format": FORMAT, **asdict(self.settings), **asdict(self)}
         del record["settings"]
         return record

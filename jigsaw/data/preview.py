@@ -63,7 +63,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class SetSummary:
-    """What stands at the top of the page about one data set.
+    """The top of the page about one data set.
 
     Attributes:
         line: its name, how many puzzles are shown and how many there are.

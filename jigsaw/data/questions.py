@@ -228,7 +228,7 @@ def _picture(given: Any, root: Path) -> bytes:
         picture = read_photo(data)  # finds damaged files
     except PhotoError as error:
         name = given if isinstance(given, str) else given.get("path") or "an image"
-        raise QuestionError(f"{name}: {first_line(error)}; mend it, or leave the row out") from error
+        raise QuestionError(f"{name}: {first_line(error)}; correct it, or leave the row out") from error
     found = format_of(head_of(data))
     if found is not None and found.name in STORED_AS_THEY_ARE:
         return data

@@ -31,7 +31,7 @@ class BuildConfig:
         spec: where the task is found: its name, or a plug-in's `module:Name` or `file.py:Name`.
         config: the task's whole configuration, as JSON values.
         per_source: puzzles from each source, all different.
-        limit: use only so many sources, a sample that is the same on every machine.
+        limit: most sources to use, a sample that is the same on every machine.
         seed: another seed gives other puzzles.
         split: `train`, `heldout`, or None for all sources.
         heldout: fraction of the contents that is held out; None where folders decide.

@@ -171,7 +171,7 @@ def _listed(folder: Path) -> tuple[list[bytes], set[str]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself: told when it is opened
+    except OSError:  # a link to itself: reported when it is opened
         return False
 
 
@@ -206,7 +206,9 @@ def _head(file: Path) -> bytes:
 def _paired(files: Files, color: str, pairs: str, skipped: Skipped) -> Iterator[str | Problem]:
     depth = depth_of(files, color, pairs)
     if depth is not None and BETWEEN in color:
-        yield Problem(color, "bad_name", f"{BETWEEN} in a name cannot be told from what stands between the two paths")
+        yield Problem(
+            color, "bad_name", f"{BETWEEN} in a name cannot be distinguished from the separator of the two paths"
+        )
     elif depth is None:
         if not is_depth_name(color, pairs) and PurePosixPath(color).name != CAMERA:
             skipped[skip_key(color)] += 1

@@ -48,7 +48,7 @@ def released_experts(weights: Weights, hidden: int, inner: int) -> Iterator[tupl
         inner: width within an expert.
 
     Raises:
-        JigsawError: input and output are equally wide, so that the layouts cannot be told apart.
+        JigsawError: input and output are equally wide, so that the layouts cannot be distinguished.
     """
     released = {"experts.gate_up_proj": (hidden, 2 * inner), "experts.down_proj": (inner, hidden)}
     for name, tensor in weights:

@@ -65,7 +65,7 @@ class VllmServer:
     def sync(self, policy: Policy) -> None:
         """Give the server the weights of a policy, gathered and merged as need be; drops cached prompts and images.
 
-        Collective: every rank calls it, and none goes on before the server has them.
+        Collective: every rank calls it, and none continues before the server has them.
         """
         if self._version == policy.version:
             return
@@ -219,7 +219,7 @@ def _video_rate(row: Mapping[str, Any]) -> dict[str, Any]:
     rate, *others = rates
     if others:
         raise JigsawError(
-            f"row {row.get('id')}: its clips have unlike frame rates, which a vLLM server cannot be told; use "
+            f"row {row.get('id')}: its clips have unequal frame rates, which a vLLM server does not accept; use "
             f"rollout.mode=colocate"
         )
     return {"media_io_kwargs": {"video": {"fps": rate, "num_frames": -1}}}

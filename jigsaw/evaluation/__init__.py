@@ -1,4 +1,4 @@
-"""Evaluation: models answer puzzles; figures with intervals beside chance.
+"""Evaluation: models answer puzzles; figures with intervals next to chance.
 
 The public API::
 

@@ -1,4 +1,4 @@
-"""Answers of a model to puzzles, kept on disk while an evaluation goes on: what was answered is not asked again.
+"""Answers of a model to puzzles, kept on disk during an evaluation, so that no puzzle is answered twice.
 
 In: rows of a puzzle set with their media. Out: an `Answered` per puzzle, without media. A `Store` is a file of JSON
 lines, the settings first; a batch reaches the disk before the next begins, and half a last line, which a killed process

@@ -1,7 +1,7 @@
 """`jigsaw generalize`: what a trained model keeps on other pictures, other sizes and in other words.
 
 In: a run folder. Out: a folder with puzzle sets and evaluations, and `generalization.json`: per condition the figures
-beside chance. The share of the way from chance to perfect can be compared between sizes.
+next to chance. The share of the way from chance to perfect can be compared between sizes.
 
     seen        other puzzles of the training's size from the training's sources
     unseen      the same from held-out sources
@@ -70,7 +70,7 @@ def generalize(
     task: str | None = None,
     generation: Generation = GREEDY,
 ) -> Generalization:
-    """Evaluate a run's model under all conditions; a second call goes on where the first was cut off.
+    """Evaluate a run's model under all conditions; a second call continues where the first was interrupted.
 
     Args:
         run: folder that `jigsaw launch` made, with its model.

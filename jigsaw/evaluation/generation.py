@@ -36,7 +36,7 @@ class Generation:
         samples: completions of each puzzle; one is decoded greedily, several are sampled.
         temperature: of sampling; not used for one.
         seed: of sampling. The randomness of a completion depends on this seed, its puzzle and its number, and not on
-            the batch, so that an evaluation that goes on gives the same texts.
+            the batch, so that a continued evaluation gives the same texts.
     """
 
     engine: str = "transformers"

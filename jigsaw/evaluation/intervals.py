@@ -53,7 +53,7 @@ def rate_interval(values: Sequence[float], sources: Sequence[str]) -> Estimate:
     >>> rate_interval([0.0] * 20, [f"{i}.jpg" for i in range(20)])
     Estimate(value=0.0, low=0.0, high=0.16112515805281938)
     """
-    from scipy.special import ndtri, stdtrit  # scipy.stats would double the start of every verb that shows figures
+    from scipy.special import ndtri, stdtrit  # scipy.stats would double the start of every command that shows figures
 
     array, sums, counts = _by_source(values, sources)
     if array.min() < 0 or array.max() > 1:

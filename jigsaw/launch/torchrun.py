@@ -93,7 +93,7 @@ def torchrun_command(topology: Topology, node: Node, folder: Path, stage: str, n
 
 
 def run_processes(command: list[str], recipe: Recipe) -> None:
-    """Run torchrun to its end. The processes heed the stop file of the run folder, not the signals of this process.
+    """Run torchrun to its end. The processes obey the stop file of the run folder, not the signals of this process.
 
     Raises:
         JigsawError: a process failed; it has printed why.
@@ -105,7 +105,9 @@ def run_processes(command: list[str], recipe: Recipe) -> None:
             torchrun.kill()  # at once; its processes die with it
             raise
     if code:
-        raise JigsawError("a training process failed, see its message above; --resume goes on from the last checkpoint")
+        raise JigsawError(
+            "a training process failed, see its message above; --resume continues from the last checkpoint"
+        )
 
 
 def _as_child() -> None:

@@ -33,7 +33,7 @@ def train(recipe: Recipe, stage: Stage, folder: RunFolder, node: Node, console: 
 
     Raises:
         StoppedError: it was asked to stop, and has saved a checkpoint.
-        JigsawError: anything about data, model or settings that the user can mend.
+        JigsawError: anything about data, model or settings that the user can correct.
     """
     model = folder.model(stage.out)
     if model.exists():

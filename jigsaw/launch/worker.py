@@ -1,6 +1,6 @@
 """One process of several that train a stage: `python -m jigsaw.launch.worker RUN_FOLDER STAGE`, started by torchrun.
 
-In: a run folder that the launcher has prepared. Out: what `jigsaw.training.stages` leaves there. An error is told in
+In: a run folder that the launcher has prepared. Out: what `jigsaw.training.stages` leaves there. An error is printed in
 one line by each process that meets it, as the command does; with `--debug` there, which sets `JIGSAW_DEBUG`, it is told
 with its traceback.
 """

@@ -1,4 +1,4 @@
-"""The files of a checkpoint, looked at without opening the model: what it is, what is missing, how large it is.
+"""The files of a checkpoint, checked without opening the model: what it is, what is missing, how large it is.
 
 In: a local folder or a hub id. Out: facts, or a refusal in one line. Only JSON is read here, so that a dry run needs
 neither torch nor transformers.

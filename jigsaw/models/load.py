@@ -199,7 +199,7 @@ def _require_family(path: str) -> None:
 
     try:
         config, _ = PreTrainedConfig.get_config_dict(path)
-    except (OSError, ValueError):  # told by the reader of the weights
+    except (OSError, ValueError):  # reported by the reader of the weights
         return
     if "auto_map" not in config:  # a checkpoint with code of its own is refused for that, if the library needs the code
         require_supported(config, path)

@@ -74,7 +74,7 @@ def template_text(processor: Any, turns: Sequence[Mapping[str, Any]], *, opens_a
         except Exception as error:  # jinja raises whatever the template does wrong
             raise JigsawError(
                 f"the chat template of the checkpoint cannot write this prompt ({type(error).__name__}: "
-                f"{first_line(error)}); mend chat_template.jinja, or copy the base model's"
+                f"{first_line(error)}); correct chat_template.jinja, or copy the base model's"
             ) from error
     return text
 

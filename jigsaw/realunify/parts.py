@@ -76,7 +76,7 @@ class Tools:
 
 
 def read_items(root: Path, part: str) -> list[dict[str, Any]]:
-    """The items of a part, looked at.
+    """The items of a part, checked.
 
     Raises:
         JigsawError: the file is missing or broken, an item lacks a key, or a picture is missing.

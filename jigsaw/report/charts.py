@@ -25,7 +25,7 @@ GREY = -1
 """Style of what is only there to be compared with."""
 
 MOST_POINTS = 240
-"""Points drawn of a line: more than this cannot be told apart at this width and would only make the page heavy."""
+"""Points drawn of a line: more than this cannot be distinguished at this width and would only make the page heavy."""
 
 SMOOTH_FROM = 24
 """Points from which a line is drawn smoothed over a faint raw one."""

@@ -48,7 +48,7 @@ TOO_FEW_SOLVED = 0.02
 
 
 def progress_chart(run: Run) -> Chart | None:
-    """The one large chart: solved held-out puzzles while GRPO trains, beside guessing and the warm-up.
+    """The one large chart: solved held-out puzzles while GRPO trains, next to guessing and the warm-up.
 
     Puzzles that are hardly ever solved are shown by their pieces in the right place.
 

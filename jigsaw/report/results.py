@@ -91,7 +91,7 @@ def write_plots(folders: Sequence[Path], out: Path) -> list[Path]:
 
 
 def _by_run(runs: Sequence[Run], name: str) -> Chart | None:
-    """One figure of every model that was evaluated, with its interval, beside chance."""
+    """One figure of every model that was evaluated, with its interval, next to chance."""
     series: list[Series] = []
     for label, figure in (pair for run in runs for pair in _models(run, name)):
         mark = (float(len(series) + 1), figure.value, figure.low, figure.high)

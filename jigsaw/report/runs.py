@@ -31,7 +31,7 @@ class Run:
         folder: as it was given.
         label: distinguishes it from the other runs of the page.
         recipe: the resolved recipe; its parts may be of another version of the schema.
-        recipe_text: the same, as it stands in the file.
+        recipe_text: the same, as it is in the file.
         metrics: lines of `metrics.jsonl`.
         log: of the evaluation; None where there is none yet.
         samples: of the last model that was evaluated, or of the latest periodic evaluation.

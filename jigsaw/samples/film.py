@@ -10,7 +10,7 @@ For video puzzles it is also cut into shots, `python -m jigsaw.samples.film data
     DIR/{train,heldout}/shot-NNN.mp4
 
 from keyframe to keyframe, which are mostly cuts, without decoding. What is held out is a stretch in the middle, with
-some seconds on either side of it left out, so that no shot stands on both sides.
+some seconds on either side of it left out, so that no shot is on both sides.
 """
 
 from __future__ import annotations

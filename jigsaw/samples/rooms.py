@@ -36,7 +36,7 @@ FOCAL = 180.0
 
 FRAMES = 16
 COUNTS = {"train": 4, "heldout": 2}
-"""Rooms that `export_rooms` draws unless told otherwise."""
+"""Rooms that `export_rooms` draws by default."""
 
 TO_WORLD = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
 """From the axes of a drawing (right, up, ahead) to those of the poses (right, ahead, up), which are right-handed."""

@@ -8,7 +8,7 @@ Out: a folder that is byte for byte the same on every machine::
 
 `export_all` draws rooms beside them, `DIR/rooms/{train,heldout}` (`jigsaw.samples.rooms`): no package has posed frames.
 
-A scene (a place, a thing; NN counts its views) stands in one split only, so near-duplicates such as the steps of a
+A scene (a place, a thing; NN counts its views) is in one split only, so near-duplicates such as the steps of a
 walk never straddle train and held-out. Files are copied bit by bit: a fingerprint then identifies the photo wherever
 it was exported, and no encoder's version can change the puzzles cut from it.
 

@@ -32,7 +32,7 @@ SIDE = 168
 """Width and height of a picture, in pixels."""
 
 COUNTS = {"train": 400, "heldout": 48}
-"""Scenes that `export_scenes` draws unless told otherwise."""
+"""Scenes that `export_scenes` draws by default."""
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -198,7 +198,7 @@ def traced(
 
 
 def export_scenes(out: Path, counts: dict[str, int] | None = None, seed: int = 0) -> None:
-    """Draw the scenes that are missing in the folder `out`; no scene stands in two splits.
+    """Draw the scenes that are missing in the folder `out`; no scene is in two splits.
 
     Args:
         counts: scenes of `train` and of `heldout`; `COUNTS` where not given.

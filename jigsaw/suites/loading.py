@@ -6,7 +6,7 @@ In: a data root with one folder per benchmark. Out: rows, JSON values only::
      "target", "category", "group", "part"}
 
 `prompt` may hold `<image>` and `<video>` where media belong; without them media come first. Rows of a `group` are
-right or wrong together. Schemas are those that the benchmarks publish; what is not as said is told with file and row.
+right or wrong together. Schemas are those that the benchmarks publish; a deviation is reported with file and row.
 
 `look` says which benchmarks of a suite lie ready under a data root before anything runs. Nothing is downloaded. A root
 may be laid out by `hf download --local-dir ROOT/ORG/NAME`, or be a hub cache (`HF_HOME`).
@@ -122,7 +122,7 @@ def all_angles(root: Path) -> Iterator[Item]:
 def cross_video(root: Path) -> Iterator[Item]:
     """CVBench, the cross-video one: videos, question, answer, category; every clip has a quarter of the frames.
 
-    Some items ask for yes or no: those are read as words, whatever stands in their options.
+    Some items ask for yes or no: those are read as words, whatever their options are.
     """
     for at, row in _rows(root, "cvbench.json", ("videos", "question", "answer")):
         media = [dict(part, share=4) for name in row["videos"] for part in _videos(root, name)]
@@ -167,7 +167,7 @@ LOADERS: Mapping[str, tuple[str, Callable[[Path], Iterator[Item]]]] = {
 
 
 def load_items(name: str, data_root: Path) -> list[Item]:
-    """The rows of a benchmark, every media file looked at.
+    """The rows of a benchmark; every media file is checked.
 
     Raises:
         JigsawError: the folder or a file is missing, a row is not as its schema says, or media are missing; how many.

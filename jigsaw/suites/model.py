@@ -179,7 +179,7 @@ def _until(text: str, stops: Any) -> str:
 
 
 def manifest() -> Any:
-    """What lmms-eval's registry is told, through the entry-point group `lmms_eval.models`."""
+    """What lmms-eval's registry receives, through the entry-point group `lmms_eval.models`."""
     from lmms_eval.models.registry_v2 import ModelManifest
 
     return ModelManifest(model_id="jigsaw", chat_class_path=f"{__name__}.Checkpoint")

@@ -64,7 +64,7 @@ def evaluate_suite(
         limit: only so many rows of each benchmark.
         boxes: in what the model gives coordinates: `pixels` as it sees them, or `thousandths`; by the model if None.
         against: folder of the same suite with the base model, for the row beside ours.
-        say: told in a line each what is missing, before anything runs.
+        say: receives a line for each missing benchmark, before anything runs.
 
     Raises:
         JigsawError: nothing can be run, or lmms-eval or the model cannot be opened.

@@ -43,7 +43,7 @@ class Finding:
 def findings_of(case: Case, properties: Mapping[str, Callable[[Case], None]], code: object) -> list[Finding]:
     """Try every property on a case. What a plug-in raises is a finding about it, with the line of its file.
 
-    An error that comes again ends the trial: it hides what else could be seen, and is told once.
+    An error that repeats ends the trial, because it hides other faults; it is reported once.
 
     Args:
         case: what the properties are tried on.
@@ -61,7 +61,7 @@ def findings_of(case: Case, properties: Mapping[str, Callable[[Case], None]], co
         except Exception as error:
             told = _told(error, code)
             if any(finding.detail == told for finding in found):
-                again = f"the same error again; mend it first: {told}"
+                again = f"the same error again; correct it first: {told}"
                 found += [Finding(left, None, again, checked=False) for left in [*properties][number:]]
                 break
             found.append(Finding(name, False, told))

@@ -250,7 +250,7 @@ _PROPERTIES = {
     "any text earns a number or nothing": _bears_any_text,
     "strings and messages earn the same": _reads_both_forms,
     "the same completions earn the same again": _gives_the_same_again,
-    "a row earns the same whatever stands beside it": _scores_rows_alone,
+    "a row earns the same whatever the other rows are": _scores_rows_alone,
     "broken orders earn nothing for the order": _pays_nothing_for_broken_orders,
     "how pieces are numbered does not matter": _ignores_numbering,
 }

@@ -81,5 +81,5 @@ class RecordedComposition(Composition):
 
     @staticmethod
     def forget(path: Path, *, after: int) -> None:
-        """Drop the rows of steps beyond the one that training goes on from."""
+        """Drop the rows of steps beyond the one from which training continues."""
         forget_lines(path, lambda row: row["step"] > after)

@@ -71,7 +71,7 @@ class Curriculum:
         return {_name(bucket): self._live[bucket] for bucket in self.buckets}
 
     def choose(self, count: int, *, progress: float = 0.0, avoid: Collection[str] = ()) -> list[tuple[Any, int]]:
-        """The next rows, not looked at yet: for each its set and its place there.
+        """The next rows, not loaded yet: for each its set and its place there.
 
         Args:
             count: how many.

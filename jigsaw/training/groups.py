@@ -1,4 +1,4 @@
-"""Groups that teach: completions of one puzzle whose rewards spread, and what takes the place of the others.
+"""Dynamic sampling: replaces groups whose completions all earn the same reward (DAPO, section 3.2).
 
 In: a batch of groups with rewards, and a way to get fresh ones. Out: the batch with groups whose rewards are all equal
 replaced, as far as the attempts allow. A group of equal rewards has no advantages and moves nothing (dynamic sampling,

@@ -61,7 +61,7 @@ class MetricsLog:
             file.write(json.dumps(row) + "\n")
 
     def forget(self, stage: str, after: int = 0) -> None:
-        """Drop the lines of a stage beyond the step that it goes on from (0: all of them), and a cut-off last line."""
+        """Drop the lines of a stage after the step from which it continues (0: all), and a cut-off last line."""
         forget_lines(self._path, lambda row: row["stage"] == stage and (row["step"] > after or not after))
 
 
@@ -207,7 +207,7 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]  # transformers come
         self._on_evaluation()
 
     def _show(self) -> None:
-        """The figures that matter on the console: those of this step beside guessing, and of held-out puzzles."""
+        """The figures that matter on the console: those of this step next to guessing, and of held-out puzzles."""
         told = [f"{name} {show(self._latest[key])}{self._guessing(key, show)}" for key, name, show in self._shown()]
         self._progress.figures([", ".join(told), self._heldout])
 

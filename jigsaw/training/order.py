@@ -1,4 +1,4 @@
-"""The order in which GRPO sees its puzzles: a function of the seed alone, so that a resumed run goes on in it.
+"""The order in which GRPO sees its puzzles: a function of the seed alone, so that a resumed run continues in it.
 
 TRL's sampler draws a new order per epoch from a generator that lives in memory; after a restart it would begin with the
 first order again. Here the order of every epoch can be made again at any time.

@@ -16,7 +16,7 @@ from jigsaw.errors import JigsawError
 from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.training.curriculum import Curriculum
 from jigsaw.training.order import Order
-from jigsaw.training.world import told_by_all
+from jigsaw.training.world import all_gather_object
 
 Row = dict[str, Any]
 THREADS = 4
@@ -101,7 +101,7 @@ def _results(reading: Sequence[Future[Row]]) -> list[Row]:
 
 
 class Chosen:
-    """Rows that a curriculum chooses; also those that take the place of groups that teach nothing.
+    """Rows that a curriculum chooses; also those that take the place of groups whose rewards are all equal.
 
     Args:
         curriculum: that chooses.
@@ -134,8 +134,8 @@ class Chosen:
 
     def _choose(self, count: int, progress: float, avoid: Sequence[str] = ()) -> tuple[list[Row], int, int]:
         """This process's rows, and how many all processes wanted and got; all of them draw the same rows."""
-        told = told_by_all((count, list(avoid)))
-        counts, unwanted = [number for number, _ in told], [name for _, names in told for name in names]
+        gathered = all_gather_object((count, list(avoid)))
+        counts, unwanted = [number for number, _ in gathered], [name for _, names in gathered for name in names]
         chosen = self._curriculum.choose(sum(counts), progress=progress, avoid=unwanted)
         start = sum(counts[: self._rank])
         rows = [puzzles[row] for puzzles, row in chosen[start : start + count]]

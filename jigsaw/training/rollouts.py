@@ -31,7 +31,7 @@ from jigsaw.training.groups import DynamicSampling, Group
 from jigsaw.training.micro_batch import MicroBatch, Part, Sizes, divided, equal_parts, fill
 from jigsaw.training.prompts import Chosen, Drawn, Prompts
 from jigsaw.training.step_metrics import StepMetrics
-from jigsaw.training.world import told_by_all
+from jigsaw.training.world import all_gather_object
 
 if TYPE_CHECKING:
     from jigsaw.training.trainer import PuzzleTrainer
@@ -237,7 +237,7 @@ class Rollouts:
             rows = supply.fresh.fresh(count, self._progress, avoid)  # type: ignore[union-attr]
             return self._roll_out(Drawn(rows), number)
 
-        outcome = dynamic.replace(groups, fresh, lambda count: sum(told_by_all(count)))
+        outcome = dynamic.replace(groups, fresh, lambda count: sum(all_gather_object(count)))
         self._learn(supply.curriculum, outcome.drawn)
         for name in ("dead", "replaced", "left"):
             self.metrics.pend(f"groups/{name}", getattr(outcome, name))
@@ -250,7 +250,7 @@ class Rollouts:
     def _learn(self, curriculum: Curriculum, groups: Sequence[Group]) -> None:
         """Have the curriculum take note of which groups were informative, the same on every process. Collective."""
         seen = [((group.row["task"], group.row["num_pieces"]), not group.dead) for group in groups]
-        curriculum.learn(one for share in told_by_all(seen) for one in share)
+        curriculum.learn(one for share in all_gather_object(seen) for one in share)
         if isinstance(self._supply.prompts, Chosen):
             for name, value in curriculum.live.items():
                 self.metrics.add(f"curriculum/{name}", value)
@@ -261,7 +261,7 @@ class Rollouts:
         A row that is drawn twice, here or on another process, gets another seed each time.
         """
         names = [row["id"] for row in rows]
-        before = told_by_all(names)[: self._trainer.accelerator.process_index]
+        before = all_gather_object(names)[: self._trainer.accelerator.process_index]
         seen = Counter(name for share in before for name in share)
         seeds = []
         for name in names:
@@ -286,7 +286,7 @@ class Rollouts:
             for group, own in zip(groups, ended, strict=True)
         ]
         names = self._supply.composition.names
-        told = told_by_all(
+        gathered = all_gather_object(
             {
                 "scores": [
                     row for group in groups for row in zip(*(group.scores[name] for name in names), strict=True)
@@ -297,8 +297,8 @@ class Rollouts:
                 "prompts": sum(group.encoded.lengths[group.prompt] * len(group.completions) for group in groups),
             }
         )
-        advantages = self._advantages(told)
-        num_items = torch.tensor(sum(share["counted"] for share in told), device=device)
+        advantages = self._advantages(gathered)
+        num_items = torch.tensor(sum(share["counted"] for share in gathered), device=device)
         encoded = list({id(group.encoded): group.encoded for group in groups}.values())
         offsets, offset = {}, 0
         for batch in encoded:
@@ -327,13 +327,13 @@ class Rollouts:
             self._supply.record(completions, columns, [one for group in groups for one in group.totals], metrics)
 
     def _compare_tasks(self, groups: Sequence[Group]) -> None:
-        """Log reward, accuracy beside chance, and share of groups without variance for each task and answer kind.
+        """Log reward, accuracy next to chance, and share of groups without variance for each task and answer kind.
 
         They are those of the batch as it was sampled, before dynamic sampling. Nothing is logged until there are
         several kinds. Collective.
         """
         kinds = [(group.row["task"], group.row.get("answer_kind") or ORDER) for group in groups]
-        self._kinds.update(kind for share in told_by_all(kinds) for kind in share)
+        self._kinds.update(kind for share in all_gather_object(kinds) for kind in share)
         if len(self._kinds) < 2 or not groups:
             return
         size = self._trainer.num_generations
@@ -349,10 +349,12 @@ class Rollouts:
             if chance is not None:
                 self.metrics.pend(f"{name}/chance", chance)
 
-    def _advantages(self, told: Sequence[dict[str, Any]]) -> Tensor:
+    def _advantages(self, gathered: Sequence[dict[str, Any]]) -> Tensor:
         """Of this process's completions; logs rewards and lengths of all."""
         trainer, device = self._trainer, self._trainer.accelerator.device
-        rows = [[torch.nan if value is None else value for value in row] for share in told for row in share["scores"]]
+        rows = [
+            [torch.nan if value is None else value for value in row] for share in gathered for row in share["scores"]
+        ]
         scores = torch.tensor(rows, dtype=torch.float32, device=device)
         found = advantages_of(
             scores,
@@ -363,19 +365,19 @@ class Rollouts:
         )
         for number, name in enumerate(self._supply.composition.names):
             self.metrics.add(f"rewards/{name}/mean", scores[:, number].nanmean().item())
-        lengths = [length for share in told for length in share["lengths"]]
-        ended = [whole for share in told for whole in share["ended"]]
+        lengths = [length for share in gathered for length in share["lengths"]]
+        ended = [whole for share in gathered for whole in share["ended"]]
         known = found.rewards[~found.rewards.isnan()]
         self.metrics.add("reward", known.mean().item())
         self.metrics.add("reward_std", known.std().item())
         self.metrics.add("frac_reward_zero_std", found.equal)
         self.metrics.add("completions/mean_length", sum(lengths) / len(lengths))
         self.metrics.add("completions/clipped_ratio", 1 - sum(ended) / len(ended))
-        trainer.state.num_input_tokens_seen += sum(share["prompts"] for share in told) + sum(lengths)
+        trainer.state.num_input_tokens_seen += sum(share["prompts"] for share in gathered) + sum(lengths)
         self.metrics.add("num_tokens", trainer.state.num_input_tokens_seen)
         rank = trainer.accelerator.process_index
-        start = sum(len(share["lengths"]) for share in told[:rank])
-        return found.values[start : start + len(told[rank]["lengths"])]
+        start = sum(len(share["lengths"]) for share in gathered[:rank])
+        return found.values[start : start + len(gathered[rank]["lengths"])]
 
     def _parts(self, sizes: Sizes) -> list[Part]:
         """The completions of each micro-batch; equally many of them on every process. Collective."""
@@ -383,7 +385,7 @@ class Rollouts:
         if limit is None:
             return equal_parts(len(sizes.prompts), trainer.num_generations, trainer.args.steps_per_generation)
         parts = fill(sizes, limit)
-        return divided(parts, max(told_by_all(len(parts))))
+        return divided(parts, max(all_gather_object(len(parts))))
 
     def _share(self, parts: Sequence[Part]) -> Callable[[Part], float]:
         """The factor on the loss of a micro-batch, where they are of unequal size.

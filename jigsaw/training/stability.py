@@ -67,7 +67,7 @@ class StabilityWatch(TrainerCallback):  # type: ignore[misc]  # transformers com
                 )
                 if section.stop:
                     raise JigsawError(
-                        f"{told}. The run was stopped (stability.stop); --resume goes on from a checkpoint"
+                        f"{told}. The run was stopped (stability.stop); --resume continues from a checkpoint"
                     )
                 warnings.warn(told, UnstableRunWarning, stacklevel=2)
 

@@ -98,7 +98,7 @@ def train_stage(recipe: Recipe, stage: Stage, folder: RunFolder, console: Consol
         None once the stage's result is written; the step after which it was saved if it was asked to stop.
 
     Raises:
-        JigsawError: anything about data, model or settings that the user can mend.
+        JigsawError: anything about data, model or settings that the user can correct.
     """
     from transformers import set_seed
 
@@ -162,7 +162,7 @@ def start_model(run: StageRun, config: Any) -> tuple[Any, Trainable, int]:
         config: of TRL's trainer; its `resume_from_checkpoint` is set.
 
     Returns:
-        The model, how much of it is trained, and the step that training goes on from (0 at the start).
+        The model, how much of it is trained, and the step from which training continues (0 at the start).
     """
     from jigsaw.models.load import calmed, load_model
     from jigsaw.training.trainable import prepare
@@ -203,7 +203,7 @@ def checkpoints_of(run: StageRun, *, boundary: int = 1) -> CheckpointCallback:
 
 
 def metrics_log(run: StageRun, done: int) -> MetricsLog:
-    """The run's log, cut back to the step that training goes on from."""
+    """The run's log, cut back to the step from which training continues."""
     from jigsaw.training.logs import MetricsLog
 
     log = MetricsLog(run.folder.metrics)

@@ -1,4 +1,4 @@
-"""Figures of a training step that are collected while it goes on, and logged with it."""
+"""Figures of a training step that are collected while it runs, and logged with it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from typing import Any
 
-from jigsaw.training.world import told_by_all
+from jigsaw.training.world import all_gather_object
 
 
 class StepMetrics:
@@ -30,7 +30,7 @@ class StepMetrics:
     def share(self) -> None:
         """Average what is pending over all processes. Collective."""
         total: defaultdict[str, list[float]] = defaultdict(list)
-        for pending in told_by_all(dict(self._pending)):
+        for pending in all_gather_object(dict(self._pending)):
             for name, values in pending.items():
                 total[name] += values
         for name, values in total.items():

@@ -28,7 +28,7 @@ class Trackers:
         self._stage = stage
         run = f"{recipe.name}-{stage}"
         settings: dict[str, dict[str, Any]] = {
-            # A resumed run goes on in the tracker's run of the same name.
+            # A resumed run continues the tracker's run of the same name.
             "wandb": {"name": run, "id": f"{folder.name}-{stage}", "resume": "allow", "dir": str(folder)},
             "tensorboard": {"logging_dir": str(folder)},
             "trackio": {"name": run, "resume": "allow"},

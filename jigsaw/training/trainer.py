@@ -30,7 +30,7 @@ STATE_FILE = "jigsaw.json"
 
 
 class Stateful(Protocol):
-    """Something that changes as a run goes on, beside what the trainer saves itself."""
+    """Something that changes during a run, in addition to what the trainer saves itself."""
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs; JSON values."""

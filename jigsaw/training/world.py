@@ -58,19 +58,19 @@ def process_count() -> int:
     return int(dist.get_world_size()) if dist.is_initialized() else 1
 
 
-def told_by_all(what: Any) -> list[Any]:
-    """What every process says, by rank, on every process. Collective."""
+def all_gather_object(what: Any) -> list[Any]:
+    """An object of every process, by rank, on every process; works without a process group too. Collective."""
     import torch.distributed as dist
 
     if not dist.is_initialized():
         return [what]
-    told: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(told, what)
-    return told
+    gathered: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, what)
+    return gathered
 
 
 def gathered_everywhere(items: Sequence[Any]) -> list[Any]:
     """The items of all processes, on every process, in the order of an even deal: one of each in turn. Collective."""
-    found = told_by_all(list(items))
+    found = all_gather_object(list(items))
     longest = max(map(len, found))
     return [share[i] for i in range(longest) for share in found if i < len(share)]

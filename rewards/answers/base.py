@@ -19,7 +19,7 @@ class ParsedAnswer(NamedTuple):
 
     Attributes:
         value: the answer in the form of its kind, or None if the text does not hold exactly one.
-        well_formed: the tags are right, whatever stands between them (style direct: the whole text is right).
+        well_formed: the tags are right, whatever is between them (style direct: the whole text is right).
         reason: `ok`, or the first check that failed, one of the kind's `REASONS`.
     """
 
@@ -59,7 +59,7 @@ class AnswerKind(ABC):
         """Read the inside of an answer. No text raises.
 
         Args:
-            answer: what stands between the tags or in the box.
+            answer: the text between the tags or in the box.
             typeset: it is LaTeX, as the inside of a box is.
         """
 

@@ -20,7 +20,7 @@ class NEOGenerationMixin(GenerationMixin):  # type: ignore[misc]  # transformers
         """(T, H, W) indices of the prompt, `[3, B, L]`; a prompt continued from a cache gets none."""
         cache = model_kwargs.get("past_key_values")
         if cache is not None and cache.get_seq_length():
-            raise NotImplementedError("generate() starts from whole prompts; call forward() to go on from a cache")
+            raise NotImplementedError("generate() starts from whole prompts; call forward() to continue from a cache")
         input_ids: Any = model_kwargs.get("input_ids", inputs_tensor)
         if input_ids.ndim == 3:  # embeddings: text alone
             input_ids = torch.full(input_ids.shape[:2], -1, device=input_ids.device)
