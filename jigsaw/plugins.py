@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -106,11 +106,11 @@ def _registered(use: str, kind: Kind) -> object:
         raise kind.error(f"{use!r} is not of the form package.module:name or path/to/file.py:name")
     points = registered(kind.group)
     found = [point for point in points if point.name == use]
-    owners = {(owner(point), point.value) for point in found}
     if not found:
         nearest = did_you_mean(use, {point.name for point in points})
         own = "one of your own: package.module:name or file.py:name"
         raise kind.error(f"no {kind.what} is called {use!r}; {nearest} ({own})")
+    owners = {(owner(point), point.value) for point in found} if len(found) > 1 else set()
     if len(owners) > 1:
         claims = " and ".join(sorted(f"{owner} ({value})" for owner, value in owners))
         raise kind.error(f"{use!r} is registered by {claims}; use the dotted path of the one that you mean")
@@ -132,11 +132,28 @@ def _imported(use: str, kind: Kind, load: Callable[[], object], file: Path | Non
         raise kind.error(f"{kind.what} {use}: importing failed at {where} with {what}{remedy}") from error
 
 
-def registered(group: str) -> list[EntryPoint]:
-    """The entry points of a group, of all installed distributions."""
+def registered(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group, of all installed distributions.
+
+    A row's task is looked up for each puzzle, and reading the metadata of all distributions takes 10 ms. So they are
+    read again only where the path or one of its folders has changed, as it does when something is installed.
+    """
+    return _entry_points(group, tuple((folder, _changed(folder)) for folder in sys.path))
+
+
+@lru_cache(maxsize=8)
+def _entry_points(group: str, path: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
     from importlib.metadata import entry_points  # slower to import than all of rewards/
 
-    return list(entry_points(group=group))
+    return tuple(entry_points(group=group))
+
+
+def _changed(folder: str) -> int:
+    """When something was added to or removed from a folder, in nanoseconds; 0 if there is none."""
+    try:
+        return Path(folder).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def owner(point: EntryPoint) -> str:

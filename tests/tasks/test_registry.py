@@ -1,6 +1,7 @@
 """Finding tasks and making their configurations: three ways to name one, and what is said when it goes wrong."""
 
 import dataclasses
+import importlib.metadata
 
 import pytest
 
@@ -127,3 +128,23 @@ def test_every_task_tells_its_keys_types_defaults_and_reasons(name):
     assert {"key": "answer_style", "type": "think | direct | boxed", "default": "think"}.items() <= next(
         entry for entry in about["config"] if entry["key"] == "answer_style"
     ).items()
+
+
+def test_a_task_per_puzzle_reads_the_installed_packages_once(monkeypatch):
+    reads = []
+    read = importlib.metadata.entry_points
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **group: reads.append(group) or read(**group))
+    for _ in range(100):
+        find_task("image")
+    assert len(reads) <= 1
+
+
+def test_a_task_installed_while_the_process_runs_is_found(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(TaskError, match="no task is called 'late'"):
+        find_task("late")
+    info = tmp_path / "late-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: late\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[jigsaw.tasks]\nlate = jigsaw.tasks.image:ImageTask\n")
+    assert find_task("late") is find_task("image")
