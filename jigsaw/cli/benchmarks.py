@@ -69,16 +69,24 @@ def bench(
 
 @app.command(epilog="Example: jigsaw realunify runs/mine/model --data-root realunify-data")
 def realunify(
-    model: Model,
+    model: Annotated[str, typer.Argument(help="A run folder, a checkpoint folder, a hub id or MODEL@URL.")],
     data_root: Annotated[Path, typer.Option(help="Folder of the authors' files.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results; continues there.  [default: evals/realunify-MODEL]")
     ] = None,
-    editor: Annotated[str | None, typer.Option(help="Plug-in that edits pictures.")] = None,
-    generator: Annotated[str | None, typer.Option(help="Plug-in that draws pictures.")] = None,
-    judge: Annotated[str | None, typer.Option(help="An OpenAI-compatible address, with /v1.")] = None,
+    editor: Annotated[str | None, typer.Option(help="Edits pictures: file.py:function or MODEL@URL.")] = None,
+    generator: Annotated[str | None, typer.Option(help="Draws pictures: file.py:function or MODEL@URL.")] = None,
+    judge: Annotated[str | None, typer.Option(help="OpenAI-compatible address of the judge, with /v1.")] = None,
     judge_model: Annotated[str, typer.Option(help="The judge's name on its server.")] = "judge",
-    judge_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a judge may take.")] = 120,
+    judge_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one reply of the judge.")] = 120,
+    oracle_reader: Annotated[
+        str | None, typer.Option(help="Oracle setting: strong understanding model, MODEL@URL.")
+    ] = None,
+    oracle_editor: Annotated[str | None, typer.Option(help="Oracle setting: strong editor, like --editor.")] = None,
+    oracle_generator: Annotated[
+        str | None, typer.Option(help="Oracle setting: strong generator, like --generator.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer behind a MODEL@URL.")] = 300,
     grid: Annotated[str, typer.Option(help="Rows x columns of a cut picture.")] = "3x3",
     limit: Rows = None,
     engine: Engine = "transformers",
@@ -87,17 +95,21 @@ def realunify(
     max_new_tokens: MaxNewTokens = 1024,
     as_json: AsJson = False,
 ) -> None:
-    """Run those parts of RealUnify whose files are there.
+    """Run those parts of RealUnify whose files and tools are there.
 
+    MODEL@URL is a model behind an OpenAI-compatible server, such as flux@http://127.0.0.1:8000/v1.
     A second call asks what has no answer yet.
     """
-    model = checkpoint_of(model)
+    from jigsaw.realunify.endpoint import split_spec
+
+    named = split_spec(model)
+    model = model if named else checkpoint_of(model)
     from jigsaw.evaluation.generation import Generation
     from jigsaw.evaluation.log import to_json
     from jigsaw.realunify.evaluate import evaluate_realunify
     from jigsaw.realunify.log import realunify_text
 
-    target = results_folder(out, "realunify", model)
+    target = results_folder(out, "realunify", named[0] if named else model)
     log = evaluate_realunify(
         model,
         data_root,
@@ -107,6 +119,10 @@ def realunify(
         judge=judge,
         judge_model=judge_model,
         judge_timeout=judge_timeout,
+        oracle_reader=oracle_reader,
+        oracle_editor=oracle_editor,
+        oracle_generator=oracle_generator,
+        timeout=timeout,
         grid=grid_size(grid),
         generation=Generation(engine, dtype, batch_size, max_new_tokens),
         limit=limit,

@@ -17,9 +17,11 @@ from jigsaw.evaluation.generation import GREEDY, Generation, open_engine, requir
 from jigsaw.evaluation.log import command_line, to_json, versions
 from jigsaw.files import write_whole
 from jigsaw.models.load import require_checkpoint
+from jigsaw.realunify.endpoint import ChatModel, Endpoint, split_spec
+from jigsaw.realunify.errors import diagnosis
 from jigsaw.realunify.judge import Judge
 from jigsaw.realunify.log import REALUNIFY_FILE, RealUnifyLog, summary
-from jigsaw.realunify.parts import FILES, Record, Tools, read_items, run_part
+from jigsaw.realunify.parts import FILES, NEEDS, Record, Tools, read_items, run_part
 from jigsaw.realunify.plugins import load_function
 
 
@@ -33,60 +35,86 @@ def evaluate_realunify(
     judge: str | None = None,
     judge_model: str = "judge",
     judge_timeout: float = 120.0,
+    oracle_reader: str | None = None,
+    oracle_editor: str | None = None,
+    oracle_generator: str | None = None,
+    timeout: float = 300.0,
     grid: tuple[int, int] = (3, 3),
     generation: Generation = GREEDY,
     limit: int | None = None,
     say: Callable[[str], object] = lambda _: None,
 ) -> RealUnifyLog:
-    """Run what can be run.
+    """Run each part whose files and tools are there.
 
     Args:
-        model: checkpoint folder or hub id.
+        model: checkpoint folder, hub id, or `MODEL@URL` of an OpenAI-compatible server.
         data_root: folder with `GEU_direct.json` and so on, or with those below `realunify/`.
         out: folder for what is listed above.
-        editor, generator: plug-ins, see `plugins`.
-        judge: address of an OpenAI-compatible endpoint, up to `/v1`.
-        judge_model: name that it knows.
-        judge_timeout: seconds for one reply.
+        editor, generator: plug-ins or `MODEL@URL`, see `plugins`.
+        judge: address of an OpenAI-compatible server, up to `/v1`.
+        judge_model: the judge's name there.
+        judge_timeout: seconds for one reply of the judge.
+        oracle_reader: strong understanding model, `MODEL@URL`; it rewrites prompts and reads edited pictures.
+        oracle_editor, oracle_generator: strong models that edit and draw, in the form of `editor` and `generator`.
+        timeout: seconds for one answer of another endpoint than the judge.
         grid: rows and columns of Mental Reconstruction's pictures, for `GEU_jigsaw`.
         generation: engine, precision, batches and limit; greedy.
-        limit: only so many items of each part.
-        say: told what is missing, before anything runs.
+        limit: most items of each part.
+        say: receives a line for each missing part, before anything runs.
 
     Raises:
-        JigsawError: nothing can be run, or a tool fails; results so far are kept.
+        JigsawError: no part can be run, or a tool fails; results so far are kept.
     """
     require_greedy(generation)
-    require_checkpoint(model)
+    remote = _chat_model(model, "MODEL", timeout, generation.max_new_tokens)
+    if remote is None:
+        require_checkpoint(model)
     root = data_root / "realunify" if (data_root / "realunify").is_dir() else data_root
-    draw = load_function(generator, "--generator") if generator else None
-    edit = load_function(editor, "--editor") if editor else None
+    draw = load_function(generator, "--generator", timeout=timeout) if generator else None
+    edit = load_function(editor, "--editor", timeout=timeout) if editor else None
     asked = Judge(judge, judge_model, timeout=judge_timeout) if judge else None
-    needed = {"--editor": edit, "--generator": draw, "--judge": asked}
-    parts, missing = _readable(root, {name for name, tool in needed.items() if tool is None}, limit)
+    reader = _chat_model(oracle_reader, "--oracle-reader", timeout) if oracle_reader else None
+    if oracle_reader and reader is None:
+        raise JigsawError(f"--oracle-reader: {oracle_reader!r} is not of the form MODEL@URL, NAME@http://HOST:PORT/v1")
+    strong_edit = load_function(oracle_editor, "--oracle-editor", timeout=timeout) if oracle_editor else None
+    strong_draw = load_function(oracle_generator, "--oracle-generator", timeout=timeout) if oracle_generator else None
+    oracle = Tools(reader, strong_edit, strong_draw, asked, grid, out / "pictures", options="--oracle-")
+    given = {"--editor": edit, "--generator": draw, "--judge": asked, "--oracle-reader": reader}
+    given |= {"--oracle-editor": strong_edit, "--oracle-generator": strong_draw}
+    parts, missing = _readable(root, {name for name, tool in given.items() if tool is None}, limit)
     for part, why in missing.items():
         say(f"missing: {part}: {why}")
     if not parts:
         raise JigsawError(f"--data-root: {root} holds nothing of RealUnify that can be run")
     settings: dict[str, Any] = {"model": model, "model_stamp": file_stamp(Path(model)), **generation.settings()}
     settings |= {"editor": editor, "generator": generator, "grid": list(grid)}
-    settings |= {"judge_model": judge_model if judge else None}
+    settings |= {"judge_model": judge_model if judge else None, "oracle_reader": oracle_reader}
+    settings |= {"oracle_editor": oracle_editor, "oracle_generator": oracle_generator}
     make_folder(out)
     with Store(out / "items.jsonl", settings, _key) as store:
         try:
-            opened = open_engine(model, generation)
-            _ask(parts, store, Tools(opened, edit, draw, asked, grid, out / "pictures"), generation.batch_size)
+            opened = remote or open_engine(model, generation)
+            tools = Tools(opened, edit, draw, asked, grid, out / "pictures", oracle)
+            _ask(parts, store, tools, generation.batch_size)
         finally:
             found = {part: _records(store, part, items) for part, items in parts.items()}
+            outcomes = {kind: diagnosis(kind, parts, found) for kind in ("GEU", "UEG")}
             log = RealUnifyLog(
                 argv=command_line(),
                 versions=versions(),
                 settings=settings,
                 parts={part: summary(part, records) for part, records in found.items() if records},
                 missing=missing,
+                diagnosis={kind: counts for kind, counts in outcomes.items() if counts},
             )
             write_whole(out / REALUNIFY_FILE, to_json(log))
     return log
+
+
+def _chat_model(spec: str, option: str, timeout: float, max_tokens: int | None = None) -> ChatModel | None:
+    """The model behind `MODEL@URL`; None for another spec."""
+    named = split_spec(spec)
+    return ChatModel(Endpoint(option, named[1], named[0], timeout=timeout), max_tokens) if named else None
 
 
 def _key(record: Mapping[str, Any]) -> tuple[str, int]:
@@ -96,10 +124,6 @@ def _key(record: Mapping[str, Any]) -> tuple[str, int]:
 def _records(store: Store, part: str, items: Sequence[Mapping[str, Any]]) -> list[Record]:
     """The answers to these items, as far as they are there."""
     return [dict(store[part, item["at"]]) for item in items if (part, item["at"]) in store]
-
-
-_NEEDS = {"GEU_step": ("--editor",), "UEG_direct": ("--generator", "--judge"), "UEG_step": ("--generator", "--judge")}
-"""Parts -> the tools that they cannot do without."""
 
 
 def _readable(
@@ -115,10 +139,10 @@ def _readable(
     parts: dict[str, list[dict[str, Any]]] = {}
     missing: dict[str, str] = {}
     for part in FILES:
-        lacking = [name for name in _NEEDS.get(part, ()) if name in absent]
+        lacking = [name for name in NEEDS.get(part, ()) if name in absent]
         try:
             if lacking:
-                raise JigsawError(f"needs {' and '.join(lacking)}")
+                raise JigsawError(f"needs {', '.join(lacking[:-1])}{' and ' * (len(lacking) > 1)}{lacking[-1]}")
             parts[part] = read_items(root, part)[:limit]
         except JigsawError as error:
             missing[part] = str(error)

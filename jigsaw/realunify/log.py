@@ -1,20 +1,21 @@
-"""The log of RealUnify, `realunify.json`, and its table: part by part, above the published figures."""
+"""The log of RealUnify, `realunify.json`, and its tables: part by part above the published figures, then the errors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jigsaw.evaluation.intervals import Estimate, rate_interval
 from jigsaw.evaluation.log import Log, Stored, from_json
 from jigsaw.evaluation.tables import Cell, PaperTable, Row, printed
+from jigsaw.realunify.errors import CATEGORIES, DIAGNOSES, Counts, categories
 from jigsaw.realunify.parts import SHORT, Record
 from jigsaw.suites.log import published_rows
 
 REALUNIFY_FILE = "realunify.json"
-TABLES = {"direct": "realunify-direct", "step": "realunify-stepwise"}
+TABLES = {"direct": "realunify-direct", "step": "realunify-stepwise", "specialist": "realunify-specialists"}
 COLUMNS = ("WK", "CR", "MR-I", "LR", "SR", "C2I", "UEG-avg", "MR-II", "MT", "AF", "CN", "GEU-avg")
 
 
@@ -34,12 +35,14 @@ class Part(Stored):
         valid_orders: of `GEU_jigsaw`: answers that are a permutation.
         unjudged: of UEG: items on which the judge said neither yes nor no; they count as wrong.
         unread: of GEU: replies that name no option; they count as wrong.
+        errors: task -> category -> wrong items, see `errors.CATEGORIES`.
     """
 
     shares: dict[str, Share]
     valid_orders: int | None = None
     unjudged: int | None = None
     unread: int | None = None
+    errors: Counts = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +52,13 @@ class RealUnifyLog(Log):
     Attributes:
         settings: what the answers depend on.
         missing: part -> why it could not run.
+        diagnosis: `GEU` or `UEG` -> task -> outcome in the three settings -> items, see `errors.DIAGNOSES`.
     """
 
     settings: dict[str, Any]
     parts: dict[str, Part]
     missing: dict[str, str]
+    diagnosis: dict[str, Counts] = field(default_factory=dict)
 
 
 def summary(name: str, records: Sequence[Record]) -> Part:
@@ -70,6 +75,7 @@ def summary(name: str, records: Sequence[Record]) -> Part:
         valid_orders=sum(record["order"] is not None for record in records) if name == "GEU_jigsaw" else None,
         unread=sum(record["letter"] is None for record in records) if geu else None,
         unjudged=None if geu else sum(record["unjudged"] for record in records),
+        errors=categories(records),
     )
 
 
@@ -80,7 +86,7 @@ def realunify_table(folder: Path) -> PaperTable:
     cells: dict[str, dict[str, Cell]] = {}
     for name, part in log.parts.items():
         kind, _, way = name.partition("_")
-        row = cells.setdefault(f"{log.settings['model']}, {way}", {})
+        row = cells.setdefault(f"{_answered_by(log, kind, way)}, {way}", {})
         for task, share in part.shares.items():
             column = f"{kind}-avg" if task == "avg" else task
             # The average of GEU_jigsaw is of one task: no average of the benchmark's.
@@ -95,8 +101,25 @@ def realunify_table(folder: Path) -> PaperTable:
     return PaperTable(caption, COLUMNS, rows, digits=1)
 
 
+def _answered_by(log: RealUnifyLog, kind: str, way: str) -> str:
+    """What a row's name says: the model, or the strong models of the oracle."""
+    if way != "oracle":
+        return str(log.settings["model"])
+    return f"{log.settings['oracle_reader']} + {log.settings['oracle_editor' if kind == 'GEU' else 'oracle_generator']}"
+
+
+def _count_lines(title: str, counts: Counts, meanings: Mapping[str, str]) -> list[str]:
+    """A table in Markdown: a line per task, a column per category that occurs, and what each column means."""
+    names = [name for name in meanings if any(name in row for row in counts.values())]
+    if not names:
+        return []
+    lines = ["", title, "", f"| task | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
+    lines += [f"| {task} | {' | '.join(str(row.get(name, 0)) for name in names)} |" for task, row in counts.items()]
+    return [*lines, "", *(f"- {name}: {meanings[name]}" for name in names)]
+
+
 def realunify_text(log: RealUnifyLog, folder: Path) -> str:
-    """The table in Markdown, below it what was missing and what nobody could judge."""
+    """The table in Markdown, below it what is missing, the error categories and the comparison of the settings."""
     lines = [printed([realunify_table(folder)], "markdown")]
     lines += [f"missing: {part}: {why}" for part, why in log.missing.items()]
     for name, part in log.parts.items():
@@ -107,4 +130,8 @@ def realunify_text(log: RealUnifyLog, folder: Path) -> str:
             lines.append(f"{name}: {part.unread} of {of} replies name no option; they count as wrong")
         if part.valid_orders is not None:
             lines.append(f"{name}: {part.valid_orders} of {of} orders were valid; others left the picture as it was")
+    for name, part in log.parts.items():
+        lines += _count_lines(f"Wrong items of {name} by category", part.errors, CATEGORIES)
+    for kind, counts in log.diagnosis.items():
+        lines += _count_lines(f"{kind}: items by outcome in the direct, stepwise and oracle setting", counts, DIAGNOSES)
     return "\n".join(lines)

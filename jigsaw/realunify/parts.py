@@ -1,20 +1,27 @@
 """RealUnify: does making pictures help understanding (GEU), and understanding help making them (UEG)?
 
-In: the authors' JSON files in a folder of the user's; their licence forbids shipping them. Out: per part and task how
-many are right, of those that are there. GEU: multiple choice, on the picture (`GEU_direct`), on the picture as an
-editor changed it (`GEU_step`), and, by a protocol of our own reported apart, on the picture of Mental Reconstruction
-with its tiles put back in the order that the model itself answers (`GEU_jigsaw`). UEG: pictures drawn from a prompt
-(`UEG_direct`) or from the model's own rewording of it (`UEG_step`); right if a judge's answers to all questions are.
+In: the authors' JSON files in a folder of the user's; their licence forbids shipping them. Out: per part and task the
+number of right answers among the items that are there.
+
+| part | what happens to an item |
+|---|---|
+| `GEU_direct` | the model answers a multiple-choice question on the picture |
+| `GEU_step` | the editor changes the picture as the item asks, then the model answers on the edited picture |
+| `GEU_oracle` | the same with a strong editor and a strong reader instead |
+| `GEU_jigsaw` | our own protocol: the model orders the tiles of the picture, then answers on the restored picture |
+| `UEG_direct` | the generator draws the item's prompt; right if the judge's answers to all questions are |
+| `UEG_step` | the model rewrites the prompt first |
+| `UEG_oracle` | the same with a strong reader that rewrites and a strong generator instead |
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from jigsaw.data.sources import below
 from jigsaw.errors import JigsawError, first_line
@@ -45,8 +52,8 @@ SHORT = dict(
 )
 """As the paper's tables call them."""
 
-FILES = {"GEU_direct": "GEU_direct", "GEU_step": "GEU_step", "GEU_jigsaw": "GEU_direct"}
-FILES |= {"UEG_direct": "UEG_direct", "UEG_step": "UEG_step"}
+FILES = {"GEU_direct": "GEU_direct", "GEU_step": "GEU_step", "GEU_oracle": "GEU_step", "GEU_jigsaw": "GEU_direct"}
+FILES |= {"UEG_direct": "UEG_direct", "UEG_step": "UEG_step", "UEG_oracle": "UEG_step"}
 """Part -> the file that it reads."""
 
 Record = dict[str, Any]
@@ -56,23 +63,37 @@ Editor = Callable[[Image.Image, str], Image.Image]
 
 @dataclass(frozen=True)
 class Tools:
-    """What answers, draws and judges; a part that lacks one of its tools cannot run.
+    """What answers, edits, draws and judges.
 
     Attributes:
-        engine: the model under test.
+        engine: the model under test; of `oracle` the strong reader.
         editor: changes pictures.
         generator: draws pictures.
         judge: answers questions about pictures.
         grid: rows and columns of Mental Reconstruction's pictures.
-        pictures: folder for what is drawn.
+        pictures: folder for what is drawn and edited.
+        oracle: the strong tools of `GEU_oracle` and `UEG_oracle`.
+        options: what the options begin with that named these tools, for messages.
     """
 
-    engine: Ask
+    engine: Ask | None
     editor: Editor | None
     generator: Drawer | None
     judge: Judge | None
     grid: tuple[int, int]
     pictures: Path
+    oracle: Tools | None = None
+    options: str = "--"
+
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "GEU_step": ("--editor",),
+    "GEU_oracle": ("--oracle-reader", "--oracle-editor"),
+    "UEG_direct": ("--generator", "--judge"),
+    "UEG_step": ("--generator", "--judge"),
+    "UEG_oracle": ("--oracle-reader", "--oracle-generator", "--judge"),
+}
+"""Part -> the options of the tools that it needs beside the model."""
 
 
 def read_items(root: Path, part: str) -> list[dict[str, Any]]:
@@ -102,10 +123,9 @@ def _checked(path: Path, at: int, item: Any, part: str) -> dict[str, Any]:
     wanted = {
         "GEU_direct": ("evaluation_prompt", "answer"),
         "GEU_step": ("evaluation_prompt", "answer", "edit_prompt"),
-        "GEU_jigsaw": ("evaluation_prompt", "answer"),
         "UEG_direct": ("prompt", "question_list"),
         "UEG_step": ("question_list", "new_prompt"),
-    }[part]
+    }[FILES[part]]
     gone = [key for key in ("task_type", *wanted) if not isinstance(item, Mapping) or key not in item]
     if gone:
         raise JigsawError(f"{path}: item {at} has no {gone[0]}")
@@ -130,20 +150,21 @@ def _checked(path: Path, at: int, item: Any, part: str) -> dict[str, Any]:
 def run_part(part: str, items: Sequence[Mapping[str, Any]], tools: Tools, batch_size: int) -> Iterator[list[Record]]:
     """Answer a part, batch by batch.
 
+    Args:
+        part: one of `FILES`.
+        items: from `read_items`.
+        tools: all that the part needs, see `NEEDS`.
+        batch_size: items that the engine answers together; drawn items are kept one by one, as they take long.
+
     Raises:
-        JigsawError: a tool is missing or fails.
+        JigsawError: a tool fails.
     """
-    missing = {
-        "GEU_step": ("--editor", tools.editor),
-        "UEG_direct": ("--generator", tools.generator),
-        "UEG_step": ("--generator", tools.generator),
-    }.get(part)
-    if missing and missing[1] is None:
-        raise JigsawError(f"{part} needs {missing[0]}")
-    if part.startswith("UEG") and tools.judge is None:
-        raise JigsawError(f"{part} needs --judge")
-    answer = {"GEU_direct": _direct, "GEU_step": _edited, "GEU_jigsaw": _jigsaw}.get(part, _drawn)
-    size = 1 if part.startswith("UEG") else batch_size  # drawing and judging take long: each is kept at once
+    if part.endswith("_oracle"):
+        assert tools.oracle is not None
+        tools = tools.oracle
+    tools = replace(tools, pictures=tools.pictures / part)
+    answer = {"GEU_direct": _direct, "GEU_jigsaw": _jigsaw}.get(part, _edited if part.startswith("GEU") else _drawn)
+    size = 1 if part.startswith("UEG") else batch_size
     for start in range(0, len(items), size):
         yield answer(items[start : start + size], tools)
 
@@ -153,9 +174,35 @@ def _direct(items: Sequence[Mapping[str, Any]], tools: Tools) -> list[Record]:
 
 
 def _edited(items: Sequence[Mapping[str, Any]], tools: Tools) -> list[Record]:
+    """Edit the pictures and ask about the edited ones; an item that the editor declines is not asked and is wrong."""
     assert tools.editor is not None
-    changed = [picture_of(tools.editor, "--editor", _open(item), item["edit_prompt"]) for item in items]
-    return _chosen(items, changed, tools)
+    originals = [_open(item) for item in items]
+    edited = [
+        picture_of(tools.editor, f"{tools.options}editor", image, item["edit_prompt"])
+        for image, item in zip(originals, items, strict=True)
+    ]
+    drawn = [(item, image) for item, image in zip(items, edited, strict=True) if image is not None]
+    for item, made in drawn:
+        _keep(made, tools, item)
+    asked = iter(_chosen([item for item, _ in drawn], [made for _, made in drawn], tools))
+    records = []
+    for item, original, image in zip(items, originals, edited, strict=True):
+        if image is None:
+            record = {"at": item["at"], "task": item["task_type"], "text": "", "letter": None, "right": False}
+            records.append(record | {"declined": True, "unchanged": False})
+        else:
+            records.append(next(asked) | {"declined": False, "unchanged": _same(original, image)})
+    return records
+
+
+def _same(one: Image.Image, other: Image.Image) -> bool:
+    return one.size == other.size and ImageChops.difference(one, other).getbbox() is None
+
+
+def _keep(image: Image.Image, tools: Tools, item: Mapping[str, Any]) -> None:
+    """Save a picture as `PART/NUMBER.png`, for whoever looks into the errors."""
+    tools.pictures.mkdir(parents=True, exist_ok=True)
+    image.save(tools.pictures / f"{item['at']}.png")
 
 
 def _jigsaw(items: Sequence[Mapping[str, Any]], tools: Tools) -> list[Record]:
@@ -169,6 +216,7 @@ def _jigsaw(items: Sequence[Mapping[str, Any]], tools: Tools) -> list[Record]:
             parts += [f"Tile {number}:", {"type": "image"}]
         parts.append(f"List the tiles place by place, row by row. {answer_instruction('direct', len(own))}")
         asked.append({"id": "tiles", "prompt": user_message(parts), "images": own})
+    assert tools.engine is not None
     said = [texts[0] for texts in tools.engine(asked)]
     orders = [parse_order(cleaned(text), rows * columns, "direct").order for text in said]
     wholes = [
@@ -195,7 +243,10 @@ def _chosen(items: Sequence[Mapping[str, Any]], pictures: Sequence[Image.Image],
         {"id": str(item["at"]), "prompt": user_message([{"type": "image"}, item["evaluation_prompt"]]), "images": [one]}
         for item, one in zip(items, pictures, strict=True)
     ]
-    records = []
+    records: list[Record] = []
+    if not rows:
+        return records
+    assert tools.engine is not None
     for item, (text, *_) in zip(items, tools.engine(rows), strict=True):
         letter = final_letter(text, "ABCD")
         gold = str(item["answer"]).strip().strip("().").upper()
@@ -205,22 +256,26 @@ def _chosen(items: Sequence[Mapping[str, Any]], pictures: Sequence[Image.Image],
 
 
 def _drawn(items: Sequence[Mapping[str, Any]], tools: Tools) -> list[Record]:
-    """Draw, from the item's prompt or the model's rewording, and have the judge asked all its questions."""
+    """Draw the item's prompt, or the engine's rewriting of it, and ask the judge all of the item's questions."""
     assert tools.generator is not None and tools.judge is not None
     prompts = [str(item.get("new_prompt") or item["prompt"]) for item in items]
-    stepwise = ["new_prompt" in item for item in items]
-    if any(stepwise):
+    if any("new_prompt" in item for item in items):
+        assert tools.engine is not None
         texts = tools.engine([{"id": str(item["at"]), "prompt": user_message([item["new_prompt"]])} for item in items])
         prompts = [cleaned(own[0]) or str(item["new_prompt"]) for own, item in zip(texts, items, strict=True)]
     records = []
-    for item, prompt, refined in zip(items, prompts, stepwise, strict=True):
-        picture = picture_of(tools.generator, "--generator", prompt)
-        tools.pictures.mkdir(parents=True, exist_ok=True)
-        picture.save(tools.pictures / f"{'step' if refined else 'direct'}-{item['at']}.png")
+    for item, prompt in zip(items, prompts, strict=True):
+        picture = picture_of(tools.generator, f"{tools.options}generator", prompt)
+        record = {"at": item["at"], "task": item["task_type"], "prompt": prompt, "declined": picture is None}
+        if picture is None:
+            records.append(record | {"verdicts": [], "right": False, "unjudged": False, "answered": 0})
+            continue
+        _keep(picture, tools, item)
         verdicts = [tools.judge.ask(picture, str(question["question"])) for question in item["question_list"]]
         gold = [str(question["answer"]).strip().lower() == "yes" for question in item["question_list"]]
-        record = {"at": item["at"], "task": item["task_type"], "prompt": prompt, "verdicts": verdicts}
-        records.append(record | {"right": verdicts == gold, "unjudged": None in verdicts})
+        answered = sum(one is other for one, other in zip(verdicts, gold, strict=True))
+        record |= {"verdicts": verdicts, "right": verdicts == gold, "unjudged": None in verdicts, "answered": answered}
+        records.append(record)
     return records
 
 

@@ -2,8 +2,6 @@
 
 import json
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 from PIL import Image
@@ -88,30 +86,17 @@ def engine(monkeypatch):
 
 
 @pytest.fixture
-def judge():
+def judge(server):
     """A server whose `replies` are a function of the question and the picture's bytes."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            picture, question = body["messages"][0]["content"]
-            code, text = self.server.replies(picture["image_url"]["url"], question["text"])
-            self.send_response(code)
-            self.send_header("Content-Type", "application/json")
-            self.end_headers()
-            self.wfile.write(json.dumps({"choices": [{"message": {"content": text}}]}).encode())
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.handle_error = lambda *_: None  # a client that no longer waits is what some tests are about
     server.replies = colour_judge
-    Thread(target=server.serve_forever, daemon=True).start()
-    server.url = f"http://127.0.0.1:{server.server_port}/v1"
-    yield server
-    server.shutdown()
-    server.server_close()
+
+    def answer(request):
+        picture, question = request.json["messages"][0]["content"]
+        code, text = server.replies(picture["image_url"]["url"], question["text"])
+        return code, {"choices": [{"message": {"content": text}}]}
+
+    server.routes["/v1/chat/completions"] = answer
+    return server
 
 
 def colour_judge(address, question):
@@ -131,7 +116,7 @@ def options(root, judge, **changes):
 def test_all_parts_run_and_are_counted(root, engine, judge):
     found = evaluate_realunify("org/model", root, **options(root, judge))
     parts = found.parts
-    assert found.missing == {}
+    assert set(found.missing) == {"GEU_oracle", "UEG_oracle"}
     assert parts["GEU_direct"].shares["MR-II"].value == 0.0  # shuffled, red is elsewhere
     assert parts["GEU_jigsaw"].shares["MR-II"].value == 100.0  # put back, it is on the upper left
     assert parts["GEU_jigsaw"].valid_orders == 1
@@ -140,10 +125,11 @@ def test_all_parts_run_and_are_counted(root, engine, judge):
     assert shares["WK"] == shares["avg"]
     assert (shares["WK"].value, shares["WK"].of) == (50.0, 2)
     assert parts["UEG_step"].shares["C2I"].value == 100.0
-    assert (root / "out" / "pictures" / "step-0.png").is_file()
+    assert (root / "out" / "pictures" / "UEG_step" / "0.png").is_file()
     text = realunify_text(found, root / "out")
     assert "| org/model, jigsaw |" in text
     assert "| BAGEL, direct (published) |" in text
+    assert "| Gemini 2.5 Pro, specialist (published) |" in text
 
 
 def test_without_tools_the_rest_runs_and_what_lacks_is_told(root, engine, tmp_path):
@@ -151,6 +137,7 @@ def test_without_tools_the_rest_runs_and_what_lacks_is_told(root, engine, tmp_pa
     found = evaluate_realunify("org/model", root, out=tmp_path / "o", grid=(2, 2), say=told.append)
     assert set(found.parts) == {"GEU_direct", "GEU_jigsaw"}
     assert found.missing["UEG_step"] == "needs --generator and --judge"
+    assert found.missing["UEG_oracle"] == "needs --oracle-reader, --oracle-generator and --judge"
     assert told[0] == "missing: GEU_step: needs --editor"
 
 
