@@ -2,9 +2,9 @@
 
 The public API::
 
-    audit_puzzles(data, *, limit=500, ...) -> per kind of puzzle what each shortcut solves, next to chance
+    audit_puzzles(data, *, limit=500, ...) -> an `Audit`: per kind of puzzle how far each shortcut gets, next to chance
 """
 
-from jigsaw.audit.audit import audit_puzzles
+from jigsaw.audit.audit import Audit, audit_puzzles
 
-__all__ = ["audit_puzzles"]
+__all__ = ["Audit", "audit_puzzles"]

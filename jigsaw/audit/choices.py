@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jigsaw.audit.features import Pixels, blue, border, detail, light, motion, ring, side_light, size, top_light
 from jigsaw.audit.rank_prior import ranks
-from jigsaw.audit.shortcuts import blue, detail, light, ring, side_light, size, top_light
-from jigsaw.tasks import Leak, Pieces
+from jigsaw.audit.shortcut import Shortcut
+from jigsaw.tasks import Pieces
 from jigsaw.tasks.likeness import mean_differences, signatures
-
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -46,16 +45,6 @@ class ChoiceSample:
     stored: Sequence[int] = ()
     pieces: Pieces = field(default_factory=Pieces)
     clips: Sequence[Pixels] = ()
-
-
-@dataclass(frozen=True)
-class ChoiceShortcut:
-    """One shortcut: its name, what it reads, the kind of leak, and its labels, or None where it does not apply."""
-
-    name: str
-    what: str
-    leak: Leak
-    solve: Callable[[Sequence[ChoiceSample]], list[str] | None]
 
 
 def _by_symbol(samples: Sequence[ChoiceSample], symbol: Callable[[ChoiceSample], Hashable]) -> list[str]:
@@ -115,14 +104,6 @@ def _where_words(samples: Sequence[ChoiceSample]) -> list[str] | None:
     return _by_symbol(samples, _sides)
 
 
-def _border(pixels: Pixels, side: int, reach: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The outermost row or column of a picture, above, right, below or left, `reach` pixels in; shape `(16, 3)`."""
-    lines = (pixels[reach], pixels[:, -1 - reach], pixels[-1 - reach], pixels[:, reach])
-    line = Image.fromarray(np.ascontiguousarray(lines[side])[None]).resize((16, 1), Image.Resampling.BOX)
-    found: np.ndarray[Any, np.dtype[np.float64]] = np.asarray(line, dtype=np.float64)[0]
-    return found
-
-
 def _of_hole(samples: Sequence[ChoiceSample]) -> list[str] | None:
     """Per puzzle the patch whose borders continue what lies around the hole."""
     found = []
@@ -140,7 +121,7 @@ def _of_hole(samples: Sequence[ChoiceSample]) -> list[str] | None:
         }
         costs = []
         for piece in sample.shown:
-            apart = [np.abs(_border(piece[0], side) - _border(line[None], 0)).mean() for side, line in there.items()]
+            apart = [np.abs(border(piece[0], side) - border(line[None], 0)).mean() for side, line in there.items()]
             costs.append(float(np.mean(apart)) if apart else 0.0)
         found.append(sample.options[int(np.argmin(costs))])
     return found
@@ -161,7 +142,7 @@ def _seams(sample: ChoiceSample) -> list[float]:
             if 0 <= row + down < rows and 0 <= column + across < columns
         ]
         apart = [
-            np.abs(_border(piece[0], side) - _border(sample.shown[other][0], (side + 2) % 4)).mean()
+            np.abs(border(piece[0], side) - border(sample.shown[other][0], (side + 2) % 4)).mean()
             for side, other in beside
         ]
         costs.append(float(np.mean(apart)) if apart else 0.0)
@@ -177,20 +158,15 @@ def _of_two(samples: Sequence[ChoiceSample], symbol: Callable[[Pixels, Pixels], 
 
 def _touching(one: Pixels, other: Pixels) -> int:
     """The side of the first picture that the second continues best."""
-    return int(np.argmin([np.abs(_border(one, side) - _border(other, (side + 2) % 4)).mean() for side in range(4)]))
+    return int(np.argmin([np.abs(border(one, side) - border(other, (side + 2) % 4)).mean() for side in range(4)]))
 
 
 def _lighter(one: Pixels, other: Pixels) -> Hashable:
     return light(one[None]) > light(other[None]), blue(one[None]) > blue(other[None])
 
 
-def _motion(piece: Pixels) -> float:
-    """Mean difference of neighbouring frames."""
-    return float(np.abs(np.diff(piece.astype(np.float64), axis=0)).mean()) if len(piece) > 1 else 0.0
-
-
 def _motions(sample: ChoiceSample) -> list[float]:
-    return [_motion(piece) for piece in sample.shown if len(piece) > 1]
+    return [motion(piece) for piece in sample.shown if len(piece) > 1]
 
 
 def _drift(sample: ChoiceSample) -> Hashable:
@@ -199,7 +175,7 @@ def _drift(sample: ChoiceSample) -> Hashable:
         (
             light(clip[-1:]) > light(clip[:1]),
             detail(clip[-1:]) > detail(clip[:1]),
-            _motion(clip[len(clip) // 2 :]) > _motion(clip[: len(clip) // 2 + 1]),
+            motion(clip[len(clip) // 2 :]) > motion(clip[: len(clip) // 2 + 1]),
         )
         for clip in sample.clips
     )
@@ -228,24 +204,24 @@ def _rings(sample: ChoiceSample) -> list[float]:
     return [float(ring(picture, point, radius).mean()) for point in sample.pieces.points]
 
 
-SHORTCUTS: tuple[ChoiceShortcut, ...] = (
-    ChoiceShortcut("constant", "the commonest label", "order", lambda samples: _by_symbol(samples, lambda _: None)),
-    ChoiceShortcut("brightness", "the light of each option", "look", _of_options(light)),
-    ChoiceShortcut("colour", "the blue of each option", "look", _of_options(blue)),
-    ChoiceShortcut("detail", "the fine texture of each option", "look", _of_options(detail)),
-    ChoiceShortcut("unlike", "the difference of each option to the others", "look", lambda s: _by_rank(s, _unlikeness)),
-    ChoiceShortcut("size", "width and height of each option", "form", _of_options(size)),
-    ChoiceShortcut("file size", "bytes of each option's file", "form", lambda s: _by_rank(s, lambda one: one.stored)),
-    ChoiceShortcut("sides", "on which sides of the pictures the light is", "look", _where_words),
-    ChoiceShortcut("borders of the hole", "borders that continue what is around the hole", "edges", _of_hole),
-    ChoiceShortcut("seams", "borders of a tile unlike its neighbours'", "edges", lambda s: _by_rank(s, _seams)),
-    ChoiceShortcut("two borders", "the side at which two pictures touch", "edges", lambda s: _of_two(s, _touching)),
-    ChoiceShortcut("two lights", "which of two pictures is lighter and bluer", "look", lambda s: _of_two(s, _lighter)),
-    ChoiceShortcut("motion", "how much the frames of each option differ", "look", lambda s: _by_rank(s, _motions)),
-    ChoiceShortcut("drift", "whether clips become lighter or more detailed", "look", _where_one_clip),
-    ChoiceShortcut("height", "height in the picture: lower is nearer", "position", lambda s: _by_rank(s, _heights)),
-    ChoiceShortcut("middle", "distance from the middle", "position", lambda s: _by_rank(s, _middles)),
-    ChoiceShortcut("light at points", "brightness around the points", "look", lambda s: _by_rank(s, _rings)),
+SHORTCUTS: tuple[Shortcut[ChoiceSample], ...] = (
+    Shortcut("constant", "the commonest label", "order", lambda samples: _by_symbol(samples, lambda _: None)),
+    Shortcut("brightness", "the light of each option", "look", _of_options(light)),
+    Shortcut("colour", "the blue of each option", "look", _of_options(blue)),
+    Shortcut("detail", "the fine texture of each option", "look", _of_options(detail)),
+    Shortcut("unlike", "the difference of each option to the others", "look", lambda s: _by_rank(s, _unlikeness)),
+    Shortcut("size", "width and height of each option", "form", _of_options(size)),
+    Shortcut("file size", "bytes of each option's file", "form", lambda s: _by_rank(s, lambda one: one.stored)),
+    Shortcut("sides", "on which sides of the pictures the light is", "look", _where_words),
+    Shortcut("borders of the hole", "borders that continue what is around the hole", "edges", _of_hole),
+    Shortcut("seams", "borders of a tile unlike its neighbours'", "edges", lambda s: _by_rank(s, _seams)),
+    Shortcut("two borders", "the side at which two pictures touch", "edges", lambda s: _of_two(s, _touching)),
+    Shortcut("two lights", "which of two pictures is lighter and bluer", "look", lambda s: _of_two(s, _lighter)),
+    Shortcut("motion", "how much the frames of each option differ", "look", lambda s: _by_rank(s, _motions)),
+    Shortcut("drift", "whether clips become lighter or more detailed", "look", _where_one_clip),
+    Shortcut("height", "height in the picture: lower is nearer", "position", lambda s: _by_rank(s, _heights)),
+    Shortcut("middle", "distance from the middle", "position", lambda s: _by_rank(s, _middles)),
+    Shortcut("light at points", "brightness around the points", "look", lambda s: _by_rank(s, _rings)),
 )
 
 

@@ -6,15 +6,15 @@ the two largest steps from frame to frame, and the run of frames that moves most
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from jigsaw.tasks import Leak
+from jigsaw.audit.shortcut import Shortcut
+from jigsaw.tasks import Pieces
 
-INTERVAL = "interval"
 Seconds = list[float]
 
 
@@ -33,16 +33,6 @@ class IntervalSample:
     source: str
     steps: Sequence[float]
     fps: float
-
-
-@dataclass(frozen=True)
-class IntervalShortcut:
-    """One shortcut: its name, what it reads, the kind of leak, and its intervals, or None where it does not apply."""
-
-    name: str
-    what: str
-    leak: Leak
-    solve: Callable[[Sequence[IntervalSample]], list[Seconds] | None]
 
 
 def _constant(samples: Sequence[IntervalSample]) -> list[Seconds]:
@@ -79,15 +69,15 @@ def _run(samples: Sequence[IntervalSample], sign: float) -> list[Seconds] | None
     return found
 
 
-SHORTCUTS: tuple[IntervalShortcut, ...] = (
-    IntervalShortcut("constant", "the mean interval of other sources", "order", _constant),
-    IntervalShortcut("largest steps", "the two largest steps from frame to frame", "look", _steps),
-    IntervalShortcut("most motion", "the run in which frames differ most", "look", lambda samples: _run(samples, 1)),
-    IntervalShortcut("least motion", "the run in which frames differ least", "look", lambda samples: _run(samples, -1)),
+SHORTCUTS: tuple[Shortcut[IntervalSample], ...] = (
+    Shortcut("constant", "the mean interval of other sources", "order", _constant),
+    Shortcut("largest steps", "the two largest steps from frame to frame", "look", _steps),
+    Shortcut("most motion", "the run in which frames differ most", "look", lambda samples: _run(samples, 1)),
+    Shortcut("least motion", "the run in which frames differ least", "look", lambda samples: _run(samples, -1)),
 )
 
 
-def interval_sample(row: Mapping[str, Any]) -> IntervalSample:
+def interval_sample(row: Mapping[str, Any], _pieces: Pieces, _stored: Sequence[int]) -> IntervalSample:
     """A loaded row as the shortcuts see it."""
     clips: Any = row.get("videos") or ()
     frames: Any = clips[0].frames.astype(np.float64) if len(clips) == 1 else np.zeros((1, 1, 1, 3))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -237,11 +236,13 @@ def audit(
     that does not look. The option that prevents each is named.
     """
     require_sets(data)
-    from jigsaw.audit.audit import audit_puzzles, audit_tables
+    from jigsaw.audit import audit_puzzles
+    from jigsaw.audit.tables import audit_tables
+    from jigsaw.evaluation.log import to_json
 
     found = audit_puzzles(data, limit=limit, source_root=source_root, task=task)
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        typer.echo(to_json(found), nl=False)
     else:
         print_table(audit_tables(found))
 

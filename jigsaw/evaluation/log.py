@@ -171,6 +171,13 @@ class Sample(Stored):
         return pieces_of_answer(self.answer, self.answer_kind, self.answer_args)
 
 
+def kind_in_words(answer_kind: str, num_pieces: int | None) -> str:
+    """`9 pieces` of an order, `choice of 4`, `number`; empty for orders of several numbers of pieces."""
+    if answer_kind == ORDER:
+        return f"{num_pieces} pieces" if num_pieces else ""
+    return f"{answer_kind} of {num_pieces}" if answer_kind == CHOICE and num_pieces else answer_kind
+
+
 @dataclass(frozen=True, kw_only=True)
 class Group(Stored):
     """Figures of one kind of puzzle.
@@ -190,11 +197,7 @@ class Group(Stored):
 
     def __str__(self) -> str:
         """`image, 9 pieces, hard`; `rotation, choice of 4`; `questions, number`."""
-        if self.answer_kind == ORDER:
-            kind = None if self.num_pieces is None else f"{self.num_pieces} pieces"
-        else:
-            of = f" of {self.num_pieces}" if self.answer_kind == CHOICE and self.num_pieces else ""
-            kind = self.answer_kind + of
+        kind = kind_in_words(self.answer_kind, self.num_pieces)
         return ", ".join(part for part in (self.task, kind, self.difficulty) if part)
 
 

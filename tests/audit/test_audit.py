@@ -1,6 +1,5 @@
 """`jigsaw audit`: sets built to leak in one way, of which exactly that leak is named, and sets built not to leak."""
 
-import json
 from itertools import permutations
 
 import numpy as np
@@ -8,11 +7,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from jigsaw.audit.audit import audit_puzzles, audit_tables
+from jigsaw.audit import Audit, audit_puzzles
 from jigsaw.audit.edge_matching import fill, match_edges
 from jigsaw.audit.rank_prior import commonest, fitted_orders, ranks
+from jigsaw.audit.tables import audit_tables
 from jigsaw.data import build_puzzles
 from jigsaw.errors import JigsawError
+from jigsaw.evaluation.log import from_json, to_json
 
 SIDE, CELL = 192, 64
 PHOTOS = 48
@@ -58,27 +59,28 @@ def photo_set(root, make, *, suffix="png", task="image", **config):
 
 
 def place_of(report, name):
-    (group,) = report["groups"]
-    return next(found["place_accuracy"]["value"] for found in group["shortcuts"] if found["name"] == name)
+    (group,) = report.groups
+    return next(found.place_accuracy.value for found in group.findings if found.name == name)
 
 
 def test_a_clean_set_has_no_leak(tmp_path):
     report = audit_puzzles(photo_set(tmp_path, unrelated))
-    assert report["leaks"] == report["here"] == []
-    (group,) = report["groups"]
-    assert (group["num_puzzles"], group["num_sources"], group["grid"]) == (96, 48, [3, 3])
-    assert {found["name"] for found in group["shortcuts"]} >= {"constant", "label order", "edges", "compression"}
-    assert json.loads(json.dumps(report)) == report
+    assert report.leaks == report.here == []
+    (group,) = report.groups
+    assert (group.num_puzzles, group.num_sources, group.grid) == (96, 48, (3, 3))
+    assert {found.name for found in group.findings} >= {"constant", "label order", "edges", "compression"}
+    (tmp_path / "audit.json").write_text(to_json(report))
+    assert from_json(Audit, tmp_path / "audit.json") == report
 
 
 def test_borders_that_continue_each_other_are_named_and_a_margin_closes_them(tmp_path):
     open_set = audit_puzzles(photo_set(tmp_path / "open", continuous))
     closed = audit_puzzles(photo_set(tmp_path / "closed", continuous, margin=0.3, min_tile=8))
-    assert open_set["leaks"] == ["edges"]
+    assert open_set.leaks == ["edges"]
     assert place_of(open_set, "edges") > 0.9
-    (named,) = [found for found in open_set["groups"][0]["shortcuts"] if found["leak"]]
-    assert named["remedy"].startswith("margin")
-    assert closed["leaks"] == []
+    (named,) = [found for found in open_set.groups[0].findings if found.leak]
+    assert named.remedy.startswith("margin")
+    assert closed.leaks == []
 
 
 def test_a_leak_in_few_sources_is_told_as_one_of_these_puzzles(tmp_path):
@@ -90,8 +92,8 @@ def test_a_leak_in_few_sources_is_told_as_one_of_these_puzzles(tmp_path):
     config = {"grid": "3x3", "answer_style": "direct", "flat": "keep"}
     build_puzzles("image", photos, tmp_path / "set", config=config, per_source=20, progress=False, workers=1)
     report = audit_puzzles(tmp_path / "set")
-    assert report["leaks"] == []
-    assert report["here"][0] == "edges"
+    assert report.leaks == []
+    assert report.here[0] == "edges"
     console = Console(width=120)
     with console.capture() as told:
         console.print(audit_tables(report))
@@ -101,7 +103,7 @@ def test_a_leak_in_few_sources_is_told_as_one_of_these_puzzles(tmp_path):
 
 def test_light_that_tells_the_row_is_named(tmp_path):
     report = audit_puzzles(photo_set(tmp_path, lit_from_above))
-    assert report["leaks"] == ["brightness and colour"]
+    assert report.leaks == ["brightness and colour"]
     assert place_of(report, "brightness and colour") == pytest.approx(1 / 3, abs=0.08)  # the row, not the column
 
 
@@ -115,7 +117,7 @@ def test_the_block_grid_of_a_jpeg_is_named_and_resizing_closes_it(tmp_path):
         return picture
 
     def leaks(name, **options):
-        return audit_puzzles(photo_set(tmp_path / name, odd, margin=0.1, **options))["leaks"]
+        return audit_puzzles(photo_set(tmp_path / name, odd, margin=0.1, **options)).leaks
 
     assert leaks("jpeg", suffix="jpg") == ["compression"]
     assert leaks("png") == []
@@ -147,9 +149,9 @@ def test_orders_that_are_not_drawn_evenly_are_named(tmp_path):
     (tmp_path / "lazy.py").write_text(LAZY)
     spec = f"{tmp_path / 'lazy.py'}:Lazy"
     report = audit_puzzles(photo_set(tmp_path / "lazy", unrelated, task=spec), task=spec)
-    assert report["leaks"] == ["label order"] or report["leaks"] == ["constant", "label order"]
+    assert report.leaks == ["label order"] or report.leaks == ["constant", "label order"]
     assert place_of(report, "label order") == pytest.approx(2 / 9 + 1 / 9, abs=0.06)
-    remedies = {found["remedy"] for found in report["groups"][0]["shortcuts"] if found["leak"]}
+    remedies = {found.remedy for found in report.groups[0].findings if found.leak}
     assert all(remedy.startswith("sampling") for remedy in remedies)
 
 
@@ -190,9 +192,9 @@ def film_set(root, still):
 
 def test_clips_that_begin_where_others_end_are_named(tmp_path):
     report = audit_puzzles(film_set(tmp_path / "whole", still=False))
-    assert report["leaks"] == ["edges"]
-    assert [found["remedy"][:4] for found in report["groups"][0]["shortcuts"] if found["leak"]] == ["trim"]
-    assert audit_puzzles(film_set(tmp_path / "cut", still=True))["leaks"] == []
+    assert report.leaks == ["edges"]
+    assert [found.remedy[:4] for found in report.groups[0].findings if found.leak] == ["trim"]
+    assert audit_puzzles(film_set(tmp_path / "cut", still=True)).leaks == []
 
 
 # Points
@@ -216,9 +218,9 @@ def depth_set(root, ramp):
 
 def test_points_that_are_nearer_the_lower_they_are_are_named(tmp_path):
     report = audit_puzzles(depth_set(tmp_path / "floor", ramp=True))
-    assert report["leaks"] == ["position"]
+    assert report.leaks == ["position"]
     assert place_of(report, "position") > 0.9
-    assert audit_puzzles(depth_set(tmp_path / "blocks", ramp=False))["leaks"] == []
+    assert audit_puzzles(depth_set(tmp_path / "blocks", ramp=False)).leaks == []
 
 
 # The parts
@@ -274,13 +276,13 @@ def test_the_commonest_answer_is_that_of_other_sources():
 
 def test_few_puzzles_tell_nothing(puzzle_folder, tmp_path):
     report = audit_puzzles(puzzle_folder, limit=5)
-    assert report["leaks"] == []
-    assert report["groups"][0]["shortcuts"] == []
+    assert report.leaks == []
+    assert report.groups[0].findings == []
 
 
 def test_the_command_is_beside_the_figures(puzzle_folder, monkeypatch):
     monkeypatch.setattr("sys.argv", ["/usr/bin/jigsaw", "audit", "a set", "--limit", "5"])
-    assert audit_puzzles(puzzle_folder, limit=5)["command"] == "jigsaw audit 'a set' --limit 5"
+    assert audit_puzzles(puzzle_folder, limit=5).command == "jigsaw audit 'a set' --limit 5"
 
 
 def test_a_folder_that_is_no_set_is_refused(tmp_path):

@@ -6,8 +6,8 @@ import pytest
 from jigsaw.audit.choices import SHORTCUTS, ChoiceSample
 from jigsaw.audit.intervals import SHORTCUTS as INTERVALS
 from jigsaw.audit.intervals import IntervalSample
-from jigsaw.audit.shortcuts import SHORTCUTS as ORDERS
-from jigsaw.audit.shortcuts import Sample
+from jigsaw.audit.orders import SHORTCUTS as ORDERS
+from jigsaw.audit.orders import OrderSample
 from jigsaw.tasks import Pieces
 
 TRIED = {shortcut.name: shortcut.solve for shortcut in SHORTCUTS}
@@ -124,6 +124,6 @@ def test_nearness_finds_the_view_by_its_likeness_to_the_first_picture():
         views = [(first + 20 * (step + 1)).clip(0, 255).astype(np.uint8)[None] for step in shown]
         answer = [int(np.flatnonzero(shown == step)[0]) + 1 for step in reach]
         pieces = Pieces(frames=views, picture=first.astype(np.uint8), reach=[30.0 * (step + 1) for step in reach])
-        samples.append(Sample(answer, f"{number}", pieces))
+        samples.append(OrderSample(answer, f"{number}", pieces))
     assert solve(samples) == [sample.answer for sample in samples]
-    assert solve([Sample([1, 2], "a", Pieces(frames=[np.zeros((1, 4, 4, 3), np.uint8)] * 2))]) is None
+    assert solve([OrderSample([1, 2], "a", Pieces(frames=[np.zeros((1, 4, 4, 3), np.uint8)] * 2))]) is None

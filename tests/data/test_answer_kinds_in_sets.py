@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jigsaw.audit.audit import audit_puzzles
+from jigsaw.audit import audit_puzzles
 from jigsaw.data import build_puzzles, check_puzzles, load_puzzles, preview_puzzles
 from jigsaw.data.load import pieces_of
 from jigsaw.errors import JigsawError
@@ -43,11 +43,11 @@ def test_a_preview_shows_the_answer_and_the_picture_as_it_was(rotated, tmp_path)
 
 
 def test_an_audit_tells_how_far_light_alone_gets(rotated):
-    (group,) = audit_puzzles(rotated)["groups"]
-    found = {each["name"]: each["exact"]["value"] for each in group["shortcuts"]}
-    assert group["chance"]["exact"] == 0.25
+    (group,) = audit_puzzles(rotated).groups
+    found = {each.name: each.exact.value for each in group.findings}
+    assert group.chance["exact"] == 0.25
     assert found["sides"] > 0.6 > found["constant"]
-    assert "look" and next(each for each in group["shortcuts"] if each["name"] == "sides")["remedy"]
+    assert next(each for each in group.findings if each.name == "sides").remedy
 
 
 def test_the_supervised_stage_learns_the_label(rotated):

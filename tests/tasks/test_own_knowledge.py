@@ -12,7 +12,7 @@ import pytest
 from made_media import encode, photo_pixels, source_of
 from PIL import Image
 
-from jigsaw.audit.audit import audit_puzzles
+from jigsaw.audit import audit_puzzles
 from jigsaw.data import build_puzzles, load_puzzles, preview_puzzles
 from jigsaw.data.load import pieces_of
 from jigsaw.errors import JigsawError
@@ -98,11 +98,11 @@ def views(tmp_path_factory):
 
 def test_a_plug_in_is_audited(views):
     report = audit_puzzles(views, task=ZOOM)
-    (group,) = report["groups"]
-    assert (group["task"], group["num_pieces"], group["num_puzzles"]) == ("zoom", 3, 24)
-    names = {found["name"] for found in group["shortcuts"]}
+    (group,) = report.groups
+    assert (group.task, group.num_pieces, group.num_puzzles) == ("zoom", 3, 24)
+    names = {found.name for found in group.findings}
     assert names >= {"constant", "edges", "brightness and colour", "detail", "compression"}
-    assert all(found["remedy"] for found in group["shortcuts"] if found["leak"] or found["here"])
+    assert all(found.remedy for found in group.findings if found.leak or found.here)
 
 
 def test_a_plug_in_is_previewed_piece_by_piece(views, tmp_path):
