@@ -64,16 +64,16 @@ def puzzles(puzzle_folder: Path):
 
 @pytest.fixture(scope="session")
 def make_checkpoint(puzzles, tmp_path_factory: pytest.TempPathFactory):
-    """Writes a tiny Qwen2.5-VL from random weights; keywords are sizes."""
+    """Writes a tiny model from random weights, a Qwen2.5-VL if nothing else is said; keywords are sizes."""
     from jigsaw.models.tiny import TinySizes, write_tiny
 
-    def make(**changes: object) -> str:
+    def make(architecture: str = "qwen2_5_vl", **changes: object) -> str:
         sizes = {"hidden_size": 64, "num_layers": 2, "vision_hidden_size": 64, "vision_layers": 2}
         sizes |= {"fullatt_block_indexes": (1,)} | changes  # as released checkpoints: windows in some layers
         out = tmp_path_factory.mktemp("model") / "tiny"
         texts = [part["text"] for part in puzzles[0]["prompt"][0]["content"] if part["type"] == "text"]
         texts += ["2, 1, 4, 3", "system\nuser\nassistant\n"]
-        write_tiny("qwen2_5_vl", TinySizes(initializer_range=0.1, **sizes), texts, out)
+        write_tiny(architecture, TinySizes(initializer_range=0.1, **sizes), texts, out)
         return str(out)
 
     return make

@@ -113,6 +113,12 @@ def options(root, judge, **changes):
     return tools | {"out": root / "out", "grid": (2, 2)} | changes
 
 
+def test_a_checkpoint_of_another_family_is_opened_and_answers(root, make_checkpoint):
+    generation = Generation(max_new_tokens=4, batch_size=2)
+    found = evaluate_realunify(make_checkpoint("qwen3_vl"), root, out=root / "out", grid=(2, 2), generation=generation)
+    assert found.parts["GEU_direct"].shares["avg"].of == 2
+
+
 def test_all_parts_run_and_are_counted(root, engine, judge):
     found = evaluate_realunify("org/model", root, **options(root, judge))
     parts = found.parts

@@ -100,7 +100,11 @@ def test_clips_are_seen_at_every_number_of_frames(in_process, data_root, checkpo
 
 @needs_lmms
 @pytest.mark.slow
-def test_a_checkpoint_runs_in_a_process_of_its_own_and_goes_on_where_it_was(data_root, checkpoint, tmp_path):
+@pytest.mark.parametrize("architecture", ["qwen2_5_vl", "qwen3_vl"])
+def test_a_checkpoint_runs_in_a_process_of_its_own_and_goes_on_where_it_was(
+    data_root, make_checkpoint, architecture, tmp_path
+):
+    checkpoint = make_checkpoint(architecture)
     settings = {"out": tmp_path / "out", "generation": Generation(max_new_tokens=4), "limit": 1}
     found = evaluate_suite(checkpoint, "neo", data_root, **settings)
     assert None not in (found.benchmarks["pope"].value, found.benchmarks["mmstar"].value)
