@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
+from jigsaw.errors import first_line
 from jigsaw.rewards.answers.base import AnswerKind, Read
 from jigsaw.rewards.errors import RewardError
 
@@ -170,10 +171,15 @@ def _stripped(text: str) -> str:
 def _library() -> Any:
     try:
         import math_verify  # type: ignore[import-untyped,import-not-found,unused-ignore]  # the extra `math`
-    except ImportError:
+    except ModuleNotFoundError:
         raise RewardError(
             "answers of kind math need math-verify; install it: pip install 'visual-jigsaw[math]'"
         ) from None
+    except ImportError as error:  # it looks at the version of its parser's runtime, which lmms-eval replaces
+        raise RewardError(
+            f"answers of kind math: math-verify cannot be imported ({first_line(error)}); "
+            "pip install antlr4-python3-runtime==4.9.3 serves it and omegaconf"
+        ) from error
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     return math_verify
 

@@ -1,5 +1,6 @@
 """Answer kinds: what each reads, writes, refuses and pays."""
 
+import sys
 import threading
 from random import Random
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jigsaw.rewards import RewardError, get_reward, visual_jigsaw
-from jigsaw.rewards.answers import ANSWER_KINDS, answer, check_answer_of, kind_of, kind_of_row
+from jigsaw.rewards.answers import ANSWER_KINDS, answer, check_answer_of, kind_of, kind_of_row, math
 
 CASES = {
     "order": ({"num_pieces": 3, "classes": [0, 0, 1]}, [2, 3, 1]),
@@ -342,3 +343,21 @@ def test_whole_mathematics_is_still_read(said, right):
     pytest.importorskip("math_verify")
     kind = kind_of("math")
     assert kind.score(kind.read(said)[0], right) == 1.0
+
+
+@pytest.mark.parametrize(
+    "fault, remedy",
+    [
+        ("raise ModuleNotFoundError('no math_verify')", r"need math-verify; install it"),
+        ("raise ImportError('Unsupported ANTLR version 4.7.2')", r"cannot be imported \(Unsupported ANTLR .*==4\.9\.3"),
+    ],
+)
+def test_a_math_library_that_cannot_be_imported_is_refused_with_the_remedy(fault, remedy, tmp_path, monkeypatch):
+    (tmp_path / "math_verify.py").write_text(fault)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "math_verify", raising=False)
+    math._library.cache_clear()
+    with pytest.raises(RewardError, match=remedy) as told:
+        kind_of("math").score("1", "1")
+    assert "\n" not in str(told.value)
+    math._library.cache_clear()
