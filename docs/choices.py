@@ -54,6 +54,7 @@ class Choice:
 
 
 CHOICES = (
+    Choice(Machine(RTX_4090), "image-lora-qwen3-vl-2b", (), "adapters on Qwen3-VL-2B"),
     Choice(
         Machine(RTX_4090),
         "image-lora-qwen2.5-vl-7b",
@@ -76,9 +77,10 @@ CHOICES = (
         Machine(H100, 4),
         "image-qwen2.5-vl-7b",
         ("distributed.gpus=4", "rollout.sleep=true"),
-        "the paper's settings",
+        "the paper's settings; vLLM sleeps while the model is trained",
     ),
     Choice(Machine(H100, 8), "image-qwen2.5-vl-7b", (), "the paper's settings; `video-` and `depth-` as well"),
+    Choice(Machine(H100, 8), "image-qwen3-vl-8b", (), "all weights of Qwen3-VL-8B; `video-` and `depth-` as well"),
     Choice(
         Machine(H100, 8, 2),
         "video-mimo-vl-7b",

@@ -226,13 +226,13 @@ SHOWN = {
 def models_table() -> str:
     """A line for each model family, with the recipes that train it; the figures are in `families_table`."""
     found = json.loads((HERE / "families.json").read_text(encoding="utf-8"))
-    exact = {"several images", "video", "shared prompt", "vLLM colocate agreement"}
+    equal = {"several images", "video", "shared prompt", "vLLM colocate agreement"}
     lines = [f"| family | {' | '.join(SHOWN.values())} |", f"|---|{'---|' * len(SHOWN)}"]
     for name, (_, title, _) in zip(get_args(TinyArchitecture), families(), strict=True):
         cells = []
         for own in SHOWN:
             entry = found.get(name, {}).get(own)
-            good = "exact" if own in exact else "yes"
+            good = "equal" if own in equal else "yes"
             cells.append("not tried" if entry is None else good if entry["holds"] else "no")
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])

@@ -53,9 +53,13 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
     'did you mean discount?'
     >>> did_you_mean("zzz", ["b", "a"])
     'known: a, b'
+    >>> did_you_mean("eval", ["evaluation", "data"])
+    'did you mean evaluation?'
     """
     names = sorted(known)
     near = get_close_matches(word, names, n=1)
+    if not near and len(word) > 2:
+        near = [name for name in names if name.startswith(word)]
     if near:
         return f"did you mean {near[0]}?"
     return otherwise or (f"known: {', '.join(names)}" if names else "there are none")
