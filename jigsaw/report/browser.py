@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jigsaw.evaluation.log import Sample
+from jigsaw.report.gallery import MARKS, WORDS, outcome, outcome_of
 from jigsaw.report.runs import Run, number
 from jigsaw.rewards.answers import written
 from jigsaw.run_folder import RunFolder
@@ -27,7 +28,9 @@ SLOTS = 12
 BANDS = 6
 """Rewards up to this many different values are listed one by one, else as ranges of equal width."""
 
-OUTCOMES = {"right": "✓ right", "wrong": "✗ wrong", "invalid": "∅ invalid", "unknown": "not scored"}
+UNSCORED = "unscored"
+"""The outcome of a completion without scores."""
+LABELS = {name: f"{MARKS[name]} {words}" for name, words in WORDS.items()} | {UNSCORED: "not scored"}
 
 T = TypeVar("T")
 
@@ -38,7 +41,7 @@ class Entry:
 
     Attributes:
         step: of training, or `held-out, after GRPO` and the like.
-        outcome: one of `OUTCOMES`.
+        outcome: one of `LABELS`.
         reward: weighted sum; None where it has none.
         completion: its text; of a long one the beginning and the end.
         classes: CSS classes, one for each filter.
@@ -61,7 +64,7 @@ class Entry:
     @property
     def label(self) -> str:
         """The outcome in words."""
-        return OUTCOMES[self.outcome]
+        return LABELS[self.outcome]
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def build_browser(run: Run, most: int = MOST) -> Browser:
     filters = []
     for letter, name, own in labels:
         counts = Counter(own)
-        names = [label for label in OUTCOMES.values() if label in counts] if letter == "o" else list(dict.fromkeys(own))
+        names = [label for label in LABELS.values() if label in counts] if letter == "o" else list(dict.fromkeys(own))
         if letter == "q":
             names.sort(key=_band_start)
         classes = [f"{start} {letter}{names.index(label)}".strip() for start, label in zip(classes, own, strict=True)]
@@ -128,12 +131,13 @@ def _training(path: Path) -> Iterator[Entry]:
         except ValueError:
             continue
         if isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("completion"), str):
-            exact, valid = number(row.get("exact")), number(row.get("valid"))
+            exact = number(row.get("exact"))
+            others = number(row.get("valid")), number(row.get("place_accuracy"))
             yield Entry(
                 id=str(row.get("id")),
                 task=str(row.get("task") or "-"),
                 step=str(row["step"]),
-                outcome=_outcome(exact, valid),
+                outcome=UNSCORED if exact is None else outcome(exact, *others),
                 reward=number(row.get("total")),
                 answer=str(row.get("answer")),
                 completion=row["completion"],
@@ -141,14 +145,7 @@ def _training(path: Path) -> Iterator[Entry]:
 
 
 def _heldout(item: Sample, step: str) -> Entry:
-    outcome = _outcome(item.exact, item.valid)
-    return Entry(item.id, item.task, step, outcome, item.reward, written(item.answer), item.completion)
-
-
-def _outcome(exact: float | None, valid: float | None) -> str:
-    if exact is None:
-        return "unknown"
-    return "right" if exact >= 1 else "invalid" if valid == 0 else "wrong"
+    return Entry(item.id, item.task, step, outcome_of(item), item.reward, written(item.answer), item.completion)
 
 
 def _cut(text: str, longest: int) -> str:

@@ -64,6 +64,9 @@ OUTCOMES: Mapping[Outcome, str] = {
     "wrong": "wrong",
     "invalid": "no valid answer",
 }
+MARKS: Mapping[Outcome, str] = {"right": "✓", "partly": "◐", "wrong": "✗", "invalid": "∅"}
+WORDS: Mapping[Outcome, str] = {"right": "right", "partly": "partly right", "wrong": "wrong", "invalid": "invalid"}
+"""What a page calls an outcome, after its mark."""
 UNREADABLE = (JigsawError, OSError, ValueError, KeyError, TypeError)
 """What a data set that was moved, deleted or written by another version raises."""
 
@@ -238,11 +241,16 @@ def build_gallery(run: Run, count: int, tasks: Sequence[str] = ()) -> Gallery:
 
 def outcome_of(item: Sample) -> Outcome:
     """How an answer did."""
-    if not item.valid:
+    return outcome(item.exact, item.valid, item.place_accuracy)
+
+
+def outcome(exact: float, valid: float | None, place_accuracy: float | None) -> Outcome:
+    """How an answer with these scores did; an answer without places is right or wrong."""
+    if valid == 0:
         return "invalid"
-    if item.exact >= 1:
+    if exact >= 1:
         return "right"
-    return "partly" if item.place_accuracy else "wrong"
+    return "partly" if place_accuracy else "wrong"
 
 
 def choose(samples: Sequence[Sample], count: int, kind: Callable[[Sample], str], *, each: bool = False) -> list[Sample]:

@@ -24,7 +24,7 @@ from jigsaw.report.browser import MOST, SLOTS, Browser, build_browser
 from jigsaw.report.charts import Chart
 from jigsaw.report.curves import compared_charts, progress_chart, run_charts
 from jigsaw.report.facts import facts_of
-from jigsaw.report.gallery import REASONS, Gallery, build_gallery
+from jigsaw.report.gallery import MARKS, REASONS, WORDS, Gallery, build_gallery
 from jigsaw.report.headline import Headline, headline, headline_so_far
 from jigsaw.report.results import other_tables, run_folders
 from jigsaw.report.runs import Run, read_runs
@@ -141,6 +141,8 @@ def write_report(runs: Sequence[Path], out: Path, *, training: bool = False, tas
             solved=TITLES["exact"],
             same_puzzles=_same_puzzles(loaded),
             reasons=REASONS,
+            marks=MARKS,
+            words=WORDS,
             largest=LARGEST_MAP,
             widest=WIDEST_TABLE,
             slots=list(range(SLOTS)),

@@ -28,7 +28,8 @@ def choices(browser, name: str) -> dict[str, int]:
 
 
 def test_completions_of_training_and_of_heldout_puzzles_are_there(run):
-    found = browser_of(run, [row(1), row(21, exact=0.0), row(41, exact=0.0, valid=0.0, total=None)])
+    rows = [row(1), row(21, exact=0.0, place_accuracy=0.0), row(41, exact=0.0, valid=0.0, total=None)]
+    found = browser_of(run, rows)
     steps = choices(found, "Step")
     assert {"1": 1, "21": 1, "41": 1}.items() <= steps.items()
     assert steps["held-out, before GRPO"] == steps["held-out, after GRPO"] > 0
@@ -86,3 +87,10 @@ def test_a_run_without_completions_has_no_browser(run):
     (run / "evaluation.json").unlink()
     assert not build_browser(read_runs([run])[0]).entries
     assert "Browse completions" not in page_of(run)
+
+
+def test_outcomes_are_those_of_the_gallery(run):
+    scores = [(1.0, 1.0, 1.0), (0.0, 1.0, 0.5), (0.0, 1.0, 0.0), (0.0, 0.0, 0.0), (0.0, 1.0, None), (None, None, None)]
+    rows = [row(at, exact=one[0], valid=one[1], place_accuracy=one[2]) for at, one in enumerate(scores, 1)]
+    outcomes = [entry.outcome for entry in browser_of(run, rows).entries[: len(rows)]]
+    assert outcomes == ["right", "partly", "wrong", "invalid", "wrong", "unscored"]
