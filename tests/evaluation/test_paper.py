@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from made_runs import make_run, page_of
+from markupsafe import escape
 from typer.testing import CliRunner
 
 from jigsaw.cli.command import app
@@ -88,7 +89,7 @@ def test_a_lone_evaluation_has_a_page_too(evaluation):
     text = page_of(evaluation)
     assert "<h1>mine</h1>" in text
     assert '<article class="card' in text
-    assert read_log(evaluation).command in text
+    assert str(escape(read_log(evaluation).command)) in text
     assert "Recipe" not in text
 
 
