@@ -16,7 +16,6 @@ then.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from PIL import Image
 
 from jigsaw.errors import JigsawError
 from jigsaw.files import written_whole
+from jigsaw.samples.command import draw
 
 SIDE = 160
 """Width and height of a picture, in pixels."""
@@ -189,16 +189,5 @@ def _meadow(rng: np.random.Generator, picture: Array, shore: float, sun: Array, 
     return _blend(field, sun, (0.30 * across * tufts)[..., None])
 
 
-def main() -> None:
-    """Draw the landscapes of the command line."""
-    parser = argparse.ArgumentParser(description="Draw landscapes for jigsaws that a tiny model can learn.")
-    parser.add_argument("out", type=Path, help="folder to write")
-    parser.add_argument("--train", type=int, default=COUNTS["train"], help="pictures to train on")
-    parser.add_argument("--heldout", type=int, default=COUNTS["heldout"], help="pictures held out")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    export_landscapes(options.out, {"train": options.train, "heldout": options.heldout}, options.seed)
-
-
 if __name__ == "__main__":
-    main()
+    draw(export_landscapes, COUNTS, "landscapes for jigsaws that a tiny model can learn")

@@ -15,7 +15,6 @@ The camera goes round the middle and looks across it, now more to the left, now 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from PIL import Image
 
 from jigsaw.errors import JigsawError
 from jigsaw.files import write_whole, written_whole
+from jigsaw.samples.command import draw
 from jigsaw.samples.scenes import Array, Box, Pattern, Sphere, about_vertical, pattern_of, traced
 
 SIZE = (240, 180)
@@ -188,16 +188,5 @@ def _text(matrix: Array) -> str:
     return "".join(" ".join(f"{value:.6f}" for value in row) + "\n" for row in matrix)
 
 
-def main() -> None:
-    """Draw the rooms of the command line."""
-    parser = argparse.ArgumentParser(description="Draw posed RGB-D frames of simple rooms, with exact depth.")
-    parser.add_argument("out", type=Path, help="folder to write")
-    parser.add_argument("--train", type=int, default=COUNTS["train"], help="rooms to train on")
-    parser.add_argument("--heldout", type=int, default=COUNTS["heldout"], help="rooms held out")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    export_rooms(options.out, {"train": options.train, "heldout": options.heldout}, options.seed)
-
-
 if __name__ == "__main__":
-    main()
+    draw(export_rooms, COUNTS, "posed RGB-D frames of simple rooms, with exact depth")

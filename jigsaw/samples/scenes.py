@@ -15,7 +15,6 @@ frames serve better where there are enough of them, but the packages that carry 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from PIL import Image
 
 from jigsaw.errors import JigsawError
 from jigsaw.files import written_whole
+from jigsaw.samples.command import draw
 
 SIDE = 168
 """Width and height of a picture, in pixels."""
@@ -234,16 +234,5 @@ def about_vertical(angle: float) -> Array:
     return np.array([[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]])
 
 
-def main() -> None:
-    """Draw the scenes of the command line."""
-    parser = argparse.ArgumentParser(description="Draw RGB-D scenes of simple rooms, with exact depth.")
-    parser.add_argument("out", type=Path, help="folder to write")
-    parser.add_argument("--train", type=int, default=COUNTS["train"], help="scenes to train on")
-    parser.add_argument("--heldout", type=int, default=COUNTS["heldout"], help="scenes held out")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    export_scenes(options.out, {"train": options.train, "heldout": options.heldout}, options.seed)
-
-
 if __name__ == "__main__":
-    main()
+    draw(export_scenes, COUNTS, "RGB-D scenes of simple rooms, with exact depth")
