@@ -96,10 +96,10 @@ def log_probabilities(
     used = sorted(set(owners)) if shared else owners
     sequence_of_row = [used.index(owner) for owner in owners] if shared else list(range(len(owners)))
     batch = prompts.select(used).in_step(model)
-    packed = _packed(unwrapped(model), batch, sequence_of_row, completion_ids, completion_mask)
+    network = unwrapped(model)
+    packed = _packed(network, batch, sequence_of_row, completion_ids, completion_mask)
     count, start = batch.input_ids.shape
     space = packed.ids.shape[1]
-    network = unwrapped(model)
     if blocks is None:
         blocks = wants_blocks(completion_ids.device, start + space)
     seen = attention_mask(network, batch.family, packed.packing, blocks=blocks)
