@@ -109,6 +109,15 @@ class TinySizes(BaseModel):
             "tie_word_embeddings": self.tie_word_embeddings,
         }
 
+    def vision_config(self) -> dict[str, Any]:
+        """The keys of a vision tower's configuration that all towers of tiles or frames have."""
+        return {
+            "hidden_size": self.vision_hidden_size,
+            "intermediate_size": int(self.vision_hidden_size * self.mlp_ratio),
+            "num_hidden_layers": self.vision_layers,
+            "num_attention_heads": self.vision_hidden_size // self.head_size,
+        }
+
     @property
     def full_attention(self) -> list[int]:
         """The layers of the vision tower with attention over the whole image."""

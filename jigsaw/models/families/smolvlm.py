@@ -123,10 +123,7 @@ class SmolVLM(TiledFamily):
         config = SmolVLMConfig(
             text_config=sizes.text_config(tokenizer) | {"model_type": "llama"},
             vision_config={
-                "hidden_size": sizes.vision_hidden_size,
-                "intermediate_size": int(sizes.vision_hidden_size * sizes.mlp_ratio),
-                "num_hidden_layers": sizes.vision_layers,
-                "num_attention_heads": sizes.vision_hidden_size // sizes.head_size,
+                **sizes.vision_config(),
                 "image_size": SIDE,
                 "patch_size": PATCH,
                 "initializer_range": sizes.initializer_range,

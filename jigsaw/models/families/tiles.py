@@ -108,10 +108,7 @@ def tiny_siglip(sizes: TinySizes, side: int, patch: int) -> dict[str, Any]:
     """
     return {
         "model_type": "siglip_vision_model",
-        "hidden_size": sizes.vision_hidden_size,
-        "intermediate_size": int(sizes.vision_hidden_size * sizes.mlp_ratio),
-        "num_hidden_layers": sizes.vision_layers,
-        "num_attention_heads": sizes.vision_hidden_size // sizes.head_size,
+        **sizes.vision_config(),
         "image_size": side,
         "patch_size": patch,
         "vision_use_head": False,
