@@ -12,13 +12,10 @@ model families in models.md.
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import sys
-import textwrap
-from ast import literal_eval
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -34,14 +31,21 @@ from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
 from jigsaw.docstrings import attributes_of
 from jigsaw.launch.computed import shipped
 from jigsaw.listings import written
-from jigsaw.models.families import MODEL_TYPES
-from jigsaw.models.tiny import ALIASES, TinyArchitecture
-from jigsaw.tasks import describe_task, task_names
-from jigsaw.testing import FAMILY_PROPERTIES
+from jigsaw.tasks import describe_task
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # PYTHONSAFEPATH leaves it out
 from choices import choices_table, head_of  # noqa: E402
+from tables import (  # noqa: E402
+    cell_text,
+    families,
+    families_table,
+    models_table,
+    ordered_tasks,
+    package,
+    properties_table,
+    tasks_table,
+)
 
 NOTE = "<!-- Written by docs/generate.py out of the code; do not edit. -->\n"
 
@@ -59,7 +63,7 @@ def command_page() -> str:
         "|---|---|",
     ]
     verbs = list(_verbs(typer.main.get_command(cli.app), "jigsaw"))
-    lines += [f"| [`{path}`](#{path.replace(' ', '-')}) | {_cell(_summary(verb))} |" for path, verb in verbs]
+    lines += [f"| [`{path}`](#{path.replace(' ', '-')}) | {cell_text(_summary(verb))} |" for path, verb in verbs]
     for path, verb in verbs:
         lines += ["", f"## {path}", "", *_paragraphs(verb.help)]
         context = typer.Context(verb, info_name=path)
@@ -96,7 +100,7 @@ def _row(parameter: Any, context: Any) -> str | None:
     text, _, told = record[1].rpartition("  [") if record[1].endswith("]") else (record[1], "", "")
     notes = [note.removeprefix("default: ") for note in told.rstrip("]").split("; ")]
     default = "; ".join(note for note in notes if "x>=" not in note)  # what is too small is refused, and says so
-    return f"| `{_kind_of_value(record[0])}` | {_cell(text)} | {_cell(default)} |"
+    return f"| `{_kind_of_value(record[0])}` | {cell_text(text)} | {cell_text(default)} |"
 
 
 def _kind_of_value(name: str) -> str:
@@ -139,7 +143,7 @@ def recipe_page() -> str:
             kind = _type(field.annotation)
             for inner, _ in _models(field.annotation):
                 kind = kind.replace("section", f"[section](#{re.sub(r'[^a-z_]', '', titles[inner])})")
-            lines.append(f"| `{key}` | {kind} | {_default(field)} | {_cell(described.get(key, ''))} |")
+            lines.append(f"| `{key}` | {kind} | {_default(field)} | {cell_text(described.get(key, ''))} |")
     return "\n".join(lines) + "\n"
 
 
@@ -156,7 +160,8 @@ def recipes_page() -> str:
         "|---|---|---|---|",
     ]
     rows = [
-        f"| `{one['name']}` | {_cell(one['description'])} | {one['machine']} | {one['hours']} |" for one in shipped()
+        f"| `{one['name']}` | {cell_text(one['description'])} | {one['machine']} | {one['hours']} |"
+        for one in shipped()
     ]
     return "\n".join(lines + rows) + "\n"
 
@@ -184,112 +189,8 @@ def with_tables(file: Path) -> str:
     return text
 
 
-def families_table() -> str:
-    """What the contract of model families has found, by `benchmarks/families.py`; reasons below the table."""
-    found = json.loads((HERE / "families.json").read_text(encoding="utf-8"))
-    names = get_args(TinyArchitecture)
-    titles = [title for _, title, _ in families()]
-    reasons: list[str] = []
-
-    def cell(architecture: str, name: str) -> str:
-        entry = found.get(architecture, {}).get(name)
-        if entry is None:
-            return "not tried"
-        if entry["holds"]:
-            return f"yes, {entry['detail']}"
-        if entry["detail"] not in reasons:
-            reasons.append(entry["detail"])
-        return f"no ({reasons.index(entry['detail']) + 1})"
-
-    lines = [f"| | {' | '.join(titles)} |", f"|---|{'---|' * len(titles)}"]
-    lines += [f"| {name} | {' | '.join(cell(one, name) for one in names)} |" for name in FAMILY_PROPERTIES]
-    entries = [entry for cells in found.values() for entry in cells.values()]
-    packages = {f"{name} {number}" for entry in entries for name, number in entry["with"].items()}
-    dates = sorted(entry["date"] for entry in entries)
-    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    short = [textwrap.shorten(_cell(reason), 200, placeholder=" ...") for reason in reasons]
-    lines += ["", *(f"({number}) {reason}  " for number, reason in enumerate(short, 1))]
-    return "\n".join([*lines, f"Tried {when} with {', '.join(sorted(packages))}.", ""])
-
-
-SHOWN = {
-    "several images": "images",
-    "video": "video",
-    "shared prompt": "shared prompt",
-    "LoRA": "LoRA",
-    "ZeRO-3": "ZeRO-3",
-    "vLLM colocate agreement": "vLLM",
-}
-"""Properties of the short table -> their titles there."""
-
-
-def models_table() -> str:
-    """A line for each model family, with the recipes that train it; the figures are in `families_table`."""
-    found = json.loads((HERE / "families.json").read_text(encoding="utf-8"))
-    equal = {"several images", "video", "shared prompt", "vLLM colocate agreement"}
-    lines = [f"| family | {' | '.join(SHOWN.values())} |", f"|---|{'---|' * len(SHOWN)}"]
-    for name, (_, title, _) in zip(get_args(TinyArchitecture), families(), strict=True):
-        cells = []
-        for own in SHOWN:
-            entry = found.get(name, {}).get(own)
-            good = "equal" if own in equal else "yes"
-            cells.append("not tried" if entry is None else good if entry["holds"] else "no")
-        lines.append(f"| {title} | {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
-
-
-SOURCES = {
-    "image": "photo",
-    "video": "video",
-    "rgbd": "photo with depth map",
-    "pair": "two photos",
-    "video_pair": "two videos",
-    "posed": "RGB-D frames with camera poses",
-}
-
-
-def tasks_table() -> str:
-    """A line for each built-in task."""
-    lines = ["| task | made from | what it asks |", "|---|---|---|"]
-    for name in ordered_tasks():
-        task = describe_task(name)
-        lines.append(f"| `{name}` | {SOURCES.get(task['source_kind'], task['source_kind'])} | {_cell(task['doc'])} |")
-    return "\n".join([*lines, ""])
-
-
-def ordered_tasks() -> list[str]:
-    """The paper's three tasks first."""
-    paper = ("image", "video", "depth")
-    return [*paper, *(name for name in task_names() if name not in paper)]
-
-
-def families() -> Iterator[tuple[str, str, str]]:
-    """Model type, name and description of every family, read without importing them, which takes transformers."""
-    for name in get_args(TinyArchitecture):
-        model_type = ALIASES.get(name, name)
-        module, _, kind = MODEL_TYPES[model_type].partition(":")
-        family = package()[module.removeprefix("jigsaw.")][kind]
-        yield model_type, literal_eval(str(family["title"].value)), " ".join(family.docstring.value.split())
-
-
-def properties_table() -> str:
-    """What is tried of a model family."""
-    lines = ["| property | what is tried, and the figure |", "|---|---|"]
-    return "\n".join(
-        lines + [f"| {name} | {_cell(inspect.getdoc(holds) or '')} |" for name, holds in FAMILY_PROPERTIES.items()]
-    )
-
-
 PUBLIC = ("data", "models", "evaluation", "audit", "report", "testing")
 """Packages whose functions [the page of Python](reference/python.md) lists; the contracts have tasks and rewards."""
-
-
-@cache
-def package() -> Any:
-    """The package `jigsaw` as its source says, without importing it."""
-    import griffe
-
-    return griffe.load("jigsaw", search_paths=[HERE.parent], try_relative_path=False)
 
 
 def python_page() -> str:
@@ -399,10 +300,10 @@ def tasks_page() -> str:
         task = describe_task(name)
         lines += ["", f"## {name}", "", task["doc"], "", "| key | type | default | meaning |", "|---|---|---|---|"]
         for key in task["config"]:
-            kind = _cell(key["type"].replace("string", "text").replace(" | ", " or "))
-            lines.append(f"| `{key['key']}` | {kind} | `{written(key['default'])}` | {_cell(key['doc'])} |")
+            kind = cell_text(key["type"].replace("string", "text").replace(" | ", " or "))
+            lines.append(f"| `{key['key']}` | {kind} | `{written(key['default'])}` | {cell_text(key['doc'])} |")
         lines += ["", "| reason in `rejects.jsonl` | meaning |", "|---|---|"]
-        lines += [f"| `{reason}` | {_cell(meaning)} |" for reason, meaning in task["reasons"].items()]
+        lines += [f"| `{reason}` | {cell_text(meaning)} |" for reason, meaning in task["reasons"].items()]
     return "\n".join(lines) + "\n"
 
 
@@ -467,10 +368,6 @@ def _yaml(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_yaml(inner)}" for key, inner in value.items()) + "}"
     return str(value) or '""'
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
 
 
 PAGES: dict[Path, Callable[[], str]] = {
