@@ -46,7 +46,7 @@ RATIOS = ("loss_ratio", "step_ratio", "memory_ratio", "gradient_difference", "un
 
 
 def row(tiles: int) -> dict[str, Any]:
-    """A puzzle of so many tiles of noise."""
+    """A puzzle of `tiles` tiles of noise."""
     import numpy as np
     from PIL import Image
 

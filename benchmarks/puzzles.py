@@ -181,7 +181,7 @@ def measure_clips(rounds: int) -> dict[str, float]:
 
 
 def build_peak(entries: int) -> dict[str, float]:
-    """Peak memory in MB and seconds of a build from a list of so many entries; run in a process of its own."""
+    """Peak memory in MB and seconds of a build from a list with this number of entries; run in a process of its own."""
     from jigsaw.data import build_puzzles
 
     with tempfile.TemporaryDirectory() as name:

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/findings"))
     parser.add_argument("--page", type=Path, default=None)
     parser.add_argument("--only", action="append", help="name of a finding; may be given again")
-    parser.add_argument("--seeds", type=int, default=None, help="only so many of the plan's seeds")
+    parser.add_argument("--seeds", type=int, default=None, help="maximum number of the plan's seeds")
     parser.add_argument("--jobs", type=int, default=min(cores, 4), help="runs at a time; cores are shared among them")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE for every run, to try things out")
     given = parser.parse_args(arguments)

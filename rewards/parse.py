@@ -76,7 +76,7 @@ def parse_order(text: str, num_pieces: int, style: str = "think", *, think_prefi
     are refused. The inside of a box is read as LaTeX, and so is an answer between dollar signs, `\(..\)` or `\[..\]`;
     see `jigsaw.rewards.typesetting`.
 
-    Nothing else may stand around the answer: not the name of an end-of-turn token (`<|im_end|>`, which a decoder that
+    Nothing else may be around the answer: not the name of an end-of-turn token (`<|im_end|>`, which a decoder that
     skips special tokens leaves out), not a character without width (U+200B, U+FEFF). Such a text is `malformed` or
     `not_integers`.
 
@@ -253,7 +253,7 @@ def _answer_pairs(text: str, *, adjacent: bool = False) -> tuple[int, int, int]:
 
     Args:
         text: any text.
-        adjacent: also -1 if anything but white space stands between two pairs.
+        adjacent: also -1 if anything but white space is between two pairs.
     """
     pairs, start, stop, opened = 0, 0, 0, False
     for tag in _TAGS.finditer(text):

@@ -77,7 +77,7 @@ class MeasuredConfig:
     relative_gap: Annotated[
         float, Field(gt=0, lt=1, description="kind=relative or inverse: min_gap as a share of the map's range")
     ] = 0.05
-    identity: Annotated[bool, Field(description="whether the numbers may stand in the right order already")] = True
+    identity: Annotated[bool, Field(description="whether the numbers may be in the right order already")] = True
     answer_style: AnswerStyleKey = "think"
 
     def __post_init__(self) -> None:

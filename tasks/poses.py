@@ -1,4 +1,4 @@
-"""Camera poses from files, and how cameras stand to each other.
+"""Camera poses from files, and the motions between cameras.
 
 In: a text file with the 4x4 camera-to-world matrix of a frame (metres; the camera looks along z, x is to the right and
 y down, as in ScanNet, TUM and OpenCV), and a file with the focal lengths. Out: matrices, and motions in words. A lost
@@ -159,7 +159,7 @@ class Cameras:
         return right, ahead
 
     def usable(self) -> list[int]:
-        """The cameras that look neither steeply up or down nor stand askew."""
+        """The cameras that neither look steeply up or down nor are tilted sideways."""
         rolls = np.degrees(np.arcsin(np.clip(self.poses[:, :3, 0] @ self.up, -1, 1)))
         upright = (np.abs(rolls) < ROLL) & (-self.poses[:, :3, 1] @ self.up > 0)
         return [int(at) for at in np.flatnonzero(upright & (np.abs(self.elevations) < STEEPEST))]

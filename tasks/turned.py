@@ -51,7 +51,7 @@ class TurnedTask(SquareTask):
     Config: ClassVar[type] = TurnedConfig
     PIECE = "tile"
     CHANGES: ClassVar[Mapping[str, Image.Transpose | None]]
-    """Each change in words; None leaves the picture as it is and stands first."""
+    """Each change in words; None, which comes first, leaves the picture as it is."""
     VERB: ClassVar[str]
 
     config: TurnedConfig

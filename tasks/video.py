@@ -135,7 +135,7 @@ class VideoConfig:
     multiple: FrameMultipleKey = 28
     min_duration: Annotated[float, Field(ge=0, description="reject shorter videos, in seconds")] = 24.0
     window: Annotated[
-        float | None, Field(gt=0, description="cut a random part of so many seconds; null: the whole video")
+        float | None, Field(gt=0, description="seconds of the random part that is cut out; null: the whole video")
     ] = None
     crop_scale: Annotated[
         float, Field(ge=0.1, le=1, description="smallest random crop, as a fraction of the frame's sides; 1: no crop")

@@ -20,7 +20,7 @@ from jigsaw.tasks.videos import VideoHeader
 Small = np.ndarray[Any, np.dtype[np.float64]]
 
 _WHOLE = 1000
-"""Videos of at most so many frames are decoded from the start; others from `_BEFORE` seconds before a frame."""
+"""Videos with no more frames than this are decoded from the start; others from `_BEFORE` seconds before a frame."""
 _BEFORE = 5.0
 _SIDE = 32
 """Frames are compared at this size, which scaling and rounding hardly change."""

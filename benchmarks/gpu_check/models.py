@@ -54,7 +54,7 @@ def model_of(check: Check, config: Any, dtype: torch.dtype) -> Any:
 
 
 def size_that_fits(check: Check, bytes_of: float) -> tuple[str, int | None]:
-    """The largest model that fits with so many bytes for each parameter and 15 GB beside: size, and layers if cut.
+    """The largest model that fits with these bytes for each parameter and 15 GB besides: size, and layers if cut.
 
     Raises:
         NotRun: not even four layers of the 3B model fit.

@@ -118,7 +118,7 @@ def audit_puzzles(data: Path, *, limit: int = MOST, source_root: Path | None = N
 
     Args:
         data: folder of a puzzle set.
-        limit: only so many puzzles, evenly spread.
+        limit: maximum number of puzzles, evenly spread.
         source_root: where the sources are now, if they moved.
         task: spec of the plug-in task that built the set.
 
@@ -205,7 +205,7 @@ def _levels(row: Mapping[str, Any], pieces: int) -> tuple[float, float]:
 
 
 def _judged(answer: Any, row: Mapping[str, Any]) -> tuple[float, float]:
-    """Whether an answer is right, and its place accuracy, for which the score stands where it is no order."""
+    """Whether an answer is right, and its place accuracy, or its score where it is no order."""
     if row["answer_kind"] == ORDER:
         return exact(answer, row["answer"], row["classes"]), place_accuracy(answer, row["answer"], row["classes"])
     kind = kind_of_row(row)

@@ -5,7 +5,7 @@ The public door::
     build_puzzles(task, source, out, *, config=None, per_source=1, limit=None, seed=0, workers=None, parts=None,
                   shard=(0, 1), split=None, heldout=0.2, materialize=False, time_limit=120.0, progress=True) ->
                   BuildSummary
-        task: "image" or a spec; config: {"grid": "2x2", ...} (strings or typed values); limit: so many sources;
+        task: "image" or a spec; config: {"grid": "2x2", ...} (strings or typed values); limit: number of sources;
         split: "train" | "heldout" | None (sub-folders train/ and heldout/ where both exist, else by content hash).
         BuildSummary has path, counts (sources, puzzles, rejects by reason), parts_built, parts_skipped, to_json().
         Same settings: a finished folder returns at once, a broken-off one is finished. Other settings: JigsawError.

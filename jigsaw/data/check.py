@@ -199,7 +199,7 @@ def check_source(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
 
 
 def check_rows(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
-    """Faults of the rows of one source as they stand: answers hold and media render. Runs in a worker."""
+    """Faults of the rows of one source: answers hold and media render. Runs in a worker."""
     _, path, rows = group
     if task.STORED:
         return [fault for row in rows for fault in _stored_faults(row)]

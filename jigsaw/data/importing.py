@@ -235,7 +235,7 @@ def import_row(task: Task, job: Job, item: dict[str, Any]) -> Planned:
         return Planned(refusals=[Refusal(None, "failed", f"the row says nothing about {error.args[0]}")])
     except (ValueError, IndexError) as error:
         return Planned(refusals=[Refusal(None, "failed", first_line(error))])
-    except Exception as error:  # a row of any form: what it raises depends on what stands where
+    except Exception as error:  # a row of any form: what it raises depends on its content
         return Planned(refusals=[Refusal(None, "failed", f"{type(error).__name__}: {first_line(error)}")])
     if isinstance(puzzle, Reject):
         return Planned(refusals=[Refusal(None, puzzle.reason, puzzle.detail)])

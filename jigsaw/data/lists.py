@@ -1,6 +1,6 @@
 """Lists of sources: text files with a path a line, for RGB-D two with a tab between.
 
-In: a list. Out: relative paths and, for lines that cannot be meant as they stand, a `Problem` that says why. Byte order
+In: a list. Out: relative paths and, for lines that cannot be meant as written, a `Problem` that says why. Byte order
 marks are read, whatever the locale.
 """
 

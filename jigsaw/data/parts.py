@@ -65,7 +65,7 @@ def schema() -> Any:
 
 
 def row_of(identity: str, puzzle: Puzzle, prompt: list[Message], source: Source) -> Row:
-    """The row of a puzzle, without media. An order stands in `answer`, any other answer as JSON in `answer_value`."""
+    """The row of a puzzle, without media. An order is in `answer`, any other answer as JSON in `answer_value`."""
     is_order = puzzle.answer_kind == ORDER
     return {
         "id": identity,

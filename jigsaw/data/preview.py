@@ -31,7 +31,7 @@ STRIP_HEIGHT = 84
 STRIP_WIDTH = 600
 PICTURE_SIDE = 360
 WIDE_SIDE = 560
-"""Largest sides in pixels of tiles, film strips and pictures; of pictures where two stand side by side, not three."""
+"""Largest sides in pixels of tiles, film strips and pictures; of pictures where two are side by side, not three."""
 
 REJECT_SIDE = 110
 REJECTS_SHOWN = 12
@@ -89,7 +89,7 @@ class Card:
         solved: the same put in order by the answer: one picture or one per piece.
         explained: what the task adds, with titles as captions.
         facts: name and value.
-        across: columns of the grid in which the pieces stand; 0: side by side, as many as there is room for.
+        across: columns of the grid of the pieces; 0: side by side, as many as there is room for.
         solution: what `solved` is.
     """
 

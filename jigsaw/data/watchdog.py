@@ -73,7 +73,7 @@ def within(seconds: float, make: Callable[[], T]) -> T:
     """What `make` returns or raises.
 
     Raises:
-        TimeoutError: there is no result within so many seconds.
+        TimeoutError: there is no result within that time.
     """
     helper, _own.helper = getattr(_own, "helper", None), None
     if helper is None or helper.process != os.getpid():  # a fork takes no threads along

@@ -62,7 +62,7 @@ def evaluate_checkpoint(
         out: folder for what is listed above; None writes nothing, and an interruption loses everything.
         rewards: what `reward` is the weighted sum of, names or entries as in a recipe; None for `visual_jigsaw`, or
             `answer` where there are other answers than orders.
-        limit: only so many puzzles of a folder, evenly spread.
+        limit: maximum number of puzzles of a folder, evenly spread.
         wording: 0 for the set's own prompts, 1 and up for another prompt variant.
         against: folder of another evaluation of the same puzzles, to compare with.
         source_root: where the sources of the set are now, if they moved.

@@ -27,7 +27,7 @@ class PuzzleSet:
         data: its folder.
         name: under which it is reported; empty for the puzzles that the model is judged by.
         task: spec of the plug-in task that built it; None for a built-in task.
-        limit: only so many puzzles, evenly spread; None for all.
+        limit: maximum number of puzzles, evenly spread; None for all.
     """
 
     data: Path

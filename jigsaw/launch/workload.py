@@ -141,7 +141,7 @@ class Step:
 
 
 def step_of(recipe: Recipe, stage: str, work: Workload, processes: int) -> Step:
-    """A step of a stage, on each of so many processes.
+    """A step of a stage, on each process.
 
     Raises:
         JigsawError: they do not divide the batch.

@@ -1,8 +1,8 @@
-"""Where the tokens of Qwen2-VL and Qwen2.5-VL stand in time, height and width, videos of any frame rate included.
+"""Positions of the tokens of Qwen2-VL and Qwen2.5-VL in time, height and width, also for videos of any frame rate.
 
 In: token kinds, grids, seconds per temporal patch. Out: positions `[3, B, L]`. transformers 5.17 lets the text behind a
 clip begin before the clip has ended, and for Qwen2.5-VL cuts the seconds to a whole number, so that every patch of a
-clip above two frames a second stands at the same moment. Its releases before 5.0, which the checkpoints were trained
+clip above two frames a second has the same time. Its releases before 5.0, which the checkpoints were trained
 with, and vLLM do neither. `rope_index` is the released rule; `jigsaw.compat.use_rope_index` puts it back.
 """
 
@@ -33,7 +33,7 @@ def rope_index(
 
     Text counts on by one on all three axes. A medium that begins at position s has its token of temporal patch t, row
     y and column x at (s + floor(t * seconds * tokens_per_second), s + y, s + x), seconds being 1 / tokens_per_second
-    for an image, and for a video of Qwen2-VL; the token behind it stands one beyond its largest position.
+    for an image, and for a video of Qwen2-VL; the token behind it has the position after its largest.
 
     Args:
         backbone: a `Qwen2VLModel` or `Qwen2_5_VLModel`.

@@ -32,13 +32,13 @@ PROMPT, PADDING = 0, -1
 
 @dataclass(frozen=True)
 class Packing:
-    """What stands where in N packed sequences of L places.
+    """What is at each place of N packed sequences of L places.
 
     Attributes:
         part: `[N, L]`, `PROMPT`, `PADDING`, or the number of the completion from 1.
         together: `[N, L]`: places of one number, 0 or above, see each other in both directions; None: none do.
         positions: `[N, L]`, the position of each place behind its own prompt; needed for a window.
-        window: a place sees no other that is so many positions or more before it; None: it sees all.
+        window: a place sees no other that is this number of positions or more before it; None: it sees all.
     """
 
     part: Tensor

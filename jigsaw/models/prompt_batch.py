@@ -156,7 +156,7 @@ def add_blank_media(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """A model's inputs with a blank medium of each kind that another process's inputs have and these lack.
 
     Under ZeRO-3 every use of the vision tower is a collective operation: processes whose prompts show different kinds
-    of media would wait for each other for ever. The blank stands in columns of padding on the left, where no token
+    of media would wait for each other for ever. The blank is in columns of padding on the left, where no token
     sees it. Collective: every process calls it. Where one process trains alone the inputs stay as they are.
 
     Args:

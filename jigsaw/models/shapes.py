@@ -79,7 +79,7 @@ class Shape:
         return self.text + self.vision
 
     def visual_tokens(self, width: float, height: float, low: int | None = None, high: int | None = None) -> int:
-        """Visual tokens of an image of so many pixels, after its processor has brought it within the limits.
+        """Visual tokens of an image with this number of pixels, after its processor has brought it within the limits.
 
         Args:
             width, height: in pixels.

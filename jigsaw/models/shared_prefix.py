@@ -128,7 +128,7 @@ def log_probabilities(
 
 
 def wants_blocks(device: Any, length: int) -> bool:
-    """Whether packed sequences of so many places take a block mask rather than a dense one."""
+    """Whether packed sequences of this length get a block mask instead of a dense one."""
     return bool(device.type != "cpu" and length > DENSE_LIMIT)
 
 
@@ -138,7 +138,7 @@ def attention_mask(network: Any, family: Family, packing: Packing, *, blocks: bo
     Args:
         network: the model, not wrapped.
         family: of the model.
-        packing: what stands where.
+        packing: what is at each place.
         blocks: whether to make block masks.
     """
     if blocks:

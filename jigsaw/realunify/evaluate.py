@@ -134,7 +134,7 @@ def _readable(
     Args:
         root: folder of the authors' files.
         absent: options of the tools that were not given.
-        limit: only so many items of each part.
+        limit: maximum number of items of each part.
     """
     parts: dict[str, list[dict[str, Any]]] = {}
     missing: dict[str, str] = {}

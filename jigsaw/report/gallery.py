@@ -73,7 +73,7 @@ UNREADABLE = (JigsawError, OSError, ValueError, KeyError, TypeError)
 
 @dataclass(frozen=True)
 class Slot:
-    """One place of an order: the shown index that stands there, and whether it is right (None: nobody was asked).
+    """One place of an order: the shown index that is there, and whether it is right (None: nobody was asked).
 
     An answer of another kind is one place with the whole answer.
     """

@@ -11,8 +11,8 @@ def draw(export: Callable[[Path, dict[str, int], int], object], counts: Mapping[
     """Draw as many sources as the command line says.
 
     Args:
-        export: draws into a folder so many of each split, with a seed.
-        counts: how many of each split if nothing is said.
+        export: draws into a folder the given number for each split, with a seed.
+        counts: the number for each split where the command line has none.
         what: what is drawn, in words.
     """
     parser = argparse.ArgumentParser(description=f"Draw {what}.")

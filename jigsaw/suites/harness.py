@@ -194,7 +194,7 @@ def _figures(job: Job, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number(results: Mapping[str, Any], benchmark: Benchmark) -> float:
-    """lmms-eval's figure in percent, whatever filter it stands under."""
+    """lmms-eval's figure in percent, whatever the name of its filter."""
     stored = [value for key, value in results.items() if key.split(",")[0] == benchmark.metric]
     if not stored:
         raise ValueError(f"lmms-eval reports no {benchmark.metric}")

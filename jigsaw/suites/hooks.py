@@ -44,7 +44,7 @@ def doc_to_target(doc: Doc) -> str:
 
 
 def doc_to_messages(doc: Doc) -> list[dict[str, Any]]:
-    """One user turn; media stand at their slots, or first where there are none."""
+    """One user turn; media are at their slots, or first where there are none."""
     row = row_of(doc)
     media = [{"type": part["type"], "url": _medium(part)} for part in row["media"]]
     pieces = re.split(r"<image>|<video>", row["prompt"])

@@ -142,7 +142,7 @@ def _image(url: Any) -> Image.Image:
 
 
 def fitted(image: Image.Image, most: int) -> Image.Image:
-    """A picture of at most so many pixels, in its proportions."""
+    """A picture with at most `most` pixels, in its proportions."""
     width, height = image.size
     if width * height <= most:
         return image

@@ -46,7 +46,7 @@ def first_letter(text: str) -> str | None:
 
 
 def final_letter(text: str, options: str = "ABCDE") -> str | None:
-    """The option that a text ends up with: what follows "answer is", else the only option that stands alone.
+    """The option that a text ends up with: what follows "answer is", else the only option that is a word of its own.
 
     Args:
         text: the model's text.

@@ -61,7 +61,7 @@ def evaluate_suite(
         out: folder for what is listed above.
         frames: most frames of a clip, one run each; the paper's for the suite video, 32 for others.
         generation: engine, precision, batches and limit; greedy.
-        limit: only so many rows of each benchmark.
+        limit: maximum number of rows of each benchmark.
         boxes: in what the model gives coordinates: `pixels` as it sees them, or `thousandths`; by the model if None.
         against: folder of the same suite with the base model, for the row beside ours.
         say: receives a line for each missing benchmark, before anything runs.

@@ -1,9 +1,9 @@
 r"""Answers that are mathematical expressions, compared with math-verify: `\frac{1}{2}` is 0.5.
 
-math-verify (the extra `math`) reads LaTeX with sympy. Three limits are ours. Commands that neither are plain notation
-nor stand in the right answer are refused, and so are powers and factorials that would keep sympy busy for minutes. So
-is text of which math-verify would read a part alone, or something that it does not say: braces that do not match, tags,
-fractions and roots without their arguments, numbers beside each other (it reads `2 3` as 5).
+math-verify (the extra `math`) reads LaTeX with sympy. We refuse three things before it reads: commands that are neither
+plain notation nor part of the right answer; powers and factorials that would keep sympy busy for minutes; and text that
+math-verify would read in part or wrongly (braces that do not match, tags, fractions and roots without their arguments,
+numbers next to each other, since it reads `2 3` as 5).
 """
 
 from __future__ import annotations

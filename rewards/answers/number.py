@@ -28,7 +28,7 @@ class Number(AnswerKind):
     Attributes:
         tolerance: largest difference that still counts as right.
         relative: the same as a fraction of the answer; the larger of the two counts.
-        unit: what may stand behind the number, such as `m` or `%`; empty for nothing.
+        unit: what may follow the number, such as `m` or `%`; empty for nothing.
 
     >>> kind = Number(relative=0.05)
     >>> kind.score(kind.parse("41", "direct").value, 40), kind.score(kind.parse("43", "direct").value, 40)

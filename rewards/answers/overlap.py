@@ -1,6 +1,6 @@
 """What the kinds have in common whose answers are scored by intersection over union: intervals and boxes.
 
-In: a pattern of so many numbers, and the overlap of two values. Out: reading, scoring and the levels of chance.
+In: a pattern with a fixed number of numbers, and the overlap of two values. Out: reading, scoring, chance levels.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class OverlapKind(AnswerKind):
         """Intersection over union of two answers."""
 
     def is_value(self, answer: Any) -> bool:
-        """Whether an answer is a list of so many numbers."""
+        """Whether an answer is a list with the right number of numbers."""
         if not isinstance(answer, list | tuple) or len(answer) != self.PATTERN.groups:
             return False
         return all(is_number(each) for each in answer)

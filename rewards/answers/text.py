@@ -17,7 +17,7 @@ from jigsaw.rewards.parse import plain_answer
 
 METRICS = ("exact", "anls")
 _DOUBT = re.compile(r"[,;/?|]|\b(?:or|and|not|maybe)\b")
-"""What stands between two answers, or puts one in doubt; ANLS is 0 where no accepted answer has it."""
+"""What separates two answers, or puts one in doubt; ANLS is 0 where no accepted answer has it."""
 
 
 @dataclass(frozen=True, kw_only=True)

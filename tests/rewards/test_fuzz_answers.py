@@ -67,7 +67,7 @@ def _is_answer(inner, right):
 
 
 def is_the_expression(said, right):
-    """Whether two expressions are the same text but for what LaTeX prints nothing for, or the same number."""
+    """Whether two expressions have the same text, apart from what LaTeX does not print, or the same number."""
     one, other = (NOTHING.sub("", re.sub(r"\\(?:[,;:! ]|quad)|[\s.]+$|^\s+|\s", "", each)) for each in (said, right))
     if one == other:
         return True

@@ -67,7 +67,7 @@ class Gemma3(TiledFamily):
     def sees_both_ways(
         self, model: Any, positions: Tensor, attention_mask: Tensor, token_fields: Mapping[str, Tensor]
     ) -> Tensor | None:
-        """See `Family`: the tokens of one image, which stand together."""
+        """See `Family`: the tokens of one image, which follow each other."""
         if "token_type_ids" not in token_fields:
             return None
         return runs(token_fields["token_type_ids"] == 1)

@@ -45,7 +45,7 @@ class Neo(Family):
     def sees_both_ways(
         self, model: Any, positions: Tensor, attention_mask: Tensor, token_fields: Mapping[str, Tensor]
     ) -> Tensor | None:
-        """See `Family`: the tokens of one image, which stand together, unless the model was made causal throughout."""
+        """See `Family`: the adjacent tokens of one image, unless the model was made causal throughout."""
         if model.config.llm_config.image_attention == "causal":
             return None
         return runs(token_fields["mm_token_type_ids"] == 1)

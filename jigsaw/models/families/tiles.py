@@ -96,7 +96,7 @@ class TiledFamily(Family):
 
     @abstractmethod
     def _tokens_of_patches(self, patches: int, config: Any) -> int:
-        """Tokens of a tile that the vision tower sees as so many patches."""
+        """Tokens of a tile that the vision tower sees as this number of patches."""
 
 
 def tiny_siglip(sizes: TinySizes, side: int, patch: int) -> dict[str, Any]:

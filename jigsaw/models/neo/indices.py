@@ -1,4 +1,4 @@
-"""Where a token stands: the (T, H, W) indices, which image it belongs to, and which packed sequence.
+"""The position of a token: the (T, H, W) indices, which image it belongs to, and which packed sequence.
 
 Pure tensor functions over a batch of token ids; shapes below are [B, L] for ids, [images, 3] for grids (t = 1, height
 and width in 16-pixel patches). The rules are section 3.1 of "From Pixels to Words" (arXiv 2510.14979):

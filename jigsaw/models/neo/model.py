@@ -310,7 +310,7 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
         if past:
             begin = getattr(past_key_values, "next_time", None)
             if begin is None or len(begin) != len(numbers):
-                raise ValueError("this cache does not know where its rows stand: pass position_ids of shape [3, B, L]")
+                raise ValueError("the positions of this cache are not known: pass position_ids of shape [3, B, L]")
             offset = begin.to(position_ids.device)[:, None]
             position_ids = torch.stack([position_ids[0] + offset, position_ids[1], position_ids[2]])
         return position_ids, sequences
@@ -345,7 +345,7 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
             pixel_values: `[patches, channels * patch_size**2]`, all images of the batch in prompt order.
             image_grid_thw: `[images, 3]`, t = 1, height and width in patches.
             use_cache: whether keys and values are returned; the configuration's choice where None.
-            logits_to_keep: only the last so many tokens, or these places; 0 for all.
+            logits_to_keep: how many tokens at the end, or which places; 0 for all.
             mm_token_type_ids: ignored.
             **kwargs: `output_hidden_states`, `num_items_in_batch` and the like.
         """

@@ -124,7 +124,7 @@ class NEOProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers comes 
 
     @classmethod
     def _get_arguments_from_pretrained(cls, path: Any, processor_dict: Any = None, **kwargs: Any) -> list[Any]:
-        """As the library; where no image processor is on disk, the limits stand in the configuration."""
+        """As the library; where no image processor is on disk, the limits are in the configuration."""
         try:
             image_processor = AutoImageProcessor.from_pretrained(path, **{**kwargs, "trust_remote_code": False})
         except (OSError, ValueError):
@@ -195,7 +195,7 @@ class NEOProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers comes 
 
 
 def _by_prompt(images: Any, counts: Sequence[int]) -> list[list[Any]] | None:
-    """Images in one list per prompt, for prompts with so many placeholders each."""
+    """Images in one list per prompt, for prompts with the given number of placeholders each."""
     if images is not None and not isinstance(images, list | tuple):
         images = [images]
     nested = bool(images) and any(isinstance(group, list | tuple) for group in images)
