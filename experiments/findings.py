@@ -1,8 +1,8 @@
-"""`make findings`: claims of the papers tried with tiny models, several seeds each, and reported whatever they show.
+"""`make findings`: tests claims of the papers with tiny models and several seeds, and reports every result.
 
-In: `experiments/findings/findings.yaml`. Out: a run folder per seed and run (one that is there is not run again),
-`findings.json` and a page for the documentation. Seeds are what is sampled: the interval of a difference is Student's
-over the seeds, each of which gives both arms the same warm-up and the same held-out puzzles.
+In: `experiments/findings/findings.yaml`. Out: a run folder per seed and run (finished runs are not repeated),
+`findings.json` and a page for the documentation. Both arms of a claim start from the same warm-up and are evaluated on
+the same held-out puzzles. The interval of their difference is Student's t over the seeds.
 
     python experiments/findings.py experiments/findings/findings.yaml --out runs/findings --page docs/findings.md
 """
@@ -40,76 +40,78 @@ FILE = "findings.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what is asked for and write what came out."""
+    """Run the chosen findings and write their results."""
     cores = os.cpu_count() or 1
     parser = argparse.ArgumentParser(prog="python experiments/findings.py", description=__doc__)
     parser.add_argument("plan", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/findings"))
     parser.add_argument("--page", type=Path, default=None)
-    parser.add_argument("--only", action="append", help="name of a finding; may be given again")
+    parser.add_argument("--only", action="append", help="name of a finding; may be repeated")
     parser.add_argument("--seeds", type=int, default=None, help="maximum number of the plan's seeds")
-    parser.add_argument("--jobs", type=int, default=min(cores, 4), help="runs at a time; cores are shared among them")
-    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE for every run, to try things out")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--jobs", type=int, default=min(cores, 4), help="number of parallel runs; they share the cores")
+    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE, a recipe override for every run")
+    options = parser.parse_args(arguments)
     try:
-        plan = yaml.safe_load(given.plan.read_text(encoding="utf-8"))
-        seeds = plan["seeds"][: given.seeds]
-        chosen = [entry for entry in plan["findings"] if not given.only or entry["name"] in given.only]
+        plan = yaml.safe_load(options.plan.read_text(encoding="utf-8"))
+        seeds = plan["seeds"][: options.seeds]
+        chosen = [entry for entry in plan["findings"] if not options.only or entry["name"] in options.only]
         if not chosen:
-            raise JigsawError(f"--only: the plan has {', '.join(entry['name'] for entry in plan['findings'])}")
-        make_sources(given.out / "data" / "made")
+            names = ", ".join(entry["name"] for entry in plan["findings"])
+            raise JigsawError(f"--only: no such finding. {options.plan} has: {names}")
+        make_sources(options.out / "data" / "made")
         if plan.get("questions"):
-            make_questions(given.out / "data" / "made-questions")
-        names = needed(plan["runs"], [arm for entry in chosen for arm in entry["arms"]])
+            make_questions(options.out / "data" / "made-questions")
+        names = in_order(plan["runs"], [arm for entry in chosen for arm in entry["arms"]])
         runs = plan["runs"]
 
-        def words_of(seed: int | str, name: str) -> list[str]:
-            return words(runs[name], name, seed, given.plan.parent, given.out, given.set)
+        def arguments_of(seed: int | str, name: str) -> list[str]:
+            return launch_arguments(runs[name], name, seed, options.plan.parent, options.out, options.set)
 
-        # All warm-ups first: nothing waits for one while there is other work.
-        run_all(runs, {(seed, name): words_of(seed, name) for name in names for seed in seeds}, given.out, given.jobs)
-        loops = {name: loop(words_of("$SEED", name), seeds) for name in names}
-        found = [told(entry, runs, seeds, loops, given.out) for entry in chosen]
-        write_whole(given.out / FILE, json.dumps(found, indent=2))
+        # All warm-ups come first, so that no worker waits for one while other runs are ready.
+        commands = {(seed, name): arguments_of(seed, name) for name in names for seed in seeds}
+        run_all(runs, commands, options.out, options.jobs)
+        loops = {name: loop(arguments_of("$SEED", name), seeds) for name in names}
+        results = [compare(entry, runs, seeds, loops, options.out) for entry in chosen]
+        write_whole(options.out / FILE, json.dumps(results, indent=2))
         command = shlex.join(["python", "experiments/findings.py", *(arguments or sys.argv[1:])])
-        text = page(found, command)
-        if given.page is not None:
-            write_whole(given.page, text)
+        text = page(results, command)
+        if options.page is not None:
+            write_whole(options.page, text)
         print(text)
     except (JigsawError, OSError) as error:
         sys.exit(f"findings: {error}")
 
 
-def needed(runs: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[str]:
-    """The named runs and those that they go on from, each after what it needs.
+def in_order(runs: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    """The named runs and the runs that they start from, each after its start.
 
     Raises:
-        JigsawError: a name that the plan does not know.
+        JigsawError: the plan has no run of this name.
 
-    >>> needed({"a": {"after": "b"}, "b": {}, "c": {}}, ["a"])
+    >>> in_order({"a": {"after": "b"}, "b": {}, "c": {}}, ["a"])
     ['b', 'a']
     """
-    found: list[str] = []
+    ordered: list[str] = []
     for name in names:
         if name not in runs:
             raise JigsawError(f"the plan has no run {name!r}; it has {', '.join(runs)}")
         before = runs[name].get("after")
-        found += needed(runs, [before]) if before else []
-        found.append(name)
-    return list(dict.fromkeys(found))
+        ordered += in_order(runs, [before]) if before else []
+        ordered.append(name)
+    return list(dict.fromkeys(ordered))
 
 
-def words(
+def launch_arguments(
     run: Mapping[str, Any], name: str, seed: int | str, recipes: Path, out: Path, overrides: Sequence[str]
 ) -> list[str]:
-    """The arguments of `jigsaw` for a run of the plan; `seed` may be a variable of the shell."""
+    """Arguments of `jigsaw` for a run of the plan; `seed` may be a shell variable."""
     after = [f"model.path={folder_of(out, seed, run['after'])}/model"] if run.get("after") else []
-    given = ["launch", str(recipes / run["recipe"]), *run.get("set", ()), *after, f"data.folder={out}/data"]
-    return [*given, *overrides, f"seed={seed}", f"name={name}-{seed}", f"output={folder_of(out, seed, name)}"]
+    plan = ["launch", str(recipes / run["recipe"]), *run.get("set", ()), *after, f"data.folder={out}/data"]
+    return [*plan, *overrides, f"seed={seed}", f"name={name}-{seed}", f"output={folder_of(out, seed, name)}"]
 
 
 def loop(arguments: Sequence[str], seeds: Sequence[int]) -> str:
-    """The command of the shell that makes a run with every seed.
+    """The shell command that repeats a run with every seed.
 
     >>> loop(["launch", "a.yaml", "output=runs/$SEED"], [0, 1])
     'for SEED in 0 1; do jigsaw launch a.yaml output=runs/$SEED; done'
@@ -119,29 +121,29 @@ def loop(arguments: Sequence[str], seeds: Sequence[int]) -> str:
 
 
 def folder_of(out: Path, seed: int | str, name: str) -> Path:
-    """Where a run lies."""
+    """Folder of a run."""
     return out / f"seed-{seed}" / name
 
 
 def run_all(
     runs: Mapping[str, Mapping[str, Any]], commands: Mapping[tuple[int, str], Sequence[str]], out: Path, jobs: int
 ) -> None:
-    """Run commands, `jobs` at a time, each after the one that it goes on from; those that are done are left alone.
+    """Run commands, `jobs` in parallel, each after the run that it starts from. Finished runs are skipped.
 
     Raises:
-        JigsawError: a run failed; the others that had begun are run to their end.
+        JigsawError: a run failed. Runs that had begun are finished first.
     """
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     began: dict[tuple[int, str], Future[None]] = {}
 
-    def carry_out(seed: int, name: str) -> None:
+    def run(seed: int, name: str) -> None:
         if before := runs[name].get("after"):
             began[seed, before].result()
         launch(folder_of(out, seed, name), commands[seed, name], threads)
 
     with ThreadPoolExecutor(jobs) as pool:
-        for seed, name in commands:  # a run comes after what it needs, which so is never kept waiting by it
-            began[seed, name] = pool.submit(carry_out, seed, name)
+        for seed, name in commands:  # a run is submitted after its start, so waiting for the start cannot deadlock
+            began[seed, name] = pool.submit(run, seed, name)
         try:
             wait(began.values(), return_when="FIRST_EXCEPTION")
             for future in began.values():
@@ -153,13 +155,16 @@ def run_all(
 
 
 def launch(folder: Path, arguments: Sequence[str], threads: str, program: Sequence[str] = ("-m", "jigsaw")) -> None:
-    """Run a recipe unless it ran to its end; continue one that was cut off.
+    """Run a recipe unless its run is finished; resume an interrupted run.
 
     Args:
-        folder: of the run; its log is written next to it.
-        arguments: of the command.
+        folder: run folder; the log is written next to it.
+        arguments: arguments of the command.
         threads: `OMP_NUM_THREADS` of the process.
-        program: what Python runs, the `jigsaw` command or a script that changes something about it.
+        program: program that Python runs: the `jigsaw` command, or a script that modifies it.
+
+    Raises:
+        JigsawError: the command failed.
     """
     if RunFolder(folder).done.is_file():
         return
@@ -179,46 +184,46 @@ def launch(folder: Path, arguments: Sequence[str], threads: str, program: Sequen
     print(f"{folder}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 
 
-def told(
+def compare(
     entry: Mapping[str, Any],
     runs: Mapping[str, Mapping[str, Any]],
     seeds: Sequence[int],
     commands: Mapping[str, str],
     out: Path,
 ) -> dict[str, Any]:
-    """What came out of a finding.
+    """The result of a finding.
 
     Args:
-        entry: of the plan: `name`, `claim`, `arms`, `figure`.
-        runs: of the plan.
-        seeds: that were run.
-        commands: what made each run, with every seed.
+        entry: the finding in the plan: `name`, `claim`, `arms`, `figure`.
+        runs: runs of the plan.
+        seeds: seeds that were run.
+        commands: shell command of each run, for all seeds.
         out: folder of the runs.
 
     Returns:
-        The claim, the level of chance, per run (what the arms go on from among them) its `command`, the `values` of the
-        `seeds` and their `mean`, the mean difference with its interval, the verdict.
+        The claim, the chance level, for each run (including the runs that the arms start from) its `command`, the
+        `values` per seed and their `mean`, the mean difference of the arms with its interval, and the verdict.
     """
     first, second = entry["arms"]
-    shown: dict[str, dict[str, Any]] = {}
+    figures: dict[str, dict[str, Any]] = {}
     chance = 0.0
-    for name in needed(runs, entry["arms"]):
+    for name in in_order(runs, entry["arms"]):
         values = []
         for seed in seeds:
             value, chance = figure(folder_of(out, seed, name), entry["figure"])
             values.append(value)
-        shown[name] = {"values": values, "mean": mean(values), "command": commands[name]}
-    pairs = zip(shown[first]["values"], shown[second]["values"], strict=True)
-    spread = student([one - other for one, other in pairs])
-    known = {key: entry[key] for key in ("name", "claim", "arms", "figure")} | {"seeds": list(seeds)}
-    return known | {"chance": chance, "runs": shown, "difference": spread, "verdict": verdict(spread)}
+        figures[name] = {"values": values, "mean": mean(values), "command": commands[name]}
+    pairs = zip(figures[first]["values"], figures[second]["values"], strict=True)
+    difference = student([one - other for one, other in pairs])
+    asked = {key: entry[key] for key in ("name", "claim", "arms", "figure")} | {"seeds": list(seeds)}
+    return asked | {"chance": chance, "runs": figures, "difference": difference, "verdict": verdict(difference)}
 
 
 def figure(run: Path, wanted: Mapping[str, Any]) -> tuple[float, float]:
-    """A figure of a run's final model on one kind of held-out puzzle, and its chance; 0 where there is no such level.
+    """A metric of a run's final model on one kind of held-out puzzle, and its chance level (0 if it has none).
 
     Raises:
-        JigsawError: the run has no prediction on that kind.
+        JigsawError: the run has no prediction on puzzles of this kind.
     """
     kind = wanted.get("grid")
     items = [
@@ -227,7 +232,7 @@ def figure(run: Path, wanted: Mapping[str, Any]) -> tuple[float, float]:
         if item.task == wanted["task"] and (kind is None or item.grid == tuple(kind))
     ]
     if not items:
-        raise JigsawError(f"{run} holds no prediction on {wanted['task']} puzzles of grid {kind}")
+        raise JigsawError(f"{run} has no prediction on {wanted['task']} puzzles of grid {kind}")
     value = mean(float(getattr(item, wanted["name"])) for item in items)
     if wanted["name"] == "exact":
         return value, mean(chance_of_right(vars(item)) or 0.0 for item in items)
@@ -235,7 +240,7 @@ def figure(run: Path, wanted: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def student(differences: Sequence[float]) -> dict[str, Any]:
-    """Mean of a few differences with Student's 95% interval; without an interval for fewer than two.
+    """Mean of a few differences with Student's 95% interval; no interval for fewer than two.
 
     >>> spread = student([0.1, 0.2, 0.3])
     >>> round(spread["value"], 3), round(spread["low"], 3), round(spread["high"], 3)
@@ -251,37 +256,42 @@ def student(differences: Sequence[float]) -> dict[str, Any]:
 
 
 def verdict(spread: Mapping[str, Any]) -> str:
-    """No stronger than the interval allows."""
+    """What the interval of a difference allows to say about the claim."""
     if spread["low"] is None:
-        return "one seed says nothing"
+        return "Not decided: one seed is not enough."
     if spread["low"] > 0:
-        return "holds here"
-    return "the opposite holds here" if spread["high"] < 0 else "not shown here: the interval holds zero"
+        return "Supported: the interval is above zero."
+    return (
+        "Contradicted: the interval is below zero." if spread["high"] < 0 else "Not shown: the interval includes zero."
+    )
 
 
-def page(found: Sequence[Mapping[str, Any]], command: str) -> str:
+def page(results: Sequence[Mapping[str, Any]], command: str) -> str:
     """The findings as Markdown.
 
     Args:
-        found: what `told` gives of each.
-        command: what made it.
+        results: results of `compare`.
+        command: command that wrote the page.
     """
     lines = [
-        "# Findings, small",
+        "# Findings with tiny models",
         "",
-        "Claims about training on visual jigsaw puzzles (arXiv 2509.25190 and its kin), tried with a tiny model from",
-        "random weights on CPU. What follows is what came out, whether or not it agrees. The pictures and films are",
-        "made by code, so that such a model can learn them within a minute: the figures tell of the method at work,",
-        "not of photos. Both arms of a claim go on from the same warm-up, whose figure stands above them. Differences",
-        "are means over seeds with Student's 95% interval. The page, and `findings.json` with its figures, are",
-        "written by",
+        "This page tests claims about training on visual jigsaw puzzles (arXiv 2509.25190 and related work) with a",
+        "tiny model from random weights on a CPU. Every result is reported, whether it agrees with the claim or not.",
+        "",
+        "- The pictures and video clips are generated by code, so that a tiny model can learn them within a minute.",
+        "  The results are about the method on such media; they do not carry over to photos.",
+        "- Both arms of a claim start from the same warm-up, which has its own row in the table.",
+        "- Differences are means over seeds with Student's 95% interval.",
+        "",
+        "This command writes the page and `findings.json` with the figures:",
         "",
         "```bash",
         command,
         "```",
         "",
     ]
-    for entry in found:
+    for entry in results:
         lines += [f"## {entry['claim']}", "", f"**{entry['verdict']}**", "", _table(entry)]
     return "\n".join(lines)
 
@@ -294,7 +304,7 @@ def _table(entry: Mapping[str, Any]) -> str:
         rows.append(Row(name, dict(zip([*columns, "mean"], cells, strict=True))))
     spread = entry["difference"]
     first, second = entry["arms"]
-    rows.append(Row(f"{first} less {second}", {"mean": Cell(spread["value"], spread["low"], spread["high"])}))
+    rows.append(Row(f"{first} minus {second}", {"mean": Cell(spread["value"], spread["low"], spread["high"])}))
     kind = entry["figure"]
     caption = f"{heading(kind['name'])} on held-out {kind['task']} puzzles"
     caption += f", {kind['grid'][0]}x{kind['grid'][1]}" if kind.get("grid") else ""

@@ -1,14 +1,14 @@
-"""What GRPO adds in the quickstart: five seeds, each with one thread and with two, and a control arm.
+"""Measures what GRPO adds in the quickstart: five seeds, each with one and with two threads, and a control arm.
 
     python experiments/first_run.py OUT [--seeds 5] [--threads 1 2] [--control-seeds 5] [KEY=VALUE ...]
 
 Runs `jigsaw launch quickstart` for every seed and number of threads, one after the other. The control arm has the same
-schedule, but in each step the advantages are shuffled among all completions of the batch: gradients keep their size and
-say nothing about which completion was better. It runs with one thread.
+schedule, but in each step the advantages are shuffled among all completions of the batch. The gradients keep their
+size, but they no longer depend on which completion was better. The control arm runs with one thread.
 
-OUT gets the runs with a log next to each, `table.md` (Markdown, with the command and the machine), `figures.json` and
-`curve.svg`. Finished runs are not repeated, and interrupted ones continue. About half an hour on two quiet cores, so
-`make bench` leaves it out.
+OUT receives the runs with a log next to each, `table.md` (with the command and the machine), `figures.json` and
+`curve.svg`. Finished runs are not repeated, and interrupted ones continue. It takes about half an hour on two idle
+cores, so it is not part of `make bench`.
 """
 
 from __future__ import annotations
@@ -32,19 +32,20 @@ from jigsaw.processes import usable_cores
 CONTROL = "--shuffle-advantages"
 """First argument of the process that trains a run of the control arm; the others are those of `jigsaw`."""
 MOST_BEFORE, LEAST_AFTER, LEAST_GAIN = 0.35, 0.75, 0.30
-"""What every run has to show: solved after the warm-up, after GRPO, and the lower end of the gain's interval."""
+"""Criteria for every run: the largest share solved after the warm-up, the smallest share solved after GRPO, the smallest
+lower end of the interval of the gain."""
 
 
 def shuffle_advantages() -> None:
-    """Have rollouts shuffle the advantages of every batch, by the run's seed and the step."""
+    """Patch rollouts to shuffle the advantages of every batch, seeded by the run's seed and the step."""
     import torch
 
     from jigsaw.training.rollouts import Rollouts
 
     original = Rollouts._advantages
 
-    def shuffled(self: Any, told: Any) -> Any:
-        advantages, trainer = original(self, told), self._trainer
+    def shuffled(self: Any, rewards: Any) -> Any:
+        advantages, trainer = original(self, rewards), self._trainer
         generator = torch.Generator().manual_seed(trainer.args.seed * 1_000_003 + trainer.state.global_step)
         return advantages[torch.randperm(len(advantages), generator=generator)]
 
@@ -52,7 +53,7 @@ def shuffle_advantages() -> None:
 
 
 def read(run: Path) -> dict[str, Any]:
-    """Share of solved held-out puzzles of a finished run: before and after GRPO, its paired gain, and the curve."""
+    """Share of solved held-out puzzles of a finished run: before and after GRPO, the paired gain, and the curve."""
     main, *others = read_log(run).sets
     assert main.warmup is not None and main.compared is not None
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -70,8 +71,8 @@ def read(run: Path) -> dict[str, Any]:
     }
 
 
-def shows(run: dict[str, Any]) -> bool:
-    """Whether a run shows what it has to."""
+def meets_criteria(run: dict[str, Any]) -> bool:
+    """Whether a run meets the criteria."""
     return bool(
         run["before"]["value"] <= MOST_BEFORE
         and run["after"]["value"] >= LEAST_AFTER
@@ -83,18 +84,18 @@ def table(runs: list[dict[str, Any]], control: list[dict[str, Any]], command: st
     """All runs as Markdown."""
     first = (runs or control)[0]
     rows = [
-        f"`{command}`, {machine()}; {first['puzzles']} held-out puzzles, guessing solves "
-        f"{first['after']['chance']:.0%}; 95% intervals over pictures, the gain paired by puzzle.",
+        f"`{command}`, {machine()}; {first['puzzles']} held-out puzzles, of which guessing solves "
+        f"{first['after']['chance']:.0%}; 95% intervals over pictures; the gain is paired by puzzle.",
         "",
-        "| arm | seed | threads | warm-up steps | solved after warm-up | solved after GRPO | gain | holds |",
+        "| arm | seed | threads | warm-up steps | solved after warm-up | solved after GRPO | gain | meets criteria |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for arm, found in (("GRPO", runs), ("control", control)):
-        for run in found:
-            holds = ("yes" if shows(run) else "no") if arm == "GRPO" else ""
+    for arm, results in (("GRPO", runs), ("control", control)):
+        for run in results:
+            meets = ("yes" if meets_criteria(run) else "no") if arm == "GRPO" else ""
             rows.append(
                 f"| {arm} | {run['seed']} | {run['threads']} | {run['warmup_steps']} | {interval(run['before'])} | "
-                f"{interval(run['after'])} | {interval(run['gain'], '+')} | {holds} |"
+                f"{interval(run['after'])} | {interval(run['gain'], '+')} | {meets} |"
             )
     return "\n".join(rows) + "\n"
 
@@ -106,14 +107,14 @@ def interval(figure: dict[str, float], sign: str = "") -> str:
 
 
 def machine() -> str:
-    """The processor, and how many cores this process may use."""
+    """The processor and the number of cores that this process may use."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.processor()}, {usable_cores()} cores"
 
 
 def draw(runs: list[dict[str, Any]], control: list[dict[str, Any]], file: Path) -> None:
-    """Held-out share of solved puzzles by GRPO step: every run, their mean, the control arm, warm-up and chance."""
+    """Plot the share of solved held-out puzzles by GRPO step: every run, the means of both arms, warm-up and chance."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -121,15 +122,13 @@ def draw(runs: list[dict[str, Any]], control: list[dict[str, Any]], file: Path) 
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7.2, 3.9), layout="constrained")
-    for found, color, name in ((control, "#8a8f98", "control: shuffled advantages"), (runs, "#1f6feb", "GRPO")):
-        for run in found:
+    for arm, color, name in ((control, "#8a8f98", "control: shuffled advantages"), (runs, "#1f6feb", "GRPO")):
+        for run in arm:
             axes.plot(*zip(*run["curve"], strict=True), color=color, linewidth=0.8, alpha=0.35)
-        if found:
-            steps = [step for step, _ in found[0]["curve"]]
-            means = [mean(run["curve"][place][1] for run in found) for place in range(len(steps))]
-            axes.plot(
-                steps, means, color=color, linewidth=2.4, label=f"{name} ({len(found)} run{'s' * (len(found) > 1)})"
-            )
+        if arm:
+            steps = [step for step, _ in arm[0]["curve"]]
+            means = [mean(run["curve"][place][1] for run in arm) for place in range(len(steps))]
+            axes.plot(steps, means, color=color, linewidth=2.4, label=f"{name} ({len(arm)} run{'s' * (len(arm) > 1)})")
     before = mean(run["before"]["value"] for run in runs or control)
     chance = (runs or control)[0]["after"]["chance"]
     axes.axhline(before, color="#b26a00", linewidth=1.1, linestyle="--", label="after the warm-up")
@@ -142,7 +141,7 @@ def draw(runs: list[dict[str, Any]], control: list[dict[str, Any]], file: Path) 
 
 
 def main() -> None:
-    """Train what is missing, then draw and print."""
+    """Train the missing runs, then write and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")

@@ -1,14 +1,15 @@
-"""A trained pre-Buffer with another language model: does a NEO learn sooner with it than with a new one?
+"""Tests whether NEO learns faster with a pre-Buffer that was trained with another language model than with a new one.
 
     python experiments/pre_buffer.py OUT [--qwen3 DIR --other DIR] [--pre-buffer 2] [--steps 150] [--recipe RECIPE]
 
-The donor is a NEO behind `--qwen3` that is trained on the supervised rows of the recipe. Two NEOs behind `--other` are
-then trained on the same rows for as many steps: one with a new pre-Buffer, one with the donor's pre-Buffer, patch
-embedding and hw projections (`jigsaw neo from-qwen3 --pre-buffer-from`). OUT gets a run folder each, `pre-buffer.md`
-and `pre-buffer.json`: loss and accuracy of answer tokens at the beginning and at the end, and of held-out puzzles.
+The donor is a NEO made from the language model `--qwen3` and trained on the supervised rows of the recipe. Two NEOs
+made from `--other` are then trained on the same rows for the same number of steps: one with a new pre-Buffer, one with
+the donor's pre-Buffer, patch embedding and hw projections (`jigsaw neo from-qwen3 --pre-buffer-from`). OUT receives a
+run folder for each, `pre-buffer.md` and `pre-buffer.json`: the loss and accuracy of answer tokens at the beginning and
+at the end, and the place accuracy on held-out puzzles.
 
-Without `--qwen3` and `--other` both are tiny Qwen3 models from random weights, of one shape and different seeds: the
-runs take up to an hour on two cores, and show only how it is done.
+Without `--qwen3` and `--other`, both are tiny Qwen3 models from random weights, with equal shapes and different seeds.
+These runs take up to an hour on two cores and only demonstrate the procedure.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from jigsaw.run import run
 
 RECIPE = Path(__file__).with_suffix(".yaml")
 AVERAGED = 5
-"""Steps over which the beginning and the end of a run are averaged."""
+"""Number of steps that are averaged at the beginning and at the end of a run."""
 
 
 def tiny_qwen3(out: Path, seed: int) -> str:
-    """Write a small Qwen3 from random weights, whose tokenizer knows the words of the puzzles."""
+    """Write a small Qwen3 from random weights with a tokenizer for the words of the puzzles."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -51,7 +52,7 @@ def tiny_qwen3(out: Path, seed: int) -> str:
 
 
 def trained(name: str, start: Path, out: Path, recipe: str, steps: int, overrides: Sequence[str]) -> dict[str, Any]:
-    """Train the supervised stage of a recipe from a checkpoint, and give its figures."""
+    """Train the supervised stage of a recipe from a checkpoint and return its metrics."""
     fixed = [f"name={name}", f"model.path={start}", f"output={out / name}", f"sft.max_steps={steps}"]
     folder = run(load_recipe(recipe, [*overrides, *fixed]), Console(stderr=True))
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -64,37 +65,37 @@ def trained(name: str, start: Path, out: Path, recipe: str, steps: int, override
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """All figures as Markdown."""
+    """All metrics as a Markdown table."""
     columns = list(rows[0])
     cells = [[row["run"], *(f"{row[name]:.3f}" for name in columns[1:])] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in [columns, ["---"] * len(columns), *cells]) + "\n"
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Make the models, train all three, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--qwen3", help="language model of the donor; a tiny one if left out")
-    parser.add_argument("--other", help="the other language model, as wide and as deep")
+    parser.add_argument("--qwen3", help="language model of the donor; default: a tiny one")
+    parser.add_argument("--other", help="the other language model, of the same width and depth")
     parser.add_argument("--pre-buffer", type=int, default=2)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--recipe", default=str(RECIPE))
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes of the recipe")
-    given = parser.parse_intermixed_args(words)
-    if (given.qwen3 is None) != (given.other is None):
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="recipe overrides")
+    options = parser.parse_intermixed_args(arguments)
+    if (options.qwen3 is None) != (options.other is None):
         parser.error("give both --qwen3 and --other, or neither")
-    models, layers = given.out / "models", given.pre_buffer
-    first = given.qwen3 or tiny_qwen3(models / "qwen3", seed=1)
-    other = given.other or tiny_qwen3(models / "other", seed=2)
+    models, layers = options.out / "models", options.pre_buffer
+    first = options.qwen3 or tiny_qwen3(models / "qwen3", seed=1)
+    other = options.other or tiny_qwen3(models / "other", seed=2)
     start_from_qwen3(first, models / "donor", pre_buffer=layers)
-    rows = [trained("donor", models / "donor", given.out, given.recipe, given.steps, given.overrides)]
+    rows = [trained("donor", models / "donor", options.out, options.recipe, options.steps, options.overrides)]
     start_from_qwen3(other, models / "new", pre_buffer=layers, seed=3)
-    donor = str(given.out / "donor" / "model")
+    donor = str(options.out / "donor" / "model")
     start_from_qwen3(other, models / "reused", pre_buffer=layers, pre_buffer_from=donor)
     for name in ("new", "reused"):
-        rows.append(trained(name, models / name, given.out, given.recipe, given.steps, given.overrides))
-    (given.out / "pre-buffer.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    (given.out / "pre-buffer.md").write_text(table(rows), encoding="utf-8")
+        rows.append(trained(name, models / name, options.out, options.recipe, options.steps, options.overrides))
+    (options.out / "pre-buffer.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (options.out / "pre-buffer.md").write_text(table(rows), encoding="utf-8")
     print(table(rows))
 
 

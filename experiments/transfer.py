@@ -1,9 +1,9 @@
-"""Trained on x, tested on y: the models of several runs on the held-out sets of all of them, with intervals.
+"""Transfer matrix: evaluates the models of several runs on the held-out sets of all of them, with intervals.
 
     python experiments/transfer.py OUT RUN RUN ... [--puzzles 256] [--engine transformers] [--max-new-tokens 1024]
 
-A row is a run, a column a task with its kind of answer. Figures are the share of right answers with its 95% interval
-over sources; the first row is the level of random answers. OUT gets `evals/RUN/` for every run (finished ones are not
+A row is a run, a column is a task with its kind of answer. Each cell is the share of right answers with its 95%
+interval over sources; the first row is chance. OUT receives `evals/RUN/` for every run (finished ones are not
 repeated), `matrix.md` and `matrix.json`.
 """
 
@@ -26,16 +26,16 @@ Row = dict[str, Figure]
 
 
 def sets_of(runs: list[Path], puzzles: int) -> list[PuzzleSet]:
-    """The held-out sets of all runs, each folder once."""
-    found = {one.data.resolve(): one for run in runs for one in own_sets(run)}
+    """The held-out sets of all runs, without duplicates."""
+    sets = {one.data.resolve(): one for run in runs for one in own_sets(run)}
     return [
         PuzzleSet(folder, "" if number == 0 else f"set-{number}", one.task, puzzles)
-        for number, (folder, one) in enumerate(found.items())
+        for number, (folder, one) in enumerate(sets.items())
     ]
 
 
 def evaluated(run: Path, sets: list[PuzzleSet], out: Path, generation: Generation) -> Row:
-    """Per task and answer kind the share of right answers of a run's model."""
+    """The share of right answers of a run's model for each task and kind of answer."""
     log = evaluate_checkpoint(str(trained_model(run)), sets, generation=generation, out=out)
     row: Row = {}
     for one in log.sets:
@@ -46,7 +46,7 @@ def evaluated(run: Path, sets: list[PuzzleSet], out: Path, generation: Generatio
 
 
 def matrix(rows: dict[str, Row]) -> str:
-    """All figures as Markdown."""
+    """All figures as a Markdown table."""
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     chance = {name: next(row[name].chance for row in rows.values() if name in row) for name in columns}
     lines = [f"| trained on | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
@@ -57,22 +57,22 @@ def matrix(rows: dict[str, Row]) -> str:
 
 
 def main() -> None:
-    """Evaluate what is left to evaluate, and write the matrix."""
+    """Run the missing evaluations and write the matrix."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--puzzles", type=int, default=256)
     parser.add_argument("--engine", default="transformers")
     parser.add_argument("--max-new-tokens", type=int, default=1024)
-    given = parser.parse_args()
-    sets = sets_of(given.runs, given.puzzles)
-    generation = Generation(engine=given.engine, max_new_tokens=given.max_new_tokens, batch_size=64)
-    rows = {run.name: evaluated(run, sets, given.out / "evals" / run.name, generation) for run in given.runs}
+    options = parser.parse_args()
+    sets = sets_of(options.runs, options.puzzles)
+    generation = Generation(engine=options.engine, max_new_tokens=options.max_new_tokens, batch_size=64)
+    rows = {run.name: evaluated(run, sets, options.out / "evals" / run.name, generation) for run in options.runs}
     command = shlex.join(["python", "experiments/transfer.py", *sys.argv[1:]])
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "matrix.md").write_text(f"`{command}`; 95% intervals over sources.\n\n{matrix(rows)}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "matrix.md").write_text(f"`{command}`; 95% intervals over sources.\n\n{matrix(rows)}")
     stored = {run: {name: asdict(figure) for name, figure in row.items()} for run, row in rows.items()}
-    (given.out / "matrix.json").write_text(json.dumps(stored, indent=2) + "\n")
+    (options.out / "matrix.json").write_text(json.dumps(stored, indent=2) + "\n")
     print(matrix(rows))
 
 

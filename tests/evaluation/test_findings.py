@@ -1,4 +1,4 @@
-"""`make findings`: arms and seeds are run once, compared, and told no stronger than they are."""
+"""`make findings`: arms and seeds are run once and compared, and verdicts follow the intervals."""
 
 import json
 import sys
@@ -23,8 +23,8 @@ def test_every_run_of_the_plan_is_a_valid_recipe(tmp_path):
     assert len(plan["seeds"]) == 3
     recipes = {
         name: load_recipe(
-            findings.words(run, name, 0, PLAN.parent, tmp_path, [])[1],
-            findings.words(run, name, 0, PLAN.parent, tmp_path, [])[2:],
+            findings.launch_arguments(run, name, 0, PLAN.parent, tmp_path, [])[1],
+            findings.launch_arguments(run, name, 0, PLAN.parent, tmp_path, [])[2:],
         )
         for name, run in plan["runs"].items()
     }
@@ -44,8 +44,10 @@ def test_every_run_of_the_plan_is_a_valid_recipe(tmp_path):
 def test_jigsaw_before_reasoning_has_three_arms_that_train_on_as_much(tmp_path, name):
     folder = PLAN.parents[1] / "reasoning"
     plan = yaml.safe_load((folder / f"{name}.yaml").read_text())
-    words = {run: findings.words(about, run, 0, folder, tmp_path, []) for run, about in plan["runs"].items()}
-    recipes = {run: load_recipe(arguments[1], arguments[2:]) for run, arguments in words.items()}
+    commands = {
+        run: findings.launch_arguments(about, run, 0, folder, tmp_path, []) for run, about in plan["runs"].items()
+    }
+    recipes = {run: load_recipe(arguments[1], arguments[2:]) for run, arguments in commands.items()}
     last = {"jigsaw-questions": "questions", "questions-jigsaw": "jigsaw"}
     for run, single in last.items():
         assert recipes[run].grpo.beta > 0 and recipes[single].grpo.beta == 0
@@ -118,13 +120,13 @@ def plan(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("jobs", ["1", "4"])
-def test_the_page_tells_figures_with_their_fields_and_what_holds(plan, tmp_path, jobs):
+def test_the_page_has_every_figure_and_the_verdict(plan, tmp_path, jobs):
     path, launched = plan
     findings.main([str(path), "--out", str(tmp_path / "out"), "--page", str(tmp_path / "page.md"), "--jobs", jobs])
     assert sorted(launched) == [f"{name}-{seed}" for name in ("one", "two", "warm") for seed in range(3)]
     (found,) = json.loads((tmp_path / "out" / "findings.json").read_text())
     assert found["difference"]["value"] == 0.5
-    assert found["verdict"] == "not shown here: the interval holds zero"
+    assert found["verdict"] == "Not shown: the interval includes zero."
     text = (tmp_path / "page.md").read_text()
     assert "| one | 0.500 | 0.750 | 1.000 | 0.750 |" in text
     assert "| chance | 0.250 | 0.250 | 0.250 | – |" in text
@@ -133,15 +135,15 @@ def test_the_page_tells_figures_with_their_fields_and_what_holds(plan, tmp_path,
     assert len(launched) == 9
 
 
-def test_a_finding_that_the_plan_lacks_is_told(plan, tmp_path):
+def test_a_finding_that_the_plan_lacks_is_an_error(plan, tmp_path):
     path, _ = plan
-    with pytest.raises(SystemExit, match="findings: --only: the plan has x"):
+    with pytest.raises(SystemExit, match=r"findings: --only: no such finding\. .* has: x"):
         findings.main([str(path), "--out", str(tmp_path / "out"), "--only", "y"])
 
 
 def test_sources_are_the_same_for_everybody_and_made_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(made_sources, "PICTURES", 2)
-    monkeypatch.setattr(made_sources, "FILMS", 1)
+    monkeypatch.setattr(made_sources, "VIDEOS", 1)
     one, other = (made_sources.make_sources(tmp_path / name) for name in ("one", "other"))
     names = sorted(str(path.relative_to(one)) for path in one.rglob("*.*"))
     assert names == ["films/000.mp4", "pictures/000.png", "pictures/001.png"]
@@ -149,16 +151,16 @@ def test_sources_are_the_same_for_everybody_and_made_whole(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("differences", "said"),
+    ("differences", "expected"),
     [
-        ([0.2, 0.21, 0.19], "holds here"),
-        ([-0.2, -0.21, -0.19], "the opposite holds here"),
-        ([0.2, -0.2], "not shown here: the interval holds zero"),
-        ([0.5], "one seed says nothing"),
+        ([0.2, 0.21, 0.19], "Supported: the interval is above zero."),
+        ([-0.2, -0.21, -0.19], "Contradicted: the interval is below zero."),
+        ([0.2, -0.2], "Not shown: the interval includes zero."),
+        ([0.5], "Not decided: one seed is not enough."),
     ],
 )
-def test_verdicts_are_no_stronger_than_the_interval(differences, said):
-    assert findings.verdict(findings.student(differences)) == said
+def test_verdicts_are_no_stronger_than_the_interval(differences, expected):
+    assert findings.verdict(findings.student(differences)) == expected
 
 
 def test_a_run_that_fails_is_named(tmp_path):
@@ -170,13 +172,13 @@ def test_a_figure_is_of_one_kind_of_puzzle(run):
     place, chance = findings.figure(run, {"name": "place_accuracy", "task": "image", "grid": [2, 3]})
     assert 0 < place < 1
     assert chance == pytest.approx(1 / 6)
-    with pytest.raises(JigsawError, match="holds no prediction on image puzzles of grid"):
+    with pytest.raises(JigsawError, match="has no prediction on image puzzles of grid"):
         findings.figure(run, {"name": "place_accuracy", "task": "image", "grid": [5, 5]})
 
 
 def test_made_sources_of_two_processes_at_once_do_not_meet(tmp_path, monkeypatch):
     monkeypatch.setattr(made_sources, "PICTURES", 2)
-    monkeypatch.setattr(made_sources, "FILMS", 1)
+    monkeypatch.setattr(made_sources, "VIDEOS", 1)
     draw, begun = made_sources.picture, []
 
     def picture(generator):
