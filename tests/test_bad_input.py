@@ -134,7 +134,7 @@ def tree(folder):
         ("gone.yaml", "seed=1", "gone.yaml: no such recipe file"),
         ("smal", "seed=1", "'smal' is neither a recipe file nor a shipped recipe"),
         ("file", "seed=1", "file: unknown key x"),
-        ("photos/photo-0.png", "seed=1", "photos/photo-0.png: is no UTF-8 text"),
+        ("photos/photo-0.png", "seed=1", "photos/photo-0.png: is not UTF-8 text"),
         ("small.yaml", "modle.dtype=float32", "small.yaml: unknown key modle; did you mean model?"),
         ("small.yaml", "seed=often", "small.yaml: seed: input should be a valid integer"),
         ("small.yaml", "data.train.0.build.gird=3x3", "small.yaml: data.train.0.build: task image has no key 'gird'"),

@@ -125,16 +125,16 @@ def test_a_folder_is_no_recipe(tmp_path):
         ("# only a comment\n", "name: this key is required (and 3 more)"),
         ("- a\n- b\n", "a recipe is a mapping of keys, this is a list"),
         ("3", "a recipe is a mapping of keys, this is a single value"),
-        (b"\xff\xfen\x00", "is no UTF-8 text (byte 0); save it as UTF-8"),
-        (b"name: caf\xe9", "is no UTF-8 text (byte 9); save it as UTF-8"),
-        ("name: [", "no valid YAML, line 2, column 1"),
-        ("a: b: c", "no valid YAML, line 1, column 5: mapping values are not allowed"),
-        ("a: 1\na: 2\n", "no valid YAML, line 2, column 1: found duplicate key a"),
-        ("a: 1\n---\na: 2\n", "no valid YAML, line 2, column 1"),
-        ("a: \x00", "no valid YAML"),
+        (b"\xff\xfen\x00", "is not UTF-8 text (byte 0); save it as UTF-8"),
+        (b"name: caf\xe9", "is not UTF-8 text (byte 9); save it as UTF-8"),
+        ("name: [", "invalid YAML, line 2, column 1"),
+        ("a: b: c", "invalid YAML, line 1, column 5: mapping values are not allowed"),
+        ("a: 1\na: 2\n", "invalid YAML, line 2, column 1: found duplicate key a"),
+        ("a: 1\n---\na: 2\n", "invalid YAML, line 2, column 1"),
+        ("a: \x00", "invalid YAML"),
         (
             "a: !!python/object/apply:os.getcwd []\n",
-            "no valid YAML, line 1, column 4: could not determine a constructor",
+            "invalid YAML, line 1, column 4: could not determine a constructor",
         ),
     ],
 )
@@ -289,9 +289,9 @@ def test_a_quoted_override_is_a_text(small):
         ("seed", "is not of the form key=value"),
         ("=3", "is not of the form key=value"),
         ("data..photos=3", "is not of the form key=value"),
-        ("data.train.7.weight=2", "the recipe has no place data.train.7.weight"),
-        ("data.train.first.weight=2", "the recipe has no place data.train.first.weight"),
-        ("rewards=[{use: exact}", "the value is no valid YAML"),
+        ("data.train.7.weight=2", "the recipe has no key data.train.7.weight"),
+        ("data.train.first.weight=2", "the recipe has no key data.train.first.weight"),
+        ("rewards=[{use: exact}", "the value is invalid YAML"),
         ("data.photos=a: b", "for a text write data.photos='\"a: b\"'"),
         ("output=${", "no viable alternative at input"),
     ],
@@ -380,7 +380,7 @@ def test_an_override_reaches_what_a_parent_says(small, write):
 def test_recipes_that_extend_each_other_in_a_circle_are_refused(write, length):
     for number in range(length):
         path = write(f"defaults: r{(number + 1) % length}.yaml\n", f"r{number}.yaml")
-    with pytest.raises(JigsawError, match=r"r\d\.yaml: defaults: the recipes name each other in a circle$"):
+    with pytest.raises(JigsawError, match=r"r\d\.yaml: defaults: the recipes extend each other in a circle$"):
         load_recipe(path)
 
 
@@ -392,8 +392,8 @@ def test_recipes_that_extend_each_other_in_a_circle_are_refused(write, length):
             "defaults: 'quickstrat' is neither a recipe file nor a shipped recipe; did you mean quickstart?",
         ),
         ("gone.yaml", "defaults: gone.yaml: no such recipe file"),
-        ("[quickstart]", "defaults: one recipe is extended, a file or a name; not ['quickstart']"),
-        ("3", "defaults: one recipe is extended, a file or a name; not 3"),
+        ("[quickstart]", "defaults: give the file or name of one recipe, not ['quickstart']"),
+        ("3", "defaults: give the file or name of one recipe, not 3"),
     ],
 )
 def test_defaults_that_name_no_recipe_are_refused(write, defaults, told):
@@ -402,7 +402,7 @@ def test_defaults_that_name_no_recipe_are_refused(write, defaults, told):
 
 def test_a_broken_parent_is_the_file_that_is_named(write):
     broken = write("name: [", "parent.yaml")
-    with pytest.raises(JigsawError, match=f"^{broken}: no valid YAML"):
+    with pytest.raises(JigsawError, match=f"^{broken}: invalid YAML"):
         load_recipe(write("defaults: parent.yaml\n"))
 
 

@@ -1,10 +1,10 @@
-"""A recipe: one YAML file per run; how it is found, extended, overridden and fitted to `jigsaw.config.schema`.
+"""Loads a recipe: finds its YAML file, merges it over the recipe it extends, applies overrides and validates it.
 
-In: a recipe's name or path and `a.b=c` overrides. Out: a frozen `Recipe`, every interpolation resolved. A recipe that
-extends another (`defaults:`) merges its mappings into it, replaces its lists, and changes single places, also those in
-lists, by keys with dots (`data.train.0.build.grid: 2x2`). Unknown keys are refused with the nearest known one, also
-those below `build`, which the task knows, and those below `extra`, which TRL knows. Nothing is touched on disk and
-nothing heavy is imported here. `rewards` and `metrics` are checked by the `rewards` package.
+In: a recipe's name or path and `a.b=c` overrides. Out: a frozen `Recipe` in which every interpolation is resolved. A
+recipe that extends another (`defaults:`) merges its mappings into the other's, replaces lists, and changes a single
+value, also one in a list, by a key with dots (`data.train.0.build.grid: 2x2`). An unknown key is refused, and the
+error suggests the nearest known one; keys below `build` are checked by the task and keys below `extra` against TRL.
+Nothing is written to disk and nothing heavy is imported here. The `rewards` package checks `rewards` and `metrics`.
 
     recipe = load_recipe("quickstart", ["data.photos=/home/me/photos", "seed=1"])
     recipe.data.train[0].build.task   # "image"
@@ -40,19 +40,19 @@ KINDS = {
     "tuple_type": "a list is needed",
     "too_short": "at least one entry is needed",
 }
-"""Pydantic's complaints in the words of YAML."""
+"""Messages for pydantic's error types, in the terms of YAML."""
 
 SECRET = re.compile(r"\$\{oc\.env:\s*\w*(?:token|secret|passw|api_?key|credential)\w*[^}]*\}", re.IGNORECASE)
-"""An environment variable that by its name is no business of a run folder."""
+"""An interpolation of an environment variable whose name suggests a secret."""
 
 EITHER = (
     ("model.path", "model.tiny"),
     ("grpo.tokens_per_micro_batch", "grpo.per_device_train_batch_size"),
 )
-"""Keys of which a recipe has one: over a recipe that it extends, either replaces the other."""
+"""Pairs of mutually exclusive keys: setting one in a recipe or override replaces the other one of the base recipe."""
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-"""The recipes that ship with the package, found by name."""
+"""The folder of the recipes that ship with the package."""
 
 
 def recipe_names() -> list[str]:
@@ -61,10 +61,10 @@ def recipe_names() -> list[str]:
 
 
 def find_recipe(name: str) -> Path:
-    """The file of a recipe given by path, or by name among those that ship.
+    """The file of a recipe, from its path or from the name of a shipped recipe.
 
     Raises:
-        JigsawError: no such file or name.
+        JigsawError: there is no such file or name.
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
@@ -89,13 +89,13 @@ def load_recipe(
 
     Args:
         name: a path, or the name of a shipped recipe.
-        overrides: `key.sub=value` each, YAML values; list items as `data.train.0.weight=2`.
-        resume: `${fresh:...}` names the latest run, not a new folder.
-        tiny: the recipe's tiny preset instead (`jigsaw.config.tiny`), which the overrides then change.
-        fresh: resolves `${fresh:...}`; as `resume` says, and without creating folders, if None.
+        overrides: `key.sub=value` each, with YAML values; an item of a list is written `data.train.0.weight=2`.
+        resume: `${fresh:...}` resolves to the latest run instead of a new folder.
+        tiny: load the recipe's tiny preset (`jigsaw.config.tiny`); the overrides are applied to it.
+        fresh: resolves `${fresh:...}`; if None, it is resolved according to `resume` and no folder is created.
 
     Raises:
-        JigsawError: one line with file, key and remedy.
+        JigsawError: the recipe or an override is wrong; one line with file, key and remedy.
     """
     path = find_recipe(name)
     _register_fresh(fresh or FreshFolders(resume=resume))
@@ -111,8 +111,8 @@ def load_recipe(
         _refuse_unused_photos(path, config, overrides)
         if secret := SECRET.search(OmegaConf.to_yaml(config, resolve=False)):
             raise JigsawError(
-                f"{path}: {secret[0]} would be written into recipe.yaml and the report; libraries read such variables "
-                "from the environment themselves, leave it out"
+                f"{path}: {secret[0]} would be written into recipe.yaml and the report; leave it out: libraries read "
+                "such variables from the environment themselves"
             )
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -131,16 +131,16 @@ def load_recipe(
 
 
 def read_recipe(path: Path) -> DictConfig:
-    """A recipe as it is written, merged over those that it extends; not resolved and not checked.
+    """A recipe merged over those that it extends; neither resolved nor validated.
 
     Raises:
-        JigsawError: as of `load_recipe`.
+        JigsawError: as in `load_recipe`.
     """
     return _read_with_defaults(path, seen=(), written={})
 
 
 def _refuse_unused_photos(path: Path, config: DictConfig, overrides: Sequence[str]) -> None:
-    """Refuse `data.photos=DIR` over a recipe in which no set refers to it: the run would train on other photos."""
+    """Refuse `data.photos=DIR` if no set of the recipe refers to it: the run would train on other photos."""
     given = next((one for one in overrides if one.startswith("data.photos=")), None)
     if given is not None and "${data.photos}" not in OmegaConf.to_yaml(config, resolve=False):
         raise JigsawError(
@@ -150,7 +150,7 @@ def _refuse_unused_photos(path: Path, config: DictConfig, overrides: Sequence[st
 
 
 def _check_stages(path: Path, content: Any) -> None:
-    """Refuse unknown keys of `sft` and `grpo`, which may be fields of TRL, with a remedy of their own."""
+    """Refuse unknown keys of `sft` and `grpo`; the error says if a key is a field of TRL's configuration."""
     stages: tuple[StageName, ...] = ("sft", "grpo")
     for stage in stages:
         if isinstance(section := content.get(stage), Mapping):
@@ -161,7 +161,7 @@ def _check_stages(path: Path, content: Any) -> None:
 
 
 def _check_tasks(path: Path, recipe: Recipe) -> None:
-    """Refuse a puzzle set that could not be built: a wrong key must not show after the sets before it are built."""
+    """Refuse a wrong key of a puzzle set now, not when the sets before it have already been built."""
     from jigsaw.tasks import TaskError, get_task
 
     for name, entries in (("train", recipe.data.train), ("eval", recipe.data.eval)):
@@ -179,15 +179,15 @@ def _check_tasks(path: Path, recipe: Recipe) -> None:
 
 
 def _read_with_defaults(path: Path, seen: tuple[Path, ...], written: dict[str, Written]) -> DictConfig:
-    """A recipe merged over the one that its `defaults:` names, and so on; notes how scalars are `written`."""
+    """A recipe merged recursively over the one that its `defaults:` names; adds its plain scalars to `written`."""
     if path.resolve() in seen:
-        raise JigsawError(f"{path}: defaults: the recipes name each other in a circle")
+        raise JigsawError(f"{path}: defaults: the recipes extend each other in a circle")
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise JigsawError(f"{path}: cannot be read ({error.strerror or first_line(error)})") from error
     except UnicodeDecodeError as error:
-        raise JigsawError(f"{path}: is no UTF-8 text (byte {error.start}); save it as UTF-8") from error
+        raise JigsawError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     if not text.strip():
         raise JigsawError(f"{path}: the recipe is empty")
     try:
@@ -195,12 +195,12 @@ def _read_with_defaults(path: Path, seen: tuple[Path, ...], written: dict[str, W
         config = OmegaConf.load(StringIO(text))
     except JigsawError as error:
         raise JigsawError(f"{path}: {error}") from error
-    except OSError as error:  # OmegaConf's word for YAML that is a single value
+    except OSError as error:  # OmegaConf raises it for YAML that is a single value
         raise JigsawError(f"{path}: a recipe is a mapping of keys, this is a single value") from error
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise JigsawError(f"{path}: no valid YAML, {where}{getattr(error, 'problem', first_line(error))}") from error
+        raise JigsawError(f"{path}: invalid YAML, {where}{getattr(error, 'problem', first_line(error))}") from error
     if not isinstance(config, DictConfig):
         raise JigsawError(f"{path}: a recipe is a mapping of keys, this is a list")
     own = written_scalars(text)
@@ -209,10 +209,10 @@ def _read_with_defaults(path: Path, seen: tuple[Path, ...], written: dict[str, W
         written |= own
         return config
     if not isinstance(parent, str):
-        raise JigsawError(f"{path}: defaults: one recipe is extended, a file or a name; not {parent!r}")
-    beside = path.parent / parent
+        raise JigsawError(f"{path}: defaults: give the file or name of one recipe, not {parent!r}")
+    sibling = path.parent / parent
     try:
-        parent_path = beside if beside.is_file() else find_recipe(parent)
+        parent_path = sibling if sibling.is_file() else find_recipe(parent)
     except JigsawError as error:
         raise JigsawError(f"{path}: defaults: {error}") from error
     extended = _read_with_defaults(parent_path, (*seen, path.resolve()), written)
@@ -222,18 +222,18 @@ def _read_with_defaults(path: Path, seen: tuple[Path, ...], written: dict[str, W
         _keep_one(result, _alternatives(extended))
         return result
     except (OmegaConfBaseException, AttributeError, TypeError, LookupError, ValueError) as error:
-        raise JigsawError(f"{path}: {parent} has no such place: {first_line(error)}") from error
+        raise JigsawError(f"{path}: {parent} has no such key: {first_line(error)}") from error
 
 
 def _alternatives(config: DictConfig) -> dict[str, Any]:
-    """The keys of `EITHER` as they are written."""
+    """The values of the keys of `EITHER`, unresolved."""
     plain: Any = OmegaConf.to_container(config, resolve=False)
     sections = {key: plain.get(key.partition(".")[0]) for pair in EITHER for key in pair}
     return {key: own.get(key.partition(".")[2]) for key, own in sections.items() if isinstance(own, dict)}
 
 
 def _keep_one(config: DictConfig, before: Mapping[str, Any]) -> None:
-    """Let a key of `EITHER` that is given over a recipe with the other one replace that."""
+    """Where a key of `EITHER` has been set over a recipe with the other key of its pair, reset the other one."""
     now = _alternatives(config)
     for pair in EITHER:
         for given, other in (pair, pair[::-1]):
@@ -247,36 +247,36 @@ def _override(config: DictConfig, override: str, written: dict[str, Written]) ->
     if not equals or not all(key.split(".")):
         raise JigsawError(f"override {override!r} is not of the form key=value, such as model.dtype=bfloat16")
     try:
-        # Interpolations stay as they are written: they are of the recipe, not of the override.
+        # Interpolations are not resolved here: they refer to the recipe, not to the override.
         require_moderate(text)
         OmegaConf.update(config, key, _plain(text), merge=True, force_add=True)
         written |= written_scalars(text, key)
     except JigsawError as error:
         raise JigsawError(f"override {key}: {error}") from error
     except YAMLError as error:
-        remedy = f"""for a text write {key}='"{text}"'""" if text.isprintable() else "it holds control characters"
-        raise JigsawError(f"override {override!r}: the value is no valid YAML; {remedy}") from error
+        remedy = f"""for a text write {key}='"{text}"'""" if text.isprintable() else "it has control characters"
+        raise JigsawError(f"override {override!r}: the value is invalid YAML; {remedy}") from error
     except (OmegaConfBaseException, AttributeError, TypeError, LookupError, ValueError) as error:
-        told = isinstance(error, OmegaConfBaseException) and not isinstance(error, LookupError)
-        why = first_line(error) if told else f"the recipe has no place {key}"
+        explains = isinstance(error, OmegaConfBaseException) and not isinstance(error, LookupError)
+        why = first_line(error) if explains else f"the recipe has no key {key}"
         raise JigsawError(f"override {override!r}: {why}") from error
 
 
 def _plain(text: str) -> Any:
-    """The YAML value of a text; what is no number, list or the like is the text itself, a ` #` in it included."""
+    """The YAML value of a text. A value that YAML reads as a string is the text itself, including a ` #` in it."""
     value = OmegaConf.to_container(OmegaConf.create(f"value: {text}"), resolve=False)["value"]  # type: ignore[call-overload,index]
     return text if isinstance(value, str) and not text.startswith(("'", '"')) else value
 
 
 def _register_fresh(fresh: FreshFolders) -> None:
-    # OmegaConf 2.4 deprecates the only name that 2.3 has; with 2.4 as the least version, call register_resolver.
+    # OmegaConf 2.4 deprecates the only name that 2.3 has. Call register_resolver once 2.4 is the minimum version.
     register = getattr(OmegaConf, "register_resolver", None) or OmegaConf.register_new_resolver
     register("fresh", fresh.resolve, replace=True)
 
 
 def _explain(error: ValidationError) -> str:
-    """The first complaint of a validation, with its key and, for an unknown key, the nearest known one."""
-    # A misspelt key is also a missing one: the misspelling says more.
+    """The first error of a validation, with its key and, for an unknown key, the nearest known one."""
+    # A misspelt key also causes a "missing" error; the misspelling explains more.
     first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"]) or "recipe"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -310,6 +310,6 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _located(error: OmegaConfBaseException) -> str:
-    """OmegaConf's complaint with the key that it is about."""
-    key = repr(error.full_key or "")[1:-1]  # a key may hold line feeds
+    """OmegaConf's message, with the key that it is about."""
+    key = repr(error.full_key or "")[1:-1]  # a key may have line feeds
     return f"{key}: {first_line(error)}" if key else first_line(error)
