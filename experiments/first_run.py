@@ -32,8 +32,7 @@ from jigsaw.processes import usable_cores
 CONTROL = "--shuffle-advantages"
 """First argument of the process that trains a run of the control arm; the others are those of `jigsaw`."""
 MOST_BEFORE, LEAST_AFTER, LEAST_GAIN = 0.35, 0.75, 0.30
-"""Criteria for every run: the largest share solved after the warm-up, the smallest share solved after GRPO, the smallest
-lower end of the interval of the gain."""
+"""Criteria for every run: at most solved after the warm-up, at least solved after GRPO, lower end of the gain."""
 
 
 def shuffle_advantages() -> None:
