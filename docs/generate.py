@@ -29,7 +29,7 @@ from jigsaw.cli import command as cli
 from jigsaw.config import schema
 from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
 from jigsaw.docstrings import attributes_of
-from jigsaw.launch.computed import shipped
+from jigsaw.launch.computed import shipped_recipes
 from jigsaw.listings import written
 from jigsaw.tasks import describe_task
 
@@ -161,7 +161,7 @@ def recipes_page() -> str:
     ]
     rows = [
         f"| `{one['name']}` | {cell_text(one['description'])} | {one['machine']} | {one['hours']} |"
-        for one in shipped()
+        for one in shipped_recipes()
     ]
     return "\n".join(lines + rows) + "\n"
 

@@ -32,7 +32,7 @@ from jigsaw.errors import JigsawError
 from jigsaw.evaluation.baselines import chance_of_right
 from jigsaw.evaluation.log import read_log
 from jigsaw.evaluation.tables import Cell, PaperTable, Row, heading, printed
-from jigsaw.files import write_whole
+from jigsaw.files import write_atomically
 from jigsaw.rewards import chance_place_accuracy
 from jigsaw.run_folder import RunFolder
 
@@ -72,11 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run_all(runs, commands, options.out, options.jobs)
         loops = {name: loop(arguments_of("$SEED", name), seeds) for name in names}
         results = [compare(entry, runs, seeds, loops, options.out) for entry in chosen]
-        write_whole(options.out / FILE, json.dumps(results, indent=2))
+        write_atomically(options.out / FILE, json.dumps(results, indent=2))
         command = shlex.join(["python", "experiments/findings.py", *(arguments or sys.argv[1:])])
         text = page(results, command)
         if options.page is not None:
-            write_whole(options.page, text)
+            write_atomically(options.page, text)
         print(text)
     except (JigsawError, OSError) as error:
         sys.exit(f"findings: {error}")

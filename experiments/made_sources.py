@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from jigsaw.data import import_questions
-from jigsaw.files import written_whole
+from jigsaw.files import atomic_path
 
 PICTURES, VIDEOS = 120, 120
 SIDE, VIDEO_SIDE = 168, 56
@@ -38,7 +38,7 @@ def make_sources(folder: Path) -> Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(folder) as partial:
+    with atomic_path(folder) as partial:
         (partial / "pictures").mkdir(parents=True)
         (partial / "films").mkdir()
         for number in range(PICTURES):
@@ -58,7 +58,7 @@ def make_questions(folder: Path) -> Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(folder) as partial:
+    with atomic_path(folder) as partial:
         partial.mkdir(parents=True)
         sides: dict[str, list[str]] = {"train": [], "heldout": []}
         for number in range(100):

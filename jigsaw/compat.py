@@ -102,7 +102,7 @@ def use_rope_index(model: Any, rule: Callable[..., Any]) -> None:
     model.model.get_rope_index = MethodType(rule, model.model)
 
 
-def compare_whole_shapes() -> None:
+def compare_full_shapes() -> None:
     """Let transformers load experts under ZeRO-3 from either layout; a second call changes nothing.
 
     transformers 5.17 turns the experts of a checkpoint unless they have the shape of the parameter, and under ZeRO-3 a

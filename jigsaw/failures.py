@@ -35,7 +35,7 @@ def wrong_usage(error: typer.TyperException) -> str:
     return f"{command}: {message[0].lower()}{message[1:].rstrip('.')} (see {command} --help)"
 
 
-def foreseen(error: Exception) -> str | None:
+def expected_error(error: Exception) -> str | None:
     """The line for an error that is no bug of ours; None for one that may be."""
     from jigsaw.rewards import RewardError
     from jigsaw.tasks import TaskError
@@ -64,7 +64,7 @@ def foreseen(error: Exception) -> str | None:
     return None
 
 
-def only_our_warnings(*, quiet: bool = False) -> None:
+def hide_library_warnings(*, quiet: bool = False) -> None:
     """From now on warnings of libraries are not shown, and ours are one line each; with `quiet` not even those."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:

@@ -16,7 +16,7 @@ TEMPORARY = ".tmp"
 """How the names of unfinished files end; they begin with a dot."""
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file, or replace it, in one step; its folder must be there.
 
     Args:
@@ -26,12 +26,12 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: the disk refuses; what had that name before is still there.
     """
-    with written_whole(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """A name to write a file or folder under, which becomes `path` when the block ends without an error.
 
     Of several processes that make the same folder at once one gives it its name; what the others wrote is removed.

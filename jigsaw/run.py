@@ -17,18 +17,18 @@ from jigsaw.config.schema import Recipe
 from jigsaw.console import RunConsole
 from jigsaw.errors import StoppedError
 from jigsaw.launch.answers import require_answers
-from jigsaw.launch.checks import ALONE, checked, require_inputs, require_libraries
+from jigsaw.launch.checks import SINGLE_NODE, require_inputs, require_libraries, validate_settings
 from jigsaw.launch.machine import require_machine
 from jigsaw.launch.provenance import record_start
 from jigsaw.launch.puzzle_sets import prepare_sets
 from jigsaw.launch.torchrun import Node
-from jigsaw.launch.train import follow, train
+from jigsaw.launch.train import run_worker_node, train
 from jigsaw.run_folder import RunFolder
 from jigsaw.stop_request import StopRequest
 from jigsaw.training.stages import require_puzzles, stages_of
 
 
-def run(recipe: Recipe, console: Console | None = None, *, resume: bool = False, node: Node = ALONE) -> Path:
+def run(recipe: Recipe, console: Console | None = None, *, resume: bool = False, node: Node = SINGLE_NODE) -> Path:
     """Run a recipe.
 
     Args:
@@ -49,10 +49,10 @@ def run(recipe: Recipe, console: Console | None = None, *, resume: bool = False,
 
     node.check(recipe.distributed)
     require_machine(recipe)
-    composition = checked(recipe)
+    composition = validate_settings(recipe)
     folder = RunFolder(recipe.output)
     if node.rank > 0:
-        follow(recipe, folder, node)
+        run_worker_node(recipe, folder, node)
         return folder.path
     folder.require_usable(recipe, resume=resume)
     require_inputs(recipe)
@@ -60,7 +60,7 @@ def run(recipe: Recipe, console: Console | None = None, *, resume: bool = False,
 
     console = console or Console()
     steps = RunConsole(console, recipe)
-    with folder.claimed(recipe, resume=resume), stop_requests(folder) as stop:
+    with folder.locked(recipe, resume=resume), stop_requests(folder) as stop:
         record_start(recipe, folder)
         steps.step("data")
         train_sets, heldout = prepare_sets(recipe, folder, steps.note)
@@ -72,7 +72,7 @@ def run(recipe: Recipe, console: Console | None = None, *, resume: bool = False,
         for stage in stages_of(recipe, folder):
             train(recipe, stage, folder, node, console, stop)
         stop.check("after its training")
-        folder.forget_training()
+        folder.remove_training_files()
         if len(heldout) and not folder.evaluation.exists():
             evaluate_run(recipe, folder, heldout, composition, stop, steps.progress("evaluation", "puzzle"))
         else:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jigsaw.errors import JigsawError, StoppedError
-from jigsaw.files import TEMPORARY, written_whole
+from jigsaw.files import TEMPORARY, atomic_path
 from jigsaw.run_lock import HOLDER, LOCK, locked, read_holder
 from jigsaw.text import named, read_object
 
@@ -101,20 +101,20 @@ class RunFolder:
         """
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(path) as partial:
+            with atomic_path(path) as partial:
                 write(partial)
 
     def write_text_once(self, path: Path, text: str) -> None:
         """Write a text file of the run unless it is there."""
         self.write_once(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
-    def forget_results(self, model: str) -> None:
+    def remove_results(self, model: str) -> None:
         """Remove what was computed from weights that are about to be replaced."""
         named = (self.path / "predictions").glob(f"*/{model}.jsonl")
         for file in (self.predictions(model), *named, self.evaluation, self.report):
             file.unlink(missing_ok=True)
 
-    def forget_training(self) -> None:
+    def remove_training_files(self) -> None:
         """Remove what only an unfinished training needs."""
         for folder in (self.scratch, self.path / "checkpoints", self.server):
             shutil.rmtree(folder, ignore_errors=True)
@@ -164,7 +164,7 @@ class RunFolder:
         return HeldOut(sets, recipe.data.eval)
 
     def require_usable(self, recipe: Recipe, *, resume: bool) -> None:
-        """Refuse a folder that holds something else than what `claimed` takes; nothing is written.
+        """Refuse a folder that holds something else than what `locked` takes; nothing is written.
 
         Raises:
             JigsawError: the folder holds something else.
@@ -177,7 +177,7 @@ class RunFolder:
                     raise
 
     @contextmanager
-    def claimed(self, recipe: Recipe, *, resume: bool) -> Iterator[None]:
+    def locked(self, recipe: Recipe, *, resume: bool) -> Iterator[None]:
         """Hold the folder for one run for the duration of the block.
 
         It is a new or empty one, or with `resume` the unfinished one of the same recipe. A folder that holds nothing
@@ -208,7 +208,7 @@ class RunFolder:
         folder = self.path
         if folder.exists() and not folder.is_dir():
             raise JigsawError(f"output: {folder} is a file; choose another with output=FOLDER")
-        if not folder.is_dir() or all(map(_of_no_account, folder.iterdir())):
+        if not folder.is_dir() or all(map(_is_leftover, folder.iterdir())):
             if resume:
                 raise JigsawError(f"output: {folder} holds no run to resume")
             return
@@ -237,7 +237,7 @@ class RunFolder:
     def _remove_if_nothing_was_done(self) -> None:
         """Remove the folder if it holds nothing but the recipe, so that the corrected recipe can take it."""
         known = {self.recipe, self.info}
-        if any(entry not in known and not _of_no_account(entry) for entry in self.path.iterdir()):
+        if any(entry not in known and not _is_leftover(entry) for entry in self.path.iterdir()):
             return
         for file in (*known, self.path / LOCK, self.path / HOLDER, self.stop):
             file.unlink(missing_ok=True)
@@ -262,6 +262,6 @@ def checkpoint_step(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def _of_no_account(entry: Path) -> bool:
+def _is_leftover(entry: Path) -> bool:
     """Whether an entry of a folder is left by an early end: it makes the folder no run, and nobody misses it."""
     return entry.name in {LOCK, HOLDER, STOP} or entry.name.endswith(TEMPORARY)

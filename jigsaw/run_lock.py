@@ -24,7 +24,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from jigsaw.errors import JigsawError
-from jigsaw.files import write_whole
+from jigsaw.files import write_atomically
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -98,7 +98,7 @@ def locked(folder: Path) -> Iterator[None]:
     lock = _acquire(folder)
     ended = Event()
     try:
-        write_whole(folder / HOLDER, json.dumps(asdict(Holder.this_process())) + "\n")
+        write_atomically(folder / HOLDER, json.dumps(asdict(Holder.this_process())) + "\n")
         Thread(target=_renew, args=(folder / HOLDER, ended), daemon=True).start()
         try:
             yield

@@ -3,7 +3,7 @@
 In: signals to this process, and the file, which reaches the training processes of all nodes. Out: the request, for
 whoever can stop in good order. What a signal does depends on where the run is:
 
-- inside of `heeded(...)` (training steps, batches of an evaluation) the first signal is only recorded, and one line
+- inside of `deferred(...)` (training steps, batches of an evaluation) the first signal is only recorded, and one line
   says when the run will stop; a second Ctrl-C raises `KeyboardInterrupt`;
 - anywhere else, where nothing would be lost (data are built part by part), it raises `KeyboardInterrupt` at once.
 
@@ -67,7 +67,7 @@ class StopRequest:
             sys.stdout, sys.stderr = self._streams
 
     @property
-    def made(self) -> bool:
+    def requested(self) -> bool:
         """Whether this process knows of a request."""
         return self.signal is not None or self._file.exists()
 
@@ -77,8 +77,8 @@ class StopRequest:
         return 128 + (self.signal or signal.SIGTERM)
 
     @contextmanager
-    def heeded(self, when: str) -> Iterator[None]:
-        """Inside of the block signals are only recorded: the code in it asks `made` or calls `check` where it can stop.
+    def deferred(self, when: str) -> Iterator[None]:
+        """Only record signals inside the block; the code in it reads `requested` or calls `check` where it can stop.
 
         Args:
             when: when that is, for the line that is printed: "after this step and saving".
@@ -100,7 +100,7 @@ class StopRequest:
         Raises:
             StoppedError: there was a request.
         """
-        if self.made:
+        if self.requested:
             raise StoppedError(f"{self._file.parent}: stopped and saved, {where}", self.exit_code)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

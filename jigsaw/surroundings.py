@@ -82,7 +82,7 @@ def allow_hub() -> None:
         constants.HF_HUB_OFFLINE = False  # type: ignore[attr-defined]
 
 
-def kept_offline() -> bool:
+def user_is_offline() -> bool:
     """Whether the user forbids that the hub is asked, by `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`."""
     told = {os.environ.get(name, "").upper() for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}
     return _OFFLINE not in os.environ and bool(told & {"1", "ON", "YES", "TRUE"})

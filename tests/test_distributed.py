@@ -132,14 +132,14 @@ def test_gradients_of_many_micro_batches_are_summed_in_float32(recipe_file, monk
     import torch
     from deepspeed.utils import safe_get_full_fp32_param
 
-    from jigsaw.training.world import joined
+    from jigsaw.training.distributed import process_group
 
     environment = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     for name, value in (environment | {"DS_ACCELERATOR": "cpu"}).items():
         monkeypatch.setenv(name, value)
     steps = 64
     sizes = {"train_batch_size": steps, "train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": steps}
-    with joined(DistributedSection(cpu_processes=1, zero=1)):  # DeepSpeed keeps its groups: once in a process
+    with process_group(DistributedSection(cpu_processes=1, zero=1)):  # DeepSpeed keeps its groups: once in a process
         for zero in (1, 2, 3):
             overrides = [f"distributed.zero={zero}", "distributed.cpu_processes=1", "model.dtype=bfloat16"]
             config = deepspeed_config(load_recipe(str(recipe_file), overrides))
@@ -248,14 +248,14 @@ def test_a_group_of_processes_that_an_engine_has_ended_is_not_ended_again(monkey
     """Given vLLM, whose engine ends the group as it goes, then a stage that is whole does not fail at its last line."""
     import torch.distributed as dist
 
-    from jigsaw.training.world import joined
+    from jigsaw.training.distributed import process_group
 
     for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}.items():
         monkeypatch.setenv(name, value)
-    with joined(DistributedSection(cpu_processes=1)) as rank:
+    with process_group(DistributedSection(cpu_processes=1)) as rank:
         assert rank == 0
         dist.destroy_process_group()
-    with joined(DistributedSection(cpu_processes=1)):
+    with process_group(DistributedSection(cpu_processes=1)):
         assert dist.is_initialized()
     assert not dist.is_initialized()
 

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw.files import write_whole, written_whole
+from jigsaw.files import atomic_path, write_atomically
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "evaluation.json"
-    write_whole(path, "old ä")
+    write_atomically(path, "old ä")
 
     def full(self, content):
         with self.open("wb") as file:
@@ -16,22 +16,22 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_p
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(OSError, match="No space"):
-        write_whole(path, "new")
+        write_atomically(path, "new")
     assert path.read_text(encoding="utf-8") == "old ä"
     assert [entry.name for entry in tmp_path.iterdir()] == ["evaluation.json"]
 
 
 def test_bytes_are_written_as_they_are(tmp_path):
-    write_whole(tmp_path / "clip", b"\x00\xff")
+    write_atomically(tmp_path / "clip", b"\x00\xff")
     assert (tmp_path / "clip").read_bytes() == b"\x00\xff"
 
 
 def test_a_file_or_folder_has_its_name_only_when_it_is_whole(tmp_path):
-    with written_whole(tmp_path / "folder") as partial:
+    with atomic_path(tmp_path / "folder") as partial:
         partial.mkdir()
         (partial / "file").touch()
         assert not (tmp_path / "folder").exists()
-    with written_whole(tmp_path / "file") as partial:
+    with atomic_path(tmp_path / "file") as partial:
         partial.write_text("all")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder"]
     assert (tmp_path / "folder" / "file").exists()
@@ -39,17 +39,17 @@ def test_a_file_or_folder_has_its_name_only_when_it_is_whole(tmp_path):
 
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch])
 def test_what_is_broken_off_leaves_nothing(tmp_path, make):
-    with pytest.raises(RuntimeError), written_whole(tmp_path / "name") as partial:
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "name") as partial:
         make(partial)
         raise RuntimeError
     assert not list(tmp_path.iterdir())
 
 
 def test_two_that_make_the_same_at_once_do_not_meet(tmp_path):
-    with written_whole(tmp_path / "folder") as slow:
+    with atomic_path(tmp_path / "folder") as slow:
         slow.mkdir()
         (slow / "file").write_text("slow")
-        with written_whole(tmp_path / "folder") as fast:
+        with atomic_path(tmp_path / "folder") as fast:
             fast.mkdir()
             (fast / "file").write_text("fast")
     assert (tmp_path / "folder" / "file").read_text() == "fast"
@@ -58,6 +58,6 @@ def test_two_that_make_the_same_at_once_do_not_meet(tmp_path):
 
 def test_a_folder_that_cannot_take_its_name_is_an_error(tmp_path):
     (tmp_path / "name").touch()
-    with pytest.raises(OSError, match="name"), written_whole(tmp_path / "name") as partial:
+    with pytest.raises(OSError, match="name"), atomic_path(tmp_path / "name") as partial:
         partial.mkdir()
     assert [entry.name for entry in tmp_path.iterdir()] == ["name"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jigsaw.config.loading import load_recipe
 from jigsaw.config.schema import Recipe
 from jigsaw.errors import JigsawError
-from jigsaw.launch.checks import checked
+from jigsaw.launch.checks import validate_settings
 from jigsaw.models.checkpoint_files import require_files
 from jigsaw.run_folder import RunFolder
 
@@ -148,7 +148,7 @@ def test_a_reward_that_needs_a_column_which_no_row_has_is_refused_before_anythin
     file = tmp_path / "r.yaml"
     file.write_text(RECIPE)
     recipe = load_recipe(str(file), [override.format(file=tmp_path / "mine.py")])
-    told = refusal(checked, recipe)
+    told = refusal(validate_settings, recipe)
     assert "mine.py:1) needs the column caption, which the rows do not have" in told
 
 

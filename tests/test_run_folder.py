@@ -80,7 +80,7 @@ def run_command(monkeypatch, capsys):
 
 def claim(recipe: Recipe, *, resume: bool = False) -> None:
     """A run that does nothing, but one thing."""
-    with RunFolder(recipe.output).claimed(recipe, resume=resume):
+    with RunFolder(recipe.output).locked(recipe, resume=resume):
         RunFolder(recipe.output).write_text_once(RunFolder(recipe.output).data, "{}")
 
 
@@ -119,7 +119,7 @@ def test_of_two_runs_that_start_at_once_one_has_the_folder(recipe):
     def start() -> None:
         together.wait()
         try:
-            with RunFolder(recipe.output).claimed(recipe, resume=False):
+            with RunFolder(recipe.output).locked(recipe, resume=False):
                 ended.wait(300)
         except JigsawError as error:
             told.append(str(error))
@@ -181,10 +181,10 @@ def test_a_living_holder_renews_its_file(tmp_path, monkeypatch):
 
 
 def test_a_run_that_fails_before_anything_was_done_leaves_no_folder(recipe):
-    with pytest.raises(JigsawError, match="no such photos"), RunFolder(recipe.output).claimed(recipe, resume=False):
+    with pytest.raises(JigsawError, match="no such photos"), RunFolder(recipe.output).locked(recipe, resume=False):
         raise JigsawError("no such photos")
     assert not Path(recipe.output).exists()
-    with pytest.raises(StoppedError), RunFolder(recipe.output).claimed(recipe, resume=False):
+    with pytest.raises(StoppedError), RunFolder(recipe.output).locked(recipe, resume=False):
         raise StoppedError("asked to")
     assert Path(recipe.output, "recipe.yaml").exists(), "a run that was stopped can be resumed"
 
@@ -210,7 +210,7 @@ def test_temporary_files_of_a_killed_run_are_removed_and_others_are_not(recipe):
 
 
 def test_a_finished_run_keeps_no_lock(recipe):
-    with RunFolder(recipe.output).claimed(recipe, resume=False):
+    with RunFolder(recipe.output).locked(recipe, resume=False):
         RunFolder(recipe.output).done.touch()
     assert {path.name for path in Path(recipe.output).iterdir()} == {"DONE", "recipe.yaml"}
 
@@ -231,7 +231,7 @@ def test_launches_in_the_same_moment_get_folders_of_their_own(tmp_path):
     together, found = threading.Barrier(8), []
 
     def start() -> None:
-        with FreshFolders(claim=True) as fresh:
+        with FreshFolders(create=True) as fresh:
             together.wait()
             found.append((fresh.resolve(f"{tmp_path}/runs/x"), fresh.resolve(f"{tmp_path}/runs/x")))
             together.wait()
@@ -249,8 +249,8 @@ def test_launches_in_the_same_moment_get_folders_of_their_own(tmp_path):
 
 def test_a_launch_outlives_the_end_of_the_one_that_made_the_folder_above(tmp_path, monkeypatch):
     """Given one launch that is refused, and removes `runs`, just before another claims its folder in there."""
-    with FreshFolders(claim=True) as claimed:
-        make, refused = Path.mkdir, FreshFolders(claim=True)
+    with FreshFolders(create=True) as fresh:
+        make, refused = Path.mkdir, FreshFolders(create=True)
         assert refused.resolve(f"{tmp_path}/runs/a") == f"{tmp_path}/runs/a"
 
         def make_after_the_other_ended(folder: Path, *arguments: object, **options: object) -> None:
@@ -259,7 +259,7 @@ def test_a_launch_outlives_the_end_of_the_one_that_made_the_folder_above(tmp_pat
             make(folder, *arguments, **options)
 
         monkeypatch.setattr(Path, "mkdir", make_after_the_other_ended)
-        assert claimed.resolve(f"{tmp_path}/runs/b") == f"{tmp_path}/runs/b"
+        assert fresh.resolve(f"{tmp_path}/runs/b") == f"{tmp_path}/runs/b"
         assert (tmp_path / "runs/b").is_dir()
     assert not (tmp_path / "runs").exists(), "it was made anew by the other, which removes it"
 
@@ -287,7 +287,7 @@ def test_a_run_that_begins_between_two_looks_at_its_folder_is_named(recipe, monk
 
 
 def test_a_claimed_folder_that_is_used_stays(tmp_path):
-    with FreshFolders(claim=True) as fresh:
+    with FreshFolders(create=True) as fresh:
         Path(fresh.resolve(f"{tmp_path}/runs/x"), "recipe.yaml").touch()
     assert (tmp_path / "runs/x/recipe.yaml").exists()
 
@@ -321,7 +321,7 @@ def test_the_command_that_continues_names_the_folder_only_where_it_must(fresh_re
     for name in ("held", "held-2"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "recipe.yaml").touch()
-    (tmp_path / "runs" / "held-3").mkdir()  # claimed a moment ago by another launch
+    (tmp_path / "runs" / "held-3").mkdir()  # created a moment ago by another launch
 
     def command(output: str, *overrides: str) -> list[str]:
         text = resume_command(fresh_recipe, overrides, ["--tiny"], output, tiny=False)
@@ -346,10 +346,10 @@ def test_a_signal_where_nothing_is_lost_ends_at_once(tmp_path):
 
 
 def test_the_first_ctrl_c_in_a_step_is_recorded_and_the_second_ends_at_once(tmp_path, capfd):
-    with StopRequest(tmp_path / "run.stop") as stop, stop.heeded("after this step and saving"):
+    with StopRequest(tmp_path / "run.stop") as stop, stop.deferred("after this step and saving"):
         stop.check("nowhere")
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.made and (tmp_path / "run.stop").exists()
+        assert stop.requested and (tmp_path / "run.stop").exists()
         told = "Stopping after this step and saving. Press Ctrl-C again to quit at once.\n"
         assert capfd.readouterr().err == told
         with pytest.raises(StoppedError, match="stopped and saved, in its evaluation") as stopped:
@@ -365,7 +365,7 @@ CHILD = """
 import os, signal, sys, time
 from pathlib import Path
 from jigsaw.stop_request import StopRequest
-with StopRequest(Path(sys.argv[1])) as stop, stop.heeded("after this step"):
+with StopRequest(Path(sys.argv[1])) as stop, stop.deferred("after this step"):
     child = os.fork()
     if child == 0:
         print("forked", flush=True)
@@ -377,7 +377,7 @@ with StopRequest(Path(sys.argv[1])) as stop, stop.heeded("after this step"):
     assert os.waitpid(child, os.WNOHANG) == (0, 0), "Ctrl-C is the parent's business"
     os.kill(child, signal.SIGTERM)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
-    assert not stop.made
+    assert not stop.requested
 """
 
 
@@ -447,15 +447,15 @@ import sys, time
 from pathlib import Path
 from jigsaw.errors import StoppedError
 from jigsaw.stop_request import StopRequest
-with StopRequest(Path(sys.argv[1])) as stop, stop.heeded("after this step"):
+with StopRequest(Path(sys.argv[1])) as stop, stop.deferred("after this step"):
     print("started", flush=True)
     for _ in range(100 if sys.argv[2] == "stops" else 5):
         time.sleep(0.1)
         print("on the way", flush=True)
         print("a warning", file=sys.stderr, flush=True)
-        if stop.made:
+        if stop.requested:
             break
-    Path(sys.argv[1] + ".saved").write_text(str(stop.exit_code if stop.made else 0))
+    Path(sys.argv[1] + ".saved").write_text(str(stop.exit_code if stop.requested else 0))
 """
 
 

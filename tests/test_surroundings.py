@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw import surroundings
-from jigsaw.failures import foreseen
+from jigsaw.failures import expected_error
 from jigsaw.models.load import require_checkpoint
 
 CACHES = ("XDG_CACHE_HOME", "HF_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "TRITON_HOME", "TORCHINDUCTOR_CACHE_DIR")
@@ -71,7 +71,7 @@ def test_a_folder_of_somebody_else_is_not_written_to(environment, tmp_path):
 )
 def test_a_cache_that_cannot_be_written_is_named_with_its_variable(environment, variables, failing, remedy):
     environment |= variables
-    line = foreseen(NotADirectoryError(20, "Not a directory", failing))
+    line = expected_error(NotADirectoryError(20, "Not a directory", failing))
     assert line.startswith(f"{failing}: not a directory")
     assert remedy in line
     assert ("set H" in line) == bool(remedy)
@@ -102,6 +102,8 @@ def test_the_users_own_word_about_the_hub_stays(environment, word, value):
 def test_memory_that_runs_out_is_no_bug_and_has_a_remedy():
     import torch
 
-    line = foreseen(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of ..."))
+    line = expected_error(
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of ...")
+    )
     assert line.startswith("a GPU has no memory left; take fewer tokens at a time (grpo.tokens_per_micro_batch)")
-    assert "no memory left" in foreseen(MemoryError())
+    assert "no memory left" in expected_error(MemoryError())

@@ -18,7 +18,7 @@ from jigsaw import surroundings
 from jigsaw.cli import benchmarks, data, evaluation, neo, plugins, recipes
 from jigsaw.cli.printing import AsJson, print_table
 from jigsaw.errors import JigsawError, StoppedError, first_line, printable
-from jigsaw.failures import DEBUG, foreseen, only_our_warnings, wrong_usage
+from jigsaw.failures import DEBUG, expected_error, hide_library_warnings, wrong_usage
 
 INTERRUPTED = 130
 """The exit code that typer returns for Ctrl-C, where a command does not handle it."""
@@ -80,7 +80,7 @@ def main() -> NoReturn:
     except Exception as error:
         if debug:
             raise
-        line = foreseen(error)
+        line = expected_error(error)
         if line is None:
             name = type(error).__name__
             line = f"unexpected {name}: {first_line(error)} (this is a bug: run again with --debug and report it)"
@@ -129,7 +129,7 @@ def launch(
         raise typer.BadParameter("not with --json: what would be done is printed as YAML", param_hint="--dry-run")
     given = [*(overrides or []), *([] if nodes is None else [f"distributed.nodes={nodes}"])]
     node = Node(node_rank, rendezvous)
-    with FreshFolders(resume=resume, claim=not (resume or slurm or dry_run)) as fresh:
+    with FreshFolders(resume=resume, create=not (resume or slurm or dry_run)) as fresh:
         loaded = load_recipe(recipe, given, tiny=tiny, fresh=fresh)
         if slurm:
             from jigsaw.launch.slurm import batch_file
@@ -145,7 +145,7 @@ def launch(
             if any(check.status == "missing" for check in checks):
                 raise JigsawError("this run cannot start here; the end of the list above says what is missing")
             return
-        if loaded.output in fresh.found.values():
+        if loaded.output in fresh.folders.values():
             node.require_same_folder(loaded.distributed, resume)
         from rich.console import Console
 
@@ -207,7 +207,7 @@ def _quiet_libraries(debug: bool) -> None:
     """Libraries speak up only with `--debug`; what a user must know we tell ourselves."""
     if debug:
         return
-    only_our_warnings()
+    hide_library_warnings()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -22,10 +22,10 @@ Recipe = Annotated[str, typer.Argument(help="A recipe that ships, or a file.")]
 def list_recipes(context: typer.Context, as_json: AsJson = False) -> None:
     """List the recipes, show one, or start one of your own."""
     if context.invoked_subcommand is None:
-        from jigsaw.launch.computed import shipped
+        from jigsaw.launch.computed import shipped_recipes
         from jigsaw.listings import recipes_table
 
-        found = shipped()
+        found = shipped_recipes()
         typer.echo(json.dumps(found, indent=2)) if as_json else print_table(recipes_table(found))
 
 

@@ -1,7 +1,7 @@
 """`${fresh:runs/x}` in a recipe: `runs/x`, or the first of `runs/x-2`, `runs/x-3`, ... that does not exist yet.
 
-In: a stem. Out: a folder. Launching a run claims the folder by creating it, so that two runs that are started at once
-get two folders; a claimed folder that is still empty at the end, because the recipe was refused, is removed.
+In: a stem. Out: a folder. A launch creates the folder, so that two runs that start at the same time get two folders. A
+created folder that is still empty at the end, because the recipe was refused, is removed.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from jigsaw.run_folder import RECIPE
 
 
 class FreshFolders:
-    """Resolves `${fresh:...}`: the same stem always to the same folder. A context manager that removes empty folders.
+    """Resolves `${fresh:...}`, each stem always to the same folder. A context manager that removes empty folders.
 
     Args:
-        resume: take the latest run that exists instead of a new folder.
-        claim: create the folder.
+        resume: resolve to the latest run that exists instead of a new folder.
+        create: create the folder.
 
     Attributes:
-        found: stem -> folder of each stem that was resolved.
+        folders: stem -> folder, for each stem that was resolved.
     """
 
-    def __init__(self, *, resume: bool = False, claim: bool = False) -> None:
-        self._resume, self._claim = resume, claim
+    def __init__(self, *, resume: bool = False, create: bool = False) -> None:
+        self._resume, self._create = resume, create
         self._created: list[Path] = []
-        self.found: dict[str, str] = {}
+        self.folders: dict[str, str] = {}
 
     def __enter__(self) -> FreshFolders:
         return self
@@ -44,12 +44,12 @@ class FreshFolders:
         """The folder for a stem.
 
         Raises:
-            OSError: it is to be claimed and cannot be created.
+            OSError: the folder is to be created and cannot be.
         """
-        stem = os.path.expanduser(stem)  # noqa: PTH111  # a text in, a text out
-        if stem not in self.found:
-            self.found[stem] = self._latest(stem) if self._resume else self._new(stem)
-        return self.found[stem]
+        stem = os.path.expanduser(stem)  # noqa: PTH111  # both are strings, not paths
+        if stem not in self.folders:
+            self.folders[stem] = self._latest(stem) if self._resume else self._new(stem)
+        return self.folders[stem]
 
     @staticmethod
     def _latest(stem: str) -> str:
@@ -67,7 +67,7 @@ class FreshFolders:
         return candidate
 
     def _take(self, folder: Path) -> bool:
-        if not self._claim:
+        if not self._create:
             return not folder.exists()
         for last in (False, False, True):
             missing = [parent for parent in reversed(folder.parents) if not parent.exists()]
@@ -78,7 +78,7 @@ class FreshFolders:
                 break
             except FileExistsError:
                 return False
-            except FileNotFoundError:  # a launch that was refused in this moment has removed the parent that it made
+            except FileNotFoundError:  # another launch was refused meanwhile and removed the parent that it had created
                 if last:
                     raise
         self._created.append(folder)

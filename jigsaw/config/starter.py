@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from jigsaw.config.loading import find_recipe, load_recipe, read_recipe
 from jigsaw.errors import JigsawError
-from jigsaw.files import write_whole
+from jigsaw.files import write_atomically
 
 FIRST = {
     "seed": None,
@@ -54,7 +54,7 @@ def write_starter(file: Path, extends: str) -> None:
         f"# What people change first, with its value in {extends}. Lists are replaced as a whole.",
     ]
     shown = OmegaConf.to_yaml(OmegaConf.create(_first(OmegaConf.to_container(read_recipe(path), resolve=False))))
-    write_whole(file, "\n".join([*lines, *(f"# {line}" for line in shown.splitlines())]) + "\n")
+    write_atomically(file, "\n".join([*lines, *(f"# {line}" for line in shown.splitlines())]) + "\n")
 
 
 def _first(content: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from PIL import Image
 from jigsaw.data.lists import relative_to
 from jigsaw.data.sources import below
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.files import write_whole
+from jigsaw.files import write_atomically
 from jigsaw.tasks import PhotoError, read_photo
 from jigsaw.text import json_value, read_text
 
@@ -270,5 +270,5 @@ def write_sample_conversations(photos: Path, out: Path) -> Path:
         said += ["Is it wide, tall or square?", shape]
         turns = [{"from": ("human", "gpt")[number % 2], "value": text} for number, text in enumerate(said)]
         lines.append({"id": photo.stem, "image": str(photo.resolve()), "conversations": turns})
-    write_whole(out, "".join(json.dumps(line) + "\n" for line in lines))
+    write_atomically(out, "".join(json.dumps(line) + "\n" for line in lines))
     return out

@@ -15,7 +15,7 @@ from typing import Any
 
 from jigsaw.data.settings import MOST, MOST_PARTS, Settings
 from jigsaw.errors import JigsawError
-from jigsaw.files import write_whole
+from jigsaw.files import write_atomically
 from jigsaw.text import named, read_object
 
 FORMAT = 1
@@ -164,7 +164,7 @@ def manifest_name(shard: tuple[int, int]) -> str:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write or replace the manifest of one shard."""
-    write_whole(folder / manifest_name(manifest.shard), json.dumps(manifest.to_json(), indent=2) + "\n")
+    write_atomically(folder / manifest_name(manifest.shard), json.dumps(manifest.to_json(), indent=2) + "\n")
 
 
 _REBUILD = "rebuild the folder with `jigsaw build`"

@@ -19,7 +19,7 @@ from jigsaw.data.load import load_puzzles, opened, pieces_of, spread
 from jigsaw.data.manifest import read_manifest
 from jigsaw.data.parts import puzzle_of
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.files import write_whole
+from jigsaw.files import write_atomically
 from jigsaw.pictures import data_uri, mosaic
 from jigsaw.rewards.answers import written
 from jigsaw.tasks import CHOICE, ORDER, task_named
@@ -150,7 +150,7 @@ def preview_puzzles(
     target = Path(out)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, page)
+        write_atomically(target, page)
     except OSError as error:
         raise JigsawError(f"{target} cannot be written: {error.strerror}") from error
     return target

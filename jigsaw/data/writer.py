@@ -21,7 +21,7 @@ from jigsaw.data.progress import ProgressBar
 from jigsaw.data.settings import Settings
 from jigsaw.data.workplace import REJECTS
 from jigsaw.errors import JigsawError
-from jigsaw.files import write_whole
+from jigsaw.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class PartWriter:
         for part in parts:
             own = self._rejects(part)
             joined += [own.read_text(encoding="utf-8")] if own.exists() else old.get(part, [])
-        write_whole(file, "".join(joined))
+        write_atomically(file, "".join(joined))
 
     def forget_rejects(self) -> None:
         """Remove what `join_rejects` has joined."""

@@ -307,7 +307,7 @@ def _answers_of_run(
         progress.advance(count)
         stop.check("in its evaluation")
 
-    with stop.heeded("after this batch of held-out puzzles"):
+    with stop.deferred("after this batch of held-out puzzles"):
         return answer_rest(
             lambda: open_engine(str(checkpoint), generation, _vllm_settings(recipe)),
             heldout.ids,

@@ -26,7 +26,7 @@ from jigsaw.evaluation.generation import GREEDY, Generation
 from jigsaw.evaluation.intervals import Estimate
 from jigsaw.evaluation.log import Evaluation, Figure, Log, command_line, to_json, versions
 from jigsaw.evaluation.tables import Cell, PaperTable, Row
-from jigsaw.files import write_whole
+from jigsaw.files import write_atomically
 from jigsaw.run_folder import RunFolder
 from jigsaw.tasks import get_task
 
@@ -129,7 +129,7 @@ def generalize(
         shared_sources=shared,
         conditions=found,
     )
-    write_whole(out / FILE, to_json(report))
+    write_atomically(out / FILE, to_json(report))
     return report
 
 

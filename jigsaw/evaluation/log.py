@@ -26,7 +26,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.intervals import Estimate
-from jigsaw.files import write_whole
+from jigsaw.files import write_atomically
 from jigsaw.rewards import RewardError
 from jigsaw.rewards.answers import CHOICE, ORDER, check_answer_of, pieces_of_answer
 from jigsaw.run_folder import RunFolder
@@ -404,13 +404,13 @@ def write_log(log: EvalLog, folder: Path) -> None:
     files = RunFolder(folder)
     for name, model, evaluation in log.evaluations():
         write_samples(files.predictions(model, name), evaluation.samples)
-    write_whole(files.evaluation, to_json(log))
+    write_atomically(files.evaluation, to_json(log))
 
 
 def write_samples(path: Path, samples: Sequence[Sample]) -> None:
     """Write samples as JSON lines, in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, "".join(json.dumps(vars(sample)) + "\n" for sample in samples))
+    write_atomically(path, "".join(json.dumps(vars(sample)) + "\n" for sample in samples))
 
 
 def write_periodic(folder: Path, step: int, samples: Sequence[Sample]) -> None:

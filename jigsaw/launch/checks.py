@@ -23,17 +23,17 @@ from jigsaw.launch.machine import Check, Status, machine_checks, require
 from jigsaw.launch.torchrun import Node, torchrun_command
 from jigsaw.models.checkpoint_files import architecture_of, cached, is_local, require_files, size_of
 from jigsaw.run_folder import RunFolder
-from jigsaw.surroundings import kept_offline
+from jigsaw.surroundings import user_is_offline
 from jigsaw.tasks import get_task
 from jigsaw.topology import Topology
 
 if TYPE_CHECKING:
     from jigsaw.rewards import Composition
 
-ALONE = Node()
+SINGLE_NODE = Node()
 
 
-def dry_run(recipe: Recipe, node: Node = ALONE, checks: Sequence[Check] | None = None) -> str:
+def dry_run(recipe: Recipe, node: Node = SINGLE_NODE, checks: Sequence[Check] | None = None) -> str:
     """What a run would do, as YAML: the resolved recipe, and in comments commands, DeepSpeed's settings, what the run
     takes by computation, and the checks.
 
@@ -82,7 +82,7 @@ def verdict(checks: Sequence[Check]) -> str:
     )
 
 
-def checklist(recipe: Recipe, node: Node = ALONE, *, resume: bool = False) -> list[Check]:
+def checklist(recipe: Recipe, node: Node = SINGLE_NODE, *, resume: bool = False) -> list[Check]:
     """Everything that a run needs on this machine, and whether it is there.
 
     Args:
@@ -94,7 +94,7 @@ def checklist(recipe: Recipe, node: Node = ALONE, *, resume: bool = False) -> li
         JigsawError: a key, a reward, a batch size or a place among the nodes that a run would refuse anywhere.
     """
     node.check(recipe.distributed)
-    checked(recipe)
+    validate_settings(recipe)
     inputs = [*input_checks(recipe), _output(recipe, resume)] if node.rank == 0 else []
     return _merged([_settings(recipe), *inputs, *machine_checks(recipe)])
 
@@ -124,7 +124,7 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
-def checked(recipe: Recipe) -> Composition:
+def validate_settings(recipe: Recipe) -> Composition:
     """The recipe's rewards, after every setting that the schema leaves to others was checked.
 
     Raises:
@@ -213,7 +213,7 @@ def _model(recipe: Recipe) -> Check:
             return Check("ok", key, f"{told}, in the hub's cache")
     except JigsawError:
         pass  # what the cache lacks is fetched
-    if kept_offline():
+    if user_is_offline():
         return Check("missing", key, f"{path} is not in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it")
     return Check("will download", key, f"{told}, from the hub")
 

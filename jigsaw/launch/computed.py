@@ -90,7 +90,7 @@ def duration_of(found: list[Estimate]) -> str:
     return " + ".join(f"{in_seconds(one.step)} a step" for one in found)
 
 
-def shipped() -> list[dict[str, str]]:
+def shipped_recipes() -> list[dict[str, str]]:
     """Name, description, smallest machine and hours of every recipe that ships; what anyone can run comes first."""
     rows = []
     for name in recipe_names():

@@ -18,7 +18,7 @@ from typing import Any
 
 from jigsaw.config.schema import Recipe
 from jigsaw.errors import JigsawError
-from jigsaw.files import write_whole
+from jigsaw.files import write_atomically
 from jigsaw.processes import usable_cores
 from jigsaw.run_folder import RunFolder
 from jigsaw.text import named, read_object
@@ -35,7 +35,7 @@ def record_start(recipe: Recipe, folder: RunFolder) -> None:
         resumed.append(facts)
     else:
         record = facts
-    write_whole(folder.info, json.dumps(record, indent=2) + "\n")
+    write_atomically(folder.info, json.dumps(record, indent=2) + "\n")
 
 
 def start_facts(recipe: Recipe) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def train(recipe: Recipe, stage: Stage, folder: RunFolder, node: Node, console: 
     if model.exists():
         return
     stop.check(f"before {stage.name}")
-    folder.forget_results(stage.out)
+    folder.remove_results(stage.out)
     if not _is_trained(folder, stage):
         with _server(recipe, stage, folder, node, console):
             _train(recipe, stage, folder, node, console, stop)
@@ -50,7 +50,7 @@ def train(recipe: Recipe, stage: Stage, folder: RunFolder, node: Node, console: 
         folder.write_once(model, lambda partial: merge(recipe, stage, folder, partial))
 
 
-def follow(recipe: Recipe, folder: RunFolder, node: Node) -> None:
+def run_worker_node(recipe: Recipe, folder: RunFolder, node: Node) -> None:
     """Train beside the first node, which does everything else; stages that it had done before are skipped.
 
     Raises:
@@ -79,7 +79,7 @@ def _train(recipe: Recipe, stage: Stage, folder: RunFolder, node: Node, console:
 def _run_processes(recipe: Recipe, stage: Stage, folder: RunFolder, node: Node, stop: StopRequest) -> None:
     number = stages_of(recipe, folder).index(stage)
     command = torchrun_command(Topology.here(recipe.distributed), node, folder.path, stage.name, number)
-    with stop.heeded("after this step and saving"):
+    with stop.deferred("after this step and saving"):
         run_processes(command, recipe)
 
 

@@ -15,12 +15,12 @@ from typing import NoReturn
 from rich.console import Console
 
 from jigsaw.config.loading import load_recipe
-from jigsaw.failures import DEBUG, foreseen, only_our_warnings
+from jigsaw.failures import DEBUG, expected_error, hide_library_warnings
 from jigsaw.processes import die_with_parent
 from jigsaw.run_folder import RunFolder
 from jigsaw.stop_request import StopRequest
+from jigsaw.training.distributed import process_group
 from jigsaw.training.stages import stages_of, train_stage
-from jigsaw.training.world import joined
 
 
 def main(folder: str, name: str) -> NoReturn:
@@ -31,11 +31,11 @@ def main(folder: str, name: str) -> NoReturn:
         recipe = load_recipe(str(run.recipe))
         stage = next(stage for stage in stages_of(recipe, run) if stage.name == name)
         # Ctrl-C is the launcher's business: a second one there ends this process.
-        with joined(recipe.distributed) as rank, StopRequest(run.stop, [signal.SIGTERM], quiet=True) as stop:
-            only_our_warnings(quiet=rank > 0)
+        with process_group(recipe.distributed) as rank, StopRequest(run.stop, [signal.SIGTERM], quiet=True) as stop:
+            hide_library_warnings(quiet=rank > 0)
             train_stage(recipe, stage, run, Console(quiet=rank > 0), stop)
     except Exception as error:
-        line = foreseen(error)
+        line = expected_error(error)
         if line is None or DEBUG in os.environ:
             raise
         print(f"jigsaw: {line}", file=sys.stderr, flush=True)  # noqa: T201

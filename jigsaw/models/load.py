@@ -126,11 +126,11 @@ def load_model(path: str, dtype: str = "float32") -> Any:
     import torch
     from transformers import AutoModelForImageTextToText
 
-    from jigsaw.compat import compare_whole_shapes
+    from jigsaw.compat import compare_full_shapes
     from jigsaw.models.neo.registration import open_anywhere as open_neo
 
     open_neo()
-    compare_whole_shapes()
+    compare_full_shapes()
     require_checkpoint(path)
     _require_family(path)
     try:

@@ -15,7 +15,7 @@ from jigsaw.errors import JigsawError
 from jigsaw.evaluation.answers import Store, file_stamp, make_folder
 from jigsaw.evaluation.generation import GREEDY, Generation, open_engine, require_greedy
 from jigsaw.evaluation.log import command_line, to_json, versions
-from jigsaw.files import write_whole
+from jigsaw.files import write_atomically
 from jigsaw.models.load import require_checkpoint
 from jigsaw.realunify.endpoint import ChatModel, Endpoint, split_spec
 from jigsaw.realunify.errors import diagnosis
@@ -107,7 +107,7 @@ def evaluate_realunify(
                 missing=missing,
                 diagnosis={kind: counts for kind, counts in outcomes.items() if counts},
             )
-            write_whole(out / REALUNIFY_FILE, to_json(log))
+            write_atomically(out / REALUNIFY_FILE, to_json(log))
     return log
 
 

@@ -18,7 +18,7 @@ from jinja2 import Environment
 
 from jigsaw.evaluation.log import Change, Figure, SetLog, versions
 from jigsaw.evaluation.tables import PaperTable, cell_text, heading, percent
-from jigsaw.files import write_whole
+from jigsaw.files import write_atomically
 from jigsaw.pages import page_environment
 from jigsaw.report.browser import MOST, SLOTS, Browser, build_browser
 from jigsaw.report.charts import Chart
@@ -151,7 +151,7 @@ def write_report(runs: Sequence[Path], out: Path, *, training: bool = False, tas
         )
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, page.lstrip())
+    write_atomically(out, page.lstrip())
 
 
 def _title(runs: Sequence[Run], tables: Sequence[PaperTable]) -> str:

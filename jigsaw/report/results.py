@@ -14,7 +14,7 @@ from jigsaw.evaluation.generalization import FILE as GENERALIZATION_FILE
 from jigsaw.evaluation.generalization import Generalization, generalization_table
 from jigsaw.evaluation.log import Figure, from_json
 from jigsaw.evaluation.tables import PaperTable, heading, puzzle_table
-from jigsaw.files import write_whole
+from jigsaw.files import write_atomically
 from jigsaw.realunify.log import REALUNIFY_FILE, realunify_table
 from jigsaw.report.charts import Chart, Series, chart
 from jigsaw.report.curves import compared_charts, progress_chart, run_charts
@@ -85,7 +85,7 @@ def write_plots(folders: Sequence[Path], out: Path) -> list[Path]:
     written = []
     for name, one in charts.items():
         path = out / f"{name}.svg"
-        write_whole(path, one.file)
+        write_atomically(path, one.file)
         written.append(path)
     return written
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.errors import JigsawError
-from jigsaw.files import written_whole
+from jigsaw.files import atomic_path
 
 PACKAGE = "moviepy"
 """The distribution, as samples.csv names it."""
@@ -136,7 +136,7 @@ def _remux(packets: list[Any], stream: Any, file: Path) -> None:
 
     start = min(packet.pts for packet in packets)
     with (
-        written_whole(file) as partial,
+        atomic_path(file) as partial,
         av.open(str(partial), "w", format="mp4", options={"fflags": "+bitexact"}) as container,
     ):
         target = container.add_stream_from_template(stream)

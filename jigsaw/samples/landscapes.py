@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from jigsaw.errors import JigsawError
-from jigsaw.files import written_whole
+from jigsaw.files import atomic_path
 from jigsaw.samples.command import draw
 
 SIDE = 160
@@ -117,7 +117,7 @@ def export_landscapes(out: Path, counts: dict[str, int] | None = None, seed: int
             for number in range(counts[split]):
                 file = out / split / f"{number:04}.png"
                 if not file.is_file():
-                    with written_whole(file) as partial:
+                    with atomic_path(file) as partial:
                         draw_landscape(seed, first + number).save(partial, "PNG", compress_level=1)
     except OSError as error:
         raise JigsawError(f"{error.filename or out}: cannot write the landscapes: {error.strerror or error}") from error

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from jigsaw.errors import JigsawError
-from jigsaw.files import write_whole, written_whole
+from jigsaw.files import atomic_path, write_atomically
 from jigsaw.samples.command import draw
 from jigsaw.samples.scenes import Array, Box, Pattern, Sphere, about_vertical, pattern_of, traced
 
@@ -174,14 +174,14 @@ def _export(folder: Path, surfaces: list[Any], lamp: Array, cameras: list[tuple[
     matrix = np.eye(4)
     matrix[0, 0] = matrix[1, 1] = FOCAL
     matrix[:2, 2] = SIZE[0] / 2, SIZE[1] / 2
-    write_whole(folder / "intrinsic" / "intrinsic_color.txt", _text(matrix))
+    write_atomically(folder / "intrinsic" / "intrinsic_color.txt", _text(matrix))
     for frame, (place, axes) in enumerate(cameras):
         files = [folder / name / f"{frame}.png" for name in ("color", "depth")]
         if not all(file.is_file() for file in files):
             for file, image in zip(files, view(surfaces, lamp, place, axes), strict=True):
-                with written_whole(file) as partial:
+                with atomic_path(file) as partial:
                     image.save(partial, "PNG")
-        write_whole(folder / "pose" / f"{frame}.txt", _text(pose_of(place, axes)))
+        write_atomically(folder / "pose" / f"{frame}.txt", _text(pose_of(place, axes)))
 
 
 def _text(matrix: Array) -> str:

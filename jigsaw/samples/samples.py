@@ -33,7 +33,7 @@ from typing import Any
 
 from jigsaw.errors import JigsawError
 from jigsaw.extras import install_command
-from jigsaw.files import write_whole
+from jigsaw.files import write_atomically
 from jigsaw.samples import film
 
 ROOMS = "rooms"
@@ -352,4 +352,4 @@ def _sha256(path: Path) -> str | None:
 def _write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, with its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content)
+    write_atomically(path, content)

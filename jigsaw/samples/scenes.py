@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from jigsaw.errors import JigsawError
-from jigsaw.files import written_whole
+from jigsaw.files import atomic_path
 from jigsaw.samples.command import draw
 
 SIDE = 168
@@ -216,7 +216,7 @@ def export_scenes(out: Path, counts: dict[str, int] | None = None, seed: int = 0
                 if all(file.is_file() for file in files):
                     continue
                 for file, image in zip(files, cast(draw_scene(seed, first + number)), strict=True):
-                    with written_whole(file) as partial:
+                    with atomic_path(file) as partial:
                         image.save(partial, "PNG")
     except OSError as error:
         raise JigsawError(f"{error.filename or out}: cannot write the scenes: {error.strerror or error}") from error

@@ -24,7 +24,7 @@ import yaml
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.evaluation.intervals import rate_interval
 from jigsaw.evaluation.log import from_json, to_json
-from jigsaw.files import write_whole
+from jigsaw.files import write_atomically
 from jigsaw.suites.log import Job, Plan, Result
 from jigsaw.suites.scoring import by_category
 from jigsaw.suites.suites import Benchmark
@@ -54,7 +54,7 @@ def main(plan_file: Path) -> None:
                 if not _known(path):
                     model.max_frames = frames or model.max_frames
                     path.parent.mkdir(exist_ok=True)
-                    write_whole(path, to_json(_run(model, job, out, name, plan.limit, frames)))
+                    write_atomically(path, to_json(_run(model, job, out, name, plan.limit, frames)))
                 print(f"done {name}", file=told, flush=True)  # what `suite` waits for
 
 

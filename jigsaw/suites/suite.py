@@ -29,7 +29,7 @@ from jigsaw.evaluation.generation import GREEDY, Generation, require_greedy
 from jigsaw.evaluation.log import command_line, from_json, to_json, versions
 from jigsaw.evaluation.tables import printed
 from jigsaw.extras import install_command
-from jigsaw.files import write_whole
+from jigsaw.files import write_atomically
 from jigsaw.models.families import family_named, require_supported
 from jigsaw.models.load import require_checkpoint
 from jigsaw.suites.loading import Ready, look
@@ -92,7 +92,7 @@ def evaluate_suite(
     say(f"running: {', '.join(entry.benchmark.name for entry in ready)}")
     widths = sorted(frames or (FRAMES if suite == "video" else (32,)))
     jobs = [_job(each, widths) for each in ready]
-    write_whole(out / PLAN_FILE, to_json(Plan(**settings, checkpoint=str(checkpoint), jobs=jobs)))
+    write_atomically(out / PLAN_FILE, to_json(Plan(**settings, checkpoint=str(checkpoint), jobs=jobs)))
     try:
         steps = sum(len(job.frames) for job in jobs)
         if sum(result.failed is None for result in _collected(out, jobs).values()) < steps:
@@ -107,7 +107,7 @@ def evaluate_suite(
             benchmarks=_collected(out, jobs),
             missing=missing,
         )
-        write_whole(out / SUITE_FILE, to_json(log))
+        write_atomically(out / SUITE_FILE, to_json(log))
     return log
 
 

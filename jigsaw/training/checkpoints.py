@@ -21,7 +21,7 @@ from transformers import TrainerCallback
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.run_folder import checkpoint_step, latest_checkpoint
 from jigsaw.stop_request import StopRequest
-from jigsaw.training.world import all_gather_object
+from jigsaw.training.distributed import all_gather_object
 
 FILES = "files.json"
 BLOCK = 1 << 20
@@ -128,7 +128,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]  # transformers
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask for a checkpoint where one is due; end training where a stop was asked for."""
-        stop = any(all_gather_object(self._stop.made))  # of one process; all of them stop together
+        stop = any(all_gather_object(self._stop.requested))  # of one process; all of them stop together
         step = state.global_step
         if step % self._boundary or step >= state.max_steps:
             return

@@ -26,6 +26,7 @@ from jigsaw.rewards import Composition
 from jigsaw.training.agreement import Agreement
 from jigsaw.training.completions import RecordedComposition
 from jigsaw.training.curriculum import Curriculum
+from jigsaw.training.distributed import process_count
 from jigsaw.training.engine import rollout_engine, sampling_of
 from jigsaw.training.groups import DynamicSampling, Group
 from jigsaw.training.logs import StageCallback
@@ -47,7 +48,6 @@ from jigsaw.training.stages import (
 )
 from jigsaw.training.trainer import PuzzleTrainer
 from jigsaw.training.trl_config import grpo_config
-from jigsaw.training.world import process_count
 
 if TYPE_CHECKING:
     from jigsaw.engines import EngineAhead
@@ -85,7 +85,7 @@ def run_grpo(run: StageRun) -> int | None:
     log = _log(run, processor, composition, done, str(trainable), lambda: trainer)
     checkpoints = checkpoints_of(run, boundary=boundary)
     # The model is written inside of the block too: it has the steps since the last checkpoint.
-    with run.stop.heeded("after this step and saving"), closing(log), checkpoints.explained():
+    with run.stop.deferred("after this step and saving"), closing(log), checkpoints.explained():
         trainer = grpo_trainer(
             model=model,
             processor=processor,

@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 
 from jigsaw.console import StepProgress
 from jigsaw.evaluation.tables import percent
-from jigsaw.files import write_whole
+from jigsaw.files import write_atomically
 from jigsaw.training.trackers import Trackers
 
 NAMES = {
@@ -81,7 +81,7 @@ def forget_lines(path: Path, which: Callable[[dict[str, Any]], bool]) -> None:
                 kept.append(line + "\n")
         except ValueError:
             continue
-    write_whole(path, "".join(kept))
+    write_atomically(path, "".join(kept))
 
 
 @dataclass(frozen=True)

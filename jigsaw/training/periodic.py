@@ -13,9 +13,9 @@ from rich.console import Console
 
 from jigsaw.errors import first_line
 from jigsaw.run_folder import RunFolder
+from jigsaw.training.distributed import process_count, process_rank
 from jigsaw.training.sets import HeldOut, used_in
 from jigsaw.training.stages import StageRun
-from jigsaw.training.world import process_count, process_rank
 
 if TYPE_CHECKING:
     from jigsaw.training.logs import PeriodicEvaluation
@@ -61,8 +61,8 @@ def evaluator(
         from jigsaw.evaluation.figures import score
         from jigsaw.evaluation.generation import Answers, Generation
         from jigsaw.evaluation.log import FIGURES, write_periodic
+        from jigsaw.training.distributed import all_gather_interleaved
         from jigsaw.training.logs import PeriodicEvaluation
-        from jigsaw.training.world import gathered_everywhere
 
         generation = Generation(max_new_tokens=run.recipe.completion_limit)
         engine = trainer().rollouts.engine
@@ -71,7 +71,7 @@ def evaluator(
         engine.sync(trainer().policy)
         own = answer_all(ask, share, run.recipe.evaluation.batch_size)
         engine.sleep()
-        solved = gathered_everywhere(own)
+        solved = all_gather_interleaved(own)
         scored = score(solved, composition)
         if run.is_first:
             write_periodic(run.folder.path, step, scored)

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, Protocol
 from jigsaw.errors import JigsawError
 from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.training.curriculum import Curriculum
+from jigsaw.training.distributed import all_gather_object
 from jigsaw.training.order import Order
-from jigsaw.training.world import all_gather_object
 
 Row = dict[str, Any]
 THREADS = 4

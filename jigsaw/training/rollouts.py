@@ -27,11 +27,11 @@ from jigsaw.rewards.answers import ORDER
 from jigsaw.rewards.scores import exact
 from jigsaw.training.advantages import advantages_of, importance_ratio
 from jigsaw.training.curriculum import Curriculum
+from jigsaw.training.distributed import all_gather_object
 from jigsaw.training.groups import DynamicSampling, Group
 from jigsaw.training.micro_batch import MicroBatch, Part, Sizes, divided, equal_parts, fill
 from jigsaw.training.prompts import Chosen, Drawn, Prompts
 from jigsaw.training.step_metrics import StepMetrics
-from jigsaw.training.world import all_gather_object
 
 if TYPE_CHECKING:
     from jigsaw.training.trainer import PuzzleTrainer

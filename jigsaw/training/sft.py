@@ -14,10 +14,10 @@ from transformers import TrainerCallback
 
 from jigsaw.compat import weigh_answer_tokens_alike
 from jigsaw.rewards.answers import kind_of_row
+from jigsaw.training.distributed import process_count
 from jigsaw.training.mixture import map_rows
 from jigsaw.training.sets import mixture
 from jigsaw.training.stages import StageRun, checkpoints_of, metrics_log, start_model, trackers_of, write_result
-from jigsaw.training.world import process_count
 
 ACCURACY_STEPS = 5
 """Steps over which `AccuracyStop` averages."""
@@ -94,7 +94,7 @@ def run_sft(run: StageRun) -> int | None:
     if recipe.sft.stop_at_accuracy is not None:
         callbacks.append(AccuracyStop(recipe.sft.stop_at_accuracy))
     # The model is written inside of the block too: it has the steps since the last checkpoint.
-    with run.stop.heeded("after this step and saving"), closing(log), checkpoints.explained():
+    with run.stop.deferred("after this step and saving"), closing(log), checkpoints.explained():
         muon = recipe.sft.optim == "muon"
         packing = recipe.sft.packing
         trainer = train_sft(model, processor, puzzles, config, callbacks, muon=muon, packing=packing)

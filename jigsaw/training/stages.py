@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from jigsaw.config.schema import Recipe
-from jigsaw.files import written_whole
+from jigsaw.files import atomic_path
 from jigsaw.run_folder import RunFolder, checkpoint_step, latest_checkpoint
 from jigsaw.stop_request import StopRequest
+from jigsaw.training.distributed import process_rank
 from jigsaw.training.sets import StageName, mixture, used_in
-from jigsaw.training.world import process_rank
 
 if TYPE_CHECKING:
     from jigsaw.training.checkpoints import CheckpointCallback
@@ -230,7 +230,7 @@ def write_result(run: StageRun, trainer: Any, processor: Any) -> None:
     adapted = run.recipe.model.lora is not None
     target = run.folder.adapters(run.stage.name) if adapted else run.folder.model(run.stage.out)
     target.parent.mkdir(exist_ok=True)
-    with written_whole(target) as partial:
+    with atomic_path(target) as partial:
         _save(model, weights, run.recipe.model.dtype, partial)
         processor.save_pretrained(partial)
 

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from typing import Any
 
-from jigsaw.training.world import all_gather_object
+from jigsaw.training.distributed import all_gather_object
 
 
 class StepMetrics:

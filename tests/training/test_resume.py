@@ -75,7 +75,7 @@ def warmed_up(recipe_file: Path, undisturbed: Path, name: str) -> Path:
     """A run whose supervised stage is complete; what is tested happens in GRPO."""
     recipe = load_recipe(str(recipe_file), [f"name={name}"])
     folder = RunFolder(recipe.output)
-    with folder.claimed(recipe, resume=False):
+    with folder.locked(recipe, resume=False):
         shutil.copytree(undisturbed / "warmup", folder.model("warmup"))
         shutil.copy(undisturbed / "data.json", folder.data)
         log = (undisturbed / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)

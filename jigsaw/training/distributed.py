@@ -21,7 +21,7 @@ PATIENCE = timedelta(hours=2)
 
 
 @contextmanager
-def joined(section: DistributedSection) -> Iterator[int]:
+def process_group(section: DistributedSection) -> Iterator[int]:
     """Join the process group that torchrun has prepared; gives this process's rank in it."""
     import torch
     import torch.distributed as dist
@@ -69,7 +69,7 @@ def all_gather_object(what: Any) -> list[Any]:
     return gathered
 
 
-def gathered_everywhere(items: Sequence[Any]) -> list[Any]:
+def all_gather_interleaved(items: Sequence[Any]) -> list[Any]:
     """The items of all processes, on every process, in the order of an even deal: one of each in turn. Collective."""
     found = all_gather_object(list(items))
     longest = max(map(len, found))
