@@ -39,9 +39,9 @@ from PIL import Image
 # Run as a script, this folder leads the path, and a module of ours named like one in it would be found first.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
-from jigsaw.data.identity import forget_fingerprints  # noqa: E402
-from jigsaw.data.planning import Job, plan_source  # noqa: E402
-from jigsaw.data.settings import BuildConfig  # noqa: E402
+from jigsaw.data.building.planning import Job, plan_source  # noqa: E402
+from jigsaw.data.storage.identity import forget_fingerprints  # noqa: E402
+from jigsaw.data.storage.settings import BuildConfig  # noqa: E402
 from jigsaw.samples.samples import export_samples  # noqa: E402
 from jigsaw.tasks import Puzzle, Source, Task, get_task  # noqa: E402
 

@@ -303,7 +303,7 @@ class Task(ABC):
 
     @property
     def pairing(self) -> str:
-        """How the files of an RGB-D pair find each other: `auto`, a layout, or `COLOR::DEPTH` (`jigsaw.data.pairs`)."""
+        """Layout of RGB-D pairs: `auto`, a name, or `COLOR::DEPTH` (`jigsaw.data.sources.depth_pairs`)."""
         return "auto"
 
     def extent(self) -> Extent:

@@ -285,7 +285,7 @@ def test_build_answers_in_json_and_in_words(jigsaw, photos, tmp_path):
 def test_build_takes_a_source_that_ships_by_its_name(jigsaw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     written = []
-    monkeypatch.setattr("jigsaw.data.given.export_landscapes", lambda folder: written.append(folder))
+    monkeypatch.setattr("jigsaw.samples.builtin.export_landscapes", lambda folder: written.append(folder))
     code, _, error = jigsaw("build", "image", "landscapes", "set", "--workers", "1")
     assert (code, written) == (1, [Path("data/landscapes")])
     assert "data/landscapes does not exist" in one_line(error)

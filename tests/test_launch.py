@@ -11,7 +11,7 @@ from rich.console import Console
 from jigsaw.cli import command as cli
 from jigsaw.config.loading import Recipe, load_recipe
 from jigsaw.data import load_puzzles
-from jigsaw.data.listing import source_digest
+from jigsaw.data.building.listing import source_digest
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import generation
 from jigsaw.evaluation.log import read_log

@@ -96,7 +96,7 @@ def build(
 
 def _written(source: Path, task: str) -> Path:
     """The folder of a source; a built-in one is written below `data/` unless a folder has its name."""
-    from jigsaw.data.given import KINDS, source_folder
+    from jigsaw.samples.builtin import KINDS, source_folder
     from jigsaw.tasks import find_task
 
     if source.exists() or str(source) not in KINDS:

@@ -30,14 +30,14 @@ The public door::
 All raise `jigsaw.errors.JigsawError` with one line for the user.
 """
 
-from jigsaw.data.build import REASONS, BuildSummary, build_puzzles, build_set
-from jigsaw.data.check import CheckReport, Fault, check_puzzles
-from jigsaw.data.importing import import_puzzles
-from jigsaw.data.load import load_puzzles
-from jigsaw.data.manifest import Counts, Manifest, read_manifest
-from jigsaw.data.preview import preview_puzzles
-from jigsaw.data.questions import import_questions
-from jigsaw.data.settings import BuildConfig, Settings
+from jigsaw.data.building.build import REASONS, BuildSummary, build_puzzles, build_set
+from jigsaw.data.importing.questions import import_questions
+from jigsaw.data.importing.visual_jigsaw import import_puzzles
+from jigsaw.data.inspection.check import CheckReport, Fault, check_puzzles
+from jigsaw.data.inspection.preview import preview_puzzles
+from jigsaw.data.loading.load import load_puzzles
+from jigsaw.data.storage.manifest import Counts, Manifest, read_manifest
+from jigsaw.data.storage.settings import BuildConfig, Settings
 
 __all__ = [
     "REASONS",

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from jigsaw.data.load import pieces_of
-from jigsaw.data.parts import puzzle_of
+from jigsaw.data.loading.load import pieces_of
+from jigsaw.data.storage.parts import puzzle_of
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.generation import Answers, Ask, Generation, with_model
 from jigsaw.rewards import RewardError

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jigsaw.data.parts import puzzle_of
+from jigsaw.data.storage.parts import puzzle_of
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.answers import Answered, answer_rest, file_stamp, make_folder
 from jigsaw.evaluation.figures import set_log
@@ -32,7 +32,7 @@ from jigsaw.tasks import task_named, varied
 if TYPE_CHECKING:
     from jigsaw.config.schema import Recipe
     from jigsaw.console import StepProgress
-    from jigsaw.data.answers import Kinds
+    from jigsaw.data.inspection.answer_kinds import Kinds
     from jigsaw.engines.vllm_requests import VllmSettings
     from jigsaw.stop_request import StopRequest
     from jigsaw.training.sets import HeldOut
@@ -75,7 +75,7 @@ def evaluate_checkpoint(
         JigsawError: the checkpoint, a set or a folder cannot be used.
     """
     from jigsaw.data import load_puzzles
-    from jigsaw.data.answers import answer_kinds
+    from jigsaw.data.inspection.answer_kinds import answer_kinds
 
     sets = [PuzzleSet(data, "", task, limit)] if isinstance(data, Path) else list(data)
     opened = [load_puzzles(one.data, source_root, task=one.task) for one in sets]
@@ -136,8 +136,8 @@ def _answers(
     settings: Mapping[str, Any],
 ) -> list[Answered]:
     """The answers to one set, opened as `puzzles`; `path` is that of their store."""
-    from jigsaw.data.load import spread
-    from jigsaw.data.progress import progress_bar
+    from jigsaw.data.loading.load import spread
+    from jigsaw.progress import progress_bar
 
     chosen = spread(len(puzzles), puzzle_set.limit)
     if not chosen:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.data import build_puzzles, load_puzzles
-from jigsaw.data.load import spec_of
-from jigsaw.data.manifest import Manifest, read_manifest, shard_manifests
-from jigsaw.data.parts import puzzle_of
+from jigsaw.data.loading.load import spec_of
+from jigsaw.data.storage.manifest import Manifest, read_manifest, shard_manifests
+from jigsaw.data.storage.parts import puzzle_of
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.evaluate import evaluate_checkpoint
 from jigsaw.evaluation.generation import GREEDY, Generation

@@ -132,7 +132,7 @@ def _described(data: Path) -> str:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from jigsaw.data.manifest import read_manifest
+    from jigsaw.data.storage.manifest import read_manifest
 
     part = next(iter(sorted(data.glob("*.parquet"))), None)
     task = read_manifest(data).settings.task
@@ -158,7 +158,7 @@ def run_of(model: str) -> Path | None:
 
 def _puzzle_folders(run: Path) -> list[Path]:
     """Folders of the puzzle sets that a run was trained on, as far as they are still there."""
-    from jigsaw.data.manifest import shard_manifests
+    from jigsaw.data.storage.manifest import shard_manifests
 
     try:
         folders = _folders(run, "train")

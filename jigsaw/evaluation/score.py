@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jigsaw.data.parts import answer_args_of, answer_of_row
+from jigsaw.data.storage.parts import answer_args_of, answer_of_row
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.evaluation.answers import LARGE, Answered, contrast
 from jigsaw.evaluation.evaluate import usual_rewards
@@ -124,7 +124,7 @@ def _contrasts(
     if known.keys() >= set(ids):
         return known, None
     from jigsaw.data import load_puzzles
-    from jigsaw.data.progress import progress_bar
+    from jigsaw.progress import progress_bar
 
     wanted = set(ids)
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.data import build_puzzles
-from jigsaw.data.manifest import read_manifest
+from jigsaw.data.storage.manifest import read_manifest
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.evaluate import evaluate_checkpoint, generation_of
 from jigsaw.evaluation.generation import GREEDY, Generation

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from jigsaw.config.schema import Recipe
-from jigsaw.data.answers import answer_kinds
-from jigsaw.data.complete import require_media
+from jigsaw.data.inspection.answer_kinds import answer_kinds
+from jigsaw.data.inspection.required_media import require_media
 from jigsaw.errors import JigsawError
 from jigsaw.rewards import Composition, RewardError
 

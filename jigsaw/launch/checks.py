@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 
 from jigsaw.config.schema import DataEntry, Recipe
-from jigsaw.data.given import SAMPLES, require_source, source_needs
-from jigsaw.data.manifest import read_manifest
+from jigsaw.data.storage.manifest import read_manifest
 from jigsaw.errors import JigsawError
 from jigsaw.launch.computed import computed_lines
 from jigsaw.launch.machine import Check, Status, machine_checks, require
 from jigsaw.launch.torchrun import Node, torchrun_command
 from jigsaw.models.checkpoint_files import architecture_of, cached, is_local, require_files, size_of
 from jigsaw.run_folder import RunFolder
+from jigsaw.samples.builtin import SAMPLES, require_source, source_needs
 from jigsaw.surroundings import user_is_offline
 from jigsaw.tasks import get_task
 from jigsaw.topology import Topology

@@ -15,12 +15,12 @@ from typing import Any
 
 from jigsaw.config.schema import BuildSection, DataEntry, Recipe
 from jigsaw.data import BuildConfig, build_set
-from jigsaw.data.conversations import write_sample_conversations
-from jigsaw.data.given import SAMPLES, source_folder
-from jigsaw.data.listing import source_digest
-from jigsaw.data.recognition import skipped_line
+from jigsaw.data.building.listing import source_digest
+from jigsaw.data.loading.conversations import write_sample_conversations
+from jigsaw.data.sources.recognition import skipped_line
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.run_folder import RunFolder
+from jigsaw.samples.builtin import SAMPLES, source_folder
 from jigsaw.training.sets import HeldOut, open_set
 
 Say = Callable[[str], None]

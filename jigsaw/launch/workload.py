@@ -74,7 +74,7 @@ def workload_of(recipe: Recipe, stage: str, shape: Shape) -> Workload:
 
 def _of_entry(recipe: Recipe, entry: DataEntry, shape: Shape) -> Workload:
     # Here, since `make gpu-check` computes memory where Pillow is not installed.
-    from jigsaw.data.manifest import read_manifest
+    from jigsaw.data.storage.manifest import read_manifest
     from jigsaw.tasks import TaskError, get_task, task_names
 
     high = recipe.model.image.max_pixels

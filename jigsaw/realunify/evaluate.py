@@ -10,13 +10,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jigsaw.data.progress import progress_bar
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.answers import Store, file_stamp, make_folder
 from jigsaw.evaluation.generation import GREEDY, Generation, open_engine, require_greedy
 from jigsaw.evaluation.log import command_line, to_json, versions
 from jigsaw.files import write_atomically
 from jigsaw.models.load import require_checkpoint
+from jigsaw.progress import progress_bar
 from jigsaw.realunify.endpoint import ChatModel, Endpoint, split_spec
 from jigsaw.realunify.errors import diagnosis
 from jigsaw.realunify.judge import Judge

@@ -23,7 +23,7 @@ from typing import Any
 
 from PIL import Image, ImageChops
 
-from jigsaw.data.sources import below
+from jigsaw.data.sources.scan import below
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.evaluation.generation import Ask
 from jigsaw.pictures import mosaic

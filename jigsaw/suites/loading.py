@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jigsaw.data.progress import progress_bar
-from jigsaw.data.sources import below
+from jigsaw.data.sources.scan import below
 from jigsaw.errors import JigsawError, first_line
+from jigsaw.progress import progress_bar
 from jigsaw.suites.suites import Benchmark
 from jigsaw.text import json_lines, json_value, read_text
 

@@ -27,8 +27,8 @@ CHANCE_PUZZLES = 64
 
 def chance_levels(run: StageRun, composition: Any) -> Mapping[str, float]:
     """What guessing earns on the training puzzles, as far as the puzzles determine it."""
-    from jigsaw.data.load import spread
-    from jigsaw.data.parts import answer_of_row
+    from jigsaw.data.loading.load import spread
+    from jigsaw.data.storage.parts import answer_of_row
     from jigsaw.evaluation.baselines import known_levels
 
     rows: list[Mapping[str, Any]] = []

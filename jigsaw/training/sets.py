@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from jigsaw.config.schema import DataEntry, Recipe
 from jigsaw.data import load_puzzles
-from jigsaw.data.conversations import load_conversations
-from jigsaw.data.load import spread
+from jigsaw.data.loading.conversations import load_conversations
+from jigsaw.data.loading.load import spread
 
 StageName = Literal["sft", "grpo"]
 

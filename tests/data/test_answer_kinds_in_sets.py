@@ -9,7 +9,7 @@ from PIL import Image
 
 from jigsaw.audit import audit_puzzles
 from jigsaw.data import build_puzzles, check_puzzles, load_puzzles, preview_puzzles
-from jigsaw.data.load import pieces_of
+from jigsaw.data.loading.load import pieces_of
 from jigsaw.errors import JigsawError
 from jigsaw.launch.answers import require_answers
 from jigsaw.rewards import Composition

@@ -394,8 +394,8 @@ def test_the_parts_open_with_plain_datasets(photos, tmp_path):
 
 def test_a_deep_zoom_of_one_photo_decodes_it_once_or_twice(tmp_path, monkeypatch):
     """Two hundred puzzles of a photo are not two hundred decodes."""
-    from jigsaw.data.planning import Job, plan_source
-    from jigsaw.data.settings import BuildConfig
+    from jigsaw.data.building.planning import Job, plan_source
+    from jigsaw.data.storage.settings import BuildConfig
     from jigsaw.tasks import get_task, image
 
     Image.radial_gradient("L").resize((900, 700)).save(tmp_path / "a.jpg")

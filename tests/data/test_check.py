@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from jigsaw.data import build_puzzles, check_puzzles
-from jigsaw.data.check import check_rows
-from jigsaw.data.planning import Job
-from jigsaw.data.settings import BuildConfig
+from jigsaw.data.building.planning import Job
+from jigsaw.data.inspection.check import check_rows
+from jigsaw.data.storage.settings import BuildConfig
 from jigsaw.errors import JigsawError
 from jigsaw.tasks import get_task
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jigsaw.data.conversations import load_conversations, write_sample_conversations
+from jigsaw.data.loading.conversations import load_conversations, write_sample_conversations
 from jigsaw.errors import JigsawError
 
 LLAVA = {

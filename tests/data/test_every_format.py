@@ -29,7 +29,7 @@ from PIL import Image
 from second_decoder import decoded
 
 from jigsaw.data import build_puzzles, check_puzzles, load_puzzles
-from jigsaw.data.conversations import load_conversations
+from jigsaw.data.loading.conversations import load_conversations
 from jigsaw.tasks import colors
 
 pytest.importorskip("imageio_ffmpeg", reason="the second decoder is not installed (the dev extra)")

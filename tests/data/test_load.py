@@ -8,8 +8,9 @@ from threading import Event
 import numpy as np
 import pytest
 
-from jigsaw.data import build_puzzles, load, load_puzzles
-from jigsaw.data.load import Renderer
+from jigsaw.data import build_puzzles, load_puzzles
+from jigsaw.data.loading import load
+from jigsaw.data.loading.load import Renderer
 from jigsaw.errors import JigsawError
 from jigsaw.rewards import Composition
 

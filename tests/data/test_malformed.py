@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from jigsaw.data import build_puzzles, check_puzzles, load_puzzles, preview_puzzles, read_manifest
-from jigsaw.data.check import CheckReport, _groups_of
-from jigsaw.data.manifest import Manifest
-from jigsaw.data.parts import finished_part
+from jigsaw.data.inspection.check import CheckReport, _groups_of
+from jigsaw.data.storage.manifest import Manifest
+from jigsaw.data.storage.parts import finished_part
 from jigsaw.errors import JigsawError
 
 SETTINGS = {"config": {"grid": "2x2"}, "workers": 1, "progress": False}

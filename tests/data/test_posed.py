@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from jigsaw.data import build_puzzles, check_puzzles, load_puzzles
-from jigsaw.data.given import source_folder
-from jigsaw.data.posed import FRAMES, LOST
-from jigsaw.data.recognition import Problem, Skipped
-from jigsaw.data.sources import open_source, scan
+from jigsaw.data.sources.posed_scenes import FRAMES, LOST
+from jigsaw.data.sources.recognition import Problem, Skipped
+from jigsaw.data.sources.scan import open_source, scan
 from jigsaw.errors import JigsawError
+from jigsaw.samples.builtin import source_folder
 from jigsaw.samples.rooms import export_rooms
 
 
@@ -134,7 +134,7 @@ def test_a_folder_without_scenes_says_what_is_wanted(tmp_path):
 
 
 def test_the_rooms_are_a_source_of_a_recipe(drawn, tmp_path, monkeypatch):
-    monkeypatch.setattr("jigsaw.data.given.export_rooms", lambda out: shutil.copytree(drawn, out))
+    monkeypatch.setattr("jigsaw.samples.builtin.export_rooms", lambda out: shutil.copytree(drawn, out))
     assert listing(source_folder("rooms", "posed", tmp_path))[0] == ["heldout/room-000/pose", "train/room-000/pose"]
 
 

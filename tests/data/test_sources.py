@@ -14,10 +14,10 @@ from made_media import encode, photo_pixels
 from PIL import Image
 
 from jigsaw.data import build_puzzles, check_puzzles, load_puzzles
-from jigsaw.data.planning import Job, Refusal, plan_source
-from jigsaw.data.recognition import Problem
-from jigsaw.data.settings import BuildConfig
-from jigsaw.data.sources import open_source, scan, source_root
+from jigsaw.data.building.planning import Job, Refusal, plan_source
+from jigsaw.data.sources.recognition import Problem
+from jigsaw.data.sources.scan import open_source, scan, source_root
+from jigsaw.data.storage.settings import BuildConfig
 from jigsaw.errors import JigsawError
 from jigsaw.tasks import get_task
 
@@ -306,7 +306,7 @@ def test_an_rgbd_folder_with_its_camera_becomes_puzzles_that_load(tmp_path):
     assert rows[0]["source"]["path"] == "train/scene/color.png::train/scene/disparity.npz"
     assert rows[0]["images"][0].size == (320, 240)
     (tmp_path / "rgbd" / "train" / "scene" / "camera.json").write_text('{"focal_length_px": 2000, "baseline_m": 0.2}')
-    from jigsaw.data import load
+    from jigsaw.data.loading import load
 
     load._rendered.clear()
     with pytest.raises(JigsawError, match="changed since"):

@@ -22,7 +22,7 @@ sys.path.append(str(Path(__file__).parent))
 from made_media import numbered_frame, photo_pixels, write_video
 
 from jigsaw.data import build_puzzles, import_puzzles, load_puzzles
-from jigsaw.data.identity import puzzle_id, puzzle_rng
+from jigsaw.data.storage.identity import puzzle_id, puzzle_rng
 from jigsaw.tasks import Puzzle, Source, canonical_config, get_task
 
 GOLDEN = Path(__file__).with_name("golden.json")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from jigsaw.audit import audit_puzzles
 from jigsaw.data import build_puzzles, load_puzzles, preview_puzzles
-from jigsaw.data.load import pieces_of
+from jigsaw.data.loading.load import pieces_of
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import evaluate
 from jigsaw.evaluation.answers import contrast
@@ -34,10 +34,10 @@ KINDS = {"image", "video", "rgbd"}
 ELSEWHERE = {
     "jigsaw/suites": "names of the paper's benchmark tables, which are called like the tasks",
     "jigsaw/samples": "what a sample folder and a camera file hold",
-    "jigsaw/data/pairs.py": "words in the names of depth maps",
-    "jigsaw/data/posed.py": "folders of a scene",
-    "jigsaw/data/sources.py": "roles of the files of an RGB-D pair",
-    "jigsaw/data/tables.py": "columns of other people's tables",
+    "jigsaw/data/sources/depth_pairs.py": "words in the names of depth maps",
+    "jigsaw/data/sources/posed_scenes.py": "folders of a scene",
+    "jigsaw/data/sources/scan.py": "roles of the files of an RGB-D pair",
+    "jigsaw/data/sources/tables.py": "columns of other people's tables",
     "jigsaw/testing/made_sources.py": "folders of made RGB-D pairs",
     "jigsaw/models": "media of a prompt",
     "jigsaw/realunify": "columns of a benchmark",

@@ -11,7 +11,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from jigsaw.config.loading import load_recipe
-from jigsaw.data.conversations import load_conversations
+from jigsaw.data.loading.conversations import load_conversations
 from jigsaw.errors import JigsawError
 from jigsaw.models.load import load_processor
 from jigsaw.run import run as run_recipe

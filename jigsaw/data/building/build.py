@@ -1,0 +1,378 @@
+"""Building a data set: from a folder of sources to parts, rejects and a manifest.
+
+In: a task, a source folder, settings. Out: a folder as `jigsaw.data` describes it. Parts are built one after the
+other by a pool of worker processes and moved into place when they are whole: killed at any moment, a re-run finishes
+the same data set, and a second build of it at the same time waits for the first. Memory holds one row group and the
+results that wait for their turn, whatever the number of sources.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from jigsaw.data.building.directory_lock import workplace
+from jigsaw.data.building.listing import Listing, deal, read_lines, sample, spill
+from jigsaw.data.building.planning import Job, Refusal, is_selected
+from jigsaw.data.building.pool import Pool
+from jigsaw.data.building.writer import Outcome, PartWriter
+from jigsaw.data.sources.containers import is_folder
+from jigsaw.data.sources.recognition import Problem, Skipped, skipped_line
+from jigsaw.data.sources.scan import PAIRS, TOGETHER, open_source, scan, source_root
+from jigsaw.data.storage.identity import Split
+from jigsaw.data.storage.manifest import (
+    Counts,
+    Manifest,
+    first_difference,
+    manifest_name,
+    package_versions,
+    shard_manifests,
+    write_manifest,
+)
+from jigsaw.data.storage.parts import sources_of
+from jigsaw.data.storage.settings import BuildConfig, Settings, require_positive
+from jigsaw.errors import JigsawError
+from jigsaw.processes import usable_cores
+from jigsaw.progress import progress_bar
+from jigsaw.tasks import Task
+
+REASONS = {
+    "unreadable": "the file or folder cannot be read",
+    "bad_name": "the name is not UTF-8",
+    "timeout": "reading it took longer than the time limit",
+    "crashed": "the processes that read it died, twice; the next build tries again",
+    "bad_pose": "a pose or the intrinsics of a scene cannot be used",
+    "failed": "the task raised an error",
+    "exhausted": "the source gives no further different puzzle",
+    "placeholders": "an imported prompt stands for other media than the puzzle has",
+}
+"""Why a source gives no puzzle, beside the task's own `REASONS`."""
+
+SOURCES_PER_PART = 5000
+
+_NAMES = {"image": ("photo", "photos"), "video": ("video", "videos"), "rgbd": ("RGB-D pair", "RGB-D pairs")}
+_NAMES |= {"pair": ("pair of photos", "pairs of photos"), "video_pair": ("pair of videos", "pairs of videos")}
+_NAMES |= {"posed": ("scene", "scenes")}
+
+_WANTED = {
+    "image": "pictures; give the folder that holds them",
+    "video": "videos; give the folder that holds them",
+    "pair": "two pictures; give the folder that holds them",
+    "video_pair": "two videos; give the folder that holds them",
+    "posed": "scene of posed frames; a scene is a folder with color/, depth/, pose/ and intrinsic/, as of ScanNet",
+    "rgbd": "pictures with depth maps in a known layout; say how they pair, as in pairs='rgb/{}.jpg::depth/{}.png'",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSummary:
+    """What a build did.
+
+    Attributes:
+        path: the data set.
+        counts: of all parts of this shard, those of earlier runs included.
+        parts_built, parts_skipped: how many parts this run wrote, and found complete.
+        used: sources that gave a puzzle or more.
+        task: the task that built it; None of an import.
+        spec: under which it was named.
+        skipped: what was passed over among the sources, by suffix or kind.
+    """
+
+    path: Path
+    counts: Counts
+    parts_built: int
+    parts_skipped: int
+    used: int = 0
+    task: Task | None = None
+    spec: str = ""
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "path": str(self.path),
+            "sources": self.counts.sources,
+            "puzzles": self.counts.puzzles,
+            "rejects": self.counts.rejects,
+            "skipped": self.skipped,
+            "parts_built": self.parts_built,
+            "parts_skipped": self.parts_skipped,
+        }
+
+    def sentence(self) -> str:
+        """What was built, what was left out and why, and what to do next."""
+        assert self.task is not None  # a build knows it; an import has none
+        counts, one, several = self.counts, *_NAMES[self.task.source_kind]
+        left = counts.sources - self.used
+        text = "" if self.parts_built else "Already built: "
+        text += f"{counts.puzzles} {'puzzle' if counts.puzzles == 1 else 'puzzles'} from "
+        text += f"{self.used} of {counts.sources} {one if counts.sources == 1 else several}"
+        if left or counts.rejects:
+            meanings = {**REASONS, **self.task.REASONS}
+            reasons = [
+                (number, re.split(r" \(|[,:;]", meanings.get(reason, reason))[0].replace("`", ""))
+                for reason, number in sorted(counts.rejects.items(), key=lambda item: -item[1])
+            ]
+            lost = f"{left} {'was' if left == 1 else 'were'} left out" if left else "some gave fewer puzzles"
+            because = ", ".join(f"{meaning} ({number})" for number, meaning in reasons)
+            text += f"; {lost} because {reasons[0][1]}" if len(reasons) == 1 else f"; {lost}: {because}"
+            text += f". See {self.path / 'rejects.jsonl'}"
+        if self.skipped:
+            text += f". {skipped_line(self.skipped)}"
+        task = f" --task {shlex.quote(self.spec)}" if ":" in self.spec else ""
+        return f"{text}. Next: jigsaw preview {shlex.quote(str(self.path))}{task}"
+
+
+def build_puzzles(
+    task: str,
+    source: str | Path,
+    out: str | Path,
+    *,
+    config: Mapping[str, Any] | None = None,
+    per_source: int = 1,
+    limit: int | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    parts: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+    split: Split | None = None,
+    heldout: float = 0.2,
+    materialize: bool = False,
+    time_limit: float = 120.0,
+    progress: bool = True,
+) -> BuildSummary:
+    """Build a data set, or finish one that was begun with the same settings.
+
+    Args:
+        task: a task's name or spec.
+        config: the task's configuration.
+        per_source, limit, seed, split, heldout, materialize: see `BuildConfig`.
+        source, out, workers, parts, shard, time_limit, progress: see `build_set`.
+
+    Raises:
+        JigsawError: the settings, the source or the folder are wrong, or no source gave a puzzle.
+    """
+    build = BuildConfig.of(
+        task,
+        config,
+        per_source=per_source,
+        limit=limit,
+        seed=seed,
+        split=split,
+        heldout=heldout,
+        materialize=materialize,
+    )
+    return build_set(
+        build, source, out, workers=workers, parts=parts, shard=shard, time_limit=time_limit, progress=progress
+    )
+
+
+def build_set(
+    build: BuildConfig,
+    source: str | Path,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    parts: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+    time_limit: float = 120.0,
+    progress: bool = True,
+) -> BuildSummary:
+    """Build a data set as configured, or finish one that was begun with the same settings.
+
+    Args:
+        build: the task, its configuration, and how many puzzles of which sources.
+        source: a folder (searched through and through), a list of paths (.txt), a .tar, a .parquet or a saved
+            `datasets` folder. With a `split`, its sub-folders `train` and `heldout` are used as they
+            are if both are there; otherwise sources are split by the hash of their content.
+        out: the data set's folder; made if it is not there.
+        workers: processes; by default one per usable core.
+        parts: number of parquet files; by default one per 5000 sources.
+        shard: number (from 0) and count; builds the parts whose number modulo the count is the number.
+        time_limit: seconds for one source.
+        progress: show a bar on a terminal when the build takes more than two seconds.
+
+    Raises:
+        JigsawError: the source or the folder are wrong, or no source gave a puzzle.
+    """
+    require_positive(parts=parts, workers=workers)
+    if not 0 <= shard[0] < shard[1]:
+        raise JigsawError(f"shard {shard[0]}/{shard[1]} does not exist: shards are numbered 0 to N - 1")
+    task, given, target = build.make_task(), Path(source), Path(out)
+    _check_apart(given, target)
+    root, below = source_root(given), _split_folder(given, build.split)
+    job = Job(root=root.resolve(), build=replace(build, split=None) if below else build)
+    with workplace(target, shard) as work:
+        skipped = Skipped()
+        listing = spill(_entries(given, below, task, skipped), root, work / "listing")
+        if listing.count == 0:
+            instead = f" ({skipped_line(skipped)})" if skipped else ""
+            raise JigsawError(f"source {given / below} holds no {_WANTED[task.source_kind]}{instead}")
+        if build.limit is not None:
+            listing = sample(listing, build.limit, _selector(job, task) if job.build.split else None)
+        begun = shard_manifests(target)
+        earlier = [manifest.settings for manifest in begun]
+        if parts is None:
+            used = min(listing.count, build.limit or listing.count)
+            parts = earlier[0].parts if earlier else -(-used // SOURCES_PER_PART)
+        settings = Settings.of_build(
+            build,
+            heldout=build.heldout if job.build.split else None,
+            task=task.name,
+            parts=parts,
+            num_sources=listing.count,
+            listing=listing.digest,
+        )
+        for old in earlier:
+            if (difference := first_difference(old, settings)) is not None:
+                raise JigsawError(f"{target} holds another data set: {difference}; choose another folder or delete it")
+        for others in sorted({manifest.shard[1] for manifest in begun} - {shard[1]}):
+            remedy = f"go on with --shard I/{others}, choose another folder or delete it"
+            raise JigsawError(f"{target} was begun in {others} shard{'s' * (others > 1)}, not {shard[1]}: {remedy}")
+        manifest = Manifest(
+            settings=settings,
+            source_root=str(job.root),
+            source_relative=os.path.relpath(job.root, target.resolve()),
+            source_name="" if root == given else given.name,
+            shard=shard,
+            skipped=dict(sorted(skipped.items())),
+            versions=package_versions(),
+        )
+        return _Build(target, work, manifest, job, task).run(listing, workers or usable_cores(), time_limit, progress)
+
+
+def _check_apart(source: Path, out: Path) -> None:
+    """The data set may not lie in the folder that is searched: a later run would find what an earlier one wrote."""
+    searched, target = source.resolve(), out.resolve()
+    if is_folder(source) and target.is_relative_to(searched):
+        where = "is the source itself" if target == searched else f"lies inside the source {source}"
+        raise JigsawError(f"{out} {where}; choose a folder outside of it")
+
+
+def _split_folder(root: Path, split: Split | None) -> str:
+    """The sub-folder that holds a split, or '' where the folder is not split."""
+    if split is None or not (is_folder(root / "train") and is_folder(root / "heldout")):
+        return ""
+    return split
+
+
+def _entries(source: Path, below: str, task: Task, skipped: Skipped) -> Iterator[str | Problem]:
+    """The sources of a build, named relative to the whole source even where only a sub-folder is used."""
+    for entry in scan(source / below, task.source_kind, task.pairing, skipped):
+        if not below:
+            yield entry
+        elif isinstance(entry, str):
+            between = TOGETHER if task.source_kind in PAIRS else "::"
+            yield between.join(f"{below}/{piece}" for piece in _files(entry, task))
+        else:
+            yield Problem(f"{below}/{entry.path}", entry.reason, entry.detail)
+
+
+def _files(path: str, task: Task) -> list[str]:
+    """Both files of an RGB-D pair on disk or of a pair of photos or videos, or the one path of anything else."""
+    if task.source_kind in PAIRS:
+        return path.split(TOGETHER, 1)
+    pieces = path.split("::")
+    return pieces if task.source_kind == "rgbd" and len(pieces) == 2 else [path]
+
+
+def _selector(job: Job, task: Task) -> Callable[[str], bool]:
+    def selected(path: str) -> bool:
+        try:
+            return is_selected(open_source(job.root, path, task.source_kind), job.build)
+        except OSError:
+            return False
+
+    return selected
+
+
+class _Build:
+    """One run over one shard."""
+
+    def __init__(self, target: Path, work: Path, manifest: Manifest, job: Job, task: Task) -> None:
+        self._target = target
+        self._work = work
+        self._manifest = manifest
+        self._settings = manifest.settings
+        self._job = job
+        self._task = task
+        self._parts = range(manifest.shard[0], manifest.settings.parts, manifest.shard[1])
+        self._writer = PartWriter(target, work, manifest.settings, {*REASONS, *task.REASONS})
+        suffix = manifest_name(manifest.shard).removeprefix("manifest").removesuffix(".json")
+        self._rejects = target / f"rejects{suffix}.jsonl"
+
+    def run(self, listing: Listing, workers: int, time_limit: float, progress: bool) -> BuildSummary:
+        """Build the parts that are missing; returns what is in the folder then."""
+        done = {part: counts for part in self._parts if (counts := self._writer.finished(part)) is not None}
+        missing = [part for part in self._parts if part not in done]
+        finished_before = any(m.shard == self._manifest.shard and m.complete for m in shard_manifests(self._target))
+        if missing or not finished_before:
+            write_manifest(self._target, self._manifest)
+            files = deal(listing, self._settings.parts, missing, self._work)
+            total = sum(1 for file in files.values() for _ in read_lines(file))
+            with (
+                progress_bar("puzzles", total, enabled=progress) as bar,
+                Pool(self._job, min(workers, max(total, 1)), time_limit) as pool,
+            ):
+                for part, file in files.items():
+                    done[part] = self._writer.write(part, _outcomes(file, pool), bar)
+        counts = sum((done[part] for part in self._parts), Counts())
+        if missing or not finished_before:
+            self._writer.join_rejects(self._rejects, self._parts)
+            if counts.puzzles == 0 and self._manifest.shard == (0, 1):
+                self._fail_empty(counts)
+            write_manifest(self._target, replace(self._manifest, counts=counts, complete=True))
+            self._writer.forget_rejects()
+        return BuildSummary(
+            path=self._target,
+            counts=counts,
+            parts_built=len(missing),
+            parts_skipped=len(done) - len(missing),
+            used=sum(sources_of(self._writer.file(part)) for part in self._parts),
+            task=self._task,
+            spec=self._settings.spec,
+            skipped=self._manifest.skipped,
+        )
+
+    def _fail_empty(self, counts: Counts) -> None:
+        """No puzzle at all: leave the list of rejects and nothing that looks like a data set."""
+        for part in self._parts:
+            self._writer.file(part).unlink(missing_ok=True)
+        (self._target / manifest_name(self._manifest.shard)).unlink(missing_ok=True)
+        self._writer.forget_rejects()
+        if not counts.sources:
+            raise JigsawError(
+                f"no source of {self._job.root} falls into split {self._settings.split}: add sources, or change "
+                f"heldout (now {self._settings.heldout or 'by the folders train/ and heldout/'})"
+            )
+        why = ", ".join(f"{reason} {number}" for reason, number in counts.rejects.items())
+        raise JigsawError(
+            f"none of the {counts.sources} sources in {self._job.root} gave a puzzle: {why}; see {self._rejects}"
+        )
+
+
+def _outcomes(lines: Path, pool: Pool) -> Iterator[Outcome]:
+    """What becomes of the sources of a part, in their order; the listing has found some of them wanting."""
+    wrong: deque[tuple[int, Outcome]] = deque()  # each with the number of sources that workers are asked for before it
+    asked = 0
+
+    def usable() -> Iterator[str]:
+        nonlocal asked
+        for path, *problem in read_lines(lines):
+            if problem:
+                wrong.append((asked, Outcome(path, Refusal(None, problem[0], problem[1]))))
+            else:
+                asked += 1
+                yield path
+
+    for number, (path, result) in enumerate(pool.run(usable())):
+        while wrong and wrong[0][0] <= number:
+            yield wrong.popleft()[1]
+        yield Outcome(path, result)
+    yield from (outcome for _, outcome in wrong)

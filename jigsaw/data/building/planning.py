@@ -1,0 +1,111 @@
+"""The puzzles of one source: planned, and on request rendered, into rows.
+
+In: a task, a `Job` and a relative path. Out: `Planned`, the rows and the refusals. Pure but for reading the source: the
+same in any process.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jigsaw.data.sources.scan import open_source
+from jigsaw.data.storage.identity import puzzle_id, puzzle_rng, split_of
+from jigsaw.data.storage.media import encoded_media
+from jigsaw.data.storage.parts import Row, row_of
+from jigsaw.data.storage.settings import BuildConfig
+from jigsaw.rewards.answers import check_answer_of
+from jigsaw.tasks import Puzzle, Reject, Source, Task, canonical_config
+
+DRAWS_PER_PUZZLE = 500
+"""Draws until a source is given up as exhausted: 24 orders of a 2x2 grid are all found but for a chance of 1e-9."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker has to do with every item. Plain values: it crosses a process boundary.
+
+    Attributes:
+        call: the function, as `module:name`; it is called with the task, the job and the item.
+        root: folder of the sources.
+        build: task, configuration and what else decides about puzzles; without a `split` all sources are used.
+    """
+
+    call: str = "jigsaw.data.building.planning:plan_source"
+    root: Path
+    build: BuildConfig
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A draw that gave no puzzle: the index within the source (None: of the whole source), reason and detail."""
+
+    index: int | None
+    reason: str
+    detail: str
+
+
+@dataclass
+class Planned:
+    """What a source gave. `selected` is False for a source of the other split."""
+
+    rows: list[Row] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    selected: bool = True
+
+
+def plan_source(task: Task, job: Job, path: str) -> Planned:
+    """All puzzles of one source. Never raises on bad content: that comes out as refusals."""
+    build = job.build
+    try:
+        source = open_source(job.root, path, task.source_kind)
+    except OSError as error:
+        return Planned(refusals=[Refusal(None, "unreadable", error.strerror or str(error))])
+    if not is_selected(source, build):
+        return Planned(selected=False)
+    planned = Planned()
+    config = canonical_config(task)
+    seen: set[str] = set()
+    for index in range(build.per_source):
+        identity = puzzle_id(task.name, config, source.fingerprint, build.seed, index)
+        try:
+            puzzle = _unseen_puzzle(task, source, identity, seen)
+            if isinstance(puzzle, Puzzle):
+                planned.rows.append(_row(task, job, identity, puzzle, source))
+                continue
+        except Exception as error:
+            # A plug-in's bug, or a file that changed under us: named, and the other sources go on.
+            puzzle = Reject("failed", f"{type(error).__name__}: {error}")
+        planned.refusals.append(Refusal(index, puzzle.reason, puzzle.detail))
+        if puzzle.final:
+            break
+    return planned
+
+
+def is_selected(source: Source, build: BuildConfig) -> bool:
+    """Whether a source is on the side of the split that is built; of a pair of photos both are."""
+    contents = source.contents or (source.fingerprint,)
+    return build.split is None or all(split_of(one, build.heldout or 0) == build.split for one in contents)
+
+
+def _unseen_puzzle(task: Task, source: Source, identity: str, seen: set[str]) -> Puzzle | Reject:
+    """A puzzle that this source has not given before."""
+    rng = puzzle_rng(identity)
+    for _ in range(DRAWS_PER_PUZZLE):
+        puzzle = task.plan(source, rng)
+        if isinstance(puzzle, Reject):
+            return puzzle
+        content = json.dumps([puzzle.answer, puzzle.geometry], sort_keys=True)
+        if content not in seen:
+            seen.add(content)
+            return puzzle
+    return Reject("exhausted", f"only {len(seen)} different puzzles were found")
+
+
+def _row(task: Task, job: Job, identity: str, puzzle: Puzzle, source: Source) -> Row:
+    row = row_of(identity, puzzle, task.prompt(puzzle), source)
+    check_answer_of({**row, "answer": puzzle.answer})
+    if job.build.materialize:
+        row |= encoded_media(task.render(puzzle, source))
+    return row

@@ -1,0 +1,204 @@
+"""Worker processes that may be killed: results in order, every item under a time limit, bounded memory.
+
+In: a `Job` and a stream of items. Out: one result per item, in the order of the items whatever the number of workers.
+An item on which a worker hangs gives a `Refusal` (`timeout`), and a fresh worker continues. One whose worker dies is
+tried once more, since a worker may be killed for what others do; if that one dies too the refusal is `crashed`. The
+standard pools offer neither the limit per item nor the kill, and they import the caller's main module again.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from jigsaw.data.building.planning import Job, Refusal
+from jigsaw.errors import JigsawError
+from jigsaw.surroundings import require_working_directory
+
+START_LIMIT = 300.0
+"""Seconds that a worker may take to import its packages."""
+
+LEAVE_LIMIT = 2.0
+"""Seconds that an idle worker has to leave."""
+
+AHEAD = 4
+"""How many results per worker may wait for an earlier one."""
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    deadline: float
+    ticket: int | None = None
+    ready: bool = False
+
+    def dismiss(self) -> None:
+        """Let an idle worker leave by itself, as tools that measure processes need it; a busy one is left to `kill`."""
+        if self.ready and self.ticket is None:
+            self.connection.close()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.connection.close()
+
+
+class Pool:
+    """`count` workers for one job; a context manager that ends them.
+
+    Args:
+        job: what to do with every item.
+        count: worker processes.
+        time_limit: seconds for one source.
+
+    Raises:
+        JigsawError: there are to be no workers.
+    """
+
+    def __init__(self, job: Job, count: int, time_limit: float) -> None:
+        if count < 1:
+            raise JigsawError(f"workers must be at least 1, not {count}")
+        self._job = job
+        self._count = count
+        self._time_limit = time_limit
+        self._workers: list[_Worker] = []
+        self._retried: set[int] = set()
+        """Items whose worker has died once, and of these the ones that wait for another."""
+        self._again: list[int] = []
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._workers:
+            worker.dismiss()
+        for worker in self._workers:
+            if worker.connection.closed:
+                with suppress(subprocess.TimeoutExpired):
+                    worker.process.wait(LEAVE_LIMIT)
+            worker.kill()
+        self._workers.clear()
+
+    def run(self, items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        """Work on every item; yields item and result (or `Refusal`) in the order of the items.
+
+        Raises:
+            JigsawError: workers cannot be started.
+        """
+        queue = enumerate(items)
+        waiting: dict[int, Any] = {}
+        finished: dict[int, Any] = {}
+        next_out = 0
+        exhausted = False
+        self._retried.clear()
+        self._again.clear()
+        while True:
+            for worker in self._idle_workers():
+                if self._again:
+                    ticket = self._again.pop(0)
+                    self._hand_over(worker, ticket, waiting[ticket])
+                    continue
+                if exhausted or len(waiting) >= AHEAD * self._count:
+                    break
+                ticket, item = next(queue, (-1, None))
+                exhausted = ticket < 0
+                if not exhausted:
+                    waiting[ticket] = item
+                    self._hand_over(worker, ticket, item)
+            while next_out in finished:
+                yield waiting.pop(next_out), finished.pop(next_out)
+                next_out += 1
+            if exhausted and not waiting:
+                return
+            room = len(waiting) < AHEAD * self._count and not exhausted
+            if (room or self._again) and any(self._idle_workers()):
+                continue
+            finished |= self._collect()
+
+    def _idle_workers(self) -> list[_Worker]:
+        while len(self._workers) < self._count:
+            self._workers.append(self._start())
+        return [worker for worker in self._workers if worker.ready and worker.ticket is None]
+
+    def _start(self) -> _Worker:
+        require_working_directory()
+        ours, theirs = Pipe()
+        # Decoders print to standard error and start a thread per core; many workers want neither.
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "jigsaw.data.building.worker", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        theirs.close()
+        ours.send((self._job, [str(Path(entry).resolve()) for entry in sys.path]))
+        return _Worker(process, ours, deadline=time.monotonic() + START_LIMIT)
+
+    def _hand_over(self, worker: _Worker, ticket: int, item: Any) -> None:
+        worker.ticket = ticket
+        worker.deadline = time.monotonic() + self._time_limit
+        with suppress(OSError):  # it died while idle: `_collect` sees the end of the pipe
+            worker.connection.send(item)
+
+    def _collect(self) -> dict[int, Any]:
+        """Wait for one or more answers, deaths or deadlines."""
+        now = time.monotonic()
+        busy = [worker for worker in self._workers if worker.ticket is not None or not worker.ready]
+        patience = min((worker.deadline for worker in busy), default=now) - now
+        answered: list[Any] = wait([worker.connection for worker in busy], timeout=max(0.0, patience))
+        results: dict[int, Any] = {}
+        now = time.monotonic()
+        for worker in busy:
+            ticket = worker.ticket
+            if worker.connection in answered:
+                result = self._receive(worker)
+            elif now >= worker.deadline:
+                result = self._retire(worker, Refusal(None, "timeout", f"no result within {self._time_limit:g} s"))
+            else:
+                continue
+            if ticket is None:
+                continue
+            died = isinstance(result, Refusal) and result.reason == "crashed"
+            if died and ticket not in self._retried:
+                self._retried.add(ticket)
+                self._again.append(ticket)
+            else:
+                results[ticket] = result
+        return results
+
+    def _receive(self, worker: _Worker) -> Any:
+        try:
+            kind, content = worker.connection.recv()
+        except (EOFError, OSError):
+            status = worker.process.wait()
+            return self._retire(worker, Refusal(None, "crashed", f"the worker ended with status {status}"))
+        if kind == "broken":
+            raise JigsawError(f"a worker cannot load task {self._job.build.spec}: {content.strip().splitlines()[-1]}")
+        worker.ticket = None
+        worker.ready = True
+        return content
+
+    def _retire(self, worker: _Worker, refusal: Refusal) -> Refusal:
+        worker.kill()
+        self._workers.remove(worker)
+        if not worker.ready:
+            raise JigsawError(
+                f"worker processes cannot be started ({refusal.detail}); try `{sys.executable} -c 'import jigsaw'`"
+            )
+        return refusal

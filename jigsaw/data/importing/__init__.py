@@ -1,0 +1,1 @@
+"""`jigsaw import`: turns the puzzle sets and question sets of other projects into puzzle sets."""

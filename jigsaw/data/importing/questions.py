@@ -1,0 +1,296 @@
+"""`jigsaw import qa`: questions with answers that can be checked, other people's, as a set that trains beside puzzles.
+
+In: a Parquet, JSON or JSON Lines file, or a folder of Parquet files, in one of `question_layouts.LAYOUTS`. Out: a
+data set whose rows hold prompt, answer and media themselves, so that nothing of the file is needed later. Pictures stay
+as they are; of a video some frames are stored. A row that cannot be a question ends the import, by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+import numpy as np
+
+from jigsaw.data.building.build import BuildSummary
+from jigsaw.data.building.directory_lock import workplace
+from jigsaw.data.importing.question_layouts import LAYOUTS, Question, QuestionError
+from jigsaw.data.importing.visual_jigsaw import claim
+from jigsaw.data.sources.lists import relative_to
+from jigsaw.data.sources.scan import below
+from jigsaw.data.storage.identity import digest_of
+from jigsaw.data.storage.manifest import Counts, Manifest, package_versions, write_manifest
+from jigsaw.data.storage.media import encoded_media
+from jigsaw.data.storage.parts import Row, part_name, row_of, write_part
+from jigsaw.data.storage.settings import BuildConfig, Settings
+from jigsaw.errors import JigsawError, did_you_mean, first_line
+from jigsaw.progress import ProgressBar, progress_bar
+from jigsaw.tasks import (
+    AnswerStyle,
+    Clip,
+    Media,
+    PhotoError,
+    Puzzle,
+    Source,
+    get_task,
+    instruction_of,
+    photos,
+    read_photo,
+)
+from jigsaw.tasks.clips import frame_numbers, shown_size
+from jigsaw.tasks.formats import format_of, head_of
+from jigsaw.tasks.questions import QuestionsTask
+from jigsaw.tasks.video_streams import VideoError
+from jigsaw.tasks.videos import choose_decoder, read_frames, read_header
+from jigsaw.text import json_lines, json_value, read_text
+
+ROWS_PER_PART = 5000
+STORED_AS_THEY_ARE = ("JPEG", "WebP")
+"""Formats whose bytes are stored; what else is read is stored as PNG."""
+
+FPS, MOST_FRAMES, MOST_PIXELS, MULTIPLE = 2.0, 16, 100352, 28
+"""Of the stored frames of a video."""
+
+STYLES = ("auto", "think", "direct", "boxed")
+
+
+def import_questions(
+    path: str | Path,
+    out: str | Path,
+    *,
+    layout: str = "plain",
+    media_root: str | Path | None = None,
+    kind: str | None = None,
+    answer_style: str = "auto",
+    limit: int | None = None,
+    progress: bool = True,
+) -> BuildSummary:
+    """Read somebody's questions into a data set of ours.
+
+    Args:
+        path: a .parquet, .json or .jsonl file, or a folder of Parquet files.
+        out: a new or empty folder, or one whose import was broken off.
+        layout: one of `LAYOUTS`.
+        media_root: folder to which the paths of media are relative; by default that of the file.
+        kind: of all answers (`jigsaw.rewards.answers`); None to tell it row by row.
+        answer_style: how the answer is asked for; `auto`: boxed where the prompt asks for a box, else think.
+        limit: read at most this many rows.
+        progress: show a bar on a terminal when the import takes more than two seconds.
+
+    Raises:
+        JigsawError: no such file or layout, an occupied folder, or a row that cannot be a question, with its number.
+    """
+    if layout not in LAYOUTS:
+        raise JigsawError(f"layout {layout!r} is unknown; {did_you_mean(layout, LAYOUTS)}")
+    if answer_style not in STYLES:
+        raise JigsawError(f"answer style {answer_style!r} is unknown; {did_you_mean(answer_style, STYLES)}")
+    where, target = Path(path), Path(out)
+    if not where.exists():
+        raise JigsawError(f"{path}: no such file")
+    root = Path(media_root) if media_root is not None else (where if where.is_dir() else where.parent)
+    if not root.is_dir():
+        raise JigsawError(f"{root} is no folder; give the folder of the media (--media-root)")
+    count = min(_count(where), limit or 2**53)
+    if not count:
+        raise JigsawError(f"{path} holds no rows")
+    task = get_task(QuestionsTask.name)
+    settings = Settings.of_build(
+        BuildConfig.of(task.name, heldout=None, materialize=True),
+        task=task.name,
+        parts=-(-count // ROWS_PER_PART),
+        num_sources=count,
+        listing="",
+        imported=f"qa {layout}",
+    )
+    manifest = Manifest(
+        settings=settings,
+        source_root=str(root.resolve()),
+        source_relative=os.path.relpath(root.resolve(), target.resolve()),
+        versions=package_versions(),
+    )
+    claim(target, manifest)
+    written = Counts()
+
+    def read(number: int, row: Mapping[str, Any]) -> list[Row]:
+        questions = LAYOUTS[layout](row)
+        return [_row(question, f"{where.name}::{number}", root, kind, answer_style) for question in questions]
+
+    with workplace(target, (0, 1)) as work, progress_bar("rows", count, enabled=progress) as bar:
+        stored = islice(_stored(where), count)
+        for part in range(settings.parts):
+            tally = _Tally()
+
+            rows = _rows(islice(stored, ROWS_PER_PART), path, tally, bar, read)
+            file = target / part_name(part, settings.parts)
+            write_part(file, work, rows, settings.digest(), tally.counts)
+            written += tally.counts()
+        write_manifest(target, replace(manifest, complete=True, counts=written))
+    return BuildSummary(path=target, counts=written, parts_built=settings.parts, parts_skipped=0)
+
+
+@dataclass
+class _Tally:
+    """Rows that were read for a part, and questions in it."""
+
+    rows: int = 0
+    questions: int = 0
+
+    def counts(self) -> Counts:
+        return Counts(sources=self.rows, puzzles=self.questions)
+
+
+def _rows(
+    stored: Iterable[tuple[int, Mapping[str, Any]]],
+    path: str | Path,
+    tally: _Tally,
+    bar: ProgressBar,
+    read: Callable[[int, Mapping[str, Any]], list[Row]],
+) -> Iterator[Row]:
+    """The rows of a part, counted.
+
+    Raises:
+        JigsawError: a row cannot be a question; names it.
+    """
+    for number, row in stored:
+        try:
+            made = read(number, row)
+        except (QuestionError, VideoError, OSError) as error:
+            raise JigsawError(f"{path}: row {number}: {first_line(error)}") from error
+        tally.rows, tally.questions = tally.rows + 1, tally.questions + len(made)
+        yield from made
+        bar.advance()
+
+
+def _row(question: Question, place: str, root: Path, kind: str | None, style: str) -> Row:
+    """A question as a row, media included.
+
+    Raises:
+        QuestionError, VideoError, OSError: it cannot be one.
+    """
+    turns = question.content()
+    images = [_picture(one, root) for one in question.images]
+    clips = [_clip(one, root) for one in question.videos]
+    size = photos.read_header(images[0]).size if images else None  # upright, as it is shown
+    name, args, answer = replace(question, kind=question.kind or kind).solved(size)
+    words = "\n".join(part["text"] for turn in turns for part in turn["content"] if part["type"] == "text")
+    asks_for_box = "\\boxed" in words
+    way = cast(AnswerStyle, ("boxed" if asks_for_box else "think") if style == "auto" else style)
+    puzzle = Puzzle(
+        task=QuestionsTask.name,
+        answer=answer,
+        geometry={},
+        answer_style=way,
+        answer_kind=name,
+        answer_args=args,
+    )
+    if not (asks_for_box and way == "boxed"):
+        turns[-1]["content"].append({"type": "text", "text": _closing(puzzle)})
+    media = digest_of("media", *(hashlib.sha256(one).hexdigest() for one in images), *map(str, question.videos))
+    shown = Source(path=f"media/{media}" if images or clips else place, fingerprint=media, files={})
+    prompt = json.dumps(turns, sort_keys=True)
+    row = row_of(digest_of("question", prompt, json.dumps(answer), media), puzzle, turns, shown)
+    row["images"] = [{"bytes": one, "path": None} for one in images] or None
+    row["videos"] = encoded_media(Media(videos=clips))["videos"]
+    return row
+
+
+def _closing(puzzle: Puzzle) -> str:
+    """The options, and how the answer is asked for."""
+    options, texts = puzzle.answer_args.get("options", ()), puzzle.answer_args.get("texts", ())
+    listed = [f"{label}. {text}" for label, text in zip(options, texts, strict=False)]
+    return "\n".join(["", *listed, instruction_of(puzzle)])
+
+
+def _bytes(given: Any, root: Path) -> bytes:
+    """The content of an image or a video, which a row holds or names."""
+    data, path = (given.get("bytes"), given.get("path")) if isinstance(given, Mapping) else (given, given)
+    if isinstance(data, bytes) and data:
+        return data
+    if not isinstance(path, str) or not path:
+        raise QuestionError("one of its media has neither bytes nor a path; add it, or leave the row out")
+    try:
+        return below(root, str(relative_to(root, PurePosixPath(path)))).read_bytes()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise QuestionError(f"{path} cannot be read in {root} ({why}); --media-root names the folder") from error
+
+
+def _picture(given: Any, root: Path) -> bytes:
+    """An image as it is stored: JPEG and WebP as they are, others as PNG of their upright sRGB pixels."""
+    data = _bytes(given, root)
+    try:
+        picture = read_photo(data)  # finds damaged files
+    except PhotoError as error:
+        name = given if isinstance(given, str) else given.get("path") or "an image"
+        raise QuestionError(f"{name}: {first_line(error)}; correct it, or leave the row out") from error
+    found = format_of(head_of(data))
+    if found is not None and found.name in STORED_AS_THEY_ARE:
+        return data
+    stored: bytes = encoded_media(Media(images=[picture]))["images"][0]["bytes"]
+    return stored
+
+
+def _clip(given: Any, root: Path) -> Clip:
+    """Frames of a video, evenly spread over it."""
+    data = _bytes(given, root)
+    header = read_header(data)
+    count = max(1, min(MOST_FRAMES, round(header.duration * FPS), header.num_frames))
+    numbers = frame_numbers(header.times, (0.0, header.duration), count)
+    size = shown_size(header.size, MOST_PIXELS, MULTIPLE)
+    frames = read_frames(data, header, numbers, size, choose_decoder("auto", header))
+    return Clip(frames, np.asarray(header.times[numbers]), count / max(header.duration, 1e-6))
+
+
+def _stored(where: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Number, from 0, and value of every row."""
+    number = 0
+    for values in _batches(where):
+        for value in values:
+            if not isinstance(value, Mapping):
+                raise JigsawError(f"{where}: row {number} is a {type(value).__name__}, not an object")
+            yield number, value
+            number += 1
+
+
+def _batches(where: Path) -> Iterator[list[Any]]:
+    if where.is_file() and where.suffix in (".jsonl", ".ndjson"):
+        for _, value in json_lines(where):
+            yield [value]
+    elif where.is_file() and where.suffix == ".json":
+        rows = json_value(read_text(where), where)
+        if not isinstance(rows, list):
+            raise JigsawError(f"{where} holds one {type(rows).__name__}, not a list of rows")
+        yield rows
+    else:
+        for file in _parquet_files(where):
+            yield from (batch.to_pylist() for batch in _opened(file).iter_batches(batch_size=64))
+
+
+def _count(where: Path) -> int:
+    """How many rows there are, without reading the media of a Parquet file."""
+    if where.is_file() and where.suffix in (".jsonl", ".ndjson", ".json"):
+        return sum(len(values) for values in _batches(where))
+    return sum(_opened(file).metadata.num_rows for file in _parquet_files(where))
+
+
+def _parquet_files(where: Path) -> list[Path]:
+    files = sorted(where.rglob("*.parquet")) if where.is_dir() else [where]
+    if not files:
+        raise JigsawError(f"{where}: no Parquet files in it; name the .json or .jsonl file itself")
+    return files
+
+
+def _opened(file: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(file)
+    except (OSError, pa.ArrowException) as error:
+        raise JigsawError(f"{file} cannot be read as Parquet ({first_line(error)})") from error

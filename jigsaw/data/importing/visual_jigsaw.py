@@ -1,0 +1,296 @@
+"""`jigsaw import`: other people's puzzle sets as ours.
+
+In: the Parquet files of a foreign set and the folder of its media. Out: a data set like a built one. `visual-jigsaw` is
+the format of the paper's authors. Which rows are puzzles of a task, and how the task adopts them, its own file says
+(`Task.FOREIGN`, `Task.adopt`). The authors shuffle when they load, without a seed; here the order is drawn from ours.
+Prompts are kept as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from jigsaw.data.building.build import REASONS, BuildSummary
+from jigsaw.data.building.directory_lock import workplace
+from jigsaw.data.building.planning import Job, Planned, Refusal
+from jigsaw.data.building.pool import Pool
+from jigsaw.data.building.writer import Outcome, PartWriter
+from jigsaw.data.sources.scan import open_source
+from jigsaw.data.storage.identity import puzzle_id, puzzle_rng
+from jigsaw.data.storage.manifest import Counts, Manifest, package_versions, shard_manifests, write_manifest
+from jigsaw.data.storage.parts import part_files, row_of
+from jigsaw.data.storage.settings import BuildConfig, Settings
+from jigsaw.errors import JigsawError, first_line
+from jigsaw.processes import usable_cores
+from jigsaw.progress import progress_bar
+from jigsaw.tasks import (
+    AnswerStyle,
+    ForeignRows,
+    Message,
+    Reject,
+    Task,
+    canonical_config,
+    find_task,
+    get_task,
+    task_names,
+)
+from jigsaw.tasks.foreign import unwrapped
+
+FORMATS = ("visual-jigsaw",)
+ROWS_PER_PART = 50_000
+_PLACEHOLDERS = {"<image>": "image", "<video>": "video"}
+_MEDIA_COLUMNS = ("images", "videos", "image", "video", "audios", "audio", "sounds", "speech")
+_KIND_COLUMNS = ("data_source", "videos")
+_COLUMNS = ("data_source", "prompt", *_MEDIA_COLUMNS)
+
+
+def import_puzzles(
+    form: str,
+    path: str | Path,
+    out: str | Path,
+    *,
+    media_root: str | Path | None = None,
+    only: str | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    time_limit: float = 120.0,
+    progress: bool = True,
+) -> BuildSummary:
+    """Read a foreign puzzle set into a data set of ours.
+
+    Args:
+        form: one of `FORMATS`.
+        path: a Parquet file, or a folder of them.
+        out: a new or empty folder, or one whose import was broken off.
+        media_root: folder to which the media paths are relative; by default that of the Parquet files.
+        only: name of a task: take only its rows. A data set holds one task.
+        seed: of the shown orders.
+        workers, time_limit, progress: see `build_puzzles`.
+
+    Raises:
+        JigsawError: an unknown format, files of another form, several tasks in them, or an occupied folder.
+    """
+    if form not in FORMATS:
+        raise JigsawError(f"unknown format {form!r}; known: {', '.join(FORMATS)}, qa")
+    files = _parquet_files(Path(path))
+    known = foreign_tasks()
+    kinds = Counter(_kind(row, known) for file in files for row in _foreign_rows(file, _KIND_COLUMNS))
+    if only is not None and only not in kinds:
+        raise JigsawError(f"{path} has no {only} puzzles; it has {', '.join(sorted(kinds)) or 'no rows'}")
+    if only is None and len(kinds) != 1:
+        found = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "no rows"
+        raise JigsawError(
+            f"{path} has {found}; a data set holds one task: choose with only={' or '.join(sorted(kinds))}"
+        )
+    kind = only or next(iter(kinds))
+    task = get_task(kind)
+    root = Path(media_root) if media_root is not None else files[0].parent
+    if not root.is_dir():
+        raise JigsawError(f"{root} is no folder; give the folder of the media (media_root=...)")
+    target, build = Path(out), BuildConfig.of(kind, seed=seed, heldout=None)
+    settings = Settings.of_build(
+        build,
+        config=json.loads(canonical_config(task)),
+        task=task.name,
+        parts=max(1, -(-kinds[kind] // ROWS_PER_PART)),
+        num_sources=kinds[kind],
+        listing="",
+        imported=form,
+    )
+    manifest = Manifest(
+        settings=settings,
+        source_root=str(root.resolve()),
+        source_relative=os.path.relpath(root.resolve(), target.resolve()),
+        versions=package_versions(),
+    )
+    claim(target, manifest)
+    job = Job(call="jigsaw.data.importing.visual_jigsaw:import_row", root=root.resolve(), build=build)
+    with (
+        workplace(target, (0, 1)) as work,
+        progress_bar("puzzles", settings.num_sources, enabled=progress) as bar,
+        Pool(job, min(workers or usable_cores(), max(1, settings.num_sources)), time_limit) as pool,
+    ):
+        writer = PartWriter(target, work, settings, {*REASONS, *task.REASONS})
+        results = pool.run(_items(files, task.name, known))
+        outcomes = (Outcome(item["path"], result, {"row": item["row"]}) for item, result in results)
+        parts = range(settings.parts)
+        counts = sum((writer.write(part, islice(outcomes, ROWS_PER_PART), bar) for part in parts), Counts())
+        writer.join_rejects(target / "rejects.jsonl", parts)
+        if counts.puzzles == 0:
+            writer.forget_rejects()
+            why = ", ".join(f"{reason} {number}" for reason, number in counts.rejects.items())
+            raise JigsawError(
+                f"none of the {counts.sources} rows could be imported: {why}; is {job.root} the folder of the "
+                "media (media_root=...)?"
+            )
+        write_manifest(target, replace(manifest, complete=True, counts=counts))
+        writer.forget_rejects()
+    return BuildSummary(path=target, counts=counts, parts_built=settings.parts, parts_skipped=0)
+
+
+def _parquet_files(path: Path) -> list[Path]:
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path] if path.is_file() else []
+    if not files:
+        raise JigsawError(f"{path} is no Parquet file and holds none; give the file or folder of the foreign set")
+    return files
+
+
+def _foreign_rows(file: Path, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        parquet = pq.ParquetFile(file)
+        if "data_source" not in parquet.schema_arrow.names or "prompt" not in parquet.schema_arrow.names:
+            raise JigsawError(f"{file} is no visual-jigsaw file: it lacks the columns data_source and prompt")
+        present = [name for name in columns if name in parquet.schema_arrow.names]
+        for batch in parquet.iter_batches(batch_size=256, columns=present):
+            yield from batch.to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise JigsawError(f"{file} cannot be read: {error}".splitlines()[0]) from error
+
+
+def foreign_tasks() -> dict[str, ForeignRows]:
+    """The registered tasks that adopt foreign rows: name -> which rows."""
+    found = {name: find_task(name).FOREIGN for name in task_names()}
+    return {name: rows for name, rows in found.items() if rows is not None}
+
+
+def _kind(row: dict[str, Any], known: Mapping[str, ForeignRows]) -> str:
+    """The task of a row: of those that read its media, the one whose mark is the longest that `data_source` has."""
+    column = "videos" if row.get("videos") else "images"
+    fit = [name for name, rows in known.items() if rows.column == column and rows.mark in str(row["data_source"])]
+    return max(fit, key=lambda name: len(known[name].mark))
+
+
+def claim(target: Path, manifest: Manifest) -> None:
+    """Take a folder for an import: a new one, an empty one, or one of the same import that was broken off."""
+    target.mkdir(parents=True, exist_ok=True)
+    others = [entry.name for entry in target.iterdir() if not entry.name.startswith(".")]
+    begun = [old for old in shard_manifests(target) if not old.complete and old.settings == manifest.settings]
+    if others and not begun:
+        raise JigsawError(f"{target} is not empty ({others[0]}); choose another folder or delete it")
+    for file in part_files(target):
+        file.unlink()
+    write_manifest(target, manifest)
+
+
+def _items(files: list[Path], kind: str, known: Mapping[str, ForeignRows]) -> Iterator[dict[str, Any]]:
+    """The rows of one kind, each with the number of earlier rows of the same source."""
+    seen: Counter[str] = Counter()
+    number = 0
+    for file in files:
+        for row in _foreign_rows(file, _COLUMNS):
+            if _kind(row, known) == kind:
+                about = _about(row, known[kind])
+                path = about.get("path", "")
+                yield {
+                    "row": number,
+                    "path": path,
+                    "index": seen[path],
+                    "about": about,
+                    "media": {name: row[name] for name in _MEDIA_COLUMNS if row.get(name)},
+                    "prompt": row["prompt"],
+                    "source": str(row["data_source"]),
+                }
+                seen[path] += 1
+            number += 1
+
+
+def _about(row: dict[str, Any], rows: ForeignRows) -> dict[str, Any]:
+    """What a row says about its first image or video; empty where it names no file."""
+    media = row.get(rows.column)
+    about = media[0] if isinstance(media, list) and media else None
+    if not isinstance(about, dict):
+        return {}
+    path = unwrapped(about.get("path"))
+    return about | {"path": path} if isinstance(path, str) else {}
+
+
+def import_row(task: Task, job: Job, item: dict[str, Any]) -> Planned:
+    """One foreign row as a row of ours. Runs in a worker."""
+    assert task.FOREIGN is not None  # its rows were chosen by it
+    if (problem := _unread_media(task.FOREIGN.column, item["media"])) is not None:
+        return Planned(refusals=[Refusal(None, "placeholders", problem)])
+    if not item["path"]:
+        needed = f"{task.FOREIGN.column} needs a list of {{path, ...}}"
+        return Planned(refusals=[Refusal(None, "unreadable", f"the row names no file: {needed}")])
+    try:
+        source = open_source(job.root, item["path"], task.source_kind)
+    except OSError as error:
+        return Planned(refusals=[Refusal(None, "unreadable", error.strerror or str(error))])
+    identity = puzzle_id(task.name, canonical_config(task), source.fingerprint, job.build.seed, item["index"])
+    try:
+        prompt = _messages(item["prompt"])
+        puzzle = task.adopt(source, puzzle_rng(identity), item["about"], _style(prompt, item["source"]))
+    except KeyError as error:
+        return Planned(refusals=[Refusal(None, "failed", f"the row says nothing about {error.args[0]}")])
+    except (ValueError, IndexError) as error:
+        return Planned(refusals=[Refusal(None, "failed", first_line(error))])
+    except Exception as error:  # a row of any form: what it raises depends on its content
+        return Planned(refusals=[Refusal(None, "failed", f"{type(error).__name__}: {first_line(error)}")])
+    if isinstance(puzzle, Reject):
+        return Planned(refusals=[Refusal(None, puzzle.reason, puzzle.detail)])
+    wanted, found = _placeholders(task.prompt(puzzle)), _placeholders(prompt)
+    if wanted != found:
+        problem = f"the prompt has {_counted(found)} placeholders, the puzzle has {_counted(wanted)}"
+        return Planned(refusals=[Refusal(None, "placeholders", problem)])
+    return Planned(rows=[row_of(identity, puzzle, prompt, source)])
+
+
+def _unread_media(own: str, media: dict[str, Any]) -> str | None:
+    """Media of a row beside the one that its puzzle is about: they would vanish."""
+    others = [name for name in media if name != own]
+    if others:
+        return f"the row has `{others[0]}` beside a puzzle of {own}; leave it out"
+    count = len(media[own]) if isinstance(media.get(own), list) else 1
+    return f"the row has {count} {own}; a puzzle is made of one" if count > 1 else None
+
+
+def _placeholders(prompt: list[Message]) -> Counter[str]:
+    return Counter(part["type"] for turn in prompt for part in turn["content"] if part["type"] != "text")
+
+
+def _counted(kinds: Counter[str]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "no"
+
+
+def _messages(prompt: Any) -> list[Message]:
+    """Their prompt as chat messages: text with <image> and <video> in it becomes parts.
+
+    Raises:
+        ValueError: a turn has no text.
+    """
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    if not isinstance(turns, list) or not turns:
+        raise ValueError(f"the prompt is {json.dumps(prompt)[:60]}, not a text or a list of turns")
+    messages = []
+    for number, turn in enumerate(turns, start=1):
+        if not isinstance(turn.get("content"), str) or not isinstance(turn.get("role"), str):
+            raise ValueError(f"turn {number} of the prompt has no role, or no text as content")
+        messages.append({"role": turn["role"], "content": [*_parts(turn["content"])]})
+    return messages
+
+
+def _parts(text: str) -> Iterator[dict[str, str]]:
+    for piece in re.split("(<image>|<video>)", text):
+        if piece in _PLACEHOLDERS:
+            yield {"type": _PLACEHOLDERS[piece]}
+        elif piece:
+            yield {"type": "text", "text": piece}
+
+
+def _style(prompt: list[Message], data_source: str) -> AnswerStyle:
+    """How their prompt asks for the answer."""
+    if "nothink" in data_source:
+        return "direct"
+    text = " ".join(part.get("text", "") for turn in prompt for part in turn["content"])
+    return "boxed" if "\\boxed" in text else "think"

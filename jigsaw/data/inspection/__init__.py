@@ -1,0 +1,1 @@
+"""`jigsaw check`, `jigsaw preview`, and the checks of a set before training."""

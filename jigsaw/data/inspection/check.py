@@ -1,0 +1,266 @@
+"""`jigsaw check`: does a data set still hold what it says?
+
+In: a data set's folder. Out: a `CheckReport`. Every source is opened, its hash compared, its puzzles planned again and
+compared with the rows (ids, geometry, answers, prompts, classes), and every row is rendered; stored media are compared
+with rendered ones pixel by pixel. The first puzzle of a source is read in a second way, where its task knows one. The
+work is done by processes that may be killed, as when building.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from jigsaw.data.building.planning import Job, Planned, Refusal, plan_source
+from jigsaw.data.building.pool import Pool
+from jigsaw.data.loading.load import origin_of
+from jigsaw.data.sources.scan import open_source
+from jigsaw.data.storage.manifest import read_manifest
+from jigsaw.data.storage.media import media_columns, media_of, same_media
+from jigsaw.data.storage.parts import Row, finished_part, part_files, puzzle_of, require_schema, require_values
+from jigsaw.data.storage.settings import BuildConfig
+from jigsaw.errors import JigsawError, first_line
+from jigsaw.processes import usable_cores
+from jigsaw.progress import progress_bar
+from jigsaw.rewards.answers import check_answer_of
+from jigsaw.tasks import ORDER, Task, answer_of
+
+COMPARED = (
+    *("task", "prompt", "answer", "num_pieces", "answer_style", "classes", "source", "geometry"),
+    *("answer_kind", "answer_args", "answer_value"),
+)
+MOST_FAULTS = 1000
+"""So many faults are listed; all are counted."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that does not hold: the part, the source, the row's id ('' for a whole source or part), and what."""
+
+    part: str
+    source: str
+    row: str
+    what: str
+
+    def __str__(self) -> str:
+        row = f", row {self.row}" if self.row else ""
+        return f"{self.part}: {self.source}{row}: {self.what}"
+
+
+@dataclass
+class CheckReport:
+    """What a check found.
+
+    Attributes:
+        rows, sources: how many were checked.
+        copies: rows whose id came before, because a source is there twice; the loader drops them.
+        num_faults: of all.
+        faults: the first thousand.
+    """
+
+    rows: int = 0
+    sources: int = 0
+    copies: int = 0
+    num_faults: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything holds."""
+        return self.num_faults == 0
+
+    def add(self, fault: Fault) -> None:
+        """Count a fault, and list it if there is room."""
+        self.num_faults += 1
+        if len(self.faults) < MOST_FAULTS:
+            self.faults.append(fault)
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"ok": self.ok, **asdict(self)}
+
+
+def check_puzzles(
+    path: str | Path,
+    source_root: str | Path | None = None,
+    *,
+    task: str | None = None,
+    workers: int | None = None,
+    time_limit: float = 120.0,
+    progress: bool = True,
+) -> CheckReport:
+    """Check every row of a data set.
+
+    Args:
+        path: a folder that `jigsaw build` or `jigsaw import` wrote.
+        source_root: where the sources are now, if they moved.
+        task: spec of the plug-in task that built the set, if one did.
+        workers: processes; by default one per usable core.
+        time_limit: seconds for the rows of one source.
+        progress: show a bar on a terminal when the check takes more than two seconds.
+
+    Raises:
+        JigsawError: no data set there, or an unfinished one.
+    """
+    folder = Path(path).resolve()
+    manifest = read_manifest(folder)
+    if not manifest.complete:
+        raise JigsawError(f"{path} is not complete; run its `jigsaw build` again to finish it")
+    origin = origin_of(folder, manifest, source_root, task)
+    settings = manifest.settings
+    job = Job(
+        call=f"{__name__}:check_{'source' if settings.imported is None else 'rows'}",
+        root=Path(origin.source_root),
+        build=BuildConfig.of(
+            origin.spec,
+            settings.config,
+            per_source=settings.per_source,
+            seed=settings.seed,
+            materialize=settings.materialize,
+        ),
+    )
+    report = CheckReport()
+    if len(part_files(folder)) != settings.parts:
+        found = f"{len(part_files(folder))} of {settings.parts} parts are there"
+        report.add(Fault(folder.name, "", "", found))
+    seen: set[str] = set()
+    groups = (group for file in part_files(folder) for group in _groups_of(file, settings.digest(), report, seen))
+    with (
+        progress_bar("sources", manifest.counts.sources, enabled=progress) as bar,
+        Pool(job, min(workers or usable_cores(), max(1, manifest.counts.sources)), time_limit) as pool,
+    ):
+        for (part, source, _), result in pool.run(groups):
+            if isinstance(result, Refusal):
+                result = [("", f"{result.reason}: {result.detail}")]
+            for row, what in result:
+                report.add(Fault(part, source, row, what))
+            bar.advance(f"{report.num_faults} faults")
+    return report
+
+
+Group = tuple[str, str, list[Row]]
+"""The rows of one source: the part's name, the source's path, the rows."""
+
+
+def _groups_of(file: Path, digest: str, report: CheckReport, seen: set[str]) -> Iterator[Group]:
+    """The rows of a part, source by source, counted into the report."""
+    try:
+        found = finished_part(file)
+        if found is None or found[0] != digest:
+            report.add(Fault(file.name, "", "", "the part belongs to another data set"))
+            return
+        require_schema(file)
+        rows = 0
+        for source, group in groupby(_rows_of(file), key=lambda row: str((row["source"] or {}).get("path"))):
+            members = list(group)
+            report.sources += 1
+            rows += len(members)
+            for row in members:
+                report.copies += row["id"] in seen
+                seen.add(row["id"])
+            yield file.name, source, members
+        report.rows += rows
+        if rows != found[1].puzzles:
+            report.add(Fault(file.name, "", "", f"{rows} rows, the part was written with {found[1].puzzles}"))
+    except (JigsawError, OSError, ValueError) as error:
+        report.add(Fault(file.name, "", "", f"damaged: {error}".splitlines()[0]))
+
+
+def _rows_of(file: Path) -> Iterator[Row]:
+    import pyarrow.parquet as pq
+
+    for batch in pq.ParquetFile(file).iter_batches(batch_size=64):
+        yield from batch.to_pylist()
+
+
+def check_source(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
+    """Faults of the rows of one source: planned again and compared, then rendered. Runs in a worker."""
+    _, path, rows = group
+    faults = _source_faults(task, job, path, rows)
+    if faults:
+        return faults
+    expected = plan_source(task, job, path)
+    again = {row["id"]: row for row in expected.rows}
+    for row in rows:
+        if row["id"] not in again:
+            faults.append((row["id"], "no puzzle of this source, configuration and seed has this id"))
+            continue
+        wrong = [name for name in COMPARED if _plain(row.get(name), name) != _plain(again[row["id"]][name], name)]
+        if wrong:
+            faults.append((row["id"], f"planned again, it differs in {', '.join(wrong)}"))
+    missing = len(again.keys() - {row["id"] for row in rows})
+    if missing:
+        faults.append(("", f"{missing} of its {len(again)} puzzles are missing{_first_refusal(expected)}"))
+    return faults + check_rows(task, job, group)
+
+
+def check_rows(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
+    """Faults of the rows of one source: answers hold and media render. Runs in a worker."""
+    _, path, rows = group
+    if task.STORED:
+        return [fault for row in rows for fault in _stored_faults(row)]
+    faults = _source_faults(task, job, path, rows)
+    if faults:
+        return faults
+    source = open_source(job.root, path, task.source_kind)
+    for number, row in enumerate(rows):
+        try:
+            require_values(row)
+            puzzle = puzzle_of(row)
+            check_answer_of({**row, "answer": puzzle.answer})
+            shown = puzzle.geometry.get("shown") if puzzle.answer_kind == ORDER else None
+            if shown is not None and answer_of(shown) != puzzle.answer:
+                faults.append((row["id"], f"answer {list(puzzle.answer)} does not belong to shown order {shown}"))
+            rendered = task.render(puzzle, source)
+            media_columns(row, rendered)
+            if (row["images"] or row["videos"]) and not same_media(rendered, media_of(row)):
+                faults.append((row["id"], "the stored media are not those that are rendered"))
+            if number == 0:
+                faults += [(row["id"], what) for what in task.verify(puzzle, source)]
+        except Exception as error:
+            # Whatever a plug-in or a damaged row raises is a fault of the row.
+            faults.append((row["id"], f"{type(error).__name__}: {error}".splitlines()[0]))
+    return faults
+
+
+def _stored_faults(row: Row) -> list[tuple[str, str]]:
+    """Faults of a row that holds all that it shows."""
+    try:
+        require_values(row)
+        puzzle = puzzle_of(row)
+        check_answer_of({**row, "answer": puzzle.answer})
+        media_columns(row, media_of(row))
+    except Exception as error:  # whatever a damaged row raises is a fault of it
+        return [(row["id"], f"{type(error).__name__}: {first_line(error)}")]
+    return []
+
+
+def _source_faults(task: Task, job: Job, path: str, rows: list[Row]) -> list[tuple[str, str]]:
+    try:
+        source = open_source(job.root, path, task.source_kind)
+    except OSError as error:
+        return [("", f"the source cannot be read: {error.strerror or error}")]
+    if {row["source"]["fingerprint"] for row in rows} != {source.fingerprint}:
+        return [("", "the source changed since the set was built")]
+    return []
+
+
+def _plain(value: Any, column: str = "") -> Any:
+    """A column's value without the nulls that Arrow adds to a prompt's parts; geometry as what it says."""
+    if column == "geometry":
+        try:
+            return json.loads(value)
+        except (TypeError, ValueError, RecursionError):
+            return value
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items() if inner is not None}
+    return [_plain(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _first_refusal(planned: Planned) -> str:
+    refusal = next(iter(planned.refusals), None)
+    return f" ({refusal.reason}: {refusal.detail})" if refusal else ""

@@ -1,0 +1,77 @@
+"""Whether the rows of a set have the media that their prompts ask for, checked before training without decoding any.
+
+In: an opened set. Out: nothing, or one line with the row and the remedy. Rows that hold their media must hold one for
+every placeholder; rows that are rendered must have their source on disk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from jigsaw.data.sources.scan import missing_file
+from jigsaw.data.storage.media import MEDIA_COLUMNS
+from jigsaw.errors import JigsawError
+from jigsaw.tasks import TaskError, task_named
+
+_AT_ONCE = 1000
+_COLUMNS = ("id", "task", "prompt", "source", "origin")
+
+
+def require_media(puzzles: Any, where: str) -> None:
+    """Refuse a set with a row that lacks a medium, or whose source is gone; conversations were checked when opened.
+
+    Args:
+        puzzles: as `load_puzzles` gives it.
+        where: what messages call the set.
+
+    Raises:
+        JigsawError: names the row.
+    """
+    import pyarrow.compute as pc
+
+    stored = puzzles.with_format(None)
+    if not {*_COLUMNS, *MEDIA_COLUMNS.values()} <= set(stored.column_names):
+        return
+    known: set[tuple[str, str]] = set()
+    tables = stored.select_columns([*MEDIA_COLUMNS.values()]).with_format("arrow")
+    rows = stored.select_columns([*_COLUMNS])
+    for start in range(0, len(stored), _AT_ONCE):
+        held = tables[start : start + _AT_ONCE]
+        counts = {name: pc.list_value_length(held[name]).to_pylist() for name in MEDIA_COLUMNS.values()}
+        chunk = rows[start : start + _AT_ONCE]
+        for at, identity in enumerate(chunk["id"]):
+            has = {name: values[at] for name, values in counts.items()}
+            if any(count is not None for count in has.values()) or _is_stored(chunk["task"][at]):
+                _require_held(chunk["prompt"][at], has, f"{where}: row {identity}")
+            else:
+                source = (chunk["origin"][at], chunk["source"][at]["path"])
+                if source not in known:
+                    known.add(source)
+                    _require_source(*source, f"{where}: row {identity}")
+
+
+def _is_stored(task: str) -> bool:
+    try:
+        return task_named(task).STORED
+    except TaskError:  # a plug-in that is known by its spec alone renders its puzzles
+        return False
+
+
+def _require_held(prompt: Any, has: dict[str, int | None], row: str) -> None:
+    asked = Counter(part["type"] for turn in prompt for part in turn["content"])
+    for kind, column in MEDIA_COLUMNS.items():
+        if asked[kind] != (has[column] or 0):
+            raise JigsawError(
+                f"{row}: its prompt asks for {asked[kind]} {column} and it holds {has[column] or 0}; "
+                "import or build the set again"
+            )
+
+
+def _require_source(origin: str, path: str, row: str) -> None:
+    root = Path(json.loads(origin)["source_root"])
+    gone = missing_file(root, path)
+    if gone is not None:
+        raise JigsawError(f"{row}: its source {gone} is not in {root}; put the file back or build the set again")

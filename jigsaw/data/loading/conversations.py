@@ -1,0 +1,274 @@
+"""Conversations about images, other people's: what the supervised stage trains on beside puzzles.
+
+In: a JSON, JSON Lines or Parquet file, or a folder of Parquet files, in one of the two forms that such sets have::
+
+    {"messages": [{"role": "user", "content": TEXT | PARTS}, {"role": "assistant", "content": ...}], "images": [...]}
+    {"conversations": [{"from": "human", "value": TEXT}, {"from": "gpt", "value": ...}], "image": ...}
+
+Images are paths below one folder, or bytes in Parquet; in a text `<image>` stands for one, in parts `{"type":
+"image"}`, which may also hold it themselves. Rows without images are rows. Out: a `datasets.Dataset` whose rows hold
+everything before the last answer as `prompt`, that answer as `completion`, and `images` in prompt order, opened when
+they are looked at. Earlier answers are learned too (`jigsaw.training.collate`); what a user says after the last answer
+is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from PIL import Image
+
+from jigsaw.data.sources.lists import relative_to
+from jigsaw.data.sources.scan import below
+from jigsaw.errors import JigsawError, first_line
+from jigsaw.files import write_atomically
+from jigsaw.tasks import PhotoError, read_photo
+from jigsaw.text import json_value, read_text
+
+PLACEHOLDER = "<image>"
+ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+FORMS = "a list `messages` (role, content) or `conversations` (from, value)"
+
+_OTHER_MEDIA = re.compile(r"(video|audio|sound|speech|clip|movie)s?(_?(path|file|url|bytes|name|list)s?)?")
+_OTHER_IMAGES = re.compile(r"(image|img|picture|photo)s?_?(path|file|url|bytes|base64|list)s?|(img|picture|photo)s?")
+"""Keys that name media; those of images count where `images` and `image` are empty."""
+
+_CHECKED_AT_ONCE = 1000
+
+Row = dict[str, Any]
+
+
+def load_conversations(path: str | Path, images: str | Path | None = None) -> Any:
+    """Open a set of conversations.
+
+    Args:
+        path: a .json, .jsonl or .parquet file, or a folder with Parquet files below it.
+        images: folder that image paths are relative to; that of the file where None.
+
+    Returns:
+        A `datasets.Dataset` of `id`, `prompt`, `completion` and `images` (PIL).
+
+    Raises:
+        JigsawError: no such file, another form, or a first row that is none.
+    """
+    where = Path(path)
+    if not where.exists():
+        raise JigsawError(f"{path}: no such set of conversations")
+    root = Path(images) if images is not None else (where if where.is_dir() else where.parent)
+    rows = _parquet(where) if where.is_dir() or where.suffix == ".parquet" else _json(where)
+    if not len(rows):
+        raise JigsawError(f"{path}: holds no conversations")
+    reader = Reader(str(path), str(root.resolve()))
+    for stored in _without_images(rows):
+        reader.conversation(stored)  # a row that is none must not show hours later
+    opened = rows.with_transform(reader)
+    opened[0]  # nor a folder that does not hold the images
+    return opened
+
+
+def _without_images(rows: Any) -> Iterator[Row]:
+    """Every stored row, with as many placeholders for images as it holds: their bytes are left on disk."""
+    import pyarrow.compute as pc
+
+    pictures = [name for name in ("images", "image") if name in rows.column_names]
+    others = rows.remove_columns(pictures)
+    for start in range(0, len(rows), _CHECKED_AT_ONCE):
+        chunk = others[start : start + _CHECKED_AT_ONCE]
+        counts = {}
+        for name in pictures:
+            column = rows.data.column(name).slice(start, _CHECKED_AT_ONCE)
+            is_list = "list" in str(column.type).partition("<")[0]
+            counts[name] = (pc.list_value_length(column) if is_list else pc.is_valid(column)).to_pylist()
+        for at in range(len(next(iter(chunk.values())))):
+            held = {name: [None] * int(count[at] or 0) for name, count in counts.items()}
+            yield {name: values[at] for name, values in chunk.items()} | held
+
+
+def _parquet(where: Path) -> Any:
+    import datasets
+    import pyarrow.parquet as pq
+
+    files = sorted(where.rglob("*.parquet")) if where.is_dir() else [where]
+    if not files:
+        raise JigsawError(f"{where}: no Parquet files in it; name the .json or .jsonl file itself")
+    try:
+        # An image feature in the file's metadata would have `datasets` open any path or address that a cell holds.
+        features = datasets.Features.from_arrow_schema(pq.read_schema(files[0]).remove_metadata())
+        rows = datasets.Dataset.from_parquet([str(file) for file in files], features=features)
+    except (OSError, ValueError, TypeError, datasets.exceptions.DatasetGenerationError) as error:
+        raise JigsawError(f"{where}: cannot be read as Parquet ({first_line(error)})") from error
+    if not {"messages", "conversations"} & set(rows.column_names):
+        raise JigsawError(f"{where}: columns {', '.join(rows.column_names)}; conversations need {FORMS}")
+    return rows.add_column("row", range(len(rows)))
+
+
+def _json(where: Path) -> Any:
+    """Rows kept as text: files mix rows with and without images, and ids of several types, which no table takes."""
+    import datasets
+
+    try:
+        text = read_text(where)
+    except OSError as error:
+        raise JigsawError(f"{where}: cannot be read ({error.strerror})") from error
+    if where.suffix in (".jsonl", ".ndjson"):
+        texts = [line.strip() for line in text.split("\n") if line.strip()]
+    else:
+        rows = json_value(text, f"{where}: cannot be read as a list of rows in JSON: it")
+        if not isinstance(rows, list):
+            raise JigsawError(f"{where}: cannot be read as a list of rows in JSON: it holds one {type(rows).__name__}")
+        texts = [json.dumps(row) for row in rows]
+    return datasets.Dataset.from_dict({"json": texts, "row": list(range(len(texts)))})
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The transform of a set: stored rows to rows with images.
+
+    Attributes:
+        path: of the set, for messages.
+        root: that image paths are relative to.
+    """
+
+    path: str
+    root: str
+
+    def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        """Turn columns of stored rows into columns of conversations."""
+        names = list(batch)
+        rows = [self._read(dict(zip(names, values, strict=True))) for values in zip(*batch.values(), strict=True)]
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+    def _read(self, stored: Row) -> Row:
+        place, row, turns, given = self.conversation(stored)
+        return {
+            "id": str(row.get("id") or stored["row"]),
+            "prompt": turns[:-1],
+            "completion": turns[-1:],
+            "images": [self._image(one, place) for one in given],
+        }
+
+    def conversation(self, stored: Row) -> tuple[str, Row, list[Row], list[Any]]:
+        """The row as messages name it, the row itself, its turns, and what it says of its images.
+
+        Raises:
+            JigsawError: the row is no conversation about the images that it names.
+        """
+        place = f"{self.path}: row {stored['row']}"
+        row = json_value(stored["json"], place) if "json" in stored else stored
+        if not isinstance(row, dict):
+            raise JigsawError(f"{place}: no conversation but a {type(row).__name__}; it needs {FORMS}")
+        try:
+            turns = [_turn(turn, number) for number, turn in enumerate(_turns_of(row), start=1)]
+        except _FormError as error:
+            raise JigsawError(f"{place}: no conversation: {error}; it needs {FORMS}") from error
+        while turns and turns[-1]["role"] != "assistant":
+            turns.pop()
+        if len(turns) < 2 or turns[0]["role"] == "assistant":
+            raise JigsawError(f"{place}: a conversation needs a question and an answer of the assistant")
+        shown = [part for turn in turns for part in turn["content"] if part["type"] == "image"]
+        given = [part.pop("image") for part in shown if "image" in part] or row.get("images") or row.get("image") or ()
+        given = list(given) if isinstance(given, list | tuple) else [given]
+        _refuse_other_media(row, place, given)
+        if not shown and given:  # no word about where they go: before the first question
+            first = next(turn for turn in turns if turn["role"] == "user")
+            first["content"][:0] = [{"type": "image"}] * len(given)
+        elif len(shown) != len(given):
+            raise JigsawError(f"{place}: {len(shown)} placeholders for {len(given)} images")
+        if any(part["type"] == "image" for part in turns[-1]["content"]):
+            raise JigsawError(f"{place}: an image in an answer")
+        return place, row, turns, given
+
+    def _image(self, given: Any, place: str) -> Image.Image:
+        data, where = (given.get("bytes"), given.get("path")) if isinstance(given, Mapping) else (given, given)
+        if isinstance(data, bytes):
+            try:
+                return read_photo(data)
+            except PhotoError as error:
+                told = f"the bytes of an image cannot be read ({first_line(error)}); correct them or leave the row out"
+                raise JigsawError(f"{place}: {told}") from error
+        try:
+            root = Path(self.root)
+            return read_photo(below(root, str(relative_to(root, PurePosixPath(str(where))))))
+        except (OSError, PhotoError) as error:
+            raise JigsawError(
+                f"{place}: image {where} cannot be opened ({error}); `images` names the folder that holds them all"
+            ) from error
+
+
+class _FormError(ValueError):
+    """A row is of another form; the message says where and how."""
+
+
+def _refuse_other_media(row: Row, place: str, given: list[Any]) -> None:
+    """Media under a key that is not read would vanish, and the model would learn to answer without them."""
+    for key, value in row.items():
+        if value is None or value == "" or value == [] or value == {}:
+            continue
+        if _OTHER_MEDIA.fullmatch(key):
+            raise JigsawError(f"{place}: `{key}` is not read; conversations are about images: leave the row out")
+        if not given and _OTHER_IMAGES.fullmatch(key):
+            raise JigsawError(f"{place}: `{key}` is not read; name images by `images` or `image`")
+
+
+def _turns_of(row: Row) -> list[Any]:
+    turns = row.get("messages") or row.get("conversations") or []
+    if not isinstance(turns, list):
+        raise _FormError(f"its turns are a {type(turns).__name__}, not a list")
+    return turns
+
+
+def _turn(turn: Any, number: int) -> Row:
+    """A turn as chat templates take it: a role, and text and image parts."""
+    if not isinstance(turn, Mapping):
+        raise _FormError(f"turn {number} is a {type(turn).__name__}, not an object")
+    speaker = turn["role"] if "role" in turn else turn.get("from")
+    if not isinstance(speaker, str) or speaker not in ROLES:
+        raise _FormError(f"turn {number} has role {speaker!r}, not one of {', '.join(ROLES)}")
+    content = turn["content"] if "content" in turn else turn.get("value")
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    if not isinstance(parts, list):
+        raise _FormError(f"turn {number} has no content but {json.dumps(content)}")
+    role = ROLES[speaker]
+    # An answer begins and ends where the template's own words do: white space there would merge with theirs.
+    return {"role": role, "content": [one for part in parts for one in _parts(part, number, strip=role == "assistant")]}
+
+
+def _parts(part: Any, number: int, *, strip: bool) -> Iterator[Row]:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind == "image":
+        yield {"type": "image"} | ({} if part.get("image") is None else {"image": part["image"]})
+        return
+    if kind != "text":
+        raise _FormError(f"turn {number} has a part of type {kind!r}; text and image are known")
+    if not isinstance(part.get("text"), str):
+        raise _FormError(f"turn {number} has a text that is {json.dumps(part.get('text'))}")
+    for place, text in enumerate(part["text"].split(PLACEHOLDER)):
+        if place:
+            yield {"type": "image"}
+        if text := text.strip() if strip else text:
+            yield {"type": "text", "text": text}
+
+
+def write_sample_conversations(photos: Path, out: Path) -> Path:
+    """Conversations about the sample photos, whose answers their names and sizes give: for trials and tests.
+
+    Args:
+        photos: folder of photos named `SCENE-NN.*`.
+        out: the file to write.
+    """
+    lines = []
+    for photo in sorted(file for file in photos.rglob("*") if file.suffix in (".png", ".jpg", ".jpeg")):
+        with Image.open(photo) as image:
+            width, height = image.size
+        shape = "wide" if width > height else "tall" if height > width else "square"
+        said = [f"{PLACEHOLDER}\nWhat does the photo show?", photo.stem.rpartition("-")[0].replace("-", " ")]
+        said += ["Is it wide, tall or square?", shape]
+        turns = [{"from": ("human", "gpt")[number % 2], "value": text} for number, text in enumerate(said)]
+        lines.append({"id": photo.stem, "image": str(photo.resolve()), "conversations": turns})
+    write_atomically(out, "".join(json.dumps(line) + "\n" for line in lines))
+    return out

@@ -1,0 +1,204 @@
+"""Pairs of a picture and its depth map: which depth file belongs to which picture.
+
+In: the files of a folder or a tar, as RGB-D data comes in. Out: the depth map of a picture. Layouts::
+
+    scannet   .../color/7.jpg          .../depth/7.png                     (ScanNet's export)
+    tum       .../rgb/1305.17.png      .../depth/1305.16.png               (the nearest time, at most 0.02 s away)
+    auto      both of these, and names alike but for one word: x_color.jpg and x_depth.png, color.png and disparity.npz,
+              000.color.jpg and 000.depth.png (tar shards)
+    COLOR::DEPTH   any two patterns with {} for what the paths share: left/{}.png::disp/{}.pfm
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from jigsaw.data.sources.containers import is_file, regular
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".webp", ".bmp", ".tif", ".tiff")
+DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff", ".pfm", ".exr")
+MAX_SECONDS = 0.02
+"""Farthest that a depth frame's time may be from its picture's, as TUM's own tools have it."""
+
+NO_DEPTH = "no depth map was found for the picture"
+
+_COLOR_FOLDERS = {"auto": ("color", "rgb"), "scannet": ("color",), "tum": ("rgb",)}
+_COLOR_WORDS = re.compile(r"(?<![a-z])(color|colour|rgb|image|left)(?![a-z])", re.IGNORECASE)
+_DEPTH_WORDS = ("depth", "disparity", "disp")
+
+
+class Files(Protocol):
+    """Where pictures and depth maps lie, by relative paths. Hashable, since listings are kept."""
+
+    def names(self, folder: str) -> list[str]:
+        """Names in a folder; none if there is no such folder."""
+
+    def version(self, folder: str) -> int:
+        """Another number when the names in the folder may have changed."""
+
+    def has(self, path: str) -> bool:
+        """Whether there is a file of that path."""
+
+    def __hash__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class FilesOnDisk:
+    """The files below a folder."""
+
+    root: Path
+
+    def names(self, folder: str) -> list[str]:
+        """See `Files`."""
+        try:
+            return os.listdir(self.root / folder)  # noqa: PTH208 - names are enough, and folders hold many thousands
+        except OSError:
+            return []
+
+    def version(self, folder: str) -> int:
+        """See `Files`."""
+        try:
+            return (self.root / folder).stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def has(self, path: str) -> bool:
+        """See `Files`."""
+        return is_file(self.root / path)
+
+    def read(self, path: str) -> Path:
+        """The file. Raises OSError if it is none that can be read."""
+        return regular(self.root / path)
+
+
+@dataclass(frozen=True)
+class DepthFile:
+    """The depth map of a picture.
+
+    Attributes:
+        path: relative path; empty if there is none that is read.
+        why: what to say then.
+    """
+
+    path: str
+    why: str = ""
+
+
+def depth_of(files: Files, color: str, layout: str) -> DepthFile | None:
+    """The depth file of a picture; None if the file is no picture of the layout.
+
+    Args:
+        files: where both lie.
+        color: relative path of a file.
+        layout: `auto`, `scannet`, `tum` or a pattern.
+    """
+    if "::" in layout:
+        return _by_pattern(files, color, layout)
+    path = PurePosixPath(color)
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        return None
+    if path.parent.name.lower() in _COLOR_FOLDERS[layout]:
+        return _by_folder(files, path, layout)
+    return _by_word(files, path) if layout == "auto" else None
+
+
+def is_depth_name(path: str, layout: str) -> bool:
+    """Whether a file is a depth map by its name: one that pictures are paired with, nothing that is passed over."""
+    if "::" in layout:
+        before, after = layout.partition("::")[2].split("{}")
+        return re.fullmatch(rf"(?:.*/)?{re.escape(before)}.+{re.escape(after)}", path) is not None
+    pure = PurePosixPath(path)
+    words = re.split(r"[^a-z]+", pure.stem.lower())
+    return pure.suffix.lower() in DEPTH_SUFFIXES and (
+        pure.parent.name == "depth" or any(word in words for word in _DEPTH_WORDS)
+    )
+
+
+def _by_pattern(files: Files, color: str, layout: str) -> DepthFile | None:
+    color_pattern, _, depth_pattern = layout.partition("::")
+    before, after = (re.escape(piece).replace(r"\*", "[^/]*") for piece in color_pattern.split("{}"))
+    match = re.fullmatch(rf"((?:.*/)?){before}(.+){after}", color)
+    if match is None:
+        return None
+    depth = match[1] + depth_pattern.replace("{}", match[2])
+    if files.has(depth) and depth != color:
+        return DepthFile(depth)
+    return DepthFile("", f"no depth map was found for the picture: there is no {depth}")
+
+
+def _by_folder(files: Files, path: PurePosixPath, layout: str) -> DepthFile:
+    folder = path.parent.parent / "depth"
+    version = files.version(str(folder))
+    stems = _depth_files(files, str(folder), version)
+    if path.stem in stems:
+        return DepthFile(str(folder / stems[path.stem]))
+    nearest = _nearest_time(_times(files, str(folder), version), path.stem) if layout in ("auto", "tum") else None
+    return DepthFile(str(folder / nearest)) if nearest else _none(files, folder, version, [path.stem])
+
+
+def _by_word(files: Files, path: PurePosixPath) -> DepthFile | None:
+    """A file in the same folder whose name has `depth` where this one's has `color`."""
+    match = _COLOR_WORDS.search(path.stem)
+    if match is None:
+        return None
+    version = files.version(str(path.parent))
+    stems = _depth_files(files, str(path.parent), version)
+    wanted = [path.stem[: match.start()] + word + path.stem[match.end() :] for word in _DEPTH_WORDS]
+    for stem in wanted:
+        if stem in stems:
+            return DepthFile(str(path.parent / stems[stem]))
+    none = _none(files, path.parent, version, wanted)
+    return none if none.why != NO_DEPTH or match[0].lower() in ("color", "colour", "rgb") else None
+
+
+def _none(files: Files, folder: PurePosixPath, version: int, stems: list[str]) -> DepthFile:
+    """Why there is no depth map: none at all, or one of a format that is not read."""
+    others = _other_files(files, str(folder), version)
+    found = next((others[stem] for stem in stems if stem in others), None)
+    if found is None:
+        return DepthFile("", NO_DEPTH)
+    read = ", ".join(suffix.removeprefix(".") for suffix in DEPTH_SUFFIXES)
+    return DepthFile("", f"{folder / found} is of no depth format that is read ({read})")
+
+
+@lru_cache(maxsize=16)
+def _other_files(files: Files, folder: str, _version: int) -> dict[str, str]:
+    """Stem -> name of the files in a folder that are no depth maps by their suffix."""
+    names = sorted(files.names(folder))
+    return {PurePosixPath(name).stem: name for name in names if not name.lower().endswith(DEPTH_SUFFIXES)}
+
+
+@lru_cache(maxsize=16)
+def _depth_files(files: Files, folder: str, _version: int) -> dict[str, str]:
+    """Stem -> name of the depth files in a folder."""
+    names = sorted(files.names(folder))
+    return {PurePosixPath(name).stem: name for name in names if name.lower().endswith(DEPTH_SUFFIXES)}
+
+
+@lru_cache(maxsize=16)
+def _times(files: Files, folder: str, version: int) -> list[tuple[float, str]]:
+    def timed() -> Iterator[tuple[float, str]]:
+        for stem, name in _depth_files(files, folder, version).items():
+            try:
+                yield float(stem), name
+            except ValueError:
+                continue
+
+    return sorted(timed())
+
+
+def _nearest_time(times: list[tuple[float, str]], stem: str) -> str | None:
+    try:
+        time = float(stem)
+    except ValueError:
+        return None
+    at = bisect_left(times, (time, ""))
+    near = min(times[max(0, at - 1) : at + 1], key=lambda entry: abs(entry[0] - time), default=None)
+    return near[1] if near is not None and abs(near[0] - time) <= MAX_SECONDS else None

@@ -1,0 +1,91 @@
+"""Lists of sources: text files with a path a line, for RGB-D two with a tab between.
+
+In: a list. Out: relative paths and, for lines that cannot be meant as written, a `Problem` that says why. Byte order
+marks are read, whatever the locale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from jigsaw.data.sources.recognition import Problem, printable
+from jigsaw.errors import JigsawError
+from jigsaw.tasks import SourceKind
+from jigsaw.text import encoding_of
+
+BETWEEN = "::"
+_QUOTES = "\"'"
+
+
+def listed(file: Path, kind: SourceKind) -> Iterator[str | Problem]:
+    """The sources of a list, relative to its folder. Empty lines and those that begin with # are skipped.
+
+    Raises:
+        JigsawError: the list is of an encoding that it does not name.
+    """
+    root = file.resolve().parent
+    with file.open("rb") as stream:
+        encoding = encoding_of(stream.read(4096), file)
+    with file.open(encoding=encoding, errors="surrogateescape", newline="\n") as lines:
+        try:
+            for number, line in enumerate(lines, start=1):
+                text = line.rstrip("\r\n")
+                if text.strip() and not text.startswith("#"):
+                    yield _source(root, text, number, kind)
+        except UnicodeDecodeError as error:
+            raise JigsawError(f"{file}: damaged {encoding.upper()} ({error.reason}); save it as UTF-8") from error
+
+
+def _source(root: Path, text: str, number: int, kind: SourceKind) -> str | Problem:
+    pieces = text.split("\t") if kind == "rgbd" else [text]
+    path = BETWEEN.join(str(relative_to(root, PurePosixPath(piece))) for piece in pieces)
+    if printable(path) != path:
+        what = f"line {number} of the list is not UTF-8; save the list as UTF-8, or rename the file"
+        return Problem(printable(path), "bad_name", what)
+    if "\0" in path:
+        return Problem(path.replace("\0", "\\0"), "bad_name", f"line {number} of the list holds a zero byte")
+    if any(leaves(piece) for piece in path.split(BETWEEN)):
+        remedy = "move the list to a folder above the files, or put a link to them beside it"
+        return Problem(path, "bad_name", f"the path leads out of the folder of the list: {remedy}")
+    why = _misread(root, text, pieces, kind)
+    return path if why is None else Problem(path, "bad_name", f"line {number} of the list {why}")
+
+
+def _misread(root: Path, text: str, pieces: list[str], kind: SourceKind) -> str | None:
+    """Why a line does not name what its writer meant: only where the file as written is not there."""
+    if (kind == "rgbd" and len(pieces) != 2) or not all(pieces):
+        return f"holds {len(pieces)} paths with tabs between; a picture and its depth map are two"
+    for piece in pieces:
+        trimmed = piece.strip().strip(_QUOTES).strip()
+        if (trimmed == piece and "\\" not in piece and "\t" not in piece) or _is_there(root, piece):
+            continue
+        if "\t" in trimmed:
+            return "holds a tab: of images and videos it names one path"
+        for meant, cause in (
+            (piece.strip(), "blanks or tabs around the path"),
+            (trimmed, "quotes around the path"),
+            (trimmed.replace("\\", "/"), "backslashes; paths are written with /"),
+        ):
+            if meant != piece and _is_there(root, meant):
+                return f"has {cause}; without them the file {meant} is there"
+        if trimmed != piece:
+            return "has blanks, tabs or quotes around the path, and no such file is there"
+    return None
+
+
+def _is_there(root: Path, path: str) -> bool:
+    try:
+        return (root / path.partition(BETWEEN)[0]).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def relative_to(root: Path, path: PurePosixPath) -> PurePosixPath:
+    """An absolute path below the root as one that holds wherever the root is."""
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
+def leaves(path: str) -> bool:
+    """Whether a path may lead out of the folder that it is relative to. Links in the folder are its owner's doing."""
+    return PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts

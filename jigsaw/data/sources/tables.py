@@ -1,0 +1,287 @@
+"""Media in tables: rows of Parquet files and of saved `datasets`.
+
+In: a table. Out: the column that holds the media, the names of its items (`12`, and `12/0`, `12/1` ... where a row
+holds a list), and the bytes of one. A column holds media if its cells are bytes, or structs with `bytes` as `datasets`
+writes them, or lists of either; plain, large, view and dictionary-encoded types alike. Where several columns could, the
+first cells and the names decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from jigsaw.data.sources.recognition import MediaKind, Skipped
+from jigsaw.data.sources.tars import ContainerError
+from jigsaw.errors import first_line
+from jigsaw.tasks.formats import HEAD_BYTES, format_of
+
+_OUR_KEY = b"jigsaw"
+_SAMPLED_CELLS = 24
+_SAMPLED_BATCHES = 16
+_BATCH = 8
+_NAMES = {
+    "image": (
+        "image",
+        "images",
+        "img",
+        "imgs",
+        "picture",
+        "pictures",
+        "photo",
+        "photos",
+        "pixels",
+        "jpg",
+        "jpeg",
+        "png",
+    ),
+    "video": ("video", "videos", "clip", "clips", "movie", "mp4", "webm", "mkv"),
+}
+_SECONDARY = ("thumb", "preview", "icon", "mask", "depth", "segmentation", "overlay", "small", "heatmap")
+"""Words in the names of columns that hold pictures beside the picture."""
+_BETWEEN = "/"
+_JOINED = b"PAR1PAR1"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of media.
+
+    Attributes:
+        name: of the column.
+        nested: whether a row holds a list.
+        others: names of further columns whose cells are media too; they are not read.
+    """
+
+    name: str
+    nested: bool
+    others: tuple[str, ...] = ()
+
+
+def table_items(container: Path, kind: MediaKind, skipped: Skipped) -> Iterator[str]:
+    """Names of the items of a Parquet file or a saved data set, in order.
+
+    Raises:
+        ContainerError: it is damaged or joined out of two, or no column holds media.
+    """
+    if container.is_dir():
+        rows, column = _saved(str(container), kind)
+        lengths = _saved_lengths(rows, column)
+        count = rows.num_rows
+    else:
+        parquet, found = _parquet(*version_of(container), kind)
+        if found is None:
+            skipped["part of a puzzle set"] += 1
+            return
+        column, count = found, parquet.metadata.num_rows
+        lengths = _parquet_lengths(parquet, column)
+    for other in column.others:
+        skipped[f"column {other}"] += count
+    if not column.nested:
+        yield from map(str, range(count))
+        return
+    for row, length in enumerate(lengths):
+        if not length:
+            yield str(row)  # becomes a reject that names the row
+        yield from (f"{row}{_BETWEEN}{place}" for place in range(length or 0))
+
+
+def table_cell(container: Path, name: str, kind: MediaKind) -> bytes:
+    """The bytes of an item.
+
+    Raises:
+        ContainerError: there is no such row, or it holds no bytes.
+    """
+    row, _, place = name.partition(_BETWEEN)
+    try:
+        number = int(row)
+        value = _saved_cell(str(container), kind, number) if container.is_dir() else _cell(container, kind, number)
+        if place or isinstance(value, list):
+            value = (value or [])[int(place or 0)]
+    except (ValueError, IndexError, TypeError) as error:
+        empty = isinstance(error, IndexError) and not place
+        raise ContainerError(f"row {name} of {container.name} {'is empty' if empty else 'does not exist'}") from error
+    data = value.get("bytes") if isinstance(value, dict) else value
+    if isinstance(data, bytes):
+        return data
+    if isinstance(value, dict) and value.get("path"):
+        told = f"names the file {value['path']} and holds no bytes; give the folder that holds the files"
+        raise ContainerError(f"row {name} of {container.name} {told}")
+    raise ContainerError(f"row {name} of {container.name} is empty")
+
+
+def version_of(file: Path) -> tuple[str, int, int]:
+    """Path, size and time of change: an index is kept for just this file."""
+    about = file.stat()
+    return str(file), about.st_size, about.st_mtime_ns
+
+
+def media_column(schema: Any, kind: MediaKind, batches: Any) -> Column:
+    """The column that holds the media.
+
+    Args:
+        schema: of the table.
+        batches: called with names of columns, gives record batches of the first rows.
+
+    Raises:
+        ContainerError: no column can hold media; the message lists the columns and their types.
+    """
+    could = {field.name: nested for field in schema if (nested := _nested(field.type)) is not None}
+    if not could:
+        columns = ", ".join(f"{field.name}: {field.type}" for field in schema)
+        raise ContainerError(f"no column holds bytes of media (columns: {columns}); paths and texts are not followed")
+    if len(could) == 1:
+        return Column(*next(iter(could.items())))
+    heads = _sampled(list(could), batches)
+    media = [name for name in could if _are_media(heads[name], kind)]
+    order = list(could)
+
+    def rank(name: str) -> tuple[bool, bool, bool, int]:
+        lower = name.lower()
+        secondary = any(word in lower for word in _SECONDARY)
+        return (name not in media, secondary, lower not in _NAMES[kind], order.index(name))
+
+    best = min(could, key=rank)
+    return Column(best, could[best], tuple(name for name in media if name != best))
+
+
+def _nested(kind: Any) -> bool | None:
+    """Whether a type is a list of media; None if it can hold none."""
+    import pyarrow as pa
+
+    types = pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        return _nested(kind.storage_type)
+    if types.is_dictionary(kind):
+        return _nested(kind.value_type)
+    lists = (types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view, types.is_large_list_view)
+    if any(is_list(kind) for is_list in lists):
+        return True if _nested(kind.value_type) is False else None
+    if types.is_struct(kind):
+        return next((_nested(field.type) for field in kind if field.name == "bytes"), None)
+    plain = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
+    return False if any(is_bytes(kind) for is_bytes in plain) else None
+
+
+def _sampled(names: list[str], batches: Any) -> dict[str, list[bytes]]:
+    """The first bytes of the first cells that are not empty."""
+    heads: dict[str, list[bytes]] = {name: [] for name in names}
+    for number, batch in enumerate(batches(names)):
+        for name in names:
+            for value in batch.column(name).to_pylist():
+                for one in value if isinstance(value, list) else [value]:
+                    data = one.get("bytes") if isinstance(one, dict) else one
+                    if isinstance(data, bytes) and data and len(heads[name]) < _SAMPLED_CELLS:
+                        heads[name].append(data[:HEAD_BYTES])
+        if all(heads.values()) or number + 1 == _SAMPLED_BATCHES:
+            break
+    return heads
+
+
+def _are_media(heads: list[bytes], kind: MediaKind) -> bool:
+    found = [format_of(head) for head in heads]
+    return 2 * sum(one is not None and one.kind == kind for one in found) > len(heads)
+
+
+@lru_cache(maxsize=8)
+def _parquet(file: str, size: int, _changed: int, kind: MediaKind) -> tuple[Any, Column | None]:
+    """An open Parquet file and its media column; None for the column of a puzzle set of ours."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # Buffered: the first cells are looked at without reading all of a column.
+        parquet = pq.ParquetFile(file, buffer_size=2**16)
+        if _OUR_KEY in (parquet.metadata.metadata or {}):
+            return parquet, None
+        _require_one(file, size, parquet)
+
+        def batches(names: list[str]) -> Any:
+            return parquet.iter_batches(_BATCH, columns=names)
+
+        return parquet, media_column(parquet.schema_arrow, kind, batches)
+    except pa.ArrowException as error:
+        raise ContainerError(f"no Parquet file, or a damaged one: {first_line(error)}") from error
+
+
+def _require_one(file: str, size: int, parquet: Any) -> None:
+    """Refuse Parquet files joined with `cat`: the last one's footer would be read with the first one's rows."""
+    ends = [0]
+    for group in range(parquet.metadata.num_row_groups):
+        described = parquet.metadata.row_group(group)
+        for number in range(described.num_columns):
+            chunk = described.column(number)
+            begin = chunk.dictionary_page_offset or chunk.data_page_offset
+            ends.append(min(begin, chunk.data_page_offset) + chunk.total_compressed_size)
+    footer = size - 8 - parquet.metadata.serialized_size
+    # Were another file before this one, it would be at most as long as what the footer leaves unexplained.
+    spare = footer - max(ends)
+    with Path(file).open("rb") as stream:
+        if spare > len(_JOINED) and _JOINED in stream.read(spare + len(_JOINED)):
+            raise ContainerError("several Parquet files joined into one; write their rows into one table")
+
+
+def _parquet_lengths(parquet: Any, column: Column) -> Iterator[int | None]:
+    """How many items every row of a list column has; the bytes are left unread where another leaf tells it."""
+    if not column.nested:
+        return
+    paths = (parquet.schema.column(number).path for number in range(len(parquet.schema.names)))
+    leaves = [path for path in paths if path.startswith(f"{column.name}.")]
+    beside = [path for path in leaves if len(leaves) > 1 and not path.endswith(".bytes")]
+    for batch in parquet.iter_batches(1000 if beside else _BATCH, columns=beside[:1] or [column.name]):
+        yield from (None if value is None else len(value) for value in batch.column(0).to_pylist())
+
+
+def _cell(container: Path, kind: MediaKind, row: int) -> Any:
+    parquet, column = _parquet(*version_of(container), kind)
+    first = 0
+    for group in range(parquet.metadata.num_row_groups):
+        rows = parquet.metadata.row_group(group).num_rows
+        if column is not None and first <= row < first + rows:
+            return _row_group(*version_of(container), kind, group, column.name)[row - first].as_py()
+        first += rows
+    raise IndexError(row)
+
+
+_READING = Lock()
+
+
+@lru_cache(maxsize=1)
+def _row_group(file: str, size: int, changed: int, kind: MediaKind, group: int, column: str) -> Any:
+    parquet, _ = _parquet(file, size, changed, kind)
+    with _READING:  # one reader, and rows are decoded by several threads
+        return parquet.read_row_group(group, columns=[column]).column(0)
+
+
+@lru_cache(maxsize=4)
+def _saved(folder: str, kind: MediaKind) -> tuple[Any, Column]:
+    import datasets
+
+    try:
+        rows = datasets.load_from_disk(folder).with_format("arrow")
+    except Exception as error:
+        raise ContainerError(f"the saved data set cannot be opened: {first_line(error)}") from error
+
+    def batches(names: list[str]) -> Iterator[Any]:
+        for start in range(0, rows.num_rows, _BATCH):
+            yield rows[start : start + _BATCH].select(names)
+
+    return rows, media_column(rows.features.arrow_schema, kind, batches)
+
+
+def _saved_lengths(rows: Any, column: Column) -> Iterator[int | None]:
+    import pyarrow.compute as pc
+
+    for start in range(0, rows.num_rows if column.nested else 0, 1000):
+        yield from pc.list_value_length(rows[start : start + 1000].column(column.name)).to_pylist()
+
+
+def _saved_cell(folder: str, kind: MediaKind, row: int) -> Any:
+    rows, column = _saved(folder, kind)
+    if not 0 <= row < rows.num_rows:
+        raise IndexError(row)
+    return rows[row].column(column.name)[0].as_py()

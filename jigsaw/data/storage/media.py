@@ -1,0 +1,93 @@
+"""Media in rows: to PNG bytes and back, and against the placeholders of the prompt.
+
+In: rendered media, or a row that stores some. Out: columns, media, sizes. PNG keeps every pixel.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jigsaw.data.storage.parts import Row
+from jigsaw.errors import JigsawError
+from jigsaw.tasks import Clip, Media, read_photo
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MEDIA_COLUMNS = {"image": "images", "video": "videos"}
+"""Type of a placeholder -> the column that holds its media."""
+
+
+def encoded_media(media: Media) -> Row:
+    """The media columns of a materialised row: lossless PNG bytes."""
+    return {
+        "images": [{"bytes": _png(image), "path": None} for image in media.images] or None,
+        "videos": [_encoded_clip(clip) for clip in media.videos] or None,
+    }
+
+
+def _encoded_clip(clip: Clip) -> Row:
+    frames = [_png(Image.fromarray(frame)) for frame in clip.frames]
+    return {"frames": frames, "times": clip.times.tolist(), "fps": clip.fps}
+
+
+def _png(image: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format="PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def media_of(row: Row) -> Media:
+    """The media stored in a materialised row; the inverse of `encoded_media`."""
+    images = [_image(stored["bytes"]) for stored in row["images"] or ()]
+    clips = [
+        Clip(
+            frames=np.stack([np.asarray(_image(frame)) for frame in stored["frames"]]),
+            times=np.asarray(stored["times"], dtype=np.float64),
+            fps=stored["fps"],
+        )
+        for stored in row["videos"] or ()
+    ]
+    return Media(images=images, videos=clips)
+
+
+def _image(data: bytes) -> Any:
+    """Ours are PNG; the pictures of imported questions are stored as they are."""
+    if not data.startswith(PNG_SIGNATURE):
+        return read_photo(data)
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        return image.convert("RGB")
+
+
+def same_media(one: Media, other: Media) -> bool:
+    """Whether two renderings have the same pixels and times."""
+    if len(one.images) != len(other.images) or len(one.videos) != len(other.videos):
+        return False
+    images = zip(one.images, other.images, strict=True)
+    clips = zip(one.videos, other.videos, strict=True)
+    return all(a.size == b.size and a.tobytes() == b.tobytes() for a, b in images) and all(
+        np.array_equal(a.frames, b.frames) and np.array_equal(a.times, b.times) for a, b in clips
+    )
+
+
+def media_bytes(media: Media) -> int:
+    """Size of rendered media in memory, in bytes."""
+    pixels = sum(3 * image.width * image.height for image in media.images)
+    return pixels + sum(int(clip.frames.nbytes) for clip in media.videos)
+
+
+def media_columns(row: Row, media: Media) -> dict[str, list[Any]]:
+    """The media as columns of a loaded row, one medium for every placeholder of the row's prompt.
+
+    Raises:
+        JigsawError: their numbers differ; a model would see something else than the puzzle says.
+    """
+    columns: dict[str, list[Any]] = {"images": [*media.images], "videos": [*media.videos]}
+    for kind, column in MEDIA_COLUMNS.items():
+        placeholders = sum(part["type"] == kind for turn in row["prompt"] for part in turn["content"])
+        if placeholders != len(columns[column]):
+            found = f"{placeholders} {kind} placeholders for {len(columns[column])} {column}"
+            raise JigsawError(f"puzzle {row['id']}: {found}; rebuild the set")
+    return {column: values for column, values in columns.items() if values}
