@@ -11,7 +11,6 @@ The public door::
 A new task is a subclass of `Task` (see `jigsaw.tasks.contract`) in any file: `get_task("my_tasks.py:Mine")`.
 """
 
-from jigsaw.tasks.caching import BoundedCache
 from jigsaw.tasks.contract import (
     ANSWER_STYLES,
     CHOICE,
@@ -33,9 +32,10 @@ from jigsaw.tasks.contract import (
     TaskError,
 )
 from jigsaw.tasks.foreign import ForeignRows
+from jigsaw.tasks.media.caching import BoundedCache
+from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
+from jigsaw.tasks.media.photos import PhotoError, read_photo
 from jigsaw.tasks.permutations import answer_of, draw_shown, shown_of
-from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
-from jigsaw.tasks.photos import PhotoError, read_photo
 from jigsaw.tasks.prompts import (
     answer_instruction,
     choice_instruction,

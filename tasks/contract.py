@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from jigsaw.tasks.foreign import ForeignRows
-from jigsaw.tasks.likeness import mean_differences, signatures
+from jigsaw.tasks.media.likeness import mean_differences, signatures
 
 AnswerStyle = Literal["think", "direct", "boxed"]
 ANSWER_STYLES: tuple[str, ...] = get_args(AnswerStyle)

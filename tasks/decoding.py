@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, TypeVar
 
-from jigsaw.tasks.caching import BoundedCache
 from jigsaw.tasks.contract import Puzzle, Reject, Source, Task
-from jigsaw.tasks.video_display import Frames
-from jigsaw.tasks.video_streams import VideoError
-from jigsaw.tasks.videos import VideoHeader, read_frames, read_header
+from jigsaw.tasks.media.caching import BoundedCache
+from jigsaw.tasks.media.video_display import Frames
+from jigsaw.tasks.media.video_streams import VideoError
+from jigsaw.tasks.media.videos import VideoHeader, read_frames, read_header
 
 CACHE_BYTES = 256 * 2**20
 CACHED_HEADERS = 100

@@ -19,7 +19,6 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.caching import BoundedCache
 from jigsaw.tasks.contract import (
     AnswerStyle,
     Media,
@@ -30,17 +29,18 @@ from jigsaw.tasks.contract import (
     Reject,
     Source,
 )
-from jigsaw.tasks.depthmaps import (
+from jigsaw.tasks.foreign import ForeignRows, pair_of
+from jigsaw.tasks.measured import CACHE_BYTES, MeasuredConfig, MeasuredTask, PictureGeometry
+from jigsaw.tasks.media.caching import BoundedCache
+from jigsaw.tasks.media.depthmaps import (
     DepthError,
     false_colors,
     local_range,
 )
-from jigsaw.tasks.foreign import ForeignRows, pair_of
-from jigsaw.tasks.grids import too_long
-from jigsaw.tasks.marks import mark_points
-from jigsaw.tasks.measured import CACHE_BYTES, MeasuredConfig, MeasuredTask, PictureGeometry
+from jigsaw.tasks.media.grids import too_long
+from jigsaw.tasks.media.marks import mark_points
+from jigsaw.tasks.media.photos import MAX_PIXELS, SCALES, PhotoError, read_header, read_photo
 from jigsaw.tasks.permutations import answer_of, draw_shown
-from jigsaw.tasks.photos import MAX_PIXELS, SCALES, PhotoError, read_header, read_photo
 from jigsaw.tasks.prompts import answer_instruction, user_message
 
 DRAWS = 40

@@ -18,12 +18,12 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.contract import Media, Message, Pieces, PromptVariant, Puzzle, Reject, Source
-from jigsaw.tasks.depthmaps import DepthArray, DepthError, false_colors
-from jigsaw.tasks.grids import Box, overlap
-from jigsaw.tasks.marks import disc
 from jigsaw.tasks.measured import MeasuredConfig, MeasuredTask
+from jigsaw.tasks.media.depthmaps import DepthArray, DepthError, false_colors
+from jigsaw.tasks.media.grids import Box, overlap
+from jigsaw.tasks.media.marks import disc
+from jigsaw.tasks.media.photos import PhotoError
 from jigsaw.tasks.permutations import answer_of, draw_shown
-from jigsaw.tasks.photos import PhotoError
 from jigsaw.tasks.prompts import instruction_of, user_message
 
 CANDIDATES = 400

@@ -17,16 +17,16 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.clips import frame_numbers, shown_size, size_fault
-from jigsaw.tasks.composite import sheet
 from jigsaw.tasks.contract import Clip, Extent, Media, Puzzle, Reject, Source, SourceKind
 from jigsaw.tasks.decoding import DecodingTask
 from jigsaw.tasks.keys import AnswerStyleKey, DecoderKey, FrameMultipleKey, FramePixelsKey
-from jigsaw.tasks.likeness import peak_differences, signatures
+from jigsaw.tasks.media.clips import frame_numbers, shown_size, size_fault
+from jigsaw.tasks.media.composite import sheet
+from jigsaw.tasks.media.likeness import peak_differences, signatures
+from jigsaw.tasks.media.video_display import Frames
+from jigsaw.tasks.media.videos import REASONS as VIDEO_REASONS
+from jigsaw.tasks.media.videos import VideoHeader, choose_decoder
 from jigsaw.tasks.squares import Asked
-from jigsaw.tasks.video_display import Frames
-from jigsaw.tasks.videos import REASONS as VIDEO_REASONS
-from jigsaw.tasks.videos import VideoHeader, choose_decoder
 
 DRAWS = 8
 """How many stretches of a video are tried before it is given up as static."""

@@ -15,7 +15,6 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.clips import shown_size
 from jigsaw.tasks.contract import (
     CHOICE,
     Clip,
@@ -29,10 +28,11 @@ from jigsaw.tasks.contract import (
     SourceKind,
 )
 from jigsaw.tasks.film import DRAWS, TOLERANCE, Film, FilmConfig, FilmTask
-from jigsaw.tasks.likeness import peak_differences
+from jigsaw.tasks.media.clips import shown_size
+from jigsaw.tasks.media.likeness import peak_differences
+from jigsaw.tasks.media.video_display import Frames
 from jigsaw.tasks.prompts import clips_message
 from jigsaw.tasks.squares import Asked, numbered
-from jigsaw.tasks.video_display import Frames
 
 ROLES = ("video", "other")
 

@@ -18,8 +18,6 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.caching import BoundedCache
-from jigsaw.tasks.composite import sheet, sheet_boxes
 from jigsaw.tasks.contract import (
     TYPICAL_PHOTO,
     AnswerStyle,
@@ -34,7 +32,10 @@ from jigsaw.tasks.contract import (
     Task,
 )
 from jigsaw.tasks.foreign import ForeignRows, pair_of
-from jigsaw.tasks.grids import (
+from jigsaw.tasks.keys import AnswerStyleKey
+from jigsaw.tasks.media.caching import BoundedCache
+from jigsaw.tasks.media.composite import sheet, sheet_boxes
+from jigsaw.tasks.media.grids import (
     MAX_ASPECT,
     MOST_CELLS,
     Crop,
@@ -45,12 +46,11 @@ from jigsaw.tasks.grids import (
     parse_grid,
     too_long,
 )
-from jigsaw.tasks.keys import AnswerStyleKey
-from jigsaw.tasks.likeness import look_alike_classes, mean_differences, signatures
-from jigsaw.tasks.marks import mark_boxes
+from jigsaw.tasks.media.likeness import look_alike_classes, mean_differences, signatures
+from jigsaw.tasks.media.marks import mark_boxes
+from jigsaw.tasks.media.photos import MAX_PIXELS, SCALES, PhotoError, PhotoHeader, read_header, read_photo
+from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
 from jigsaw.tasks.permutations import answer_of, draw_shown
-from jigsaw.tasks.photos import MAX_PIXELS, SCALES, PhotoError, PhotoHeader, read_header, read_photo
-from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
 from jigsaw.tasks.prompts import answer_instruction, user_message
 
 Place = TypeVar("Place")

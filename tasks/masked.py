@@ -15,8 +15,8 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.contract import ORDER, Extent, Media, Message, Pieces, PromptVariant, Puzzle, Source
-from jigsaw.tasks.grids import Grid, parse_grid
-from jigsaw.tasks.marks import mark_boxes
+from jigsaw.tasks.media.grids import Grid, parse_grid
+from jigsaw.tasks.media.marks import mark_boxes
 from jigsaw.tasks.permutations import answer_of, draw_shown
 from jigsaw.tasks.prompts import instruction_of, user_message
 from jigsaw.tasks.squares import GREY, Asked, SquareConfig, SquareTask, cells_of, look_alike

@@ -16,9 +16,10 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.caching import BoundedCache
 from jigsaw.tasks.contract import Extent, Puzzle, Source, SourceKind, Task
-from jigsaw.tasks.depthmaps import (
+from jigsaw.tasks.keys import AnswerStyleKey, DepthUnitKey
+from jigsaw.tasks.media.caching import BoundedCache
+from jigsaw.tasks.media.depthmaps import (
     DepthArray,
     DepthError,
     DepthMeaning,
@@ -27,10 +28,9 @@ from jigsaw.tasks.depthmaps import (
     read_depth,
     resample_nearest,
 )
-from jigsaw.tasks.grids import MAX_ASPECT, too_long
-from jigsaw.tasks.keys import AnswerStyleKey, DepthUnitKey
-from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
-from jigsaw.tasks.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
+from jigsaw.tasks.media.grids import MAX_ASPECT, too_long
+from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
+from jigsaw.tasks.media.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
 
 CACHE_BYTES = 128 * 2**20
 

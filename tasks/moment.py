@@ -14,9 +14,9 @@ from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.contract import Message, PromptVariant, Puzzle
 from jigsaw.tasks.film import FilmConfig, FilmTask, as_seconds, unlike
+from jigsaw.tasks.media.video_display import Frames
 from jigsaw.tasks.prompts import instruction_of, user_message
 from jigsaw.tasks.squares import Asked
-from jigsaw.tasks.video_display import Frames
 
 ASKED = {
     "reversed": "A part of this video runs backwards",

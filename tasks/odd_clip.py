@@ -14,12 +14,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.clips import shown_size
 from jigsaw.tasks.contract import Extent, Message, PromptVariant, Puzzle
 from jigsaw.tasks.film import FilmConfig, FilmTask, unlike
+from jigsaw.tasks.media.clips import shown_size
+from jigsaw.tasks.media.video_display import Frames
 from jigsaw.tasks.prompts import clips_message
 from jigsaw.tasks.squares import Asked, numbered
-from jigsaw.tasks.video_display import Frames
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))

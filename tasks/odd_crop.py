@@ -14,7 +14,6 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.caching import BoundedCache
 from jigsaw.tasks.contract import (
     CHOICE,
     Extent,
@@ -27,11 +26,12 @@ from jigsaw.tasks.contract import (
     SourceKind,
     Task,
 )
-from jigsaw.tasks.grids import Box, overlap
 from jigsaw.tasks.keys import AnswerStyleKey
-from jigsaw.tasks.marks import mark_boxes
-from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
-from jigsaw.tasks.photos import SCALES, PhotoError, read_header, read_photo
+from jigsaw.tasks.media.caching import BoundedCache
+from jigsaw.tasks.media.grids import Box, overlap
+from jigsaw.tasks.media.marks import mark_boxes
+from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
+from jigsaw.tasks.media.photos import SCALES, PhotoError, read_header, read_photo
 from jigsaw.tasks.prompts import instruction_of, user_message
 from jigsaw.tasks.squares import look_alike, numbered
 

@@ -17,9 +17,9 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.contract import Extent, Media, Message, Pieces, PromptVariant, Puzzle, Source
-from jigsaw.tasks.grids import Box, overlap
-from jigsaw.tasks.likeness import mean_differences, signatures
-from jigsaw.tasks.marks import mark_boxes
+from jigsaw.tasks.media.grids import Box, overlap
+from jigsaw.tasks.media.likeness import mean_differences, signatures
+from jigsaw.tasks.media.marks import mark_boxes
 from jigsaw.tasks.permutations import draw_shown
 from jigsaw.tasks.prompts import instruction_of, user_message
 from jigsaw.tasks.squares import GREY, TOLERANCE, Asked, SquareConfig, SquareTask, numbered

@@ -16,16 +16,16 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.birdseye import Plan, draw_map, mark_cameras, plan_of
-from jigsaw.tasks.caching import BoundedCache
 from jigsaw.tasks.contract import Extent, Puzzle, Reject, Source, SourceKind, Task
-from jigsaw.tasks.depthmaps import DepthArray, DepthError, DepthMeaning, View, read_depth, resample_nearest
 from jigsaw.tasks.keys import AnswerStyleKey, DepthUnitKey
+from jigsaw.tasks.media.birdseye import Plan, draw_map, mark_cameras, plan_of
+from jigsaw.tasks.media.caching import BoundedCache
+from jigsaw.tasks.media.depthmaps import DepthArray, DepthError, DepthMeaning, View, read_depth, resample_nearest
+from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
+from jigsaw.tasks.media.photos import SCALES, PhotoError, read_header, read_photo
+from jigsaw.tasks.media.posed_scene import PosedScene
+from jigsaw.tasks.media.poses import Cameras, Matrix, PoseError, read_intrinsics, read_pose, upwards
 from jigsaw.tasks.permutations import answer_of, draw_shown
-from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
-from jigsaw.tasks.photos import SCALES, PhotoError, read_header, read_photo
-from jigsaw.tasks.posed_scene import PosedScene
-from jigsaw.tasks.poses import Cameras, Matrix, PoseError, read_intrinsics, read_pose, upwards
 from jigsaw.tasks.squares import look_alike
 
 DRAWS = 40

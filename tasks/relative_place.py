@@ -14,8 +14,8 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.contract import Extent, Message, PromptVariant, Puzzle, Source
-from jigsaw.tasks.grids import Box
-from jigsaw.tasks.marks import mark_boxes
+from jigsaw.tasks.media.grids import Box
+from jigsaw.tasks.media.marks import mark_boxes
 from jigsaw.tasks.prompts import instruction_of, user_message
 from jigsaw.tasks.squares import Asked, SquareConfig, SquareTask, lettered, look_alike, options_in_words
 

@@ -17,7 +17,6 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.caching import BoundedCache
 from jigsaw.tasks.contract import (
     CHOICE,
     Extent,
@@ -30,9 +29,10 @@ from jigsaw.tasks.contract import (
     Task,
 )
 from jigsaw.tasks.keys import AnswerStyleKey
-from jigsaw.tasks.likeness import mean_differences, signatures
-from jigsaw.tasks.photos import REASONS as PHOTO_REASONS
-from jigsaw.tasks.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
+from jigsaw.tasks.media.caching import BoundedCache
+from jigsaw.tasks.media.likeness import mean_differences, signatures
+from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
+from jigsaw.tasks.media.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
 
 CACHE_BYTES = 128 * 2**20
 CACHED_HEADERS = 1000

@@ -11,9 +11,9 @@ from typing import ClassVar
 
 from jigsaw.tasks.contract import Message, PromptVariant, Puzzle
 from jigsaw.tasks.film import FilmTask, unlike
+from jigsaw.tasks.media.video_display import Frames
 from jigsaw.tasks.prompts import instruction_of, user_message
 from jigsaw.tasks.squares import Asked, lettered, options_in_words
-from jigsaw.tasks.video_display import Frames
 
 
 class TimeArrowTask(FilmTask):

@@ -22,7 +22,6 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.clips import equal_spans, frame_numbers, frames_per_clip, shown_size, size_fault
 from jigsaw.tasks.contract import (
     AnswerStyle,
     Clip,
@@ -37,17 +36,18 @@ from jigsaw.tasks.contract import (
 )
 from jigsaw.tasks.decoding import DecodingTask
 from jigsaw.tasks.foreign import ForeignRows, pair_of
-from jigsaw.tasks.grids import Box, Grid, Region, parse_grid
 from jigsaw.tasks.image import Augment
 from jigsaw.tasks.keys import AnswerStyleKey, DecoderKey, FrameMultipleKey, FramePixelsKey
-from jigsaw.tasks.likeness import look_alike_classes, peak_differences, signatures
+from jigsaw.tasks.media.clips import equal_spans, frame_numbers, frames_per_clip, shown_size, size_fault
+from jigsaw.tasks.media.grids import Box, Grid, Region, parse_grid
+from jigsaw.tasks.media.likeness import look_alike_classes, peak_differences, signatures
+from jigsaw.tasks.media.video_check import second_reading
+from jigsaw.tasks.media.video_display import Frames
+from jigsaw.tasks.media.videos import REASONS as VIDEO_REASONS
+from jigsaw.tasks.media.videos import VideoHeader, choose_decoder
 from jigsaw.tasks.permutations import answer_of, draw_shown
 from jigsaw.tasks.prompts import answer_instruction, user_message
 from jigsaw.tasks.registry import make_config
-from jigsaw.tasks.video_check import second_reading
-from jigsaw.tasks.video_display import Frames
-from jigsaw.tasks.videos import REASONS as VIDEO_REASONS
-from jigsaw.tasks.videos import VideoHeader, choose_decoder
 
 DENSE_BYTES = 64 * 2**20
 """With a `window`, all frames of a video are decoded once for all of its puzzles if they take no more than this."""

@@ -17,9 +17,9 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.contract import Media, Message, Pieces, PromptVariant, Puzzle, Source
+from jigsaw.tasks.media.posed_scene import PosedScene
+from jigsaw.tasks.media.poses import STILL, Motion, apart, in_words
 from jigsaw.tasks.posed import PosedConfig, PosedTask
-from jigsaw.tasks.posed_scene import PosedScene
-from jigsaw.tasks.poses import STILL, Motion, apart, in_words
 from jigsaw.tasks.prompts import instruction_of, user_message
 
 SAME_SPOT, SAME_SHARE = 0.1, 0.05

@@ -19,7 +19,7 @@ from jigsaw.audit.features import Pixels, blue, border, detail, light, motion, r
 from jigsaw.audit.rank_prior import ranks
 from jigsaw.audit.shortcut import Shortcut
 from jigsaw.tasks import Pieces
-from jigsaw.tasks.likeness import mean_differences, signatures
+from jigsaw.tasks.media.likeness import mean_differences, signatures
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from jigsaw.audit.features import Pixels, block_phase, blue, detail, light, ring
 from jigsaw.audit.rank_prior import Symbols, commonest, fitted_orders, ranks
 from jigsaw.audit.shortcut import Shortcut
 from jigsaw.tasks import Pieces
-from jigsaw.tasks.likeness import mean_differences, signatures
+from jigsaw.tasks.media.likeness import mean_differences, signatures
 
 Orders = list[list[int]]
 

@@ -134,7 +134,7 @@ def test_an_absolute_path_below_the_folder_is_as_good_as_a_relative_one(folder):
 
 
 def test_an_image_that_is_too_large_is_refused_before_it_is_decoded(folder, monkeypatch):
-    monkeypatch.setattr("jigsaw.tasks.photos.MAX_PIXELS", 40)
+    monkeypatch.setattr("jigsaw.tasks.media.photos.MAX_PIXELS", 40)
     with pytest.raises(JigsawError, match="8x6 pixels"):
         load_conversations(written(folder, [LLAVA]))
 
@@ -207,7 +207,7 @@ def test_an_image_feature_opens_nothing_outside_of_the_folder(folder, path):
 def test_bytes_in_parquet_are_held_to_the_limits_of_photos(folder, monkeypatch, kind):
     path = parquet(folder, {"bytes": (folder / "red.png").read_bytes(), "path": None}, kind)
     assert load_conversations(path)[0]["images"][0].size == (8, 6)
-    monkeypatch.setattr("jigsaw.tasks.photos.MAX_PIXELS", 40)
+    monkeypatch.setattr("jigsaw.tasks.media.photos.MAX_PIXELS", 40)
     with pytest.raises(JigsawError, match="8x6 pixels"):
         load_conversations(path)
 

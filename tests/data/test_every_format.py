@@ -30,7 +30,7 @@ from second_decoder import decoded
 
 from jigsaw.data import build_puzzles, check_puzzles, load_puzzles
 from jigsaw.data.loading.conversations import load_conversations
-from jigsaw.tasks import colors
+from jigsaw.tasks.media import colors
 
 pytest.importorskip("imageio_ffmpeg", reason="the second decoder is not installed (the dev extra)")
 pytestmark = pytest.mark.slow

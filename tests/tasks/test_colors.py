@@ -12,8 +12,8 @@ import pytest
 from made_media import encode, photo_pixels
 from PIL import Image, ImageCms
 
-from jigsaw.tasks import colors
-from jigsaw.tasks.photos import PhotoError, read_photo
+from jigsaw.tasks.media import colors
+from jigsaw.tasks.media.photos import PhotoError, read_photo
 
 PIXELS = photo_pixels(96, 64)
 PHOTO = Image.fromarray(PIXELS)

@@ -13,8 +13,8 @@ from made_media import encode, photo_pixels
 from PIL import Image
 
 from jigsaw.tasks import Reject, Source, get_task
-from jigsaw.tasks.depthmaps import DepthError, DepthMeaning, read_depth, resample_nearest
-from jigsaw.tasks.marks import disc
+from jigsaw.tasks.media.depthmaps import DepthError, DepthMeaning, read_depth, resample_nearest
+from jigsaw.tasks.media.marks import disc
 
 WIDTH, HEIGHT = 320, 240
 

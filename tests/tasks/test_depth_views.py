@@ -10,7 +10,7 @@ from made_media import encode, photo_pixels
 from PIL import Image
 
 from jigsaw.tasks import Reject, Source, get_task
-from jigsaw.tasks.depthmaps import DepthError, DepthMeaning, View, read_depth
+from jigsaw.tasks.media.depthmaps import DepthError, DepthMeaning, View, read_depth
 from jigsaw.tasks.registry import canonical_config
 
 BACK = {  # what a camera held that way stores of an upright picture

@@ -6,8 +6,8 @@ import pytest
 from made_media import encode, photo_pixels
 from PIL import Image
 
-from jigsaw.tasks.formats import format_of, head_of
-from jigsaw.tasks.photos import PhotoError, read_photo
+from jigsaw.tasks.media.formats import format_of, head_of
+from jigsaw.tasks.media.photos import PhotoError, read_photo
 
 PHOTO = Image.fromarray(photo_pixels(60, 40))
 

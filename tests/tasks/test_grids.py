@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jigsaw.tasks.grids import choose_region, parse_grid
+from jigsaw.tasks.media.grids import choose_region, parse_grid
 
 sides = st.integers(64, 3000)
 grids = st.tuples(st.integers(1, 8), st.integers(2, 8))

@@ -11,7 +11,7 @@ from made_media import encode, photo_pixels, source_of
 from PIL import Image
 
 from jigsaw.tasks import Puzzle, Reject, TaskError, get_task
-from jigsaw.tasks.composite import sheet_boxes
+from jigsaw.tasks.media.composite import sheet_boxes
 
 
 def reassembled(puzzle, tiles):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from jigsaw.tasks.likeness import look_alike_classes, mean_differences, peak_differences
+from jigsaw.tasks.media.likeness import look_alike_classes, mean_differences, peak_differences
 
 PIECES = arrays.arrays(np.uint8, st.tuples(st.integers(2, 9), st.just(60)))
 

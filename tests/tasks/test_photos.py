@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from made_media import encode, photo_pixels
 from PIL import Image
 
-from jigsaw.tasks.photos import PhotoError, read_header, read_photo
+from jigsaw.tasks.media.photos import PhotoError, read_header, read_photo
 
 PIXELS = photo_pixels(120, 80)
 PHOTO = Image.fromarray(PIXELS)
@@ -173,7 +173,7 @@ def test_long_texts_in_a_png_do_not_matter(chunk, mark):
 
 
 def test_a_long_profile_in_a_png_counts():
-    from jigsaw.tasks import colors
+    from jigsaw.tasks.media import colors
 
     wide = colors.matrix_profile(colors.ADOBE_RGB, 1.0)
     data = encode(PHOTO)

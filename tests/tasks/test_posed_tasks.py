@@ -12,7 +12,7 @@ from PIL import Image
 from jigsaw.data.sources.scan import open_source, scan
 from jigsaw.samples.rooms import export_rooms
 from jigsaw.tasks import Puzzle, Reject, Source, get_task
-from jigsaw.tasks.poses import Cameras, PoseError, read_intrinsics, read_pose, upwards
+from jigsaw.tasks.media.poses import Cameras, PoseError, read_intrinsics, read_pose, upwards
 from jigsaw.testing import assert_task
 
 SEEDS = range(6)

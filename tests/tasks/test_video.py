@@ -11,12 +11,12 @@ from made_media import encode, hide_start, number_in, numbered_frame, source_of,
 from PIL import Image
 
 from jigsaw.tasks import Reject, Source, get_task
-from jigsaw.tasks.clips import equal_spans, frame_numbers, shown_size, size_fault
+from jigsaw.tasks.media.clips import equal_spans, frame_numbers, shown_size, size_fault
+from jigsaw.tasks.media.video_display import UPRIGHT
+from jigsaw.tasks.media.video_streams import Display, VideoError, _packet_fault
+from jigsaw.tasks.media.videos import VideoHeader, read_frames, read_header
 from jigsaw.tasks.registry import canonical_config
 from jigsaw.tasks.video import _tile_boxes
-from jigsaw.tasks.video_display import UPRIGHT
-from jigsaw.tasks.video_streams import Display, VideoError, _packet_fault
-from jigsaw.tasks.videos import VideoHeader, read_frames, read_header
 
 LOOSE = {"min_duration": 1}
 
@@ -64,7 +64,7 @@ def test_in_the_shown_order_time_does_not_increase_and_the_inverse_convention_fa
 
 
 def test_frames_beyond_the_limit_are_refused_before_one_is_decoded(video, monkeypatch):
-    monkeypatch.setattr("jigsaw.tasks.video_streams.MAX_FRAME_PIXELS", 160 * 96 - 1)
+    monkeypatch.setattr("jigsaw.tasks.media.video_streams.MAX_FRAME_PIXELS", 160 * 96 - 1)
     with pytest.raises(VideoError, match="frames of 160x96 pixels") as refused:
         read_header(video.files["video"])
     assert refused.value.reason == "too_large"

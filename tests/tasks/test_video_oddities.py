@@ -23,10 +23,10 @@ from made_media import (
 from PIL import Image
 
 from jigsaw.tasks import Puzzle, Source, get_task
-from jigsaw.tasks.video_check import second_reading
-from jigsaw.tasks.video_display import Orientation, displayed_size, orientation_of
-from jigsaw.tasks.video_streams import VideoError
-from jigsaw.tasks.videos import choose_decoder, read_frames, read_header
+from jigsaw.tasks.media.video_check import second_reading
+from jigsaw.tasks.media.video_display import Orientation, displayed_size, orientation_of
+from jigsaw.tasks.media.video_streams import VideoError
+from jigsaw.tasks.media.videos import choose_decoder, read_frames, read_header
 
 RATE, FRAMES, SIZE = 25, 75, (120, 72)
 X264 = {"crf": "14", "preset": "veryfast", "g": "20", "bf": "2"}
@@ -357,8 +357,8 @@ def test_a_second_reading_finds_frames_of_other_moments(tmp_path, mp4, ts):
 
 
 def test_a_second_reading_of_a_long_video_begins_before_each_frame(tmp_path, mp4, ts, monkeypatch):
-    monkeypatch.setattr("jigsaw.tasks.video_check._WHOLE", 10)
-    monkeypatch.setattr("jigsaw.tasks.video_check._BEFORE", 1.0)
+    monkeypatch.setattr("jigsaw.tasks.media.video_check._WHOLE", 10)
+    monkeypatch.setattr("jigsaw.tasks.media.video_check._BEFORE", 1.0)
     for path in (mp4, ts):
         header = read_header(path)
         frames = read_frames(path, header, [5, 70], (56, 56), "pyav")

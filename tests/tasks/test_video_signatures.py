@@ -4,7 +4,7 @@ import pytest
 from made_media import encode, write_sound, write_video
 from PIL import Image
 
-from jigsaw.tasks.video_signatures import HEAD_BYTES, video_container
+from jigsaw.tasks.media.video_signatures import HEAD_BYTES, video_container
 
 FORMS = {
     "mp4": ("mp4", "libx264"),

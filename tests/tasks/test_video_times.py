@@ -12,8 +12,8 @@ import pytest
 from made_media import number_in, write_video
 from PIL import Image
 
-from jigsaw.tasks.video_streams import VideoError
-from jigsaw.tasks.videos import choose_decoder, read_frames, read_header
+from jigsaw.tasks.media.video_streams import VideoError
+from jigsaw.tasks.media.videos import choose_decoder, read_frames, read_header
 
 FRAMES, RATE, SIZE = 90, 25, (120, 72)
 X264 = {"crf": "14", "preset": "veryfast", "g": "20"}

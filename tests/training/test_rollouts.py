@@ -24,8 +24,8 @@ from jigsaw.models.families.qwen import Qwen2VL
 from jigsaw.models.load import load_model, vision_token_ids
 from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.rewards import Composition
-from jigsaw.tasks import photos as photos_module
-from jigsaw.tasks.caching import BoundedCache
+from jigsaw.tasks.media import photos as photos_module
+from jigsaw.tasks.media.caching import BoundedCache
 from jigsaw.training.grpo import grpo_trainer
 from jigsaw.training.micro_batch import Sizes, divided, fill, tokens_computed
 from jigsaw.training.mixture import mix

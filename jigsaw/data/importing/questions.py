@@ -40,14 +40,14 @@ from jigsaw.tasks import (
     Source,
     get_task,
     instruction_of,
-    photos,
     read_photo,
 )
-from jigsaw.tasks.clips import frame_numbers, shown_size
-from jigsaw.tasks.formats import format_of, head_of
+from jigsaw.tasks.media import photos
+from jigsaw.tasks.media.clips import frame_numbers, shown_size
+from jigsaw.tasks.media.formats import format_of, head_of
+from jigsaw.tasks.media.video_streams import VideoError
+from jigsaw.tasks.media.videos import choose_decoder, read_frames, read_header
 from jigsaw.tasks.questions import QuestionsTask
-from jigsaw.tasks.video_streams import VideoError
-from jigsaw.tasks.videos import choose_decoder, read_frames, read_header
 from jigsaw.text import json_lines, json_value, read_text
 
 ROWS_PER_PART = 5000

@@ -16,7 +16,7 @@ from pathlib import Path
 from jigsaw.data.sources.recognition import MediaKind, Problem, Skipped, is_hidden, printable, recognise
 from jigsaw.data.sources.tables import table_cell, table_items
 from jigsaw.data.sources.tars import ContainerError, files_in_tar
-from jigsaw.tasks.formats import HEAD_BYTES
+from jigsaw.tasks.media.formats import HEAD_BYTES
 
 TAR = (".tar",)
 COMPRESSED_TAR = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")

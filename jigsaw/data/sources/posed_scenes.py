@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from jigsaw.data.sources.depth_pairs import DEPTH_SUFFIXES, PICTURE_SUFFIXES, Files
 from jigsaw.data.sources.recognition import Problem, Skipped
-from jigsaw.tasks.poses import PoseError, read_intrinsics, read_pose
+from jigsaw.tasks.media.poses import PoseError, read_intrinsics, read_pose
 
 POSES = ("pose", "poses")
 _COLORS, _DEPTH, _INTRINSIC = ("color", "rgb"), ("depth",), ("intrinsic",)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
-from jigsaw.tasks.formats import format_of
-from jigsaw.tasks.video_signatures import VIDEO_SUFFIXES
+from jigsaw.tasks.media.formats import format_of
+from jigsaw.tasks.media.video_signatures import VIDEO_SUFFIXES
 
 MediaKind = Literal["image", "video"]
 

@@ -39,7 +39,7 @@ from jigsaw.data.sources.tars import FilesInTar, files_in_tar
 from jigsaw.data.storage.identity import fingerprint_of
 from jigsaw.errors import JigsawError
 from jigsaw.tasks import Source, SourceKind
-from jigsaw.tasks.formats import head_of
+from jigsaw.tasks.media.formats import head_of
 
 LISTS = (".txt", ".lst", ".list")
 _CONTAINERS: tuple[str, ...] = (*TAR, *COMPRESSED_TAR, *PARQUET)

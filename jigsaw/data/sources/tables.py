@@ -18,7 +18,7 @@ from typing import Any
 from jigsaw.data.sources.recognition import MediaKind, Skipped
 from jigsaw.data.sources.tars import ContainerError
 from jigsaw.errors import first_line
-from jigsaw.tasks.formats import HEAD_BYTES, format_of
+from jigsaw.tasks.media.formats import HEAD_BYTES, format_of
 
 _OUR_KEY = b"jigsaw"
 _SAMPLED_CELLS = 24

@@ -18,7 +18,7 @@ from typing import Any
 from jigsaw.data.storage.manifest import Counts, counts_of
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.tasks import ORDER, Message, Puzzle, Source
-from jigsaw.tasks.grids import MOST_CELLS
+from jigsaw.tasks.media.grids import MOST_CELLS
 from jigsaw.text import named
 
 ROWS_PER_GROUP = 1000

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jigsaw.tasks.grids import MAX_ASPECT, too_long
+from jigsaw.tasks.media.grids import MAX_ASPECT, too_long
 
 Times = np.ndarray[Any, np.dtype[np.float64]]
 Span = tuple[float, float]

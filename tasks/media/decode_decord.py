@@ -1,7 +1,7 @@
-"""Frames with decord: quick at picking frames out of a video, and it scales while decoding.
+"""Frames with decord, which seeks quickly and scales while it decodes.
 
-In and out: see `jigsaw.tasks.videos.read_frames`. decord picks frames by number, so its numbers must mean the times of
-the header. decord 0.6 is unmaintained and has no wheel for every machine.
+Input and output: see `jigsaw.tasks.media.videos.read_frames`. decord picks frames by number, so its numbering must
+match the header's times. decord 0.6 is unmaintained and has no wheel for some machines.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jigsaw.tasks.video_display import Frames
-from jigsaw.tasks.video_streams import VideoError, stream_of
-from jigsaw.tasks.videos import VideoHeader
+from jigsaw.tasks.media.video_display import Frames
+from jigsaw.tasks.media.video_streams import VideoError, stream_of
+from jigsaw.tasks.media.videos import VideoHeader
 
 
 def frames(file: Path | bytes, header: VideoHeader, indices: Sequence[int], size: tuple[int, int]) -> Frames:

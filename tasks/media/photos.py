@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from jigsaw.tasks import colors, png_chunks
-from jigsaw.tasks.formats import format_of, head_of
-from jigsaw.tasks.profiles import HdrError, profile_of
+from jigsaw.tasks.media import colors, png_chunks
+from jigsaw.tasks.media.formats import format_of, head_of
+from jigsaw.tasks.media.profiles import HdrError, profile_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 """What is opened; a JPEG of several pictures (MPO) is a JPEG. Formats that start other programs (EPS) are left out."""

@@ -19,8 +19,8 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from jigsaw.tasks.formats import format_of, head_of
-from jigsaw.tasks.photos import MAX_PIXELS, PhotoError
+from jigsaw.tasks.media.formats import format_of, head_of
+from jigsaw.tasks.media.photos import MAX_PIXELS, PhotoError
 
 DepthArray = np.ndarray[Any, np.dtype[np.float32]]
 

@@ -1,8 +1,8 @@
-"""Frames with PyAV: everything FFmpeg reads, with rotation, on every machine.
+"""Frames with PyAV, which reads every FFmpeg format, handles rotation and runs on every machine.
 
-In and out: see `jigsaw.tasks.videos.read_frames`. It jumps to the nearest key frame where that skips work. A frame is
-found when it comes out with exactly the stamp asked for; where a seek lands too late, it goes further back, in the end
-to the start.
+Input and output: see `jigsaw.tasks.media.videos.read_frames`. The reader seeks to the nearest key frame where that
+saves work, and accepts a frame only if its time stamp is exactly the requested one. If a seek lands too late, it goes
+back to earlier key frames and finally to the start of the file.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from jigsaw.tasks.video_display import Frames, same_shape
-from jigsaw.tasks.video_streams import VideoError, display_of, open_container, play
-from jigsaw.tasks.videos import VideoHeader
+from jigsaw.tasks.media.video_display import Frames, same_shape
+from jigsaw.tasks.media.video_streams import VideoError, display_of, open_container, play
+from jigsaw.tasks.media.videos import VideoHeader
 
 
 def frames(file: Path | bytes, header: VideoHeader, indices: Sequence[int], size: tuple[int, int]) -> Frames:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from jigsaw.tasks.video_signatures import video_container
+from jigsaw.tasks.media.video_signatures import video_container
 
 HEAD_BYTES = 4096
 """How much of a file `format_of` looks at."""

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
-from jigsaw.tasks import colors, png_chunks
-from jigsaw.tasks.formats import head_of
+from jigsaw.tasks.media import colors, png_chunks
+from jigsaw.tasks.media.formats import head_of
 
 _PRIMARIES = {9: colors.BT_2020, 12: colors.DISPLAY_P3}
 """Numbers of ITU-T H.273 whose colours differ visibly from sRGB's -> primaries."""

@@ -1,7 +1,7 @@
 """Video containers recognised by the first bytes of a file, for files whose names do not say what they are.
 
-In: the first `HEAD_BYTES` bytes of a file. Out: the container's name, or None. It is pure and knows the
-containers that `jigsaw.tasks.videos` opens. Whether there is a video stream inside is known when the file is opened.
+In: the first `HEAD_BYTES` bytes of a file. Out: the container's name, or None. The containers are those that
+`jigsaw.tasks.media.videos` opens. Whether the file has a video stream is checked later, when it is opened.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from jigsaw.tasks.marks import RED, disc
-from jigsaw.tasks.poses import Cameras, Matrix
+from jigsaw.tasks.media.marks import RED, disc
+from jigsaw.tasks.media.poses import Cameras, Matrix
 
 EMPTY = (236, 236, 236)
 """Colour of what no frame measured."""

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jigsaw.tasks.video_display import Frames
-from jigsaw.tasks.video_streams import display_of, is_joined, open_container
-from jigsaw.tasks.videos import VideoHeader
+from jigsaw.tasks.media.video_display import Frames
+from jigsaw.tasks.media.video_streams import display_of, is_joined, open_container
+from jigsaw.tasks.media.videos import VideoHeader
 
 Small = np.ndarray[Any, np.dtype[np.float64]]
 

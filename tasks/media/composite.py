@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from jigsaw.tasks.grids import Box
-from jigsaw.tasks.marks import label
+from jigsaw.tasks.media.grids import Box
+from jigsaw.tasks.media.marks import label
 
 MIN_BAND = 14
 """Least height in pixels of the band that carries a number."""

@@ -15,8 +15,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from jigsaw.tasks.video_display import Orientation, displayed_size, orientation_of
-from jigsaw.tasks.video_timeline import GAP, Packet
+from jigsaw.tasks.media.video_display import Orientation, displayed_size, orientation_of
+from jigsaw.tasks.media.video_timeline import GAP, Packet
 
 MAX_FRAME_PIXELS = 50_000_000
 """Videos of larger frames are refused before one is decoded; 8K has 33 million."""
@@ -35,7 +35,7 @@ _EXACT = {"h264": {5}, "hevc": {16, 17, 18, 19, 20, 21}}
 
 
 class VideoError(ValueError):
-    """A video cannot be used; `reason` is a key of `jigsaw.tasks.videos.REASONS`."""
+    """A video cannot be used; `reason` is a key of `jigsaw.tasks.media.videos.REASONS`."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)

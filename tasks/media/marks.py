@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from jigsaw.tasks.grids import Box
+from jigsaw.tasks.media.grids import Box
 
 _OVERSAMPLING = 4
 _SCREEN = 640

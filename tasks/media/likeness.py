@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jigsaw.tasks.grids import Box
+from jigsaw.tasks.media.grids import Box
 
 SIGNATURE_SIDE = 16
 """Pieces are compared at this many pixels a side: finer differences are texture and noise, which place nothing."""

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jigsaw.tasks.video_display import UPRIGHT, Frames
-from jigsaw.tasks.video_streams import (
+from jigsaw.tasks.media.video_display import UPRIGHT, Frames
+from jigsaw.tasks.media.video_streams import (
     MAX_FRAME_PIXELS,
     Display,
     Track,
@@ -27,7 +27,7 @@ from jigsaw.tasks.video_streams import (
     play,
     read_track,
 )
-from jigsaw.tasks.video_timeline import (
+from jigsaw.tasks.media.video_timeline import (
     Stamps,
     Times,
     index_fault,
@@ -36,7 +36,7 @@ from jigsaw.tasks.video_timeline import (
     timeline_of_packets,
 )
 
-DECODERS = {"decord": "jigsaw.tasks.decode_decord:frames", "pyav": "jigsaw.tasks.decode_pyav:frames"}
+DECODERS = {"decord": "jigsaw.tasks.media.decode_decord:frames", "pyav": "jigsaw.tasks.media.decode_pyav:frames"}
 """Name -> where its `frames` is. Another decoder is a file and a line here."""
 
 REASONS = {

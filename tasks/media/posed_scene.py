@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jigsaw.tasks.depthmaps import DepthArray
-from jigsaw.tasks.poses import Cameras, Matrix
+from jigsaw.tasks.media.depthmaps import DepthArray
+from jigsaw.tasks.media.poses import Cameras, Matrix
 
 SPARSE = 96
 """Longest side in pixels of the depth maps and pictures from which the map and overlaps are computed."""
