@@ -45,14 +45,14 @@ def small(write):
 
 
 def refusal(path, *overrides):
-    """The one line with which a recipe is refused, less the path that it must begin with."""
+    """The one line with which a recipe is refused, without the path or the overrides that it must begin with."""
     with pytest.raises(JigsawError) as caught:
         load_recipe(path, overrides)
     line = str(caught.value)
     assert "\n" not in line
-    if not line.startswith("override "):
-        assert line.startswith(f"{path}: ")
-    return line.removeprefix(f"{path}: ")
+    start = f"override {' and '.join(map(repr, overrides))}: " if overrides else f"{path}: "
+    assert line.startswith(start)
+    return line.removeprefix(start)
 
 
 # What a recipe says
@@ -297,9 +297,30 @@ def test_a_quoted_override_is_a_text(small):
     ],
 )
 def test_an_override_that_cannot_be_applied_is_quoted(small, override, told):
-    line = refusal(small, override)
-    assert line.startswith(f"override {override!r}")
-    assert told in line
+    with pytest.raises(JigsawError) as caught:
+        load_recipe(small, [override])
+    assert str(caught.value).startswith(f"override {override!r}")
+    assert told in str(caught.value)
+
+
+def test_only_the_overrides_to_blame_are_named(small):
+    def line(*overrides):
+        with pytest.raises(JigsawError) as caught:
+            load_recipe(small, overrides)
+        return str(caught.value)
+
+    assert line("seed=3", "grpo.max_step=5", "name=x").startswith("override 'grpo.max_step=5': unknown key")
+    pair = line("model.image.min_pixels=900", "seed=3", "model.image.max_pixels=800")
+    assert pair.startswith("override 'model.image.min_pixels=900' and 'model.image.max_pixels=800': model.image: ")
+    assert line("seed=often", "seed=never").startswith("override 'seed=never': seed: ")
+    assert len(line(f"seed={'9 ' * 500}").splitlines()[0].split(": seed: ")[0]) < 130
+
+
+def test_a_fault_of_the_recipe_is_the_files_whatever_the_overrides(write):
+    path = write(RECIPE.replace("seed: 1", "sead: 1") if "seed: 1" in RECIPE else RECIPE + "\nsead: 1\n")
+    with pytest.raises(JigsawError) as caught:
+        load_recipe(path, ["name=x"])
+    assert str(caught.value).startswith(f"{path}: unknown key sead")
 
 
 # Interpolation
@@ -407,6 +428,8 @@ def test_a_broken_parent_is_the_file_that_is_named(write):
 
 
 def test_photos_for_a_recipe_that_uses_none_are_refused():
-    with pytest.raises(JigsawError, match=r"data\.photos=/mine: no puzzle set .* data\.train\.0\.build\.source=DIR"):
+    with pytest.raises(
+        JigsawError, match=r"override 'data\.photos=/mine': no puzzle set .* data\.train\.0\.build\.source=DIR"
+    ):
         load_recipe("image-qwen2.5-vl-7b", ["data.photos=/mine"])
     assert load_recipe("quickstart", ["data.photos=/mine"]).data.train[0].build.source == "/mine"

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, cast, get_args
 
 from omegaconf import DictConfig, OmegaConf
@@ -95,10 +96,41 @@ def load_recipe(
         fresh: resolves `${fresh:...}`; if None, it is resolved according to `resume` and no folder is created.
 
     Raises:
-        JigsawError: the recipe or an override is wrong; one line with file, key and remedy.
+        JigsawError: one line with the file or the override to blame, the key and the remedy.
     """
     path = find_recipe(name)
-    _register_fresh(fresh or FreshFolders(resume=resume))
+    fresh = fresh or FreshFolders(resume=resume)
+    try:
+        return _load(path, overrides, tiny, fresh)
+    except JigsawError as error:
+        message = str(error).removeprefix(f"{path}: ")
+        if message.startswith("override "):
+            raise
+        trial = FreshFolders(resume=resume)
+        trial.folders |= fresh.folders
+        others = [[*overrides[:index], *overrides[index + 1 :]] for index in range(len(overrides))]
+        culprits = [
+            repr(shorten(override, 100, placeholder=" ..."))
+            for override, rest in zip(overrides, others, strict=True)
+            if _complaint(path, rest, tiny, trial) != str(error)
+        ]
+        if not culprits:
+            raise
+        raise JigsawError(f"override {' and '.join(culprits)}: {message}") from error
+
+
+def _complaint(path: Path, overrides: Sequence[str], tiny: bool, fresh: FreshFolders) -> str | None:
+    """The message with which a recipe is refused, or None for a valid one."""
+    try:
+        _load(path, overrides, tiny, fresh)
+    except JigsawError as error:
+        return str(error)
+    return None
+
+
+def _load(path: Path, overrides: Sequence[str], tiny: bool, fresh: FreshFolders) -> Recipe:
+    """`load_recipe` of a file; its errors begin with the file, those of an override's form with the override."""
+    _register_fresh(fresh)
     written: dict[str, Written] = {}
     try:
         config = _read_with_defaults(path, seen=(), written=written)
@@ -144,7 +176,7 @@ def _refuse_unused_photos(path: Path, config: DictConfig, overrides: Sequence[st
     given = next((one for one in overrides if one.startswith("data.photos=")), None)
     if given is not None and "${data.photos}" not in OmegaConf.to_yaml(config, resolve=False):
         raise JigsawError(
-            f"{path}: override {given}: no puzzle set of this recipe refers to data.photos; give a set its folder "
+            f"{path}: no puzzle set of this recipe refers to data.photos; give a set its folder "
             "with data.train.0.build.source=DIR, and the held-out one with data.eval.0.build.source=DIR"
         )
 
