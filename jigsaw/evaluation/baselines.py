@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import permutations
 from math import sqrt
 from random import Random
@@ -17,7 +18,6 @@ from typing import Any
 
 from jigsaw.rewards import (
     Composition,
-    RewardError,
     RewardSpec,
     chance_exact,
     chance_kendall_tau,
@@ -25,12 +25,17 @@ from jigsaw.rewards import (
     chance_order_reward,
     chance_place_accuracy,
     grid_of,
+    kendall_tau,
+    neighbor_accuracy,
 )
 from jigsaw.rewards.answers import ORDER, kind_of_row
 
 Puzzle = Mapping[str, Any]
 
 ALL_ORDERS_UP_TO = 5
+ALL_ORDERS_OF_CLASSES = 6
+"""Pieces up to which all orders are scored: with any reward, and with the order scores of puzzles with equal pieces."""
+
 SAMPLED_ORDERS = 120
 
 
@@ -91,17 +96,38 @@ def _is_order(puzzle: Puzzle) -> bool:
 def order_levels(puzzle: Puzzle) -> dict[str, Level | None]:
     """The levels of the order scores of a puzzle."""
     pieces, classes = len(puzzle["answer"]), puzzle.get("classes")
-    placed = None if classes is None else [classes[piece - 1] for piece in puzzle["answer"]]
-    try:
-        neighbors = Level(chance_neighbor_accuracy(pieces, placed, grid=grid_of(puzzle.get("geometry"), pieces)))
-    except RewardError:  # too many arrangements of equal pieces
-        neighbors = None
+    grid = grid_of(puzzle.get("geometry"), pieces)
+    if classes is None:
+        neighbors, tau = Level(chance_neighbor_accuracy(pieces, grid=grid)), Level(chance_kendall_tau(pieces))
+    else:
+        placed = tuple(classes[piece - 1] for piece in puzzle["answer"])
+        neighbors, tau = _levels_with_classes(placed, grid)
     return {
         "exact": Level(chance_exact(pieces, classes)),
         "place_accuracy": Level(chance_place_accuracy(pieces, classes)),
         "neighbor_accuracy": neighbors,
-        "kendall_tau": Level(chance_kendall_tau(pieces, placed)),
+        "kendall_tau": tau,
     }
+
+
+@lru_cache(maxsize=1024)
+def _levels_with_classes(classes: tuple[int, ...], grid: tuple[int, int] | None) -> tuple[Level, Level]:
+    """The levels of neighbour accuracy and Kendall's tau where pieces of a class may be exchanged.
+
+    Args:
+        classes: the class of the piece that belongs at each place.
+        grid: rows and columns of the places.
+    """
+    pieces = len(classes)
+    answer = range(1, pieces + 1)
+    exact = pieces <= ALL_ORDERS_OF_CLASSES
+    rng = Random(0)
+    orders = permutations(answer) if exact else (rng.sample(answer, pieces) for _ in range(SAMPLED_ORDERS))
+    scores = [
+        (neighbor_accuracy(order, answer, classes, grid=grid), kendall_tau(order, answer, classes)) for order in orders
+    ]
+    neighbors, taus = zip(*scores, strict=True)
+    return _mean(neighbors, exact), _mean(taus, exact)
 
 
 def reward_levels(puzzles: Sequence[Puzzle], composition: Composition) -> list[dict[str, Level | None]]:
@@ -158,7 +184,7 @@ def _closed_form(spec: RewardSpec, puzzle: Puzzle) -> float | None:
     if spec.args or spec.use not in ("exact", "place_accuracy", "neighbor_accuracy", "kendall_tau"):
         return None  # an option such as an exponent has no closed form
     level = answer_levels(puzzle).get(spec.use)
-    return None if level is None else level.mean
+    return None if level is None or level.error else level.mean
 
 
 def _visual_jigsaw(puzzle: Puzzle, args: Mapping[str, Any]) -> float:

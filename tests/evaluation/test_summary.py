@@ -154,6 +154,17 @@ def test_chance_with_equal_pieces_is_the_mean_over_every_order(classes, random):
         assert levels[name] == pytest.approx(sum(getattr(item, name) for item in scored) / len(scored)), name
 
 
+def test_chance_with_equal_pieces_of_a_large_puzzle_is_sampled_with_its_error():
+    puzzle = row(list(range(1, 10)), classes=[0, 0, *range(1, 8)])
+    levels = levels_of([puzzle], Composition(["kendall_tau"]))[0]
+    # One pair of the 36 is always in sequence; the mean of the others is 1/2.
+    for name in ("kendall_tau", "reward"):
+        assert 0 < levels[name].error < 0.02
+        assert abs(levels[name].mean - (1 + 35 / 2) / 36) < 4 * levels[name].error
+    assert levels["neighbor_accuracy"].error > 0
+    assert levels_of([puzzle], Composition(["kendall_tau"]))[0] == levels
+
+
 @pytest.mark.parametrize("args", [{}, {"discount": 0.5, "format_weight": 0.1, "min_pieces_for_partial": 5}])
 @pytest.mark.parametrize("style", ["direct", "boxed"])
 def test_the_closed_form_of_the_reward_is_the_mean_over_every_order(args, style):
