@@ -14,9 +14,9 @@ from functools import lru_cache
 from typing import Any
 
 from jigsaw.rewards.answers.choice import NOUNS, Choice
-from jigsaw.rewards.answers.kinds import kind_of_row
 from jigsaw.rewards.answers.order import Order
-from jigsaw.rewards.completions import Completion, completion_text, per_row
+from jigsaw.rewards.answers.rows import answer_rows
+from jigsaw.rewards.completions import Completion
 from jigsaw.rewards.parse import last_order, thinking_of
 from jigsaw.rewards.plugin import metric
 
@@ -39,24 +39,19 @@ def agreement(
     >>> agreement(["<think>So option B.</think><answer>A</answer>"], ["A"], ["choice"], options)
     [0.0]
     """
-    count = len(completions)
-    rows = zip(
-        completions,
-        per_row("answer", answer, count, None),
-        per_row("answer_kind", answer_kind, count, None),
-        per_row("answer_args", answer_args, count, None),
-        per_row("answer_style", answer_style, count, None),
-        per_row("think_prefilled", think_prefilled, count, None),
-        strict=True,
-    )
+    columns |= {
+        "answer": answer,
+        "answer_kind": answer_kind,
+        "answer_args": answer_args,
+        "answer_style": answer_style,
+        "think_prefilled": think_prefilled,
+    }
     values: list[float | None] = []
-    for completion, truth, name, args, style, prefilled in rows:
-        kind = kind_of_row({"answer": truth, "answer_kind": name, "answer_args": args})
-        text, way = completion_text(completion), style or "think"
-        given = kind.parse(text, way, think_prefilled=bool(prefilled)).value
-        thinking = None if way == "direct" else thinking_of(text, think_prefilled=bool(prefilled))
-        named = None if thinking is None or given is None else named_last(thinking, kind)
-        values.append(None if named is None else float(named == given))
+    for row in answer_rows(completions, columns):
+        answered = row.parsed().value
+        thinking = None if row.style == "direct" else thinking_of(row.text, think_prefilled=row.think_prefilled)
+        named = None if thinking is None or answered is None else named_last(thinking, row.kind)
+        values.append(None if named is None else float(named == answered))
     return values
 
 

@@ -15,9 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from jigsaw.rewards import orders
-from jigsaw.rewards.answers.base import ParsedAnswer
-from jigsaw.rewards.answers.kinds import kind_of
-from jigsaw.rewards.answers.rows import parsed_answers
+from jigsaw.rewards.answers.rows import AnswerRow, answer_rows
 from jigsaw.rewards.completions import Completion, orders_only, parsed_rows, per_row
 from jigsaw.rewards.errors import RewardError
 from jigsaw.rewards.plugin import metric
@@ -150,16 +148,8 @@ def exact(
     **columns: Any,
 ) -> list[float]:
     """1 if the answer is right (pieces of a class may be exchanged; an overlap is large enough), else 0."""
-    read = _read(completions, answer, answer_style, think_prefilled, answer_kind, answer_args)
-    count = len(completions)
-    same, kinds = per_row("classes", classes, count, None), per_row("answer_kind", answer_kind, count, None)
-    args = per_row("answer_args", answer_args, count, None)
-    return [
-        orders.exact(parsed.value, truth, alike)
-        if kind in (None, "order")
-        else float(kind_of(kind, own).is_right(parsed.value, truth))
-        for parsed, truth, alike, kind, own in zip(read, answer, same, kinds, args, strict=True)
-    ]
+    rows = _rows(completions, answer, answer_style, think_prefilled, answer_kind, answer_args, classes)
+    return [float(row.kind.is_right(row.parsed().value, row.answer)) for row in rows]
 
 
 @metric
@@ -173,10 +163,10 @@ def valid(
     **columns: Any,
 ) -> list[float]:
     """1 if the completion holds exactly one answer of its row's kind in the right form, right or wrong; else 0."""
-    read = _read(completions, answer, answer_style, think_prefilled, answer_kind, answer_args)
-    return [float(parsed.reason == "ok") for parsed in read]
+    rows = _rows(completions, answer, answer_style, think_prefilled, answer_kind, answer_args, None)
+    return [float(row.parsed().reason == "ok") for row in rows]
 
 
-def _read(completions: Sequence[Completion], *columns: Any) -> Iterator[ParsedAnswer]:
-    names = ("answer", "answer_style", "think_prefilled", "answer_kind", "answer_args")
-    return parsed_answers(completions, dict(zip(names, columns, strict=True)))
+def _rows(completions: Sequence[Completion], *columns: Any) -> Iterator[AnswerRow]:
+    names = ("answer", "answer_style", "think_prefilled", "answer_kind", "answer_args", "classes")
+    return answer_rows(completions, dict(zip(names, columns, strict=True)))

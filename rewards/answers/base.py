@@ -32,6 +32,10 @@ Read = tuple[Any, str]
 """The value and `ok`, or None and the reason."""
 
 
+PLAIN_REASONS = ("ok", "malformed", "several_answers", "too_long", "not_plain", "empty")
+"""Reasons of the kinds that are read as plain text; each adds its own."""
+
+
 class AnswerKind(ABC):
     """One kind of answer.
 

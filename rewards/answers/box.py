@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import combinations
 from typing import Any, ClassVar
 
+from jigsaw.rewards.answers.base import PLAIN_REASONS
 from jigsaw.rewards.answers.number import is_number
 from jigsaw.rewards.answers.overlap import OverlapKind, decimal, levels
 from jigsaw.rewards.errors import RewardError
@@ -37,17 +38,7 @@ class Box(OverlapKind):
     name: ClassVar[str] = "box"
     PATTERN: ClassVar[re.Pattern[str]] = re.compile(r"(?:\s*[,;]\s*|\s+)".join([_NUMBER] * 4))
     UNREAD: ClassVar[str] = "not_a_box"
-    REASONS: ClassVar[tuple[str, ...]] = (
-        "ok",
-        "malformed",
-        "several_answers",
-        "too_long",
-        "not_plain",
-        "empty",
-        "not_a_box",
-        "reversed",
-        "out_of_range",
-    )
+    REASONS: ClassVar[tuple[str, ...]] = (*PLAIN_REASONS, "not_a_box", "reversed", "out_of_range")
 
     width: int
     height: int

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from jigsaw.rewards.answers.base import AnswerKind, Read, plain
+from jigsaw.rewards.answers.base import PLAIN_REASONS, AnswerKind, Read, plain
 from jigsaw.rewards.errors import RewardError
 
 NOUNS = "answer|option|choice|letter|number|tile|patch|piece|picture|photo|image|crop|clip|video|view|point|region"
@@ -33,15 +33,7 @@ class Choice(AnswerKind):
     """
 
     name: ClassVar[str] = "choice"
-    REASONS: ClassVar[tuple[str, ...]] = (
-        "ok",
-        "malformed",
-        "several_answers",
-        "too_long",
-        "not_plain",
-        "empty",
-        "not_an_option",
-    )
+    REASONS: ClassVar[tuple[str, ...]] = (*PLAIN_REASONS, "not_an_option")
 
     options: tuple[str, ...]
     texts: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
+from jigsaw.rewards.answers.base import PLAIN_REASONS
 from jigsaw.rewards.answers.number import is_number
 from jigsaw.rewards.answers.overlap import OverlapKind, decimal, levels
 from jigsaw.rewards.errors import RewardError
@@ -39,17 +40,7 @@ class Interval(OverlapKind):
         rf"{_NUMBER}{_UNIT}\s*(?:[,;–—-]|\bto\b|\s)\s*{_NUMBER}{_UNIT}", re.IGNORECASE
     )
     UNREAD: ClassVar[str] = "not_an_interval"
-    REASONS: ClassVar[tuple[str, ...]] = (
-        "ok",
-        "malformed",
-        "several_answers",
-        "too_long",
-        "not_plain",
-        "empty",
-        "not_an_interval",
-        "reversed",
-        "out_of_range",
-    )
+    REASONS: ClassVar[tuple[str, ...]] = (*PLAIN_REASONS, "not_an_interval", "reversed", "out_of_range")
 
     duration: float | None = None
 

@@ -51,13 +51,7 @@ class Math(AnswerKind):
 
     name: ClassVar[str] = "math"
     REASONS: ClassVar[tuple[str, ...]] = (
-        "ok",
-        "malformed",
-        "several_answers",
-        "too_long",
-        "empty",
-        "not_math",
-        "out_of_range",
+        *("ok", "malformed", "several_answers", "too_long", "empty", "not_math", "out_of_range"),
     )
 
     decimals: int = 6

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar
 
-from jigsaw.rewards.answers.base import AnswerKind, Read, plain
+from jigsaw.rewards.answers.base import PLAIN_REASONS, AnswerKind, Read, plain
 from jigsaw.rewards.errors import RewardError
 
 _DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})++|[0-9]{1,30}+)"
@@ -36,15 +36,7 @@ class Number(AnswerKind):
     """
 
     name: ClassVar[str] = "number"
-    REASONS: ClassVar[tuple[str, ...]] = (
-        "ok",
-        "malformed",
-        "several_answers",
-        "too_long",
-        "not_plain",
-        "empty",
-        "not_a_number",
-    )
+    REASONS: ClassVar[tuple[str, ...]] = (*PLAIN_REASONS, "not_a_number")
 
     tolerance: float = 0.0
     relative: float = 0.0

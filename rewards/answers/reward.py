@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jigsaw.rewards.answers.kinds import kind_of_row
-from jigsaw.rewards.completions import Completion, completion_text, per_row
+from jigsaw.rewards.answers.rows import answer_rows
+from jigsaw.rewards.completions import Completion
 from jigsaw.rewards.plugin import reward
 from jigsaw.rewards.visual_jigsaw import check_options
 
@@ -57,30 +57,21 @@ def answer(
     [1.2]
     """
     check_options(discount, format_weight)
-    count = len(completions)
-    rows = zip(
-        completions,
-        per_row("answer", answer, count, None),
-        per_row("answer_kind", answer_kind, count, None),
-        per_row("answer_args", answer_args, count, None),
-        per_row("answer_style", answer_style, count, None),
-        per_row("classes", classes, count, None),
-        per_row("think_prefilled", think_prefilled, count, None),
-        strict=True,
-    )
+    given = {
+        "answer": answer,
+        "answer_kind": answer_kind,
+        "answer_args": answer_args,
+        "answer_style": answer_style,
+        "classes": classes,
+        "think_prefilled": think_prefilled,
+    }
     rewards = []
-    for completion, truth, name, args, style, alike, prefilled in rows:
-        kind = kind_of_row(
-            {"answer": truth, "answer_kind": name, "answer_args": args, "classes": alike},
-            discount=discount,
-            min_pieces_for_partial=min_pieces_for_partial,
-        )
-        kind.check(truth)
-        text, way = completion_text(completion), style or "think"
-        parsed = kind.parse(text, way, think_prefilled=bool(prefilled))
+    for row in answer_rows(completions, given, discount=discount, min_pieces_for_partial=min_pieces_for_partial):
+        row.kind.check(row.answer)
+        parsed = row.parsed()
         value = parsed.value
         if not (parsed.well_formed or format_gate):
-            value = kind.find(text, way).value
-        earned = kind.score(value, truth)
-        rewards.append(earned + format_weight if parsed.well_formed and way != "direct" else earned)
+            value = row.kind.find(row.text, row.style).value
+        earned = row.kind.score(value, row.answer)
+        rewards.append(earned + format_weight if parsed.well_formed and row.style != "direct" else earned)
     return rewards

@@ -10,7 +10,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from jigsaw.rewards.answers.base import AnswerKind, Read
+from jigsaw.rewards.answers.base import PLAIN_REASONS, AnswerKind, Read
 from jigsaw.rewards.answers.number import check_shares
 from jigsaw.rewards.errors import RewardError
 from jigsaw.rewards.parse import plain_answer
@@ -35,7 +35,7 @@ class Text(AnswerKind):
     """
 
     name: ClassVar[str] = "text"
-    REASONS: ClassVar[tuple[str, ...]] = ("ok", "malformed", "several_answers", "too_long", "not_plain", "empty")
+    REASONS: ClassVar[tuple[str, ...]] = PLAIN_REASONS
 
     metric: str = "exact"
     threshold: float = 0.5
