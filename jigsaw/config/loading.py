@@ -25,9 +25,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
 
+from jigsaw.config.data import BuildSection
 from jigsaw.config.fresh import FreshFolders
 from jigsaw.config.scalars import Written, refuse_changed, require_moderate, written_scalars
-from jigsaw.config.schema import BuildSection, Recipe
+from jigsaw.config.schema import Recipe
 from jigsaw.config.tiny import changed, tiny_preset
 from jigsaw.config.trl_fields import StageName, check_stage
 from jigsaw.errors import JigsawError, did_you_mean, first_line

@@ -1,8 +1,14 @@
-"""The base of all sections of a recipe."""
+"""The base class of a recipe's sections, and the type of their paths."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import os
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+PathText = Annotated[str, AfterValidator(os.path.expanduser)]
+"""The path of a file or folder; a leading `~` becomes the home folder."""
 
 
 class Section(BaseModel):

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from jigsaw.config.schema import DataEntry, Recipe
+from jigsaw.config.data import DataEntry
+from jigsaw.config.schema import Recipe
 from jigsaw.data.storage.manifest import read_manifest
 from jigsaw.errors import JigsawError
 from jigsaw.launch.computed import computed_lines

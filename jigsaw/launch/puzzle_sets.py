@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jigsaw.config.schema import BuildSection, DataEntry, Recipe
+from jigsaw.config.data import BuildSection, DataEntry
+from jigsaw.config.schema import Recipe
 from jigsaw.data import BuildConfig, build_set
 from jigsaw.data.building.listing import source_digest
 from jigsaw.data.loading.conversations import write_sample_conversations

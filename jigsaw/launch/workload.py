@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from jigsaw.config.schema import BuildSection, DataEntry, Recipe
+from jigsaw.config.data import BuildSection, DataEntry
+from jigsaw.config.schema import Recipe
 from jigsaw.errors import JigsawError
 from jigsaw.models.shapes import Shape
 

@@ -108,7 +108,7 @@ def adapters_train(case: Case) -> str:
     """Adapters on all linear layers: no change at first, all gradients are theirs, merged names stay the same."""
     import torch
 
-    from jigsaw.config.schema import LoraSection, ModelSection
+    from jigsaw.config.model import LoraSection, ModelSection
     from jigsaw.engines.weights import merged_weights
     from jigsaw.models.shared_prefix import completion_log_probabilities
     from jigsaw.training.trainable import prepare
@@ -139,7 +139,7 @@ def adapters_train(case: Case) -> str:
 
 def parts_freeze(case: Case) -> str:
     """Every parameter belongs to a part, and a frozen part gets no gradient while the others do."""
-    from jigsaw.config.schema import ModelSection
+    from jigsaw.config.model import ModelSection
     from jigsaw.training.trainable import prepare
 
     names = [name for name, _ in case.model.named_parameters()]

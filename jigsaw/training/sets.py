@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from jigsaw.config.schema import DataEntry, Recipe
+from jigsaw.config.data import DataEntry
+from jigsaw.config.schema import Recipe
 from jigsaw.data import load_puzzles
 from jigsaw.data.loading.conversations import load_conversations
 from jigsaw.data.loading.load import spread

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from jigsaw.config.schema import LoraSection, ModelSection
+from jigsaw.config.model import LoraSection, ModelSection
 from jigsaw.errors import JigsawError
 from jigsaw.models.families import Family, family_of
 

@@ -3,7 +3,7 @@
 import datasets
 import pytest
 
-from jigsaw.config.schema import DataEntry, DataSection
+from jigsaw.config.data import DataEntry, DataSection
 from jigsaw.evaluation.answers import Answered
 from jigsaw.evaluation.figures import set_log
 from jigsaw.rewards import Composition

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw.config.schema import DataEntry
+from jigsaw.config.data import DataEntry
 from jigsaw.data import build_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.training.sets import open_set

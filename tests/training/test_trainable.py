@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jigsaw.config.loading import load_recipe, recipe_names
-from jigsaw.config.schema import LoraSection, ModelSection
+from jigsaw.config.model import LoraSection, ModelSection
 from jigsaw.engines.weights import merged_weights, shapes
 from jigsaw.errors import JigsawError
 from jigsaw.models.families import family_of
