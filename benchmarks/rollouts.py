@@ -100,10 +100,10 @@ def samplers(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Callable[[],
         "transformers": of(TransformersEngine(model, processor)),
     }
     if find_spec("vllm"):
-        from jigsaw.engines.vllm import beside_trainer
+        from jigsaw.engines.vllm import colocated_engine
 
         versions = count()
-        engine = beside_trainer(
+        engine = colocated_engine(
             model.config,
             processor,
             RolloutSection(engine="vllm", max_model_len=2048),

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from jigsaw.config.loading import load_recipe
 from jigsaw.config.schema import Recipe
-from jigsaw.launch.computed import duration_of, gigabytes
 from jigsaw.launch.estimate import estimates
+from jigsaw.launch.estimate_text import duration_of, gigabytes
 from jigsaw.launch.machines import H100, H200, RTX_4090, Machine
 from jigsaw.launch.memory import GB
 

@@ -29,7 +29,7 @@ from jigsaw.cli import command as cli
 from jigsaw.config import schema
 from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
 from jigsaw.docstrings import attributes_of
-from jigsaw.launch.computed import shipped_recipes
+from jigsaw.launch.estimate_text import shipped_recipes
 from jigsaw.listings import written
 from jigsaw.tasks import describe_task
 

@@ -36,19 +36,19 @@ MOST_BEFORE, LEAST_AFTER, LEAST_GAIN = 0.35, 0.75, 0.30
 
 
 def shuffle_advantages() -> None:
-    """Patch rollouts to shuffle the advantages of every batch, seeded by the run's seed and the step."""
+    """Patch the micro-batch builder to shuffle the advantages of every batch, seeded by the run's seed and the step."""
     import torch
 
-    from jigsaw.training.rollouts import Rollouts
+    from jigsaw.training.micro_batch_builder import MicroBatchBuilder
 
-    original = Rollouts._advantages
+    original = MicroBatchBuilder._advantages
 
     def shuffled(self: Any, rewards: Any) -> Any:
         advantages, trainer = original(self, rewards), self._trainer
         generator = torch.Generator().manual_seed(trainer.args.seed * 1_000_003 + trainer.state.global_step)
         return advantages[torch.randperm(len(advantages), generator=generator)]
 
-    Rollouts._advantages = shuffled
+    MicroBatchBuilder._advantages = shuffled
 
 
 def read(run: Path) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def take_clips_of_any_length(model: Any) -> None:
     model.model.get_video_features = MethodType(get_video_features, model.model)
 
 
-def weigh_answer_tokens_alike(trainer: Any) -> None:
+def weigh_answer_tokens_equally(trainer: Any) -> None:
     """Have TRL's SFT loss divide by the answer tokens of the whole step.
 
     TRL's loss (1.16) does so outside of the model if transformers counts them, and transformers (5.17) counts them only

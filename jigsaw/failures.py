@@ -13,8 +13,8 @@ import warnings
 import typer
 
 from jigsaw.cli.arguments import task_setting
+from jigsaw.environment import cache_remedy
 from jigsaw.errors import JigsawError, JigsawWarning, first_line, printable
-from jigsaw.surroundings import cache_remedy
 
 DEBUG = "JIGSAW_DEBUG"
 """The environment variable by which `--debug` reaches the processes of a run."""

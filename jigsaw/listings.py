@@ -1,6 +1,6 @@
 """Recipes, tasks and rewards as tables for the terminal: what the commands of these names print.
 
-In: descriptions, as the public doors of `tasks` and `rewards` and `jigsaw.launch.computed` give them. Out: `rich`
+In: descriptions, as the public doors of `tasks` and `rewards` and `jigsaw.launch.estimate_text` give them. Out: `rich`
 tables.
 """
 

@@ -11,8 +11,8 @@ import pytest
 from jigsaw.config.loading import load_recipe, recipe_names
 from jigsaw.errors import JigsawError
 from jigsaw.launch import estimate, memory
-from jigsaw.launch.computed import computed_lines
 from jigsaw.launch.estimate import estimates, smallest_machine
+from jigsaw.launch.estimate_text import estimate_lines
 from jigsaw.launch.machines import H100, H200, MACHINES, Machine
 from jigsaw.models.shapes import KNOWN, shape_of, shape_of_config
 
@@ -230,7 +230,7 @@ def test_a_set_that_is_built_gives_the_number_of_steps(puzzle_folder):
 
 def test_seven_billion_parameters_do_not_fit_one_gpu():
     recipe = load_recipe("image-qwen2.5-vl-7b", ["output=runs/x", "distributed.gpus=1"])
-    lines = "\n".join(computed_lines(recipe))
+    lines = "\n".join(estimate_lines(recipe))
     assert "GB, more than the 141 GB that there are" in lines
     assert smallest_machine(recipe) == Machine(H100, 8)
     asleep = load_recipe("image-qwen2.5-vl-7b", ["output=runs/x", "rollout.sleep=true"])
@@ -239,7 +239,7 @@ def test_seven_billion_parameters_do_not_fit_one_gpu():
 
 def test_a_share_of_memory_that_leaves_vllm_no_room_is_named():
     recipe = load_recipe("image-qwen2.5-vl-7b", ["output=runs/x", "rollout.gpu_memory_utilization=0.2"])
-    assert "raise rollout.gpu_memory_utilization" in "\n".join(computed_lines(recipe))
+    assert "raise rollout.gpu_memory_utilization" in "\n".join(estimate_lines(recipe))
     assert not of("image-qwen2.5-vl-7b", "rollout.gpu_memory_utilization=0.2").fits
 
 

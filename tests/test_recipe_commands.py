@@ -10,7 +10,7 @@ from jigsaw.config.json_schema import json_schema
 from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
 from jigsaw.config.starter import write_starter
 from jigsaw.errors import JigsawError
-from jigsaw.launch.computed import CPU, shipped_recipes
+from jigsaw.launch.estimate_text import CPU, shipped_recipes
 
 
 @pytest.fixture(scope="module")

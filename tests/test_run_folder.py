@@ -28,7 +28,7 @@ from jigsaw.run_folder import RunFolder
 from jigsaw.run_lock import HOLDER, LOCK, Holder, locked
 from jigsaw.stop_request import StopRequest
 from jigsaw.training import checkpoints
-from jigsaw.training.checkpoints import damage_of, list_files, set_damaged_aside
+from jigsaw.training.checkpoints import damage_of, list_files, quarantine_damaged
 
 RECIPE = """
 name: held
@@ -414,17 +414,17 @@ def test_a_damaged_checkpoint_gives_way_to_the_newest_intact_one(tmp_path, name,
 
     for step in (9, 10):
         checkpoint(tmp_path, step)
-    assert set_damaged_aside(tmp_path) == []
+    assert quarantine_damaged(tmp_path) == []
     for step in (10, 9):
         place = tmp_path / f"checkpoint-{step}" / name
         place.unlink() if content is None else place.write_bytes(content)
         if step == 10:
-            (line,) = set_damaged_aside(tmp_path)
+            (line,) = quarantine_damaged(tmp_path)
             assert line.startswith(f"{tmp_path}/checkpoint-10 is damaged ({damage}")
             assert line.endswith("; continuing from checkpoint-9 instead")
             assert latest_checkpoint(tmp_path) == tmp_path / "checkpoint-9"
     with pytest.raises(JigsawError, match=r"checkpoint-9 is damaged \(.*there is no older one: restore it, or delete"):
-        set_damaged_aside(tmp_path)
+        quarantine_damaged(tmp_path)
 
 
 def test_a_large_file_is_compared_at_both_ends_and_between(tmp_path, monkeypatch):

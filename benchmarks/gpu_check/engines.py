@@ -90,7 +90,7 @@ def _follow(check: Check, architecture: str, dtype: str, *, eager: bool, sleep: 
 
 def _engine(check: Check, model: Any, processor: Any, dtype: str, *, share: float, room: int, **options: bool) -> Any:
     from jigsaw.config.schema import RolloutSection
-    from jigsaw.engines.vllm import beside_trainer
+    from jigsaw.engines.vllm import colocated_engine
 
     rollout = RolloutSection(
         engine="vllm",
@@ -99,7 +99,7 @@ def _engine(check: Check, model: Any, processor: Any, dtype: str, *, share: floa
         enforce_eager=options["eager"],
         sleep=options["sleep"],
     )
-    return beside_trainer(model.config, processor, rollout, device=check.device, dtype=dtype, seed=0, completions=64)
+    return colocated_engine(model.config, processor, rollout, device=check.device, dtype=dtype, seed=0, completions=64)
 
 
 def _difference(

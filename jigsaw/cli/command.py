@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jigsaw import surroundings
+from jigsaw import environment
 from jigsaw.cli import benchmarks, data, evaluation, neo, plugins, recipes
 from jigsaw.cli.printing import AsJson, print_table
 from jigsaw.errors import JigsawError, StoppedError, first_line, printable
@@ -63,14 +63,14 @@ app.add_typer(neo.app, name="neo")
 
 def main() -> NoReturn:
     """Run the command line; every foreseeable failure ends in one line."""
-    surroundings.start_in_utf8()
+    environment.start_in_utf8()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
         os.environ[DEBUG] = "1"  # for the processes that train
     try:
-        surroundings.require_working_directory()
-        surroundings.prepare()
+        environment.require_working_directory()
+        environment.prepare()
         _describe(app)
         _quiet_libraries(debug)
         code = app(prog_name="jigsaw", standalone_mode=False)

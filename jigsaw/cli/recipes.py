@@ -22,7 +22,7 @@ Recipe = Annotated[str, typer.Argument(help="A recipe that ships, or a file.")]
 def list_recipes(context: typer.Context, as_json: AsJson = False) -> None:
     """List the recipes, show one, or start one of your own."""
     if context.invoked_subcommand is None:
-        from jigsaw.launch.computed import shipped_recipes
+        from jigsaw.launch.estimate_text import shipped_recipes
         from jigsaw.listings import recipes_table
 
         found = shipped_recipes()

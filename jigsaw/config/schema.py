@@ -68,14 +68,14 @@ class RolloutSection(Section):
     def _of_one_mode(self) -> RolloutSection:
         if self.mode == "server" and self.sleep:
             raise ValueError("sleep belongs to mode: colocate; a server has GPUs of its own")
-        if self.ahead and not self.served:
+        if self.ahead and not self.uses_server:
             raise ValueError("ahead needs engine: vllm and mode: server, which has GPUs of its own")
         if self.mode == "colocate" and self.tensor_parallel_size > 1:
             raise ValueError("tensor_parallel_size above 1 needs mode: server; colocate has one engine on each GPU")
         return self
 
     @property
-    def served(self) -> bool:
+    def uses_server(self) -> bool:
         """Whether a server samples."""
         return self.engine == "vllm" and self.mode == "server"
 

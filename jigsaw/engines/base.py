@@ -117,7 +117,7 @@ class Engine(Protocol):
         """Free everything; the engine is not used afterwards."""
 
 
-class EngineAhead(Engine, Protocol):
+class AsyncEngine(Engine, Protocol):
     """An engine on devices of its own, which can sample while the trainer works."""
 
     def begin(self, rows: Sequence[Row], sampling: Sampling) -> None:

@@ -162,7 +162,7 @@ class VllmEngine:
             torch.cuda.empty_cache()
 
 
-def beside_trainer(
+def colocated_engine(
     config: Any,
     processor: Any,
     rollout: RolloutSection,

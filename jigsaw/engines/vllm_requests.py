@@ -14,7 +14,7 @@ from typing import Any
 from jigsaw.errors import JigsawError
 from jigsaw.models.families import family_of_processor
 from jigsaw.models.families.base import video_metadata
-from jigsaw.models.prompts import expanded, media_of, prompt_text
+from jigsaw.models.prompts import expand_media, media_of, prompt_text
 
 MEDIA_PER_PROMPT = {"image": 192, "video": 12}
 """The most media that a puzzle shows: twelve clips, or their frames as images (NEO), 16 of each."""
@@ -109,7 +109,7 @@ def vllm_request(processor: Any, row: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         JigsawError: placeholders and media do not match in number.
     """
-    row = expanded(processor, row)
+    row = expand_media(processor, row)
     images, clips = media_of(row, "image"), media_of(row, "video")
     media: dict[str, Any] = {"image": images} if images else {}
     if clips:

@@ -22,7 +22,7 @@ from jigsaw.engines.vllm_requests import check_completion, check_prompt, check_r
 from jigsaw.engines.weights import Policy
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.models.prompt_batch import PromptBatch
-from jigsaw.models.prompts import expanded, media_of
+from jigsaw.models.prompts import expand_media, media_of
 
 if TYPE_CHECKING:
     from jigsaw.engines.serving import Address
@@ -112,10 +112,10 @@ class VllmServer:
             raise RuntimeError(f"{path}: {answer.status_code} {answer.text}")
 
     def begin(self, rows: Sequence[Row], sampling: Sampling) -> None:
-        """See `EngineAhead`."""
+        """See `AsyncEngine`."""
         sampling.require_seeds(rows)
         self._begun[sampling] = [
-            self._threads.submit(self._ask, expanded(self._processor, row), sampling, number)
+            self._threads.submit(self._ask, expand_media(self._processor, row), sampling, number)
             for number, row in enumerate(rows)
         ]
 

@@ -17,14 +17,14 @@ from omegaconf import OmegaConf
 from jigsaw.config.data import DataEntry
 from jigsaw.config.schema import Recipe
 from jigsaw.data.storage.manifest import read_manifest
+from jigsaw.environment import user_is_offline
 from jigsaw.errors import JigsawError
-from jigsaw.launch.computed import computed_lines
+from jigsaw.launch.estimate_text import estimate_lines
 from jigsaw.launch.machine import Check, Status, machine_checks, require
 from jigsaw.launch.torchrun import Node, torchrun_command
 from jigsaw.models.checkpoint_files import architecture_of, cached, is_local, require_files, size_of
 from jigsaw.run_folder import RunFolder
 from jigsaw.samples.builtin import SAMPLES, require_source, source_needs
-from jigsaw.surroundings import user_is_offline
 from jigsaw.tasks import get_task
 from jigsaw.topology import Topology
 
@@ -54,14 +54,14 @@ def dry_run(recipe: Recipe, node: Node = SINGLE_NODE, checks: Sequence[Check] | 
     lines = []
     topology, folder = Topology.here(recipe.distributed), RunFolder(recipe.output)
     for number, stage in enumerate(stages_of(recipe, folder)):
-        if stage.name == "grpo" and recipe.rollout.served and node.rank == 0:
+        if stage.name == "grpo" and recipe.rollout.uses_server and node.rank == 0:
             lines.append(f"server: {server_line(recipe, folder, node.first)}")
         if topology.launched:
             command = torchrun_command(topology, node, folder.path, stage.name, number)
             lines.append(f"{stage.name}: {shlex.join(command)}")
     if (sharding := deepspeed_config(recipe)) is not None:
         lines += ["DeepSpeed:", *json.dumps(sharding, indent=2).splitlines()]
-    lines += computed_lines(recipe)
+    lines += estimate_lines(recipe)
     lines += ["Checks:", *map(str, checks), verdict(checks)]
     comments = "".join(f"# {line}\n" for line in lines)
     return OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json"))) + comments

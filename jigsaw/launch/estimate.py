@@ -151,7 +151,7 @@ def _estimate(recipe: Recipe, stage: str, shape: Shape, machine: Machine) -> Est
     rollout, work = recipe.rollout, workload_of(recipe, stage, shape)
     step, states = step_of(recipe, stage, work, machine.processes), states_of(recipe, shape, machine.processes)
     engine, cache = 0.0, None
-    if stage == "grpo" and rollout.engine == "vllm" and not rollout.served:
+    if stage == "grpo" and rollout.engine == "vllm" and not rollout.uses_server:
         engine = rollout.gpu_memory_utilization * machine.gpu.memory * GB
         sequence = 2 * shape.layers * shape.cache_width * rollout.max_model_len
         cache = engine - 2 * shape.parameters - ENGINE - sequence
@@ -217,7 +217,7 @@ def _rollouts(recipe: Recipe, shape: Shape, machine: Machine, work: Workload, st
     """Seconds of sampling with vLLM: a full batch, then a last sequence that reaches the limit; and of its weights."""
     assert recipe.grpo is not None
     gpu, rollout = machine.gpu, recipe.rollout
-    share = machine.processes / rollout.tensor_parallel_size if rollout.served else 1
+    share = machine.processes / rollout.tensor_parallel_size if rollout.uses_server else 1
     full = step.rows * work.completion * share * shape.text / (SAMPLING * gpu.bandwidth)
     last = recipe.grpo.max_completion_length * (LONE_TOKEN + 2 * shape.text / gpu.bandwidth)
     prefill = 2 * step.prompts * share * work.prompt * shape.text / gpu.compute

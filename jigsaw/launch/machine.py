@@ -72,7 +72,7 @@ def machine_checks(recipe: Recipe) -> Iterator[Check]:
     for name in recipe.logging.report_to:
         yield _package(name, "logging.report_to", name, f"pip install {TRACKERS.get(name, name)}")
     yield _devices(section)
-    if recipe.grpo is not None and recipe.rollout.served and not Topology.here(section).on_cpu:
+    if recipe.grpo is not None and recipe.rollout.uses_server and not Topology.here(section).on_cpu:
         yield _server_gpus(section, recipe.rollout.tensor_parallel_size)
 
 

@@ -148,7 +148,7 @@ def _gpus(recipe: Recipe, training: int) -> dict[str, Option]:
     Raises:
         JigsawError: the recipe's own option asks for another number.
     """
-    serving = recipe.rollout.tensor_parallel_size if recipe.grpo is not None and recipe.rollout.served else 0
+    serving = recipe.rollout.tensor_parallel_size if recipe.grpo is not None and recipe.rollout.uses_server else 0
     wanted = training + serving
     given = {key: value for key in GPU_OPTIONS if (value := recipe.distributed.slurm.get(key, False)) is not False}
     for key, value in given.items():

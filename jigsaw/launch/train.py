@@ -65,9 +65,9 @@ def run_worker_node(recipe: Recipe, folder: RunFolder, node: Node) -> None:
 
 
 def _train(recipe: Recipe, stage: Stage, folder: RunFolder, node: Node, console: Console, stop: StopRequest) -> None:
-    from jigsaw.training.checkpoints import set_damaged_aside
+    from jigsaw.training.checkpoints import quarantine_damaged
 
-    for line in set_damaged_aside(folder.checkpoints(stage.name)):
+    for line in quarantine_damaged(folder.checkpoints(stage.name)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if _in_this_process(recipe):
         os.environ.update(allocator_settings(recipe))
@@ -101,7 +101,7 @@ def _server(
     """The server that samples for a stage, if there is one."""
     from jigsaw.engines.serving import serving
 
-    if stage.name != "grpo" or not recipe.rollout.served:
+    if stage.name != "grpo" or not recipe.rollout.uses_server:
         return nullcontext()
     return serving(recipe, stage.start, folder, node.first, console)
 

@@ -9,11 +9,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jigsaw.environment import allow_hub
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.models.checkpoint_files import PROCESSOR_FILES, is_local, read_config, require_json, require_weights
 from jigsaw.models.families import family_of, family_of_processor, require_supported
 from jigsaw.models.thinking import without_thinking
-from jigsaw.surroundings import allow_hub
 
 if TYPE_CHECKING:
     from jigsaw.models.neo.video import Labels
@@ -96,10 +96,10 @@ def on_device(model: Any) -> Any:
     """The model, on the GPU where there is one."""
     import torch
 
-    return calmed(model.to("cuda" if torch.cuda.is_available() else "cpu"))
+    return limit_threads(model.to("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def calmed(model: Any) -> Any:
+def limit_threads(model: Any) -> Any:
     """The model, with one thread for it if it is tiny and computes on the CPU, unless `OMP_NUM_THREADS` says how many.
 
     The threads of a small operation wait for each other without sleep. On two cores they gain a sixth; but when another

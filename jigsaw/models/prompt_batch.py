@@ -18,7 +18,7 @@ from torch import Tensor
 from jigsaw.errors import JigsawError
 from jigsaw.models.families import Family, Medium, family_of, family_of_processor, unwrapped
 from jigsaw.models.families.base import PER_TOKEN
-from jigsaw.models.prompts import expanded, processor_inputs
+from jigsaw.models.prompts import expand_media, processor_inputs
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class PromptBatch:
             JigsawError: a medium did not become tokens and pixels.
         """
         network, family = unwrapped(model), family_of(model)
-        rows = [expanded(processor, row) for row in rows]
+        rows = [expand_media(processor, row) for row in rows]
         fields = dict(processor_inputs(processor, rows).to(device))
         for name in (name for medium in family.media for name in medium.per_medium if name in fields):
             fields[name] = torch.as_tensor(fields[name], device=device)
@@ -87,7 +87,7 @@ class PromptBatch:
         for name, share in self.shares.items():
             if any(share[number] for number in chosen):
                 parts = self.media[name].split(share)
-                media[name] = self.family.joined(name, [parts[number] for number in chosen])
+                media[name] = self.family.concatenate(name, [parts[number] for number in chosen])
         shares = {name: tuple(share[number] for number in chosen) for name, share in self.shares.items()}
         lengths = tuple(self.lengths[number] for number in chosen)
         start = self.input_ids.shape[1] - max(lengths)
@@ -117,7 +117,7 @@ class PromptBatch:
         media: dict[str, Tensor] = {}
         for name in dict.fromkeys(name for batch in batches for name in batch.media):
             parts = [batch.media[name] for batch in batches if name in batch.media]
-            media[name] = batches[0].family.joined(name, parts)
+            media[name] = batches[0].family.concatenate(name, parts)
         names = dict.fromkeys(name for batch in batches for name in batch.shares)
         return cls(
             together([batch.input_ids for batch in batches]),
@@ -131,7 +131,7 @@ class PromptBatch:
             batches[0].family,
         )
 
-    def in_step(self, model: Any) -> PromptBatch:
+    def with_blank_media(self, model: Any) -> PromptBatch:
         """The batch with a blank medium of each kind that another process has and this one lacks.
 
         Collective: every process calls it; see `add_blank_media`.
@@ -212,7 +212,7 @@ def check_media(
     Raises:
         JigsawError: pixels, another input, or a token is missing.
     """
-    rows = [expanded(processor, row) for row in rows]
+    rows = [expand_media(processor, row) for row in rows]
     family = family_of_processor(processor)
     shares: dict[str, list[int]] = {}
     for medium in family.media:

@@ -36,7 +36,7 @@ def media_of(row: Mapping[str, Any], kind: Kind) -> list[Any]:
     return given
 
 
-def expanded(processor: Any, row: Mapping[str, Any]) -> Mapping[str, Any]:
+def expand_media(processor: Any, row: Mapping[str, Any]) -> Mapping[str, Any]:
     """The row with its media as the processor's model takes them: NEO gets a clip as time-stamped frames.
 
     Raises:
@@ -44,12 +44,12 @@ def expanded(processor: Any, row: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     for kind in get_args(Kind):
         media_of(row, kind)
-    return family_of_processor(processor).expanded(row, processor)
+    return family_of_processor(processor).expand_media(row, processor)
 
 
 def prompt_text(processor: Any, row: Mapping[str, Any]) -> str:
     """The prompt as the chat template writes it, one placeholder per medium, the assistant's turn opened."""
-    return template_text(processor, expanded(processor, row)["prompt"], opens_answer=True)
+    return template_text(processor, expand_media(processor, row)["prompt"], opens_answer=True)
 
 
 def template_text(processor: Any, turns: Sequence[Mapping[str, Any]], *, opens_answer: bool = False) -> str:
@@ -135,7 +135,7 @@ def processor_inputs(processor: Any, rows: Sequence[Mapping[str, Any]]) -> Any:
     Raises:
         JigsawError: placeholders and media do not match in number.
     """
-    rows = [expanded(processor, row) for row in rows]
+    rows = [expand_media(processor, row) for row in rows]
     images, clips = ([media_of(row, kind) for row in rows] for kind in ("image", "video"))
     text = [prompt_text(processor, row) for row in rows]
     return family_of_processor(processor).encode(processor, text, images, clips)

@@ -59,7 +59,7 @@ def check_shared_prompt(
     try:
         with torch.no_grad():
             ours, _ = log_probabilities(model, prompt, [0] * len(flat), ids, mask, shared=shared)
-            own = torch.cat([alone_log_probabilities(model, processor, row, tokens) for tokens in flat])
+            own = torch.cat([sequence_log_probabilities(model, processor, row, tokens) for tokens in flat])
     finally:
         model.train(training)
     packed = ours[mask.bool()]
@@ -77,7 +77,7 @@ def check_shared_prompt(
     return mean
 
 
-def alone_log_probabilities(model: Any, processor: Any, row: Mapping[str, Any], tokens: Tensor) -> Tensor:
+def sequence_log_probabilities(model: Any, processor: Any, row: Mapping[str, Any], tokens: Tensor) -> Tensor:
     """Log-probabilities of a completion behind its prompt, as the model computes them by itself.
 
     The judge of everything else: one sequence without padding, the model's own positions and masks.

@@ -95,7 +95,7 @@ def log_probabilities(
     owners = list(prompt_of_row)
     used = sorted(set(owners)) if shared else owners
     sequence_of_row = [used.index(owner) for owner in owners] if shared else list(range(len(owners)))
-    batch = prompts.select(used).in_step(model)
+    batch = prompts.select(used).with_blank_media(model)
     network = unwrapped(model)
     packed = _packed(network, batch, sequence_of_row, completion_ids, completion_mask)
     count, start = batch.input_ids.shape

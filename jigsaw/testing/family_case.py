@@ -92,14 +92,14 @@ class Case:
         """The largest difference of a log-probability from the model's own, over all completions of all groups."""
         import torch
 
-        from jigsaw.models.self_check import alone_log_probabilities
+        from jigsaw.models.self_check import sequence_log_probabilities
         from jigsaw.models.shared_prefix import completion_log_probabilities
 
         groups = self.groups(rows)
         with torch.no_grad():
             ours = completion_log_probabilities(self.model, self.processor, rows, groups, **options)
             differences = [
-                (scores - alone_log_probabilities(self.model, self.processor, row, torch.tensor(tokens))).abs().max()
+                (scores - sequence_log_probabilities(self.model, self.processor, row, torch.tensor(tokens))).abs().max()
                 for row, group, found in zip(rows, groups, ours, strict=True)
                 for tokens, scores in zip(group, found, strict=True)
             ]

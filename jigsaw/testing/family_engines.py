@@ -52,7 +52,7 @@ def vllm_agrees(case: Case) -> str:
 
     from jigsaw.config.schema import RolloutSection
     from jigsaw.engines import Sampling
-    from jigsaw.engines.vllm import beside_trainer
+    from jigsaw.engines.vllm import colocated_engine
     from jigsaw.engines.weights import Policy
     from jigsaw.models.load import vision_token_ids
     from jigsaw.models.prompt_batch import PromptBatch
@@ -65,7 +65,7 @@ def vllm_agrees(case: Case) -> str:
         for parameter in model.parameters():
             parameter.mul_(0.95)
     with _vllm_refusals():
-        engine = beside_trainer(model.config, case.processor, rollout, device="cpu", dtype="float32", seed=0)
+        engine = colocated_engine(model.config, case.processor, rollout, device="cpu", dtype="float32", seed=0)
         engine.sync(Policy(model))
     settings = Sampling(count=3, max_tokens=12, seeds=tuple(range(len(rows))), forbidden_tokens=forbidden)
     found = engine.generate(rows, settings, PromptBatch.encode(model, case.processor, rows, "cpu"))

@@ -54,7 +54,7 @@ def damage_of(checkpoint: Path) -> str | None:
     return None
 
 
-def set_damaged_aside(folder: Path) -> list[str]:
+def quarantine_damaged(folder: Path) -> list[str]:
     """Rename damaged checkpoints at the end of a stage's checkpoints, so that the newest intact one is the latest.
 
     Args:
@@ -154,7 +154,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         _wait_for_all()
 
     @contextmanager
-    def explained(self) -> Iterator[None]:
+    def explain_save_errors(self) -> Iterator[None]:
         """Turn a failure to save a checkpoint inside of the block, such as on a full disk, into one line.
 
         Raises:

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 from jigsaw.errors import JigsawError
 from jigsaw.models.families.base import PER_TOKEN
 from jigsaw.models.prompt_batch import check_media
-from jigsaw.models.prompts import expanded, processor_inputs, prompt_text, template_text
+from jigsaw.models.prompts import expand_media, processor_inputs, prompt_text, template_text
 
 IGNORED = -100
 
@@ -41,7 +41,7 @@ class PuzzleCollator:
         Raises:
             JigsawError: a medium did not become tokens and pixels, or a text holds the template's own tokens.
         """
-        rows = [expanded(self.processor, row) for row in rows]
+        rows = [expand_media(self.processor, row) for row in rows]
         batch = dict(processor_inputs(self.processor, rows))
         check_media(self.processor, rows, batch["input_ids"], batch)
         learned = [torch.tensor(self._completion(row)) for row in rows]

@@ -13,7 +13,7 @@ from typing import Any
 
 from jigsaw.rewards import Composition, completion_text
 from jigsaw.rewards.answers import written
-from jigsaw.training.logs import forget_lines
+from jigsaw.training.logs import drop_lines
 
 Row = dict[str, Any]
 
@@ -31,7 +31,7 @@ class RecordedComposition(Composition):
         self._keep = keep
         self._latest: list[Row] = []
 
-    def remember(
+    def record(
         self,
         completions: Sequence[Any],
         columns: Mapping[str, Sequence[Any]],
@@ -80,6 +80,6 @@ class RecordedComposition(Composition):
         return write
 
     @staticmethod
-    def forget(path: Path, *, after: int) -> None:
+    def truncate(path: Path, *, after: int) -> None:
         """Drop the rows of steps beyond the one from which training continues."""
-        forget_lines(path, lambda row: row["step"] > after)
+        drop_lines(path, lambda row: row["step"] > after)

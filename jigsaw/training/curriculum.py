@@ -55,7 +55,7 @@ class Curriculum:
             for puzzles, weight in zip(sets, weights, strict=True)
             for cell in _cells(puzzles, weight / sum(weights))
         ]
-        self._live = {cell.bucket: 1.0 for cell in self._cells}
+        self._informative = {cell.bucket: 1.0 for cell in self._cells}
         self._taken = [0] * len(self._cells)
         self._draws = 0
         self._check_stages()
@@ -63,12 +63,12 @@ class Curriculum:
     @property
     def buckets(self) -> list[Bucket]:
         """All there are, in order."""
-        return sorted(self._live)
+        return sorted(self._informative)
 
     @property
-    def live(self) -> dict[str, float]:
+    def informative(self) -> dict[str, float]:
         """Smoothed share of groups that taught, for each bucket: `{"image/9": 0.4}`."""
-        return {_name(bucket): self._live[bucket] for bucket in self.buckets}
+        return {_name(bucket): self._informative[bucket] for bucket in self.buckets}
 
     def choose(self, count: int, *, progress: float = 0.0, avoid: Collection[str] = ()) -> list[tuple[Any, int]]:
         """The next rows, not loaded yet: for each its set and its place there.
@@ -93,14 +93,14 @@ class Curriculum:
 
     def shares(self, progress: float = 0.0) -> dict[Bucket, float]:
         """The share of rows that each bucket has now; those of a task add up to the task's own."""
-        plain = {bucket: self._plain_share(bucket) for bucket in self._live}
+        plain = {bucket: self._plain_share(bucket) for bucket in self._informative}
         preferred = {bucket: share * self._preference(bucket, progress) for bucket, share in plain.items()}
         return {
             bucket: value * _of_task(plain, bucket[0]) / _of_task(preferred, bucket[0])
             for bucket, value in preferred.items()
         }
 
-    def learn(self, groups: Iterable[tuple[Bucket, bool]]) -> None:
+    def update(self, groups: Iterable[tuple[Bucket, bool]]) -> None:
         """Take note of which groups were live; the same ones on every process."""
         total: Counter[Bucket] = Counter()
         live: Counter[Bucket] = Counter()
@@ -109,11 +109,11 @@ class Curriculum:
             live[bucket] += alive
         for bucket, count in total.items():
             kept = self._section.memory**count
-            self._live[bucket] = kept * self._live[bucket] + (1 - kept) * live[bucket] / count
+            self._informative[bucket] = kept * self._informative[bucket] + (1 - kept) * live[bucket] / count
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs; JSON values."""
-        return {"draws": self._draws, "taken": list(self._taken), "live": self.live}
+        return {"draws": self._draws, "taken": list(self._taken), "informative": self.informative}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a state.
@@ -121,13 +121,13 @@ class Curriculum:
         Raises:
             JigsawError: it is of other sets.
         """
-        if state["live"].keys() != self.live.keys() or len(state["taken"]) != len(self._taken):
+        if state["informative"].keys() != self.informative.keys() or len(state["taken"]) != len(self._taken):
             raise JigsawError(
                 "the checkpoint was made with other puzzle sets: it has buckets "
-                f"{', '.join(state['live'])}, the recipe {', '.join(self.live)}"
+                f"{', '.join(state['informative'])}, the recipe {', '.join(self.informative)}"
             )
         self._draws, self._taken = state["draws"], list(state["taken"])
-        self._live = {bucket: state["live"][_name(bucket)] for bucket in self._live}
+        self._informative = {bucket: state["informative"][_name(bucket)] for bucket in self._informative}
 
     def _next(self, number: int, unwanted: Collection[str]) -> int | None:
         """A row of a cell, each once before any comes again; None where all are unwanted."""
@@ -145,7 +145,7 @@ class Curriculum:
 
     def _preference(self, bucket: Bucket, progress: float) -> float:
         if self._section.mode == "adaptive":
-            return max(self._section.floor, self._live[bucket])
+            return max(self._section.floor, self._informative[bucket])
         task, pieces = bucket
         for stage in self._section.stages:
             if progress < stage.until and stage.task in (None, task):
@@ -153,10 +153,10 @@ class Curriculum:
         return 1.0
 
     def _check_stages(self) -> None:
-        tasks = sorted({task for task, _ in self._live})
+        tasks = sorted({task for task, _ in self._informative})
         for number, stage in enumerate(self._section.stages):
             for task in tasks if stage.task is None else [stage.task]:
-                found = sorted(pieces for name, pieces in self._live if name == task)
+                found = sorted(pieces for name, pieces in self._informative if name == task)
                 if not set(stage.pieces) & set(found):
                     there = (
                         f"{task} puzzles have {', '.join(map(str, found))}" if found else f"there are no {task} sets"

@@ -30,16 +30,16 @@ def rollout_engine(trainer: PuzzleTrainer, rollout: RolloutSection, server: Addr
         return TransformersEngine(None, processor, shared=shared)
     warn_of_truncation(top_p=args.top_p, top_k=args.top_k, min_p=args.min_p)
     dtype = "bfloat16" if args.bf16 else "float32"  # of the passes; weights may be kept in float32
-    if rollout.served:
+    if rollout.uses_server:
         from jigsaw.engines.vllm_server import VllmServer
 
         assert server is not None  # the stage knows it
         folder = Path(args.output_dir) / "weights"
         return VllmServer(server, processor, dtype=dtype, room=rollout.max_model_len, folder=folder)
-    from jigsaw.engines.vllm import beside_trainer
+    from jigsaw.engines.vllm import colocated_engine
 
     own_completions = args.generation_batch_size // trainer.accelerator.num_processes
-    return beside_trainer(
+    return colocated_engine(
         trainer.policy.unwrapped.config,
         processor,
         rollout,

@@ -1,9 +1,9 @@
-"""Dynamic sampling: replaces groups whose completions all earn the same reward (DAPO, section 3.2).
+"""Dynamic sampling: replaces groups whose completions all earn the same reward (DAPO, arXiv 2503.14476, section 3.2).
 
-In: a batch of groups with rewards, and a way to get fresh ones. Out: the batch with groups whose rewards are all equal
-replaced, as far as the attempts allow. A group of equal rewards has no advantages and moves nothing (dynamic sampling,
-DAPO, arXiv 2503.14476, section 3.2). Partial credit makes many values: it is the spread within a group that counts, not
-whether its mean lies between two bounds.
+In: a batch of groups with rewards, and a function that samples fresh ones. Out: the batch with its zero-variance groups
+replaced, as far as the attempts allow. A zero-variance group has no advantages and changes no weight. DAPO checks
+whether the mean of a group is between two bounds; with partial credit rewards have many values, so the spread is
+checked here.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 from jigsaw.errors import JigsawWarning
 
 SPREAD = 1e-6
-"""Rewards closer together than this are equal."""
+"""Rewards that differ by at most this count as equal."""
 
 PATIENCE = 3
-"""Steps in a row without one group of unequal rewards, after which no more attempts are made."""
+"""Consecutive steps without any informative group after which no more attempts are made."""
 
 
 class ConstantRewardsWarning(JigsawWarning):
-    """Rewards do not differ within any group, whatever is drawn."""
+    """No sampled group was informative for several steps."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Group:
 
     Attributes:
         row: the puzzle, with its media.
-        completions: token ids of each, G lists.
-        encoded: a batch of prompts that holds the puzzle's.
-        prompt: its number in `encoded`.
-        log_probabilities: under which each token was sampled, if the engine tells.
+        completions: token ids of each completion, G lists.
+        encoded: the encoded batch that includes the puzzle's prompt.
+        prompt: index of the prompt in `encoded`.
+        log_probabilities: log-probability with which each token was sampled, if the engine reports them.
         scores: reward name -> one value or None per completion.
-        totals: weighted sums of these.
+        totals: weighted sum of the rewards of each completion.
     """
 
     row: dict[str, Any]
@@ -49,10 +49,10 @@ class Group:
     totals: list[float | None] = field(default_factory=list)
 
     @property
-    def dead(self) -> bool:
-        """Whether it teaches nothing.
+    def zero_variance(self) -> bool:
+        """Whether all rewards are equal, so that the group teaches nothing.
 
-        >>> Group({}, [], totals=[0.2, 0.2, None]).dead, Group({}, [], totals=[0.2, 0.25]).dead
+        >>> Group({}, [], totals=[0.2, 0.2, None]).zero_variance, Group({}, [], totals=[0.2, 0.25]).zero_variance
         (True, False)
         """
         known = [total for total in self.totals if total is not None]
@@ -61,26 +61,28 @@ class Group:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a batch.
+    """The result of dynamic sampling.
 
     Attributes:
-        groups: the batch, as long as it was.
-        drawn: every group that was drawn, in order; the first `len(groups)` are the batch as it came.
-        dead, replaced, left: shares of the batch: dead as it came, of those replaced, and still dead.
+        groups: the batch after replacement, with as many groups as before.
+        drawn: all sampled groups in order; the first `len(groups)` are the original batch.
+        zero_variance: share of zero-variance groups in the original batch.
+        replaced: share of groups that were replaced.
+        remaining: share of zero-variance groups in `groups`.
     """
 
     groups: list[Group]
     drawn: list[Group]
-    dead: float
+    zero_variance: float
     replaced: float
-    left: float
+    remaining: float
 
 
 class DynamicSampling:
-    """Replaces dead groups by fresh ones.
+    """Replaces zero-variance groups with fresh ones.
 
     Args:
-        max_resamples: rounds of fresh groups in a step.
+        max_resamples: maximum rounds of fresh groups in a step.
     """
 
     def __init__(self, max_resamples: int) -> None:
@@ -92,7 +94,7 @@ class DynamicSampling:
         return {"fruitless": self._fruitless}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Restore a state."""
         self._fruitless = state["fruitless"]
 
     def replace(
@@ -101,44 +103,44 @@ class DynamicSampling:
         fresh: Callable[[int], Sequence[Group]],
         anywhere: Callable[[int], int] = lambda count: count,
     ) -> Outcome:
-        """Put live groups in the place of dead ones. Collective: every process calls it, and makes the same rounds.
+        """Replace zero-variance groups with informative ones. Collective: all processes make the same rounds.
 
         Args:
             groups: this process's share of the batch.
-            fresh: draws and rolls out groups, at most as many as asked for. It is called with 0 where only other
-                processes lack some.
-            anywhere: a count summed over all processes.
+            fresh: samples at most the requested number of groups. It is called with 0 if only other processes need
+                some.
+            anywhere: sums a count over all processes.
         """
         kept, drawn = list(groups), list(groups)
-        dead = [number for number, group in enumerate(kept) if group.dead]
-        first = len(dead)
-        some_live = anywhere(len(kept) - len(dead)) > 0
-        if some_live:
+        constant = [number for number, group in enumerate(kept) if group.zero_variance]
+        first = len(constant)
+        any_informative = anywhere(len(kept) - len(constant)) > 0
+        if any_informative:
             self._fruitless = 0
         tried = False
         for _ in range(self._most if self._fruitless < PATIENCE else 0):
-            if not anywhere(len(dead)):
+            if not anywhere(len(constant)):
                 break
             tried = True
-            candidates = list(fresh(len(dead)))
+            candidates = list(fresh(len(constant)))
             drawn += candidates
-            live = [group for group in candidates if not group.dead]
-            some_live = some_live or anywhere(len(live)) > 0
-            for number, group in zip(dead, live, strict=False):
+            informative = [group for group in candidates if not group.zero_variance]
+            any_informative = any_informative or anywhere(len(informative)) > 0
+            for number, group in zip(constant, informative, strict=False):
                 kept[number] = group
-            dead = dead[len(live) :]
-        if tried and not some_live:
+            constant = constant[len(informative) :]
+        if tried and not any_informative:
             self._warn()
         size = max(1, len(kept))
-        return Outcome(kept, drawn, first / size, (first - len(dead)) / size, len(dead) / size)
+        return Outcome(kept, drawn, first / size, (first - len(constant)) / size, len(constant) / size)
 
     def _warn(self) -> None:
         self._fruitless += 1
         if self._fruitless == PATIENCE:
             warnings.warn(
-                f"sampling.dynamic: for {PATIENCE} steps the rewards were equal in every group, in all of "
-                f"{self._most} resamples: no more are made until a group's rewards differ. Warm the model up (sft), "
-                "or reward something that it can sometimes do",
+                f"sampling.dynamic: for {PATIENCE} steps the rewards were equal in every group, also after "
+                f"{self._most} resamples; resampling pauses until the rewards of a group differ. Warm the model up "
+                "(sft), or reward something that it can sometimes do",
                 ConstantRewardsWarning,
                 stacklevel=4,
             )

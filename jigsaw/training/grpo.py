@@ -32,8 +32,8 @@ from jigsaw.training.groups import DynamicSampling, Group
 from jigsaw.training.logs import StageCallback
 from jigsaw.training.order import Order, require_batch
 from jigsaw.training.periodic import LiveReport, chance_levels, evaluator
-from jigsaw.training.prompts import Chosen, InOrder
-from jigsaw.training.rollouts import Supply
+from jigsaw.training.prompts import CurriculumPrompts, OrderedPrompts
+from jigsaw.training.rollouts import RolloutSetup
 from jigsaw.training.sets import mixture
 from jigsaw.training.sharding import deepspeed_config
 from jigsaw.training.stability import StabilityWatch
@@ -50,7 +50,7 @@ from jigsaw.training.trainer import PuzzleTrainer
 from jigsaw.training.trl_config import grpo_config
 
 if TYPE_CHECKING:
-    from jigsaw.engines import EngineAhead
+    from jigsaw.engines import AsyncEngine
     from jigsaw.training.trainer import Stateful
 
 
@@ -85,7 +85,7 @@ def run_grpo(run: StageRun) -> int | None:
     log = _log(run, processor, composition, done, str(trainable), lambda: trainer)
     checkpoints = checkpoints_of(run, boundary=boundary)
     # The model is written inside of the block too: it has the steps since the last checkpoint.
-    with run.stop.deferred("after this step and saving"), closing(log), checkpoints.explained():
+    with run.stop.deferred("after this step and saving"), closing(log), checkpoints.explain_save_errors():
         trainer = grpo_trainer(
             model=model,
             processor=processor,
@@ -95,11 +95,11 @@ def run_grpo(run: StageRun) -> int | None:
             rollout=recipe.rollout,
             sampling=recipe.sampling,
             curriculum=curriculum_of(recipe, sets),
-            choosing=recipe.curriculum.mode != "none",
+            use_curriculum=recipe.curriculum.mode != "none",
             server=server_address(recipe, os.environ.get("MASTER_ADDR")),
             shuffle=section.shuffle_dataset,
             tokens_per_micro_batch=section.tokens_per_micro_batch,
-            record=composition.remember,
+            record=composition.record,
             callbacks=[log, checkpoints, StabilityWatch(recipe.stability)],
         )
         trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
@@ -120,7 +120,7 @@ def _log(
     """The callback that logs the stage and evaluates the model at intervals."""
     recipe, folder = run.recipe, run.folder
     if run.is_first:
-        composition.forget(folder.completions, after=done)
+        composition.truncate(folder.completions, after=done)
     heldout = folder.open_heldout(recipe).main
     return StageCallback(
         "grpo",
@@ -147,7 +147,7 @@ def grpo_trainer(
     rollout: RolloutSection,
     sampling: SamplingSection | None = None,
     curriculum: Curriculum | None = None,
-    choosing: bool = False,
+    use_curriculum: bool = False,
     server: Address | None = None,
     shuffle: bool = False,
     tokens_per_micro_batch: int | None = None,
@@ -165,28 +165,28 @@ def grpo_trainer(
         rollout: who samples completions.
         sampling: how groups are made.
         curriculum: where fresh puzzles come from, for dynamic sampling.
-        choosing: whether the curriculum chooses every puzzle; else `puzzles` gives them in order.
+        use_curriculum: whether the curriculum chooses every puzzle; else `puzzles` gives them in order.
         server: where the server is, in server mode.
         shuffle: whether each epoch has an order of its own.
         tokens_per_micro_batch: tokens that a micro-batch computes at most; None goes by the configuration.
-        record: gets what was scored, `RecordedComposition.remember`.
+        record: gets what was scored, `RecordedComposition.record`.
         callbacks: of transformers.
 
     Raises:
         JigsawError: dynamic sampling without a curriculum to draw from.
     """
     sampling = sampling or SamplingSection()
-    if curriculum is None and (sampling.dynamic or choosing):
+    if curriculum is None and (sampling.dynamic or use_curriculum):
         raise JigsawError("sampling.dynamic: there is nothing to draw fresh puzzles from")
     dynamic = DynamicSampling(sampling.max_resamples) if sampling.dynamic else None
     watch = next((callback for callback in callbacks if isinstance(callback, StabilityWatch)), None)
     states: dict[str, Stateful | None] = {"curriculum": curriculum, "sampling": dynamic, "stability": watch}
 
-    def supply(trainer: PuzzleTrainer) -> Supply:
+    def setup(trainer: PuzzleTrainer) -> RolloutSetup:
         args, rank = trainer.args, trainer.accelerator.process_index
         prompts = args.generation_batch_size // args.num_generations
         share = prompts // trainer.accelerator.num_processes
-        chosen = None if curriculum is None else Chosen(curriculum, share=share, rank=rank)
+        chosen = None if curriculum is None else CurriculumPrompts(curriculum, share=share, rank=rank)
         trained = args.max_steps * args.gradient_accumulation_steps
         generations = math.ceil(trained / (args.steps_per_generation * args.num_iterations))
         order = Order(len(puzzles), prompts, seed=args.seed, shuffle=shuffle)
@@ -209,20 +209,20 @@ def grpo_trainer(
                 )
 
         engine = rollout_engine(trainer, rollout, server, shared=sampling.shared_prefix)
-        return Supply(
+        return RolloutSetup(
             prompts=chosen
-            if choosing and chosen is not None
-            else InOrder(puzzles, order, encode, share=share, rank=rank, last=generations - 1),
+            if use_curriculum and chosen is not None
+            else OrderedPrompts(puzzles, order, encode, share=share, rank=rank, last=generations - 1),
             engine=engine,
             sampling=sampling_of(trainer),
             composition=composition,
-            curriculum=curriculum if choosing or dynamic is not None else None,
+            curriculum=curriculum if use_curriculum or dynamic is not None else None,
             fresh=chosen,
             dynamic=dynamic,
             record=record,
             tokens_per_micro_batch=tokens_per_micro_batch,
             inspect=inspect if sampling.self_check else None,
-            ahead=cast("EngineAhead", engine) if rollout.ahead else None,
+            ahead=cast("AsyncEngine", engine) if rollout.ahead else None,
             last=generations - 1,
         )
 
@@ -230,7 +230,7 @@ def grpo_trainer(
         model=model,
         processing_class=processor,
         args=config,
-        supply=supply,
+        setup=setup,
         reward_names=composition.names,
         rows=len(puzzles),
         agreement=Agreement(rollout.max_logp_difference),

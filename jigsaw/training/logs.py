@@ -60,12 +60,12 @@ class MetricsLog:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    def forget(self, stage: str, after: int = 0) -> None:
+    def truncate(self, stage: str, after: int = 0) -> None:
         """Drop the lines of a stage after the step from which it continues (0: all), and a cut-off last line."""
-        forget_lines(self._path, lambda row: row["stage"] == stage and (row["step"] > after or not after))
+        drop_lines(self._path, lambda row: row["stage"] == stage and (row["step"] > after or not after))
 
 
-def forget_lines(path: Path, which: Callable[[dict[str, Any]], bool]) -> None:
+def drop_lines(path: Path, which: Callable[[dict[str, Any]], bool]) -> None:
     """Rewrite a file of JSON lines without some of them, and without a last line that was cut off by a kill.
 
     Args:

@@ -142,10 +142,10 @@ def fill(sizes: Sizes, limit: int) -> list[Part]:
     return filled
 
 
-def divided(parts: Sequence[Part], count: int) -> list[Part]:
+def split_into(parts: Sequence[Part], count: int) -> list[Part]:
     """The micro-batches in exactly `count` parts, by dividing the largest: processes train equally many.
 
-    >>> divided([[(0, 0), (0, 1), (1, 0), (1, 1)]], 3)
+    >>> split_into([[(0, 0), (0, 1), (1, 0), (1, 1)]], 3)
     [[(0, 0), (0, 1)], [(1, 0)], [(1, 1)]]
     """
     parts = list(parts)

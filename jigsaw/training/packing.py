@@ -22,7 +22,7 @@ from jigsaw.models.packed_attention import Packing
 from jigsaw.models.shared_prefix import attention_mask, wants_blocks
 
 
-def packed(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def pack_rows(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """A batch of B rows as one.
 
     Args:
@@ -45,12 +45,12 @@ def packed(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def rows_apart(model: Any, inputs: dict[str, Any]) -> Iterator[None]:
+def separate_rows(model: Any, inputs: dict[str, Any]) -> Iterator[None]:
     """In the block, passes of the model on these inputs compute each packed row as if it were alone.
 
     Args:
         model: possibly wrapped.
-        inputs: of `packed`, possibly with blank media. Their `attention_mask` becomes one of zeros and ones.
+        inputs: of `pack_rows`, possibly with blank media. Their `attention_mask` becomes one of zeros and ones.
     """
     family, network = family_of(model), unwrapped(model)
     part = inputs["attention_mask"]

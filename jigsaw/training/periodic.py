@@ -14,7 +14,7 @@ from rich.console import Console
 from jigsaw.errors import first_line
 from jigsaw.run_folder import RunFolder
 from jigsaw.training.distributed import process_count, process_rank
-from jigsaw.training.sets import HeldOut, used_in
+from jigsaw.training.sets import HeldOut, sets_of_stage
 from jigsaw.training.stages import StageRun
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def chance_levels(run: StageRun, composition: Any) -> Mapping[str, float]:
     from jigsaw.evaluation.baselines import known_levels
 
     rows: list[Mapping[str, Any]] = []
-    for puzzles, _ in used_in(run.recipe, run.folder.open_train(run.recipe), "grpo"):
+    for puzzles, _ in sets_of_stage(run.recipe, run.folder.open_train(run.recipe), "grpo"):
         plain = puzzles.with_format(None)
         stored = [plain[number] for number in spread(len(plain), CHANCE_PUZZLES)]
         rows += [{**row, "answer": answer_of_row(row)} for row in stored]

@@ -23,7 +23,7 @@ THREADS = 4
 """Threads that decode, at most."""
 
 
-class Drawn(NamedTuple):
+class PromptRows(NamedTuple):
     """The rows of a generation batch, and the same encoded where that was done ahead of time."""
 
     rows: list[Row]
@@ -33,7 +33,7 @@ class Drawn(NamedTuple):
 class Prompts(Protocol):
     """Where the rows of a generation batch come from."""
 
-    def next(self, generation: int, progress: float) -> Drawn:
+    def next(self, generation: int, progress: float) -> PromptRows:
         """This process's rows of a generation batch. Collective.
 
         Args:
@@ -45,7 +45,7 @@ class Prompts(Protocol):
         """Stop reading ahead."""
 
 
-class InOrder:
+class OrderedPrompts:
     """The rows of a puzzle set in an order that the seed alone decides.
 
     Args:
@@ -71,12 +71,12 @@ class InOrder:
         self._puzzles, self._order, self._encode, self._last = puzzles, order, encode, last
         self._own = slice(rank * share, (rank + 1) * share)
         self._threads = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1), thread_name_prefix="jigsaw-decode")
-        self._ahead: dict[int, Future[Drawn]] = {}
+        self._ahead: dict[int, Future[PromptRows]] = {}
 
-    def next(self, generation: int, progress: float) -> Drawn:
+    def next(self, generation: int, progress: float) -> PromptRows:
         """See `Prompts`."""
         ahead = self._ahead.pop(generation, None)
-        drawn = Drawn(_results(self._read(generation))) if ahead is None else ahead.result()
+        drawn = PromptRows(_results(self._read(generation))) if ahead is None else ahead.result()
         if generation < self._last:
             # Threads take tasks in their order: those that read the rows have all begun when this one waits for them.
             rows = self._read(generation + 1)
@@ -91,16 +91,16 @@ class InOrder:
         numbers = self._order.batch(generation)[self._own]
         return [self._threads.submit(self._puzzles.__getitem__, number) for number in numbers]
 
-    def _encoded(self, reading: Sequence[Future[Row]]) -> Drawn:
+    def _encoded(self, reading: Sequence[Future[Row]]) -> PromptRows:
         rows = _results(reading)
-        return Drawn(rows, self._encode(rows))
+        return PromptRows(rows, self._encode(rows))
 
 
 def _results(reading: Sequence[Future[Row]]) -> list[Row]:
     return [row.result() for row in reading]
 
 
-class Chosen:
+class CurriculumPrompts:
     """Rows that a curriculum chooses; also those that take the place of groups whose rewards are all equal.
 
     Args:
@@ -112,7 +112,7 @@ class Chosen:
     def __init__(self, curriculum: Curriculum, *, share: int, rank: int = 0) -> None:
         self._curriculum, self._share, self._rank = curriculum, share, rank
 
-    def next(self, generation: int, progress: float) -> Drawn:
+    def next(self, generation: int, progress: float) -> PromptRows:
         """See `Prompts`.
 
         Raises:
@@ -123,7 +123,7 @@ class Chosen:
             raise JigsawError(
                 f"grpo.prompts_per_step: the {wanted} puzzles of a step are more than the curriculum has just now"
             )
-        return Drawn(rows)
+        return PromptRows(rows)
 
     def fresh(self, count: int, progress: float, avoid: Sequence[str]) -> list[Row]:
         """At most `count` further rows for this process, none of the ids in `avoid`. Collective."""

@@ -92,7 +92,7 @@ def open_set(path: Path, entry: DataEntry) -> Any:
     return puzzles.select(spread(len(puzzles), entry.limit))
 
 
-def used_in(recipe: Recipe, train_sets: Sequence[Any], stage: StageName) -> list[tuple[Any, float]]:
+def sets_of_stage(recipe: Recipe, train_sets: Sequence[Any], stage: StageName) -> list[tuple[Any, float]]:
     """The training sets of a stage, with their weights."""
     return [
         (puzzles, entry.weight)
@@ -105,5 +105,5 @@ def mixture(recipe: Recipe, train_sets: Sequence[Any], stage: StageName) -> Any:
     """The training set of a stage."""
     from jigsaw.training.mixture import mix
 
-    used = used_in(recipe, train_sets, stage)
+    used = sets_of_stage(recipe, train_sets, stage)
     return mix([puzzles for puzzles, _ in used], [weight for _, weight in used], seed=recipe.seed)

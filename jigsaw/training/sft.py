@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from jigsaw.compat import weigh_answer_tokens_alike
+from jigsaw.compat import weigh_answer_tokens_equally
 from jigsaw.rewards.answers import kind_of_row
 from jigsaw.training.distributed import process_count
 from jigsaw.training.mixture import map_rows
@@ -94,7 +94,7 @@ def run_sft(run: StageRun) -> int | None:
     if recipe.sft.stop_at_accuracy is not None:
         callbacks.append(AccuracyStop(recipe.sft.stop_at_accuracy))
     # The model is written inside of the block too: it has the steps since the last checkpoint.
-    with run.stop.deferred("after this step and saving"), closing(log), checkpoints.explained():
+    with run.stop.deferred("after this step and saving"), closing(log), checkpoints.explain_save_errors():
         muon = recipe.sft.optim == "muon"
         packing = recipe.sft.packing
         trainer = train_sft(model, processor, puzzles, config, callbacks, muon=muon, packing=packing)
@@ -155,18 +155,18 @@ def _trainer_class(packing: bool) -> Any:
     from trl import SFTTrainer
 
     from jigsaw.models.prompt_batch import add_blank_media
-    from jigsaw.training.packing import packed, rows_apart
+    from jigsaw.training.packing import pack_rows, separate_rows
 
     class PuzzleSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL comes without types
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            weigh_answer_tokens_alike(self)
+            weigh_answer_tokens_equally(self)
 
         def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             if not packing:
                 return super().compute_loss(model, add_blank_media(model, inputs), *args, **kwargs)
-            inputs = add_blank_media(model, packed(model, inputs))
-            with rows_apart(model, inputs):
+            inputs = add_blank_media(model, pack_rows(model, inputs))
+            with separate_rows(model, inputs):
                 return super().compute_loss(model, inputs, *args, **kwargs)
 
     return PuzzleSFTTrainer

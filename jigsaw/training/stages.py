@@ -19,7 +19,7 @@ from jigsaw.files import atomic_path
 from jigsaw.run_folder import RunFolder, checkpoint_step, latest_checkpoint
 from jigsaw.stop_request import StopRequest
 from jigsaw.training.distributed import process_rank
-from jigsaw.training.sets import StageName, mixture, used_in
+from jigsaw.training.sets import StageName, mixture, sets_of_stage
 
 if TYPE_CHECKING:
     from jigsaw.training.checkpoints import CheckpointCallback
@@ -147,7 +147,7 @@ def curriculum_of(recipe: Recipe, train_sets: Sequence[Any]) -> Any:
 
     if recipe.curriculum.mode == "none" and not recipe.sampling.dynamic:
         return None
-    used = used_in(recipe, train_sets, "grpo")
+    used = sets_of_stage(recipe, train_sets, "grpo")
     sets, weights = [puzzles for puzzles, _ in used], [weight for _, weight in used]
     return Curriculum(sets, weights, recipe.curriculum, seed=recipe.seed)
 
@@ -164,7 +164,7 @@ def start_model(run: StageRun, config: Any) -> tuple[Any, Trainable, int]:
     Returns:
         The model, how much of it is trained, and the step from which training continues (0 at the start).
     """
-    from jigsaw.models.load import calmed, load_model
+    from jigsaw.models.load import limit_threads, load_model
     from jigsaw.training.trainable import prepare
 
     recipe, stage = run.recipe, run.stage
@@ -178,7 +178,7 @@ def start_model(run: StageRun, config: Any) -> tuple[Any, Trainable, int]:
         # not match is skipped with a warning (transformers 5.17). Trained weights are float32 there.
         model = load_model(str(latest), "float32")
         model.config._name_or_path = stage.start  # where TRL opens what grpo.beta measures the distance from
-    model, trainable = prepare(calmed(model), recipe.model, sharded=sharded)
+    model, trainable = prepare(limit_threads(model), recipe.model, sharded=sharded)
     model.train()
     return model, trainable, 0 if latest is None else checkpoint_step(latest)
 
@@ -208,7 +208,7 @@ def metrics_log(run: StageRun, done: int) -> MetricsLog:
 
     log = MetricsLog(run.folder.metrics)
     if run.is_first:
-        log.forget(run.stage.name, after=done)
+        log.truncate(run.stage.name, after=done)
     return log
 
 

@@ -23,7 +23,7 @@ from jigsaw.engines.weights import Policy
 from jigsaw.models.shared_prefix import log_probabilities
 from jigsaw.training.agreement import Agreement
 from jigsaw.training.micro_batch import MicroBatch
-from jigsaw.training.rollouts import Rollouts, Supply
+from jigsaw.training.rollouts import Rollouts, RolloutSetup
 from jigsaw.training.step_metrics import StepMetrics
 
 STATE_FILE = "jigsaw.json"
@@ -43,7 +43,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
     """TRL's GRPO trainer for puzzle sets.
 
     Args:
-        supply: makes what rollouts are made from, given this trainer.
+        setup: makes what rollouts are made from, given this trainer.
         reward_names: of the rewards; their weights are in the configuration.
         rows: puzzles in the set, which TRL wants to know.
         agreement: watches the difference between the engine that samples and the trainer.
@@ -57,7 +57,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
     def __init__(
         self,
         *,
-        supply: Callable[[PuzzleTrainer], Supply],
+        setup: Callable[[PuzzleTrainer], RolloutSetup],
         reward_names: list[str],
         rows: int,
         agreement: Agreement,
@@ -79,7 +79,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         self.args.ignore_data_skip = True  # a resumed run's rollouts begin at its step by themselves
         self.step_metrics = StepMetrics()
         self.forbidden_tokens = list(self.args.generation_kwargs["suppress_tokens"])
-        self.rollouts = Rollouts(self, supply(self))
+        self.rollouts = Rollouts(self, setup(self))
         # From here on TRL corrects for the difference of the two engines, if the configuration says so.
         self.use_vllm = samples_elsewhere
 

@@ -14,7 +14,7 @@ from PIL import Image
 from jigsaw.config.schema import RolloutSection
 from jigsaw.engines import Sampling
 from jigsaw.engines import vllm as module
-from jigsaw.engines.vllm import VllmEngine, beside_trainer, require_vllm
+from jigsaw.engines.vllm import VllmEngine, colocated_engine, require_vllm
 from jigsaw.engines.weights import Policy
 from jigsaw.errors import JigsawError
 from jigsaw.models.load import load_model, load_processor, vision_token_ids
@@ -84,7 +84,7 @@ def test_log_probabilities_are_the_trainers_before_and_after_updates(make_checkp
     path = neo_checkpoint if kind == "neo" else make_checkpoint(tie_word_embeddings=kind == "tied head")
     model, processor = load_model(str(path)), load_processor(str(path))
     policies = Policies(model)
-    engine = beside_trainer(model.config, processor, ROLLOUT, device="cpu", dtype="float32", seed=0, completions=24)
+    engine = colocated_engine(model.config, processor, ROLLOUT, device="cpu", dtype="float32", seed=0, completions=24)
     assert compare(engine, policies.next(), processor) < 1e-5
     for _ in range(2):
         with torch.no_grad():
@@ -166,7 +166,7 @@ def recorder(monkeypatch):
 def on_a_gpu(model, processor, **rollout) -> VllmEngine:
     """The engine of a trainer that computes on a GPU, while the model is still on the CPU, as with DeepSpeed."""
     settings = RolloutSection(engine="vllm", max_model_len=2048, **rollout)
-    return beside_trainer(
+    return colocated_engine(
         model.config, processor, settings, device=torch.device("cuda", 0), dtype="bfloat16", seed=0, completions=256
     )
 

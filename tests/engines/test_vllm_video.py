@@ -10,7 +10,7 @@ from made_rows import ROWS, made_clip, made_row
 
 from jigsaw.config.schema import RolloutSection
 from jigsaw.engines import Sampling
-from jigsaw.engines.vllm import beside_trainer
+from jigsaw.engines.vllm import colocated_engine
 from jigsaw.engines.weights import Policy
 from jigsaw.models.load import load_model, load_processor, vision_token_ids
 from jigsaw.models.prompt_batch import PromptBatch
@@ -25,7 +25,7 @@ def test_log_probabilities_of_videos_are_the_trainers_and_change_with_their_pixe
     forbidden = vision_token_ids(processor)
     rows = [*ROWS["video"], *ROWS["mixed"], made_row("long", made_clip(20, frames=24, size=(28, 28), fps=0.7))]
     rollout = RolloutSection(engine="vllm", max_model_len=2048)
-    engine = beside_trainer(model.config, processor, rollout, device="cpu", dtype="float32", seed=0)
+    engine = colocated_engine(model.config, processor, rollout, device="cpu", dtype="float32", seed=0)
     engine.sync(Policy(model))
     prompts = PromptBatch.encode(model, processor, rows, "cpu")
     settings = Sampling(count=3, max_tokens=12, seeds=tuple(range(len(rows))), forbidden_tokens=tuple(forbidden))

@@ -8,7 +8,7 @@ import pytest
 
 from jigsaw.errors import JigsawError
 from jigsaw.models.families.qwen import VISION_TOKENS
-from jigsaw.models.load import calmed, load_model, load_processor, vision_token_ids
+from jigsaw.models.load import limit_threads, load_model, load_processor, vision_token_ids
 from jigsaw.models.tiny import TinySizes, write_tiny
 
 SIZES = TinySizes(hidden_size=32, num_layers=1, vision_hidden_size=32, vocab_size=320)
@@ -206,7 +206,7 @@ def test_a_tiny_model_takes_one_thread_unless_told_otherwise(monkeypatch, asked,
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        calmed(torch.nn.Linear(parameters, 1, bias=False, device="meta"))
+        limit_threads(torch.nn.Linear(parameters, 1, bias=False, device="meta"))
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

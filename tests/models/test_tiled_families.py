@@ -141,7 +141,7 @@ def test_blank_tiles_change_no_log_probability(folder, monkeypatch):
     alone, _ = log_probabilities(model, batch, range(2), ids, mask)
     media = family_of(model).media
     monkeypatch.setattr("jigsaw.models.prompt_batch._media_elsewhere", lambda *_: list(media))
-    assert set(batch.in_step(model).media) == {name for medium in media for name in medium.inputs}
+    assert set(batch.with_blank_media(model).media) == {name for medium in media for name in medium.inputs}
     tower = next(module for name, module in model.named_modules() if name.endswith(("vision_tower", "vision_model")))
     seen = []
     tower.register_forward_hook(lambda *_: seen.append(1))

@@ -11,7 +11,7 @@ TEXTS = [[{"role": "assistant", "content": text}] for text in ("2, 1", "1, 2", "
 
 def test_the_first_of_each_puzzle_is_kept_as_it_was_scored(tmp_path):
     composition = RecordedComposition(["visual_jigsaw"], ["exact"], keep=2)
-    composition.remember(TEXTS, ROWS, [1.0, 0.0, None, 1.0, 1.0], {"exact": [1.0, 0.0, 0.0, 1.0, 1.0]})
+    composition.record(TEXTS, ROWS, [1.0, 0.0, None, 1.0, 1.0], {"exact": [1.0, 0.0, 0.0, 1.0, 1.0]})
     write = composition.writer(tmp_path / "completions.jsonl", every=2)
     write(1)
     assert write(2) == []
@@ -25,7 +25,7 @@ def test_the_first_of_each_puzzle_is_kept_as_it_was_scored(tmp_path):
 
 def test_nothing_is_kept_where_nothing_is_asked_for(tmp_path):
     composition = RecordedComposition(["visual_jigsaw"], [], keep=0)
-    composition.remember(TEXTS, ROWS, [0.0] * 5, {})
+    composition.record(TEXTS, ROWS, [0.0] * 5, {})
     assert composition.writer(tmp_path / "completions.jsonl", every=1)(1) == []
 
 

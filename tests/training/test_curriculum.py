@@ -35,8 +35,8 @@ def drawn(curriculum: Curriculum, count: int = 4000, **options) -> Counter[tuple
 def test_weights_hold_per_task_whatever_the_preference():
     curriculum = Curriculum(SETS, [3.0, 1.0], CurriculumSection(mode="adaptive"))
     assert curriculum.shares() == pytest.approx({("image", 4): 0.375, ("image", 9): 0.375, ("video", 3): 0.25})
-    curriculum.learn([(("image", 9), False)] * 500)
-    curriculum.learn([(("image", 4), True), (("video", 3), False)] * 20)
+    curriculum.update([(("image", 9), False)] * 500)
+    curriculum.update([(("image", 4), True), (("video", 3), False)] * 20)
     shares = curriculum.shares()
     assert shares[("video", 3)] == pytest.approx(0.25)
     assert shares[("image", 4)] == pytest.approx(0.75 / 1.1)  # 9 pieces keep the floor
@@ -48,9 +48,9 @@ def test_weights_hold_per_task_whatever_the_preference():
 
 def test_a_bucket_that_teaches_again_comes_back():
     curriculum = Curriculum(SETS[:1], [1.0], CurriculumSection(mode="adaptive"))
-    curriculum.learn([(("image", 9), False)] * 500)
+    curriculum.update([(("image", 9), False)] * 500)
     low = curriculum.shares()[("image", 9)]
-    curriculum.learn([(("image", 9), True)] * 500)
+    curriculum.update([(("image", 9), True)] * 500)
     assert low < 0.1 < 0.4 < curriculum.shares()[("image", 9)]
 
 
@@ -108,7 +108,7 @@ def test_unwanted_rows_are_left_out():
 def test_a_state_goes_on_where_it_stopped():
     first = Curriculum(SETS, [1.0, 1.0], CurriculumSection(mode="adaptive"), seed=3)
     rows(first, 7)
-    first.learn([(("image", 4), False), (("video", 3), True)])
+    first.update([(("image", 4), False), (("video", 3), True)])
     state = first.state()
     second = Curriculum(SETS, [1.0, 1.0], CurriculumSection(mode="adaptive"), seed=3)
     second.load_state(state)

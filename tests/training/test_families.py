@@ -31,7 +31,7 @@ def test_blank_media_change_no_log_probability(checkpoint, neo_checkpoint, monke
     media = family_of(model).media
     monkeypatch.setattr("jigsaw.models.prompt_batch._media_elsewhere", lambda *_: list(media[:1]))
     if kind == "qwen2_5_vl":
-        assert batch.in_step(model).media.keys() - batch.media.keys() == {IMAGE.pixels, IMAGE.grid}
+        assert batch.with_blank_media(model).media.keys() - batch.media.keys() == {IMAGE.pixels, IMAGE.grid}
     beside, _ = log_probabilities(model, batch, range(2), ids, mask)
     torch.testing.assert_close(beside, alone, atol=1e-5, rtol=0)
 

@@ -14,7 +14,7 @@ def group(*totals: float | None) -> Group:
     return Group({"id": str(totals)}, [[1]] * len(totals), totals=list(totals))
 
 
-LIVE, DEAD = group(0.2, 1.0), group(0.2, 0.2)
+INFORMATIVE, CONSTANT = group(0.2, 1.0), group(0.2, 0.2)
 
 
 def supply(*groups: Group):
@@ -42,30 +42,30 @@ def supply(*groups: Group):
     ],
 )
 def test_a_group_is_judged_by_its_spread(totals, dead):
-    assert group(*totals).dead is dead
+    assert group(*totals).zero_variance is dead
 
 
-def test_dead_groups_are_replaced_by_live_ones():
+def test_zero_variance_groups_are_replaced_by_informative_ones():
     other = group(0.0, 0.5)
-    fresh, asked = supply(DEAD, other, LIVE)
-    outcome = DynamicSampling(3).replace([DEAD, LIVE, DEAD], fresh)
-    assert outcome.groups == [other, LIVE, LIVE]
+    fresh, asked = supply(CONSTANT, other, INFORMATIVE)
+    outcome = DynamicSampling(3).replace([CONSTANT, INFORMATIVE, CONSTANT], fresh)
+    assert outcome.groups == [other, INFORMATIVE, INFORMATIVE]
     assert asked == [2, 1]
-    assert (outcome.dead, outcome.replaced, outcome.left) == pytest.approx((2 / 3, 2 / 3, 0))
+    assert (outcome.zero_variance, outcome.replaced, outcome.remaining) == pytest.approx((2 / 3, 2 / 3, 0))
     assert len(outcome.drawn) == 6
 
 
 def test_what_attempts_do_not_replace_stays():
-    fresh, asked = supply(*[DEAD] * 9, LIVE)
-    outcome = DynamicSampling(2).replace([DEAD, LIVE], fresh)
-    assert outcome.groups == [DEAD, LIVE]
+    fresh, asked = supply(*[CONSTANT] * 9, INFORMATIVE)
+    outcome = DynamicSampling(2).replace([CONSTANT, INFORMATIVE], fresh)
+    assert outcome.groups == [CONSTANT, INFORMATIVE]
     assert asked == [1, 1]
-    assert (outcome.dead, outcome.replaced, outcome.left) == (0.5, 0, 0.5)
+    assert (outcome.zero_variance, outcome.replaced, outcome.remaining) == (0.5, 0, 0.5)
 
 
 def test_a_supply_that_runs_dry_is_no_error():
-    outcome = DynamicSampling(3).replace([DEAD, DEAD], supply()[0])
-    assert outcome.left == 1
+    outcome = DynamicSampling(3).replace([CONSTANT, CONSTANT], supply()[0])
+    assert outcome.remaining == 1
 
 
 def test_constant_rewards_end_in_a_named_warning_and_no_more_attempts():
@@ -73,18 +73,18 @@ def test_constant_rewards_end_in_a_named_warning_and_no_more_attempts():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(PATIENCE - 1):
-            sampling.replace([DEAD], supply(DEAD, DEAD)[0])
-    with pytest.warns(ConstantRewardsWarning, match=r"equal in every group, in all of 2 resamples"):
-        sampling.replace([DEAD], supply(DEAD, DEAD)[0])
-    fresh, asked = supply(DEAD, DEAD)
-    sampling.replace([DEAD], fresh)
+            sampling.replace([CONSTANT], supply(CONSTANT, CONSTANT)[0])
+    with pytest.warns(ConstantRewardsWarning, match=r"equal in every group, also after 2 resamples"):
+        sampling.replace([CONSTANT], supply(CONSTANT, CONSTANT)[0])
+    fresh, asked = supply(CONSTANT, CONSTANT)
+    sampling.replace([CONSTANT], fresh)
     assert asked == []
-    sampling.replace([LIVE, DEAD], fresh)  # one that teaches: attempts are worth it again
+    sampling.replace([INFORMATIVE, CONSTANT], fresh)  # one that teaches: attempts are worth it again
     assert asked
 
 
 def test_processes_make_the_same_rounds():
-    """Given one process with dead groups and one without, when groups are replaced, then both ask in every round."""
+    """Given zero-variance groups on one of two processes, when they are replaced, then both ask in every round."""
     barrier, counts, totals = Barrier(2), [0, 0], {}
 
     def run(rank: int, groups: list[Group], fresh) -> None:
@@ -97,14 +97,14 @@ def test_processes_make_the_same_rounds():
 
         totals[rank] = DynamicSampling(3).replace(groups, fresh, anywhere)
 
-    (first, asked), (second, idle) = supply(DEAD, LIVE), supply()
+    (first, asked), (second, idle) = supply(CONSTANT, INFORMATIVE), supply()
     threads = [
-        Thread(target=run, args=(0, [DEAD, LIVE], first)),
-        Thread(target=run, args=(1, [LIVE, LIVE], second)),
+        Thread(target=run, args=(0, [CONSTANT, INFORMATIVE], first)),
+        Thread(target=run, args=(1, [INFORMATIVE, INFORMATIVE], second)),
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10)
     assert (asked, idle) == ([1, 1], [0, 0])
-    assert totals[0].left == totals[1].left == 0
+    assert totals[0].remaining == totals[1].remaining == 0

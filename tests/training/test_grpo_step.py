@@ -75,7 +75,7 @@ def make_trainer(
         rollout=made.rollout,
         sampling=sampling,
         curriculum=Curriculum(sets, weights, curriculum or CurriculumSection()),
-        choosing=curriculum is not None,
+        use_curriculum=curriculum is not None,
         tokens_per_micro_batch=section.tokens_per_micro_batch,
         callbacks=callbacks,
     )
@@ -182,7 +182,7 @@ def test_an_unshared_step_is_the_shared_one(model, processor, puzzles, checkpoin
         torch.testing.assert_close(first, second, atol=1e-6, rtol=0, msg=name)
 
 
-def test_dead_groups_are_replaced_and_counted(model, processor, puzzles, tmp_path):
+def test_zero_variance_groups_are_replaced_and_counted(model, processor, puzzles, tmp_path):
     """Given a reward that only some puzzles can earn, when groups are replaced, then those are trained on."""
     file = tmp_path / "some.py"
     file.write_text(
@@ -197,15 +197,16 @@ def test_dead_groups_are_replaced_and_counted(model, processor, puzzles, tmp_pat
         model, processor, puzzles, composition, tmp_path, sampling=dynamic, max_steps=3, prompts_per_step=4
     )
     trained: list[str] = []
-    finish = trainer.rollouts._finished
-    trainer.rollouts._finished = lambda groups: (trained.extend(group.row["id"] for group in groups), finish(groups))[1]
+    builder = trainer.rollouts._builder
+    build = builder.build
+    builder.build = lambda groups: (trained.extend(group.row["id"] for group in groups), build(groups))[1]
     trainer.train()
-    logs = [entry for entry in trainer.state.log_history if "groups/dead" in entry]
+    logs = [entry for entry in trainer.state.log_history if "groups/zero_variance" in entry]
     assert len(logs) == 3
-    assert sum(entry["groups/dead"] for entry in logs) > 0
+    assert sum(entry["groups/zero_variance"] for entry in logs) > 0
     for entry in logs:
-        assert entry["groups/dead"] == pytest.approx(entry["groups/replaced"] + entry["groups/left"])
-        assert entry["frac_reward_zero_std"] == pytest.approx(entry["groups/left"])
+        assert entry["groups/zero_variance"] == pytest.approx(entry["groups/replaced"] + entry["groups/remaining"])
+        assert entry["frac_reward_zero_std"] == pytest.approx(entry["groups/remaining"])
     assert sum(name[0] < "8" for name in trained) > len(trained) / 2
 
 

@@ -8,7 +8,7 @@ import torch
 from jigsaw.models.prompt_batch import add_blank_media
 from jigsaw.testing.family_case import LIMIT, Case, relative
 from jigsaw.training.collate import PuzzleCollator
-from jigsaw.training.packing import packed, rows_apart
+from jigsaw.training.packing import pack_rows, separate_rows
 from jigsaw.training.sft import with_answer
 
 ARCHITECTURES = ("neo", "qwen2_5_vl", "qwen3_vl", "gemma3", "llava_onevision")
@@ -51,8 +51,8 @@ def test_loss_and_gradients_are_those_of_rows_by_themselves(case, rows):
     collate, model = PuzzleCollator(case.processor), case.model
     losses, gradients = zip(*(trained(model, collate([row])) for row in rows), strict=True)
     batch = collate(rows)
-    inputs = add_blank_media(model, packed(model, batch))
-    with rows_apart(model, inputs):
+    inputs = add_blank_media(model, pack_rows(model, batch))
+    with separate_rows(model, inputs):
         loss, found = trained(model, inputs)
     assert inputs["input_ids"].shape == (1, int(batch["attention_mask"].sum()))
     assert torch.equal(inputs["attention_mask"], torch.ones_like(inputs["input_ids"]))
@@ -61,8 +61,8 @@ def test_loss_and_gradients_are_those_of_rows_by_themselves(case, rows):
 
 
 def test_without_the_mask_rows_would_see_each_other(case, rows):
-    inputs = packed(case.model, PuzzleCollator(case.processor)(rows[:2]))
-    with rows_apart(case.model, dict(inputs)), torch.no_grad():
+    inputs = pack_rows(case.model, PuzzleCollator(case.processor)(rows[:2]))
+    with separate_rows(case.model, dict(inputs)), torch.no_grad():
         apart = case.model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     with torch.no_grad():

@@ -27,10 +27,10 @@ from jigsaw.rewards import Composition
 from jigsaw.tasks.media import photos as photos_module
 from jigsaw.tasks.media.caching import BoundedCache
 from jigsaw.training.grpo import grpo_trainer
-from jigsaw.training.micro_batch import Sizes, divided, fill, tokens_computed
+from jigsaw.training.micro_batch import Sizes, fill, split_into, tokens_computed
 from jigsaw.training.mixture import mix
 from jigsaw.training.order import Order
-from jigsaw.training.prompts import Drawn, InOrder
+from jigsaw.training.prompts import OrderedPrompts, PromptRows
 from jigsaw.training.trl_config import grpo_config
 
 REWARD = """
@@ -112,7 +112,9 @@ def test_the_rows_of_the_first_batch_are_encoded_by_the_trainer_and_later_ones_b
     losses = []
     for ahead in (True, False):
         if not ahead:
-            monkeypatch.setattr(InOrder, "_encoded", lambda self, reading: Drawn([row.result() for row in reading]))
+            monkeypatch.setattr(
+                OrderedPrompts, "_encoded", lambda self, reading: PromptRows([row.result() for row in reading])
+            )
         model.load_state_dict(before)
         trainer = trainer_of(model, processor, CountedRows(), tmp_path, max_steps=3)
         trainer.train()
@@ -194,11 +196,11 @@ class SamplesAhead(TransformersEngine):
 
 def test_the_next_batch_is_sampled_while_this_one_is_trained_on(model, processor, tmp_path):
     """Then each batch but the first is of weights that are one update older; rows come in the same order."""
-    in_step = trainer_of(load_model(model.config._name_or_path), processor, CountedRows(), tmp_path, max_steps=3)
-    in_step.train()
+    synchronous = trainer_of(load_model(model.config._name_or_path), processor, CountedRows(), tmp_path, max_steps=3)
+    synchronous.train()
     trainer = trainer_of(model, processor, CountedRows(), tmp_path, max_steps=3)
-    engine, supply = SamplesAhead(processor), trainer.rollouts._supply
-    trainer.rollouts._supply = replace(supply, engine=engine, ahead=engine)
+    engine, setup = SamplesAhead(processor), trainer.rollouts._setup
+    trainer.rollouts._setup = replace(setup, engine=engine, ahead=engine)
     trainer.train()
     assert [event[:2] for event in engine.events] == [
         ("sampled", 0), ("begin", 0), ("waited", 0), ("begin", 1), ("waited", 1)
@@ -207,7 +209,7 @@ def test_the_next_batch_is_sampled_while_this_one_is_trained_on(model, processor
     assert batches == [rows for event, _, rows in [engine.events[0], *engine.events[1::2]]]
     logged = [entry["staleness"] for entry in trainer.state.log_history if "staleness" in entry]
     assert logged == [0, 1, 1]
-    first, other = (next(entry for entry in one.state.log_history if "loss" in entry) for one in (in_step, trainer))
+    first, other = (next(entry for entry in one.state.log_history if "loss" in entry) for one in (synchronous, trainer))
     assert first["loss"] == other["loss"]
 
 
@@ -243,9 +245,9 @@ def test_micro_batches_filled_by_tokens_give_the_step_of_one_batch(model, proces
     trainer_of(model, processor, rows, tmp_path, loss_type=loss).train()
     other = load_model(checkpoint)
     trainer = trainer_of(other, processor, rows, tmp_path, loss_type=loss, tokens_per_micro_batch=limit)
-    finish = trainer.rollouts._finished
-    batches = []
-    trainer.rollouts._finished = lambda groups: (batches.append(finish(groups)), batches[-1])[1]
+    builder = trainer.rollouts._builder
+    build, batches = builder.build, []
+    builder.build = lambda groups: (batches.append(build(groups)), batches[-1])[1]
     trainer.train()
     sizes = [len(one.prompt_of_row) for one in batches[0] if one is not None]
     assert sum(sizes) == 16
@@ -280,7 +282,7 @@ def test_filled_micro_batches_hold_every_completion_once_within_the_limit(comple
         whole = [(prompt, number) for number in range(3)]
         assert len(holders) == 1 or tokens_computed(whole, sizes) > limit
     count = min(len(parts) + more, len(rows))
-    again = divided(parts, count)
+    again = split_into(parts, count)
     assert len(again) == count
     assert all(again)
     assert sorted(row for part in again for row in part) == rows

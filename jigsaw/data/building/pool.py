@@ -22,8 +22,8 @@ from types import TracebackType
 from typing import Any
 
 from jigsaw.data.building.planning import Job, Refusal
+from jigsaw.environment import require_working_directory
 from jigsaw.errors import JigsawError
-from jigsaw.surroundings import require_working_directory
 
 START_LIMIT = 300.0
 """Seconds that a worker may take to import its packages."""

@@ -173,7 +173,7 @@ class Family(ABC):
     def take_block_masks(self, model: Any) -> None:  # noqa: B027  # models that go by the mask need nothing
         """Prepare a model, not wrapped, for block masks of flex attention, from now on."""
 
-    def expanded(self, row: Row, processor: Any) -> Row:
+    def expand_media(self, row: Row, processor: Any) -> Row:
         """The row with its media as the model takes them: a model without videos gets their frames as images."""
         return row
 
@@ -227,7 +227,7 @@ class Family(ABC):
             for count, number in zip(patches, numbers, strict=True)
         ]
 
-    def joined(self, name: str, parts: Sequence[Tensor]) -> Tensor:
+    def concatenate(self, name: str, parts: Sequence[Tensor]) -> Tensor:
         """Several tensors of one input that carries media, one behind the other.
 
         Args:

@@ -77,7 +77,7 @@ class Gemma3(TiledFamily):
         window = model.config.get_text_config().sliding_window
         return {"full_attention": build(packing), "sliding_attention": build(replace(packing, window=window))}
 
-    def expanded(self, row: Row, processor: Any) -> Row:
+    def expand_media(self, row: Row, processor: Any) -> Row:
         """See `Family`."""
         return with_frames(row, lambda clip: video_parts({"video": clip}))
 

@@ -49,7 +49,7 @@ class InternVL(TiledFamily):
         tokens = (getattr(processor.tokenizer, name) for name in names)
         return sorted({*super().vision_token_ids(processor), *map(processor.tokenizer.convert_tokens_to_ids, tokens)})
 
-    def expanded(self, row: Row, processor: Any) -> Row:
+    def expand_media(self, row: Row, processor: Any) -> Row:
         """See `Family`: the text of `InternVLProcessor` around frames that are brought to the size of a tile."""
         side = self.tile(processor)[0]
 

@@ -59,7 +59,7 @@ class LlavaOnevision(TiledFamily):
 
         take_clips_of_any_length(model)
 
-    def expanded(self, row: Row, processor: Any) -> Row:
+    def expand_media(self, row: Row, processor: Any) -> Row:
         """See `Family`: clips stay clips."""
         return row
 
@@ -77,13 +77,13 @@ class LlavaOnevision(TiledFamily):
         text = [re.sub(place, lambda _: next(words), one) for one in text]
         inputs = super().encode(processor, text, images, [()] * len(text))
         if flat:
-            inputs[CLIPS.pixels] = self.joined(CLIPS.pixels, flat)
+            inputs[CLIPS.pixels] = self.concatenate(CLIPS.pixels, flat)
         return inputs
 
-    def joined(self, name: str, parts: Sequence[Tensor]) -> Tensor:
+    def concatenate(self, name: str, parts: Sequence[Tensor]) -> Tensor:
         """See `Family`: tiles that are missing are zeros, frames that are missing are no numbers."""
         if name not in (IMAGES.pixels, CLIPS.pixels):
-            return super().joined(name, parts)
+            return super().concatenate(name, parts)
         longest = max(part.shape[1] for part in parts)
         blank = 0.0 if name == IMAGES.pixels else torch.nan
         return torch.cat([pad(part, (0, 0) * 3 + (0, longest - part.shape[1]), value=blank) for part in parts])

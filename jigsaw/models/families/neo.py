@@ -50,7 +50,7 @@ class Neo(Family):
             return None
         return runs(token_fields["mm_token_type_ids"] == 1)
 
-    def expanded(self, row: Row, processor: Any) -> Row:
+    def expand_media(self, row: Row, processor: Any) -> Row:
         """See `Family`."""
         return with_frames(row, lambda clip: video_parts({"video": clip}, processor.frame_labels))
 

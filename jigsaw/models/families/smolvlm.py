@@ -71,7 +71,7 @@ class SmolVLM(TiledFamily):
                 inputs[name] = torch.cat(rows)[:, None]
         return inputs
 
-    def expanded(self, row: Row, processor: Any) -> Row:
+    def expand_media(self, row: Row, processor: Any) -> Row:
         """See `Family`: the text of `SmolVLMProcessor` around frames."""
         return with_frames(row, _parts)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw import surroundings
+from jigsaw import environment
 from jigsaw.failures import expected_error
 from jigsaw.models.load import require_checkpoint
 
@@ -18,50 +18,50 @@ BAD_HOME = "/dev/null/home"
 
 
 @pytest.fixture
-def environment(monkeypatch, tmp_path):
+def variables(monkeypatch, tmp_path):
     """An environment without any of the variables, whose temporary folder is the test's; taken back afterwards."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "environ", {key: value for key, value in os.environ.items() if key not in OURS})
-        patch.setattr(surroundings.tempfile, "gettempdir", lambda: str(tmp_path))
+        patch.setattr(environment.tempfile, "gettempdir", lambda: str(tmp_path))
         yield os.environ
 
 
-def test_caches_move_where_home_cannot_be_written_and_stay_where_it_can(environment, tmp_path):
-    environment["HOME"] = str(tmp_path / "home")
-    surroundings.prepare()
-    assert not environment.keys() & set(CACHES)
-    environment["HOME"] = BAD_HOME
-    surroundings.prepare()
+def test_caches_move_where_home_cannot_be_written_and_stay_where_it_can(variables, tmp_path):
+    variables["HOME"] = str(tmp_path / "home")
+    environment.prepare()
+    assert not variables.keys() & set(CACHES)
+    variables["HOME"] = BAD_HOME
+    environment.prepare()
     for name in CACHES:
-        assert Path(environment[name]).is_relative_to(tmp_path / f"jigsaw-cache-{os.getuid()}"), name
+        assert Path(variables[name]).is_relative_to(tmp_path / f"jigsaw-cache-{os.getuid()}"), name
 
 
 @pytest.mark.parametrize("given", [None, "DEBUG"])
-def test_vllm_logs_errors_alone_unless_the_user_wants_more(environment, given):
-    environment |= {} if given is None else {"VLLM_LOGGING_LEVEL": given}
-    surroundings.prepare()
-    assert environment["VLLM_LOGGING_LEVEL"] == (given or "ERROR")
+def test_vllm_logs_errors_alone_unless_the_user_wants_more(variables, given):
+    variables |= {} if given is None else {"VLLM_LOGGING_LEVEL": given}
+    environment.prepare()
+    assert variables["VLLM_LOGGING_LEVEL"] == (given or "ERROR")
 
 
-def test_a_cache_that_the_user_has_set_stays_and_models_are_read_where_they_are(environment, tmp_path):
+def test_a_cache_that_the_user_has_set_stays_and_models_are_read_where_they_are(variables, tmp_path):
     (tmp_path / "mine" / "hub").mkdir(parents=True)
-    environment |= {"HOME": BAD_HOME, "HF_HOME": str(tmp_path / "mine")}
-    surroundings.prepare()
-    assert environment["HF_HOME"] == str(tmp_path / "mine")
-    assert environment["HF_HUB_CACHE"] == str(tmp_path / "mine" / "hub")
+    variables |= {"HOME": BAD_HOME, "HF_HOME": str(tmp_path / "mine")}
+    environment.prepare()
+    assert variables["HF_HOME"] == str(tmp_path / "mine")
+    assert variables["HF_HUB_CACHE"] == str(tmp_path / "mine" / "hub")
 
 
-def test_a_folder_of_somebody_else_is_not_written_to(environment, tmp_path):
+def test_a_folder_of_somebody_else_is_not_written_to(variables, tmp_path):
     """The name of the temporary folder can be guessed; a link in its place may lead anywhere."""
     (tmp_path / "theirs").mkdir()
     (tmp_path / f"jigsaw-cache-{os.getuid()}").symlink_to(tmp_path / "theirs")
-    environment["HOME"] = BAD_HOME
-    surroundings.prepare()
-    assert not environment.keys() & set(CACHES)
+    variables["HOME"] = BAD_HOME
+    environment.prepare()
+    assert not variables.keys() & set(CACHES)
 
 
 @pytest.mark.parametrize(
-    ("variables", "failing", "remedy"),
+    ("changes", "failing", "remedy"),
     [
         ({"HF_HOME": "/dev/null/hf"}, "/dev/null/hf/datasets", "set HF_HOME to a folder that can be written"),
         ({"HF_HOME": "/dev/null/hf/a"}, "/dev/null/hf", "set HF_HOME to a folder that can be written"),
@@ -69,34 +69,34 @@ def test_a_folder_of_somebody_else_is_not_written_to(environment, tmp_path):
         ({}, "photos/a.png", ""),
     ],
 )
-def test_a_cache_that_cannot_be_written_is_named_with_its_variable(environment, variables, failing, remedy):
-    environment |= variables
+def test_a_cache_that_cannot_be_written_is_named_with_its_variable(variables, changes, failing, remedy):
+    variables |= changes
     line = expected_error(NotADirectoryError(20, "Not a directory", failing))
     assert line.startswith(f"{failing}: not a directory")
     assert remedy in line
     assert ("set H" in line) == bool(remedy)
 
 
-def test_the_hub_is_asked_only_where_a_hub_id_is_named(environment, monkeypatch, checkpoint):
+def test_the_hub_is_asked_only_where_a_hub_id_is_named(variables, monkeypatch, checkpoint):
     constants = sys.modules["huggingface_hub.constants"]
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    surroundings.prepare()
-    assert environment["HF_HUB_OFFLINE"] == "1"
-    assert environment["HF_HUB_DISABLE_TELEMETRY"] == "1"
+    environment.prepare()
+    assert variables["HF_HUB_OFFLINE"] == "1"
+    assert variables["HF_HUB_DISABLE_TELEMETRY"] == "1"
     require_checkpoint(checkpoint)
-    assert environment["HF_HUB_OFFLINE"] == "1"
+    assert variables["HF_HUB_OFFLINE"] == "1"
     require_checkpoint("someone/a-model")
-    assert "HF_HUB_OFFLINE" not in environment
+    assert "HF_HUB_OFFLINE" not in variables
     assert constants.HF_HUB_OFFLINE is False
 
 
 @pytest.mark.parametrize("word", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
 @pytest.mark.parametrize("value", ["0", "1"])
-def test_the_users_own_word_about_the_hub_stays(environment, word, value):
-    environment[word] = value
-    surroundings.prepare()
+def test_the_users_own_word_about_the_hub_stays(variables, word, value):
+    variables[word] = value
+    environment.prepare()
     require_checkpoint("someone/a-model")
-    assert environment[word] == value
+    assert variables[word] == value
 
 
 def test_memory_that_runs_out_is_no_bug_and_has_a_remedy():

@@ -17,7 +17,7 @@ CPU = "two CPU cores"
 """The machine of recipes with a tiny model."""
 
 
-def computed_lines(recipe: Recipe) -> list[str]:
+def estimate_lines(recipe: Recipe) -> list[str]:
     """A short table of memory, disk and time, for `--dry-run`."""
     title = "Computed, not measured (docs/gpu.md)"
     if recipe.model.path is None:
