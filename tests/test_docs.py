@@ -191,7 +191,7 @@ def folder(tmp_path_factory):
         write_sources(kind, place / name)
     for number in range(12):  # enough that some are held out
         picture = Image.frombytes("RGB", (4, 3), Random(number).randbytes(36)).resize((160, 120))
-        picture.resize((320, 240)).save(place / "photos" / f"more-{number}.png")  # tiles survive a crop and a margin
+        picture.resize((360, 270)).save(place / "photos" / f"more-{number}.png")  # tiles survive a crop and a margin
         picture.save(place / "rgbd" / "color" / f"more-{number}.png")
         shutil.copy(place / "rgbd" / "depth" / f"{number % 2}.png", place / "rgbd" / "depth" / f"more-{number}.png")
         if number < 6:
