@@ -338,8 +338,8 @@ def test_samples_answers_in_json(jigsaw, tmp_path, sample_media):
     ("words", "told"),
     [
         (["eval", "model", "data", "--frames", "3"], "no such option: --frames"),
-        (["eval", "model", "data", "--set", "wordings=1"], "--set: unknown setting 'wordings'; it takes temperature,"),
-        (["eval", "model", "data", "--set", "seed=x"], "--set: seed: 'x' is no number"),
+        (["eval", "model", "data", "--set", "wordings=1"], "--set: unknown setting 'wordings'; known: temperature,"),
+        (["eval", "model", "data", "--set", "seed=x"], "--set: seed: 'x' is not a number"),
         (["bench", "model", "image"], "missing option '--data-root'"),
         (["bench", "model", "image", "--data-root", "x", "--samples", "2"], "no such option: --samples"),
         (["realunify", "model", "--data-root", "x", "--grid", "3"], "--grid: '3' is not of the form RxC"),

@@ -4,8 +4,10 @@ import json
 
 import jsonschema
 import pytest
+import typer
 import yaml
 
+from jigsaw.cli.command import app
 from jigsaw.config.json_schema import json_schema
 from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
 from jigsaw.config.starter import write_starter
@@ -60,6 +62,17 @@ def test_recipes_are_listed_with_what_anyone_can_run_first():
         row["name"] for row in rows if row["machine"] == CPU
     }
     assert sorted(row["name"] for row in rows) == recipe_names()
+
+
+def test_a_piped_listing_has_one_whole_line_per_recipe(capsys, monkeypatch):
+    """Given an output that is not a terminal, then each line begins with a name and ends with the hours, uncut."""
+    monkeypatch.setenv("COLUMNS", "40")
+    typer.main.get_command(app)(["recipes"], standalone_mode=False)
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split()[0] == "recipe"
+    assert [line.split()[0] for line in lines] == [row["name"] for row in shipped_recipes()]
+    for line, row in zip(lines, shipped_recipes(), strict=True):
+        assert row["description"] in line and line.endswith(f"  {row['hours']}")
 
 
 def as_written(recipe):

@@ -293,7 +293,7 @@ def test_a_claimed_folder_that_is_used_stays(tmp_path):
 
 
 NOWHERE = "jigsaw: model.path: somewhere: no such checkpoint folder\n"
-CANNOT_START = "jigsaw: this run cannot start here; the end of the list above says what is missing\n"
+CANNOT_START = "jigsaw: this run cannot start here; the list above names what is missing\n"
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""The `jigsaw` command: one file per subject, options and no logic. Heavy imports happen inside the commands."""
+"""The `jigsaw` command: one file per subject, with options but no logic. Commands import heavy libraries themselves."""

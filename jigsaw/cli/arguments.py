@@ -1,4 +1,4 @@
-"""Arguments that several commands take in the same form."""
+"""Arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from jigsaw.errors import JigsawError
 
 Engine = Annotated[str, typer.Option(help="transformers or vllm.")]
 Dtype = Annotated[str, typer.Option(help="float32 or bfloat16.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Prompts generated together.")]
-MaxNewTokens = Annotated[int, typer.Option(min=1, help="Most tokens of a completion.")]
-SourceRoot = Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Prompts in a generation batch.")]
+MaxNewTokens = Annotated[int, typer.Option(min=1, help="Maximum tokens of a completion.")]
+SourceRoot = Annotated[Path | None, typer.Option(help="Folder of the sources, if they have moved since the build.")]
 TaskSpec = Annotated[str | None, typer.Option(help="The plug-in task that built the set.")]
 
 
@@ -27,32 +27,32 @@ def key_values(items: list[str]) -> dict[str, str]:
 
 
 def require_sets(*folders: Path | None) -> None:
-    """Refuse a puzzle set that is not there before anything is imported to read it.
+    """Check that puzzle set folders exist, before the libraries that read them are imported.
 
     Raises:
-        JigsawError: one is no folder.
+        JigsawError: a path is not a folder.
     """
     for folder in folders:
         if folder is not None and not folder.is_dir():
-            raise JigsawError(f"{folder} is no folder; give one that `jigsaw build` wrote")
+            raise JigsawError(f"{folder} is not a folder; give one that `jigsaw build` wrote")
 
 
 def require_runs(*folders: Path) -> None:
-    """Refuse a run or evaluation that is not there, likewise.
+    """Check that folders of runs or evaluations exist.
 
     Raises:
-        JigsawError: one is no folder.
+        JigsawError: a path is not a folder.
     """
     for folder in folders:
         if not folder.is_dir():
-            raise JigsawError(f"{folder} is no folder: name a folder that `jigsaw launch` or `jigsaw eval --out` made")
+            raise JigsawError(f"{folder} is not a folder; give one that `jigsaw launch` or `jigsaw eval --out` wrote")
 
 
 def require_model(path: str) -> None:
-    """Refuse a local checkpoint that is not there, likewise; an id on the hub passes.
+    """Check that a local checkpoint folder exists; a hub id is not checked.
 
     Raises:
-        JigsawError: it is no folder.
+        JigsawError: the path is not a folder.
     """
     from jigsaw.models.checkpoint_files import is_local
 
@@ -61,10 +61,10 @@ def require_model(path: str) -> None:
 
 
 def checkpoint_of(model: str) -> str:
-    """A checkpoint folder or hub id; of a run folder its model.
+    """The checkpoint that an argument names: the model of a run folder, otherwise the folder or hub id itself.
 
     Raises:
-        JigsawError: the folder is not there, or the run has no model yet.
+        JigsawError: the folder does not exist, or the run has no model yet.
     """
     from jigsaw.evaluation.runs import is_run, trained_model
 
@@ -73,7 +73,7 @@ def checkpoint_of(model: str) -> str:
 
 
 def results_folder(out: Path | None, benchmark: str, model: str) -> Path:
-    """The folder that a benchmark's results go to: as given, else `evals/BENCHMARK-MODEL`."""
+    """The folder for a benchmark's results: `out`, or `evals/BENCHMARK-MODEL` if it is None."""
     return out or Path("evals") / f"{benchmark}-{model.strip('./').replace('/', '-')}"
 
 
@@ -86,7 +86,7 @@ def grid_size(text: str) -> tuple[int, int]:
 
 
 def task_keys(task: str) -> list[str]:
-    """The configuration keys of a task; none where it cannot be found, which whoever builds with it says."""
+    """The configuration keys of a task; empty if there is no such task, which the build reports."""
     import dataclasses
 
     from jigsaw.tasks import TaskError, find_task
@@ -98,11 +98,11 @@ def task_keys(task: str) -> list[str]:
 
 
 def task_setting(words: Sequence[str], option: str) -> str | None:
-    """What to write instead of an unknown option of `jigsaw build` that is a key of its task; None for another.
+    """The correction for an unknown option of `jigsaw build` that is a key of its task; None for any other option.
 
     Args:
         words: the command line after `jigsaw`.
-        option: as typed, `--grid`, perhaps with `=3x3`.
+        option: the option as typed, `--grid` or `--grid=3x3`.
     """
     if len(words) < 2 or words[0] != "build":
         return None
@@ -110,8 +110,8 @@ def task_setting(words: Sequence[str], option: str) -> str | None:
     key = name.replace("-", "_")
     if key not in next((keys for word in words[1:] if (keys := task_keys(word))), ()):
         return None
-    given = [at for at, word in enumerate(words) if word.partition("=")[0] == f"--{name}"]
-    if not equals and given:
-        typed = words[given[0]]
-        value = typed.partition("=")[2] or (words[given[0] + 1] if given[0] + 1 < len(words) else "")
+    places = [at for at, word in enumerate(words) if word.partition("=")[0] == f"--{name}"]
+    if not equals and places:
+        typed = words[places[0]]
+        value = typed.partition("=")[2] or (words[places[0] + 1] if places[0] + 1 < len(words) else "")
     return f"{key} is a setting of the task: write {key}={value or 'VALUE'}"

@@ -14,25 +14,28 @@ from jigsaw.cli.printing import AsJson
 app = typer.Typer()
 
 Model = Annotated[str, typer.Argument(help="A run folder, a checkpoint folder or a hub id.")]
-Rows = Annotated[int | None, typer.Option(min=1, help="Most rows to use of each benchmark or part.")]
+Rows = Annotated[int | None, typer.Option(min=1, help="Maximum rows of each benchmark or part.  [default: all]")]
 
 
 @app.command(epilog="Example: jigsaw bench runs/mine/model image --data-root benchmarks-data")
 def bench(
     model: Model,
-    suite: Annotated[str, typer.Argument(help="image, video, depth or neo.")],
-    data_root: Annotated[Path, typer.Option(help="Folder of the benchmarks.")],
+    suite: Annotated[str, typer.Argument(help="The suite: image, video, depth or neo.")],
+    data_root: Annotated[Path, typer.Option(help="Folder of the benchmarks' data.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the results; continues there.  [default: evals/SUITE-MODEL]")
+        Path | None,
+        typer.Option(help="Folder for the results; existing ones are continued.  [default: evals/SUITE-MODEL]"),
     ] = None,
     frames: Annotated[
         list[int] | None,
-        typer.Option(help="Most frames of a clip; may be given again.  [default: 16 32 64 for video, else 32]"),
+        typer.Option(help="Maximum frames of a clip; repeatable.  [default: 16 32 64 for video, otherwise 32]"),
     ] = None,
     boxes: Annotated[
-        str | None, typer.Option(help="Unit of boxes, pixels or thousandths.  [default: by the model]")
+        str | None, typer.Option(help="Unit of boxes: pixels or thousandths.  [default: the model's]")
     ] = None,
-    against: Annotated[Path | None, typer.Option(help="Folder of the same suite with another model.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Results of another model on the same suite, for comparison.")
+    ] = None,
     limit: Rows = None,
     engine: Engine = "transformers",
     dtype: Dtype = "float32",
@@ -40,10 +43,11 @@ def bench(
     max_new_tokens: MaxNewTokens = 1024,
     as_json: AsJson = False,
 ) -> None:
-    """Run the benchmarks of a paper's table through lmms-eval.
+    """Run a suite of benchmarks through lmms-eval.
 
-    What is missing below the data root is listed with the command that fetches it; the rest runs. A second call runs
-    what has no result yet and what failed.
+    A suite has the benchmarks of one table of the paper. Those whose data are missing below the data root are listed
+    with the command that fetches them; the others run. A second call runs the benchmarks that have no result yet or
+    that failed.
     """
     model = checkpoint_of(model)
     from jigsaw.evaluation.generation import Generation
@@ -70,24 +74,31 @@ def bench(
 @app.command(epilog="Example: jigsaw realunify runs/mine/model --data-root realunify-data")
 def realunify(
     model: Annotated[str, typer.Argument(help="A run folder, a checkpoint folder, a hub id or MODEL@URL.")],
-    data_root: Annotated[Path, typer.Option(help="Folder of the authors' files.")],
+    data_root: Annotated[Path, typer.Option(help="Folder of the files that RealUnify's authors publish.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the results; continues there.  [default: evals/realunify-MODEL]")
+        Path | None,
+        typer.Option(help="Folder for the results; existing ones are continued.  [default: evals/realunify-MODEL]"),
     ] = None,
-    editor: Annotated[str | None, typer.Option(help="Edits pictures: file.py:function or MODEL@URL.")] = None,
-    generator: Annotated[str | None, typer.Option(help="Draws pictures: file.py:function or MODEL@URL.")] = None,
-    judge: Annotated[str | None, typer.Option(help="OpenAI-compatible address of the judge, with /v1.")] = None,
-    judge_model: Annotated[str, typer.Option(help="The judge's name on its server.")] = "judge",
-    judge_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one reply of the judge.")] = 120,
+    editor: Annotated[str | None, typer.Option(help="Image editing model: file.py:function or MODEL@URL.")] = None,
+    generator: Annotated[
+        str | None, typer.Option(help="Image generation model: file.py:function or MODEL@URL.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="URL of the judge's OpenAI-compatible server, ending in /v1.")
+    ] = None,
+    judge_model: Annotated[str, typer.Option(help="Name of the judge model on its server.")] = "judge",
+    judge_timeout: Annotated[float, typer.Option(min=0.1, help="Time limit of one reply of the judge, seconds.")] = 120,
     oracle_reader: Annotated[
-        str | None, typer.Option(help="Oracle setting: strong understanding model, MODEL@URL.")
+        str | None, typer.Option(help="Oracle setting: a strong understanding model, MODEL@URL.")
     ] = None,
-    oracle_editor: Annotated[str | None, typer.Option(help="Oracle setting: strong editor, like --editor.")] = None,
+    oracle_editor: Annotated[
+        str | None, typer.Option(help="Oracle setting: a strong editing model, as in --editor.")
+    ] = None,
     oracle_generator: Annotated[
-        str | None, typer.Option(help="Oracle setting: strong generator, like --generator.")
+        str | None, typer.Option(help="Oracle setting: a strong generation model, as in --generator.")
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer behind a MODEL@URL.")] = 300,
-    grid: Annotated[str, typer.Option(help="Rows x columns of a cut picture.")] = "3x3",
+    timeout: Annotated[float, typer.Option(min=0.1, help="Time limit of one answer from a MODEL@URL, seconds.")] = 300,
+    grid: Annotated[str, typer.Option(help="Rows x columns of the grid in puzzles that cut a picture.")] = "3x3",
     limit: Rows = None,
     engine: Engine = "transformers",
     dtype: Dtype = "float32",
@@ -95,10 +106,10 @@ def realunify(
     max_new_tokens: MaxNewTokens = 1024,
     as_json: AsJson = False,
 ) -> None:
-    """Run those parts of RealUnify whose files and tools are there.
+    """Run the RealUnify benchmark.
 
-    MODEL@URL is a model behind an OpenAI-compatible server, such as flux@http://127.0.0.1:8000/v1.
-    A second call asks what has no answer yet.
+    Only the parts whose files and models are available run. MODEL@URL is a model on an OpenAI-compatible server, such
+    as flux@http://127.0.0.1:8000/v1. A second call asks only the questions that have no answer yet.
     """
     from jigsaw.realunify.endpoint import split_spec
 

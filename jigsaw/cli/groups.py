@@ -1,4 +1,4 @@
-"""Commands with subcommands, such as `jigsaw tasks check`."""
+"""Command groups, such as `jigsaw tasks`, which has the subcommands `show` and `check`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class NameOrCommand(TyperGroup):
     """`jigsaw tasks NAME` is short for `jigsaw tasks show NAME`."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command of the first word, or `show`."""
+        """The command that the first word names, otherwise `show`."""
         return super().resolve_command(ctx, args if args[0] in self.commands else ["show", *args])
 
 
 def command_group(about: str, example: str) -> typer.Typer:
-    """A command that lists what there is, shows one by its name, and has further commands."""
+    """A command that prints a list, shows one entry by name, and has further subcommands."""
     return typer.Typer(
         cls=NameOrCommand,
         help=about,

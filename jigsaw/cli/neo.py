@@ -1,4 +1,4 @@
-"""The commands below `jigsaw neo`: from-qwen3."""
+"""The subcommands of `jigsaw neo`: from-qwen3."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from jigsaw.cli.printing import AsJson
 
 app = typer.Typer(
-    help="NEO, the native vision-language model.",
+    help="Commands for NEO, a native vision-language model.",
     epilog="Example: jigsaw neo from-qwen3 Qwen/Qwen3-1.7B-Base models/neo-2b",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -21,31 +21,35 @@ app = typer.Typer(
 
 @app.callback()
 def _group() -> None:
-    """NEO, the native vision-language model."""
+    """Commands for NEO, a native vision-language model."""
 
 
-@app.command("from-qwen3", epilog="Example: jigsaw neo from-qwen3 Qwen/Qwen3-1.7B-Base models/neo-2b --pre-buffer 12")
+@app.command("from-qwen3", epilog="Example: jigsaw neo from-qwen3 Qwen/Qwen3-1.7B-Base models/neo-2b")
 def from_qwen3(
-    qwen3: Annotated[str, typer.Argument(metavar="QWEN3_DIR", help="A Qwen3 checkpoint folder or hub id.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the NEO checkpoint.")],
-    pre_buffer: Annotated[int, typer.Option(min=0, help="New layers before the language model's.")] = 12,
+    qwen3: Annotated[str, typer.Argument(metavar="QWEN3", help="A Qwen3 checkpoint folder or hub id.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the NEO checkpoint, to be written.")],
+    pre_buffer: Annotated[
+        int, typer.Option(min=0, help="Layers of the pre-Buffer, before those of the language model.")
+    ] = 12,
     pre_buffer_from: Annotated[
-        str | None, typer.Option(help="A trained NEO: take its pre-Buffer, patch embedding and hw projections.")
+        str | None,
+        typer.Option(help="A trained NEO whose pre-Buffer, patch embedding and hw projections are copied."),
     ] = None,
     rope: Annotated[
         Literal["native", "1d"],
-        typer.Option(help="Positions of image tokens; 1d is an ablation: one behind the other."),
+        typer.Option(help="Positions of image tokens: time, row and column, or 1d for an ablation."),
     ] = "native",
     image_attention: Annotated[
-        Literal["mixed", "causal"], typer.Option(help="What image tokens see; causal is an ablation.")
+        Literal["mixed", "causal"],
+        typer.Option(help="Attention of image tokens: to their whole image, or causal for an ablation."),
     ] = "mixed",
-    seed: Annotated[int, typer.Option(help="Seed of the new weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the new weights.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Start a NEO from a Qwen3 checkpoint, as the paper does."""
+    """Initialise a NEO checkpoint from Qwen3, as in the paper."""
     from jigsaw.models.neo.from_qwen3 import start_from_qwen3
 
-    made = start_from_qwen3(
+    summary = start_from_qwen3(
         qwen3,
         out,
         pre_buffer=pre_buffer,
@@ -55,8 +59,7 @@ def from_qwen3(
         image_attention=image_attention,
     )
     if as_json:
-        typer.echo(json.dumps(made, indent=2))
+        typer.echo(json.dumps(summary, indent=2))
     else:
-        typer.echo(
-            f"{made['out']}: {made['parameters']:,} parameters, {made['layers']} layers, pre-Buffer {pre_buffer}"
-        )
+        counts = f"{summary['parameters']:,} parameters, {summary['layers']} layers"
+        typer.echo(f"{summary['out']}: {counts}, {pre_buffer} of them the pre-Buffer")

@@ -1,4 +1,4 @@
-"""Commands about tasks and rewards, built-in and third-party: list, show, check."""
+"""The commands `jigsaw tasks` and `jigsaw rewards`: list, show and check built-in and third-party ones."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import typer
 
 from jigsaw.cli.arguments import key_values
 from jigsaw.cli.groups import command_group
-from jigsaw.cli.printing import AsJson, print_table
+from jigsaw.cli.printing import AsJson, print_listing, print_table
 
 Name = Annotated[str, typer.Argument(help="A name, package.module:name or path/to/file.py:name.")]
-Options = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Its options.")]
+Options = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Options of the plug-in.")]
 
 
 tasks = command_group("List the tasks, show one, or check a plug-in.", "jigsaw tasks check my_tasks.py:Mine grid=2x2")
@@ -29,30 +29,32 @@ def list_tasks(context: typer.Context, as_json: AsJson = False) -> None:
         from jigsaw.listings import tasks_table
         from jigsaw.tasks import describe_task, task_names
 
-        found = [describe_task(known) for known in task_names()]
-        typer.echo(json.dumps(found, indent=2)) if as_json else print_table(tasks_table(found))
+        rows = [describe_task(name) for name in task_names()]
+        typer.echo(json.dumps(rows, indent=2)) if as_json else print_listing(tasks_table(rows))
 
 
 @tasks.command("show", epilog="Example: jigsaw tasks show image")
 def show_task(name: Name, as_json: AsJson = False) -> None:
-    """Show a task and its configuration."""
+    """Show the configuration keys of a task."""
     from jigsaw.listings import task_table
     from jigsaw.tasks import describe_task
 
-    one = describe_task(name)
-    typer.echo(json.dumps(one, indent=2)) if as_json else print_table(task_table(one))
+    task = describe_task(name)
+    typer.echo(json.dumps(task, indent=2)) if as_json else print_listing(task_table(task))
 
 
 @tasks.command("check", epilog="Example: jigsaw tasks check my_tasks.py:Mine grid=2x2")
 def check_task(
     name: Name,
     options: Options = None,
-    source: Annotated[Path | None, typer.Option(help="Sources that suit the task.  [default: made-up ones]")] = None,
+    source: Annotated[
+        Path | None, typer.Option(help="Folder of sources for the task.  [default: generated sources]")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check whether a task keeps its contract.
+    """Check that a task fulfils its contract.
 
-    The exit code is 1 if a property of the contract does not hold, or could not be checked.
+    The exit code is 1 if a property of the contract is not fulfilled or could not be checked.
     """
     from jigsaw.testing import check_task
 
@@ -68,9 +70,11 @@ def list_rewards(context: typer.Context, as_json: AsJson = False) -> None:
         from jigsaw.listings import rewards_table
         from jigsaw.rewards import list_rewards
 
-        found = list_rewards()
-        shown = [asdict(info) for info in found]
-        typer.echo(json.dumps(shown, indent=2)) if as_json else print_table(rewards_table(found))
+        infos = list_rewards()
+        if as_json:
+            typer.echo(json.dumps([asdict(info) for info in infos], indent=2))
+        else:
+            print_listing(rewards_table(infos))
 
 
 @rewards.command("show", epilog="Example: jigsaw rewards show visual_jigsaw")
@@ -82,7 +86,7 @@ def show_reward(name: Name, as_json: AsJson = False) -> None:
     from jigsaw.rewards import describe_reward
 
     info = describe_reward(name)
-    typer.echo(json.dumps(asdict(info), indent=2)) if as_json else print_table(reward_table(info))
+    typer.echo(json.dumps(asdict(info), indent=2)) if as_json else print_listing(reward_table(info))
 
 
 @rewards.command("check", epilog="Example: jigsaw rewards check my_rewards.py:brevity limit=50")
@@ -91,13 +95,13 @@ def check_reward(
     options: Options = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A column of your rows; may be given again."),
+        typer.Option(metavar="NAME=VALUE", help="A column of the rows that are scored; repeatable."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check whether a reward keeps its contract.
+    """Check that a reward fulfils its contract.
 
-    The exit code is 1 if a property of the contract does not hold, or could not be checked.
+    The exit code is 1 if a property of the contract is not fulfilled or could not be checked.
     """
     import yaml
 
@@ -109,23 +113,23 @@ def check_reward(
     _print_findings(name, check_reward(name, columns=columns, **typed), as_json)
 
 
-def _print_findings(plugin: str, found: list[Any], as_json: bool) -> None:
-    """One line per property; exit code 1 if one does not hold or was not checked."""
+def _print_findings(plugin: str, findings: list[Any], as_json: bool) -> None:
+    """Print one line per property, and exit with 1 if one is broken or was not checked."""
     from jigsaw.testing import findings_table
 
-    broken = sum(finding.ok is False for finding in found)
-    unchecked = sum(not finding.checked for finding in found)
+    broken = sum(finding.ok is False for finding in findings)
+    unchecked = sum(not finding.checked for finding in findings)
     if as_json:
-        told = [
+        rows = [
             {"property": finding.name, "holds": finding.ok, "checked": finding.checked, "detail": finding.detail}
-            for finding in found
+            for finding in findings
         ]
         ok = not (broken or unchecked)
-        typer.echo(json.dumps({"name": plugin, "ok": ok, "findings": told}, indent=2))
+        typer.echo(json.dumps({"name": plugin, "ok": ok, "findings": rows}, indent=2))
     else:
-        print_table(findings_table(found))
-        verdicts = [f"{broken} of {len(found)} properties do not hold"] * bool(broken)
-        verdicts += [f"not checked ({unchecked} of {len(found)} properties)"] * bool(unchecked)
+        print_table(findings_table(findings))
+        verdicts = [f"{broken} of {len(findings)} properties do not hold"] * bool(broken)
+        verdicts += [f"not checked ({unchecked} of {len(findings)} properties)"] * bool(unchecked)
         typer.echo(f"{plugin}: {', '.join(verdicts) or 'keeps its contract'}")
     if broken or unchecked:
         raise typer.Exit(1)

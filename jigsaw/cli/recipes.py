@@ -1,4 +1,4 @@
-"""Commands about recipes: list those that ship, show one, start one of your own, and what editors know of them."""
+"""The command `jigsaw recipes`: list the shipped recipes, show one, start your own, print the JSON schema."""
 
 from __future__ import annotations
 
@@ -9,31 +9,33 @@ from typing import Annotated
 import typer
 
 from jigsaw.cli.groups import command_group
-from jigsaw.cli.printing import AsJson, print_table
+from jigsaw.cli.printing import AsJson, print_listing
 
 recipes = command_group(
-    "List the recipes, show one, or start one of your own.", "jigsaw recipes init mine.yaml --from image-qwen2.5-vl-7b"
+    "List the shipped recipes, show one, or start your own.",
+    "jigsaw recipes init mine.yaml --from image-qwen2.5-vl-7b",
 )
 
-Recipe = Annotated[str, typer.Argument(help="A recipe that ships, or a file.")]
+Recipe = Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")]
 
 
 @recipes.callback()
 def list_recipes(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the recipes, show one, or start one of your own."""
+    """List the shipped recipes, show one, or start your own."""
     if context.invoked_subcommand is None:
         from jigsaw.launch.estimate_text import shipped_recipes
         from jigsaw.listings import recipes_table
 
-        found = shipped_recipes()
-        typer.echo(json.dumps(found, indent=2)) if as_json else print_table(recipes_table(found))
+        rows = shipped_recipes()
+        typer.echo(json.dumps(rows, indent=2)) if as_json else print_listing(recipes_table(rows))
 
 
 @recipes.command("show", epilog="Example: jigsaw recipes show image-qwen2.5-vl-7b")
 def show_recipe(name: Recipe) -> None:
-    """Print a recipe's file; its head says which data it needs and how to get them.
+    """Print the file of a recipe.
 
-    `jigsaw launch NAME --dry-run` prints it with everything that it extends.
+    The comment at its start says which data it needs and how to get them. `jigsaw launch NAME --dry-run` prints the
+    recipe merged with the recipes that it extends.
     """
     from jigsaw.config.loading import find_recipe
 
@@ -42,21 +44,25 @@ def show_recipe(name: Recipe) -> None:
 
 @recipes.command("init", epilog="Example: jigsaw recipes init mine.yaml --from image-qwen2.5-vl-7b")
 def init_recipe(
-    file: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
-    extends: Annotated[str, typer.Option("--from", help="The recipe that it extends.")] = "quickstart",
+    file: Annotated[Path, typer.Argument(help="The YAML file to write; it must not exist yet.")],
+    extends: Annotated[str, typer.Option("--from", help="The recipe to extend.")] = "quickstart",
 ) -> None:
-    """Write a recipe of your own that extends another one, with the keys that people change first."""
+    """Write a recipe that extends another one.
+
+    The keys that are changed most often are in the file as comments, with their present values.
+    """
     from jigsaw.config.starter import write_starter
 
     write_starter(file, extends)
-    typer.echo(f"{file}: extends {extends}; change it, then: jigsaw launch {file} --dry-run")
+    typer.echo(f"{file}: extends {extends}; edit it, then: jigsaw launch {file} --dry-run")
 
 
 @recipes.command("schema", epilog="Example: jigsaw recipes schema > recipe.schema.json")
 def print_schema() -> None:
-    """Print the JSON schema of recipes, with which editors complete keys and mark mistakes.
+    """Print the JSON schema of recipes.
 
-    The first line of a recipe names it: `# yaml-language-server: $schema=recipe.schema.json`.
+    Editors use it to complete keys and mark mistakes, once the first line of a recipe names its file:
+    `# yaml-language-server: $schema=recipe.schema.json`.
     """
     from jigsaw.config.json_schema import json_schema
 
