@@ -1,7 +1,7 @@
-"""Rewards for short answers: the four ways to write a plug-in, one of each.
+"""Rewards for short answers: an example of each of the four kinds of plug-in.
 
-A reward has a parameter named `completions`; keyword-only parameters with a default are the `args` that a recipe may
-set; every other named parameter is a column of the rows. It returns a list with a float, or None for no value, per
+A reward has a parameter named `completions`. Keyword-only parameters with a default are the `args` that a recipe may
+set. Every other named parameter is a column of the rows. It returns a list with one float, or None for no value, per
 completion.
 """
 
@@ -16,12 +16,12 @@ from jigsaw.rewards import completion_text, metric, parse_order, reward
 
 @reward
 def brevity(completions: Sequence[Any], *, limit: int = 200, **columns: Any) -> list[float]:
-    """1 for an empty text, falling to 0 at `limit` words: a plain reward with one option."""
+    """Plain reward with one option: 1 for an empty text, falling to 0 at `limit` words."""
     return [max(0.0, 1.0 - len(completion_text(completion).split()) / limit) for completion in completions]
 
 
 def piece_talk(*, word: str = "tile") -> Callable[..., list[float]]:
-    """The share of pieces whose number is said after `word`: a factory, which prepares something once."""
+    """Factory, which prepares something once: the share of pieces whose number is named after `word`."""
     start = f"{word.lower()} "
 
     def talk(completions: Sequence[Any], num_pieces: Sequence[int], **columns: Any) -> list[float]:
@@ -35,7 +35,7 @@ def piece_talk(*, word: str = "tile") -> Callable[..., list[float]]:
 
 
 async def slow_judge(completions: Sequence[Any], answer: Sequence[list[int]], **columns: Any) -> list[float | None]:
-    """Stands for a judge that is asked over a wire: an async reward; the completions are judged side by side."""
+    """Async reward that simulates a judge on the network; the completions are judged concurrently."""
 
     async def judge(text: str, right: list[int]) -> float | None:
         await asyncio.sleep(0.001)
@@ -48,5 +48,5 @@ async def slow_judge(completions: Sequence[Any], answer: Sequence[list[int]], **
 
 @metric
 def num_words(completions: Sequence[Any], **columns: Any) -> list[float]:
-    """How many words the completion has: a metric, which a recipe may watch but not optimise."""
+    """Metric, which a recipe may log but not optimise: the number of words of a completion."""
     return [float(len(completion_text(completion).split())) for completion in completions]

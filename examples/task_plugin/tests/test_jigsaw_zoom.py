@@ -1,4 +1,4 @@
-"""How a plug-in tests itself: against the contract, and for what is its own."""
+"""Tests of a task plug-in: the contract, and the properties of this task."""
 
 from pathlib import Path
 from random import Random
@@ -14,18 +14,18 @@ ZOOM = "jigsaw_zoom:ZoomTask"
 
 @pytest.fixture
 def photo(tmp_path: Path):
-    """A made-up photo."""
+    """A generated photo."""
     write_sources("image", tmp_path)
     return open_source(tmp_path, "photo-0.png", "image")
 
 
-def test_it_keeps_the_contract():
-    """Whatever `jigsaw tasks check` looks at, with other options too."""
+def test_it_meets_the_contract():
+    """Everything that `jigsaw tasks check` tests, with non-default options."""
     assert_task(ZOOM, side=56, views=5)
 
 
 def test_views_close_in_by_the_answer(photo):
-    """Each view in the order of the answer is a part of the one before."""
+    """In the order of the answer, each view is a part of the previous one."""
     task = get_task(ZOOM, side=56)
     puzzle = task.plan(photo, Random(1))
     order = [puzzle.geometry["shown"][index - 1] for index in puzzle.answer]
