@@ -20,7 +20,7 @@ from jigsaw.tasks.contract import Extent, Media, Message, Pieces, PromptVariant,
 from jigsaw.tasks.media.posed_scene import PosedScene
 from jigsaw.tasks.media.poses import STILL, apart
 from jigsaw.tasks.posed import PosedConfig, PosedTask
-from jigsaw.tasks.prompts import instruction_of, user_message
+from jigsaw.tasks.prompts import instruction_of, labelled_pieces, user_message
 
 APART = 0.08
 """Least distance of two cameras on the map, as a share of its side: their discs and arrows stay legible."""
@@ -87,14 +87,10 @@ class CameraPosesTask(PosedTask):
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """The map, every view after its number, and what is asked."""
         count = puzzle.num_pieces
-        parts: list[str | dict[str, str]] = [
-            f"This is a room seen from above, with {count} cameras. The arrow of each shows where it looks:",
-            {"type": "image"},
-        ]
-        for number in range(1, count + 1):
-            parts += [f"View {number}:", {"type": "image"}]
+        opening = f"This is a room seen from above, with {count} cameras. The arrow of each shows where it looks:"
         asked = f"Which view does each camera have? List the views of cameras 1 to {count}."
-        return user_message([*parts, f"{asked} {instruction_of(puzzle)}"])
+        views = labelled_pieces(puzzle, "View")
+        return user_message([opening, {"type": "image"}, *views, f"{asked} {instruction_of(puzzle)}"])
 
     def extent(self) -> Extent:
         """The map and the views."""

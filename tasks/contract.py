@@ -125,6 +125,22 @@ class Puzzle:
         return (grid[0], grid[1]) if grid[0] * grid[1] == self.num_pieces else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A question about a square of a photo or a segment of a video, from which a `Puzzle` is made.
+
+    Attributes:
+        answer: in the form of its kind.
+        geometry: what rendering needs in addition to the square or segment; JSON values only.
+        kind, args: `answer_kind` and `answer_args` of the puzzle.
+    """
+
+    answer: Any
+    geometry: Mapping[str, Any]
+    kind: str = CHOICE
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Reject:
     """Why no puzzle could be made from a source.

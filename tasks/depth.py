@@ -19,24 +19,11 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.contract import (
-    AnswerStyle,
-    Media,
-    Message,
-    Pieces,
-    PromptVariant,
-    Puzzle,
-    Reject,
-    Source,
-)
+from jigsaw.tasks.contract import AnswerStyle, Media, Message, Pieces, PromptVariant, Puzzle, Reject, Source
 from jigsaw.tasks.foreign import ForeignRows, pair_of
 from jigsaw.tasks.measured import CACHE_BYTES, MeasuredConfig, MeasuredTask, PictureGeometry
 from jigsaw.tasks.media.caching import BoundedCache
-from jigsaw.tasks.media.depthmaps import (
-    DepthError,
-    false_colors,
-    local_range,
-)
+from jigsaw.tasks.media.depthmaps import local_range
 from jigsaw.tasks.media.grids import too_long
 from jigsaw.tasks.media.marks import mark_points
 from jigsaw.tasks.media.photos import MAX_PIXELS, SCALES, PhotoError, read_header, read_photo
@@ -114,32 +101,19 @@ class DepthTask(MeasuredTask):
         super().__init__(config)
         self._fields: BoundedCache[tuple[Any, Any]] = BoundedCache(CACHE_BYTES, lambda field: 12 * len(field[1]))
 
-    def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
-        """Choose points and their numbers; what cannot be read, or offers too few points, is rejected."""
-        if "depth" not in source.files:
-            return Reject("no_depth", "there is no depth map for the picture")
-        try:
-            about = self._opened(source)
-            size = (about["size"][0], about["size"][1])
-            radius = self.config.radius or max(9, round(min(size) / 32))
-            places, depths = self._field(source, size, radius)
-        except PhotoError as error:
-            return Reject(error.reason, str(error))
-        except DepthError as error:
-            return Reject("bad_depth", str(error))
+    def choose(self, source: Source, size: tuple[int, int], rng: Random) -> dict[str, Any] | Reject:
+        """Draw points that are far enough apart in the picture and in depth."""
+        radius = self.config.radius or max(9, round(min(size) / 32))
+        places, depths = self._field(source, size, radius)
         chosen = _draw_points(places, depths, self.config, radius, rng)
         if chosen is None:
             detail = f"{len(places)} usable pixels, not {self.config.points} points far enough apart"
             return Reject("too_few_points", detail)
-        shown = draw_shown(len(chosen), rng, identity=self.config.identity)
-        geometry: DepthGeometry = {
-            **about,
+        return {
             "radius": radius,
             "points": [[int(places[index][0]), int(places[index][1])] for index in chosen],
             "depths": [round(float(depths[index]), 4) for index in chosen],
-            "shown": list(shown),
         }
-        return Puzzle(self.name, answer_of(shown), geometry, self.config.answer_style)
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
         """The picture with its numbered discs.
@@ -167,12 +141,11 @@ class DepthTask(MeasuredTask):
         if "depth" not in source.files:
             return []  # an imported puzzle
         geometry = cast(DepthGeometry, puzzle.geometry)
-        depth = self.depth_map(source, (geometry["size"][0], geometry["size"][1]))
-        near, far = (float(np.nanpercentile(depth, share)) for share in (1, 99))
+        picture, near, far = self.depth_picture(puzzle, source)
         title = f"Measured depth, {near:.2f} m (red) to {far:.2f} m (blue)"
         if self._is_relative:
             title = f"Relative depth, {near:.2f} (red) to {far:.2f} (blue) of the map's range"
-        return [(title, mark_points(false_colors(depth, near, far), _shown_points(geometry), geometry["radius"]))]
+        return [(title, mark_points(picture, _shown_points(geometry), geometry["radius"]))]
 
     def pieces(self, puzzle: Puzzle, media: Media) -> Pieces:
         """The points on the picture."""

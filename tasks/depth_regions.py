@@ -19,11 +19,9 @@ from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.contract import Media, Message, Pieces, PromptVariant, Puzzle, Reject, Source
 from jigsaw.tasks.measured import MeasuredConfig, MeasuredTask
-from jigsaw.tasks.media.depthmaps import DepthArray, DepthError, false_colors
+from jigsaw.tasks.media.depthmaps import DepthArray
 from jigsaw.tasks.media.grids import Box, overlap
 from jigsaw.tasks.media.marks import disc
-from jigsaw.tasks.media.photos import PhotoError
-from jigsaw.tasks.permutations import answer_of, draw_shown
 from jigsaw.tasks.prompts import instruction_of, user_message
 
 CANDIDATES = 400
@@ -73,29 +71,17 @@ class DepthRegionsTask(MeasuredTask):
 
     config: DepthRegionsConfig
 
-    def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
-        """Choose regions and their numbers; what cannot be read, or offers too few regions, is rejected."""
-        if "depth" not in source.files:
-            return Reject("no_depth", "there is no depth map for the picture")
-        try:
-            about = self._opened(source)
-            depth = self.depth_map(source, (about["size"][0], about["size"][1]))
-            self._allowed(depth)
-        except PhotoError as error:
-            return Reject(error.reason, str(error))
-        except DepthError as error:
-            return Reject("bad_depth", str(error))
+    def choose(self, source: Source, size: tuple[int, int], rng: Random) -> dict[str, Any] | Reject:
+        """Draw regions that do not overlap in the picture or in depth."""
+        depth = self.depth_map(source, size)
+        self._allowed(depth)
         chosen = self._regions(depth, rng)
         if chosen is None:
             return Reject("too_few_points", f"not {self.config.points} regions apart in depth", final=False)
-        shown = draw_shown(len(chosen), rng, identity=self.config.identity)
-        geometry: dict[str, Any] = {
-            **about,
+        return {
             "regions": [list(box) for box, _, _ in chosen],
             "depths": [[round(near, 4), round(far, 4)] for _, near, far in chosen],
-            "shown": list(shown),
         }
-        return Puzzle(self.name, answer_of(shown), geometry, self.config.answer_style)
 
     def _regions(self, depth: DepthArray, rng: Random) -> list[tuple[Box, float, float]] | None:
         """Rectangles with the depths between which nine tenths of each lie, nearest first; None if there are few."""
@@ -144,10 +130,9 @@ class DepthRegionsTask(MeasuredTask):
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
         """The depth map, near red to far blue, missing black, regions numbered as the model sees them."""
-        depth = self.depth_map(source, (puzzle.geometry["size"][0], puzzle.geometry["size"][1]))
-        near, far = (float(np.nanpercentile(depth, share)) for share in (1, 99))
+        picture, near, far = self.depth_picture(puzzle, source)
         title = f"Depth, {near:.2f} (red) to {far:.2f} (blue)"
-        return [(title, _framed(false_colors(depth, near, far), _shown_boxes(puzzle)))]
+        return [(title, _framed(picture, _shown_boxes(puzzle)))]
 
     def pieces(self, puzzle: Puzzle, media: Media) -> Pieces:
         """The middles of the regions on the picture."""

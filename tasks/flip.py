@@ -28,7 +28,3 @@ class FlipTask(TurnedTask):
         PromptVariant("Look at this photograph.", "", "Is it a mirror image, and of which kind?"),
         PromptVariant("Here is a picture.", "", "Which reflection turns it into the picture as it was taken?"),
     )
-    REMEDIES: ClassVar = {
-        "look": "sampling: what is above in a photo is lighter; photos of other subjects, or a small crop_scale",
-        "edges": "what=picture has no borders inside; of tiles, larger ones leave fewer borders",
-    }

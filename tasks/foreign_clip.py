@@ -8,43 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from random import Random
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.contract import (
     CHOICE,
     Clip,
-    Extent,
     Media,
     Message,
     PromptVariant,
     Puzzle,
+    Question,
     Reject,
     Source,
     SourceKind,
 )
-from jigsaw.tasks.film import DRAWS, TOLERANCE, Film, FilmConfig, FilmTask
-from jigsaw.tasks.media.clips import shown_size
 from jigsaw.tasks.media.likeness import peak_differences
 from jigsaw.tasks.media.video_display import Frames
-from jigsaw.tasks.prompts import clips_message
-from jigsaw.tasks.squares import Asked, numbered
+from jigsaw.tasks.prompts import clips_message, numbered
+from jigsaw.tasks.segments import DRAWS, TOLERANCE, ClipsConfig, Segment, SegmentTask
 
 ROLES = ("video", "other")
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class ForeignClipConfig(FilmConfig):
+class ForeignClipConfig(ClipsConfig):
     """How many clips there are."""
-
-    clips: Annotated[int, Field(ge=3, le=8, description="how many clips there are to choose from")] = 4
-    window: Annotated[float, Field(gt=0, le=600, description="seconds of all clips; each is of one part of them")] = (
-        16.0
-    )
 
     def __post_init__(self) -> None:
         if self.per_clip < 1:
@@ -52,13 +45,8 @@ class ForeignClipConfig(FilmConfig):
                 f"window={self.window:g} at fps={self.fps:g} gives no frame for each of {self.clips} clips"
             )
 
-    @property
-    def per_clip(self) -> int:
-        """Frames of a clip."""
-        return int(self.num_frames // self.clips)
 
-
-class ForeignClipTask(FilmTask):
+class ForeignClipTask(SegmentTask):
     """Tell which of several clips is of another video."""
 
     name: ClassVar[str] = "foreign_clip"
@@ -66,7 +54,7 @@ class ForeignClipTask(FilmTask):
     SMALL: ClassVar[Mapping[str, Any]] = {"window": 2, "fps": 4, "max_pixels": 2048}
     Config: ClassVar[type] = ForeignClipConfig
     REASONS: ClassVar[Mapping[str, str]] = {
-        **FilmTask.REASONS,
+        **SegmentTask.REASONS,
         "ambiguous": "the clip of the other video looks like one of the first, or both videos are copies of one",
     }
     SIZE = ("clips", ("3", "4", "5"))
@@ -77,20 +65,19 @@ class ForeignClipTask(FilmTask):
         ),
     )
     REMEDIES: ClassVar = {
-        "look": "sampling: videos that are alike in light and colour, such as shots of one film",
+        "look": "sampling: videos that are alike in light and colour, such as shots of one scene",
         "form": "max_pixels: fewer pixels bring videos of unlike sharpness closer",
     }
 
     config: ForeignClipConfig
 
-    def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Asked]:
+    def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Question]:
         """Clips in the order of the first video, the clip of the other one among them."""
-        count, each = self.config.clips, self.config.per_clip
-        clips = [list(range(clip * each, (clip + 1) * each)) for clip in range(count)]
+        count, clips = self.config.clips, self.config.cut()
         odd = rng.randrange(count)
         order = rng.sample(range(count - 1), count - 1)
         order.insert(odd, count - 1)  # the last frames are those of the other video
-        return [clips[clip] for clip in order], Asked(answer=str(odd + 1), geometry={}, args=numbered(count))
+        return [clips[clip] for clip in order], Question(answer=str(odd + 1), geometry={}, args=numbered(count))
 
     def _plan(self, source: Source, rng: Random, *, played: bool) -> Puzzle | Reject:
         if len(set(source.contents)) == 1:
@@ -105,17 +92,17 @@ class ForeignClipTask(FilmTask):
                     "too_short", f"{role}: {headers[role].duration:.1f} s, and {clips * length:g} s are needed"
                 )
         for _ in range(DRAWS):
-            films: dict[str, Film] = {}
+            segments: dict[str, Segment] = {}
             for role, clips in wanted.items():
                 begin = rng.uniform(0, headers[role].duration - clips * length)
-                film = self._cut(headers[role], [(begin, begin + clips * length, clips * config.per_clip)])
-                if isinstance(film, Reject):
-                    return film
-                films[role] = film | {"timeline": "decoded"} if played else film
-            size = [min(film["size"][side] for film in films.values()) for side in (0, 1)]
+                segment = self._cut(headers[role], [(begin, begin + clips * length, clips * config.per_clip)])
+                if isinstance(segment, Reject):
+                    return segment
+                segments[role] = segment | {"timeline": "decoded"} if played else segment
+            size = [min(segment["size"][side] for segment in segments.values()) for side in (0, 1)]
             if min(size) < config.min_side:
                 return Reject("too_small", f"both videos would be shown with {size[0]}x{size[1]} px")
-            small = np.concatenate([self._small(source, film, role) for role, film in films.items()])
+            small = np.concatenate([self._small(source, segment, role) for role, segment in segments.items()])
             apart = peak_differences(small.reshape(config.clips, -1))[-1, :-1]
             if apart.min() < TOLERANCE:
                 continue
@@ -123,7 +110,7 @@ class ForeignClipTask(FilmTask):
             return Puzzle(
                 task=self.name,
                 answer=asked.answer,
-                geometry={"films": films, "clips": clips_shown, "size": size, "fps": config.fps},
+                geometry={"films": segments, "clips": clips_shown, "size": size, "fps": config.fps},
                 answer_style=config.answer_style,
                 answer_kind=CHOICE,
                 answer_args=asked.args,
@@ -140,7 +127,7 @@ class ForeignClipTask(FilmTask):
         """
         geometry = puzzle.geometry
         frames = np.concatenate([self._middles(source, geometry, role) for role in ROLES])
-        starts = [film["begin"] for film in geometry["films"].values()]
+        starts = [segment["begin"] for segment in geometry["films"].values()]
         first = len(geometry["films"]["video"]["frames"])
         clips = []
         for clip in geometry["clips"]:
@@ -158,11 +145,6 @@ class ForeignClipTask(FilmTask):
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """Every clip after its number, and what is asked."""
         return clips_message(puzzle, "All clips but one are from the same video. Which one is from another?")
-
-    def extent(self) -> Extent:
-        """The clips of 720p videos."""
-        width, height = shown_size((1280, 720), self.config.max_pixels, self.config.multiple)
-        return Extent(self.config.clips, clips=((width, height, self.config.per_clip),) * self.config.clips)
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
         """Frames of both videos in their order."""

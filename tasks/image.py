@@ -33,7 +33,7 @@ from jigsaw.tasks.contract import (
 )
 from jigsaw.tasks.foreign import ForeignRows, pair_of
 from jigsaw.tasks.keys import AnswerStyleKey
-from jigsaw.tasks.media.caching import BoundedCache
+from jigsaw.tasks.media.caching import BoundedCache, picture_cache
 from jigsaw.tasks.media.composite import sheet, sheet_boxes
 from jigsaw.tasks.media.grids import (
     MAX_ASPECT,
@@ -56,8 +56,6 @@ from jigsaw.tasks.prompts import answer_instruction, user_message
 Place = TypeVar("Place")
 DRAWS = 8
 """How many random crops are tried before a photo's draw is given up as ambiguous."""
-
-CACHE_BYTES = 128 * 2**20
 
 
 class Augment(TypedDict):
@@ -195,7 +193,7 @@ class ImageTask(Task):
     def __init__(self, config: ImageConfig | None = None) -> None:
         super().__init__(config)
         self._grid = parse_grid(self.config.grid)
-        self._photos: BoundedCache[Image.Image] = BoundedCache(CACHE_BYTES, _image_bytes)
+        self._photos = picture_cache()
         self._headers: BoundedCache[PhotoHeader] = BoundedCache(CACHED_HEADERS, lambda _: 1)
         self._judged: BoundedCache[tuple[int, ...]] = BoundedCache(CACHED_HEADERS, lambda _: 1)
 
@@ -458,7 +456,3 @@ def _region(geometry: ImageGeometry) -> Region:
 
 def _places_by_class(classes: tuple[int, ...]) -> list[list[int]]:
     return [[place for place, number in enumerate(classes) if number == wanted] for wanted in sorted(set(classes))]
-
-
-def _image_bytes(image: Image.Image) -> int:
-    return image.width * image.height * len(image.getbands())

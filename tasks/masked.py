@@ -14,12 +14,13 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.contract import ORDER, Extent, Media, Message, Pieces, PromptVariant, Puzzle, Source
+from jigsaw.tasks.contract import ORDER, Extent, Media, Message, Pieces, PromptVariant, Puzzle, Question, Source
 from jigsaw.tasks.media.grids import Grid, parse_grid
+from jigsaw.tasks.media.likeness import look_alike
 from jigsaw.tasks.media.marks import mark_boxes
 from jigsaw.tasks.permutations import answer_of, draw_shown
-from jigsaw.tasks.prompts import instruction_of, user_message
-from jigsaw.tasks.squares import GREY, Asked, SquareConfig, SquareTask, cells_of, look_alike
+from jigsaw.tasks.prompts import instruction_of, labelled_pieces, user_message
+from jigsaw.tasks.squares import GREY, SquareConfig, SquareTask, cells_of
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -63,7 +64,7 @@ class MaskedTask(SquareTask):
 
     config: MaskedConfig
 
-    def ask(self, picture: Image.Image, rng: Random) -> Asked | None:
+    def ask(self, picture: Image.Image, rng: Random) -> Question | None:
         """Draw the empty cells and the shown order; nothing where two of the tiles look the same."""
         rows, columns = parse_grid(self.config.grid)
         cells = cells_of(picture.width, rows, columns)
@@ -72,7 +73,7 @@ class MaskedTask(SquareTask):
         if look_alike([picture.crop(cells[cell]) for cell in masked]):
             return None
         geometry = {"cells": [rows, columns], "masked": masked, "shown": list(shown)}
-        return Asked(answer=answer_of(shown), geometry=geometry, kind=ORDER)
+        return Question(answer=answer_of(shown), geometry=geometry, kind=ORDER)
 
     def show(self, picture: Image.Image, puzzle: Puzzle) -> list[Image.Image]:
         """The square with its empty cells, then the tiles in shown order."""
@@ -86,14 +87,12 @@ class MaskedTask(SquareTask):
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """The square, every tile after its number, and what is asked."""
         rows, columns = puzzle.geometry["cells"]
-        parts: list[str | dict[str, str]] = [
-            f"{puzzle.num_pieces} of the {rows} rows x {columns} columns of tiles of this picture are missing (grey):",
-            {"type": "image"},
-        ]
-        for number in range(1, puzzle.num_pieces + 1):
-            parts += [f"Tile {number}:", {"type": "image"}]
+        missing = (
+            f"{puzzle.num_pieces} of the {rows} rows x {columns} columns of tiles of this picture are missing (grey):"
+        )
         asked = "Which tile belongs into each grey cell? Go through the grey cells from left to right, top row first."
-        return user_message([*parts, f"{asked} {instruction_of(puzzle)}"])
+        tiles = labelled_pieces(puzzle, "Tile")
+        return user_message([missing, {"type": "image"}, *tiles, f"{asked} {instruction_of(puzzle)}"])
 
     def extent(self) -> Extent:
         """The square and its tiles."""

@@ -7,8 +7,10 @@ is asked and marks it on the picture.
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
+from random import Random
 from typing import Annotated, Any, ClassVar, Literal, NotRequired, TypedDict
 
 import numpy as np
@@ -16,21 +18,23 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.contract import Extent, Puzzle, Source, SourceKind, Task
+from jigsaw.tasks.contract import Extent, Puzzle, Reject, Source, SourceKind, Task
 from jigsaw.tasks.keys import AnswerStyleKey, DepthUnitKey
-from jigsaw.tasks.media.caching import BoundedCache
+from jigsaw.tasks.media.caching import BoundedCache, picture_cache
 from jigsaw.tasks.media.depthmaps import (
     DepthArray,
     DepthError,
     DepthMeaning,
     DepthOrientation,
     View,
+    false_colors,
     read_depth,
     resample_nearest,
 )
 from jigsaw.tasks.media.grids import MAX_ASPECT, too_long
 from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
 from jigsaw.tasks.media.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
+from jigsaw.tasks.permutations import answer_of, draw_shown
 
 CACHE_BYTES = 128 * 2**20
 
@@ -140,9 +144,43 @@ class MeasuredTask(Task):
     def __init__(self, config: MeasuredConfig | None = None) -> None:
         super().__init__(config)
         self._depths: BoundedCache[DepthArray] = BoundedCache(CACHE_BYTES, lambda depth: depth.nbytes)
-        self._photos: BoundedCache[Image.Image] = BoundedCache(
-            CACHE_BYTES, lambda image: 3 * image.width * image.height
-        )
+        self._photos = picture_cache()
+
+    @abstractmethod
+    def choose(self, source: Source, size: tuple[int, int], rng: Random) -> dict[str, Any] | Reject:
+        """What is asked for, nearest first: the part of the geometry that the subclass draws, with one depth per place.
+
+        Args:
+            source: picture and depth map.
+            size: width and height of the picture as it is shown.
+            rng: the generator of the puzzle.
+
+        Raises:
+            PhotoError, DepthError: a file cannot be used.
+        """
+
+    def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
+        """Choose points or regions and their numbers; files that cannot be read, or offer too few, are rejected."""
+        if "depth" not in source.files:
+            return Reject("no_depth", "there is no depth map for the picture")
+        try:
+            about = self._opened(source)
+            chosen = self.choose(source, (about["size"][0], about["size"][1]), rng)
+        except PhotoError as error:
+            return Reject(error.reason, str(error))
+        except DepthError as error:
+            return Reject("bad_depth", str(error))
+        if isinstance(chosen, Reject):
+            return chosen
+        shown = draw_shown(len(chosen["depths"]), rng, identity=self.config.identity)
+        geometry = {**about, **chosen, "shown": list(shown)}
+        return Puzzle(self.name, answer_of(shown), geometry, self.config.answer_style)
+
+    def depth_picture(self, puzzle: Puzzle, source: Source) -> tuple[Image.Image, float, float]:
+        """The depth map in false colours, and the depths in red (near) and blue (far); missing values are black."""
+        depth = self.depth_map(source, (puzzle.geometry["size"][0], puzzle.geometry["size"][1]))
+        near, far = (float(np.nanpercentile(depth, share)) for share in (1, 99))
+        return false_colors(depth, near, far), near, far
 
     @property
     def pairing(self) -> str:

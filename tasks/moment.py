@@ -12,11 +12,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.contract import Message, PromptVariant, Puzzle
-from jigsaw.tasks.film import FilmConfig, FilmTask, as_seconds, unlike
+from jigsaw.tasks.contract import Message, PromptVariant, Puzzle, Question
 from jigsaw.tasks.media.video_display import Frames
 from jigsaw.tasks.prompts import instruction_of, user_message
-from jigsaw.tasks.squares import Asked
+from jigsaw.tasks.segments import SegmentConfig, SegmentTask, as_seconds, unlike
 
 ASKED = {
     "reversed": "A part of this video runs backwards",
@@ -26,7 +25,7 @@ ASKED = {
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class MomentConfig(FilmConfig):
+class MomentConfig(SegmentConfig):
     """How a part of the stretch is changed, and how long it is."""
 
     change: Annotated[
@@ -51,7 +50,7 @@ class MomentConfig(FilmConfig):
         return int(self.num_frames * self.shortest), int(self.num_frames * self.longest)
 
 
-class MomentTask(FilmTask):
+class MomentTask(SegmentTask):
     """Tell from when to when a part of a video was changed."""
 
     name: ClassVar[str] = "moment"
@@ -87,7 +86,7 @@ class MomentTask(FilmTask):
         there = (other, other + extra / config.fps, extra)
         return [(begin, begin + config.window, config.num_frames), there]
 
-    def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Asked] | None:
+    def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Question] | None:
         """Draw the part, and put its frames in place; nothing where the change cannot be seen."""
         config, count = self.config, self.config.num_frames
         length = rng.randint(*config.lengths)
@@ -106,7 +105,7 @@ class MomentTask(FilmTask):
         order = [*range(start), *shown, *after]
         answer = as_seconds(part, config.fps)
         args = {"duration": round(count / config.fps, 3)}
-        return [order], Asked(answer=answer, geometry={"change": config.change}, kind="interval", args=args)
+        return [order], Question(answer=answer, geometry={"change": config.change}, kind="interval", args=args)
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """The video, and what is asked."""

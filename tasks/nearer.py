@@ -15,8 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.contract import CHOICE, Message, PromptVariant, Puzzle, Reject, Source
 from jigsaw.tasks.depth import DepthConfig, DepthTask
-from jigsaw.tasks.prompts import instruction_of, user_message
-from jigsaw.tasks.squares import numbered
+from jigsaw.tasks.prompts import instruction_of, numbered, user_message
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))

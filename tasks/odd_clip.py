@@ -14,20 +14,17 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.contract import Extent, Message, PromptVariant, Puzzle
-from jigsaw.tasks.film import FilmConfig, FilmTask, unlike
-from jigsaw.tasks.media.clips import shown_size
+from jigsaw.tasks.contract import Message, PromptVariant, Puzzle, Question
 from jigsaw.tasks.media.video_display import Frames
-from jigsaw.tasks.prompts import clips_message
-from jigsaw.tasks.squares import Asked, numbered
+from jigsaw.tasks.prompts import clips_message, numbered
+from jigsaw.tasks.segments import ClipsConfig, SegmentTask, unlike
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class OddClipConfig(FilmConfig):
+class OddClipConfig(ClipsConfig):
     """How many clips there are, and what is wrong with one of them."""
 
-    clips: Annotated[int, Field(ge=2, le=8, description="into how many clips the stretch is cut")] = 4
-    window: Annotated[float, Field(gt=0, le=600, description="seconds of the video that a puzzle shows")] = 16.0
+    clips: Annotated[int, Field(ge=2, le=8, description="how many clips there are to choose from")] = 4
     change: Annotated[
         Literal["shuffled", "reversed"], Field(description="what is wrong with the frames of one clip")
     ] = "shuffled"
@@ -39,13 +36,8 @@ class OddClipConfig(FilmConfig):
                 "clips, too few to put in another order; enlarge window or fps"
             )
 
-    @property
-    def per_clip(self) -> int:
-        """Frames of a clip."""
-        return int(self.num_frames // self.clips)
 
-
-class OddClipTask(FilmTask):
+class OddClipTask(SegmentTask):
     """Tell which of several clips has its frames in a wrong order."""
 
     name: ClassVar[str] = "odd_clip"
@@ -67,27 +59,21 @@ class OddClipTask(FilmTask):
 
     config: OddClipConfig
 
-    def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Asked] | None:
+    def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Question] | None:
         """Draw the odd clip, its order of frames and the shown order; nothing where the change cannot be seen."""
-        count, each = self.config.clips, self.config.per_clip
-        clips = [list(range(clip * each, (clip + 1) * each)) for clip in range(count)]
+        count, clips = self.config.clips, self.config.cut()
         shown = rng.sample(range(count), count)
         odd = rng.randrange(count)
         changed = _changed(clips[shown[odd]], self.config.change, rng)
         if not unlike(small[clips[shown[odd]]], small[changed]):
             return None
         order = [changed if place == odd else clips[clip] for place, clip in enumerate(shown)]
-        return order, Asked(answer=str(odd + 1), geometry={"change": self.config.change}, args=numbered(count))
+        return order, Question(answer=str(odd + 1), geometry={"change": self.config.change}, args=numbered(count))
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """Every clip after its number, and what is asked."""
         what = "runs backwards" if puzzle.geometry["change"] == "reversed" else "has its frames in a wrong order"
         return clips_message(puzzle, f"These clips are from one video. One of them {what}. Which?")
-
-    def extent(self) -> Extent:
-        """The clips of a 720p video."""
-        width, height = shown_size((1280, 720), self.config.max_pixels, self.config.multiple)
-        return Extent(self.config.clips, clips=((width, height, self.config.per_clip),) * self.config.clips)
 
     def notes(self, puzzle: Puzzle) -> list[str]:
         """The order of the frames of the odd clip."""

@@ -27,15 +27,14 @@ from jigsaw.tasks.contract import (
     Task,
 )
 from jigsaw.tasks.keys import AnswerStyleKey
-from jigsaw.tasks.media.caching import BoundedCache
+from jigsaw.tasks.media.caching import picture_cache
 from jigsaw.tasks.media.grids import Box, overlap
+from jigsaw.tasks.media.likeness import look_alike
 from jigsaw.tasks.media.marks import mark_boxes
 from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
 from jigsaw.tasks.media.photos import SCALES, PhotoError, read_header, read_photo
-from jigsaw.tasks.prompts import instruction_of, user_message
-from jigsaw.tasks.squares import look_alike, numbered
+from jigsaw.tasks.prompts import instruction_of, labelled_pieces, numbered, user_message
 
-CACHE_BYTES = 128 * 2**20
 DRAWS = 8
 """How many sets of crops are tried before a pair is given up."""
 
@@ -76,7 +75,7 @@ class OddCropTask(Task):
         ),
     )
     REMEDIES: ClassVar = {
-        "look": "sampling: photos that are alike in light and colour, such as those of one place or film",
+        "look": "sampling: photos that are alike in light and colour, such as those of one place",
         "form": "resize: a smaller side brings crops of unlike photos to one sharpness",
     }
 
@@ -84,9 +83,7 @@ class OddCropTask(Task):
 
     def __init__(self, config: OddCropConfig | None = None) -> None:
         super().__init__(config)
-        self._photos: BoundedCache[Image.Image] = BoundedCache(
-            CACHE_BYTES, lambda image: 3 * image.width * image.height
-        )
+        self._photos = picture_cache()
 
     def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
         """Choose crops of both photos and their order; photos that are damaged, small or alike are rejected."""
@@ -165,11 +162,8 @@ class OddCropTask(Task):
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """Every crop after its number, and what is asked."""
-        parts: list[str | dict[str, str]] = []
-        for number in range(1, puzzle.num_pieces + 1):
-            parts += [f"Crop {number}:", {"type": "image"}]
-        parts.append(f"All crops but one are of the same photo. Which one is of another? {instruction_of(puzzle)}")
-        return user_message(parts)
+        asked = "All crops but one are of the same photo. Which one is of another?"
+        return user_message([*labelled_pieces(puzzle, "Crop"), f"{asked} {instruction_of(puzzle)}"])
 
     def extent(self) -> Extent:
         """The crops."""

@@ -16,13 +16,13 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.contract import Extent, Media, Message, Pieces, PromptVariant, Puzzle, Source
+from jigsaw.tasks.contract import Extent, Media, Message, Pieces, PromptVariant, Puzzle, Question, Source
 from jigsaw.tasks.media.grids import Box, overlap
-from jigsaw.tasks.media.likeness import mean_differences, signatures
+from jigsaw.tasks.media.likeness import TOLERANCE, mean_differences, signatures
 from jigsaw.tasks.media.marks import mark_boxes
 from jigsaw.tasks.permutations import draw_shown
-from jigsaw.tasks.prompts import instruction_of, user_message
-from jigsaw.tasks.squares import GREY, TOLERANCE, Asked, SquareConfig, SquareTask, numbered
+from jigsaw.tasks.prompts import instruction_of, labelled_pieces, numbered, user_message
+from jigsaw.tasks.squares import GREY, SquareConfig, SquareTask
 
 CANDIDATES = 64
 """Random patches of a square among which the wrong ones are chosen."""
@@ -90,7 +90,7 @@ class PatchFitTask(SquareTask):
 
     config: PatchFitConfig
 
-    def ask(self, picture: Image.Image, rng: Random) -> Asked | None:
+    def ask(self, picture: Image.Image, rng: Random) -> Question | None:
         """Draw a hole and the patches; nothing where too few patches differ from the right one and each other."""
         config, side = self.config, picture.width
         left, top = (rng.randint(0, side - config.hole_side) for _ in range(2))
@@ -105,7 +105,7 @@ class PatchFitTask(SquareTask):
         shown = draw_shown(config.patches, rng)
         patches = [[right, *wrong][number] for number in shown]
         geometry = {"hole": list(hole), "patches": [list(box) for box in patches]}
-        return Asked(answer=str(shown.index(0) + 1), geometry=geometry, args=numbered(config.patches))
+        return Question(answer=str(shown.index(0) + 1), geometry=geometry, args=numbered(config.patches))
 
     def _chosen(self, picture: Image.Image, right: Box, boxes: Sequence[Box]) -> list[Box] | None:
         """Wrong patches, graded by their likeness to the right one; all look different. None if there are too few."""
@@ -133,11 +133,9 @@ class PatchFitTask(SquareTask):
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """The square, every patch after its number, and what is asked."""
-        parts: list[str | dict[str, str]] = ["A grey square hides a part of this picture:", {"type": "image"}]
-        for number in range(1, puzzle.num_pieces + 1):
-            parts += [f"Patch {number}:", {"type": "image"}]
-        parts.append(f"Which patch is the hidden part? {instruction_of(puzzle)}")
-        return user_message(parts)
+        hidden, asked = "A grey square hides a part of this picture:", "Which patch is the hidden part?"
+        patches = labelled_pieces(puzzle, "Patch")
+        return user_message([hidden, {"type": "image"}, *patches, f"{asked} {instruction_of(puzzle)}"])
 
     def extent(self) -> Extent:
         """The square and its patches."""

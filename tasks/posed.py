@@ -19,14 +19,14 @@ from pydantic.dataclasses import dataclass
 from jigsaw.tasks.contract import Extent, Puzzle, Reject, Source, SourceKind, Task
 from jigsaw.tasks.keys import AnswerStyleKey, DepthUnitKey
 from jigsaw.tasks.media.birdseye import Plan, draw_map, mark_cameras, plan_of
-from jigsaw.tasks.media.caching import BoundedCache
+from jigsaw.tasks.media.caching import BoundedCache, picture_cache
 from jigsaw.tasks.media.depthmaps import DepthArray, DepthError, DepthMeaning, View, read_depth, resample_nearest
+from jigsaw.tasks.media.likeness import look_alike
 from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
 from jigsaw.tasks.media.photos import SCALES, PhotoError, read_header, read_photo
 from jigsaw.tasks.media.posed_scene import PosedScene
 from jigsaw.tasks.media.poses import Cameras, Matrix, PoseError, read_intrinsics, read_pose, upwards
 from jigsaw.tasks.permutations import answer_of, draw_shown
-from jigsaw.tasks.squares import look_alike
 
 DRAWS = 40
 """How many choices of frames are tried before a scene is given up."""
@@ -72,7 +72,7 @@ class PosedTask(Task):
     def __init__(self, config: PosedConfig | None = None) -> None:
         super().__init__(config)
         self._scenes: BoundedCache[PosedScene] = BoundedCache(100, lambda _: 1)
-        self._pictures: BoundedCache[Image.Image] = BoundedCache(CACHE_BYTES, lambda one: 3 * one.width * one.height)
+        self._pictures = picture_cache()
         self._depths: BoundedCache[DepthArray] = BoundedCache(CACHE_BYTES, lambda depth: depth.nbytes)
         self._maps: BoundedCache[tuple[Plan, Image.Image]] = BoundedCache(CACHE_BYTES, lambda one: 3 * one[0].side ** 2)
 

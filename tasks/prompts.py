@@ -30,16 +30,8 @@ def answer_instruction(style: AnswerStyle, num_pieces: int) -> str:
     """
     if style == "direct":
         return f"Answer with the {num_pieces} numbers only, separated by commas."
-    reasoning = "First reason step by step inside <think> </think>."
-    example = example_order(num_pieces)
-    if style == "think":
-        place, form = "<answer> </answer>", f"<answer>{example}</answer>"
-    else:
-        place, form = "\\boxed{}", f"\\boxed{{{example}}}"
-    return (
-        f"{reasoning} Then give all {num_pieces} numbers, each once, separated by commas, inside {place}, "
-        f"in this form: {form}"
-    )
+    asked = f"give all {num_pieces} numbers, each once, separated by commas,"
+    return _with_form(style, asked, example_order(num_pieces))
 
 
 def choice_instruction(style: AnswerStyle, options: Sequence[str]) -> str:
@@ -106,12 +98,45 @@ def user_message(parts: Iterable[str | dict[str, str]]) -> list[Message]:
     return [{"role": "user", "content": content}]
 
 
+def labelled_pieces(puzzle: Puzzle, label: str, medium: str = "image") -> list[str | dict[str, str]]:
+    """A placeholder for every piece, each after its label and number: the middle of a prompt for `user_message`.
+
+    Args:
+        puzzle: its number of pieces is used.
+        label: text before the number, such as "Tile".
+        medium: `image` or `video`.
+    """
+    numbers = range(1, puzzle.num_pieces + 1)
+    return [part for number in numbers for part in (f"{label} {number}:", {"type": medium})]
+
+
 def clips_message(puzzle: Puzzle, question: str) -> list[Message]:
     """Every clip after its number, then a question about them and the form of the answer."""
-    parts: list[str | dict[str, str]] = []
-    for number in range(1, puzzle.num_pieces + 1):
-        parts += [f"Clip {number}:", {"type": "video"}]
-    return user_message([*parts, f"{question} {instruction_of(puzzle)}"])
+    return user_message([*labelled_pieces(puzzle, "Clip", "video"), f"{question} {instruction_of(puzzle)}"])
+
+
+def lettered(texts: Sequence[str]) -> dict[str, Any]:
+    """The arguments of a choice between options in words, lettered from A.
+
+    >>> lettered(["left", "right"])
+    {'options': ['A', 'B'], 'texts': ['left', 'right']}
+    """
+    return {"options": [chr(ord("A") + number) for number in range(len(texts))], "texts": list(texts)}
+
+
+def numbered(count: int) -> dict[str, Any]:
+    """The arguments of a choice between pieces that are shown, numbered from 1.
+
+    >>> numbered(3)
+    {'options': ['1', '2', '3']}
+    """
+    return {"options": [str(number) for number in range(1, count + 1)]}
+
+
+def options_in_words(puzzle: Puzzle) -> str:
+    """The options of a choice as a prompt lists them; empty where the options only number what is shown."""
+    labels, texts = (puzzle.answer_args.get(key, ()) for key in ("options", "texts"))
+    return ", ".join(f"{label}: {text}" for label, text in zip(labels, texts, strict=False))
 
 
 def varied(prompt: Sequence[Message], variant: PromptVariant, puzzle: Puzzle) -> list[Message]:

@@ -13,11 +13,12 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.contract import Extent, Message, PromptVariant, Puzzle, Source
+from jigsaw.tasks.contract import Extent, Message, PromptVariant, Puzzle, Question, Source
 from jigsaw.tasks.media.grids import Box
+from jigsaw.tasks.media.likeness import look_alike
 from jigsaw.tasks.media.marks import mark_boxes
-from jigsaw.tasks.prompts import instruction_of, user_message
-from jigsaw.tasks.squares import Asked, SquareConfig, SquareTask, lettered, look_alike, options_in_words
+from jigsaw.tasks.prompts import instruction_of, lettered, options_in_words, user_message
+from jigsaw.tasks.squares import SquareConfig, SquareTask
 
 DIRECTIONS = {
     "above": (0, -1),
@@ -82,7 +83,7 @@ class RelativePlaceTask(SquareTask):
 
     config: RelativePlaceConfig
 
-    def ask(self, picture: Image.Image, rng: Random) -> Asked | None:
+    def ask(self, picture: Image.Image, rng: Random) -> Question | None:
         """Draw a direction, evenly, then where the tiles lie; nothing where the tiles look the same."""
         words = list(DIRECTIONS)[: self.config.directions]
         where = rng.choice(words)
@@ -97,7 +98,7 @@ class RelativePlaceTask(SquareTask):
             return None
         args = lettered(words)
         geometry = {"tiles": [list(box) for box in boxes]}
-        return Asked(answer=args["options"][words.index(where)], geometry=geometry, args=args)
+        return Question(answer=args["options"][words.index(where)], geometry=geometry, args=args)
 
     def show(self, picture: Image.Image, puzzle: Puzzle) -> list[Image.Image]:
         """The first tile and the second."""

@@ -29,7 +29,3 @@ class RotationTask(TurnedTask):
         PromptVariant("Look at this photograph.", "", "Was it rotated, and how?"),
         PromptVariant("Here is a picture.", "", "By which rotation does it differ from the picture as it was taken?"),
     )
-    REMEDIES: ClassVar = {
-        "look": "sampling: what is above in a photo is lighter; photos of other subjects, or a small crop_scale",
-        "edges": "what=picture has no borders inside; of tiles, larger ones leave fewer borders",
-    }

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass as plain_dataclass
-from dataclasses import field, replace
+from dataclasses import replace
 from random import Random
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -18,32 +17,29 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.contract import (
-    CHOICE,
     Extent,
     Media,
     PromptVariant,
     Puzzle,
+    Question,
     Reject,
     Source,
     SourceKind,
     Task,
 )
 from jigsaw.tasks.keys import AnswerStyleKey
-from jigsaw.tasks.media.caching import BoundedCache
-from jigsaw.tasks.media.likeness import mean_differences, signatures
+from jigsaw.tasks.media.caching import BoundedCache, picture_cache
+from jigsaw.tasks.media.grids import Box, Region
 from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
 from jigsaw.tasks.media.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
+from jigsaw.tasks.prompts import options_in_words
 
-CACHE_BYTES = 128 * 2**20
 CACHED_HEADERS = 1000
 DRAWS = 8
 """How many random squares of a photo are tried before it is given up as ambiguous."""
 
 GREY = (127, 127, 127)
 """What covers a part of a picture that is not shown."""
-
-TOLERANCE = 6.0
-"""Two pictures look the same below this root mean square difference, 0 to 255, at 16x16 pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -61,22 +57,6 @@ class SquareConfig:
     answer_style: AnswerStyleKey = "think"
 
 
-@plain_dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What is asked about a square.
-
-    Attributes:
-        answer: in the form of its kind.
-        geometry: what `show` needs beside the square.
-        kind, args: the answer's kind and its arguments.
-    """
-
-    answer: Any
-    geometry: Mapping[str, Any]
-    kind: str = CHOICE
-    args: Mapping[str, Any] = field(default_factory=dict)
-
-
 class SquareTask(Task):
     """A question about one square of a photo."""
 
@@ -92,9 +72,7 @@ class SquareTask(Task):
 
     def __init__(self, config: SquareConfig | None = None) -> None:
         super().__init__(config)
-        self._photos: BoundedCache[Image.Image] = BoundedCache(
-            CACHE_BYTES, lambda image: 3 * image.width * image.height
-        )
+        self._photos = picture_cache()
         self._headers: BoundedCache[PhotoHeader] = BoundedCache(CACHED_HEADERS, lambda _: 1)
 
     def extent(self) -> Extent:
@@ -102,7 +80,7 @@ class SquareTask(Task):
         return Extent(pieces=1, images=((self.config.side, self.config.side),))
 
     @abstractmethod
-    def ask(self, picture: Image.Image, rng: Random) -> Asked | None:
+    def ask(self, picture: Image.Image, rng: Random) -> Question | None:
         """What is asked about a square, or None if it looks the same whatever the answer."""
 
     @abstractmethod
@@ -171,48 +149,10 @@ class SquareTask(Task):
         return photo.crop(box) if cut == side else photo.resize((side, side), Image.Resampling.BICUBIC, box=box)
 
 
-def lettered(texts: Sequence[str]) -> dict[str, Any]:
-    """The arguments of a choice between options in words, lettered from A.
-
-    >>> lettered(["left", "right"])
-    {'options': ['A', 'B'], 'texts': ['left', 'right']}
-    """
-    return {"options": [chr(ord("A") + number) for number in range(len(texts))], "texts": list(texts)}
-
-
-def numbered(count: int) -> dict[str, Any]:
-    """The arguments of a choice between things that are shown, numbered from 1.
-
-    >>> numbered(3)
-    {'options': ['1', '2', '3']}
-    """
-    return {"options": [str(number) for number in range(1, count + 1)]}
-
-
-def options_in_words(puzzle: Puzzle) -> str:
-    """The options of a choice as a prompt lists them; empty where they only number what is shown."""
-    texts = puzzle.answer_args.get("texts", ())
-    return ", ".join(
-        f"{label}: {text}" for label, text in zip(puzzle.answer_args.get("options", ()), texts, strict=False)
-    )
-
-
-def look_alike(pictures: Sequence[Image.Image], tolerance: float = TOLERANCE) -> bool:
-    """Whether two of some pictures look the same."""
-    import numpy as np
-
-    small = np.concatenate([signatures(picture, [(0, 0, *picture.size)]) for picture in pictures])
-    apart = mean_differences(small)
-    np.fill_diagonal(apart, np.inf)
-    return bool(apart.min() < tolerance)
-
-
-def cells_of(side: int, rows: int, columns: int) -> list[tuple[int, int, int, int]]:
+def cells_of(side: int, rows: int, columns: int) -> list[Box]:
     """The cells of a grid over a square in raster order, all of one size.
 
     >>> cells_of(5, 1, 2)
     [(0, 0, 2, 5), (2, 0, 4, 5)]
     """
-    width, height = side // columns, side // rows
-    corners = [(column * width, row * height) for row in range(rows) for column in range(columns)]
-    return [(x, y, x + width, y + height) for x, y in corners]
+    return Region(left=0, top=0, rows=rows, columns=columns, cell=(side // columns, side // rows)).boxes()

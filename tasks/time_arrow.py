@@ -9,14 +9,13 @@ from __future__ import annotations
 from random import Random
 from typing import ClassVar
 
-from jigsaw.tasks.contract import Message, PromptVariant, Puzzle
-from jigsaw.tasks.film import FilmTask, unlike
+from jigsaw.tasks.contract import Message, PromptVariant, Puzzle, Question
 from jigsaw.tasks.media.video_display import Frames
-from jigsaw.tasks.prompts import instruction_of, user_message
-from jigsaw.tasks.squares import Asked, lettered, options_in_words
+from jigsaw.tasks.prompts import instruction_of, lettered, options_in_words, user_message
+from jigsaw.tasks.segments import SegmentTask, unlike
 
 
-class TimeArrowTask(FilmTask):
+class TimeArrowTask(SegmentTask):
     """Tell whether a video runs forwards or backwards."""
 
     name: ClassVar[str] = "time_arrow"
@@ -25,9 +24,9 @@ class TimeArrowTask(FilmTask):
         PromptVariant("Here is a recording.", "", "Was it reversed? A: no, B: yes."),
         PromptVariant("Watch this scene.", "", "In which direction does time run in it? A: forwards, B: backwards."),
     )
-    REMEDIES: ClassVar = {"look": "sampling: films in which light or detail drifts tell it; other films"}
+    REMEDIES: ClassVar = {"look": "sampling: leave out videos in which light or detail drifts"}
 
-    def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Asked] | None:
+    def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Question] | None:
         """Forwards or backwards, evenly; nothing where both look the same."""
         forwards = list(range(len(small)))
         backwards = rng.random() < 0.5
@@ -35,7 +34,7 @@ class TimeArrowTask(FilmTask):
             return None
         args = lettered(["forwards", "backwards"])
         shown = forwards[::-1] if backwards else forwards
-        return [shown], Asked(answer=args["options"][backwards], geometry={}, args=args)
+        return [shown], Question(answer=args["options"][backwards], geometry={}, args=args)
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """The video, and what is asked."""

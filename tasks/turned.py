@@ -14,20 +14,12 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.contract import Media, Message, Pieces, PromptVariant, Puzzle, Source
+from jigsaw.tasks.contract import Media, Message, Pieces, PromptVariant, Puzzle, Question, Source
 from jigsaw.tasks.media.grids import Grid, parse_grid
+from jigsaw.tasks.media.likeness import look_alike
 from jigsaw.tasks.media.marks import mark_boxes
-from jigsaw.tasks.prompts import instruction_of, user_message
-from jigsaw.tasks.squares import (
-    Asked,
-    SquareConfig,
-    SquareTask,
-    cells_of,
-    lettered,
-    look_alike,
-    numbered,
-    options_in_words,
-)
+from jigsaw.tasks.prompts import instruction_of, lettered, numbered, options_in_words, user_message
+from jigsaw.tasks.squares import SquareConfig, SquareTask, cells_of
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -53,10 +45,14 @@ class TurnedTask(SquareTask):
     CHANGES: ClassVar[Mapping[str, Image.Transpose | None]]
     """Each change in words; None, which comes first, leaves the picture as it is."""
     VERB: ClassVar[str]
+    REMEDIES: ClassVar = {
+        "look": "sampling: what is above in a photo is lighter; photos of other subjects, or a small crop_scale",
+        "edges": "what=picture has no borders inside; of tiles, larger ones leave fewer borders",
+    }
 
     config: TurnedConfig
 
-    def ask(self, picture: Image.Image, rng: Random) -> Asked | None:
+    def ask(self, picture: Image.Image, rng: Random) -> Question | None:
         """Draw a change, evenly over all of them; of a tile also which, and never none."""
         words = list(self.CHANGES)
         rows, columns = parse_grid(self.config.grid) if self.config.what == "tile" else (1, 1)
@@ -68,9 +64,9 @@ class TurnedTask(SquareTask):
             return None
         if self.config.what == "picture":
             args = lettered(words)
-            return Asked(answer=args["options"][words.index(change)], geometry={"change": change}, args=args)
+            return Question(answer=args["options"][words.index(change)], geometry={"change": change}, args=args)
         geometry = {"change": change, "tile": tile, "grid": [rows, columns]}
-        return Asked(answer=str(tile + 1), geometry=geometry, args=numbered(len(boxes)))
+        return Question(answer=str(tile + 1), geometry=geometry, args=numbered(len(boxes)))
 
     def show(self, picture: Image.Image, puzzle: Puzzle) -> list[Image.Image]:
         """The square, changed as a whole or in one tile."""

@@ -197,7 +197,7 @@ class VideoTask(DecodingTask):
     )
     REMEDIES: ClassVar = {
         "edges": "trim: leave out more between clips (trim=0.1 and up)",
-        "look": "sampling: leave out films that fade or drift; fewer clips from more films",
+        "look": "sampling: leave out videos that fade or drift; fewer clips from more videos",
         "form": "resize: max_pixels brings frames to another size; trim takes unlike ends away",
     }
     FOREIGN = ForeignRows(column="videos")

@@ -20,7 +20,7 @@ from jigsaw.tasks.contract import Media, Message, Pieces, PromptVariant, Puzzle,
 from jigsaw.tasks.media.posed_scene import PosedScene
 from jigsaw.tasks.media.poses import STILL, Motion, apart, in_words
 from jigsaw.tasks.posed import PosedConfig, PosedTask
-from jigsaw.tasks.prompts import instruction_of, user_message
+from jigsaw.tasks.prompts import instruction_of, labelled_pieces, user_message
 
 SAME_SPOT, SAME_SHARE = 0.1, 0.05
 """A point seen from two places has the same depth if it differs by less than these metres and this share of it."""
@@ -90,12 +90,10 @@ class ViewMotionTask(PosedTask):
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """The first view, the motions, every view after its number, and what is asked."""
-        parts: list[str | dict[str, str]] = ["A camera is here in a room:", {"type": "image"}]
-        parts.append(f"From there it moves in one of these ways, turning as it goes:\n{_listed(puzzle)}")
-        for number in range(1, puzzle.num_pieces + 1):
-            parts += [f"View {number}:", {"type": "image"}]
+        start = ("A camera is here in a room:", {"type": "image"})
+        motions = f"From there it moves in one of these ways, turning as it goes:\n{_listed(puzzle)}"
         asked = f"Which view does it have after each motion? List the views for motions 1 to {puzzle.num_pieces}."
-        return user_message([*parts, f"{asked} {instruction_of(puzzle)}"])
+        return user_message([*start, motions, *labelled_pieces(puzzle, "View"), f"{asked} {instruction_of(puzzle)}"])
 
     def variants(self, puzzle: Puzzle) -> list[PromptVariant]:
         """Other ways to ask, each with the motions."""

@@ -11,6 +11,8 @@ from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import Generic, TypeVar
 
+from PIL import Image
+
 Value = TypeVar("Value")
 
 
@@ -64,3 +66,8 @@ class BoundedCache(Generic[Value]):
     def __reduce__(self) -> tuple[type[BoundedCache[Value]], tuple[int, Callable[[Value], int]]]:
         # A copy sent to another process starts empty: its pixels would cost more to send than to make.
         return (type(self), (self._max_bytes, self._size_of))
+
+
+def picture_cache(max_bytes: int = 128 * 2**20) -> BoundedCache[Image.Image]:
+    """A cache of RGB pictures."""
+    return BoundedCache(max_bytes, lambda picture: 3 * picture.width * picture.height)

@@ -18,6 +18,9 @@ from jigsaw.tasks.media.grids import Box
 SIGNATURE_SIDE = 16
 """Pieces are compared at this many pixels a side: finer differences are texture and noise, which place nothing."""
 
+TOLERANCE = 6.0
+"""Two pictures look the same below this root mean square difference, 0 to 255, at 16x16 pixels."""
+
 Pieces = np.ndarray[Any, np.dtype[np.uint8]]
 Differences = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -40,6 +43,13 @@ def mean_differences(pieces: Pieces) -> Differences:
     squares = np.diag(products)
     mean: Differences = np.sqrt((squares[:, None] + squares - 2 * products) / flat.shape[1])
     return mean
+
+
+def look_alike(pictures: Sequence[Image.Image]) -> bool:
+    """Whether any two of the pictures look the same."""
+    apart = mean_differences(np.concatenate([signatures(picture, [(0, 0, *picture.size)]) for picture in pictures]))
+    np.fill_diagonal(apart, np.inf)
+    return bool(apart.min() < TOLERANCE)
 
 
 def peak_differences(pieces: Pieces) -> Differences:

@@ -1,8 +1,8 @@
-"""What the tasks on one stretch of a video share: choosing it, decoding it, showing its frames in another order.
+"""Base class of the tasks on a segment of a video: chooses it, decodes it and shows its frames in another order.
 
-In: one video. Out: a puzzle about `window` seconds of it, rendered as one or several clips whose frames were
-rearranged. A subclass says in which order frames are shown and what is asked (`ask`). `Film` holds all that rendering
-needs; the frames of every clip are positions in its `frames`.
+Input: one video. Output: a puzzle about `window` seconds of it, rendered as one or several clips whose frames were
+rearranged. A subclass decides the order of the frames and the question (`ask`). `Segment` has everything that rendering
+needs; the frames of a clip are given as positions in its `frames`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.contract import Clip, Extent, Media, Puzzle, Reject, Source, SourceKind
+from jigsaw.tasks.contract import Clip, Extent, Media, Puzzle, Question, Reject, Source, SourceKind
 from jigsaw.tasks.decoding import DecodingTask
 from jigsaw.tasks.keys import AnswerStyleKey, DecoderKey, FrameMultipleKey, FramePixelsKey
 from jigsaw.tasks.media.clips import frame_numbers, shown_size, size_fault
@@ -26,7 +26,6 @@ from jigsaw.tasks.media.likeness import peak_differences, signatures
 from jigsaw.tasks.media.video_display import Frames
 from jigsaw.tasks.media.videos import REASONS as VIDEO_REASONS
 from jigsaw.tasks.media.videos import VideoHeader, choose_decoder
-from jigsaw.tasks.squares import Asked
 
 DRAWS = 8
 """How many stretches of a video are tried before it is given up as static."""
@@ -35,7 +34,7 @@ TOLERANCE = 8.0
 """Frames look the same below this mean of their largest 2% of differences, 0 to 255, at 16x16 pixels."""
 
 
-class Film(TypedDict):
+class Segment(TypedDict):
     """Which frames of a video are shown, and in which order.
 
     Attributes:
@@ -60,7 +59,7 @@ class Film(TypedDict):
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class FilmConfig:
+class SegmentConfig:
     """Which stretch of a video is shown, and how."""
 
     window: Annotated[float, Field(gt=0, le=600, description="seconds of the video that a puzzle shows")] = 8.0
@@ -77,12 +76,32 @@ class FilmConfig:
         return max(1, round(self.window * self.fps))
 
 
-class FilmTask(DecodingTask):
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class ClipsConfig(SegmentConfig):
+    """How many clips of equal length the segment is cut into."""
+
+    clips: Annotated[int, Field(ge=3, le=8, description="how many clips there are to choose from")] = 4
+    window: Annotated[float, Field(gt=0, le=600, description="seconds of all clips; each is of one part of them")] = (
+        16.0
+    )
+
+    @property
+    def per_clip(self) -> int:
+        """Frames of a clip."""
+        return int(self.num_frames // self.clips)
+
+    def cut(self) -> list[list[int]]:
+        """The positions of the frames of each clip, in the order of the video."""
+        each = self.per_clip
+        return [list(range(clip * each, (clip + 1) * each)) for clip in range(self.clips)]
+
+
+class SegmentTask(DecodingTask):
     """A question about one stretch of a video."""
 
     source_kind: ClassVar[SourceKind] = "video"
     SMALL: ClassVar[Mapping[str, Any]] = {"window": 2, "fps": 4, "max_pixels": 2048}
-    Config: ClassVar[type] = FilmConfig
+    Config: ClassVar[type] = SegmentConfig
     REASONS: ClassVar[Mapping[str, str]] = VIDEO_REASONS | {
         "too_short": "the video is shorter than the stretch of it that a puzzle needs",
         "too_small": "the video has, or would be shown with, fewer than `min_side` pixels a side",
@@ -92,10 +111,10 @@ class FilmTask(DecodingTask):
     }
     PIECE = "clip"
 
-    config: FilmConfig
+    config: SegmentConfig
 
     @abstractmethod
-    def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Asked] | None:
+    def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Question] | None:
         """The positions of the frames of each clip, and what is asked; None if it looks the same whatever the answer.
 
         Args:
@@ -115,32 +134,32 @@ class FilmTask(DecodingTask):
     def _plan(self, source: Source, rng: Random, *, played: bool) -> Puzzle | Reject:
         header = self._header(source, played)
         for _ in range(DRAWS):
-            film = self._stretch(header, rng)
-            if isinstance(film, Reject):
-                return film
+            segment = self._stretch(header, rng)
+            if isinstance(segment, Reject):
+                return segment
             if played:
-                film["timeline"] = "decoded"
-            small = self._small(source, film)
+                segment["timeline"] = "decoded"
+            small = self._small(source, segment)
             asked = self.ask(small, rng)
             if asked is not None:
-                film["clips"], question = asked
+                segment["clips"], question = asked
                 return Puzzle(
                     task=self.name,
                     answer=question.answer,
-                    geometry={**film, **question.geometry},
+                    geometry={**segment, **question.geometry},
                     answer_style=self.config.answer_style,
                     answer_kind=question.kind,
                     answer_args=question.args,
                 )
         return Reject("static", f"in {DRAWS} stretches nothing tells the answers apart", final=False)
 
-    def _stretch(self, header: VideoHeader, rng: Random) -> Film | Reject:
+    def _stretch(self, header: VideoHeader, rng: Random) -> Segment | Reject:
         """Which frames are shown of a video."""
         if header.duration < self.seconds:
             return Reject("too_short", f"{header.duration:.1f} s, and {self.seconds:g} s are needed")
         return self._cut(header, self.moments(header.duration, rng))
 
-    def _cut(self, header: VideoHeader, spans: Sequence[tuple[float, float, int]]) -> Film | Reject:
+    def _cut(self, header: VideoHeader, spans: Sequence[tuple[float, float, int]]) -> Segment | Reject:
         """The frames in some spans of a video: start, end and number of each."""
         config = self.config
         frames = [number for start, end, count in spans for number in frame_numbers(header.times, (start, end), count)]
@@ -162,10 +181,10 @@ class FilmTask(DecodingTask):
             "clips": [],
         }
 
-    def _small(self, source: Source, film: Film, role: str = "video") -> Frames:
-        """The frames at 16 pixels a side; the film gets the decoder that reads them."""
-        frames = self._tried(film, lambda: self._decoded(source, film, role))
-        whole = (0, 0, film["size"][0], film["size"][1])
+    def _small(self, source: Source, segment: Segment, role: str = "video") -> Frames:
+        """The frames at 16 pixels a side; the segment gets the decoder that reads them."""
+        frames = self._tried(segment, lambda: self._decoded(source, segment, role))
+        whole = (0, 0, segment["size"][0], segment["size"][1])
         return np.concatenate([signatures(Image.fromarray(frame), [whole]) for frame in frames])
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
@@ -174,43 +193,45 @@ class FilmTask(DecodingTask):
         Raises:
             ValueError: the video cannot be read, or is another one.
         """
-        film = cast(Film, puzzle.geometry)
-        frames = self._decoded(source, film)
+        segment = cast(Segment, puzzle.geometry)
+        frames = self._decoded(source, segment)
         return Media(
             videos=[
-                Clip(frames[clip], film["begin"] + np.arange(len(clip)) / film["fps"], film["fps"])
-                for clip in film["clips"]
+                Clip(frames[clip], segment["begin"] + np.arange(len(clip)) / segment["fps"], segment["fps"])
+                for clip in segment["clips"]
             ]
         )
 
     def extent(self) -> Extent:
-        """One clip of a 720p video."""
-        width, height = shown_size((1280, 720), self.config.max_pixels, self.config.multiple)
-        return Extent(1, clips=((width, height, self.config.num_frames),))
+        """The clips of a 720p video, or its one clip."""
+        config = self.config
+        count, frames = (config.clips, config.per_clip) if isinstance(config, ClipsConfig) else (1, config.num_frames)
+        width, height = shown_size((1280, 720), config.max_pixels, config.multiple)
+        return Extent(count, clips=((width, height, frames),) * count)
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
         """The frames in the order in which they lie in the video."""
-        film = cast(Film, puzzle.geometry)
-        order = sorted(range(len(film["frames"])), key=lambda at: film["frames"][at])
-        return [("Frames in the order of the video", self.strip(self._decoded(source, film)[order]))]
+        segment = cast(Segment, puzzle.geometry)
+        order = sorted(range(len(segment["frames"])), key=lambda at: segment["frames"][at])
+        return [("Frames in the order of the video", self.strip(self._decoded(source, segment)[order]))]
 
     def strip(self, frames: Frames) -> Image.Image:
         """At most 12 of some frames side by side, numbered."""
         chosen = [Image.fromarray(frame) for frame in frames[:: max(1, -(-len(frames) // 12))]]
         return sheet(chosen, rows=1, columns=len(chosen))
 
-    def _decoded(self, source: Source, film: Film, role: str = "video") -> Frames:
-        """The frames of a film.
+    def _decoded(self, source: Source, segment: Segment, role: str = "video") -> Frames:
+        """The frames of a segment.
 
         Raises:
             ValueError: the video cannot be read, or is another one.
         """
-        header = self._header(source, film.get("timeline") == "decoded", role)
-        if list(header.size) != film["source_size"]:
-            raise ValueError(f"{source.path}: the video is {header.size}, the puzzle needs {film['source_size']}")
-        if max(film["frames"]) >= header.num_frames:
-            raise ValueError(f"{source.path}: {header.num_frames} frames, the puzzle needs {max(film['frames'])}")
-        return self._read(source, header, film["frames"], (film["size"][0], film["size"][1]), film, role)
+        header = self._header(source, segment.get("timeline") == "decoded", role)
+        if list(header.size) != segment["source_size"]:
+            raise ValueError(f"{source.path}: the video is {header.size}, the puzzle needs {segment['source_size']}")
+        if max(segment["frames"]) >= header.num_frames:
+            raise ValueError(f"{source.path}: {header.num_frames} frames, the puzzle needs {max(segment['frames'])}")
+        return self._read(source, header, segment["frames"], (segment["size"][0], segment["size"][1]), segment, role)
 
 
 def unlike(one: Frames, other: Frames) -> bool:
