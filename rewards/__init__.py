@@ -1,9 +1,8 @@
-"""The scoring: pure functions of text and order, and the way to find anyone's reward. This is the public door.
+"""Public API of the rewards: parsing and scoring of completions, and lookup of built-in and third-party rewards.
 
-A completion's text becomes an order (`parse_order`), an order a score (`place_accuracy` and its kin), a batch of
-completions a list of rewards (`visual_jigsaw`, or any plug-in through `get_reward`), and the entries of a recipe one
-`Composition`. Nothing here imports tasks/, torch or numpy, and of jigsaw/ only its errors and how plug-ins are found;
-importing it is cheap.
+`parse_order` reads the order in a completion, `place_accuracy` and the other scores rate an order, `visual_jigsaw` (or
+any plug-in through `get_reward`) returns the rewards of a batch, and a `Composition` combines the entries of a recipe.
+The package is cheap to import: it does not import tasks/, torch or numpy, and of jigsaw/ only errors and plug-ins.
 
 >>> from jigsaw.rewards import get_reward, parse_order
 >>> parse_order("<think>the sky is on top</think><answer>2, 3, 1</answer>", 3).order

@@ -1,9 +1,9 @@
-"""Agreement of reasoning and answer: whether the answer is the one that the reasoning named last.
+"""Agreement of reasoning and answer: whether the answer is the last one that the reasoning names.
 
-A model can be right and reason for something else, which rewards that look at the answer alone do not notice
-(PuzzleCraft measures it). In: completions. Out: 1 where the order or the option named last within `<think>` is the
-answer, 0 where it is another; nothing where the reasoning names none, or the answer is of another kind. In a recipe
-`gate: agreement` makes any reward 0 where the two differ.
+A model can answer correctly although its reasoning concludes something else, and rewards of the answer do not notice
+(PuzzleCraft measures it). The metric is 1 if the last order or option within `<think>` is the answer, 0 if it is
+another one, and has no value if the reasoning names none or the answer is of another kind. In a recipe, `gate:
+agreement` sets a reward to 0 where the two differ.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def agreement(
     think_prefilled: Sequence[bool | None] | None = None,
     **columns: Any,
 ) -> list[float | None]:
-    """1 if the order or option named last in the reasoning is the answer that is given, 0 if not, None without one.
+    """1 if the last order or option in the reasoning is the completion's answer, 0 if not, None if there is none.
 
     >>> agreement(["<think>It must be 2, 1, 3.</think><answer>2, 1, 3</answer>"], [[1, 2, 3]])
     [1.0]
@@ -56,7 +56,7 @@ def agreement(
 
 
 def named_last(thinking: str, kind: Any) -> Any:
-    """The order or option that a text names last, beyond doubt; None without one. Time is linear in the text.
+    """The last order or option that a text names unambiguously; None if there is none. Time is linear in the text.
 
     >>> named_last("First I thought 1, 2, 3. No: 3 -> 1 -> 2, as the sky is on top.", Order(num_pieces=3))
     [3, 1, 2]
@@ -76,7 +76,7 @@ def named_last(thinking: str, kind: Any) -> Any:
 
 @lru_cache(maxsize=256)
 def _naming(options: tuple[str, ...]) -> re.Pattern[str]:
-    """What names an option: its label after a noun ("option B", "the answer is B"), in brackets, or alone on a line."""
+    """Matches the label of an option after a noun ("option B", "the answer is B"), in brackets, or as a full line."""
     label = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
     noun = rf"\b(?i:{NOUNS})\b(?:\s(?:is|must\sbe|should\sbe|would\sbe))?:?\s"
     return re.compile(

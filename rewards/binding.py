@@ -1,9 +1,8 @@
-"""From a function and its arguments to a `Plugin`: signature read, arguments checked and bound.
+"""Makes a `Plugin` from a callable: reads its signature, and validates and binds its arguments.
 
-In: any callable with the name under which it was found. Out: a `Plugin`. There are two kinds of callables, told apart
-by one rule: *a reward has a parameter named `completions`; anything else is a factory*, called once with the `args` of
-the recipe, that returns a reward. Keyword-only parameters of a reward with a default are its options (the `args` that a
-recipe may set); every other named parameter is a column of the rows; `**columns` takes all columns::
+A callable with a parameter named `completions` is a reward. Any other callable is a factory: it is called once with the
+`args` of the recipe and returns a reward. Keyword-only parameters of a reward that have a default are its options (the
+`args` that a recipe may set). Every other named parameter is a column of the rows; `**columns` takes all columns::
 
     @reward
     def brevity(completions, num_pieces, *, limit=200, **columns): ...   # option limit; columns completions, num_pieces
@@ -27,13 +26,15 @@ from jigsaw.rewards.plugin import CONTRACT, REQUIRED, Plugin
 
 
 def build(use: str, found: object, args: Mapping[str, Any] | None) -> Plugin:
-    """A plug-in out of what was found under a name: signature read, arguments checked and bound; not called yet.
+    """A plug-in from a callable, with its arguments validated and bound; the reward is not called.
 
     Args:
-        args: its options; None leaves a factory uncalled, to describe it.
+        use: the name under which the callable was looked up.
+        found: the callable.
+        args: its options; None does not call a factory, only describes it.
 
     Raises:
-        RewardError: it is no reward and no factory of one, an argument is unknown or missing, or the factory raised.
+        RewardError: it is neither a reward nor a factory, an argument is unknown or missing, or the factory raised.
     """
     if not callable(found):
         raise RewardError(f"{use} is {type(found).__name__}, not a function; the contract is {CONTRACT}")
@@ -45,7 +46,10 @@ def build(use: str, found: object, args: Mapping[str, Any] | None) -> Plugin:
     function: Callable[..., Any] = found
     if args is not None:
         _check_args(use, where, args, signature, options)
-        function = (partial(found, **args) if args else found) if plain else _made_by(use, where, found, args, file)
+        if plain:
+            function = partial(found, **args) if args else found
+        else:
+            function = _call_factory(use, where, found, args, file)
         if not plain:
             signature = _signature(where, function)
             if "completions" not in signature.parameters:
@@ -57,7 +61,7 @@ def build(use: str, found: object, args: Mapping[str, Any] | None) -> Plugin:
     needs, reads = [], []
     for name, parameter in signature.parameters.items() if "completions" in signature.parameters else ():
         if parameter.kind is parameter.POSITIONAL_ONLY:
-            raise RewardError(f"{where} takes {name} by position only; columns are passed by name, drop the `/`")
+            raise RewardError(f"{where} takes {name} by position only, but columns are passed by name; remove the `/`")
         if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) and name not in bound:
             reads.append(name)
             needs += [name] * (parameter.default is REQUIRED)
@@ -84,7 +88,7 @@ def _signature(where: str, function: Callable[..., Any]) -> inspect.Signature:
 
 
 def _options(signature: inspect.Signature) -> dict[str, Any]:
-    """What `args` may set: of a reward its keyword-only defaults, of a factory every named parameter."""
+    """What `args` may set: the keyword-only parameters of a reward that have a default, all parameters of a factory."""
     plain = "completions" in signature.parameters
     return {
         name: each.default
@@ -97,7 +101,7 @@ def _options(signature: inspect.Signature) -> dict[str, Any]:
 def _check_args(
     use: str, where: str, args: Mapping[str, Any], signature: inspect.Signature, options: Mapping[str, Any]
 ) -> None:
-    """Refuse arguments that are columns, unknown, missing, or of another kind than their default."""
+    """Refuse arguments that are columns, unknown, missing, or of another type than their default."""
     plain = "completions" in signature.parameters
     open_ended = not plain and any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
     for key, value in args.items():
@@ -119,25 +123,25 @@ def _check_args(
     for key in options:
         if options[key] is REQUIRED and key not in args:
             raise RewardError(
-                f"{where} has no parameter `completions`, so it counts as a factory, and one that needs the "
-                f"argument {key}; give it under `args`, or keep to the contract {CONTRACT}"
+                f"{where} has no parameter `completions`, so it counts as a factory, and it needs the argument {key}; "
+                f"set it under `args`, or follow the contract {CONTRACT}"
             )
 
 
-def _made_by(
+def _call_factory(
     use: str, where: str, factory: Callable[..., Any], args: Mapping[str, Any], file: str
 ) -> Callable[..., Any]:
-    """What a factory returns for these arguments."""
+    """The reward that a factory returns for these arguments."""
     try:
-        made: object = factory(**args)
+        function: object = factory(**args)
     except RewardError as error:
         raise RewardError(f"{use}: {error}") from None
     except Exception as error:
         place = f"{use} ({line})" if (line := line_of(error, file)) else where
-        raise RewardError(f"{place} raised {type(error).__name__} when made: {first_line(error)}") from error
-    if not callable(made):
+        raise RewardError(f"{place} raised {type(error).__name__} when it was called: {first_line(error)}") from error
+    if not callable(function):
         raise RewardError(
             f"{where} has no parameter `completions`, so it counts as a factory, but it returned "
-            f"{type(made).__name__} and not a function; the contract is {CONTRACT}"
+            f"{type(function).__name__} instead of a function; the contract is {CONTRACT}"
         )
-    return made
+    return function

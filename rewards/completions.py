@@ -1,7 +1,6 @@
-"""A batch of completions beside its columns: the text of each, and the order that is read out of it.
+"""A batch of completions with its columns: the text of each completion and the order parsed from it.
 
-TRL hands over message lists for chat prompts and plain strings otherwise; columns are lists with one value per row.
-What every reward here needs of a batch is in this file, so that none of them reads a row in its own way.
+TRL passes message lists for chat prompts and plain strings otherwise; columns are lists with one value per row.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from jigsaw.rewards.parse import ParsedOrder, parse_order
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 Completion = str | Sequence[Mapping[str, Any]]
-"""What the model wrote: a string, or a message list such as `[{"role": "assistant", "content": "2, 3, 1"}]`."""
+"""A model's output: a string, or a message list such as `[{"role": "assistant", "content": "2, 3, 1"}]`."""
 
 Columns = Mapping[str, Any]
-"""Name -> one value per row, beside what a trainer adds: its state and its loggers."""
+"""Name -> one value per row. A trainer adds its state and its loggers, which have no value per row."""
 
 
 def completion_text(completion: Completion) -> str:
-    """The text of a completion: the string itself, or what the messages say, one after the other.
+    """The text of a completion: the string, or the concatenated text of its messages.
 
     Raises:
         RewardError: it is neither a string nor a list of messages.
@@ -71,13 +70,13 @@ def parsed_rows(
     answer_style: Sequence[str | None] | None = None,
     think_prefilled: Sequence[bool | None] | None = None,
 ) -> Iterator[ParsedOrder]:
-    """What `parse_order` says of each completion, row by row.
+    """The result of `parse_order` for each completion, row by row.
 
     Args:
         completions: strings or message lists.
         answer: the right orders; only their lengths are used.
         answer_style: one style per row; missing means `think`.
-        think_prefilled: whether the template wrote `<think>`, per row; missing means it did not.
+        think_prefilled: per row, whether the chat template has written `<think>`; missing means False.
 
     Raises:
         RewardError: a column is not as long as the completions, or a style is unknown.
@@ -95,7 +94,7 @@ def parsed_rows(
 
 
 def rows_of(completions: Sequence[Any], columns: Columns, rows: Sequence[int]) -> tuple[Sequence[Any], dict[str, Any]]:
-    """Some rows of a batch. Whatever is no list of one value per row (the trainer's state, functions) stays whole."""
+    """Some rows of a batch; columns without one value per row, such as the trainer's state, are kept unchanged."""
     count = len(completions)
     if len(rows) == count:
         return completions, dict(columns)
@@ -116,12 +115,12 @@ def rows_of(completions: Sequence[Any], columns: Columns, rows: Sequence[int]) -
 
 
 def name_of(row: int, columns: Columns) -> str:
-    """The id of a row, or its position if rows have none."""
+    """The id of a row, or its position if rows have no ids."""
     return str(columns["id"][row]) if "id" in columns else f"{row} of the batch"
 
 
 def orders_only(function: F) -> F:
-    """Mark a reward or metric that scores orders alone: a metric has no value on other rows, a reward refuses them."""
+    """Mark a reward or metric that scores orders only: on other rows a metric has no value, and a reward raises."""
     function.orders_only = True  # type: ignore[attr-defined]
     return function
 
@@ -133,6 +132,6 @@ def takes_orders_only(function: Callable[..., Any]) -> bool:
 
 
 def other_kinds(columns: Mapping[str, Any], rows: Sequence[int]) -> list[int]:
-    """Those of the rows whose answers are no orders."""
+    """The rows whose answers are not orders."""
     kinds = columns.get("answer_kind")
     return [] if kinds is None else [row for row in rows if kinds[row] not in (None, "order")]

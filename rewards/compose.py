@@ -1,9 +1,9 @@
-"""The rewards of a recipe put together: which, how much each weighs, on which rows, and what happens if one raises.
+"""The combined rewards of a recipe: weights, the rows that each applies to, gates and error handling.
 
 In: the entries of a recipe's `rewards:` and `metrics:`. Out: a `Composition`, which scores a batch of completions and
-gives TRL its list of reward functions. A component's value is None (no value: TRL leaves it out of the sum) where
-`only` names other tasks, and where it raised and `on_error` is `skip`. The total of a row is the weighted sum of the
-values that it has.
+provides TRL's list of reward functions. A component has no value on a row (None, which TRL leaves out of the sum) if
+`only` names other tasks, or if it raised and `on_error` is `skip`. The total of a row is the weighted sum of its
+values.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Component:
-    """One spec with its plug-in loaded: the values of a batch under `only`, `gate` and `on_error`."""
+    """One spec with its loaded plug-in; applies `only`, `gate` and `on_error` to the values of a batch."""
 
     spec: RewardSpec
     plugin: Plugin
     name: str
-    watched: bool = False
+    is_metric: bool = False
 
     async def values(self, completions: Sequence[Any], columns: Columns) -> Values:
         """One value or None per row.
@@ -53,7 +53,7 @@ class Component:
         rows: Sequence[int] = range(len(completions))
         if (only := self.spec.only) is not None:
             if "task" not in columns:
-                raise RewardError(f"reward {self.name} is only for {', '.join(only)}, but the rows have no column task")
+                raise RewardError(f"reward {self.name} is for {', '.join(only)} only, but the rows have no column task")
             rows = [row for row in rows if columns["task"][row] in only]
         rows = self._of_kind(rows, columns)
         spread: Values = [None] * len(completions)
@@ -72,30 +72,30 @@ class Component:
         return spread
 
     def check_kind(self, kind: str, row: str) -> None:
-        """Refuse a row whose answer is of a kind that the plug-in cannot score.
+        """Refuse a row with a kind of answer that the plug-in cannot score.
 
         Raises:
-            RewardError: naming the row.
+            RewardError: names the row.
         """
         if kind != "order" and takes_orders_only(self.plugin.function):
             raise RewardError(
                 f"reward {self.name} scores orders only, but the answer of row {row} is of kind {kind}; "
-                "use the reward `answer`, or say which tasks it is for (only: [image])"
+                "use the reward `answer`, or restrict it to tasks with orders (only: [image])"
             )
 
     def _of_kind(self, rows: Sequence[int], columns: Columns) -> Sequence[int]:
-        """The rows whose answers the plug-in can score: all, or of a metric that is for orders only the orders.
+        """The rows that the plug-in can score: all rows, or the orders if it is a metric for orders only.
 
         Raises:
-            RewardError: a reward that is for orders only is asked for another row.
+            RewardError: it is a reward for orders only, and a row has another kind of answer.
         """
         others = other_kinds(columns, rows) if takes_orders_only(self.plugin.function) else []
-        for row in [] if self.watched else others[:1]:
+        for row in [] if self.is_metric else others[:1]:
             self.check_kind(columns["answer_kind"][row], name_of(row, columns))
         return [row for row in rows if row not in others]
 
     async def _guarded(self, completions: Sequence[Any], columns: Columns) -> Values:
-        """The plug-in's values; row by row if the batch fails, to know the row at fault and keep the others."""
+        """The plug-in's values; row by row if the batch fails, to find the failing row and keep the others."""
         self.plugin.check_columns(columns)
         try:
             return await self.plugin.values(completions, columns)
@@ -115,7 +115,7 @@ class Component:
                     break
         if failures:
             cause, where = failures[0][1], f"row {name_of(failures[0][0], columns)}"
-        else:  # only the whole batch fails: a wrong length, say
+        else:  # only the batch as a whole fails, for example with a wrong number of values
             cause, where = batch_error, f"a batch of {len(completions)} rows from row {name_of(0, columns)}"
             values = [instead] * len(completions)
         problem = f"reward {self.name}, {where}: {self.plugin.blame(cause)}"
@@ -127,15 +127,15 @@ class Component:
 
 
 class Composition:
-    """The rewards and metrics of a recipe, loaded, checked and ready to score.
+    """The loaded rewards and metrics of a recipe.
 
     Args:
-        rewards: entries of `rewards:`; what is optimised.
-        metrics: entries of `metrics:`; what is only watched. A weight is refused there, and an error is skipped
-            unless the entry says otherwise.
+        rewards: entries of `rewards:`, which are optimised.
+        metrics: entries of `metrics:`, which are only logged. They have no weight, and an error of one is skipped
+            unless the entry sets `on_error`.
 
     Raises:
-        RewardError: an entry is wrong, or a plug-in is not found or does not keep the contract.
+        RewardError: an entry is wrong, or a plug-in is not found or breaks the contract.
 
     >>> both = Composition(["visual_jigsaw", {"use": "format", "weight": 0.5}], ["place_accuracy"])
     >>> scores = both.score(["<think>a</think><answer>2, 1, 3</answer>"], {"answer": [[2, 1, 3]]})
@@ -150,14 +150,14 @@ class Composition:
     ) -> None:
         taken: set[str] = set()
         self.tokenize: Callable[[str], Sequence[int]] | None = None
-        """Makes the column `completion_ids` of completions that come as text alone, where a reward counts tokens."""
+        """Tokenizes completions that have no column `completion_ids`, for rewards that count tokens."""
         self.rewards = [_component(RewardSpec.of(entry), "reward", taken) for entry in rewards]
-        taken.clear()  # a reward may be watched under its own name: they are reported apart
-        self.metrics = [_component(_watched(entry), "metric", taken) for entry in metrics]
+        taken.clear()  # a metric may have the name of a reward, because they are logged separately
+        self.metrics = [_component(_metric_spec(entry), "metric", taken) for entry in metrics]
 
     @property
     def names(self) -> list[str]:
-        """The rewards' names, unique, in the order of the recipe."""
+        """The unique names of the rewards, in the order of the recipe."""
         return [component.name for component in self.rewards]
 
     @property
@@ -167,39 +167,39 @@ class Composition:
 
     @property
     def columns(self) -> list[str]:
-        """Every column that a component names; the rows must have those that it cannot do without."""
+        """All columns that a component names; some of them may be optional."""
         return sorted({name for part in (*self.rewards, *self.metrics) for name in part.plugin.reads})
 
     def require_columns(self) -> None:
-        """Refuse components that need a column which no row of puzzles has, before anything is generated.
+        """Refuse components that require a column which puzzles do not have, before anything is generated.
 
         Raises:
-            RewardError: naming the component's file, the column, and the nearest one that rows have.
+            RewardError: names the component's file, the column, and the nearest one that rows have.
         """
         known = dict.fromkeys(puzzle_columns())
         for part in (*self.rewards, *self.metrics):
             part.plugin.check_columns(known)
 
     def check_kinds(self, kinds: Mapping[tuple[str, str], str]) -> None:
-        """Refuse rows that no reward scores, before any is scored.
+        """Refuse rows that no reward can score, before anything is generated.
 
         Args:
             kinds: task and answer kind of the rows -> the id of one such row.
 
         Raises:
-            RewardError: a reward for orders would be asked for another kind, or no reward is for the task.
+            RewardError: a reward for orders applies to a row of another kind, or no reward applies to a task.
         """
         for (task, kind), row in kinds.items():
-            meant = [part for part in self.rewards if part.spec.only is None or task in part.spec.only]
-            if self.rewards and not meant:
+            scoring = [part for part in self.rewards if part.spec.only is None or task in part.spec.only]
+            if self.rewards and not scoring:
                 raise RewardError(
                     f"no reward scores row {row} of task {task}; add one, such as {{use: answer, only: [{task}]}}"
                 )
-            for part in meant:
+            for part in scoring:
                 part.check_kind(kind, row)
 
     def score(self, completions: Sequence[Any], columns: Columns) -> dict[str, Values]:
-        """The rewards of a batch: component name -> one value or None per row, not weighted.
+        """The unweighted rewards of a batch: component name -> one value or None per row.
 
         Args:
             completions: strings or message lists.
@@ -215,7 +215,7 @@ class Composition:
         return self._all(self.metrics, completions, columns)
 
     def total(self, scores: Mapping[str, Values]) -> Values:
-        """The weighted sum of each row over the components that have a value for it; None where none has."""
+        """The weighted sum of each row's values; None for a row without any value."""
         totals: Values = []
         for row in zip(*(scores[name] for name in self.names), strict=True):
             terms = [weight * value for weight, value in zip(self.weights, row, strict=True) if value is not None]
@@ -247,23 +247,23 @@ def _trl_function(component: Component) -> Callable[..., Any]:
     return function
 
 
-def _watched(entry: RewardSpec | Mapping[str, Any] | str) -> RewardSpec:
-    """The spec of a metric: without a weight, and skipping what it cannot score unless it says otherwise."""
+def _metric_spec(entry: RewardSpec | Mapping[str, Any] | str) -> RewardSpec:
+    """The spec of a metric: it has no weight, and `on_error` is `skip` by default."""
     if isinstance(entry, Mapping):
         if "weight" in entry:
             raise RewardError(
-                f"metric {entry.get('use')!r} has a weight; metrics are only watched, drop it or use `rewards:`"
+                f"metric {entry.get('use')!r} has a weight, but metrics are only logged; remove it or use `rewards:`"
             )
         entry = {"on_error": "skip", **entry}
     return RewardSpec(use=entry, on_error="skip") if isinstance(entry, str) else RewardSpec.of(entry)
 
 
 def _component(spec: RewardSpec, kind: Kind, taken: set[str]) -> Component:
-    """A spec with its plug-in, under a name that no other component has: `format`, `format_2`, .."""
+    """A spec with its plug-in, under a unique name: `format`, `format_2`, ..."""
     plugin = load_plugin(spec.use, spec.args, kind=kind)
     name, count = plugin.name, 1
     while name in taken:
         count += 1
         name = f"{plugin.name}_{count}"
     taken.add(name)
-    return Component(spec, plugin, name, watched=kind == "metric")
+    return Component(spec, plugin, name, is_metric=kind == "metric")

@@ -1,6 +1,6 @@
-"""What there is to say about rewards and metrics: for `jigsaw rewards`, which lists, shows and checks them.
+"""Descriptions of rewards and metrics for `jigsaw rewards`, which lists, shows and checks them.
 
-In: a name, dotted path or file. Out: a `RewardInfo`. Nothing is called but by `check_reward`.
+In: a name, dotted path or file. Out: a `RewardInfo`. Only `check_reward` calls a reward.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from jigsaw.rewards.registry import KIND, find, load_plugin
 
 @dataclass(frozen=True)
 class RewardInfo:
-    """What there is to say about one reward or metric.
+    """A description of one reward or metric.
 
     Attributes:
         name: what a recipe writes after `use:`.
-        kind: `reward`, or `metric` if it can only be watched; empty if it does not load.
+        kind: `reward`, or `metric` if it can only be logged; empty if it does not load.
         source: the distribution and the object, or the file and line.
         summary: the first line of its docstring.
-        doc: the whole docstring.
+        doc: the docstring.
         options: what `args` may set, as text: name -> default (`required` where there is none).
-        columns: the columns of the rows that it cannot do without.
-        error: why it does not load, or None.
+        columns: the columns that it requires.
+        error: the reason why it does not load, or None.
     """
 
     name: str
@@ -43,13 +43,13 @@ class RewardInfo:
 
 
 def list_rewards() -> list[RewardInfo]:
-    """Every registered reward and metric, by name; those that do not load carry the error. None of them is called."""
+    """All registered rewards and metrics by name, without calling them; `error` is set where one does not load."""
     points = {(point.name, point.value, plugins.owner(point)) for point in plugins.registered(KIND.group)}
     return [_info(name, f"{owner}: {value}") for name, value, owner in sorted(points)]
 
 
 def describe_reward(use: str) -> RewardInfo:
-    """One reward or metric by name, dotted path or file, without calling it; `error` says why it does not load."""
+    """One reward or metric by name, dotted path or file, without calling it; `error` is set if it does not load."""
     return _info(use, None)
 
 
@@ -57,10 +57,10 @@ def check_reward(use: str, args: Mapping[str, Any] | None = None) -> RewardInfo:
     """Load a reward or metric as a recipe would: signature, arguments, and a dry call on synthetic completions.
 
     Returns:
-        What it is. `columns` lists what it cannot do without; if puzzles have no such column it could not be called.
+        Its description. If puzzles lack a column of `columns`, the dry call was left out.
 
     Raises:
-        RewardError: what is wrong, where, and what to do.
+        RewardError: it is not found, or breaks the contract.
     """
     load_plugin(use, args, kind="metric")
     return describe_reward(use)

@@ -1,4 +1,4 @@
-"""The one error of the rewards, and what columns of other data sets are called here."""
+"""The error class of the rewards, and the names that columns of other data sets have here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALSO_CALLED = {
     **dict.fromkeys(("prompt", "messages", "question"), "prompts"),
     **dict.fromkeys(("image", "images", "video", "videos"), "source"),
 }
-"""Columns of other data sets, and what a puzzle has in their place."""
+"""Common columns of other data sets, and the column of a puzzle that corresponds to each."""
 
 
 def column_hint(name: str, known: Iterable[str]) -> str:

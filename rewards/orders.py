@@ -1,15 +1,13 @@
-"""How good an order is: pure functions of `(order, answer)` with values in [0, 1].
+"""Scores of an order: pure functions of `(order, answer)` with values in [0, 1].
 
-An order goes in as `parse_order` gives it: a permutation of 1..K, or None. The answer is a permutation of 1..K as well:
-`answer[i]` is the shown index of the piece that belongs at place `i`. Every score is 1 at the answer and nowhere
-else, 0 for an order that is no permutation, and does not change when the pieces are numbered differently. With three
-pieces::
+The order is the result of `parse_order`: a permutation of 1..K, or None. The answer is a permutation of 1..K too:
+`answer[i]` is the shown index of the piece that belongs at place `i`. Every score is 1 only at the answer, 0 for an
+order that is not a permutation, and independent of how the pieces are numbered. With three pieces::
 
     answer [2, 3, 1], order [2, 1, 3]:  one place of three is right, and pieces 2 and 1 are not neighbours in the answer
 
-`classes` has one number per piece in *shown* order (`classes[j]` is of the piece shown as `j + 1`); pieces of a class
-look the same and may be exchanged. They are exchanged in the candidate's favour before anything is scored
-(`true_places`).
+`classes` has one number per piece in *shown* order (`classes[j]` is the class of the piece shown as `j + 1`). Pieces of
+a class look the same and may be exchanged; `true_places` exchanges them in favour of the order before it is scored.
 """
 
 from __future__ import annotations
@@ -22,10 +20,10 @@ from jigsaw.rewards.errors import RewardError
 
 
 def check_answer(answer: Sequence[int], classes: Sequence[int] | None = None) -> None:
-    """Refuse an answer that is no permutation of 1..K, or classes that are not one per piece.
+    """Refuse an answer that is not a permutation of 1..K, or classes that are not one per piece.
 
     Raises:
-        RewardError: saying which it is.
+        RewardError: names the fault.
     """
     if not answer or sorted(answer) != list(range(1, len(answer) + 1)):
         raise RewardError(f"answer {list(answer)} is no permutation of 1..{len(answer)}; build the data set again")
@@ -42,19 +40,20 @@ def true_places(
     *,
     keep: Literal["places", "sequence"] = "places",
 ) -> list[int] | None:
-    """Where the piece at each place belongs: the form in which an order is scored. At the answer it is 0, 1, .., K-1.
+    """The place where the piece at each place belongs, from which an order is scored; 0, 1, .., K-1 for the answer.
 
     Args:
-        order: shown indices, place by place; anything but a permutation of 1..K gives None.
+        order: shown indices, place by place. Returns None unless it is a permutation of 1..K.
         answer: the right order, a permutation of 1..K.
-        classes: one class number per shown piece, or None. Which of the equal pieces is which is then free, and
-            chosen by `keep`: `places` leaves every piece at rest that stands where one of its class belongs, and
-            hands out what remains from first to last; `sequence` hands out all of a class from first to last, so that
-            equal pieces never stand in each other's way. Both give 0, 1, .., K-1 exactly where every place holds a
-            piece of the right class.
+        classes: one class number per shown piece, or None. Pieces of a class may be exchanged, so that each can belong
+            at any place of its class; `keep` decides.
+        keep: `places`: a piece that is at a place of its class belongs there, and the other places of the class are
+            assigned from first to last. `sequence`: all places of a class are assigned from first to last, so that
+            pieces of one class are never inverted. Both return 0, 1, .., K-1 exactly if every place has a piece of the
+            right class.
 
     Raises:
-        RewardError: the answer is no permutation, or the number of classes is not K.
+        RewardError: the answer is not a permutation, or the number of classes is not K.
 
     >>> true_places([2, 1, 3], [2, 3, 1])
     [0, 2, 1]
@@ -69,16 +68,16 @@ def true_places(
         return [home[piece] for piece in order]
     placed = [classes[piece - 1] for piece in order]
     wanted = [classes[piece - 1] for piece in answer]
-    at_rest = [keep == "places" and here == there for here, there in zip(placed, wanted, strict=True)]
+    kept = [keep == "places" and here == there for here, there in zip(placed, wanted, strict=True)]
     free: dict[int, list[int]] = defaultdict(list)
-    for place in range(len(answer) - 1, -1, -1):  # from the back, so that `pop` gives the first
-        if not at_rest[place]:
+    for place in range(len(answer) - 1, -1, -1):  # from last to first, so that `pop` returns the first
+        if not kept[place]:
             free[wanted[place]].append(place)
-    return [place if rest else free[kind].pop() for place, (kind, rest) in enumerate(zip(placed, at_rest, strict=True))]
+    return [place if stays else free[kind].pop() for place, (kind, stays) in enumerate(zip(placed, kept, strict=True))]
 
 
 def exact(order: Sequence[int] | None, answer: Sequence[int], classes: Sequence[int] | None = None) -> float:
-    """1.0 if every place holds its piece (or one of its class), else 0.0.
+    """1.0 if every place has its piece (or one of its class), else 0.0.
 
     >>> exact([2, 3, 1], [2, 3, 1]), exact([2, 1, 3], [2, 3, 1]), exact(None, [2, 3, 1])
     (1.0, 0.0, 0.0)
@@ -87,7 +86,7 @@ def exact(order: Sequence[int] | None, answer: Sequence[int], classes: Sequence[
 
 
 def place_accuracy(order: Sequence[int] | None, answer: Sequence[int], classes: Sequence[int] | None = None) -> float:
-    """The fraction of places that hold their piece (or one of its class). Multiples of 1/K; never (K-1)/K.
+    """The fraction of places that have their piece (or one of its class). A multiple of 1/K; never (K-1)/K.
 
     >>> place_accuracy([2, 1, 3], [2, 3, 1])
     0.3333333333333333
@@ -107,22 +106,22 @@ def neighbor_accuracy(
 ) -> float:
     """The fraction of neighbouring places whose two pieces are neighbours in the same direction in the answer.
 
-    A block that is right in itself but shifted earns its inner pairs, which place accuracy does not see.
+    It credits a block whose pieces are in the right order at the wrong places, which place accuracy does not.
 
     Args:
         order: shown indices, place by place, or None.
         answer: the right order.
         classes: one class number per shown piece, or None.
         grid: rows and columns of the places in raster order; pairs are right-hand and lower neighbours. None: places
-            in a row (clips, points). One piece alone has no pairs and counts as right.
+            in a row (clips, points). A single piece has no pairs and counts as right.
 
     Raises:
         RewardError: the grid does not have K places.
 
     >>> neighbor_accuracy([2, 3, 1], [1, 2, 3])
     0.5
-    >>> neighbor_accuracy([3, 4, 1, 2], [1, 2, 3, 4], grid=(2, 2))  # rows exchanged: both rows hold, no column does
-    0.5
+    >>> neighbor_accuracy([3, 4, 1, 2], [1, 2, 3, 4], grid=(2, 2))  # rows exchanged: row pairs are right, column pairs
+    are not 0.5
     """
     rows, columns = grid or (1, len(answer))
     if rows * columns != len(answer):
@@ -140,9 +139,9 @@ def neighbor_accuracy(
 
 
 def kendall_tau(order: Sequence[int] | None, answer: Sequence[int], classes: Sequence[int] | None = None) -> float:
-    """Kendall's tau scaled to [0, 1]: the fraction of pairs of pieces that stand in the right sequence, (tau + 1) / 2.
+    """Kendall's tau scaled to [0, 1]: the fraction of pairs of pieces in the right sequence, (tau + 1) / 2.
 
-    0 at the reversed answer, 1/2 at random. One piece alone counts as right.
+    0 for the reversed answer, 1/2 on average for random orders. A single piece counts as right.
 
     >>> kendall_tau([1, 3, 2], [1, 2, 3])
     0.6666666666666667
@@ -160,7 +159,7 @@ def kendall_tau(order: Sequence[int] | None, answer: Sequence[int], classes: Seq
 def footrule(order: Sequence[int] | None, answer: Sequence[int], classes: Sequence[int] | None = None) -> float:
     """Spearman's footrule scaled to [0, 1]: one minus the sum of displacements over its maximum, floor(K^2 / 2).
 
-    0 at the reversed answer. One piece alone counts as right.
+    0 for the reversed answer. A single piece counts as right.
 
     >>> footrule([1, 3, 2], [1, 2, 3])
     0.5
@@ -174,7 +173,7 @@ def footrule(order: Sequence[int] | None, answer: Sequence[int], classes: Sequen
 
 
 def longest_run(order: Sequence[int] | None, answer: Sequence[int], classes: Sequence[int] | None = None) -> float:
-    """The longest run of right places, one after the other in raster order or time, over K.
+    """The length of the longest run of consecutive right places, in raster order or time, divided by K.
 
     >>> longest_run([1, 2, 4, 3], [1, 2, 3, 4])
     0.5
@@ -197,14 +196,14 @@ def smoothed(
     grid: tuple[int, int] | None = None,
     decay: float = 0.5,
 ) -> float:
-    """Credit that falls with displacement: the mean over places of `decay ** distance` from where the piece belongs.
+    """The mean over places of `decay ** distance`, where the distance is from the place to where its piece belongs.
 
     Args:
         order: shown indices, place by place, or None.
         answer: the right order.
         classes: one class number per shown piece, or None.
         grid: rows and columns of the places; the distance is then counted in steps along rows and columns.
-        decay: what one step leaves of the credit, in [0, 1). At 0 this is the place accuracy.
+        decay: factor of the credit per step, in [0, 1). At 0 the score is the place accuracy.
 
     Raises:
         RewardError: the grid does not have K places, or the decay is out of range.

@@ -1,11 +1,11 @@
-r"""From the text of a completion to an order, and back.
+r"""Parses the order in the text of a completion, and writes orders as text.
 
-Text comes in; out goes a `ParsedOrder`: the permutation, or the first reason for which there is none. The reader is
-strict, for a reward is only as honest as its parser: one answer, each of 1..K once, nothing else in it. It is made of
-string searches and regular expressions that cannot backtrack, so that its time is linear in the text, whatever a
-model writes.
+In: text. Out: a `ParsedOrder` with the permutation, or with the first reason why there is none. The parser is strict,
+because a model exploits whatever a lenient one accepts: a completion has one answer, with each of 1..K once and nothing
+else. The parser uses string searches and regular expressions that cannot backtrack, so that its time is linear in the
+length of any text.
 
-The three styles, for the order `[2, 3, 1]`::
+The three answer styles, for the order `[2, 3, 1]`::
 
     think     <think>the sky is on top ..</think><answer>2, 3, 1</answer>
     boxed     <think>the sky is on top ..</think> The order is \boxed{2, 3, 1}.
@@ -30,15 +30,16 @@ Reason = Literal[
     "ok", "malformed", "several_answers", "empty", "not_integers", "wrong_count", "out_of_range", "duplicate"
 ]
 REASONS: tuple[str, ...] = get_args(Reason)
-"""Every `ParsedOrder.reason`, in the order in which they are checked."""
+"""Every `ParsedOrder.reason`, in the order of the checks."""
 
 
 class ParsedOrder(NamedTuple):
-    """What was read out of a completion.
+    """The order that was parsed from a completion.
 
     Attributes:
-        order: a permutation of 1..K, or None if the text does not hold exactly one.
-        well_formed: the tags are right, whatever is between them (style direct: the whole text is right).
+        order: a permutation of 1..K, or None if the text does not have exactly one.
+        well_formed: whether the tags are right, regardless of their content (style direct: whether the text is an
+            order).
         reason: `ok`, or the first check that failed, one of `REASONS`.
     """
 
@@ -50,11 +51,11 @@ class ParsedOrder(NamedTuple):
 _THINK, _THINK_END, _ANSWER, _ANSWER_END = "<think>", "</think>", "<answer>", "</answer>"
 _TAGS = re.compile(r"</?(?:think|answer)>")
 
-# Full-width ASCII, and the CJK comma, full stop, space and brackets. Not Unicode's NFKC, which would also read ² as 2.
-# Nor the full-width tilde: 1～3 is a range, while in LaTeX a tilde is a space.
+# Full-width ASCII, and the CJK comma, full stop, space and brackets. Unicode's NFKC would also read ² as 2. The
+# full-width tilde is left out, because 1～3 is a range, while a LaTeX tilde is a space.
 _NARROW = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5E)} | str.maketrans("、。\u3000【】", ",. []")
 
-# Possessive quantifiers (`++`, `*+`): what matched is never tried again in another way.
+# Possessive quantifiers (`++`, `*+`) do not backtrack.
 _NUMBER = r"(?:0|[1-9][0-9]*+)"
 _WORD = r"[^\W\d_]++"
 _SEPARATOR = r"(?:\s*+(?:[,;→⇒⟶⟹↦➔➜]|--?>|=>)\s*+|\s++)"
@@ -68,30 +69,28 @@ _BRACES = re.compile(r"\\boxed\s*+\{|\\[{}]|(?:\\\\(?!boxed))++|\{++|\}++")
 
 
 def parse_order(text: str, num_pieces: int, style: str = "think", *, think_prefilled: bool = False) -> ParsedOrder:
-    r"""Read the order out of a completion.
+    r"""Parse the order in a completion.
 
-    An answer is the integers 1..K once each, separated by commas, semicolons, white space or arrows, perhaps in one
-    pair of brackets, perhaps each after the same word ("Tile 2, Tile 1"), perhaps with a full stop at the end.
-    Full-width digits and punctuation count as plain ones. Signs, leading zeros, doubled separators and any other word
-    are refused. The inside of a box is read as LaTeX, and so is an answer between dollar signs, `\(..\)` or `\[..\]`;
-    see `jigsaw.rewards.typesetting`.
+    An answer has the integers 1..K once each, separated by commas, semicolons, white space or arrows. It may be in one
+    pair of brackets, repeat one word before each number ("Tile 2, Tile 1"), and end with a full stop. Full-width digits
+    and punctuation count as plain ones. Signs, leading zeros, doubled separators and other words are refused. The
+    content of a box is read as LaTeX, and so is an answer between dollar signs, `\(..\)` or `\[..\]`; see
+    `jigsaw.rewards.typesetting`.
 
-    Nothing else may be around the answer: not the name of an end-of-turn token (`<|im_end|>`, which a decoder that
-    skips special tokens leaves out), not a character without width (U+200B, U+FEFF). Such a text is `malformed` or
-    `not_integers`.
+    Any other text around the answer is refused as `malformed` or `not_integers`, also the name of an end-of-turn token
+    (`<|im_end|>`, which a decoder that skips special tokens omits) and zero-width characters (U+200B, U+FEFF).
 
     Args:
-        text: the completion. Any text; time is linear in its length.
+        text: the completion; any text.
         num_pieces: K, at least 1.
-        style: `think`: white space aside, exactly one `<think>..</think>`, then one `<answer>..</answer>`, nothing
-            else. `boxed`: one `<think>..</think>`, then text with exactly one `\boxed{..}`. `direct`: the text is the
-            answer.
-        think_prefilled: the chat template has already written `<think>`, the completion starts after it (not for
+        style: `think`: exactly one `<think>..</think>`, then one `<answer>..</answer>`, and otherwise only white space.
+            `boxed`: one `<think>..</think>`, then text with exactly one `\boxed{..}`. `direct`: the text is the answer.
+        think_prefilled: the chat template has already written `<think>`, and the completion starts after it (not for
             direct).
 
     Returns:
-        The order (None unless the reason is `ok`), whether the tags are right, and the reason. A text that is right but
-        for having more than one answer is `several_answers`; any other fault of the tags is `malformed`.
+        The order (None unless the reason is `ok`), whether the tags are right, and the reason. The reason is
+        `several_answers` if the only fault is more than one answer, and `malformed` for any other fault of the tags.
 
     Raises:
         RewardError: `num_pieces` is below 1 or the style is unknown. No text raises.
@@ -113,10 +112,10 @@ def parse_order(text: str, num_pieces: int, style: str = "think", *, think_prefi
 
 
 def find_order(text: str, num_pieces: int, style: str = "think") -> ParsedOrder:
-    r"""Read the order out of a completion whose tags may be wrong, for rewards without a format gate.
+    r"""Parse the order in a completion whose tags may be wrong, for rewards without a format gate.
 
-    As strict about the answer as `parse_order`, but not about the text around it: think needs exactly one
-    `<answer>..</answer>` anywhere; boxed exactly one `\boxed{..}` after the last `</think>`, if there is one.
+    The answer itself is read as by `parse_order`, but the text around it is free: style think needs exactly one
+    `<answer>..</answer>` anywhere, style boxed exactly one `\boxed{..}` after the last `</think>`, if there is one.
 
     Returns:
         As `parse_order`; `well_formed` is False wherever that of `parse_order` is.
@@ -137,11 +136,11 @@ def find_order(text: str, num_pieces: int, style: str = "think") -> ParsedOrder:
 
 
 def answer_text(text: str, style: str = "think", *, think_prefilled: bool = False) -> tuple[str, Reason | None]:
-    """The answer of a completion as it is written there, of whatever kind it is.
+    """The answer of a completion as text, for any kind of answer.
 
     Args:
         text: the completion.
-        style: how it carries its answer; see `parse_order`. In style direct the whole text is the answer.
+        style: the answer style; see `parse_order`. In style direct the whole text is the answer.
         think_prefilled: the chat template has already written `<think>`.
 
     Returns:
@@ -179,16 +178,16 @@ def find_answer_text(text: str, style: str = "think") -> tuple[str, Reason | Non
 def format_order(
     order: Sequence[int], style: str = "think", *, thinking: str = "", think_prefilled: bool = False
 ) -> str:
-    r"""Write an order as a model should; `parse_order` reads it back.
+    r"""Write an order in the form that a model should use; `parse_order` reads it back.
 
     Args:
         order: the shown indices, place by place.
         style: think, direct or boxed.
-        thinking: the text between the think tags; without tags of its own. Style direct has none.
-        think_prefilled: leave the opening tag out, the chat template has written it.
+        thinking: the text between the think tags, which may not contain tags. Style direct has none.
+        think_prefilled: omit the opening tag, because the chat template has written it.
 
     Raises:
-        RewardError: the style is unknown, or `thinking` holds a tag or has no place in the style.
+        RewardError: the style is unknown, or `thinking` contains a tag or is given for style direct.
 
     >>> format_order([2, 3, 1])
     '<think></think><answer>2, 3, 1</answer>'
@@ -206,16 +205,16 @@ def with_tags(answer: str, style: str = "think", *, thinking: str = "", think_pr
         raise RewardError(f"answer style {style!r} is unknown; {did_you_mean(str(style), ANSWER_STYLES)}")
     if style == "direct":
         if thinking:
-            raise RewardError("style direct has no place for thinking; use think or boxed")
+            raise RewardError("style direct has no thinking; use think or boxed")
         return answer
     if _TAGS.search(thinking):
-        raise RewardError("thinking holds a think or answer tag of its own; take it out")
+        raise RewardError("thinking contains a think or answer tag; remove it")
     head = f"{'' if think_prefilled else _THINK}{thinking}{_THINK_END}"
     return f"{head}{_ANSWER}{answer}{_ANSWER_END}" if style == "think" else f"{head}\\boxed{{{answer}}}"
 
 
 def _after_think(text: str, prefilled: bool) -> tuple[str, str] | None:
-    """The thinking, and the stripped text after `</think>`; None unless the text starts with one whole think block."""
+    """The thinking, and the stripped text after `</think>`; None if the text does not start with a think block."""
     body = text.strip()
     start = 0
     if not prefilled:
@@ -237,7 +236,7 @@ def _answer_in_tags(text: str, prefilled: bool) -> tuple[str, Reason | None]:
     if not (tail.startswith(_ANSWER) and tail.endswith(_ANSWER_END)):
         return "", "malformed"
     answer = tail[len(_ANSWER) : -len(_ANSWER_END)]
-    if "<" not in thinking and "<" not in answer:  # nearly every completion: no further tag is possible
+    if "<" not in thinking and "<" not in answer:  # the common case: there is no other tag
         return answer, None
     if _THINK in thinking or _THINK in tail or _THINK_END in tail:
         return "", "malformed"
@@ -249,11 +248,11 @@ def _answer_in_tags(text: str, prefilled: bool) -> tuple[str, Reason | None]:
 
 
 def _answer_pairs(text: str, *, adjacent: bool = False) -> tuple[int, int, int]:
-    """How many `<answer>..</answer>` there are, and the span inside the last; -1 if the tags do not pair up.
+    """The number of `<answer>..</answer>` pairs and the span inside the last; -1 if the tags are not in pairs.
 
     Args:
         text: any text.
-        adjacent: also -1 if anything but white space is between two pairs.
+        adjacent: whether text between two pairs, other than white space, counts as a fault too (-1).
     """
     pairs, start, stop, opened = 0, 0, 0, False
     for tag in _TAGS.finditer(text):
@@ -284,14 +283,14 @@ def _answer_in_box(text: str, prefilled: bool) -> tuple[str, Reason | None]:
 
 
 def _boxes(text: str) -> tuple[int, str]:
-    r"""How many `\boxed{}` there are, nested ones too, and the inside of the last.
+    r"""The number of `\boxed{}`, including nested ones, and the content of the last.
 
-    -1 if one is not closed, or is written `\boxed {`, which readers of boxes do not agree on.
+    -1 if one is not closed, or is written `\boxed {`, which other parsers read differently.
     """
     if "\\boxed" not in text:
         return 0, ""
     boxes, depth, start, stop = 0, 0, 0, 0
-    opened: list[tuple[int, int]] = []  # depth outside the box, where its inside starts
+    opened: list[tuple[int, int]] = []  # depth outside the box, start of its content
     for brace in _BRACES.finditer(text):
         token = brace.group()
         if token[0] == "}":
@@ -310,14 +309,14 @@ def _boxes(text: str) -> tuple[int, str]:
 
 
 def plain_answer(answer: str, *, typeset: bool = False) -> str | None:
-    """The inside of an answer as plain text: narrow characters, no LaTeX, no space around it.
+    """The content of an answer as plain text: half-width characters, no LaTeX, no surrounding space.
 
     Args:
-        answer: the inside of tags or of a box.
-        typeset: it is LaTeX, whether or not it is marked as math.
+        answer: the text between the tags or in the box.
+        typeset: whether it is LaTeX even if it is not marked as math.
 
     Returns:
-        The text, which may be empty, or None where its LaTeX is not understood beyond doubt.
+        The text, which may be empty, or None if its LaTeX is not supported.
     """
     body: str | None = answer if answer.isascii() else answer.translate(_NARROW)
     if body is not None and (typeset or has_math(body)):
@@ -326,12 +325,12 @@ def plain_answer(answer: str, *, typeset: bool = False) -> str | None:
 
 
 def without_brackets(body: str) -> str:
-    """A plain answer without the one pair of brackets around it, if it has one."""
+    """A plain answer without the pair of brackets around it, if there is one."""
     return body[1:-1].strip() if body and _BRACKETS.get(body[0]) == body[-1] else body
 
 
 def read_order(answer: str, num_pieces: int, *, typeset: bool = False) -> tuple[list[int] | None, Reason]:
-    """Read the inside of an answer, LaTeX if it is `typeset` or marked as math: the permutation, or None and why."""
+    """The permutation and the reason of an answer's content, read as LaTeX if it is `typeset` or marked as math."""
     body = plain_answer(answer, typeset=typeset)
     if not body:
         return None, "not_integers" if body is None else "empty"
@@ -345,7 +344,7 @@ def read_order(answer: str, num_pieces: int, *, typeset: bool = False) -> tuple[
     if _NUMBERS.fullmatch(body) is None:
         if _WORDED_NUMBERS.fullmatch(body) is None:
             return None, "not_integers"
-        # "Tile 2, Tile 1" names pieces; "first 3 then 1" is a sentence.
+        # "Tile 2, Tile 1" lists pieces; "first 3 then 1" is a sentence.
         if len({word.casefold() for word in _LETTERS.findall(body)}) > 1:
             return None, "not_integers"
     tokens = _DIGITS.findall(body)
@@ -362,7 +361,7 @@ def read_order(answer: str, num_pieces: int, *, typeset: bool = False) -> tuple[
 
 
 def thinking_of(text: str, *, think_prefilled: bool = False) -> str | None:
-    """The text within `<think>`; None where the text does not begin with one whole block.
+    """The text between the think tags; None if the text does not begin with a think block.
 
     >>> thinking_of("<think>the sky</think><answer>1</answer>")
     'the sky'
@@ -372,7 +371,7 @@ def thinking_of(text: str, *, think_prefilled: bool = False) -> str | None:
 
 
 def last_order(text: str, num_pieces: int) -> list[int] | None:
-    """The last permutation of 1..K that a text lists, numbers separated as in an answer; None without one.
+    """The last permutation of 1..K in a text, with numbers separated as in an answer; None if there is none.
 
     >>> last_order("Not 1, 2, 3 but 3, 1, 2 (4 hints).", 3)
     [3, 1, 2]
@@ -386,5 +385,5 @@ def last_order(text: str, num_pieces: int) -> list[int] | None:
 
 @lru_cache(maxsize=64)
 def _numbers(num_pieces: int) -> dict[str, int]:
-    """1..K by their digits. A look-up needs no `int()`, which is quadratic and refuses more than 4,300 digits."""
+    """The numbers 1..K by their digits. `int()` would be quadratic, and refuses more than 4,300 digits."""
     return {str(number): number for number in range(1, num_pieces + 1)}

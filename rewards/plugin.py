@@ -1,7 +1,7 @@
-"""One reward, safe to call: it gets what it reads, and what it returns is checked.
+"""A reward function that is called safely: it is passed the columns that it names, and its result is validated.
 
 In: a batch of completions with its columns. Out: a float or None per row. `jigsaw.rewards.binding` makes a `Plugin` out
-of a function and its arguments. `@reward` and `@metric` say what a function is for; a bare function counts as a reward.
+of a function and its arguments. `@reward` and `@metric` mark a function; an unmarked function counts as a reward.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CONTRACT = "reward(completions, answer, **columns) -> list[float | None]"
 
 
 def reward(function: F) -> F:
-    """Mark a function as a reward: a recipe may optimise it, or only watch it.
+    """Mark a function as a reward: a recipe may optimise it, or only log it.
 
     >>> @reward
     ... def brevity(completions, *, limit=200, **columns):
@@ -39,7 +39,7 @@ def reward(function: F) -> F:
 
 
 def metric(function: F) -> F:
-    """Mark a function as a metric: it may be watched, but a recipe may not optimise it.
+    """Mark a function as a metric: a recipe may log it, but not optimise it.
 
     >>> @metric
     ... def num_words(completions, **columns):
@@ -51,21 +51,21 @@ def metric(function: F) -> F:
 
 @dataclass(frozen=True, kw_only=True)
 class Plugin:
-    """A reward that was found, bound to its arguments.
+    """A reward or metric, bound to its arguments.
 
     Attributes:
-        use: the name under which a recipe asks for it.
-        kind: `reward`, or `metric` if it may only be watched.
-        function: the reward itself, arguments bound; None of a factory that was not called.
+        use: the name that a recipe gives for it.
+        kind: `reward`, or `metric` if it may only be logged.
+        function: the reward with its arguments bound, or a factory that was not called.
         doc: the docstring.
-        needs: columns that it cannot do without.
-        reads: columns that it names; it is given those that the rows have.
-        takes_all: it is given every other column too (`**columns`).
+        needs: columns that it requires.
+        reads: columns that it names; it is passed those that the rows have.
+        takes_all: whether it is passed all other columns too (`**columns`).
         options: what `args` may set, with the defaults (`REQUIRED` where there is none).
-        bound: parameters that no column may fill: the options of the reward itself.
-        origin: where it is written, `file.py:12`.
-        file: the whole path of that file, or an empty string.
-        form: how it reads completions; None: as they come (it was not called yet, or not without columns of its own).
+        bound: parameters that no column may fill: the options of the reward.
+        origin: where it is defined, `file.py:12`.
+        file: the full path of that file, or an empty string.
+        form: how it takes completions; None: unchanged, because it has not been called yet or needs custom columns.
     """
 
     use: str
@@ -88,35 +88,35 @@ class Plugin:
 
     @property
     def is_async(self) -> bool:
-        """Whether calling it gives an awaitable."""
+        """Whether calling it returns an awaitable."""
         inner = self.function.func if isinstance(self.function, partial) else self.function
         return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(getattr(inner, "__call__", None))  # noqa: B004
 
     async def values(self, completions: Sequence[Any], columns: Mapping[str, Any]) -> list[float | None]:
-        """Call it on a batch and check what it gives back.
+        """Call it on a batch and validate the result.
 
         Raises:
-            RewardError: a column is missing, or the result is no list of finite numbers or None, one per completion.
+            RewardError: a column is missing, or the result is not a list of one finite number or None per completion.
             Exception: whatever the plug-in raises.
         """
         self.check_columns(columns)
         named = columns if self.takes_all else self.reads
         # A column that happens to be called like an option must not change the option.
-        given = {key: columns[key] for key in named if key in columns and key not in self.bound}
-        result = self.function(completions=self._in_form(completions), **given)
+        passed = {key: columns[key] for key in named if key in columns and key not in self.bound}
+        result = self.function(completions=self._in_form(completions), **passed)
         if self.is_async:
             result = await result
         elif inspect.isawaitable(result):
             if inspect.iscoroutine(result):
-                result.close()  # or Python warns that nobody waited for it
-            raise RewardError(f"{self.use} ({self.origin}) is no async function but gave an awaitable; use `async def`")
+                result.close()  # otherwise Python warns that it was never awaited
+            raise RewardError(f"{self.use} ({self.origin}) is not async but returned an awaitable; use `async def`")
         return self._checked(result, len(completions))
 
     def check_columns(self, columns: Mapping[str, Any]) -> None:
-        """Refuse rows without a column that the plug-in cannot do without.
+        """Refuse rows without a column that the plug-in requires.
 
         Raises:
-            RewardError: naming the column, and the nearest one that the rows have.
+            RewardError: names the column, and the nearest one that the rows have.
         """
         for name in self.needs:
             if name not in columns:
@@ -136,11 +136,11 @@ class Plugin:
         """The result as floats and Nones.
 
         Raises:
-            RewardError: it is not `count` finite numbers or Nones; says which row is wrong.
+            RewardError: it is not `count` finite numbers or Nones; names the wrong row.
         """
-        where = f"{self.use} ({self.origin}) gave"
+        where = f"{self.use} ({self.origin}) returned"
         if isinstance(result, str | bytes | Mapping) or not hasattr(result, "__len__"):
-            raise RewardError(f"{where} {type(result).__name__} and not a list; the contract is {CONTRACT}")
+            raise RewardError(f"{where} {type(result).__name__} instead of a list; the contract is {CONTRACT}")
         if len(result) != count:
             raise RewardError(f"{where} {len(result)} values for {count} completions; return one for each")
         for row, value in enumerate(result):
@@ -151,13 +151,13 @@ class Plugin:
         return [None if value is None else float(value) for value in result]
 
     def blame(self, error: Exception) -> str:
-        """One line that names the plug-in, the line of its file and what it raised."""
+        """One line with the plug-in, the line in its file and the error."""
         where = line_of(error, self.file) or self.origin
         if not isinstance(error, RewardError):
             return f"{self.use} ({where}) raised {type(error).__name__}: {first_line(error)}"
         if f"{self.use} (" in str(error):
             return str(error)
-        # A message for the user; where in our own files it was raised is no help.
+        # The message is for the user: a line in a built-in file does not help.
         return (
             f"{self.use}: {error}"
             if Path(self.file).parent == Path(__file__).parent

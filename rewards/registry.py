@@ -1,8 +1,7 @@
 """Finding rewards: by registered name, by `package.module:name`, or by `path/to/file.py:name`.
 
-Registered names are entry points of the group `jigsaw.rewards`; the built-in ones are in setup.cfg. Whatever is found
-is read (`jigsaw.rewards.plugin`), bound to its arguments and called once on synthetic completions before anyone relies
-on it.
+Registered names are entry points of the group `jigsaw.rewards`; the built-in ones are in setup.cfg. A reward is bound
+to its arguments (`jigsaw.rewards.binding`) and called once on synthetic completions before it is returned.
 """
 
 from __future__ import annotations
@@ -26,18 +25,18 @@ Reward = Callable[..., Any]
 
 
 def get_reward(use: str, /, **args: Any) -> Reward:
-    """A reward by name, dotted path or file, bound to its arguments and checked by a dry call.
+    """A reward by name, dotted path or file, bound to its arguments and validated by a dry call.
 
     Args:
         use: a registered name (`visual_jigsaw`), `package.module:name` or `path/to/file.py:name`.
-        args: its options; unknown ones are refused.
+        args: its options; an unknown one is an error.
 
     Returns:
-        `reward(completions, answer, **columns) -> list[float | None]`, async if the plug-in is. It passes on the
-        columns that the plug-in names and checks what comes back.
+        `reward(completions, answer, **columns) -> list[float | None]`, async if the plug-in is. It passes the columns
+        that the plug-in names, and validates the result.
 
     Raises:
-        RewardError: it is not found, is a metric, or does not keep the contract. Names the file and line.
+        RewardError: it is not found, is a metric, or breaks the contract. Names the file and line.
 
     >>> reward = get_reward("visual_jigsaw", format_weight=0.5)
     >>> reward(["<think>a</think><answer>2, 1, 3</answer>"], [[2, 1, 3]])
@@ -47,7 +46,7 @@ def get_reward(use: str, /, **args: Any) -> Reward:
 
 
 def get_metric(use: str, /, **args: Any) -> Reward:
-    """A metric to watch: one that is marked as a metric, or any reward. Otherwise as `get_reward`.
+    """A metric by name, dotted path or file: a function marked as a metric, or any reward. Otherwise as `get_reward`.
 
     >>> get_metric("valid")(["<think>a</think><answer>2, 1, 3</answer>"], [[1, 2, 3]])
     [1.0]
@@ -61,14 +60,14 @@ def load_plugin(use: str, args: Mapping[str, Any] | None = None, *, kind: Kind) 
     Args:
         use: as in `get_reward`.
         args: its options.
-        kind: `reward` refuses what is marked as a metric; `metric` takes both.
+        kind: `reward` refuses a function that is marked as a metric; `metric` accepts both.
 
     Raises:
         RewardError: as `get_reward`.
     """
     plugin = build(use, find(use), dict(args or {}))
     if kind == "reward" and plugin.kind == "metric":
-        raise RewardError(f"{use} is a metric, to be watched and not optimised; list it under `metrics:`")
+        raise RewardError(f"{use} is a metric, which is logged and not optimised; list it under `metrics:`")
     return run_to_end(_dry_called(plugin)) if plugin.is_async else drive(_dry_called(plugin))
 
 
@@ -88,19 +87,19 @@ def as_function(plugin: Plugin) -> Reward:
 
 
 def find(use: str) -> object:
-    """The object behind a name, dotted path or `file.py:name`; a `RewardError` says why there is none."""
+    """The object of a name, dotted path or `file.py:name`; raises `RewardError` with the reason if there is none."""
     return plugins.find(use, KIND)
 
 
 async def _dry_called(plugin: Plugin) -> Plugin:
-    """The plug-in with the form of completions that it reads: text if it can, else message lists.
+    """The plug-in with the form of completions that it accepts: text if possible, else message lists.
 
     Raises:
-        RewardError: it can read neither, or its result is no list of numbers.
+        RewardError: it accepts neither, or its result is not a list of numbers.
     """
     completions, columns = synthetic_batch()
     if any(name not in columns for name in plugin.needs):
-        return plugin  # it reads columns of a data set of its own, which cannot be made up
+        return plugin  # it needs columns of a custom data set, for which there are no synthetic values
     failures: list[str] = []
     forms: tuple[Form, ...] = get_args(Form)
     for form in forms:

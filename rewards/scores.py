@@ -1,9 +1,8 @@
-"""Each order score as a reward or metric of its own: a batch of completions in, one value per row out.
+"""The order scores as rewards and metrics: a batch of completions in, one value per row out.
 
-All read the order with `parse_order` and are 0 where there is none, badly formed text included. `exponent` bends a
-score into a smooth curve: above 1 it pays little for a few right places and more and more towards the whole; 1 leaves
-it as it is. They carry no format weight; compose them with `format`. `valid` and `exact` are the rates that an
-evaluation reports.
+All parse the order with `parse_order` and are 0 if there is none, also for badly formed text. An `exponent` above 1
+raises a score to that power, so that a few right places earn little. The scores have no format weight; combine them
+with `format`. `valid` and `exact` are the rates that an evaluation reports.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ Geometry = Mapping[str, Any] | str
 
 
 def grid_of(geometry: Geometry | None, num_pieces: int) -> Grid | None:
-    """The grid of a row's places, out of its `geometry` column.
+    """The grid of a row's places, from its `geometry` column.
 
     Args:
-        geometry: a mapping with the key `grid`, `[rows, columns]` (loaded rows), its JSON text (stored rows), or
-            anything else.
-        num_pieces: K. A grid of another number of cells says nothing about the places (the tiles of each clip, say).
+        geometry: a mapping with the key `grid`, `[rows, columns]` (loaded rows), or its JSON text (stored rows). Other
+            values are ignored.
+        num_pieces: K. A grid with another number of cells is ignored: it may be the tiles of each clip.
 
     Returns:
         `(rows, columns)`, or None for places in a row.
@@ -53,7 +52,7 @@ def grid_of(geometry: Geometry | None, num_pieces: int) -> Grid | None:
 
 @lru_cache(maxsize=4096)
 def _grid_in(geometry: str) -> Any:
-    """The `grid` in a geometry's JSON text; None where there is none."""
+    """The `grid` in a geometry's JSON text; None if there is none."""
     try:
         return json.loads(geometry)["grid"]
     except (ValueError, KeyError, TypeError):
@@ -61,10 +60,10 @@ def _grid_in(geometry: str) -> Any:
 
 
 def _order_score(score: Callable[..., float], summary: str) -> Callable[..., list[float]]:
-    """A reward out of a score of one order: every row is parsed and scored, keyword options are handed on.
+    """A reward from the score of one order: it parses and scores every row, and passes keyword options on.
 
     Args:
-        score: `score(order, answer, classes, **options)`. One that has the option `grid` is given that of each row.
+        score: `score(order, answer, classes, **options)`. If it has the option `grid`, it gets the grid of each row.
         summary: the reward's docstring.
     """
     own = [each for each in inspect.signature(score).parameters.values() if each.kind is each.KEYWORD_ONLY]
@@ -103,7 +102,7 @@ def _order_score(score: Callable[..., float], summary: str) -> Callable[..., lis
 
 
 def _grids(answer: Orders, geometry: Sequence[Geometry | None] | None, grid: Any) -> list[Grid | None]:
-    """The grid of every row: the option `grid` where it has a cell per piece, else what its geometry says."""
+    """The grid of each row: the option `grid` if it has one cell per piece, else the grid of the row's geometry."""
     own: Grid | None = None
     if grid is not None:
         if isinstance(grid, str) or len(grid) != 2 or not all(isinstance(side, int) and side > 0 for side in grid):
@@ -118,12 +117,12 @@ def _grids(answer: Orders, geometry: Sequence[Geometry | None] | None, grid: Any
 
 place_accuracy = _order_score(
     orders.place_accuracy,
-    "The fraction of places that hold their piece; with an exponent above 1 a smooth curve towards exact.",
+    "The fraction of places with the right piece; with an exponent above 1 a smooth curve towards exact.",
 )
 neighbor_accuracy = _order_score(
     orders.neighbor_accuracy,
     "The fraction of neighbouring places whose pieces are true neighbours: right and below on a grid, else in a row. "
-    "The grid is the option `grid` for puzzles of as many pieces as it has cells, else that of the row's `geometry`.",
+    "The grid is the option `grid` if it has one cell per piece, else that of the row's `geometry`.",
 )
 kendall_tau = _order_score(
     orders.kendall_tau, "The fraction of pairs of pieces in the right sequence (Kendall's tau scaled to 0..1)."
@@ -147,7 +146,7 @@ def exact(
     answer_args: Sequence[Any] | None = None,
     **columns: Any,
 ) -> list[float]:
-    """1 if the answer is right (pieces of a class may be exchanged; an overlap is large enough), else 0."""
+    """1 if the answer is right (pieces of a class may be exchanged, an overlap must be large enough), else 0."""
     rows = _rows(completions, answer, answer_style, think_prefilled, answer_kind, answer_args, classes)
     return [float(row.kind.is_right(row.parsed().value, row.answer)) for row in rows]
 
@@ -162,7 +161,7 @@ def valid(
     answer_args: Sequence[Any] | None = None,
     **columns: Any,
 ) -> list[float]:
-    """1 if the completion holds exactly one answer of its row's kind in the right form, right or wrong; else 0."""
+    """1 if the completion has exactly one answer of its row's kind in the right form, right or wrong; else 0."""
     rows = _rows(completions, answer, answer_style, think_prefilled, answer_kind, answer_args, None)
     return [float(row.parsed().reason == "ok") for row in rows]
 

@@ -1,4 +1,4 @@
-"""One entry of a recipe's `rewards:` or `metrics:`, checked when it is made.
+"""One entry of a recipe's `rewards:` or `metrics:`, validated when it is created.
 
 In: a mapping of the recipe, or a name. Out: a frozen `RewardSpec`::
 
@@ -26,11 +26,11 @@ class RewardSpec:
         use: registered name, `package.module:name` or `path/to/file.py:name`.
         weight: factor in the total, a finite number.
         args: options of the reward.
-        gate: `format`: the value is 0 wherever the completion is not well formed; `agreement`: wherever the reasoning
-            names another order or option last than the answer.
-        only: names of the tasks that it is for; None: all.
-        on_error: what happens if it raises or gives no number: `fail` stops the run, `zero` counts the row as 0, `skip`
-            leaves it without a value. The log line names the reward and the row.
+        gate: `format`: the value is 0 where the completion is not well formed; `agreement`: the value is 0 where the
+            last order or option that the reasoning names differs from the answer.
+        only: names of the tasks that the reward applies to; None: all.
+        on_error: what happens if the reward raises or returns no number: `fail` stops the run, `zero` counts the row as
+            0, `skip` leaves it without a value. The log line names the reward and the row.
     """
 
     use: str
@@ -66,7 +66,7 @@ class RewardSpec:
 
     @classmethod
     def of(cls, entry: RewardSpec | Mapping[str, Any] | str) -> RewardSpec:
-        """A spec from what a recipe holds: a mapping, or a name alone.
+        """A spec from an entry of a recipe: a mapping, or only a name.
 
         Raises:
             RewardError: a key is unknown or a value is of the wrong kind.

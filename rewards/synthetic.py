@@ -1,6 +1,6 @@
-"""Synthetic completions and columns: what a plug-in is called on before anyone relies on it.
+"""Synthetic completions and columns for the dry call of a plug-in.
 
-In: completions and right orders. Out: every column that a row of puzzles and a trainer have.
+In: completions and right orders. Out: all columns that puzzles and a trainer have.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def synthetic_batch() -> tuple[list[str], dict[str, Any]]:
 
 
 def puzzle_columns() -> list[str]:
-    """Every column that a row of puzzles and a trainer have: what a reward of a recipe may need."""
+    """The names of all columns that puzzles and a trainer have, which a reward of a recipe may require."""
     return list(synthetic_columns((), ()))
 
 
 def synthetic_columns(
     completions: Sequence[str], answers: Sequence[Sequence[int]], answer_style: str = "think"
 ) -> dict[str, Any]:
-    """Every column that a row of puzzles and a trainer have, made up for these completions and answers."""
+    """All columns that puzzles and a trainer have, with synthetic values for these completions and answers."""
     count = len(completions)
     prompt = [{"role": "user", "content": [{"type": "text", "text": "Put the tiles in order."}]}]
     return {

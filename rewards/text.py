@@ -1,8 +1,8 @@
-"""Rewards that look at the text and not at the order: its form, its repetitions, its length.
+"""Rewards for the text of a completion: its format, repetitions and length.
 
-The form is what `parse_order` calls well formed. The rule against repetition is that of the paper's released code (it
-is not in the paper); its value is a penalty, so it belongs into a recipe with a positive weight. The length band
-answers the authors' advice to keep responses at about 100 to 1000 tokens, where entropy had collapsed or exploded.
+The format is right if `parse_order` calls the text well formed. The repetition rule is from the paper's released code
+(it is not in the paper); its value is negative, so its weight should be positive. The length reward follows the
+authors' advice to keep responses at about 100 to 1000 tokens, since entropy collapsed or exploded outside that range.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def format_reward(
     think_prefilled: Sequence[bool | None] | None = None,
     **columns: Any,
 ) -> list[float]:
-    """1 if the tags are right, whatever is in them (style direct: if the whole is an answer), else 0.
+    """1 if the tags are right, regardless of their content (style direct: if the text is an answer), else 0.
 
     >>> format_reward(["<think>a</think><answer>hm</answer>", "hm"], [[1, 2], [1, 2]])
     [1.0, 0.0]
@@ -42,15 +42,15 @@ def repetition(
     max_repeats: int = 3,
     **columns: Any,
 ) -> list[float]:
-    """Minus `penalty` if a line of at least `min_words` words stands more than `max_repeats` times in a row, else 0.
+    """Minus `penalty` if a line of at least `min_words` words occurs more than `max_repeats` times in a row, else 0.
 
-    Blank lines between do not break a row of repeats.
+    Blank lines between repetitions are ignored.
 
     Args:
         completions: strings or message lists.
-        penalty: what it costs, at least 0.
-        min_words: shorter lines may repeat.
-        max_repeats: how often in a row a line may stand, at least 1.
+        penalty: amount that is subtracted, at least 0.
+        min_words: fewest words of a line that counts.
+        max_repeats: most allowed occurrences of a line in a row, at least 1.
         columns: other columns of the rows, not used.
 
     Returns:
@@ -71,7 +71,7 @@ def repetition(
 
 
 def _longest_repeat(text: str, min_words: int) -> int:
-    """How often in a row one line of at least `min_words` words stands, at most."""
+    """The largest number of consecutive occurrences of a line of at least `min_words` words."""
     longest = run = 0
     previous = ""
     for line in text.splitlines():
@@ -95,21 +95,21 @@ def length(
     unit: str = "tokens",
     **columns: Any,
 ) -> list[float]:
-    """1 within a band of lengths, falling off linearly outside: to 0 at an empty text and at twice the maximum.
+    """1 if the length is from `minimum` to `maximum`, falling linearly to 0 at an empty text and at twice the maximum.
 
     Args:
         completions: strings or message lists.
-        completion_ids: the token ids of each completion, as the trainer gives them; needed for `unit: tokens`.
-        minimum: shortest length of full value, at least 1.
-        maximum: longest length of full value, at least `minimum`.
-        unit: `tokens`, or `words` where no tokens are known (outside training).
+        completion_ids: the token ids of each completion, from the trainer; required for `unit: tokens`.
+        minimum: shortest length with the full value, at least 1.
+        maximum: longest length with the full value, at least `minimum`.
+        unit: `tokens`, or `words` if there are no tokens (outside training).
         columns: other columns of the rows, not used.
 
     Returns:
         One value in [0, 1] per row.
 
     Raises:
-        RewardError: an option is out of range, or tokens are to be counted and there are none.
+        RewardError: an option is out of range, or the unit is tokens and there is no column `completion_ids`.
 
     >>> length(["a b c"], minimum=4, maximum=8, unit="words"), length(["a " * 12], minimum=4, maximum=8, unit="words")
     ([0.75], [0.5])

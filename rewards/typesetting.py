@@ -1,11 +1,11 @@
-r"""LaTeX to plain text, as far as an answer may need it: `\mathbf{2},\ \left(3\right)` becomes `2, (3)`.
+r"""Converts the LaTeX of an answer to plain text: `\mathbf{2},\ \left(3\right)` becomes `2, (3)`.
 
-In: the inside of a box, or an answer with math delimiters. Out: the same answer without what typesetting adds, for
-`jigsaw.rewards.parse` to read, or None. Only what leaves the numbers and their order as they are is understood: spaces,
-upright and bold type, groups, math delimiters, brackets, and arrows to the right. Every other command is refused, and
-so is what LaTeX would print otherwise than it reads: `{1}{2}` is printed as 12, so it is not the answer 1, 2.
+In: the content of a box, or an answer with math delimiters. Out: the same answer as plain text for
+`jigsaw.rewards.parse`, or None. Only LaTeX that does not change the numbers and their order is supported: spaces,
+upright and bold type, groups, math delimiters, brackets, and arrows to the right. Other commands are refused, and so is
+text that LaTeX prints differently: `{1}{2}` is printed as 12, so it is not the answer 1, 2.
 
-One pass over the tokens with a stack of what is open, so the time is linear in the text.
+The converter makes one pass over the tokens with a stack of open groups, so its time is linear in the text.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ _PAIRS |= {f"\\{size}l": f"\\{size}r" for size in ("big", "Big", "bigg", "Bigg")
 _PAIRS |= {f"\\{size}": f"\\{size}" for size in ("big", "Big", "bigg", "Bigg")}
 _ENDS = frozenset(_PAIRS.values())
 _SIZES = frozenset(word for pair in _PAIRS.items() for word in pair if word[0] == "\\" and word[1].isalpha())
-r"""Commands that a bracket must follow; `\left.` and `\right.` print none."""
+r"""Commands that are followed by a bracket; `\left.` and `\right.` print none."""
 
 
 def has_math(answer: str) -> bool:
-    r"""Whether an answer outside of a box is marked as LaTeX, by a dollar sign, `\(` or `\[`."""
+    r"""Whether an answer outside a box is marked as LaTeX, by a dollar sign, `\(` or `\[`."""
     return "$" in answer or "\\(" in answer or "\\[" in answer
 
 
 def without_typesetting(answer: str) -> str | None:
-    r"""The text of an answer without its LaTeX, or None if it is not understood beyond doubt.
+    r"""The text of an answer without its LaTeX, or None if the LaTeX is not supported.
 
     >>> without_typesetting(r"\mathbf{2},\ \text{3},\quad 1")
     '2, 3,  1'
@@ -66,9 +66,9 @@ def without_typesetting(answer: str) -> str | None:
     if _MARKS.search(answer) is None:
         return answer
     out: list[str] = []
-    awaited: list[str] = []  # the ends of what is open
+    awaited: list[str] = []  # closing tokens of the open groups
     tokens = iter(_TOKENS.findall(answer))
-    before = dollars = ""  # the last token; the dollar signs that are open
+    before = dollars = ""  # the last token; the open dollar sign
     for token in tokens:
         shown = ""
         if token in _SIZES:
@@ -93,7 +93,7 @@ def without_typesetting(answer: str) -> str | None:
             shown = "→"
         elif token not in _NOTHING:
             shown = _BRACKETS.get(token, token)
-        if shown[:1] in ("\\", "?"):  # another command, or a length that may be nothing
+        if shown[:1] in ("\\", "?"):  # an unsupported command, or a length that may be zero
             return None
         if shown[:1].isdigit() and ((before == "$" and not dollars) or (out and out[-1][-1].isdigit())):
             return None  # `$2, $1` are amounts of money; `{1}{2}` is printed as one number
@@ -104,12 +104,12 @@ def without_typesetting(answer: str) -> str | None:
 
 
 def _next_token(tokens: Iterator[str]) -> str:
-    """The next token that is no white space; empty at the end."""
+    """The next token that is not white space; empty at the end."""
     return next((token for token in tokens if not token.isspace()), "")
 
 
 def _step(awaited: list[str], token: str, opens: bool) -> bool:
-    """Open what a token opens, or close what it closes; False if something else would have to be closed first."""
+    """Open or close the group of a token; False if another group would have to be closed first."""
     if opens:
         if token not in _PAIRS:
             return False

@@ -1,9 +1,9 @@
 """The paper's reward (Visual Jigsaw, arXiv 2509.25190, method section): an order reward plus a format reward.
 
-Exact order 1; a permutation that is not exact `discount` times the fraction of right places; anything else 0.
-Well-formed text adds `format_weight`; badly formed text earns nothing at all. With the paper's numbers the maximum is
-1.2, and a model that guesses on 3x3 puzzles earns 0.2222 (`jigsaw.rewards.chance`): a curve that stays there has
-learned nothing but the form.
+The exact order earns 1, another permutation earns `discount` times the fraction of right places, and anything else 0.
+Well-formed text adds `format_weight`; badly formed text earns 0 in total. With the paper's values the maximum is 1.2,
+and random orders on 3x3 puzzles earn 0.2222 (`jigsaw.rewards.chance`): a model at that level has learned only the
+format.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def order_reward(
     """The order part of the reward, in [0, 1].
 
     Args:
-        order: shown indices, place by place; anything but a permutation of 1..K earns 0.
+        order: shown indices, place by place; if it is not a permutation of 1..K, it earns 0.
         answer: the right order.
         classes: one class number per shown piece, or None; pieces of a class may be exchanged.
-        discount: what a fully but for one exchange right order would earn at most, in [0, 1].
+        discount: factor of the fraction of right places for an order that is not exact, in [0, 1].
         min_pieces_for_partial: puzzles with fewer pieces earn 1 or 0 only (the released code: 5; the paper: 1).
 
     Raises:
@@ -52,7 +52,7 @@ def order_reward(
 
 
 def check_options(discount: float, format_weight: float) -> None:
-    """Refuse options that cannot be.
+    """Refuse options that are out of range.
 
     Raises:
         RewardError: one is out of range.
@@ -86,18 +86,17 @@ def visual_jigsaw(
         answer_style: per row think, boxed or direct; missing means think.
         classes: per row None or one class number per shown piece.
         think_prefilled: per row whether the chat template has written `<think>`.
-        discount: partial credit for an order that is not exact, times the fraction of right places; in [0, 1].
-        format_weight: added where the text is well formed, except in style direct; at least 0.
+        discount: factor of the fraction of right places for an order that is not exact, in [0, 1].
+        format_weight: added if the text is well formed, except in style direct; at least 0.
         min_pieces_for_partial: puzzles with fewer pieces earn no partial credit.
-        format_gate: badly formed text earns nothing. Without the gate its one answer, if it has exactly one, still
-            counts.
+        format_gate: badly formed text earns 0. Without the gate its answer counts if it has exactly one.
         columns: other columns of the rows, not used.
 
     Returns:
         One value in [0, 1 + format_weight] per row.
 
     Raises:
-        RewardError: an option is out of range, or a row's answer is no permutation.
+        RewardError: an option is out of range, or a row's answer is not a permutation.
 
     >>> visual_jigsaw(["<think>sky</think><answer>2, 3, 1</answer>", "2, 3, 1"], [[2, 3, 1], [2, 3, 1]])
     [1.2, 0.0]

@@ -1,4 +1,4 @@
-"""Running coroutines of rewards: to their end, inside or outside of a running event loop."""
+"""Runs the coroutines of async rewards to completion, inside or outside a running event loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def run_to_end(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine, waited for; also inside a running event loop, where it gets a thread of its own."""
+    """The result of a coroutine; inside a running event loop it runs in a separate thread."""
     import asyncio  # slower to import than all of rewards/
 
     try:
@@ -22,7 +22,7 @@ def run_to_end(coroutine: Coroutine[Any, Any, T]) -> T:
     def target() -> None:
         try:
             outcome.extend((asyncio.run(coroutine), None))
-        except BaseException as error:  # carried over to the caller's thread
+        except BaseException as error:  # raised again in the caller's thread
             outcome.extend((None, error))
 
     thread = Thread(target=target, name="async-reward")
@@ -34,10 +34,10 @@ def run_to_end(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def drive(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that waits for nothing: without an event loop, which costs more than most rewards."""
+    """The result of a coroutine that never awaits, without an event loop, which is slower than most rewards."""
     try:
         coroutine.send(None)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     coroutine.close()
-    raise RuntimeError("only coroutines that wait for nothing can be driven; others need `run_to_end`")
+    raise RuntimeError("drive() takes only coroutines that never await; use `run_to_end` for others")

@@ -57,7 +57,7 @@ def answer(
     [1.2]
     """
     check_options(discount, format_weight)
-    given = {
+    columns |= {
         "answer": answer,
         "answer_kind": answer_kind,
         "answer_args": answer_args,
@@ -66,7 +66,7 @@ def answer(
         "think_prefilled": think_prefilled,
     }
     rewards = []
-    for row in answer_rows(completions, given, discount=discount, min_pieces_for_partial=min_pieces_for_partial):
+    for row in answer_rows(completions, columns, discount=discount, min_pieces_for_partial=min_pieces_for_partial):
         row.kind.check(row.answer)
         parsed = row.parsed()
         value = parsed.value

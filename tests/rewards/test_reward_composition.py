@@ -86,8 +86,8 @@ def test_a_row_that_fails_does_not_cost_the_others(plugins, use, on_error, value
             "mine.py:touchy",
             r"reward touchy, row b2: mine\.py:touchy \(mine\.py:10\) raised KeyError: 'b2' \(on_error: zero",
         ),
-        ("mine.py:fragile", r"reward fragile, row b2: mine\.py:fragile \(mine\.py:5\) gave nan at position 0"),
-        ("mine.py:lossy", r"reward lossy, row a1: .* gave 0 values for 1 completions"),
+        ("mine.py:fragile", r"reward fragile, row b2: mine\.py:fragile \(mine\.py:5\) returned nan at position 0"),
+        ("mine.py:lossy", r"reward lossy, row a1: .* returned 0 values for 1 completions"),
         ("mine.py:together", r"reward together, a batch of 3 rows from row a1: .* raised OSError: too many"),
     ],
 )
@@ -107,11 +107,11 @@ def test_a_missing_column_stops_the_run_whatever_on_error_says(plugins):
     composed = Composition([{"use": "mine.py:touchy", "on_error": "skip"}])
     with pytest.raises(RewardError, match="needs the column id"):
         composed.score(TEXTS, {"answer": [ANSWER] * 3})
-    with pytest.raises(RewardError, match="only for video, but the rows have no column task"):
+    with pytest.raises(RewardError, match="is for video only, but the rows have no column task"):
         Composition([{"use": "format", "only": ["video"]}]).score(TEXTS, {"answer": [ANSWER] * 3})
 
 
-def test_metrics_are_watched_beside_the_rewards(plugins):
+def test_metrics_are_logged_with_the_rewards(plugins):
     composed = Composition(["visual_jigsaw"], ["exact", "valid", "visual_jigsaw", {"use": "mine.py:touchy"}])
     assert composed.measure(TEXTS, COLUMNS) == {
         "exact": [1.0, 0.0, 0.0],

@@ -163,13 +163,13 @@ def test_a_reward_with_columns_of_its_own_is_checked_when_it_gets_them(plugin):
 
 
 BROKEN = {
-    "return 1": "gave int and not a list; the contract is reward(completions, answer, **columns)",
-    "return 'abcd'": "gave str and not a list",
-    "return [1.0]": "gave 1 values for 4 completions; return one for each",
-    "return [1.0, float('nan'), 1.0, 1.0]": "gave nan at position 1; return a finite number, or None for no value",
-    "return [float('inf')] * 4": "gave inf at position 0",
-    "return ['1'] * 4": "gave str at position 0; return a float or None",
-    "return (1.0 for _ in completions)": "gave generator and not a list",
+    "return 1": "returned int instead of a list; the contract is reward(completions, answer, **columns)",
+    "return 'abcd'": "returned str instead of a list",
+    "return [1.0]": "returned 1 values for 4 completions; return one for each",
+    "return [1.0, float('nan'), 1.0, 1.0]": "returned nan at position 1; return a finite number, or None for no value",
+    "return [float('inf')] * 4": "returned inf at position 0",
+    "return ['1'] * 4": "returned str at position 0; return a float or None",
+    "return (1.0 for _ in completions)": "returned generator instead of a list",
     "return [1 / 0] * 4": "mine.py:2) raised ZeroDivisionError: division by zero",
 }
 
@@ -191,16 +191,19 @@ def test_a_broken_reward_is_named_with_its_line(plugin, line, message):
         ("def rewrad(completions): return []", "mine.py has no 'reward'; did you mean rewrad?"),
         (
             "def reward(texts): return [1.0 for t in texts]",
-            "counts as a factory, and one that needs the argument texts",
+            "counts as a factory, and it needs the argument texts",
         ),
-        ("def reward(): return 3", "counts as a factory, but it returned int and not a function"),
-        ("def reward(): return lambda texts: []", "has no parameter `completions`, and neither has what it returned"),
-        ("def reward(): raise OSError('no model')", "(mine.py:1) raised OSError when made: no model"),
+        ("def reward(): return 3", "counts as a factory, but it returned int instead of a function"),
+        (
+            "def reward(): return lambda texts: []",
+            "has no parameter `completions`, and neither has what it returned",
+        ),
+        ("def reward(): raise OSError('no model')", "(mine.py:1) raised OSError when it was called: no model"),
         ("def reward(completions, /): return []", "takes completions by position only"),
         ("import nonsense_module\ndef reward(completions): return []", "importing failed at mine.py:1 with ModuleNot"),
         ("x = 1\nraise SystemExit(3)", "importing failed at mine.py:2 with SystemExit: 3"),
         ("def reward(completions:\n", "importing failed at mine.py:1 with SyntaxError"),
-        ("import asyncio\ndef reward(completions): return asyncio.sleep(1)", "gave an awaitable; use `async def`"),
+        ("import asyncio\ndef reward(completions): return asyncio.sleep(1)", "returned an awaitable; use `async def`"),
     ],
 )
 def test_a_file_that_holds_no_reward_is_refused(plugin, body, message):
@@ -219,7 +222,7 @@ def test_a_file_that_holds_no_reward_is_refused(plugin, body, message):
         ("visual_jigsaw", {"discount": None}, "argument discount is None; it must be a number"),
         ("visual_jigsaw", {"format_gate": 1}, "argument format_gate is 1; it must be true or false"),
         ("visual_jigsaw", {"discount": 7}, "visual_jigsaw: discount is 7; it must be from 0 to 1"),
-        ("valid", {}, "valid is a metric, to be watched and not optimised; list it under `metrics:`"),
+        ("valid", {}, "valid is a metric, which is logged and not optimised; list it under `metrics:`"),
         ("no_such_file.py:reward", {}, "there is no file no_such_file.py"),
         ("no_such_file.py", {}, "is a file; name the reward in it, no_such_file.py:NAME"),
         ("no.such.module:reward", {}, "install the package that has it, or give file.py:name"),
@@ -302,7 +305,7 @@ def bare(completions, **columns):
         "metric",
         "reward",
     ]
-    with pytest.raises(RewardError, match="is a metric, to be watched and not optimised"):
+    with pytest.raises(RewardError, match="is a metric, which is logged and not optimised"):
         get_reward("mine.py:length")
 
 
