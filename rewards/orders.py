@@ -26,7 +26,7 @@ def check_answer(answer: Sequence[int], classes: Sequence[int] | None = None) ->
         RewardError: names the fault.
     """
     if not answer or sorted(answer) != list(range(1, len(answer) + 1)):
-        raise RewardError(f"answer {list(answer)} is no permutation of 1..{len(answer)}; build the data set again")
+        raise RewardError(f"answer {list(answer)} is not a permutation of 1..{len(answer)}; build the data set again")
     if classes is not None and len(classes) != len(answer):
         raise RewardError(
             f"{len(classes)} classes for {len(answer)} pieces; one class number per shown piece is needed"
@@ -120,8 +120,8 @@ def neighbor_accuracy(
 
     >>> neighbor_accuracy([2, 3, 1], [1, 2, 3])
     0.5
-    >>> neighbor_accuracy([3, 4, 1, 2], [1, 2, 3, 4], grid=(2, 2))  # rows exchanged: row pairs are right, column pairs
-    are not 0.5
+    >>> neighbor_accuracy([3, 4, 1, 2], [1, 2, 3, 4], grid=(2, 2))  # rows exchanged: only row pairs are right
+    0.5
     """
     rows, columns = grid or (1, len(answer))
     if rows * columns != len(answer):

@@ -1,6 +1,6 @@
-"""Answer kinds: what an answer may be, how it is read out of a completion, and what a wrong one is worth.
+"""Answer kinds: how an answer is parsed from a completion, written and scored.
 
-A row names its kind and the kind's arguments; `kind_of` makes the kind, which reads, writes and scores::
+A row names its kind and the kind's arguments; `kind_of` returns the kind::
 
     order      a permutation of 1..K                      {}
     choice     one of several options                     {"options": ["A", "B", "C", "D"]}

@@ -1,8 +1,8 @@
-"""What every answer kind does: check, parse, format, score, chance and equivalents.
+"""Base class of the answer kinds: check, parse, format, score, chance and equivalents.
 
-A kind is a frozen dataclass whose fields are the arguments that a row gives. It reads the inside of an answer; the tags
-around it are the same for all kinds (`jigsaw.rewards.parse`), and so is the strictness: a completion without exactly
-one answer has no value, and every refusal has a reason.
+A kind is a frozen dataclass whose fields are the arguments in a row. It reads the content of an answer; the tags are
+the same for all kinds (`jigsaw.rewards.parse`). A completion without exactly one answer has no value, and every refusal
+has a reason.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from jigsaw.rewards.parse import answer_text, find_answer_text, plain_answer, wi
 
 
 class ParsedAnswer(NamedTuple):
-    """What was read out of a completion.
+    """The answer that was parsed from a completion.
 
     Attributes:
-        value: the answer in the form of its kind, or None if the text does not hold exactly one.
-        well_formed: the tags are right, whatever is between them (style direct: the whole text is right).
+        value: the answer in the form of its kind, or None if the text does not have exactly one.
+        well_formed: whether the tags are right, regardless of their content (style direct: whether the text is an
+            answer).
         reason: `ok`, or the first check that failed, one of the kind's `REASONS`.
     """
 
@@ -42,8 +43,8 @@ class AnswerKind(ABC):
     Class attributes:
         name: the kind's name, stored in rows as `answer_kind`.
         REASONS: every `ParsedAnswer.reason`.
-        LONGEST: characters of an answer; a longer one is refused, so that time stays linear in the completion. None:
-            reading takes linear time, whatever the length.
+        LONGEST: most characters of an answer. A longer one is refused, to limit the time of slow readers; None: no
+            limit, because reading takes linear time.
     """
 
     name: ClassVar[str]
@@ -52,47 +53,47 @@ class AnswerKind(ABC):
 
     @abstractmethod
     def check(self, answer: Any) -> None:
-        """Refuse an answer that this kind cannot have.
+        """Refuse a right answer that is not of this kind.
 
         Raises:
-            RewardError: one line with what is wrong and what is needed.
+            RewardError: names the fault and what is needed.
         """
 
     @abstractmethod
     def read(self, answer: str, *, typeset: bool = False) -> Read:
-        """Read the inside of an answer. No text raises.
+        """Read the content of an answer. No text raises.
 
         Args:
             answer: the text between the tags or in the box.
-            typeset: it is LaTeX, as the inside of a box is.
+            typeset: whether it is LaTeX, as the content of a box is.
         """
 
     @abstractmethod
     def write(self, answer: Any) -> str:
-        """The answer as a model should write it; `read` gives it back."""
+        """The answer as text in the form that a model should use; `read` returns it again."""
 
     @abstractmethod
     def score(self, value: Any, answer: Any) -> float:
-        """What a value is worth, in [0, 1]: 1 for the right answer, 0 for None.
+        """The score of a value, in [0, 1]: 1 for the right answer, 0 for None.
 
         Raises:
-            RewardError: the answer is none of this kind.
+            RewardError: the answer is not of this kind.
         """
 
     @abstractmethod
     def chance(self, answer: Any) -> float | None:
-        """The mean score of a guess that knows the kind and its arguments alone; None where there is no such level."""
+        """The mean score of a random guess that knows only the kind and its arguments; None if it is not defined."""
 
     @abstractmethod
     def equivalents(self, answer: Any) -> Sequence[Any]:
-        """Values that are as good as the answer, the answer among them; of very many, some."""
+        """Values that are as good as the answer, including the answer; if there are very many, some of them."""
 
     def luck(self, answer: Any) -> float | None:
-        """The probability that such a guess counts as right; None where there is no such level."""
+        """The probability that a random guess counts as right; None if it is not defined."""
         return self.chance(answer)
 
     def guesses(self) -> Sequence[Any]:
-        """Every value that a guesser may give, all equally likely; nothing where they are too many to list."""
+        """All values of a random guess, equally likely; empty if they are too many to list."""
         return ()
 
     def is_right(self, value: Any, answer: Any) -> bool:
@@ -100,10 +101,10 @@ class AnswerKind(ABC):
         return self.score(value, answer) == 1.0
 
     def parse(self, text: str, style: str = "think", *, think_prefilled: bool = False) -> ParsedAnswer:
-        """Read the answer of a completion.
+        """Parse the answer of a completion.
 
         Args:
-            text: the completion. Any text; time is linear in its length.
+            text: the completion; any text.
             style: think, boxed or direct; see `jigsaw.rewards.parse_order`.
             think_prefilled: the chat template has already written `<think>`.
 
@@ -114,7 +115,7 @@ class AnswerKind(ABC):
         return self._parsed(body, fault, style, well_formed=fault is None)
 
     def find(self, text: str, style: str = "think") -> ParsedAnswer:
-        """Read the one answer of a completion whose tags may be wrong, for rewards without a format gate."""
+        """Parse the answer of a completion whose tags may be wrong, for rewards without a format gate."""
         strict = self.parse(text, style)
         if strict.well_formed or style == "direct":
             return strict
@@ -122,10 +123,10 @@ class AnswerKind(ABC):
         return self._parsed(body, fault, style, well_formed=False)
 
     def format(self, answer: Any, style: str = "think", *, thinking: str = "", think_prefilled: bool = False) -> str:
-        """The completion that a model should write; `parse` reads it back.
+        """A completion with an answer in the form that a model should use; `parse` returns the answer again.
 
         Raises:
-            RewardError: the answer is none of this kind, or the style has no place for the thinking.
+            RewardError: the answer is not of this kind, or the style has no thinking.
         """
         self.check(answer)
         return with_tags(self.write(answer), style, thinking=thinking, think_prefilled=think_prefilled)
@@ -139,7 +140,7 @@ class AnswerKind(ABC):
 
 
 def plain(answer: str, *, typeset: bool) -> tuple[str, str]:
-    """An answer as plain text without a full stop and brackets around it, and `ok`; or nothing and the reason."""
+    """An answer as plain text without brackets and final full stop, and `ok`; or an empty text and the reason."""
     body = plain_answer(answer, typeset=typeset)
     if body is None:
         return "", "not_plain"

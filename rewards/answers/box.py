@@ -1,6 +1,6 @@
 """Answers that are a rectangle in a picture: left, top, right and bottom in pixels, scored by intersection over union.
 
-An answer is four numbers, perhaps in brackets: `[12, 40, 200, 310]`.
+An answer is four numbers, with or without brackets: `[12, 40, 200, 310]`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jigsaw.rewards.errors import RewardError
 
 _NUMBER = r"([0-9]{1,6}(?:\.[0-9]{1,6})?)"
 STEPS = 12
-"""Places along each side of the grid on which the chance level is summed."""
+"""Points along each side of the grid from which the chance level is computed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,8 @@ class Box(OverlapKind):
     """A rectangle in a picture.
 
     Attributes:
-        width, height: of the picture in pixels; boxes beyond it are refused.
-        right, floor: as of all answers scored by overlap.
+        width, height: size of the picture in pixels; boxes beyond it are refused.
+        right, floor: see `OverlapKind`.
 
     >>> kind = Box(width=100, height=50)
     >>> kind.score(kind.parse("[0, 0, 50, 50]", "direct").value, [0, 0, 100, 50])
@@ -47,28 +47,28 @@ class Box(OverlapKind):
         for name in ("width", "height"):
             value = getattr(self, name)
             if not is_number(value) or value <= 0:
-                raise RewardError(f"{name} is {value!r}; it must be the picture's in pixels, above 0")
+                raise RewardError(f"{name} is {value!r}; it must be the {name} of the picture in pixels, above 0")
         super().__post_init__()
 
     def check(self, answer: Any) -> None:
-        """Refuse what is no box within the picture."""
+        """Refuse an answer that is not a box within the picture."""
         refused = self.refused(answer) if self.is_value(answer) else "reversed"
         if refused == "reversed":
-            raise RewardError(f"answer {answer!r} is no box; store [left, top, right, bottom] in pixels")
+            raise RewardError(f"answer {answer!r} is not a box; store [left, top, right, bottom] in pixels")
         if refused is not None:
             raise RewardError(
-                f"answer {answer!r} lies beyond the picture of {self.width}x{self.height} pixels; correct the row"
+                f"answer {answer!r} is outside the picture of {self.width}x{self.height} pixels; correct the row"
             )
 
     def refused(self, value: Sequence[float]) -> str | None:
-        """`reversed` where a side is not before its opposite, `out_of_range` beyond the picture."""
+        """`reversed` if a side is not before its opposite, `out_of_range` outside the picture, else None."""
         left, top, right, bottom = value
         if left >= right or top >= bottom:
             return "reversed"
         return None if left >= 0 and top >= 0 and right <= self.width and bottom <= self.height else "out_of_range"
 
     def overlap(self, one: Sequence[float], other: Sequence[float]) -> float:
-        """See `box_overlap`."""
+        """Intersection over union; see `box_overlap`."""
         return box_overlap(one, other)
 
     def write(self, answer: Any) -> str:
@@ -105,7 +105,7 @@ def box_overlap(one: Any, other: Any) -> float:
 
 @lru_cache(maxsize=4096)
 def _levels(box: tuple[float, ...], floor: float, right: float) -> tuple[float, float]:
-    """Of the boxes between two points of the grid; two points in one row or column give none, of no area."""
+    """The mean score and the share of right ones over the boxes between two points of the grid."""
     spans = list(combinations([(step + 0.5) / STEPS for step in range(STEPS)], 2))
     overlaps = [box_overlap((a, c, b, d), box) for a, b in spans for c, d in spans]
     return levels(overlaps, floor, right, STEPS**4 / 4)

@@ -1,7 +1,7 @@
-"""Answers that are one of several options, named by labels such as A, B, C or by the numbers of pictures.
+"""Answers that are one of several options, with labels such as A, B, C or the numbers of pictures.
 
-An answer is a label ("B", "(b)", "Option B"), a label with its own text ("B. to the left"), or the text alone. A text
-that names another option than its label, or several options, is refused.
+An answer is a label ("B", "(b)", "Option B"), a label with its text ("B. to the left"), or only the text. A label with
+the text of another option, and several options, are refused.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Choice(AnswerKind):
     """One of several options.
 
     Attributes:
-        options: the labels, two or more; they differ also when upper and lower case count as equal.
-        texts: what each label stands for, or empty where labels number what is shown.
+        options: the labels, two or more; they must differ by more than upper and lower case.
+        texts: the text of each label, or empty if labels are the numbers of shown pieces.
         alike: groups of labels that are equally right, such as two options with the same text.
 
     >>> Choice(options=("A", "B"), texts=("left", "right")).parse("(b) right", "direct").value
@@ -41,20 +41,22 @@ class Choice(AnswerKind):
 
     def __post_init__(self) -> None:
         if any(not isinstance(each, str) or not each.strip() for each in (*self.options, *self.texts)):
-            raise RewardError(f"options {list(self.options)} with texts {list(self.texts)}; each must be a text")
+            raise RewardError(
+                f"options {list(self.options)} with texts {list(self.texts)}; each must be a non-empty text"
+            )
         if len({_folded(each) for each in self.options}) != len(self.options) or len(self.options) < 2:
             raise RewardError(f"options are {list(self.options)}; give two or more different labels, such as A and B")
         if self.texts and len(self.texts) != len(self.options):
             raise RewardError(f"{len(self.texts)} texts for {len(self.options)} options; give one for each, or none")
         if unknown := [label for group in self.alike for label in group if label not in self.options]:
-            raise RewardError(f"alike names {unknown[0]!r}, which is none of the options {list(self.options)}")
+            raise RewardError(f"alike has {unknown[0]!r}, which is not one of the options {list(self.options)}")
 
     def check(self, answer: Any) -> None:
-        """Refuse what is none of the labels."""
+        """Refuse an answer that is not one of the labels."""
         if answer not in self.options:
             raise RewardError(
-                f"answer {answer!r} is none of the options {', '.join(self.options)}; "
-                "the right one must be among them, named by its label"
+                f"answer {answer!r} is not one of the options {', '.join(self.options)}; "
+                "store the label of the right option"
             )
 
     def read(self, answer: str, *, typeset: bool = False) -> Read:
@@ -72,7 +74,7 @@ class Choice(AnswerKind):
         return None, "several_answers" if len(named) > 1 else "not_an_option"
 
     def _named(self, words: str) -> str | None:
-        """The label that folded words stand for, beyond doubt."""
+        """The label that folded words name unambiguously; None otherwise."""
         texts = [_folded(text) for text in self.texts]
         for at, label in enumerate(self.options):
             folded = _folded(label)
@@ -90,12 +92,12 @@ class Choice(AnswerKind):
         return str(answer)
 
     def score(self, value: Any, answer: Any) -> float:
-        """1 for the right label or one that is as good, else 0."""
+        """1 for the right label or an equivalent one, else 0."""
         self.check(answer)
         return float(value is not None and value in self.equivalents(answer))
 
     def chance(self, answer: Any) -> float:
-        """The share of the labels that are right."""
+        """The fraction of the labels that are right."""
         return len(self.equivalents(answer)) / len(self.options)
 
     def guesses(self) -> Sequence[str]:
@@ -103,7 +105,7 @@ class Choice(AnswerKind):
         return self.options
 
     def equivalents(self, answer: Any) -> list[str]:
-        """The label and those that are as good."""
+        """The label and its equivalents in `alike`."""
         groups = [group for group in self.alike if answer in group]
         return list(dict.fromkeys([str(answer), *(label for group in groups for label in group)]))
 

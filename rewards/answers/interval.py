@@ -1,6 +1,6 @@
 """Answers that are an interval of time: start and end in seconds, scored by intersection over union.
 
-An answer is two numbers: `2.5, 6`, `[2.5, 6]`, `2.5 to 6 s` or `2.5-6`. The end comes after the start.
+An answer is two numbers: `2.5, 6`, `[2.5, 6]`, `2.5 to 6 s` or `2.5-6`. The end must be after the start.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jigsaw.rewards.errors import RewardError
 _NUMBER = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _UNIT = r"(?:\s*(?:seconds|second|sec|s))?"
 STEPS = 60
-"""Moments of the grid on which the chance level is summed."""
+"""Moments of the grid from which the chance level is computed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,9 @@ class Interval(OverlapKind):
     """An interval of time.
 
     Attributes:
-        duration: seconds of the whole; ends beyond it are refused. None: not known, and no chance level.
-        right, floor: as of all answers scored by overlap.
+        duration: length of the video in seconds; intervals beyond it are refused. None: unknown, without a chance
+            level.
+        right, floor: see `OverlapKind`.
 
     >>> kind = Interval(duration=10.0)
     >>> kind.score(kind.parse("[2, 6]", "direct").value, [4.0, 8.0])
@@ -50,25 +51,23 @@ class Interval(OverlapKind):
         super().__post_init__()
 
     def check(self, answer: Any) -> None:
-        """Refuse what is no start and end within the duration."""
+        """Refuse an answer that is not a start and an end within the duration."""
         refused = self.refused(answer) if self.is_value(answer) and answer[0] >= 0 else "reversed"
         if refused == "reversed":
             raise RewardError(
-                f"answer {answer!r} is no interval; store [start, end] in seconds, the end after the start"
+                f"answer {answer!r} is not an interval; store [start, end] in seconds, the end after the start"
             )
         if refused is not None:
-            raise RewardError(
-                f"answer {answer!r} ends after the {self.duration} seconds that there are; correct the row"
-            )
+            raise RewardError(f"answer {answer!r} ends after the duration of {self.duration} seconds; correct the row")
 
     def refused(self, value: Sequence[float]) -> str | None:
-        """`reversed` where the end is not after the start, `out_of_range` beyond the duration."""
+        """`reversed` if the end is not after the start, `out_of_range` if it is beyond the duration, else None."""
         if value[0] >= value[1]:
             return "reversed"
         return "out_of_range" if self.duration is not None and value[1] > self.duration else None
 
     def overlap(self, one: Sequence[float], other: Sequence[float]) -> float:
-        """See `overlap`."""
+        """Intersection over union; see `overlap`."""
         return overlap(one, other)
 
     def write(self, answer: Any) -> str:
@@ -96,13 +95,13 @@ def overlap(one: Any, other: Any) -> float:
     (0.3333333333333333, 0.0)
     """
     shared = max(0.0, min(one[1], other[1]) - max(one[0], other[0]))
-    whole = (one[1] - one[0]) + (other[1] - other[0]) - shared
-    return 1.0 if list(one) == list(other) else float(shared / whole)
+    union = (one[1] - one[0]) + (other[1] - other[0]) - shared
+    return 1.0 if list(one) == list(other) else float(shared / union)
 
 
 @lru_cache(maxsize=4096)
 def _levels(start: float, end: float, floor: float, right: float) -> tuple[float, float]:
-    """Of the intervals between two moments of the grid; two moments in one step give none, of no length."""
+    """The mean score and the share of right ones over the intervals between two moments of the grid."""
     moments = [(step + 0.5) / STEPS for step in range(STEPS)]
     overlaps = [overlap((a, b), (start, end)) for a in moments for b in moments if a < b]
     return levels(overlaps, floor, right, STEPS**2 / 2)

@@ -1,7 +1,7 @@
-"""Finding an answer kind by its name, with the arguments that a row gives.
+"""Lookup of an answer kind by its name, with the arguments in a row.
 
-A row says its kind in `answer_kind` (missing or null: `order`) and the kind's arguments in `answer_args`, a mapping or
-its JSON text. Orders take theirs from `answer` and `classes`.
+A row has its kind in `answer_kind` (missing or null: `order`) and the kind's arguments in `answer_args`, a mapping or
+its JSON text. Orders take their arguments from `answer` and `classes`.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def kind_of(name: str, args: Mapping[str, Any] | str | None = None) -> AnswerKin
     jigsaw.rewards.errors.RewardError: answer kind 'choise' is unknown; did you mean choice?
     """
     text = args if isinstance(args, str) else json.dumps(dict(args or {}), sort_keys=True)
-    return _made(name, text)
+    return _kind(name, text)
 
 
 def args_of(args: Mapping[str, Any] | str | None) -> dict[str, Any]:
-    """The arguments of a kind as a mapping, out of one or its JSON text.
+    """The arguments of a kind as a mapping, from a mapping or its JSON text.
 
     >>> args_of('{"tolerance": 0.5}'), args_of(None)
     ({'tolerance': 0.5}, {})
@@ -60,7 +60,7 @@ def args_of(args: Mapping[str, Any] | str | None) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4096)
-def _made(name: str, text: str) -> AnswerKind:
+def _kind(name: str, text: str) -> AnswerKind:
     kind = _KINDS.get(name)
     if kind is None:
         raise RewardError(f"answer kind {name!r} is unknown; {did_you_mean(str(name), ANSWER_KINDS)}")
@@ -76,7 +76,7 @@ def _made(name: str, text: str) -> AnswerKind:
             raise RewardError(f"answer kind {name} has no argument {key!r}; {did_you_mean(key, known)}")
     needed = [item.name for item in fields(kind) if item.default is MISSING and item.name not in args]  # type: ignore[arg-type]
     if needed:
-        raise RewardError(f"answer kind {name} needs {' and '.join(needed)} in its answer_args; add what is missing")
+        raise RewardError(f"answer kind {name} needs {' and '.join(needed)} in its answer_args")
     return kind(**{key: _frozen(value) for key, value in args.items()})
 
 
@@ -88,11 +88,11 @@ def kind_of_row(row: Mapping[str, Any], **order_options: Any) -> AnswerKind:
     """The answer kind of a row.
 
     Args:
-        row: with `answer`, and `answer_kind`, `answer_args` and `classes` where they matter.
+        row: has `answer`, and optionally `answer_kind`, `answer_args` and `classes`.
         order_options: partial credit of orders: `discount`, `min_pieces_for_partial`.
 
     Raises:
-        RewardError: as `kind_of`.
+        RewardError: as for `kind_of`.
 
     >>> kind_of_row({"answer": [2, 1]}).name
     'order'
@@ -103,12 +103,14 @@ def kind_of_row(row: Mapping[str, Any], **order_options: Any) -> AnswerKind:
     answer, classes = row["answer"], row.get("classes")
     count = len(answer) if isinstance(answer, list | tuple) else 0
     if not count:
-        raise RewardError(f"answer {answer!r} is no order; say the row's answer_kind, one of {', '.join(ANSWER_KINDS)}")
+        raise RewardError(
+            f"answer {answer!r} is not an order; set the row's answer_kind to one of {', '.join(ANSWER_KINDS)}"
+        )
     return Order(num_pieces=count, classes=None if classes is None else tuple(classes), **order_options)
 
 
 def pieces_of_answer(answer: Any, kind: str | None, args: Mapping[str, Any] | None) -> int:
-    """`K` of an order, the number of options of a choice, else 1.
+    """The number of pieces of an order, the number of options of a choice, else 1.
 
     >>> pieces_of_answer([2, 3, 1], None, None), pieces_of_answer("A", "choice", {"options": ["A", "B"]})
     (3, 2)
@@ -119,7 +121,7 @@ def pieces_of_answer(answer: Any, kind: str | None, args: Mapping[str, Any] | No
 
 
 def written(answer: Any) -> str:
-    """A right answer for people to read, whatever its kind.
+    """A right answer of any kind as readable text.
 
     >>> written([2, 3, 1]), written("B"), written(0.5)
     ('2, 3, 1', 'B', '0.5')
@@ -128,7 +130,7 @@ def written(answer: Any) -> str:
 
 
 def check_answer_of(row: Mapping[str, Any]) -> AnswerKind:
-    """The answer kind of a row whose answer it can have.
+    """The answer kind of a row, after checking that the row's answer is of that kind.
 
     Raises:
         RewardError: the kind, its arguments or the answer is wrong.

@@ -1,9 +1,9 @@
 r"""Answers that are mathematical expressions, compared with math-verify: `\frac{1}{2}` is 0.5.
 
-math-verify (the extra `math`) reads LaTeX with sympy. We refuse three things before it reads: commands that are neither
-plain notation nor part of the right answer; powers and factorials that would keep sympy busy for minutes; and text that
-math-verify would read in part or wrongly (braces that do not match, tags, fractions and roots without their arguments,
-numbers next to each other, since it reads `2 3` as 5).
+math-verify (the extra `math`) parses LaTeX with sympy. Three kinds of text are refused beforehand: commands that are
+neither plain notation nor part of the right answer; powers and factorials on which sympy would take minutes; and text
+that math-verify reads incompletely or wrongly (unmatched braces, tags, fractions and roots without arguments, and
+adjacent numbers, since it reads `2 3` as 5).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jigsaw.rewards.errors import RewardError
 LONGEST = 200
 LARGEST_POWER = 10_000
 SECONDS = 3
-"""For reading and for comparing, each, where signals are possible (the main thread)."""
+"""Time limit of parsing and of comparing; it is a signal, so it applies only in the main thread."""
 
 _COMMANDS = re.compile(r"\\([A-Za-z]+|.)")
 _WORDS = (
@@ -33,7 +33,7 @@ _WORDS = (
 _PLAIN = {*_WORDS.split(), *",;:!%{}$()[] "}
 _TAG = re.compile(r"</?[A-Za-z]+>")
 _TAKING = re.compile(r"\\[dt]?frac(?![A-Za-z])|\\sqrt(?![A-Za-z])(?:\s*\[[^\[\]]*\])?|[\^_]")
-"""Commands that take one argument or two."""
+"""Commands that take one or two arguments."""
 
 _ARGUMENT = re.compile(r"\s*(?:([{])|[0-9A-Za-z]|\\(?!(?:[dt]?frac|sqrt|left|right|text)(?![A-Za-z]))[A-Za-z]+)")
 _SIDE_BY_SIDE = re.compile(r"[0-9.](?:\s|~|\\[,;: ]|\\quad(?![A-Za-z])|[{}])+[0-9.]")
@@ -46,7 +46,7 @@ class Math(AnswerKind):
     r"""A mathematical expression.
 
     Attributes:
-        decimals: to how many decimals numbers are compared.
+        decimals: decimals to which numbers are compared.
     """
 
     name: ClassVar[str] = "math"
@@ -61,14 +61,14 @@ class Math(AnswerKind):
             raise RewardError(f"decimals is {self.decimals!r}; it must be a whole number from 0 to 12")
 
     def check(self, answer: Any) -> None:
-        """Refuse what math-verify cannot read."""
+        """Refuse an answer that math-verify cannot parse."""
         if not isinstance(answer, str) or not answer.strip():
-            raise RewardError(f"answer {answer!r} is no expression; store it as LaTeX text, such as \\frac{{1}}{{2}}")
+            raise RewardError(f"answer {answer!r} is not an expression; store LaTeX text such as \\frac{{1}}{{2}}")
         if self.read(answer)[0] is None or not _expressions(_stripped(answer)):
-            raise RewardError(f"answer {answer!r} is no expression that math-verify can read; correct the row")
+            raise RewardError(f"math-verify cannot parse the answer {answer!r}; correct the row")
 
     def read(self, answer: str, *, typeset: bool = False) -> Read:
-        """The expression as text, without dollar signs around it."""
+        """The expression as text, without surrounding dollar signs."""
         body = _stripped(answer)
         if not body:
             return None, "empty"
@@ -96,13 +96,13 @@ class Math(AnswerKind):
         right = _stripped(answer)
         if value == right:
             return 1.0
-        known = _PLAIN | set(_COMMANDS.findall(right))
-        if any(command not in known for command in _COMMANDS.findall(value)):
+        allowed = _PLAIN | set(_COMMANDS.findall(right))
+        if any(command not in allowed for command in _COMMANDS.findall(value)):
             return 0.0
         return float(_equal(right, value, self.decimals))
 
     def chance(self, answer: Any) -> None:
-        """None: what a guesser would say depends on the questions."""
+        """None: the guesses depend on the questions."""
         return
 
     def equivalents(self, answer: Any) -> list[str]:
@@ -111,9 +111,9 @@ class Math(AnswerKind):
 
 
 def _fault(body: str) -> str | None:
-    """Why text is not one whole expression; None if it is.
+    """The reason why a text is not a single expression; None if it is.
 
-    Braces match, fractions and roots have their arguments, no tag is in between, and no number is beside another.
+    An expression has matching braces, arguments for fractions and roots, no tags, and no two adjacent numbers.
     """
     closing = _braces(body)
     if closing is None or _TAG.search(body):
@@ -140,7 +140,7 @@ def _fault(body: str) -> str | None:
 
 
 def _braces(body: str) -> dict[int, int] | None:
-    """Where each opening brace is closed; None if they do not match. Escaped ones are printed, and do not count."""
+    """The position of the closing brace of each opening one; None if they do not match. Escaped braces are ignored."""
     opened: list[int] = []
     closing: dict[int, int] = {}
     for found in re.finditer(r"\\.|[{}]", body, re.DOTALL):
@@ -169,7 +169,7 @@ def _library() -> Any:
         raise RewardError(
             "answers of kind math need math-verify; install it: pip install 'visual-jigsaw[math]'"
         ) from None
-    except ImportError as error:  # it looks at the version of its parser's runtime, which lmms-eval replaces
+    except ImportError as error:  # it checks the version of its parser's runtime, which lmms-eval replaces
         raise RewardError(
             f"answers of kind math: math-verify cannot be imported ({first_line(error)}); "
             "pip install antlr4-python3-runtime==4.9.3 serves it and omegaconf"
@@ -179,16 +179,16 @@ def _library() -> Any:
 
 
 def _seconds() -> int | None:
-    """math-verify's time limit is a signal, which only the main thread may set."""
+    """The time limit in the main thread, else None: math-verify sets it with a signal."""
     return SECONDS if threading.current_thread() is threading.main_thread() else None
 
 
 @lru_cache(maxsize=4096)
 def _expressions(body: str) -> tuple[Any, ...]:
     library = _library()
-    whole = library.LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
+    boxed = library.LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
     found = library.parse(
-        f"\\boxed{{{body}}}", extraction_config=[whole], fallback_mode="no_fallback", parsing_timeout=_seconds()
+        f"\\boxed{{{body}}}", extraction_config=[boxed], fallback_mode="no_fallback", parsing_timeout=_seconds()
     )
     return tuple(found)
 
@@ -201,5 +201,5 @@ def _equal(right: str, value: str, decimals: int) -> bool:
         )
     except RewardError:
         raise
-    except Exception:  # sympy raises whatever it meets in text that is no mathematics
+    except Exception:  # sympy raises many types of errors on text that is not mathematics
         return False

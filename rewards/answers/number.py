@@ -1,7 +1,7 @@
-"""Answers that are one number, right if exact or within a tolerance.
+"""Answers that are one number, right if it is exact or within a tolerance.
 
-A number is written with digits: `7`, `-3.5`, `1,250`, `3/4`, `1.2e3`; with its unit behind it where the row names one.
-It is compared as a fraction, so that 0.1 is one tenth. Two numbers, a range or a word are refused.
+A number is written with digits: `7`, `-3.5`, `1,250`, `3/4`, `1.2e3`. Its unit may follow if the row names one. Numbers
+are compared as fractions, so that 0.1 is exactly one tenth. Two numbers, ranges and words are refused.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Number(AnswerKind):
     """A number.
 
     Attributes:
-        tolerance: largest difference that still counts as right.
-        relative: the same as a fraction of the answer; the larger of the two counts.
-        unit: what may follow the number, such as `m` or `%`; empty for nothing.
+        tolerance: largest difference that counts as right.
+        relative: the same as a fraction of the answer; the larger of the two applies.
+        unit: unit that may follow the number, such as `m` or `%`; empty: none.
 
     >>> kind = Number(relative=0.05)
     >>> kind.score(kind.parse("41", "direct").value, 40), kind.score(kind.parse("43", "direct").value, 40)
@@ -51,9 +51,9 @@ class Number(AnswerKind):
             raise RewardError(f"unit is {self.unit!r}; it must be text, such as m")
 
     def check(self, answer: Any) -> None:
-        """Refuse what is no finite number."""
+        """Refuse an answer that is not a finite number."""
         if not is_number(answer):
-            raise RewardError(f"answer {answer!r} is no number; store it as one, such as 7 or 0.25")
+            raise RewardError(f"answer {answer!r} is not a number; store a number such as 7 or 0.25")
 
     def read(self, answer: str, *, typeset: bool = False) -> Read:
         """The number as a fraction."""
@@ -68,7 +68,7 @@ class Number(AnswerKind):
         return value, "ok"
 
     def write(self, answer: Any) -> str:
-        """Its digits, with the unit."""
+        """The digits and the unit."""
         return f"{answer} {self.unit}".rstrip()
 
     def score(self, value: Any, answer: Any) -> float:
@@ -82,23 +82,23 @@ class Number(AnswerKind):
         )
 
     def chance(self, answer: Any) -> None:
-        """None: what a guesser would say depends on the questions."""
+        """None: the guesses depend on the questions."""
         return
 
     def equivalents(self, answer: Any) -> list[Any]:
-        """The number, and two more within the tolerance."""
+        """The number, and two others within the tolerance."""
         right = _exactly(answer)
         margin = max(_exactly(self.tolerance), _exactly(self.relative) * abs(right))
         return [answer, float(right - margin / 2), float(right + margin / 2)] if margin else [answer]
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number, and no truth value."""
+    """Whether a value is a finite number and not a bool."""
     return isinstance(value, int | float | Fraction) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def number_in(text: str) -> Fraction | None:
-    """The number that a text is, or None.
+    """The number that a text represents, or None.
 
     >>> number_in("1,250.5"), number_in("-3/4"), number_in("1,25"), number_in("1/0")
     (Fraction(2501, 2), Fraction(-3, 4), None, None)
@@ -116,12 +116,12 @@ def number_in(text: str) -> Fraction | None:
 
 
 def _exactly(value: Any) -> Fraction:
-    """A number as it is written: 0.1 is one tenth."""
+    """A number as a fraction, from its decimal form: 0.1 is one tenth."""
     return Fraction(str(value)) if isinstance(value, float) else Fraction(value)
 
 
 def check_shares(**shares: Any) -> None:
-    """Refuse arguments that are no numbers from 0 to 1."""
+    """Refuse arguments that are not numbers from 0 to 1."""
     for name, value in shares.items():
         if not is_number(value) or not 0 <= value <= 1:
             raise RewardError(f"{name} is {value!r}; it must be from 0 to 1")

@@ -1,6 +1,6 @@
 """Answers that are orders: a permutation of 1..K, as the jigsaw tasks ask for.
 
-The reader and the score are those of `visual_jigsaw`, bit for bit.
+Parser and score are exactly those of `visual_jigsaw`.
 """
 
 from __future__ import annotations
@@ -43,9 +43,11 @@ class Order(AnswerKind):
     min_pieces_for_partial: int = 1
 
     def check(self, answer: Any) -> None:
-        """Refuse what is no permutation of 1..K."""
+        """Refuse an answer that is not a permutation of 1..K."""
         if not isinstance(answer, Sequence) or isinstance(answer, str) or len(answer) != self.num_pieces:
-            raise RewardError(f"answer {answer!r} is no order of {self.num_pieces} pieces; build the data set again")
+            raise RewardError(
+                f"answer {answer!r} is not an order of {self.num_pieces} pieces; build the data set again"
+            )
         check_answer(answer, self.classes)
 
     def read(self, answer: str, *, typeset: bool = False) -> Read:
@@ -57,7 +59,7 @@ class Order(AnswerKind):
         return ", ".join(map(str, answer))
 
     def score(self, value: Any, answer: Any) -> float:
-        """1 for the right order, the discounted share of right places for another; the paper's order reward."""
+        """The paper's order reward: 1 for the right order, else the discounted fraction of right places."""
         partial = {"discount": self.discount, "min_pieces_for_partial": self.min_pieces_for_partial}
         return order_reward(value, answer, self.classes, **partial)  # type: ignore[arg-type]
 
@@ -71,16 +73,16 @@ class Order(AnswerKind):
         )
 
     def equivalents(self, answer: Any) -> list[list[int]]:
-        """All orders that exchange pieces of a class, at most a thousand."""
+        """The orders that differ from the answer by exchanged pieces of a class, at most a thousand."""
         if self.classes is None:
             return [list(answer)]
-        of = self.classes
-        pieces = [[piece for piece in answer if of[piece - 1] == kind] for kind in dict.fromkeys(of)]
-        found = [list(answer)]
-        for alike in pieces:
-            found = [
-                [dict(zip(alike, other, strict=True)).get(piece, piece) for piece in order]
-                for order in found
-                for other in islice(permutations(alike), MOST_EQUIVALENTS)
+        classes = self.classes
+        groups = [[piece for piece in answer if classes[piece - 1] == number] for number in dict.fromkeys(classes)]
+        orders = [list(answer)]
+        for group in groups:
+            orders = [
+                [dict(zip(group, other, strict=True)).get(piece, piece) for piece in order]
+                for order in orders
+                for other in islice(permutations(group), MOST_EQUIVALENTS)
             ][:MOST_EQUIVALENTS]
-        return found
+        return orders

@@ -1,6 +1,6 @@
-"""What the kinds have in common whose answers are scored by intersection over union: intervals and boxes.
+"""Base class of the kinds that are scored by intersection over union: intervals and boxes.
 
-In: a pattern with a fixed number of numbers, and the overlap of two values. Out: reading, scoring, chance levels.
+A subclass has a pattern with a fixed number of numbers and the overlap of two values.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _ANY = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 @dataclass(frozen=True, kw_only=True)
 class OverlapKind(AnswerKind):
-    """An answer of several numbers that covers a part of something.
+    """An answer of several numbers, such as the ends of an interval or the sides of a box.
 
     Class attributes:
-        PATTERN: of the whole answer, a group for each number.
-        UNREAD: the reason where the text does not match it.
+        PATTERN: pattern of an answer, with one group per number.
+        UNREAD: the reason if the text does not match it.
 
     Attributes:
-        right: intersection over union from which an answer counts as right in an accuracy.
-        floor: intersection over union below which an answer earns nothing.
+        right: least intersection over union of an answer that counts as right in an accuracy.
+        floor: intersection over union below which the score is 0.
     """
 
     PATTERN: ClassVar[re.Pattern[str]]
@@ -41,7 +41,7 @@ class OverlapKind(AnswerKind):
 
     @abstractmethod
     def refused(self, value: Sequence[float]) -> str | None:
-        """Why numbers are no answer: `reversed` or `out_of_range`; None if they are one."""
+        """The reason why the numbers are not an answer: `reversed` or `out_of_range`; None if they are."""
 
     @abstractmethod
     def overlap(self, one: Sequence[float], other: Sequence[float]) -> float:
@@ -75,27 +75,27 @@ class OverlapKind(AnswerKind):
         return value is not None and self.overlap(value, answer) >= self.right
 
     def equivalents(self, answer: Any) -> list[list[float]]:
-        """The answer alone."""
+        """Only the answer."""
         return [list(answer)]
 
 
 def floored(value: float, floor: float) -> float:
-    """A share, or 0 where it is below the floor."""
+    """The value, or 0 if it is below the floor."""
     return value if value >= floor else 0.0
 
 
 def levels(overlaps: Sequence[float], floor: float, right: float, guesses: float) -> tuple[float, float]:
-    """The mean score of guesses, and the share of them that counts as right.
+    """The mean score of random guesses, and the fraction of them that counts as right.
 
     Args:
-        overlaps: of the guesses that have an area; the others overlap with nothing.
-        guesses: how many there are of both.
+        overlaps: overlaps of the guesses with a length or area above 0; the overlap of the others is 0.
+        guesses: number of all guesses.
     """
     return sum(floored(each, floor) for each in overlaps) / guesses, sum(each >= right for each in overlaps) / guesses
 
 
 def decimal(value: float) -> str:
-    """A number without an exponent, at most six decimals.
+    """A number without an exponent and with at most six decimals.
 
     >>> decimal(2.0), decimal(0.1 + 0.2)
     ('2', '0.3')

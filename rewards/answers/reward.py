@@ -1,6 +1,6 @@
-"""The reward of any row: its answer is read and scored by its kind, and well-formed text adds the format weight.
+"""The reward `answer`: parses and scores the answer of a row by its kind, and adds the format weight.
 
-On orders it is `visual_jigsaw`, bit for bit, so that one line of a recipe serves a mixture of puzzles and questions.
+On orders it equals `visual_jigsaw` exactly, so that one entry of a recipe scores a mixture of puzzles and questions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def answer(
     format_gate: bool = True,
     **columns: Any,
 ) -> list[float]:
-    """The score of each row's answer by its kind, plus format where the style has one.
+    """The score of each row's answer by its kind, plus the format weight where the style has a format.
 
     Args:
         completions: strings or message lists.
@@ -40,17 +40,17 @@ def answer(
         answer_style: per row think, boxed or direct; missing means think.
         classes: per row None or, for orders, one class number per shown piece.
         think_prefilled: per row whether the chat template has written `<think>`.
-        discount: partial credit of an order that is not exact, times the fraction of right places; in [0, 1].
-        format_weight: added where the text is well formed, except in style direct; at least 0.
+        discount: factor of the fraction of right places for an order that is not exact, in [0, 1].
+        format_weight: added if the text is well formed, except in style direct; at least 0.
         min_pieces_for_partial: orders of fewer pieces earn no partial credit.
-        format_gate: badly formed text earns nothing. Without the gate its one answer, if it has exactly one, counts.
+        format_gate: badly formed text earns 0. Without the gate its answer counts if it has exactly one.
         columns: other columns of the rows, not used.
 
     Returns:
         One value in [0, 1 + format_weight] per row.
 
     Raises:
-        RewardError: an option is out of range, or a row's answer is none of its kind.
+        RewardError: an option is out of range, or a row's answer is not of its kind.
 
     >>> text = "<think>sky</think><answer>B</answer>"
     >>> answer([text], ["B"], ["choice"], [{"options": ["A", "B"]}])

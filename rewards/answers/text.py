@@ -1,6 +1,6 @@
-"""Answers that are words: right if they are the same, or scored by ANLS (Biten et al., "Scene text VQA", ICCV 2019).
+"""Answers that are words, scored by equality or by ANLS (Biten et al., "Scene text VQA", ICCV 2019).
 
-Upper and lower case, the width of characters, spaces and a full stop at the end do not count. One line is one answer.
+Case, the width of characters, repeated spaces and a final full stop are ignored. An answer is one line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jigsaw.rewards.parse import plain_answer
 
 METRICS = ("exact", "anls")
 _DOUBT = re.compile(r"[,;/?|]|\b(?:or|and|not|maybe)\b")
-"""What separates two answers, or puts one in doubt; ANLS is 0 where no accepted answer has it."""
+"""Separators of two answers and words of doubt; ANLS is 0 for an answer with one that no accepted answer has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +25,9 @@ class Text(AnswerKind):
     """Words.
 
     Attributes:
-        metric: `exact`, or `anls`: one minus the edit distance over the longer length, where it is large enough.
+        metric: `exact`, or `anls`: one minus the edit distance divided by the longer length, if above the threshold.
         threshold: similarity up to which ANLS is 0.
-        accepted: other answers that are as good.
+        accepted: other answers that are right.
 
     >>> kind = Text(metric="anls")
     >>> kind.score(kind.parse("Brazill", "direct").value, "Brazil")
@@ -49,9 +49,9 @@ class Text(AnswerKind):
             self.check(other)
 
     def check(self, answer: Any) -> None:
-        """Refuse what is no text."""
+        """Refuse an answer that is not one line of text."""
         if not isinstance(answer, str) or not _folded(answer) or len(answer.strip().splitlines()) != 1:
-            raise RewardError(f"answer {answer!r} is no line of text; store the words that are right")
+            raise RewardError(f"answer {answer!r} is not a line of text; store the right words")
 
     def read(self, answer: str, *, typeset: bool = False) -> Read:
         """The words, folded."""
@@ -68,24 +68,24 @@ class Text(AnswerKind):
         return str(answer).strip()
 
     def score(self, value: Any, answer: Any) -> float:
-        """1 or 0, or the similarity to the accepted answer that is most like it."""
+        """1 or 0, or with `anls` the largest similarity to an accepted answer."""
         self.check(answer)
         if value is None:
             return 0.0
         accepted = [_folded(each) for each in self.equivalents(answer)]
         if value in accepted or _folded(value) in accepted:
             return 1.0
-        doubt = {mark for mark in _DOUBT.findall(value) if not any(mark in each for each in accepted)}
-        if self.metric == "exact" or doubt:
+        doubtful = any(not any(mark in each for each in accepted) for mark in _DOUBT.findall(value))
+        if self.metric == "exact" or doubtful:
             return 0.0
         return max(similarity(value, each, self.threshold) for each in accepted)
 
     def chance(self, answer: Any) -> None:
-        """None: what a guesser would say depends on the questions."""
+        """None: the guesses depend on the questions."""
         return
 
     def equivalents(self, answer: Any) -> list[str]:
-        """The answer and all that are as good."""
+        """The answer and all accepted ones."""
         return list(dict.fromkeys([answer, *self.accepted]))
 
 
@@ -95,7 +95,7 @@ def _folded(text: str) -> str:
 
 
 def similarity(one: str, other: str, threshold: float) -> float:
-    """One minus the edit distance over the longer length; 0 up to the threshold.
+    """One minus the edit distance divided by the longer length; 0 up to the threshold.
 
     >>> similarity("kitten", "sitting", 0.5), similarity("cat", "dog", 0.5)
     (0.5714285714285714, 0.0)

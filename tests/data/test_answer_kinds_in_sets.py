@@ -93,7 +93,7 @@ def test_rows_that_no_reward_scores_are_refused_before_training(rotated, rewards
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"answer_value": json.dumps("E")}, "answer 'E' is none of the options A, B, C, D"),
+        ({"answer_value": json.dumps("E")}, "answer 'E' is not one of the options A, B, C, D"),
         ({"answer_args": "{}"}, "needs options in its answer_args"),
         ({"answer_kind": "choise"}, "did you mean choice"),
         ({"answer_kind": "number"}, "answer kind number has no argument 'options'"),

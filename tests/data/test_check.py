@@ -80,7 +80,7 @@ def missing_placeholder(rows):
         (other_id, "no puzzle of this source"),
         (other_id, "1 of its 2 puzzles are missing"),
         (lost_row, "rows, the part was written with"),
-        (no_permutation, "no permutation"),
+        (no_permutation, "not a permutation"),
         (missing_placeholder, "3 image placeholders for 4 images"),
     ],
 )

@@ -235,7 +235,7 @@ ROWS = [
     ({"answer": None}, "its answer is null"),
     ({"answer": []}, "its answer is empty"),
     ({"answer": [1, None, 3, 4]}, "its answer has a null"),
-    ({"answer": [1, 2, 3, 3]}, "answer [1, 2, 3, 3] is no permutation of 1..4"),
+    ({"answer": [1, 2, 3, 3]}, "answer [1, 2, 3, 3] is not a permutation of 1..4"),
     ({"answer": [1, 2]}, "num_pieces is 4, and its answer has 2 numbers"),
     ({"num_pieces": None}, "num_pieces is None, and its answer has 4 numbers"),
     ({"classes": [0]}, "1 classes for 4 pieces"),

@@ -125,7 +125,7 @@ def test_the_report_shows_the_option_that_was_chosen_and_the_right_one(tmp_path,
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"answer": "E"}, "answer 'E' is none of the options"),
+        ({"answer": "E"}, "answer 'E' is not one of the options"),
         ({"answer_kind": "choise"}, "answer kind 'choise' is unknown; did you mean choice"),
         ({"place_accuracy": 1.0}, "an answer of kind choice has no order"),
     ],

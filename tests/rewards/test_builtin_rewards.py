@@ -84,7 +84,7 @@ def test_no_text_raises_and_values_lie_in_range(text, order):
         ({"discount": 1.5}, "discount is 1.5; it must be from 0 to 1"),
         ({"format_weight": -1}, "format_weight is -1; it must be at least 0"),
         ({"format_weight": float("nan")}, "format_weight is nan"),
-        ({"answer": [[1, 2, 2, 4]]}, r"answer \[1, 2, 2, 4\] is no permutation of 1..4; build the data set again"),
+        ({"answer": [[1, 2, 2, 4]]}, r"answer \[1, 2, 2, 4\] is not a permutation of 1..4; build the data set again"),
         ({"answer": [ANSWER, ANSWER]}, "column answer has 2 values for 1 completions"),
         ({"classes": [None, None]}, "column classes has 2 values for 1 completions"),
         ({"answer_style": ["thinks"]}, "did you mean think"),

@@ -101,7 +101,7 @@ def test_what_is_no_permutation_scores_nothing(score, order):
 
 @each_score
 def test_a_broken_answer_is_refused(score):
-    with pytest.raises(RewardError, match=r"no permutation of 1\.\.3"):
+    with pytest.raises(RewardError, match=r"not a permutation of 1\.\.3"):
         score([1, 2, 3], [1, 2, 2])
     with pytest.raises(RewardError, match="2 classes for 3 pieces"):
         score([1, 2, 3], [1, 2, 3], [0, 0])

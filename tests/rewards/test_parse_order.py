@@ -168,7 +168,7 @@ def test_what_is_formatted_is_parsed_back(order, style, prefilled):
 @example("a <answer> b", "think")
 def test_thinking_never_changes_the_answer(thinking, style):
     if any(tag in thinking for tag in ("<think>", "</think>", "<answer>", "</answer>")):
-        with pytest.raises(RewardError, match="take it out"):
+        with pytest.raises(RewardError, match="remove it"):
             format_order([2, 1], style, thinking=thinking)
     else:
         assert parse_order(format_order([2, 1], style, thinking=thinking), 2, style).order == [2, 1]
@@ -286,5 +286,5 @@ def test_misuse_is_told_in_one_line():
         parse_order("", 3, "thinks")
     with pytest.raises(RewardError, match="num_pieces is 0"):
         parse_order("", 0)
-    with pytest.raises(RewardError, match="direct has no place for thinking"):
+    with pytest.raises(RewardError, match="direct has no thinking"):
         format_order([1], "direct", thinking="hm")

@@ -91,8 +91,8 @@ def test_a_dotted_path_and_a_file_are_the_same_reward(monkeypatch):
     assert from_path.__name__ == "brevity"
 
 
-def test_the_lines_in_the_docs_run_as_they_stand(plugin):
-    lines, _ = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tutorials/own-reward.md").read_text(), re.DOTALL)
+def test_the_lines_in_the_docs_run_as_written(plugin):
+    lines, *_ = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tutorials/own-reward.md").read_text(), re.DOTALL)
     assert len(lines.strip().splitlines()) < 20
     use = plugin(lines, "quick_and_right")
     assert check_reward(use).options == {"limit": "300"}

@@ -175,8 +175,8 @@ def test_files_that_cannot_be_read(data, predictions, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"answer": [1, 2, 2, 4]}, r"i1.*answer \[1, 2, 2, 4\] is no permutation"),
-        ({"answer": []}, r"i1: answer \[\] is no order"),
+        ({"answer": [1, 2, 2, 4]}, r"i1.*answer \[1, 2, 2, 4\] is not a permutation"),
+        ({"answer": []}, r"i1: answer \[\] is not an order"),
         ({"answer_style": "thinking"}, "answer style 'thinking' is unknown; did you mean think"),
     ],
 )

@@ -45,7 +45,7 @@ def test_one_piece_is_no_puzzle():
 
 @pytest.mark.parametrize("answer", [(1, 1, 2), (0, 1, 2), (1, 2, 4), (2,)])
 def test_a_puzzle_refuses_an_answer_that_is_no_permutation(answer):
-    with pytest.raises(TaskError, match="no permutation"):
+    with pytest.raises(TaskError, match="not a permutation"):
         Puzzle(task="image", answer=answer, geometry={})
 
 
