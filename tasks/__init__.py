@@ -1,14 +1,15 @@
-"""The puzzles: one file per task, found by name. Imports nothing of jigsaw/ or rewards/.
+"""Public API of the tasks. The task `NAME` is in `tasks/NAME.py`; readers of photos and videos are in `tasks/media`.
 
-The public door::
+Example::
 
     from jigsaw.tasks import get_task
     task = get_task("image", grid="2x2")
     puzzle = task.plan(source, rng)          # a small record: geometry, shown order, answer
-    media = task.render(puzzle, source)      # what the model sees
-    messages = task.prompt(puzzle)           # what the model reads
+    media = task.render(puzzle, source)      # the images or clips for the model
+    messages = task.prompt(puzzle)           # the chat messages for the model
 
-A new task is a subclass of `Task` (see `jigsaw.tasks.contract`) in any file: `get_task("my_tasks.py:Mine")`.
+A new task is a subclass of `Task` (see `jigsaw.tasks.contract`) in any file: `get_task("my_tasks.py:Mine")`. The
+package imports nothing of rewards/.
 """
 
 from jigsaw.tasks.contract import (

@@ -1,7 +1,4 @@
-"""Rows of the paper's released data: which task they belong to, and how their values are read.
-
-In: what a row says about its image or video, with Python's own types. Out: values that a task's `adopt` can use.
-"""
+"""Rows of the paper's released data: the task that they belong to, and readers of their values."""
 
 from __future__ import annotations
 
@@ -11,11 +8,11 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignRows:
-    """Which rows of the paper's released data are puzzles of a task (`jigsaw import visual-jigsaw`).
+    """The rows of the paper's released data that are puzzles of a task (`jigsaw import visual-jigsaw`).
 
     Attributes:
-        column: the column of its media, `images` or `videos`.
-        mark: text in `data_source` that marks them; the task with the longest fitting mark gets a row.
+        column: the column of the media, `images` or `videos`.
+        mark: text in the row's `data_source`; the task with the longest matching mark gets the row.
     """
 
     column: Literal["images", "videos"]
@@ -23,7 +20,7 @@ class ForeignRows:
 
 
 def unwrapped(value: Any) -> Any:
-    """A value that may be stored in a list of one.
+    """A value without the list of one around it, if there is one.
 
     >>> unwrapped([[2, 3]]), unwrapped("a.jpg")
     ([2, 3], 'a.jpg')
@@ -32,7 +29,7 @@ def unwrapped(value: Any) -> Any:
 
 
 def pair_of(value: Any) -> tuple[int, int] | None:
-    """Two positive whole numbers, or None where the row has nothing or -1.
+    """Two positive whole numbers, or None if the row has none or -1.
 
     >>> pair_of([[2, 3]]), pair_of([-1, -1]), pair_of(None)
     ((2, 3), None, None)

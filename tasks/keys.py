@@ -1,4 +1,4 @@
-"""Keys of configurations that several tasks have, each with its bounds and its description."""
+"""Keys of configurations that several tasks share, with bounds and descriptions."""
 
 from __future__ import annotations
 

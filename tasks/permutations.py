@@ -1,6 +1,7 @@
-"""Shown orders and answers: the one place where the answer convention is computed.
+"""Shown orders and answers: all conversions of the answer convention.
 
-A shown order lists 0-based originals as displayed; an answer lists, per place, the 1-based shown index of its piece.
+A shown order lists 0-based original pieces as displayed; an answer lists, per place, the 1-based shown index of its
+piece.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def draw_shown(num_pieces: int, rng: Random, *, identity: bool = True) -> tuple[
     """A shown order, uniform over all permutations, or with `identity=False` over all but the identity.
 
     Raises:
-        ValueError: fewer than two pieces, of which no other order exists.
+        ValueError: there are fewer than two pieces.
     """
     if num_pieces < 2:
         raise ValueError(f"a puzzle needs at least two pieces, not {num_pieces}")

@@ -1,7 +1,7 @@
-"""The words that the tasks share: how an answer is asked for, and how a prompt is put together.
+"""Text and messages that the tasks share: answer instructions, options and prompts.
 
 In: an answer style and the number of pieces. Out: text and chat messages. `jigsaw.rewards.parse_order` reads the
-answers that these instructions ask for.
+answers that the instructions ask for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jigsaw.tasks.contract import CHOICE, ORDER, AnswerStyle, Message, PromptVar
 
 
 def example_order(num_pieces: int) -> str:
-    """An order that shows the form of an answer: even numbers first, so that it is never the identity.
+    """An example of an order: even numbers first, so that it is never the identity.
 
     >>> example_order(5)
     '2, 4, 1, 3, 5'
@@ -23,7 +23,7 @@ def example_order(num_pieces: int) -> str:
 
 
 def answer_instruction(style: AnswerStyle, num_pieces: int) -> str:
-    """The closing sentences of a prompt, which say in what form the answer is wanted.
+    """The last sentences of a prompt, with the form of an order.
 
     >>> answer_instruction("direct", 4)
     'Answer with the 4 numbers only, separated by commas.'
@@ -35,7 +35,7 @@ def answer_instruction(style: AnswerStyle, num_pieces: int) -> str:
 
 
 def choice_instruction(style: AnswerStyle, options: Sequence[str]) -> str:
-    """The closing sentences of a prompt that asks for one of several options.
+    """The last sentences of a prompt that asks for one of several options.
 
     >>> choice_instruction("direct", ["A", "B"])
     'Answer with A or B only.'
@@ -47,11 +47,11 @@ def choice_instruction(style: AnswerStyle, options: Sequence[str]) -> str:
 
 
 def value_instruction(style: AnswerStyle, what: str, example: str) -> str:
-    """The closing sentences of a prompt that asks for any other kind of answer.
+    """The last sentences of a prompt that asks for another kind of answer.
 
     Args:
         style: the answer style.
-        what: what is asked for, such as "start and end in seconds, separated by a comma".
+        what: the requested values, such as "start and end in seconds, separated by a comma".
         example: an answer in the right form.
 
     >>> value_instruction("direct", "start and end in seconds", "2.5, 6")
@@ -76,11 +76,11 @@ _FORMS = {
     "text": ("the words", "north"),
     "math": ("the expression", "3/4"),
 }
-"""Kind of answer -> what is asked for, and an example."""
+"""Kind of answer -> the requested values, and an example."""
 
 
 def instruction_of(puzzle: Puzzle) -> str:
-    """The closing sentences of the prompt of an answer of any kind."""
+    """The last sentences of a puzzle's prompt, for any kind of answer."""
     if puzzle.answer_kind == CHOICE:
         return choice_instruction(puzzle.answer_style, puzzle.answer_args["options"])
     if puzzle.answer_kind == ORDER:
@@ -89,7 +89,7 @@ def instruction_of(puzzle: Puzzle) -> str:
 
 
 def user_message(parts: Iterable[str | dict[str, str]]) -> list[Message]:
-    """One user turn. A string becomes a text part, a dict such as `{"type": "image"}` stays a placeholder.
+    """One user turn. A string becomes a text part; a dict such as `{"type": "image"}` is a placeholder.
 
     >>> user_message(["Tile 1:", {"type": "image"}])
     [{'role': 'user', 'content': [{'type': 'text', 'text': 'Tile 1:'}, {'type': 'image'}]}]
@@ -140,10 +140,10 @@ def options_in_words(puzzle: Puzzle) -> str:
 
 
 def varied(prompt: Sequence[Message], variant: PromptVariant, puzzle: Puzzle) -> list[Message]:
-    """A puzzle's prompt with another question around the same media; the form of the answer stays word for word.
+    """A puzzle's prompt with another wording; the media and the answer instruction do not change.
 
     Args:
-        prompt: the puzzle's own prompt, whose placeholders stay in their order.
+        prompt: the puzzle's prompt, whose placeholders keep their order.
         variant: one of the task's variants.
     """
     count = puzzle.num_pieces

@@ -1,7 +1,7 @@
-"""Questions: rows of other people's sets, as `jigsaw import qa` stores them. They are imported and never planned.
+"""The task `questions`: rows of third-party question sets, which `jigsaw import qa` stores.
 
-In: nothing. Out: nothing. The rows hold prompt, answer and media themselves; the task gives them a name, so that
-rewards, evaluation and reports can tell them from puzzles.
+The rows contain prompt, answer and media. The task only gives them a name, so that rewards, evaluation and reports can
+distinguish them from puzzles.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jigsaw.tasks.prompts import instruction_of, user_message
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class QuestionsConfig:
-    """What a row does not say itself."""
+    """Settings that a row may leave out."""
 
     answer_style: Annotated[AnswerStyle, Field(description="how prompts ask for the answer; every row has its own")] = (
         "think"
@@ -36,13 +36,13 @@ class QuestionsTask(Task):
     STORED = True
 
     def plan(self, source: Source, rng: Random) -> Reject:
-        """Refuse: there is nothing to ask about a photo alone."""
+        """Reject: questions are imported, not planned."""
         return Reject("imported", self.REASONS["imported"])
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
-        """Refuse: rows hold their media."""
-        raise ValueError("questions hold their media; import the set again")
+        """Raise: the media are in the row."""
+        raise ValueError("questions store their media in the row; import the set again")
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
-        """How the answer is asked for; the question itself is in the row."""
+        """The answer instruction; the question itself is in the row."""
         return user_message([instruction_of(puzzle)])

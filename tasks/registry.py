@@ -1,8 +1,8 @@
-"""Tasks by name: finding a task class, making its configuration, telling what it takes.
+"""Lookup of tasks by name, with their configuration and description.
 
 In: a registered name (entry point group `jigsaw.tasks`), `package.module:Name` or `path/to/file.py:Name`, and
-`KEY=VALUE` options as strings or typed values. Out: a `Task` with a checked configuration. What is wrong is said in one
-line, with the nearest right word.
+`KEY=VALUE` options as strings or typed values. Out: a `Task` with a validated configuration. An error is one line with
+the nearest correct name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _is_task(found: object) -> bool:
 
 KIND = plugins.Kind(what="task", error=TaskError, is_one=_is_task, group="jigsaw.tasks", check="jigsaw tasks check")
 _loaded: dict[str, type[Task]] = {}
-"""Tasks of modules and files by their names, as this process has loaded them."""
+"""Tasks of modules and files that this process has loaded, by their names."""
 
 
 def task_names() -> list[str]:
@@ -44,7 +44,7 @@ def get_task(name_or_spec: str, /, **config: Any) -> Task:
         config: fields of the task's `Config`; strings are converted to the field's type, `null` to None.
 
     Raises:
-        TaskError: no such task or key, or a value that the task refuses.
+        TaskError: there is no such task or key, or the task refuses a value.
 
     >>> get_task("image", grid="2x2").config.grid
     '2x2'
@@ -57,24 +57,24 @@ def get_task(name_or_spec: str, /, **config: Any) -> Task:
 
 
 def find_task(name_or_spec: str) -> type[Task]:
-    """The class behind a name or spec.
+    """The task class of a name or spec.
 
     Raises:
-        TaskError: nothing is found there, or it is no `Task` subclass.
+        TaskError: there is none, or it is not a subclass of `Task`.
     """
     found = plugins.find(name_or_spec, KIND)
     if not (isinstance(found, type) and issubclass(found, Task)):
-        raise TaskError(f"{name_or_spec} is no subclass of tasks.Task")
+        raise TaskError(f"{name_or_spec} is not a subclass of jigsaw.tasks.Task")
     if ":" in name_or_spec:
         _loaded[found.name] = found
     return found
 
 
 def task_named(name: str) -> Task:
-    """The task of a row's `task` column, with its default configuration: registered, or loaded here by its spec.
+    """The task of a row's `task` column, with its default configuration: a registered one, or one that was loaded.
 
-    What it says about a puzzle depends on the puzzle alone. Code that only a data set names is not run: a plug-in of a
-    module or file is known by its name once `find_task` has loaded it.
+    The default configuration suffices, because rendering depends only on the puzzle. A data set cannot cause code to
+    run: a plug-in of a module or file is available by its name only after `find_task` has loaded it.
 
     Raises:
         TaskError: there is no task of that name.
@@ -101,7 +101,7 @@ def make_config(task_class: type[Task], values: Mapping[str, Any]) -> Any:
     """A task's configuration from options.
 
     Raises:
-        TaskError: an unknown key, or a value that cannot be.
+        TaskError: a key is unknown, or a value is not valid.
     """
     name = task_class.name
     hints = get_type_hints(task_class.Config)
@@ -125,19 +125,19 @@ def make_config(task_class: type[Task], values: Mapping[str, Any]) -> Any:
 
 
 def config_values(task: Task) -> dict[str, Any]:
-    """The whole configuration as JSON values, defaults included."""
+    """The configuration as JSON values, including defaults."""
     values: dict[str, Any] = _adapter(task.Config).dump_python(task.config, mode="json")
     return values
 
 
 @cache
 def _adapter(config: type) -> TypeAdapter[Any]:
-    """Pydantic's reader of a configuration: slower to make than a puzzle."""
+    """Pydantic's adapter of a configuration class; cached, because creating one takes longer than planning a puzzle."""
     return TypeAdapter(config)
 
 
 def canonical_config(task: Task) -> str:
-    """The configuration as one JSON text, the same for equal configurations: what ids are hashed over."""
+    """The configuration as JSON text, equal for equal configurations; ids are hashed over it."""
     values = config_values(task)
     defaults = config_values(type(task)()) if task.LATER_KEYS else {}
     kept = {key: value for key, value in values.items() if key not in task.LATER_KEYS or value != defaults[key]}
@@ -145,7 +145,7 @@ def canonical_config(task: Task) -> str:
 
 
 def describe_task(name_or_spec: str) -> dict[str, Any]:
-    """What a task is and takes, for `jigsaw tasks NAME`.
+    """A description of a task and its options, for `jigsaw tasks NAME`.
 
     Returns:
         `name`, `doc` (one line), `source_kind`, `reasons`, and `config`: `key`, `type`, `default` and `doc` of each
@@ -168,7 +168,7 @@ def describe_task(name_or_spec: str) -> dict[str, Any]:
 
 
 def _type_words(field: Mapping[str, Any]) -> str:
-    """A JSON schema's type in a word or two, as a person would write it."""
+    """The type of a JSON schema in a word or two."""
     if "enum" in field:
         return " | ".join(str(choice) for choice in field["enum"])
     if "anyOf" in field:

@@ -1,7 +1,7 @@
-"""What the tasks on one square of a photo share: choosing the square, decoding it, rejecting what cannot be asked.
+"""Base class of the tasks on one square of a photo: chooses the square, decodes it and rejects unsuitable photos.
 
-In: one photo. Out: a puzzle about a square of it, shown `side` pixels a side. A subclass says what is asked about the
-square (`ask`) and how it is shown (`show`); the square is cut, reduced and kept here. A photo is never enlarged.
+In: one photo. Out: a puzzle about a square of it with `side` pixels. A subclass decides the question (`ask`) and the
+images (`show`). A photo is never enlarged.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from jigsaw.tasks.prompts import options_in_words
 
 CACHED_HEADERS = 1000
 DRAWS = 8
-"""How many random squares of a photo are tried before it is given up as ambiguous."""
+"""Random squares of a photo that are tried before it is rejected as ambiguous."""
 
 GREY = (127, 127, 127)
-"""What covers a part of a picture that is not shown."""
+"""Colour of hidden parts of a picture."""
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class SquareConfig:
-    """Which square of a photo is shown, and how large."""
+    """The square of a photo that is shown, and its size."""
 
     side: Annotated[int, Field(ge=28, le=2048, description="pixels a side with which the square is shown")] = 336
     crop: Annotated[
@@ -64,8 +64,8 @@ class SquareTask(Task):
     SMALL: ClassVar[Mapping[str, Any]] = {"side": 84}
     Config: ClassVar[type] = SquareConfig
     REASONS: ClassVar[Mapping[str, str]] = PHOTO_REASONS | {
-        "too_small": "the photo has fewer than `side` pixels a side, and is not enlarged",
-        "ambiguous": "what has to be distinguished looks the same, so that more than one answer is right",
+        "too_small": "the photo is smaller than `side` pixels; photos are not enlarged",
+        "ambiguous": "the parts to distinguish look the same, so that more than one answer is right",
     }
 
     config: SquareConfig
@@ -81,14 +81,14 @@ class SquareTask(Task):
 
     @abstractmethod
     def ask(self, picture: Image.Image, rng: Random) -> Question | None:
-        """What is asked about a square, or None if it looks the same whatever the answer."""
+        """Draw the question about a square; None if the answers cannot be distinguished."""
 
     @abstractmethod
     def show(self, picture: Image.Image, puzzle: Puzzle) -> list[Image.Image]:
         """The images of a puzzle, in the order of the prompt's placeholders."""
 
     def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
-        """Choose a square and ask; a photo that is damaged, too small or the same everywhere is rejected."""
+        """Choose a square and its question; photos that are damaged, too small or ambiguous are rejected."""
         side = self.config.side
         try:
             header = self._headers.get(source.fingerprint, lambda: read_header(source.files["image"]))
@@ -108,7 +108,7 @@ class SquareTask(Task):
                     )
         except PhotoError as error:
             return Reject(error.reason, str(error))
-        return Reject("ambiguous", "the square looks the same whatever the answer", final=self.config.crop != "random")
+        return Reject("ambiguous", "the square looks the same for every answer", final=self.config.crop != "random")
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
         """The images of `show`.
@@ -119,16 +119,16 @@ class SquareTask(Task):
         return Media(images=self.show(self.picture(puzzle, source), puzzle))
 
     def picture(self, puzzle: Puzzle, source: Source) -> Image.Image:
-        """The square of a puzzle as it is in the photo."""
+        """The unchanged square of a puzzle."""
         return self._cut(source, puzzle.geometry["square"])
 
     def variants(self, puzzle: Puzzle) -> Sequence[PromptVariant]:
-        """The task's variants, each with the options in words where they are words."""
+        """The task's variants, each followed by the options if they have texts."""
         words = options_in_words(puzzle)
         return [replace(each, question=f"{each.question} {words}".rstrip()) for each in self.VARIANTS]
 
     def _square(self, header: PhotoHeader, rng: Random) -> dict[str, Any]:
-        """A square in pixels of the photo decoded at `1/scale`, and the side with which it is shown."""
+        """A square in pixels of the photo decoded at `1/scale`, and its size as shown."""
         side, largest = self.config.side, min(header.size)
         smallest = largest if self.config.crop == "center" else max(side, round(largest * self.config.crop_scale))
         scale = max(each for each in SCALES if each == 1 or smallest // each >= side)

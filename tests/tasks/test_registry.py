@@ -61,7 +61,7 @@ def test_a_relative_file_becomes_valid_everywhere(plugin, monkeypatch):
         ("zzz", "no task is called 'zzz'; known: camera_poses, depth, depth_regions, flip"),
         ("no_such_module:X", "importing failed at no_such_module:X with ModuleNotFoundError.*install the package"),
         ("jigsaw.tasks.image:Nothing", "has no 'Nothing'"),
-        ("jigsaw.tasks.image:DRAWS", "no subclass"),
+        ("jigsaw.tasks.image:DRAWS", "not a subclass"),
         ("missing.py:X", "there is no file missing.py"),
     ],
 )
@@ -72,7 +72,7 @@ def test_a_name_that_leads_nowhere_is_told_in_one_line(spec, message):
 
 
 def test_a_plugin_that_is_broken_or_no_task_is_told_in_one_line(plugin, tmp_path):
-    with pytest.raises(TaskError, match="no subclass"):
+    with pytest.raises(TaskError, match="not a subclass"):
         get_task(f"{plugin}:not_a_task")
     broken = tmp_path / "broken.py"
     broken.write_text("import nothing_of_that_name")
