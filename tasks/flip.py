@@ -1,7 +1,7 @@
 """Flip: whether and how a picture was mirrored, or which of its tiles was.
 
-In: one photo. Out: a choice. A whole picture that is mirrored left to right can be told by writing, hands and clocks
-alone, so that many such puzzles have no certain answer; of tiles the neighbours tell.
+In: one photo. Out: a choice. Only writing, hands and clocks show that a whole picture was mirrored left to right, so
+that many such puzzles have no certain answer. A mirrored tile can be recognised from its neighbours.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The image jigsaw: a photo cut into a grid of tiles, shown in a shuffled order.
 
 In: one photo. Out: a puzzle whose places are the grid's cells in raster order, rendered as one RGB image per tile or as
-one sheet of numbered tiles. `ImageGeometry` holds all that rendering needs. Its `scale` is chosen from the photo's size
-and the configuration alone, so one decode serves every puzzle of a photo, and a 12-megapixel JPEG that is shown in
-small tiles is never decoded in full. The grids, the 28-pixel limit and the answer convention are the paper's (section
-3.1); margins, random crops and `augment` are not in it.
+one sheet of numbered tiles. `ImageGeometry` contains all that rendering needs. Its `scale` depends only on the photo's
+size and the configuration, so that all puzzles of a photo share one decode, and a 12-megapixel JPEG that is shown in
+small tiles is never decoded in full. The grids, the 28-pixel limit and the answer convention are from the paper
+(section 3.1); margins, random crops and `augment` are additions.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ from jigsaw.tasks.prompts import answer_instruction, user_message
 
 Place = TypeVar("Place")
 DRAWS = 8
-"""How many random crops are tried before a photo's draw is given up as ambiguous."""
+"""Random crops that are tried before a photo is rejected as ambiguous."""
 
 
 class Augment(TypedDict):
     """How a shown region is changed.
 
     Attributes:
-        mirror: whether its rows are turned round.
+        mirror: whether its rows are reversed.
         channels: the order of its colour channels.
     """
 
@@ -84,7 +84,7 @@ class ImageGeometry(TypedDict):
         shown: the 0-based cells, in raster order, as they are displayed.
         layout: `separate` images, or one `composite` sheet.
         augment: how the region is changed before it is shown.
-        resize: width and height to which an imported puzzle's photo is brought before the region is cut.
+        resize: width and height to which an imported puzzle's photo is resized before the region is cut.
     """
 
     scale: int
@@ -107,7 +107,7 @@ NO_CHANGE: Augment = {"mirror": False, "channels": [0, 1, 2]}
 CACHED_HEADERS = 1000
 
 OVERVIEW_SIDE = 24
-"""Look-alike tiles are judged on a decode in which a tile has at least this many pixels a side."""
+"""Look-alike tiles are detected on a decode in which a tile has at least this many pixels a side."""
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -143,16 +143,19 @@ class ImageConfig:
     flat_tolerance: Annotated[
         float, Field(ge=0, le=255, description="two tiles look the same below this RMS difference, 0 to 255")
     ] = 6.0
-    identity: Annotated[bool, Field(description="whether the shown order may be the right order already")] = True
+    identity: Annotated[bool, Field(description="whether the shown order may be the right order")] = True
     augment: Annotated[
-        bool, Field(description="mirror photos and swap their colour channels at random: more variety out of few")
+        bool,
+        Field(description="mirror photos and swap their colour channels at random, for more variety from few photos"),
     ] = False
     answer_style: AnswerStyleKey = "think"
 
     def __post_init__(self) -> None:
         for name, side in (("tile", self.tile), ("max_tile", self.max_tile)):
             if side is not None and side < self.min_tile and (name == "tile" or self.tile is None):
-                raise ValueError(f"{name}={side} is below min_tile={self.min_tile}: no tile could be shown")
+                raise ValueError(
+                    f"{name}={side} is below min_tile={self.min_tile}, so that every photo would be rejected"
+                )
 
 
 class ImageTask(Task):
@@ -163,7 +166,7 @@ class ImageTask(Task):
     SMALL: ClassVar[Mapping[str, Any]] = {"tile": 28}
     Config: ClassVar[type] = ImageConfig
     REASONS = PHOTO_REASONS | {
-        "too_small": "a tile would have fewer than `min_tile` pixels a side, in the photo or as it is shown",
+        "too_small": "a tile would have fewer than `min_tile` pixels a side, in the photo or as shown",
         "too_long": f"a tile, or the sheet of tiles, would be {MAX_ASPECT} times as long as wide, or more",
         "ambiguous": "two tiles look the same (flat or repeated), so that more than one answer is right",
     }
@@ -227,7 +230,7 @@ class ImageTask(Task):
         """One RGB image per tile in shown order, or one sheet with all of them.
 
         Raises:
-            ValueError: the photo cannot be read, or is another one.
+            ValueError: the photo cannot be read, or has another size.
         """
         geometry = cast(ImageGeometry, puzzle.geometry)
         photo = self._photo(source, geometry["scale"])
@@ -236,22 +239,22 @@ class ImageTask(Task):
         photo = _resized(photo, geometry)
         boxes = _region(geometry).boxes()
         size = (geometry["tile"][0], geometry["tile"][1])
-        look = geometry.get("augment", NO_CHANGE)
-        if look["mirror"]:
+        augment = geometry.get("augment", NO_CHANGE)
+        if augment["mirror"]:
             boxes = _mirrored(boxes, columns=geometry["grid"][1])
         cut = (photo.crop(boxes[place]) for place in geometry["shown"])
         shown = (tile if tile.size == size else tile.resize(size, Image.Resampling.BICUBIC) for tile in cut)
-        tiles = [_changed(tile, look) for tile in shown]
+        tiles = [_augmented(tile, augment) for tile in shown]
         if geometry["layout"] == "composite":
             return Media(images=[sheet(tiles, rows=geometry["grid"][0], columns=geometry["grid"][1])])
         return Media(images=tiles)
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
-        """Every tile after its number, then what is asked and in what form."""
+        """Every tile after its number, the question and the answer instruction."""
         rows, columns = puzzle.geometry["grid"]
         count = puzzle.num_pieces
         if puzzle.answer_style == "direct":
-            # No room to think, so the prompt is short too: a tiny model pays for every word.
+            # A short prompt: style direct is for tiny models, to which every token is costly.
             opening, label, order = f"A {rows}x{columns} jigsaw.", "{}:", "raster order"
         else:
             opening = f"An image was cut into {rows} rows x {columns} columns and shuffled."
@@ -277,13 +280,13 @@ class ImageTask(Task):
         return Extent(rows * columns, images=((width, height),) * (rows * columns))
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
-        """The whole photo with the cut marked, each cell with the number under which its tile is shown."""
+        """The photo with the cells marked, each with the number under which its tile is shown."""
         geometry = cast(ImageGeometry, puzzle.geometry)
         photo = _resized(self._photo(source, geometry["scale"]), geometry)
         return [("The photo and its cut", mark_boxes(photo, _region(geometry).boxes(), puzzle.answer))]
 
     def adopt(self, source: Source, rng: Random, about: Mapping[str, Any], style: AnswerStyle) -> Puzzle | Reject:
-        """The photo resized to `resize_size`, its centre of `crop_size` cut into the `jigsaw_config` grid."""
+        """The photo resized to `resize_size`, with a centre crop of `crop_size` cut into the `jigsaw_config` grid."""
         try:
             size = read_header(source.files["image"]).size
             read_photo(source.files["image"], max(SCALES))  # finds damaged files
@@ -321,7 +324,7 @@ class ImageTask(Task):
         return Puzzle(self.name, answer_of(shown), geometry, style)
 
     def _render_scale(self, header: PhotoHeader) -> int:
-        """The strongest JPEG reduction at which the smallest possible tile still has the pixels it is shown with."""
+        """The largest decoding reduction at which the smallest possible tile still has as many pixels as are shown."""
         wanted = self.config.tile or self.config.max_tile
         if wanted is None:
             return 1
@@ -340,7 +343,7 @@ class ImageTask(Task):
         return width, height
 
     def _unfit(self, header: PhotoHeader, scale: int) -> Reject | None:
-        """A reject where tiles are too small, in the photo or as they are shown, or too long for image processors."""
+        """A reject if tiles are too small, in the photo or as shown, or too long for image processors; else None."""
         cut = self._smallest_tile(header.size)
         shown = self._shown_size(self._smallest_tile(header.scaled_size(scale)))
         gives = f"{header.size[0]}x{header.size[1]} px gives tiles of {cut[0]}x{cut[1]} px"
@@ -355,7 +358,7 @@ class ImageTask(Task):
         return None
 
     def _classes(self, source: Source, header: PhotoHeader, scale: int, region: Region) -> tuple[int, ...]:
-        """Look-alike classes in raster order. It decodes the photo, small, whatever `flat` says: damaged files show."""
+        """Look-alike classes in raster order. The photo is decoded for any `flat`, so that damaged files are detected."""
         overview = self._overview(source, header, scale, min(region.tile))
         if self.config.flat == "keep":
             return tuple(range(region.rows * region.columns))
@@ -394,7 +397,7 @@ class ImageTask(Task):
         )
 
     def _shown_size(self, tile: tuple[int, int]) -> tuple[int, int]:
-        """Width and height in pixels with which a tile is shown."""
+        """Width and height in pixels of a tile as it is shown."""
         if self.config.tile is not None:
             return self.config.tile, self.config.tile
         longest = max(tile)
@@ -404,16 +407,16 @@ class ImageTask(Task):
         return max(1, round(tile[0] * limit / longest)), max(1, round(tile[1] * limit / longest))
 
     def _overview(self, source: Source, header: PhotoHeader, scale: int, side: int) -> Image.Image:
-        """The photo as small as tiles of `side` pixels at `1/scale` can still be judged, to compare them quickly."""
+        """The photo, reduced as far as tiles of `side` pixels at `1/scale` can still be compared."""
         smaller = max(s for s in SCALES if s == 1 or side // s >= OVERVIEW_SIDE)
         if header.quick_to_scale:
             return self._photo(source, min(scale * smaller, max(SCALES)))
-        if header.converted:  # a whole picture is converted only where it is shown
+        if header.converted:  # colours of the full picture are converted only for rendering
             file = source.files["image"]
             return self._photos.get(
                 (source.fingerprint, scale, smaller), lambda: read_photo(file, scale * smaller, glance=True)
             )
-        # What is slow to decode is decoded once, for the tiles and for the overview.
+        # A file that is slow to decode is decoded once, for the tiles and the overview.
         return self._photos.get(
             (source.fingerprint, scale, smaller), lambda: self._photo(source, scale).reduce(smaller)
         )
@@ -423,27 +426,27 @@ class ImageTask(Task):
 
 
 def _mirrored(places: Sequence[Place], columns: int) -> list[Place]:
-    """The piece at each place, in raster order, once the rows are turned round."""
+    """The piece at each place, in raster order, after the rows are reversed."""
     rows = [places[start : start + columns] for start in range(0, len(places), columns)]
     return [place for row in rows for place in reversed(row)]
 
 
 def _resized(photo: Image.Image, geometry: ImageGeometry) -> Image.Image:
-    """The photo at the size from which the region is cut."""
+    """The photo, resized if the geometry has a `resize`."""
     if "resize" not in geometry:
         return photo
     width, height = geometry["resize"]
     return photo.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def _changed(tile: Image.Image, look: Augment) -> Image.Image:
-    """A tile mirrored, with its colour channels in another order."""
-    if look["mirror"]:
+def _augmented(tile: Image.Image, augment: Augment) -> Image.Image:
+    """A tile with `augment` applied."""
+    if augment["mirror"]:
         tile = tile.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if look["channels"] == [0, 1, 2]:
+    if augment["channels"] == [0, 1, 2]:
         return tile
     bands = tile.split()
-    return Image.merge("RGB", [bands[channel] for channel in look["channels"]])
+    return Image.merge("RGB", [bands[channel] for channel in augment["channels"]])
 
 
 def _region(geometry: ImageGeometry) -> Region:

@@ -1,7 +1,7 @@
-"""Masked jigsaw: some cells of a grid are empty, and their tiles have to be put back.
+"""Masked jigsaw: some cells of a grid are empty, and their tiles must be put back.
 
-In: one photo. Out: an order: the picture with k grey cells, the k tiles in a shuffled order, and for each empty cell,
-in raster order, the number of its tile. The released code of Visual Jigsaw has such puzzles.
+In: one photo. Out: an order. The media are the picture with k grey cells and the k tiles in a shuffled order; the
+answer lists the tile of each empty cell in raster order. The released code of Visual Jigsaw has such puzzles.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from jigsaw.tasks.squares import GREY, SquareConfig, SquareTask, cells_of
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class MaskedConfig(SquareConfig):
-    """How the square is cut, and how many cells are empty."""
+    """The grid of the square, and the number of empty cells."""
 
     grid: Annotated[Grid, Field(description="rows x columns, from 1x2 to 8x8")] = "3x3"
     masked: Annotated[int, Field(ge=2, le=12, description="how many cells are empty")] = 3
@@ -65,7 +65,7 @@ class MaskedTask(SquareTask):
     config: MaskedConfig
 
     def ask(self, picture: Image.Image, rng: Random) -> Question | None:
-        """Draw the empty cells and the shown order; nothing where two of the tiles look the same."""
+        """Draw the empty cells and the shown order; None if two of the tiles look the same."""
         rows, columns = parse_grid(self.config.grid)
         cells = cells_of(picture.width, rows, columns)
         masked = sorted(rng.sample(range(len(cells)), self.config.masked))
@@ -85,7 +85,7 @@ class MaskedTask(SquareTask):
         return [holed, *(picture.crop(boxes[place]) for place in puzzle.geometry["shown"])]
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
-        """The square, every tile after its number, and what is asked."""
+        """The square, every tile after its number, and the question."""
         rows, columns = puzzle.geometry["cells"]
         missing = (
             f"{puzzle.num_pieces} of the {rows} rows x {columns} columns of tiles of this picture are missing (grey):"
@@ -106,7 +106,7 @@ class MaskedTask(SquareTask):
         return Pieces(frames=[np.asarray(image.convert("RGB"))[None] for image in media.images[1:]])
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
-        """The whole square, with the number of the tile of every empty cell."""
+        """The complete square, with the number of the tile on every empty cell."""
         picture = self.picture(puzzle, source)
         cells = cells_of(picture.width, *puzzle.geometry["cells"])
         boxes = [cells[cell] for cell in puzzle.geometry["masked"]]

@@ -1,7 +1,7 @@
-"""Odd crop: which of several crops is of another picture.
+"""Odd crop: which of several crops is from another photo.
 
-In: two photos. Out: a choice between crops, all but one of the first photo. The crops of a photo lie apart, so that no
-two of them show the same, and share its light, colours and subject.
+In: two photos. Out: a choice between crops, all but one from the first photo. The crops of a photo do not overlap, but
+share its light, colours and subject.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from jigsaw.tasks.media.photos import SCALES, PhotoError, read_header, read_phot
 from jigsaw.tasks.prompts import instruction_of, labelled_pieces, numbered, user_message
 
 DRAWS = 8
-"""How many sets of crops are tried before a pair is given up."""
+"""Sets of crops that are tried before a pair is rejected."""
 
 PLACES = 60
-"""How many places are tried for a crop that overlaps no other."""
+"""Positions that are tried for a crop that overlaps no other."""
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class OddCropConfig:
-    """How many crops there are, and how large."""
+    """Number and size of the crops."""
 
     crops: Annotated[int, Field(ge=3, le=8, description="how many crops there are to choose from")] = 4
     side: Annotated[int, Field(ge=28, le=1024, description="pixels a side with which a crop is shown")] = 112
@@ -55,15 +55,15 @@ class OddCropConfig:
 
 
 class OddCropTask(Task):
-    """Tell which of several crops is of another picture."""
+    """Tell which of several crops is from another photo."""
 
     name: ClassVar[str] = "odd_crop"
     source_kind: ClassVar[SourceKind] = "pair"
     SMALL: ClassVar[Mapping[str, Any]] = {"side": 56}
     Config: ClassVar[type] = OddCropConfig
     REASONS: ClassVar[Mapping[str, str]] = PHOTO_REASONS | {
-        "too_small": "a crop would have fewer than `side` pixels, and is not enlarged",
-        "no_room": "the crops do not fit into the photo beside each other",
+        "too_small": "a crop would be smaller than `side` pixels; crops are not enlarged",
+        "no_room": "the crops do not fit into the photo without overlap",
         "ambiguous": "two crops look the same, or both photos are copies of one",
     }
     PIECE = "crop"

@@ -1,8 +1,7 @@
 """Patch-fit: which of several patches fills a hole in a picture.
 
-In: one photo. Out: a choice between patches that were all cut from the same square: the one that was in the hole, and
-others whose likeness to it is graded. The task is the one that inpainting as self-supervision stands for (Pathak et
-al., "Context encoders", CVPR 2016), asked as a choice.
+In: one photo. Out: a choice between patches of the same square: the patch from the hole, and others of graded
+similarity to it. The task is self-supervised inpainting (Pathak et al., "Context encoders", CVPR 2016) as a choice.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from jigsaw.tasks.prompts import instruction_of, labelled_pieces, numbered, user
 from jigsaw.tasks.squares import GREY, SquareConfig, SquareTask
 
 CANDIDATES = 64
-"""Random patches of a square among which the wrong ones are chosen."""
+"""Random patches of a square from which the wrong ones are chosen."""
 
 LEAST = 14
 """Least side of a patch in pixels."""
@@ -33,7 +32,7 @@ LEAST = 14
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class PatchFitConfig(SquareConfig):
-    """How large the hole is, and what the wrong patches are like."""
+    """Size of the hole, and number and similarity of the patches."""
 
     patches: Annotated[int, Field(ge=2, le=8, description="how many patches there are to choose from")] = 4
     hole: Annotated[float, Field(ge=0.1, le=0.5, description="side of the hole, as a fraction of the square's")] = 0.25
@@ -50,17 +49,17 @@ class PatchFitConfig(SquareConfig):
         if self.patch_side < LEAST:
             raise ValueError(
                 f"side={self.side}, hole={self.hole} and margin={self.margin} give patches of {self.patch_side} "
-                f"pixels, of which {LEAST} are needed; enlarge side or hole"
+                f"pixels, but {LEAST} are needed; enlarge side or hole"
             )
 
     @property
     def hole_side(self) -> int:
-        """Pixels of the hole a side."""
+        """Side of the hole in pixels."""
         return int(self.side * self.hole)
 
     @property
     def patch_side(self) -> int:
-        """Pixels of a patch a side."""
+        """Side of a patch in pixels."""
         return self.hole_side - 2 * int(self.hole_side * self.margin)
 
 
@@ -91,7 +90,7 @@ class PatchFitTask(SquareTask):
     config: PatchFitConfig
 
     def ask(self, picture: Image.Image, rng: Random) -> Question | None:
-        """Draw a hole and the patches; nothing where too few patches differ from the right one and each other."""
+        """Draw a hole and the patches; None if too few patches differ from the right one and each other."""
         config, side = self.config, picture.width
         left, top = (rng.randint(0, side - config.hole_side) for _ in range(2))
         hole = (left, top, left + config.hole_side, top + config.hole_side)
@@ -108,7 +107,7 @@ class PatchFitTask(SquareTask):
         return Question(answer=str(shown.index(0) + 1), geometry=geometry, args=numbered(config.patches))
 
     def _chosen(self, picture: Image.Image, right: Box, boxes: Sequence[Box]) -> list[Box] | None:
-        """Wrong patches, graded by their likeness to the right one; all look different. None if there are too few."""
+        """Wrong patches, graded by similarity to the right one, all different; None if there are too few."""
         count = self.config.patches - 1
         apart = mean_differences(signatures(picture, [right, *boxes]))
         unlike: list[int] = []
@@ -132,7 +131,7 @@ class PatchFitTask(SquareTask):
         return [holed, *(picture.crop(tuple(box)) for box in puzzle.geometry["patches"])]
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
-        """The square, every patch after its number, and what is asked."""
+        """The square, every patch after its number, and the question."""
         hidden, asked = "A grey square hides a part of this picture:", "Which patch is the hidden part?"
         patches = labelled_pieces(puzzle, "Patch")
         return user_message([hidden, {"type": "image"}, *patches, f"{asked} {instruction_of(puzzle)}"])
@@ -149,13 +148,13 @@ class PatchFitTask(SquareTask):
         return Pieces(frames=[patch[None] for patch in patches], picture=picture, hole=tuple(puzzle.geometry["hole"]))
 
     def difficulty(self, puzzle: Puzzle, pieces: Pieces) -> float:
-        """How much the right patch differs from the wrong one that is most like it: root mean square, 0 to 255."""
+        """Difference of the right patch to the most similar wrong one: root mean square, 0 to 255."""
         small = [signatures(Image.fromarray(piece[0]), [(0, 0, *piece.shape[2:0:-1])])[0] for piece in pieces.frames]
         apart = mean_differences(np.stack(small))[int(puzzle.answer) - 1]
         return float(np.delete(apart, int(puzzle.answer) - 1).min())
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
-        """The whole square, every patch marked where it was cut."""
+        """The complete square, with every patch marked."""
         boxes = [tuple(box) for box in puzzle.geometry["patches"]]
         marked = mark_boxes(self.picture(puzzle, source), boxes, range(1, len(boxes) + 1))
         return [("The picture, and where the patches were cut", marked)]

@@ -1,7 +1,7 @@
-"""Relative place: where one tile of a picture lies, seen from another.
+"""Relative place: in which direction one tile of a picture is from another.
 
-In: one photo. Out: a choice between directions in words. The task is that of Doersch et al., "Unsupervised visual
-representation learning by context prediction" (ICCV 2015): a gap between the tiles keeps borders from telling.
+In: one photo. Out: a choice between directions in words. The task is from Doersch et al., "Unsupervised visual
+representation learning by context prediction" (ICCV 2015). A gap between the tiles prevents matching of their edges.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ DIRECTIONS = {
     "below and to the left": (-1, 1),
     "below and to the right": (1, 1),
 }
-"""Steps to the right and down, in words; the first four are straight."""
+"""Directions in words -> steps to the right and down; the first four are straight."""
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class RelativePlaceConfig(SquareConfig):
-    """How large the tiles are, and how far apart."""
+    """Size and distance of the tiles."""
 
     directions: Annotated[int, Field(description="4: straight; 8: oblique too")] = 8
     tile: Annotated[float, Field(ge=0.1, le=0.45, description="side of a tile, as a fraction of the square's")] = 0.3
@@ -53,7 +53,7 @@ class RelativePlaceConfig(SquareConfig):
 
     @property
     def tile_side(self) -> int:
-        """Pixels of a tile a side."""
+        """Side of a tile in pixels."""
         return int(self.side * self.tile)
 
     @property
@@ -63,7 +63,7 @@ class RelativePlaceConfig(SquareConfig):
 
 
 class RelativePlaceTask(SquareTask):
-    """Tell where one tile of a picture lies, seen from another."""
+    """Tell in which direction one tile of a picture is from another."""
 
     name: ClassVar[str] = "relative_place"
     Config: ClassVar[type] = RelativePlaceConfig
@@ -84,7 +84,7 @@ class RelativePlaceTask(SquareTask):
     config: RelativePlaceConfig
 
     def ask(self, picture: Image.Image, rng: Random) -> Question | None:
-        """Draw a direction, evenly, then where the tiles lie; nothing where the tiles look the same."""
+        """Draw a direction, uniformly, and the positions of the tiles; None if the tiles look the same."""
         words = list(DIRECTIONS)[: self.config.directions]
         where = rng.choice(words)
         tile, step = self.config.tile_side, self.config.step
@@ -105,7 +105,7 @@ class RelativePlaceTask(SquareTask):
         return [picture.crop(tuple(box)) for box in puzzle.geometry["tiles"]]
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
-        """Both tiles, and what is asked."""
+        """Both tiles and the question."""
         asked = (
             "Where does the second lie in the photo, seen from the first? "
             f"{options_in_words(puzzle)}. {instruction_of(puzzle)}"

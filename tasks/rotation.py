@@ -1,7 +1,7 @@
 """Rotation: by how many quarter turns a picture was turned, or which of its tiles was turned.
 
-In: one photo. Out: a choice. The whole square has four answers; of a tile its number is asked. The task is RotNet's
-(Gidaris et al., "Unsupervised representation learning by predicting image rotations", ICLR 2018).
+In: one photo. Out: a choice between four turns of the whole square, or between the numbers of its tiles. The task is
+from RotNet (Gidaris et al., "Unsupervised representation learning by predicting image rotations", ICLR 2018).
 """
 
 from __future__ import annotations

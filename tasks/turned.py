@@ -1,4 +1,4 @@
-"""What the tasks on turned and mirrored pictures share: one change of a whole square, or of one of its tiles.
+"""Base class of `rotation` and `flip`: one change of a whole square, or of one of its tiles.
 
 In: a square of a photo. Out: a choice between the changes in words, or between the numbers of the tiles.
 """
@@ -28,7 +28,7 @@ class TurnedConfig(SquareConfig):
 
     what: Annotated[
         Literal["picture", "tile"],
-        Field(description="picture: the whole square, and how is asked; tile: one tile of it, and which is asked"),
+        Field(description="picture: ask how the whole square was changed; tile: ask which of its tiles was changed"),
     ] = "picture"
     grid: Annotated[Grid, Field(description="rows x columns of the tiles (what=tile)")] = "2x2"
 
@@ -43,7 +43,7 @@ class TurnedTask(SquareTask):
     Config: ClassVar[type] = TurnedConfig
     PIECE = "tile"
     CHANGES: ClassVar[Mapping[str, Image.Transpose | None]]
-    """Each change in words; None, which comes first, leaves the picture as it is."""
+    """Changes in words -> transpose; the first is None and leaves the picture unchanged."""
     VERB: ClassVar[str]
     REMEDIES: ClassVar = {
         "look": "sampling: what is above in a photo is lighter; photos of other subjects, or a small crop_scale",
@@ -53,14 +53,14 @@ class TurnedTask(SquareTask):
     config: TurnedConfig
 
     def ask(self, picture: Image.Image, rng: Random) -> Question | None:
-        """Draw a change, evenly over all of them; of a tile also which, and never none."""
+        """Draw a change, uniformly, and for `what=tile` a tile; a tile is always changed."""
         words = list(self.CHANGES)
         rows, columns = parse_grid(self.config.grid) if self.config.what == "tile" else (1, 1)
         boxes = cells_of(self.config.side, rows, columns)
         tile = rng.randrange(len(boxes))
         change = rng.choice(words if self.config.what == "picture" else words[1:])
-        seen = picture.crop(boxes[tile]) if self.config.what == "tile" else picture
-        if look_alike([_changed(seen, each) for each in self.CHANGES.values()]):
+        part = picture.crop(boxes[tile]) if self.config.what == "tile" else picture
+        if look_alike([_changed(part, each) for each in self.CHANGES.values()]):
             return None
         if self.config.what == "picture":
             args = lettered(words)
@@ -79,7 +79,7 @@ class TurnedTask(SquareTask):
         return [shown]
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
-        """The picture, and what is asked about it."""
+        """The picture and the question."""
         if "tile" not in puzzle.geometry:
             asked = f"How was this picture {self.VERB}? {options_in_words(puzzle)}."
         else:
@@ -99,7 +99,7 @@ class TurnedTask(SquareTask):
         return [PromptVariant(opening, "", question)]
 
     def pieces(self, puzzle: Puzzle, media: Media) -> Pieces:
-        """The tiles where one of them is asked for; a whole picture has no pieces."""
+        """The tiles if the question is about one of them; a whole picture has no pieces."""
         if "tile" not in puzzle.geometry:
             return Pieces()
         picture, (rows, columns) = media.images[0].convert("RGB"), puzzle.geometry["grid"]
@@ -107,7 +107,7 @@ class TurnedTask(SquareTask):
         return Pieces(frames=[np.asarray(picture.crop(box))[None] for box in boxes], grid=(rows, columns))
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
-        """The square as it is in the photo, with the changed tile marked."""
+        """The unchanged square, with the changed tile marked."""
         picture = self.picture(puzzle, source)
         if "tile" in puzzle.geometry:
             tile = puzzle.geometry["tile"]
