@@ -358,7 +358,7 @@ class ImageTask(Task):
         return None
 
     def _classes(self, source: Source, header: PhotoHeader, scale: int, region: Region) -> tuple[int, ...]:
-        """Look-alike classes in raster order. The photo is decoded for any `flat`, so that damaged files are detected."""
+        """Look-alike classes in raster order. The photo is decoded for any `flat`, which finds damaged files."""
         overview = self._overview(source, header, scale, min(region.tile))
         if self.config.flat == "keep":
             return tuple(range(region.rows * region.columns))
