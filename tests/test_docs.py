@@ -348,7 +348,7 @@ def test_a_task_of_each_kind_of_answer_is_taught_in_under_60_lines():
     taught = {}
     for page in ("docs/tutorials/own-task.md", "docs/tutorials/other-answers.md"):
         for block in blocks_of(Path(page)):
-            if block.language == "python" and re.search(r"class \w+\((?:Square|Film)?Task\)", block.text):
+            if block.language == "python" and re.search(r"class \w+\((?:Square|Segment)?Task\)", block.text):
                 kind = re.search(r'kind="(\w+)"', block.text)
                 name = kind[1] if kind else "choice" if "Question(" in block.text else "order"
                 taught[name] = block.text.count("\n")

@@ -114,7 +114,7 @@ def test_a_flat_photo_has_no_certain_answer(name):
 @pytest.mark.parametrize(
     ("name", "config", "message"),
     [
-        ("patch_fit", {"side": 28, "hole": 0.25}, "give patches of 7 pixels, of which 14 are needed"),
+        ("patch_fit", {"side": 28, "hole": 0.25}, "give patches of 7 pixels, but 14 are needed"),
         ("relative_place", {"tile": 0.45, "gap": 0.5}, "two tiles do not fit into the square"),
         ("relative_place", {"directions": 6}, "directions=6 is neither 4 nor 8"),
         ("masked", {"grid": "1x2", "masked": 3}, "masked=3, but grid=1x2 has 2 cells"),
