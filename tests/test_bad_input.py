@@ -174,7 +174,7 @@ def tree(folder):
         (
             "small.yaml",
             "grpo.repetition_penalty=1.1",
-            "override 'grpo.repetition_penalty=1.1': grpo.repetition_penalty would change nothing: ",
+            "override 'grpo.repetition_penalty=1.1': grpo.repetition_penalty has no effect: ",
         ),
         (
             "small.yaml",
@@ -194,7 +194,7 @@ def tree(folder):
         (
             "small.yaml",
             "grpo.num_generations=1",
-            "override 'grpo.num_generations=1': grpo.num_generations: 1 leaves nothing to compare",
+            "override 'grpo.num_generations=1': grpo.num_generations: a group of 1 has no other completion",
         ),
         (
             "small.yaml",

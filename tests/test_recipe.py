@@ -261,7 +261,7 @@ def test_completions_at_a_time_over_a_recipe_with_tokens_at_a_time_replace_them(
     assert load_recipe(small, by_tokens).grpo.per_device_train_batch_size is None
     recipe = load_recipe("image-qwen2.5-vl-7b", ["grpo.per_device_train_batch_size=16"])
     assert (recipe.grpo.per_device_train_batch_size, recipe.grpo.tokens_per_micro_batch) == (16, None)
-    with pytest.raises(JigsawError, match="tokens_per_micro_batch does not go with per_device_train_batch_size"):
+    with pytest.raises(JigsawError, match="tokens_per_micro_batch cannot be combined with per_device_train_batch_size"):
         load_recipe(small, [*by_tokens, "grpo.per_device_train_batch_size=16"])
 
 

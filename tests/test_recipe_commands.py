@@ -85,7 +85,7 @@ def test_a_recipe_of_ones_own_is_what_it_extends_with_its_keys_to_change(tmp_pat
     write_starter(file, name)
     mine = load_recipe(str(file))
     assert mine.name == "my-run" and as_written(mine) == as_written(load_recipe(name))
-    head, _, shown = file.read_text().partition("replaced as a whole.\n")
+    head, _, shown = file.read_text().partition("replaces the complete list.\n")
     file.write_text(head + "\n" + "\n".join(line.removeprefix("# ") for line in shown.splitlines()))
     assert as_written(load_recipe(str(file))) == as_written(mine)
 

@@ -1,7 +1,7 @@
-"""The JSON schema of recipes, with which editors complete keys, show what they mean and underline what is wrong.
+"""The JSON schema of recipes, for editors that complete keys, describe them and mark mistakes.
 
-In: the schema of a recipe. Out: JSON Schema (draft 2020-12). A recipe file may extend another one, so nothing is
-required, and any value may be an interpolation such as `${data.photos}`.
+In: the pydantic schema of a recipe. Out: JSON Schema (draft 2020-12). A recipe may extend another one, so no key is
+required; any value may be an interpolation such as `${data.photos}`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ INTERPOLATION = {"type": "string", "pattern": r"\$\{"}
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema of a recipe file; a mapping that `json.dumps` takes."""
+    """The schema of a recipe file, as JSON values."""
     schema = Recipe.model_json_schema()
     models = {model.__name__: model for model in _sections(Recipe)}
     for name, section in {Recipe.__name__: schema, **schema["$defs"]}.items():
@@ -28,7 +28,7 @@ def json_schema() -> dict[str, Any]:
                 value["description"] = described[key]
             section["properties"][key] = _or_interpolated(value)
     schema["properties"]["defaults"] = {"type": "string", "description": "The recipe that this one extends."}
-    # A key with dots changes one place of what is extended: `data.train.0.build.grid: 2x2`.
+    # A key with dots changes one value of the extended recipe: `data.train.0.build.grid: 2x2`.
     schema["patternProperties"] = {r"\.": {}}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
@@ -41,7 +41,7 @@ def _or_interpolated(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sections(model: Any) -> list[Any]:
-    """A section and those below it, at any depth."""
+    """A section and all sections below it."""
     from pydantic import BaseModel
 
     found, waiting = [], [model]

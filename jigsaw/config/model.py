@@ -17,8 +17,8 @@ class PixelLimits(Section):
     """Pixel limits of one image or video, as the model's processor applies them.
 
     Attributes:
-        min_pixels: a medium with fewer is enlarged; None for the checkpoint's own limit.
-        max_pixels: a medium with more is shrunk; None likewise.
+        min_pixels: smaller media are enlarged to this; None for the checkpoint's limit.
+        max_pixels: larger media are shrunk to this; None for the checkpoint's limit.
     """
 
     min_pixels: int | None = Field(None, gt=0)
@@ -32,13 +32,14 @@ class PixelLimits(Section):
 
 
 class LoraSection(Section):
-    """Low-rank adapters instead of all weights; they are merged into the checkpoint that a stage leaves.
+    """Low-rank adapters (LoRA), trained instead of all weights and merged into the checkpoint at the end of a stage.
 
     Attributes:
-        rank: of the adapters.
-        alpha: scale; the update is multiplied by alpha / rank.
-        dropout: on the input of the adapters.
-        targets: names of the linear layers that get one, or `all-linear`. Layers that `model.freeze` matches get none.
+        rank: rank of the adapters.
+        alpha: scale of the adapters; their update is multiplied by alpha / rank.
+        dropout: dropout on the input of the adapters.
+        targets: names of the linear layers that get an adapter, or `all-linear`. Layers that `model.freeze` matches get
+            none.
     """
 
     rank: int = Field(16, ge=1)
@@ -48,26 +49,27 @@ class LoraSection(Section):
 
 
 class ModelSection(Section):
-    """Which model is trained: a checkpoint, or a tiny one made from random weights.
+    """The model to train: a checkpoint, or a tiny model from random weights.
 
     Attributes:
         path: a local checkpoint folder or a hub id.
         tiny: the architecture of a tiny model, instead of `path`.
-        sizes: sizes of a tiny model.
-        dtype: of computation and of the checkpoints. Weights that are trained are kept in float32 meanwhile.
-        image: pixel limits for the processor; those of the checkpoint where not given.
-        video: likewise for videos: of each frame (Qwen2.5-VL), or of all frames of a clip together (Qwen3-VL). A model
-            that takes a clip as images has none. InternVL cuts an image into as many tiles as `image.max_pixels`
+        sizes: sizes of the tiny model.
+        dtype: data type of computation and checkpoints. Trained weights are kept in float32 during training.
+        image: pixel limits of images.
+        video: pixel limits of videos: of each frame for Qwen2.5-VL, of all frames of a clip together for Qwen3-VL. A
+            model that takes a clip as images has none. InternVL cuts an image into as many tiles as `image.max_pixels`
             allows; SmolVLM and Gemma 3 resize every image to one size and take no limits.
-        no_think: ask a reasoning model for the answer alone: `template` turns off the switch `enable_thinking` of its
-            chat template, any other text is added to the user's turns, such as `/no_think` for MiMo-VL. The changed
+        no_think: ask a reasoning model for the answer only: `template` turns off the switch `enable_thinking` of its
+            chat template; any other text, such as `/no_think` for MiMo-VL, is added to the user's turns. The changed
             template is saved with the trained model.
-        frames: how NEO's prompts label the frames of a clip, `seconds` for NEO 1.0 and `numbers` for NEO 1.5; null for
-            what the checkpoint has.
-        freeze: what is not trained: `vision_tower`, `projector`, `language_model`, or patterns of parameter names such
-            as `*.visual.blocks.0.*`; of a NEO also `patch-embedding`, `pre-buffer`, `hw-projections`, `post-llm`.
-        pre_buffer: how many layers of a NEO are its pre-Buffer, where `freeze` names such a group.
-        lora: adapters instead of all weights; None trains the weights.
+        frames: labels of video frames in NEO's prompts, `seconds` for NEO 1.0 and `numbers` for NEO 1.5; null for those
+            of the checkpoint.
+        freeze: parts that are not trained: `vision_tower`, `projector`, `language_model`, or patterns of parameter
+            names such as `*.visual.blocks.0.*`; for NEO also `patch-embedding`, `pre-buffer`, `hw-projections` and
+            `post-llm`.
+        pre_buffer: number of NEO's pre-Buffer layers; needed if `freeze` names one of NEO's groups.
+        lora: low-rank adapters; None trains all weights.
     """
 
     path: PathText | None = None
@@ -84,7 +86,7 @@ class ModelSection(Section):
 
     @property
     def processing(self) -> dict[str, Any]:
-        """Pixel limits and prompts, as arguments of `load_processor`."""
+        """Pixel limits and prompt settings, as arguments of `load_processor`."""
         videos = {"min_video_pixels": self.video.min_pixels, "max_video_pixels": self.video.max_pixels}
         return self.image.model_dump() | videos | {"no_think": self.no_think, "frames": self.frames}
 

@@ -1,8 +1,8 @@
-"""Values that YAML 1.1 reads otherwise than they are written: `16:00` is the number 960, `no` is false, `0123` is 83.
+"""Refuses values that YAML 1.1 changes: it reads `16:00` as the number 960, `no` as false and `0123` as 83.
 
-In: the text of a recipe or of an override. Out: every plain scalar in it whose value is no text, with the way it was
-written, so that a recipe whose schema wants a text there is refused with the cause instead of running with another
-value. Also the limits of a YAML text: aliases that expand to a billion values are refused before anything reads them.
+In: the text of a recipe or of an override. Out: every plain scalar that is not a string, with its original text. Where
+the schema wants a string, the recipe is refused with the cause, instead of running with another value. The module also
+limits the size of YAML texts: aliases that expand to a billion values are refused before anything reads them.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from pydantic import BaseModel
 from jigsaw.errors import JigsawError
 
 MOST_VALUES = 100_000
-"""Values that a YAML text may hold once its aliases are expanded; a recipe has some hundred."""
+"""Maximum number of values in a YAML text with its aliases expanded; a recipe has some hundred."""
 
 MOST_CHARACTERS = 4_000_000
-_Base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same that OmegaConf takes, so that places agree
+_Base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # OmegaConf's loader, so that places agree
 _TAGS = ("int", "float", "bool", "null", "timestamp")
 
 
 @dataclass(frozen=True)
 class Written:
-    """A plain scalar that is no text.
+    """A plain scalar that is not a string.
 
     Attributes:
-        text: as it is written.
-        value: what YAML 1.1 reads.
-        override: whether it is the whole value of an override, which the shell takes quotes from.
+        text: its text in the file.
+        value: its value in YAML 1.1.
+        override: whether it is the complete value of an override, whose quotes the shell removes.
     """
 
     text: str
@@ -44,20 +44,20 @@ class Written:
 
     @property
     def never_meant(self) -> bool:
-        """Whether it is a number in a notation of YAML 1.1 that nobody writes on purpose: base 60, or octal by a 0."""
+        """Whether it is a number in a notation that is only used by mistake: base 60, or octal with a leading 0."""
         digits = self.text.lstrip("+-").replace("_", "")
         octal = len(digits) > 1 and digits.isdecimal() and digits[0] == "0"
         return isinstance(self.value, int | float) and not isinstance(self.value, bool) and (":" in digits or octal)
 
     @property
     def as_written(self) -> bool:
-        """Whether the value is what anybody would read."""
+        """Whether the value is the one that the text suggests."""
         if isinstance(self.value, bool):
             return self.text.lower() in ("true", "false")
         return isinstance(self.value, int) and str(self.value) == self.text
 
     def cause(self, place: str, annotations: Sequence[Any]) -> str:
-        """What YAML makes of it, and what to write instead at a place that admits these annotations."""
+        """The message: how YAML reads the text, and what to write at a place with these type annotations."""
         value = self.value
         if isinstance(value, bool | NoneType):
             read = {True: "true", False: "false", None: "no value"}[value]
@@ -67,7 +67,7 @@ class Written:
         if choices and self.text not in choices:
             remedy = f"write one of {', '.join(choices)}"
         elif annotations and str not in _types_of(annotations):
-            remedy = "write the number that you mean without zeros in front and without colons"
+            remedy = "write the number without leading zeros and without colons"
         else:
             key = place.rpartition(".")[2]
             before = "" if key.isdecimal() else f"{key}: "
@@ -84,22 +84,22 @@ def require_moderate(text: str, loader: Any = _Base) -> None:
         loader: the class that reads it afterwards; libyaml refuses text with half surrogates, Python's loader does not.
 
     Raises:
-        JigsawError: it does.
-        yaml.YAMLError: it is no YAML.
+        JigsawError: the text is too large or nested too deeply.
+        yaml.YAMLError: the text is not valid YAML.
     """
     if len(text) > MOST_CHARACTERS:
-        raise JigsawError(f"the YAML has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
+        raise JigsawError(f"the YAML has {len(text):,} characters; the maximum is {MOST_CHARACTERS:,}")
     try:
         root = yaml.compose(StringIO(text), loader)
         sizes: dict[int, int] = {}
         if root is not None and _size(root, sizes) > MOST_VALUES:
             raise JigsawError(f"the aliases of the YAML expand to more than {MOST_VALUES:,} values; write them out")
     except RecursionError:
-        raise JigsawError("the YAML is nested too deeply to be read, or an alias holds itself") from None
+        raise JigsawError("the YAML is nested too deeply, or an alias contains itself") from None
 
 
 def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
-    """Values below a node with aliases expanded; each node is counted once, however often it is named."""
+    """The number of values below a node with aliases expanded; the size of each node is computed once."""
     if id(node) not in sizes:
         below = [*node.value] if isinstance(node, yaml.SequenceNode) else []
         if isinstance(node, yaml.MappingNode):
@@ -109,7 +109,7 @@ def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
 
 
 class _Loader(_Base):  # type: ignore[misc,valid-type]
-    """YAML 1.1 with the numbers that OmegaConf reads beside: `1e3` is one, with or without a point."""
+    """YAML 1.1 with OmegaConf's additional numbers: `1e3` is a number, with or without a decimal point."""
 
 
 _Loader.add_implicit_resolver(
@@ -118,11 +118,11 @@ _Loader.add_implicit_resolver(
 
 
 def written_scalars(text: str, prefix: str = "") -> dict[str, Written]:
-    """Place -> scalar, for every plain scalar of a YAML text that is no text; places as `data.train.0.weight`.
+    """Place -> scalar, for every plain scalar that is not a string; a place is written `data.train.0.weight`.
 
     Args:
         text: valid YAML within the limits.
-        prefix: the place that the text is written to, for an override.
+        prefix: the place of the text in the recipe, for an override.
     """
     opened = _Loader(text)
     try:
@@ -147,15 +147,15 @@ def _scalars(node: yaml.Node, loader: yaml.SafeLoader, place: str) -> Iterator[t
 
 
 def refuse_changed(content: Any, written: Mapping[str, Written], schema: type[BaseModel]) -> None:
-    """Refuse a value that YAML changed where the schema wants a text.
+    """Refuse a value that YAML changed where the schema wants a string.
 
     Args:
-        content: of a recipe, resolved.
-        written: its scalars; those that were replaced since are passed over.
-        schema: of the content.
+        content: the resolved recipe.
+        written: its scalars; those that were replaced later are skipped.
+        schema: the schema of the recipe.
 
     Raises:
-        JigsawError: the place, the cause and the quoting that helps.
+        JigsawError: YAML changed a value; the message has its place, the cause and how to quote it.
     """
     for place, scalar in written.items():
         if not _is_still_there(content, place.split("."), scalar.value):
@@ -163,7 +163,7 @@ def refuse_changed(content: Any, written: Mapping[str, Written], schema: type[Ba
         annotations = list(_annotations_at(schema, place.split(".")))
         kinds = _types_of(annotations)
         admitted = type(scalar.value) in kinds or (isinstance(scalar.value, int) and kinds == {float})
-        # A plain 3 where a text is wanted is what the schema complains of in its own words.
+        # For a plain 3 where a string is needed, the schema's own error is clearer.
         changed = str in kinds and not (scalar.as_written or (admitted and isinstance(scalar.value, float | NoneType)))
         if scalar.never_meant or changed:
             raise JigsawError(f"{place}: {scalar.cause(place, annotations)}")
@@ -179,7 +179,7 @@ def _is_still_there(content: Any, path: list[str], value: Any) -> bool:
 
 
 def _annotations_at(annotation: Any, path: list[str]) -> Iterator[Any]:
-    """What a schema admits at a place, one annotation each; nothing where it does not say."""
+    """The type annotations that a schema admits at a place; none if the schema does not define the place."""
     for inner in _alternatives(annotation):
         if not path:
             yield inner
@@ -203,7 +203,7 @@ def _alternatives(annotation: Any) -> Iterator[Any]:
 
 
 def _types_of(annotations: Sequence[Any]) -> set[type]:
-    """The plain types among annotations; the choices of a `Literal` by their types."""
+    """The plain types among annotations, and the types of the choices of a `Literal`."""
     found: set[type] = set()
     for inner in annotations:
         if get_origin(inner) is Literal:

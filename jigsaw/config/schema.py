@@ -1,8 +1,8 @@
 """The schema of a recipe: frozen, typed sections that forbid unknown keys.
 
-In: the content of a YAML file, resolved by `jigsaw.config.loading`. Out: a `Recipe`, or pydantic's complaint with the
-key. What the schema leaves to others: TRL's fields below `sft.extra` and `grpo.extra` (`jigsaw.config.trl_fields`),
-rewards and metrics (`jigsaw.rewards`), and whether this machine has what is asked for (`jigsaw.launch.checks`).
+In: the content of a YAML file, resolved by `jigsaw.config.loading`. Out: a `Recipe`, or pydantic's error with the key.
+The schema does not check TRL's fields below `sft.extra` and `grpo.extra` (see `jigsaw.config.trl_fields`), rewards and
+metrics (`jigsaw.rewards`), or whether the machine has what the recipe needs (`jigsaw.launch.checks`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from jigsaw.config.stages import GrpoSection, SftSection
 
 
 class EvaluationSection(Section):
-    """When a run is evaluated on held-out puzzles.
+    """Evaluation on held-out puzzles.
 
     Attributes:
         every: GRPO steps between periodic evaluations; 0 for none.
-        puzzles: held-out puzzles of a periodic evaluation, spread over the set; the final one uses all of them.
-        batch_size: prompts that are generated together.
-        max_new_tokens: completion limit; that of GRPO where not given.
+        puzzles: held-out puzzles of a periodic evaluation, spread over the set; the final evaluation uses all of them.
+        batch_size: prompts in a generation batch.
+        max_new_tokens: maximum tokens of a completion; None for the limit of GRPO.
     """
 
     every: int = Field(50, ge=0)
@@ -34,23 +34,23 @@ class EvaluationSection(Section):
 
 
 class RolloutSection(Section):
-    """How completions are sampled.
+    """The engine that samples completions.
 
     Attributes:
-        engine: `transformers`, or `vllm`.
-        mode: of vLLM: `colocate` runs it in the trainer's process, on the same device; `server` in a process of its own
-            on the first node, on the GPUs that follow those of training.
-        port: of the server; the one above it is for its weights.
-        gpu_memory_utilization: share of the GPU's memory that vLLM takes.
-        tensor_parallel_size: GPUs that a server spans.
-        max_model_len: tokens of the longest prompt with its completion that vLLM makes room for.
-        enforce_eager: no CUDA graphs: a quicker start, slower sampling.
-        sleep: of `colocate`: free vLLM's memory while the trainer works.
-        ahead: of `server`: 1 samples the next batch while this one is trained on, with weights that are one update
+        engine: `transformers` or `vllm`.
+        mode: for vLLM: `colocate` runs it in the trainer's process, on the same device; `server` runs it in a separate
+            process on the first node, on the GPUs after those of training.
+        port: port of the server; the next port is used to send it weights.
+        gpu_memory_utilization: share of the GPU's memory that vLLM uses.
+        tensor_parallel_size: number of GPUs that the server uses.
+        max_model_len: maximum tokens of a prompt with its completion in vLLM.
+        enforce_eager: disable CUDA graphs, for a faster start and slower sampling.
+        sleep: for `colocate`: free vLLM's memory while the trainer works.
+        ahead: for `server`: 1 samples the next batch during training on this one, with weights that are one update
             older; it needs `grpo.vllm_importance_sampling_correction`, which corrects for that. 0 samples with the
             weights of the step.
-        max_logp_difference: mean absolute difference of log-probabilities between vLLM and the trainer beyond which
-            the run stops; a quarter of it is warned of.
+        max_logp_difference: mean absolute difference of log-probabilities between vLLM and the trainer above which the
+            run stops; a warning is printed above a quarter of it.
     """
 
     engine: Literal["transformers", "vllm"] = "transformers"
@@ -67,29 +67,29 @@ class RolloutSection(Section):
     @model_validator(mode="after")
     def _of_one_mode(self) -> RolloutSection:
         if self.mode == "server" and self.sleep:
-            raise ValueError("sleep belongs to mode: colocate; a server has GPUs of its own")
+            raise ValueError("sleep needs mode: colocate; a server has its own GPUs")
         if self.ahead and not self.uses_server:
-            raise ValueError("ahead needs engine: vllm and mode: server, which has GPUs of its own")
+            raise ValueError("ahead needs engine: vllm and mode: server, which has its own GPUs")
         if self.mode == "colocate" and self.tensor_parallel_size > 1:
             raise ValueError("tensor_parallel_size above 1 needs mode: server; colocate has one engine on each GPU")
         return self
 
     @property
     def uses_server(self) -> bool:
-        """Whether a server samples."""
+        """Whether a vLLM server samples the completions."""
         return self.engine == "vllm" and self.mode == "server"
 
 
 class SamplingSection(Section):
-    """How groups of completions are made.
+    """How groups of completions are sampled and computed.
 
     Attributes:
-        shared_prefix: a prompt is computed once for all of its completions, in sampling and in the loss; `false`
-            computes it once for each.
-        dynamic: replace groups whose rewards are all equal, which teach nothing, by groups of fresh puzzles.
-        max_resamples: rounds of fresh puzzles in a step.
-        self_check: compare the first group's log-probabilities with the model's own forward pass on each sequence
-            alone, and stop if they differ by more than rounding.
+        shared_prefix: compute a prompt once for all of its completions, in sampling and in the loss; `false` computes
+            it once per completion.
+        dynamic: replace groups whose rewards are all equal, which teach nothing, with groups of fresh puzzles.
+        max_resamples: maximum rounds of fresh puzzles in a step.
+        self_check: compare the first group's log-probabilities with the model's own forward pass on each single
+            sequence, and stop the run if they differ by more than rounding.
     """
 
     shared_prefix: bool = True
@@ -99,12 +99,12 @@ class SamplingSection(Section):
 
 
 class CurriculumStage(Section):
-    """A part of training in which a task is shown in some sizes only.
+    """A part of training in which only some sizes of a task are used.
 
     Attributes:
-        until: share of the steps at which the stage ends.
-        pieces: numbers of pieces that are shown.
-        task: the task that it is for; None for all.
+        until: share of all steps after which the stage ends.
+        pieces: numbers of pieces that are used.
+        task: the task that the stage restricts; None for all.
     """
 
     until: float = Field(gt=0, le=1)
@@ -113,14 +113,14 @@ class CurriculumStage(Section):
 
 
 class CurriculumSection(Section):
-    """The order in which GRPO sees puzzles; puzzles fall into buckets by task and number of pieces.
+    """The order of puzzles in GRPO. Puzzles are sorted into buckets by task and number of pieces.
 
     Attributes:
-        mode: `none` takes them as they come; `static` by `stages`; `adaptive` prefers buckets in which many groups have
-            unequal rewards. The mixture's weights hold per task in any case.
-        stages: of `static`, in order; after the last all buckets are shown.
-        floor: of `adaptive`: least preference of a bucket, which is else the share of its groups with unequal rewards.
-        memory: of `adaptive`: how much of what was known of a bucket remains after one more group.
+        mode: `none` keeps the order of the sets; `static` follows `stages`; `adaptive` prefers buckets with many
+            informative groups. The weights of the mixture apply per task in every mode.
+        stages: for `static`: the stages in order; after the last one all buckets are used.
+        floor: for `adaptive`: minimum preference of a bucket; its preference is the share of its informative groups.
+        memory: for `adaptive`: weight of the past in that share when one more group is counted.
     """
 
     mode: Literal["none", "static", "adaptive"] = "none"
@@ -131,7 +131,7 @@ class CurriculumSection(Section):
     @model_validator(mode="after")
     def _consistent(self) -> CurriculumSection:
         if (self.mode == "static") != bool(self.stages):
-            raise ValueError("stages belong to mode: static, and it needs some")
+            raise ValueError("mode: static needs stages, and the other modes take none")
         ends = [stage.until for stage in self.stages]
         if ends != sorted(ends):
             raise ValueError(f"stages end at {', '.join(map(str, ends))}: give them in order")
@@ -139,14 +139,14 @@ class CurriculumSection(Section):
 
 
 class StabilitySection(Section):
-    """When a GRPO run is reported as unstable: bounds relative to its own first steps, which must hold for a while.
+    """Bounds outside which a GRPO run is reported as unstable, most of them relative to its own first steps.
 
     Attributes:
-        entropy_low, entropy_high: entropy per token over that of the first steps.
-        length_low, length_high: mean completion length over that of the first steps.
-        truncated: share of completions that were cut off.
-        patience: consecutive steps beyond a bound before a warning; also the number of first steps that set the level.
-        stop: end the run with an error then, instead of a warning.
+        entropy_low, entropy_high: bounds of the entropy per token, as a multiple of that of the first steps.
+        length_low, length_high: bounds of the mean completion length, as a multiple of that of the first steps.
+        truncated: maximum share of completions that reach the token limit.
+        patience: consecutive steps outside a bound before a warning; also the number of first steps.
+        stop: stop the run with an error instead of a warning.
     """
 
     entropy_low: float = Field(0.02, ge=0)
@@ -162,9 +162,9 @@ class CheckpointSection(Section):
     """Checkpoints, from which an interrupted run continues.
 
     Attributes:
-        every: steps between checkpoints of weights, optimizer and randomness.
-        keep: how many of the newest are kept: an older one is used if the newest is damaged. All are removed when their
-            stage is complete.
+        every: steps between checkpoints of weights, optimizer and random state.
+        keep: number of newest checkpoints to keep; an older one is used if the newest is damaged. All are removed when
+            their stage is complete.
     """
 
     every: int = Field(100, ge=1)
@@ -172,20 +172,20 @@ class CheckpointSection(Section):
 
 
 class DistributedSection(Section):
-    """On how many processes a run trains, and how they share the model.
+    """The processes of a run, and how they share the model.
 
     Attributes:
-        gpus: processes of each node, one per GPU; `all` for those that it has. None: one process, on a GPU where there
-            is one.
-        cpu_processes: processes of each node without GPUs, instead of `gpus`; for trying a distributed run.
-        nodes: machines. They share the run folder and the data.
+        gpus: training processes per node, one per GPU; `all` for all GPUs of the node. None: one process, on a GPU if
+            there is one.
+        cpu_processes: training processes per node without GPUs, instead of `gpus`; for trying a distributed run.
+        nodes: number of machines, which share the run folder and the data.
         zero: DeepSpeed's ZeRO stage. 0 is plain data parallelism without DeepSpeed; 1 shards the optimizer, 2 also the
             gradients, 3 also the weights.
-        offload: what is kept in the memory of the host: the `optimizer`, or with ZeRO-3 `all`, the weights too.
-        hpz: with ZeRO-3 on several nodes, a second copy of the weights in shards within each node (ZeRO++ hpZ), from
-            which they are gathered. It needs more memory, and pays where the network between nodes is slow.
-        seconds_to_save: how long before SLURM takes the nodes away a run is asked to save and stop; null: three
-            times the computed time of a step and a checkpoint, at least 300.
+        offload: state that is kept in host memory: the `optimizer`, or, with ZeRO-3, `all` (the weights too).
+        hpz: with ZeRO-3 on several nodes, keep a second copy of the weights, sharded within each node (ZeRO++ hpZ), and
+            gather the weights from it. It needs more memory and is useful if the network between nodes is slow.
+        seconds_to_save: seconds before the end of a SLURM job at which the run saves and stops; null for three times
+            the computed time of a step and a checkpoint, at least 300.
         slurm: options of sbatch for `--slurm`, by their long names: `{partition: gpu, time: "24:00:00"}`.
     """
 
@@ -209,18 +209,18 @@ class DistributedSection(Section):
         if self.offload == "all" and self.zero != 3:
             raise ValueError("offload: all needs zero: 3, the only stage that shards the weights")
         if self.hpz and (self.zero != 3 or self.nodes == 1):
-            raise ValueError("hpz needs zero: 3 and several nodes, between which it saves traffic")
+            raise ValueError("hpz needs zero: 3 and several nodes, since it saves traffic between nodes")
         return self
 
 
 class LoggingSection(Section):
-    """Where a run is followed beside `metrics.jsonl`, which is always written.
+    """Logging in addition to `metrics.jsonl`, which is always written.
 
     Attributes:
-        report_to: trackers that also get the metrics; each must be installed.
-        project: the trackers' name for a group of runs; a run is named `NAME-sft` and `NAME-grpo` there.
-        completions: GRPO completions kept of each logged step, in `completions.jsonl` and on the trackers; 0 for none.
-        completions_every: GRPO steps between logged ones.
+        report_to: experiment trackers that also get the metrics; each must be installed.
+        project: the trackers' project; the runs in it are named `NAME-sft` and `NAME-grpo`.
+        completions: GRPO completions per logged step in `completions.jsonl` and on the trackers; 0 for none.
+        completions_every: GRPO steps between steps whose completions are logged.
     """
 
     report_to: tuple[Literal["wandb", "tensorboard", "trackio"], ...] = ()
@@ -230,26 +230,26 @@ class LoggingSection(Section):
 
 
 class Recipe(Section):
-    """A whole run, resolved.
+    """A complete, resolved recipe.
 
     Attributes:
-        name: of the run; letters, digits, `.`, `_` and `-`. Recipes refer to it as `${name}`.
+        name: name of the run; letters, digits, `.`, `_` and `-`. Recipes refer to it as `${name}`.
         description: one line about the run, for its report.
-        seed: of sampling, order and every other draw of training.
-        model: which model is trained.
-        data: what it is trained on, and what is held out.
+        seed: random seed of training, for sampling, the order of puzzles and everything else that is random.
+        model: the model to train.
+        data: training sets and held-out sets.
         rewards: `{use, weight, args, gate, only, on_error}` each; checked by the `rewards` package.
-        metrics: names of metrics that are logged, not optimised.
-        sft: the supervised stage before GRPO; with `grpo: null` it is the whole run. None for none.
-        grpo: the GRPO stage; None for none.
-        evaluation: when the run is evaluated on held-out puzzles.
-        sampling: how groups of completions are made.
-        curriculum: which puzzles GRPO sees when.
-        stability: when a GRPO run is said to go wrong.
-        rollout: who samples completions.
+        metrics: names of metrics that are logged but not optimised.
+        sft: the supervised stage before GRPO; with `grpo: null` it is the only stage. None for no such stage.
+        grpo: the GRPO stage; None for no such stage.
+        evaluation: evaluation on held-out puzzles.
+        sampling: how groups of completions are sampled and computed.
+        curriculum: the order of puzzles in GRPO.
+        stability: bounds outside which a GRPO run is reported as unstable.
+        rollout: the engine that samples completions.
         checkpoint: checkpoints, from which an interrupted run continues.
-        distributed: on how many processes a run trains.
-        logging: where a run can be followed.
+        distributed: the processes of a run.
+        logging: completions to log, and experiment trackers.
         output: the run folder; `${fresh:runs/x}` is the first of `runs/x`, `runs/x-2`, ... that does not exist.
     """
 
@@ -274,7 +274,7 @@ class Recipe(Section):
 
     @property
     def completion_limit(self) -> int:
-        """Most tokens of an answer to a held-out puzzle: `evaluation.max_new_tokens`, or as in GRPO."""
+        """Maximum tokens of a completion in an evaluation: `evaluation.max_new_tokens`, or the limit of GRPO."""
         return self.evaluation.max_new_tokens or (self.grpo or GrpoSection()).max_completion_length
 
     @model_validator(mode="after")
@@ -283,9 +283,9 @@ class Recipe(Section):
             raise ValueError("give sft, grpo or both: there is nothing to train")
         for stage in ("sft", "grpo"):
             if getattr(self, stage) is not None and not any(entry.trains(stage) for entry in self.data.train):
-                raise ValueError(f"no entry of data.train is for {stage}; give puzzles without `stage`")
+                raise ValueError(f"no entry of data.train is for {stage}; add one, or remove `stage` from an entry")
         if self.sft is not None and self.sft.optim == "muon" and self.distributed.zero:
-            raise ValueError("sft.optim: muon trains without DeepSpeed; take another, or set distributed.zero: 0")
+            raise ValueError("sft.optim: muon does not work with DeepSpeed; set distributed.zero: 0 or change optim")
         return self
 
     @model_validator(mode="after")
@@ -293,9 +293,13 @@ class Recipe(Section):
         if self.grpo is None or not self.rollout.ahead:
             return self
         if not self.grpo.vllm_importance_sampling_correction:
-            raise ValueError("rollout.ahead needs grpo.vllm_importance_sampling_correction: true, for older weights")
+            raise ValueError(
+                "rollout.ahead needs grpo.vllm_importance_sampling_correction: true, because it samples with "
+                "older weights"
+            )
         if self.sampling.dynamic or self.curriculum.mode != "none":
             raise ValueError(
-                "rollout.ahead cannot choose puzzles by a step that is not done: no sampling.dynamic, no curriculum"
+                "rollout.ahead samples before the current step is complete, so it does not work with sampling.dynamic "
+                "or a curriculum"
             )
         return self

@@ -2,7 +2,7 @@
 
 In: the content of a section. Out: a frozen, typed section. Names and meanings are TRL's. GRPO's defaults are the
 settings of arXiv 2509.25190, section 4.1. TRL's other fields are written below `extra`; `jigsaw.config.trl_fields`
-checks them. Nothing heavy is imported here: TRL's own configuration objects are made by `jigsaw.training.trl_config`.
+checks them. `jigsaw.training.trl_config` makes TRL's configuration objects, so that nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Schedule = Literal[
     "polynomial",
     "warmup_stable_decay",
 ]
-"""Learning rate schedules of transformers, except the two that follow an evaluation loss."""
+"""Learning rate schedules of transformers, except the two that depend on an evaluation loss."""
 
 SFT_BATCH = 8
-"""Puzzles of a supervised step on each process where the section gives no batch size: TRL's default."""
+"""Default puzzles per supervised step and process, as in TRL."""
 
 
 NOT_WITH_TOKENS = {
@@ -39,7 +39,7 @@ NOT_WITH_TOKENS = {
     "entropy_coef": "which TRL weighs by micro-batch, whatever its size",
     "use_adaptive_entropy": "which TRL weighs by micro-batch, whatever its size",
 }
-"""Settings that do not go with `grpo.tokens_per_micro_batch`, and why."""
+"""Settings that cannot be combined with `grpo.tokens_per_micro_batch`, and why."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class MicroBatches:
     """How a step is computed on each process.
 
     Attributes:
-        size: rows in memory at a time: puzzles of the supervised stage, completions of GRPO.
-        count: micro-batches of a step.
+        size: rows in a micro-batch: puzzles of the supervised stage, completions of GRPO.
+        count: micro-batches in a step.
     """
 
     size: int
@@ -56,23 +56,23 @@ class MicroBatches:
 
 
 class StageSection(Section):
-    """What both stages have.
+    """Settings that both stages have.
 
     Attributes:
-        max_steps: optimizer steps; null for `num_train_epochs`.
-        num_train_epochs: passes over the training puzzles, where `max_steps` is null.
-        per_device_train_batch_size: rows in memory at a time on each process (puzzles of `sft`, completions of
-            `grpo`); null for the whole share of a step.
-        learning_rate: of the optimizer.
+        max_steps: optimizer steps; null to use `num_train_epochs`.
+        num_train_epochs: passes over the training puzzles, if `max_steps` is null.
+        per_device_train_batch_size: rows in a micro-batch on each process (puzzles of `sft`, completions of `grpo`);
+            null for the process's complete share of a step.
+        learning_rate: learning rate of the optimizer.
         lr_scheduler_type: schedule of the learning rate.
         warmup_steps: steps over which the learning rate rises from 0; below 1, a share of all steps.
-        weight_decay: of AdamW.
-        adam_beta1, adam_beta2, adam_epsilon: of AdamW.
+        weight_decay: weight decay of AdamW.
+        adam_beta1, adam_beta2, adam_epsilon: parameters of AdamW.
         max_grad_norm: gradients are clipped to this norm; 0 for no clipping.
         optim: name of an optimizer of transformers; null for AdamW. `sft` also takes `muon`, for models that start
             from random weights.
-        gradient_checkpointing: compute activations again in the backward pass: less memory, about a third more time.
-        extra: other fields of TRL's configuration, by their names there.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
+        extra: other fields of TRL's configuration, by their names in TRL.
     """
 
     max_steps: int | None = Field(None, ge=1)
@@ -95,13 +95,13 @@ class SftSection(StageSection):
     """The supervised stage: TRL's SFTTrainer on the right answers, or on conversations.
 
     Attributes:
-        prompts_per_step: puzzles of a step on all processes together; null for `per_device_train_batch_size` (8 where
-            that is null too) on each.
-        max_length: longest sequence in tokens; null for no limit, since a cut would lose pieces of a puzzle.
+        prompts_per_step: puzzles of a step on all processes together; null for `per_device_train_batch_size` on each
+            process, or 8 if that is null too.
+        max_length: maximum tokens of a sequence; null for no limit, since truncation would lose pieces of a puzzle.
         packing: compute the rows of a micro-batch as one sequence without padding; loss and gradients stay the same.
         stop_at_accuracy: end the stage as soon as this share of the answer tokens is predicted correctly, on average
-            over 5 steps; null for all steps. A warm-up that ends so leaves every seed equally far for GRPO.
-        dataloader_num_workers: processes that read the next puzzles ahead.
+            over 5 steps; null for all steps. With it, GRPO starts from the same accuracy for every seed.
+        dataloader_num_workers: processes that prefetch puzzles.
     """
 
     prompts_per_step: int | None = Field(None, ge=1)
@@ -116,7 +116,7 @@ class SftSection(StageSection):
         """How each of `world_size` processes computes its share of a step.
 
         Raises:
-            JigsawError: batch sizes that do not divide.
+            JigsawError: a batch size does not divide the step.
         """
         if self.prompts_per_step is None:
             return MicroBatches(self.per_device_train_batch_size or SFT_BATCH, 1)
@@ -126,28 +126,28 @@ class SftSection(StageSection):
 class GrpoSection(StageSection):
     """Group Relative Policy Optimization: TRL's GRPOTrainer on puzzles.
 
-    The defaults are the settings of arXiv 2509.25190 (its batches are of 256 and 128 prompts). Where the paper is
-    silent they are TRL's.
+    The defaults are the settings of arXiv 2509.25190, except its batches of 256 and 128 prompts. Settings that the
+    paper does not give are TRL's.
 
     Attributes:
         prompts_per_step: prompts of a step on all processes together, each with `num_generations` completions.
-        tokens_per_micro_batch: tokens that a process computes at a time, prompts and completions; groups of like
-            length share a micro-batch, and one that is longer is cut. Null: `per_device_train_batch_size` counts.
+        tokens_per_micro_batch: maximum tokens of a micro-batch, prompts and completions; groups of similar length share
+            a micro-batch, and a longer group is split. Null to use `per_device_train_batch_size`.
         num_generations: completions of a group, that is of one prompt.
-        max_completion_length: longest completion in tokens.
-        steps_per_generation: micro-batches that are made from one generation of completions; null for those of a step.
-        num_iterations: how often a generation of completions is trained on.
+        max_completion_length: maximum tokens of a completion.
+        steps_per_generation: micro-batches of one generation batch; null for those of a step.
+        num_iterations: number of times that a generation batch is trained on.
         loss_type: how token losses are weighted, `dapo` for the mean over all tokens of a step; TRL's names.
-        scale_rewards: divide advantages by the standard deviation of the `group` or of the `batch`, or by nothing.
+        scale_rewards: divide advantages by the standard deviation of the `group` or of the `batch`; `none` for neither.
         importance_sampling_level: ratio of new to old probability per `token`, or per `sequence` (GSPO).
-        epsilon: clipping range of the ratio; below 1 - epsilon it is clipped.
-        epsilon_high: the range above 1; null for `epsilon`.
-        beta: weight of the KL term against the model at the start; 0 for none.
-        mask_truncated_completions: leave completions that ran into the limit out of the loss.
-        temperature: of sampling.
-        top_p: sample from the most probable tokens that make up this share; 1 for all.
-        top_k: sample from this many of the most probable tokens; 0 for all.
-        min_p: leave out tokens below this share of the most probable one's probability; null for none.
+        epsilon: clipping range of the ratio below 1.
+        epsilon_high: clipping range of the ratio above 1; null for `epsilon`.
+        beta: weight of the KL term, measured from the model at the start of the stage; 0 for no KL term.
+        mask_truncated_completions: exclude completions that reached the token limit from the loss.
+        temperature: sampling temperature.
+        top_p: sample from the most probable tokens whose probabilities add up to this share; 1 for all tokens.
+        top_k: sample from this number of most probable tokens; 0 for all tokens.
+        min_p: exclude tokens whose probability is below this share of the highest one; null for no exclusion.
         shuffle_dataset: shuffle the puzzles in every epoch.
         vllm_importance_sampling_correction: correct for the difference between vLLM's probabilities and the trainer's.
     """
@@ -178,14 +178,14 @@ class GrpoSection(StageSection):
     @classmethod
     def _has_a_group(cls, value: int) -> int:
         if value == 1:
-            raise ValueError("1 leaves nothing to compare a completion with; use 2 or more")
+            raise ValueError("a group of 1 has no other completion to compare with; use 2 or more")
         return value
 
     @field_validator("optim")
     @classmethod
     def _optimizer_of_trl(cls, value: str | None) -> str | None:
         if value == "muon":
-            raise ValueError("muon trains the supervised stage alone; leave it out")
+            raise ValueError("muon is only for the supervised stage; leave it out")
         return value
 
     @model_validator(mode="after")
@@ -204,17 +204,19 @@ class GrpoSection(StageSection):
         given = self.extra | {name: value for name, value in self if name in NOT_WITH_TOKENS}
         for name, why in NOT_WITH_TOKENS.items():
             if given.get(name):
-                raise ValueError(f"tokens_per_micro_batch does not go with {name}, {why}; set one of them to null")
+                raise ValueError(
+                    f"tokens_per_micro_batch cannot be combined with {name}, {why}; set one of them to null"
+                )
         return self
 
     def micro_batches(self, world_size: int) -> MicroBatches:
         """How each of `world_size` processes computes its share of a step.
 
-        Filled by tokens, micro-batches are as many as there may be: one for each completion. How many a step needs
+        If micro-batches are filled by tokens, this is their maximum number, one per completion. How many a step needs
         depends on the lengths of its completions (`jigsaw.training.rollouts`).
 
         Raises:
-            JigsawError: batch sizes that do not divide.
+            JigsawError: a batch size does not divide the step.
         """
         found = _divided(
             "grpo",
@@ -241,9 +243,9 @@ class GrpoSection(StageSection):
 def _divided(
     section: str, prompts: int, what: str, world_size: int, at_once: int | None, each: int = 1
 ) -> MicroBatches:
-    """The prompts of a step divided among processes, and their rows (`each` of a prompt) among micro-batches."""
+    """The prompts of a step divided among processes, and their rows (`each` per prompt) among micro-batches."""
     share, left = divmod(prompts, world_size)
-    if left:  # a group that two processes shared would be sampled twice over
+    if left:  # two processes that share a group would both sample it
         raise JigsawError(
             f"{section}.prompts_per_step: {world_size} processes do not divide the {prompts} {what} of a step"
         )

@@ -1,4 +1,4 @@
-"""A recipe of one's own, to start from: it extends another one and shows the keys that people change first."""
+"""`jigsaw recipes init`: writes a recipe that extends another one and lists the keys that are changed most often."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ FIRST = {
     "distributed": ("gpus", "zero"),
     "rollout": ("engine",),
 }
-"""Keys that people change first; of a section those named, or all that the recipe says."""
+"""The keys that are changed most often: section -> keys, or None for all keys of the section."""
 
 
 def write_starter(file: Path, extends: str) -> None:
     """Write a recipe that extends another one.
 
     Args:
-        file: to be written; its name is that of the run.
-        extends: name of a recipe that ships, or a file.
+        file: the file to write; the run gets its name.
+        extends: the recipe to extend, a file or the name of a shipped recipe.
 
     Raises:
-        JigsawError: the file exists or is called otherwise than a recipe; the other recipe is not there or not valid.
+        JigsawError: the file exists or does not end in .yaml; the other recipe does not exist or is not valid.
     """
     if file.suffix not in (".yaml", ".yml"):
-        raise JigsawError(f"{file}: a recipe's file ends in .yaml")
+        raise JigsawError(f"{file}: the name of a recipe file ends in .yaml")
     if file.exists():
-        raise JigsawError(f"{file} exists already; give another name")
+        raise JigsawError(f"{file} exists already; choose another name")
     if not file.parent.is_dir():
         raise JigsawError(f"{file.parent}: no such folder")
     load_recipe(extends)
@@ -45,25 +45,25 @@ def write_starter(file: Path, extends: str) -> None:
     base = extends if path.stem == extends else str(path.resolve())
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem)
     lines = [
-        f"# Everything that is not said here is taken from {extends}: `jigsaw recipes show {extends}` prints it.",
-        "# All keys and what they mean: docs/reference/recipe.md.",
+        f"# Keys that are not set here are those of {extends}; `jigsaw recipes show {extends}` prints it.",
+        "# docs/reference/recipe.md describes all keys.",
         f"defaults: {base}",
         f"name: {name}",
         f"description: {extends}, changed",
         "",
-        f"# What people change first, with its value in {extends}. Lists are replaced as a whole.",
+        f"# The keys that are changed most often, with their values in {extends}. A list replaces the complete list.",
     ]
     shown = OmegaConf.to_yaml(OmegaConf.create(_first(OmegaConf.to_container(read_recipe(path), resolve=False))))
     write_atomically(file, "\n".join([*lines, *(f"# {line}" for line in shown.splitlines())]) + "\n")
 
 
 def _first(content: Any) -> dict[str, Any]:
-    """Those of `FIRST` that a recipe says."""
-    found: dict[str, Any] = {}
+    """The keys of `FIRST` that a recipe sets, with their values."""
+    shown: dict[str, Any] = {}
     for section, keys in FIRST.items():
         own = content.get(section)
         if keys is not None and isinstance(own, dict):
             own = {key: own[key] for key in keys if key in own}
         if own not in (None, {}):
-            found[section] = own
-    return found
+            shown[section] = own
+    return shown

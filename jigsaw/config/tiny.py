@@ -1,10 +1,10 @@
 """The tiny preset of a recipe: the same run with a tiny model and few steps, for a machine without a GPU and for tests.
 
-In: a recipe as it is written. Out: one with the same stages, tasks, rewards and losses, but a tiny model from random
-weights, the sample media, one process and a few steps; `recipes/presets/tiny.yaml` says how small, and each task what
-makes its puzzles small (`SMALL`). What else the recipe says of a task (grid, clips, points, answer style) stays, so
-that the preset runs what its recipe would run. Conversations become those about the sample photos, a model's
-architecture follows from its name, and a NEO's pre-Buffer has as many layers as the vision tower of the others.
+In: an unresolved recipe. Out: a recipe with the same stages, tasks, rewards and losses, but with a tiny model from
+random weights, the sample media, one process and a few steps. `recipes/presets/tiny.yaml` has the sizes, and each task
+has the settings that make its puzzles small (`SMALL`). All other settings of a task (grid, clips, points, answer style)
+stay, so that the preset runs the same code. Conversations become those about the sample photos, the architecture
+follows from the model's name, and the pre-Buffer of a NEO has as many layers as the vision tower of the other models.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ TINY = Path(__file__).parent.parent / "recipes" / "presets" / "tiny.yaml"
 
 
 def changed(config: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
-    """A recipe with changes: mappings merge, lists are replaced, a key with dots changes one place, also in a list.
+    """A recipe with changes: mappings merge, lists are replaced, a key with dots changes one value, also in a list.
 
     Args:
-        config: a recipe, not resolved.
-        changes: likewise, as plain values.
+        config: an unresolved recipe.
+        changes: unresolved changes, as plain values.
 
     Raises:
-        OmegaConfBaseException, LookupError, TypeError, ValueError: the recipe has no such place.
+        OmegaConfBaseException, LookupError, TypeError, ValueError: the recipe has no such key.
     """
-    whole = {key: value for key, value in changes.items() if "." not in key}
-    merged = OmegaConf.merge(config, OmegaConf.create(whole))
+    undotted = {key: value for key, value in changes.items() if "." not in key}
+    merged = OmegaConf.merge(config, OmegaConf.create(undotted))
     assert isinstance(merged, DictConfig)  # a merge of two mappings
     for key, value in changes.items():
         if "." in key:
@@ -45,8 +45,8 @@ def tiny_preset(config: DictConfig) -> DictConfig:
     """The tiny preset of a recipe.
 
     Raises:
-        JigsawError: a puzzle set that is not built by the recipe, or by a task that is not known.
-        OmegaConfBaseException: the recipe's model or a set of it cannot be resolved.
+        JigsawError: the recipe does not build one of its puzzle sets, or names an unknown task.
+        OmegaConfBaseException: the recipe's model or one of its sets cannot be resolved.
     """
     tiny: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(TINY), resolve=False)  # type: ignore[assignment]
     builds = tiny.pop("builds")
@@ -71,7 +71,7 @@ def tiny_preset(config: DictConfig) -> DictConfig:
                 continue
             if build is None:
                 raise JigsawError(
-                    f"{key}: the tiny preset builds puzzles from samples; there are none for a set given by path"
+                    f"{key}: the tiny preset builds puzzles from samples, which it cannot do for a set given by path"
                 )
             try:
                 task = find_task(str(build.get("task")))

@@ -1,7 +1,7 @@
-"""The fields below `sft.extra` and `grpo.extra`: which of TRL's a recipe may set, and whether a value has their type.
+"""Checks the fields of TRL below `sft.extra` and `grpo.extra`: which ones a recipe may set, and their types.
 
-In: a section of a recipe, as written. Out: nothing, or a refusal in one line. The names and types are those of the
-installed TRL and transformers, read out of their sources without importing them, which takes seconds.
+In: an unvalidated section of a recipe. Out: nothing, or an error of one line. The names and types are read from the
+sources of the installed TRL and transformers, since importing these takes seconds.
 """
 
 from __future__ import annotations
@@ -28,13 +28,12 @@ SOURCES = {
     "trl": ("trainer/grpo_config.py", "trainer/sft_config.py", "trainer/base_config.py"),
     "transformers": ("training_args.py",),
 }
-"""Where the dataclasses are defined, by package."""
+"""The files that define the dataclasses, by package."""
 
 SET_BY_FRAMEWORK = {
     "output_dir": "output",
     "seed": "seed",
     "data_seed": "seed",
-    "use_cpu": "nothing: a GPU is used where there is one",
     "deepspeed": "distributed.zero",
     "fsdp": "distributed.zero",
     "report_to": "logging.report_to",
@@ -46,7 +45,6 @@ SET_BY_FRAMEWORK = {
     "save_strategy": "checkpoint.every",
     "save_steps": "checkpoint.every",
     "save_total_limit": "checkpoint.keep",
-    "resume_from_checkpoint": "nothing: launch with --resume",
     "peft_config": "model.lora",
     "bf16": "model.dtype",
     "fp16": "model.dtype",
@@ -63,14 +61,20 @@ SET_BY_FRAMEWORK = {
     "vllm_tensor_parallel_size": "rollout.tensor_parallel_size",
     "vllm_server_port": "rollout.port",
     "vllm_group_port": "rollout.port",
-    "vllm_server_host": "nothing: the server is started with the run",
-    "vllm_server_base_url": "nothing: the server is started with the run",
-    "vllm_server_timeout": "nothing: the server is started with the run",
     "model_init_kwargs": "model",
-    "trust_remote_code": "nothing: code that comes with a checkpoint is never run",
-    "remove_unused_columns": "nothing: rewards read every column",
 }
-"""TRL fields that a recipe says elsewhere, and where."""
+"""TRL fields that are set from other keys of a recipe, and these keys."""
+
+FIXED = {
+    "use_cpu": "a GPU is used where there is one",
+    "resume_from_checkpoint": "launch with --resume",
+    "vllm_server_host": "the server is started with the run",
+    "vllm_server_base_url": "the server is started with the run",
+    "vllm_server_timeout": "the server is started with the run",
+    "trust_remote_code": "code that comes with a checkpoint is never run",
+    "remove_unused_columns": "rewards read every column",
+}
+"""TRL fields that no recipe can set, and why."""
 
 UNUSED = {
     "cache_implementation",
@@ -86,7 +90,7 @@ UNUSED = {
     "vllm_model_impl",
     "vllm_structured_outputs_regex",
 }
-"""GRPOConfig's fields about sampling and evaluation, which are done in another way here: they would be ignored."""
+"""Fields of GRPOConfig that would be ignored, since sampling and evaluation are not done by TRL."""
 
 
 def check_stage(stage: StageName, content: Mapping[str, Any]) -> None:
@@ -94,10 +98,10 @@ def check_stage(stage: StageName, content: Mapping[str, Any]) -> None:
 
     Args:
         stage: name of the section.
-        content: the section as written, not yet validated.
+        content: the unvalidated section.
 
     Raises:
-        JigsawError: a key of the section or of its `extra`, or a value of `extra`.
+        JigsawError: a key of the section or of its `extra` is refused, or a value of `extra` has another type.
     """
     own = SECTIONS[stage].model_fields
     for key in content:
@@ -107,7 +111,7 @@ def check_stage(stage: StageName, content: Mapping[str, Any]) -> None:
     _check_optimizer(stage, content.get("optim"))
     extra = content.get("extra") or {}
     if not isinstance(extra, Mapping):
-        return  # the schema refuses it
+        return  # the schema will refuse it
     for key, value in extra.items():
         place = f"extra.{key}"
         if key in own:
@@ -115,34 +119,38 @@ def check_stage(stage: StageName, content: Mapping[str, Any]) -> None:
         _refuse_reserved(stage, key, place)
         fields = trl_fields(stage)
         if fields and key not in fields:
-            hint = did_you_mean(key, _open_fields(stage), f"it is no field of TRL's {CONFIGS[stage]}")
+            hint = did_you_mean(key, _open_fields(stage), f"it is not a field of TRL's {CONFIGS[stage]}")
             raise JigsawError(f"unknown key {stage}.{place}; {hint}")
         if fields:
             _check_value(f"{stage}.{place}", fields[key], value)
 
 
 def _check_optimizer(stage: StageName, name: Any) -> None:
-    """Refuse a name that is no optimizer of transformers; `muon` is checked by the schema."""
+    """Refuse a name that is not an optimizer of transformers; the schema checks `muon`."""
     known = optimizers()
     if isinstance(name, str) and known and name not in {*known, "muon"}:
         more = ["muon"] if stage == "sft" else []
-        raise JigsawError(f"{stage}.optim: no optimizer {name!r}; {did_you_mean(name, [*known, *more])}")
+        raise JigsawError(f"{stage}.optim: unknown optimizer {name!r}; {did_you_mean(name, [*known, *more])}")
 
 
 def _refuse_reserved(stage: StageName, key: str, place: str) -> None:
     if key in SET_BY_FRAMEWORK:
         raise JigsawError(f"{stage}.{place} is set by the framework: in a recipe, see {SET_BY_FRAMEWORK[key]}")
+    if key in FIXED:
+        raise JigsawError(f"{stage}.{place} is set by the framework: {FIXED[key]}; leave it out")
     if stage == "grpo" and key in UNUSED:
         raise JigsawError(
-            f"{stage}.{place} would change nothing: rollout.engine draws completions, by temperature, top_p, top_k "
-            f"and min_p alone; leave it out"
+            f"{stage}.{place} has no effect: rollout.engine samples completions, and only temperature, top_p, top_k "
+            f"and min_p change how; leave it out"
         )
     if stage == "grpo" and key == "router_aux_loss_coef":
-        raise JigsawError(f"{stage}.{place} has no effect: GRPO trains experts without a balancing loss; leave it out")
+        raise JigsawError(
+            f"{stage}.{place} has no effect: GRPO trains experts without a load-balancing loss; leave it out"
+        )
 
 
 def _hint(stage: StageName, key: str) -> str:
-    """What to write in place of an unknown key of a section."""
+    """What to write instead of an unknown key of a section."""
     if key in trl_fields(stage):
         return f"it is a field of TRL's {CONFIGS[stage]}: write it below {stage}.extra"
     own = sorted(SECTIONS[stage].model_fields.keys() - {"extra"})
@@ -152,13 +160,13 @@ def _hint(stage: StageName, key: str) -> str:
 
 
 def _open_fields(stage: StageName) -> list[str]:
-    """TRL's fields that `extra` may hold."""
-    taken = SECTIONS[stage].model_fields.keys() | SET_BY_FRAMEWORK.keys() | (UNUSED if stage == "grpo" else set())
-    return sorted(trl_fields(stage).keys() - taken)
+    """TRL's fields that are allowed in `extra`."""
+    taken = SECTIONS[stage].model_fields.keys() | SET_BY_FRAMEWORK.keys() | FIXED.keys()
+    return sorted(trl_fields(stage).keys() - taken - (UNUSED if stage == "grpo" else set()))
 
 
 def _check_value(key: str, kind: Any, value: Any) -> None:
-    """Refuse a value of another type: TRL itself takes anything, and fails in the middle of training."""
+    """Refuse a value of another type: TRL would accept it and fail during training."""
     try:
         TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
@@ -170,8 +178,8 @@ def _check_value(key: str, kind: Any, value: Any) -> None:
 def trl_fields(stage: StageName) -> dict[str, Any]:
     """Name -> type of every field of a stage's TRL configuration.
 
-    A type that is defined in TRL or transformers is `Any`. Where the sources cannot be found, the result is empty, and
-    it is TRL that refuses an unknown field when the run begins.
+    A type that is defined in TRL or transformers is `Any`. If the sources are not found, the result is empty, and TRL
+    refuses an unknown field when the run begins.
     """
     classes = _classes()
     found: dict[str, Any] = {}
@@ -189,7 +197,7 @@ def trl_fields(stage: StageName) -> dict[str, Any]:
 
 @cache
 def optimizers() -> tuple[str, ...]:
-    """The names of transformers' optimizers; empty where its sources cannot be found."""
+    """The names of transformers' optimizers; empty if its sources are not found."""
     definition = _classes().get("OptimizerNames")
     lines = [] if definition is None else definition.body
     return tuple(
@@ -215,7 +223,7 @@ def _classes() -> dict[str, ast.ClassDef]:
 
 
 def _type(annotation: ast.expr) -> Any:
-    """The type that an annotation of a dataclass field names; `Any` for a class of a library."""
+    """The type of a dataclass field from its annotation; `Any` for a class of a library."""
     match annotation:
         case ast.Constant(value=None):
             return None

@@ -154,13 +154,13 @@ def test_a_server_that_ends_at_once_is_told_with_its_log(load, tmp_path, monkeyp
 @pytest.mark.parametrize(
     "overrides, told",
     [
-        (["rollout.sleep=true"], "sleep belongs to mode: colocate"),
+        (["rollout.sleep=true"], "sleep needs mode: colocate"),
         (["rollout.mode=colocate"], "tensor_parallel_size above 1 needs mode: server"),
         (["rollout={engine: vllm, mode: colocate, ahead: 1}"], "ahead needs engine: vllm and mode: server"),
         (["rollout.ahead=1"], "rollout.ahead needs grpo.vllm_importance_sampling_correction: true"),
         (
             ["rollout.ahead=1", "grpo.vllm_importance_sampling_correction=true", "sampling.dynamic=true"],
-            "rollout.ahead cannot choose puzzles by a step that is not done",
+            "rollout.ahead samples before the current step is complete",
         ),
     ],
 )

@@ -101,7 +101,7 @@ def test_a_run_on_conversations_and_puzzles(neo_checkpoint, conversations, puzzl
         ("data.train.0.conversations=nowhere.json", r"data.train.0.conversations: nowhere.json does not exist"),
         ("data.train.0.stage=grpo", "conversations have no answer to reward"),
         ("data.train.0.path=here", "give either path, build or conversations"),
-        ("data.eval=[{conversations: samples}]", "eval holds puzzles"),
+        ("data.eval=[{conversations: samples}]", "eval takes puzzle sets only"),
         ("sft=null", "give sft, grpo or both"),
         ("model.pre_buffer=null", "post-llm goes by the pre-Buffer of a NEO"),
     ],

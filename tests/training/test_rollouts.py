@@ -261,7 +261,9 @@ def test_micro_batches_filled_by_tokens_give_the_step_of_one_batch(model, proces
     "other", [{"per_device_train_batch_size": 4}, {"steps_per_generation": 2}, {"extra": {"entropy_coef": 0.1}}]
 )
 def test_what_does_not_go_with_tokens_is_refused(other):
-    with pytest.raises(ValidationError, match=r"tokens_per_micro_batch does not go with \w+, which .*; set one of"):
+    with pytest.raises(
+        ValidationError, match=r"tokens_per_micro_batch cannot be combined with \w+, which .*; set one of"
+    ):
         GrpoSection.model_validate({"tokens_per_micro_batch": 100, **other})
 
 
