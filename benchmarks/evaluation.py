@@ -26,11 +26,11 @@ sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__fi
 
 from PIL import Image  # noqa: E402
 
+from jigsaw.answering import generation  # noqa: E402
+from jigsaw.answering.generation import Generation  # noqa: E402
 from jigsaw.data import build_puzzles, load_puzzles  # noqa: E402
 from jigsaw.engines import transformers as engine  # noqa: E402
-from jigsaw.evaluation import generation  # noqa: E402
 from jigsaw.evaluation.evaluate import evaluate_checkpoint  # noqa: E402
-from jigsaw.evaluation.generation import Generation  # noqa: E402
 from jigsaw.models import prompt_batch  # noqa: E402
 from jigsaw.models.load import load_model, load_processor  # noqa: E402
 from jigsaw.models.prompts import media_of, prompt_text  # noqa: E402

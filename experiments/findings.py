@@ -29,10 +29,10 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # PYTHONSAFEPATH leav
 
 from experiments.made_sources import make_questions, make_sources
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.baselines import chance_of_right
 from jigsaw.evaluation.log import read_log
 from jigsaw.evaluation.tables import Cell, PaperTable, Row, heading, printed
 from jigsaw.files import write_atomically
+from jigsaw.results.chance import chance_of_right
 from jigsaw.rewards import chance_place_accuracy
 from jigsaw.run_folder import RunFolder
 

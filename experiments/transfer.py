@@ -16,8 +16,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from jigsaw.answering.generation import Generation
 from jigsaw.evaluation.evaluate import evaluate_checkpoint
-from jigsaw.evaluation.generation import Generation
 from jigsaw.evaluation.log import Figure
 from jigsaw.evaluation.runs import PuzzleSet, own_sets, trained_model
 from jigsaw.evaluation.tables import interval, rounded

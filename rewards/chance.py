@@ -4,7 +4,7 @@ All functions take the number of pieces K. `chance_exact`, `chance_place_accurac
 `classes`, one class number per piece in any order (only the sizes of the classes matter): pieces of a class may be
 exchanged. The mean order reward of the paper on 3x3 is 0.2 x 1/9 + 0.8 / 9! = 0.0222244; a random permutation in the
 right format earns the format weight in addition. Scores without a closed form are averaged over all orders, or over
-random ones (`jigsaw.evaluation.baselines`).
+random ones (`jigsaw.results.chance`).
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 
 from jigsaw import console as module
+from jigsaw.answering.answers import Answered
 from jigsaw.config.loading import load_recipe
 from jigsaw.console import StepProgress, show_result, titles
-from jigsaw.evaluation.answers import Answered
 from jigsaw.evaluation.figures import set_log
 from jigsaw.evaluation.log import EvalLog, write_log
 from jigsaw.rewards import Composition

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from jigsaw.answering import generation
 from jigsaw.cli import command as cli
 from jigsaw.config.loading import Recipe, load_recipe
 from jigsaw.data import load_puzzles
 from jigsaw.data.building.listing import source_digest
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation import generation
 from jigsaw.evaluation.log import read_log
 from jigsaw.run import run as run_recipe
 from jigsaw.run_folder import RunFolder

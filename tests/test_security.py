@@ -163,7 +163,7 @@ def test_a_secret_of_the_environment_is_not_written_into_a_run(tmp_path, monkeyp
 
 @pytest.mark.parametrize("entry", [[{"id": 5}], {"puzzle": {"id": "a"}}, [], {"id": "a"}, [5], {"puzzle": 3}])
 def test_answers_that_no_evaluation_wrote_are_refused(tmp_path, entry):
-    from jigsaw.evaluation.answers import answer_rest
+    from jigsaw.answering.answers import answer_rest
 
     (tmp_path / "completions.jsonl").write_text(f'{{"settings": {{}}}}\n{json.dumps(entry)}\n')
     with pytest.raises(JigsawError, match=r"completions\.jsonl:2 is no record of an evaluation"):

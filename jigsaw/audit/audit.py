@@ -20,9 +20,9 @@ from jigsaw.audit.shortcut import Shortcut, remedy_of
 from jigsaw.data import load_puzzles
 from jigsaw.data.loading.load import pieces_of, spread
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.intervals import Estimate, rate_interval
 from jigsaw.evaluation.log import Log, Stored, command_line, kind_in_words, versions
 from jigsaw.progress import progress_bar
+from jigsaw.results.intervals import Estimate, rate_interval
 from jigsaw.rewards import chance_exact, chance_place_accuracy, exact, place_accuracy
 from jigsaw.rewards.answers import kind_of_row
 from jigsaw.tasks import CHOICE, ORDER

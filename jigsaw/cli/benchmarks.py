@@ -50,9 +50,9 @@ def bench(
     that failed.
     """
     model = checkpoint_of(model)
-    from jigsaw.evaluation.generation import Generation
+    from jigsaw.answering.generation import Generation
     from jigsaw.evaluation.log import to_json
-    from jigsaw.suites.suite import evaluate_suite, suite_text
+    from jigsaw.suites.evaluate import evaluate_suite, suite_text
 
     target = results_folder(out, suite, model)
     log = evaluate_suite(
@@ -115,7 +115,7 @@ def realunify(
 
     named = split_spec(model)
     model = model if named else checkpoint_of(model)
-    from jigsaw.evaluation.generation import Generation
+    from jigsaw.answering.generation import Generation
     from jigsaw.evaluation.log import to_json
     from jigsaw.realunify.evaluate import evaluate_realunify
     from jigsaw.realunify.log import realunify_text

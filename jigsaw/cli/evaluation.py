@@ -94,8 +94,8 @@ def evaluate(
     }
     sampling = {name: settings.pop(name) for name in ("temperature", "seed") if name in settings}
     options = {"out": out, "against": against, **settings}
+    from jigsaw.answering.generation import Generation
     from jigsaw.evaluation.evaluate import evaluate_checkpoint, evaluate_on_own_sets
-    from jigsaw.evaluation.generation import Generation
     from jigsaw.evaluation.log import to_json
     from jigsaw.evaluation.tables import log_tables
 
@@ -138,7 +138,7 @@ def solve(
     """
     require_model(model)
     from jigsaw.evaluation.log import to_json
-    from jigsaw.evaluation.solve import answer_lines, free_folder, solve
+    from jigsaw.solve import answer_lines, free_folder, solve
 
     folder = out or free_folder(Path("solved"))
     log = solve(
@@ -220,9 +220,9 @@ def generalize(
 ) -> None:
     """Evaluate a run's model on unseen sources, sizes and prompts."""
     require_runs(run)
+    from jigsaw.answering.generation import Generation
     from jigsaw.evaluation.generalization import FILE, generalization_table
     from jigsaw.evaluation.generalization import generalize as run_conditions
-    from jigsaw.evaluation.generation import Generation
     from jigsaw.evaluation.log import to_json
     from jigsaw.evaluation.tables import printed
 

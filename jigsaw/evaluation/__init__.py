@@ -16,25 +16,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jigsaw.answering.generation import Generation
     from jigsaw.evaluation.evaluate import evaluate_checkpoint
     from jigsaw.evaluation.generalization import generalize
-    from jigsaw.evaluation.generation import Generation
     from jigsaw.evaluation.log import EvalLog, read_log
     from jigsaw.evaluation.score import score_predictions
 
 __all__ = ["EvalLog", "Generation", "evaluate_checkpoint", "generalize", "read_log", "score_predictions"]
 
 _MODULES = {
-    "EvalLog": "log",
-    "Generation": "generation",
-    "evaluate_checkpoint": "evaluate",
-    "generalize": "generalization",
-    "read_log": "log",
-    "score_predictions": "score",
+    "EvalLog": "jigsaw.evaluation.log",
+    "Generation": "jigsaw.answering.generation",
+    "evaluate_checkpoint": "jigsaw.evaluation.evaluate",
+    "generalize": "jigsaw.evaluation.generalization",
+    "read_log": "jigsaw.evaluation.log",
+    "score_predictions": "jigsaw.evaluation.score",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__} has no attribute {name}")

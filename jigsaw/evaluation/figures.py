@@ -14,10 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from jigsaw.answering.answers import Answered
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.answers import Answered
-from jigsaw.evaluation.baselines import Level, Levels, chance_of_right, levels_of, mean_levels, rewards_of
-from jigsaw.evaluation.intervals import bootstrap_mean, rate_interval, sign_flip_p
 from jigsaw.evaluation.log import (
     FIGURES,
     RATES,
@@ -31,6 +29,8 @@ from jigsaw.evaluation.log import (
     Sampled,
     SetLog,
 )
+from jigsaw.results.chance import Level, Levels, chance_of_right, levels_of, mean_levels, rewards_of
+from jigsaw.results.intervals import bootstrap_mean, rate_interval, sign_flip_p
 from jigsaw.rewards import (
     Composition,
     RewardError,

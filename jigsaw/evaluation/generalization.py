@@ -16,17 +16,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jigsaw.answering.generation import GREEDY, Generation
 from jigsaw.data import build_puzzles, load_puzzles
 from jigsaw.data.loading.load import spec_of
 from jigsaw.data.storage.manifest import Manifest, read_manifest, shard_manifests
 from jigsaw.data.storage.parts import puzzle_of
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.evaluate import evaluate_checkpoint
-from jigsaw.evaluation.generation import GREEDY, Generation
-from jigsaw.evaluation.intervals import Estimate
 from jigsaw.evaluation.log import Evaluation, Figure, Log, command_line, to_json, versions
 from jigsaw.evaluation.tables import Cell, PaperTable, Row
 from jigsaw.files import write_atomically
+from jigsaw.results.intervals import Estimate
 from jigsaw.run_folder import RunFolder
 from jigsaw.tasks import get_task
 

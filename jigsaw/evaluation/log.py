@@ -25,8 +25,8 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.intervals import Estimate
 from jigsaw.files import write_atomically
+from jigsaw.results.intervals import Estimate
 from jigsaw.rewards import RewardError
 from jigsaw.rewards.answers import CHOICE, ORDER, check_answer_of, pieces_of_answer
 from jigsaw.run_folder import RunFolder

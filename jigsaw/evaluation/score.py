@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jigsaw.answering.answers import LARGE, Answered, contrast
 from jigsaw.data.storage.parts import answer_args_of, answer_of_row
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.evaluation.answers import LARGE, Answered, contrast
 from jigsaw.evaluation.evaluate import usual_rewards
 from jigsaw.evaluation.figures import set_log
 from jigsaw.evaluation.log import Coverage, EvalLog, command_line, versions, write_log

@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.intervals import Estimate
 from jigsaw.evaluation.log import Comparison, Coverage, EvalLog, Evaluation, Figure, Group, Places, Sampled, SetLog
+from jigsaw.results.intervals import Estimate
 
 WIDEST = 9
 """Pieces up to which a confusion of places fits into a terminal."""

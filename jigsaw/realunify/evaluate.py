@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jigsaw.answering.answers import Store, file_stamp, make_folder
+from jigsaw.answering.generation import GREEDY, Generation, open_engine, require_greedy
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.answers import Store, file_stamp, make_folder
-from jigsaw.evaluation.generation import GREEDY, Generation, open_engine, require_greedy
 from jigsaw.evaluation.log import command_line, to_json, versions
 from jigsaw.files import write_atomically
 from jigsaw.models.load import require_checkpoint

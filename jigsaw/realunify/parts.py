@@ -23,9 +23,9 @@ from typing import Any
 
 from PIL import Image, ImageChops
 
+from jigsaw.answering.generation import Ask
 from jigsaw.data.sources.scan import below
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.evaluation.generation import Ask
 from jigsaw.pictures import mosaic
 from jigsaw.realunify.judge import Judge
 from jigsaw.realunify.plugins import picture_of

@@ -21,8 +21,8 @@ from jigsaw.evaluation.tables import PaperTable, cell_text, heading, percent
 from jigsaw.files import write_atomically
 from jigsaw.pages import page_environment
 from jigsaw.report.browser import MOST, SLOTS, Browser, build_browser
-from jigsaw.report.charts import Chart
-from jigsaw.report.curves import compared_charts, progress_chart, run_charts
+from jigsaw.report.charts.curves import compared_charts, progress_chart, run_charts
+from jigsaw.report.charts.drawing import Chart
 from jigsaw.report.facts import facts_of
 from jigsaw.report.gallery import MARKS, REASONS, WORDS, Gallery, build_gallery
 from jigsaw.report.headline import Headline, headline, headline_so_far
@@ -199,7 +199,7 @@ def _same_puzzles(runs: Sequence[Run]) -> bool:
 
 @functools.cache  # compiling the template takes longer than filling it
 def _environment() -> Environment:
-    environment = page_environment(Path(__file__).parent)
+    environment = page_environment(Path(__file__).with_name("templates"))
     environment.filters.update(number=_number, signed=_signed, short=_short)
     environment.filters.update(heading=heading, cell_text=cell_text, percent=percent)
     return environment

@@ -16,8 +16,8 @@ from jigsaw.evaluation.log import Figure, from_json
 from jigsaw.evaluation.tables import PaperTable, heading, puzzle_table
 from jigsaw.files import write_atomically
 from jigsaw.realunify.log import REALUNIFY_FILE, realunify_table
-from jigsaw.report.charts import Chart, Series, chart
-from jigsaw.report.curves import compared_charts, progress_chart, run_charts
+from jigsaw.report.charts.curves import compared_charts, progress_chart, run_charts
+from jigsaw.report.charts.drawing import Chart, Series, chart
 from jigsaw.report.runs import Run, read_runs
 from jigsaw.run_folder import RunFolder
 from jigsaw.suites.log import SUITE_FILE, read_suite, suite_table

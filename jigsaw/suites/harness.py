@@ -22,12 +22,12 @@ from typing import Any
 import yaml
 
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.evaluation.intervals import rate_interval
 from jigsaw.evaluation.log import from_json, to_json
 from jigsaw.files import write_atomically
+from jigsaw.results.intervals import rate_interval
+from jigsaw.suites.benchmarks import Benchmark
 from jigsaw.suites.log import Job, Plan, Result
 from jigsaw.suites.scoring import by_category
-from jigsaw.suites.suites import Benchmark
 
 GREEDY = {"max_new_tokens": 1024, "temperature": 0, "do_sample": False}
 DEFINITIONS = Path(__file__).with_name("definitions")

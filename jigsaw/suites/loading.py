@@ -25,7 +25,7 @@ from typing import Any
 from jigsaw.data.sources.scan import below
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.progress import progress_bar
-from jigsaw.suites.suites import Benchmark
+from jigsaw.suites.benchmarks import Benchmark
 from jigsaw.text import json_lines, json_value, read_text
 
 Item = dict[str, Any]

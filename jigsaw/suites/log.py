@@ -12,7 +12,7 @@ from typing import Any
 
 from jigsaw.evaluation.log import Log, Stored, from_json
 from jigsaw.evaluation.tables import Cell, PaperTable, Row
-from jigsaw.suites.suites import PUBLISHED, PUBLISHED_FILE, SUITES, Benchmark, published
+from jigsaw.suites.benchmarks import PUBLISHED, PUBLISHED_FILE, SUITES, Benchmark, published
 
 SUITE_FILE, PLAN_FILE = "suite.json", "plan.json"
 

@@ -17,8 +17,8 @@ import numpy as np
 from lmms_eval.api.model import lmms
 from PIL import Image
 
+from jigsaw.answering.generation import Generation, open_engine
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.generation import Generation, open_engine
 from jigsaw.models.families import family_of_processor
 from jigsaw.models.load import load_processor
 from jigsaw.progress import progress_bar

@@ -88,7 +88,7 @@ def _vllm_refusals() -> Iterator[None]:
 
 def evaluation_answers(case: Case) -> str:
     """The checkpoint, opened again, gives the same greedy texts one by one and in batches."""
-    from jigsaw.evaluation.generation import Generation, open_engine
+    from jigsaw.answering.generation import Generation, open_engine
 
     rows = case.every_row
     answers = open_engine(str(case.folder), Generation(max_new_tokens=8, batch_size=len(rows)))

@@ -29,7 +29,7 @@ def chance_levels(run: StageRun, composition: Any) -> Mapping[str, float]:
     """What guessing earns on the training puzzles, as far as the puzzles determine it."""
     from jigsaw.data.loading.load import spread
     from jigsaw.data.storage.parts import answer_of_row
-    from jigsaw.evaluation.baselines import known_levels
+    from jigsaw.results.chance import known_levels
 
     rows: list[Mapping[str, Any]] = []
     for puzzles, _ in sets_of_stage(run.recipe, run.folder.open_train(run.recipe), "grpo"):
@@ -56,11 +56,11 @@ def evaluator(
     rows: Any = heldout.spread(run.recipe.evaluation.puzzles)
 
     def evaluate(step: int) -> PeriodicEvaluation:
-        from jigsaw.evaluation.answers import answer_all
-        from jigsaw.evaluation.baselines import known_levels
+        from jigsaw.answering.answers import answer_all
+        from jigsaw.answering.generation import Answers, Generation
         from jigsaw.evaluation.figures import score
-        from jigsaw.evaluation.generation import Answers, Generation
         from jigsaw.evaluation.log import FIGURES, write_periodic
+        from jigsaw.results.chance import known_levels
         from jigsaw.training.distributed import all_gather_interleaved
         from jigsaw.training.logs import PeriodicEvaluation
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jigsaw.engines import AsyncEngine, Engine, Sampling
-from jigsaw.evaluation.baselines import chance_of_right
 from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.models.prompts import completion_texts
+from jigsaw.results.chance import chance_of_right
 from jigsaw.rewards import Composition
 from jigsaw.rewards.answers import ORDER
 from jigsaw.rewards.scores import exact

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
+from jigsaw.answering.answers import Answered
 from jigsaw.data import load_puzzles
-from jigsaw.evaluation.answers import Answered
 from jigsaw.evaluation.figures import score, set_log
 from jigsaw.evaluation.log import EvalLog, Sample, versions, write_log
 from jigsaw.report.page import write_report

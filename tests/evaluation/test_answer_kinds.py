@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from jigsaw.answering.answers import Answered
 from jigsaw.data import build_puzzles, load_puzzles
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.answers import Answered
 from jigsaw.evaluation.figures import evaluation_of, set_log
 from jigsaw.evaluation.log import read_log, read_samples
 from jigsaw.evaluation.score import score_predictions

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw.evaluation.answers import Answered
+from jigsaw.answering.answers import Answered
 from jigsaw.evaluation.figures import CHANGES, compare, evaluation_of
 from jigsaw.evaluation.log import FIGURES
 from jigsaw.rewards import Composition

@@ -3,8 +3,8 @@
 import datasets
 import pytest
 
+from jigsaw.answering.answers import Answered
 from jigsaw.config.data import DataEntry, DataSection
-from jigsaw.evaluation.answers import Answered
 from jigsaw.evaluation.figures import set_log
 from jigsaw.rewards import Composition
 from jigsaw.training.sets import HeldOut

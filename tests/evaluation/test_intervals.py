@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jigsaw.evaluation.intervals import Estimate, bootstrap_mean, rate_interval, sign_flip_p
+from jigsaw.results.intervals import Estimate, bootstrap_mean, rate_interval, sign_flip_p
 
 rows = st.lists(st.tuples(st.floats(-5, 5), st.sampled_from("abcdefg")), min_size=1, max_size=20)
 
@@ -106,7 +106,7 @@ def test_nothing_to_average_is_an_error(values, sources):
 def test_drawing_in_pieces_gives_the_same_interval(monkeypatch):
     values, sources = simulated(np.random.default_rng(4), sources=9, puzzles=3, spread=1.0)
     whole = bootstrap_mean(values, sources)
-    monkeypatch.setattr("jigsaw.evaluation.intervals.DRAWS_AT_ONCE", 9 * 999)
+    monkeypatch.setattr("jigsaw.results.intervals.DRAWS_AT_ONCE", 9 * 999)
     assert bootstrap_mean(values, sources) == whole
 
 

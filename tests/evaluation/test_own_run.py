@@ -14,8 +14,8 @@ from jigsaw.evaluation import evaluate as run_module
 from jigsaw.evaluation.evaluate import evaluate_checkpoint, evaluate_on_own_sets
 from jigsaw.evaluation.log import read_log
 from jigsaw.evaluation.runs import is_run, own_sets, unreadable_note
-from jigsaw.evaluation.solve import answer_lines, free_folder, solve
 from jigsaw.rewards import format_order
+from jigsaw.solve import answer_lines, free_folder, solve
 
 
 @pytest.fixture

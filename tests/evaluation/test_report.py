@@ -18,8 +18,8 @@ from made_runs import make_run, page_of, right
 from jigsaw.data import build_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.log import Change, Comparison, Figure, Sampled, read_log, write_log
-from jigsaw.report import charts
-from jigsaw.report.charts import Series, chart
+from jigsaw.report.charts import drawing as charts
+from jigsaw.report.charts.drawing import Series, chart
 from jigsaw.report.page import write_report
 from jigsaw.report.runs import read_runs
 
@@ -304,7 +304,7 @@ def test_a_chart_is_an_image_in_light_and_dark_without_any_name():
 
 
 def test_the_colours_of_charts_are_those_of_the_style_sheet():
-    style = (Path(charts.__file__).parent / "style.html.j2").read_text()
+    style = (Path(charts.__file__).parents[1] / "templates" / "style.html.j2").read_text()
     light, dark = style.split("prefers-color-scheme: dark", 1)
     for colours, part in ((charts.LIGHT, light), (charts.DARK, dark)):
         for name, colour in colours.items():

@@ -16,7 +16,7 @@ from test_gallery import alike, made_up, pixels, place
 from jigsaw.data import load_puzzles
 from jigsaw.evaluation.log import FIRST, LATEST, Change, read_log, write_log, write_periodic
 from jigsaw.report import page, write_report
-from jigsaw.report.curves import progress_chart
+from jigsaw.report.charts.curves import progress_chart
 from jigsaw.report.gallery import CHANGES, build_gallery, choose
 from jigsaw.report.runs import read_runs
 from jigsaw.run_folder import RunFolder

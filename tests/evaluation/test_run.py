@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from jigsaw.answering.answers import make_folder
+from jigsaw.answering.generation import Generation, with_model
 from jigsaw.data import load_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import evaluate as run_module
-from jigsaw.evaluation.answers import make_folder
 from jigsaw.evaluation.evaluate import evaluate_checkpoint, reworded
-from jigsaw.evaluation.generation import Generation, with_model
 
 
 def said(folder):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jigsaw.evaluation.generation import GREEDY, Generation
+from jigsaw.answering.generation import GREEDY, Generation
 
 IDS = [f"puzzle-{number}" for number in range(40)]
 

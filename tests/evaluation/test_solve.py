@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jigsaw.answering.answers import solve
+from jigsaw.answering.generation import Generation
 from jigsaw.engines import transformers as transformers_engine
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.answers import solve
 from jigsaw.evaluation.evaluate import evaluate_checkpoint
-from jigsaw.evaluation.generation import Generation
 from jigsaw.evaluation.log import read_log
 from jigsaw.models.load import vision_token_ids
 from jigsaw.models.prompts import media_of

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jigsaw.answering.answers import Answered
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.answers import Answered
-from jigsaw.evaluation.baselines import levels_of, mean_levels
 from jigsaw.evaluation.figures import CHANGES, compare, evaluation_of
 from jigsaw.evaluation.figures import score as score_answers
 from jigsaw.evaluation.log import FIGURES
+from jigsaw.results.chance import levels_of, mean_levels
 from jigsaw.rewards import (
     Composition,
     chance_exact,

@@ -135,7 +135,7 @@ def test_pixel_limits_are_the_checkpoints_until_a_recipe_sets_its_own(name, fold
 def test_completions_end_where_the_checkpoint_says_and_are_sampled_as_the_recipe_says(folder, processor):
     """Temperature, top_p and the penalty for repetition of `generation_config.json` have no say: the loss needs the
     log-probabilities under which a completion was sampled."""
-    from jigsaw.evaluation.generation import Generation, open_engine
+    from jigsaw.answering.generation import Generation, open_engine
 
     ends = {processor.tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|endoftext|>")}
     assert set(end_token_ids(str(folder), processor)) == ends

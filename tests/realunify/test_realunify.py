@@ -6,8 +6,8 @@ import time
 import pytest
 from PIL import Image
 
+from jigsaw.answering.generation import Generation
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.generation import Generation
 from jigsaw.pictures import mosaic
 from jigsaw.realunify import evaluate as realunify_run
 from jigsaw.realunify.evaluate import evaluate_realunify

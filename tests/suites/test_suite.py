@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from jigsaw.answering.generation import Generation
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.generation import Generation
 from jigsaw.evaluation.log import to_json
-from jigsaw.suites import suite as suite_module
+from jigsaw.suites import evaluate as suite_module
+from jigsaw.suites.benchmarks import PUBLISHED, SUITES, published
+from jigsaw.suites.evaluate import evaluate_suite, suite_text
 from jigsaw.suites.loading import LOADERS, load_items, look, repo_folder
 from jigsaw.suites.log import Result, SuiteLog, read_suite
-from jigsaw.suites.suite import evaluate_suite, suite_text
-from jigsaw.suites.suites import PUBLISHED, SUITES, published
 
 needs_lmms = pytest.mark.skipif(find_spec("lmms_eval") is None, reason="needs the extra suite")
 

@@ -12,12 +12,12 @@ import pytest
 from made_media import encode, photo_pixels, source_of
 from PIL import Image
 
+from jigsaw.answering.answers import contrast
 from jigsaw.audit import audit_puzzles
 from jigsaw.data import build_puzzles, load_puzzles, preview_puzzles
 from jigsaw.data.loading.load import pieces_of
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import evaluate
-from jigsaw.evaluation.answers import contrast
 from jigsaw.evaluation.evaluate import reworded
 from jigsaw.evaluation.generalization import generalize
 from jigsaw.rewards import format_order

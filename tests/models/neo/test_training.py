@@ -94,7 +94,7 @@ def test_the_backbone_is_the_model_without_its_head(model, processor):
 
 
 def test_a_tiny_neo_solves_puzzles(model, processor, puzzles):
-    from jigsaw.evaluation.answers import solve
+    from jigsaw.answering.answers import solve
 
     rows = [puzzles[index] for index in range(3)]
     solved = solve(model, processor, rows, batch_size=2, max_new_tokens=4)

@@ -11,7 +11,7 @@ from typing import Any
 
 from jigsaw.evaluation.log import Figure
 from jigsaw.evaluation.tables import heading
-from jigsaw.report.charts import GREY, WIDE, Chart, Point, Series, chart
+from jigsaw.report.charts.drawing import GREY, WIDE, Chart, Point, Series, chart
 from jigsaw.report.runs import Run, number
 
 WATCHED = {

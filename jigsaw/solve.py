@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from jigsaw.answering.generation import GREEDY, Generation
 from jigsaw.data import build_puzzles
 from jigsaw.data.storage.manifest import read_manifest
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.evaluate import evaluate_checkpoint, generation_of
-from jigsaw.evaluation.generation import GREEDY, Generation
 from jigsaw.evaluation.log import EvalLog
 from jigsaw.evaluation.runs import PuzzleSet, own_recipe, own_sets, run_of, trained_model
 from jigsaw.report.page import write_report

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from jigsaw.answering.generation import Answers, Ask, Generation, with_model
 from jigsaw.data.loading.load import pieces_of
 from jigsaw.data.storage.parts import puzzle_of
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.generation import Answers, Ask, Generation, with_model
 from jigsaw.rewards import RewardError
 from jigsaw.rewards.answers import check_answer_of
 from jigsaw.tasks import task_named

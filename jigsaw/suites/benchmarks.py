@@ -54,7 +54,7 @@ SUITES: Mapping[str, Sequence[Benchmark]] = {
     name: [Benchmark(**entry) for entry in entries]
     for name, entries in yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")).items()
 }
-"""Suite -> its benchmarks, in the order of the paper's table (`suites.yaml`)."""
+"""Suite -> its benchmarks, in the order of the paper's table (`benchmarks.yaml`)."""
 
 FRAMES = (16, 32, 64)
 """Most frames of a clip in the paper's video table; other suites take 32."""

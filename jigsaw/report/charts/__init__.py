@@ -1,0 +1,1 @@
+"""Charts of a report: which curves are shown, and how they are drawn."""
