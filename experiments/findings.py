@@ -30,9 +30,10 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # PYTHONSAFEPATH leav
 from experiments.made_sources import make_questions, make_sources
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.log import read_log
-from jigsaw.evaluation.tables import Cell, PaperTable, Row, heading, printed
 from jigsaw.files import write_atomically
 from jigsaw.results.chance import chance_of_right
+from jigsaw.results.formatting import heading
+from jigsaw.results.tables import Cell, PaperTable, Row, printed
 from jigsaw.rewards import chance_place_accuracy
 from jigsaw.run_folder import RunFolder
 

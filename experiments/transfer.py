@@ -20,7 +20,7 @@ from jigsaw.answering.generation import Generation
 from jigsaw.evaluation.evaluate import evaluate_checkpoint
 from jigsaw.evaluation.log import Figure
 from jigsaw.evaluation.runs import PuzzleSet, own_sets, trained_model
-from jigsaw.evaluation.tables import interval, rounded
+from jigsaw.results.formatting import interval, rounded
 
 Row = dict[str, Figure]
 

@@ -51,7 +51,7 @@ def bench(
     """
     model = checkpoint_of(model)
     from jigsaw.answering.generation import Generation
-    from jigsaw.evaluation.log import to_json
+    from jigsaw.results.log_file import to_json
     from jigsaw.suites.evaluate import evaluate_suite, suite_text
 
     target = results_folder(out, suite, model)
@@ -116,9 +116,9 @@ def realunify(
     named = split_spec(model)
     model = model if named else checkpoint_of(model)
     from jigsaw.answering.generation import Generation
-    from jigsaw.evaluation.log import to_json
     from jigsaw.realunify.evaluate import evaluate_realunify
     from jigsaw.realunify.log import realunify_text
+    from jigsaw.results.log_file import to_json
 
     target = results_folder(out, "realunify", named[0] if named else model)
     log = evaluate_realunify(

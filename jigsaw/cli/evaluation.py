@@ -96,8 +96,8 @@ def evaluate(
     options = {"out": out, "against": against, **settings}
     from jigsaw.answering.generation import Generation
     from jigsaw.evaluation.evaluate import evaluate_checkpoint, evaluate_on_own_sets
-    from jigsaw.evaluation.log import to_json
     from jigsaw.evaluation.tables import log_tables
+    from jigsaw.results.log_file import to_json
 
     if not data:
         chosen = {name: value for name, value in generation.items() if _is_explicit(context, name)}
@@ -137,7 +137,7 @@ def solve(
     on; for any other model, --task and --set choose it.
     """
     require_model(model)
-    from jigsaw.evaluation.log import to_json
+    from jigsaw.results.log_file import to_json
     from jigsaw.solve import answer_lines, free_folder, solve
 
     folder = out or free_folder(Path("solved"))
@@ -184,9 +184,10 @@ def report(
     if out is not None and (as_json or table):
         raise typer.BadParameter("cannot be combined with --table or --json, which print", param_hint="--out")
     require_runs(*runs)
-    from jigsaw.evaluation.tables import printed
+    from jigsaw.report.charts.plots import write_plots
     from jigsaw.report.page import write_report
-    from jigsaw.report.results import paper_tables, write_plots
+    from jigsaw.report.tables import paper_tables
+    from jigsaw.results.tables import printed
     from jigsaw.run_folder import RunFolder
 
     if as_json or table:
@@ -223,8 +224,8 @@ def generalize(
     from jigsaw.answering.generation import Generation
     from jigsaw.evaluation.generalization import FILE, generalization_table
     from jigsaw.evaluation.generalization import generalize as run_conditions
-    from jigsaw.evaluation.log import to_json
-    from jigsaw.evaluation.tables import printed
+    from jigsaw.results.log_file import to_json
+    from jigsaw.results.tables import printed
 
     target = out or run / "generalization"
     generation = Generation(engine, dtype, batch_size, max_new_tokens)
@@ -248,8 +249,8 @@ def audit(
     """
     require_sets(data)
     from jigsaw.audit import audit_puzzles
-    from jigsaw.audit.tables import audit_tables
-    from jigsaw.evaluation.log import to_json
+    from jigsaw.audit.audit import audit_tables
+    from jigsaw.results.log_file import to_json
 
     result = audit_puzzles(data, limit=limit, source_root=source_root, task=task)
     if as_json:
@@ -285,9 +286,9 @@ def score(
     The figures are the same as those of jigsaw eval. Missing, duplicate and unknown ids are reported and left out.
     """
     require_sets(data)
-    from jigsaw.evaluation.log import to_json
     from jigsaw.evaluation.score import score_predictions
     from jigsaw.evaluation.tables import log_tables
+    from jigsaw.results.log_file import to_json
 
     log = score_predictions(
         data,

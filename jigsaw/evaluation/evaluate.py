@@ -17,13 +17,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jigsaw.answering.answers import Answered, answer_rest, file_stamp, make_folder
+from jigsaw.answering.answers import Answered, answer_rest
 from jigsaw.answering.generation import GREEDY, Generation, open_engine
+from jigsaw.answering.store import file_stamp, make_folder
 from jigsaw.data.storage.parts import puzzle_of
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.figures import set_log
-from jigsaw.evaluation.log import EvalLog, SetLog, command_line, read_log, versions, write_log
+from jigsaw.evaluation.log import EvalLog, SetLog, read_log, write_log
 from jigsaw.evaluation.runs import PuzzleSet, own_recipe, own_sets, trained_model, unreadable_note
+from jigsaw.results.log_file import command_line, versions
 from jigsaw.rewards import Composition, RewardError
 from jigsaw.rewards.answers import ORDER
 from jigsaw.run_folder import RunFolder

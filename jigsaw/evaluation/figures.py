@@ -1,4 +1,4 @@
-"""The figures of an evaluation: from answers to scored samples, and from samples to estimates with intervals.
+"""Figures of an evaluation: from scored samples to estimates with intervals, by kind of puzzle and by place.
 
 `evaluation_of` is the only way from completions to figures: the end of a run, `jigsaw eval` and `jigsaw score` all call
 it. Puzzles of one source are correlated, and the intervals allow for that.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from math import comb
 from typing import Any, Literal
 
 import numpy as np
@@ -29,24 +28,26 @@ from jigsaw.evaluation.log import (
     Sampled,
     SetLog,
 )
-from jigsaw.results.chance import Level, Levels, chance_of_right, levels_of, mean_levels, rewards_of
+from jigsaw.evaluation.scoring import score
+from jigsaw.results.chance import Level, Levels, chance_of_right, levels_of, mean_levels
 from jigsaw.results.intervals import bootstrap_mean, rate_interval, sign_flip_p
+from jigsaw.results.sampling import majority_order, pass_at_k, powers_of_two
 from jigsaw.rewards import (
     Composition,
     RewardError,
     chance_place_accuracy,
     exact,
-    grid_of,
-    kendall_tau,
-    neighbor_accuracy,
     place_accuracy,
     true_places,
 )
-from jigsaw.rewards.answers import ORDER, AnswerKind, args_of, kind_of_row, written
+from jigsaw.rewards.answers import ORDER
 
 Cell = Literal["corner", "edge", "interior"]
+
 CELLS: tuple[Cell, ...] = ("corner", "edge", "interior")
+
 LABELS = ("hard", "middling", "easy")
+
 CHANGES = ("exact", "place_accuracy", "reward")
 """Figures of which a run reports the change by GRPO."""
 
@@ -84,74 +85,6 @@ def evaluation_of(answers: Sequence[Answered], composition: Composition) -> Eval
         sampled=sampled(ordered) if max(counts) > 1 else None,
         samples=samples,
     )
-
-
-def score(answers: Sequence[Answered], composition: Composition) -> list[Sample]:
-    """The scored samples of answers, puzzle by puzzle.
-
-    Raises:
-        JigsawError: a reward fails, or a puzzle is broken.
-    """
-    puzzles = [one.puzzle for one in answers for _ in one.completions]
-    texts = [text for one in answers for text in one.completions]
-    try:
-        values = rewards_of(puzzles, texts, composition)
-        totals = composition.total(values)
-        rows = [(one, number) for one in answers for number in range(len(one.completions))]
-        return [
-            _sample(*row, total or 0.0, {name: column[at] for name, column in values.items()})
-            for at, (row, total) in enumerate(zip(rows, totals, strict=True))
-        ]
-    except RewardError as error:
-        raise JigsawError(str(error)) from error
-
-
-def _sample(answered: Answered, number: int, reward: float, rewards: dict[str, float | None]) -> Sample:
-    puzzle, text = answered.puzzle, answered.completions[number]
-    kind = kind_of_row(puzzle)
-    parsed = kind.parse(text, puzzle["answer_style"], think_prefilled=bool(puzzle.get("think_prefilled")))
-    read = _order_figures(puzzle, parsed.value) if kind.name == ORDER else _other_figures(puzzle, kind, parsed.value)
-    return Sample(
-        id=puzzle["id"],
-        task=puzzle["task"],
-        source=puzzle["source"]["path"],
-        sample=number,
-        contrast=answered.contrast,
-        completion=text.encode("utf-8", "replace").decode(),  # half surrogates, which no file of text can hold
-        reason=parsed.reason,
-        valid=float(parsed.reason == "ok"),
-        format=float(parsed.well_formed),
-        reward=reward,
-        rewards=rewards,
-        **read,
-    )
-
-
-def _order_figures(puzzle: Mapping[str, Any], order: Any) -> dict[str, Any]:
-    """The fields of a sample whose answer is an order."""
-    answer, classes = list(puzzle["answer"]), puzzle.get("classes")
-    grid = grid_of(puzzle.get("geometry"), len(answer))
-    return {
-        "answer": answer,
-        "classes": None if classes is None else list(classes),
-        "grid": grid,
-        "order": order,
-        "exact": exact(order, answer, classes),
-        "place_accuracy": place_accuracy(order, answer, classes),
-        "neighbor_accuracy": neighbor_accuracy(order, answer, classes, grid=grid),
-        "kendall_tau": kendall_tau(order, answer, classes),
-    }
-
-
-def _other_figures(puzzle: Mapping[str, Any], kind: AnswerKind, value: Any) -> dict[str, Any]:
-    """The fields of a sample whose answer is no order."""
-    return {
-        "answer": puzzle["answer"],
-        "answer_kind": kind.name,
-        "answer_args": args_of(puzzle.get("answer_args")),
-        "value": None if value is None else written(value),
-        "exact": float(kind.is_right(value, puzzle["answer"])),
-    }
 
 
 def value_of(item: Sample, figure: str) -> float | None:
@@ -330,52 +263,6 @@ def majority_exact(samples: Sequence[Sample]) -> float:
         return 0.0
     chosen = votes.most_common(1)[0][0]
     return next(item.exact for item in samples if item.value == chosen)
-
-
-def pass_at_k(right: int, samples: int, k: int) -> float:
-    """The probability that k of the samples, drawn without replacement, hold a right one: 1 - C(n-c, k) / C(n, k).
-
-    The unbiased estimator of Chen et al., "Evaluating Large Language Models Trained on Code" (2021), section 2.1.
-
-    >>> pass_at_k(1, 4, 1), pass_at_k(1, 4, 4), pass_at_k(0, 4, 4)
-    (0.25, 1.0, 0.0)
-    """
-    return 1.0 - comb(samples - right, k) / comb(samples, k)
-
-
-def powers_of_two(samples: int) -> list[int]:
-    """1, 2, 4, ... up to `samples`, and `samples` itself: the k at which pass@k is reported.
-
-    >>> powers_of_two(6)
-    [1, 2, 4, 6]
-    """
-    return sorted({samples, *(2**power for power in range(samples.bit_length()))})
-
-
-def majority_order(orders: Sequence[Sequence[int] | None]) -> list[int] | None:
-    """The permutation with most votes, by linear assignment; an order casts one vote for each of its places.
-
-    Args:
-        orders: permutations of 1..K; None (no valid answer) casts no vote. Of permutations with equally many votes the
-            one that agrees most with the earliest orders is taken.
-
-    Returns:
-        The order, or None if nobody voted.
-
-    >>> majority_order([[1, 2, 3], [1, 3, 2], None, [1, 3, 2]])
-    [1, 3, 2]
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    cast = [list(order) for order in orders if order is not None]
-    if not cast:
-        return None
-    votes = np.zeros((len(cast[0]), len(cast[0])))
-    for number, order in enumerate(cast):
-        # The sum of what earlier orders get beyond their vote stays below one vote.
-        votes[range(len(order)), np.asarray(order) - 1] += 1 + (len(cast) - number) / (len(order) * len(cast) ** 2 + 1)
-    found, pieces = linear_sum_assignment(votes, maximize=True)
-    return [int(piece) + 1 for _, piece in sorted(zip(found, pieces, strict=True))]
 
 
 def set_log(

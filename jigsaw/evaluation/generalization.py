@@ -23,10 +23,11 @@ from jigsaw.data.storage.manifest import Manifest, read_manifest, shard_manifest
 from jigsaw.data.storage.parts import puzzle_of
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.evaluate import evaluate_checkpoint
-from jigsaw.evaluation.log import Evaluation, Figure, Log, command_line, to_json, versions
-from jigsaw.evaluation.tables import Cell, PaperTable, Row
+from jigsaw.evaluation.log import Evaluation, Figure
 from jigsaw.files import write_atomically
 from jigsaw.results.intervals import Estimate
+from jigsaw.results.log_file import Log, command_line, to_json, versions
+from jigsaw.results.tables import Cell, PaperTable, Row
 from jigsaw.run_folder import RunFolder
 from jigsaw.tasks import get_task
 

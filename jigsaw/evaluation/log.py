@@ -12,28 +12,22 @@ generalisation work on an `EvalLog`; nothing else reads these files.
 from __future__ import annotations
 
 import json
-import shlex
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from platform import python_version
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from jigsaw.errors import JigsawError
 from jigsaw.files import write_atomically
+from jigsaw.results.formatting import kind_in_words
 from jigsaw.results.intervals import Estimate
+from jigsaw.results.log_file import Log, Stored, from_json, to_json, validated
 from jigsaw.rewards import RewardError
-from jigsaw.rewards.answers import CHOICE, ORDER, check_answer_of, pieces_of_answer
+from jigsaw.rewards.answers import ORDER, check_answer_of, pieces_of_answer
 from jigsaw.run_folder import RunFolder
-from jigsaw.text import json_lines, json_value, read_text
-
-FORMAT = 2
-"""Version of the file format. A file of another version is refused."""
+from jigsaw.text import json_lines
 
 ORDER_FIGURES = ("place_accuracy", "neighbor_accuracy", "kendall_tau")
 """Figures of orders alone; other answers have none of these."""
@@ -44,37 +38,8 @@ RATES = ("exact", *ORDER_FIGURES, "valid", "format")
 FIGURES = (*RATES, "reward")
 """The figures of an evaluation; with several rewards also `reward/NAME` for each."""
 
-Kind = TypeVar("Kind")
 FIRST, LATEST = "periodic-first", "periodic-latest"
 """Samples of the periodic evaluations while GRPO trains: before its first step, and of the latest one."""
-
-LIBRARIES = ("visual-jigsaw", "torch", "transformers", "trl", "datasets")
-
-
-class Stored:
-    """Base of all that a log holds: unknown keys and numbers that are not finite are refused when it is read."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"allow_inf_nan": False, "extra": "forbid"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Log(Stored):
-    """What a log of any kind says of its origin.
-
-    Attributes:
-        argv: the command that computed the figures.
-        versions: of the libraries that it used.
-        format: of the file.
-    """
-
-    argv: list[str]
-    versions: dict[str, str]
-    format: int = FORMAT
-
-    @property
-    def command(self) -> str:
-        """`argv` as a shell takes it."""
-        return shlex.join(self.argv)
 
 
 @dataclass(frozen=True)
@@ -169,13 +134,6 @@ class Sample(Stored):
     def num_pieces(self) -> int:
         """`K`, the number of pieces; of a choice the number of its options; else 1."""
         return pieces_of_answer(self.answer, self.answer_kind, self.answer_args)
-
-
-def kind_in_words(answer_kind: str, num_pieces: int | None) -> str:
-    """`9 pieces` of an order, `choice of 4`, `number`; empty for orders of several numbers of pieces."""
-    if answer_kind == ORDER:
-        return f"{num_pieces} pieces" if num_pieces else ""
-    return f"{answer_kind} of {num_pieces}" if answer_kind == CHOICE and num_pieces else answer_kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,51 +307,6 @@ class EvalLog(Log):
                 yield one.name, "warmup", one.warmup
 
 
-def command_line() -> list[str]:
-    """The command of this process, as a user types it."""
-    program = Path(sys.argv[0]).name
-    words = ["jigsaw" if program == "__main__.py" else program, *sys.argv[1:]]
-    return [word.encode("utf-8", "backslashreplace").decode() for word in words]  # names of files that are no text
-
-
-def versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that an evaluation depends on, as far as they are installed."""
-    found = {"python": python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def to_json(log: Any) -> str:
-    """A log of any kind as JSON, without samples."""
-    return json.dumps(_adapter(type(log)).dump_python(log), indent=2) + "\n"
-
-
-def from_json(kind: type[Kind], path: Path, remedy: str = "evaluate again with `jigsaw eval`") -> Kind:
-    """A log of some kind out of a file.
-
-    Raises:
-        JigsawError: it is missing, another version wrote it, or it is broken; with the remedy.
-    """
-    if not path.is_file():
-        raise JigsawError(f"{path} is missing; {remedy}")
-    try:
-        stored = json_value(read_text(path), path)
-    except JigsawError as error:
-        raise JigsawError(f"{error}; {remedy}") from error
-    found = stored.get("format", 1) if isinstance(stored, dict) and issubclass(kind, Log) else FORMAT
-    if found != FORMAT:
-        raise OlderLogError(f"{path} has format {found}, this version reads {FORMAT}; {remedy}")
-    try:
-        log: Kind = _adapter(kind).validate_python(stored)
-    except ValidationError as error:
-        raise JigsawError(f"{path}: {_first_fault(error)}; {remedy}") from error
-    return log
-
-
 def write_log(log: EvalLog, folder: Path) -> None:
     """Write a log into a folder, its samples first.
 
@@ -452,31 +365,15 @@ def read_samples(path: Path) -> list[Sample]:
     """
     if not path.is_file():
         raise JigsawError(f"{path} is missing; evaluate again with `jigsaw eval`")
-    adapter = _adapter(Sample)
     samples = []
     try:
         for number, stored in json_lines(path):
             try:
-                samples.append(adapter.validate_python(stored))
-            except ValidationError as error:
-                raise JigsawError(f"{path}:{number}: {_first_fault(error)}") from error
+                samples.append(validated(Sample, stored))
+            except ValueError as error:
+                raise JigsawError(f"{path}:{number}: {error}") from error
     except JigsawError as error:
         raise JigsawError(f"{error}; evaluate again with `jigsaw eval`") from error
     if not samples:
         raise JigsawError(f"{path} is empty; evaluate again with `jigsaw eval`")
     return samples
-
-
-_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
-"""Reads and writes a dataclass of a log; made once, since that takes longer than using it."""
-
-
-class OlderLogError(JigsawError):
-    """A file of another version of the format."""
-
-
-def _first_fault(error: ValidationError) -> str:
-    """`sets.0.model.estimates: Field required`."""
-    fault = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, fault["loc"]))
-    return f"{where}: {fault['msg']}" if where else fault["msg"]

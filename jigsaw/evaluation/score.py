@@ -20,7 +20,8 @@ from jigsaw.data.storage.parts import answer_args_of, answer_of_row
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.evaluation.evaluate import usual_rewards
 from jigsaw.evaluation.figures import set_log
-from jigsaw.evaluation.log import Coverage, EvalLog, command_line, versions, write_log
+from jigsaw.evaluation.log import Coverage, EvalLog, write_log
+from jigsaw.results.log_file import command_line, versions
 from jigsaw.rewards import Composition, RewardError
 from jigsaw.rewards.answers import ORDER, check_answer_of, pieces_of_answer
 from jigsaw.text import encoding_of

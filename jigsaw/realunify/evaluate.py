@@ -10,10 +10,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jigsaw.answering.answers import Store, file_stamp, make_folder
 from jigsaw.answering.generation import GREEDY, Generation, open_engine, require_greedy
+from jigsaw.answering.store import Store, file_stamp, make_folder
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.log import command_line, to_json, versions
 from jigsaw.files import write_atomically
 from jigsaw.models.load import require_checkpoint
 from jigsaw.progress import progress_bar
@@ -23,6 +22,7 @@ from jigsaw.realunify.judge import Judge
 from jigsaw.realunify.log import REALUNIFY_FILE, RealUnifyLog, summary
 from jigsaw.realunify.parts import FILES, NEEDS, Record, Tools, read_items, run_part
 from jigsaw.realunify.plugins import load_function
+from jigsaw.results.log_file import command_line, to_json, versions
 
 
 def evaluate_realunify(

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jigsaw.evaluation.log import Log, Stored, from_json
-from jigsaw.evaluation.tables import Cell, PaperTable, Row, printed
 from jigsaw.realunify.errors import CATEGORIES, DIAGNOSES, Counts, categories
 from jigsaw.realunify.parts import SHORT, Record
 from jigsaw.results.intervals import Estimate, rate_interval
+from jigsaw.results.log_file import Log, Stored, from_json
+from jigsaw.results.tables import Cell, PaperTable, Row, printed
 from jigsaw.suites.log import published_rows
 
 REALUNIFY_FILE = "realunify.json"

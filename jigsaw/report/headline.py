@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from jigsaw.evaluation.log import Change, Evaluation, Figure, SetLog
-from jigsaw.evaluation.tables import percent
+from jigsaw.results.formatting import percent
 
 SIGNIFICANCE = 0.05
 """Largest p-value of a change that is reported as one, if its interval excludes zero too."""

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from jigsaw.evaluation.log import Change, Figure, SetLog, versions
-from jigsaw.evaluation.tables import PaperTable, cell_text, heading, percent
+from jigsaw.evaluation.log import Change, Figure, SetLog
 from jigsaw.files import write_atomically
 from jigsaw.pages import page_environment
 from jigsaw.report.browser import MOST, SLOTS, Browser, build_browser
@@ -26,8 +25,11 @@ from jigsaw.report.charts.drawing import Chart
 from jigsaw.report.facts import facts_of
 from jigsaw.report.gallery import MARKS, REASONS, WORDS, Gallery, build_gallery
 from jigsaw.report.headline import Headline, headline, headline_so_far
-from jigsaw.report.results import other_tables, run_folders
 from jigsaw.report.runs import Run, read_runs
+from jigsaw.report.tables import other_tables, run_folders
+from jigsaw.results.formatting import heading, percent
+from jigsaw.results.log_file import versions
+from jigsaw.results.tables import PaperTable, cell_text
 
 CARDS = 24
 """Puzzles in the gallery of a run; a page of many runs shows fewer of each."""

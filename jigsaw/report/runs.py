@@ -19,7 +19,8 @@ import yaml
 
 from jigsaw.config.scalars import require_moderate
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.log import FIRST, LATEST, EvalLog, OlderLogError, Sample, read_log, read_samples
+from jigsaw.evaluation.log import FIRST, LATEST, EvalLog, Sample, read_log, read_samples
+from jigsaw.results.log_file import OlderLogError
 from jigsaw.run_folder import RunFolder
 
 

@@ -14,6 +14,8 @@ import yaml
 
 from jigsaw.errors import JigsawError
 
+PAPERS = Path(__file__).with_name("papers")
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -52,9 +54,9 @@ class Benchmark:
 
 SUITES: Mapping[str, Sequence[Benchmark]] = {
     name: [Benchmark(**entry) for entry in entries]
-    for name, entries in yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")).items()
+    for name, entries in yaml.safe_load((PAPERS / "benchmarks.yaml").read_text(encoding="utf-8")).items()
 }
-"""Suite -> its benchmarks, in the order of the paper's table (`benchmarks.yaml`)."""
+"""Suite -> its benchmarks, in the order of the paper's table (`papers/benchmarks.yaml`)."""
 
 FRAMES = (16, 32, 64)
 """Most frames of a clip in the paper's video table; other suites take 32."""
@@ -65,7 +67,7 @@ PUBLISHED: Mapping[str, Sequence[str]] = {
     "depth": ("visual-jigsaw-3d",),
     "neo": ("neo-2B", "neo-8B"),
 }
-"""Suite -> tables of `published.csv`."""
+"""Suite -> tables of `papers/published.csv`."""
 
 
 def suite_of(name: str) -> Sequence[Benchmark]:
@@ -90,7 +92,7 @@ class Published:
     score: float
 
 
-PUBLISHED_FILE = Path(__file__).with_name("published.csv")
+PUBLISHED_FILE = PAPERS / "published.csv"
 
 
 def published(tables: Sequence[str]) -> list[Published]:

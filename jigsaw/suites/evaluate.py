@@ -22,16 +22,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jigsaw.answering.answers import file_stamp, make_folder
 from jigsaw.answering.generation import GREEDY, Generation, require_greedy
+from jigsaw.answering.store import file_stamp, make_folder
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.log import command_line, from_json, to_json, versions
-from jigsaw.evaluation.tables import printed
 from jigsaw.extras import install_command
 from jigsaw.files import write_atomically
 from jigsaw.models.families import family_named, require_supported
 from jigsaw.models.load import require_checkpoint
 from jigsaw.progress import progress_bar
+from jigsaw.results.log_file import command_line, from_json, to_json, versions
+from jigsaw.results.tables import printed
 from jigsaw.suites.benchmarks import FRAMES, suite_of
 from jigsaw.suites.loading import Ready, look
 from jigsaw.suites.log import PLAN_FILE, SUITE_FILE, Job, Plan, Result, SuiteLog, read_suite, suite_table

@@ -22,9 +22,9 @@ from typing import Any
 import yaml
 
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.evaluation.log import from_json, to_json
 from jigsaw.files import write_atomically
 from jigsaw.results.intervals import rate_interval
+from jigsaw.results.log_file import from_json, to_json
 from jigsaw.suites.benchmarks import Benchmark
 from jigsaw.suites.log import Job, Plan, Result
 from jigsaw.suites.scoring import by_category

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jigsaw.evaluation.log import Log, Stored, from_json
-from jigsaw.evaluation.tables import Cell, PaperTable, Row
+from jigsaw.results.log_file import Log, Stored, from_json
+from jigsaw.results.tables import Cell, PaperTable, Row
 from jigsaw.suites.benchmarks import PUBLISHED, PUBLISHED_FILE, SUITES, Benchmark, published
 
 SUITE_FILE, PLAN_FILE = "suite.json", "plan.json"

@@ -17,8 +17,8 @@ from typing import Any
 from transformers import TrainerCallback
 
 from jigsaw.console import StepProgress
-from jigsaw.evaluation.tables import percent
 from jigsaw.files import write_atomically
+from jigsaw.results.formatting import percent
 from jigsaw.training.trackers import Trackers
 
 NAMES = {

@@ -58,8 +58,8 @@ def evaluator(
     def evaluate(step: int) -> PeriodicEvaluation:
         from jigsaw.answering.answers import answer_all
         from jigsaw.answering.generation import Answers, Generation
-        from jigsaw.evaluation.figures import score
         from jigsaw.evaluation.log import FIGURES, write_periodic
+        from jigsaw.evaluation.scoring import score
         from jigsaw.results.chance import known_levels
         from jigsaw.training.distributed import all_gather_interleaved
         from jigsaw.training.logs import PeriodicEvaluation

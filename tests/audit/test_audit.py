@@ -8,12 +8,12 @@ from PIL import Image
 from rich.console import Console
 
 from jigsaw.audit import Audit, audit_puzzles
+from jigsaw.audit.audit import audit_tables
 from jigsaw.audit.edge_matching import fill, match_edges
 from jigsaw.audit.rank_prior import commonest, fitted_orders, ranks
-from jigsaw.audit.tables import audit_tables
 from jigsaw.data import build_puzzles
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.log import from_json, to_json
+from jigsaw.results.log_file import from_json, to_json
 
 SIDE, CELL = 192, 64
 PHOTOS = 48

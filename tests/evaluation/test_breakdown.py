@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jigsaw.answering.answers import Answered
-from jigsaw.evaluation.figures import cell_of, evaluation_of, groups, labels, majority_order, pass_at_k, places, sampled
-from jigsaw.evaluation.figures import score as score_answers
+from jigsaw.evaluation.figures import cell_of, evaluation_of, groups, labels, places, sampled
+from jigsaw.evaluation.scoring import score as score_answers
 from jigsaw.results.chance import levels_of
+from jigsaw.results.sampling import majority_order, pass_at_k
 from jigsaw.rewards import Composition
 
 PAPER = Composition(["visual_jigsaw"])

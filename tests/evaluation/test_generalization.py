@@ -10,8 +10,8 @@ from jigsaw.errors import JigsawError
 from jigsaw.evaluation import evaluate as run_module
 from jigsaw.evaluation.evaluate import reworded
 from jigsaw.evaluation.generalization import Generalization, gained, generalization_table, generalize
-from jigsaw.evaluation.log import from_json
-from jigsaw.evaluation.tables import printed
+from jigsaw.results.log_file import from_json
+from jigsaw.results.tables import printed
 from jigsaw.rewards import format_order
 from jigsaw.testing import write_sources
 

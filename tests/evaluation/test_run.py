@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from jigsaw.answering.answers import make_folder
 from jigsaw.answering.generation import Generation, with_model
+from jigsaw.answering.store import make_folder
 from jigsaw.data import load_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import evaluate as run_module

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from jigsaw.answering.answers import Answered
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.figures import CHANGES, compare, evaluation_of
-from jigsaw.evaluation.figures import score as score_answers
 from jigsaw.evaluation.log import FIGURES
+from jigsaw.evaluation.scoring import score as score_answers
 from jigsaw.results.chance import levels_of, mean_levels
 from jigsaw.rewards import (
     Composition,

@@ -9,7 +9,7 @@ import pytest
 
 from jigsaw.answering.generation import Generation
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.log import to_json
+from jigsaw.results.log_file import to_json
 from jigsaw.suites import evaluate as suite_module
 from jigsaw.suites.benchmarks import PUBLISHED, SUITES, published
 from jigsaw.suites.evaluate import evaluate_suite, suite_text

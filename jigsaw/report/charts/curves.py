@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jigsaw.evaluation.log import Figure
-from jigsaw.evaluation.tables import heading
 from jigsaw.report.charts.drawing import GREY, WIDE, Chart, Point, Series, chart
 from jigsaw.report.runs import Run, number
+from jigsaw.results.formatting import heading
 
 WATCHED = {
     "place_accuracy": "pieces in place",

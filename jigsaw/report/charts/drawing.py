@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jigsaw.evaluation.tables import percent
 from jigsaw.pictures import bytes_uri
+from jigsaw.results.formatting import percent
 
 WIDTH, HEIGHT = 430, 236
 """Size of a chart in points; the page scales it to its column. Text of 11 points stays legible on a phone."""

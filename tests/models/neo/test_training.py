@@ -94,9 +94,11 @@ def test_the_backbone_is_the_model_without_its_head(model, processor):
 
 
 def test_a_tiny_neo_solves_puzzles(model, processor, puzzles):
-    from jigsaw.answering.answers import solve
+    from jigsaw.answering.answers import answer_all
+    from jigsaw.answering.generation import Generation, with_model
 
+    ask = with_model(model, processor, Generation(max_new_tokens=4))
     rows = [puzzles[index] for index in range(3)]
-    solved = solve(model, processor, rows, batch_size=2, max_new_tokens=4)
+    solved = answer_all(ask, rows, batch_size=2)
     assert [one.puzzle["id"] for one in solved] == [row["id"] for row in rows]
     assert all(isinstance(one.completions[0], str) for one in solved)

@@ -17,8 +17,9 @@ from jigsaw.data import load_puzzles
 from jigsaw.evaluation.log import FIRST, LATEST, Change, read_log, write_log, write_periodic
 from jigsaw.report import page, write_report
 from jigsaw.report.charts.curves import progress_chart
-from jigsaw.report.gallery import CHANGES, build_gallery, choose
+from jigsaw.report.gallery import CHANGES, build_gallery
 from jigsaw.report.runs import read_runs
+from jigsaw.report.selection import choose
 from jigsaw.run_folder import RunFolder
 from jigsaw.training.periodic import LiveReport
 

@@ -6,14 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jigsaw.answering.answers import solve
-from jigsaw.answering.generation import Generation
+from jigsaw.answering.answers import answer_all
+from jigsaw.answering.generation import Generation, with_model
 from jigsaw.engines import transformers as transformers_engine
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.evaluate import evaluate_checkpoint
 from jigsaw.evaluation.log import read_log
 from jigsaw.models.load import vision_token_ids
 from jigsaw.models.prompts import media_of
+
+
+def solve(model, processor, rows, *, batch_size=64, max_new_tokens):
+    return answer_all(with_model(model, processor, Generation(max_new_tokens=max_new_tokens)), rows, batch_size)
 
 
 def asked(*kinds):

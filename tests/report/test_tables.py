@@ -17,9 +17,10 @@ from jigsaw.errors import JigsawError
 from jigsaw.evaluation import evaluate as run_module
 from jigsaw.evaluation.evaluate import evaluate_checkpoint
 from jigsaw.evaluation.log import read_log
-from jigsaw.evaluation.tables import Cell, PaperTable, Row, printed
 from jigsaw.report import page
-from jigsaw.report.results import paper_tables, write_plots
+from jigsaw.report.charts.plots import write_plots
+from jigsaw.report.tables import paper_tables
+from jigsaw.results.tables import Cell, PaperTable, Row, printed
 
 
 @pytest.fixture

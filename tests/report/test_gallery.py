@@ -16,8 +16,9 @@ from PIL import Image
 
 from jigsaw.data import load_puzzles
 from jigsaw.evaluation.log import Sample, write_samples
-from jigsaw.report.gallery import build_gallery, choose, extremes, outcome_of
+from jigsaw.report.gallery import build_gallery, outcome_of
 from jigsaw.report.runs import read_runs
+from jigsaw.report.selection import choose, extremes
 from jigsaw.tasks import Clip
 
 

@@ -7,13 +7,18 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import yaml
+from PIL import Image
 
 from jigsaw.answering.answers import Answered
-from jigsaw.data import load_puzzles
-from jigsaw.evaluation.figures import score, set_log
-from jigsaw.evaluation.log import EvalLog, Sample, versions, write_log
+from jigsaw.data import build_puzzles, load_puzzles
+from jigsaw.evaluation.figures import set_log
+from jigsaw.evaluation.log import EvalLog, Sample, write_log
+from jigsaw.evaluation.scoring import score
 from jigsaw.report.page import write_report
+from jigsaw.results.log_file import versions
 from jigsaw.rewards import Composition, format_order
 
 COMPOSITION = Composition([{"use": "visual_jigsaw"}])
@@ -102,3 +107,23 @@ def page_of(*runs: Path) -> str:
     write_report(runs, out)
     assert [entry.name for entry in out.parent.iterdir() if "partial" in entry.name] == []
     return out.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def puzzle_set(tmp_path_factory) -> Path:
+    """Eight puzzle_set of 2x3 tiles from four photos, a smooth gradient each, so that no two tiles are alike."""
+    root = tmp_path_factory.mktemp("report")
+    photos = root / "photos"
+    photos.mkdir()
+    down, across = np.mgrid[0:120, 0:180] / 180
+    for number in range(4):
+        waves = np.sin(8 * across + number) + np.cos(5 * down * (number + 1))
+        pixels = np.stack([255 * across, 255 * down, 60 + 30 * waves], axis=-1)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(photos / f"photo-{number}.png")
+    build_puzzles("image", photos, root / "set", config={"grid": "2x3", "tile": 40}, per_source=2, progress=False)
+    return root / "set"
+
+
+@pytest.fixture
+def run(tmp_path, puzzle_set) -> Path:
+    return make_run(tmp_path / "runs" / "small", puzzle_set)
