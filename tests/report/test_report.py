@@ -222,6 +222,17 @@ def test_a_supervised_run_has_no_warm_up_and_no_gain(run):
         assert absent not in page
 
 
+def test_curves_are_folded_next_to_an_evaluation_and_open_without_one(run):
+    titles = [f'<p class="title">{title}</p>' for title in ("Rollouts", "Supervised loss", "Entropy of the policy")]
+    evaluated = page_of(run)
+    assert "<summary>More curves</summary>" in evaluated
+    assert not any(title in evaluated[: evaluated.index("<details>")] for title in titles)
+    (run / "evaluation.json").unlink()
+    page = page_of(run)
+    assert "More curves" not in page
+    assert all(title in page[: page.index("<details>")] and page.count(title) == 1 for title in titles)
+
+
 def test_a_data_set_that_is_gone_takes_the_gallery_alone(tmp_path, puzzle_set):
     moved = tmp_path / "set"
     shutil.copytree(puzzle_set, moved)
