@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from jigsaw import console as module
-from jigsaw.answering.answers import Answered
+from jigsaw.answering.answers import AnsweredPuzzle
 from jigsaw.config.loading import load_recipe
 from jigsaw.console import StepProgress, show_result, titles
 from jigsaw.evaluation.figures import set_log
@@ -146,7 +146,7 @@ def test_the_warm_up_shows_the_share_of_right_answer_tokens(clock, tmp_path):
 @pytest.mark.parametrize(("steps", "warned"), [(2, True), (400, False)])
 def test_a_run_ends_with_its_result_in_a_sentence(tmp_path, steps, warned):
     puzzle = {"id": "a", "task": "image", "source": {"path": "a"}, "answer": [1, 2, 3, 4], "answer_style": "direct"}
-    right, wrong = (Answered(puzzle, [text]) for text in ("1, 2, 3, 4", "2, 1, 3, 4"))
+    right, wrong = (AnsweredPuzzle(puzzle, [text]) for text in ("1, 2, 3, 4", "2, 1, 3, 4"))
     rows = [replace(right, puzzle=puzzle | {"id": f"{i}", "source": {"path": f"{i}"}}) for i in range(20)]
     before = [replace(one, completions=wrong.completions) for one in rows]
     composition = Composition(["exact"])

@@ -166,7 +166,7 @@ def test_answers_that_no_evaluation_wrote_are_refused(tmp_path, entry):
     from jigsaw.answering.answers import answer_rest
 
     (tmp_path / "completions.jsonl").write_text(f'{{"settings": {{}}}}\n{json.dumps(entry)}\n')
-    with pytest.raises(JigsawError, match=r"completions\.jsonl:2 is no record of an evaluation"):
+    with pytest.raises(JigsawError, match=r"completions\.jsonl:2 is not a record of an evaluation"):
         answer_rest(lambda: None, ["a"], lambda _: {}, path=tmp_path / "completions.jsonl", settings={}, batch_size=1)
 
 

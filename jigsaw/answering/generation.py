@@ -1,7 +1,7 @@
-"""How an evaluation generates: the settings of `jigsaw eval`, and the texts of an engine.
+"""Generation: the settings of `jigsaw eval`, and the texts that an engine writes.
 
-In: rows of a puzzle set with their media. Out: per row as many texts as `Generation.samples` says, special tokens left
-out. The engines are those of training (`jigsaw.engines`).
+In: rows of a puzzle set with their media. Out: `Generation.samples` texts for each row, without special tokens. The
+engines are those of training (`jigsaw.engines`).
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Generation:
-    """How completions are made. The options of the commands have these names and defaults.
+    """Settings of generation. The options of the commands have these names and defaults.
 
     Attributes:
         engine: one of `ENGINES`.
-        dtype: of weights and computation, one of `DTYPES`.
-        batch_size: prompts generated together.
+        dtype: type of weights and computation, one of `DTYPES`.
+        batch_size: prompts per batch.
         max_new_tokens: completion limit.
-        samples: completions of each puzzle; one is decoded greedily, several are sampled.
-        temperature: of sampling; not used for one.
-        seed: of sampling. The randomness of a completion depends on this seed, its puzzle and its number, and not on
-            the batch, so that a continued evaluation gives the same texts.
+        samples: completions per puzzle. One completion is decoded greedily, several are sampled.
+        temperature: of sampling; not used for greedy decoding.
+        seed: of sampling. A sampled completion depends on this seed, its puzzle and its number, and not on the rest of
+            the batch, so that an evaluation that was interrupted gives the same texts.
     """
 
     engine: str = "transformers"
@@ -55,7 +55,7 @@ class Generation:
             raise JigsawError(f"--temperature: {self.temperature} is not above 0; with --samples 1 decoding is greedy")
 
     def sampling(self, rows: Sequence[Row], forbidden_tokens: Sequence[int], end_tokens: Sequence[int]) -> Sampling:
-        """The settings for a batch of rows, as an engine takes them."""
+        """The sampling settings of a batch of rows for an engine."""
         several = self.samples > 1
         return Sampling(
             count=self.samples,
@@ -67,7 +67,7 @@ class Generation:
         )
 
     def settings(self) -> dict[str, Any]:
-        """What a text depends on: all, but for greedy ones `batch_size`, so that those may go on with another one."""
+        """The settings that texts depend on. Greedy texts do not depend on `batch_size`."""
         return {name: value for name, value in asdict(self).items() if name != "batch_size" or self.samples > 1}
 
 
@@ -76,26 +76,26 @@ GREEDY = Generation()
 
 
 def require_greedy(generation: Generation) -> None:
-    """Refuse samples where the protocol of a benchmark has one greedy answer.
+    """Check that decoding is greedy, as the protocols of the benchmarks require.
 
     Raises:
-        JigsawError: several samples are asked for.
+        JigsawError: `samples` is not 1.
     """
     if generation.samples != 1:
-        raise JigsawError(f"--samples: {generation.samples}; benchmarks are answered once, greedily")
+        raise JigsawError(f"--samples: {generation.samples}; benchmarks need greedy decoding, with one completion")
 
 
-Ask = Callable[[Sequence[Row]], list[list[str]]]
-"""A function from a batch of rows to `Generation.samples` texts of each."""
+Generate = Callable[[Sequence[Row]], list[list[str]]]
+"""A function from a batch of rows to `Generation.samples` texts for each row."""
 
 
-class Answers:
-    """The texts of an engine: a callable from a batch of rows to `Generation.samples` texts of each.
+class TextGenerator:
+    """Generates texts with an engine: a callable of the type `Generate`.
 
     Args:
-        engine: that has its weights.
+        engine: an engine with loaded weights.
         processor: of the checkpoint.
-        generation: settings.
+        generation: the settings.
         end_tokens: ids that end a completion.
     """
 
@@ -112,20 +112,20 @@ class Answers:
         return [texts[start : start + count] for start in range(0, len(texts), count)]
 
     def close(self) -> None:
-        """Free what the engine holds."""
+        """Free the memory of the engine."""
         self._engine.close()
 
 
-def open_engine(model: str, generation: Generation, settings: VllmSettings | None = None) -> Answers:
+def open_engine(model: str, generation: Generation, settings: VllmSettings | None = None) -> TextGenerator:
     """Open a checkpoint (folder or hub id) in an engine.
 
     Args:
         model: the checkpoint.
-        generation: which engine, and how it generates.
-        settings: of vLLM; its defaults where None.
+        generation: the engine and the settings of generation.
+        settings: of vLLM; None for the defaults.
 
     Raises:
-        JigsawError: an engine that is not installed, or a checkpoint that cannot be used.
+        JigsawError: the engine is not installed, or the checkpoint cannot be used.
     """
     if generation.engine == "vllm":
         from jigsaw.engines.vllm import VllmEngine
@@ -134,19 +134,19 @@ def open_engine(model: str, generation: Generation, settings: VllmSettings | Non
         settings = settings or VllmSettings(dtype=generation.dtype, seed=generation.seed)
         processor = load_processor(model)
         engine: Engine = VllmEngine(model, processor, settings)
-        return Answers(engine, processor, generation, end_token_ids(model, processor))
-    processor = load_processor(model)  # the quicker of the two to fail
+        return TextGenerator(engine, processor, generation, end_token_ids(model, processor))
+    processor = load_processor(model)  # fails sooner than the model
     return with_model(on_device(load_model(model, generation.dtype)), processor, generation)
 
 
-def with_model(model: Any, processor: Any, generation: Generation) -> Answers:
-    """The answers of a model that is already open; its mode is left as found."""
+def with_model(model: Any, processor: Any, generation: Generation) -> TextGenerator:
+    """A generator for a model that is already open. Its training or evaluation mode is left unchanged."""
     from jigsaw.engines.transformers import TransformersEngine
 
     engine = TransformersEngine(model, processor)
-    return Answers(engine, processor, generation, end_token_ids(model, processor))
+    return TextGenerator(engine, processor, generation, end_token_ids(model, processor))
 
 
 def _seed(seed: int, row: Row) -> int:
-    """Of the completions of a row; it depends on no batch."""
+    """The seed of a row's completions, which does not depend on the batch."""
     return int.from_bytes(hashlib.sha256(f"{seed} {row.get('id')}".encode()).digest()[:4], "big")

@@ -21,9 +21,9 @@ class Store:
     """Records by key in a file of JSON lines, or in memory only.
 
     Args:
-        path: of the file, whose folder is made; or None.
-        settings: what the records depend on; a file with others is refused when it is entered.
-        key: of a record.
+        path: of the file, whose folder is created; None keeps records in memory only.
+        settings: what the records depend on. Entering the store fails if the file has other settings.
+        key: returns the key of a record.
     """
 
     def __init__(self, path: Path | None, settings: Mapping[str, Any], key: Callable[[Mapping[str, Any]], Any]) -> None:
@@ -32,10 +32,10 @@ class Store:
         self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
-        """Read what the file holds, and begin to write.
+        """Read the file, and open it for writing.
 
         Raises:
-            JigsawError: the file holds records made with other settings, or something else.
+            JigsawError: the file has other settings, or is no store.
         """
         if self._path is not None:
             make_folder(self._path.parent)
@@ -60,7 +60,7 @@ class Store:
         return self._records[key]
 
     def add(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Keep the records of a batch."""
+        """Store the records of a batch."""
         self._append(records)
         self._records |= {self._key(record): record for record in records}
 
@@ -71,7 +71,7 @@ class Store:
             os.fsync(self._file.fileno())
 
     def _read(self, path: Path) -> int:
-        """Read the records that are there; returns the bytes of complete lines, 0 where there is no record yet."""
+        """Read the stored records. Returns the number of bytes of complete lines, or 0 if there is no record."""
         complete = 0
         stored: Any = None
         for number, line in enumerate(path.read_bytes().splitlines(keepends=True)):
@@ -91,28 +91,28 @@ class Store:
                     self._records[self._key(record)] = record
                 except (KeyError, TypeError, IndexError) as error:
                     raise JigsawError(
-                        f"--out: {path}:{number + 1} is no record of an evaluation; delete the file to evaluate again"
+                        f"--out: {path}:{number + 1} is not a record of an evaluation; delete it and evaluate again"
                     ) from error
             complete += len(line)
         return complete if self._records else 0
 
     def _require_same(self, stored: Mapping[str, Any]) -> None:
-        # A setting that only one of the two has follows from another that differs.
-        alone = stored.keys() ^ self._settings.keys()
-        for key in sorted({*stored, *self._settings}, key=lambda key: (key in alone, key)):
-            had, wanted = stored.get(key), self._settings.get(key)
-            if had != wanted:
-                what = f"{key} {had}, not {wanted}"
+        # A setting that only one side has is a consequence of another setting that differs.
+        one_sided = stored.keys() ^ self._settings.keys()
+        for key in sorted({*stored, *self._settings}, key=lambda key: (key in one_sided, key)):
+            before, now = stored.get(key), self._settings.get(key)
+            if before != now:
+                difference = f"{key} {before}, not {now}"
                 if key.endswith("_stamp"):
-                    what = f"another state of {self._settings[key.removesuffix('_stamp')]}"
-                raise JigsawError(f"--out: {self._path} holds completions with {what}; name another folder")
+                    difference = f"another state of {self._settings[key.removesuffix('_stamp')]}"
+                raise JigsawError(f"--out: {self._path} has completions with {difference}; name another folder")
 
 
 def make_folder(out: Path) -> None:
-    """Make the folder of an evaluation before the long work.
+    """Create the folder of an evaluation before the model is loaded.
 
     Raises:
-        JigsawError: it is a file.
+        JigsawError: the path is a file.
     """
     if out.exists() and not out.is_dir():
         raise JigsawError(f"--out: {out} is a file; name a folder")
@@ -120,7 +120,7 @@ def make_folder(out: Path) -> None:
 
 
 def file_stamp(folder: Path) -> str | None:
-    """What tells one state of a folder from another: names, sizes and times of its files; None for a hub id."""
+    """A hash of the names, sizes and times of a folder's files; None for a hub id."""
     if not folder.is_dir():
         return None
     files = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jigsaw.answering.answers import Answered, answer_rest
+from jigsaw.answering.answers import AnsweredPuzzle, answer_rest
 from jigsaw.answering.generation import GREEDY, Generation, open_engine
 from jigsaw.answering.store import file_stamp, make_folder
 from jigsaw.data.storage.parts import puzzle_of
@@ -96,7 +96,7 @@ def evaluate_checkpoint(
             raise JigsawError(f"--out: {out} holds a training run with figures of its own; name another folder")
         make_folder(out)
     others = {} if against is None else {one.name: one.model.samples for one in read_log(against).sets}
-    answers: dict[str, list[Answered]] = {}
+    answers: dict[str, list[AnsweredPuzzle]] = {}
     for one, puzzles in zip(sets, opened, strict=True):
         settings = {
             "model": str(model),
@@ -136,7 +136,7 @@ def _answers(
     wording: int,
     path: Path | None,
     settings: Mapping[str, Any],
-) -> list[Answered]:
+) -> list[AnsweredPuzzle]:
     """The answers to one set, opened as `puzzles`; `path` is that of their store."""
     from jigsaw.data.loading.load import spread
     from jigsaw.progress import progress_bar
@@ -249,7 +249,7 @@ def evaluate_run(
         StoppedError: it was asked to stop; the answers so far are kept.
     """
     _count_tokens(composition, str(folder.model("model")))
-    answers: dict[str, list[Answered]] = {}
+    answers: dict[str, list[AnsweredPuzzle]] = {}
     models = [name for name in ("model", "warmup") if folder.model(name).is_dir()]
     with progress:
         progress.start(len(models) * len(heldout), detail=" and ".join(f"{name}/" for name in models))
@@ -299,7 +299,7 @@ def generation_of(recipe: Recipe) -> Generation:
 
 def _answers_of_run(
     recipe: Recipe, folder: RunFolder, model: str, heldout: HeldOut, stop: StopRequest, progress: StepProgress
-) -> list[Answered]:
+) -> list[AnsweredPuzzle]:
     """The answers of a model to the held-out puzzles; what these weights have answered is not asked again."""
     checkpoint = folder.model(model)
     generation = replace(generation_of(recipe), engine=recipe.rollout.engine)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jigsaw.answering.answers import Answered
+from jigsaw.answering.answers import AnsweredPuzzle
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.log import (
     FIGURES,
@@ -52,7 +52,7 @@ CHANGES = ("exact", "place_accuracy", "reward")
 """Figures of which a run reports the change by GRPO."""
 
 
-def evaluation_of(answers: Sequence[Answered], composition: Composition) -> Evaluation:
+def evaluation_of(answers: Sequence[AnsweredPuzzle], composition: Composition) -> Evaluation:
     """All figures of one model on one set of puzzles.
 
     Args:
@@ -267,10 +267,10 @@ def majority_exact(samples: Sequence[Sample]) -> float:
 
 def set_log(
     name: str,
-    answers: Sequence[Answered],
+    answers: Sequence[AnsweredPuzzle],
     composition: Composition,
     *,
-    warmup: Sequence[Answered] | None = None,
+    warmup: Sequence[AnsweredPuzzle] | None = None,
     against: tuple[str, Sequence[Sample]] | None = None,
 ) -> SetLog:
     """The figures of a model on one set of puzzles, compared with the model before GRPO or with another evaluation.

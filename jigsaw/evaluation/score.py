@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jigsaw.answering.answers import LARGE, Answered, contrast
+from jigsaw.answering.answers import PROMPT_COLUMNS, AnsweredPuzzle, contrast
 from jigsaw.data.storage.parts import answer_args_of, answer_of_row
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.evaluation.evaluate import usual_rewards
@@ -96,7 +96,7 @@ def score_predictions(
         )
     contrasts, note = _contrasts(Path(data), scored, read.contrasts, source_root, task)
     answers = [
-        Answered(puzzles[name], [text for _, text in sorted(read.texts[name].items())], contrasts.get(name))
+        AnsweredPuzzle(puzzles[name], [text for _, text in sorted(read.texts[name].items())], contrasts.get(name))
         for name in scored
     ]
     log = EvalLog(
@@ -221,7 +221,7 @@ def read_puzzles(folder: Path) -> Iterator[dict[str, Any]]:
                 for name in NEEDED:
                     if name not in names:
                         raise JigsawError(f"{part} has no column {name}; it holds {', '.join(names)}")
-                columns = [name for name in names if name not in LARGE]
+                columns = [name for name in names if name not in PROMPT_COLUMNS]
                 for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=columns):
                     yield from map(_puzzle, batch.to_pylist())
         except (OSError, pa.ArrowException) as error:

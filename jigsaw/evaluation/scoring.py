@@ -1,6 +1,6 @@
 """Scoring: from an answered puzzle to one `Sample` for each of its completions.
 
-In: `Answered` puzzles and the rewards. Out: samples with the parsed answer, the scores and every reward.
+In: `AnsweredPuzzle` puzzles and the rewards. Out: samples with the parsed answer, the scores and every reward.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jigsaw.answering.answers import Answered
+from jigsaw.answering.answers import AnsweredPuzzle
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.log import (
     Sample,
@@ -26,7 +26,7 @@ from jigsaw.rewards import (
 from jigsaw.rewards.answers import ORDER, AnswerKind, args_of, kind_of_row, written
 
 
-def score(answers: Sequence[Answered], composition: Composition) -> list[Sample]:
+def score(answers: Sequence[AnsweredPuzzle], composition: Composition) -> list[Sample]:
     """The scored samples of answers, puzzle by puzzle.
 
     Raises:
@@ -46,7 +46,7 @@ def score(answers: Sequence[Answered], composition: Composition) -> list[Sample]
         raise JigsawError(str(error)) from error
 
 
-def _sample(answered: Answered, number: int, reward: float, rewards: dict[str, float | None]) -> Sample:
+def _sample(answered: AnsweredPuzzle, number: int, reward: float, rewards: dict[str, float | None]) -> Sample:
     puzzle, text = answered.puzzle, answered.completions[number]
     kind = kind_of_row(puzzle)
     parsed = kind.parse(text, puzzle["answer_style"], think_prefilled=bool(puzzle.get("think_prefilled")))

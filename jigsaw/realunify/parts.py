@@ -23,7 +23,7 @@ from typing import Any
 
 from PIL import Image, ImageChops
 
-from jigsaw.answering.generation import Ask
+from jigsaw.answering.generation import Generate
 from jigsaw.data.sources.scan import below
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.pictures import mosaic
@@ -76,7 +76,7 @@ class Tools:
         options: what the options begin with that named these tools, for messages.
     """
 
-    engine: Ask | None
+    engine: Generate | None
     editor: Editor | None
     generator: Drawer | None
     judge: Judge | None

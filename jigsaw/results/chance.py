@@ -1,9 +1,10 @@
-"""The level of random answers: what a player earns who writes a uniformly random permutation in the right form.
+"""Chance levels: the scores of a player who writes random answers in the right form.
 
-In: puzzles and rewards. Out: levels per puzzle and their means. Order scores and the paper's reward have closed forms
-(`jigsaw.rewards.chance`). Other rewards are computed for all orders of up to five pieces, and for 120 random ones of
-more, whose mean has a standard error. Of a choice a random option is taken, of an interval or a box
-one between two random moments or points; a number, a text or an expression has no level.
+In: puzzles and rewards. Out: levels per puzzle, and their means. The random answer to an order is a uniformly random
+permutation. Most order scores and the paper's reward have closed forms (`jigsaw.rewards.chance`). Other rewards are
+computed for every order of up to five pieces; for more they are estimated from 120 random orders, with a standard error.
+The random answer to a choice is a random option; to an interval or box, one between two random moments or points.
+Numbers, texts and expressions have no chance level.
 """
 
 from __future__ import annotations
@@ -33,57 +34,59 @@ from jigsaw.rewards.answers import ORDER, kind_of_row
 Puzzle = Mapping[str, Any]
 
 ALL_ORDERS_UP_TO = 5
+"""Maximum number of pieces for which a reward without a closed form scores all orders."""
+
 ALL_ORDERS_OF_CLASSES = 6
-"""Pieces up to which all orders are scored: with any reward, and with the order scores of puzzles with equal pieces."""
+"""The same for neighbour accuracy and Kendall's tau of puzzles with look-alike pieces."""
 
 SAMPLED_ORDERS = 120
+"""Number of random orders for puzzles with more pieces."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """A mean over random answers; `error` is its standard error, 0 where it is exact."""
+    """A mean over random answers. `error` is its standard error, or 0 if it was computed from all of them."""
 
     mean: float
     error: float = 0.0
 
 
 Levels = Mapping[str, Level | None]
-"""Figure -> level. None where it is not known; a reward that is not for the puzzle's task is left out."""
+"""Figure -> level, None if it cannot be computed. A reward that does not apply to the puzzle's task has no entry."""
 
 
 def levels_of(puzzles: Sequence[Puzzle], composition: Composition) -> list[Levels]:
     """The levels of each puzzle: order scores, `reward`, and with several rewards `reward/NAME`.
 
-    `valid` and `format` have none, since a player who answers in the right form always gets them.
+    `valid` and `format` have no level, because an answer in the right form always gets 1.
     """
     rewards = reward_levels(puzzles, composition)
-    return [{**answer_levels(puzzle), **own} for puzzle, own in zip(puzzles, rewards, strict=True)]
+    return [{**answer_levels(puzzle), **levels} for puzzle, levels in zip(puzzles, rewards, strict=True)]
 
 
 def mean_levels(levels: Sequence[Levels]) -> dict[str, Level | None]:
-    """Means over puzzles; None for a figure whose level is not known on one of them."""
+    """Means over puzzles. A figure without a level on one of them has the mean None."""
     means: dict[str, Level | None] = {}
-    for name in dict.fromkeys(name for own in levels for name in own):
-        there = [own[name] for own in levels if name in own]
-        known = [level for level in there if level is not None]
-        if len(known) == len(there):
-            error = sqrt(sum(level.error**2 for level in known)) / len(known)
-            means[name] = Level(sum(level.mean for level in known) / len(known), error)
-        else:
-            means[name] = None
+    for name in dict.fromkeys(name for of_puzzle in levels for name in of_puzzle):
+        values = [of_puzzle[name] for of_puzzle in levels if name in of_puzzle]
+        numbers = [level for level in values if level is not None]
+        means[name] = None
+        if len(numbers) == len(values):
+            error = sqrt(sum(level.error**2 for level in numbers)) / len(numbers)
+            means[name] = Level(sum(level.mean for level in numbers) / len(numbers), error)
     return means
 
 
 def answer_levels(puzzle: Puzzle) -> dict[str, Level | None]:
-    """The levels of `exact`, and of the order scores where the answer is an order."""
+    """The level of `exact`, and if the answer is an order also those of the other order scores."""
     if _is_order(puzzle):
         return order_levels(puzzle)
-    luck = chance_of_right(puzzle)
-    return {"exact": None if luck is None else Level(luck)}
+    chance = chance_of_right(puzzle)
+    return {"exact": None if chance is None else Level(chance)}
 
 
 def chance_of_right(puzzle: Puzzle) -> float | None:
-    """The probability that a random answer is right; None where it is not known."""
+    """The probability that a random answer is right; None if it cannot be computed."""
     if _is_order(puzzle):
         return chance_exact(len(puzzle["answer"]), puzzle.get("classes"))
     return kind_of_row(puzzle).luck(puzzle["answer"])
@@ -112,7 +115,7 @@ def order_levels(puzzle: Puzzle) -> dict[str, Level | None]:
 
 @lru_cache(maxsize=1024)
 def _levels_with_classes(classes: tuple[int, ...], grid: tuple[int, int] | None) -> tuple[Level, Level]:
-    """The levels of neighbour accuracy and Kendall's tau where pieces of a class may be exchanged.
+    """The levels of neighbour accuracy and Kendall's tau if pieces of a class may be exchanged.
 
     Args:
         classes: the class of the piece that belongs at each place.
@@ -120,46 +123,48 @@ def _levels_with_classes(classes: tuple[int, ...], grid: tuple[int, int] | None)
     """
     pieces = len(classes)
     answer = range(1, pieces + 1)
-    exact = pieces <= ALL_ORDERS_OF_CLASSES
+    complete = pieces <= ALL_ORDERS_OF_CLASSES
     rng = Random(0)
-    orders = permutations(answer) if exact else (rng.sample(answer, pieces) for _ in range(SAMPLED_ORDERS))
+    orders = permutations(answer) if complete else (rng.sample(answer, pieces) for _ in range(SAMPLED_ORDERS))
     scores = [
         (neighbor_accuracy(order, answer, classes, grid=grid), kendall_tau(order, answer, classes)) for order in orders
     ]
     neighbors, taus = zip(*scores, strict=True)
-    return _mean(neighbors, exact), _mean(taus, exact)
+    return _mean(neighbors, complete), _mean(taus, complete)
 
 
 def reward_levels(puzzles: Sequence[Puzzle], composition: Composition) -> list[dict[str, Level | None]]:
-    """The level of `reward` on each puzzle, and with several rewards of each: closed forms, else random orders."""
-    closed = [_closed(puzzle, composition) for puzzle in puzzles]
-    left = [puzzle for puzzle, levels in zip(puzzles, closed, strict=True) if levels is None]
-    tried = iter(_tried(left, composition) if left else ())
-    return [next(tried) if levels is None else levels for levels in closed]
+    """The level of `reward` on each puzzle, and of each reward if there are several."""
+    closed = [_closed_forms(puzzle, composition) for puzzle in puzzles]
+    others = [puzzle for puzzle, levels in zip(puzzles, closed, strict=True) if levels is None]
+    scored = iter(_scored_guesses(others, composition) if others else ())
+    return [next(scored) if levels is None else levels for levels in closed]
 
 
-def known_levels(puzzles: Sequence[Puzzle], composition: Composition) -> dict[str, float]:
-    """The mean levels of `exact`, `place_accuracy` and `reward`, as far as closed forms give them: no reward is called.
+def closed_form_levels(puzzles: Sequence[Puzzle], composition: Composition) -> dict[str, float]:
+    """The mean levels of `exact`, `place_accuracy` and `reward` that have closed forms. No reward is called.
 
     Args:
-        puzzles: their media are not read.
+        puzzles: rows, of which no media are read.
         composition: of the rewards.
     """
-    closed = [_closed(puzzle, composition) for puzzle in puzzles]
-    rewards = [levels["reward"] for levels in closed if levels is not None]
-    solved = [chance_of_right(puzzle) for puzzle in puzzles]
     orders = [puzzle for puzzle in puzzles if _is_order(puzzle)]
-    placed = [chance_place_accuracy(len(puzzle["answer"]), puzzle.get("classes")) for puzzle in orders]
-    found = {
-        "exact": ([level for level in solved if level is not None], len(puzzles)),
-        "place_accuracy": (placed, len(orders)),
-        "reward": ([level.mean for level in rewards if level is not None], len(puzzles)),
+    rewards = [(_closed_forms(puzzle, composition) or {}).get("reward") for puzzle in puzzles]
+    levels: dict[str, list[float | None]] = {
+        "exact": [chance_of_right(puzzle) for puzzle in puzzles],
+        "place_accuracy": [chance_place_accuracy(len(puzzle["answer"]), puzzle.get("classes")) for puzzle in orders],
+        "reward": [None if level is None else level.mean for level in rewards],
     }
-    return {name: sum(values) / len(values) for name, (values, count) in found.items() if len(values) == count > 0}
+    numbers = {name: [value for value in values if value is not None] for name, values in levels.items()}
+    return {
+        name: sum(numbers[name]) / len(values)
+        for name, values in levels.items()
+        if len(numbers[name]) == len(values) > 0
+    }
 
 
-def _closed(puzzle: Puzzle, composition: Composition) -> dict[str, Level | None] | None:
-    """The levels of the rewards on a puzzle, or None where one has no closed form."""
+def _closed_forms(puzzle: Puzzle, composition: Composition) -> dict[str, Level | None] | None:
+    """The levels of the rewards on a puzzle; None if one of them has no closed form."""
     values: dict[str, float] = {}
     for part in composition.rewards:
         if part.spec.only is None or puzzle["task"] in part.spec.only:
@@ -174,8 +179,8 @@ def _closed(puzzle: Puzzle, composition: Composition) -> dict[str, Level | None]
 
 def _named(parts: Mapping[str, Level], total: Level, composition: Composition) -> dict[str, Level | None]:
     """Levels under the names of figures: `reward`, and with several rewards `reward/NAME`."""
-    single = {f"reward/{name}": level for name, level in parts.items()} if len(composition.rewards) > 1 else {}
-    return {"reward": total, **single}
+    each = {f"reward/{name}": level for name, level in parts.items()} if len(composition.rewards) > 1 else {}
+    return {"reward": total, **each}
 
 
 def _closed_form(spec: RewardSpec, puzzle: Puzzle) -> float | None:
@@ -189,17 +194,17 @@ def _closed_form(spec: RewardSpec, puzzle: Puzzle) -> float | None:
 
 def _visual_jigsaw(puzzle: Puzzle, args: Mapping[str, Any]) -> float:
     options = {name: value for name, value in args.items() if name in ("discount", "min_pieces_for_partial")}
-    return chance_order_reward(len(puzzle["answer"]), puzzle.get("classes"), **options) + _for_form(puzzle, args)
+    return chance_order_reward(len(puzzle["answer"]), puzzle.get("classes"), **options) + _format_reward(puzzle, args)
 
 
 def _answer(puzzle: Puzzle, args: Mapping[str, Any]) -> float | None:
     if _is_order(puzzle):
         return _visual_jigsaw(puzzle, args)
     level = kind_of_row(puzzle).chance(puzzle["answer"])
-    return None if level is None else level + _for_form(puzzle, args)
+    return None if level is None else level + _format_reward(puzzle, args)
 
 
-def _for_form(puzzle: Puzzle, args: Mapping[str, Any]) -> float:
+def _format_reward(puzzle: Puzzle, args: Mapping[str, Any]) -> float:
     return 0.0 if puzzle["answer_style"] == "direct" else float(args.get("format_weight", 0.2))
 
 
@@ -211,34 +216,34 @@ _CLOSED: Mapping[str, Callable[[Puzzle, Mapping[str, Any]], float | None]] = {
 }
 
 
-def _tried(puzzles: Sequence[Puzzle], composition: Composition) -> list[dict[str, Level | None]]:
-    """Means over what a guesser may answer; None for a puzzle whose answers cannot be listed."""
-    tries = [_guesses(puzzle) for puzzle in puzzles]
-    repeated = [puzzle for puzzle, guesses in zip(puzzles, tries, strict=True) for _ in guesses]
+def _scored_guesses(puzzles: Sequence[Puzzle], composition: Composition) -> list[dict[str, Level | None]]:
+    """The mean rewards of the answers that a guesser may write; None if these cannot be listed."""
+    guesses = [_guesses(puzzle) for puzzle in puzzles]
+    repeated = [puzzle for puzzle, own in zip(puzzles, guesses, strict=True) for _ in own]
     texts = [
         kind_of_row(puzzle).format(guess, puzzle["answer_style"], think_prefilled=bool(puzzle.get("think_prefilled")))
-        for puzzle, guesses in zip(puzzles, tries, strict=True)
-        for guess in guesses
+        for puzzle, own in zip(puzzles, guesses, strict=True)
+        for guess in own
     ]
     scores = rewards_of(repeated, texts, composition) if repeated else {name: [] for name in composition.names}
     totals = composition.total(scores)
-    found: list[dict[str, Level | None]] = []
+    levels: list[dict[str, Level | None]] = []
     start = 0
-    for puzzle, guesses in zip(puzzles, tries, strict=True):
-        rows, start = slice(start, start + len(guesses)), start + len(guesses)
-        if not guesses:
+    for puzzle, own in zip(puzzles, guesses, strict=True):
+        rows, start = slice(start, start + len(own)), start + len(own)
+        if not own:
             names = composition.names if len(composition.rewards) > 1 else ()
-            found.append({"reward": None, **{f"reward/{name}": None for name in names}})
+            levels.append({"reward": None, **{f"reward/{name}": None for name in names}})
             continue
-        own = {name: [value for value in values[rows] if value is not None] for name, values in scores.items()}
-        exact = not _is_order(puzzle) or len(puzzle["answer"]) <= ALL_ORDERS_UP_TO
-        parts = {name: _mean(values, exact) for name, values in own.items() if values}
-        found.append(_named(parts, _mean([total or 0.0 for total in totals[rows]], exact), composition))
-    return found
+        values = {name: [value for value in column[rows] if value is not None] for name, column in scores.items()}
+        complete = not _is_order(puzzle) or len(puzzle["answer"]) <= ALL_ORDERS_UP_TO
+        parts = {name: _mean(column, complete) for name, column in values.items() if column}
+        levels.append(_named(parts, _mean([total or 0.0 for total in totals[rows]], complete), composition))
+    return levels
 
 
 def _guesses(puzzle: Puzzle) -> list[Any]:
-    """Every order of up to five pieces, 120 of more, seeded by the puzzle; every option of a choice; else nothing."""
+    """All orders of up to five pieces, else 120 random ones, seeded by the puzzle's id; all options of a choice."""
     if not _is_order(puzzle):
         return list(kind_of_row(puzzle).guesses())
     pieces = len(puzzle["answer"])
@@ -248,11 +253,11 @@ def _guesses(puzzle: Puzzle) -> list[Any]:
     return [rng.sample(range(1, pieces + 1), pieces) for _ in range(SAMPLED_ORDERS)]
 
 
-def _mean(values: Sequence[float], exact: bool) -> Level:
-    """The mean of values, which is exact if they are those of all orders."""
+def _mean(values: Sequence[float], complete: bool) -> Level:
+    """The mean of values. It has no standard error if the values are complete, those of all answers."""
     mean = sum(values) / len(values)
-    spread = 0.0 if exact or len(values) < 2 else sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return Level(mean, sqrt(spread / len(values)))
+    variance = 0.0 if complete or len(values) < 2 else sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return Level(mean, sqrt(variance / len(values)))
 
 
 def rewards_of(

@@ -7,7 +7,7 @@ from jigsaw.rewards.answers import CHOICE, ORDER
 
 
 def heading(figure: str) -> str:
-    """A figure's name as tables print it.
+    """The name of a figure in tables and charts.
 
     >>> heading("kendall_tau")
     'kendall tau'
@@ -16,7 +16,7 @@ def heading(figure: str) -> str:
 
 
 def interval(estimate: Estimate, digits: int = 3, sign: str = "", form: str = "{value} [{low}, {high}]") -> str:
-    """An estimate with its interval, the only way in which text shows one.
+    """An estimate with its interval, as all text output shows it.
 
     >>> interval(Estimate(0.441, 0.39, 0.492)), interval(Estimate(0.1, 0.05, 0.15), 2, "+")
     ('0.441 [0.390, 0.492]', '+0.10 [+0.05, +0.15]')
@@ -26,7 +26,7 @@ def interval(estimate: Estimate, digits: int = 3, sign: str = "", form: str = "{
 
 
 def rounded(value: float | None, digits: int, sign: str = "") -> str:
-    """A value as text; a chance level of 1/362880 must not be printed as 0.000.
+    """A value as text. Small values keep one digit, so that a chance level of 1/362880 is not printed as 0.000.
 
     >>> rounded(0.25, 3), rounded(1 / 362880, 3), rounded(-0.0001, 3, "+")
     ('0.250', '2.8e-06', '-1.0e-04')
@@ -38,7 +38,7 @@ def rounded(value: float | None, digits: int, sign: str = "") -> str:
 
 
 def percent(value: float) -> str:
-    """A share as a percentage that does not hide what is there: only nothing is `0%`, and only all is `100%`.
+    """A share as a percentage. Only 0 is printed as `0%`, and only 1 as `100%`.
 
     >>> [percent(value) for value in (0, 1 / 24, 0.615, 0.004, 1 / 362880, 0.9996, 0.997, 1)]
     ['0%', '4%', '62%', '0.4%', 'less than 0.1%', 'more than 99.9%', '99.7%', '100%']
@@ -52,7 +52,7 @@ def percent(value: float) -> str:
 
 
 def kind_in_words(answer_kind: str, num_pieces: int | None) -> str:
-    """`9 pieces` of an order, `choice of 4`, `number`; empty for orders of several numbers of pieces."""
+    """A kind of answer as text: `9 pieces`, `choice of 4`, `number`; empty for orders of different lengths."""
     if answer_kind == ORDER:
         return f"{num_pieces} pieces" if num_pieces else ""
     return f"{answer_kind} of {num_pieces}" if answer_kind == CHOICE and num_pieces else answer_kind

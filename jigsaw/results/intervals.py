@@ -1,11 +1,11 @@
-"""95% intervals for means over puzzles that share sources. A photo's puzzles rise and fall together: sources count.
+"""95% intervals of means over puzzles. Puzzles of one source are correlated, so the intervals are over sources.
 
-In: one value per puzzle and the source of each. Out: the mean with its interval, in one of two ways:
+In: one value per puzzle, and its source. Out: the mean with its interval, by one of two methods:
 
-- `rate_interval`, for anything in [0, 1]: Wilson's score interval. Where sources repeat, or values are no plain
-  yes and no, its sample size is the effective one, found by leaving out one source at a time (jackknife). It keeps its
-  rate also near 0 and 1, where resampled means do not vary and a percentile interval has no width.
-- `bootstrap_mean`, for rewards and differences, which have no natural ends: whole sources are resampled.
+- `rate_interval`, for values in [0, 1]: Wilson's score interval. If sources repeat, or values are not only 0 and 1, it
+  uses the effective sample size, which a jackknife over sources estimates. Its coverage also holds near 0 and 1, where
+  resampled means do not vary and a percentile interval has no width.
+- `bootstrap_mean`, for rewards and differences, which have no fixed range: whole sources are resampled.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ class Estimate:
 
 
 def rate_interval(values: Sequence[float], sources: Sequence[str]) -> Estimate:
-    """Mean of values in [0, 1] with Wilson's score interval (Wilson 1927), by source where sources repeat.
+    """Mean of values in [0, 1] with Wilson's score interval (Wilson 1927) over sources.
 
-    A yes or no per source is the textbook case. Otherwise the sample size is p (1 - p) / V, with V the variance of the
-    mean under the jackknife over sources, shrunk for few sources by the squared ratio of the normal to Student's
-    quantile (Korn and Graubard 1998). So that V is known also where hardly a value differs, it is taken with half a
-    source of ones and half a source of zeros added.
+    With one value of 0 or 1 per source the sample size is the number of sources. Otherwise it is p (1 - p) / V, where V
+    is the variance of the mean under the jackknife over sources. It is multiplied by the squared ratio of the normal to
+    Student's quantile, which makes it smaller for few sources (Korn and Graubard 1998). Half a source of ones and half a
+    source of zeros are added before V is estimated, so that it is not zero where nearly all values are equal.
 
     Args:
         values: one number in [0, 1] per puzzle.
         sources: what each puzzle was made from.
 
     Raises:
-        ValueError: no values, lengths that differ, or a value outside [0, 1].
+        ValueError: there are no values, the lengths differ, or a value is outside [0, 1].
 
     >>> rate_interval([1.0, 0.0], ["a", "b"])
     Estimate(value=0.5, low=0.09453120573423074, high=0.9054687942657693)
     >>> rate_interval([0.0] * 20, [f"{i}.jpg" for i in range(20)])
     Estimate(value=0.0, low=0.0, high=0.16112515805281938)
     """
-    from scipy.special import ndtri, stdtrit  # scipy.stats would double the start of every command that shows figures
+    from scipy.special import ndtri, stdtrit  # importing scipy.stats takes much longer
 
     array, sums, counts = _by_source(values, sources)
     if array.min() < 0 or array.max() > 1:
-        raise ValueError(f"a rate is a mean of values from 0 to 1, not of {array.min()} to {array.max()}")
+        raise ValueError(f"a rate needs values from 0 to 1, not from {array.min()} to {array.max()}")
     mean, clusters, normal = float(array.mean()), len(sums), float(ndtri((1 + LEVEL) / 2))
     if len(array) == clusters and bool(np.isin(array, (0.0, 1.0)).all()):
         size = float(clusters)
@@ -74,22 +74,22 @@ def rate_interval(values: Sequence[float], sources: Sequence[str]) -> Estimate:
     squared = normal * normal
     centre = (mean + squared / (2 * size)) / (1 + squared / size)
     half = normal / (1 + squared / size) * (mean * (1 - mean) / size + squared / (4 * size * size)) ** 0.5
-    # Rounding must not push an end past the mean or the scale.
+    # Rounding must not move an end past the mean, or out of [0, 1].
     return Estimate(mean, max(0.0, min(centre - half, mean)), min(1.0, max(centre + half, mean)))
 
 
 def bootstrap_mean(values: Sequence[float], sources: Sequence[str]) -> Estimate:
     """Mean of `values` with a cluster bootstrap interval over `sources`.
 
-    Whole sources are drawn with replacement, as many as there are, 10,000 times; the interval runs from the 2.5th to
-    the 97.5th percentile of the means (Efron's percentile method). The draw is seeded: equal data give equal intervals.
+    Whole sources are sampled with replacement 10,000 times. The interval is from the 2.5th to the 97.5th percentile of
+    the means (Efron's percentile method). The sampling is seeded, so equal data give equal intervals.
 
     Args:
         values: one number per puzzle; for a paired comparison, the differences.
         sources: what each puzzle was made from.
 
     Raises:
-        ValueError: no values, or lengths that differ.
+        ValueError: there are no values, or the lengths differ.
 
     >>> bootstrap_mean([1.0, 1.0, 0.0, 0.0], ["a", "a", "b", "b"])
     Estimate(value=0.5, low=0.0, high=1.0)
@@ -97,7 +97,7 @@ def bootstrap_mean(values: Sequence[float], sources: Sequence[str]) -> Estimate:
     array, sums, counts = _by_source(values, sources)
     generator = np.random.default_rng(SEED)
     shares = np.full(len(sums), 1 / len(sums))
-    at_once = max(1, DRAWS_AT_ONCE // len(sums))  # all draws of 50,000 sources at once would take 4 GB
+    at_once = max(1, DRAWS_AT_ONCE // len(sums))  # all samples of 50,000 sources at once would take 4 GB
     means = []
     for done in range(0, RESAMPLES, at_once):
         draws = generator.multinomial(len(sums), shares, size=min(at_once, RESAMPLES - done))
@@ -107,13 +107,13 @@ def bootstrap_mean(values: Sequence[float], sources: Sequence[str]) -> Estimate:
 
 
 def sign_flip_p(differences: Sequence[float], sources: Sequence[str]) -> float:
-    """Two-sided p-value of paired differences having mean 0: Fisher's randomisation test over sources.
+    """Two-sided p-value that paired differences have mean 0: Fisher's randomisation test over sources.
 
-    If neither of two models is better, exchanging their names on all puzzles of a source changes nothing. All
-    2^S exchanges are tried for up to 12 sources that differ, else 10,000 seeded ones.
+    If neither model is better, exchanging the two models on all puzzles of a source changes nothing. For up to 12
+    sources with a difference all 2^S exchanges are tried, else 10,000 random ones with a fixed seed.
 
     Raises:
-        ValueError: no differences, or lengths that differ.
+        ValueError: there are no differences, or the lengths differ.
 
     >>> sign_flip_p([1.0, 1.0, 1.0, 1.0], ["a", "b", "c", "d"])  # 2 of the 16 exchanges are as far from zero
     0.125
@@ -139,7 +139,7 @@ def sign_flip_p(differences: Sequence[float], sources: Sequence[str]) -> float:
 
 
 def _by_source(values: Sequence[float], sources: Sequence[str]) -> tuple[Array, Array, Array]:
-    """The values as an array, and per source their sum and their number."""
+    """The values as an array, and for each source the sum and the number of its values."""
     if not len(values) or len(values) != len(sources):
         raise ValueError(f"{len(values)} values for {len(sources)} sources")
     array = np.asarray(values, dtype=np.float64)

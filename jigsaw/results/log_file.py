@@ -31,19 +31,19 @@ Kind = TypeVar("Kind")
 
 
 class Stored:
-    """Base of all that a log holds: unknown keys and numbers that are not finite are refused when it is read."""
+    """Base of all parts of a log. Reading refuses unknown keys and numbers that are not finite."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"allow_inf_nan": False, "extra": "forbid"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Log(Stored):
-    """What a log of any kind says of its origin.
+    """Base of a log: the origin of its figures.
 
     Attributes:
         argv: the command that computed the figures.
-        versions: of the libraries that it used.
-        format: of the file.
+        versions: of Python and the libraries.
+        format: version of the file format.
     """
 
     argv: list[str]
@@ -52,7 +52,7 @@ class Log(Stored):
 
     @property
     def command(self) -> str:
-        """`argv` as a shell takes it."""
+        """`argv` as one line for a shell."""
         return shlex.join(self.argv)
 
 
@@ -60,30 +60,30 @@ def command_line() -> list[str]:
     """The command of this process, as a user types it."""
     program = Path(sys.argv[0]).name
     words = ["jigsaw" if program == "__main__.py" else program, *sys.argv[1:]]
-    return [word.encode("utf-8", "backslashreplace").decode() for word in words]  # names of files that are no text
+    return [word.encode("utf-8", "backslashreplace").decode() for word in words]  # file names may be invalid text
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that an evaluation depends on, as far as they are installed."""
-    found = {"python": python_version()}
+    """The versions of Python and of the installed libraries that figures depend on."""
+    installed = {"python": python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def to_json(log: Any) -> str:
-    """A log of any kind as JSON, without samples."""
+    """A log as JSON. The samples of an evaluation are left out."""
     return json.dumps(_adapter(type(log)).dump_python(log), indent=2) + "\n"
 
 
 def from_json(kind: type[Kind], path: Path, remedy: str = "evaluate again with `jigsaw eval`") -> Kind:
-    """A log of some kind out of a file.
+    """Read a log from a file.
 
     Raises:
-        JigsawError: it is missing, another version wrote it, or it is broken; with the remedy.
+        JigsawError: the file is missing, has another format, or is broken. The message ends with the remedy.
     """
     if not path.is_file():
         raise JigsawError(f"{path} is missing; {remedy}")
@@ -91,9 +91,9 @@ def from_json(kind: type[Kind], path: Path, remedy: str = "evaluate again with `
         stored = json_value(read_text(path), path)
     except JigsawError as error:
         raise JigsawError(f"{error}; {remedy}") from error
-    found = stored.get("format", 1) if isinstance(stored, dict) and issubclass(kind, Log) else FORMAT
-    if found != FORMAT:
-        raise OlderLogError(f"{path} has format {found}, this version reads {FORMAT}; {remedy}")
+    file_format = stored.get("format", 1) if isinstance(stored, dict) and issubclass(kind, Log) else FORMAT
+    if file_format != FORMAT:
+        raise OlderLogError(f"{path} has format {file_format}, this version reads {FORMAT}; {remedy}")
     try:
         return validated(kind, stored)
     except ValueError as error:
@@ -107,16 +107,16 @@ def validated(kind: type[Kind], stored: Any) -> Kind:
         ValueError: a key or value is wrong; the message begins with the key, as in `sets.0.estimates: Field required`.
     """
     try:
-        found: Kind = _adapter(kind).validate_python(stored)
+        value: Kind = _adapter(kind).validate_python(stored)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, fault["loc"]))
         raise ValueError(f"{where}: {fault['msg']}" if where else fault["msg"]) from error
-    return found
+    return value
 
 
 _adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
-"""Reads and writes a dataclass of a log; made once, since that takes longer than using it."""
+"""Reads and writes a dataclass of a log. It is cached, because creating it is slow."""
 
 
 class OlderLogError(JigsawError):

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def pass_at_k(right: int, samples: int, k: int) -> float:
-    """The probability that k of the samples, drawn without replacement, hold a right one: 1 - C(n-c, k) / C(n, k).
+    """The probability that k of n samples, of which c are right, include a right one: 1 - C(n-c, k) / C(n, k).
 
     The unbiased estimator of Chen et al., "Evaluating Large Language Models Trained on Code" (2021), section 2.1.
 
@@ -20,7 +20,7 @@ def pass_at_k(right: int, samples: int, k: int) -> float:
 
 
 def powers_of_two(samples: int) -> list[int]:
-    """1, 2, 4, ... up to `samples`, and `samples` itself: the k at which pass@k is reported.
+    """The k for which pass@k is reported: 1, 2, 4, ... up to `samples`, and `samples` itself.
 
     >>> powers_of_two(6)
     [1, 2, 4, 6]
@@ -29,26 +29,28 @@ def powers_of_two(samples: int) -> list[int]:
 
 
 def majority_order(orders: Sequence[Sequence[int] | None]) -> list[int] | None:
-    """The permutation with most votes, by linear assignment; an order casts one vote for each of its places.
+    """The permutation with the most votes, by linear assignment. An order has one vote for each of its places.
 
     Args:
-        orders: permutations of 1..K; None (no valid answer) casts no vote. Of permutations with equally many votes the
-            one that agrees most with the earliest orders is taken.
+        orders: permutations of 1..K. None (no valid answer) has no vote. A tie is decided for the permutation that
+            agrees most with the earliest orders.
 
     Returns:
-        The order, or None if nobody voted.
+        The order, or None if there are no votes.
 
     >>> majority_order([[1, 2, 3], [1, 3, 2], None, [1, 3, 2]])
     [1, 3, 2]
     """
     from scipy.optimize import linear_sum_assignment
 
-    cast = [list(order) for order in orders if order is not None]
-    if not cast:
+    voters = [list(order) for order in orders if order is not None]
+    if not voters:
         return None
-    votes = np.zeros((len(cast[0]), len(cast[0])))
-    for number, order in enumerate(cast):
-        # The sum of what earlier orders get beyond their vote stays below one vote.
-        votes[range(len(order)), np.asarray(order) - 1] += 1 + (len(cast) - number) / (len(order) * len(cast) ** 2 + 1)
-    found, pieces = linear_sum_assignment(votes, maximize=True)
-    return [int(piece) + 1 for _, piece in sorted(zip(found, pieces, strict=True))]
+    votes = np.zeros((len(voters[0]), len(voters[0])))
+    for number, order in enumerate(voters):
+        # An earlier order has slightly more than one vote. The surplus of all orders stays below one vote.
+        votes[range(len(order)), np.asarray(order) - 1] += 1 + (len(voters) - number) / (
+            len(order) * len(voters) ** 2 + 1
+        )
+    places, pieces = linear_sum_assignment(votes, maximize=True)
+    return [int(piece) + 1 for _, piece in sorted(zip(places, pieces, strict=True))]

@@ -20,7 +20,7 @@ FORMS = ("markdown", "latex", "csv", "json")
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure; `low` and `high` are None if it has no interval."""
+    """One figure. `low` and `high` are None if it has no interval."""
 
     value: float
     low: float | None = None
@@ -28,7 +28,7 @@ class Cell:
 
     @classmethod
     def of(cls, estimate: Estimate) -> Cell:
-        """An estimate as a cell."""
+        """A cell from an estimate."""
         return cls(estimate.value, estimate.low, estimate.high)
 
 
@@ -37,9 +37,9 @@ class Row:
     """One line of a table.
 
     Attributes:
-        cells: by column, as far as there are figures.
-        file: that the figures are read from.
-        command: that wrote it; empty for a published figure.
+        cells: by column; a column without a figure has no entry.
+        file: from which the figures are read.
+        command: that wrote the file; empty for published figures.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table: `columns` in the order in which they are printed, `digits` after the point."""
+    """A table with its columns in the order of printing. `digits` are those after the decimal point."""
 
     caption: str
     columns: Sequence[str]
@@ -58,7 +58,7 @@ class PaperTable:
     digits: int = 3
 
     def sources(self) -> dict[str, str]:
-        """File -> command, in the order of the rows."""
+        """The files of the rows, each with the command that wrote it."""
         return {row.file: row.command for row in self.rows if row.file}
 
 
@@ -66,19 +66,19 @@ def printed(tables: Sequence[PaperTable], form: str) -> str:
     """Tables in one of `FORMS`.
 
     Raises:
-        JigsawError: there is no such form.
+        JigsawError: the form is not one of these.
     """
     if form == "csv":
         return _csv(tables)
     if form == "json":
         return json.dumps([asdict(table) for table in tables], indent=2) + "\n"
     if form not in FORMS:
-        raise JigsawError(f"--table: {form!r} is none of {', '.join(FORMS)}")
+        raise JigsawError(f"--table: {form!r} is not one of {', '.join(FORMS)}")
     return "\n".join((_markdown if form == "markdown" else _latex)(table) for table in tables)
 
 
 def cell_text(cell: Cell | None, digits: int, form: str = "{value} [{low}, {high}]") -> str:
-    """A cell as text; empty without one."""
+    """A cell as text; empty for None."""
     if cell is None:
         return ""
     if cell.low is None or cell.high is None:
@@ -94,14 +94,14 @@ def _markdown(table: PaperTable) -> str:
         lines.append(f"| {_escaped(row.name, '|')} |" + "".join(f" {cell or '–'} |" for cell in cells))
     lines += [
         "",
-        *(f"- `{file}`{f' made by `{command}`' if command else ''}" for file, command in table.sources().items()),
+        *(f"- `{file}`{f', written by `{command}`' if command else ''}" for file, command in table.sources().items()),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _latex(table: PaperTable) -> str:
     head = " & ".join(["", *(_tex(heading(name)) for name in table.columns)])
-    lines = [f"% {file}{f' made by {command}' if command else ''}" for file, command in table.sources().items()]
+    lines = [f"% {file}{f', written by {command}' if command else ''}" for file, command in table.sources().items()]
     lines += [r"\begin{table}", r"\centering", rf"\caption{{{_tex(table.caption)}}}"]
     lines += [rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule", head + r" \\", r"\midrule"]
     form = r"{value} {{\scriptsize [{low}, {high}]}}"
@@ -124,9 +124,9 @@ def _csv(tables: Sequence[PaperTable]) -> str:
     return text.getvalue()
 
 
-def _escaped(text: str, signs: str) -> str:
-    for sign in signs:
-        text = text.replace(sign, f"\\{sign}")
+def _escaped(text: str, characters: str) -> str:
+    for character in characters:
+        text = text.replace(character, f"\\{character}")
     return text
 
 

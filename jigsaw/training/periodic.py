@@ -29,14 +29,14 @@ def chance_levels(run: StageRun, composition: Any) -> Mapping[str, float]:
     """What guessing earns on the training puzzles, as far as the puzzles determine it."""
     from jigsaw.data.loading.load import spread
     from jigsaw.data.storage.parts import answer_of_row
-    from jigsaw.results.chance import known_levels
+    from jigsaw.results.chance import closed_form_levels
 
     rows: list[Mapping[str, Any]] = []
     for puzzles, _ in sets_of_stage(run.recipe, run.folder.open_train(run.recipe), "grpo"):
         plain = puzzles.with_format(None)
         stored = [plain[number] for number in spread(len(plain), CHANCE_PUZZLES)]
         rows += [{**row, "answer": answer_of_row(row)} for row in stored]
-    return known_levels(rows, composition)
+    return closed_form_levels(rows, composition)
 
 
 def evaluator(
@@ -57,19 +57,19 @@ def evaluator(
 
     def evaluate(step: int) -> PeriodicEvaluation:
         from jigsaw.answering.answers import answer_all
-        from jigsaw.answering.generation import Answers, Generation
+        from jigsaw.answering.generation import Generation, TextGenerator
         from jigsaw.evaluation.log import FIGURES, write_periodic
         from jigsaw.evaluation.scoring import score
-        from jigsaw.results.chance import known_levels
+        from jigsaw.results.chance import closed_form_levels
         from jigsaw.training.distributed import all_gather_interleaved
         from jigsaw.training.logs import PeriodicEvaluation
 
         generation = Generation(max_new_tokens=run.recipe.completion_limit)
         engine = trainer().rollouts.engine
-        ask = Answers(engine, processor, generation, trainer().eos_token_ids)
+        generate = TextGenerator(engine, processor, generation, trainer().eos_token_ids)
         share = rows.share(process_rank(), process_count())
         engine.sync(trainer().policy)
-        own = answer_all(ask, share, run.recipe.evaluation.batch_size)
+        own = answer_all(generate, share, run.recipe.evaluation.batch_size)
         engine.sleep()
         solved = all_gather_interleaved(own)
         scored = score(solved, composition)
@@ -78,7 +78,7 @@ def evaluator(
         known = {name: [value for item in scored if (value := getattr(item, name)) is not None] for name in FIGURES}
         figures = {name: sum(values) / len(values) for name, values in known.items() if values}
         return PeriodicEvaluation(
-            figures, known_levels([one.puzzle for one in solved], composition), len(scored), len(heldout)
+            figures, closed_form_levels([one.puzzle for one in solved], composition), len(scored), len(heldout)
         )
 
     return evaluate

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from jigsaw.answering.answers import Answered
+from jigsaw.answering.answers import AnsweredPuzzle
 from jigsaw.data import build_puzzles, load_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.figures import evaluation_of, set_log
@@ -26,7 +26,7 @@ CHOICE = {"answer_kind": "choice", "answer_args": {"options": ["A", "B", "C", "D
 def answered(name, task, answer, *texts, **columns):
     """A puzzle in style direct, with completions."""
     puzzle = {"id": name, "task": task, "source": {"path": name}, "answer": answer, "answer_style": "direct"}
-    return Answered({**puzzle, "classes": None, **columns}, texts)
+    return AnsweredPuzzle({**puzzle, "classes": None, **columns}, texts)
 
 
 def mixture(*, samples=1):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jigsaw.answering.answers import Answered
+from jigsaw.answering.answers import AnsweredPuzzle
 from jigsaw.evaluation.figures import cell_of, evaluation_of, groups, labels, places, sampled
 from jigsaw.evaluation.scoring import score as score_answers
 from jigsaw.results.chance import levels_of
@@ -36,7 +36,7 @@ def score(rows, composition):
     answers = {}
     for one in rows:
         answers.setdefault(one["id"], (one, []))[1].append(one["completion"])
-    return score_answers([Answered(one, texts, one["contrast"]) for one, texts in answers.values()], composition)
+    return score_answers([AnsweredPuzzle(one, texts, one["contrast"]) for one, texts in answers.values()], composition)
 
 
 def test_groups_are_tasks_numbers_of_pieces_and_thirds_of_contrast():
@@ -64,7 +64,7 @@ def test_groups_are_tasks_numbers_of_pieces_and_thirds_of_contrast():
 
 def test_reasons_are_counted():
     texts = ["1, 2", "2, 1", "1, 1", "x", "1"]
-    answers = [Answered(row([1, 2], text, i), [text]) for i, text in enumerate(texts)]
+    answers = [AnsweredPuzzle(row([1, 2], text, i), [text]) for i, text in enumerate(texts)]
     assert evaluation_of(answers, PAPER).reasons == {"ok": 2, "duplicate": 1, "not_integers": 1, "wrong_count": 1}
 
 

@@ -54,7 +54,7 @@ def test_what_was_learned_is_told_from_what_carries_over(trained, tmp_path):
     assert from_json(Generalization, path) == found
     text = printed([generalization_table(found, path)], "markdown")
     assert "no source is shared between seen and unseen" in text
-    assert f"`{path}` made by" in text
+    assert f"`{path}`, written by" in text
 
 
 def test_seen_sources_have_other_puzzles_than_those_of_the_training(trained, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw.answering.answers import Answered
+from jigsaw.answering.answers import AnsweredPuzzle
 from jigsaw.evaluation.figures import CHANGES, compare, evaluation_of
 from jigsaw.evaluation.log import FIGURES
 from jigsaw.rewards import Composition
@@ -26,7 +26,7 @@ def evaluation(model):
     texts = {}
     for one in COMPLETIONS[model]:
         texts.setdefault(one["id"], []).append(one["text"])
-    answers = [Answered(row, texts[row["id"]], row["contrast"]) for row in PUZZLES["rows"]]
+    answers = [AnsweredPuzzle(row, texts[row["id"]], row["contrast"]) for row in PUZZLES["rows"]]
     return evaluation_of(answers, COMPOSITION)
 
 

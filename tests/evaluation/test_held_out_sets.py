@@ -3,7 +3,7 @@
 import datasets
 import pytest
 
-from jigsaw.answering.answers import Answered
+from jigsaw.answering.answers import AnsweredPuzzle
 from jigsaw.config.data import DataEntry, DataSection
 from jigsaw.evaluation.figures import set_log
 from jigsaw.rewards import Composition
@@ -24,7 +24,7 @@ def puzzles(*ids):
 def answered(ids, right):
     shared = {"task": "image", "answer": [2, 1], "answer_style": "direct", "classes": None, "geometry": {}}
     return [
-        Answered(shared | {"id": name, "source": {"path": f"{name}.png"}}, ["2, 1" if name in right else "1, 2"])
+        AnsweredPuzzle(shared | {"id": name, "source": {"path": f"{name}.png"}}, ["2, 1" if name in right else "1, 2"])
         for name in ids
     ]
 

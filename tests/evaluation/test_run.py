@@ -71,9 +71,7 @@ def test_an_interrupted_evaluation_loses_at_most_one_batch(scripted, puzzle_fold
 def test_completions_of_other_settings_are_not_mixed_in(scripted, puzzle_folder, tmp_path, changed, request):
     scripted(Scripted())
     evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path)
-    with pytest.raises(
-        JigsawError, match=rf"holds completions with {request.node.callspec.id} .*; name another folder"
-    ):
+    with pytest.raises(JigsawError, match=rf"has completions with {request.node.callspec.id} .*; name another folder"):
         evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, **changed)
 
 
@@ -81,7 +79,7 @@ def test_samples_go_on_with_the_same_batches_alone(scripted, puzzle_folder, tmp_
     scripted(Scripted(samples=2))
     sampled = Generation(samples=2, batch_size=4)
     evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, generation=sampled)
-    with pytest.raises(JigsawError, match="holds completions with batch_size 4, not 8; name another folder"):
+    with pytest.raises(JigsawError, match="has completions with batch_size 4, not 8; name another folder"):
         evaluate_checkpoint("org/model", puzzle_folder, out=tmp_path, generation=replace(sampled, batch_size=8))
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jigsaw.answering.answers import Answered
+from jigsaw.answering.answers import AnsweredPuzzle
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.figures import CHANGES, compare, evaluation_of
 from jigsaw.evaluation.log import FIGURES
@@ -38,7 +38,7 @@ def row(answer, completion="", *, style="direct", classes=None, source="a.jpg", 
 
 
 def answered(rows):
-    return [Answered(puzzle, [puzzle["completion"]]) for puzzle in rows]
+    return [AnsweredPuzzle(puzzle, [puzzle["completion"]]) for puzzle in rows]
 
 
 def score(rows, composition):
@@ -256,7 +256,7 @@ def test_the_order_of_answers_changes_no_digit():
 
 
 def test_puzzles_with_unequal_numbers_of_completions_are_refused():
-    both = [Answered(row([2, 1]), ["2, 1"]), Answered(row([2, 1], number=1), ["2, 1", "1, 2"])]
+    both = [AnsweredPuzzle(row([2, 1]), ["2, 1"]), AnsweredPuzzle(row([2, 1], number=1), ["2, 1", "1, 2"])]
     with pytest.raises(JigsawError, match=r"equally many completions: puzzle-0 has 1, puzzle-1 has 2"):
         evaluation_of(both, PAPER)
     with pytest.raises(JigsawError, match="there is no answer to score"):

@@ -154,7 +154,7 @@ def test_answers_are_not_asked_for_twice(root, engine, judge):
         file.write('{"part": "GEU_dir')  # what a kill leaves
     assert evaluate_realunify("org/model", root, **options(root, judge)) == first
     assert engine.asked == asked
-    with pytest.raises(JigsawError, match="holds completions with max_new_tokens 1024, not 3"):
+    with pytest.raises(JigsawError, match="has completions with max_new_tokens 1024, not 3"):
         evaluate_realunify("org/model", root, **options(root, judge, generation=Generation(max_new_tokens=3)))
 
 
@@ -231,7 +231,7 @@ def test_broken_files_are_named_and_the_rest_runs(root, engine, judge, name, cha
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"generation": Generation(samples=2)}, "--samples: 2; benchmarks are answered once"),
+        ({"generation": Generation(samples=2)}, "--samples: 2; benchmarks need greedy decoding"),
         ({"editor": "nowhere"}, "--editor: 'nowhere' is not of the form"),
         ({"editor": "no_such_module:edit"}, "--editor: function no_such_module:edit: importing failed"),
         ({"generator": "{root}/plugins.py:broken"}, "--generator: the plug-in failed .*out of paint"),

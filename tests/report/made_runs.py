@@ -12,7 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from jigsaw.answering.answers import Answered
+from jigsaw.answering.answers import AnsweredPuzzle
 from jigsaw.data import build_puzzles, load_puzzles
 from jigsaw.evaluation.figures import set_log
 from jigsaw.evaluation.log import EvalLog, Sample, write_log
@@ -24,13 +24,13 @@ from jigsaw.rewards import Composition, format_order
 COMPOSITION = Composition([{"use": "visual_jigsaw"}])
 
 
-def answered(folder: Path, completions: list[Any]) -> list[Answered]:
+def answered(folder: Path, completions: list[Any]) -> list[AnsweredPuzzle]:
     """Completions of the puzzles in turn; a callable makes one from the right order."""
     found = []
     for number, row in enumerate(load_puzzles(folder).with_format(None)):
         made = completions[number % len(completions)]
         puzzle = {key: value for key, value in row.items() if key not in ("prompt", "images", "videos")}
-        found.append(Answered(puzzle, [made(list(row["answer"])) if callable(made) else made]))
+        found.append(AnsweredPuzzle(puzzle, [made(list(row["answer"])) if callable(made) else made]))
     return found
 
 

@@ -55,13 +55,13 @@ def table(name, value=0.25, low=0.1, high=0.4):
 def test_markdown_names_the_origin_below_the_table():
     text = printed([table("a|b")], "markdown")
     assert "| a\\|b | – | 0.250 [0.100, 0.400] |" in text
-    assert "- `e.json` made by `jigsaw eval x`" in text
+    assert "- `e.json`, written by `jigsaw eval x`" in text
 
 
 def test_latex_escapes_names_and_keeps_the_origin_as_a_comment():
     text = printed([table("my_run & 50%")], "latex")
     assert r"my\_run \& 50\% & -- & 0.250 {\scriptsize [0.100, 0.400]} \\" in text
-    assert text.startswith("% e.json made by jigsaw eval x")
+    assert text.startswith("% e.json, written by jigsaw eval x")
 
 
 def test_a_small_level_does_not_read_zero():

@@ -239,7 +239,7 @@ def test_a_hub_cache_serves_as_data_root(data_root, tmp_path):
     ("changes", "told"),
     [
         ({"suite": "img"}, "suite 'img' is none of image, video, depth, neo"),
-        ({"generation": Generation(samples=2)}, "--samples: 2; benchmarks are answered once"),
+        ({"generation": Generation(samples=2)}, "--samples: 2; benchmarks need greedy decoding"),
         ({"boxes": "inches"}, "--boxes: 'inches' is neither pixels nor thousandths"),
         ({"model": "./nowhere"}, "no such checkpoint folder"),
         ({"data_root": Path("/nowhere")}, "--data-root: /nowhere is no folder"),
@@ -300,7 +300,7 @@ def test_a_log_of_a_suite_is_read_as_it_was_written_and_an_older_one_is_refused(
     assert read_suite(tmp_path) == log
     text = suite_text(log, [tmp_path])
     assert "| org/m | 50.00 [40.00, 60.00] |" in text and "failed: vsr: OSError: busy" in text
-    assert f"- `{tmp_path}/suite.json` made by `jigsaw bench m image`" in text
+    assert f"- `{tmp_path}/suite.json`, written by `jigsaw bench m image`" in text
     (tmp_path / "suite.json").write_text(json.dumps({"suite": "image", "benchmarks": {}}))
     with pytest.raises(
         JigsawError, match="has format 1, this version reads 2; name a folder that `jigsaw bench` wrote"
