@@ -32,31 +32,22 @@ from jigsaw.evaluation.scoring import score
 from jigsaw.results.chance import Level, Levels, chance_of_right, levels_of, mean_levels
 from jigsaw.results.intervals import bootstrap_mean, rate_interval, sign_flip_p
 from jigsaw.results.sampling import majority_order, pass_at_k, powers_of_two
-from jigsaw.rewards import (
-    Composition,
-    RewardError,
-    chance_place_accuracy,
-    exact,
-    place_accuracy,
-    true_places,
-)
+from jigsaw.rewards import Composition, RewardError, chance_place_accuracy, exact, place_accuracy, true_places
 from jigsaw.rewards.answers import ORDER
 
 Cell = Literal["corner", "edge", "interior"]
-
 CELLS: tuple[Cell, ...] = ("corner", "edge", "interior")
-
-LABELS = ("hard", "middling", "easy")
+LABELS = ("hard", "medium", "easy")
 
 CHANGES = ("exact", "place_accuracy", "reward")
-"""Figures of which a run reports the change by GRPO."""
+"""Figures for which a run reports the change by GRPO."""
 
 
 def evaluation_of(answers: Sequence[AnsweredPuzzle], composition: Composition) -> Evaluation:
     """All figures of one model on one set of puzzles.
 
     Args:
-        answers: one per puzzle, all with equally many completions. Their order does not matter to the figures.
+        answers: one per puzzle, all with the same number of completions. The figures do not depend on their order.
         composition: the rewards that `reward` is the weighted sum of.
 
     Raises:
@@ -64,15 +55,17 @@ def evaluation_of(answers: Sequence[AnsweredPuzzle], composition: Composition) -
     """
     counts = {len(one.completions): one.puzzle["id"] for one in answers}
     if len(counts) != 1:
-        told = ", ".join(f"{name} has {count}" for count, name in sorted(counts.items())[:2])
-        raise JigsawError(f"puzzles need equally many completions: {told}" if counts else "there is no answer to score")
+        if not counts:
+            raise JigsawError("there is no answer to score")
+        examples = ", ".join(f"{name} has {count}" for count, name in sorted(counts.items())[:2])
+        raise JigsawError(f"puzzles need the same number of completions: {examples}")
     samples = score(answers, composition)
     try:
         levels = levels_of([one.puzzle for one in answers], composition)
     except RewardError as error:
         raise JigsawError(str(error)) from error
     by_id = {one.puzzle["id"]: own for one, own in zip(answers, levels, strict=True)}
-    # Sums in one order, so that equal completions give equal figures to the last digit.
+    # Sums are computed in a fixed order, so that equal completions give equal figures to the last digit.
     ordered = sorted(samples, key=lambda item: (item.id, item.sample))
 
     return Evaluation(
@@ -95,34 +88,34 @@ def value_of(item: Sample, figure: str) -> float | None:
 
 
 def estimates(samples: Sequence[Sample], levels: Mapping[str, Levels]) -> dict[str, Figure]:
-    """Means with intervals, beside the levels of random answers.
+    """Means with intervals, and the chance level of each.
 
     Args:
         samples: at least one.
-        levels: of each puzzle, by id.
+        levels: the chance levels of each puzzle, by id.
     """
     chance = mean_levels([levels[name] for name in dict.fromkeys(item.id for item in samples)])
     parts = samples[0].rewards if len(samples[0].rewards) > 1 else ()
-    found = {}
+    figures = {}
     for name in (*FIGURES, *(f"reward/{part}" for part in parts)):
         pairs = [(value, item.source) for item in samples if (value := value_of(item, name)) is not None]
         if pairs:
             values, sources = [value for value, _ in pairs], [source for _, source in pairs]
-            found[name] = _figure(name, values, sources, chance.get(name))
-    return found
+            figures[name] = _figure(name, values, sources, chance.get(name))
+    return figures
 
 
 def _figure(name: str, values: Sequence[float], sources: Sequence[str], level: Level | None) -> Figure:
-    spread = rate_interval(values, sources) if name in RATES else bootstrap_mean(values, sources)
-    return Figure(**asdict(spread), **({} if level is None else {"chance": level.mean, "chance_error": level.error}))
+    estimate = rate_interval(values, sources) if name in RATES else bootstrap_mean(values, sources)
+    return Figure(**asdict(estimate), **({} if level is None else {"chance": level.mean, "chance_error": level.error}))
 
 
 def groups(samples: Sequence[Sample], levels: Mapping[str, Levels]) -> list[Group]:
-    """Figures per task and answer kind; per number of pieces of those; and within those per third of `contrast`."""
-    found = []
+    """Figures per task and kind of answer, then per number of pieces, then per third of `contrast`."""
+    parts: list[Group] = []
 
     def add(items: Sequence[Sample], pieces: int | None = None, difficulty: str | None = None) -> None:
-        found.append(
+        parts.append(
             Group(
                 task=items[0].task,
                 answer_kind=items[0].answer_kind,
@@ -146,14 +139,14 @@ def groups(samples: Sequence[Sample], levels: Mapping[str, Levels]) -> list[Grou
             for label in LABELS:
                 if third := [item for item in same if thirds[item.id] == label]:
                     add(third, pieces, label)
-    return found
+    return parts
 
 
 def labels(contrasts: Sequence[float | None]) -> list[str | None]:
-    """Thirds by contrast: `hard`, `middling` or `easy` each; None for None, and for all if there are fewer than 3.
+    """Thirds by contrast: `hard`, `medium` or `easy`; None for None, and for all if fewer than 3 contrasts are known.
 
     >>> labels([9.0, 1.0, None, 4.0])
-    ['easy', 'hard', None, 'middling']
+    ['easy', 'hard', None, 'medium']
     """
     known = sorted(value for value in contrasts if value is not None)
     if len(known) < len(LABELS):
@@ -163,14 +156,14 @@ def labels(contrasts: Sequence[float | None]) -> list[str | None]:
 
 
 def _grouped(items: Sequence[Sample], key: Callable[[Sample], Any]) -> dict[Any, list[Sample]]:
-    found: dict[Any, list[Sample]] = defaultdict(list)
+    groups: dict[Any, list[Sample]] = defaultdict(list)
     for item in items:
-        found[key(item)].append(item)
-    return {name: found[name] for name in sorted(found)}
+        groups[key(item)].append(item)
+    return {name: groups[name] for name in sorted(groups)}
 
 
 def cell_of(place: int, grid: tuple[int, int]) -> Cell:
-    """Whether a place of a grid lies in a corner, on an edge or inside. A side of length 1 has corners at both ends.
+    """Whether a place of a grid is a corner, on an edge or in the interior. A side of length 1 has two corners.
 
     >>> [cell_of(place, (3, 3)) for place in (0, 1, 4)]
     ['corner', 'edge', 'interior']
@@ -182,16 +175,16 @@ def cell_of(place: int, grid: tuple[int, int]) -> Cell:
 
 
 def places(samples: Sequence[Sample]) -> list[Places]:
-    """Per task, number of pieces and grid, which piece was put where; of orders alone."""
+    """Which piece was put where, per task, number of pieces and grid. Only orders have places."""
     found = []
     orders = [item for item in samples if item.answer_kind == ORDER]
     kinds = _grouped(orders, lambda item: (item.task, item.num_pieces, tuple(item.grid or ())))
     for (task, pieces, grid), items in kinds.items():
-        homes = [true_places(item.order, item.answer, item.classes) for item in items]
+        true = [true_places(item.order, item.answer, item.classes) for item in items]
         counts = np.zeros((pieces, pieces))
-        valid = [home for home in homes if home is not None]
-        for home in valid:
-            counts[range(pieces), home] += 1
+        valid = [order for order in true if order is not None]
+        for order in valid:
+            counts[range(pieces), order] += 1
         found.append(
             Places(
                 task=task,
@@ -199,45 +192,46 @@ def places(samples: Sequence[Sample]) -> list[Places]:
                 grid=grid or None,
                 valid=len(valid),
                 confusion=(counts / len(valid)).tolist() if valid else None,
-                cells=_cells(items, homes, grid) if grid else None,
+                cells=_cells(items, true, grid) if grid else None,
             )
         )
     return found
 
 
-def _cells(items: Sequence[Sample], homes: Sequence[list[int] | None], grid: tuple[int, int]) -> dict[str, Figure]:
+def _cells(items: Sequence[Sample], true: Sequence[list[int] | None], grid: tuple[int, int]) -> dict[str, Figure]:
+    """Place accuracy of corners, edges and the interior; `true` has the true places of each answer's pieces."""
     kinds = [cell_of(place, grid) for place in range(grid[0] * grid[1])]
     sources = [item.source for item in items]
     chance = sum(chance_place_accuracy(item.num_pieces, item.classes) for item in items) / len(items)
-    found = {}
+    figures = {}
     for kind in CELLS:
-        own = [place for place, other in enumerate(kinds) if other == kind]
-        if own:
-            shares = [sum(home[place] == place for place in own) / len(own) if home else 0.0 for home in homes]
-            found[str(kind)] = Figure(**asdict(rate_interval(shares, sources)), chance=chance)
-    return found
+        places = [place for place, other in enumerate(kinds) if other == kind]
+        if places:
+            shares = [sum(order[at] == at for at in places) / len(places) if order else 0.0 for order in true]
+            figures[str(kind)] = Figure(**asdict(rate_interval(shares, sources)), chance=chance)
+    return figures
 
 
 def sampled(samples: Sequence[Sample]) -> Sampled:
-    """Pass@k and the majority vote of puzzles with several completions each."""
+    """Pass@k and the majority vote, if puzzles have several completions."""
     by_puzzle = list(_grouped(samples, lambda item: item.id).values())
     count = len(by_puzzle[0])
     right = [sum(item.exact == 1.0 for item in items) for items in by_puzzle]
-    lucky = [chance_of_right(vars(items[0])) for items in by_puzzle]
+    chances = [chance_of_right(vars(items[0])) for items in by_puzzle]
     orders = [items for items in by_puzzle if items[0].answer_kind == ORDER]
     voted = {items[0].id: majority_order([item.order for item in items]) for items in orders}
 
-    def figure(values: Sequence[float], levels: Sequence[float | None], of: Sequence[list[Sample]]) -> Figure:
-        known = [level for level in levels if level is not None]
-        chance = sum(known) / len(known) if len(known) == len(levels) else None
-        return Figure(**asdict(rate_interval(values, [items[0].source for items in of])), chance=chance)
+    def figure(values: Sequence[float], levels: Sequence[float | None], puzzles: Sequence[list[Sample]]) -> Figure:
+        numbers = [level for level in levels if level is not None]
+        chance = sum(numbers) / len(numbers) if len(numbers) == len(levels) else None
+        return Figure(**asdict(rate_interval(values, [items[0].source for items in puzzles])), chance=chance)
 
     def vote(items: Sequence[Sample]) -> float:
         if items[0].answer_kind == ORDER:
             return exact(voted[items[0].id], items[0].answer, items[0].classes)
         return majority_exact(items)
 
-    majority = {"exact": figure([vote(items) for items in by_puzzle], lucky, by_puzzle)}
+    majority = {"exact": figure([vote(items) for items in by_puzzle], chances, by_puzzle)}
     if orders:
         placed = [place_accuracy(voted[items[0].id], items[0].answer, items[0].classes) for items in orders]
         levels = [chance_place_accuracy(items[0].num_pieces, items[0].classes) for items in orders]
@@ -247,7 +241,7 @@ def sampled(samples: Sequence[Sample]) -> Sampled:
         pass_at={
             k: figure(
                 [pass_at_k(hits, count, k) for hits in right],
-                [None if luck is None else 1 - (1 - luck) ** k for luck in lucky],
+                [None if chance is None else 1 - (1 - chance) ** k for chance in chances],
                 by_puzzle,
             )
             for k in powers_of_two(count)
@@ -257,7 +251,7 @@ def sampled(samples: Sequence[Sample]) -> Sampled:
 
 
 def majority_exact(samples: Sequence[Sample]) -> float:
-    """Whether the commonest answer to a puzzle is right; of equally common ones the earliest. 0 without an answer."""
+    """1 if the most frequent answer to a puzzle is right. The earliest answer decides a tie. 0 without an answer."""
     votes = Counter(item.value for item in samples if item.value is not None)
     if not votes:
         return 0.0
@@ -276,14 +270,14 @@ def set_log(
     """The figures of a model on one set of puzzles, compared with the model before GRPO or with another evaluation.
 
     Args:
-        name: of the set; empty for the one that the model is judged by.
+        name: of the set; empty for the main set.
         answers: of the model.
         composition: the rewards that `reward` is the weighted sum of.
         warmup: answers of the model before GRPO to the same puzzles.
         against: name and samples of another evaluation.
 
     Raises:
-        JigsawError: as `evaluation_of` and `compare`.
+        JigsawError: as for `evaluation_of` and `compare`.
     """
     model = evaluation_of(answers, composition)
     before = None if warmup is None else evaluation_of(warmup, composition)
@@ -298,31 +292,31 @@ def set_log(
 def compare(
     before: Sequence[Sample], after: Sequence[Sample], other: str, figures: Sequence[str] = FIGURES
 ) -> Comparison:
-    """Paired differences on the puzzles that two evaluations share, after less before.
+    """Paired differences (after minus before) on the puzzles that two evaluations share.
 
-    Intervals resample sources; the p-value is that of a randomisation test over sources (`sign_flip_p`).
+    Intervals resample sources. The p-value is that of a randomisation test over sources (`sign_flip_p`).
 
     Args:
         before: samples of the other evaluation.
         after: samples of this one.
         other: name of the other evaluation.
-        figures: of which differences are computed.
+        figures: names of the figures to compare.
 
     Raises:
-        JigsawError: they share no sample.
+        JigsawError: the evaluations share no sample.
     """
-    known = {(item.id, item.sample): item for item in before}
+    earlier = {(item.id, item.sample): item for item in before}
     shared = sorted(
-        ((key, item) for item in after if (key := (item.id, item.sample)) in known), key=lambda pair: pair[0]
+        ((key, item) for item in after if (key := (item.id, item.sample)) in earlier), key=lambda pair: pair[0]
     )
     if not shared:
         raise JigsawError("--against: the two evaluations share no puzzle; evaluate both models on the same set")
     changes = {}
     for name in figures:
-        pairs = [(getattr(item, name), getattr(known[key], name), item.source) for key, item in shared]
+        pairs = [(getattr(item, name), getattr(earlier[key], name), item.source) for key, item in shared]
         both = [(now - before, source) for now, before, source in pairs if now is not None and before is not None]
         if both:
             differences, sources = [value for value, _ in both], [source for _, source in both]
-            spread = bootstrap_mean(differences, sources)
-            changes[name] = Change(**asdict(spread), p_value=sign_flip_p(differences, sources))
+            estimate = bootstrap_mean(differences, sources)
+            changes[name] = Change(**asdict(estimate), p_value=sign_flip_p(differences, sources))
     return Comparison(other=other, num_puzzles=len({item.id for _, item in shared}), changes=changes)

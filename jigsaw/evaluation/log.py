@@ -1,12 +1,12 @@
-"""The log of an evaluation: figures, answers, command and versions. It is written once and read once.
+"""The log of an evaluation: figures, answers, command and versions.
 
 In a folder of `jigsaw launch`, `jigsaw eval` or `jigsaw score`::
 
     evaluation.json            an `EvalLog` without its samples
-    predictions/model.jsonl    a `Sample` a line; `warmup.jsonl` before GRPO; below NAME/ those of a set with a name
+    predictions/model.jsonl    one `Sample` per line; `warmup.jsonl` has those before GRPO, NAME/ those of a named set
 
-`evaluation.json` is written last, so that a folder that has one is complete. Evaluation, report, comparison and
-generalisation work on an `EvalLog`; nothing else reads these files.
+`evaluation.json` is written last, so a folder that has it is complete. Evaluation, report, comparison and
+generalisation use an `EvalLog`; no other module reads these files.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from jigsaw.run_folder import RunFolder
 from jigsaw.text import json_lines
 
 ORDER_FIGURES = ("place_accuracy", "neighbor_accuracy", "kendall_tau")
-"""Figures of orders alone; other answers have none of these."""
+"""Figures that only orders have."""
 
 RATES = ("exact", *ORDER_FIGURES, "valid", "format")
-"""Figures in [0, 1]. A completion without a valid answer counts 0 in all but `format`."""
+"""Figures in [0, 1]. A completion without a valid answer has 0 in all of them except `format`."""
 
 FIGURES = (*RATES, "reward")
-"""The figures of an evaluation; with several rewards also `reward/NAME` for each."""
+"""The figures of an evaluation. With several rewards there is also `reward/NAME` for each."""
 
 FIRST, LATEST = "periodic-first", "periodic-latest"
-"""Samples of the periodic evaluations while GRPO trains: before its first step, and of the latest one."""
+"""Samples of the periodic evaluations during GRPO: the one before the first step, and the latest one."""
 
 
 @dataclass(frozen=True)
 class Figure(Estimate, Stored):
-    """A mean with its 95% interval, beside the level of random answers.
+    """A mean with its 95% interval, and its chance level.
 
     Attributes:
-        chance: mean of a player who answers with random permutations in the right form; None where it has no level.
-        chance_error: standard error of `chance`; 0 where it is exact.
+        chance: mean of random answers in the right form; None if the figure has no chance level.
+        chance_error: standard error of `chance`; 0 if it was computed and not estimated.
     """
 
     chance: float | None = None
@@ -67,19 +67,19 @@ class Sample(Stored):
     """One completion of a puzzle with its scores.
 
     Attributes:
-        sample: number of the completion, from 0; 0 for the greedy one.
-        answer: right answer in the form of its kind; of an order shown indices by place, from 1.
+        sample: number of the completion, from 0; a greedy completion has 0.
+        answer: the right answer in the form of its kind; for an order the shown indices by place, from 1.
         answer_kind, answer_args: kind of the answer, and the arguments of the kind (`jigsaw.rewards.answers`).
-        classes: class of each shown piece where some look alike, else None.
+        classes: class of each shown piece if some look alike, else None.
         grid: rows and columns of the places; None for places in a row.
-        contrast: how much the pieces differ; the smaller, the harder is the puzzle.
-        order: the order that the completion gives; None where it holds no permutation, or is asked for none.
-        value: the answer of another kind that the completion gives, as text; None where it holds none.
+        contrast: how much the pieces differ. A lower contrast means a harder puzzle.
+        order: the order in the completion; None without a valid one, and for other kinds of answer.
+        value: the answer of another kind in the completion, as text; None without a valid one.
         reason: `ok`, or why no answer was read.
-        exact: 1 or 0, as are `valid` and `format`.
-        place_accuracy, neighbor_accuracy, kendall_tau: shares, of orders; None for other answers.
+        exact: 1 if the whole answer is right, else 0. `valid` and `format` are 1 or 0 too.
+        place_accuracy, neighbor_accuracy, kendall_tau: shares, for orders; None for other answers.
         reward: weighted sum of `rewards`.
-        rewards: value of each reward before its weight; None where it has none.
+        rewards: value of each reward before its weight; None if the reward does not apply.
     """
 
     id: str
@@ -110,17 +110,17 @@ class Sample(Stored):
             self._require_kind()
             return
         if not isinstance(self.answer, list) or not all(type(piece) is int for piece in self.answer):
-            raise ValueError(f"answer {self.answer!r} is no list of whole numbers")
+            raise ValueError(f"answer {self.answer!r} is not a list of whole numbers")
         places = list(range(1, len(self.answer) + 1))
         for name, order in (("answer", self.answer), ("order", self.order)):
             if order is not None and (not places or sorted(order) != places):
-                raise ValueError(f"{name} {order} is no permutation of 1 to {len(places)}")
+                raise ValueError(f"{name} {order} is not a permutation of 1 to {len(places)}")
         if missing := [name for name in ORDER_FIGURES if getattr(self, name) is None]:
             raise ValueError(f"{missing[0]} is missing")
         if self.classes is not None and len(self.classes) != len(places):
             raise ValueError(f"classes has {len(self.classes)} entries for {len(places)} pieces")
         if self.grid is not None and self.grid[0] * self.grid[1] != len(places):
-            raise ValueError(f"grid {self.grid} has no {len(places)} places")
+            raise ValueError(f"grid {self.grid} does not have {len(places)} places")
 
     def _require_kind(self) -> None:
         try:
@@ -132,7 +132,7 @@ class Sample(Stored):
 
     @property
     def num_pieces(self) -> int:
-        """`K`, the number of pieces; of a choice the number of its options; else 1."""
+        """`K`, the number of pieces; for a choice the number of options; else 1."""
         return pieces_of_answer(self.answer, self.answer_kind, self.answer_args)
 
 
@@ -141,8 +141,8 @@ class Group(Stored):
     """Figures of one kind of puzzle.
 
     Attributes:
-        num_pieces, difficulty: None where the group covers all.
-        answer_kind: of all its answers.
+        answer_kind: kind of all its answers.
+        num_pieces, difficulty: None if the group has all of them.
     """
 
     task: str
@@ -165,8 +165,9 @@ class Places(Stored):
 
     Attributes:
         valid: number of valid answers.
-        confusion: row i, column j: share of valid answers that put the piece of place j at place i; None without one.
-        cells: for grids the place accuracy of corners, edges and the interior; invalid answers count 0.
+        confusion: row i, column j: share of valid answers that put the piece of place j at place i; None without valid
+            answers.
+        cells: for grids the place accuracy of corners, edges and the interior; an invalid answer counts as 0.
     """
 
     task: str
@@ -188,9 +189,9 @@ class Sampled(Stored):
     Attributes:
         samples: completions of each puzzle.
         pass_at: k -> share of puzzles of which at least one of k completions is right.
-        majority: `exact` of the vote, and where there are orders their `place_accuracy`. Orders are voted on place by
-            place, other answers as they are. Its chance is that of a single random answer, since random votes favour
-            none.
+        majority: `exact` of the majority vote, and for orders also `place_accuracy`. Orders are voted on place by
+            place, other answers as a whole. The chance level is that of a single random answer, because a vote over
+            random answers is no better.
     """
 
     samples: int
@@ -203,11 +204,10 @@ class Evaluation(Stored):
     """One model on one set of puzzles.
 
     Attributes:
-        estimates: name -> figure, at least `FIGURES`, those of orders where there are orders.
-        groups: per task, per number of pieces, and per third of difficulty within those; what has only one member
-            below it is not repeated.
-        reasons: how often an answer was refused and why, the most frequent first; `ok` is an answer that was taken.
-        samples: all completions; in files of their own.
+        estimates: name -> figure. It has all of `FIGURES`; those of orders only if there are orders.
+        groups: per task, number of pieces, and third of difficulty. A level with a single group is left out.
+        reasons: number of completions by reason (`Sample.reason`), the most frequent first.
+        samples: all completions, which are stored in separate files.
     """
 
     num_puzzles: int
@@ -227,7 +227,7 @@ class Evaluation(Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison(Stored):
-    """Paired differences on the puzzles that two evaluations share, this one less the other.
+    """Paired differences on the puzzles that two evaluations share: this evaluation minus the other one.
 
     Attributes:
         other: `warmup`, or the folder of the other evaluation.
@@ -243,10 +243,10 @@ class SetLog(Stored):
     """One set of puzzles.
 
     Attributes:
-        name: of a further held-out set of a run; empty for the set that the model is judged by.
-        model: the model that is evaluated.
-        warmup: of a run with a supervised stage before GRPO: the model after it.
-        compared: with `warmup`, or with another evaluation.
+        name: of a further held-out set; empty for the main set.
+        model: the evaluation of the model.
+        warmup: the evaluation of the model before GRPO, if the run has a supervised stage.
+        compared: the comparison with `warmup` or with another evaluation.
     """
 
     name: str = ""
@@ -257,13 +257,13 @@ class SetLog(Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage(Stored):
-    """How completions that were made elsewhere fit the puzzle set.
+    """How the predictions of `jigsaw score` match the puzzle set.
 
     Attributes:
         missing: ids of puzzles without a completion.
-        duplicate: ids with more than one; they are not scored.
-        unknown: ids that are no puzzle of the set.
-        copies: rows of the set that were left out because their id came before.
+        duplicate: ids with the same completion number twice; these are not scored.
+        unknown: ids that are not in the set.
+        copies: rows of the set that were left out because their id occurred before.
     """
 
     missing: list[str]
@@ -274,14 +274,14 @@ class Coverage(Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class EvalLog(Log):
-    """What an evaluation found.
+    """The log of an evaluation.
 
     Attributes:
         settings: what the completions depend on.
         rewards: names or entries of the rewards that `reward` is the sum of.
-        sets: at least one; the first is the one that the model is judged by.
+        sets: at least one; the first is the main set.
         note: why no answer could be read, if none could.
-        coverage: of completions that were made elsewhere.
+        coverage: of the predictions of `jigsaw score`.
     """
 
     settings: dict[str, Any]
@@ -296,11 +296,11 @@ class EvalLog(Log):
 
     @property
     def main(self) -> SetLog:
-        """The set that the model is judged by."""
+        """The main set, by which the model is judged."""
         return self.sets[0]
 
     def evaluations(self) -> Iterable[tuple[str, str, Evaluation]]:
-        """Name of the set, `model` or `warmup`, and the evaluation."""
+        """All evaluations, each with the name of its set and of its model (`model` or `warmup`)."""
         for one in self.sets:
             yield one.name, "model", one.model
             if one.warmup is not None:
@@ -311,8 +311,8 @@ def write_log(log: EvalLog, folder: Path) -> None:
     """Write a log into a folder, its samples first.
 
     Args:
-        log: it replaces one that is there.
-        folder: made if it is not there.
+        log: replaces a log that is in the folder.
+        folder: created if it does not exist.
     """
     files = RunFolder(folder)
     for name, model, evaluation in log.evaluations():
@@ -321,13 +321,13 @@ def write_log(log: EvalLog, folder: Path) -> None:
 
 
 def write_samples(path: Path, samples: Sequence[Sample]) -> None:
-    """Write samples as JSON lines, in one step."""
+    """Write samples as JSON lines, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, "".join(json.dumps(vars(sample)) + "\n" for sample in samples))
 
 
 def write_periodic(folder: Path, step: int, samples: Sequence[Sample]) -> None:
-    """Write the samples of a periodic evaluation into a run folder, over those of an earlier one."""
+    """Write the samples of a periodic evaluation into a run folder. They replace those of the evaluation before."""
     run = RunFolder(folder)
     write_samples(run.predictions(LATEST if step else FIRST), samples)
     if not step:
@@ -338,10 +338,10 @@ def read_log(folder: Path) -> EvalLog:
     """The log of an evaluation, with its samples.
 
     Args:
-        folder: that `jigsaw launch`, `jigsaw eval --out` or `jigsaw score --out` wrote.
+        folder: written by `jigsaw launch`, `jigsaw eval --out` or `jigsaw score --out`.
 
     Raises:
-        JigsawError: there is none, another version wrote it, or it is broken.
+        JigsawError: there is no log, another version wrote it, or it is broken.
     """
     files = RunFolder(folder)
     log = from_json(EvalLog, files.evaluation)
@@ -361,7 +361,7 @@ def read_samples(path: Path) -> list[Sample]:
     """The samples of a file.
 
     Raises:
-        JigsawError: it is missing or empty, or a line is none; names the line.
+        JigsawError: the file is missing or empty, or a line is not a sample; names the line.
     """
     if not path.is_file():
         raise JigsawError(f"{path} is missing; evaluate again with `jigsaw eval`")

@@ -1,6 +1,6 @@
 """Scoring: from an answered puzzle to one `Sample` for each of its completions.
 
-In: `AnsweredPuzzle` puzzles and the rewards. Out: samples with the parsed answer, the scores and every reward.
+In: `AnsweredPuzzle`s and rewards. Out: samples with the parsed answer, its scores and the value of each reward.
 """
 
 from __future__ import annotations
@@ -10,19 +10,9 @@ from typing import Any
 
 from jigsaw.answering.answers import AnsweredPuzzle
 from jigsaw.errors import JigsawError
-from jigsaw.evaluation.log import (
-    Sample,
-)
+from jigsaw.evaluation.log import Sample
 from jigsaw.results.chance import rewards_of
-from jigsaw.rewards import (
-    Composition,
-    RewardError,
-    exact,
-    grid_of,
-    kendall_tau,
-    neighbor_accuracy,
-    place_accuracy,
-)
+from jigsaw.rewards import Composition, RewardError, exact, grid_of, kendall_tau, neighbor_accuracy, place_accuracy
 from jigsaw.rewards.answers import ORDER, AnswerKind, args_of, kind_of_row, written
 
 
@@ -50,24 +40,24 @@ def _sample(answered: AnsweredPuzzle, number: int, reward: float, rewards: dict[
     puzzle, text = answered.puzzle, answered.completions[number]
     kind = kind_of_row(puzzle)
     parsed = kind.parse(text, puzzle["answer_style"], think_prefilled=bool(puzzle.get("think_prefilled")))
-    read = _order_figures(puzzle, parsed.value) if kind.name == ORDER else _other_figures(puzzle, kind, parsed.value)
+    scores = _order_scores(puzzle, parsed.value) if kind.name == ORDER else _other_scores(puzzle, kind, parsed.value)
     return Sample(
         id=puzzle["id"],
         task=puzzle["task"],
         source=puzzle["source"]["path"],
         sample=number,
         contrast=answered.contrast,
-        completion=text.encode("utf-8", "replace").decode(),  # half surrogates, which no file of text can hold
+        completion=text.encode("utf-8", "replace").decode(),  # lone surrogates cannot be written to a text file
         reason=parsed.reason,
         valid=float(parsed.reason == "ok"),
         format=float(parsed.well_formed),
         reward=reward,
         rewards=rewards,
-        **read,
+        **scores,
     )
 
 
-def _order_figures(puzzle: Mapping[str, Any], order: Any) -> dict[str, Any]:
+def _order_scores(puzzle: Mapping[str, Any], order: Any) -> dict[str, Any]:
     """The fields of a sample whose answer is an order."""
     answer, classes = list(puzzle["answer"]), puzzle.get("classes")
     grid = grid_of(puzzle.get("geometry"), len(answer))
@@ -83,8 +73,8 @@ def _order_figures(puzzle: Mapping[str, Any], order: Any) -> dict[str, Any]:
     }
 
 
-def _other_figures(puzzle: Mapping[str, Any], kind: AnswerKind, value: Any) -> dict[str, Any]:
-    """The fields of a sample whose answer is no order."""
+def _other_scores(puzzle: Mapping[str, Any], kind: AnswerKind, value: Any) -> dict[str, Any]:
+    """The fields of a sample whose answer is of another kind."""
     return {
         "answer": puzzle["answer"],
         "answer_kind": kind.name,

@@ -11,11 +11,7 @@ from rich.text import Text
 
 from jigsaw.evaluation.log import Comparison, Coverage, EvalLog, Evaluation, Figure, Group, Places, Sampled, SetLog
 from jigsaw.results.formatting import heading, interval, rounded
-from jigsaw.results.tables import (
-    Cell,
-    PaperTable,
-    Row,
-)
+from jigsaw.results.tables import Cell, PaperTable, Row
 
 WIDEST = 9
 """Pieces up to which a confusion of places fits into a terminal."""

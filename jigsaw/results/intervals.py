@@ -38,8 +38,8 @@ def rate_interval(values: Sequence[float], sources: Sequence[str]) -> Estimate:
 
     With one value of 0 or 1 per source the sample size is the number of sources. Otherwise it is p (1 - p) / V, where V
     is the variance of the mean under the jackknife over sources. It is multiplied by the squared ratio of the normal to
-    Student's quantile, which makes it smaller for few sources (Korn and Graubard 1998). Half a source of ones and half a
-    source of zeros are added before V is estimated, so that it is not zero where nearly all values are equal.
+    Student's quantile, which makes it smaller for few sources (Korn and Graubard 1998). Half a source of ones and half
+    a source of zeros are added before V is estimated, so that it is not zero where nearly all values are equal.
 
     Args:
         values: one number in [0, 1] per puzzle.

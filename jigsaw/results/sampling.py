@@ -49,8 +49,7 @@ def majority_order(orders: Sequence[Sequence[int] | None]) -> list[int] | None:
     votes = np.zeros((len(voters[0]), len(voters[0])))
     for number, order in enumerate(voters):
         # An earlier order has slightly more than one vote. The surplus of all orders stays below one vote.
-        votes[range(len(order)), np.asarray(order) - 1] += 1 + (len(voters) - number) / (
-            len(order) * len(voters) ** 2 + 1
-        )
+        surplus = (len(voters) - number) / (len(order) * len(voters) ** 2 + 1)
+        votes[range(len(order)), np.asarray(order) - 1] += 1 + surplus
     places, pieces = linear_sum_assignment(votes, maximize=True)
     return [int(piece) + 1 for _, piece in sorted(zip(places, pieces, strict=True))]

@@ -49,7 +49,7 @@ def test_groups_are_tasks_numbers_of_pieces_and_thirds_of_contrast():
         ("image", None, None),
         ("image", 3, None),
         ("image", 3, "hard"),
-        ("image", 3, "middling"),
+        ("image", 3, "medium"),
         ("image", 3, "easy"),
         ("video", None, None),
         ("video", 2, None),
@@ -59,7 +59,7 @@ def test_groups_are_tasks_numbers_of_pieces_and_thirds_of_contrast():
     assert by_kind["image", 3, "hard"].estimates["exact"].value == 1.0
     assert by_kind["image", 3, "easy"].estimates["exact"].value == 0.0
     assert by_kind["video", 2, None].estimates["exact"].chance == 0.5
-    assert sum(by_kind["image", 3, label].num_puzzles for label in ("hard", "middling", "easy")) == 6
+    assert sum(by_kind["image", 3, label].num_puzzles for label in ("hard", "medium", "easy")) == 6
 
 
 def test_reasons_are_counted():

@@ -47,7 +47,7 @@ def test_every_way_to_the_figures_gives_the_same(run, puzzle_folder, tmp_path):
     folder, recipe = run
     at_the_end = read_log(folder).main
     assert 0 < at_the_end.model.estimates["exact"].value < 1
-    assert {group.difficulty for group in at_the_end.model.groups} == {None, "hard", "middling", "easy"}
+    assert {group.difficulty for group in at_the_end.model.groups} == {None, "hard", "medium", "easy"}
     assert evaluate_on_own_sets(folder).main == at_the_end
     rewards = recipe.rewards
     by_checkpoint = evaluate_checkpoint("org/model", puzzle_folder, rewards=rewards, out=tmp_path / "eval").main

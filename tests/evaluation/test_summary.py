@@ -257,7 +257,7 @@ def test_the_order_of_answers_changes_no_digit():
 
 def test_puzzles_with_unequal_numbers_of_completions_are_refused():
     both = [AnsweredPuzzle(row([2, 1]), ["2, 1"]), AnsweredPuzzle(row([2, 1], number=1), ["2, 1", "1, 2"])]
-    with pytest.raises(JigsawError, match=r"equally many completions: puzzle-0 has 1, puzzle-1 has 2"):
+    with pytest.raises(JigsawError, match=r"the same number of completions: puzzle-0 has 1, puzzle-1 has 2"):
         evaluation_of(both, PAPER)
     with pytest.raises(JigsawError, match="there is no answer to score"):
         evaluation_of([], PAPER)

@@ -108,7 +108,7 @@ def test_several_completions_of_a_puzzle_are_told_apart_by_their_number(data, pr
     lines = [{"id": name, "text": text, "sample": at} for name, text in PREDICTIONS.items() for at in (1, 0)]
     found = score_predictions(data, predict(*lines)).main.model
     assert (found.sampled.samples, [item.sample for item in found.samples]) == (2, [0, 1] * 3)
-    with pytest.raises(JigsawError, match=r"equally many completions: "):
+    with pytest.raises(JigsawError, match=r"the same number of completions: "):
         score_predictions(data, predict(*lines[1:]))
 
 
