@@ -1,6 +1,6 @@
-"""`jigsaw solve`: a model answers puzzles cut from files of one's own, and a page shows what it made of them.
+"""`jigsaw solve`: a model answers puzzles that are cut from the user's own files, and a page shows its answers.
 
-In: a model and some photos, videos or folders. Out: a folder with copies of the files, the puzzles, the evaluation and
+In: a model, and photos, videos or folders. Out: a folder with copies of the files, the puzzles, the evaluation and
 `report.html`.
 """
 
@@ -36,23 +36,23 @@ def solve(
     seed: int = 0,
     generation: Mapping[str, Any] | None = None,
 ) -> EvalLog:
-    """Have a model answer puzzles from files of one's own.
+    """Let a model answer puzzles that are cut from files.
 
     Args:
-        model: a run folder, a checkpoint folder or a hub id. A model of a run gets puzzles as it was trained on.
+        model: a run folder, a checkpoint folder or a hub id. A run's model gets puzzles like those of its training.
         files: photos or videos, or folders of a task's sources.
         out: a new folder for files, puzzles, answers and page.
         task: the task; None for that of the run's first held-out set, or `image`.
-        config: keys of the task that replace those of the run.
-        puzzles: of each file.
+        config: keys of the task's configuration that replace those of the run.
+        puzzles: number of puzzles per file.
         seed: of cuts and orders.
         generation: fields of `Generation` that replace the run's.
 
     Returns:
-        The evaluation; `out` has its page.
+        The log of the evaluation.
 
     Raises:
-        JigsawError: a file is not there or gives no puzzle, the model cannot be used, or `out` exists.
+        JigsawError: a file does not exist or gives no puzzle, the model cannot be used, or `out` exists.
     """
     for file in files:
         if not file.exists():
@@ -61,13 +61,13 @@ def solve(
         raise JigsawError(f"--out: {out} exists already; name a new folder")
     run = run_of(model)
     checkpoint = model if run is None or Path(model) != run else str(trained_model(run))
-    known, settings, spec = _as_trained(run, task)
-    sources = _gathered(files, out / "files")
+    defaults, settings, spec = _training_settings(run, task)
+    sources = _gather(files, out / "files")
     build_puzzles(spec, sources, out / "puzzles", config={**settings, **(config or {})}, per_source=puzzles, seed=seed)
     log = evaluate_checkpoint(
         checkpoint,
         [PuzzleSet(out / "puzzles", "", spec)],
-        generation=replace(known, **(generation or {})),
+        generation=replace(defaults, **(generation or {})),
         out=out / "evaluation",
     )
     write_report([out / "evaluation"], RunFolder(out).report)
@@ -84,20 +84,20 @@ def free_folder(folder: Path) -> Path:
 
 
 def answer_lines(log: EvalLog) -> Iterator[str]:
-    """What the model answered, a line for each puzzle, and how many are solved."""
+    """The model's answers, one line per puzzle, and the number of solved puzzles."""
     samples = log.sets[0].model.samples
     for sample in samples:
         right = written(sample.answer)
-        given = sample.value if sample.order is None else written(sample.order)
-        if given is None:
-            said = " ".join(sample.completion.split())
-            told = f"no valid answer ({said[:80]!r}); right is {right}"
+        answer = sample.value if sample.order is None else written(sample.order)
+        if answer is None:
+            completion = " ".join(sample.completion.split())
+            result = f"no valid answer ({completion[:80]!r}); right is {right}"
         elif sample.exact:
-            told = f"{given}: solved"
+            result = f"{answer}: solved"
         else:
-            told = f"{given}; right is {right}"
-            told += "" if sample.place_accuracy is None else f": {sample.place_accuracy:.0%} of the places"
-        yield f"{sample.source}: {told}"
+            result = f"{answer}; right is {right}"
+            result += "" if sample.place_accuracy is None else f": {sample.place_accuracy:.0%} of the places"
+        yield f"{sample.source}: {result}"
     chance = log.sets[0].model.estimates["exact"].chance
     guessing = "" if chance is None else f"; guessing solves {chance:.0%}"
     yield f"{sum(sample.exact for sample in samples):.0f} of {len(samples)} solved{guessing}"
@@ -105,8 +105,8 @@ def answer_lines(log: EvalLog) -> Iterator[str]:
         yield log.note
 
 
-def _as_trained(run: Path | None, task: str | None) -> tuple[Generation, dict[str, Any], str]:
-    """How a run's model is asked: its generation, and configuration and name of a task."""
+def _training_settings(run: Path | None, task: str | None) -> tuple[Generation, dict[str, Any], str]:
+    """The settings of a run: generation, and the configuration and name of a task."""
     if run is None:
         return GREEDY, {}, task or "image"
     recipe = own_recipe(run)
@@ -118,8 +118,8 @@ def _as_trained(run: Path | None, task: str | None) -> tuple[Generation, dict[st
     return generation_of(recipe), {}, task or "image"
 
 
-def _gathered(files: Sequence[Path], folder: Path) -> Path:
-    """A folder with the files; a single folder is taken as it is."""
+def _gather(files: Sequence[Path], folder: Path) -> Path:
+    """Copy the files into a folder. A single folder is used without a copy."""
     if len(files) == 1 and files[0].is_dir():
         return files[0]
     folder.mkdir(parents=True)

@@ -338,7 +338,7 @@ def test_samples_answers_in_json(jigsaw, tmp_path, sample_media):
     ("words", "told"),
     [
         (["eval", "model", "data", "--frames", "3"], "no such option: --frames"),
-        (["eval", "model", "data", "--set", "wordings=1"], "--set: unknown setting 'wordings'; known: temperature,"),
+        (["eval", "model", "data", "--set", "variants=1"], "--set: unknown setting 'variants'; known: temperature,"),
         (["eval", "model", "data", "--set", "seed=x"], "--set: seed: 'x' is not a number"),
         (["bench", "model", "image"], "missing option '--data-root'"),
         (["bench", "model", "image", "--data-root", "x", "--samples", "2"], "no such option: --samples"),

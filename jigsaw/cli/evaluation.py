@@ -23,7 +23,7 @@ from jigsaw.cli.printing import AsJson, print_table
 
 app = typer.Typer()
 
-FURTHER = {"temperature": float, "seed": int, "wording": int, "source_root": Path}
+FURTHER = {"temperature": float, "seed": int, "prompt_variant": int, "source_root": Path}
 """Settings of `jigsaw eval --set`."""
 
 
@@ -61,7 +61,7 @@ def evaluate(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="temperature, seed (both with --samples), wording (the prompt variant, 1 or 2) or source_root (the "
+            help="temperature, seed (both with --samples), prompt_variant (1 or 2) or source_root (the "
             "folder of moved sources); repeatable.",
         ),
     ] = None,

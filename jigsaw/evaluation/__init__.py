@@ -1,13 +1,13 @@
-"""Evaluation: models answer puzzles; figures with intervals next to chance.
+"""Evaluation: figures of models on puzzles, with intervals and chance levels.
 
 The public API::
 
     evaluate_checkpoint(model, data, *, generation=GREEDY, out=None, ...) -> EvalLog
-    score_predictions(data, predictions, rewards) -> EvalLog of completions that were made elsewhere
+    score_predictions(data, predictions, rewards) -> EvalLog of completions from another program
     generalize(run, *, out, ...) -> figures on unseen sources, sizes and prompt variants
     read_log(folder) -> EvalLog that one of these, or a run, has written
 
-Each is imported when it is first used; they differ in what they load.
+Each is imported when it is first used, because only some of them need torch.
 """
 
 from __future__ import annotations

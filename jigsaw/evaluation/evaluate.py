@@ -1,12 +1,11 @@
-"""`jigsaw eval` and the end of a run: a model answers puzzle sets, and the figures become an `EvalLog`.
+"""`jigsaw eval` and the end of a run: a model answers puzzle sets, and its figures become an `EvalLog`.
 
-In: a checkpoint or a run, and built puzzle sets. Out: a log, and with a folder given::
+In: a checkpoint or a run, and puzzle sets. Out: a log. With a folder these files are written::
 
-    completions.jsonl    the settings, then every puzzle as it was answered, written batch by batch
+    completions.jsonl                the settings, then every answered puzzle, batch by batch
     evaluation.json, predictions/    the log (`jigsaw.evaluation.log`)
 
-An evaluation that was interrupted continues when the same command is given again: what is lost is the batch that was
-being generated.
+The same command continues an evaluation that was interrupted. Only the batch that was being generated is lost.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def evaluate_checkpoint(
     out: Path | None = None,
     rewards: Sequence[str | Mapping[str, Any]] | None = None,
     limit: int | None = None,
-    wording: int = 0,
+    prompt_variant: int = 0,
     against: Path | None = None,
     source_root: Path | None = None,
     task: str | None = None,
@@ -60,18 +59,18 @@ def evaluate_checkpoint(
     Args:
         model: checkpoint folder or hub id.
         data: folder of a puzzle set; or several sets.
-        generation: engine, precision, batches, and how completions are sampled.
-        out: folder for what is listed above; None writes nothing, and an interruption loses everything.
+        generation: engine, precision, batch size and sampling settings.
+        out: folder for the files above; None writes no file, so an interruption loses all answers.
         rewards: what `reward` is the weighted sum of, names or entries as in a recipe; None for `visual_jigsaw`, or
-            `answer` where there are other answers than orders.
+            for `answer` if a set has answers that are not orders.
         limit: maximum number of puzzles of a folder, evenly spread.
-        wording: 0 for the set's own prompts, 1 and up for another prompt variant.
+        prompt_variant: 0 for the set's own prompts, 1 and up for other prompts of its task.
         against: folder of another evaluation of the same puzzles, to compare with.
         source_root: where the sources of the set are now, if they moved.
-        task: spec of the plug-in task that built the set, if one did.
+        task: spec of the task that built the set, if it is a plug-in.
 
     Returns:
-        The log; its `note` says why, if no answer could be read.
+        The log. If no answer could be read, its `note` explains why.
 
     Raises:
         JigsawError: the checkpoint, a set or a folder cannot be used.
@@ -82,18 +81,18 @@ def evaluate_checkpoint(
     sets = [PuzzleSet(data, "", task, limit)] if isinstance(data, Path) else list(data)
     opened = [load_puzzles(one.data, source_root, task=one.task) for one in sets]
     kinds = [answer_kinds(puzzles, str(one.data)) for one, puzzles in zip(sets, opened, strict=True)]
-    rewards = usual_rewards(kinds) if rewards is None else rewards
+    rewards = default_rewards(kinds) if rewards is None else rewards
     composition = Composition(list(rewards))
-    for one, found_kinds in zip(sets, kinds, strict=True):
+    for one, kinds_of_set in zip(sets, kinds, strict=True):
         try:
-            composition.check_kinds(found_kinds)
+            composition.check_kinds(kinds_of_set)
         except RewardError as error:
             raise JigsawError(f"{one.data}: {error}") from error
     composition.require_columns()
     _count_tokens(composition, model)
     if out is not None:
         if RunFolder(out).recipe.exists():
-            raise JigsawError(f"--out: {out} holds a training run with figures of its own; name another folder")
+            raise JigsawError(f"--out: {out} is the folder of a training run; name another folder")
         make_folder(out)
     others = {} if against is None else {one.name: one.model.samples for one in read_log(against).sets}
     answers: dict[str, list[AnsweredPuzzle]] = {}
@@ -104,24 +103,26 @@ def evaluate_checkpoint(
             "data": str(one.data),
             "data_stamp": file_stamp(one.data),
             **generation.settings(),
-            "wording": wording,
+            "prompt_variant": prompt_variant,
         }
-        store = COMPLETIONS if len(sets) == 1 else f"{one.data.name}-{COMPLETIONS}"
-        path = None if out is None else out / store
-        answers.setdefault(one.name, []).extend(_answers(model, one, puzzles, generation, wording, path, settings))
-    found = []
-    for name, own in answers.items():
+        file = COMPLETIONS if len(sets) == 1 else f"{one.data.name}-{COMPLETIONS}"
+        path = None if out is None else out / file
+        answers.setdefault(one.name, []).extend(
+            _answers(model, one, puzzles, generation, prompt_variant, path, settings)
+        )
+    logs = []
+    for name, of_set in answers.items():
         if against is not None and name not in others:
             raise JigsawError(f"--against: {against} has no evaluation of the set {name or 'without a name'}")
-        whom = None if against is None else (str(against), others[name])
-        found.append(set_log(name, own, composition, against=whom))
+        other = None if against is None else (str(against), others[name])
+        logs.append(set_log(name, of_set, composition, against=other))
     log = EvalLog(
         argv=command_line(),
         versions=versions(),
         settings=settings | {"data": [str(one.data) for one in sets]},
         rewards=list(rewards),
-        sets=found,
-        note=unreadable_note(model, sets[0].data, found[0].model.reasons),
+        sets=logs,
+        note=unreadable_note(model, sets[0].data, logs[0].model.reasons),
     )
     if out is not None:
         write_log(log, out)
@@ -133,17 +134,17 @@ def _answers(
     puzzle_set: PuzzleSet,
     puzzles: Any,
     generation: Generation,
-    wording: int,
+    prompt_variant: int,
     path: Path | None,
     settings: Mapping[str, Any],
 ) -> list[AnsweredPuzzle]:
-    """The answers to one set, opened as `puzzles`; `path` is that of their store."""
+    """The answers to one set, which is opened as `puzzles`. `path` is the file where they are stored."""
     from jigsaw.data.loading.load import spread
     from jigsaw.progress import progress_bar
 
     chosen = spread(len(puzzles), puzzle_set.limit)
     if not chosen:
-        raise JigsawError(f"{puzzle_set.data} holds no puzzles; build it again")
+        raise JigsawError(f"{puzzle_set.data} has no puzzles; build it again")
     ids = puzzles.with_format(None)["id"]
     with progress_bar("solving", len(chosen)) as bar:
 
@@ -154,7 +155,7 @@ def _answers(
         return answer_rest(
             lambda: open_engine(model, generation),
             [ids[number] for number in chosen],
-            lambda number: reworded(puzzles[chosen[number]], wording),
+            lambda number: with_prompt_variant(puzzles[chosen[number]], prompt_variant),
             path=path,
             settings=settings,
             batch_size=generation.batch_size,
@@ -162,34 +163,34 @@ def _answers(
         )
 
 
-def reworded(row: Mapping[str, Any], wording: int) -> dict[str, Any]:
-    """A row with its own prompt (wording 0), or with a variant of its task's around the same media (1, 2, ..).
+def with_prompt_variant(row: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """A row with its own prompt (0), or with another prompt of its task around the same media (1, 2, ..).
 
-    How the answer is to be written stays word for word, because the parser depends on it.
+    The instruction about the form of the answer is not changed, because the parser depends on it.
 
     Raises:
         JigsawError: the row's task has no such variant.
     """
-    if wording == 0:
+    if number == 0:
         return dict(row)
     puzzle = puzzle_of(row)
-    known = task_named(puzzle.task).variants(puzzle)
-    if not known:
-        raise JigsawError(f"--set wording: these puzzles of task {puzzle.task} have no other wordings; leave it out")
-    if not 1 <= wording <= len(known):
+    variants = task_named(puzzle.task).variants(puzzle)
+    if not variants:
+        raise JigsawError(f"--set prompt_variant: task {puzzle.task} has no prompt variants for these puzzles")
+    if not 1 <= number <= len(variants):
         raise JigsawError(
-            f"--set wording: task {puzzle.task} has {len(known)} other wordings, there is no number {wording}"
+            f"--set prompt_variant: task {puzzle.task} has {len(variants)} prompt variants; there is no number {number}"
         )
-    return dict(row) | {"prompt": varied(row["prompt"], known[wording - 1], puzzle)}
+    return dict(row) | {"prompt": varied(row["prompt"], variants[number - 1], puzzle)}
 
 
-def usual_rewards(kinds: Iterable[Kinds]) -> list[str]:
-    """The paper's reward where all answers are orders, else the one that scores any kind."""
-    return ["visual_jigsaw" if all(kind == ORDER for own in kinds for _, kind in own) else "answer"]
+def default_rewards(kinds: Iterable[Kinds]) -> list[str]:
+    """The paper's reward if all answers are orders, else the reward that scores all kinds of answers."""
+    return ["visual_jigsaw" if all(kind == ORDER for of_set in kinds for _, kind in of_set) else "answer"]
 
 
 def _count_tokens(composition: Composition, model: str) -> None:
-    """Let rewards count tokens, if one does."""
+    """Give the composition a tokenizer if a reward counts tokens."""
     if "completion_ids" in composition.columns:
         from jigsaw.models.load import load_processor
         from jigsaw.models.prompts import completion_tokens
@@ -211,8 +212,8 @@ def evaluate_on_own_sets(
         run: folder of a run that has a model.
         generation: fields of `Generation` that replace the recipe's.
         rewards: what `reward` is the sum of; None for the recipe's rewards.
-        limit: the most puzzles of each set, spread over it; None for as many as the run evaluates.
-        **options: further ones of `evaluate_checkpoint`.
+        limit: maximum number of puzzles of each set, evenly spread; None for as many as the run evaluates.
+        **options: further arguments of `evaluate_checkpoint`.
 
     Raises:
         JigsawError: the run has no model or no held-out puzzles.
@@ -235,18 +236,18 @@ def evaluate_run(
     stop: StopRequest,
     progress: StepProgress,
 ) -> None:
-    """The final evaluation of a run: `model/`, and `warmup/` if there is one, on its held-out puzzles.
+    """The final evaluation of a run: `model/`, and `warmup/` if it exists, on the held-out puzzles.
 
     Args:
         recipe: of the run.
-        folder: of the run; gets the log.
+        folder: of the run; the log is written there.
         heldout: all held-out puzzles.
         composition: the recipe's rewards and metrics.
-        stop: ends the evaluation after a batch.
-        progress: moves with every batch.
+        stop: checked after every batch.
+        progress: advanced with every batch.
 
     Raises:
-        StoppedError: it was asked to stop; the answers so far are kept.
+        StoppedError: a stop was requested; the answers so far are stored.
     """
     _count_tokens(composition, str(folder.model("model")))
     answers: dict[str, list[AnsweredPuzzle]] = {}
@@ -256,10 +257,10 @@ def evaluate_run(
         for name in models:
             answers[name] = _answers_of_run(recipe, folder, name, heldout, stop, progress)
     sets: list[SetLog] = []
-    for own in heldout.names:
-        rows = heldout.rows_of(own)
+    for set_name in heldout.names:
+        rows = heldout.rows_of(set_name)
         per_model = {name: [all_answers[row] for row in rows] for name, all_answers in answers.items()}
-        sets.append(set_log(own or "", per_model["model"], composition, warmup=per_model.get("warmup")))
+        sets.append(set_log(set_name or "", per_model["model"], composition, warmup=per_model.get("warmup")))
     log = EvalLog(
         argv=json.loads(folder.info.read_text(encoding="utf-8"))["argv"] if folder.info.is_file() else command_line(),
         versions=versions(),
@@ -276,22 +277,22 @@ def heldout_folders(folder: RunFolder) -> list[str]:
 
 
 def _vllm_settings(recipe: Recipe) -> VllmSettings:
-    """vLLM as for rollouts, with room for the completions of the evaluation, and on all of the memory that is free."""
+    """vLLM's settings for rollouts, with the completion limit of the evaluation, and on all free memory."""
     from jigsaw.engines.vllm_requests import VllmSettings
 
     rollout = recipe.rollout
-    longer = recipe.completion_limit - (recipe.grpo.max_completion_length if recipe.grpo is not None else 0)
+    extra = recipe.completion_limit - (recipe.grpo.max_completion_length if recipe.grpo is not None else 0)
     return VllmSettings(
         dtype=recipe.model.dtype,
         seed=recipe.seed,
-        max_model_len=rollout.max_model_len + max(longer, 0),
+        max_model_len=rollout.max_model_len + max(extra, 0),
         tensor_parallel_size=rollout.tensor_parallel_size,
         enforce_eager=rollout.enforce_eager,
     )
 
 
 def generation_of(recipe: Recipe) -> Generation:
-    """How the model of a run is asked."""
+    """The settings with which a run evaluates its model."""
     return Generation(
         dtype=recipe.model.dtype, batch_size=recipe.evaluation.batch_size, max_new_tokens=recipe.completion_limit
     )
@@ -300,7 +301,7 @@ def generation_of(recipe: Recipe) -> Generation:
 def _answers_of_run(
     recipe: Recipe, folder: RunFolder, model: str, heldout: HeldOut, stop: StopRequest, progress: StepProgress
 ) -> list[AnsweredPuzzle]:
-    """The answers of a model to the held-out puzzles; what these weights have answered is not asked again."""
+    """The answers of a model to the held-out puzzles. Puzzles that these weights have answered are not repeated."""
     checkpoint = folder.model(model)
     generation = replace(generation_of(recipe), engine=recipe.rollout.engine)
     stamp = file_stamp(checkpoint)

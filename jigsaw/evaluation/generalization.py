@@ -1,12 +1,12 @@
-"""`jigsaw generalize`: what a trained model keeps on other pictures, other sizes and in other words.
+"""`jigsaw generalize`: evaluates a trained model on unseen sources, other sizes and other prompts.
 
-In: a run folder. Out: a folder with puzzle sets and evaluations, and `generalization.json`: per condition the figures
-next to chance. The share of the way from chance to perfect can be compared between sizes.
+In: a run folder. Out: a folder with puzzle sets and evaluations, and `generalization.json` with the figures of each
+condition and their chance levels. The share of the distance from chance to 1 can be compared between sizes.
 
-    seen        other puzzles of the training's size from the training's sources
-    unseen      the same from held-out sources
-    size N      held-out sources, other sizes
-    wording N   held-out sources, the question in other words
+    seen                new puzzles of the training size, from training sources
+    unseen              the same from held-out sources
+    size N              held-out sources, another size
+    prompt variant N    held-out sources, another prompt
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from jigsaw.tasks import get_task
 
 FILE = "generalization.json"
 ANOTHER_SEED = 1_000_003
-"""Added to the training's seed: the same sources, other puzzles."""
+"""Added to the training seed, so that the same sources give new puzzles."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One way of asking: a puzzle set, and a wording of its question."""
+    """One condition: a puzzle set, and the number of a prompt variant (0 for the set's own prompts)."""
 
     name: str
     data: Path
-    wording: int = 0
+    prompt_variant: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generalization(Log):
-    """What `generalization.json` holds.
+    """The content of `generalization.json`.
 
     Attributes:
-        trained_size: value of the task's size in training.
-        shared_sources: sources that are both seen and unseen; there should be none.
-        conditions: name -> figures; the samples are in `evals/NAME`.
+        trained_size: the task's size in training.
+        shared_sources: number of sources that are both seen and unseen; it should be 0.
+        conditions: name -> figures. The samples are in `evals/NAME`.
     """
 
     run: str
@@ -71,14 +71,14 @@ def generalize(
     task: str | None = None,
     generation: Generation = GREEDY,
 ) -> Generalization:
-    """Evaluate a run's model under all conditions; a second call continues where the first was interrupted.
+    """Evaluate a run's model under all conditions. A second call continues after an interruption.
 
     Args:
-        run: folder that `jigsaw launch` made, with its model.
-        out: folder for what is written.
-        sizes: as the task's configuration writes them; those of its `SIZE` if there are none.
-        puzzles: most puzzles per condition.
-        task: spec of the plug-in task that built the sets, if one did.
+        run: folder of `jigsaw launch`, with its model.
+        out: folder for the puzzle sets, the evaluations and `generalization.json`.
+        sizes: in the form of the task's configuration; those of its `SIZE` if empty.
+        puzzles: maximum number of puzzles per condition.
+        task: spec of the task that built the sets, if it is a plug-in.
         generation: as in `evaluate_checkpoint`.
 
     Raises:
@@ -91,25 +91,25 @@ def generalize(
     spec = spec_of(run, heldout.settings, task)
     kind = get_task(spec, **heldout.settings.config)
     if kind.SIZE is None and sizes:
-        raise JigsawError(f"--sizes: task {kind.name} names no key of its size (SIZE); leave --sizes out")
-    key, usual = kind.SIZE or ("", ())
-    own = str(heldout.settings.config[key]) if key else ""
-    # A training set of the same size, if there is one: "seen" asks what the training asked.
-    train = next((each for each in trained if str(each.settings.config.get(key)) == own), trained[0])
+        raise JigsawError(f"--sizes: task {kind.name} has no size (SIZE); leave --sizes out")
+    key, default_sizes = kind.SIZE or ("", ())
+    size = str(heldout.settings.config[key]) if key else ""
+    # "seen" needs a training set of the size of the held-out set, if there is one.
+    train = next((each for each in trained if str(each.settings.config.get(key)) == size), trained[0])
     conditions = [
-        Condition("seen", _built(spec, train, out / "data" / "seen", {key: own} if key else {}, puzzles)),
+        Condition("seen", _built(spec, train, out / "data" / "seen", {key: size} if key else {}, puzzles)),
         Condition("unseen", _built(spec, heldout, out / "data" / "unseen", {}, puzzles)),
     ]
-    others = [size for size in (sizes or usual) if size != own]
+    others = [other for other in (sizes or default_sizes) if other != size]
     conditions += [
-        Condition(f"size {size}", _built(spec, heldout, out / "data" / f"size-{size}", {key: size}, puzzles))
-        for size in others
+        Condition(f"size {other}", _built(spec, heldout, out / "data" / f"size-{other}", {key: other}, puzzles))
+        for other in others
     ]
     unseen = conditions[1].data
-    wordings = len(kind.variants(puzzle_of(load_puzzles(unseen, task=spec).with_format(None)[0])))
-    conditions += [Condition(f"wording {at}", unseen, at) for at in range(1, wordings + 1)]
+    variants = kind.variants(puzzle_of(load_puzzles(unseen, task=spec).with_format(None)[0]))
+    conditions += [Condition(f"prompt variant {number}", unseen, number) for number in range(1, len(variants) + 1)]
     shared = len(_sources(conditions[0].data, spec) & _sources(unseen, spec))
-    found: dict[str, Evaluation] = {}
+    evaluations: dict[str, Evaluation] = {}
     for condition in conditions:
         log = evaluate_checkpoint(
             str(model),
@@ -117,25 +117,25 @@ def generalize(
             generation=generation,
             out=out / "evals" / condition.name.replace(" ", "-"),
             limit=puzzles,
-            wording=condition.wording,
+            prompt_variant=condition.prompt_variant,
             task=task,
         )
-        found[condition.name] = replace(log.main.model, samples=[])
+        evaluations[condition.name] = replace(log.main.model, samples=[])
     report = Generalization(
         argv=command_line(),
         versions=versions(),
         run=str(run),
         task=kind.name,
-        trained_size=own,
+        trained_size=size,
         shared_sources=shared,
-        conditions=found,
+        conditions=evaluations,
     )
     write_atomically(out / FILE, to_json(report))
     return report
 
 
 def gained(figure: Figure) -> Estimate | None:
-    """The share of the way from chance to 1: 0 for a random player, 1 for a perfect one.
+    """The share of the distance from chance to 1: 0 for random answers, 1 for perfect ones.
 
     >>> gained(Figure(0.625, 0.25, 1.0, chance=0.25))
     Estimate(value=0.5, low=0.0, high=1.0)
@@ -147,14 +147,16 @@ def gained(figure: Figure) -> Estimate | None:
 
 
 def _sets(run: Path) -> tuple[list[Manifest], Manifest]:
-    """Manifests of a run's sets: the training ones of the task of the first held-out one, and that."""
+    """The manifest of a run's first held-out set, and before it those of the training sets of the same task."""
     folder = RunFolder(run)
     stored = folder.read_sets() if folder.data.is_file() else {"eval": [], "train": []}
     try:
         heldout = next(read_manifest(path) for path in stored["eval"] if _holds_puzzles(path))
         trained = [read_manifest(path) for path in stored["train"] if _holds_puzzles(path)]
     except StopIteration as error:
-        raise JigsawError(f"{run} names no puzzle sets (data.json): launch it to its end") from error
+        raise JigsawError(
+            f"{run} has no list of puzzle sets (data.json): finish it with jigsaw launch --resume"
+        ) from error
     wanted = heldout.settings
     same = [each for each in trained if each.settings.task == wanted.task]
     if not same:
@@ -163,18 +165,18 @@ def _sets(run: Path) -> tuple[list[Manifest], Manifest]:
 
 
 def _holds_puzzles(path: str) -> bool:
-    """Whether a set that is there is one of puzzles, not of conversations."""
+    """Whether a set has puzzles and not conversations. A set that does not exist is taken for puzzles."""
     return not Path(path).exists() or bool(shard_manifests(Path(path)))
 
 
 def _built(spec: str, manifest: Manifest, out: Path, changes: Mapping[str, Any], puzzles: int) -> Path:
-    """A set like another one: its sources and configuration but for the changes, other puzzles.
+    """Build a set of new puzzles from the sources and the changed configuration of another set.
 
-    `spec` is the task's as the user names it: code that a manifest alone names is not run.
+    `spec` is the task as the user names it: code that only a manifest names is not run.
     """
     settings = manifest.settings
     if settings.imported:
-        raise JigsawError(f"a set imported from {settings.imported} cannot be built anew: name a run on built sets")
+        raise JigsawError(f"a set imported from {settings.imported} cannot be built again: name a run with built sets")
     config = settings.config | ({"augment": False} if "augment" in settings.config else {})
     build_puzzles(
         spec,
@@ -196,23 +198,23 @@ def _sources(data: Path, task: str) -> set[str]:
 
 
 def generalization_table(report: Generalization, path: Path) -> PaperTable:
-    """A row per condition: exact and place with chance, and what is gained over it; `path` is the report's file."""
+    """A row per condition: `exact` and `place_accuracy` with their chance levels. `path` is the file of the report."""
     columns = ["exact", "chance of exact", "place_accuracy", "chance of place_accuracy", "gained over chance"]
     rows = []
-    for name, found in report.conditions.items():
+    for name, evaluation in report.conditions.items():
         cells: dict[str, Cell] = {}
         for figure in ("exact", "place_accuracy"):
-            estimate = found.estimates.get(figure)
+            estimate = evaluation.estimates.get(figure)
             if estimate is None:
                 continue
             cells[figure] = Cell.of(estimate)
             if estimate.chance is not None:
                 cells[f"chance of {figure}"] = Cell(estimate.chance)
-        if (share := gained(found.estimates.get("place_accuracy") or found.estimates["exact"])) is not None:
+        if (share := gained(evaluation.estimates.get("place_accuracy") or evaluation.estimates["exact"])) is not None:
             cells[columns[-1]] = Cell.of(share)
         rows.append(Row(name, cells, str(path), report.command))
     kind = ", trained on ".join(filter(None, (report.task, report.trained_size)))
-    apart = "no source is shared between seen and unseen"
+    shared = "no source is both seen and unseen"
     if report.shared_sources:
-        apart = f"{report.shared_sources} sources are BOTH seen and unseen"
-    return PaperTable(f"Generalisation of {report.run} ({kind}); {apart}; 95% intervals", columns, rows)
+        shared = f"{report.shared_sources} sources are BOTH seen and unseen"
+    return PaperTable(f"Generalisation of {report.run} ({kind}); {shared}; 95% intervals", columns, rows)

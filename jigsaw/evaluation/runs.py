@@ -1,7 +1,7 @@
-"""What `jigsaw eval RUN` takes from a run: its model, its recipe, its held-out sets, and what it was trained on.
+"""A run as `jigsaw eval RUN` uses it: its model, recipe, held-out sets and training sets.
 
-In: a folder that `jigsaw launch` made, or a checkpoint inside one. Out: paths and settings; and a sentence that says
-how a puzzle set differs from what a model was trained on.
+In: a folder of `jigsaw launch`, or a checkpoint inside one. Out: paths and settings, and a note on how a puzzle set
+differs from the training sets of a model.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PuzzleSet:
-    """A puzzle set to be answered.
+    """A puzzle set to evaluate on.
 
     Attributes:
         data: its folder.
-        name: under which it is reported; empty for the puzzles that the model is judged by.
-        task: spec of the plug-in task that built it; None for a built-in task.
+        name: its name in the report; empty for the main set, by which the model is judged.
+        task: spec of the task that built it, if it is a plug-in; None for a built-in task.
         limit: maximum number of puzzles, evenly spread; None for all.
     """
 
@@ -37,20 +37,20 @@ class PuzzleSet:
 
 
 def named_sets(folders: Sequence[Path], task: str | None = None, limit: int | None = None) -> list[PuzzleSet]:
-    """Folders as sets: the first is the one that the model is judged by, the others have the names of their folders.
+    """Sets from folders: the first is the main set, the others have the names of their folders.
 
     Raises:
-        JigsawError: two of the others have one name.
+        JigsawError: two of the others have the same name.
     """
     names = ["", *(folder.resolve().name for folder in folders[1:])]
     for name in names:
         if names.count(name) > 1:
-            raise JigsawError(f"two of the sets are called {name}; evaluate them one after the other")
+            raise JigsawError(f"two of the sets have the name {name}; evaluate them one after the other")
     return [PuzzleSet(folder, name, task, limit) for folder, name in zip(folders, names, strict=True)]
 
 
 def is_run(path: str | Path) -> bool:
-    """Whether a path is a run folder, which holds a recipe, rather than a checkpoint."""
+    """Whether a path is a run folder, which has a recipe, and not a checkpoint."""
     folder = RunFolder(path)
     return folder.recipe.is_file() and not (folder.path / "config.json").exists()
 
@@ -59,7 +59,7 @@ def trained_model(run: Path) -> Path:
     """The checkpoint that a run ended with.
 
     Raises:
-        JigsawError: the run has not come so far.
+        JigsawError: the run has no trained model yet.
     """
     folder = RunFolder(run)
     if (model := folder.model("model")).is_dir():
@@ -103,32 +103,32 @@ def own_sets(run: Path) -> list[PuzzleSet]:
 
 
 def unreadable_note(model: str, data: Path, reasons: Mapping[str, int]) -> str | None:
-    """Why none of a model's answers could be read, as far as the training of the model tells.
+    """A note on why none of a model's answers could be read.
 
     Args:
         model: checkpoint folder or hub id.
-        data: folder of the puzzle set that was asked.
-        reasons: how many completions had each reason of `parse_order`.
+        data: folder of the puzzle set.
+        reasons: number of completions by reason (`Sample.reason`).
 
     Returns:
-        A sentence or two; None where some answer could be read.
+        One or two sentences; None if some answer could be read.
     """
     if not reasons or "ok" in reasons:
         return None
     counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-    asked = _described(data)
+    puzzles = _described(data)
     note = f"No answer could be read ({counts})."
     run = run_of(model)
     trained = [] if run is None else list(dict.fromkeys(map(_described, _puzzle_folders(run))))
     if not trained:
-        return f"{note} The puzzles are {asked}; check that the model was trained to answer in that form."
-    if asked in trained:
-        return f"{note} The model was trained on such puzzles ({asked}), but has not learned the form of an answer."
-    return f"{note} The model was trained on {'; '.join(trained)}. This set is {asked}."
+        return f"{note} The puzzles are {puzzles}; check that the model was trained to answer in that form."
+    if puzzles in trained:
+        return f"{note} The model was trained on such puzzles ({puzzles}), but has not learned the form of an answer."
+    return f"{note} The model was trained on {'; '.join(trained)}. This set is {puzzles}."
 
 
 def _described(data: Path) -> str:
-    """A puzzle set in words, from its manifest and its first part: `image puzzles of 4 pieces, answer style direct`."""
+    """A puzzle set in words, from its manifest and first part: `image puzzles of 4 pieces, answer style direct`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -139,12 +139,12 @@ def _described(data: Path) -> str:
     if part is None:
         return f"{task} puzzles"
     try:
-        named = [name for name in ("num_pieces", "answer_style", "answer_kind") if name in pq.read_schema(part).names]
-        rows = pq.read_table(part, columns=named).to_pydict()
+        columns = [name for name in ("num_pieces", "answer_style", "answer_kind") if name in pq.read_schema(part).names]
+        rows = pq.read_table(part, columns=columns).to_pydict()
     except (OSError, pa.ArrowException) as error:
         raise JigsawError(f"cannot read {part}: {first_line(error)}; build the part again") from error
     styles = " or ".join(sorted(set(rows["answer_style"])))
-    kinds = sorted({kind or ORDER for kind in rows.get("answer_kind") or [None]})  # older sets: orders alone
+    kinds = sorted({kind or ORDER for kind in rows.get("answer_kind") or [None]})  # older sets have orders only
     if kinds != [ORDER]:
         return f"{task} puzzles with answers of kind {' or '.join(kinds)}, answer style {styles}"
     sizes = " or ".join(map(str, sorted(set(rows["num_pieces"]))))
@@ -152,12 +152,12 @@ def _described(data: Path) -> str:
 
 
 def run_of(model: str) -> Path | None:
-    """The run folder that a path names or lies in; None where it is of no run."""
+    """The run folder that is the path or its parent; None if neither is a run folder."""
     return next((folder for folder in (Path(model), Path(model).parent) if is_run(folder)), None)
 
 
 def _puzzle_folders(run: Path) -> list[Path]:
-    """Folders of the puzzle sets that a run was trained on, as far as they are still there."""
+    """The folders of the puzzle sets that a run was trained on, if they still exist."""
     from jigsaw.data.storage.manifest import shard_manifests
 
     try:

@@ -1,9 +1,8 @@
-"""`jigsaw score DATA PREDICTIONS.jsonl`: figures of completions that were made elsewhere.
+"""`jigsaw score DATA PREDICTIONS.jsonl`: figures of completions that another program generated.
 
-In: a folder of puzzle parts and JSON lines, one `{"id": .., "text": ..}` per completion. Out: the log that `jigsaw
-eval` would write for the same completions, with what did not fit: puzzles without a completion, completions of unknown
-puzzles, and ids that came twice are reported and not scored. Of copies of a puzzle (equal ids) the first counts, as
-when the set is loaded.
+In: a folder of puzzle parts, and JSON lines with one `{"id": .., "text": ..}` per completion. Out: the log that `jigsaw
+eval` writes for the same completions. Puzzles without a completion, completions of unknown puzzles and duplicate
+completions are reported and not scored. Of puzzles with equal ids the first counts, as when the set is loaded.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Any
 from jigsaw.answering.answers import PROMPT_COLUMNS, AnsweredPuzzle, contrast
 from jigsaw.data.storage.parts import answer_args_of, answer_of_row
 from jigsaw.errors import JigsawError, first_line
-from jigsaw.evaluation.evaluate import usual_rewards
+from jigsaw.evaluation.evaluate import default_rewards
 from jigsaw.evaluation.figures import set_log
 from jigsaw.evaluation.log import Coverage, EvalLog, write_log
 from jigsaw.results.log_file import command_line, versions
@@ -33,12 +32,12 @@ BATCH_ROWS = 2048
 
 @dataclass
 class Predictions:
-    """The lines of a file.
+    """The predictions of a file.
 
     Attributes:
         texts: id -> number of the completion -> its text.
-        contrasts: id -> `contrast`, of lines that an evaluation wrote.
-        duplicates: (id, number) -> how often it came, if more than once; these have no text.
+        contrasts: id -> `contrast`, for lines that an evaluation wrote.
+        duplicates: (id, number) -> how often it occurs, if more than once. Duplicates have no entry in `texts`.
     """
 
     texts: dict[str, dict[int, str]] = field(default_factory=dict)
@@ -59,20 +58,20 @@ def score_predictions(
     """Score a file of completions against a puzzle set.
 
     Args:
-        data: folder of parquet parts with the columns id, task, answer, and answer_style, classes, geometry, source
-            where they matter.
-        predictions: JSON lines, each an object with `id` and `text` (or `completion`, as evaluations write it), and
-            `sample` for several completions of a puzzle; other keys are ignored.
+        data: folder of parquet parts with the columns id, task and answer; answer_style, classes, geometry and source
+            are optional.
+        predictions: JSON lines, each an object with `id` and `text` (or `completion`, as in evaluations), and with
+            `sample` if puzzles have several completions; other keys are ignored.
         rewards: what `reward` is the weighted sum of, names or entries as in a recipe; None for `visual_jigsaw`, or
-            `answer` where there are other answers than orders.
+            for `answer` if the set has answers that are not orders.
         think_prefilled: whether the chat template wrote `<think>`, so that the completions begin after it.
-        source_root: where the sources of the set are now, if they moved: the difficulty of a puzzle is computed from
-            its media, unless the lines are those of an evaluation.
-        task: spec of the plug-in task that built the set, if one did.
+        source_root: where the sources of the set are now, if they moved. The difficulty of a puzzle is computed from
+            its media, except if an evaluation wrote the lines.
+        task: spec of the task that built the set, if it is a plug-in.
         out: folder for the log.
 
     Raises:
-        JigsawError: a file is missing or broken (named with its line), a reward is wrong, or no id fits.
+        JigsawError: a file is missing or broken (with its line), a reward is wrong, or no id matches.
     """
     read = read_predictions(Path(predictions))
     puzzles: dict[str, dict[str, Any]] = {}
@@ -81,18 +80,18 @@ def score_predictions(
         copies += row["id"] in puzzles
         puzzles.setdefault(row["id"], row | ({"think_prefilled": True} if think_prefilled else {}))
     kinds = {(row["task"], row["answer_kind"] or ORDER): name for name, row in puzzles.items()}
-    rewards = usual_rewards([kinds]) if rewards is None else rewards
+    rewards = default_rewards([kinds]) if rewards is None else rewards
     try:
         composition = Composition(rewards)
         composition.check_kinds(kinds)
     except RewardError as error:
         raise JigsawError(str(error)) from error
     scored = [name for name in puzzles if read.texts.get(name)]
-    doubled = list(dict.fromkeys(name for name, _ in read.duplicates))
+    duplicate = list(dict.fromkeys(name for name, _ in read.duplicates))
     if not scored and read.texts:
         raise JigsawError(
             f"none of the {len(read.texts)} ids in {predictions} is in {data} (the first is "
-            f"{next(iter(read.texts))!r}); are these predictions of another set?"
+            f"{next(iter(read.texts))!r}); name the set that the predictions are for"
         )
     contrasts, note = _contrasts(Path(data), scored, read.contrasts, source_root, task)
     answers = [
@@ -107,9 +106,9 @@ def score_predictions(
         sets=[set_log("", answers, composition)],
         note=note,
         coverage=Coverage(
-            missing=[name for name in puzzles if name not in read.texts and name not in doubled],
-            duplicate=doubled,
-            unknown=[name for name in dict.fromkeys([*read.texts, *doubled]) if name not in puzzles],
+            missing=[name for name in puzzles if name not in read.texts and name not in duplicate],
+            duplicate=duplicate,
+            unknown=[name for name in dict.fromkeys([*read.texts, *duplicate]) if name not in puzzles],
             copies=copies,
         ),
     )
@@ -119,11 +118,11 @@ def score_predictions(
 
 
 def _contrasts(
-    data: Path, ids: Sequence[str], known: Mapping[str, float | None], source_root: Path | None, task: str | None
+    data: Path, ids: Sequence[str], stored: Mapping[str, float | None], source_root: Path | None, task: str | None
 ) -> tuple[Mapping[str, float | None], str | None]:
-    """The contrast of each puzzle, from the lines or from its media; and a sentence, if it cannot be computed."""
-    if known.keys() >= set(ids):
-        return known, None
+    """The contrast of each puzzle, stored or computed from its media, and a note if it cannot be computed."""
+    if stored.keys() >= set(ids):
+        return stored, None
     from jigsaw.data import load_puzzles
     from jigsaw.progress import progress_bar
 
@@ -131,22 +130,22 @@ def _contrasts(
     try:
         puzzles = load_puzzles(data, source_root, task=task)
         numbers = [number for number, name in enumerate(puzzles.with_format(None)["id"]) if name in wanted]
-        found = {}
+        computed = {}
         with progress_bar("reading media", len(numbers)) as bar:
             for number in numbers:
                 row = puzzles[number]
-                found[row["id"]] = contrast(row)
+                computed[row["id"]] = contrast(row)
                 bar.advance()
     except JigsawError as error:
-        return {}, f"Figures by difficulty are left out, since the media cannot be read: {first_line(error)}"
-    return found, None
+        return {}, f"There are no figures by difficulty, because the media cannot be read: {first_line(error)}"
+    return computed, None
 
 
 def read_predictions(path: Path) -> Predictions:
     """The completions of a file.
 
     Raises:
-        JigsawError: the file cannot be read, or a line is no object with `id` and `text`; names the line.
+        JigsawError: the file cannot be read, or a line is not an object with `id` and `text`; names the line.
     """
     read = Predictions()
     try:
@@ -157,17 +156,17 @@ def read_predictions(path: Path) -> Predictions:
                 if line.strip():
                     _take(read, _entry(line, f"{path}:{number}"))
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"it is no {error.encoding.upper()} text"
+        reason = error.strerror if isinstance(error, OSError) else f"it is not {error.encoding.upper()} text"
         raise JigsawError(
             f"cannot read the predictions {path}: {reason}; one JSON object per line is needed"
         ) from error
     if not read.texts and not read.duplicates:
-        raise JigsawError(f'{path} holds no predictions; write one {{"id": .., "text": ..}} per line')
+        raise JigsawError(f'{path} has no predictions; write one {{"id": .., "text": ..}} per line')
     return read
 
 
 def _take(read: Predictions, entry: Mapping[str, Any]) -> None:
-    """Add a line; a completion that came before is scored neither time."""
+    """Add a line. A completion that occurs twice is not scored."""
     key = name, number = entry["id"], entry.get("sample", 0)
     texts = read.texts.setdefault(name, {})
     if key in read.duplicates or number in texts:
@@ -186,14 +185,14 @@ def _entry(line: str, where: str) -> Mapping[str, Any]:
         entry = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise JigsawError(
-            f"{where}: no JSON ({str(error)[:80]}); each line must be an object with id and text"
+            f"{where}: not JSON ({str(error)[:80]}); each line must be an object with id and text"
         ) from error
     if not isinstance(entry, dict):
         raise JigsawError(f"{where}: {type(entry).__name__}, not an object; each line must have id and text")
     for key in ("id", "completion" if "completion" in entry and "text" not in entry else "text"):
         if not isinstance(entry.get(key), str):
-            seen = f"is {entry[key]!r}"[:60] if key in entry else f"is missing (keys: {', '.join(map(str, entry))})"
-            raise JigsawError(f"{where}: {key} {seen}; it must be text")
+            fault = f"is {entry[key]!r}"[:60] if key in entry else f"is missing (keys: {', '.join(map(str, entry))})"
+            raise JigsawError(f"{where}: {key} {fault}; it must be text")
     if type(entry.get("sample", 0)) is not int:
         raise JigsawError(f"{where}: sample is {entry['sample']!r}; it must be a whole number")
     if not isinstance(entry.get("contrast"), int | float | None):
@@ -202,25 +201,25 @@ def _entry(line: str, where: str) -> Mapping[str, Any]:
 
 
 def read_puzzles(folder: Path) -> Iterator[dict[str, Any]]:
-    """The rows of all parts, without prompts and media; what is optional is filled in.
+    """The rows of all parts, without prompts and media. Missing optional columns get their defaults.
 
     Raises:
-        JigsawError: there are no parts, one is broken, a column is missing, or a row has no answer; names the part.
+        JigsawError: there are no parts, a part is broken, a column is missing, or a row has no valid answer.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     parts = sorted(folder.glob("*.parquet"))
     if not parts:
-        there = "has no parquet parts" if folder.is_dir() else "is no folder"
-        raise JigsawError(f"{folder} {there}; give the folder that `jigsaw build` wrote")
+        fault = "has no parquet parts" if folder.is_dir() else "is not a folder"
+        raise JigsawError(f"{folder} {fault}; name a folder that `jigsaw build` wrote")
     for part in parts:
         try:
             with pq.ParquetFile(part) as table:
                 names = table.schema_arrow.names
                 for name in NEEDED:
                     if name not in names:
-                        raise JigsawError(f"{part} has no column {name}; it holds {', '.join(names)}")
+                        raise JigsawError(f"{part} has no column {name}; its columns are {', '.join(names)}")
                 columns = [name for name in names if name not in PROMPT_COLUMNS]
                 for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=columns):
                     yield from map(_puzzle, batch.to_pylist())
@@ -229,7 +228,7 @@ def read_puzzles(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _puzzle(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as a loaded set has it."""
+    """A row in the form of a loaded set."""
     geometry = row.get("geometry") or "{}"
     try:
         answer, args = answer_of_row(row), answer_args_of(row)

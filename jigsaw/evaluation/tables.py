@@ -14,14 +14,14 @@ from jigsaw.results.formatting import heading, interval, rounded
 from jigsaw.results.tables import Cell, PaperTable, Row
 
 WIDEST = 9
-"""Pieces up to which a confusion of places fits into a terminal."""
+"""Maximum number of pieces for a table of places in the terminal."""
 
 LISTED = 10
-"""How many ids of each kind are named."""
+"""Number of ids that are listed."""
 
 
 def level(figure: Figure) -> str:
-    """A chance level, with its standard error where it has one: `0.042`, `0.083 ± 0.004`."""
+    """A chance level, with its standard error if it is estimated: `0.042`, `0.083 ± 0.004`."""
     error = f" ± {rounded(figure.chance_error, 3)}" if figure.chance_error else ""
     return rounded(figure.chance, 3) + error
 
@@ -32,7 +32,9 @@ def log_tables(log: EvalLog) -> Together:
     if log.coverage is not None:
         parts += _coverage(log.coverage)
     parts += [log.note] if log.note else []
-    return Together(*(Text(part) if isinstance(part, str) else part for part in parts), Text(f"made by {log.command}"))
+    return Together(
+        *(Text(part) if isinstance(part, str) else part for part in parts), Text(f"written by {log.command}")
+    )
 
 
 def _set_tables(one: SetLog) -> list[Table | str]:
@@ -47,8 +49,8 @@ def _set_tables(one: SetLog) -> list[Table | str]:
     parts += [_cells(entry, entry.cells) for entry in evaluation.places if entry.cells]
     parts += [_sampled(evaluation.sampled)] if evaluation.sampled else []
     parts += [_compared(one.compared)] if one.compared else []
-    refused = ", ".join(f"{count} {reason}" for reason, count in evaluation.reasons.items() if reason != "ok")
-    return [*parts, f"refused answers: {refused or 'none'}"]
+    invalid = ", ".join(f"{count} {reason}" for reason, count in evaluation.reasons.items() if reason != "ok")
+    return [*parts, f"invalid answers: {invalid or 'none'}"]
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -68,7 +70,7 @@ def _figures(evaluation: Evaluation) -> Table:
 
 def _groups(groups: Sequence[Group]) -> Table:
     table = _table(
-        "by kind of puzzle; in parentheses chance", "", *map(heading, ("puzzles", "exact", "place_accuracy"))
+        "by kind of puzzle; chance in parentheses", "", *map(heading, ("puzzles", "exact", "place_accuracy"))
     )
     for group in groups:
         figures = (group.estimates.get(name) for name in ("exact", "place_accuracy"))
@@ -78,7 +80,7 @@ def _groups(groups: Sequence[Group]) -> Table:
 
 
 def _with_level(figure: Figure) -> str:
-    return f"{interval(figure)}\n({level(figure) or 'not known'})"
+    return f"{interval(figure)}\n({level(figure) or 'unknown'})"
 
 
 def _cells(entry: Places, cells: Mapping[str, Figure]) -> Table:
@@ -90,9 +92,9 @@ def _cells(entry: Places, cells: Mapping[str, Figure]) -> Table:
 
 
 def _confusion(entry: Places, confusion: Sequence[Sequence[float]]) -> Table:
-    """Which piece went where, as shares of valid answers."""
+    """Which piece was put where, as shares of valid answers."""
     names = map(str, range(1, entry.num_pieces + 1))
-    table = _table(f"{entry}: at row's place put the piece of column's place", "", *names)
+    table = _table(f"{entry}: at the place of the row, the piece of the place of the column", "", *names)
     for place, shares in enumerate(confusion, 1):
         table.add_row(str(place), *(f"{share:.2f}" for share in shares))
     return table
@@ -103,12 +105,12 @@ def _sampled(sampled: Sampled) -> Table:
     for k, figure in sampled.pass_at.items():
         table.add_row(f"pass@{k}", interval(figure), level(figure))
     for name, figure in sampled.majority.items():
-        table.add_row(f"{heading(name)} of the vote", interval(figure), level(figure))
+        table.add_row(f"{heading(name)} of the majority vote", interval(figure), level(figure))
     return table
 
 
 def _compared(comparison: Comparison) -> Table:
-    title = f"less {comparison.other}, paired on {comparison.num_puzzles} puzzles"
+    title = f"minus {comparison.other}, paired on {comparison.num_puzzles} puzzles"
     table = _table(title, "", "difference", "p")
     for name, change in comparison.changes.items():
         table.add_row(heading(name), interval(change, sign="+"), f"{change.p_value:.3g}")
@@ -116,11 +118,11 @@ def _compared(comparison: Comparison) -> Table:
 
 
 def _coverage(coverage: Coverage) -> list[str]:
-    """What did not fit, a line for each kind."""
+    """Predictions that were not scored, one line per reason."""
     kinds = (
         (coverage.missing, "puzzles without a completion"),
         (coverage.duplicate, "ids with more than one completion, not scored"),
-        (coverage.unknown, "completions of no puzzle of the set"),
+        (coverage.unknown, "completions of unknown puzzles"),
     )
     lines = [
         f"{len(ids)} {meaning}: {', '.join(ids[:LISTED])}{', ..' if len(ids) > LISTED else ''}"
@@ -131,27 +133,28 @@ def _coverage(coverage: Coverage) -> list[str]:
 
 
 def puzzle_table(logs: Mapping[str, tuple[str, EvalLog]]) -> PaperTable:
-    """Figures on the first set of each log: a row per model, and per kind of puzzle where there are several.
+    """Figures on the main set of each log: a row per model, and one per kind of puzzle if there are several.
 
     Args:
-        logs: label -> file, and the log in it.
+        logs: label -> file and its log.
     """
     rows: list[Row] = []
     levels: dict[tuple[Any, ...], Row] = {}
     columns: dict[str, None] = {}
     for label, (file, log) in logs.items():
         one = log.main
-        named = {label if one.warmup is None else f"{label} trained": one.model}
-        named = ({f"{label} warm-up": one.warmup} if one.warmup is not None else {}) | named
-        for name, evaluation in named.items():
+        models = {label: one.model}
+        if one.warmup is not None:
+            models = {f"{label} warm-up": one.warmup, f"{label} trained": one.model}
+        for name, evaluation in models.items():
             columns |= dict.fromkeys(evaluation.estimates)
             rows.append(_row(name, evaluation.estimates, file, log.command))
             if len({(group.task, group.answer_kind, group.num_pieces) for group in evaluation.groups}) > 1:
                 kinds = (group for group in evaluation.groups if group.difficulty is None)
                 rows += [_row(f"{name}: {group}", group.estimates, file, log.command) for group in kinds]
-            known = {key: figure.chance for key, figure in evaluation.estimates.items() if figure.chance is not None}
-            same = tuple((key, round(value, 9)) for key, value in known.items())  # sums in another order
-            cells = {key: Cell(value) for key, value in known.items()}
+            chance = {key: figure.chance for key, figure in evaluation.estimates.items() if figure.chance is not None}
+            same = tuple((key, round(value, 9)) for key, value in chance.items())  # equal except for rounding
+            cells = {key: Cell(value) for key, value in chance.items()}
             levels.setdefault(same, Row("chance", cells, file, log.command))
     return PaperTable("Held-out puzzles, 95% intervals", list(columns), [*levels.values(), *rows])
 

@@ -8,7 +8,7 @@ import pytest
 from jigsaw.data import build_puzzles, load_puzzles, read_manifest
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import evaluate as run_module
-from jigsaw.evaluation.evaluate import reworded
+from jigsaw.evaluation.evaluate import with_prompt_variant
 from jigsaw.evaluation.generalization import Generalization, gained, generalization_table, generalize
 from jigsaw.results.log_file import from_json
 from jigsaw.results.tables import printed
@@ -44,16 +44,16 @@ def trained(tmp_path, photos, monkeypatch):
 def test_what_was_learned_is_told_from_what_carries_over(trained, tmp_path):
     found = generalize(trained, out=tmp_path / "g", sizes=["2x2", "2x3"], puzzles=12)
     places = {name: entry.estimates["place_accuracy"] for name, entry in found.conditions.items()}
-    assert set(places) == {"seen", "unseen", "size 2x3", "wording 1", "wording 2"}
+    assert set(places) == {"seen", "unseen", "size 2x3", "prompt variant 1", "prompt variant 2"}
     assert places["seen"].value == places["unseen"].value == 1.0
     assert gained(places["unseen"]).value == 1.0
     assert places["size 2x3"].value < 1 and places["size 2x3"].chance == pytest.approx(1 / 6)
-    assert places["wording 1"].value < 1
+    assert places["prompt variant 1"].value < 1
     assert found.shared_sources == 0
     path = tmp_path / "g" / "generalization.json"
     assert from_json(Generalization, path) == found
     text = printed([generalization_table(found, path)], "markdown")
-    assert "no source is shared between seen and unseen" in text
+    assert "no source is both seen and unseen" in text
     assert f"`{path}`, written by" in text
 
 
@@ -68,7 +68,7 @@ def test_seen_sources_have_other_puzzles_than_those_of_the_training(trained, tmp
 
 def test_a_run_without_a_model_or_sets_is_refused(trained, tmp_path):
     (trained / "data.json").unlink()
-    with pytest.raises(JigsawError, match="names no puzzle sets"):
+    with pytest.raises(JigsawError, match="has no list of puzzle sets"):
         generalize(trained, out=tmp_path / "g")
     (trained / "model" / "config.json").unlink()
     with pytest.raises(JigsawError, match="has no trained model"):
@@ -115,7 +115,5 @@ def test_clips_in_tiles_are_asked_in_their_own_words_alone(trained, tmp_path):
     (trained / "data.json").write_text(json.dumps({name: [str(tmp_path / "tiles")] for name in ("train", "eval")}))
     found = generalize(trained, out=tmp_path / "g", sizes=["2"], puzzles=2)
     assert set(found.conditions) == {"seen", "unseen"}
-    with pytest.raises(
-        JigsawError, match="--set wording: these puzzles of task video have no other wordings; leave it out"
-    ):
-        reworded(load_puzzles(tmp_path / "tiles")[0], 1)
+    with pytest.raises(JigsawError, match="--set prompt_variant: task video has no prompt variants"):
+        with_prompt_variant(load_puzzles(tmp_path / "tiles")[0], 1)

@@ -1,4 +1,4 @@
-"""`jigsaw eval`: nothing that was answered is asked again, sampling, wordings and comparisons, bad input."""
+"""`jigsaw eval`: nothing that was answered is asked again, sampling, prompt variants and comparisons, bad input."""
 
 import json
 from dataclasses import replace
@@ -10,7 +10,7 @@ from jigsaw.answering.store import make_folder
 from jigsaw.data import load_puzzles
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import evaluate as run_module
-from jigsaw.evaluation.evaluate import evaluate_checkpoint, reworded
+from jigsaw.evaluation.evaluate import evaluate_checkpoint, with_prompt_variant
 
 
 def said(folder):
@@ -64,9 +64,9 @@ def test_an_interrupted_evaluation_loses_at_most_one_batch(scripted, puzzle_fold
         {"generation": Generation(max_new_tokens=5)},
         {"generation": Generation(samples=2)},
         {"generation": Generation(dtype="bfloat16")},
-        {"wording": 1},
+        {"prompt_variant": 1},
     ],
-    ids=["max_new_tokens", "samples", "dtype", "wording"],
+    ids=["max_new_tokens", "samples", "dtype", "prompt_variant"],
 )
 def test_completions_of_other_settings_are_not_mixed_in(scripted, puzzle_folder, tmp_path, changed, request):
     scripted(Scripted())
@@ -159,9 +159,9 @@ def test_generation_that_cannot_be_is_refused(options, told):
         Generation(**options)
 
 
-def test_a_wording_that_is_not_there_is_refused(puzzle_folder, checkpoint):
-    with pytest.raises(JigsawError, match="--set wording: task image has 2 other wordings"):
-        evaluate_checkpoint(checkpoint, puzzle_folder, limit=2, wording=7)
+def test_a_prompt_variant_that_does_not_exist_is_refused(puzzle_folder, checkpoint):
+    with pytest.raises(JigsawError, match="--set prompt_variant: task image has 2 prompt variants"):
+        evaluate_checkpoint(checkpoint, puzzle_folder, limit=2, prompt_variant=7)
 
 
 def test_a_checkpoint_without_a_processor_is_refused_in_one_line(tmp_path, puzzle_folder, checkpoint):
@@ -229,10 +229,10 @@ def test_generation_settings_that_a_checkpoint_brings_are_not_applied(model, pro
     assert with_model(model, processor, draw)(rows) == plain
 
 
-@pytest.mark.parametrize("wording", [1, 2])
-def test_another_wording_keeps_media_and_the_form_of_the_answer(puzzles, wording):
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_prompt_variant_keeps_media_and_the_form_of_the_answer(puzzles, number):
     row = puzzles[0]
-    other = reworded(row, wording)
+    other = with_prompt_variant(row, number)
     said, was = ([part for turn in each["prompt"] for part in turn["content"]] for each in (other, row))
     assert [part["type"] for part in said if part["type"] != "text"] == ["image"] * 4
     assert "Answer with the 4 numbers only" in said[-1]["text"]

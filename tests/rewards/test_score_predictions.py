@@ -70,7 +70,7 @@ def test_scores_by_task_and_number_of_pieces(data, predictions, tmp_path):
     assert found.estimates["exact"].value == pytest.approx(2 / 3)
     assert found.reasons == {"ok": 3}
     assert read_log(tmp_path / "out") == log
-    assert log.note.startswith("Figures by difficulty are left out, since the media cannot be read: ")
+    assert log.note.startswith("There are no figures by difficulty, because the media cannot be read: ")
 
 
 def test_a_think_tag_that_the_template_wrote_is_no_part_of_a_completion(data, predict):
@@ -137,14 +137,14 @@ def test_the_tables_show_groups_and_troubles(data, predictions):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["{"], "predictions.jsonl:1: no JSON"),
+        (["{"], "predictions.jsonl:1: not JSON"),
         (["", "[1]"], "predictions.jsonl:2: list, not an object; each line must have id and text"),
         ([{"id": "i1"}], "predictions.jsonl:1: text is missing (keys: id)"),
         ([{"id": 3, "text": ""}], "predictions.jsonl:1: id is 3; it must be text"),
         ([{"id": "i1", "text": None}], "predictions.jsonl:1: text is None; it must be text"),
-        ([""], "predictions.jsonl holds no predictions"),
-        ([{"id": "zz", "text": ""}], "are these predictions of another set?"),
-        (["[" * 100_000], "predictions.jsonl:1: no JSON"),
+        ([""], "predictions.jsonl has no predictions"),
+        ([{"id": "zz", "text": ""}], "name the set that the predictions are for"),
+        (["[" * 100_000], "predictions.jsonl:1: not JSON"),
         ([{"id": "i1", "text": "1", "sample": "x"}], "predictions.jsonl:1: sample is 'x'; it must be a whole number"),
     ],
 )
@@ -160,9 +160,9 @@ def test_files_that_cannot_be_read(data, predictions, tmp_path):
         score_predictions(data, tmp_path / "none.jsonl")
     for content, encoding in ((b"\x80\x81", "UTF-8"), (b"\xff\xfe\x00", "UTF-16-LE")):
         (tmp_path / "binary.jsonl").write_bytes(content)
-        with pytest.raises(JigsawError, match=rf"the predictions .*binary\.jsonl: it is no {encoding} text"):
+        with pytest.raises(JigsawError, match=rf"the predictions .*binary\.jsonl: it is not {encoding} text"):
             score_predictions(data, tmp_path / "binary.jsonl")
-    with pytest.raises(JigsawError, match="is no folder; give the folder that `jigsaw build` wrote"):
+    with pytest.raises(JigsawError, match="is not a folder; name a folder that `jigsaw build` wrote"):
         score_predictions(tmp_path / "nowhere", predictions)
     (tmp_path / "empty").mkdir()
     with pytest.raises(JigsawError, match="has no parquet parts"):
@@ -188,7 +188,7 @@ def test_a_broken_puzzle_is_named(tmp_path, predictions, change, message):
 
 def test_a_set_without_a_needed_column_is_refused(tmp_path, predictions):
     pq.write_table(pa.Table.from_pylist([{"id": "i1", "answer": [1]}]), tmp_path / "part.parquet")
-    with pytest.raises(JigsawError, match=r"part\.parquet has no column task; it holds id, answer"):
+    with pytest.raises(JigsawError, match=r"part\.parquet has no column task; its columns are id, answer"):
         score_predictions(tmp_path, predictions)
 
 

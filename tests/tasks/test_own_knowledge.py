@@ -18,7 +18,7 @@ from jigsaw.data import build_puzzles, load_puzzles, preview_puzzles
 from jigsaw.data.loading.load import pieces_of
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation import evaluate
-from jigsaw.evaluation.evaluate import reworded
+from jigsaw.evaluation.evaluate import with_prompt_variant
 from jigsaw.evaluation.generalization import generalize
 from jigsaw.rewards import format_order
 from jigsaw.tasks import Puzzle, get_task, task_named, task_names
@@ -118,8 +118,8 @@ def test_a_plug_in_has_pieces_and_a_difficulty(views):
 
 def test_a_plug_in_without_variants_is_asked_in_its_own_words_alone(views):
     row = load_puzzles(views, task=ZOOM)[0]
-    with pytest.raises(JigsawError, match="--set wording: these puzzles of task zoom have no other wordings"):
-        reworded(row, 1)
+    with pytest.raises(JigsawError, match="--set prompt_variant: task zoom has no prompt variants"):
+        with_prompt_variant(row, 1)
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_what_a_plug_in_declares_is_used(declared, views, tmp_path):
     assert 'alt="View 3"' in page and "3 views of one place." in page
     row = load_puzzles(tmp_path / "set", task=declared)[0]
     assert contrast(row) == 1.5
-    other = reworded(row, 1)
+    other = with_prompt_variant(row, 1)
     texts = [part["text"] for part in other["prompt"][0]["content"] if part["type"] == "text"]
     assert texts[:3] == ["3 looks at one thing.", "Look 1", "Look 2"]
     assert texts[-1].startswith("Which is from farthest away? Answer with the 3 numbers only")
