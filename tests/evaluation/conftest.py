@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "report"))
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "report")]
 
 from made_runs import puzzle_set, run
 
