@@ -1,10 +1,10 @@
 """The report: run folders as one HTML page, as tables for a paper and as plots.
 
-The public door::
+The public API::
 
     write_report(runs, out): one HTML page
 
-It is imported when it is first asked for.
+It is imported when it is first used.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Browser of completions: what the model wrote in training and on held-out puzzles, to filter in the report.
+"""Browser of completions: a list of completions of training and evaluation, with filters.
 
-In: a `Run`. Out: `Entry` objects and four filters: task, outcome, reward and step. The page filters by CSS alone (each
-entry has one class per filter, such as `t0 o1 q2 s3`), so the report needs no script.
+In: a `Run`. Out: `Entry` objects and four filters: task, outcome, reward and step. Filters work with CSS only: each
+entry has one class per filter, such as `t0 o1 q2 s3`. So the report needs no script.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from jigsaw.rewards.answers import written
 from jigsaw.run_folder import RunFolder
 
 MOST = 5000
-"""Completions of a page, shared by its runs. Where there are more, evenly spaced ones are kept."""
+"""Maximum number of completions on a page. If there are more, evenly spaced ones are kept."""
 CHARACTERS = 4_000_000
-"""Characters of all completions of a run together; longer ones are cut in the middle."""
+"""Maximum number of characters of all completions of a run. Long completions are cut in the middle."""
 SLOTS = 12
-"""Choices of a filter beside "all"; the style sheet has rules for as many."""
+"""Choices of a filter, besides "all". The style sheet has a rule for each."""
 BANDS = 6
-"""Rewards up to this many different values are listed one by one, else as ranges of equal width."""
+"""Up to this number of different rewards each has its own choice; more are divided into ranges of equal width."""
 
 UNSCORED = "unscored"
-"""The outcome of a completion without scores."""
+"""Outcome of a completion without scores."""
 LABELS = {name: f"{MARKS[name]} {words}" for name, words in WORDS.items()} | {UNSCORED: "not scored"}
 
 T = TypeVar("T")
@@ -40,11 +40,11 @@ class Entry:
     """One completion.
 
     Attributes:
-        step: of training, or `held-out, after GRPO` and the like.
+        step: the training step, or for example `held-out, after GRPO`.
         outcome: one of `LABELS`.
-        reward: weighted sum; None where it has none.
-        completion: its text; of a long one the beginning and the end.
-        classes: CSS classes, one for each filter.
+        reward: weighted sum; None without a reward.
+        completion: its text; of a long text the beginning and the end.
+        classes: CSS classes, one per filter.
     """
 
     id: str
@@ -69,7 +69,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Filter:
-    """The letter of its classes, its name, and its choices with the number of entries of each."""
+    """A filter: the letter of its classes, its name, and its choices, each with its number of entries."""
 
     letter: str
     name: str
@@ -78,7 +78,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Browser:
-    """The completions of a run; `total` counts those that were left out too."""
+    """The completions of a run. `total` also counts those that were left out."""
 
     entries: Sequence[Entry]
     filters: Sequence[Filter]
@@ -89,8 +89,8 @@ def build_browser(run: Run, most: int = MOST) -> Browser:
     """Collect the completions of a run, finished or not.
 
     Args:
-        run: its `completions.jsonl` and its predictions on held-out puzzles.
-        most: completions to keep, half of them from training where there are enough of both.
+        run: with its `completions.jsonl` and its predictions on held-out puzzles.
+        most: maximum number of completions; half of them are from training if there are enough of both.
     """
     training = list(_training(RunFolder(run.folder).completions)) if run.trained else []
     after = "held-out, now" if run.position else "held-out, after GRPO" if run.before else "held-out"
@@ -107,22 +107,26 @@ def build_browser(run: Run, most: int = MOST) -> Browser:
     ]
     classes = [""] * len(kept)
     filters = []
-    for letter, name, own in labels:
-        counts = Counter(own)
-        names = [label for label in LABELS.values() if label in counts] if letter == "o" else list(dict.fromkeys(own))
+    for letter, name, choices in labels:
+        counts = Counter(choices)
+        names = list(dict.fromkeys(choices))
+        if letter == "o":
+            names = [label for label in LABELS.values() if label in counts]
         if letter == "q":
             names.sort(key=_band_start)
-        classes = [f"{start} {letter}{names.index(label)}".strip() for start, label in zip(classes, own, strict=True)]
+        classes = [
+            f"{start} {letter}{names.index(label)}".strip() for start, label in zip(classes, choices, strict=True)
+        ]
         filters.append(Filter(letter, name, [(label, counts[label]) for label in names]))
     entries = [
-        replace(entry, completion=_cut(entry.completion, longest), classes=own)
-        for entry, own in zip(kept, classes, strict=True)
+        replace(entry, completion=_cut(entry.completion, longest), classes=of_entry)
+        for entry, of_entry in zip(kept, classes, strict=True)
     ]
     return Browser(entries, filters, len(training) + len(heldout))
 
 
 def _training(path: Path) -> Iterator[Entry]:
-    """The lines of `completions.jsonl`; what is no such line, as a killed run leaves it, is passed over."""
+    """The lines of `completions.jsonl`. Incomplete lines, which a killed run leaves, are skipped."""
     if not path.is_file():
         return
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
@@ -149,7 +153,7 @@ def _heldout(item: Sample, step: str) -> Entry:
 
 
 def _cut(text: str, longest: int) -> str:
-    """The beginning and the end of a long text, where an answer usually is."""
+    """The beginning and the end of a long text. The answer is usually at the end."""
     if len(text) <= longest:
         return text
     half = longest // 2
@@ -157,25 +161,25 @@ def _cut(text: str, longest: int) -> str:
 
 
 def _thinned(entries: list[T], most: int) -> list[T]:
-    """At most `most` of them, evenly spaced."""
+    """At most `most` entries, evenly spaced."""
     if len(entries) <= most:
         return entries
     return [entries[at * len(entries) // most] for at in range(most)]
 
 
 def _tasks(names: Sequence[str]) -> list[str]:
-    """The most frequent tasks by name; `other tasks` for the rest where there are too many."""
+    """The names of the most frequent tasks; `other tasks` for the rest if there are too many."""
     common = [name for name, _ in Counter(names).most_common()]
     kept = set(common if len(common) <= SLOTS else common[: SLOTS - 1])
     return [name if name in kept else "other tasks" for name in names]
 
 
 def _rewards(values: Sequence[float | None]) -> list[str]:
-    """A reward as it is where few different ones occur, else the range that it falls into."""
-    known = sorted({round(value, 3) for value in values if value is not None})
-    if len(known) <= BANDS:
+    """Each reward if there are few different ones, else the range that it is in."""
+    different = sorted({round(value, 3) for value in values if value is not None})
+    if len(different) <= BANDS:
         return ["none" if value is None else f"{round(value, 3) + 0.0:g}" for value in values]
-    low, width = known[0], (known[-1] - known[0]) / (BANDS - 1)
+    low, width = different[0], (different[-1] - different[0]) / (BANDS - 1)
     bounds = [low + width * at for at in range(BANDS)]
 
     def band(value: float) -> str:
@@ -186,15 +190,15 @@ def _rewards(values: Sequence[float | None]) -> list[str]:
 
 
 def _band_start(label: str) -> float:
-    """For sorting: where a reward's label begins."""
+    """The first number of a reward's label, for sorting."""
     return float("-inf") if label == "none" else float(label.split(" to ")[0])
 
 
 def _steps(names: Sequence[str]) -> list[str]:
-    """Training steps as they are where they are few, else as ranges; held-out evaluations by name."""
+    """Each training step if there are few, else ranges of steps; held-out evaluations by name."""
     steps = sorted({int(name) for name in names if name.isdecimal()})
-    room = SLOTS - len({name for name in names if not name.isdecimal()})
-    size = -(-len(steps) // room)
+    slots = SLOTS - len({name for name in names if not name.isdecimal()})
+    size = -(-len(steps) // slots)
     labels: dict[str, str] = {}
     for start in range(0, len(steps), max(1, size)):
         part = steps[start : start + size]

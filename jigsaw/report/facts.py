@@ -1,7 +1,7 @@
-"""How a run was made: model, training, rewards and puzzle sets, in words.
+"""Facts about a run as text: its model, training, rewards and puzzle sets.
 
-In: a `Run`. Out: pairs of a name and one or several lines. A recipe of another version may lack anything, so each fact
-is given only as far as it is there.
+In: a `Run`. Out: pairs of a name and one or several lines. The recipe of another version may lack any key, so each fact
+is left out if its keys are missing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jigsaw.report.runs import Run, number
 
 
 def facts_of(run: Run) -> list[tuple[str, list[str]]]:
-    """Model, training, data and rewards: a name and its lines each; what the recipe does not say is left out."""
+    """Model, training, data and rewards, each with a name and its lines. Facts that the recipe lacks are left out."""
     facts = [
         ("Model", [_model(run)]),
         ("Supervised stage", [_supervised(run) if run.trained else ""]),
@@ -24,7 +24,7 @@ def facts_of(run: Run) -> list[tuple[str, list[str]]]:
         ("Held-out puzzles", _data(run, "eval")),
         ("Time in training", [_duration(run)]),
     ]
-    return [(name, lines) for name, told in facts if (lines := [line for line in told if line])]
+    return [(name, lines) for name, texts in facts if (lines := [line for line in texts if line])]
 
 
 def _model(run: Run) -> str:
@@ -76,7 +76,7 @@ def _rewards(run: Run) -> str:
 
 
 def _data(run: Run, which: str) -> list[str]:
-    """The entries of a mixture, one line each; how many were evaluated, for the held-out ones."""
+    """The puzzle sets, one line each. Before the held-out sets is the number of evaluated puzzles."""
     entries = run.section("data").get(which)
     lines = [_entry(entry) for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
     if which == "eval" and run.log is not None:
@@ -95,14 +95,14 @@ def _entry(entry: Mapping[str, Any]) -> str:
         part = {"train": "training part of ", "heldout": "held-out part of "}.get(str(build.get("split")), "")
         per_source = f"{build['per_source']} per source" if build.get("per_source") else ""
         size = build.get("grid") or (f"{build['pieces']} pieces" if build.get("pieces") else "")
-        told = _joined(build.get("task"), size, f"{part}{build.get('source', '')}", per_source)
+        text = _joined(build.get("task"), size, f"{part}{build.get('source', '')}", per_source)
     else:
-        told = str(entry.get("path") or entry.get("conversations") or "")
-    return f"{told} ({how})" if told and how else told
+        text = str(entry.get("path") or entry.get("conversations") or "")
+    return f"{text} ({how})" if text and how else text
 
 
 def _duration(run: Run) -> str:
-    """Sum over the processes of the log: a resumed run counts its seconds from zero again."""
+    """The training time. A resumed run counts its seconds from zero again, so the last value of each part is added."""
     seconds = [value for row in run.metrics if (value := number(row.get("seconds"))) is not None]
     total = sum(now for now, then in pairwise([*seconds, 0.0]) if then < now)
     if total <= 0:

@@ -1,8 +1,8 @@
-"""Held-out puzzles as a report shows them: as shown, as the model arranged them, and as they were.
+"""Gallery: held-out puzzles as they were shown, as the model arranged them, and in the right order.
 
-In: a run's samples and the folders of its held-out puzzle sets. Out: `Card`s with small embedded pictures. A task whose
-geometry has a grid, one picture per piece, gets mosaics; any other gets its media in shown order. For both, the orders
-stand beside each other place by place. Of several completions of a puzzle the first is shown.
+In: a run's samples and the folders of its held-out puzzle sets. Out: `Card`s with small embedded pictures. Puzzles with
+one picture for each cell of a grid are drawn as mosaics; other puzzles have their media in shown order. Both list the
+orders place by place. If a puzzle has several completions, the first is shown.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from jigsaw.rewards.answers import ORDER, written
 from jigsaw.tasks import TaskError, find_task
 
 LONGEST_TEXT = 4000
-"""Characters of a completion that are kept on the page."""
+"""Maximum number of characters of a completion on the page."""
 
 SIDE, TOP_SIDE = 168, 232
-"""Pixels of a mosaic's longer side, in the gallery and at the top of the page."""
+"""Pixels of the longer side of a mosaic, in the gallery and at the top of the page."""
 
 TOP = 3
 
 REASONS = {
-    "ok": "taken",
-    "malformed": "the tags are not as asked",
-    "several_answers": "it gives more than one answer",
+    "ok": "valid",
+    "malformed": "the tags are wrong",
+    "several_answers": "it has more than one answer",
     "empty": "the answer is empty",
-    "not_integers": "the answer is no list of whole numbers",
+    "not_integers": "the answer is not a list of whole numbers",
     "wrong_count": "the answer has too few or too many numbers",
-    "out_of_range": "the answer lies beyond what there is",
+    "out_of_range": "the answer is out of range",
     "duplicate": "the answer uses a piece twice",
     "too_long": "the answer is too long",
-    "not_plain": "the answer is no plain text",
-    "not_an_option": "the answer is none of the options",
-    "not_a_number": "the answer is no number",
-    "not_an_interval": "the answer is no start and end",
-    "not_a_box": "the answer is no box",
-    "not_math": "the answer is no mathematical expression",
-    "reversed": "the end of the answer comes before its start",
+    "not_plain": "the answer is not plain text",
+    "not_an_option": "the answer is not one of the options",
+    "not_a_number": "the answer is not a number",
+    "not_an_interval": "the answer is not a start and an end",
+    "not_a_box": "the answer is not a box",
+    "not_math": "the answer is not a mathematical expression",
+    "reversed": "the end of the answer is before its start",
 }
-"""`ParsedAnswer.reason` in words."""
+"""`ParsedAnswer.reason` as text."""
 
 CHANGES = {
     (False, True): "newly solved",
@@ -70,17 +70,17 @@ OUTCOMES: Mapping[Outcome, str] = {
 MARKS: Mapping[Outcome, str] = {"right": "✓", "partly": "◐", "wrong": "✗", "invalid": "∅"}
 
 WORDS: Mapping[Outcome, str] = {"right": "right", "partly": "partly right", "wrong": "wrong", "invalid": "invalid"}
-"""What a page calls an outcome, after its mark."""
+"""The name of an outcome on a page, after its mark."""
 
 UNREADABLE = (JigsawError, OSError, ValueError, KeyError, TypeError)
-"""What a data set that was moved, deleted or written by another version raises."""
+"""Errors of a data set that was moved, deleted or written by another version."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One place of an order: the shown index that is there, and whether it is right (None: nobody was asked).
+    """One place of an order: the shown index of its piece, and whether it is right (None if it is not an answer).
 
-    An answer of another kind is one place with the whole answer.
+    An answer of another kind is a single slot with the complete answer.
     """
 
     piece: int | str
@@ -92,11 +92,11 @@ class Arrangement:
     """One answer to a puzzle.
 
     Attributes:
-        title: whose.
-        words: how many pieces are in the right place.
-        solved: all of them are.
-        picture: a mosaic of the answer; None without one.
-        order: the pieces by place, each with whether it is right; empty for an invalid answer.
+        title: when it was given, such as `After GRPO`.
+        words: the number of pieces in the right place, or why the answer is invalid.
+        solved: whether the answer is right.
+        picture: a mosaic of the answer; None for other tasks.
+        order: the slots by place; empty for an invalid answer.
     """
 
     title: str
@@ -112,18 +112,18 @@ class Card:
 
     Attributes:
         outcome: of the last answer.
-        result: what happened, in words.
+        result: the outcome as text, compared with that before GRPO if there is one.
         tone: `better`, `same` or `worse` than before GRPO.
-        samples: how all completions of the puzzle did; empty if there is one.
-        cut: characters of the completion that were left out.
-        shown: a mosaic of the pieces as shown, or every picture that was shown.
-        truth: a mosaic of the right order; None for a task without mosaics.
+        samples: the results of all completions; empty if there is only one.
+        cut: number of characters of the completion that were left out.
+        shown: a mosaic of the pieces as shown, or all pictures that were shown.
+        truth: a mosaic of the right order; None for other tasks.
         columns, rows: of the mosaic's grid.
         answer: the right order by place.
-        arrangements: the answers; the one before GRPO, if there is one, first.
+        arrangements: the answers; the first is the one before GRPO if there is one.
         pieces: number of pieces or options.
-        asked: `order`, or `answer` where it is of another kind.
-        missing: why there are no pictures, or empty.
+        asked: `order`, or `answer` for another kind of answer.
+        missing: why there are no pictures; empty if there are.
     """
 
     source: str
@@ -155,7 +155,7 @@ class Card:
 
     @property
     def headline(self) -> str:
-        """The outcome of the model's answer in words."""
+        """The outcome of the model's answer as text."""
         if self.asked != "order":
             return f"Invalid: {self.last.words}" if self.outcome == "invalid" else self.last.words.capitalize()
         return {"invalid": f"Invalid: {self.last.words}", "right": "All places right", "wrong": "No place right"}.get(
@@ -169,10 +169,10 @@ class Gallery:
 
     Attributes:
         top: title, cards and a note about the puzzles at the top of the page.
-        worst, best: the extremes, in order.
+        worst, best: the puzzles with the lowest and the highest rewards, in order.
         cards: a fair sample.
-        total, chosen: puzzles of each outcome among all and in the sample.
-        missing: why there are no cards, or empty.
+        total, chosen: number of puzzles of each outcome, among all puzzles and in the sample.
+        missing: why there are no cards; empty if there are.
     """
 
     top: tuple[str, Sequence[Card], str]
@@ -185,15 +185,16 @@ class Gallery:
 
 
 def build_gallery(run: Run, count: int, tasks: Sequence[str] = ()) -> Gallery:
-    """Choose and draw puzzles.
+    """Select and draw puzzles.
 
     Args:
         run: with samples and the folders of its held-out sets.
-        count: most cards of the sample; a quarter of it for each extreme. 0: only those at the top of the page.
-        tasks: specs of the tasks whose code may be run to draw puzzles; those with a registered name always may.
+        count: maximum number of cards in the sample; a quarter of it for the worst and for the best puzzles. With 0
+            there are only the cards at the top of the page.
+        tasks: specs of the tasks whose code may be run to draw puzzles. Registered tasks are always allowed.
 
     Raises:
-        JigsawError: a task of `tasks` is not found.
+        JigsawError: a task of `tasks` does not exist.
     """
     firsts = [item for item in run.samples if item.sample == 0]
     total = Counter(outcome_of(item) for item in firsts)
@@ -218,19 +219,19 @@ def build_gallery(run: Run, count: int, tasks: Sequence[str] = ()) -> Gallery:
         return nothing(f"The held-out puzzle set cannot be opened: {first_line(error)}")
     there = [item for item in firsts if item.id in rows]
     if not there:
-        return nothing("The held-out puzzle set no longer has the puzzles of the predictions.")
-    told = _told_samples(run.samples)
+        return nothing("The held-out puzzle set does not have the puzzles of the predictions any more.")
+    results = _results_of_samples(run.samples)
     counts = Counter(_kind(item, run) for item in pairs)
     names = [name for name in (*CHANGES.values(), *OUTCOMES.values()) if counts[name]]
     note = (
         f"Of {len(pairs):,} held-out puzzles: {', '.join(f'{counts[name]:,} {name}' for name in names)}."
-        " Those shown are drawn in proportion to this, by their ids."
+        " The puzzles shown are a sample in these proportions, selected by their ids."
     )
     top = choose([item for item in pairs if item.id in rows], TOP, lambda item: _kind(item, run))
     top_cards = [card for item in top if not (card := _card(item, run, rows, "", TOP_SIDE)).missing]
     sample = choose(there, count, outcome_of, each=True)
     worst, best = extremes([item for item in run.samples if item.id in rows], -(-count // 4))
-    cards = {item.id: _card(item, run, rows, told.get(item.id, ""), SIDE) for item in (*worst, *best, *sample)}
+    cards = {item.id: _card(item, run, rows, results.get(item.id, ""), SIDE) for item in (*worst, *best, *sample)}
     missing = {card.missing for card in cards.values()}
     if cards and "" not in missing:
         return nothing(f"The held-out puzzles cannot be shown: {min(missing)}")
@@ -245,12 +246,12 @@ def build_gallery(run: Run, count: int, tasks: Sequence[str] = ()) -> Gallery:
 
 
 def outcome_of(item: Sample) -> Outcome:
-    """How an answer did."""
+    """The outcome of an answer."""
     return outcome(item.exact, item.valid, item.place_accuracy)
 
 
 def outcome(exact: float, valid: float | None, place_accuracy: float | None) -> Outcome:
-    """How an answer with these scores did; an answer without places is right or wrong."""
+    """The outcome of an answer with these scores. An answer without places is right or wrong."""
     if valid == 0:
         return "invalid"
     if exact >= 1:
@@ -258,8 +259,8 @@ def outcome(exact: float, valid: float | None, place_accuracy: float | None) -> 
     return "partly" if place_accuracy else "wrong"
 
 
-def _told_samples(samples: Sequence[Sample]) -> dict[str, str]:
-    """Of puzzles with several completions, by id, how those did."""
+def _results_of_samples(samples: Sequence[Sample]) -> dict[str, str]:
+    """The results of all completions of each puzzle, by id, for puzzles with several completions."""
     by_puzzle: dict[str, list[Sample]] = defaultdict(list)
     for item in samples:
         by_puzzle[item.id].append(item)
@@ -271,23 +272,23 @@ def _told_samples(samples: Sequence[Sample]) -> dict[str, str]:
 
 
 def _mean_place(samples: Sequence[Sample]) -> str:
-    known = [item.place_accuracy for item in samples if item.place_accuracy is not None]
-    return f", mean place {fmean(known):.2f}" if known else ""
+    values = [item.place_accuracy for item in samples if item.place_accuracy is not None]
+    return f", mean place accuracy {fmean(values):.2f}" if values else ""
 
 
 class PuzzleRows:
-    """Rows of puzzle sets by id. Ids are read without making any picture.
+    """Rows of puzzle sets by id. No picture is drawn to read the ids.
 
     Args:
         folders: of the sets.
-        specs: specs of tasks by name, for sets that were built by plug-ins of a file or module.
+        specs: specs of tasks by name, for sets that plug-ins of a file or module built.
     """
 
     def __init__(self, folders: Sequence[Path], specs: Mapping[str, str]) -> None:
         from jigsaw.data import load_puzzles, read_manifest
 
         if not folders:
-            raise JigsawError("the run names none")
+            raise JigsawError("the run has none")
         self._where: dict[str, tuple[Any, int]] = {}
         for folder in folders:
             named = {"task": specs.get(read_manifest(folder).settings.task)} if specs else {}
@@ -305,7 +306,7 @@ class PuzzleRows:
 
 
 def _kind(item: Sample, run: Run) -> str:
-    """What happened to a puzzle."""
+    """The result of a puzzle as text."""
     before = run.before.get(item.id)
     return OUTCOMES[outcome_of(item)] if before is None else CHANGES[before.exact >= 1, item.exact >= 1]
 
@@ -314,7 +315,7 @@ def _card(item: Sample, run: Run, rows: PuzzleRows, samples: str, side: int) -> 
     row: Mapping[str, Any] = {}
     try:
         row = rows[item.id]
-        missing = "" if row["answer"] == item.answer else "the puzzle is no longer the one that was answered"
+        missing = "" if row["answer"] == item.answer else "the puzzle is not the one that was answered"
     except UNREADABLE as error:
         missing = first_line(error)
     if missing:
@@ -326,9 +327,9 @@ def _card(item: Sample, run: Run, rows: PuzzleRows, samples: str, side: int) -> 
 
     def arrangement(title: str, answer: Sample) -> Arrangement:
         if answer.answer_kind != ORDER:
-            said = [] if answer.value is None else [Slot(answer.value, answer.exact >= 1)]
+            slots = [] if answer.value is None else [Slot(answer.value, answer.exact >= 1)]
             words = REASONS[answer.reason] if answer.value is None else "right" if answer.exact >= 1 else "wrong"
-            return Arrangement(title, words, answer.exact >= 1, None, said)
+            return Arrangement(title, words, answer.exact >= 1, None, slots)
         right = right_places(answer)
         words = f"{sum(right)} of {len(answer.answer)} in place" if answer.order else REASONS[answer.reason]
         order = [Slot(piece, fits) for piece, fits in zip(answer.order or (), right, strict=True)]
@@ -361,13 +362,13 @@ def _card(item: Sample, run: Run, rows: PuzzleRows, samples: str, side: int) -> 
 
 
 def right_places(item: Sample) -> list[bool]:
-    """Per place whether it counts as right, exactly as the scores count it."""
+    """For each place whether its piece is right, by the rule of the scores."""
     places = None if item.order is None else true_places(item.order, item.answer, item.classes)
-    return [place == home for place, home in enumerate(places or ())]
+    return [place == true for place, true in enumerate(places or ())]
 
 
 def grid_of_row(row: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Rows and columns, if the media are the pieces of a picture cut by a grid."""
+    """Rows and columns, if the images are the cells of a grid."""
     if row.get("answer_kind", ORDER) != ORDER:
         return None
     count = len(row.get("answer") or ())
@@ -375,10 +376,10 @@ def grid_of_row(row: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _media(row: Mapping[str, Any], side: int) -> list[Thumbnail]:
-    """What the model was shown: a mosaic of the tiles of a grid, else each picture or clip."""
+    """The media that the model was shown: a mosaic of the tiles of a grid, else each picture or clip."""
     images, clips = list(row.get("images") or ()), list(row.get("videos") or ())
     if grid := grid_of_row(row):
         return [thumbnail(mosaic(images, *grid), side)]
-    count = len(images) + len(clips)  # one is shown large, many share the room of six mosaics
+    count = len(images) + len(clips)  # a single one is large; many share the space of six mosaics
     longest = side * 3 // 2 if count <= 1 else max(48, min(side, int(side * (6 / count) ** 0.5)))
     return [thumbnail(image, longest) for image in images] + [film_strip(clip.frames, longest) for clip in clips]

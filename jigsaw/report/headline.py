@@ -1,6 +1,6 @@
-"""The result of an evaluation in one sentence, with a badge: no stronger than its intervals allow.
+"""Headline: the result of an evaluation in one sentence, with a badge. It states a change only if it is significant.
 
-In: a `SetLog`. Out: a `Headline`. The console and the report print the same one.
+In: a `SetLog`. Out: a `Headline`, which the console and the report print.
 """
 
 from __future__ import annotations
@@ -13,27 +13,26 @@ from jigsaw.evaluation.log import Change, Evaluation, Figure, SetLog
 from jigsaw.results.formatting import percent
 
 SIGNIFICANCE = 0.05
-"""Largest p-value of a change that is reported as one, if its interval excludes zero too."""
+"""Largest p-value of a significant change. Its interval must exclude zero too."""
 
 FEW_VALID = 0.5
-"""Share of valid answers below which a headline says that it is low."""
+"""Share of valid answers below which the headline mentions it."""
 
 FEWEST_SOURCES = 6
-"""Sources from which a randomisation test can reach that p-value: 2 / 2**6 is 0.03."""
+"""Minimum number of sources with which the randomisation test can reach that p-value: 2 / 2**6 is 0.03."""
 
 Tone = Literal["better", "same", "worse"]
 
 
 @dataclass(frozen=True)
 class Headline:
-    """What a run achieved.
+    """The result of a run.
 
     Attributes:
         sentence: the result in solved puzzles.
-        badge: the same in three words.
+        badge: the result in a few words.
         tone: colour of the badge: `better` is green, `same` grey, `worse` red.
-        detail: further sentences: about pieces in the right place, and about invalid answers where those are many;
-            empty where that was not evaluated.
+        detail: sentences about pieces in the right place, and about invalid answers if there are many; may be empty.
     """
 
     sentence: str
@@ -46,51 +45,53 @@ NOT_EVALUATED = Headline("The model has not been evaluated on held-out puzzles y
 
 
 def headline(one: SetLog) -> Headline:
-    """The result that the figures on a set allow: the change by GRPO, or without a warm-up that to guessing."""
+    """The result on a set: the change by GRPO, or without a warm-up the comparison with guessing."""
     if one.warmup is None or one.compared is None:
         return _against_guessing(one.model)
     after, before, change = one.model.estimates["exact"], one.warmup.estimates["exact"], one.compared.changes["exact"]
-    guessing, tone, told = _guessing(after, "solves"), _tone(change), shares(before.value, after.value)
+    guessing, tone, pair = _guessing(after, "solves"), _tone(change), shares(before.value, after.value)
     detail = _detail(one)
     if tone == "same":
         why = _interval(change, one.model.num_sources)
-        sentence = f"GRPO made no measurable difference: {_moved(*told)} ({why}){guessing}."
+        sentence = f"GRPO made no measurable difference: {_moved(*pair)} ({why}){guessing}."
         return Headline(sentence, "no measurable change", tone, detail)
     verb, badge = ("raised", "GRPO helped") if tone == "better" else ("lowered", "GRPO made it worse")
-    return Headline(f"GRPO {verb} solved puzzles from {told[0]} to {told[1]}{guessing}.", badge, tone, detail)
+    return Headline(f"GRPO {verb} solved puzzles from {pair[0]} to {pair[1]}{guessing}.", badge, tone, detail)
 
 
 def headline_so_far(rows: Sequence[Mapping[str, Any]]) -> Headline:
-    """The result of the periodic evaluations of an unfinished run, which has no intervals yet.
+    """The result so far of an unfinished run, from its periodic evaluations. These have no intervals.
 
     Args:
-        rows: lines of `metrics.jsonl` of the stage GRPO.
+        rows: lines of `metrics.jsonl` of the stage `grpo`.
     """
-    found = [(row, float(row["heldout/exact"])) for row in rows if isinstance(row.get("heldout/exact"), int | float)]
-    if not found:
+    evaluated = [
+        (row, float(row["heldout/exact"])) for row in rows if isinstance(row.get("heldout/exact"), int | float)
+    ]
+    if not evaluated:
         return NOT_EVALUATED
-    (first, before), (last, after) = found[0], found[-1]
+    (first, before), (last, after) = evaluated[0], evaluated[-1]
     count, total, chance = (last.get(f"heldout_{name}") for name in ("puzzles", "total", "chance/exact"))
     part = "" if count is None or total is None else f" ({count:,.0f} of {total:,.0f} held-out puzzles)"
     guessing = "" if chance is None else f"; guessing solves {percent(chance)}"
-    told = shares(before, after)
+    pair = shares(before, after)
     if first is last:
-        sentence = f"At GRPO step {last['step']:,} the model solves {told[1]} of the puzzles{part}{guessing}."
+        sentence = f"At GRPO step {last['step']:,} the model solves {pair[1]} of the puzzles{part}{guessing}."
     else:
-        sentence = f"So far, at GRPO step {last['step']:,}, {_moved(*told)}{part}{guessing}."
+        sentence = f"So far, at GRPO step {last['step']:,}, {_moved(*pair)}{part}{guessing}."
     return Headline(sentence, "not finished", "same")
 
 
 def shares(first: float, second: float) -> tuple[str, str]:
-    """Two shares to be compared: with a decimal where whole percentages would make different ones look equal.
+    """Two shares as percentages, with a decimal if different shares would look equal without it.
 
     >>> shares(0.18, 0.61), shares(0.181, 0.184), shares(0.18, 0.18)
     (('18%', '61%'), ('18.1%', '18.4%'), ('18%', '18%'))
     """
-    told = percent(first), percent(second)
-    if told[0] == told[1] and first != second:
+    texts = percent(first), percent(second)
+    if texts[0] == texts[1] and first != second:
         return f"{100 * first:.1f}%", f"{100 * second:.1f}%"
-    return told
+    return texts
 
 
 def _tone(change: Change) -> Tone:
@@ -104,18 +105,18 @@ def _moved(first: str, second: str) -> str:
 
 
 def _interval(change: Change, sources: int) -> str:
-    """The interval of a change that is not reported as one, and why not if it excludes zero."""
+    """The interval of a change that is not significant; if it excludes zero, the reason."""
     ends = points(change.low, change.high)
-    told = f"95% interval of the change: {ends[0]} to {ends[1]} points"
+    interval = f"95% interval of the change: {ends[0]} to {ends[1]} points"
     if change.low <= 0 <= change.high:
-        return told
+        return interval
     if sources < FEWEST_SOURCES:
         return f"the held-out puzzles come from only {sources} source{'' if sources == 1 else 's'}"
-    return f"{told}, but p = {change.p_value:.2g}"
+    return f"{interval}, but p = {change.p_value:.2g}"
 
 
 def points(*values: float) -> tuple[str, ...]:
-    """Differences of shares in percentage points, with their sign; with a decimal where whole points would hide one.
+    """Differences of shares in percentage points with their sign, with a decimal if whole points would hide a change.
 
     >>> points(-0.02, 0.03), points(-0.003, 0.024), points(0, 0.03)
     (('-2', '+3'), ('-0.3', '+2.4'), ('0', '+3'))
@@ -128,7 +129,7 @@ def points(*values: float) -> tuple[str, ...]:
 
 
 def _against_guessing(model: Evaluation) -> Headline:
-    """The result without a warm-up before GRPO: only random answers can be compared with."""
+    """The result without a warm-up: the comparison with guessing."""
     solved = model.estimates["exact"]
     sentence = (
         f"The model solves {percent(solved.value)} of the held-out puzzles (95% interval: {percent(solved.low)} to"
@@ -146,7 +147,7 @@ def _against_guessing(model: Evaluation) -> Headline:
 
 
 def _detail(one: SetLog) -> str:
-    """Pieces in the right place, which move before whole puzzles are solved; and invalid answers, if those are many."""
+    """Pieces in the right place, which change before puzzles are solved, and invalid answers if there are many."""
     valid = one.model.estimates["valid"].value
     few = "" if valid >= FEW_VALID else f"Only {percent(valid)} of the answers are valid."
     if "place_accuracy" not in one.model.estimates:
@@ -154,14 +155,14 @@ def _detail(one: SetLog) -> str:
     place = one.model.estimates["place_accuracy"]
     guessing = _guessing(place, "places")
     if one.warmup is None or one.compared is None:
-        told = f"{percent(place.value)} of the pieces are in the right place{guessing}."
+        places = f"{percent(place.value)} of the pieces are in the right place{guessing}."
     else:
         change, pair = one.compared.changes["place_accuracy"], one.warmup.estimates["place_accuracy"]
         (first, last), ends = shares(pair.value, place.value), points(change.low, change.high)
         moved = f"stayed at {first}" if first == last else f"went from {first} to {last}"
         interval = f"(95% interval of the change: {ends[0]} to {ends[1]} points)"
-        told = f"Pieces in the right place {moved} {interval}{guessing}."
-    return f"{told} {few}".rstrip()
+        places = f"Pieces in the right place {moved} {interval}{guessing}."
+    return f"{places} {few}".rstrip()
 
 
 def _guessing(figure: Figure, verb: str) -> str:

@@ -1,9 +1,9 @@
-"""`jigsaw report`: one or several run folders as one HTML page that needs nothing else.
+"""`jigsaw report`: one self-contained HTML page about one or several run folders.
 
-In: folders of runs or evaluations. Out: a page that opens with the result in one sentence, three puzzles before and
-after GRPO and one curve; tables, other curves, galleries and the recipe are folded below. It loads nothing (its own
-content policy forbids it), so it can be mailed, archived and opened without a network. Whatever comes from data is
-escaped by the template; charts and pictures are images.
+In: folders of runs or evaluations. Out: a page that begins with the result in one sentence, three puzzles before and
+after GRPO and one curve. Tables, other curves, galleries and the recipe are folded below. It loads nothing (its content
+policy forbids it), so it can be mailed, archived and opened without a network. The template escapes all text from data;
+charts and pictures are images.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from jigsaw.results.log_file import versions
 from jigsaw.results.tables import PaperTable, cell_text
 
 CARDS = 24
-"""Puzzles in the gallery of a run; a page of many runs shows fewer of each."""
+"""Number of puzzles in the gallery of a run. A page of many runs shows fewer of each."""
 
 RELOAD_SECONDS = 30
-"""How often the page of a run that is training reloads itself."""
+"""Interval at which the page of a run in training reloads itself."""
 
 LARGEST_MAP = 16
-"""Pieces up to which a confusion of places is shown; beyond, its cells are too small to be read."""
+"""Maximum number of pieces for a map of places; the cells of a larger map are too small to read."""
 
 TITLES = {
     "exact": "Solved puzzles",
@@ -50,24 +50,24 @@ TITLES = {
     "reward": "Reward",
 }
 MEANINGS = {
-    "exact": "right answers; of orders, every piece in the right place",
-    "place_accuracy": "pieces put where they belong",
+    "exact": "right answers; for orders, every piece in the right place",
+    "place_accuracy": "pieces in the right place",
     "neighbor_accuracy": "neighbouring places with true neighbours",
     "kendall_tau": "pairs in the right sequence",
-    "valid": "answers of the kind asked for; of orders, every piece once",
-    "format": "answers in the form asked for",
+    "valid": "answers of the required kind; for orders, every piece once",
+    "format": "answers in the required form",
     "reward": "what GRPO optimises",
 }
 WIDEST_TABLE = 7
-"""Columns of a paper's table that fit on a page."""
+"""Maximum number of columns of a paper's table on a page."""
 
 COMPARED = ("exact", "place_accuracy", "valid", "reward")
-"""Figures of the table in which runs are the lines."""
+"""Figures of the table with one row per run."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One figure of a run: a line of a table."""
+    """One figure of a run: a row of a table."""
 
     title: str
     meaning: str
@@ -82,7 +82,7 @@ class Results:
 
     Attributes:
         log: of the set.
-        top: right end of the scale of its plots.
+        top: right end of the scale in its table.
     """
 
     log: SetLog
@@ -93,7 +93,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Section:
-    """What the page says about one run; `results` has one entry per held-out set that was evaluated."""
+    """The section of one run. `results` has one entry per evaluated held-out set."""
 
     run: Run
     key: str
@@ -107,7 +107,7 @@ class Section:
 
     @property
     def line_of(self) -> Mapping[str, Line]:
-        """The main figures by title, for the table in which runs are the lines."""
+        """The main figures by title, for the table with one row per run."""
         return {line.title: line for line in self.results[0].lines} if self.results else {}
 
 
@@ -117,13 +117,13 @@ def write_report(runs: Sequence[Path], out: Path, *, training: bool = False, tas
     Args:
         runs: folders of runs and evaluations, of suites and of generalisations.
         out: the page; written atomically.
-        training: the page is that of a run that is training right now: it reloads itself, and shows neither galleries
-            nor what only a final evaluation has.
+        training: whether the run is in training. The page then reloads itself, and has no gallery and no note about a
+            missing evaluation.
         tasks: specs of the plug-ins that built the held-out puzzles. Code that a puzzle set names by file or module
-            is run only when it is named here too; without it the page has no pictures of those puzzles.
+            is run only if it is named here too; otherwise the page has no pictures of these puzzles.
 
     Raises:
-        JigsawError: a folder that is no run, one that another version evaluated, or a task that is not found.
+        JigsawError: a folder is not a run, another version evaluated it, or a task does not exist.
     """
     own, tables = run_folders(runs), other_tables(runs)
     loaded = read_runs(own) if own or not tables else []
@@ -195,11 +195,11 @@ def _results(one: SetLog) -> Results:
 
 
 def _same_puzzles(runs: Sequence[Run]) -> bool:
-    """Whether the runs were evaluated on the same puzzles, as far as their samples show."""
+    """Whether the runs were evaluated on the same puzzles. Runs without samples are ignored."""
     return len({frozenset(item.id for item in run.samples) for run in runs if run.samples}) <= 1
 
 
-@functools.cache  # compiling the template takes longer than filling it
+@functools.cache  # compiling the template is slower than rendering it
 def _environment() -> Environment:
     environment = page_environment(Path(__file__).with_name("templates"))
     environment.filters.update(number=_number, signed=_signed, short=_short)
@@ -208,7 +208,7 @@ def _environment() -> Environment:
 
 
 def _number(value: float) -> str:
-    """Three decimals and a true minus sign, so that columns align and read well."""
+    """Three decimals and a typographic minus sign, so that columns are aligned."""
     return f"{round(value, 3) + 0.0:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -217,5 +217,5 @@ def _signed(value: float) -> str:
 
 
 def _short(value: float) -> str:
-    """A figure of any size for a legend."""
+    """A number of any size for a legend."""
     return _number(value) if 0.01 <= abs(value) < 10 else f"{value:.3g}".replace("-", "\N{MINUS SIGN}")

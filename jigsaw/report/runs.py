@@ -1,8 +1,8 @@
-"""Reading a folder for its report: whatever is there, and a note for what is broken.
+"""Reads a folder for its report, with a note for each broken file.
 
-In: a folder that `jigsaw launch` made, finished or not, or one of `jigsaw eval --out`. Out: a `Run`. Only `recipe.yaml`
-must be there (or an evaluation's own log); another file that is missing or broken leaves its part of the page empty,
-since the page of a run that failed is the one most needed. A log of another version is refused.
+In: a folder of `jigsaw launch`, finished or not, or one of `jigsaw eval --out`. Out: a `Run`. Only `recipe.yaml` (or
+the log of an evaluation) is required. Without another file its part of the page is empty, because the report of a
+failed run is needed most. A log of another version is refused.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from jigsaw.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, as far as it could be read.
+    """The readable part of a run folder.
 
     Attributes:
-        folder: as it was given.
-        label: distinguishes it from the other runs of the page.
-        recipe: the resolved recipe; its parts may be of another version of the schema.
-        recipe_text: the same, as it is in the file.
+        folder: the path that the user named.
+        label: distinguishes the run from others on the page.
+        recipe: the resolved recipe; it may have another version of the schema.
+        recipe_text: the text of its file; empty for the folder of an evaluation.
         metrics: lines of `metrics.jsonl`.
-        log: of the evaluation; None where there is none yet.
-        samples: of the last model that was evaluated, or of the latest periodic evaluation.
-        before: samples before GRPO by puzzle id, if there was GRPO after them.
-        eval_folders: puzzle sets that were held out.
-        notes: what was found broken, one line each.
+        log: of the evaluation; None if there is none yet.
+        samples: of the last evaluated model, or of the latest periodic evaluation.
+        before: samples before GRPO by puzzle id, if there was GRPO.
+        eval_folders: the held-out puzzle sets.
+        notes: one line per broken file.
     """
 
     folder: Path
@@ -54,43 +54,43 @@ class Run:
 
     @property
     def trained(self) -> bool:
-        """Whether it is a training run; a lone evaluation has no curves and no recipe."""
+        """Whether it is a training run. The folder of an evaluation has no recipe and no curves."""
         return bool(self.recipe_text)
 
     @property
     def command(self) -> str:
-        """What computes the figures again."""
+        """The command that computes the figures again."""
         return self.log.command if self.log else shlex.join(["jigsaw", "launch", str(RunFolder(self.folder).recipe)])
 
     def rows(self, stage: str) -> list[Mapping[str, Any]]:
-        """Lines of the log of one stage, `sft` or `grpo`."""
+        """The lines of `metrics.jsonl` of one stage, `sft` or `grpo`."""
         return [row for row in self.metrics if row["stage"] == stage]
 
     @property
     def position(self) -> str:
-        """How far an unfinished run has come: `GRPO step 120 of 200`; empty once its model is written or evaluated."""
+        """The step of an unfinished run: `GRPO step 120 of 200`; empty if its model is written or evaluated."""
         if not self.trained or self.log is not None or RunFolder(self.folder).model("model").exists():
             return ""
         if not self.metrics:
             return "no step is logged yet"
         last = self.metrics[-1]
-        of = number(self.section(last["stage"]).get("max_steps"))
+        steps = number(self.section(last["stage"]).get("max_steps"))
         name = {"sft": "supervised step", "grpo": "GRPO step"}.get(last["stage"], last["stage"])
-        return f"{name} {last['step']:,}" + (f" of {of:,.0f}" if of is not None and of > 0 else "")
+        return f"{name} {last['step']:,}" + (f" of {steps:,.0f}" if steps is not None and steps > 0 else "")
 
     def section(self, *keys: str) -> Mapping[str, Any]:
         """A section of the recipe; empty where it is absent or null."""
-        found: Any = self.recipe
+        section: Any = self.recipe
         for key in keys:
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return found if isinstance(found, Mapping) else {}
+            section = section.get(key) if isinstance(section, Mapping) else None
+        return section if isinstance(section, Mapping) else {}
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Read run folders, each under a label of its own: the recipe's name, the folder's name or its path.
+    """Read run folders. The label of each is the recipe's name, the folder's name or the path, whichever is unique.
 
     Raises:
-        JigsawError: no folder given, one that is no run, or one with a log of another version.
+        JigsawError: there is no folder, a folder is not a run, or its log has another version.
     """
     if not folders:
         raise JigsawError("report: name at least one run folder")
@@ -109,8 +109,8 @@ def _read_recipe(folder: Path) -> tuple[Mapping[str, Any], str]:
         if RunFolder(folder).evaluation.is_file():
             model = read_log(folder).settings.get("model")
             return {"name": folder.resolve().name, "model": {"path": model}}, ""
-        what = "is no run folder (it has no recipe.yaml)" if folder.is_dir() else "is no folder"
-        raise JigsawError(f"{folder} {what}: name a folder that `jigsaw launch` or `jigsaw eval --out` made")
+        fault = "is not a run folder (it has no recipe.yaml)" if folder.is_dir() else "is not a folder"
+        raise JigsawError(f"{folder} {fault}: name a folder of `jigsaw launch` or `jigsaw eval --out`")
     try:
         text = path.read_text(encoding="utf-8")
         require_moderate(text, yaml.SafeLoader)
@@ -120,7 +120,7 @@ def _read_recipe(folder: Path) -> tuple[Mapping[str, Any], str]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise JigsawError(f"{path} cannot be read ({type(error).__name__}): is {folder} a run folder?") from error
     if not isinstance(recipe, Mapping):
-        raise JigsawError(f"{path} is no recipe: name a folder that `jigsaw launch` made")
+        raise JigsawError(f"{path} is not a recipe: name a folder of `jigsaw launch`")
     return recipe, text
 
 
@@ -155,7 +155,7 @@ def _read_run(folder: Path, label: str, recipe: Mapping[str, Any], recipe_text: 
 
 
 def _heldout(log: EvalLog | None, files: RunFolder, notes: list[str]) -> list[Path]:
-    """The folders of the held-out puzzles."""
+    """The folders of the held-out puzzle sets."""
     folders: Any = log.settings.get("data") if log is not None else None
     try:
         if folders is None and files.data.is_file():
@@ -167,7 +167,7 @@ def _heldout(log: EvalLog | None, files: RunFolder, notes: list[str]) -> list[Pa
 
 
 def _metrics(path: Path, notes: list[str]) -> Iterator[Mapping[str, Any]]:
-    """The lines of `metrics.jsonl`. A killed run may leave half a last line behind, which is no fault."""
+    """The lines of `metrics.jsonl`. An incomplete last line, which a killed run leaves, is not reported."""
     if not path.is_file():
         return
     broken = 0
@@ -181,10 +181,10 @@ def _metrics(path: Path, notes: list[str]) -> Iterator[Mapping[str, Any]]:
         else:
             broken += 1
     if broken > 1:
-        notes.append(f"{path.name}: {broken} lines are no log entries and are left out.")
+        notes.append(f"{path.name}: {broken} lines cannot be read and are left out.")
 
 
 def number(stored: Any) -> float | None:
-    """A finite number as it came out of JSON; None for anything else."""
-    known = isinstance(stored, int | float) and not isinstance(stored, bool) and math.isfinite(stored)
-    return float(stored) if known else None
+    """A finite number from JSON; None for any other value."""
+    finite = isinstance(stored, int | float) and not isinstance(stored, bool) and math.isfinite(stored)
+    return float(stored) if finite else None

@@ -11,13 +11,13 @@ from jigsaw.evaluation.log import Sample
 
 
 def choose(samples: Sequence[Sample], count: int, kind: Callable[[Sample], str], *, each: bool = False) -> list[Sample]:
-    """At most `count` samples: kinds in proportion to their number, in an order that depends only on ids.
+    """At most `count` samples, with kinds in proportion to their frequency. The selection depends only on the ids.
 
     Args:
         samples: one per puzzle.
-        count: of what is chosen.
-        kind: of a sample.
-        each: a kind that exists gets one sample if there is room, however rare it is.
+        count: maximum number of samples.
+        kind: returns the kind of a sample.
+        each: a rare kind has at least one sample if `count` allows it.
     """
     groups: dict[str, list[Sample]] = defaultdict(list)
     ranked = sorted(samples, key=_by_id)
@@ -33,11 +33,11 @@ def _by_id(item: Sample) -> str:
 
 
 def _shares(sizes: Mapping[str, int], count: int, each: bool) -> dict[str, int]:
-    """`count` divided in proportion to sizes, by largest remainder; with `each`, at least one if there is room."""
+    """`count` divided in proportion to sizes, by largest remainder. `each`: at least 1 for each size if possible."""
     total = sum(sizes.values())
-    exact = {name: count * size / total if total else 0.0 for name, size in sizes.items()}
-    shares = {name: int(value) for name, value in exact.items()}
-    by_remainder = sorted(sizes, key=lambda name: shares[name] - exact[name])
+    quotas = {name: count * size / total if total else 0.0 for name, size in sizes.items()}
+    shares = {name: int(quota) for name, quota in quotas.items()}
+    by_remainder = sorted(sizes, key=lambda name: shares[name] - quotas[name])
     for name in by_remainder[: count - sum(shares.values())]:
         shares[name] += 1
     for name in (name for name, size in sizes.items() if each and size and not shares[name]):
@@ -49,11 +49,11 @@ def _shares(sizes: Mapping[str, int], count: int, each: bool) -> dict[str, int]:
 
 
 def extremes(samples: Sequence[Sample], count: int) -> tuple[list[Sample], list[Sample]]:
-    """The worst and the best `count` puzzles by mean reward, then mean place accuracy; none is in both.
+    """The worst and the best `count` puzzles by mean reward, then mean place accuracy. No puzzle is in both.
 
     Args:
-        samples: one or several of each puzzle, which is represented by its first.
-        count: of each side; half of the puzzles where there are fewer.
+        samples: one or several per puzzle; the first one is returned.
+        count: number of worst and of best puzzles; half of all puzzles if there are fewer.
     """
     by_puzzle: dict[str, list[Sample]] = defaultdict(list)
     for item in samples:

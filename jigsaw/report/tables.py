@@ -24,7 +24,7 @@ def paper_tables(folders: Sequence[Path]) -> list[PaperTable]:
     """The tables of folders, in the order of their kinds.
 
     Raises:
-        JigsawError: a folder holds nothing that was evaluated.
+        JigsawError: a folder has no evaluation.
     """
     runs = read_runs(own) if (own := run_folders(folders)) else []
     for run in runs:
@@ -35,13 +35,13 @@ def paper_tables(folders: Sequence[Path]) -> list[PaperTable]:
 
 
 def run_folders(folders: Sequence[Path]) -> list[Path]:
-    """The folders among these that hold a run, or an evaluation on puzzles."""
+    """The folders of runs and of evaluations on puzzles."""
     others = (SUITE_FILE, REALUNIFY_FILE, GENERALIZATION_FILE)
     return [folder for folder in folders if not any((folder / name).is_file() for name in others)]
 
 
 def other_tables(folders: Sequence[Path]) -> list[PaperTable]:
-    """The tables of suites, of RealUnify and of generalisations, also of those within a run folder."""
+    """The tables of suites, of RealUnify and of generalisations, also those inside run folders."""
     by_suite: dict[str, list[Path]] = {}
     for folder in folders:
         if (folder / SUITE_FILE).is_file():

@@ -141,7 +141,7 @@ def test_pieces_that_look_the_same_count_as_the_scores_count_them(run, puzzle_se
     rows = {items[0].id: row | {"answer": items[0].answer}, items[1].id: row | {"answer": []}}
     monkeypatch.setattr("jigsaw.data.load_puzzles", lambda folder: Stored(rows))
     cards = build_gallery(with_predictions(read, items), 5).cards
-    assert sorted(card.missing for card in cards) == ["", "the puzzle is no longer the one that was answered"]
+    assert sorted(card.missing for card in cards) == ["", "the puzzle is not the one that was answered"]
     assert [slot.right for card in cards for slot in card.last.order] == [True] * 12
 
 

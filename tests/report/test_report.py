@@ -123,7 +123,7 @@ def test_wrong_places_carry_a_symbol_and_an_invalid_answer_its_reason(run):
     assert '<li class="bad"><b>' in page
     assert "<i>✗</i>" in page
     assert "<i>✓</i>" in page
-    assert "∅ no arrangement" in page
+    assert "∅ no valid answer" in page
     assert "Invalid: the answer uses a piece twice" in page
     assert "4 of 6 places right" in page
     assert "No place right" in page
@@ -135,7 +135,7 @@ def test_the_page_tells_kinds_places_and_reasons(run):
     page = page_of(run)
     shares = read_log(run).main.model.places[0].confusion
     assert f'<td class="home" style="--share: {round(shares[2][2] * 100, 1)}%">{shares[2][2]:.2f}</td>' in page
-    assert "<td>1</td>" in page[page.index("Answers taken and refused") :]
+    assert "<td>1</td>" in page[page.index("Valid and invalid answers") :]
     assert page.count("jigsaw launch small.yaml") == 1
     assert "<h4>Worst " in page and "<h4>Best " in page
 
@@ -148,7 +148,7 @@ def test_figures_of_samples_and_of_a_comparison_are_on_the_page(run):
     one = replace(log.main, model=replace(log.main.model, sampled=sampled), warmup=None, compared=compared)
     write_log(replace(log, sets=[one]), run)
     page = page_of(run)
-    assert "pass@4" in page and "exact of the vote" in page and "Compared with evals/other" in page
+    assert "pass@4" in page and "exact of the majority vote" in page and "Compared with evals/other" in page
     assert "<small>± 0.020</small>" in page
     assert "−0.250<small>[−0.500, −0.125]</small></td><td>0.062</td>" in page
 

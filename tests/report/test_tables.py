@@ -116,10 +116,10 @@ def test_the_verb_prints_tables_and_json(run):
 
 
 def test_what_cannot_be_reported_is_told(run, tmp_path):
-    with pytest.raises(JigsawError, match="--table: 'word' is none of markdown, latex, csv, json"):
+    with pytest.raises(JigsawError, match="--table: 'word' is not one of markdown, latex, csv, json"):
         printed(paper_tables([run]), "word")
     (run / "evaluation.json").unlink()
     with pytest.raises(JigsawError, match="has not been evaluated yet"):
         paper_tables([run])
-    with pytest.raises(JigsawError, match="is no run folder"):
+    with pytest.raises(JigsawError, match="is not a run folder"):
         paper_tables([tmp_path])

@@ -72,7 +72,7 @@ def test_each_puzzle_shows_the_tiles_as_shown_and_both_answers_with_their_mistak
                 assert slot.right == alike(put, place(truth, number))
         assert pair.source in rows
     assert note.startswith("Of 8 held-out puzzles: ")
-    assert "drawn in proportion" in note
+    assert "a sample in these proportions" in note
 
 
 def test_a_run_without_a_before_shows_its_answers_alone(run):
@@ -91,7 +91,7 @@ def test_the_curve_says_how_many_puzzles_are_behind_each_figure(run, puzzles, wo
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     chart = progress_chart(read_runs([run])[0])
     assert [entry.label for entry in chart.legend] == [
-        f"while GRPO trains {words}",
+        f"during GRPO {words}",
         "after GRPO (all 8 puzzles, 95% interval)",
         "before GRPO",
         "guessing",
@@ -132,7 +132,7 @@ def test_a_run_that_trains_has_a_page_that_reloads_itself(unfinished):
         " guessing solves 0.1%." in text
     )
     assert text.count("✓ solved") == 3
-    assert "while GRPO trains (8 of 16 puzzles)" in text
+    assert "during GRPO (8 of 16 puzzles)" in text
 
 
 def test_a_report_in_the_middle_of_a_run_says_so_and_does_not_reload(unfinished):

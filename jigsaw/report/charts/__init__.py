@@ -1,1 +1,1 @@
-"""Charts of a report: which curves are shown, and how they are drawn."""
+"""Charts of a report: which curves there are, how they are drawn, and their files."""

@@ -1,7 +1,7 @@
-"""Which curves a report shows: from the lines of `metrics.jsonl` to charts.
+"""Curves of a report: from the lines of `metrics.jsonl` to charts.
 
-In: one run, for its own section, or several, to be laid over each other. Out: charts, in the order in which they are
-read; what was not logged has none.
+In: one run for its own section, or several runs for charts with one line per run. Out: charts in the order of the page.
+A metric that was not logged has no chart.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ WATCHED = {
     "place_accuracy": "pieces in place",
     "exact": "solved",
     "valid": "valid answers",
-    "format": "format as asked",
+    "format": "right format",
 }
-"""Metrics of rollouts in the order, and therefore the colours, in which they are drawn."""
+"""Metrics of rollouts, in the order of drawing, which decides their colours."""
 
 HELDOUT = {"place_accuracy": "pieces in place", "exact": "solved", "valid": "valid answers", "reward": "reward"}
 _HELDOUT_STYLE = {"place_accuracy": 0, "exact": 1, "valid": 2, "reward": 4}
@@ -36,24 +36,24 @@ RARELY = (
     ("loss", "grpo", "GRPO loss", False),
     ("completion_length", "grpo", "Completion length in tokens", False),
 )
-"""The same for what a page does not show: the loss of GRPO is close to zero by construction."""
+"""Charts that are only in the files, not on the page. The GRPO loss is close to zero by construction."""
 
 _NOTES = {
-    ("loss", "grpo"): "Advantages have mean zero, so this loss starts near zero and says little; watch the reward.",
+    ("loss", "grpo"): "Advantages have mean zero, so this loss starts near zero. Use the reward to judge a run.",
     ("equal_reward_groups", "grpo"): "Share of groups whose rewards are all equal: they have no advantage.",
 }
 
 TOO_FEW_SOLVED = 0.02
-"""Share of solved puzzles below which the large chart shows pieces in the right place instead."""
+"""Share of solved puzzles below which the large chart shows place accuracy instead."""
 
 
 def progress_chart(run: Run) -> Chart | None:
-    """The one large chart: solved held-out puzzles while GRPO trains, next to guessing and the warm-up.
+    """The large chart: solved held-out puzzles during GRPO, with the levels of guessing and the warm-up.
 
-    Puzzles that are hardly ever solved are shown by their pieces in the right place.
+    If hardly any puzzle is solved, it shows the pieces in the right place instead.
 
     Args:
-        run: with periodic evaluations; without, there is no chart.
+        run: with periodic evaluations; otherwise there is no chart.
     """
     solved = [value for _, value in points(run, "grpo", "heldout/exact")] + [mark[1] for mark in _marks(run, "exact")]
     key, title = ("exact", "Solved held-out puzzles")
@@ -69,7 +69,7 @@ def progress_chart(run: Run) -> Chart | None:
     if count is not None and count == total:
         part = f" (all {count:,.0f} puzzles)"
         line += [(mark[0], mark[1]) for mark in final]
-    series = [Series(f"while GRPO trains{part}", line, 0)]
+    series = [Series(f"during GRPO{part}", line, 0)]
     if final:
         evaluated = run.log.main.model.num_puzzles if run.log else 0
         series.append(Series(f"after GRPO (all {evaluated:,} puzzles, 95% interval)", (), 2, marks=final))
@@ -82,12 +82,12 @@ def progress_chart(run: Run) -> Chart | None:
 
 
 def _latest(run: Run, key: str) -> Any:
-    """The latest value of a key of the log of GRPO."""
+    """The latest value of a key in the GRPO lines of the log."""
     return next((row[key] for row in reversed(run.rows("grpo")) if key in row), None)
 
 
 def run_charts(run: Run, *, everything: bool = False) -> list[Chart]:
-    """The other charts of one run; `everything`: also those that a page does not show."""
+    """The other charts of one run; with `everything` also those that are not on the page."""
     charts = [_heldout(run), _reward(run), _rollouts(run)]
     charts += [
         chart(
@@ -131,7 +131,7 @@ def compared_charts(runs: Sequence[Run]) -> list[Chart]:
 
 
 def _levels(runs: Sequence[Run], figure: str) -> list[float | None]:
-    """The level of guessing of each run; where all are equal the first run's line is enough."""
+    """The chance level of each run. If all are equal, only the first run has one."""
     levels = [_chance(run, figure) for run in runs]
     return levels if len(set(levels)) > 1 else [*levels[:1], *[None] * (len(levels) - 1)]
 
@@ -140,9 +140,9 @@ _STAGES: Mapping[str, str] = {"sft": "supervised", "grpo": "GRPO"}
 
 
 def points(run: Run, stage: str, key: str) -> list[Point]:
-    """Steps and values of one key of the log; nulls, and lines without it, are left out."""
-    found = ((row["step"], number(row.get(key))) for row in run.rows(stage))
-    return [(float(step), value) for step, value in found if value is not None]
+    """Steps and values of one key of the log. Nulls and lines without the key are left out."""
+    values = ((row["step"], number(row.get(key))) for row in run.rows(stage))
+    return [(float(step), value) for step, value in values if value is not None]
 
 
 def _heldout(run: Run) -> Chart | None:
@@ -156,14 +156,14 @@ def _heldout(run: Run) -> Chart | None:
         )
         for key, label in HELDOUT.items()
     ]
-    note = "Lines: periodic evaluations while GRPO trains. Dotted: guessing, in the colour of its figure."
+    note = "Lines: periodic evaluations during GRPO. Dotted: guessing, in the colour of its figure."
     if any(line.marks for line in series):
         note += " Diamonds: all held-out puzzles, with 95% intervals."
     return chart("Held-out puzzles", series, axis="GRPO step", share=True, note=note)
 
 
 def _figures(run: Run, key: str) -> list[tuple[float, Figure]]:
-    """A figure on all held-out puzzles with its place on the axis, 0 for before GRPO."""
+    """A figure on all held-out puzzles, with its step: 0 before GRPO, the last step after it."""
     steps = [row["step"] for row in run.rows("grpo")]
     if run.log is None:
         return []
@@ -178,7 +178,7 @@ def _chance(run: Run, key: str) -> float | None:
 
 
 def _marks(run: Run, key: str) -> list[tuple[float, float, float, float]]:
-    """The figures before and after GRPO with their intervals; none for a run without GRPO, which has no axis."""
+    """The figures before and after GRPO with their intervals. A run without GRPO has none."""
     if not run.rows("grpo"):
         return []
     return [(step, figure.value, figure.low, figure.high) for step, figure in _figures(run, key)]
@@ -192,14 +192,14 @@ def _reward(run: Run) -> Chart | None:
         Series(part.removeprefix("reward/"), points(run, "grpo", part), style)
         for part, style in zip(parts, _other_styles(len(parts)), strict=True)
     ]
-    # One reward of weight 1 is its own sum.
+    # A single reward of weight 1 equals the sum.
     series += [line for line in lines if line.points and line.points != series[0].points]
     note = "Mean over a step's completions: the weighted sum, and its parts before weighting." if series[1:] else ""
     return chart("Reward of rollouts", series, axis="GRPO step", note=note)
 
 
 def _other_styles(count: int) -> list[int]:
-    """Styles for the parts of the reward: all but that of the reward itself."""
+    """Styles for the parts of the reward: all except the style of the reward itself."""
     return [style for style in range(count + 1 + count // 5) if style != 4][:count]
 
 

@@ -1,8 +1,8 @@
-"""Charts as SVG images that matplotlib draws, once in light and once in dark colours.
+"""Drawing of charts: SVG images by matplotlib, in light and in dark colours.
 
-In: series of steps and values. Out: a `Chart`: two SVG files, and the entries of a legend that a page writes beside
-them. A page shows a chart as an image, so that nothing in it can act; it holds no name out of data. The same series
-give the same bytes.
+In: series of steps and values. Out: a `Chart` with two SVG images, and the entries of the legend for the page.
+A page shows charts as images, so that they cannot run code, and they contain no names from data. The same series give
+the same bytes.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from jigsaw.pictures import bytes_uri
 from jigsaw.results.formatting import percent
 
 WIDTH, HEIGHT = 430, 236
-"""Size of a chart in points; the page scales it to its column. Text of 11 points stays legible on a phone."""
+"""Size of a chart in points. The page scales it to its column; text of 11 points is legible on a phone."""
 
 WIDE = (720, 280)
-"""The same of the one chart that takes the whole width of the page."""
+"""Size of the chart with the full width of the page."""
 
 GREY = -1
-"""Style of what is only there to be compared with."""
+"""Style of a reference line."""
 
 MOST_POINTS = 240
-"""Points drawn of a line: more than this cannot be distinguished at this width and would only make the page heavy."""
+"""Maximum number of points of a line. More cannot be distinguished at this width and make the page larger."""
 
 SMOOTH_FROM = 24
-"""Points from which a line is drawn smoothed over a faint raw one."""
+"""Minimum number of points for a smoothed line over a faint raw line."""
 
 MARK_STEP = 0.022
 """Distance between the marks of two lines, as a share of the horizontal axis."""
@@ -39,7 +39,7 @@ DARK = {"muted": "#9ca7b1", "rule": "#30373e", "ink": "#e7eaed"}
 DARK |= {"c0": "#6db3f2", "c1": "#f2935f", "c2": "#5fc99b", "c3": "#c1a1ec", "c4": "#dcba5a", "c5": "#ee8dbb"}
 """The colours of the page's style sheet, by name. With more than six series they repeat with other dashes."""
 
-_DASHES = ("", "7 2.5", "9 2.5 2 2.5")  # beside the colours, for readers who cannot distinguish those
+_DASHES = ("", "7 2.5", "9 2.5 2 2.5")  # in addition to colours, for readers who cannot distinguish them
 Point = tuple[float, float]
 
 
@@ -49,10 +49,10 @@ class Series:
 
     Attributes:
         label: for the legend.
-        points: steps and values, by step; none if the line is only a level.
+        points: steps and values, ordered by step; empty if there is only a level.
         style: number of its colour, or `GREY`.
-        level: a constant to compare with (chance), drawn dotted in the same colour.
-        marks: step, value, low, high: single figures with their intervals.
+        level: a constant to compare with (chance), drawn as a dotted line of the same colour.
+        marks: single figures with their intervals: step, value, low, high.
     """
 
     label: str
@@ -69,9 +69,9 @@ class Series:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a legend: its label, the name of its colour, its dashes, and the value at its end.
+    """One entry of a legend: label, name of the colour, dashes, and the last value.
 
-    `mark` is true where a series has single figures and no line.
+    `mark` is true if the series has single figures and no line.
     """
 
     label: str
@@ -83,15 +83,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawn chart and what the page writes around it.
+    """A chart with its title, legend and note.
 
     Attributes:
-        series: what is drawn.
+        series: the lines.
         axis: label of the horizontal axis.
-        share: values are shares, and the axis runs from 0 to 1 if they all are inside.
-        percent: values are shares that are printed as percentages.
+        share: values are shares; the axis is from 0 to 1 if all of them are.
+        percent: values are printed as percentages.
         size: in points.
-        note: a sentence for below the chart.
+        note: a sentence below the chart.
     """
 
     title: str
@@ -114,12 +114,12 @@ class Chart:
 
     @property
     def small(self) -> tuple[str, str]:
-        """A wide chart in the size of the others, light and dark, for narrow screens."""
+        """A wide chart in the normal size for narrow screens, light and dark."""
         return tuple(bytes_uri(_svg(self, colours, (WIDTH, HEIGHT)), "image/svg+xml") for colours in (LIGHT, DARK))  # type: ignore[return-value]
 
     @property
     def file(self) -> bytes:
-        """An SVG file of its own: light, on white, with title and legend."""
+        """The content of an SVG file: light, on white, with title and legend."""
         return _svg(self, LIGHT, alone=True)
 
     @property
@@ -129,7 +129,7 @@ class Chart:
 
 
 def smoothed(points: Sequence[Point]) -> list[Point]:
-    """A centred moving average over about a twelfth of the line, over half of that at its ends.
+    """A centred moving average over about a twelfth of the line; over half of that at the ends.
 
     >>> smoothed([(0, 1.0), (1, 2.0)])
     [(0, 1.0), (1, 2.0)]
@@ -141,7 +141,7 @@ def smoothed(points: Sequence[Point]) -> list[Point]:
 
 
 def chart(title: str, series: Sequence[Series], **options: Any) -> Chart | None:
-    """A chart of the series that have something to draw, or None if none has points or marks."""
+    """A chart of the series with data, or None if no series has points or marks."""
     if not any(line.points or line.marks for line in series):
         return None
     drawn = [line for line in series if line.points or line.marks or line.level is not None]
@@ -151,7 +151,7 @@ def chart(title: str, series: Sequence[Series], **options: Any) -> Chart | None:
 def _svg(
     chart: Chart, colours: Mapping[str, str], size: tuple[int, int] | None = None, *, alone: bool = False
 ) -> bytes:
-    """A chart as the text of an SVG file."""
+    """A chart as the content of an SVG file."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -159,7 +159,7 @@ def _svg(
     width, height = size or chart.size
     top = 26 + 18 * len(chart.series) if alone else 0
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # a user's own matplotlibrc must not reach the page
+        matplotlib.rcdefaults()  # the user's matplotlibrc must not change the page
         settings: dict[str, Any] = {"svg.hashsalt": chart.title, "svg.fonttype": "none"}
         matplotlib.rcParams.update(
             settings
@@ -167,7 +167,7 @@ def _svg(
         )
         figure = Figure(figsize=(width / 72, (height + top) / 72), dpi=72)
         FigureCanvasSVG(figure)
-        # Fixed margins: charts side by side share their frames, whatever their tick labels.
+        # Fixed margins align neighbouring charts, whatever their tick labels are.
         box = (44 / width, 38 / (height + top), (width - 56) / width, (height - 48) / (height + top))
         axes = figure.add_axes(box)
         _style_axes(axes, chart.axis, colours)
@@ -185,7 +185,7 @@ def _svg(
 
 
 def _write_legend(figure: Any, chart: Chart, colours: Mapping[str, str]) -> None:
-    """The title and the legend above the axes of a file of its own."""
+    """Draw the title and the legend above the axes of a file."""
     from matplotlib.lines import Line2D
 
     figure.text(0.01, 0.99, _drawable(chart.title), color=colours["ink"], va="top", fontsize=13)
@@ -200,7 +200,7 @@ def _write_legend(figure: Any, chart: Chart, colours: Mapping[str, str]) -> None
 
 
 def _drawable(text: str) -> str:
-    """Text of any origin inside XML, which takes no control characters."""
+    """Text without control characters, which XML does not allow."""
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
@@ -217,12 +217,12 @@ def _style_axes(axes: Any, label: str, colours: Mapping[str, str]) -> None:
 
 
 def _style(dash: str) -> Any:
-    """Dashes as matplotlib takes them."""
+    """Dashes in the form of matplotlib."""
     return (0, tuple(float(length) for length in dash.split())) if dash else "solid"
 
 
 def _entry(line: Series, at: int) -> Entry:
-    """The entry of the line that is number `at` of its chart."""
+    """The legend entry of line number `at` of a chart."""
     if line.marks:
         last: float | None = line.marks[-1][1]
     elif line.points:
@@ -233,7 +233,7 @@ def _entry(line: Series, at: int) -> Entry:
 
 
 def _draw_line(axes: Any, line: Series, at: int, first: float, last: float, colours: Mapping[str, str]) -> None:
-    """Draw the line that is number `at` of a chart whose steps run from `first` to `last`."""
+    """Draw line number `at` of a chart with steps from `first` to `last`."""
     colour = colours[line.colour]
     if line.points:
         noisy = len(line.points) >= SMOOTH_FROM
@@ -244,16 +244,16 @@ def _draw_line(axes: Any, line: Series, at: int, first: float, last: float, colo
         axes.plot(*_columns(_thinned(main)), color=colour, linewidth=2, **style)
     if line.level is not None:
         axes.axhline(line.level, color=colour, linewidth=1.4, linestyle=(0, (1.4, 2.6)))
-    aside = (last - first) * MARK_STEP * (at + 1)
+    offset = (last - first) * MARK_STEP * (at + 1)
     for step, value, low, high in line.marks:
-        # Beside the frame of the lines, each at its own distance: intervals over each other could not be read.
-        where = step + aside if step > (first + last) / 2 else step - aside
+        # Each series has its own distance from the lines, so that intervals do not cover each other.
+        where = step + offset if step > (first + last) / 2 else step - offset
         axes.plot([where, where], [low, high], color=colour, linewidth=1.6)
         axes.plot([where], [value], color=colour, marker="D", markersize=5.5)
 
 
 def _fit(axes: Any, series: Sequence[Series], share: bool) -> None:
-    """Limits of the axes: the whole of 0 to 1 for shares, some air around anything else."""
+    """Set the limits of the axes: 0 to 1 for shares, otherwise the range of the values with a margin."""
     values = [value for line in series for _, value in line.points]
     values += [bound for line in series for mark in line.marks for bound in mark[1:]]
     values += [line.level for line in series if line.level is not None]
@@ -262,16 +262,16 @@ def _fit(axes: Any, series: Sequence[Series], share: bool) -> None:
         axes.set_ylim(-0.02, 1.02)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     else:
-        air = (high - low) * 0.06 or max(abs(high) * 0.1, 0.05)
-        axes.set_ylim(low - air, high + air)
+        margin = (high - low) * 0.06 or max(abs(high) * 0.1, 0.05)
+        axes.set_ylim(low - margin, high + margin)
     first, last = _steps(series)
-    beside = MARK_STEP * (len(series) + 0.5) if any(line.marks for line in series) else 0.02
-    air = (last - first) * beside or 0.5
-    axes.set_xlim(first - air, last + air)
+    share_of_marks = MARK_STEP * (len(series) + 0.5) if any(line.marks for line in series) else 0.02
+    margin = (last - first) * share_of_marks or 0.5
+    axes.set_xlim(first - margin, last + margin)
 
 
 def _steps(series: Sequence[Series]) -> tuple[float, float]:
-    """First and last step of anything drawn."""
+    """The first and the last step of all points and marks."""
     steps = [step for line in series for step, *_ in (*line.points, *line.marks)]  # a level has none
     return min(steps), max(steps)
 
@@ -281,7 +281,7 @@ def _columns(points: Sequence[Point]) -> tuple[list[float], list[float]]:
 
 
 def _thinned(points: Sequence[Point]) -> Sequence[Point]:
-    """Means of neighbours, so that no more than `MOST_POINTS` are left; the last point stays."""
+    """Means of neighbouring points, at most `MOST_POINTS` of them, and the last point."""
     if len(points) <= MOST_POINTS:
         return points
     size = -(-len(points) // MOST_POINTS)

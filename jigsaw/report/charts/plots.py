@@ -16,13 +16,13 @@ from jigsaw.results.formatting import heading
 
 
 def write_plots(folders: Sequence[Path], out: Path) -> list[Path]:
-    """Every chart of the report as an SVG file of its own, light background, legend inside.
+    """Write each chart of the report to an SVG file with a light background and a legend.
 
     Returns:
-        The files; none where no run has curves.
+        The files; empty if no run has curves.
 
     Raises:
-        JigsawError: a folder is no run, or `out` cannot be a folder.
+        JigsawError: a folder is not a run, or `out` is a file.
     """
     runs = read_runs(run_folders(folders))
     charts: dict[str, Chart] = {}
@@ -31,23 +31,23 @@ def write_plots(folders: Sequence[Path], out: Path) -> list[Path]:
             charts[_slug(by_run.title)] = by_run
     for run in runs:
         prefix = f"{_slug(run.label)}-" if len(runs) > 1 else ""
-        own = [progress_chart(run), *run_charts(run, everything=True)]
-        charts |= {f"{prefix}{_slug(one.title)}": one for one in own if one is not None}
+        of_run = [progress_chart(run), *run_charts(run, everything=True)]
+        charts |= {f"{prefix}{_slug(one.title)}": one for one in of_run if one is not None}
     if len(runs) > 1:
         charts |= {f"all-{_slug(one.title)}": one for one in compared_charts(runs)}
     if out.exists() and not out.is_dir():
         raise JigsawError(f"--plots: {out} is a file; name a folder")
     out.mkdir(parents=True, exist_ok=True)
-    written = []
+    files = []
     for name, one in charts.items():
         path = out / f"{name}.svg"
         write_atomically(path, one.file)
-        written.append(path)
-    return written
+        files.append(path)
+    return files
 
 
 def _by_run(runs: Sequence[Run], name: str) -> Chart | None:
-    """One figure of every model that was evaluated, with its interval, next to chance."""
+    """One figure of each evaluated model, with its interval and chance level."""
     series: list[Series] = []
     for label, figure in (pair for run in runs for pair in _models(run, name)):
         mark = (float(len(series) + 1), figure.value, figure.low, figure.high)
@@ -56,7 +56,7 @@ def _by_run(runs: Sequence[Run], name: str) -> Chart | None:
 
 
 def _models(run: Run, name: str) -> Iterator[tuple[str, Figure]]:
-    """The models of a run by label, with one figure of each."""
+    """The models of a run by label, with one figure each."""
     if run.log is not None and name in run.log.main.model.estimates:
         if run.log.main.warmup is not None:
             yield f"{run.label} warm-up", run.log.main.warmup.estimates[name]
