@@ -1,8 +1,8 @@
-"""The audit of a puzzle set: how far shortcuts get without understanding any picture.
+"""Audit of a puzzle set: the scores of simple rules that do not understand the picture.
 
 The public API::
 
-    audit_puzzles(data, *, limit=500, ...) -> an `Audit`: per kind of puzzle how far each shortcut gets, next to chance
+    audit_puzzles(data, *, limit=500, ...) -> an `Audit`: for each kind of puzzle the score of each shortcut, and chance
 """
 
 from jigsaw.audit.audit import Audit, audit_puzzles

@@ -1,10 +1,9 @@
-"""`jigsaw audit`: how far shortcuts alone get on a puzzle set, and which option closes those that get too far.
+"""`jigsaw audit`: the scores of shortcuts on a puzzle set, and the options that prevent them.
 
-In: a built set. Out: an `Audit`: per kind of puzzle (task, number of pieces, grid) and shortcut the exact rate and
-place accuracy with intervals next to chance, which count sources. A shortcut is called a leak where its place accuracy
-is above chance by more than `TOLERANCE`, beyond its interval. It is called a leak *here* where that holds of these
-puzzles alone: every puzzle is shuffled by itself, so that a rule at chance is right independently on each of them, and
-an interval over puzzles tells that it is not at chance; only what it would reach on other sources is open.
+In: a puzzle set. Out: an `Audit`: for each kind of puzzle (task, number of pieces, grid) and each shortcut `exact` and
+`place_accuracy`, with intervals over sources, and chance. A shortcut is a leak if the interval of its place accuracy is
+above chance by more than `TOLERANCE`. It is a leak *here* if only the interval over puzzles is: each puzzle is shuffled
+independently, so this interval shows that the rule is above chance on these puzzles, but not on other sources.
 """
 
 from __future__ import annotations
@@ -33,39 +32,39 @@ from jigsaw.tasks import CHOICE, ORDER
 
 COLUMNS = ("exact", "place_accuracy")
 
-WORRY = (
-    "A leak shows what a model can learn instead of looking. It matters most for small models; the option behind each "
-    "name closes it (docs/guides/shortcuts.md)."
+ADVICE = (
+    "A model can learn a leak instead of looking at the picture; small models do so most. The option after the name of "
+    "a leak prevents it (docs/guides/shortcuts.md)."
 )
 
 TOLERANCE = 0.05
-"""By how much place accuracy may be above chance before anybody need worry."""
+"""Difference to chance in place accuracy that is not a leak."""
 
 MOST = 500
-"""Most puzzles to use where no limit is given."""
+"""Default maximum number of puzzles."""
 
 FEWEST = 20
-"""Below this many puzzles of a kind nothing can be said of them."""
+"""Minimum number of puzzles of a kind; fewer are too few for a result."""
 
 KINDS: Mapping[str, tuple[Any, Sequence[Shortcut[Any]]]] = {
     ORDER: (orders.order_sample, orders.SHORTCUTS),
     CHOICE: (choices.choice_sample, choices.SHORTCUTS),
     "interval": (intervals.interval_sample, intervals.SHORTCUTS),
 }
-"""For each kind of answer how the shortcuts see a row, and the shortcuts."""
+"""For each kind of answer a function from a row to a sample, and the shortcuts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding(Stored):
-    """How far one shortcut gets on one kind of puzzle.
+    """The result of one shortcut on one kind of puzzle.
 
     Attributes:
         name, what: the shortcut, and what it reads.
         exact: share of puzzles that it solves.
-        place_accuracy: of orders; of other answers their score.
-        leak: it is clear of chance, whatever the sources.
-        here: it is clear of chance on these puzzles, of too few sources to speak of others.
-        remedy: what closes it, if it is a leak.
+        place_accuracy: for orders; for other answers their score.
+        leak: whether it is above chance on any sources.
+        here: whether it is above chance on these puzzles only, because there are too few sources.
+        remedy: the option that prevents the leak, if it is one.
     """
 
     name: str
@@ -82,8 +81,8 @@ class AuditGroup(Stored):
     """One kind of puzzle: task, number of pieces and grid.
 
     Attributes:
-        chance: mean level of random answers in `exact` and `place_accuracy`.
-        findings: one per shortcut that applies; empty where the puzzles are fewer than `FEWEST`.
+        chance: mean chance level of `exact` and `place_accuracy`.
+        findings: one per shortcut that applies; empty if there are fewer than `FEWEST` puzzles.
     """
 
     task: str
@@ -103,7 +102,7 @@ class AuditGroup(Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class Audit(Log):
-    """What `jigsaw audit` found on a puzzle set."""
+    """The result of `jigsaw audit` on a puzzle set."""
 
     data: str
     num_puzzles: int
@@ -111,59 +110,59 @@ class Audit(Log):
 
     @property
     def leaks(self) -> list[str]:
-        """Names of the shortcuts that are leaks, whatever the sources."""
+        """Names of the shortcuts that are leaks on any sources."""
         return self._names("leak")
 
     @property
     def here(self) -> list[str]:
-        """Names of those that are leaks on these puzzles alone."""
+        """Names of the shortcuts that are leaks on these puzzles only."""
         return self._names("here")
 
     def _names(self, mark: str) -> list[str]:
-        found = (found for group in self.groups for found in group.findings)
-        return list(dict.fromkeys(each.name for each in found if getattr(each, mark)))
+        findings = (finding for group in self.groups for finding in group.findings)
+        return list(dict.fromkeys(finding.name for finding in findings if getattr(finding, mark)))
 
 
 def audit_puzzles(data: Path, *, limit: int = MOST, source_root: Path | None = None, task: str | None = None) -> Audit:
-    """Try every shortcut on a puzzle set.
+    """Apply each shortcut to a puzzle set.
 
     Args:
         data: folder of a puzzle set.
         limit: maximum number of puzzles, evenly spread.
         source_root: where the sources are now, if they moved.
-        task: spec of the plug-in task that built the set.
+        task: spec of the task that built the set, if it is a plug-in.
 
     Raises:
-        JigsawError: the set cannot be read, or no shortcut is known for its kind of answer.
+        JigsawError: the set cannot be read, or there are no shortcuts for its kind of answer.
     """
     puzzles = load_puzzles(data, source_root, task=task)
     if not len(puzzles):
-        raise JigsawError(f"{data} holds no puzzles; build it again")
+        raise JigsawError(f"{data} has no puzzles; build it again")
     chosen = spread(len(puzzles), limit)
     stored = puzzles.with_format(None)
     kinds: dict[tuple[str, str, int, tuple[int, ...]], list[tuple[Mapping[str, Any], Any]]] = defaultdict(list)
-    with progress_bar("looking", len(chosen)) as bar:
+    with progress_bar("reading puzzles", len(chosen)) as bar:
         for number in chosen:
             row = puzzles[number]
             pieces = pieces_of(row)
             sample = sample_of(row, stored[number])
             grid = pieces.grid if row["answer_kind"] == ORDER else None
-            about = {name: row[name] for name in ("answer", "answer_kind", "answer_args", "classes")}
-            kinds[row["task"], row["answer_kind"], row["num_pieces"], grid or ()].append((about, sample))
+            answer = {name: row[name] for name in ("answer", "answer_kind", "answer_args", "classes")}
+            kinds[row["task"], row["answer_kind"], row["num_pieces"], grid or ()].append((answer, sample))
             bar.advance()
     groups = [_group(*kind, kinds[kind]) for kind in sorted(kinds)]
     return Audit(argv=command_line(), versions=versions(), data=str(data), num_puzzles=len(chosen), groups=groups)
 
 
 def sample_of(row: Mapping[str, Any], stored: Mapping[str, Any]) -> Any:
-    """A loaded row, and the same as it is stored, as the shortcuts of its kind of answer see it.
+    """The sample of a loaded row and the same row as it is stored, for the shortcuts of its kind of answer.
 
     Raises:
-        JigsawError: no shortcut is known for its kind of answer.
+        JigsawError: there are no shortcuts for its kind of answer.
     """
     if row["answer_kind"] not in KINDS:
         raise JigsawError(
-            f"no shortcut is known for answers of kind {row['answer_kind']} (row {row['id']}); "
+            f"there are no shortcuts for answers of kind {row['answer_kind']} (row {row['id']}); "
             f"audit sets of {', '.join(f'{kind}s' for kind in KINDS)}"
         )
     pieces = pieces_of(row)
@@ -172,12 +171,12 @@ def sample_of(row: Mapping[str, Any], stored: Mapping[str, Any]) -> Any:
 
 
 def _stored_bytes(images: Sequence[Mapping[str, Any]], pieces: int) -> list[int]:
-    """The bytes of every piece's files, if the set is materialised as images."""
-    each, left = divmod(len(images), pieces) if pieces else (0, 0)
-    if not each or left:
+    """The number of bytes of each piece's files, if the set has materialised images."""
+    per_piece, rest = divmod(len(images), pieces) if pieces else (0, 0)
+    if not per_piece or rest:
         return []
     sizes = [len(image["bytes"]) for image in images]
-    return [sum(sizes[start : start + each]) for start in range(0, len(sizes), each)]
+    return [sum(sizes[start : start + per_piece]) for start in range(0, len(sizes), per_piece)]
 
 
 def _group(
@@ -208,7 +207,7 @@ def _group(
 
 
 def _levels(row: Mapping[str, Any], pieces: int) -> tuple[float, float]:
-    """What random answers reach in `exact` and in place accuracy."""
+    """The chance levels of `exact` and of place accuracy."""
     if row["answer_kind"] == ORDER:
         return chance_exact(pieces, row["classes"]), chance_place_accuracy(pieces, row["classes"])
     kind = kind_of_row(row)
@@ -227,9 +226,10 @@ def _finding(
     shortcut: Shortcut[Any], judged: Sequence[tuple[float, float]], sources: Sequence[str], chance: float, task: str
 ) -> Finding:
     places = [place for _, place in judged]
-    place, alone = rate_interval(places, sources), rate_interval(places, [str(at) for at in range(len(places))])
+    place = rate_interval(places, sources)
+    over_puzzles = rate_interval(places, [str(number) for number in range(len(places))])
     leak = place.low > chance + TOLERANCE
-    here = not leak and alone.low > chance + TOLERANCE
+    here = not leak and over_puzzles.low > chance + TOLERANCE
     return Finding(
         name=shortcut.name,
         what=shortcut.what,
@@ -242,13 +242,13 @@ def _finding(
 
 
 def audit_tables(audit: Audit) -> Group:
-    """A table per kind of puzzle, and what to do about each leak."""
+    """A table per kind of puzzle, and the option that prevents each leak."""
     parts = [part for group in audit.groups for part in _parts(group)]
     if audit.leaks or audit.here:
-        parts.append(WORRY)
+        parts.append(ADVICE)
     elif any(group.findings for group in audit.groups):
-        parts.append("no shortcut is clear of chance")
-    return Group(*parts, f"made by {audit.command}")
+        parts.append("no shortcut is above chance")
+    return Group(*parts, f"written by {audit.command}")
 
 
 def _parts(group: AuditGroup) -> list[Any]:
@@ -256,14 +256,15 @@ def _parts(group: AuditGroup) -> list[Any]:
     for name in ("shortcut", *COLUMNS, ""):
         table.add_column(heading(name), justify="right" if name in COLUMNS else "left")
     table.add_row("chance", *(rounded(group.chance[name], 3) for name in COLUMNS), "")
-    for found in group.findings:
-        mark = "leak" if found.leak else "leak here" if found.here else ""
-        table.add_row(found.name, interval(found.exact), interval(found.place_accuracy), mark)
+    for finding in group.findings:
+        mark = "leak" if finding.leak else "leak here" if finding.here else ""
+        table.add_row(finding.name, interval(finding.exact), interval(finding.place_accuracy), mark)
     parts: list[Any] = [table]
     if not group.findings:
-        parts.append(f"{group.num_puzzles} puzzles of a kind tell nothing; {FEWEST} are needed")
-    parts += [f"{found.name}: {found.remedy}" for found in group.findings if found.remedy]
-    if any(found.here for found in group.findings):
-        few = f"the sources are too few ({group.num_sources}) to speak of others"
-        parts.append(f"here: clear of chance on these puzzles; {few}")
+        parts.append(f"too few puzzles of this kind: {group.num_puzzles}; at least {FEWEST} are needed")
+    parts += [f"{finding.name}: {finding.remedy}" for finding in group.findings if finding.remedy]
+    if any(finding.here for finding in group.findings):
+        parts.append(
+            f"leak here: above chance on these puzzles; {group.num_sources} sources are too few to say so of others"
+        )
     return parts

@@ -1,8 +1,11 @@
-"""Shortcuts for answers that are a choice: how well rules that do not understand the pictures choose.
+"""Shortcuts for answers that are a choice.
 
-In: puzzles of one kind. Out: a label per puzzle. All but the borders of a hole are fitted on the other sources: the
-commonest label; where each option is a picture, a clip or a point, the option that is brightest, bluest, and so on, or
-most unlike the others; else the commonest label among puzzles whose pictures look alike in a few bits.
+In: puzzles of one kind. Out: a label per puzzle. All rules except those for borders are fitted on other sources:
+
+- the most frequent label;
+- if each option is a picture, a clip or a point: the option whose brightness, blue or other feature has the rank that
+  is most often right;
+- else: the most frequent label among puzzles whose pictures have the same few bits.
 """
 
 from __future__ import annotations
@@ -24,16 +27,16 @@ from jigsaw.tasks.media.likeness import mean_differences, signatures
 
 @dataclass(frozen=True)
 class ChoiceSample:
-    """One puzzle as the shortcuts see it.
+    """One puzzle for the shortcuts.
 
     Attributes:
         options: the labels.
         answer: the right one.
         source: what it was made from.
-        shown: per option its frames, shape `(T, height, width, 3)`; empty where the options are words.
-        whole: all images of the puzzle, or the middle frames of its clips, in the order of the prompt.
-        stored: per option the bytes of its file in a materialised set, else empty.
-        pieces: where the options lie on a picture, and its hole.
+        shown: frames of each option, shape `(T, height, width, 3)`; empty if the options are words.
+        images: all images of the puzzle, or the middle frames of its clips, in the order of the prompt.
+        stored: bytes of each option's file in a materialised set, else empty.
+        pieces: the positions of the options on a picture, and its hole.
         clips: frames of the clips of the puzzle.
     """
 
@@ -41,29 +44,29 @@ class ChoiceSample:
     answer: str
     source: str
     shown: Sequence[Pixels]
-    whole: Sequence[Pixels]
+    images: Sequence[Pixels]
     stored: Sequence[int] = ()
     pieces: Pieces = field(default_factory=Pieces)
     clips: Sequence[Pixels] = ()
 
 
 def _by_symbol(samples: Sequence[ChoiceSample], symbol: Callable[[ChoiceSample], Hashable]) -> list[str]:
-    """Per puzzle the label that is commonest among puzzles of other sources with the same symbol."""
+    """For each puzzle the most frequent label among puzzles of other sources with the same symbol."""
     symbols = [symbol(sample) for sample in samples]
     all_counts: dict[Hashable, Counter[str]] = defaultdict(Counter)
     own_counts: dict[tuple[Hashable, str], Counter[str]] = defaultdict(Counter)
     for sample, mark in zip(samples, symbols, strict=True):
         all_counts[mark][sample.answer] += 1
         own_counts[mark, sample.source][sample.answer] += 1
-    found = []
+    labels = []
     for sample, mark in zip(samples, symbols, strict=True):
         others = all_counts[mark] - own_counts[mark, sample.source]
-        found.append(max(sample.options, key=lambda label: others[label]))
-    return found
+        labels.append(max(sample.options, key=lambda label: others[label]))
+    return labels
 
 
 def _by_rank(samples: Sequence[ChoiceSample], values: Callable[[ChoiceSample], Sequence[float]]) -> list[str] | None:
-    """Per puzzle the option whose rank by a number is commonest among the answers of other sources."""
+    """For each puzzle the option whose rank is most frequent among the right options of other sources."""
     if any(len(values(sample)) != len(sample.options) for sample in samples):
         return None
     placed = [ranks([round(value, 6) for value in values(sample)]) for sample in samples]
@@ -72,12 +75,12 @@ def _by_rank(samples: Sequence[ChoiceSample], values: Callable[[ChoiceSample], S
     own_counts: dict[str, Counter[int]] = defaultdict(Counter)
     for sample, rank in zip(samples, right, strict=True):
         own_counts[sample.source][rank] += 1
-    found = []
+    labels = []
     for sample, own in zip(samples, placed, strict=True):
         others = all_counts - own_counts[sample.source]
         best = max(range(len(own)), key=lambda at: others[own[at]])
-        found.append(sample.options[best])
-    return found
+        labels.append(sample.options[best])
+    return labels
 
 
 def _of_options(feature: Callable[[Pixels], float]) -> Callable[[Sequence[ChoiceSample]], list[str] | None]:
@@ -85,7 +88,7 @@ def _of_options(feature: Callable[[Pixels], float]) -> Callable[[Sequence[Choice
 
 
 def _unlikeness(sample: ChoiceSample) -> list[float]:
-    """Per option the mean difference to the others, of its middle frame at 16x16 pixels."""
+    """For each option the mean difference to the others, of the middle frame at 16x16 pixels."""
     if len(sample.shown) < 2:
         return []
     frames = [Image.fromarray(piece[len(piece) // 2]) for piece in sample.shown]
@@ -94,19 +97,19 @@ def _unlikeness(sample: ChoiceSample) -> list[float]:
 
 
 def _sides(sample: ChoiceSample) -> Hashable:
-    """On which sides the light of each picture is."""
-    return tuple((top_light(image[None]) > 0, side_light(image[None]) > 0) for image in sample.whole)
+    """The brighter sides of each picture."""
+    return tuple((top_light(image[None]) > 0, side_light(image[None]) > 0) for image in sample.images)
 
 
 def _where_words(samples: Sequence[ChoiceSample]) -> list[str] | None:
-    if any(sample.shown or not sample.whole for sample in samples):
+    if any(sample.shown or not sample.images for sample in samples):
         return None
     return _by_symbol(samples, _sides)
 
 
 def _of_hole(samples: Sequence[ChoiceSample]) -> list[str] | None:
-    """Per puzzle the patch whose borders continue what lies around the hole."""
-    found = []
+    """For each puzzle the patch with the borders that match those of the hole."""
+    labels = []
     for sample in samples:
         picture, hole = sample.pieces.picture, sample.pieces.hole
         if picture is None or hole is None or not sample.shown:
@@ -114,21 +117,21 @@ def _of_hole(samples: Sequence[ChoiceSample]) -> list[str] | None:
         left, top, right, bottom = hole
         lines: dict[int, tuple[Any, Any]] = {0: (top - 1, slice(left, right)), 2: (bottom, slice(left, right))}
         lines |= {1: (slice(top, bottom), right), 3: (slice(top, bottom), left - 1)}
-        there = {
+        around = {
             side: picture[at]
             for side, at in lines.items()
             if all(isinstance(part, slice) or 0 <= part < edge for part, edge in zip(at, picture.shape, strict=False))
         }
         costs = []
         for piece in sample.shown:
-            apart = [np.abs(border(piece[0], side) - border(line[None], 0)).mean() for side, line in there.items()]
+            apart = [np.abs(border(piece[0], side) - border(line[None], 0)).mean() for side, line in around.items()]
             costs.append(float(np.mean(apart)) if apart else 0.0)
-        found.append(sample.options[int(np.argmin(costs))])
-    return found
+        labels.append(sample.options[int(np.argmin(costs))])
+    return labels
 
 
 def _seams(sample: ChoiceSample) -> list[float]:
-    """Per tile of a grid how much its borders differ from those of its neighbours."""
+    """For each tile of a grid the difference of its borders to those of its neighbours."""
     if sample.pieces.grid is None or not sample.shown:
         return []
     rows, columns = sample.pieces.grid
@@ -150,14 +153,14 @@ def _seams(sample: ChoiceSample) -> list[float]:
 
 
 def _of_two(samples: Sequence[ChoiceSample], symbol: Callable[[Pixels, Pixels], Hashable]) -> list[str] | None:
-    """By what two pictures have in common, where the options are words."""
-    if any(sample.shown or len(sample.whole) != 2 for sample in samples):
+    """By a symbol of two pictures, if the options are words."""
+    if any(sample.shown or len(sample.images) != 2 for sample in samples):
         return None
-    return _by_symbol(samples, lambda sample: symbol(*sample.whole))
+    return _by_symbol(samples, lambda sample: symbol(*sample.images))
 
 
 def _touching(one: Pixels, other: Pixels) -> int:
-    """The side of the first picture that the second continues best."""
+    """The side of the first picture that matches the second picture best."""
     return int(np.argmin([np.abs(border(one, side) - border(other, (side + 2) % 4)).mean() for side in range(4)]))
 
 
@@ -170,7 +173,7 @@ def _motions(sample: ChoiceSample) -> list[float]:
 
 
 def _drift(sample: ChoiceSample) -> Hashable:
-    """Whether clips become lighter, more detailed and less alike as they go on."""
+    """Whether clips become brighter, more detailed and faster over time."""
     return tuple(
         (
             light(clip[-1:]) > light(clip[:1]),
@@ -192,7 +195,7 @@ def _heights(sample: ChoiceSample) -> list[float]:
 
 
 def _middles(sample: ChoiceSample) -> list[float]:
-    """Per point its distance from the middle of the picture, to the left or right."""
+    """For each point its horizontal distance from the middle of the picture."""
     picture = sample.pieces.picture
     return [] if picture is None else [abs(2 * x - picture.shape[1]) for x, _ in sample.pieces.points]
 
@@ -205,37 +208,37 @@ def _rings(sample: ChoiceSample) -> list[float]:
 
 
 SHORTCUTS: tuple[Shortcut[ChoiceSample], ...] = (
-    Shortcut("constant", "the commonest label", "order", lambda samples: _by_symbol(samples, lambda _: None)),
-    Shortcut("brightness", "the light of each option", "look", _of_options(light)),
+    Shortcut("constant", "the most frequent label", "order", lambda samples: _by_symbol(samples, lambda _: None)),
+    Shortcut("brightness", "the brightness of each option", "look", _of_options(light)),
     Shortcut("colour", "the blue of each option", "look", _of_options(blue)),
     Shortcut("detail", "the fine texture of each option", "look", _of_options(detail)),
     Shortcut("unlike", "the difference of each option to the others", "look", lambda s: _by_rank(s, _unlikeness)),
     Shortcut("size", "width and height of each option", "form", _of_options(size)),
     Shortcut("file size", "bytes of each option's file", "form", lambda s: _by_rank(s, lambda one: one.stored)),
-    Shortcut("sides", "on which sides of the pictures the light is", "look", _where_words),
-    Shortcut("borders of the hole", "borders that continue what is around the hole", "edges", _of_hole),
-    Shortcut("seams", "borders of a tile unlike its neighbours'", "edges", lambda s: _by_rank(s, _seams)),
+    Shortcut("sides", "the brighter sides of the pictures", "look", _where_words),
+    Shortcut("borders of the hole", "borders that match those of the hole", "edges", _of_hole),
+    Shortcut("seams", "borders of a tile that do not match its neighbours", "edges", lambda s: _by_rank(s, _seams)),
     Shortcut("two borders", "the side at which two pictures touch", "edges", lambda s: _of_two(s, _touching)),
-    Shortcut("two lights", "which of two pictures is lighter and bluer", "look", lambda s: _of_two(s, _lighter)),
+    Shortcut("two lights", "which of two pictures is brighter and bluer", "look", lambda s: _of_two(s, _lighter)),
     Shortcut("motion", "how much the frames of each option differ", "look", lambda s: _by_rank(s, _motions)),
-    Shortcut("drift", "whether clips become lighter or more detailed", "look", _where_one_clip),
-    Shortcut("height", "height in the picture: lower is nearer", "position", lambda s: _by_rank(s, _heights)),
+    Shortcut("drift", "whether clips become brighter or more detailed", "look", _where_one_clip),
+    Shortcut("height", "height in the picture; lower is nearer", "position", lambda s: _by_rank(s, _heights)),
     Shortcut("middle", "distance from the middle", "position", lambda s: _by_rank(s, _middles)),
     Shortcut("light at points", "brightness around the points", "look", lambda s: _by_rank(s, _rings)),
 )
 
 
 def choice_sample(row: Mapping[str, Any], pieces: Pieces, stored: Sequence[int]) -> ChoiceSample:
-    """A loaded row as the shortcuts see it."""
-    whole = [np.asarray(image.convert("RGB")) for image in row.get("images") or ()]
-    whole += [clip.frames[len(clip.frames) // 2] for clip in row.get("videos") or ()]
+    """The sample of a loaded row."""
+    images = [np.asarray(image.convert("RGB")) for image in row.get("images") or ()]
+    images += [clip.frames[len(clip.frames) // 2] for clip in row.get("videos") or ()]
     options = tuple(row["answer_args"]["options"])
     return ChoiceSample(
         options=options,
         answer=row["answer"],
         source=row["source"]["path"],
         shown=pieces.frames if len(pieces.frames) == len(options) else (),
-        whole=whole,
+        images=images,
         stored=stored if len(stored) == len(options) else (),
         pieces=pieces,
         clips=[clip.frames for clip in row.get("videos") or ()],

@@ -1,8 +1,8 @@
-"""A classical puzzle solver: pieces are put where their borders continue each other. No model, no training.
+"""A classical puzzle solver, which matches the borders of pieces. It uses no model and no training.
 
 In: the pieces of a puzzle as pixels. Out: an order. Tiles are matched across their borders, clips between the last
-frame of one and the first of the next. What a border would be one pixel on is extrapolated linearly, as in the
-compatibility of Pomeranz et al. (CVPR 2011); places are filled in raster order by a beam search.
+frame of one and the first frame of the next. The pixels after a border are extrapolated linearly, as in the
+compatibility of Pomeranz et al. (CVPR 2011). A beam search fills the places in raster order.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 BEAM = 300
-"""Arrangements kept at every place; on 2x2 that is all of them."""
+"""Width of the beam; on 2x2 it includes all arrangements."""
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def match_edges(pieces: Sequence[Any], grid: tuple[int, int] | None) -> list[int]:
-    """The order in which borders fit best.
+    """The order with the best matching borders.
 
     Args:
         pieces: uint8 arrays of one shape `(T, height, width, 3)`, in shown order; tiles have T = 1.
@@ -32,15 +32,15 @@ def match_edges(pieces: Sequence[Any], grid: tuple[int, int] | None) -> list[int
     if grid is None:
         ends = stack[:, -1] if stack.shape[1] < 2 else 2 * stack[:, -1] - stack[:, -2]
         flat = ends.reshape(len(stack), -1), stack[:, 0].reshape(len(stack), -1)
-        return fill((1, len(stack)), _misfit(*flat), np.zeros((len(stack), len(stack))))
+        return fill((1, len(stack)), _costs(*flat), np.zeros((len(stack), len(stack))))
     tiles = stack.mean(axis=1)
-    right = _misfit(_beyond(tiles[:, :, -1], tiles[:, :, -2:][:, :, 0]), _flat(tiles[:, :, 0]))
-    below = _misfit(_beyond(tiles[:, -1], tiles[:, -2:][:, 0]), _flat(tiles[:, 0]))
+    right = _costs(_beyond(tiles[:, :, -1], tiles[:, :, -2:][:, :, 0]), _flat(tiles[:, :, 0]))
+    below = _costs(_beyond(tiles[:, -1], tiles[:, -2:][:, 0]), _flat(tiles[:, 0]))
     return fill(grid, right, below)
 
 
 def _beyond(border: Array, inside: Array) -> Array:
-    """What the line of pixels after a border would be."""
+    """The extrapolated line of pixels after a border."""
     return _flat(2 * border - inside)
 
 
@@ -48,10 +48,10 @@ def _flat(lines: Array) -> Array:
     return lines.reshape(len(lines), -1)
 
 
-def _misfit(ends: Array, starts: Array) -> Array:
-    """How badly piece j follows piece i, shape (K, K): mean absolute difference over that of the row's rival.
+def _costs(ends: Array, starts: Array) -> Array:
+    """The cost of piece j after piece i, shape (K, K): mean difference, divided by that of the best other piece.
 
-    The ratio to the best *other* follower makes a fit that stands out count, and flat borders, which fit anything, not.
+    The ratio gives weight to clear matches, and little weight to flat borders, which match any piece.
     """
     size = len(ends)
     apart = np.stack([np.abs(starts - end).mean(axis=1) for end in ends])
@@ -60,17 +60,17 @@ def _misfit(ends: Array, starts: Array) -> Array:
         return apart
     two_best = np.partition(apart, 1, axis=1)[:, :2]
     rival = np.where(apart == two_best[:, :1], two_best[:, 1:], two_best[:, :1])
-    found: Array = apart / (rival + 1e-6)
-    return np.minimum(found, 1e6)
+    ratio: Array = apart / (rival + 1e-6)
+    return np.minimum(ratio, 1e6)
 
 
 def fill(grid: tuple[int, int], right: Array, below: Array) -> list[int]:
-    """Shown indices by place, from 1, with the least sum of misfits that a beam search finds.
+    """Shown indices by place, from 1, with the lowest sum of costs that a beam search finds.
 
     Args:
         grid: rows and columns.
-        right: `right[i, j]`: misfit of j to the right of i.
-        below: likewise below it.
+        right: `right[i, j]` is the cost of j to the right of i.
+        below: `below[i, j]` is the cost of j below i.
     """
     size, columns = len(right), grid[1]
     states = np.arange(size)[:, None]

@@ -1,6 +1,6 @@
-"""Numbers about the pixels of a piece, none of which needs to know what is shown.
+"""Features of the pixels of a piece, such as brightness. None of them depends on the content of the picture.
 
-In: pixels, uint8; a piece has shape `(T, height, width, 3)`, with T = 1 for a photo. Out: a number or a few.
+In: pixels, uint8; a piece has shape `(T, height, width, 3)`, with T = 1 for a photo. Out: one or a few numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def light(piece: Pixels) -> float:
 
 
 def blue(piece: Pixels) -> float:
-    """How much more blue than red there is."""
+    """Mean of blue minus mean of red."""
     return float(piece[..., 2].mean() - piece[..., 0].mean())
 
 
@@ -30,19 +30,19 @@ def detail(piece: Pixels) -> float:
 
 
 def side_light(piece: Pixels) -> float:
-    """How much brighter the left half is than the right."""
+    """Mean brightness of the left half minus that of the right half."""
     half = piece.shape[2] // 2
     return float(piece[:, :, :half].mean() - piece[:, :, -half:].mean())
 
 
 def top_light(piece: Pixels) -> float:
-    """How much brighter the upper half is than the lower."""
+    """Mean brightness of the upper half minus that of the lower half."""
     half = piece.shape[1] // 2
     return float(piece[:, :half].mean() - piece[:, -half:].mean())
 
 
 def size(piece: Pixels) -> float:
-    """How many numbers the piece has."""
+    """Number of values in the array of the piece."""
     return float(np.prod(piece.shape))
 
 
@@ -52,14 +52,14 @@ def motion(piece: Pixels) -> float:
 
 
 def block_phase(piece: Pixels, axis: int) -> int:
-    """Where the 8-pixel grid of a JPEG or of a video codec falls in a piece: 0 to 7, or 8 where none stands out.
+    """Offset of the 8-pixel grid of JPEG or a video codec in a piece: 0 to 7, or 8 if no offset is clear.
 
     Args:
         piece: `(T, height, width, 3)`.
         axis: 0 for rows, 1 for columns.
     """
     grey = piece.mean(axis=(0, 3))
-    # Second differences: a picture's own slopes vanish, the steps at block borders stay.
+    # Higher differences remove the gradients of the picture and keep the steps at block borders.
     jumps = np.abs(np.diff(grey, n=3, axis=axis)).mean(axis=1 - axis)
     if len(jumps) < 24:
         return 8
@@ -69,15 +69,15 @@ def block_phase(piece: Pixels, axis: int) -> int:
 
 
 def border(pixels: Pixels, side: int, reach: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The outermost row or column of a picture, above, right, below or left, `reach` pixels in; shape `(16, 3)`."""
+    """The row or column `reach` pixels inside the upper, right, lower or left border (side 0 to 3); shape `(16, 3)`."""
     lines = (pixels[reach], pixels[:, -1 - reach], pixels[-1 - reach], pixels[:, reach])
     line = Image.fromarray(np.ascontiguousarray(lines[side])[None]).resize((16, 1), Image.Resampling.BOX)
-    found: np.ndarray[Any, np.dtype[np.float64]] = np.asarray(line, dtype=np.float64)[0]
-    return found
+    values: np.ndarray[Any, np.dtype[np.float64]] = np.asarray(line, dtype=np.float64)[0]
+    return values
 
 
 def ring(picture: Pixels, point: tuple[float, float], radius: int) -> Pixels:
-    """The pixels around a disc, which itself covers what lies under it; shape `(N, 3)`."""
+    """The pixels around the disc of a point, which hides the pixels under it; shape `(N, 3)`."""
     down, across = np.ogrid[: picture.shape[0], : picture.shape[1]]
     apart = (down - point[1]) ** 2 + (across - point[0]) ** 2
     around: Pixels = picture[(apart > (radius + 1) ** 2) & (apart < (2 * radius + 2) ** 2)]

@@ -1,7 +1,7 @@
-"""Shortcuts for answers that are an interval of a clip: how far frames alone tell it.
+"""Shortcuts for answers that are an interval of a clip.
 
-In: puzzles of one kind. Out: start and end in seconds per puzzle: the mean interval of other sources, the moments of
-the two largest steps from frame to frame, and the run of frames that moves most or least.
+In: puzzles of one kind. Out: start and end in seconds per puzzle. The rules use the mean interval of other sources, the
+two largest differences between frames, or the run of frames with most or least motion.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Seconds = list[float]
 
 @dataclass(frozen=True)
 class IntervalSample:
-    """One puzzle as the shortcuts see it.
+    """One puzzle for the shortcuts.
 
     Attributes:
         answer: start and end in seconds.
@@ -45,40 +45,40 @@ def _others(samples: Sequence[IntervalSample], own: IntervalSample) -> list[Seco
 
 
 def _steps(samples: Sequence[IntervalSample]) -> list[Seconds] | None:
-    """Between the two largest steps."""
+    """The interval between the two largest differences of frames."""
     if any(len(sample.steps) < 2 for sample in samples):
         return None
-    found = []
+    intervals = []
     for sample in samples:
         first, last = sorted(int(at) for at in np.argsort(sample.steps)[-2:])
-        found.append([(first + 1) / sample.fps, (last + 1) / sample.fps])
-    return found
+        intervals.append([(first + 1) / sample.fps, (last + 1) / sample.fps])
+    return intervals
 
 
 def _run(samples: Sequence[IntervalSample], sign: float) -> list[Seconds] | None:
-    """The run of the usual length in which frames differ most (or least) from the next ones."""
+    """The run of frames with the mean length of other sources and the most (sign 1) or least (-1) motion."""
     if any(len(sample.steps) < 2 for sample in samples):
         return None
-    found = []
+    intervals = []
     for sample in samples:
-        known = [end - start for start, end in _others(samples, sample)] or [len(sample.steps) / 3 / sample.fps]
-        length = min(len(sample.steps), max(1, round(float(np.mean(known)) * sample.fps)))
+        lengths = [end - start for start, end in _others(samples, sample)] or [len(sample.steps) / 3 / sample.fps]
+        length = min(len(sample.steps), max(1, round(float(np.mean(lengths)) * sample.fps)))
         sums = np.convolve(np.asarray(sample.steps), np.ones(length), mode="valid")
         start = int(np.argmax(sign * sums))
-        found.append([start / sample.fps, (start + length) / sample.fps])
-    return found
+        intervals.append([start / sample.fps, (start + length) / sample.fps])
+    return intervals
 
 
 SHORTCUTS: tuple[Shortcut[IntervalSample], ...] = (
     Shortcut("constant", "the mean interval of other sources", "order", _constant),
-    Shortcut("largest steps", "the two largest steps from frame to frame", "look", _steps),
-    Shortcut("most motion", "the run in which frames differ most", "look", lambda samples: _run(samples, 1)),
-    Shortcut("least motion", "the run in which frames differ least", "look", lambda samples: _run(samples, -1)),
+    Shortcut("largest steps", "the two largest differences between frames", "look", _steps),
+    Shortcut("most motion", "the run of frames with most motion", "look", lambda samples: _run(samples, 1)),
+    Shortcut("least motion", "the run of frames with least motion", "look", lambda samples: _run(samples, -1)),
 )
 
 
 def interval_sample(row: Mapping[str, Any], _pieces: Pieces, _stored: Sequence[int]) -> IntervalSample:
-    """A loaded row as the shortcuts see it."""
+    """The sample of a loaded row."""
     clips: Any = row.get("videos") or ()
     frames: Any = clips[0].frames.astype(np.float64) if len(clips) == 1 else np.zeros((1, 1, 1, 3))
     moved: Any = np.abs(np.diff(frames, axis=0))

@@ -1,8 +1,8 @@
-"""Shortcuts for answers that are an order: how far pieces can be placed without understanding what they show.
+"""Shortcuts for answers that are an order.
 
-In: puzzles of one kind (task, number of pieces, grid). Out: an order per puzzle. A shortcut is a rule without
-knowledge of the world (`edges`), or a few numbers about each piece with a prior of places fitted on other sources
-(`rank_prior`). None of them understands a picture: what they reach, a model may reach without looking.
+In: puzzles of one kind (task, number of pieces, grid). Out: an order per puzzle. A shortcut matches borders
+(`edge_matching`), or uses a few features of each piece with a prior that is fitted on other sources (`rank_prior`).
+None of them understands the picture, so a model can reach their scores without understanding it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Orders = list[list[int]]
 
 @dataclass(frozen=True)
 class OrderSample:
-    """One puzzle as the shortcuts see it.
+    """One puzzle for the shortcuts.
 
     Attributes:
         answer: the right order.
         source: what it was made from.
-        pieces: the piece at each number.
-        stored: per shown piece the bytes of its file in a materialised set, else empty.
+        pieces: the pieces by shown index.
+        stored: bytes of each piece's file in a materialised set, else empty.
     """
 
     answer: list[int]
@@ -56,19 +56,19 @@ def _edges(samples: Sequence[OrderSample]) -> Orders | None:
 
 
 def _fitted(samples: Sequence[OrderSample], columns: Callable[[OrderSample], list[list[int]] | None]) -> Orders | None:
-    """Orders by a fitted prior; `columns` gives one symbol per piece and feature, or None."""
+    """Orders by a fitted prior. `columns` returns one list of symbols per feature, or None."""
     tables: list[Symbols] = []
     for sample in samples:
-        found = columns(sample)
-        if found is None:
+        symbols = columns(sample)
+        if symbols is None:
             return None
-        tables.append(np.array(found, dtype=np.int64).T)
+        tables.append(np.array(symbols, dtype=np.int64).T)
     answers, sources = [sample.answer for sample in samples], [sample.source for sample in samples]
     return fitted_orders(tables, answers, sources)
 
 
 def _of_pieces(*features: Callable[[Pixels], float]) -> Callable[[Sequence[OrderSample]], Orders | None]:
-    """A shortcut by the ranks of numbers that each piece's pixels give."""
+    """A shortcut by the ranks of the pieces' features."""
 
     def columns(sample: OrderSample) -> list[list[int]] | None:
         if not sample.pieces.frames:
@@ -104,17 +104,17 @@ def _position(samples: Sequence[OrderSample]) -> Orders | None:
 
 def _light_at_points(samples: Sequence[OrderSample]) -> Orders | None:
     def columns(sample: OrderSample) -> list[list[int]] | None:
-        seen = sample.pieces
-        if seen.picture is None or not seen.points:
+        pieces = sample.pieces
+        if pieces.picture is None or not pieces.points:
             return None
-        rings = [ring(seen.picture, point, seen.radius) for point in seen.points]
+        rings = [ring(pieces.picture, point, pieces.radius) for point in pieces.points]
         return [ranks([float(one.mean()) for one in rings]), ranks([float(one[:, 2].mean()) for one in rings])]
 
     return _fitted(samples, columns)
 
 
 def _nearness(samples: Sequence[OrderSample]) -> Orders | None:
-    """Per place the piece whose likeness to the puzzle's first picture has the rank of the place's distance from it."""
+    """Pieces sorted by similarity to the first picture, on places sorted by distance from it."""
     orders = []
     for sample in samples:
         pieces = sample.pieces
@@ -131,21 +131,21 @@ def _nearness(samples: Sequence[OrderSample]) -> Orders | None:
 
 
 SHORTCUTS: tuple[Shortcut[OrderSample], ...] = (
-    Shortcut("constant", "the commonest answer of other sources", "order", _constant),
+    Shortcut("constant", "the most frequent answer of other sources", "order", _constant),
     Shortcut("label order", "the numbers of the pieces", "order", _label_order),
     Shortcut("edges", "borders that continue each other", "edges", _edges),
-    Shortcut("brightness and colour", "light and blue above, dark and brown below", "look", _of_pieces(light, blue)),
+    Shortcut("brightness and colour", "bright and blue above, dark and brown below", "look", _of_pieces(light, blue)),
     Shortcut("shading", "light that falls off towards one side of a piece", "look", _of_pieces(side_light, top_light)),
     Shortcut("detail", "more detail in some places than in others", "look", _of_pieces(detail)),
     Shortcut("size", "pieces of different sizes or lengths", "form", _of_pieces(size)),
     Shortcut("stored bytes", "the size of each piece's file", "form", _bytes),
-    Shortcut("compression", "where the 8-pixel grid of compression falls", "form", _blocks),
+    Shortcut("compression", "the offset of the 8-pixel grid of compression", "form", _blocks),
     Shortcut("position", "height in the picture (lower is nearer) and distance from the middle", "position", _position),
     Shortcut("light at points", "brightness and colour around the points", "look", _light_at_points),
-    Shortcut("nearness", "what is near the first picture looks like it", "look", _nearness),
+    Shortcut("nearness", "near pieces look like the first picture", "look", _nearness),
 )
 
 
 def order_sample(row: Mapping[str, Any], pieces: Pieces, stored: Sequence[int]) -> OrderSample:
-    """A loaded row as the shortcuts see it."""
+    """The sample of a loaded row."""
     return OrderSample(answer=list(row["answer"]), source=row["source"]["path"], pieces=pieces, stored=stored)

@@ -1,8 +1,8 @@
-"""How much of the answer a few numbers about each piece give away: a prior of places, fitted on other sources.
+"""Orders from a few features of each piece: a naive Bayes prior of places, fitted on other sources.
 
-In: per puzzle a small table of symbols, one row per shown piece (its rank in brightness, say), and the answer. Out: the
-order that the symbols make most likely. The model is naive Bayes, P(symbol | place) by counting, with the best
-permutation by linear assignment; sources are dealt out to folds, and a puzzle is never judged by its own.
+In: for each puzzle a small table of symbols with one row per shown piece (such as its rank in brightness), and the
+answer. Out: the most likely order. P(symbol | place) is counted, and the best permutation is found by linear
+assignment. Sources are assigned to folds, and the prior of a puzzle comes from the other folds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Symbols = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def ranks(values: Sequence[float]) -> list[int]:
-    """How many of the values are smaller, for each; equal values share a rank, so that no order is read out of ties.
+    """For each value the number of smaller values. Equal values have the same rank.
 
     >>> ranks([5.0, 1.0, 5.0])
     [1, 0, 1]
@@ -31,20 +31,19 @@ def ranks(values: Sequence[float]) -> list[int]:
 def fitted_orders(
     tables: Sequence[Symbols], answers: Sequence[Sequence[int]], sources: Sequence[str]
 ) -> list[list[int]]:
-    """The most likely order of every puzzle, by the puzzles of other folds.
+    """The most likely order of each puzzle, from the puzzles of other folds.
 
     Args:
-        tables: per puzzle int symbols of shape `(K, F)`, row j of the piece shown as `j + 1`; all of one shape.
+        tables: for each puzzle int symbols of shape `(K, F)`; row j is the piece with the shown index `j + 1`.
         answers: the right orders.
-        sources: what each was made from. With a single one the puzzles themselves are dealt out.
+        sources: what each puzzle was made from. If there is only one source, puzzles are assigned to folds.
 
     Returns:
         Shown indices by place, from 1.
     """
     from scipy.optimize import linear_sum_assignment
 
-    alone = len(set(sources)) < 2
-    folds = np.array([_fold(str(at) if alone else source) for at, source in enumerate(sources)])
+    folds = np.array(_folds(sources))
     stacked = np.stack(tables)
     _, codes = np.unique(stacked, return_inverse=True)
     codes = codes.reshape(stacked.shape)
@@ -52,13 +51,13 @@ def fitted_orders(
     kinds = int(codes.max()) + 1
     places = np.argsort(np.array(answers), axis=1)  # places[p, j]: where the piece shown as j + 1 belongs
     orders: list[list[int]] = [[] for _ in range(count)]
-    # Where symbols tell nothing the assignment is drawn: left to itself it would follow the numbers of the pieces.
+    # Random tie-breaking: without it uninformative symbols would give the order of the shown indices.
     ties = np.random.default_rng(0).uniform(0, 1e-9, (count, pieces, pieces))
     for fold in set(folds.tolist()):
         seen = np.ones((features, pieces, kinds))  # add-one smoothing
         for feature in range(features):
-            known = folds != fold
-            np.add.at(seen[feature], (places[known].reshape(-1), codes[known, :, feature].reshape(-1)), 1)
+            others = folds != fold
+            np.add.at(seen[feature], (places[others].reshape(-1), codes[others, :, feature].reshape(-1)), 1)
         likely = np.log(seen / seen.sum(axis=2, keepdims=True))
         for at in np.flatnonzero(folds == fold):
             gain = ties[at] + sum(likely[feature][:, codes[at, :, feature]] for feature in range(features))
@@ -67,9 +66,8 @@ def fitted_orders(
 
 
 def commonest(answers: Sequence[Sequence[int]], sources: Sequence[str]) -> list[list[int]]:
-    """For every puzzle the answer that is most frequent among the puzzles of other folds."""
-    alone = len(set(sources)) < 2
-    folds = [_fold(str(at) if alone else source) for at, source in enumerate(sources)]
+    """For each puzzle the most frequent answer among the puzzles of other folds."""
+    folds = _folds(sources)
     best: dict[int, list[int] | None] = {}
     for fold in set(folds):
         others = [tuple(answer) for answer, other in zip(answers, folds, strict=True) if other != fold]
@@ -78,5 +76,7 @@ def commonest(answers: Sequence[Sequence[int]], sources: Sequence[str]) -> list[
     return [best[fold] or list(range(1, len(answer) + 1)) for answer, fold in zip(answers, folds, strict=True)]
 
 
-def _fold(source: str) -> int:
-    return sha256(source.encode("utf-8", "replace")).digest()[0] % FOLDS
+def _folds(sources: Sequence[str]) -> list[int]:
+    """The fold of each puzzle, by its source, or by its number if there is only one source."""
+    keys = sources if len(set(sources)) > 1 else [str(number) for number in range(len(sources))]
+    return [sha256(key.encode("utf-8", "replace")).digest()[0] % FOLDS for key in keys]

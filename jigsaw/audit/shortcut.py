@@ -1,4 +1,4 @@
-"""What a shortcut is, and what closes each kind of leak."""
+"""`Shortcut`: a simple rule that answers puzzles, and the remedies for each kind of leak."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from typing import Any, Generic, TypeVar
 
 from jigsaw.tasks import Leak, task_named
 
-Seen = TypeVar("Seen")
+Sample = TypeVar("Sample")
 
 
 @dataclass(frozen=True)
-class Shortcut(Generic[Seen]):
+class Shortcut(Generic[Sample]):
     """A rule that answers puzzles of one kind without understanding what they show.
 
     Attributes:
-        name: as it is reported.
-        what: what it reads, in words.
-        leak: the kind of leak, by which a task has its remedy.
-        solve: an answer for each puzzle, or None where the rule does not apply.
+        name: its name in the table.
+        what: what it reads.
+        leak: the kind of leak, which selects the remedy.
+        solve: returns an answer for each puzzle, or None if the rule does not apply.
     """
 
     name: str
     what: str
     leak: Leak
-    solve: Callable[[Sequence[Seen]], Sequence[Any] | None]
+    solve: Callable[[Sequence[Sample]], Sequence[Any] | None]
 
 
-USUAL_REMEDIES: Mapping[Leak, str] = {
-    "order": "sampling: the shown orders are not drawn evenly; build the set again, with identity=true",
+DEFAULT_REMEDIES: Mapping[Leak, str] = {
+    "order": "sampling: the shown orders are not uniformly random; build the set again, with identity=true",
     "edges": "leave a gap between the pieces",
     "look": "sampling: other sources",
     "form": "resize the pieces to one size",
     "position": "sampling: other sources, or points in other places",
 }
-"""What closes a leak, where its task has no remedy of its own."""
+"""The remedies for tasks that do not name one."""
 
 
 def remedy_of(leak: Leak, task: str) -> str:
-    """What closes a leak of the task of that name."""
-    return task_named(task).REMEDIES.get(leak, USUAL_REMEDIES[leak])
+    """The remedy for a leak of a task."""
+    return task_named(task).REMEDIES.get(leak, DEFAULT_REMEDIES[leak])

@@ -97,8 +97,8 @@ def test_a_leak_in_few_sources_is_told_as_one_of_these_puzzles(tmp_path):
     console = Console(width=120)
     with console.capture() as told:
         console.print(audit_tables(report))
-    assert "edges: margin" in told.get() and "the sources are too few (2)" in told.get()
-    assert "no shortcut is clear of chance" not in told.get()
+    assert "edges: margin" in told.get() and "2 sources are too few" in told.get()
+    assert "no shortcut is above chance" not in told.get()
 
 
 def test_light_that_tells_the_row_is_named(tmp_path):
