@@ -2,7 +2,8 @@
 
 In: puzzles and rewards. Out: levels per puzzle, and their means. The random answer to an order is a uniformly random
 permutation. Most order scores and the paper's reward have closed forms (`jigsaw.rewards.chance`). Other rewards are
-computed for every order of up to five pieces; for more they are estimated from 120 random orders, with a standard error.
+computed for every order of up to five pieces, and for more pieces estimated from 120 random orders, with a standard
+error.
 The random answer to a choice is a random option; to an interval or box, one between two random moments or points.
 Numbers, texts and expressions have no chance level.
 """
