@@ -106,7 +106,7 @@ def test_a_task_is_refused_where_the_recipe_names_it(finished, asked):
 
     refused = CliRunner().invoke(app, ["eval", str(finished), "--task", "image"])
     assert refused.exit_code == 2
-    assert "the run's recipe names its tasks" in refused.output
+    assert "the recipe of a run names its tasks" in refused.output
     assert asked["rows"] == []
 
 
