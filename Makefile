@@ -12,7 +12,7 @@ install: .venv/.installed
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode --constraint constraints.txt --editable '.[samples]'
-	$(BIN)/python -m jigsaw.samples.film  # 58 MB, once per machine
+	$(BIN)/python -m jigsaw.samples.big_buck_bunny  # 58 MB, once per machine
 	touch $@
 
 # What tests, lint and the documentation need beside it.

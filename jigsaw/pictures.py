@@ -15,7 +15,7 @@ from PIL import Image
 
 QUALITY = 85
 STRIP_FRAMES, STRIP_GAP = 3, 3
-"""Frames of a film strip, and white pixels between them."""
+"""Frames of a clip strip, and white pixels between them."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def thumbnail(image: Image.Image, side: int) -> Thumbnail:
     return Thumbnail(data_uri(small), small.width, small.height)
 
 
-def film_strip(frames: Any, side: int) -> Thumbnail:
+def clip_strip(frames: Any, side: int) -> Thumbnail:
     """First, middle and last frame of a clip side by side, with a gap so that they are not taken for one.
 
     Args:

@@ -233,9 +233,9 @@ def test_a_curriculum_without_puzzles_is_told_before_anything_is_trained(work, r
 
 
 def test_a_given_source_of_another_kind_is_refused(work, refused):
-    told = refused("launch", "small.yaml", "data.photos=film")
-    remedy = "take samples, landscapes, or a folder of your own"
-    assert told == f"data.train.0.build: source film has no image sources; {remedy}"
+    told = refused("launch", "small.yaml", "data.photos=big-buck-bunny")
+    remedy = "use samples, landscapes, or a folder of your own"
+    assert told == f"data.train.0.build: source big-buck-bunny has no image sources; {remedy}"
 
 
 def test_an_unreadable_recipe_is_named(command, refused):

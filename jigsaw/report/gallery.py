@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.evaluation.log import Sample
-from jigsaw.pictures import Thumbnail, film_strip, mosaic, thumbnail
+from jigsaw.pictures import Thumbnail, clip_strip, mosaic, thumbnail
 from jigsaw.report.runs import Run
 from jigsaw.report.selection import choose, extremes
 from jigsaw.rewards import grid_of, true_places
@@ -382,4 +382,4 @@ def _media(row: Mapping[str, Any], side: int) -> list[Thumbnail]:
         return [thumbnail(mosaic(images, *grid), side)]
     count = len(images) + len(clips)  # a single one is large; many share the space of six mosaics
     longest = side * 3 // 2 if count <= 1 else max(48, min(side, int(side * (6 / count) ** 0.5)))
-    return [thumbnail(image, longest) for image in images] + [film_strip(clip.frames, longest) for clip in clips]
+    return [thumbnail(image, longest) for image in images] + [clip_strip(clip.frames, longest) for clip in clips]

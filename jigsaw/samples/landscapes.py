@@ -1,15 +1,14 @@
-"""Landscapes drawn by code: pictures in which a tiny model learns to solve jigsaws within minutes.
+"""Rendered landscapes: pictures on which a tiny model learns to solve jigsaws within minutes.
 
-In: how many pictures, and a seed. Out: a folder of pictures, the same on every call::
+In: numbers of pictures, and a seed. Out: a folder of pictures, the same on every call::
 
     DIR/{train,heldout}/NNNN.png      RGB, 160 x 160
 
 A landscape has a sky that grows lighter towards the horizon, a low sun in its right half, clouds, three to five ridges
 that fade with distance, and in front a lake that reflects them or a meadow. Colours, weather, shapes and places are
 random. Two rules hold in all of them and can be learned from small tiles: the picture grows darker from the sky to the
-ground, and the light is warmer and brighter towards the sun. With them the place of a tile can be decided without
-matching any edges, which takes a tiny model hours to learn on photos. Trees, clouds and haze break both rules now and
-then.
+ground, and the light is warmer and brighter towards the sun. They give the place of a tile without any matching of
+edges, which a tiny model needs hours to learn on photos. Trees, clouds and haze sometimes break both rules.
 
     python -m jigsaw.samples.landscapes data/landscapes
 """
@@ -24,15 +23,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jigsaw.errors import JigsawError
 from jigsaw.files import atomic_path
-from jigsaw.samples.command import draw
+from jigsaw.samples.rendering import main, numbered, split_folders
 
 SIDE = 160
 """Width and height of a picture, in pixels."""
 
 COUNTS = {"train": 400, "heldout": 120}
-"""Pictures that `export_landscapes` draws by default."""
+"""Default number of pictures of each split."""
 
 Array = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
@@ -59,7 +57,7 @@ PALETTES = (
 
 
 def draw_landscape(seed: int, number: int, side: int = SIDE) -> Image.Image:
-    """The landscape of that number, `side` pixels square; the numbers of a seed give unrelated pictures."""
+    """The landscape with that number, `side` pixels square; the numbers of a seed give unrelated pictures."""
     digest = hashlib.sha256(f"landscape {seed} {number}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:16]))
     down, across = _places(side)
@@ -102,25 +100,20 @@ def draw_landscape(seed: int, number: int, side: int = SIDE) -> Image.Image:
 
 
 def export_landscapes(out: Path, counts: dict[str, int] | None = None, seed: int = 0) -> None:
-    """Draw the landscapes that are missing in the folder `out`; no picture is in both splits.
+    """Write the landscapes that are missing in the folder `out`; no picture is in both splits.
 
     Args:
         counts: pictures of `train` and of `heldout`; `COUNTS` by default.
 
     Raises:
-        JigsawError: the disk refuses, or `out` is a file.
+        JigsawError: the disk cannot be written, or `out` is a file.
     """
-    counts = counts or COUNTS
-    try:
-        for split, first in (("train", 0), ("heldout", 10**6)):
-            (out / split).mkdir(parents=True, exist_ok=True)
-            for number in range(counts[split]):
-                file = out / split / f"{number:04}.png"
-                if not file.is_file():
-                    with atomic_path(file) as partial:
-                        draw_landscape(seed, first + number).save(partial, "PNG", compress_level=1)
-    except OSError as error:
-        raise JigsawError(f"{error.filename or out}: cannot write the landscapes: {error.strerror or error}") from error
+    with split_folders(out, "the landscapes"):
+        for split, number, index in numbered(counts or COUNTS):
+            file = out / split / f"{number:04}.png"
+            if not file.is_file():
+                with atomic_path(file) as partial:
+                    draw_landscape(seed, index).save(partial, "PNG", compress_level=1)
 
 
 def _blend(under: Array, over: Array, share: Any) -> Array:
@@ -130,7 +123,7 @@ def _blend(under: Array, over: Array, share: Any) -> Array:
 
 
 def _places(side: int) -> tuple[Array, Array]:
-    """How far down and across each pixel is, from 0 to 1, shapes `(side, 1)` and `(1, side)`."""
+    """Vertical and horizontal position of each pixel, from 0 to 1, shapes `(side, 1)` and `(1, side)`."""
     steps = np.arange(side, dtype=np.float32) / np.float32(side)
     return steps[:, None], steps[None, :]
 
@@ -168,7 +161,7 @@ def _trees(rng: np.random.Generator, side: int) -> Array:
 
 
 def _lake(rng: np.random.Generator, picture: Array, shore: float, sun: Array, land: Array) -> Array:
-    """What is above the shore, mirrored in moving water, shape of `picture`."""
+    """Reflection of the picture above the shore in moving water, shape of `picture`."""
     side = len(picture)
     down, across = _places(side)
     ripple = _noise(rng, side, 60, 5) - 0.5
@@ -190,4 +183,4 @@ def _meadow(rng: np.random.Generator, picture: Array, shore: float, sun: Array, 
 
 
 if __name__ == "__main__":
-    draw(export_landscapes, COUNTS, "landscapes for jigsaws that a tiny model can learn")
+    main(export_landscapes, COUNTS, "landscapes for jigsaws that a tiny model can learn")

@@ -1,14 +1,14 @@
-"""Rooms drawn by a small ray caster from a camera that walks through them: posed RGB-D frames with exact depth.
+"""Rendered rooms seen by a moving camera: posed RGB-D frames with exact depth, from a small ray caster.
 
-In: how many rooms, and a seed. Out: a folder of scenes laid out as ScanNet's export, the same on every call::
+In: numbers of rooms, and a seed. Out: a folder of scenes in the layout of ScanNet's export, the same on every call::
 
     DIR/{train,heldout}/room-NNN/color/F.png        RGB, 240 x 180
     DIR/{train,heldout}/room-NNN/depth/F.png        16-bit, millimetres along the optical axis
     DIR/{train,heldout}/room-NNN/pose/F.txt         4x4, camera (x right, y down, z ahead) to world (z up), metres
     DIR/{train,heldout}/room-NNN/intrinsic/intrinsic_color.txt
 
-A room has four walls of unlike paint with a picture on each, a floor and a ceiling, and five to eight boxes and balls.
-The camera goes round the middle and looks across it, now more to the left, now to the right.
+A room has four walls with different textures and a picture on each, a floor, a ceiling, and five to eight boxes and
+spheres. The camera moves around the centre and looks across it, at varying angles.
 
     python -m jigsaw.samples.rooms data/rooms
 """
@@ -23,10 +23,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jigsaw.errors import JigsawError
-from jigsaw.files import atomic_path, write_atomically
-from jigsaw.samples.command import draw
-from jigsaw.samples.scenes import Array, Box, Pattern, Sphere, about_vertical, pattern_of, traced
+from jigsaw.files import write_atomically
+from jigsaw.samples.rendering import main, numbered, split_folders
+from jigsaw.samples.scenes import Array, Box, Pattern, Sphere, about_vertical, pattern_of, traced, write_images
 
 SIZE = (240, 180)
 """Width and height of a picture, in pixels."""
@@ -36,21 +35,21 @@ FOCAL = 180.0
 
 FRAMES = 16
 COUNTS = {"train": 4, "heldout": 2}
-"""Rooms that `export_rooms` draws by default."""
+"""Default number of rooms of each split."""
 
 TO_WORLD = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-"""From the axes of a drawing (right, up, ahead) to those of the poses (right, ahead, up), which are right-handed."""
+"""From the axes of the renderer (right, up, ahead) to those of the poses (right, ahead, up), which are right-handed."""
 
 
 @dataclass(frozen=True)
 class Walls:
-    """The paint of a room's sides: floor, ceiling and four walls, and a picture on each wall.
+    """Textures of the floor, the ceiling and the four walls of a room, and of a picture on each wall.
 
     Attributes:
-        half: half of its width, height and length in metres; its middle is the origin.
-        paints: of the sides left, right, floor, ceiling, near and far.
-        pictures: the same for the picture in the middle of a side.
-        shifts: how far along the wall the middle of each picture is, as a share of half its length.
+        half: half of the width, height and length of the room in metres; its centre is the origin.
+        paints: textures of the sides left, right, floor, ceiling, near and far.
+        pictures: textures of the pictures on the same sides.
+        shifts: position of the centre of each picture along the wall, as a share of half the wall's length.
     """
 
     half: Array
@@ -76,13 +75,13 @@ class Walls:
 
 @dataclass(frozen=True)
 class Room:
-    """The inside of a box around the origin: half sides `(3,)` in metres."""
+    """The inside of a box with its centre at the origin: half sides `(3,)` in metres."""
 
     half: Array
     pattern: Walls
 
     def hit(self, origin: Array, rays: Array) -> tuple[Array, Array]:
-        """Ray parameters `(N,)` of the side that is seen, and normals `(N, 3)`."""
+        """Ray parameters `(N,)` of the visible side, and normals `(N, 3)`."""
         direction = np.where(np.abs(rays) < 1e-9, 1e-9, rays)
         times = (np.sign(direction) * self.half - origin) / direction
         axis = times.argmin(axis=1)
@@ -93,9 +92,9 @@ class Room:
 
 
 def draw_room(seed: int, number: int, frames: int = FRAMES) -> tuple[list[Any], Array, list[tuple[Array, Array]]]:
-    """Surfaces, the direction of the lamp, and the cameras of a room: where each is and its axes right, up and ahead.
+    """Surfaces, the direction of the light, and the cameras of a room: position and axes (right, up, ahead) of each.
 
-    Axes are the columns of a `(3, 3)` matrix; all is in the axes of the drawing.
+    The axes of a camera are the columns of a `(3, 3)` matrix. All values are in the axes of the renderer.
     """
     digest = hashlib.sha256(f"room {seed} {number}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:16]))
@@ -105,7 +104,7 @@ def draw_room(seed: int, number: int, frames: int = FRAMES) -> tuple[list[Any], 
     surfaces: list[Any] = [Room(half, Walls(half, paints, pictures, rng.uniform(-0.5, 0.5, size=6)))]
     for _ in range(int(rng.integers(5, 9))):
         place = rng.uniform(-0.85, 0.85, size=2) * (half[0], half[2])
-        place *= max(1.0, 0.68 / np.abs(place / (half[0], half[2])).max())  # outside of where the camera walks
+        place *= max(1.0, 0.68 / np.abs(place / (half[0], half[2])).max())  # outside of the path of the camera
         size, paint = rng.uniform(0.2, 0.4), pattern_of(rng, cell=rng.uniform(0.1, 0.3))
         if rng.random() < 0.4:
             surfaces.append(Sphere(np.array([place[0], size - half[1], place[1]]), size, paint))
@@ -126,7 +125,7 @@ def draw_room(seed: int, number: int, frames: int = FRAMES) -> tuple[list[Any], 
 
 
 def _axes(heading: float, elevation: float) -> Array:
-    """Right, up and ahead of a camera that looks along z at heading 0 and turns to the right."""
+    """Axes right, up and ahead of a camera; heading 0 looks along z, larger headings look to the right."""
     sine, cosine = np.sin(elevation), np.cos(elevation)
     tilt = np.array([[1.0, 0.0, 0.0], [0.0, cosine, sine], [0.0, -sine, cosine]])
     axes: Array = about_vertical(-heading) @ tilt
@@ -142,7 +141,7 @@ def view(surfaces: list[Any], lamp: Array, place: Array, axes: Array) -> tuple[I
 
 
 def pose_of(place: Array, axes: Array) -> Array:
-    """The camera-to-world matrix of a camera: columns right, down, ahead and place, in the axes of the poses."""
+    """The camera-to-world matrix: columns right, down, ahead and position, in the axes of the poses."""
     pose = np.eye(4)
     pose[:3, :3] = TO_WORLD @ (axes * (1, -1, 1))
     pose[:3, 3] = TO_WORLD @ place
@@ -150,26 +149,22 @@ def pose_of(place: Array, axes: Array) -> Array:
 
 
 def export_rooms(out: Path, counts: dict[str, int] | None = None, seed: int = 0, frames: int = FRAMES) -> None:
-    """Draw the rooms that are missing in the folder `out`; no room is in two splits.
+    """Write the rooms that are missing in the folder `out`; no room is in two splits.
 
     Args:
-        counts: rooms of `train` and of `heldout`; `COUNTS` where not given.
+        counts: rooms of `train` and of `heldout`; `COUNTS` by default.
         frames: pictures of each room.
 
     Raises:
-        JigsawError: the disk refuses, or `out` is a file.
+        JigsawError: the disk cannot be written, or `out` is a file.
     """
-    counts = counts or COUNTS
-    try:
-        for split, first in (("train", 0), ("heldout", 10**6)):
-            for number in range(counts[split]):
-                _export(out / split / f"room-{number:03}", *draw_room(seed, first + number, frames))
-    except OSError as error:
-        raise JigsawError(f"{error.filename or out}: cannot write the rooms: {error.strerror or error}") from error
+    with split_folders(out, "the rooms"):
+        for split, number, index in numbered(counts or COUNTS):
+            _export(out / split / f"room-{number:03}", *draw_room(seed, index, frames))
 
 
 def _export(folder: Path, surfaces: list[Any], lamp: Array, cameras: list[tuple[Array, Array]]) -> None:
-    for name in ("color", "depth", "pose", "intrinsic"):
+    for name in ("pose", "intrinsic"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     matrix = np.eye(4)
     matrix[0, 0] = matrix[1, 1] = FOCAL
@@ -178,9 +173,7 @@ def _export(folder: Path, surfaces: list[Any], lamp: Array, cameras: list[tuple[
     for frame, (place, axes) in enumerate(cameras):
         files = [folder / name / f"{frame}.png" for name in ("color", "depth")]
         if not all(file.is_file() for file in files):
-            for file, image in zip(files, view(surfaces, lamp, place, axes), strict=True):
-                with atomic_path(file) as partial:
-                    image.save(partial, "PNG")
+            write_images(files, view(surfaces, lamp, place, axes))
         write_atomically(folder / "pose" / f"{frame}.txt", _text(pose_of(place, axes)))
 
 
@@ -189,4 +182,4 @@ def _text(matrix: Array) -> str:
 
 
 if __name__ == "__main__":
-    draw(export_rooms, COUNTS, "posed RGB-D frames of simple rooms, with exact depth")
+    main(export_rooms, COUNTS, "posed RGB-D frames of simple rooms with exact depth")

@@ -1,21 +1,21 @@
-"""`jigsaw samples DIR`: real photos, stills of a film, clips and one RGB-D scene, copied out of packages.
+"""`jigsaw samples DIR`: real photos, frames of videos, clips and one RGB-D scene, copied from installed packages.
 
-In: samples.csv beside this file, an allow-list of named files, each with its scene, split, origin, licence and SHA-256.
+In: samples.csv in this folder, an allow-list of files, each with its scene, split, origin, licence and SHA-256.
 Out: a folder that is byte for byte the same on every machine::
 
     DIR/photos/{train,heldout}/SCENE-NN.*      DIR/videos/{train,heldout}/SCENE-NN.mp4
     DIR/rgbd/motorcycle/{color.png,disparity.npz,camera.json}      DIR/LICENCES
 
-`export_all` draws rooms beside them, `DIR/rooms/{train,heldout}` (`jigsaw.samples.rooms`): no package has posed frames.
+`export_all` also renders rooms, `DIR/rooms/{train,heldout}` (`jigsaw.samples.rooms`): no package has posed frames.
 
-A scene (a place, a thing; NN counts its views) is in one split only, so near-duplicates such as the steps of a
-walk never straddle train and held-out. Files are copied bit by bit: a fingerprint then identifies the photo wherever
-it was exported, and no encoder's version can change the puzzles cut from it.
+A scene (a place or a thing; NN counts its views) is in one split only, so that near-duplicates such as consecutive
+views never are in both. Files are copied bit by bit: a photo has the same fingerprint on every machine, and the version
+of an encoder cannot change the puzzles.
 
-Left out on purpose, though the packages carry them: pictures that name another owner or none (lena, wally, 58060,
+Some pictures of the packages are left out on purpose: those that name another owner or none (lena, wally, 58060,
 butterfly, image3, lab-scene, the tomatoes, the aerial tiles, the model house, the traffic clip); calibration targets,
-diagrams and silhouettes; uniform textures and star fields, whose tiles have no right order. The stills of the animated
-film are for training alone: what is held out is photographs.
+diagrams and silhouettes; uniform textures and star fields, whose tiles have no unique order. The frames of Big Buck
+Bunny (`film-NN.bmp`) are for training only: the held-out pictures are photographs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from typing import Any
 from jigsaw.errors import JigsawError
 from jigsaw.extras import install_command
 from jigsaw.files import write_atomically
-from jigsaw.samples import film
+from jigsaw.samples import big_buck_bunny
 
 ROOMS = "rooms"
 REMEDY = install_command("samples")
@@ -59,8 +59,11 @@ _MOTORCYCLE_CAMERA = {
 class Sample:
     """One line of samples.csv: a file to export and where it comes from.
 
-    `package` is the distribution; `path` the file inside it, import package first; `frame` the number of the decoded
-    frame (from 0) when a still is taken out of a clip, else None; `sha256` that of the exported file.
+    Attributes:
+        package: the distribution.
+        path: of the file in it, beginning with the import package.
+        frame: number of the frame, from 0, if the sample is a single frame of a video; else None.
+        sha256: of the exported file.
     """
 
     file: str
@@ -76,7 +79,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleCount:
-    """How many files and scenes a split of a kind (photos, videos, rgbd) has."""
+    """Numbers of files and scenes of a kind (photos, videos, rgbd) in a split."""
 
     kind: str
     split: str
@@ -86,7 +89,7 @@ class SampleCount:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplesSummary:
-    """What `export_samples` did: counts per kind and split, files written now, files that stood already."""
+    """What `export_samples` did: counts per kind and split, files written now, files that were there already."""
 
     folder: Path
     written: int
@@ -123,9 +126,9 @@ def list_samples() -> tuple[Sample, ...]:
 
 
 def missing_packages() -> list[str]:
-    """Distributions that carry samples and are not installed."""
+    """Distributions that have samples and are not installed."""
     roots = {sample.package: sample.path.partition("/")[0] for sample in list_samples()}
-    roots.pop(film.PACKAGE, None)
+    roots.pop(big_buck_bunny.PACKAGE, None)
     return sorted(package for package, root in roots.items() if importlib.util.find_spec(root) is None)
 
 
@@ -143,12 +146,12 @@ def count_samples(samples: Iterable[Sample]) -> tuple[SampleCount, ...]:
 def export_samples(out: Path) -> SamplesSummary:
     """Write the sample media into the folder `out`, or complete what is there.
 
-    Every file is checked against the SHA-256 of the table, so a second call writes nothing (and needs no package), and
-    a broken-off or damaged export is repaired. Takes about a second.
+    The SHA-256 of every file is checked: a second call writes nothing (and needs no package), and an incomplete or
+    damaged export is repaired. Takes about a second.
 
     Raises:
-        JigsawError: a package or file is missing or another version; `out` is a file, a folder of something else or
-            holds media that are not samples; the disk refuses.
+        JigsawError: a package or file is missing or has another version; `out` is a file, a folder with other content,
+            or has media that are not samples; the disk cannot be written.
     """
     samples = list_samples()
     generated = {"LICENCES": _licences(samples), "rgbd/motorcycle/camera.json": _camera_file()}
@@ -157,15 +160,15 @@ def export_samples(out: Path) -> SamplesSummary:
         todo = [sample for sample in samples if _sha256(out / sample.file) != sample.sha256]
         origins: dict[str, Path] = {}
         for sample in todo:
-            if sample.path not in origins and sample.package != film.PACKAGE:
+            if sample.path not in origins and sample.package != big_buck_bunny.PACKAGE:
                 origins[sample.path] = _locate(sample)
         written = 0
-        # LICENCES comes first: it marks the folder as ours, should the export be broken off.
+        # LICENCES comes first: it marks the folder as one of samples if the export is interrupted.
         for file, content in generated.items():
             if _read(out / file) != content:
                 _write(out / file, content)
                 written += 1
-        # The film comes last: it may have to be downloaded, which is in vain where nothing can be written.
+        # The video comes last: a download would be useless if the folder could not be written.
         for sample in todo:
             if sample.path not in origins:
                 origins[sample.path] = _locate(sample)
@@ -184,7 +187,7 @@ def export_samples(out: Path) -> SamplesSummary:
 
 
 def export_all(out: Path) -> SamplesSummary:
-    """The sample media, and the drawn rooms beside them.
+    """Write the sample media and the rendered rooms.
 
     Raises:
         JigsawError: as `export_samples`.
@@ -201,7 +204,7 @@ def export_all(out: Path) -> SamplesSummary:
 
 
 def _check_folder(out: Path, ours: set[str]) -> None:
-    """Refuse a place whose content is not ours to mix with, or would be taken for samples."""
+    """Check that the folder is empty or has nothing but samples."""
     if out.exists() and not out.is_dir():
         raise JigsawError(f"{out} is a file; name a new or empty folder for the samples")
     if not out.is_dir() or not any(out.iterdir()):
@@ -213,15 +216,15 @@ def _check_folder(out: Path, ours: set[str]) -> None:
             file = path.relative_to(out).as_posix()
             if path.is_file() and not path.name.startswith(".") and file not in ours:
                 raise JigsawError(
-                    f"{path} is none of this version's samples and could mix train with held-out; "
+                    f"{path} is not one of this version's samples, and could be in the wrong split; "
                     "move it away, or name another folder"
                 )
 
 
 def _locate(sample: Sample) -> Path:
-    """The origin of a sample on this machine; the package is found, not imported, and the film fetched."""
-    if sample.package == film.PACKAGE:
-        return film.fetch_film()
+    """The original file of a sample on this machine; the package is not imported, and the video is downloaded."""
+    if sample.package == big_buck_bunny.PACKAGE:
+        return big_buck_bunny.fetch_video()
     root, _, inner = sample.path.partition("/")
     spec = importlib.util.find_spec(root)
     if spec is None or not spec.submodule_search_locations:
@@ -233,7 +236,7 @@ def _locate(sample: Sample) -> Path:
 
 
 def _contents(todo: list[Sample], origins: dict[str, Path]) -> Iterator[tuple[Sample, bytes]]:
-    """Each sample with the bytes to write; a clip with several stills is decoded once."""
+    """Each sample with its content; a video with several frames is decoded once."""
     stills: dict[str, list[Sample]] = {}
     for sample in todo:
         if sample.frame is None:
@@ -243,15 +246,15 @@ def _contents(todo: list[Sample], origins: dict[str, Path]) -> Iterator[tuple[Sa
     for path, wanted in stills.items():
         frames = _decode(origins[path], {sample.frame for sample in wanted if sample.frame is not None})
         for sample in wanted:
-            # A frame that the clip no longer has fails the check of the hash, which names the package.
+            # A frame that the video does not have fails the check of the hash, whose error names the package.
             yield sample, frames.get(sample.frame or 0, b"")
 
 
 def _decode(clip: Path, numbers: set[int]) -> dict[int, bytes]:
-    """Frames of a YUV 4:2:0 clip of constant rate as BMP files, at most 640 pixels wide, by number.
+    """Frames of a YUV 4:2:0 video of constant rate as BMP files, at most 640 pixels wide, by number.
 
-    H.264 decoding is exact to the bit; FFmpeg's colour conversion and PNG's compression differ between processors and
-    library versions. Hence the conversion in integers here, and a format that does not compress.
+    H.264 decoding is exact to the bit. FFmpeg's colour conversion and PNG's compression differ between processors and
+    library versions; therefore colours are converted here in integers, and the format has no compression.
     """
     import av
     from PIL import Image
@@ -303,8 +306,7 @@ def _verify(sample: Sample, content: bytes) -> None:
     if hashlib.sha256(content).hexdigest() != sample.sha256:
         frame = "" if sample.frame is None else f", frame {sample.frame},"
         raise JigsawError(
-            f"{sample.path}{frame} in the package {sample.package} is not the file that this version knows; "
-            f"run {REMEDY}"
+            f"{sample.path}{frame} in the package {sample.package} has another SHA-256 than expected; run {REMEDY}"
         )
 
 

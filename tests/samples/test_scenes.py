@@ -77,7 +77,7 @@ def test_exports_are_equal_and_give_depth_puzzles_whose_answers_hold(tmp_path: P
 
 
 def test_a_name_without_such_sources_is_refused(tmp_path: Path):
-    with pytest.raises(JigsawError, match="source scenes has no video sources; take samples, film"):
+    with pytest.raises(JigsawError, match="source scenes has no video sources; use samples, big-buck-bunny"):
         source_folder("scenes", "video", tmp_path)
 
 

@@ -31,7 +31,7 @@ STRIP_HEIGHT = 84
 STRIP_WIDTH = 600
 PICTURE_SIDE = 360
 WIDE_SIDE = 560
-"""Largest sides in pixels of tiles, film strips and pictures; of pictures where two are side by side, not three."""
+"""Largest sides in pixels of tiles, clip strips and pictures; of pictures where two are side by side, not three."""
 
 REJECT_SIDE = 110
 REJECTS_SHOWN = 12

@@ -6,7 +6,7 @@ In: the files of a folder or a tar, laid out as ScanNet's export::
 
 `rgb` and `poses` are read too, and the intrinsics may be `intrinsics.txt`, `intrinsic.txt` or `camera.json` beside the
 folders. Out: a source per scene, named after its folder of poses, and what cannot be used. Of a long scene `FRAMES` are
-taken, spread evenly: neighbouring frames of a film show the same.
+taken, spread evenly: neighbouring frames of a video show the same.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The film of the samples: kept once fetched, checked by its hash, and a clear line where it cannot be had."""
+"""Big Buck Bunny: kept once fetched, checked by its hash, and a clear line where it cannot be had."""
 
 import io
 import subprocess
@@ -10,18 +10,18 @@ import av
 import pytest
 
 from jigsaw.errors import JigsawError
-from jigsaw.samples import film
+from jigsaw.samples import big_buck_bunny
 
-FILM = b"not really a film"
+VIDEO = b"not really a video"
 
 
-def write_archive(folder: Path, member: str = "resources/bbb.mp4", content: bytes = FILM) -> None:
+def write_archive(folder: Path, member: str = "resources/bbb.mp4", content: bytes = VIDEO) -> None:
     """A source distribution as pip would leave it, with a zip file inside."""
     inner = io.BytesIO()
     with zipfile.ZipFile(inner, "w") as pack:
         pack.writestr(f"moviepy_10_minutes/{member}", content)
     with tarfile.open(folder / "moviepy-2.2.1.tar.gz", "w:gz") as outer:
-        entry = tarfile.TarInfo(f"moviepy-2.2.1/{film.PATH.partition('.zip/')[0]}.zip")
+        entry = tarfile.TarInfo(f"moviepy-2.2.1/{big_buck_bunny.PATH.partition('.zip/')[0]}.zip")
         entry.size = len(inner.getvalue())
         outer.addfile(entry, io.BytesIO(inner.getvalue()))
 
@@ -38,22 +38,22 @@ def pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, object]:
 
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(film, "_SHA256", film.hashlib.sha256(FILM).hexdigest())
+    monkeypatch.setattr(big_buck_bunny, "_SHA256", big_buck_bunny.hashlib.sha256(VIDEO).hexdigest())
     return does
 
 
 def test_is_fetched_once_and_nothing_else_is_kept(pip, tmp_path: Path):
-    path = film.fetch_film()
-    assert path == tmp_path / "cache/visual-jigsaw/film.mp4"
-    assert path.read_bytes() == FILM
-    assert film.fetch_film() == path
+    path = big_buck_bunny.fetch_video()
+    assert path == tmp_path / "cache/visual-jigsaw/big-buck-bunny.mp4"
+    assert path.read_bytes() == VIDEO
+    assert big_buck_bunny.fetch_video() == path
     assert pip["calls"] == 1
-    assert [entry.name for entry in path.parent.iterdir()] == ["film.mp4"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["big-buck-bunny.mp4"]
 
 
-def test_a_damaged_film_is_fetched_again(pip):
-    film.fetch_film().write_bytes(b"half of")
-    assert film.fetch_film().read_bytes() == FILM
+def test_a_damaged_video_is_fetched_again(pip):
+    big_buck_bunny.fetch_video().write_bytes(b"half of")
+    assert big_buck_bunny.fetch_video().read_bytes() == VIDEO
     assert pip["calls"] == 2
 
 
@@ -62,7 +62,7 @@ def test_no_connection_is_one_line_with_the_remedy(pip):
     with pytest.raises(
         JigsawError, match=r"moviepy==2.2.1 \(58 MB\).*No matching distribution found; check the"
     ) as caught:
-        film.fetch_film()
+        big_buck_bunny.fetch_video()
     assert "\n" not in str(caught.value)
 
 
@@ -71,31 +71,31 @@ def test_no_connection_is_one_line_with_the_remedy(pip):
     [
         lambda folder: write_archive(folder, member="resources/other.mp4"),
         lambda folder: (folder / "moviepy-2.2.1.tar.gz").write_bytes(b"no archive"),
-        lambda folder: write_archive(folder, content=b"another film"),
+        lambda folder: write_archive(folder, content=b"another video"),
     ],
-    ids=["without-film", "no-archive", "another-film"],
+    ids=["without-video", "no-archive", "another-video"],
 )
 def test_another_archive_is_refused_and_not_kept(pip, tmp_path: Path, leave):
     pip["leave"] = leave
-    with pytest.raises(JigsawError, match=r"does not hold|not the one that this version knows"):
-        film.fetch_film()
+    with pytest.raises(JigsawError, match=r"does not hold|another SHA-256 than expected"):
+        big_buck_bunny.fetch_video()
     assert list((tmp_path / "cache/visual-jigsaw").iterdir()) == []
 
 
 def test_a_cache_folder_that_cannot_be_made_is_named(pip, tmp_path: Path):
     (tmp_path / "cache").write_text("a file in the way")
-    with pytest.raises(JigsawError, match=r"cache.*cannot keep the film"):
-        film.fetch_film()
+    with pytest.raises(JigsawError, match=r"cache.*cannot write the video Big Buck Bunny"):
+        big_buck_bunny.fetch_video()
 
 
 @pytest.fixture(scope="module")
 def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("film")
-    film.export_shots(folder)
+    folder = tmp_path_factory.mktemp("shots")
+    big_buck_bunny.export_shots(folder)
     return folder
 
 
-def test_both_sides_have_many_shots_and_no_part_of_the_film_is_on_both(shots: Path):
+def test_both_sides_have_many_shots_and_no_part_of_the_video_is_on_both(shots: Path):
     numbers = {
         side: sorted(int(file.stem.removeprefix("shot-")) for file in (shots / side).iterdir())
         for side in ("train", "heldout")
@@ -106,13 +106,13 @@ def test_both_sides_have_many_shots_and_no_part_of_the_film_is_on_both(shots: Pa
     assert all(number < first - 1 or number > last + 1 for number in numbers["train"])
 
 
-def test_a_shot_holds_the_frames_of_the_film(shots: Path):
+def test_a_shot_holds_the_frames_of_the_video(shots: Path):
     with av.open(str(min((shots / "heldout").iterdir()))) as container:
         frames = [frame.to_ndarray() for frame in container.decode(video=0)]
     assert len(frames) >= 2 * 24 - 1
-    with av.open(str(film.fetch_film())) as container:
+    with av.open(str(big_buck_bunny.fetch_video())) as container:
         stream = container.streams.video[0]
-        container.seek(int(film.HELDOUT_SECONDS[0] / stream.time_base), stream=stream)
+        container.seek(int(big_buck_bunny.HELDOUT_SECONDS[0] / stream.time_base), stream=stream)
         whole = [frame.to_ndarray() for frame, _ in zip(container.decode(stream), range(400), strict=False)]
     begin = next(number for number, frame in enumerate(whole) if (frame == frames[0]).all())
     assert all((a == b).all() for a, b in zip(frames, whole[begin:], strict=False))
@@ -120,7 +120,7 @@ def test_a_shot_holds_the_frames_of_the_film(shots: Path):
 
 def test_a_second_export_of_the_shots_writes_nothing(shots: Path):
     before = {file: file.stat().st_mtime_ns for file in shots.rglob("*.mp4")}
-    film.export_shots(shots)
+    big_buck_bunny.export_shots(shots)
     assert {file: file.stat().st_mtime_ns for file in shots.rglob("*.mp4")} == before
 
 
@@ -133,6 +133,6 @@ def test_a_shot_that_another_process_is_writing_is_not_touched(shots: Path, tmp_
                 (tmp_path / side / file.name).hardlink_to(file)
     theirs = tmp_path / "train" / f".{shot.name}"
     theirs.write_bytes(b"half of it")
-    film.export_shots(tmp_path)
+    big_buck_bunny.export_shots(tmp_path)
     assert theirs.read_bytes() == b"half of it"
     assert (tmp_path / "train" / shot.name).read_bytes() == shot.read_bytes()
