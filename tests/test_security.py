@@ -18,7 +18,7 @@ from PIL import Image
 
 from jigsaw.config.loading import load_recipe
 from jigsaw.data import build_puzzles, check_puzzles, import_puzzles, load_puzzles, preview_puzzles
-from jigsaw.data.sources.scan import open_source
+from jigsaw.data.sources import open_source
 from jigsaw.errors import JigsawError
 from jigsaw.tasks import Reject, get_task
 

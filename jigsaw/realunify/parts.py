@@ -24,7 +24,7 @@ from typing import Any
 from PIL import Image, ImageChops
 
 from jigsaw.answering.generation import Generate
-from jigsaw.data.sources.scan import below
+from jigsaw.data.sources import below
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.pictures import mosaic
 from jigsaw.realunify.judge import Judge

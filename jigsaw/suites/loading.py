@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jigsaw.data.sources.scan import below
+from jigsaw.data.sources import below
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.progress import progress_bar
 from jigsaw.suites.benchmarks import Benchmark

@@ -21,7 +21,7 @@ from typing import Any, get_args
 import numpy as np
 
 from jigsaw.data import build_puzzles, check_puzzles, load_puzzles
-from jigsaw.data.sources.scan import open_source, scan, source_root
+from jigsaw.data.sources import open_source, scan, source_root
 from jigsaw.data.storage.media import media_columns, same_media
 from jigsaw.data.storage.parts import puzzle_of, row_of
 from jigsaw.rewards import RewardError

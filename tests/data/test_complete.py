@@ -8,7 +8,7 @@ from PIL import Image
 
 from jigsaw.data import build_puzzles, import_questions, load_puzzles
 from jigsaw.data.inspection.required_media import require_media
-from jigsaw.data.sources.scan import missing_file
+from jigsaw.data.sources import missing_file
 from jigsaw.errors import JigsawError
 
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from jigsaw.data import build_puzzles, check_puzzles
 from jigsaw.data.building.listing import source_digest
+from jigsaw.data.sources import scan
 from jigsaw.data.sources.recognition import Problem
-from jigsaw.data.sources.scan import scan
 from jigsaw.errors import JigsawError
 
 PICTURE = encode(Image.fromarray(photo_pixels(160, 120)))
@@ -118,7 +118,7 @@ def test_names_are_stored_as_they_are_on_disk_in_any_locale(tmp_path, locale):
 def test_a_program_in_another_locale_is_told_rather_than_given_other_names(tmp_path):
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "bäum.png").write_bytes(PICTURE)
-    code = "from pathlib import Path; from jigsaw.data.sources.scan import scan; print(*scan(Path('p'), 'image'))"
+    code = "from pathlib import Path; from jigsaw.data.sources import scan; print(*scan(Path('p'), 'image'))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment(**PLAIN), capture_output=True, text=True
     )

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from jigsaw.data import build_puzzles, check_puzzles, load_puzzles
+from jigsaw.data.sources import open_source, scan
 from jigsaw.data.sources.posed_scenes import FRAMES, LOST
 from jigsaw.data.sources.recognition import Problem, Skipped
-from jigsaw.data.sources.scan import open_source, scan
 from jigsaw.errors import JigsawError
 from jigsaw.samples.builtin import source_folder
 from jigsaw.samples.rooms import export_rooms
@@ -102,7 +102,7 @@ def test_a_scene_without_focal_lengths_or_with_two_frames_is_refused(room):
     shutil.rmtree(room / "intrinsic")
     paths, (problem,), _ = listing(room)
     assert paths == [] and "there are no focal lengths: none of intrinsic/intrinsic_color.txt" in problem.detail
-    with pytest.raises(OSError, match="no scene of posed frames"):
+    with pytest.raises(OSError, match="not a usable scene of posed frames"):
         open_source(room, "pose", "posed")
 
 

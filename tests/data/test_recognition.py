@@ -11,8 +11,8 @@ from made_media import encode, photo_pixels, write_video
 from PIL import Image
 
 from jigsaw.data import build_puzzles, read_manifest
+from jigsaw.data.sources import open_source, scan
 from jigsaw.data.sources.recognition import Problem, Skipped, skipped_line
-from jigsaw.data.sources.scan import open_source, scan
 from jigsaw.errors import JigsawError
 
 PICTURE = Image.fromarray(photo_pixels(160, 120))

@@ -15,8 +15,8 @@ from PIL import Image
 
 from jigsaw.data import build_puzzles, check_puzzles, load_puzzles
 from jigsaw.data.building.planning import Job, Refusal, plan_source
+from jigsaw.data.sources import open_source, scan, source_root
 from jigsaw.data.sources.recognition import Problem
-from jigsaw.data.sources.scan import open_source, scan, source_root
 from jigsaw.data.storage.settings import BuildConfig
 from jigsaw.errors import JigsawError
 from jigsaw.tasks import get_task

@@ -9,8 +9,8 @@ import pytest
 from made_media import encode, photo_pixels
 from PIL import Image
 
+from jigsaw.data.sources import open_source, scan
 from jigsaw.data.sources.recognition import Skipped
-from jigsaw.data.sources.scan import open_source, scan
 
 PICTURES = [encode(Image.fromarray(photo_pixels(64, 48, seed=number))) for number in range(3)]
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from jigsaw.data.sources.scan import open_source, scan
+from jigsaw.data.sources import open_source, scan
 from jigsaw.errors import JigsawError
 from jigsaw.samples.builtin import source_folder
 from jigsaw.samples.scenes import Box, Pattern, Plane, Scene, Sphere, cast, draw_scene, export_scenes

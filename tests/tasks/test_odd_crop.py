@@ -9,7 +9,7 @@ from made_media import encode, photo_pixels
 from PIL import Image
 
 from jigsaw.data import build_puzzles, load_puzzles
-from jigsaw.data.sources.scan import open_source, scan
+from jigsaw.data.sources import open_source, scan
 from jigsaw.data.storage.identity import split_of
 from jigsaw.tasks import Puzzle, Reject, Source, get_task
 from jigsaw.testing import assert_task

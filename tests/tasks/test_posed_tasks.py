@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jigsaw.data.sources.scan import open_source, scan
+from jigsaw.data.sources import open_source, scan
 from jigsaw.samples.rooms import export_rooms
 from jigsaw.tasks import Puzzle, Reject, Source, get_task
 from jigsaw.tasks.media.poses import Cameras, PoseError, read_intrinsics, read_pose, upwards

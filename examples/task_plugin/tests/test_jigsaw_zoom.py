@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from jigsaw.data.sources.scan import open_source
+from jigsaw.data.sources import open_source
 from jigsaw.tasks import TaskError, get_task
 from jigsaw.testing import assert_task, write_sources
 

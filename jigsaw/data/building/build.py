@@ -22,9 +22,9 @@ from jigsaw.data.building.listing import Listing, deal, read_lines, sample, spil
 from jigsaw.data.building.planning import Job, Refusal, is_selected
 from jigsaw.data.building.pool import Pool
 from jigsaw.data.building.writer import Outcome, PartWriter
-from jigsaw.data.sources.containers import is_folder
+from jigsaw.data.sources import open_source, scan, source_root
+from jigsaw.data.sources.paths import PAIRS, TOGETHER, is_folder
 from jigsaw.data.sources.recognition import Problem, Skipped, skipped_line
-from jigsaw.data.sources.scan import PAIRS, TOGETHER, open_source, scan, source_root
 from jigsaw.data.storage.identity import Split
 from jigsaw.data.storage.manifest import (
     Counts,

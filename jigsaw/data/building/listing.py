@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from jigsaw.data.sources import scan, source_root
 from jigsaw.data.sources.recognition import Problem
-from jigsaw.data.sources.scan import scan, source_root
 from jigsaw.data.storage.identity import part_of, sample_rank
 from jigsaw.tasks import SourceKind
 

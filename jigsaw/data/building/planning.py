@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jigsaw.data.sources.scan import open_source
+from jigsaw.data.sources import open_source
 from jigsaw.data.storage.identity import puzzle_id, puzzle_rng, split_of
 from jigsaw.data.storage.media import encoded_media
 from jigsaw.data.storage.parts import Row, row_of

@@ -22,8 +22,8 @@ from jigsaw.data.building.build import BuildSummary
 from jigsaw.data.building.directory_lock import workplace
 from jigsaw.data.importing.question_layouts import LAYOUTS, Question, QuestionError
 from jigsaw.data.importing.visual_jigsaw import claim
-from jigsaw.data.sources.lists import relative_to
-from jigsaw.data.sources.scan import below
+from jigsaw.data.sources import below
+from jigsaw.data.sources.paths import relative_to
 from jigsaw.data.storage.identity import digest_of
 from jigsaw.data.storage.manifest import Counts, Manifest, package_versions, write_manifest
 from jigsaw.data.storage.media import encoded_media

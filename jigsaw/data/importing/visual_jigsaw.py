@@ -23,7 +23,7 @@ from jigsaw.data.building.directory_lock import workplace
 from jigsaw.data.building.planning import Job, Planned, Refusal
 from jigsaw.data.building.pool import Pool
 from jigsaw.data.building.writer import Outcome, PartWriter
-from jigsaw.data.sources.scan import open_source
+from jigsaw.data.sources import open_source
 from jigsaw.data.storage.identity import puzzle_id, puzzle_rng
 from jigsaw.data.storage.manifest import Counts, Manifest, package_versions, shard_manifests, write_manifest
 from jigsaw.data.storage.parts import part_files, row_of

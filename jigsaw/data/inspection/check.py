@@ -18,7 +18,7 @@ from typing import Any
 from jigsaw.data.building.planning import Job, Planned, Refusal, plan_source
 from jigsaw.data.building.pool import Pool
 from jigsaw.data.loading.load import origin_of
-from jigsaw.data.sources.scan import open_source
+from jigsaw.data.sources import open_source
 from jigsaw.data.storage.manifest import read_manifest
 from jigsaw.data.storage.media import media_columns, media_of, same_media
 from jigsaw.data.storage.parts import Row, finished_part, part_files, puzzle_of, require_schema, require_values

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from jigsaw.data.sources.scan import missing_file
+from jigsaw.data.sources import missing_file
 from jigsaw.data.storage.media import MEDIA_COLUMNS
 from jigsaw.errors import JigsawError
 from jigsaw.tasks import TaskError, task_named

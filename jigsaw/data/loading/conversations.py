@@ -23,8 +23,8 @@ from typing import Any
 
 from PIL import Image
 
-from jigsaw.data.sources.lists import relative_to
-from jigsaw.data.sources.scan import below
+from jigsaw.data.sources import below
+from jigsaw.data.sources.paths import relative_to
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.files import write_atomically
 from jigsaw.tasks import PhotoError, read_photo

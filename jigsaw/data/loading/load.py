@@ -17,7 +17,7 @@ from typing import Any
 
 from jigsaw.compat import hidden
 from jigsaw.data.loading.time_limit import within
-from jigsaw.data.sources.scan import open_source
+from jigsaw.data.sources import open_source
 from jigsaw.data.storage.manifest import Manifest, read_manifest
 from jigsaw.data.storage.media import media_bytes, media_columns, media_of
 from jigsaw.data.storage.parts import (

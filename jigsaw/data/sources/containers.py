@@ -6,14 +6,13 @@ index of the containers it used last, and one row group.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from jigsaw.data.sources.recognition import MediaKind, Problem, Skipped, is_hidden, printable, recognise
+from jigsaw.data.sources.paths import is_file, is_hidden, printable
+from jigsaw.data.sources.recognition import MediaKind, Problem, Skipped, recognise
 from jigsaw.data.sources.tables import table_cell, table_items
 from jigsaw.data.sources.tars import ContainerError, files_in_tar
 from jigsaw.tasks.media.formats import HEAD_BYTES
@@ -21,6 +20,7 @@ from jigsaw.tasks.media.formats import HEAD_BYTES
 TAR = (".tar",)
 COMPRESSED_TAR = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")
 PARQUET = (".parquet",)
+CONTAINERS = (*TAR, *COMPRESSED_TAR, *PARQUET)
 SAVED_DATASET = "state.json"
 """The file by which a folder written by `Dataset.save_to_disk` is known."""
 
@@ -28,23 +28,6 @@ SAVED_DATASET = "state.json"
 def is_saved_dataset(folder: Path) -> bool:
     """Whether a folder was written by `datasets.Dataset.save_to_disk`."""
     return is_file(folder / SAVED_DATASET) and is_file(folder / "dataset_info.json")
-
-
-def is_file(path: Path) -> bool:
-    """Whether there is a file; False, where `Path.is_file` raises, in a folder that may not be entered."""
-    return os.path.isfile(path)  # noqa: PTH113
-
-
-def regular(file: Path) -> Path:
-    """The file itself. Raises OSError for a pipe or a device, which would hang whoever reads it."""
-    if not stat.S_ISREG(file.stat().st_mode):
-        raise OSError(f"{file.name} is no regular file")
-    return file
-
-
-def is_folder(path: Path) -> bool:
-    """The same of a folder."""
-    return os.path.isdir(path)  # noqa: PTH112
 
 
 def container_items(container: Path, kind: MediaKind, skipped: Skipped) -> Iterator[str | Problem]:

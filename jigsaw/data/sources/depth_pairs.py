@@ -20,12 +20,15 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from jigsaw.data.sources.containers import is_file, regular
+from jigsaw.data.sources.paths import is_file, regular
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".webp", ".bmp", ".tif", ".tiff")
 DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff", ".pfm", ".exr")
 MAX_SECONDS = 0.02
 """Farthest that a depth frame's time may be from its picture's, as TUM's own tools have it."""
+
+CAMERA = "camera.json"
+"""File in the folder of a depth map, or one folder above, that gives the camera and the unit of the depth."""
 
 NO_DEPTH = "no depth map was found for the picture"
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from jigsaw.data.sources.recognition import Problem, printable
+from jigsaw.data.sources.paths import BETWEEN, leaves, printable, relative_to
+from jigsaw.data.sources.recognition import Problem
 from jigsaw.errors import JigsawError
 from jigsaw.tasks import SourceKind
 from jigsaw.text import encoding_of
 
-BETWEEN = "::"
 _QUOTES = "\"'"
 
 
@@ -79,13 +79,3 @@ def _is_there(root: Path, path: str) -> bool:
         return (root / path.partition(BETWEEN)[0]).exists()
     except (OSError, ValueError):
         return False
-
-
-def relative_to(root: Path, path: PurePosixPath) -> PurePosixPath:
-    """An absolute path below the root as one that holds wherever the root is."""
-    return path.relative_to(root) if path.is_relative_to(root) else path
-
-
-def leaves(path: str) -> bool:
-    """Whether a path may lead out of the folder that it is relative to. Links in the folder are its owner's doing."""
-    return PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts

@@ -99,20 +99,6 @@ def skip_key(path: str) -> str:
     return suffix if known and suffix.isascii() else "no suffix"
 
 
-def is_hidden(path: str) -> bool:
-    """Whether a part of a relative path begins with a dot, and is a name.
-
-    >>> is_hidden("a/.git/b.png"), is_hidden("a/b.png")
-    (True, False)
-    """
-    return "." in path and any(part.startswith(".") and part.strip(".") for part in path.split("/"))
-
-
-def printable(path: str) -> str:
-    """A path as text that can be written as UTF-8: undecodable bytes become escapes."""
-    return path.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def skipped_line(skipped: Skipped | dict[str, int]) -> str:
     """What was passed over in one line, the most frequent first; empty if nothing was.
 
