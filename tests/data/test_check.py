@@ -75,7 +75,7 @@ def missing_placeholder(rows):
     ("change", "message"),
     [
         (swap, "differs in answer"),
-        (swap, "does not belong to shown order"),
+        (swap, "does not belong to the shown order"),
         (other_geometry, "differs in geometry"),
         (other_id, "no puzzle of this source"),
         (other_id, "1 of its 2 puzzles are missing"),
@@ -110,7 +110,7 @@ def test_stored_pixels_that_differ_are_named(photos, tmp_path):
 
     tamper(tmp_path / "set", exchange)
     assert [fault.what for fault in check_puzzles(tmp_path / "set").faults] == [
-        "the stored media are not those that are rendered",
+        "the stored media differ from the rendered ones",
     ]
 
 

@@ -154,7 +154,7 @@ def test_what_is_no_such_file_is_told_in_one_line(media, tmp_path):
         ("verl", "a.parquet", "unknown format"),
         ("visual-jigsaw", "a.parquet", "lacks the columns"),
         ("visual-jigsaw", "b.parquet", "cannot be read"),
-        ("visual-jigsaw", "d.parquet", "holds none"),
+        ("visual-jigsaw", "d.parquet", "no Parquet file"),
         ("visual-jigsaw", "c.parquet", "none of the 1 rows could be imported: unreadable 1"),
     ):
         with pytest.raises(JigsawError, match=message) as caught:

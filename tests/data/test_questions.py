@@ -218,7 +218,7 @@ def test_a_row_that_cannot_be_a_question_is_named_with_its_remedy(tmp_path, row,
     [
         ({"layout": "easyr2"}, "layout 'easyr2' is unknown; did you mean easyr1"),
         ({"answer_style": "box"}, "answer style 'box' is unknown; did you mean boxed"),
-        ({"media_root": "nowhere"}, "nowhere is no folder"),
+        ({"media_root": "nowhere"}, "nowhere is not a folder"),
     ],
 )
 def test_a_wrong_option_is_named(tmp_path, options, message):
@@ -227,7 +227,7 @@ def test_a_wrong_option_is_named(tmp_path, options, message):
 
 
 def test_no_rows_and_no_file_are_named(tmp_path):
-    with pytest.raises(JigsawError, match="holds no rows"):
+    with pytest.raises(JigsawError, match="has no rows"):
         imported(tmp_path, [])
     with pytest.raises(JigsawError, match="no such file"):
         import_questions(tmp_path / "gone.jsonl", tmp_path / "set")

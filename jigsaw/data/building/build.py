@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from jigsaw.data.building.directory_lock import workplace
-from jigsaw.data.building.listing import Listing, deal, read_lines, sample, spill
+from jigsaw.data.building.directory_lock import build_directory
+from jigsaw.data.building.listing import Listing, assign_parts, read_lines, sample, write_listing
 from jigsaw.data.building.planning import Job, Refusal, is_selected
 from jigsaw.data.building.pool import Pool
 from jigsaw.data.building.writer import Outcome, PartWriter
@@ -208,9 +208,9 @@ def build_set(
     _check_apart(given, target)
     root, below = source_root(given), _split_folder(given, build.split)
     job = Job(root=root.resolve(), build=replace(build, split=None) if below else build)
-    with workplace(target, shard) as work:
+    with build_directory(target, shard) as work:
         skipped = Skipped()
-        listing = spill(_entries(given, below, task, skipped), root, work / "listing")
+        listing = write_listing(_entries(given, below, task, skipped), root, work / "listing")
         if listing.count == 0:
             instead = f" ({skipped_line(skipped)})" if skipped else ""
             raise JigsawError(f"source {given / below} holds no {_WANTED[task.source_kind]}{instead}")
@@ -314,7 +314,7 @@ class _Build:
         finished_before = any(m.shard == self._manifest.shard and m.complete for m in shard_manifests(self._target))
         if missing or not finished_before:
             write_manifest(self._target, self._manifest)
-            files = deal(listing, self._settings.parts, missing, self._work)
+            files = assign_parts(listing, self._settings.parts, missing, self._work)
             total = sum(1 for file in files.values() for _ in read_lines(file))
             with (
                 progress_bar("puzzles", total, enabled=progress) as bar,

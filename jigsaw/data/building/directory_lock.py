@@ -25,7 +25,7 @@ REJECTS = "rejects-"
 
 
 @contextmanager
-def workplace(target: Path, shard: tuple[int, int]) -> Iterator[Path]:
+def build_directory(target: Path, shard: tuple[int, int]) -> Iterator[Path]:
     """A folder for one shard's intermediate files. It stays only while it holds the rejects of an unfinished build.
 
     Raises:

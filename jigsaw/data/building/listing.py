@@ -54,7 +54,7 @@ def source_digest(source: Path, kind: SourceKind, pairs: str = "auto") -> str:
     return names.hexdigest()[:32]
 
 
-def spill(entries: Iterable[str | Problem], root: Path, file: Path) -> Listing:
+def write_listing(entries: Iterable[str | Problem], root: Path, file: Path) -> Listing:
     """Write a listing to a file.
 
     Args:
@@ -111,7 +111,7 @@ def sample(listing: Listing, limit: int, selected: Callable[[str], bool] | None)
     return Listing(file, listing.count, listing.digest)
 
 
-def deal(listing: Listing, parts: int, wanted: Iterable[int], folder: Path) -> dict[int, Path]:
+def assign_parts(listing: Listing, parts: int, wanted: Iterable[int], folder: Path) -> dict[int, Path]:
     """Write the lines of every wanted part to a file of its own; returns the files, which may not exist (no lines)."""
     files = {part: folder / f"part-{part:05d}" for part in wanted}
     for file in files.values():

@@ -9,28 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import numpy as np
 
-from jigsaw.data.building.build import BuildSummary
-from jigsaw.data.building.directory_lock import workplace
+from jigsaw.data.building.build import REASONS, BuildSummary
+from jigsaw.data.building.planning import Planned
+from jigsaw.data.building.writer import Outcome
+from jigsaw.data.importing.folders import media_folder, parquet_errors, parquet_files, write_imported
 from jigsaw.data.importing.question_layouts import LAYOUTS, Question, QuestionError
-from jigsaw.data.importing.visual_jigsaw import claim
 from jigsaw.data.sources import below
 from jigsaw.data.sources.paths import relative_to
 from jigsaw.data.storage.identity import digest_of
-from jigsaw.data.storage.manifest import Counts, Manifest, package_versions, write_manifest
 from jigsaw.data.storage.media import encoded_media
-from jigsaw.data.storage.parts import Row, part_name, row_of, write_part
+from jigsaw.data.storage.parts import Row, row_of
 from jigsaw.data.storage.settings import BuildConfig, Settings
 from jigsaw.errors import JigsawError, did_you_mean, first_line
-from jigsaw.progress import ProgressBar, progress_bar
 from jigsaw.tasks import (
     AnswerStyle,
     Clip,
@@ -90,15 +88,13 @@ def import_questions(
         raise JigsawError(f"layout {layout!r} is unknown; {did_you_mean(layout, LAYOUTS)}")
     if answer_style not in STYLES:
         raise JigsawError(f"answer style {answer_style!r} is unknown; {did_you_mean(answer_style, STYLES)}")
-    where, target = Path(path), Path(out)
+    where = Path(path)
     if not where.exists():
         raise JigsawError(f"{path}: no such file")
-    root = Path(media_root) if media_root is not None else (where if where.is_dir() else where.parent)
-    if not root.is_dir():
-        raise JigsawError(f"{root} is no folder; give the folder of the media (--media-root)")
+    root = media_folder(media_root, where)
     count = min(_count(where), limit or 2**53)
     if not count:
-        raise JigsawError(f"{path} holds no rows")
+        raise JigsawError(f"{path} has no rows")
     task = get_task(QuestionsTask.name)
     settings = Settings.of_build(
         BuildConfig.of(task.name, heldout=None, materialize=True),
@@ -108,63 +104,19 @@ def import_questions(
         listing="",
         imported=f"qa {layout}",
     )
-    manifest = Manifest(
-        settings=settings,
-        source_root=str(root.resolve()),
-        source_relative=os.path.relpath(root.resolve(), target.resolve()),
-        versions=package_versions(),
+
+    def outcomes() -> Iterator[Outcome]:
+        for number, row in islice(_stored(where), count):
+            source = f"{where.name}::{number}"
+            try:
+                rows = [_row(question, source, root, kind, answer_style) for question in LAYOUTS[layout](row)]
+            except (QuestionError, VideoError, OSError) as error:
+                raise JigsawError(f"{path}: row {number}: {first_line(error)}") from error
+            yield Outcome(source, Planned(rows=rows))
+
+    return write_imported(
+        Path(out), root, settings, outcomes(), REASONS, rows_per_part=ROWS_PER_PART, progress=progress
     )
-    claim(target, manifest)
-    written = Counts()
-
-    def read(number: int, row: Mapping[str, Any]) -> list[Row]:
-        questions = LAYOUTS[layout](row)
-        return [_row(question, f"{where.name}::{number}", root, kind, answer_style) for question in questions]
-
-    with workplace(target, (0, 1)) as work, progress_bar("rows", count, enabled=progress) as bar:
-        stored = islice(_stored(where), count)
-        for part in range(settings.parts):
-            tally = _Tally()
-
-            rows = _rows(islice(stored, ROWS_PER_PART), path, tally, bar, read)
-            file = target / part_name(part, settings.parts)
-            write_part(file, work, rows, settings.digest(), tally.counts)
-            written += tally.counts()
-        write_manifest(target, replace(manifest, complete=True, counts=written))
-    return BuildSummary(path=target, counts=written, parts_built=settings.parts, parts_skipped=0)
-
-
-@dataclass
-class _Tally:
-    """Rows that were read for a part, and questions in it."""
-
-    rows: int = 0
-    questions: int = 0
-
-    def counts(self) -> Counts:
-        return Counts(sources=self.rows, puzzles=self.questions)
-
-
-def _rows(
-    stored: Iterable[tuple[int, Mapping[str, Any]]],
-    path: str | Path,
-    tally: _Tally,
-    bar: ProgressBar,
-    read: Callable[[int, Mapping[str, Any]], list[Row]],
-) -> Iterator[Row]:
-    """The rows of a part, counted.
-
-    Raises:
-        JigsawError: a row cannot be a question; names it.
-    """
-    for number, row in stored:
-        try:
-            made = read(number, row)
-        except (QuestionError, VideoError, OSError) as error:
-            raise JigsawError(f"{path}: row {number}: {first_line(error)}") from error
-        tally.rows, tally.questions = tally.rows + 1, tally.questions + len(made)
-        yield from made
-        bar.advance()
 
 
 def _row(question: Question, place: str, root: Path, kind: str | None, style: str) -> Row:
@@ -268,29 +220,21 @@ def _batches(where: Path) -> Iterator[list[Any]]:
             raise JigsawError(f"{where} holds one {type(rows).__name__}, not a list of rows")
         yield rows
     else:
-        for file in _parquet_files(where):
-            yield from (batch.to_pylist() for batch in _opened(file).iter_batches(batch_size=64))
+        import pyarrow.parquet as pq
+
+        for file in parquet_files(where):
+            with parquet_errors(file), pq.ParquetFile(file) as parquet:
+                yield from (batch.to_pylist() for batch in parquet.iter_batches(batch_size=64))
 
 
 def _count(where: Path) -> int:
-    """How many rows there are, without reading the media of a Parquet file."""
-    if where.is_file() and where.suffix in (".jsonl", ".ndjson", ".json"):
-        return sum(len(values) for values in _batches(where))
-    return sum(_opened(file).metadata.num_rows for file in _parquet_files(where))
-
-
-def _parquet_files(where: Path) -> list[Path]:
-    files = sorted(where.rglob("*.parquet")) if where.is_dir() else [where]
-    if not files:
-        raise JigsawError(f"{where}: no Parquet files in it; name the .json or .jsonl file itself")
-    return files
-
-
-def _opened(file: Path) -> Any:
-    import pyarrow as pa
+    """Number of rows; does not read the media of a Parquet file."""
     import pyarrow.parquet as pq
 
-    try:
-        return pq.ParquetFile(file)
-    except (OSError, pa.ArrowException) as error:
-        raise JigsawError(f"{file} cannot be read as Parquet ({first_line(error)})") from error
+    if where.is_file() and where.suffix in (".jsonl", ".ndjson", ".json"):
+        return sum(len(values) for values in _batches(where))
+    count = 0
+    for file in parquet_files(where):
+        with parquet_errors(file):
+            count += pq.read_metadata(file).num_rows
+    return count

@@ -9,28 +9,23 @@ Prompts are kept as they are.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from jigsaw.data.building.build import REASONS, BuildSummary
-from jigsaw.data.building.directory_lock import workplace
 from jigsaw.data.building.planning import Job, Planned, Refusal
 from jigsaw.data.building.pool import Pool
-from jigsaw.data.building.writer import Outcome, PartWriter
+from jigsaw.data.building.writer import Outcome
+from jigsaw.data.importing.folders import media_folder, parquet_errors, parquet_files, write_imported
 from jigsaw.data.sources import open_source
 from jigsaw.data.storage.identity import puzzle_id, puzzle_rng
-from jigsaw.data.storage.manifest import Counts, Manifest, package_versions, shard_manifests, write_manifest
-from jigsaw.data.storage.parts import part_files, row_of
+from jigsaw.data.storage.parts import row_of
 from jigsaw.data.storage.settings import BuildConfig, Settings
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.processes import usable_cores
-from jigsaw.progress import progress_bar
 from jigsaw.tasks import (
     AnswerStyle,
     ForeignRows,
@@ -80,7 +75,7 @@ def import_puzzles(
     """
     if form not in FORMATS:
         raise JigsawError(f"unknown format {form!r}; known: {', '.join(FORMATS)}, qa")
-    files = _parquet_files(Path(path))
+    files = parquet_files(Path(path))
     known = foreign_tasks()
     kinds = Counter(_kind(row, known) for file in files for row in _foreign_rows(file, _KIND_COLUMNS))
     if only is not None and only not in kinds:
@@ -88,14 +83,11 @@ def import_puzzles(
     if only is None and len(kinds) != 1:
         found = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "no rows"
         raise JigsawError(
-            f"{path} has {found}; a data set holds one task: choose with only={' or '.join(sorted(kinds))}"
+            f"{path} has {found}; a data set has one task: choose with --only {' or --only '.join(sorted(kinds))}"
         )
     kind = only or next(iter(kinds))
-    task = get_task(kind)
-    root = Path(media_root) if media_root is not None else files[0].parent
-    if not root.is_dir():
-        raise JigsawError(f"{root} is no folder; give the folder of the media (media_root=...)")
-    target, build = Path(out), BuildConfig.of(kind, seed=seed, heldout=None)
+    task, root = get_task(kind), media_folder(media_root, Path(path))
+    build = BuildConfig.of(kind, seed=seed, heldout=None)
     settings = Settings.of_build(
         build,
         config=json.loads(canonical_config(task)),
@@ -105,57 +97,25 @@ def import_puzzles(
         listing="",
         imported=form,
     )
-    manifest = Manifest(
-        settings=settings,
-        source_root=str(root.resolve()),
-        source_relative=os.path.relpath(root.resolve(), target.resolve()),
-        versions=package_versions(),
-    )
-    claim(target, manifest)
-    job = Job(call="jigsaw.data.importing.visual_jigsaw:import_row", root=root.resolve(), build=build)
-    with (
-        workplace(target, (0, 1)) as work,
-        progress_bar("puzzles", settings.num_sources, enabled=progress) as bar,
-        Pool(job, min(workers or usable_cores(), max(1, settings.num_sources)), time_limit) as pool,
-    ):
-        writer = PartWriter(target, work, settings, {*REASONS, *task.REASONS})
+    job = Job(call=f"{__name__}:import_row", root=root.resolve(), build=build)
+    with Pool(job, min(workers or usable_cores(), max(1, settings.num_sources)), time_limit) as pool:
         results = pool.run(_items(files, task.name, known))
         outcomes = (Outcome(item["path"], result, {"row": item["row"]}) for item, result in results)
-        parts = range(settings.parts)
-        counts = sum((writer.write(part, islice(outcomes, ROWS_PER_PART), bar) for part in parts), Counts())
-        writer.join_rejects(target / "rejects.jsonl", parts)
-        if counts.puzzles == 0:
-            writer.forget_rejects()
-            why = ", ".join(f"{reason} {number}" for reason, number in counts.rejects.items())
-            raise JigsawError(
-                f"none of the {counts.sources} rows could be imported: {why}; is {job.root} the folder of the "
-                "media (media_root=...)?"
-            )
-        write_manifest(target, replace(manifest, complete=True, counts=counts))
-        writer.forget_rejects()
-    return BuildSummary(path=target, counts=counts, parts_built=settings.parts, parts_skipped=0)
-
-
-def _parquet_files(path: Path) -> list[Path]:
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path] if path.is_file() else []
-    if not files:
-        raise JigsawError(f"{path} is no Parquet file and holds none; give the file or folder of the foreign set")
-    return files
+        reasons = {*REASONS, *task.REASONS}
+        return write_imported(
+            Path(out), root, settings, outcomes, reasons, rows_per_part=ROWS_PER_PART, progress=progress
+        )
 
 
 def _foreign_rows(file: Path, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        parquet = pq.ParquetFile(file)
-        if "data_source" not in parquet.schema_arrow.names or "prompt" not in parquet.schema_arrow.names:
-            raise JigsawError(f"{file} is no visual-jigsaw file: it lacks the columns data_source and prompt")
-        present = [name for name in columns if name in parquet.schema_arrow.names]
-        for batch in parquet.iter_batches(batch_size=256, columns=present):
+    with parquet_errors(file), pq.ParquetFile(file) as parquet:
+        names = parquet.schema_arrow.names
+        if "data_source" not in names or "prompt" not in names:
+            raise JigsawError(f"{file} is not a visual-jigsaw file: it lacks the columns data_source and prompt")
+        for batch in parquet.iter_batches(batch_size=256, columns=[name for name in columns if name in names]):
             yield from batch.to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise JigsawError(f"{file} cannot be read: {error}".splitlines()[0]) from error
 
 
 def foreign_tasks() -> dict[str, ForeignRows]:
@@ -169,18 +129,6 @@ def _kind(row: dict[str, Any], known: Mapping[str, ForeignRows]) -> str:
     column = "videos" if row.get("videos") else "images"
     fit = [name for name, rows in known.items() if rows.column == column and rows.mark in str(row["data_source"])]
     return max(fit, key=lambda name: len(known[name].mark))
-
-
-def claim(target: Path, manifest: Manifest) -> None:
-    """Take a folder for an import: a new one, an empty one, or one of the same import that was broken off."""
-    target.mkdir(parents=True, exist_ok=True)
-    others = [entry.name for entry in target.iterdir() if not entry.name.startswith(".")]
-    begun = [old for old in shard_manifests(target) if not old.complete and old.settings == manifest.settings]
-    if others and not begun:
-        raise JigsawError(f"{target} is not empty ({others[0]}); choose another folder or delete it")
-    for file in part_files(target):
-        file.unlink()
-    write_manifest(target, manifest)
 
 
 def _items(files: list[Path], kind: str, known: Mapping[str, ForeignRows]) -> Iterator[dict[str, Any]]:

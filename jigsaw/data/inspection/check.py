@@ -27,7 +27,7 @@ from jigsaw.errors import JigsawError, first_line
 from jigsaw.processes import usable_cores
 from jigsaw.progress import progress_bar
 from jigsaw.rewards.answers import check_answer_of
-from jigsaw.tasks import ORDER, Task, answer_of
+from jigsaw.tasks import ORDER, Source, Task, answer_of
 
 COMPARED = (
     *("task", "prompt", "answer", "num_pieces", "answer_style", "classes", "source", "geometry"),
@@ -199,44 +199,43 @@ def check_source(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
 
 
 def check_rows(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
-    """Faults of the rows of one source: answers hold and media render. Runs in a worker."""
+    """Faults of the rows of one source: wrong answers, and media that cannot be rendered. Runs in a worker."""
     _, path, rows = group
-    if task.STORED:
-        return [fault for row in rows for fault in _stored_faults(row)]
-    faults = _source_faults(task, job, path, rows)
+    faults = [] if task.STORED else _source_faults(task, job, path, rows)
     if faults:
         return faults
-    source = open_source(job.root, path, task.source_kind)
+    source = None if task.STORED else open_source(job.root, path, task.source_kind)
     for number, row in enumerate(rows):
         try:
-            require_values(row)
-            puzzle = puzzle_of(row)
-            check_answer_of({**row, "answer": puzzle.answer})
-            shown = puzzle.geometry.get("shown") if puzzle.answer_kind == ORDER else None
-            if shown is not None and answer_of(shown) != puzzle.answer:
-                faults.append((row["id"], f"answer {list(puzzle.answer)} does not belong to shown order {shown}"))
-            rendered = task.render(puzzle, source)
-            media_columns(row, rendered)
-            if (row["images"] or row["videos"]) and not same_media(rendered, media_of(row)):
-                faults.append((row["id"], "the stored media are not those that are rendered"))
-            if number == 0:
-                faults += [(row["id"], what) for what in task.verify(puzzle, source)]
-        except Exception as error:
-            # Whatever a plug-in or a damaged row raises is a fault of the row.
-            faults.append((row["id"], f"{type(error).__name__}: {error}".splitlines()[0]))
+            for what in _row_faults(task, source, row, verify=number == 0):
+                faults.append((row["id"], what))
+        except Exception as error:  # whatever a plug-in or a damaged row raises
+            faults.append((row["id"], f"{type(error).__name__}: {first_line(error)}"))
     return faults
 
 
-def _stored_faults(row: Row) -> list[tuple[str, str]]:
-    """Faults of a row that holds all that it shows."""
-    try:
-        require_values(row)
-        puzzle = puzzle_of(row)
-        check_answer_of({**row, "answer": puzzle.answer})
+def _row_faults(task: Task, source: Source | None, row: Row, *, verify: bool) -> Iterator[str]:
+    """Faults of a row; raises for some.
+
+    Args:
+        source: None for a row that stores its media.
+        verify: also read the puzzle in the second way of its task.
+    """
+    require_values(row)
+    puzzle = puzzle_of(row)
+    check_answer_of({**row, "answer": puzzle.answer})
+    shown = puzzle.geometry.get("shown") if puzzle.answer_kind == ORDER else None
+    if shown is not None and answer_of(shown) != puzzle.answer:
+        yield f"the answer {list(puzzle.answer)} does not belong to the shown order {shown}"
+    if source is None:
         media_columns(row, media_of(row))
-    except Exception as error:  # whatever a damaged row raises is a fault of it
-        return [(row["id"], f"{type(error).__name__}: {first_line(error)}")]
-    return []
+        return
+    rendered = task.render(puzzle, source)
+    media_columns(row, rendered)
+    if (row["images"] or row["videos"]) and not same_media(rendered, media_of(row)):
+        yield "the stored media differ from the rendered ones"
+    if verify:
+        yield from task.verify(puzzle, source)
 
 
 def _source_faults(task: Task, job: Job, path: str, rows: list[Row]) -> list[tuple[str, str]]:
