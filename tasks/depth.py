@@ -75,7 +75,7 @@ class DepthTask(MeasuredTask):
     Config: ClassVar[type] = DepthConfig
     REASONS: ClassVar[Mapping[str, str]] = {
         **MeasuredTask.REASONS,
-        "too_few_points": "not enough points are far enough apart in the picture and in depth",
+        "too_few_points": "fewer than `points` points are far enough apart in the picture and in depth",
     }
 
     LATER_KEYS = ("depth_orientation", "relative_gap")
@@ -107,7 +107,9 @@ class DepthTask(MeasuredTask):
         places, depths = self._field(source, size, radius)
         chosen = _draw_points(places, depths, self.config, radius, rng)
         if chosen is None:
-            detail = f"{len(places)} usable pixels, not {self.config.points} points far enough apart"
+            detail = (
+                f"{len(places)} usable pixels do not give points={self.config.points} points that are far enough apart"
+            )
             return Reject("too_few_points", detail)
         return {
             "radius": radius,
@@ -175,12 +177,12 @@ class DepthTask(MeasuredTask):
         except PhotoError as error:
             return Reject(error.reason, str(error))
         if len(points) < 2 or not all(0 <= x < width and 0 <= y < height for x, y in points):
-            return Reject("too_few_points", f"the {len(points)} points do not lie in a picture of {width}x{height}")
+            return Reject("too_few_points", f"the {len(points)} points are not all in a picture of {width}x{height}")
         size = pair_of(about.get("resize_size")) or (width, height)
         if size[0] * size[1] > MAX_PIXELS:
-            return Reject("too_large", f"resized to {size[0]}x{size[1]} pixels")
+            return Reject("too_large", f"resized to {size[0]}x{size[1]} pixels, more than {MAX_PIXELS:,}")
         if too_long(size):
-            return Reject("too_long", f"shown as {size[0]}x{size[1]} px")
+            return Reject("too_long", f"shown as {size[0]}x{size[1]} pixels")
         across, down = size[0] / width, size[1] / height
         shown = draw_shown(len(points), rng)
         geometry: DepthGeometry = {

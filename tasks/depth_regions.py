@@ -59,7 +59,7 @@ class DepthRegionsTask(MeasuredTask):
     Config: ClassVar[type] = DepthRegionsConfig
     REASONS: ClassVar[Mapping[str, str]] = {
         **MeasuredTask.REASONS,
-        "too_few_points": "not enough regions are far enough apart in the picture and in depth",
+        "too_few_points": "fewer than `points` regions are far enough apart in the picture and in depth",
     }
     PIECE = "region"
     SIZE = ("points", ("3", "4", "5"))
@@ -77,7 +77,8 @@ class DepthRegionsTask(MeasuredTask):
         self._allowed(depth)
         chosen = self._regions(depth, rng)
         if chosen is None:
-            return Reject("too_few_points", f"not {self.config.points} regions apart in depth", final=False)
+            detail = f"no points={self.config.points} regions are far enough apart in the picture and in depth"
+            return Reject("too_few_points", detail, final=False)
         return {
             "regions": [list(box) for box, _, _ in chosen],
             "depths": [[round(near, 4), round(far, 4)] for _, near, far in chosen],

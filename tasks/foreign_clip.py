@@ -89,7 +89,9 @@ class ForeignClipTask(SegmentTask):
         for role, clips in wanted.items():
             if headers[role].duration < clips * length:
                 return Reject(
-                    "too_short", f"{role}: {headers[role].duration:.1f} s, and {clips * length:g} s are needed"
+                    "too_short",
+                    f"{role}: the video has {headers[role].duration:.1f} s; window={config.window:g} and "
+                    f"clips={config.clips} need at least {clips * length:g} s",
                 )
         for _ in range(DRAWS):
             segments: dict[str, Segment] = {}
@@ -101,7 +103,8 @@ class ForeignClipTask(SegmentTask):
                 segments[role] = segment | {"timeline": "decoded"} if played else segment
             size = [min(segment["size"][side] for segment in segments.values()) for side in (0, 1)]
             if min(size) < config.min_side:
-                return Reject("too_small", f"both videos would be shown with {size[0]}x{size[1]} px")
+                shown = f"both videos would be shown with {size[0]}x{size[1]} pixels"
+                return Reject("too_small", f"{shown}; min_side={config.min_side} needs at least {config.min_side}")
             small = np.concatenate([self._small(source, segment, role) for role, segment in segments.items()])
             apart = peak_differences(small.reshape(config.clips, -1))[-1, :-1]
             if apart.min() < TOLERANCE:
@@ -116,7 +119,9 @@ class ForeignClipTask(SegmentTask):
                 answer_args=asked.args,
             )
         return Reject(
-            "ambiguous", f"in {DRAWS} draws the clip of the other video looks like one of the first", final=False
+            "ambiguous",
+            f"the clip of the other video looks like one of the first in each of {DRAWS} samples",
+            final=False,
         )
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:

@@ -167,7 +167,7 @@ class ImageTask(Task):
     Config: ClassVar[type] = ImageConfig
     REASONS = PHOTO_REASONS | {
         "too_small": "a tile would have fewer than `min_tile` pixels a side, in the photo or as shown",
-        "too_long": f"a tile, or the sheet of tiles, would be {MAX_ASPECT} times as long as wide, or more",
+        "too_long": f"a tile or the sheet of tiles would be at least {MAX_ASPECT} times as long as wide",
         "ambiguous": "two tiles look the same (flat or repeated), so that more than one answer is right",
     }
     PIECE = "tile"
@@ -298,14 +298,17 @@ class ImageTask(Task):
         crop_width, crop_height = crop or (width, height)
         cell = (crop_width // columns, crop_height // rows)
         if width * height > MAX_PIXELS:
-            return Reject("too_large", f"resized to {width}x{height} pixels")
+            return Reject("too_large", f"resized to {width}x{height} pixels, more than {MAX_PIXELS:,}")
         if rows * columns > MOST_CELLS:
             return Reject("too_small", f"a grid of {rows}x{columns} has more than {MOST_CELLS:,} tiles")
         if crop_width > width or crop_height > height or min(cell) < 1:
             detail = f"a crop of {crop_width}x{crop_height} in {rows}x{columns} tiles out of {width}x{height} pixels"
             return Reject("too_small", detail)
         if too_long(cell):
-            return Reject("too_long", f"tiles of {cell[0]}x{cell[1]} px")
+            return Reject(
+                "too_long",
+                f"tiles of {cell[0]}x{cell[1]} pixels; the longer side may be at most {MAX_ASPECT} times the shorter",
+            )
         shown = draw_shown(rows * columns, rng)
         geometry: ImageGeometry = {
             "scale": 1,
@@ -346,15 +349,17 @@ class ImageTask(Task):
         """A reject if tiles are too small, in the photo or as shown, or too long for image processors; else None."""
         cut = self._smallest_tile(header.size)
         shown = self._shown_size(self._smallest_tile(header.scaled_size(scale)))
-        gives = f"{header.size[0]}x{header.size[1]} px gives tiles of {cut[0]}x{cut[1]} px"
+        gives = f"a photo of {header.size[0]}x{header.size[1]} pixels gives tiles of {cut[0]}x{cut[1]}"
         if shown != cut:
-            gives += f", shown as {shown[0]}x{shown[1]} px"
+            gives += f", shown as {shown[0]}x{shown[1]}"
         if min(*cut, *shown) < self.config.min_tile:
-            return Reject("too_small", f"{gives}; min_tile is {self.config.min_tile}")
+            return Reject(
+                "too_small", f"{gives}; min_tile={self.config.min_tile} needs at least {self.config.min_tile}"
+            )
         if self.config.layout == "composite":
             gives, shown = f"{gives} on a sheet", sheet_boxes(shown, *self._grid)[0]
         if too_long(shown):
-            return Reject("too_long", f"{gives}; the longer side may be up to {MAX_ASPECT} times the shorter")
+            return Reject("too_long", f"{gives}; the longer side may be at most {MAX_ASPECT} times the shorter")
         return None
 
     def _classes(self, source: Source, header: PhotoHeader, scale: int, region: Region) -> tuple[int, ...]:

@@ -129,12 +129,12 @@ class MeasuredTask(Task):
     }
     Config: ClassVar[type] = MeasuredConfig
     REASONS: ClassVar[Mapping[str, str]] = PHOTO_REASONS | {
-        "bad_depth": "the depth map is missing, damaged, or of no known format",
+        "bad_depth": "the depth map cannot be read: it is missing, damaged or of an unknown format",
         "size_mismatch": "picture and depth map have different shapes",
-        "orientation": "the photo has an EXIF orientation, and nothing says whether the depth map is turned alike",
-        "no_depth": "the depth map holds no measured value, or there is none for the picture",
-        "too_long": f"the picture is {MAX_ASPECT} times as long as wide, or more",
-        "out_of_range": "no measured value lies between `min_depth` and `max_depth`: the unit may be wrong",
+        "orientation": "the orientation of the depth map is unknown: the photo has an EXIF orientation",
+        "no_depth": "the picture has no depth map with measured values",
+        "too_long": f"the picture is at least {MAX_ASPECT} times as long as wide",
+        "out_of_range": "no measured value is between `min_depth` and `max_depth` metres: the unit may be wrong",
     }
 
     LATER_KEYS = ("depth_orientation", "relative_gap")
@@ -242,7 +242,7 @@ class MeasuredTask(Task):
         header = read_header(source.files["color"])
         size, scale = self._shown_size(header)
         if too_long(size):
-            shown = f"{header.size[0]}x{header.size[1]} px, shown as {size[0]}x{size[1]} px"
+            shown = f"the picture is {header.size[0]}x{header.size[1]} pixels, shown as {size[0]}x{size[1]}"
             raise PhotoError("too_long", shown)
         self._photo(source, scale, size)
         about: PictureGeometry = {"scale": scale, "source_size": list(header.size), "size": list(size)}
@@ -273,7 +273,10 @@ class MeasuredTask(Task):
         if not self._is_relative:
             allowed &= (depth >= self.config.min_depth) & (depth <= self.config.max_depth)
         if not allowed.any():
-            detail = f"the median depth is {middle:.3g} m; set depth_unit, or kind=disparity"
+            detail = (
+                f"the median depth is {middle:.3g} m, and no value is between min_depth={self.config.min_depth:g} and "
+                f"max_depth={self.config.max_depth:g} m; set depth_unit, or kind=disparity"
+            )
             raise PhotoError("out_of_range", detail)
         return allowed
 

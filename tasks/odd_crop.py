@@ -63,7 +63,7 @@ class OddCropTask(Task):
     Config: ClassVar[type] = OddCropConfig
     REASONS: ClassVar[Mapping[str, str]] = PHOTO_REASONS | {
         "too_small": "a crop would be smaller than `side` pixels; crops are not enlarged",
-        "no_room": "the crops do not fit into the photo without overlap",
+        "no_room": "the photo has no space for `crops` separate crops",
         "ambiguous": "two crops look the same, or both photos are copies of one",
     }
     PIECE = "crop"
@@ -94,7 +94,8 @@ class OddCropTask(Task):
             cuts = {role: self._scaled(source, role) for role in ("image", "other")}
             for role, (_, size, cut) in cuts.items():
                 if cut < config.side:
-                    return Reject("too_small", f"{role}: {size[0]}x{size[1]} px, crops of {cut} px for {config.side}")
+                    detail = f"{role}: a photo of {size[0]}x{size[1]} pixels gives crops of {cut}"
+                    return Reject("too_small", f"{detail}; side={config.side} needs at least {config.side}")
             for _ in range(DRAWS):
                 boxes = self._boxes(*cuts["image"][1:], config.crops - 1, rng)
                 stranger = self._boxes(*cuts["other"][1:], 1, rng)
@@ -120,7 +121,9 @@ class OddCropTask(Task):
         except PhotoError as error:
             return Reject(error.reason, str(error))
         reason = "no_room" if boxes is None else "ambiguous"
-        return Reject(reason, f"in {DRAWS} draws no {config.crops - 1} crops that differ", final=False)
+        return Reject(
+            reason, f"no {config.crops - 1} different crops in {DRAWS} samples; crops={config.crops}", final=False
+        )
 
     def _scaled(self, source: Source, role: str) -> tuple[int, tuple[int, int], int]:
         """The scale at which a photo is decoded, its size there, and the side of a crop."""

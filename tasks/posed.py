@@ -57,11 +57,11 @@ class PosedTask(Task):
     SMALL: ClassVar[Mapping[str, Any]] = {"max_side": 160, "up": "auto", "depth_unit": None}
     Config: ClassVar[type] = PosedConfig
     REASONS: ClassVar[Mapping[str, str]] = PHOTO_REASONS | {
-        "bad_depth": "a depth map is damaged, of no known format, or of another shape than its picture",
+        "bad_depth": "a depth map cannot be read: it is damaged, of an unknown format or of another shape",
         "bad_pose": "a pose or the intrinsics cannot be used",
         "size_mismatch": "pictures of one scene have different sizes, or a depth map another shape",
-        "orientation": "a picture has an EXIF orientation, and poses are of pictures as the sensor gives them",
-        "too_few_views": "not enough frames are far enough apart and see what has to be seen",
+        "orientation": "a picture has an EXIF orientation, but poses belong to pictures without one",
+        "too_few_views": "fewer than `views` frames are far enough apart and show enough of the scene",
         "ambiguous": "two views look the same",
     }
     PIECE = "view"
@@ -106,7 +106,7 @@ class PosedTask(Task):
             return Reject("bad_pose", str(error))
         except DepthError as error:
             return Reject("bad_depth", str(error))
-        detail = f"in {DRAWS} draws from {len(scene.names)} frames no {self.config.views} views that differ"
+        detail = f"no views={self.config.views} different views in {DRAWS} samples from {len(scene.names)} frames"
         return Reject(reason, detail, final=False)
 
     def views(self, puzzle: Puzzle, source: Source) -> list[Image.Image]:

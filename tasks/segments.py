@@ -103,10 +103,10 @@ class SegmentTask(DecodingTask):
     SMALL: ClassVar[Mapping[str, Any]] = {"window": 2, "fps": 4, "max_pixels": 2048}
     Config: ClassVar[type] = SegmentConfig
     REASONS: ClassVar[Mapping[str, str]] = VIDEO_REASONS | {
-        "too_short": "the video is shorter than the stretch of it that a puzzle needs",
-        "too_small": "the video has, or would be shown with, fewer than `min_side` pixels a side",
-        "too_long": "frames so long cannot be shown in their shape within `max_pixels`",
-        "too_few_frames": "the stretch has fewer different frames than are shown",
+        "too_short": "the video is shorter than a puzzle of `window` seconds needs",
+        "too_small": "the frames have fewer than `min_side` pixels a side, in the video or as they are shown",
+        "too_long": "frames of this shape cannot be shown within `max_pixels`",
+        "too_few_frames": "the video has too few different frames for `fps` and `window`",
         "static": "what has to be distinguished looks the same: nothing moves, or moves back and forth",
     }
     PIECE = "clip"
@@ -151,12 +151,15 @@ class SegmentTask(DecodingTask):
                     answer_kind=question.kind,
                     answer_args=question.args,
                 )
-        return Reject("static", f"in {DRAWS} stretches nothing tells the answers apart", final=False)
+        return Reject(
+            "static", f"the possible answers look the same in {DRAWS} sampled parts of the video", final=False
+        )
 
     def _stretch(self, header: VideoHeader, rng: Random) -> Segment | Reject:
         """Which frames are shown of a video."""
         if header.duration < self.seconds:
-            return Reject("too_short", f"{header.duration:.1f} s, and {self.seconds:g} s are needed")
+            needed = f"window={self.config.window:g} needs at least {self.seconds:g} s"
+            return Reject("too_short", f"the video has {header.duration:.1f} s; {needed}")
         return self._cut(header, self.moments(header.duration, rng))
 
     def _cut(self, header: VideoHeader, spans: Sequence[tuple[float, float, int]]) -> Segment | Reject:
@@ -164,10 +167,13 @@ class SegmentTask(DecodingTask):
         config = self.config
         frames = [number for start, end, count in spans for number in frame_numbers(header.times, (start, end), count)]
         if len(set(frames)) < len(frames):
-            return Reject("too_few_frames", f"{len(set(frames))} different frames where {len(frames)} are needed")
+            return Reject(
+                "too_few_frames",
+                f"the clips have {len(set(frames))} different frames; fps={config.fps:g} needs {len(frames)}",
+            )
         size = shown_size(header.size, config.max_pixels, config.multiple)
         fault = size_fault(
-            header.size, size, grid=(1, 1), share=1, min_tile=config.min_side, max_pixels=config.max_pixels
+            header.size, size, grid=(1, 1), share=1, least=("min_side", config.min_side), max_pixels=config.max_pixels
         )
         if fault is not None:
             return Reject(*fault)

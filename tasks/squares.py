@@ -93,7 +93,10 @@ class SquareTask(Task):
         try:
             header = self._headers.get(source.fingerprint, lambda: read_header(source.files["image"]))
             if min(header.size) < side:
-                return Reject("too_small", f"{header.size[0]}x{header.size[1]} px for a square of {side} px")
+                return Reject(
+                    "too_small",
+                    f"the photo is {header.size[0]}x{header.size[1]} pixels; side={side} needs at least {side}",
+                )
             for _ in range(DRAWS if self.config.crop == "random" else 1):
                 square = self._square(header, rng)
                 asked = self.ask(self._cut(source, square), rng)

@@ -177,10 +177,10 @@ class VideoTask(DecodingTask):
     }
     Config: ClassVar[type] = VideoConfig
     REASONS = VIDEO_REASONS | {
-        "too_short": "the video is shorter than `min_duration`",
+        "too_short": "the video is shorter than `min_duration` seconds (or than `window`)",
         "too_small": "a piece would have fewer than `min_tile` pixels a side, in the video or as it is shown",
-        "too_long": "pieces so long cannot be shown in their shape within `max_pixels`, or not at all",
-        "too_few_frames": "the clips do not have `min_frames` different frames each",
+        "too_long": "pieces of this shape cannot be shown within `max_pixels`",
+        "too_few_frames": "the video has too few different frames for `clips` clips with `min_frames` frames each",
         "static": "two clips look the same: nothing moves, or the video repeats itself",
     }
     PIECE = "clip"
@@ -223,7 +223,7 @@ class VideoTask(DecodingTask):
             if self.config.static != "reject" or len(set(classes)) == len(classes):
                 return self._puzzle(geometry, classes, rng)
         pairs = [number + 1 for number, kind in enumerate(classes) if classes.count(kind) > 1]
-        return Reject("static", f"pieces {', '.join(map(str, pairs))} are not unlike others", final=not varied)
+        return Reject("static", f"pieces {', '.join(map(str, pairs))} look like other pieces", final=not varied)
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
         """The pieces in shown order: clips, or their frames as images.
@@ -328,7 +328,7 @@ class VideoTask(DecodingTask):
         least = max(config.min_duration, config.window or 0)
         if duration < least:
             key = "min_duration" if least == config.min_duration else "window"
-            return Reject("too_short", f"{duration:.1f} s, {key} is {least:g} s")
+            return Reject("too_short", f"the video has {duration:.1f} s; {key}={least:g} needs at least {least:g} s")
         begin = 0.0 if config.window is None else rng.uniform(0, duration - config.window)
         cut = equal_spans(config.window or duration, config.clips, config.trim)
         spans = [(begin + start, begin + end) for start, end in cut]
@@ -337,9 +337,8 @@ class VideoTask(DecodingTask):
         frames = [frame_numbers(header.times, span, count) for span in spans]
         numbers = [number for clip in frames for number in clip]
         if len(set(numbers)) < len(numbers):
-            detail = (
-                f"{header.num_frames} frames in {duration:.1f} s do not give {count} for each of {config.clips} clips"
-            )
+            need = f"{count} frames for each of clips={config.clips} clips"
+            detail = f"{header.num_frames} frames in {duration:.1f} s do not give {need}"
             return Reject("too_few_frames", detail)
         size = shown_size(header.size, config.max_pixels, config.multiple)
         fault = size_fault(
@@ -347,7 +346,7 @@ class VideoTask(DecodingTask):
             size,
             grid=self._grid or (1, 1),
             share=config.crop_scale,
-            min_tile=config.min_tile,
+            least=("min_tile", config.min_tile),
             max_pixels=config.max_pixels,
         )
         if fault is not None:

@@ -68,7 +68,7 @@ def shown_size(size: Size, max_pixels: int, multiple: int) -> Size:
 
 
 def size_fault(
-    source: Size, shown: Size, *, grid: tuple[int, int], share: float, min_tile: int, max_pixels: int
+    source: Size, shown: Size, *, grid: tuple[int, int], share: float, least: tuple[str, int], max_pixels: int
 ) -> tuple[str, str] | None:
     """Why pieces of a video cannot be shown at a size: a reason and a detail; None if they can.
 
@@ -77,22 +77,22 @@ def size_fault(
         shown: the same as they are shown.
         grid: rows and columns into which every frame is cut; (1, 1) for whole frames.
         share: smallest part of a frame's sides that is shown.
-        min_tile: least side of a piece in pixels, as it is cut and as it is shown.
+        least: the setting for the smallest side of a piece in pixels, as it is cut and as it is shown, with its value.
         max_pixels: most pixels of a frame.
 
-    >>> size_fault((1280, 720), (420, 224), grid=(1, 1), share=1, min_tile=28, max_pixels=100352)
-    >>> size_fault((6000, 60), (4480, 28), grid=(1, 1), share=1, min_tile=28, max_pixels=100352)[0]
+    >>> size_fault((1280, 720), (420, 224), grid=(1, 1), share=1, least=("min_tile", 28), max_pixels=100352)
+    >>> size_fault((6000, 60), (4480, 28), grid=(1, 1), share=1, least=("min_tile", 28), max_pixels=100352)[0]
     'too_long'
     """
     rows, columns = grid
     cut = (int(source[0] * share) // columns, int(source[1] * share) // rows)
     piece = (shown[0] // columns, shown[1] // rows)
-    gives = f"{source[0]}x{source[1]} px gives pieces of {cut[0]}x{cut[1]} px, shown as {piece[0]}x{piece[1]} px"
-    if min(*cut, *piece) < min_tile:
-        return "too_small", f"{gives}; min_tile is {min_tile}"
+    gives = f"frames of {source[0]}x{source[1]} pixels give pieces of {cut[0]}x{cut[1]}, shown as {piece[0]}x{piece[1]}"
+    if min(*cut, *piece) < least[1]:
+        return "too_small", f"{gives}; {least[0]}={least[1]} needs at least {least[1]}"
     if too_long(piece):
-        return "too_long", f"{gives}; the longer side may be up to {MAX_ASPECT} times the shorter"
+        return "too_long", f"{gives}; the longer side may be at most {MAX_ASPECT} times the shorter"
     squeeze = source[0] * shown[1] / (source[1] * shown[0])
     if shown[0] * shown[1] > max_pixels or not 1 / MOST_SQUEEZE <= squeeze <= MOST_SQUEEZE:
-        return "too_long", f"{gives}, which is not their shape or more than max_pixels={max_pixels}"
+        return "too_long", f"{gives}, which changes their shape or is more than max_pixels={max_pixels}"
     return None

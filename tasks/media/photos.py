@@ -43,9 +43,9 @@ DARK = 64
 """16-bit pictures whose brightest value is below this (of 256) are refused: they may hold 10, 12 or 14 bits."""
 
 REASONS = {
-    "unreadable": "the file is missing, damaged, empty, no picture, or of a format that is not read",
-    "too_large": f"more than {MAX_PIXELS // 1_000_000} megapixels",
-    "unknown_range": "the numbers do not fill the range of their type, or are HDR: black and white are unknown",
+    "unreadable": "the file cannot be read as a picture: it is missing, damaged, empty or of another format",
+    "too_large": f"the picture has more than {MAX_PIXELS // 1_000_000} megapixels",
+    "unknown_range": "black and white are unknown: the values are HDR, or do not use the range of their type",
 }
 
 _TURNS = {
@@ -182,7 +182,9 @@ def _opened(file: Path | bytes) -> Iterator[Image.Image]:
     try:
         with _no_warnings(), _open(file) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise PhotoError("too_large", f"{image.width}x{image.height} pixels")
+                raise PhotoError(
+                    "too_large", f"the picture is {image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are read"
+                )
             _refuse_preview(image)
             yield image
     except (PhotoError, _LongTexts):

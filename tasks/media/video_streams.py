@@ -122,7 +122,10 @@ def read_track(file: Path | bytes) -> Track:
         chosen = _chosen(streams, tracks)
         stream = container.streams[chosen.index]
         if stream.width * stream.height > MAX_FRAME_PIXELS:
-            raise VideoError("too_large", f"frames of {stream.width}x{stream.height} pixels")
+            raise VideoError(
+                "too_large",
+                f"its frames are {stream.width}x{stream.height} pixels; at most {MAX_FRAME_PIXELS:,} are read",
+            )
         return chosen
 
 

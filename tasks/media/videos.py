@@ -40,13 +40,13 @@ DECODERS = {"decord": "jigsaw.tasks.media.decode_decord:frames", "pyav": "jigsaw
 """Name -> where its `frames` is. Another decoder is a file and a line here."""
 
 REASONS = {
-    "unreadable": "the file is missing, damaged, empty or no video",
-    "too_large": f"frames of more than {MAX_FRAME_PIXELS // 1_000_000} megapixels",
-    "no_video": "the file has sound only, or a cover picture",
-    "wrong_decoder": "the decoder that was asked for cannot be trusted with the file; take `decoder=auto` or `pyav`",
-    "unproved": "the decoder does not give the frames that the time stamps promise; convert the file to MP4",
-    "tilted": "the header turns the frames by an angle that is no quarter turn; convert the file",
-    "changes_shape": "the shape of the frames changes on the way; cut the file there",
+    "unreadable": "the file cannot be read as a video: it is missing, damaged or empty",
+    "too_large": f"the frames have more than {MAX_FRAME_PIXELS // 1_000_000} megapixels",
+    "no_video": "the file has no video: only sound, or a cover picture",
+    "wrong_decoder": "the chosen decoder may give wrong frames of the file; use `decoder=auto` or `pyav`",
+    "unproved": "the decoded frames do not match the time stamps; convert the file to MP4",
+    "tilted": "the header rotates the frames by an angle that is not a multiple of 90 degrees; convert the file",
+    "changes_shape": "the shape of the frames changes within the video; cut the file there",
 }
 
 Decode = Callable[[Path | bytes, "VideoHeader", Sequence[int], tuple[int, int]], Frames]

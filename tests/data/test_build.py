@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jigsaw.data import build_puzzles, load_puzzles, read_manifest
+from jigsaw.data import REASONS, build_puzzles, load_puzzles, read_manifest
+from jigsaw.data.building.build import reject_reasons
 from jigsaw.errors import JigsawError
+from jigsaw.tasks import get_task, task_names
 
 CONFIG = {"grid": "2x2", "crop": "random", "tile": 28}
 
@@ -260,7 +262,9 @@ def test_a_folder_of_broken_photos_gives_one_line_and_no_data_set(tmp_path):
     for number in range(3):
         (source / f"{number}.jpg").write_bytes(b"not a photo")
     out = tmp_path / "set"
-    with pytest.raises(JigsawError, match=r"none of the 3 sources .* gave a puzzle: unreadable 3") as caught:
+    with pytest.raises(
+        JigsawError, match=r"none of the 3 sources .* gave a puzzle: the file cannot be read as a picture \(3\)"
+    ) as caught:
         build(source, out)
     assert "\n" not in str(caught.value)
     assert [file.name for file in out.iterdir()] == ["rejects.jsonl"]
@@ -435,3 +439,17 @@ def test_a_folder_of_another_number_of_shards_is_refused_and_left_alone(photos, 
         build(photos, out, parts=3, shard=then)
     assert "\n" not in str(caught.value)
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_every_reject_reason_is_a_clause_with_the_values_of_its_settings(name):
+    task = get_task(name)
+    for reason in {**REASONS, **task.REASONS}:
+        ((words, number),) = reject_reasons({reason: 3}, task).items()
+        assert number == 3 and "`" not in words
+        assert len(words.split()) >= 4, "cut off at its first comma, it says nothing"
+
+
+def test_reasons_are_counted_by_their_key_and_shown_with_the_value_of_the_setting():
+    words = {"the photo has fewer than side=64 pixels a side": 5, "the file cannot be read as a picture": 1}
+    assert reject_reasons({"unreadable": 1, "too_small": 5}, get_task("rotation", side=64)) == words

@@ -422,7 +422,7 @@ def test_limits_hold_for_pieces_as_they_are_cut_and_as_they_are_shown(size, conf
 )
 def test_whatever_is_shown_keeps_the_limits_and_nearly_its_shape(size, max_pixels, multiple, grid):
     shown = shown_size(size, max_pixels, multiple)
-    if size_fault(size, shown, grid=grid, share=1, min_tile=28, max_pixels=max_pixels) is None:
+    if size_fault(size, shown, grid=grid, share=1, least=("min_tile", 28), max_pixels=max_pixels) is None:
         assert shown[0] * shown[1] <= max_pixels
         assert min(shown[0] // grid[1], shown[1] // grid[0]) >= 28
         assert 0.5 <= size[0] * shown[1] / (size[1] * shown[0]) <= 2

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,14 +45,14 @@ from jigsaw.tasks import Task
 REASONS = {
     "unreadable": "the file or folder cannot be read",
     "bad_name": "the name is not UTF-8",
-    "timeout": "reading it took longer than the time limit",
-    "crashed": "the processes that read it died, twice; the next build tries again",
+    "timeout": "it took longer than the time limit",
+    "crashed": "two worker processes died while they read it; the next build tries again",
     "bad_pose": "a pose or the intrinsics of a scene cannot be used",
     "failed": "the task raised an error",
-    "exhausted": "the source gives no further different puzzle",
-    "placeholders": "an imported prompt stands for other media than the puzzle has",
+    "exhausted": "the source gives no more different puzzles",
+    "placeholders": "an imported prompt has placeholders for other media than the puzzle",
 }
-"""Why a source gives no puzzle, beside the task's own `REASONS`."""
+"""Why a source gives no puzzle, in addition to the `REASONS` of its task."""
 
 SOURCES_PER_PART = 5000
 
@@ -114,19 +114,34 @@ class BuildSummary:
         text += f"{counts.puzzles} {'puzzle' if counts.puzzles == 1 else 'puzzles'} from "
         text += f"{self.used} of {counts.sources} {one if counts.sources == 1 else several}"
         if left or counts.rejects:
-            meanings = {**REASONS, **self.task.REASONS}
-            reasons = [
-                (number, re.split(r" \(|[,:;]", meanings.get(reason, reason))[0].replace("`", ""))
-                for reason, number in sorted(counts.rejects.items(), key=lambda item: -item[1])
-            ]
             lost = f"{left} {'was' if left == 1 else 'were'} left out" if left else "some gave fewer puzzles"
-            because = ", ".join(f"{meaning} ({number})" for number, meaning in reasons)
-            text += f"; {lost} because {reasons[0][1]}" if len(reasons) == 1 else f"; {lost}: {because}"
+            reasons = reject_reasons(counts.rejects, self.task)
+            because = ", ".join(f"{meaning} ({number})" for meaning, number in reasons.items())
+            text += f"; {lost} because {next(iter(reasons))}" if len(reasons) == 1 else f"; {lost}: {because}"
             text += f". See {self.path / 'rejects.jsonl'}"
         if self.skipped:
             text += f". {skipped_line(self.skipped)}"
         task = f" --task {shlex.quote(self.spec)}" if ":" in self.spec else ""
         return f"{text}. Next: jigsaw preview {shlex.quote(str(self.path))}{task}"
+
+
+def reject_reasons(rejects: Mapping[str, int], task: Task) -> dict[str, int]:
+    """What reject reasons mean, in a few words and with the values of the settings, and how often each occurred.
+
+    >>> from jigsaw.tasks import get_task
+    >>> reject_reasons({"too_small": 2, "too_large": 3}, get_task("image", min_tile=40))
+    {'the picture has more than 120 megapixels': 3, 'a tile would have fewer than min_tile=40 pixels a side': 2}
+    """
+    meanings, words = {**REASONS, **task.REASONS}, Counter[str]()
+    for reason, number in sorted(rejects.items(), key=lambda item: -item[1]):
+        short = re.split(r" \(|[,:;]", meanings.get(reason, reason))[0]
+        words[re.sub(r"`(\w+)`", lambda key: _setting(task, key[1]), short).replace("`", "")] += number
+    return dict(words)
+
+
+def _setting(task: Task, key: str) -> str:
+    value = getattr(task.config, key, None)
+    return key if value is None else f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
 
 
 def build_puzzles(
@@ -351,7 +366,8 @@ class _Build:
                 f"no source of {self._job.root} falls into split {self._settings.split}: add sources, or change "
                 f"heldout (now {self._settings.heldout or 'by the folders train/ and heldout/'})"
             )
-        why = ", ".join(f"{reason} {number}" for reason, number in counts.rejects.items())
+        reasons = reject_reasons(counts.rejects, self._task)
+        why = ", ".join(f"{meaning} ({number})" for meaning, number in reasons.items())
         raise JigsawError(
             f"none of the {counts.sources} sources in {self._job.root} gave a puzzle: {why}; see {self._rejects}"
         )

@@ -6,13 +6,13 @@ In: paths, and the `Outcome` of every foreign row. Out: rows of Parquet files, a
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from jigsaw.data.building.build import BuildSummary
+from jigsaw.data.building.build import REASONS, BuildSummary, reject_reasons
 from jigsaw.data.building.directory_lock import build_directory
 from jigsaw.data.building.writer import Outcome, PartWriter
 from jigsaw.data.storage.manifest import Counts, Manifest, package_versions, shard_manifests, write_manifest
@@ -20,6 +20,7 @@ from jigsaw.data.storage.parts import part_files
 from jigsaw.data.storage.settings import Settings
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.progress import progress_bar
+from jigsaw.tasks import Task
 
 
 def parquet_files(path: Path) -> list[Path]:
@@ -62,7 +63,7 @@ def write_imported(
     root: Path,
     settings: Settings,
     outcomes: Iterator[Outcome],
-    reasons: Collection[str],
+    task: Task,
     *,
     rows_per_part: int,
     progress: bool,
@@ -73,7 +74,7 @@ def write_imported(
         target: a new or empty folder, or one in which the same import was interrupted.
         root: folder of the media.
         outcomes: of the foreign rows, in order.
-        reasons: known reasons of rejected rows.
+        task: the task of the rows.
         rows_per_part: rows in each Parquet file.
         progress: show a progress bar.
 
@@ -89,12 +90,13 @@ def write_imported(
     _begin(target, manifest)
     rejects, parts = target / "rejects.jsonl", range(settings.parts)
     with build_directory(target, (0, 1)) as work, progress_bar("rows", settings.num_sources, enabled=progress) as bar:
-        writer = PartWriter(target, work, settings, reasons)
+        writer = PartWriter(target, work, settings, {*REASONS, *task.REASONS})
         try:
             counts = sum((writer.write(part, islice(outcomes, rows_per_part), bar) for part in parts), Counts())
             writer.join_rejects(rejects, parts)
             if counts.puzzles == 0:
-                why = ", ".join(f"{reason} {number}" for reason, number in counts.rejects.items())
+                reasons = reject_reasons(counts.rejects, task)
+                why = ", ".join(f"{meaning} ({number})" for meaning, number in reasons.items())
                 raise JigsawError(
                     f"none of the {counts.sources} rows could be imported: {why or 'they have no questions'}; see "
                     f"{rejects}; is {root} the folder of the media (--media-root)?"

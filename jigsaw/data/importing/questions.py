@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from jigsaw.data.building.build import REASONS, BuildSummary
+from jigsaw.data.building.build import BuildSummary
 from jigsaw.data.building.planning import Planned
 from jigsaw.data.building.writer import Outcome
 from jigsaw.data.importing.folders import media_folder, parquet_errors, parquet_files, write_imported
@@ -114,9 +114,7 @@ def import_questions(
                 raise JigsawError(f"{path}: row {number}: {first_line(error)}") from error
             yield Outcome(source, Planned(rows=rows))
 
-    return write_imported(
-        Path(out), root, settings, outcomes(), REASONS, rows_per_part=ROWS_PER_PART, progress=progress
-    )
+    return write_imported(Path(out), root, settings, outcomes(), task, rows_per_part=ROWS_PER_PART, progress=progress)
 
 
 def _row(question: Question, place: str, root: Path, kind: str | None, style: str) -> Row:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jigsaw.data.building.build import REASONS, BuildSummary
+from jigsaw.data.building.build import BuildSummary
 from jigsaw.data.building.planning import Job, Planned, Refusal
 from jigsaw.data.building.pool import Pool
 from jigsaw.data.building.writer import Outcome
@@ -101,10 +101,7 @@ def import_puzzles(
     with Pool(job, min(workers or usable_cores(), max(1, settings.num_sources)), time_limit) as pool:
         results = pool.run(_items(files, task.name, known))
         outcomes = (Outcome(item["path"], result, {"row": item["row"]}) for item, result in results)
-        reasons = {*REASONS, *task.REASONS}
-        return write_imported(
-            Path(out), root, settings, outcomes, reasons, rows_per_part=ROWS_PER_PART, progress=progress
-        )
+        return write_imported(Path(out), root, settings, outcomes, task, rows_per_part=ROWS_PER_PART, progress=progress)
 
 
 def _foreign_rows(file: Path, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
