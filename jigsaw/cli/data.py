@@ -185,9 +185,8 @@ def check(
     else:
         for fault in result.faults:
             typer.echo(printable(str(fault)))
-        typer.echo(
-            f"{result.rows} rows of {result.sources} sources, {result.copies} copies, {result.num_faults} faults"
-        )
+        copies = f", {result.copies} of them copies, which are dropped on loading" if result.copies else ""
+        typer.echo(f"{result.rows} rows of {result.sources} sources{copies}; {result.num_faults or 'no'} faults")
     if not result.ok:
         raise typer.Exit(1)
 

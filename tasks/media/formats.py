@@ -6,6 +6,7 @@ signatures are those of the formats' specifications; a match says what a file cl
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -115,6 +116,27 @@ def format_of(head: bytes) -> Format | None:
         return Format(f"video ({container})", "video")
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:20].lower()
     return next((Format(name, "other") for begin, name in _TEXTS.items() if text.startswith(begin)), None)
+
+
+def other_content(head: bytes, kind: FormatKind, noun: str) -> str | None:
+    """What is wrong with a file that should be of a kind, by its first bytes; None if they are of that kind.
+
+    >>> other_content(b"<!DOCTYPE html><title>404</title>", "image", "picture")
+    'not a picture: the content has the format HTML page'
+    """
+    found = format_of(head)
+    if not head:
+        return "the file is empty"
+    if found is None:
+        return f"the content has no known {noun} format"
+    return None if found.kind == kind else f"not a {noun}: the content has the format {found.name}"
+
+
+def described(error: Exception) -> str:
+    """The first line of a library's error, without addresses and paths, so that it is the same on every machine."""
+    if isinstance(error, OSError) or hasattr(error, "strerror"):
+        return str(getattr(error, "strerror", None) or error).partition("\n")[0]
+    return f"{type(error).__name__}: {re.sub(r' at 0x[0-9a-f]+', '', str(error).partition(chr(10))[0])}"
 
 
 def _by_brand(head: bytes) -> Format | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import io
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from jigsaw.tasks.media import colors, png_chunks
-from jigsaw.tasks.media.formats import format_of, head_of
+from jigsaw.tasks.media.formats import described, format_of, head_of, other_content
 from jigsaw.tasks.media.profiles import HdrError, profile_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
@@ -197,7 +196,7 @@ def _opened(file: Path | bytes) -> Iterator[Image.Image]:
         if "MAX_TEXT" in str(error):
             raise _LongTexts from error
         # Decoders raise nearly every type on damaged bytes (SyntaxError, struct.error, IndexError ...).
-        raise PhotoError("unreadable", f"{type(error).__name__}: {_plain(error)}") from error
+        raise PhotoError("unreadable", described(error)) from error
 
 
 def _open(file: Path | bytes) -> Image.Image:
@@ -215,15 +214,11 @@ def _unidentified(file: Path | bytes) -> tuple[str, str]:
     """The name of the format of a file that Pillow does not open, and what to say about it."""
     head = head_of(file)
     found = format_of(head)
-    if not head:
-        return "", "the file is empty"
-    if found is None:
-        return "", "the content is of no known picture format"
-    if found.name in PLUGINS:
-        return found.name, f"{found.name} is not read by this Pillow; convert it or install {PLUGINS[found.name][2]}"
-    if found.kind == "image":
-        return found.name, f"a {found.name} file that is damaged, or of a kind that this Pillow does not read"
-    return found.name, f"the content is no picture but: {found.name}"
+    name = "" if found is None else found.name
+    if name in PLUGINS:
+        return name, f"{name} is not read by this Pillow; convert it or install {PLUGINS[name][2]}"
+    damaged = f"the {name} file is damaged, or of a variant that this Pillow does not read"
+    return name, other_content(head, "image", "picture") or damaged
 
 
 def _with_plugin(file: Path | bytes, name: str) -> Image.Image:
@@ -234,7 +229,7 @@ def _with_plugin(file: Path | bytes, name: str) -> Image.Image:
     try:
         return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=[format_name])
     except UnidentifiedImageError as error:
-        told = f"a {name} file that is damaged, or of a kind that {module} does not read"
+        told = f"the {name} file is damaged, or of a variant that {module} does not read"
         raise PhotoError("unreadable", told) from error
 
 
@@ -242,11 +237,6 @@ def _refuse_preview(image: Image.Image) -> None:
     """Refuse camera raws: TIFF files whose first picture is a thumbnail, which would pass for the photo."""
     if image.format == "TIFF" and (_tag(image, _DNG_VERSION) or (_tag(image, _SUBFILE_TYPE) or 0) & _REDUCED):
         raise PhotoError("unreadable", "a camera raw: a TIFF that begins with a preview; develop it to JPEG or TIFF")
-
-
-def _plain(error: Exception) -> str:
-    """An error's first line without memory addresses, so that it is the same in every run."""
-    return re.sub(r" at 0x[0-9a-f]+", "", str(error).partition("\n")[0])
 
 
 def _exif(image: Image.Image) -> Image.Exif | None:

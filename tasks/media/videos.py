@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jigsaw.tasks.media.formats import described, head_of, other_content
 from jigsaw.tasks.media.video_display import UPRIGHT, Frames
 from jigsaw.tasks.media.video_streams import (
     MAX_FRAME_PIXELS,
@@ -106,8 +107,9 @@ def read_header(file: Path | bytes, *, played: bool = False) -> VideoHeader:
     except VideoError:
         raise
     except Exception as error:
-        # Damaged files raise whatever the demuxer meets; all of it means the same.
-        raise VideoError("unreadable", f"{type(error).__name__}: {error}".splitlines()[0]) from error
+        # The demuxer raises errors of many types for a damaged file.
+        damaged = f"the file is damaged or incomplete ({described(error)})"
+        raise VideoError("unreadable", other_content(head_of(file), "video", "video") or damaged) from error
 
 
 def _packet_header(track: Track, display: Display) -> VideoHeader:
@@ -172,7 +174,7 @@ def read_frames(
     except ImportError as error:
         raise VideoError("unreadable", f"decoder {decoder} is not installed; use decoder=pyav") from error
     except Exception as error:
-        raise VideoError("unreadable", f"{decoder}: {type(error).__name__}: {error}".splitlines()[0]) from error
+        raise VideoError("unreadable", f"{decoder}: {described(error)}") from error
     expected = (len(wanted), size[1], size[0], 3)
     if decoded.shape != expected:
         raise VideoError("unreadable", f"{decoder} gave frames of shape {decoded.shape}, not {expected}")

@@ -270,7 +270,7 @@ def test_a_folder_of_broken_photos_gives_one_line_and_no_data_set(tmp_path):
     assert [file.name for file in out.iterdir()] == ["rejects.jsonl"]
     lines = [json.loads(line) for line in (out / "rejects.jsonl").read_text().splitlines()]
     assert {line["source"] for line in lines} == {"0.jpg", "1.jpg", "2.jpg"}
-    assert {line["detail"] for line in lines} == {"the content is of no known picture format"}
+    assert {line["detail"] for line in lines} == {"the content has no known picture format"}
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_part(photos, tmp_path, monkeypatch):

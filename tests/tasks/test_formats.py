@@ -24,12 +24,12 @@ def test_pictures_that_are_read_are_recognised(kind):
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(99), "HEIC is not read by this Pillow"),
         (b"\xff\x0a" + bytes(99), "JPEG XL is not read by this Pillow; convert it or install pillow-jxl-plugin"),
         (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(99), "JPEG XL is not read by this Pillow"),
-        (b"\0\0\0\x18ftypisom\0\0\0\0isomiso2" + bytes(99), "no picture but: video (mp4)"),
-        (b"<!DOCTYPE html><title>404</title>", "no picture but: HTML page"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isomiso2" + bytes(99), "not a picture: the content has the format video (mp4)"),
+        (b"<!DOCTYPE html><title>404</title>", "not a picture: the content has the format HTML page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
-        (b"%PDF-1.7\n", "no picture but: PDF"),
-        (b"8BPS\0\1", "no picture but: Photoshop"),
-        (b"v/1\1" + bytes(99), "no picture but: OpenEXR"),
+        (b"%PDF-1.7\n", "not a picture: the content has the format PDF"),
+        (b"8BPS\0\1", "not a picture: the content has the format Photoshop"),
+        (b"v/1\1" + bytes(99), "not a picture: the content has the format OpenEXR"),
         (b"II*\0\x10\0\0\0CR\2\0" + bytes(99), "camera raw"),
         (b"", "the file is empty"),
         (b"some words about nothing", "no known picture format"),
@@ -49,7 +49,7 @@ def test_what_is_not_read_is_named(head, told, tmp_path, monkeypatch):
 
 def test_a_damaged_file_of_a_plugin_is_named():
     pytest.importorskip("pillow_heif")
-    with pytest.raises(PhotoError, match="a HEIC file that is damaged"):
+    with pytest.raises(PhotoError, match="the HEIC file is damaged"):
         read_photo(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
 
 

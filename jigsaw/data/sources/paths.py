@@ -69,7 +69,13 @@ def is_file(path: Path) -> bool:
 
 def regular(file: Path) -> Path:
     """The file itself. Raises OSError for a pipe or a device, which could block its reader for ever."""
-    if not stat.S_ISREG(file.stat().st_mode):
+    try:
+        mode = file.stat().st_mode
+    except FileNotFoundError:
+        if file.is_symlink():
+            raise OSError(f"a link to {file.readlink()}, which does not exist") from None
+        raise
+    if not stat.S_ISREG(mode):
         raise OSError(f"{file.name} is not a regular file")
     return file
 

@@ -105,13 +105,13 @@ def _index(file: str, size: int, _changed: int) -> TarIndex:
             try:
                 end = index.add_archive(stream, start)
             except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
-                where = f"behind its end, at byte {start}, is no further archive" if start else "damaged"
-                raise ContainerError(f"the tar is damaged ({where}: {error})") from error
+                where = f"after byte {start}, where another archive should begin" if start else "at its beginning"
+                raise ContainerError(f"the tar is damaged {where}: {error}") from error
             following = _next_block(stream, end, size)
             if following is None:
                 return index.finished()
             if following == end:
-                raise ContainerError(f"the tar is damaged at byte {end}, behind {index.count} members")
+                raise ContainerError(f"the tar is damaged at byte {end}, after {index.count} members")
             start = following
 
 
