@@ -1,7 +1,7 @@
-"""The progress bar of long work: items done, rate, time left, and a note such as the rejects so far.
+"""The progress bar of long work: finished items, rate, time left, and a note such as the number of rejects.
 
-In: a total, then one call per finished item. Out: a bar on standard error, only when that is a terminal and the work
-has taken more than two seconds.
+In: a total, then one call per finished item. Out: a bar on standard error, if that is a terminal and the work has taken
+more than two seconds.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from contextlib import contextmanager
 from typing import Any
 
 PATIENCE = 2.0
-"""Seconds of work without a bar."""
+"""Seconds before the bar is shown."""
 
 
 class ProgressBar:
-    """Counts items; without a bar of `tqdm` it does nothing."""
+    """Counts finished items; does nothing without a bar of `tqdm`."""
 
     def __init__(self, bar: Any = None) -> None:
         self._bar = bar
 
     def advance(self, note: str = "") -> None:
-        """One more item is done; `note` is printed at the end of the bar."""
+        """Count one more item; `note` is shown at the end of the bar."""
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.update()
@@ -30,7 +30,7 @@ class ProgressBar:
 
 @contextmanager
 def progress_bar(what: str, total: int, *, enabled: bool = True) -> Iterator[ProgressBar]:
-    """A bar for `total` items, closed at the end."""
+    """A bar for `total` items, which is closed at the end of the block."""
     if not (enabled and sys.stderr.isatty()):
         yield ProgressBar()
         return

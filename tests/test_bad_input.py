@@ -309,7 +309,7 @@ def test_build_leaves_another_puzzle_set_and_a_file_alone(work, command, refused
 
 def test_samples_leave_a_folder_of_something_else_alone(work, refused):
     before = tree(work / "photos")
-    assert refused("samples", "photos") == "photos holds something other than samples; name a new or empty folder"
+    assert refused("samples", "photos") == "photos has something other than samples; name a new or empty folder"
     assert refused("samples", "file") == "file is a file; name a new or empty folder for the samples"
     assert tree(work / "photos") == before
 

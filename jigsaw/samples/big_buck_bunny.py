@@ -166,7 +166,7 @@ def _extract(archive: Path, folder: Path) -> Path:
                 found = next(name for name in pack.namelist() if name.endswith(member))
                 return Path(pack.extract(found, folder))
     except (tarfile.TarError, zipfile.BadZipFile, StopIteration) as error:
-        raise JigsawError(f"{archive.name} does not hold {PATH}") from error
+        raise JigsawError(f"{archive.name} does not have {PATH}") from error
 
 
 def _digest(path: Path) -> str:

@@ -210,7 +210,7 @@ def _check_folder(out: Path, ours: set[str]) -> None:
     if not out.is_dir() or not any(out.iterdir()):
         return
     if not (_read(out / "LICENCES") or b"").startswith(_FIRST_LINE.encode()):
-        raise JigsawError(f"{out} holds something other than samples; name a new or empty folder")
+        raise JigsawError(f"{out} has something other than samples; name a new or empty folder")
     for kind in ("photos", "videos", "rgbd"):
         for path in sorted((out / kind).rglob("*")):
             file = path.relative_to(out).as_posix()
@@ -352,6 +352,6 @@ def _sha256(path: Path) -> str | None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, with its folder."""
+    """Write a file atomically, and make its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)

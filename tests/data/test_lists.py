@@ -56,7 +56,7 @@ def test_a_list_in_latin_1_is_told_line_by_line(folder):
         (".\\a.png", "backslashes; paths are written with /"),
         ("a.png\t3", "holds a tab: of images and videos it names one path"),
         ("gone.png ", "has blanks, tabs or quotes around the path, and no such file is there"),
-        ("a\0.png", "holds a zero byte"),
+        ("a\0.png", "has a zero byte"),
     ],
 )
 def test_a_line_that_names_nothing_as_it_stands_is_told_why(folder, line, cause):

@@ -98,7 +98,7 @@ def test_a_scene_without_focal_lengths_or_with_two_frames_is_refused(room):
     for frame in range(2, 8):
         (room / "pose" / f"{frame}.txt").unlink()
     paths, (problem,), _ = listing(room)
-    assert paths == [] and "2 frames have a picture, a depth map and a pose, of which 3 are needed" in problem.detail
+    assert paths == [] and "2 frames have a picture, a depth map and a pose; at least 3 are needed" in problem.detail
     shutil.rmtree(room / "intrinsic")
     paths, (problem,), _ = listing(room)
     assert paths == [] and "there are no focal lengths: none of intrinsic/intrinsic_color.txt" in problem.detail
@@ -129,7 +129,7 @@ def test_a_set_is_built_checked_and_loaded(rooms, tmp_path, task):
 def test_a_folder_without_scenes_says_what_is_wanted(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(b"")
-    with pytest.raises(JigsawError, match=r"holds no scene of posed frames; .* \(1 file was passed over: 1 .png\)"):
+    with pytest.raises(JigsawError, match=r"has no scene of posed frames; .* \(1 other file was skipped: 1 .png\)"):
         build_puzzles("view_motion", tmp_path / "photos", tmp_path / "set", progress=False)
 
 

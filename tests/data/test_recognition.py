@@ -69,7 +69,7 @@ def test_a_build_says_and_stores_what_it_passed_over(mixed, tmp_path):
     assert summary.counts.puzzles == 5
     assert summary.skipped[".txt"] == 2
     assert summary.to_json()["skipped"] == summary.skipped == read_manifest(tmp_path / "set").skipped
-    told = "10 files were passed over: 2 .txt, 2 hidden, 2 no suffix"
+    told = "10 other files were skipped: 2 .txt, 2 hidden, 2 no suffix"
     assert skipped_line(summary.skipped).startswith(told)
     assert told in summary.sentence()
 
@@ -77,7 +77,7 @@ def test_a_build_says_and_stores_what_it_passed_over(mixed, tmp_path):
 def test_a_folder_without_sources_says_what_is_in_it(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.docx").write_bytes(b"")
-    with pytest.raises(JigsawError, match=r"holds no pictures.*\(1 file was passed over: 1 \.docx\)"):
+    with pytest.raises(JigsawError, match=r"has no pictures.*\(1 other file was skipped: 1 \.docx\)"):
         build_puzzles("image", tmp_path / "in", tmp_path / "set")
 
 

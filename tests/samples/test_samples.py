@@ -256,7 +256,7 @@ class TestRefusals:
 
     def test_a_folder_of_something_else_is_left_alone(self, tmp_path: Path):
         (tmp_path / "holiday.jpg").write_bytes(b"mine")
-        with pytest.raises(JigsawError, match="something other than samples"):
+        with pytest.raises(JigsawError, match="has something other than samples"):
             export_samples(tmp_path)
         assert set(files_of(tmp_path)) == {"holiday.jpg"}
 

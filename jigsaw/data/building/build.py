@@ -1,9 +1,9 @@
-"""Building a data set: from a folder of sources to parts, rejects and a manifest.
+"""Building a puzzle set: from a folder of sources to Parquet parts, a list of rejects and a manifest.
 
-In: a task, a source folder, settings. Out: a folder as `jigsaw.data` describes it. Parts are built one after the
-other by a pool of worker processes and moved into place when they are whole: killed at any moment, a re-run finishes
-the same data set, and a second build of it at the same time waits for the first. Memory holds one row group and the
-results that wait for their turn, whatever the number of sources.
+In: a task, a source folder and settings. Out: the folder of the set. A pool of worker processes builds one part after
+the other, and a part is moved into place when it is complete: a build that was killed at any moment is continued by the
+next one, and a second build of the same set waits for the first. Memory use does not depend on the number of sources:
+it is one row group and the results that wait for an earlier one.
 """
 
 from __future__ import annotations
@@ -61,27 +61,27 @@ _NAMES |= {"pair": ("pair of photos", "pairs of photos"), "video_pair": ("pair o
 _NAMES |= {"posed": ("scene", "scenes")}
 
 _WANTED = {
-    "image": "pictures; give the folder that holds them",
-    "video": "videos; give the folder that holds them",
-    "pair": "two pictures; give the folder that holds them",
-    "video_pair": "two videos; give the folder that holds them",
-    "posed": "scene of posed frames; a scene is a folder with color/, depth/, pose/ and intrinsic/, as of ScanNet",
-    "rgbd": "pictures with depth maps in a known layout; say how they pair, as in pairs='rgb/{}.jpg::depth/{}.png'",
+    "image": "pictures; name the folder of the pictures",
+    "video": "videos; name the folder of the videos",
+    "pair": "two pictures; name the folder of the pictures",
+    "video_pair": "two videos; name the folder of the videos",
+    "posed": "scene of posed frames; a scene is a folder with color/, depth/, pose/ and intrinsic/, as in ScanNet",
+    "rgbd": "pictures with depth maps in a known layout; set the layout, as in pairs='rgb/{}.jpg::depth/{}.png'",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSummary:
-    """What a build did.
+    """The result of a build.
 
     Attributes:
-        path: the data set.
-        counts: of all parts of this shard, those of earlier runs included.
-        parts_built, parts_skipped: how many parts this run wrote, and found complete.
-        used: sources that gave a puzzle or more.
-        task: the task that built it; None of an import.
-        spec: under which it was named.
-        skipped: what was passed over among the sources, by suffix or kind.
+        path: the folder of the set.
+        counts: of all parts of this shard, including those of earlier runs.
+        parts_built, parts_skipped: numbers of parts that this run wrote, and that were already complete.
+        used: number of sources with at least one puzzle.
+        task: the task; None for an import.
+        spec: name or spec of the task.
+        skipped: numbers of skipped files, by suffix or kind.
     """
 
     path: Path
@@ -106,8 +106,8 @@ class BuildSummary:
         }
 
     def sentence(self) -> str:
-        """What was built, what was left out and why, and what to do next."""
-        assert self.task is not None  # a build knows it; an import has none
+        """What was built, what was rejected and why, and the next command."""
+        assert self.task is not None  # only an import has none
         counts, one, several = self.counts, *_NAMES[self.task.source_kind]
         left = counts.sources - self.used
         text = "" if self.parts_built else "Already built: "
@@ -162,7 +162,7 @@ def build_puzzles(
     time_limit: float = 120.0,
     progress: bool = True,
 ) -> BuildSummary:
-    """Build a data set, or finish one that was begun with the same settings.
+    """Build a puzzle set, or continue a build with the same settings.
 
     Args:
         task: a task's name or spec.
@@ -171,7 +171,7 @@ def build_puzzles(
         source, out, workers, parts, shard, time_limit, progress: see `build_set`.
 
     Raises:
-        JigsawError: the settings, the source or the folder are wrong, or no source gave a puzzle.
+        JigsawError: the settings, the source or the folder cannot be used, or no source gave a puzzle.
     """
     build = BuildConfig.of(
         task,
@@ -199,36 +199,36 @@ def build_set(
     time_limit: float = 120.0,
     progress: bool = True,
 ) -> BuildSummary:
-    """Build a data set as configured, or finish one that was begun with the same settings.
+    """Build a puzzle set with a `BuildConfig`, or continue a build with the same settings.
 
     Args:
         build: the task, its configuration, and how many puzzles of which sources.
-        source: a folder (searched through and through), a list of paths (.txt), a .tar, a .parquet or a saved
-            `datasets` folder. With a `split`, its sub-folders `train` and `heldout` are used as they
-            are if both are there; otherwise sources are split by the hash of their content.
-        out: the data set's folder; made if it is not there.
-        workers: processes; by default one per usable core.
-        parts: number of parquet files; by default one per 5000 sources.
-        shard: number (from 0) and count; builds the parts whose number modulo the count is the number.
+        source: a folder (with its sub-folders), a list of paths (.txt), a .tar, a .parquet or a saved `datasets`
+            folder. With a `split`, the sub-folders `train` and `heldout` are used if both exist; otherwise the sources
+            are split by the hash of their content.
+        out: folder of the set; made if it does not exist.
+        workers: number of processes; by default one per usable core.
+        parts: number of Parquet files; by default one per 5000 sources.
+        shard: index (from 0) and count; builds the parts whose number modulo the count is the index.
         time_limit: seconds for one source.
-        progress: show a bar on a terminal when the build takes more than two seconds.
+        progress: show a progress bar on a terminal if the build takes more than two seconds.
 
     Raises:
-        JigsawError: the source or the folder are wrong, or no source gave a puzzle.
+        JigsawError: the source or the folder cannot be used, or no source gave a puzzle.
     """
     require_positive(parts=parts, workers=workers)
     if not 0 <= shard[0] < shard[1]:
         raise JigsawError(f"shard {shard[0]}/{shard[1]} does not exist: shards are numbered 0 to N - 1")
-    task, given, target = build.make_task(), Path(source), Path(out)
-    _check_apart(given, target)
-    root, below = source_root(given), _split_folder(given, build.split)
+    task, source_path, target = build.make_task(), Path(source), Path(out)
+    _check_apart(source_path, target)
+    root, below = source_root(source_path), _split_folder(source_path, build.split)
     job = Job(root=root.resolve(), build=replace(build, split=None) if below else build)
     with build_directory(target, shard) as work:
         skipped = Skipped()
-        listing = write_listing(_entries(given, below, task, skipped), root, work / "listing")
+        listing = write_listing(_entries(source_path, below, task, skipped), root, work / "listing")
         if listing.count == 0:
             instead = f" ({skipped_line(skipped)})" if skipped else ""
-            raise JigsawError(f"source {given / below} holds no {_WANTED[task.source_kind]}{instead}")
+            raise JigsawError(f"source {source_path / below} has no {_WANTED[task.source_kind]}{instead}")
         if build.limit is not None:
             listing = sample(listing, build.limit, _selector(job, task) if job.build.split else None)
         begun = shard_manifests(target)
@@ -246,15 +246,15 @@ def build_set(
         )
         for old in earlier:
             if (difference := first_difference(old, settings)) is not None:
-                raise JigsawError(f"{target} holds another data set: {difference}; choose another folder or delete it")
+                raise JigsawError(f"{target} has another data set: {difference}; choose another folder or delete it")
         for others in sorted({manifest.shard[1] for manifest in begun} - {shard[1]}):
-            remedy = f"go on with --shard I/{others}, choose another folder or delete it"
-            raise JigsawError(f"{target} was begun in {others} shard{'s' * (others > 1)}, not {shard[1]}: {remedy}")
+            remedy = f"continue with --shard I/{others}, choose another folder or delete it"
+            raise JigsawError(f"{target} was begun in {others} shard{'s' * (others > 1)}, not {shard[1]}; {remedy}")
         manifest = Manifest(
             settings=settings,
             source_root=str(job.root),
             source_relative=os.path.relpath(job.root, target.resolve()),
-            source_name="" if root == given else given.name,
+            source_name="" if root == source_path else source_path.name,
             shard=shard,
             skipped=dict(sorted(skipped.items())),
             versions=package_versions(),
@@ -263,22 +263,22 @@ def build_set(
 
 
 def _check_apart(source: Path, out: Path) -> None:
-    """The data set may not lie in the folder that is searched: a later run would find what an earlier one wrote."""
+    """Refuse a set inside the source folder: the next build would read its files as sources."""
     searched, target = source.resolve(), out.resolve()
     if is_folder(source) and target.is_relative_to(searched):
-        where = "is the source itself" if target == searched else f"lies inside the source {source}"
+        where = "is the source folder" if target == searched else f"is inside the source {source}"
         raise JigsawError(f"{out} {where}; choose a folder outside of it")
 
 
 def _split_folder(root: Path, split: Split | None) -> str:
-    """The sub-folder that holds a split, or '' where the folder is not split."""
+    """Name of the sub-folder of a split, or '' if the folder is not split into sub-folders."""
     if split is None or not (is_folder(root / "train") and is_folder(root / "heldout")):
         return ""
     return split
 
 
 def _entries(source: Path, below: str, task: Task, skipped: Skipped) -> Iterator[str | Problem]:
-    """The sources of a build, named relative to the whole source even where only a sub-folder is used."""
+    """The sources of a build, relative to the source folder even if only one of its sub-folders is used."""
     for entry in scan(source / below, task.source_kind, task.pairing, skipped):
         if not below:
             yield entry
@@ -290,7 +290,7 @@ def _entries(source: Path, below: str, task: Task, skipped: Skipped) -> Iterator
 
 
 def _files(path: str, task: Task) -> list[str]:
-    """Both files of an RGB-D pair on disk or of a pair of photos or videos, or the one path of anything else."""
+    """The two paths of an RGB-D pair on disk or of a pair of photos or videos; else the one path."""
     if task.source_kind in PAIRS:
         return path.split(TOGETHER, 1)
     pieces = path.split("::")
@@ -308,7 +308,7 @@ def _selector(job: Job, task: Task) -> Callable[[str], bool]:
 
 
 class _Build:
-    """One run over one shard."""
+    """The build of one shard."""
 
     def __init__(self, target: Path, work: Path, manifest: Manifest, job: Job, task: Task) -> None:
         self._target = target
@@ -323,7 +323,7 @@ class _Build:
         self._rejects = target / f"rejects{suffix}.jsonl"
 
     def run(self, listing: Listing, workers: int, time_limit: float, progress: bool) -> BuildSummary:
-        """Build the parts that are missing; returns what is in the folder then."""
+        """Build the missing parts; returns the result for all parts of the shard."""
         done = {part: counts for part in self._parts if (counts := self._writer.finished(part)) is not None}
         missing = [part for part in self._parts if part not in done]
         finished_before = any(m.shard == self._manifest.shard and m.complete for m in shard_manifests(self._target))
@@ -356,26 +356,28 @@ class _Build:
         )
 
     def _fail_empty(self, counts: Counts) -> None:
-        """No puzzle at all: leave the list of rejects and nothing that looks like a data set."""
+        """Raise an error if there is no puzzle; removes everything but the list of rejects."""
         for part in self._parts:
             self._writer.file(part).unlink(missing_ok=True)
         (self._target / manifest_name(self._manifest.shard)).unlink(missing_ok=True)
         self._writer.forget_rejects()
         if not counts.sources:
             raise JigsawError(
-                f"no source of {self._job.root} falls into split {self._settings.split}: add sources, or change "
-                f"heldout (now {self._settings.heldout or 'by the folders train/ and heldout/'})"
+                f"no source of {self._job.root} is in split {self._settings.split}; add sources, or change heldout "
+                f"(now {self._settings.heldout or 'by the folders train/ and heldout/'})"
             )
         reasons = reject_reasons(counts.rejects, self._task)
         why = ", ".join(f"{meaning} ({number})" for meaning, number in reasons.items())
+        skipped = f". {skipped_line(self._manifest.skipped)}" if self._manifest.skipped else ""
         raise JigsawError(
             f"none of the {counts.sources} sources in {self._job.root} gave a puzzle: {why}; see {self._rejects}"
+            f"{skipped}"
         )
 
 
 def _outcomes(lines: Path, pool: Pool) -> Iterator[Outcome]:
-    """What becomes of the sources of a part, in their order; the listing has found some of them wanting."""
-    wrong: deque[tuple[int, Outcome]] = deque()  # each with the number of sources that workers are asked for before it
+    """The outcomes of the sources of a part, in their order; for some the listing already has a problem."""
+    wrong: deque[tuple[int, Outcome]] = deque()  # each with the number of sources before it that workers plan
     asked = 0
 
     def usable() -> Iterator[str]:

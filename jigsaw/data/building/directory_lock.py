@@ -1,7 +1,7 @@
 """Lock of a build directory: one folder per shard for unfinished files inside the data set, for one build at a time.
 
-In: the data set's folder and the shard. Out: the folder, locked. A second build of the same shard waits until the
-first is done or dead, and then finds what that one finished.
+In: the folder of the set and the shard. Out: the folder, locked. A second build of the same shard waits until the
+first has ended, and then continues from its parts.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 _FOLDER = ".building"
 _LOCK = "lock"
 REJECTS = "rejects-"
-"""Files that begin so outlive a build that was broken off: its finished parts do not hold their rejects."""
+"""Prefix of the files that an interrupted build leaves: the rejects of its finished parts are only in them."""
 
 
 @contextmanager
 def build_directory(target: Path, shard: tuple[int, int]) -> Iterator[Path]:
-    """A folder for one shard's intermediate files. It stays only while it holds the rejects of an unfinished build.
+    """A folder for the intermediate files of a shard. It is removed, unless it has rejects of an unfinished build.
 
     Raises:
-        JigsawError: the data set's folder cannot be written.
+        JigsawError: the folder of the set cannot be written.
     """
     work = target / _FOLDER / f"{shard[0]}-of-{shard[1]}"
     try:
@@ -48,10 +48,10 @@ def build_directory(target: Path, shard: tuple[int, int]) -> Iterator[Path]:
 
 
 def _locked(work: Path) -> BaseFileLock:
-    """Make the folder and lock it, after waiting for a build that holds it.
+    """Make the folder and lock it, after another build has released it.
 
-    The lock ends with its process. Whoever is done removes the folder, lock and all, so that one who has waited makes
-    it again; `filelock` does not accept the lock of a file that is gone.
+    The lock ends with its process. A build that ends removes the folder with the lock, so that a waiting build makes it
+    again: `filelock` does not accept the lock of a removed file.
     """
     from filelock import FileLock, Timeout
 
@@ -63,7 +63,7 @@ def _locked(work: Path) -> BaseFileLock:
                 lock.acquire(timeout=-1 if waited else 0)
             except Timeout:
                 waited = True
-                sys.stderr.write(f"waiting for the build that is at work in {work.parent.parent}\n")
+                sys.stderr.write(f"waiting for another build of {work.parent.parent}\n")
                 continue
             except NotImplementedError:
                 pass  # a file system without locks

@@ -1,7 +1,7 @@
-"""The listing of a build: all its sources, passed through once and kept on disk, so that memory stays flat.
+"""The listing of a build: all its sources in a file, so that memory use does not depend on their number.
 
-In: a stream of paths and problems. Out: a file of JSON lines (`[path]`, or `[path, reason, detail]` for a problem), its
-length and hash, a sample of it, and one file per part.
+In: an iterator of paths and problems. Out: a file of JSON lines (`[path]`, or `[path, reason, detail]` for a problem),
+its length and hash, a sample of it, and one file per part.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Line = list[str]
 
 @dataclass(frozen=True)
 class Listing:
-    """A spilled listing: the file, the number of sources and the hash of their names and sizes."""
+    """A written listing: the file, the number of sources and the hash of their names and sizes."""
 
     file: Path
     count: int
@@ -39,7 +39,7 @@ class Listing:
 
 
 def source_digest(source: Path, kind: SourceKind, pairs: str = "auto") -> str:
-    """Hash of the names and sizes of all sources of a folder, list, tar or table: another one when they change.
+    """Hash of the names and sizes of all sources of a folder, list, tar or table; it changes when they do.
 
     Args:
         pairs: for RGB-D, how depth maps are found.
@@ -59,7 +59,7 @@ def write_listing(entries: Iterable[str | Problem], root: Path, file: Path) -> L
 
     Args:
         entries: relative paths, or problems.
-        root: where the sizes of the files are looked up.
+        root: folder of the sources, for the sizes of the files.
     """
     names = hashlib.sha256()
     count = 0
@@ -73,7 +73,7 @@ def write_listing(entries: Iterable[str | Problem], root: Path, file: Path) -> L
 
 
 def _digested(root: str, path: str) -> bytes:
-    """A source by its name and sizes: of the file, or of the container or pair that `::` joins; -1 if there is none."""
+    """Name and sizes of a source: of the file, or of the container or pair that `::` joins; -1 if it is missing."""
     sizes = []
     for file in (path, *path.split("::")[:2]) if "::" in path else (path,):
         with suppress(OSError, ValueError):
@@ -82,7 +82,7 @@ def _digested(root: str, path: str) -> bytes:
 
 
 def read_lines(file: Path) -> Iterator[Line]:
-    """The lines of a listing, or of one part of it; none if there is no such file."""
+    """The lines of a listing or of a part of it; none if the file does not exist."""
     if file.exists():
         with file.open(encoding="utf-8") as lines:
             for line in lines:
@@ -90,10 +90,10 @@ def read_lines(file: Path) -> Iterator[Line]:
 
 
 def sample(listing: Listing, limit: int, selected: Callable[[str], bool] | None) -> Listing:
-    """Cut a listing down to `limit` sources, the same ones everywhere, in the listing's order.
+    """A sample of `limit` sources, in the order of the listing and the same on every machine.
 
     Args:
-        selected: if given, only sources for which it is true count. It may read the source.
+        selected: if it is not None, only sources for which it is true are sampled. It may read the source.
     """
     if selected is None:
         kept = heapq.nsmallest(limit, (line[0] for line in listing.lines()), key=sample_rank)
@@ -112,7 +112,7 @@ def sample(listing: Listing, limit: int, selected: Callable[[str], bool] | None)
 
 
 def assign_parts(listing: Listing, parts: int, wanted: Iterable[int], folder: Path) -> dict[int, Path]:
-    """Write the lines of every wanted part to a file of its own; returns the files, which may not exist (no lines)."""
+    """Write the lines of each wanted part to a file; returns the files, which do not exist for parts without lines."""
     files = {part: folder / f"part-{part:05d}" for part in wanted}
     for file in files.values():
         file.unlink(missing_ok=True)

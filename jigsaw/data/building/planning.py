@@ -1,7 +1,7 @@
-"""The puzzles of one source: planned, and on request rendered, into rows.
+"""The puzzles of one source: planned, and rendered if the set stores its media.
 
-In: a task, a `Job` and a relative path. Out: `Planned`, the rows and the refusals. Pure but for reading the source: the
-same in any process.
+In: a task, a `Job` and a relative path. Out: `Planned`, the rows and the refusals. They depend on the source and the
+settings only, not on the process.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from jigsaw.rewards.answers import check_answer_of
 from jigsaw.tasks import Puzzle, Reject, Source, Task, canonical_config
 
 DRAWS_PER_PUZZLE = 500
-"""Draws until a source is given up as exhausted: 24 orders of a 2x2 grid are all found but for a chance of 1e-9."""
+"""Plans per puzzle before a source counts as exhausted: with it, all 24 orders of a 2x2 grid are found (error 1e-9)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a worker has to do with every item. Plain values: it crosses a process boundary.
+    """What a worker does with each item. It has plain values only, since it is sent to another process.
 
     Attributes:
         call: the function, as `module:name`; it is called with the task, the job and the item.
         root: folder of the sources.
-        build: task, configuration and what else decides about puzzles; without a `split` all sources are used.
+        build: the task and its settings; without a `split` all sources are used.
     """
 
     call: str = "jigsaw.data.building.planning:plan_source"
@@ -39,7 +39,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A draw that gave no puzzle: the index within the source (None: of the whole source), reason and detail."""
+    """A puzzle that could not be planned: index within the source (None for the whole source), reason and detail."""
 
     index: int | None
     reason: str
@@ -48,7 +48,7 @@ class Refusal:
 
 @dataclass
 class Planned:
-    """What a source gave. `selected` is False for a source of the other split."""
+    """The rows and refusals of a source. `selected` is False for a source of the other split."""
 
     rows: list[Row] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Planned:
 
 
 def plan_source(task: Task, job: Job, path: str) -> Planned:
-    """All puzzles of one source. Never raises on bad content: that comes out as refusals."""
+    """All puzzles of one source. Bad content gives refusals and raises nothing."""
     build = job.build
     try:
         source = open_source(job.root, path, task.source_kind)
@@ -75,7 +75,7 @@ def plan_source(task: Task, job: Job, path: str) -> Planned:
                 planned.rows.append(_row(task, job, identity, puzzle, source))
                 continue
         except Exception as error:
-            # A plug-in's bug, or a file that changed under us: named, and the other sources go on.
+            # An error of a plug-in, or a file that changed meanwhile, rejects this source only.
             puzzle = Reject("failed", f"{type(error).__name__}: {error}")
         planned.refusals.append(Refusal(index, puzzle.reason, puzzle.detail))
         if puzzle.final:
@@ -84,13 +84,13 @@ def plan_source(task: Task, job: Job, path: str) -> Planned:
 
 
 def is_selected(source: Source, build: BuildConfig) -> bool:
-    """Whether a source is on the side of the split that is built; of a pair of photos both are."""
+    """Whether a source is in the split that is built; both items of a pair must be."""
     contents = source.contents or (source.fingerprint,)
     return build.split is None or all(split_of(one, build.heldout or 0) == build.split for one in contents)
 
 
 def _unseen_puzzle(task: Task, source: Source, identity: str, seen: set[str]) -> Puzzle | Reject:
-    """A puzzle that this source has not given before."""
+    """A puzzle that differs from the earlier ones of this source."""
     rng = puzzle_rng(identity)
     for _ in range(DRAWS_PER_PUZZLE):
         puzzle = task.plan(source, rng)
@@ -100,7 +100,7 @@ def _unseen_puzzle(task: Task, source: Source, identity: str, seen: set[str]) ->
         if content not in seen:
             seen.add(content)
             return puzzle
-    return Reject("exhausted", f"only {len(seen)} different puzzles were found")
+    return Reject("exhausted", f"the source gives only {len(seen)} different puzzles")
 
 
 def _row(task: Task, job: Job, identity: str, puzzle: Puzzle, source: Source) -> Row:

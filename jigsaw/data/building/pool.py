@@ -1,9 +1,10 @@
-"""Worker processes that may be killed: results in order, every item under a time limit, bounded memory.
+"""A pool of worker processes: results in order, a time limit for each item, bounded memory.
 
-In: a `Job` and a stream of items. Out: one result per item, in the order of the items whatever the number of workers.
-An item on which a worker hangs gives a `Refusal` (`timeout`), and a fresh worker continues. One whose worker dies is
-tried once more, since a worker may be killed for what others do; if that one dies too the refusal is `crashed`. The
-standard pools offer neither the limit per item nor the kill, and they import the caller's main module again.
+In: a `Job` and an iterable of items. Out: one result per item, in the order of the items for any number of workers. If
+an item takes too long, its worker is killed, the result is a `Refusal` (`timeout`), and a new worker continues. If a
+worker dies, its item is tried once more, since the system may have killed it for the memory of others; after a second
+death the refusal is `crashed`. The pools of `multiprocessing` have no time limit per item, and theirs and pebble's
+import the caller's main module again.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ START_LIMIT = 300.0
 """Seconds that a worker may take to import its packages."""
 
 LEAVE_LIMIT = 2.0
-"""Seconds that an idle worker has to leave."""
+"""Seconds that an idle worker may take to exit."""
 
 AHEAD = 4
-"""How many results per worker may wait for an earlier one."""
+"""Results per worker that may wait for an earlier one."""
 
 
 @dataclass
@@ -44,7 +45,7 @@ class _Worker:
     ready: bool = False
 
     def dismiss(self) -> None:
-        """Let an idle worker leave by itself, as tools that measure processes need it; a busy one is left to `kill`."""
+        """Let an idle worker exit by itself, so that coverage tools can save; a busy one is left to `kill`."""
         if self.ready and self.ticket is None:
             self.connection.close()
 
@@ -58,12 +59,12 @@ class Pool:
     """`count` workers for one job; a context manager that ends them.
 
     Args:
-        job: what to do with every item.
-        count: worker processes.
-        time_limit: seconds for one source.
+        job: what to do with each item.
+        count: number of worker processes.
+        time_limit: seconds for one item.
 
     Raises:
-        JigsawError: there are to be no workers.
+        JigsawError: the count is below 1.
     """
 
     def __init__(self, job: Job, count: int, time_limit: float) -> None:
@@ -74,8 +75,9 @@ class Pool:
         self._time_limit = time_limit
         self._workers: list[_Worker] = []
         self._retried: set[int] = set()
-        """Items whose worker has died once, and of these the ones that wait for another."""
+        """Items whose worker has died once."""
         self._again: list[int] = []
+        """Those of them that wait for another worker."""
 
     def __enter__(self) -> Pool:
         return self
@@ -93,7 +95,7 @@ class Pool:
         self._workers.clear()
 
     def run(self, items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-        """Work on every item; yields item and result (or `Refusal`) in the order of the items.
+        """Process all items; yields each item and its result (or `Refusal`), in the order of the items.
 
         Raises:
             JigsawError: workers cannot be started.
@@ -136,7 +138,7 @@ class Pool:
     def _start(self) -> _Worker:
         require_working_directory()
         ours, theirs = Pipe()
-        # Decoders print to standard error and start a thread per core; many workers want neither.
+        # By default decoders print to standard error and start one thread per core, in each worker.
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "jigsaw.data.building.worker", str(theirs.fileno())],
@@ -153,11 +155,11 @@ class Pool:
     def _hand_over(self, worker: _Worker, ticket: int, item: Any) -> None:
         worker.ticket = ticket
         worker.deadline = time.monotonic() + self._time_limit
-        with suppress(OSError):  # it died while idle: `_collect` sees the end of the pipe
+        with suppress(OSError):  # a worker that died while idle: `_collect` sees the end of the pipe
             worker.connection.send(item)
 
     def _collect(self) -> dict[int, Any]:
-        """Wait for one or more answers, deaths or deadlines."""
+        """Wait for results, ended workers or deadlines."""
         now = time.monotonic()
         busy = [worker for worker in self._workers if worker.ticket is not None or not worker.ready]
         patience = min((worker.deadline for worker in busy), default=now) - now

@@ -1,8 +1,8 @@
-"""The program of one worker process: answers each item it is sent with what the job's function makes of it.
+"""The program of a worker process: applies the function of the job to each item and returns the result.
 
-Started by the pool as `python -P -m jigsaw.data.building.worker FD` (a safe path: no module of the working directory
-can shadow ours), with a pipe to its parent. In: a `Job`, then items. Out: the function's result for each. It dies
-with its parent.
+Started by the pool as `python -P -m jigsaw.data.building.worker FD` (with -P, so that
+modules of the working directory cannot shadow others), with a pipe to its parent. In: a `Job`, then items. Out: the
+result for each item. It ends with its parent.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from jigsaw.processes import die_with_parent
 
 
 def serve(connection: Connection) -> None:
-    """Answer requests until the parent hangs up."""
+    """Answer requests until the parent closes the pipe."""
     job, search_path = connection.recv()
-    # What the parent can import, a plug-in named by module can need; ours and the installed packages come first.
+    # A plug-in may import what the parent can import. Jigsaw and the installed packages come first.
     sys.path.extend(entry for entry in search_path if entry not in sys.path)
     try:
         call = pkgutil.resolve_name(job.call)

@@ -1,8 +1,8 @@
-"""Writing a data set part by part: what became of the sources goes in, parts, rejects and counts come out.
+"""Writing a puzzle set part by part: from the outcomes of sources to Parquet parts, rejects and counts.
 
-In: `Outcome`s, in the order of the rows, from a build or an import. Out: Parquet parts that appear whole or not at all,
-each with its counts in its metadata, and one list of rejects in the order of the parts. The rejects of a part are on
-disk before the part can be seen, so that a run that is killed at any moment can be finished.
+In: the `Outcome`s of a build or an import, in the order of the rows. Out: Parquet parts, each written atomically with
+its counts in its metadata, and one list of rejects in the order of the parts. The rejects of a part are on disk before
+the part is moved into place, so that a run that was killed at any moment can be continued.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from jigsaw.progress import ProgressBar
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one source, or of one row of a foreign set.
+    """The outcome of one source, or of one row of a foreign set.
 
     Attributes:
         source: its relative path.
-        result: its puzzles and refusals, or why there are none.
+        result: its puzzles and refusals, or one refusal for all of it.
         about: further keys of its lines in the list of rejects.
     """
 
@@ -45,13 +45,13 @@ class Outcome:
 
 
 class PartWriter:
-    """The parts of one data set.
+    """Writes the parts of one set.
 
     Args:
-        target: the data set's folder.
+        target: folder of the set.
         work: folder on the same disk for unfinished files.
-        settings: of the whole set; their hash is kept in every part.
-        reasons: reasons of refusals that are known; any other is listed as `failed`.
+        settings: of the set; their hash is stored in each part.
+        reasons: known reasons of refusals; any other is listed as `failed`.
     """
 
     def __init__(self, target: Path, work: Path, settings: Settings, reasons: Collection[str]) -> None:
@@ -62,11 +62,11 @@ class PartWriter:
         self._reasons = reasons
 
     def file(self, part: int) -> Path:
-        """Where a part is, or will be."""
+        """The path of a part."""
         return self._target / part_name(part, self._parts)
 
     def finished(self, part: int) -> Counts | None:
-        """Counts of a part that is there; None also for one whose workers died, which is built again."""
+        """Counts of a finished part; None if it is missing, or if workers died on it, so that it is built again."""
         found = finished_part(self.file(part))
         if found is None:
             return None
@@ -76,7 +76,7 @@ class PartWriter:
         return None if counts.rejects.get("crashed") else counts
 
     def write(self, part: int, outcomes: Iterable[Outcome], bar: ProgressBar) -> Counts:
-        """Write one part and, before it appears, its rejects."""
+        """Write a part and, before it, its rejects."""
         sources = puzzles = 0
         refused: Counter[str] = Counter()
         with self._rejects(part).open("w", encoding="utf-8") as out:
@@ -96,14 +96,14 @@ class PartWriter:
                     bar.advance(f"{puzzles} puzzles, {refused.total()} rejects")
 
             def counts() -> Counts:
-                out.flush()  # the rejects are on disk before the part can be seen
+                out.flush()  # the rejects are on disk before the part is moved into place
                 return Counts(sources=sources, puzzles=puzzles, rejects=dict(sorted(refused.items())))
 
             write_part(self.file(part), self._work, rows(), self._digest, counts)
             return counts()
 
     def join_rejects(self, file: Path, parts: Iterable[int]) -> None:
-        """One list of rejects in the order of the parts: of this run, or for parts of earlier runs of the old list."""
+        """Write one list of rejects in the order of the parts; those of earlier runs are taken from the old list."""
         old: dict[int, list[str]] = {}
         if file.exists():
             for line in filter(None, file.read_text(encoding="utf-8").split("\n")):
@@ -115,7 +115,7 @@ class PartWriter:
         write_atomically(file, "".join(joined))
 
     def forget_rejects(self) -> None:
-        """Remove what `join_rejects` has joined."""
+        """Remove the files that `join_rejects` has joined."""
         for file in self._work.glob(f"{REJECTS}*"):
             file.unlink()
 

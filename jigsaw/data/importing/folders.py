@@ -46,13 +46,13 @@ def parquet_errors(file: Path) -> Iterator[None]:
         raise JigsawError(f"{file} cannot be read as Parquet ({first_line(error)})") from error
 
 
-def media_folder(given: str | Path | None, path: Path) -> Path:
-    """The folder of the media: the given one, by default that of the foreign files.
+def media_folder(media_root: str | Path | None, path: Path) -> Path:
+    """The folder of the media: `media_root`, by default that of the foreign files.
 
     Raises:
         JigsawError: it is not a folder.
     """
-    root = Path(given) if given is not None else (path if path.is_dir() else path.parent)
+    root = Path(media_root) if media_root is not None else (path if path.is_dir() else path.parent)
     if not root.is_dir():
         raise JigsawError(f"{root} is not a folder; name the folder of the media (--media-root)")
     return root

@@ -1,13 +1,14 @@
-"""Layouts of question sets: where a row of somebody's file has its question, options, answer and media.
+"""Layouts of question sets: where a row has its question, options, answer and media.
 
-In: a row as it is stored. Out: the `Question`s in it. A layout is a function and a line in `LAYOUTS`::
+In: a stored row. Out: its `Question`s. A layout is a function and a line in `LAYOUTS`::
 
     plain    {"question": TEXT, "options": [..], "answer": .., "image" or "images": .., "video": .., "kind": .., "args"}
     easyr1   {"problem": TEXT, "answer": .., "images": [..]}
     verl     {"prompt": [{"role", "content"}], "reward_model": {"ground_truth": ..}, "images": [..]}   (geo3k of verl)
     llava    {"conversations": [{"from": "human", "value": TEXT}, {"from": "gpt", "value": ..}, ..], "image": ..}
 
-In a text `<image>` and `<video>` stand for media; without any they come first. Rows without media are questions too.
+In a text `<image>` and `<video>` are placeholders of media; without placeholders the media come first. A row may have
+no media.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Row = Mapping[str, Any]
 
 
 class QuestionError(ValueError):
-    """A row cannot be a question; the message says what is wrong and what to do."""
+    """A row is not a valid question; the message has the problem and the remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +40,14 @@ class Question:
     """One question.
 
     Attributes:
-        turns: role and text of the turns up to the question; `<image>` and `<video>` stand for media.
-        answer: as the row has it.
+        turns: role and text of the turns up to the question, with the placeholders `<image>` and `<video>`.
+        answer: the answer as stored.
         options: texts to choose from; empty for an open question.
         labels: of the options; empty for A, B, C ..
-        kind: of the answer; None to tell it from the answer.
+        kind: of the answer; None to infer it from the answer.
         args: arguments of the kind.
         images, videos: paths, or mappings with `bytes` or `path`.
-        identity: of the row, if it has one.
+        identity: id of the row, if it has one.
     """
 
     turns: Sequence[tuple[str, str]]
@@ -60,7 +61,7 @@ class Question:
     identity: str | None = None
 
     def content(self) -> list[dict[str, Any]]:
-        """The turns as chat messages, with a placeholder for every medium.
+        """The turns as chat messages, with a placeholder for each medium.
 
         Raises:
             QuestionError: there are more or fewer placeholders than media.
@@ -68,13 +69,13 @@ class Question:
         turns: list[dict[str, Any]] = [{"role": role, "content": [*_parts(text)]} for role, text in self.turns]
         for kind, media in (("image", self.images), ("video", self.videos)):
             shown = sum(part["type"] == kind for turn in turns for part in turn["content"])
-            if shown == 0 and media:  # no word about where they go: before the first question
+            if shown == 0 and media:  # without placeholders, the media come before the first question
                 first = next(turn for turn in turns if turn["role"] == "user")
                 first["content"][:0] = [{"type": kind}] * len(media)
             elif shown != len(media):
                 raise QuestionError(
-                    f"its prompt asks for {shown} {kind}s and the row has {len(media)}; add what is missing, or leave "
-                    "the row out"
+                    f"its prompt has placeholders for {shown} {kind}s, but the row has {len(media)}; add what is "
+                    "missing, or leave the row out"
                 )
         return turns
 
@@ -82,18 +83,18 @@ class Question:
         """Kind of the answer, arguments of the kind, and the answer in the form of its kind.
 
         Args:
-            size: width and height of the first image, beyond which no box may reach.
+            size: width and height of the first image, which limit a box.
 
         Raises:
-            QuestionError: the answer is none of its kind, or of its options.
+            QuestionError: the answer is not valid for its kind, or is not one of the options.
         """
         kind, args, answer = self.kind or self._kind(), dict(self.args), self.answer
         if self.options:
             if kind != "choice":
-                raise QuestionError(f"it has options, but its answer is of kind {kind}; leave one of the two out")
+                raise QuestionError(f"it has options, but its answer is of kind {kind}; leave out one of them")
             twice = next((text for text in self.options if self.options.count(text) > 1), None)
             if twice is not None:
-                raise QuestionError(f"two of its options are {twice!r}; every option must be another")
+                raise QuestionError(f"two of its options are {twice!r}; all options must differ")
             labels = list(self.labels) or [chr(ord("A") + number) for number in range(len(self.options))]
             args = {"options": labels, "texts": list(self.options), **args}
             answer = _chosen(answer, labels, self.options)
@@ -101,12 +102,12 @@ class Question:
             args = {"width": size[0], "height": size[1], **args}
         if kind in ("text", "math", "number", "choice") and isinstance(answer, list | tuple | Mapping):
             raise QuestionError(
-                f"its answer {named(answer)} is of no known kind; store a text, or say kind interval or box"
+                f"its answer {named(answer)} is of no known kind; store a text, or set kind to interval or box"
             )
         if kind == "number" and isinstance(answer, str):
             found = number_in(answer.strip())
             if found is None:
-                raise QuestionError(f"its answer {answer!r} is no number; give another kind")
+                raise QuestionError(f"its answer {answer!r} is not a number; set another kind")
             answer = int(found) if found.denominator == 1 else float(found)
         if kind in ("text", "math"):
             answer = str(answer).strip()
@@ -117,7 +118,7 @@ class Question:
         return kind, args, answer
 
     def _kind(self) -> str:
-        """The kind that an answer looks like: of options a choice, else a number, an expression or words."""
+        """The inferred kind of the answer: choice if there are options, else number, math or text."""
         if self.options or self.args.get("options"):
             return "choice"
         if isinstance(self.answer, int | float) and not isinstance(self.answer, bool):
@@ -129,7 +130,7 @@ class Question:
 
 
 def _chosen(answer: Any, labels: Sequence[str], options: Sequence[str]) -> str:
-    """The label of the right option, which a row names by its label or its text."""
+    """The label of the right option; a row has the label or the text."""
     text = str(answer).strip()
     if text in labels:
         if text in options and labels[options.index(text)] != text:
@@ -143,8 +144,7 @@ def _chosen(answer: Any, labels: Sequence[str], options: Sequence[str]) -> str:
     if match is not None and match[1].upper() in labels:
         return match[1].upper()
     raise QuestionError(
-        f"its answer {answer!r} is none of the options {', '.join(options)}; the right one must be among them, by its "
-        "label or its text"
+        f"its answer {answer!r} is not one of the options {', '.join(options)}; store the label or text of an option"
     )
 
 
@@ -171,7 +171,7 @@ def _answer(row: Row, key: str = "answer") -> Any:
 
 
 def _list(row: Row, *keys: str) -> list[Any]:
-    """The values of the first key that has any."""
+    """The values of the first key that has a value."""
     for key in keys:
         value = row.get(key)
         if value is not None and value != "" and value != []:
@@ -192,8 +192,8 @@ def _plain(row: Row) -> Iterator[Question]:
     options: Any = row.get("options") or ()
     labels: list[str] = []
     if isinstance(options, Mapping):
-        given = {str(label): text for label, text in options.items() if text is not None}
-        options, labels = list(given.values()), list(given)
+        labelled = {str(label): text for label, text in options.items() if text is not None}
+        options, labels = list(labelled.values()), list(labelled)
     if not isinstance(options, list | tuple):
         raise QuestionError(f"its options are {named(options)}, not a list of texts")
     for number, option in enumerate(options):
@@ -223,10 +223,10 @@ def _verl(row: Row) -> Iterator[Question]:
     model = row.get("reward_model")
     if not isinstance(model, Mapping):
         raise QuestionError("it has no reward_model with a ground_truth; is this the right layout?")
-    said = [(_role(turn.get("role")), _text(turn, "content")) for turn in turns]
+    messages = [(_role(turn.get("role")), _text(turn, "content")) for turn in turns]
     extra = row.get("extra_info") or {}
     name = None if extra.get("index") is None else f"{extra.get('split', '')}-{extra['index']}"
-    yield Question(turns=said, answer=_answer(model, "ground_truth"), identity=name, **_media(row))
+    yield Question(turns=messages, answer=_answer(model, "ground_truth"), identity=name, **_media(row))
 
 
 def _llava(row: Row) -> Iterator[Question]:
@@ -234,19 +234,19 @@ def _llava(row: Row) -> Iterator[Question]:
     turns = row.get("conversations")
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, Mapping) for turn in turns):
         raise QuestionError(f"its conversations are {named(turns)}, not a list of turns; is this the right layout?")
-    said = [(_role(turn.get("from")), _text(turn, "value")) for turn in turns]
-    for number, (role, text) in enumerate(said):
+    messages = [(_role(turn.get("from")), _text(turn, "value")) for turn in turns]
+    for number, (role, text) in enumerate(messages):
         if role == "assistant":
-            if not any(speaker == "user" for speaker, _ in said[:number]):
+            if not any(speaker == "user" for speaker, _ in messages[:number]):
                 raise QuestionError("its first answer has no question before it; leave the row out")
             yield Question(
-                turns=said[:number], answer=text.strip(), identity=f"{_identity(row) or ''}#{number}", **_media(row)
+                turns=messages[:number], answer=text.strip(), identity=f"{_identity(row) or ''}#{number}", **_media(row)
             )
 
 
 def _role(name: Any) -> str:
     if name not in _ROLES:
-        raise QuestionError(f"a turn has the role {name!r}, none of {', '.join(_ROLES)}")
+        raise QuestionError(f"a turn has the role {name!r}, which is not one of {', '.join(_ROLES)}")
     return _ROLES[name]
 
 
@@ -256,4 +256,4 @@ LAYOUTS: Mapping[str, Callable[[Row], Iterator[Question]]] = {
     "verl": _verl,
     "llava": _llava,
 }
-"""Name -> what reads a row."""
+"""Name -> function that reads a row."""

@@ -1,8 +1,8 @@
-"""`jigsaw import qa`: questions with answers that can be checked, other people's, as a set that trains beside puzzles.
+"""`jigsaw import qa`: questions with verifiable answers, as a set that can be mixed with puzzles in training.
 
 In: a Parquet, JSON or JSON Lines file, or a folder of Parquet files, in one of `question_layouts.LAYOUTS`. Out: a
-data set whose rows hold prompt, answer and media themselves, so that nothing of the file is needed later. Pictures stay
-as they are; of a video some frames are stored. A row that cannot be a question ends the import, by name.
+puzzle set whose rows store prompt, answer and media, so that the foreign files are not needed later. Pictures are
+stored unchanged; of a video some frames are stored. A row that is not a valid question stops the import with an error.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ from jigsaw.text import json_lines, json_value, read_text
 
 ROWS_PER_PART = 5000
 STORED_AS_THEY_ARE = ("JPEG", "WebP")
-"""Formats whose bytes are stored; what else is read is stored as PNG."""
+"""Formats whose files are stored unchanged; other pictures are stored as PNG."""
 
 FPS, MOST_FRAMES, MOST_PIXELS, MULTIPLE = 2.0, 16, 100352, 28
-"""Of the stored frames of a video."""
+"""Limits of the stored frames of a video."""
 
 STYLES = ("auto", "think", "direct", "boxed")
 
@@ -69,20 +69,20 @@ def import_questions(
     limit: int | None = None,
     progress: bool = True,
 ) -> BuildSummary:
-    """Read somebody's questions into a data set of ours.
+    """Import a set of questions.
 
     Args:
         path: a .parquet, .json or .jsonl file, or a folder of Parquet files.
-        out: a new or empty folder, or one whose import was broken off.
+        out: a new or empty folder, or one in which the same import was interrupted.
         layout: one of `LAYOUTS`.
         media_root: folder to which the paths of media are relative; by default that of the file.
-        kind: of all answers (`jigsaw.rewards.answers`); None to tell it row by row.
-        answer_style: how the answer is asked for; `auto`: boxed where the prompt asks for a box, else think.
-        limit: read at most this many rows.
-        progress: show a bar on a terminal when the import takes more than two seconds.
+        kind: kind of all answers (`jigsaw.rewards.answers`); None to infer it for each row.
+        answer_style: how the prompt asks for the answer; `auto`: boxed if the prompt asks for a box, else think.
+        limit: largest number of rows.
+        progress: show a progress bar on a terminal if the import takes more than two seconds.
 
     Raises:
-        JigsawError: no such file or layout, an occupied folder, or a row that cannot be a question, with its number.
+        JigsawError: there is no such file or layout, the folder is not empty, or a row is not a valid question.
     """
     if layout not in LAYOUTS:
         raise JigsawError(f"layout {layout!r} is unknown; {did_you_mean(layout, LAYOUTS)}")
@@ -118,10 +118,10 @@ def import_questions(
 
 
 def _row(question: Question, place: str, root: Path, kind: str | None, style: str) -> Row:
-    """A question as a row, media included.
+    """The row of a question, with its media.
 
     Raises:
-        QuestionError, VideoError, OSError: it cannot be one.
+        QuestionError, VideoError, OSError: the question is not valid, or a medium cannot be read.
     """
     turns = question.content()
     images = [_picture(one, root) for one in question.images]
@@ -151,15 +151,15 @@ def _row(question: Question, place: str, root: Path, kind: str | None, style: st
 
 
 def _closing(puzzle: Puzzle) -> str:
-    """The options, and how the answer is asked for."""
+    """The options, and the instruction for the answer."""
     options, texts = puzzle.answer_args.get("options", ()), puzzle.answer_args.get("texts", ())
     listed = [f"{label}. {text}" for label, text in zip(options, texts, strict=False)]
     return "\n".join(["", *listed, instruction_of(puzzle)])
 
 
-def _bytes(given: Any, root: Path) -> bytes:
-    """The content of an image or a video, which a row holds or names."""
-    data, path = (given.get("bytes"), given.get("path")) if isinstance(given, Mapping) else (given, given)
+def _bytes(medium: Any, root: Path) -> bytes:
+    """The content of an image or a video, which a row stores or names."""
+    data, path = (medium.get("bytes"), medium.get("path")) if isinstance(medium, Mapping) else (medium, medium)
     if isinstance(data, bytes) and data:
         return data
     if not isinstance(path, str) or not path:
@@ -171,13 +171,13 @@ def _bytes(given: Any, root: Path) -> bytes:
         raise QuestionError(f"{path} cannot be read in {root} ({why}); --media-root names the folder") from error
 
 
-def _picture(given: Any, root: Path) -> bytes:
-    """An image as it is stored: JPEG and WebP as they are, others as PNG of their upright sRGB pixels."""
-    data = _bytes(given, root)
+def _picture(medium: Any, root: Path) -> bytes:
+    """The stored bytes of an image: JPEG and WebP unchanged, others as PNG of their upright sRGB pixels."""
+    data = _bytes(medium, root)
     try:
-        picture = read_photo(data)  # finds damaged files
+        picture = read_photo(data)
     except PhotoError as error:
-        name = given if isinstance(given, str) else given.get("path") or "an image"
+        name = medium if isinstance(medium, str) else medium.get("path") or "an image"
         raise QuestionError(f"{name}: {first_line(error)}; correct it, or leave the row out") from error
     found = format_of(head_of(data))
     if found is not None and found.name in STORED_AS_THEY_ARE:
@@ -186,9 +186,9 @@ def _picture(given: Any, root: Path) -> bytes:
     return stored
 
 
-def _clip(given: Any, root: Path) -> Clip:
-    """Frames of a video, evenly spread over it."""
-    data = _bytes(given, root)
+def _clip(medium: Any, root: Path) -> Clip:
+    """Evenly spaced frames of a video."""
+    data = _bytes(medium, root)
     header = read_header(data)
     count = max(1, min(MOST_FRAMES, round(header.duration * FPS), header.num_frames))
     numbers = frame_numbers(header.times, (0.0, header.duration), count)
@@ -215,7 +215,7 @@ def _batches(where: Path) -> Iterator[list[Any]]:
     elif where.is_file() and where.suffix == ".json":
         rows = json_value(read_text(where), where)
         if not isinstance(rows, list):
-            raise JigsawError(f"{where} holds one {type(rows).__name__}, not a list of rows")
+            raise JigsawError(f"{where} has one {type(rows).__name__}, not a list of rows")
         yield rows
     else:
         import pyarrow.parquet as pq

@@ -1,9 +1,8 @@
-"""`jigsaw import`: other people's puzzle sets as ours.
+"""`jigsaw import visual-jigsaw`: puzzle sets in the format of the paper's authors.
 
-In: the Parquet files of a foreign set and the folder of its media. Out: a data set like a built one. `visual-jigsaw` is
-the format of the paper's authors. Which rows are puzzles of a task, and how the task adopts them, its own file says
-(`Task.FOREIGN`, `Task.adopt`). The authors shuffle when they load, without a seed; here the order is drawn from ours.
-Prompts are kept as they are.
+In: the Parquet files of a foreign set and the folder of its media. Out: a puzzle set like a built one. A task defines
+which rows are its puzzles (`Task.FOREIGN`) and how they are converted (`Task.adopt`). The authors shuffle on loading,
+without a seed; here the shown order is sampled with the seed of the import. Prompts are not changed.
 """
 
 from __future__ import annotations
@@ -59,19 +58,19 @@ def import_puzzles(
     time_limit: float = 120.0,
     progress: bool = True,
 ) -> BuildSummary:
-    """Read a foreign puzzle set into a data set of ours.
+    """Import a foreign puzzle set.
 
     Args:
         form: one of `FORMATS`.
         path: a Parquet file, or a folder of them.
-        out: a new or empty folder, or one whose import was broken off.
+        out: a new or empty folder, or one in which the same import was interrupted.
         media_root: folder to which the media paths are relative; by default that of the Parquet files.
-        only: name of a task: take only its rows. A data set holds one task.
+        only: name of the task whose rows are read. A set has one task.
         seed: of the shown orders.
         workers, time_limit, progress: see `build_puzzles`.
 
     Raises:
-        JigsawError: an unknown format, files of another form, several tasks in them, or an occupied folder.
+        JigsawError: the format is unknown, the files have another format or several tasks, or the folder is not empty.
     """
     if form not in FORMATS:
         raise JigsawError(f"unknown format {form!r}; known: {', '.join(FORMATS)}, qa")
@@ -116,20 +115,20 @@ def _foreign_rows(file: Path, columns: tuple[str, ...]) -> Iterator[dict[str, An
 
 
 def foreign_tasks() -> dict[str, ForeignRows]:
-    """The registered tasks that adopt foreign rows: name -> which rows."""
+    """Registered tasks that import foreign rows: name -> which rows."""
     found = {name: find_task(name).FOREIGN for name in task_names()}
     return {name: rows for name, rows in found.items() if rows is not None}
 
 
 def _kind(row: dict[str, Any], known: Mapping[str, ForeignRows]) -> str:
-    """The task of a row: of those that read its media, the one whose mark is the longest that `data_source` has."""
+    """The task of a row: of those that read its media, the one with the longest mark in `data_source`."""
     column = "videos" if row.get("videos") else "images"
     fit = [name for name, rows in known.items() if rows.column == column and rows.mark in str(row["data_source"])]
     return max(fit, key=lambda name: len(known[name].mark))
 
 
 def _items(files: list[Path], kind: str, known: Mapping[str, ForeignRows]) -> Iterator[dict[str, Any]]:
-    """The rows of one kind, each with the number of earlier rows of the same source."""
+    """The rows of one task, each with the number of earlier rows of the same source."""
     seen: Counter[str] = Counter()
     number = 0
     for file in files:
@@ -151,7 +150,7 @@ def _items(files: list[Path], kind: str, known: Mapping[str, ForeignRows]) -> It
 
 
 def _about(row: dict[str, Any], rows: ForeignRows) -> dict[str, Any]:
-    """What a row says about its first image or video; empty where it names no file."""
+    """The entry of a row for its first image or video; empty if it names no file."""
     media = row.get(rows.column)
     about = media[0] if isinstance(media, list) and media else None
     if not isinstance(about, dict):
@@ -161,8 +160,8 @@ def _about(row: dict[str, Any], rows: ForeignRows) -> dict[str, Any]:
 
 
 def import_row(task: Task, job: Job, item: dict[str, Any]) -> Planned:
-    """One foreign row as a row of ours. Runs in a worker."""
-    assert task.FOREIGN is not None  # its rows were chosen by it
+    """The row of a foreign row. Runs in a worker."""
+    assert task.FOREIGN is not None
     if (problem := _unread_media(task.FOREIGN.column, item["media"])) is not None:
         return Planned(refusals=[Refusal(None, "placeholders", problem)])
     if not item["path"]:
@@ -177,10 +176,10 @@ def import_row(task: Task, job: Job, item: dict[str, Any]) -> Planned:
         prompt = _messages(item["prompt"])
         puzzle = task.adopt(source, puzzle_rng(identity), item["about"], _style(prompt, item["source"]))
     except KeyError as error:
-        return Planned(refusals=[Refusal(None, "failed", f"the row says nothing about {error.args[0]}")])
+        return Planned(refusals=[Refusal(None, "failed", f"the row has no {error.args[0]}")])
     except (ValueError, IndexError) as error:
         return Planned(refusals=[Refusal(None, "failed", first_line(error))])
-    except Exception as error:  # a row of any form: what it raises depends on its content
+    except Exception as error:  # the type depends on the content of the row
         return Planned(refusals=[Refusal(None, "failed", f"{type(error).__name__}: {first_line(error)}")])
     if isinstance(puzzle, Reject):
         return Planned(refusals=[Refusal(None, puzzle.reason, puzzle.detail)])
@@ -192,12 +191,12 @@ def import_row(task: Task, job: Job, item: dict[str, Any]) -> Planned:
 
 
 def _unread_media(own: str, media: dict[str, Any]) -> str | None:
-    """Media of a row beside the one that its puzzle is about: they would vanish."""
+    """A problem of a row with other media than the one of its puzzle, which would be lost; else None."""
     others = [name for name in media if name != own]
     if others:
-        return f"the row has `{others[0]}` beside a puzzle of {own}; leave it out"
+        return f"the row has `{others[0]}` in addition to the {own} of its puzzle; leave it out"
     count = len(media[own]) if isinstance(media.get(own), list) else 1
-    return f"the row has {count} {own}; a puzzle is made of one" if count > 1 else None
+    return f"the row has {count} {own}; a puzzle uses one" if count > 1 else None
 
 
 def _placeholders(prompt: list[Message]) -> Counter[str]:
@@ -209,7 +208,7 @@ def _counted(kinds: Counter[str]) -> str:
 
 
 def _messages(prompt: Any) -> list[Message]:
-    """Their prompt as chat messages: text with <image> and <video> in it becomes parts.
+    """The prompt as chat messages; `<image>` and `<video>` in a text become placeholders.
 
     Raises:
         ValueError: a turn has no text.
@@ -234,7 +233,7 @@ def _parts(text: str) -> Iterator[dict[str, str]]:
 
 
 def _style(prompt: list[Message], data_source: str) -> AnswerStyle:
-    """How their prompt asks for the answer."""
+    """The answer style of a prompt."""
     if "nothink" in data_source:
         return "direct"
     text = " ".join(part.get("text", "") for turn in prompt for part in turn["content"])

@@ -1,6 +1,6 @@
-"""The answers of a set, checked without its media: each is one of its kind.
+"""Check of the answers of a set, without its media.
 
-In: an opened set. Out: which kinds of answers each task has, with a row of each.
+In: an opened set. Out: the kinds of answers of each task, with the id of a row of each.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Kinds = Mapping[tuple[str, str], str]
 
 
 def answer_kinds(puzzles: Any, where: str) -> Kinds:
-    """Task and answer kind of the rows of a set, after every answer was checked; nothing for conversations.
+    """The tasks and answer kinds of a set, after a check of all answers; empty for conversations.
 
     Args:
-        puzzles: as `load_puzzles` gives it.
-        where: what messages call the set.
+        puzzles: the set from `load_puzzles`.
+        where: name of the set in messages.
 
     Raises:
-        JigsawError: an answer is outside of its kind; names the row.
+        JigsawError: an answer is not valid for its kind; names the row.
     """
     stored = puzzles.with_format(None)
     names = [name for name in COLUMNS if name in stored.column_names]
     if not {"id", "task", "answer"} <= set(names):
-        return {}  # conversations: their answers are text to learn, not to score
+        return {}  # the answers of conversations are not scored
     kinds: dict[tuple[str, str], str] = {}
     for row in _rows(stored.select_columns(names)):
         try:

@@ -1,9 +1,9 @@
-"""`jigsaw check`: does a data set still hold what it says?
+"""`jigsaw check`: compares a set with its sources.
 
-In: a data set's folder. Out: a `CheckReport`. Every source is opened, its hash compared, its puzzles planned again and
-compared with the rows (ids, geometry, answers, prompts, classes), and every row is rendered; stored media are compared
-with rendered ones pixel by pixel. The first puzzle of a source is read in a second way, where its task knows one. The
-work is done by processes that may be killed, as when building.
+In: the folder of a set. Out: a `CheckReport`. Each source is opened, its hash is compared, its puzzles are planned
+again and compared with the rows (ids, geometry, answers, prompts, classes), and each row is rendered. Stored media are
+compared with rendered ones pixel by pixel. The first puzzle of a source is also verified in a second way if its task
+has one. The work is done by a pool of worker processes with a time limit, as in a build.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ COMPARED = (
     *("answer_kind", "answer_args", "answer_value"),
 )
 MOST_FAULTS = 1000
-"""So many faults are listed; all are counted."""
+"""Largest number of listed faults; all are counted."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that does not hold: the part, the source, the row's id ('' for a whole source or part), and what."""
+    """A fault: the part, the source, the id of the row ('' for a whole source or part), and what is wrong."""
 
     part: str
     source: str
@@ -53,13 +53,13 @@ class Fault:
 
 @dataclass
 class CheckReport:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        rows, sources: how many were checked.
-        copies: rows whose id came before, because a source is there twice; the loader drops them.
-        num_faults: of all.
-        faults: the first thousand.
+        rows, sources: numbers of checked rows and sources.
+        copies: rows with the id of an earlier row, because a source exists twice; they are dropped on loading.
+        num_faults: number of faults.
+        faults: the first thousand faults.
     """
 
     rows: int = 0
@@ -70,11 +70,11 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether everything holds."""
+        """Whether there are no faults."""
         return self.num_faults == 0
 
     def add(self, fault: Fault) -> None:
-        """Count a fault, and list it if there is room."""
+        """Count a fault, and list it if there are not too many."""
         self.num_faults += 1
         if len(self.faults) < MOST_FAULTS:
             self.faults.append(fault)
@@ -93,7 +93,7 @@ def check_puzzles(
     time_limit: float = 120.0,
     progress: bool = True,
 ) -> CheckReport:
-    """Check every row of a data set.
+    """Check all rows of a set.
 
     Args:
         path: a folder that `jigsaw build` or `jigsaw import` wrote.
@@ -101,10 +101,10 @@ def check_puzzles(
         task: spec of the plug-in task that built the set, if one did.
         workers: processes; by default one per usable core.
         time_limit: seconds for the rows of one source.
-        progress: show a bar on a terminal when the check takes more than two seconds.
+        progress: show a progress bar on a terminal if the check takes more than two seconds.
 
     Raises:
-        JigsawError: no data set there, or an unfinished one.
+        JigsawError: the folder is not a complete set.
     """
     folder = Path(path).resolve()
     manifest = read_manifest(folder)
@@ -125,7 +125,7 @@ def check_puzzles(
     )
     report = CheckReport()
     if len(part_files(folder)) != settings.parts:
-        found = f"{len(part_files(folder))} of {settings.parts} parts are there"
+        found = f"{len(part_files(folder))} of {settings.parts} parts exist"
         report.add(Fault(folder.name, "", "", found))
     seen: set[str] = set()
     groups = (group for file in part_files(folder) for group in _groups_of(file, settings.digest(), report, seen))
@@ -147,7 +147,7 @@ Group = tuple[str, str, list[Row]]
 
 
 def _groups_of(file: Path, digest: str, report: CheckReport, seen: set[str]) -> Iterator[Group]:
-    """The rows of a part, source by source, counted into the report."""
+    """The rows of a part, source by source; counts them in the report."""
     try:
         found = finished_part(file)
         if found is None or found[0] != digest:
@@ -165,7 +165,7 @@ def _groups_of(file: Path, digest: str, report: CheckReport, seen: set[str]) -> 
             yield file.name, source, members
         report.rows += rows
         if rows != found[1].puzzles:
-            report.add(Fault(file.name, "", "", f"{rows} rows, the part was written with {found[1].puzzles}"))
+            report.add(Fault(file.name, "", "", f"the part has {rows} rows, but was written with {found[1].puzzles}"))
     except (JigsawError, OSError, ValueError) as error:
         report.add(Fault(file.name, "", "", f"damaged: {error}".splitlines()[0]))
 
@@ -178,7 +178,7 @@ def _rows_of(file: Path) -> Iterator[Row]:
 
 
 def check_source(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
-    """Faults of the rows of one source: planned again and compared, then rendered. Runs in a worker."""
+    """Faults of the rows of one source, which are planned again and compared, then rendered. Runs in a worker."""
     _, path, rows = group
     faults = _source_faults(task, job, path, rows)
     if faults:
@@ -244,12 +244,12 @@ def _source_faults(task: Task, job: Job, path: str, rows: list[Row]) -> list[tup
     except OSError as error:
         return [("", f"the source cannot be read: {error.strerror or error}")]
     if {row["source"]["fingerprint"] for row in rows} != {source.fingerprint}:
-        return [("", "the source changed since the set was built")]
+        return [("", "the source has changed since the set was built")]
     return []
 
 
 def _plain(value: Any, column: str = "") -> Any:
-    """A column's value without the nulls that Arrow adds to a prompt's parts; geometry as what it says."""
+    """A column's value without the nulls that Arrow adds to the parts of a prompt; the geometry as a JSON value."""
     if column == "geometry":
         try:
             return json.loads(value)

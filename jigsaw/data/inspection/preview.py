@@ -1,7 +1,7 @@
-"""`jigsaw preview`: puzzles of one or more data sets as one HTML page, for a person to look at and solve.
+"""`jigsaw preview`: puzzles of one or more sets as an HTML page.
 
-In: data sets. Out: a file that needs no other: every puzzle as the model sees it, solved by its answer, with its
-geometry and whatever its task explains (the cut photo, the depth map). Works offline; everything is escaped.
+In: sets. Out: one self-contained file. It shows each puzzle as the model sees it, in the order of its answer, with its
+geometry and the explanation of its task (the cut photo, the depth map). It works offline, and all text is escaped.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ STRIP_HEIGHT = 84
 STRIP_WIDTH = 600
 PICTURE_SIDE = 360
 WIDE_SIDE = 560
-"""Largest sides in pixels of tiles, clip strips and pictures; of pictures where two are side by side, not three."""
+"""Largest sides in pixels: of tiles, clip strips, pictures, and pictures of which two are side by side."""
 
 REJECT_SIDE = 110
 REJECTS_SHOWN = 12
-"""Rejected sources at the top of the page, each with a small picture."""
+"""Number of rejected sources at the top of the page, each with a small picture."""
 
 FRAMES_SHOWN = 6
 TEMPLATE = "preview.html.j2"
@@ -43,7 +43,7 @@ TEMPLATE = "preview.html.j2"
 
 @dataclass(frozen=True)
 class Picture:
-    """An image on the page: its data as a URL, its size in CSS pixels, what it shows."""
+    """An image on the page: its data as a URL, its size in CSS pixels, and a description."""
 
     url: str
     width: int
@@ -54,7 +54,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A source that gave fewer puzzles than were wanted, why, and what it looks like, if it is a picture."""
+    """A rejected source: its path, the reason, and a small picture if it is a picture."""
 
     source: str
     reason: str
@@ -63,14 +63,14 @@ class Rejected:
 
 @dataclass(frozen=True)
 class SetSummary:
-    """The top of the page about one data set.
+    """The summary of one set at the top of the page.
 
     Attributes:
-        line: its name, how many puzzles are shown and how many there are.
+        line: its name, and the numbers of shown and of all puzzles.
         prompt: of its first puzzle, which the page shows once.
-        settings: name and value of what it was built with.
-        rejects: how often puzzles were rejected, by reason.
-        rejected: the first sources that this happened to.
+        settings: names and values of the settings.
+        rejects: number of rejects by reason.
+        rejected: the first rejected sources.
     """
 
     line: str
@@ -85,12 +85,12 @@ class Card:
     """One puzzle on the page.
 
     Attributes:
-        shown: what the model sees, in its order.
-        solved: the same put in order by the answer: one picture or one per piece.
-        explained: what the task adds, with titles as captions.
-        facts: name and value.
-        across: columns of the grid of the pieces; 0: side by side, as many as there is room for.
-        solution: what `solved` is.
+        shown: the media, in the shown order.
+        solved: the media in the order of the answer, as one picture or one per piece.
+        explained: the pictures that explain the puzzle, with titles as captions.
+        facts: names and values.
+        across: columns of the grid of the pieces; 0 if they are in one row that wraps.
+        solution: title of `solved`.
     """
 
     task: str
@@ -108,7 +108,7 @@ class Card:
 
     @property
     def wide(self) -> bool:
-        """It holds strips or large pictures, and takes a row of the page."""
+        """Whether it has strips or large pictures, and needs the width of the page."""
         return any(item.width > 2 * item.height or item.width > PICTURE_SIDE for item in (*self.shown, *self.explained))
 
 
@@ -123,14 +123,14 @@ def preview_puzzles(
     """Write the page.
 
     Args:
-        paths: one data set or several.
+        paths: one set or several.
         out: the HTML file.
-        count: puzzles from each data set, spread evenly over it.
+        count: puzzles from each set, evenly spaced.
         source_root: where the sources are now, if they moved.
-        task: spec of the plug-in task that built the set, if one did.
+        task: spec of the plug-in task of the set, if it is one.
 
     Raises:
-        JigsawError: no data set there, a source that is gone, or a page that cannot be written.
+        JigsawError: a folder is not a set, a source is missing, or the page cannot be written.
     """
     from jigsaw.pages import page_environment
 
@@ -157,7 +157,7 @@ def preview_puzzles(
 
 
 def _summary(folder: Path, line: str, prompt: str, source_root: str | Path | None) -> SetSummary:
-    """What a data set was built with, and what was rejected on the way."""
+    """The settings and the rejects of a set."""
     manifest = read_manifest(folder)
     settings = manifest.settings
     named = {"task": settings.task, **settings.config, "seed": settings.seed, "per_source": settings.per_source}
@@ -174,12 +174,12 @@ def _summary(folder: Path, line: str, prompt: str, source_root: str | Path | Non
 
 
 def _rejected(folder: Path, roots: Sequence[Path]) -> Iterator[Rejected]:
-    """The first rejected sources, each once, with its picture where it is still below one of `roots`."""
+    """The first rejected sources, each once, with its picture if it exists below one of `roots`."""
     first: dict[str, str] = {}
     for path in sorted(folder.glob("rejects*.jsonl")):
         for number, row in json_lines(path):
             if not isinstance(row, dict) or "source" not in row:
-                raise JigsawError(f"{path}: line {number} names no source; build the set again")
+                raise JigsawError(f"{path}: line {number} has no source; build the set again")
             first.setdefault(str(row["source"]), str(row.get("detail") or row.get("reason") or ""))
     for source, reason in islice(first.items(), REJECTS_SHOWN):
         pictures = (_source_picture(root, source) for root in roots)
@@ -187,7 +187,7 @@ def _rejected(folder: Path, roots: Sequence[Path]) -> Iterator[Rejected]:
 
 
 def _source_picture(root: Path, source: str) -> Picture | None:
-    """A small picture of a source file; None if it is no picture, or is gone."""
+    """A small picture of a source file; None if it is missing or is not a picture."""
     path = (root / source).resolve()
     if not path.is_relative_to(root.resolve()) or not path.is_file():
         return None
@@ -202,7 +202,7 @@ def _source_picture(root: Path, source: str) -> Picture | None:
 def _card(rows: Any, number: int) -> Card:
     row = rows[number]
     stored = rows.with_format(None)[number]
-    puzzle = puzzle_of(stored)  # it was read before, with the row
+    puzzle = puzzle_of(stored)  # valid, since `rows[number]` has read it
     card = Card(
         task=row["task"],
         title=row["source"]["path"],
@@ -229,7 +229,7 @@ def _card(rows: Any, number: int) -> Card:
         for title, image in made.explain(puzzle, source):
             side = PICTURE_SIDE if card.solved else WIDE_SIDE
             card.explained.append(_picture(image, side, title, title))
-    except Exception as error:  # whatever a task raises for a row that somebody else wrote
+    except Exception as error:  # a task may raise any error for a row of other people
         card.notes.append(f"The source cannot be shown: {first_line(error)}")
     return card
 
@@ -239,11 +239,11 @@ def _words(part: dict[str, Any]) -> str:
 
 
 def _show(card: Card, row: dict[str, Any]) -> None:
-    """The media in shown order, and in the order of the answer."""
+    """Add the media in shown order, and in the order of the answer."""
     pieces, name = pieces_of(row), task_named(row["task"]).PIECE.capitalize()
     if row["answer_kind"] == ORDER:
         chosen = row["answer"]
-    else:  # of a choice between pieces the chosen one
+    else:  # the chosen piece of a choice
         options = row["answer_args"].get("options", ())
         chosen = [options.index(row["answer"]) + 1] if row["answer_kind"] == CHOICE else []
         card.solution = "The answer"
@@ -260,8 +260,8 @@ def _show(card: Card, row: dict[str, Any]) -> None:
     else:
         tiles = [Image.fromarray(frames[0]) for frames in pieces.frames]
         images = list(row.get("images") or ())
-        beside = images[: max(0, len(images) - len(tiles))]  # the picture into which the pieces belong
-        card.shown = [_picture(image, WIDE_SIDE // 2, "What the model is shown first") for image in beside]
+        others = images[: max(0, len(images) - len(tiles))]  # the picture to which the pieces belong
+        card.shown = [_picture(image, WIDE_SIDE // 2, "What the model is shown first") for image in others]
         card.shown += [_picture(tile, TILE_SIDE, f"{name} {n}", str(n)) for n, tile in enumerate(tiles, start=1)]
         ordered = [tiles[index - 1] for index in chosen]
         if pieces.grid is not None and len(chosen) == len(tiles):
@@ -273,13 +273,13 @@ def _show(card: Card, row: dict[str, Any]) -> None:
 
 
 def _strip(frames: Frames, alt: str, caption: str) -> Picture:
-    """Some frames of a clip side by side."""
+    """Frames of a clip side by side."""
     chosen = [Image.fromarray(frame) for frame in frames[:: max(1, -(-len(frames) // FRAMES_SHOWN))]]
     return _picture(mosaic(chosen, 1, len(chosen)), STRIP_HEIGHT, alt, caption, by_height=True)
 
 
 def _picture(image: Image.Image, side: int, alt: str, caption: str = "", *, by_height: bool = False) -> Picture:
-    """An image as a data URL, shrunk to `side`; one smaller than half of it is shown enlarged."""
+    """An image as a data URL, reduced to `side`; an image smaller than half of it is enlarged on the page."""
     longest = image.height if by_height else max(image.size)
     if longest > 2 * side:
         shrink = 2 * side / longest  # twice the size on the page, for sharp screens

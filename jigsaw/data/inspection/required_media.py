@@ -1,7 +1,7 @@
-"""Whether the rows of a set have the media that their prompts ask for, checked before training without decoding any.
+"""Check before training that all media of a set exist; nothing is decoded.
 
-In: an opened set. Out: nothing, or one line with the row and the remedy. Rows that hold their media must hold one for
-every placeholder; rows that are rendered must have their source on disk.
+In: an opened set. Out: nothing, or an error with the row and the remedy. Rows that store their media must have one for
+each placeholder; rows that are rendered must have their source on disk.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _COLUMNS = ("id", "task", "prompt", "source", "origin")
 
 
 def require_media(puzzles: Any, where: str) -> None:
-    """Refuse a set with a row that lacks a medium, or whose source is gone; conversations were checked when opened.
+    """Check that no row lacks a medium or its source; conversations were checked when they were opened.
 
     Args:
-        puzzles: as `load_puzzles` gives it.
-        where: what messages call the set.
+        puzzles: the set from `load_puzzles`.
+        where: name of the set in messages.
 
     Raises:
         JigsawError: names the row.
@@ -56,7 +56,7 @@ def require_media(puzzles: Any, where: str) -> None:
 def _is_stored(task: str) -> bool:
     try:
         return task_named(task).STORED
-    except TaskError:  # a plug-in that is known by its spec alone renders its puzzles
+    except TaskError:  # a plug-in that is only known by its spec, which renders its puzzles
         return False
 
 
@@ -65,7 +65,7 @@ def _require_held(prompt: Any, has: dict[str, int | None], row: str) -> None:
     for kind, column in MEDIA_COLUMNS.items():
         if asked[kind] != (has[column] or 0):
             raise JigsawError(
-                f"{row}: its prompt asks for {asked[kind]} {column} and it holds {has[column] or 0}; "
+                f"{row}: its prompt has placeholders for {asked[kind]} {column}, but it has {has[column] or 0}; "
                 "import or build the set again"
             )
 

@@ -1,15 +1,14 @@
-"""Conversations about images, other people's: what the supervised stage trains on beside puzzles.
+"""Conversations about images: further training data of the supervised stage.
 
-In: a JSON, JSON Lines or Parquet file, or a folder of Parquet files, in one of the two forms that such sets have::
+In: a JSON, JSON Lines or Parquet file, or a folder of Parquet files, in one of two common forms::
 
     {"messages": [{"role": "user", "content": TEXT | PARTS}, {"role": "assistant", "content": ...}], "images": [...]}
     {"conversations": [{"from": "human", "value": TEXT}, {"from": "gpt", "value": ...}], "image": ...}
 
-Images are paths below one folder, or bytes in Parquet; in a text `<image>` stands for one, in parts `{"type":
-"image"}`, which may also hold it themselves. Rows without images are rows. Out: a `datasets.Dataset` whose rows hold
-everything before the last answer as `prompt`, that answer as `completion`, and `images` in prompt order, opened when
-they are looked at. Earlier answers are learned too (`jigsaw.training.collate`); what a user says after the last answer
-is left out.
+Images are paths below one folder, or bytes in Parquet. The placeholder is `<image>` in a text and `{"type": "image"}`
+in parts, which may also have the image. A row may have no images. Out: a `datasets.Dataset` with everything before the
+last answer as `prompt`, that answer as `completion`, and `images` in prompt order, which are opened when a row is read.
+Earlier answers are learned too (`jigsaw.training.collate`); turns after the last answer are left out.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ FORMS = "a list `messages` (role, content) or `conversations` (from, value)"
 
 _OTHER_MEDIA = re.compile(r"(video|audio|sound|speech|clip|movie)s?(_?(path|file|url|bytes|name|list)s?)?")
 _OTHER_IMAGES = re.compile(r"(image|img|picture|photo)s?_?(path|file|url|bytes|base64|list)s?|(img|picture|photo)s?")
-"""Keys that name media; those of images count where `images` and `image` are empty."""
+"""Keys of other media, and of images if `images` and `image` are empty."""
 
 _CHECKED_AT_ONCE = 1000
 
@@ -48,13 +47,13 @@ def load_conversations(path: str | Path, images: str | Path | None = None) -> An
 
     Args:
         path: a .json, .jsonl or .parquet file, or a folder with Parquet files below it.
-        images: folder that image paths are relative to; that of the file where None.
+        images: folder to which image paths are relative; None for the folder of the file.
 
     Returns:
         A `datasets.Dataset` of `id`, `prompt`, `completion` and `images` (PIL).
 
     Raises:
-        JigsawError: no such file, another form, or a first row that is none.
+        JigsawError: there is no such file, it has another form, or a row is not a valid conversation.
     """
     where = Path(path)
     if not where.exists():
@@ -62,17 +61,17 @@ def load_conversations(path: str | Path, images: str | Path | None = None) -> An
     root = Path(images) if images is not None else (where if where.is_dir() else where.parent)
     rows = _parquet(where) if where.is_dir() or where.suffix == ".parquet" else _json(where)
     if not len(rows):
-        raise JigsawError(f"{path}: holds no conversations")
+        raise JigsawError(f"{path}: has no conversations")
     reader = Reader(str(path), str(root.resolve()))
     for stored in _without_images(rows):
-        reader.conversation(stored)  # a row that is none must not show hours later
+        reader.conversation(stored)  # an error hours later would lose the run
     opened = rows.with_transform(reader)
-    opened[0]  # nor a folder that does not hold the images
+    opened[0]  # checks that the folder has the images
     return opened
 
 
 def _without_images(rows: Any) -> Iterator[Row]:
-    """Every stored row, with as many placeholders for images as it holds: their bytes are left on disk."""
+    """All stored rows with None for each image, so that the bytes of images are not read."""
     import pyarrow.compute as pc
 
     pictures = [name for name in ("images", "image") if name in rows.column_names]
@@ -97,7 +96,7 @@ def _parquet(where: Path) -> Any:
     if not files:
         raise JigsawError(f"{where}: no Parquet files in it; name the .json or .jsonl file itself")
     try:
-        # An image feature in the file's metadata would have `datasets` open any path or address that a cell holds.
+        # With an image feature in the metadata of the file, `datasets` would open any path or address in a cell.
         features = datasets.Features.from_arrow_schema(pq.read_schema(files[0]).remove_metadata())
         rows = datasets.Dataset.from_parquet([str(file) for file in files], features=features)
     except (OSError, ValueError, TypeError, datasets.exceptions.DatasetGenerationError) as error:
@@ -108,7 +107,7 @@ def _parquet(where: Path) -> Any:
 
 
 def _json(where: Path) -> Any:
-    """Rows kept as text: files mix rows with and without images, and ids of several types, which no table takes."""
+    """Rows as JSON text: a table cannot have rows with and without images, or ids of several types."""
     import datasets
 
     try:
@@ -120,98 +119,99 @@ def _json(where: Path) -> Any:
     else:
         rows = json_value(text, f"{where}: cannot be read as a list of rows in JSON: it")
         if not isinstance(rows, list):
-            raise JigsawError(f"{where}: cannot be read as a list of rows in JSON: it holds one {type(rows).__name__}")
+            raise JigsawError(f"{where}: cannot be read as a list of rows in JSON: it has one {type(rows).__name__}")
         texts = [json.dumps(row) for row in rows]
     return datasets.Dataset.from_dict({"json": texts, "row": list(range(len(texts)))})
 
 
 @dataclass(frozen=True)
 class Reader:
-    """The transform of a set: stored rows to rows with images.
+    """The transform of a set, from stored rows to rows with images.
 
     Attributes:
         path: of the set, for messages.
-        root: that image paths are relative to.
+        root: folder to which image paths are relative.
     """
 
     path: str
     root: str
 
     def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-        """Turn columns of stored rows into columns of conversations."""
+        """Convert columns of stored rows to columns of conversations."""
         names = list(batch)
         rows = [self._read(dict(zip(names, values, strict=True))) for values in zip(*batch.values(), strict=True)]
         return {name: [row[name] for row in rows] for name in rows[0]}
 
     def _read(self, stored: Row) -> Row:
-        place, row, turns, given = self.conversation(stored)
+        place, row, turns, entries = self.conversation(stored)
         return {
             "id": str(row.get("id") or stored["row"]),
             "prompt": turns[:-1],
             "completion": turns[-1:],
-            "images": [self._image(one, place) for one in given],
+            "images": [self._image(one, place) for one in entries],
         }
 
     def conversation(self, stored: Row) -> tuple[str, Row, list[Row], list[Any]]:
-        """The row as messages name it, the row itself, its turns, and what it says of its images.
+        """The name of the row for messages, the row itself, its turns, and its entries for images.
 
         Raises:
-            JigsawError: the row is no conversation about the images that it names.
+            JigsawError: the row is not a valid conversation.
         """
         place = f"{self.path}: row {stored['row']}"
         row = json_value(stored["json"], place) if "json" in stored else stored
         if not isinstance(row, dict):
-            raise JigsawError(f"{place}: no conversation but a {type(row).__name__}; it needs {FORMS}")
+            raise JigsawError(f"{place}: a {type(row).__name__}, not a conversation; it needs {FORMS}")
         try:
             turns = [_turn(turn, number) for number, turn in enumerate(_turns_of(row), start=1)]
         except _FormError as error:
-            raise JigsawError(f"{place}: no conversation: {error}; it needs {FORMS}") from error
+            raise JigsawError(f"{place}: not a conversation: {error}; it needs {FORMS}") from error
         while turns and turns[-1]["role"] != "assistant":
             turns.pop()
         if len(turns) < 2 or turns[0]["role"] == "assistant":
             raise JigsawError(f"{place}: a conversation needs a question and an answer of the assistant")
         shown = [part for turn in turns for part in turn["content"] if part["type"] == "image"]
-        given = [part.pop("image") for part in shown if "image" in part] or row.get("images") or row.get("image") or ()
-        given = list(given) if isinstance(given, list | tuple) else [given]
-        _refuse_other_media(row, place, given)
-        if not shown and given:  # no word about where they go: before the first question
+        in_parts = [part.pop("image") for part in shown if "image" in part]
+        entries = in_parts or row.get("images") or row.get("image") or ()
+        entries = list(entries) if isinstance(entries, list | tuple) else [entries]
+        _refuse_other_media(row, place, entries)
+        if not shown and entries:  # without placeholders, images come before the first question
             first = next(turn for turn in turns if turn["role"] == "user")
-            first["content"][:0] = [{"type": "image"}] * len(given)
-        elif len(shown) != len(given):
-            raise JigsawError(f"{place}: {len(shown)} placeholders for {len(given)} images")
+            first["content"][:0] = [{"type": "image"}] * len(entries)
+        elif len(shown) != len(entries):
+            raise JigsawError(f"{place}: {len(shown)} placeholders for {len(entries)} images")
         if any(part["type"] == "image" for part in turns[-1]["content"]):
             raise JigsawError(f"{place}: an image in an answer")
-        return place, row, turns, given
+        return place, row, turns, entries
 
-    def _image(self, given: Any, place: str) -> Image.Image:
-        data, where = (given.get("bytes"), given.get("path")) if isinstance(given, Mapping) else (given, given)
+    def _image(self, entry: Any, place: str) -> Image.Image:
+        data, where = (entry.get("bytes"), entry.get("path")) if isinstance(entry, Mapping) else (entry, entry)
         if isinstance(data, bytes):
             try:
                 return read_photo(data)
             except PhotoError as error:
-                told = f"the bytes of an image cannot be read ({first_line(error)}); correct them or leave the row out"
-                raise JigsawError(f"{place}: {told}") from error
+                problem = f"the bytes of an image cannot be read ({first_line(error)})"
+                raise JigsawError(f"{place}: {problem}; correct them or leave the row out") from error
         try:
             root = Path(self.root)
             return read_photo(below(root, str(relative_to(root, PurePosixPath(str(where))))))
         except (OSError, PhotoError) as error:
             raise JigsawError(
-                f"{place}: image {where} cannot be opened ({error}); `images` names the folder that holds them all"
+                f"{place}: image {where} cannot be opened ({error}); set `images` to the folder of the images"
             ) from error
 
 
 class _FormError(ValueError):
-    """A row is of another form; the message says where and how."""
+    """A row has another form."""
 
 
-def _refuse_other_media(row: Row, place: str, given: list[Any]) -> None:
-    """Media under a key that is not read would vanish, and the model would learn to answer without them."""
+def _refuse_other_media(row: Row, place: str, entries: list[Any]) -> None:
+    """Refuse media under keys that are not read: the model would learn to answer without them."""
     for key, value in row.items():
         if value is None or value == "" or value == [] or value == {}:
             continue
         if _OTHER_MEDIA.fullmatch(key):
             raise JigsawError(f"{place}: `{key}` is not read; conversations are about images: leave the row out")
-        if not given and _OTHER_IMAGES.fullmatch(key):
+        if not entries and _OTHER_IMAGES.fullmatch(key):
             raise JigsawError(f"{place}: `{key}` is not read; name images by `images` or `image`")
 
 
@@ -223,7 +223,7 @@ def _turns_of(row: Row) -> list[Any]:
 
 
 def _turn(turn: Any, number: int) -> Row:
-    """A turn as chat templates take it: a role, and text and image parts."""
+    """A turn for chat templates: a role, and text and image parts."""
     if not isinstance(turn, Mapping):
         raise _FormError(f"turn {number} is a {type(turn).__name__}, not an object")
     speaker = turn["role"] if "role" in turn else turn.get("from")
@@ -234,7 +234,7 @@ def _turn(turn: Any, number: int) -> Row:
     if not isinstance(parts, list):
         raise _FormError(f"turn {number} has no content but {json.dumps(content)}")
     role = ROLES[speaker]
-    # An answer begins and ends where the template's own words do: white space there would merge with theirs.
+    # White space at the ends of an answer would merge with that of the template into other tokens.
     return {"role": role, "content": [one for part in parts for one in _parts(part, number, strip=role == "assistant")]}
 
 
@@ -244,7 +244,7 @@ def _parts(part: Any, number: int, *, strip: bool) -> Iterator[Row]:
         yield {"type": "image"} | ({} if part.get("image") is None else {"image": part["image"]})
         return
     if kind != "text":
-        raise _FormError(f"turn {number} has a part of type {kind!r}; text and image are known")
+        raise _FormError(f"turn {number} has a part of type {kind!r}, which is not text or image")
     if not isinstance(part.get("text"), str):
         raise _FormError(f"turn {number} has a text that is {json.dumps(part.get('text'))}")
     for place, text in enumerate(part["text"].split(PLACEHOLDER)):
@@ -255,7 +255,7 @@ def _parts(part: Any, number: int, *, strip: bool) -> Iterator[Row]:
 
 
 def write_sample_conversations(photos: Path, out: Path) -> Path:
-    """Conversations about the sample photos, whose answers their names and sizes give: for trials and tests.
+    """Write conversations about the sample photos, with answers from their names and sizes, for trials and tests.
 
     Args:
         photos: folder of photos named `SCENE-NN.*`.
@@ -266,9 +266,9 @@ def write_sample_conversations(photos: Path, out: Path) -> Path:
         with Image.open(photo) as image:
             width, height = image.size
         shape = "wide" if width > height else "tall" if height > width else "square"
-        said = [f"{PLACEHOLDER}\nWhat does the photo show?", photo.stem.rpartition("-")[0].replace("-", " ")]
-        said += ["Is it wide, tall or square?", shape]
-        turns = [{"from": ("human", "gpt")[number % 2], "value": text} for number, text in enumerate(said)]
+        texts = [f"{PLACEHOLDER}\nWhat does the photo show?", photo.stem.rpartition("-")[0].replace("-", " ")]
+        texts += ["Is it wide, tall or square?", shape]
+        turns = [{"from": ("human", "gpt")[number % 2], "value": text} for number, text in enumerate(texts)]
         lines.append({"id": photo.stem, "image": str(photo.resolve()), "conversations": turns})
     write_atomically(out, "".join(json.dumps(line) + "\n" for line in lines))
     return out

@@ -1,8 +1,8 @@
-"""Loading a data set: rows with media, rendered when they are read.
+"""Loading a puzzle set: rows with media, which are rendered when a row is read.
 
-In: a folder that `build_puzzles` wrote. Out: a `datasets.Dataset` whose rows carry what TRL reads (`prompt`, `images`
-or `videos`) and what rewards read. Media are rendered from the sources, or decoded from a materialised set, by a
-transform that keeps the last ones used: the completions of one prompt cost one decode.
+In: the folder of a set. Out: a `datasets.Dataset` whose rows have the columns of TRL (`prompt`, `images` or `videos`)
+and those of the rewards. A transform renders the media from the sources, or decodes stored ones, and caches the last
+ones, so that the completions of a prompt need one decode.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ from jigsaw.tasks import (
 )
 
 CACHE_BYTES = 256 * 2**20
-"""Rendered media held per process."""
+"""Size of the cache of rendered media in each process."""
 
 RENDER_LIMIT = 120.0
-"""Seconds that a puzzle may take: a decoder that hangs must not hold up a training run for ever."""
+"""Seconds to render a puzzle: a decoder that hangs must not block training."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the rows of a data set come from: enough to render them in any process.
+    """What is needed to render the rows of a set in any process.
 
     Attributes:
-        folder: the data set.
-        source_root: the sources; unused when the set is materialised.
-        spec: the task's name or spec.
-        config: the task's configuration as JSON.
+        folder: the set.
+        source_root: folder of the sources; not used if the set stores its media.
+        spec: name or spec of the task.
+        config: configuration of the task as JSON.
         seed: of the build.
     """
 
@@ -73,22 +73,22 @@ class Origin:
 
 
 def load_puzzles(path: str | Path, source_root: str | Path | None = None, *, task: str | None = None) -> Any:
-    """Open a data set.
+    """Open a puzzle set.
 
     Args:
         path: a folder that `jigsaw build` wrote.
         source_root: where the sources are now, if they moved.
-        task: spec of the plug-in task that built the set. Registered tasks are found by name; code that a data set
-            names by file or module is run only when it is named here too.
+        task: spec of the plug-in task of the set. Registered tasks are found by name; code that a set names by file or
+            module is run only if it is also named here.
 
     Returns:
         A `datasets.Dataset`. A row has `prompt`, `images` (list of PIL images) or `videos` (list of `tasks.Clip`),
         `answer`, `answer_kind`, `answer_args` (a dict), `task`, `id`, `num_pieces`, `answer_style`, `classes`, `source`
-        and `geometry` (a dict). Rows whose id came before (copies of a source) are dropped. Sets can be put together
+        and `geometry` (a dict). Rows with the id of an earlier row (copies of a source) are dropped. Sets can be joined
         with `datasets.concatenate_datasets`.
 
     Raises:
-        JigsawError: no data set there, an unfinished one, or sources that are not where they were.
+        JigsawError: the folder is not a complete set, or its sources have moved.
     """
     import datasets
 
@@ -110,7 +110,7 @@ def load_puzzles(path: str | Path, source_root: str | Path | None = None, *, tas
 
 @contextmanager
 def _quiet(datasets: Any) -> Iterator[None]:
-    """Without the progress bars of `datasets`, which would end up in logs and `--json` output."""
+    """Disable the progress bars of `datasets`, which would be in logs and `--json` output."""
     shown = datasets.utils.are_progress_bars_disabled() is False
     datasets.disable_progress_bars()
     try:
@@ -121,10 +121,10 @@ def _quiet(datasets: Any) -> Iterator[None]:
 
 
 def origin_of(folder: Path, manifest: Manifest, source_root: str | Path | None, task: str | None) -> Origin:
-    """Where the rows of a data set come from.
+    """The origin of the rows of a set.
 
     Raises:
-        JigsawError: its sources are not where they were, or its task is a plug-in that was not named.
+        JigsawError: its sources have moved, or its task is a plug-in that was not named.
     """
     settings = manifest.settings
     spec = spec_of(folder, settings, task)
@@ -142,13 +142,13 @@ def origin_of(folder: Path, manifest: Manifest, source_root: str | Path | None, 
 
 
 def spec_of(folder: Path, settings: Settings, task: str | None) -> str:
-    """The spec under which the task of a data set is found, valid in any working directory.
+    """The spec of the task of a set, valid in any working directory.
 
     Args:
-        task: spec of the plug-in, where the user has named one.
+        task: spec of the plug-in from the user, or None.
 
     Raises:
-        JigsawError: the set names code by module or file and the user does not, or they name different tasks.
+        JigsawError: the set needs a plug-in that the user has not named, or the user has named another task.
     """
     if task is None and ":" in settings.spec:
         raise JigsawError(
@@ -165,18 +165,20 @@ def spec_of(folder: Path, settings: Settings, task: str | None) -> str:
     return spec
 
 
-def _source_root(folder: Path, manifest: Manifest, given: str | Path | None) -> Path:
-    if manifest.settings.materialize and given is None:
+def _source_root(folder: Path, manifest: Manifest, source_root: str | Path | None) -> Path:
+    if manifest.settings.materialize and source_root is None:
         return Path(manifest.source_root)
-    candidates = [Path(given)] if given is not None else [Path(manifest.source_root), folder / manifest.source_relative]
+    candidates = [Path(manifest.source_root), folder / manifest.source_relative]
+    if source_root is not None:
+        candidates = [Path(source_root)]
     for candidate in candidates:
         if candidate.exists():
             return candidate.resolve()
-    raise JigsawError(f"the sources of {folder} are not at {candidates[0]}; say where they are (source_root=...)")
+    raise JigsawError(f"the sources of {folder} are not at {candidates[0]}; name their folder (source_root=...)")
 
 
 def spread(length: int, limit: int | None) -> list[int]:
-    """At most `limit` of the rows of a set, evenly spread: its rows lie source by source.
+    """Numbers of at most `limit` rows of a set, evenly spaced, since rows of a source are adjacent.
 
     >>> spread(10, 4), spread(2, 4)
     ([0, 2, 5, 7], [0, 1])
@@ -195,14 +197,13 @@ def _without_copies(rows: Any) -> Any:
 
 @dataclass(frozen=True)
 class Renderer:
-    """The transform of a data set: stored rows to rows with media.
+    """The transform of a set, from stored rows to rows with media.
 
-    It holds no state of its own, so that it is equal to, and can be sent like, every other one; what was rendered last
-    is kept per process.
+    It has no state, so that all are equal and can be pickled; the cache of rendered media belongs to the process.
     """
 
     def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-        """Turn columns of stored rows into columns of loaded rows."""
+        """Convert columns of stored rows to columns of loaded rows."""
         size = len(batch["id"])
         stored = [{name: values[number] for name, values in batch.items()} for number in range(size)]
         loaded = [_loaded(row) for row in stored]
@@ -214,7 +215,7 @@ def _loaded(row: Row) -> Row:
     puzzle = _puzzle(row)
     media = media_columns(row, _media(row, puzzle))
     if "images" in media:
-        # A reader that changes an image must not change what the next reader gets.
+        # Copies, since a caller may change an image.
         media["images"] = [image.copy() for image in media["images"]]
     prompt = [{"role": turn["role"], "content": [_part(part) for part in turn["content"]]} for turn in row["prompt"]]
     kept = {name: row[name] for name in ("task", "id", "num_pieces", "answer_style", "classes", "source")}
@@ -232,12 +233,12 @@ def _puzzle(row: Row) -> Puzzle:
         return puzzle_of(row)
     except ValueError as error:
         raise JigsawError(
-            f"{json.loads(row['origin'])['folder']}: puzzle {row['id']} is no puzzle: {error}; build the set again"
+            f"{json.loads(row['origin'])['folder']}: puzzle {row['id']} is not valid: {error}; build the set again"
         ) from error
 
 
 def _part(part: Row) -> Row:
-    # Arrow fills absent keys with null, and a part with a null `text` counts as having one for some chat templates.
+    # Arrow fills absent keys with null, and some chat templates take a null `text` for a text.
     return {key: value for key, value in part.items() if value is not None}
 
 
@@ -255,7 +256,7 @@ def _make_media(row: Row, puzzle: Puzzle) -> Media:
     except JigsawError:
         raise
     except Exception as error:
-        # Whatever a task raises for a geometry that is not its own, or for a source that is damaged.
+        # A task may raise any error for a changed geometry or a damaged source.
         why = first_line(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
         raise JigsawError(f"puzzle {row['id']} of {row['source']['path']} cannot be rendered: {why}") from error
 
@@ -266,7 +267,7 @@ def _render(row: Row, puzzle: Puzzle) -> Media:
 
 
 def pieces_of(row: Mapping[str, Any]) -> Pieces:
-    """The pieces of a loaded row, as its task finds them in the row's media."""
+    """The pieces of a loaded row, which its task takes from the media of the row."""
     media = Media(images=row.get("images") or (), videos=row.get("videos") or ())
     return task_named(row["task"]).pieces(puzzle_of(row), media)
 
@@ -275,7 +276,7 @@ def opened(row: Row) -> tuple[Task, Source]:
     """The task and the source of a stored row.
 
     Raises:
-        JigsawError: the source is gone or changed.
+        JigsawError: the source is missing or has changed.
     """
     origin = Origin(**json.loads(row["origin"]))
     task = _open_task(origin.spec, origin.config)
@@ -285,7 +286,7 @@ def opened(row: Row) -> tuple[Task, Source]:
     except OSError as error:
         raise JigsawError(f"{where} cannot be read: {error.strerror or error}") from error
     if source.fingerprint != row["source"]["fingerprint"]:
-        raise JigsawError(f"{where} changed since {origin.folder} was built; rebuild it")
+        raise JigsawError(f"{where} has changed since {origin.folder} was built; build the set again")
     return task, source
 
 

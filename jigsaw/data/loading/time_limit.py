@@ -1,11 +1,11 @@
-"""A time limit for calls that nothing can interrupt, such as a decoder that hangs on a damaged file.
+"""A time limit for calls that cannot be interrupted, such as a decoder that hangs on a damaged file.
 
-In: a function. Out: what it returns or raises, or a `TimeoutError`. The function runs in a thread that is kept for the
-next call, since starting one costs more than rendering a small puzzle; a call that does not come back keeps its thread,
-which ends with the process. A process per call, as when building, would have to pass every pixel on.
+In: a function. Out: its result or error, or a `TimeoutError`. The function runs in a thread that is reused by the next
+call, since starting one takes longer than rendering a small puzzle. The thread of a call that does not return ends with
+the process. A process, as in a build, would have to send all pixels back.
 
-Idle threads are ended before the interpreter is: one that woke while it is taken down would be killed by force, in a
-process with C++ libraries now and then with all of it ("terminate called without an active exception").
+Idle threads are ended before the interpreter shuts down. A thread that wakes up during the shutdown is killed, which
+sometimes aborts a process with C++ libraries ("terminate called without an active exception").
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _helpers: WeakSet[_Helper] = WeakSet()
 
 
 class _Helper:
-    """A thread that carries out one call after another, until nobody holds this object."""
+    """A thread that runs one call after the other, until this object is deleted."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
@@ -39,7 +39,7 @@ class _Helper:
         self._calls.put(None)
 
     def end(self) -> None:
-        """Have the thread end, and see to it that it has, unless it hangs in a call."""
+        """End the thread and wait for it, unless it hangs in a call."""
         self._calls.put(None)
         self._thread.join(1.0)
 
@@ -70,20 +70,20 @@ _own = local()
 
 
 def within(seconds: float, make: Callable[[], T]) -> T:
-    """What `make` returns or raises.
+    """The result of `make`, or the error that it raises.
 
     Raises:
         TimeoutError: there is no result within that time.
     """
     helper, _own.helper = getattr(_own, "helper", None), None
-    if helper is None or helper.process != os.getpid():  # a fork takes no threads along
+    if helper is None or helper.process != os.getpid():  # a forked process does not have the threads of its parent
         helper = _Helper()
     try:
         result = helper.call(make, seconds)
     except Empty:
-        raise TimeoutError(f"no result within {seconds:g} s; `jigsaw check` finds all such rows") from None
+        raise TimeoutError(f"no result within {seconds:g} s; `jigsaw check` lists all such rows") from None
     except Exception:
         _own.helper = helper
         raise
-    _own.helper = helper  # not after an interruption: a result that comes late would be taken for the next call's
+    _own.helper = helper  # not after an interruption, whose late result would be that of the next call
     return result

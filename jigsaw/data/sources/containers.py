@@ -1,7 +1,7 @@
-"""Items inside other files: members of tar files, rows of Parquet files and of saved `datasets`.
+"""Items in containers: members of tar files, rows of Parquet files and of saved `datasets`.
 
-In: a container's path. Out: the names of its items in order, and the bytes of one item by name. Each process keeps the
-index of the containers it used last, and one row group.
+In: the path of a container. Out: the names of its items in order, and the bytes of an item by its name. Each process
+caches the index of the last containers, and one row group.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COMPRESSED_TAR = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".t
 PARQUET = (".parquet",)
 CONTAINERS = (*TAR, *COMPRESSED_TAR, *PARQUET)
 SAVED_DATASET = "state.json"
-"""The file by which a folder written by `Dataset.save_to_disk` is known."""
+"""The file by which a folder of `Dataset.save_to_disk` is recognised."""
 
 
 def is_saved_dataset(folder: Path) -> bool:
@@ -34,15 +34,15 @@ def container_items(container: Path, kind: MediaKind, skipped: Skipped) -> Itera
     """Names of the items of a container: members of a tar, or row numbers. Problems have such a name as path.
 
     Args:
-        kind: the items that are wanted.
-        skipped: counts what is passed over.
+        kind: kind of the items.
+        skipped: counts skipped members.
 
     Raises:
-        ContainerError: it is damaged, compressed, or has no column of media.
+        ContainerError: the container is damaged, compressed, or has no column of media.
     """
     name = container.name.lower()
     if name.endswith(COMPRESSED_TAR):
-        raise ContainerError("a compressed tar cannot be read at random; unpack it to .tar first")
+        raise ContainerError("members of a compressed tar cannot be read one by one; unpack it to .tar")
     if not name.endswith(TAR):
         yield from table_items(container, kind, skipped)
         return
@@ -53,7 +53,7 @@ def container_items(container: Path, kind: MediaKind, skipped: Skipped) -> Itera
         elif (found := recognise(member, kind, partial(tar.read, member, HEAD_BYTES), skipped)) is not None:
             yield found
     for member, detail in tar.index().unusable:
-        # A link or a member with holes has no bytes to be looked at: its name decides.
+        # A link or a sparse member has no bytes to recognise it by; its name decides.
         if recognise(member, kind, bytes, skipped) is not None:
             yield Problem(member, "unreadable", detail)
 
@@ -70,7 +70,7 @@ def read_item(container: Path, name: str, kind: MediaKind) -> bytes:
 
 
 def problems_inside(container: str, found: str | Problem) -> str | Problem:
-    """The path of an item, or its problem, with that of the container before it."""
+    """The path of an item or of its problem, with the path of the container before it."""
     if isinstance(found, Problem):
         return replace(found, path=f"{container}::{printable(found.path)}")
     if printable(found) != found:

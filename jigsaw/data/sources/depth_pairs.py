@@ -1,12 +1,12 @@
-"""Pairs of a picture and its depth map: which depth file belongs to which picture.
+"""RGB-D pairs: which depth file belongs to which picture.
 
-In: the files of a folder or a tar, as RGB-D data comes in. Out: the depth map of a picture. Layouts::
+In: the files of a folder or a tar in a common layout of RGB-D data. Out: the depth map of a picture. Layouts::
 
     scannet   .../color/7.jpg          .../depth/7.png                     (ScanNet's export)
     tum       .../rgb/1305.17.png      .../depth/1305.16.png               (the nearest time, at most 0.02 s away)
-    auto      both of these, and names alike but for one word: x_color.jpg and x_depth.png, color.png and disparity.npz,
-              000.color.jpg and 000.depth.png (tar shards)
-    COLOR::DEPTH   any two patterns with {} for what the paths share: left/{}.png::disp/{}.pfm
+    auto      both of these, and names that differ in one word: x_color.jpg and x_depth.png, color.png and
+              disparity.npz, 000.color.jpg and 000.depth.png (tar shards)
+    COLOR::DEPTH   two patterns with {} for the common part of the paths: left/{}.png::disp/{}.pfm
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from jigsaw.data.sources.paths import is_file, regular
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".webp", ".bmp", ".tif", ".tiff")
 DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff", ".pfm", ".exr")
 MAX_SECONDS = 0.02
-"""Farthest that a depth frame's time may be from its picture's, as TUM's own tools have it."""
+"""Largest distance in time of a depth frame from its picture, as in the tools of TUM."""
 
 CAMERA = "camera.json"
 """File in the folder of a depth map, or one folder above, that gives the camera and the unit of the depth."""
 
-NO_DEPTH = "no depth map was found for the picture"
+NO_DEPTH = "the picture has no depth map"
 
 _COLOR_FOLDERS = {"auto": ("color", "rgb"), "scannet": ("color",), "tum": ("rgb",)}
 _COLOR_WORDS = re.compile(r"(?<![a-z])(color|colour|rgb|image|left)(?![a-z])", re.IGNORECASE)
@@ -38,13 +38,13 @@ _DEPTH_WORDS = ("depth", "disparity", "disp")
 
 
 class Files(Protocol):
-    """Where pictures and depth maps lie, by relative paths. Hashable, since listings are kept."""
+    """A place of pictures and depth maps, by relative paths. Hashable, since its listings are cached."""
 
     def names(self, folder: str) -> list[str]:
-        """Names in a folder; none if there is no such folder."""
+        """Names in a folder; none if the folder does not exist."""
 
     def version(self, folder: str) -> int:
-        """Another number when the names in the folder may have changed."""
+        """A number that changes when the names in the folder may have changed."""
 
     def has(self, path: str) -> bool:
         """Whether there is a file of that path."""
@@ -77,7 +77,7 @@ class FilesOnDisk:
         return is_file(self.root / path)
 
     def read(self, path: str) -> Path:
-        """The file. Raises OSError if it is none that can be read."""
+        """The file. Raises OSError if it is not a regular file."""
         return regular(self.root / path)
 
 
@@ -86,8 +86,8 @@ class DepthFile:
     """The depth map of a picture.
 
     Attributes:
-        path: relative path; empty if there is none that is read.
-        why: what to say then.
+        path: relative path; empty if there is none that can be read.
+        why: the reason if there is none.
     """
 
     path: str
@@ -95,10 +95,10 @@ class DepthFile:
 
 
 def depth_of(files: Files, color: str, layout: str) -> DepthFile | None:
-    """The depth file of a picture; None if the file is no picture of the layout.
+    """The depth file of a picture; None if the file is not a picture of the layout.
 
     Args:
-        files: where both lie.
+        files: place of both files.
         color: relative path of a file.
         layout: `auto`, `scannet`, `tum` or a pattern.
     """
@@ -113,7 +113,7 @@ def depth_of(files: Files, color: str, layout: str) -> DepthFile | None:
 
 
 def is_depth_name(path: str, layout: str) -> bool:
-    """Whether a file is a depth map by its name: one that pictures are paired with, nothing that is passed over."""
+    """Whether a file is a depth map by its name; depth maps are not counted as skipped files."""
     if "::" in layout:
         before, after = layout.partition("::")[2].split("{}")
         return re.fullmatch(rf"(?:.*/)?{re.escape(before)}.+{re.escape(after)}", path) is not None
@@ -133,7 +133,7 @@ def _by_pattern(files: Files, color: str, layout: str) -> DepthFile | None:
     depth = match[1] + depth_pattern.replace("{}", match[2])
     if files.has(depth) and depth != color:
         return DepthFile(depth)
-    return DepthFile("", f"no depth map was found for the picture: there is no {depth}")
+    return DepthFile("", f"{NO_DEPTH}: there is no {depth}")
 
 
 def _by_folder(files: Files, path: PurePosixPath, layout: str) -> DepthFile:
@@ -147,7 +147,7 @@ def _by_folder(files: Files, path: PurePosixPath, layout: str) -> DepthFile:
 
 
 def _by_word(files: Files, path: PurePosixPath) -> DepthFile | None:
-    """A file in the same folder whose name has `depth` where this one's has `color`."""
+    """The file in the same folder whose name has `depth` in place of `color`."""
     match = _COLOR_WORDS.search(path.stem)
     if match is None:
         return None
@@ -162,18 +162,18 @@ def _by_word(files: Files, path: PurePosixPath) -> DepthFile | None:
 
 
 def _none(files: Files, folder: PurePosixPath, version: int, stems: list[str]) -> DepthFile:
-    """Why there is no depth map: none at all, or one of a format that is not read."""
+    """Why there is no depth map: no file, or a file of a format that is not read."""
     others = _other_files(files, str(folder), version)
     found = next((others[stem] for stem in stems if stem in others), None)
     if found is None:
         return DepthFile("", NO_DEPTH)
     read = ", ".join(suffix.removeprefix(".") for suffix in DEPTH_SUFFIXES)
-    return DepthFile("", f"{folder / found} is of no depth format that is read ({read})")
+    return DepthFile("", f"{folder / found} is not in a format that is read as depth ({read})")
 
 
 @lru_cache(maxsize=16)
 def _other_files(files: Files, folder: str, _version: int) -> dict[str, str]:
-    """Stem -> name of the files in a folder that are no depth maps by their suffix."""
+    """Stem -> name of the files in a folder that do not have the suffix of a depth map."""
     names = sorted(files.names(folder))
     return {PurePosixPath(name).stem: name for name in names if not name.lower().endswith(DEPTH_SUFFIXES)}
 

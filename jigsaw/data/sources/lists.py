@@ -1,7 +1,7 @@
-"""Lists of sources: text files with a path a line, for RGB-D two with a tab between.
+"""Lists of sources: text files with one path per line, for RGB-D two paths with a tab between.
 
-In: a list. Out: relative paths and, for lines that cannot be meant as written, a `Problem` that says why. Byte order
-marks are read, whatever the locale.
+In: a list. Out: relative paths and, for lines that name no file because of blanks, quotes or backslashes, a `Problem`.
+The encoding is UTF-8 or that of the byte order mark, in every locale.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _QUOTES = "\"'"
 
 
 def listed(file: Path, kind: SourceKind) -> Iterator[str | Problem]:
-    """The sources of a list, relative to its folder. Empty lines and those that begin with # are skipped.
+    """The sources of a list, relative to its folder. Empty lines and lines that begin with # are skipped.
 
     Raises:
-        JigsawError: the list is of an encoding that it does not name.
+        JigsawError: the encoding of the list is unknown.
     """
     root = file.resolve().parent
     with file.open("rb") as stream:
@@ -44,33 +44,33 @@ def _source(root: Path, text: str, number: int, kind: SourceKind) -> str | Probl
         what = f"line {number} of the list is not UTF-8; save the list as UTF-8, or rename the file"
         return Problem(printable(path), "bad_name", what)
     if "\0" in path:
-        return Problem(path.replace("\0", "\\0"), "bad_name", f"line {number} of the list holds a zero byte")
+        return Problem(path.replace("\0", "\\0"), "bad_name", f"line {number} of the list has a zero byte")
     if any(leaves(piece) for piece in path.split(BETWEEN)):
-        remedy = "move the list to a folder above the files, or put a link to them beside it"
+        remedy = "move the list to a folder above the files, or link the files into its folder"
         return Problem(path, "bad_name", f"the path leads out of the folder of the list: {remedy}")
     why = _misread(root, text, pieces, kind)
     return path if why is None else Problem(path, "bad_name", f"line {number} of the list {why}")
 
 
 def _misread(root: Path, text: str, pieces: list[str], kind: SourceKind) -> str | None:
-    """Why a line does not name what its writer meant: only where the file as written is not there."""
+    """Why a line does not name the intended file, if the file as written does not exist; else None."""
     if (kind == "rgbd" and len(pieces) != 2) or not all(pieces):
-        return f"holds {len(pieces)} paths with tabs between; a picture and its depth map are two"
+        return f"has {len(pieces)} paths, separated by tabs; a picture and its depth map are two"
     for piece in pieces:
         trimmed = piece.strip().strip(_QUOTES).strip()
         if (trimmed == piece and "\\" not in piece and "\t" not in piece) or _is_there(root, piece):
             continue
         if "\t" in trimmed:
-            return "holds a tab: of images and videos it names one path"
+            return "has a tab; for images and videos a line has one path"
         for meant, cause in (
             (piece.strip(), "blanks or tabs around the path"),
             (trimmed, "quotes around the path"),
             (trimmed.replace("\\", "/"), "backslashes; paths are written with /"),
         ):
             if meant != piece and _is_there(root, meant):
-                return f"has {cause}; without them the file {meant} is there"
+                return f"has {cause}; without them the file {meant} exists"
         if trimmed != piece:
-            return "has blanks, tabs or quotes around the path, and no such file is there"
+            return "has blanks, tabs or quotes around the path, and there is no such file"
     return None
 
 

@@ -89,5 +89,5 @@ def exists(file: Path) -> bool:
     """Whether there is a file or folder; False for a path that cannot be one."""
     try:
         return file.exists()
-    except (OSError, ValueError):  # a name that is too long, or holds a zero byte
+    except (OSError, ValueError):  # a name that is too long, or has a zero byte
         return False

@@ -1,12 +1,12 @@
 """Scenes of posed RGB-D frames: which picture, depth map and pose belong together.
 
-In: the files of a folder or a tar, laid out as ScanNet's export::
+In: the files of a folder or a tar in the layout of ScanNet's export::
 
     SCENE/color/7.jpg    SCENE/depth/7.png    SCENE/pose/7.txt    SCENE/intrinsic/intrinsic_color.txt
 
-`rgb` and `poses` are read too, and the intrinsics may be `intrinsics.txt`, `intrinsic.txt` or `camera.json` beside the
-folders. Out: a source per scene, named after its folder of poses, and what cannot be used. Of a long scene `FRAMES` are
-taken, spread evenly: neighbouring frames of a video show the same.
+The folders may also be named `rgb` and `poses`, and the intrinsics may be `intrinsics.txt`, `intrinsic.txt` or
+`camera.json` in the folder of the scene. Out: one source per scene, named after its folder of poses, and the unusable
+frames. At most `FRAMES` frames of a scene are used, evenly spaced, since neighbouring frames look the same.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from jigsaw.tasks.media.poses import PoseError, read_intrinsics, read_pose
 POSES = ("pose", "poses")
 _COLORS, _DEPTH, _INTRINSIC = ("color", "rgb"), ("depth",), ("intrinsic",)
 FOLDERS = (*POSES, *_COLORS, *_DEPTH, *_INTRINSIC)
-"""Folders of a scene that hold nothing else."""
+"""Names of the folders of a scene."""
 
 INTRINSICS = ("intrinsic/intrinsic_color.txt", "intrinsics.txt", "intrinsic.txt", "camera.json")
-"""Where the focal lengths of the pictures are looked for, relative to the scene."""
+"""Files with the focal lengths of the pictures, relative to the scene; the first that exists is used."""
 
 OWN = frozenset((*FOLDERS, *INTRINSICS))
-"""Names in the folder of a scene that belong to it."""
+"""Names of the files and folders of a scene."""
 
 FRAMES = 64
 FEWEST = 3
@@ -39,7 +39,7 @@ LOST = "frames without a pose, which tracking lost"
 
 
 class Opened(Files, Protocol):
-    """Files whose content can be had."""
+    """Files that can be read."""
 
     def read(self, path: str) -> Path | bytes:
         """The file, or its bytes. Raises OSError if it cannot be read."""
@@ -47,13 +47,12 @@ class Opened(Files, Protocol):
 
 @dataclass(frozen=True)
 class Scene:
-    """What was found of a scene.
+    """The files of a scene.
 
     Attributes:
-        files: roles of the files that a source has (`jigsaw.tasks.Source`), by relative paths; empty if there are too
-            few frames.
-        problems: frames, or files of the scene, that cannot be used.
-        lost: frames whose pose tracking lost.
+        files: role in the source (`jigsaw.tasks.Source`) -> relative path; empty if there are too few frames.
+        problems: frames or files of the scene that cannot be used.
+        lost: number of frames without a pose, because tracking was lost.
     """
 
     files: dict[str, str]
@@ -62,10 +61,10 @@ class Scene:
 
 
 def scenes_in(scene: str, folders: Collection[str], files: Opened, skipped: Skipped) -> Iterator[str | Problem]:
-    """The source of a scene, if its sub-folders make one, and the problems of its frames.
+    """The source of a scene, if the folder is one, and the problems of its frames.
 
     Args:
-        scene: relative path of the folder, empty or with `/` at its end.
+        scene: relative path of the folder, empty or with `/` at the end.
         folders: names of its sub-folders.
     """
     for name in POSES:
@@ -79,16 +78,16 @@ def scenes_in(scene: str, folders: Collection[str], files: Opened, skipped: Skip
 
 
 def scene_of(files: Opened, poses: str) -> Scene:
-    """The frames of the scene whose poses are in that folder. They are read every time: 64 small files."""
+    """The scene with that folder of poses. The pose files are read on each call; they are at most 64 small files."""
     scene = PurePosixPath(poses).parent
     problems: list[Problem] = []
     intrinsics = next((str(scene / name) for name in INTRINSICS if files.has(str(scene / name))), None)
     try:
         if intrinsics is None:
-            raise PoseError(f"there are no focal lengths: none of {', '.join(INTRINSICS)} is beside the folder")
+            raise PoseError(f"there are no intrinsics: the scene has none of {', '.join(INTRINSICS)}")
         read_intrinsics(files.read(intrinsics))
     except (PoseError, OSError) as error:
-        return Scene({}, (Problem(intrinsics or poses, "bad_pose", _told(error)),), 0)
+        return Scene({}, (Problem(intrinsics or poses, "bad_pose", _reason(error)),), 0)
     stems = {PurePosixPath(name).stem: name for name in files.names(poses) if name.lower().endswith(".txt")}
     color, depth = (_stems(files, scene, *kind) for kind in ((_COLORS, PICTURE_SUFFIXES), (_DEPTH, DEPTH_SUFFIXES)))
     roles, lost = {"intrinsics": intrinsics}, 0
@@ -104,14 +103,14 @@ def scene_of(files: Opened, poses: str) -> Scene:
             else:
                 roles |= {f"pose/{stem}": path, f"color/{stem}": color[stem], f"depth/{stem}": depth[stem]}
         except (PoseError, OSError) as error:
-            problems.append(Problem(path, "bad_pose", _told(error)))
+            problems.append(Problem(path, "bad_pose", _reason(error)))
     if (count := len(roles) // 3) < FEWEST:
-        what = f"{count} frames have a picture, a depth map and a pose, of which {FEWEST} are needed"
+        what = f"{count} frames have a picture, a depth map and a pose; at least {FEWEST} are needed"
         return Scene({}, (*problems, Problem(poses, "bad_pose", what)), lost)
     return Scene(roles, tuple(problems), lost)
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
@@ -125,12 +124,12 @@ def _stems(files: Files, scene: PurePosixPath, folders: tuple[str, ...], suffixe
 
 
 def _number(stem: str) -> list[Any]:
-    """Sorts 9 before 10."""
+    """A key that sorts 9 before 10."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", stem)]
 
 
 def _spread(stems: list[str]) -> list[str]:
-    """At most `FRAMES` of them, evenly spread, with the first and the last."""
+    """At most `FRAMES` of them, evenly spaced, with the first and the last."""
     if len(stems) <= FRAMES:
         return stems
     return [stems[round(step * (len(stems) - 1) / (FRAMES - 1))] for step in range(FRAMES)]

@@ -1,8 +1,8 @@
-"""Which files of a folder or an archive are sources of a kind: by suffix, or by their first bytes.
+"""Recognition of sources in a folder or an archive, by suffix or by first bytes.
 
-In: a name, and on demand the first bytes. Out: whether it is a source, a `Problem`, or neither; what is neither is
-counted, so that nothing is passed over in silence. Hidden names and files that commonly lie beside media (texts,
-tables, sound) are counted by their names alone.
+In: a name, and a function that reads the first bytes. Out: whether the file is a source, a `Problem`, or neither. Files
+that are neither are counted, so that nothing is skipped silently. Hidden files and common companions of media (texts,
+tables, sound) are recognised by their names and not opened.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     ),
     "video": VIDEO_SUFFIXES,
 }
-"""File names that count as sources whatever the content is, in lower case: what cannot be read is a reject."""
+"""Suffixes of sources, in lower case. A file with such a suffix that cannot be read is a reject."""
 
 ARCHIVES = (".zip", ".7z", ".rar")
-"""Archives that may hold sources and are not read: rejects, so that nobody misses what is in them."""
+"""Suffixes of archives that are not read. They are rejects, so that the user sees that their content is missing."""
 
-_BESIDE = (
+_COMPANIONS = (
     *(".txt", ".json", ".jsonl", ".xml", ".csv", ".tsv", ".md", ".rst", ".html", ".htm", ".yaml", ".yml", ".toml"),
     *(".ini", ".cfg", ".log", ".lst", ".list", ".py", ".ipynb", ".js", ".css", ".sh", ".pdf", ".doc", ".docx"),
     *(".xls", ".xlsx", ".srt", ".vtt", ".ass", ".npy", ".npz", ".pt", ".pth", ".safetensors", ".pkl", ".h5"),
     *(".hdf5", ".mat", ".exr", ".pfm", ".wav", ".mp3", ".flac", ".m4a", ".aac", ".gz", ".xz", ".bz2", ".zst"),
     *(".db", ".sqlite", ".lmdb", ".mdb", ".xmp", ".thm", ".aae", ".svg", ".psd", ".arrow", ".idx", ".index"),
 )
-_KNOWN = (*_BESIDE, *(suffix for suffixes in SUFFIXES.values() for suffix in suffixes))
+_KNOWN = (*_COMPANIONS, *(suffix for suffixes in SUFFIXES.values() for suffix in suffixes))
 _LONGEST_SUFFIX = 9
 
 Skipped = Counter[str]
-"""What was passed over: a suffix, `hidden` or a few words -> how often."""
+"""Numbers of skipped files by suffix, `hidden` or kind."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something among the sources that cannot be used: a reject that has no content.
+    """A file or folder among the sources that cannot be used.
 
     Attributes:
-        path: relative path, with undecodable bytes written as escapes.
-        reason: a key of `jigsaw.data.REASONS` or of the task's reasons.
-        detail: what the system said.
+        path: relative path, in which undecodable bytes are escapes.
+        reason: a key of `jigsaw.data.REASONS` or of the task's `REASONS`.
+        detail: what is wrong.
     """
 
     path: str
@@ -60,13 +60,13 @@ class Problem:
 
 
 def recognise(path: str, kind: MediaKind, head: Callable[[], bytes], skipped: Skipped) -> str | Problem | None:
-    """The path if it is a source, a problem if it is an archive that is not read, else None, and it is counted.
+    """The path of a source, or the problem of an archive that is not read; else None, and the file is counted.
 
     Args:
         path: relative POSIX path.
-        kind: the sources that are wanted.
-        head: reads the first bytes; called only where the name says nothing. May raise OSError.
-        skipped: counts what is passed over.
+        kind: kind of the sources.
+        head: reads the first bytes; called only if the suffix is not known. May raise OSError.
+        skipped: counts skipped files.
     """
     name = path.lower()
     if name.endswith(SUFFIXES[kind]):
@@ -77,19 +77,19 @@ def recognise(path: str, kind: MediaKind, head: Callable[[], bytes], skipped: Sk
         try:
             found = format_of(head())
         except OSError:
-            skipped["files that cannot be read"] += 1
+            skipped["unreadable"] += 1
             return None
         if found is not None and found.kind == kind:
             return path
         if found is not None and found.name in ("tar", "Parquet"):
-            detail = f"a {found.name} file by its content; give it the suffix .{found.name.lower()} to have it read"
+            detail = f"the content has the format {found.name}; rename the file to *.{found.name.lower()}"
             return Problem(path, "unreadable", detail)
     skipped[skip_key(path)] += 1
     return None
 
 
 def skip_key(path: str) -> str:
-    """Under what a file that is passed over is counted: its suffix, if that is one.
+    """The key under which a skipped file is counted: its suffix, if it looks like one.
 
     >>> skip_key("a/b.TXT"), skip_key("a/README"), skip_key("rgb/1305031102.1753")
     ('.txt', 'no suffix', 'no suffix')
@@ -100,14 +100,14 @@ def skip_key(path: str) -> str:
 
 
 def skipped_line(skipped: Skipped | dict[str, int]) -> str:
-    """What was passed over in one line, the most frequent first; empty if nothing was.
+    """The skipped files in one line, the most frequent first; empty if there are none.
 
     >>> skipped_line({".txt": 3, "hidden": 1})
-    '4 files were passed over: 3 .txt, 1 hidden'
+    '4 other files were skipped: 3 .txt, 1 hidden'
     """
     if not skipped:
         return ""
     counts = sorted(skipped.items(), key=lambda entry: (-entry[1], entry[0]))
     total = sum(skipped.values())
     listed = ", ".join(f"{count} {key}" for key, count in counts)
-    return f"{total} file{'s were' if total > 1 else ' was'} passed over: {listed}"
+    return f"{total} other file{'s were' if total > 1 else ' was'} skipped: {listed}"

@@ -69,7 +69,7 @@ def scan(
     except OSError as error:
         raise JigsawError(f"source {source} cannot be read: {error.strerror}") from error
     what = "does not exist" if not source.exists() else "is neither a folder, a list (.txt), a .tar nor a .parquet"
-    raise JigsawError(f"source {source} {what}; give the folder that holds the files")
+    raise JigsawError(f"source {source} {what}; name the folder of the files")
 
 
 def _two_by_two(items: Iterator[str | Problem]) -> Iterator[str | Problem]:

@@ -1,9 +1,9 @@
 """Media in tables: rows of Parquet files and of saved `datasets`.
 
-In: a table. Out: the column that holds the media, the names of its items (`12`, and `12/0`, `12/1` ... where a row
-holds a list), and the bytes of one. A column holds media if its cells are bytes, or structs with `bytes` as `datasets`
-writes them, or lists of either; plain, large, view and dictionary-encoded types alike. Where several columns could, the
-first cells and the names decide.
+In: a table. Out: the column of the media, the names of its items (`12`, or `12/0`, `12/1` ... if a row has a list), and
+the bytes of an item. A column can have media if its cells are bytes, structs with `bytes` as `datasets` writes them, or
+lists of these, also in large, view and dictionary-encoded types. Among several such columns the first cells and the
+names decide.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NAMES = {
     "video": ("video", "videos", "clip", "clips", "movie", "mp4", "webm", "mkv"),
 }
 _SECONDARY = ("thumb", "preview", "icon", "mask", "depth", "segmentation", "overlay", "small", "heatmap")
-"""Words in the names of columns that hold pictures beside the picture."""
+"""Words in the names of columns with derived pictures."""
 _BETWEEN = "/"
 _JOINED = b"PAR1PAR1"
 
@@ -53,8 +53,8 @@ class Column:
 
     Attributes:
         name: of the column.
-        nested: whether a row holds a list.
-        others: names of further columns whose cells are media too; they are not read.
+        nested: whether a cell is a list.
+        others: names of further columns of media, which are not read.
     """
 
     name: str
@@ -66,7 +66,7 @@ def table_items(container: Path, kind: MediaKind, skipped: Skipped) -> Iterator[
     """Names of the items of a Parquet file or a saved data set, in order.
 
     Raises:
-        ContainerError: it is damaged or joined out of two, or no column holds media.
+        ContainerError: the table is damaged or concatenated from two, or no column has media.
     """
     if container.is_dir():
         rows, column = _saved(str(container), kind)
@@ -86,7 +86,7 @@ def table_items(container: Path, kind: MediaKind, skipped: Skipped) -> Iterator[
         return
     for row, length in enumerate(lengths):
         if not length:
-            yield str(row)  # becomes a reject that names the row
+            yield str(row)  # will be a reject that names the row
         yield from (f"{row}{_BETWEEN}{place}" for place in range(length or 0))
 
 
@@ -94,7 +94,7 @@ def table_cell(container: Path, name: str, kind: MediaKind) -> bytes:
     """The bytes of an item.
 
     Raises:
-        ContainerError: there is no such row, or it holds no bytes.
+        ContainerError: there is no such row, or it has no bytes.
     """
     row, _, place = name.partition(_BETWEEN)
     try:
@@ -109,31 +109,31 @@ def table_cell(container: Path, name: str, kind: MediaKind) -> bytes:
     if isinstance(data, bytes):
         return data
     if isinstance(value, dict) and value.get("path"):
-        told = f"names the file {value['path']} and holds no bytes; give the folder that holds the files"
-        raise ContainerError(f"row {name} of {container.name} {told}")
+        problem = f"names the file {value['path']} but has no bytes; use the folder of the files as source"
+        raise ContainerError(f"row {name} of {container.name} {problem}")
     raise ContainerError(f"row {name} of {container.name} is empty")
 
 
 def version_of(file: Path) -> tuple[str, int, int]:
-    """Path, size and time of change: an index is kept for just this file."""
+    """Path, size and time of change: the key of a cached index."""
     about = file.stat()
     return str(file), about.st_size, about.st_mtime_ns
 
 
 def media_column(schema: Any, kind: MediaKind, batches: Any) -> Column:
-    """The column that holds the media.
+    """The column of the media.
 
     Args:
         schema: of the table.
-        batches: called with names of columns, gives record batches of the first rows.
+        batches: returns record batches of the first rows for given names of columns.
 
     Raises:
-        ContainerError: no column can hold media; the message lists the columns and their types.
+        ContainerError: no column can have media; the message lists the columns and their types.
     """
     could = {field.name: nested for field in schema if (nested := _nested(field.type)) is not None}
     if not could:
         columns = ", ".join(f"{field.name}: {field.type}" for field in schema)
-        raise ContainerError(f"no column holds bytes of media (columns: {columns}); paths and texts are not followed")
+        raise ContainerError(f"no column has bytes of media (columns: {columns}); paths in columns are not read")
     if len(could) == 1:
         return Column(*next(iter(could.items())))
     heads = _sampled(list(could), batches)
@@ -150,7 +150,7 @@ def media_column(schema: Any, kind: MediaKind, batches: Any) -> Column:
 
 
 def _nested(kind: Any) -> bool | None:
-    """Whether a type is a list of media; None if it can hold none."""
+    """Whether a type is a list of media; None if it cannot have media."""
     import pyarrow as pa
 
     types = pa.types
@@ -168,7 +168,7 @@ def _nested(kind: Any) -> bool | None:
 
 
 def _sampled(names: list[str], batches: Any) -> dict[str, list[bytes]]:
-    """The first bytes of the first cells that are not empty."""
+    """The first bytes of the first cells that are not empty, by column."""
     heads: dict[str, list[bytes]] = {name: [] for name in names}
     for number, batch in enumerate(batches(names)):
         for name in names:
@@ -189,12 +189,12 @@ def _are_media(heads: list[bytes], kind: MediaKind) -> bool:
 
 @lru_cache(maxsize=8)
 def _parquet(file: str, size: int, _changed: int, kind: MediaKind) -> tuple[Any, Column | None]:
-    """An open Parquet file and its media column; None for the column of a puzzle set of ours."""
+    """An open Parquet file and its media column; None instead of a column for a part of a puzzle set."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        # Buffered: the first cells are looked at without reading all of a column.
+        # Buffered, so that the first cells are read without the whole column.
         parquet = pq.ParquetFile(file, buffer_size=2**16)
         if _OUR_KEY in (parquet.metadata.metadata or {}):
             return parquet, None
@@ -205,11 +205,11 @@ def _parquet(file: str, size: int, _changed: int, kind: MediaKind) -> tuple[Any,
 
         return parquet, media_column(parquet.schema_arrow, kind, batches)
     except pa.ArrowException as error:
-        raise ContainerError(f"no Parquet file, or a damaged one: {first_line(error)}") from error
+        raise ContainerError(f"not a Parquet file, or damaged: {first_line(error)}") from error
 
 
 def _require_one(file: str, size: int, parquet: Any) -> None:
-    """Refuse Parquet files joined with `cat`: the last one's footer would be read with the first one's rows."""
+    """Refuse concatenated Parquet files: the footer of the last would be read with the rows of the first."""
     ends = [0]
     for group in range(parquet.metadata.num_row_groups):
         described = parquet.metadata.row_group(group)
@@ -218,21 +218,21 @@ def _require_one(file: str, size: int, parquet: Any) -> None:
             begin = chunk.dictionary_page_offset or chunk.data_page_offset
             ends.append(min(begin, chunk.data_page_offset) + chunk.total_compressed_size)
     footer = size - 8 - parquet.metadata.serialized_size
-    # Were another file before this one, it would be at most as long as what the footer leaves unexplained.
+    # A file before this one would be in the bytes that the footer does not describe.
     spare = footer - max(ends)
     with Path(file).open("rb") as stream:
         if spare > len(_JOINED) and _JOINED in stream.read(spare + len(_JOINED)):
-            raise ContainerError("several Parquet files joined into one; write their rows into one table")
+            raise ContainerError("several Parquet files concatenated into one; write their rows into one table")
 
 
 def _parquet_lengths(parquet: Any, column: Column) -> Iterator[int | None]:
-    """How many items every row of a list column has; the bytes are left unread where another leaf tells it."""
+    """Number of items in each row of a list column; reads another leaf than the bytes if there is one."""
     if not column.nested:
         return
     paths = (parquet.schema.column(number).path for number in range(len(parquet.schema.names)))
     leaves = [path for path in paths if path.startswith(f"{column.name}.")]
-    beside = [path for path in leaves if len(leaves) > 1 and not path.endswith(".bytes")]
-    for batch in parquet.iter_batches(1000 if beside else _BATCH, columns=beside[:1] or [column.name]):
+    others = [path for path in leaves if len(leaves) > 1 and not path.endswith(".bytes")]
+    for batch in parquet.iter_batches(1000 if others else _BATCH, columns=others[:1] or [column.name]):
         yield from (None if value is None else len(value) for value in batch.column(0).to_pylist())
 
 
@@ -253,7 +253,7 @@ _READING = Lock()
 @lru_cache(maxsize=1)
 def _row_group(file: str, size: int, changed: int, kind: MediaKind, group: int, column: str) -> Any:
     parquet, _ = _parquet(file, size, changed, kind)
-    with _READING:  # one reader, and rows are decoded by several threads
+    with _READING:  # one reader for several threads
         return parquet.read_row_group(group, columns=[column]).column(0)
 
 

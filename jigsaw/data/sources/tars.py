@@ -1,8 +1,8 @@
-"""Members of tar files: an index by name, read to the true end of the file.
+"""Members of tar files: an index by name, up to the end of the file.
 
-In: a tar's path. Out: the place of every regular member's bytes, what is passed over, and what is wrong. Archives
-joined with `cat` are read one after the other, which `tarfile` alone does not do; a tar behind whose end is anything
-else is refused. Names are read as UTF-8 in every locale.
+In: the path of a tar. Out: the position of the bytes of each regular member, and the members that cannot be used.
+Concatenated archives are read one after the other, which `tarfile` does not do; other data after the end of an archive
+is an error. Names are UTF-8 in every locale.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _STEP = 2**20
 
 
 class ContainerError(OSError):
-    """A container cannot be read; the message says why."""
+    """A container cannot be read."""
 
 
 @dataclass(frozen=True)
 class TarIndex:
-    """What a tar holds.
+    """The members of a tar.
 
     Attributes:
-        members: name -> offset and length of the bytes. Of members of one name the last counts, as for `tar -x`.
-        unusable: name and detail of members that cannot be read: earlier ones of a name, links to nothing, sparse ones.
+        members: name -> offset and length of the bytes. Of members with the same name the last counts, as in `tar -x`.
+        unusable: name and detail of members that cannot be read: earlier ones of a name, dangling links, sparse ones.
     """
 
     members: dict[str, tuple[int, int]]
@@ -46,11 +46,11 @@ class FilesInTar:
     changed: int
 
     def index(self) -> TarIndex:
-        """All members. Raises ContainerError on a damaged tar."""
+        """All members. Raises ContainerError for a damaged tar."""
         return _index(self.file, self.size, self.changed)
 
     def paths(self) -> list[str]:
-        """Names of the members, in order. Raises ContainerError on a damaged tar."""
+        """Names of the members, in order. Raises ContainerError for a damaged tar."""
         return list(self.index().members)
 
     def names(self, folder: str) -> list[str]:
@@ -58,7 +58,7 @@ class FilesInTar:
         return _folders(self)[folder]
 
     def version(self, folder: str) -> int:
-        """Always the same: a changed tar is another one."""
+        """Always 0: a changed tar is another `FilesInTar`."""
         return 0
 
     def has(self, path: str) -> bool:
@@ -82,7 +82,7 @@ class FilesInTar:
 
 
 def files_in_tar(container: Path) -> FilesInTar:
-    """The members of a tar as it is now. Raises OSError if it cannot be read."""
+    """The members of a tar. Raises OSError if it cannot be read."""
     about = container.stat()
     return FilesInTar(str(container), about.st_size, about.st_mtime_ns)
 
@@ -116,7 +116,7 @@ def _index(file: str, size: int, _changed: int) -> TarIndex:
 
 
 def _next_block(stream: BinaryIO, at: int, size: int) -> int | None:
-    """Where the first block from `at` on begins that is not all zeros; None at the end of the file."""
+    """Offset of the first block from `at` on that has other bytes than zeros; None at the end of the file."""
     stream.seek(at)
     while chunk := stream.read(_STEP):
         if stripped := chunk.lstrip(b"\0"):
@@ -133,20 +133,19 @@ class _Indexing:
         self._links: list[tuple[str, str]] = []
 
     def add_archive(self, stream: BinaryIO, start: int) -> int:
-        """Index the archive that begins there; returns where it ends, before the blocks of zeros."""
+        """Index the archive that begins at `start`; returns the offset of its end, before the blocks of zeros."""
         stream.seek(start)
-        # Read as UTF-8, not in the encoding of the locale.
         with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
             while (member := archive.next()) is not None:
                 self._add(member)
-                archive.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
+                archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep all of them in memory
             return int(archive.offset)
 
     def _add(self, member: tarfile.TarInfo) -> None:
         name = member.name.removeprefix("./")
         self.count += 1
         if member.issparse():
-            self._unusable.append((name, "stored with holes (a sparse member); pack it again without --sparse"))
+            self._unusable.append((name, "a sparse member is not read; pack it again without --sparse"))
         elif member.isreg():
             if name in self._members:
                 self._unusable.append((name, "another member of this name comes later in the tar; rename one of them"))

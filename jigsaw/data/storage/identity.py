@@ -1,7 +1,7 @@
-"""Hashes that make a data set the same everywhere: puzzle ids, random streams, parts, splits, fingerprints.
+"""Hashes that make a set the same on every machine: puzzle ids, random streams, parts, splits, fingerprints.
 
-In: names, configurations, file contents. Out: numbers that depend on nothing else, so that worker counts, shards,
-parts, machines and crashes cannot change a row.
+In: names, configurations, file contents. Out: hashes that depend on nothing else: the numbers of workers, shards and
+parts, the machine and interruptions cannot change a row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal
 Split = Literal["train", "heldout"]
 
 WHOLE_FILE_LIMIT = 64 * 2**20
-"""Files up to this many bytes are fingerprinted whole, larger ones by size and sampled blocks."""
+"""Largest file in bytes whose whole content is hashed; of larger ones the size and sampled blocks are."""
 
 _BLOCK = 2**20
 _NUM_BLOCKS = 16
@@ -24,13 +24,13 @@ _HEX_DIGITS = 32
 
 
 def digest_of(kind: str, *values: object) -> str:
-    """32 hexadecimal digits that depend on the values alone; kinds never share one by chance of their texts."""
+    """A hash of 32 hexadecimal digits of some values; the kind keeps hashes of different uses apart."""
     text = "\x1f".join([kind, *map(str, values)])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:_HEX_DIGITS]
 
 
 def puzzle_id(task: str, config: str, fingerprint: str, seed: int, index: int) -> str:
-    """The id of the puzzle with that `index` of a source; copies of a file get the same ids.
+    """The id of the puzzle with that `index` of a source; copies of a file have the same ids.
 
     Args:
         task: the task's name.
@@ -41,22 +41,22 @@ def puzzle_id(task: str, config: str, fingerprint: str, seed: int, index: int) -
 
 
 def puzzle_rng(identity: str) -> Random:
-    """The random stream that plans the puzzle of that id. Neighbouring seeds and indices give unrelated streams."""
+    """The random generator that plans the puzzle with that id. Neighbouring seeds and indices give unrelated ones."""
     return Random(int(identity, 16))
 
 
 def part_of(path: str, parts: int) -> int:
-    """The part, 0 to `parts` - 1, to which the source of that relative path belongs."""
+    """The part, 0 to `parts` - 1, of the source with that relative path."""
     return int(digest_of("part", path), 16) % parts
 
 
 def sample_rank(path: str) -> str:
-    """Sorting sources by this rank puts them in an order unrelated to their names; `limit` takes the first of it."""
+    """A pseudo-random rank of a source; `limit` takes the sources with the lowest ranks."""
     return digest_of("sample", path)
 
 
 def split_of(fingerprint: str, heldout: float) -> Split:
-    """The split of a source, by its content: copies of a file never straddle.
+    """The split of a source, by its content, so that copies of a file are in the same split.
 
     Args:
         heldout: fraction of all contents that is held out.
@@ -70,10 +70,10 @@ def fingerprint_of(files: Iterable[Path | bytes]) -> str:
     Raises:
         OSError: a file cannot be read.
     """
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in files:
-        whole.update(_content_digest(file))
-    return whole.hexdigest()[:_HEX_DIGITS]
+        digest.update(_content_digest(file))
+    return digest.hexdigest()[:_HEX_DIGITS]
 
 
 def _content_digest(file: Path | bytes) -> bytes:
@@ -85,7 +85,7 @@ def _content_digest(file: Path | bytes) -> bytes:
 
 @lru_cache(maxsize=1000)
 def _file_digest(file: Path, _size: int, _changed: int) -> bytes:
-    """Hash of a file as it is: of another size or time of change it is read again."""
+    """Hash of a file; a file with another size or time of change is read again."""
     with file.open("rb") as stream:
         size = stream.seek(0, 2)
         stream.seek(0)
@@ -99,5 +99,5 @@ def _file_digest(file: Path, _size: int, _changed: int) -> bytes:
 
 
 def forget_fingerprints() -> None:
-    """Read every file again when it is next asked for, as a fresh process would."""
+    """Clear the cache of fingerprints, so that files are read again."""
     _file_digest.cache_clear()

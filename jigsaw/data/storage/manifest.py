@@ -1,7 +1,7 @@
-"""`manifest.json`: what a data set was built from and with, and how far the build came.
+"""`manifest.json`: sources, settings and progress of a set.
 
-In: the settings of a build, the counts of its parts. Out: a JSON file written whole or not at all; the comparison that
-refuses to continue a folder with other settings.
+In: the settings of a build and the counts of its parts. Out: a JSON file, written atomically; the comparison by which a
+build with other settings is refused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How many sources were read, how many puzzles they gave, how many draws were rejected and why."""
+    """Numbers of sources and puzzles, and of rejected puzzles by reason."""
 
     sources: int = 0
     puzzles: int = 0
@@ -37,16 +37,16 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The record of a data set.
+    """The manifest of a set.
 
     Attributes:
-        source_root: absolute path of the sources on the machine that built it.
-        source_relative: the same, relative to the data set: it still holds when both are moved together.
-        source_name: below the root, the list, tar, table or saved data set that was read; empty for all of the folder.
-        shard: number and count, `(0, 1)` when built in one go.
-        complete: whether every part of the shard is written.
-        skipped: what was passed over among the sources: a suffix, or a few words -> how often.
-        versions: of the packages that made it.
+        source_root: absolute path of the sources on the machine of the build.
+        source_relative: the same path relative to the set; it stays valid when both are moved together.
+        source_name: the list, tar, table or saved data set below the root; empty for the whole folder.
+        shard: index and count, `(0, 1)` for a set in one shard.
+        complete: whether all parts of the shard are written.
+        skipped: numbers of skipped files by suffix or kind.
+        versions: of the packages that affect rows and pixels.
     """
 
     settings: Settings
@@ -60,7 +60,7 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The manifest as it is in the file."""
+        """The manifest as JSON values."""
         record = {"format": FORMAT, **asdict(self.settings), **asdict(self)}
         del record["settings"]
         return record
@@ -70,15 +70,15 @@ class Manifest:
         """The inverse of `to_json`.
 
         Raises:
-            ValueError: the record is none; the message names the key.
+            ValueError: the record is not valid; the message names the key.
         """
         if record.get("format") != FORMAT:
             raise ValueError(f"format is {named(record.get('format'))}, and this version reads format {FORMAT}")
         values = {**_OPTIONAL, **record}
-        for name, (wanted, holds) in _FORM.items():
+        for name, (wanted, is_valid) in _FORM.items():
             if name not in values:
                 raise ValueError(f"{name} is missing")
-            if not holds(values[name]):
+            if not is_valid(values[name]):
                 raise ValueError(f"{name} is {named(values[name])}, not {wanted}")
         settings = Settings(**{item.name: values[item.name] for item in fields(Settings)})
         own = {item.name: values[item.name] for item in fields(cls) if item.name != "settings"}
@@ -90,13 +90,13 @@ def counts_of(record: Any) -> Counts:
     """The counts in a manifest or a part.
 
     Raises:
-        ValueError: the record is none; the message names the key.
+        ValueError: the record is not valid; the message names the key.
     """
     if not isinstance(record, dict) or set(record) != {"sources", "puzzles", "rejects"}:
         raise ValueError("counts is not an object of sources, puzzles and rejects")
     for name, value in record.items():
-        wanted, holds = ("an object of counts", _is_counts) if name == "rejects" else ("a count", _is_count)
-        if not holds(value):
+        wanted, is_valid = ("an object of counts", _is_counts) if name == "rejects" else ("a count", _is_count)
+        if not is_valid(value):
             raise ValueError(f"counts.{name} is {named(value)}, not {wanted}")
     return Counts(**record)
 
@@ -124,7 +124,7 @@ def _is_shard(value: Any) -> bool:
 _Form = tuple[str, Callable[[Any], bool]]
 _TEXT: _Form = ("a text", _is_text)
 
-# By hand and not by pydantic, which refuses the texts that stand for names of files in another encoding than UTF-8.
+# Not with pydantic, which refuses the surrogates in names of files that are not UTF-8.
 _FORM: Mapping[str, _Form] = {
     **dict.fromkeys(("task", "spec", "listing", "source_root", "source_relative", "source_name"), _TEXT),
     "config": ("an object", lambda value: isinstance(value, dict)),
@@ -143,13 +143,13 @@ _FORM: Mapping[str, _Form] = {
     "skipped": ("an object of counts", _is_counts),
     "versions": ("an object of texts", lambda value: isinstance(value, dict) and all(map(_is_text, value.values()))),
 }
-"""Key of a manifest -> what its value must be, in words and as a test."""
+"""Key of a manifest -> description and test of a valid value."""
 
 _OPTIONAL: Mapping[str, Any] = {"source_name": "", "skipped": {}, "imported": None}
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of what decides about rows and pixels."""
+    """Versions of the packages that affect rows and pixels."""
     return {name: version(name) for name in ("visual-jigsaw", "pillow", "numpy", "pyarrow", "av")}
 
 
@@ -174,32 +174,34 @@ def _read_one(path: Path) -> Manifest:
     try:
         return Manifest.from_json(read_object(path, _REBUILD))
     except ValueError as error:
-        raise JigsawError(f"{path} is no manifest of a puzzle set: {error}; {_REBUILD}") from error
+        raise JigsawError(f"{path} is not a valid manifest: {error}; {_REBUILD}") from error
 
 
 def shard_manifests(folder: Path) -> list[Manifest]:
-    """The manifests in a folder: one, or one per shard that has begun. Raises JigsawError on a damaged one."""
+    """The manifests in a folder: one, or one for each started shard. Raises JigsawError for a damaged one."""
     return [_read_one(path) for path in sorted(folder.glob("manifest*.json"))]
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """The manifest of a data set, the counts of all its shards together.
+    """The manifest of a set, with the counts of all shards.
 
-    `complete` is True only if every shard is there and complete.
+    `complete` is True only if all shards exist and are complete.
 
     Raises:
-        JigsawError: the folder is no data set, or its shards were built with different settings.
+        JigsawError: the folder is not a puzzle set, or its shards have different settings.
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise JigsawError(f"{folder} is no folder; give one that `jigsaw build` wrote")
+        raise JigsawError(f"{folder} is not a folder; name a folder that `jigsaw build` wrote")
     manifests = shard_manifests(folder)
     if not manifests:
-        raise JigsawError(f"{folder} holds no manifest.json; give a folder that `jigsaw build` wrote")
+        raise JigsawError(f"{folder} has no manifest.json; name a folder that `jigsaw build` wrote")
     first = manifests[0]
     for other in manifests[1:]:
         if (difference := first_difference(first.settings, other.settings)) is not None:
-            raise JigsawError(f"{folder} mixes shards of different builds: {difference}; rebuild them with one setting")
+            raise JigsawError(
+                f"{folder} mixes shards of different builds: {difference}; build them again with the same settings"
+            )
     everything = all(m.complete for m in manifests) and len({m.shard for m in manifests}) == first.shard[1]
     return Manifest(
         settings=first.settings,
@@ -215,7 +217,7 @@ def read_manifest(path: str | Path) -> Manifest:
 
 
 def first_difference(old: Settings, new: Settings) -> str | None:
-    """What first tells two settings apart, in words, or None.
+    """The first difference between two settings, in words, or None.
 
     >>> common = dict(task="image", spec="image", per_source=1, limit=None, split=None, heldout=0.2, materialize=False,
     ...               parts=1, num_sources=9, listing="a", config={"grid": "2x2"})

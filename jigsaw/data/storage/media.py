@@ -1,6 +1,6 @@
-"""Media in rows: to PNG bytes and back, and against the placeholders of the prompt.
+"""Media in rows: encoding as PNG, decoding, and the check against the placeholders of the prompt.
 
-In: rendered media, or a row that stores some. Out: columns, media, sizes. PNG keeps every pixel.
+In: rendered media, or a row that stores media. Out: columns, media, sizes. PNG is lossless.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from jigsaw.tasks import Clip, Media, read_photo
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MEDIA_COLUMNS = {"image": "images", "video": "videos"}
-"""Type of a placeholder -> the column that holds its media."""
+"""Type of a placeholder -> the column of its media."""
 
 
 def encoded_media(media: Media) -> Row:
-    """The media columns of a materialised row: lossless PNG bytes."""
+    """The media columns of a row that stores its media, as PNG."""
     return {
         "images": [{"bytes": _png(image), "path": None} for image in media.images] or None,
         "videos": [_encoded_clip(clip) for clip in media.videos] or None,
@@ -40,7 +40,7 @@ def _png(image: Any) -> bytes:
 
 
 def media_of(row: Row) -> Media:
-    """The media stored in a materialised row; the inverse of `encoded_media`."""
+    """The media that a row stores; the inverse of `encoded_media`."""
     images = [_image(stored["bytes"]) for stored in row["images"] or ()]
     clips = [
         Clip(
@@ -54,7 +54,7 @@ def media_of(row: Row) -> Media:
 
 
 def _image(data: bytes) -> Any:
-    """Ours are PNG; the pictures of imported questions are stored as they are."""
+    """Rendered media are PNG; pictures of imported questions are stored in their own format."""
     if not data.startswith(PNG_SIGNATURE):
         return read_photo(data)
     with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
@@ -79,15 +79,15 @@ def media_bytes(media: Media) -> int:
 
 
 def media_columns(row: Row, media: Media) -> dict[str, list[Any]]:
-    """The media as columns of a loaded row, one medium for every placeholder of the row's prompt.
+    """The media as columns of a loaded row, one medium for each placeholder of the prompt.
 
     Raises:
-        JigsawError: their numbers differ; a model would see something else than the puzzle says.
+        JigsawError: their numbers differ, so that the model would not see what the prompt says.
     """
     columns: dict[str, list[Any]] = {"images": [*media.images], "videos": [*media.videos]}
     for kind, column in MEDIA_COLUMNS.items():
         placeholders = sum(part["type"] == kind for turn in row["prompt"] for part in turn["content"])
         if placeholders != len(columns[column]):
             found = f"{placeholders} {kind} placeholders for {len(columns[column])} {column}"
-            raise JigsawError(f"puzzle {row['id']}: {found}; rebuild the set")
+            raise JigsawError(f"puzzle {row['id']}: {found}; build the set again")
     return {column: values for column, values in columns.items() if values}

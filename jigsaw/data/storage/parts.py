@@ -1,7 +1,7 @@
-"""Parquet parts: the columns of a puzzle set, writing a part whole or not at all, reading what parts hold.
+"""Parquet parts: the columns of a puzzle set, and writing and reading of parts.
 
-In: rows as dicts. Out: `data-IIIII-of-PPPPP.parquet` with the build's settings hash and counts in its metadata, by
-which a re-run knows a finished part from a foreign one.
+In: rows as dicts. Out: `data-IIIII-of-PPPPP.parquet`, written atomically, with the hash of the settings and the counts
+in its metadata, by which the next build recognises a finished part.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def part_name(part: int, parts: int) -> str:
 
 
 def schema() -> Any:
-    """The Arrow schema of a part. `images` and `videos` are filled in a materialised set only."""
+    """The Arrow schema of a part. `images` and `videos` are null unless the set stores its media."""
     import pyarrow as pa
 
     text = pa.string()
@@ -65,7 +65,7 @@ def schema() -> Any:
 
 
 def row_of(identity: str, puzzle: Puzzle, prompt: list[Message], source: Source) -> Row:
-    """The row of a puzzle, without media. An order is in `answer`, any other answer as JSON in `answer_value`."""
+    """The row of a puzzle, without media. An order is stored in `answer`, other answers as JSON in `answer_value`."""
     is_order = puzzle.answer_kind == ORDER
     return {
         "id": identity,
@@ -93,10 +93,10 @@ def _message_part(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def puzzle_of(row: Mapping[str, Any]) -> Puzzle:
-    """The puzzle that a stored or loaded row records; the inverse of `row_of`.
+    """The puzzle of a stored or loaded row; the inverse of `row_of`.
 
     Raises:
-        ValueError: the row contradicts itself.
+        ValueError: the row is not valid.
     """
     classes, kind = row["classes"], row.get("answer_kind") or ORDER
     return Puzzle(
@@ -114,7 +114,7 @@ def answer_of_row(row: Mapping[str, Any]) -> Any:
     """The answer of a stored or loaded row, in the form of its kind.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not valid JSON.
     """
     stored = row.get("answer_value")
     return row["answer"] if stored is None else json.loads(stored)
@@ -127,10 +127,10 @@ def answer_args_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def require_values(row: Row) -> None:
-    """Refuse a stored row in which something is null or empty; the types of its columns are those of the schema.
+    """Check that a stored row has all its values; the types of its columns are those of the schema.
 
     Raises:
-        ValueError: naming the column.
+        ValueError: names the column.
     """
     is_order = (row.get("answer_kind") or ORDER) == ORDER
     answer = "answer" if is_order else "answer_value"
@@ -155,31 +155,31 @@ def require_values(row: Row) -> None:
 
 
 PART_TYPES = ("text", "image", "video")
-"""What a prompt consists of."""
+"""Types of the parts of a prompt."""
 
 LARGEST = 2**53
-"""The largest number of a geometry, as JSON has it; larger ones keep arithmetic busy for minutes."""
+"""Largest number of a geometry; integers of thousands of digits would block the process for minutes."""
 
 
 def _geometry_of(text: str) -> Any:
-    """The geometry of a row that others may have written, within limits.
+    """The geometry of a row that may come from other people.
 
     Raises:
-        ValueError: it is no JSON, is nested too deeply, or asks for more than anything can show.
+        ValueError: it is not valid JSON, is nested too deeply, or has too large numbers.
     """
     try:
         geometry = json.loads(text)
     except RecursionError:
         raise ValueError("the geometry is nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"the geometry is no JSON ({first_line(error)})") from None
+        raise ValueError(f"the geometry is not valid JSON ({first_line(error)})") from None
     left = [geometry]
     while left:
         item = left.pop()
         if isinstance(item, dict | list):
             left.extend(item.values() if isinstance(item, dict) else item)
         elif isinstance(item, int | float) and not abs(item) <= LARGEST:
-            raise ValueError(f"the geometry holds a number beyond {LARGEST}")
+            raise ValueError(f"the geometry has a number above {LARGEST}")
     if not isinstance(geometry, dict):
         raise ValueError(f"the geometry is {named(geometry)}, not an object")
     grid = geometry.get("grid")
@@ -194,18 +194,18 @@ def _disk_errors_named(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise JigsawError(
-            f"{path} cannot be written: {error.strerror or error}; nothing was left half-written"
+            f"{path} cannot be written: {error.strerror or error}; no incomplete file was left"
         ) from error
 
 
 def write_part(path: Path, work: Path, rows: Iterable[Row], settings_digest: str, counts: Callable[[], Counts]) -> None:
-    """Write a part under a temporary name and move it into place when it is whole.
+    """Write a part under a temporary name and move it into place when it is complete.
 
     Args:
         work: folder on the same disk for the unfinished file.
-        rows: taken one at a time; memory holds one row group.
-        settings_digest: of the build, kept in the file.
-        counts: called after the last row, gives the part's `Counts`.
+        rows: taken one at a time; one row group is in memory.
+        settings_digest: hash of the settings, stored in the file.
+        counts: returns the `Counts` of the part; called after the last row.
 
     Raises:
         JigsawError: the disk is full or the folder cannot be written.
@@ -219,7 +219,7 @@ def write_part(path: Path, work: Path, rows: Iterable[Row], settings_digest: str
         with _disk_errors_named(path):
             writer = pq.ParquetWriter(temporary, columns, compression="zstd")
         try:
-            for group in _groups(rows):  # what goes wrong while rows are made is no error of the disk
+            for group in _groups(rows):  # errors of the rows are not errors of the disk
                 with _disk_errors_named(path):
                     writer.write_table(pa.Table.from_pylist(group, schema=columns))
             record = {"settings": settings_digest, "counts": asdict(counts())}
@@ -251,10 +251,10 @@ def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 def finished_part(path: Path) -> tuple[str, Counts] | None:
-    """Settings hash and counts of a part, or None if no such part is there.
+    """Settings hash and counts of a part, or None if it does not exist.
 
     Raises:
-        JigsawError: there is a file of that name that no build wrote.
+        JigsawError: the file is damaged, or no build wrote it.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -270,10 +270,10 @@ def finished_part(path: Path) -> tuple[str, Counts] | None:
 
 
 def require_schema(path: Path) -> None:
-    """Refuse a part whose columns are not those of `schema`: what is read from it is taken as it is.
+    """Check that the columns of a part are those of `schema`, since its values are used without conversion.
 
     Raises:
-        JigsawError: naming the part and the column.
+        JigsawError: names the part and the column.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -287,11 +287,11 @@ def require_schema(path: Path) -> None:
         if place < 0:
             raise JigsawError(f"{path} has no column {column.name}; build the part again")
         if (kind := found.field(place).type) != column.type:
-            raise JigsawError(f"{path}: column {column.name} holds {kind}, not {column.type}; build the part again")
+            raise JigsawError(f"{path}: column {column.name} has type {kind}, not {column.type}; build the part again")
 
 
 def sources_of(path: Path) -> int:
-    """How many different sources the rows of a part come from."""
+    """Number of different sources of the rows of a part."""
     import pyarrow.parquet as pq
 
     paths: set[str] = set()

@@ -1,7 +1,7 @@
-"""What a build is asked for, from the recipe or the command line to the manifest.
+"""Settings of a build, from the recipe or the command line to the manifest.
 
-In: a task, its configuration and a few numbers. Out: a frozen `BuildConfig`, which checks itself; `Settings` adds what
-the sources decide. Equal settings give equal rows.
+In: a task, its configuration and a few numbers. Out: a validated, frozen `BuildConfig`; `Settings` adds what depends on
+the sources. Equal settings give equal rows.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from jigsaw.tasks import Task, TaskError, absolute_spec, config_values, get_task
 from jigsaw.text import named
 
 MOST_PARTS = 99_999
-"""Parts have numbers of five digits."""
+"""Largest number of parts; their numbers have five digits."""
 
 MOST = 2**53
-"""The largest number of anything, as JSON has it."""
+"""Largest integer that JSON represents exactly."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildConfig:
-    """What decides which puzzles a source gives.
+    """The settings that determine the puzzles of a source.
 
     Attributes:
-        spec: where the task is found: its name, or a plug-in's `module:Name` or `file.py:Name`.
-        config: the task's whole configuration, as JSON values.
+        spec: name of the task, or `module:Name` or `file.py:Name` of a plug-in.
+        config: the complete configuration of the task, as JSON values.
         per_source: puzzles from each source, all different.
-        limit: most sources to use, a sample that is the same on every machine.
-        seed: another seed gives other puzzles.
+        limit: largest number of sources, a sample that is the same on every machine.
+        seed: seed of the puzzles.
         split: `train`, `heldout`, or None for all sources.
-        heldout: fraction of the contents that is held out; None where folders decide.
-        materialize: store rendered media too.
+        heldout: fraction of the contents that is held out; None if folders define the split.
+        materialize: also store the rendered media.
     """
 
     spec: str
@@ -54,15 +54,15 @@ class BuildConfig:
 
     @classmethod
     def of(cls, task: str, config: Mapping[str, Any] | None = None, **values: Any) -> BuildConfig:
-        """The configuration of a build by that task.
+        """The configuration of a build.
 
         Args:
-            task: a task's name or spec.
-            config: the keys of its configuration that are not at their default, strings or typed values.
+            task: name or spec of the task.
+            config: keys of its configuration that differ from the default, as strings or typed values.
             values: the other fields.
 
         Raises:
-            JigsawError: there is no such task, or a value that cannot be.
+            JigsawError: there is no such task, or a value is not valid.
         """
         try:
             made = get_task(task, **(config or {}))
@@ -77,14 +77,14 @@ class BuildConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(BuildConfig):
-    """All that decides which rows a data set has.
+    """The settings that determine all rows of a set.
 
     Attributes:
-        task: the task's registered name.
+        task: registered name of the task.
         parts: number of Parquet files.
-        num_sources: how many sources there are.
-        listing: hash of the names and sizes of the source files, so that a changed folder is noticed.
-        imported: the foreign format that the puzzles were read from; None when they were planned here.
+        num_sources: number of sources.
+        listing: hash of the names and sizes of the source files, by which a changed folder is noticed.
+        imported: format of an import; None for a built set.
     """
 
     task: str
@@ -95,19 +95,19 @@ class Settings(BuildConfig):
 
     @classmethod
     def of_build(cls, build: BuildConfig, **values: Any) -> Settings:
-        """The settings of a build; `values` are the fields beyond its configuration's, or in their place."""
+        """The settings of a build; `values` are the further fields, or replace those of the `BuildConfig`."""
         return cls(**({item.name: getattr(build, item.name) for item in fields(BuildConfig)} | values))
 
     def digest(self) -> str:
-        """One hash of all settings, kept in every part."""
+        """Hash of all settings, which is stored in each part."""
         return digest_of("settings", json.dumps(asdict(self), sort_keys=True))
 
 
 def require_positive(**numbers: int | None) -> None:
-    """Refuse a number below 1 or beyond what JSON and the names of parts hold; None is not asked for.
+    """Check that numbers are at least 1 and not larger than JSON or the names of parts allow; None is valid.
 
     Raises:
-        JigsawError: naming it.
+        JigsawError: names the number.
     """
     for name, value in numbers.items():
         if value is not None and value < 1:
