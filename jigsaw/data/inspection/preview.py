@@ -15,6 +15,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from jigsaw.data.building.build import reject_reasons
 from jigsaw.data.loading.load import load_puzzles, opened, pieces_of, spread
 from jigsaw.data.storage.manifest import read_manifest
 from jigsaw.data.storage.parts import puzzle_of
@@ -22,7 +23,7 @@ from jigsaw.errors import JigsawError, first_line
 from jigsaw.files import write_atomically
 from jigsaw.pictures import data_uri, mosaic
 from jigsaw.rewards.answers import written
-from jigsaw.tasks import CHOICE, ORDER, task_named
+from jigsaw.tasks import CHOICE, ORDER, get_task, task_named
 from jigsaw.tasks.contract import Frames
 from jigsaw.text import json_lines
 
@@ -69,7 +70,7 @@ class SetSummary:
         line: its name, and the numbers of shown and of all puzzles.
         prompt: of its first puzzle, which the page shows once.
         settings: names and values of the settings.
-        rejects: number of rejects by reason.
+        rejects: meaning of each reject reason, and how often it occurred.
         rejected: the first rejected sources.
     """
 
@@ -144,7 +145,7 @@ def preview_puzzles(
         own = [_card(rows, number) for number in chosen]
         cards += own
         line = f"{Path(folder).name}: {len(chosen):,} of {len(rows):,} puzzles"
-        sets.append(_summary(Path(folder), line, own[0].prompt if own else "", source_root))
+        sets.append(_summary(Path(folder), line, own[0].prompt if own else "", source_root, task))
     kinds = sorted({card.task for card in cards})
     page = page_environment(Path(__file__).parent).get_template(TEMPLATE).render(cards=cards, sets=sets, kinds=kinds)
     target = Path(out)
@@ -156,7 +157,7 @@ def preview_puzzles(
     return target
 
 
-def _summary(folder: Path, line: str, prompt: str, source_root: str | Path | None) -> SetSummary:
+def _summary(folder: Path, line: str, prompt: str, source_root: str | Path | None, task: str | None) -> SetSummary:
     """The settings and the rejects of a set."""
     manifest = read_manifest(folder)
     settings = manifest.settings
@@ -168,7 +169,9 @@ def _summary(folder: Path, line: str, prompt: str, source_root: str | Path | Non
         line=line,
         prompt=prompt,
         settings=[(name, str(value)) for name, value in named.items() if value is not None],
-        rejects=sorted(manifest.counts.rejects.items()),
+        rejects=list(
+            reject_reasons(manifest.counts.rejects, get_task(task or settings.spec, **settings.config)).items()
+        ),
         rejected=list(_rejected(folder, roots)),
     )
 
