@@ -216,7 +216,10 @@ def test_a_recipe_that_cannot_run_is_refused_before_anything_is_written(work, re
     [
         (["data.photos=missing"], "data.train.0.build: source missing does not exist"),
         (["data.eval.0.build.source=missing"], "data.eval.0.build: source missing does not exist"),
-        (["data.eval=[{path: missing}]"], "data.eval.0: missing is no folder; give one that `jigsaw build` wrote"),
+        (
+            ["data.eval=[{path: missing}]"],
+            "data.eval.0: missing is not a folder; name a folder that `jigsaw build` wrote",
+        ),
         (["model={path: missing, tiny: null}"], "model.path: missing: no such checkpoint folder"),
     ],
 )
@@ -387,7 +390,7 @@ def test_a_build_on_a_full_disk_leaves_nothing_that_a_second_build_trusts(
     with full_disk(kilobytes):
         told = refused("build", "image", "photos", "cut", *settings)
     assert told.startswith("cut/data-0000")
-    assert "File too large; nothing was left half-written" in told
+    assert "File too large; no incomplete file was left" in told
     parts = {path.name: path.read_bytes() for path in (work / "cut").glob("*.parquet")}
     assert len(parts) < 2
     assert parts.items() <= tree(work / "whole").items(), "a part that is there is whole"

@@ -74,7 +74,7 @@ build_puzzles("image", sys.argv[1], sys.argv[2], config=config, per_source=3, pa
 """
 
 
-def test_killed_at_any_moment_a_second_run_finishes_the_same_set(photos, tmp_path, undisturbed):
+def test_a_build_killed_at_any_moment_is_continued_to_the_same_set(photos, tmp_path, undisturbed):
     bad = tmp_path / "photos"
     shutil.copytree(photos, bad)
     (bad / "broken.jpg").write_bytes(b"nothing")
@@ -107,7 +107,7 @@ def test_builds_of_one_set_at_the_same_time_wait_for_each_other(photos, tmp_path
     running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     messages = [process.communicate()[1] for process in running]
     assert [process.returncode for process in running] == [0] * 4, messages
-    assert any("waiting for the build" in message for message in messages)
+    assert any("waiting for another build" in message for message in messages)
     assert rows_of(tmp_path / "set") == undisturbed
     assert not list((tmp_path / "set").glob(".*"))
 
@@ -193,7 +193,7 @@ def test_copies_of_a_file_get_equal_ids_and_are_loaded_once(photos, tmp_path):
     assert len(load_puzzles(tmp_path / "set")) == 3
 
 
-def test_limit_takes_the_same_sample_whatever_else(photos, tmp_path):
+def test_limit_takes_the_same_sample_for_any_other_settings(photos, tmp_path):
     build(photos, tmp_path / "a", limit=4)
     build(photos, tmp_path / "b", limit=4, parts=3, workers=1)
     assert rows_of(tmp_path / "a") == rows_of(tmp_path / "b")
@@ -318,7 +318,7 @@ class Trouble(Task):
 '''
 
 
-def test_a_worker_that_is_killed_from_outside_costs_no_source(tmp_path):
+def test_a_worker_that_is_killed_from_outside_loses_no_source(tmp_path):
     """Given workers that die once on one source and three times on another, then the first is there at once, the other
     is a named reject that the same command tries again; and the set is the one that an undisturbed build makes."""
     body = """
@@ -347,7 +347,7 @@ def test_a_worker_that_is_killed_from_outside_costs_no_source(tmp_path):
     assert whole.parts_built == 1
 
 
-def test_a_source_that_hangs_crashes_or_raises_costs_itself_alone(tmp_path):
+def test_a_source_that_hangs_crashes_or_raises_loses_only_itself(tmp_path):
     (tmp_path / "trouble.py").write_text(PLUGIN)
     source = tmp_path / "files"
     source.mkdir()
@@ -423,7 +423,7 @@ def test_a_set_inside_its_own_source_is_refused_before_anything_is_written(photo
     assert sorted((tmp_path / "photos").rglob("*")) == before
 
 
-def test_a_set_may_lie_beside_the_list_it_was_built_from(photos, tmp_path):
+def test_a_set_may_be_in_the_folder_of_its_list(photos, tmp_path):
     shutil.copytree(photos, tmp_path / "photos")
     names = sorted(str(file.relative_to(tmp_path)) for file in (tmp_path / "photos").rglob("*.*g"))
     (tmp_path / "list.txt").write_text("\n".join(names))

@@ -79,7 +79,7 @@ def missing_placeholder(rows):
         (other_geometry, "differs in geometry"),
         (other_id, "no puzzle of this source"),
         (other_id, "1 of its 2 puzzles are missing"),
-        (lost_row, "rows, the part was written with"),
+        (lost_row, "rows, but was written with"),
         (no_permutation, "not a permutation"),
         (missing_placeholder, "3 image placeholders for 4 images"),
     ],
@@ -97,7 +97,7 @@ def test_changed_and_missing_sources_are_named_once_each(built, tmp_path):
     (tmp_path / "photos" / "one" / "photo 3.png").unlink()
     found = {fault.source: fault.what for fault in check_puzzles(built).faults}
     assert found == {
-        "one/photo 1.jpg": "the source changed since the set was built",
+        "one/photo 1.jpg": "the source has changed since the set was built",
         "one/photo 3.png": "the source cannot be read: No such file or directory",
     }
 
@@ -136,7 +136,7 @@ def test_copies_are_counted_not_faulted(photos, tmp_path):
 
 
 def test_what_is_no_complete_set_is_refused(built, tmp_path):
-    with pytest.raises(JigsawError, match="is no folder"):
+    with pytest.raises(JigsawError, match="is not a folder"):
         check_puzzles(tmp_path / "nowhere")
     manifest = json.loads((built / "manifest.json").read_text())
     (built / "manifest.json").write_text(json.dumps(manifest | {"complete": False}))

@@ -42,9 +42,9 @@ def test_complete_rows_pass(questions, puzzles):
 @pytest.mark.parametrize(
     ("row", "images", "message"),
     [
-        (0, lambda images: images[:1], "asks for 2 images and it holds 1"),
-        (1, lambda images: None, "asks for 1 images and it holds 0"),
-        (2, lambda images: [{"bytes": b"", "path": None}], "asks for 0 images and it holds 1"),
+        (0, lambda images: images[:1], "has placeholders for 2 images, but it has 1"),
+        (1, lambda images: None, "has placeholders for 1 images, but it has 0"),
+        (2, lambda images: [{"bytes": b"", "path": None}], "has placeholders for 0 images, but it has 1"),
     ],
 )
 def test_a_question_that_lost_or_gained_a_picture_is_named(questions, row, images, message):
@@ -64,7 +64,7 @@ def test_a_stored_puzzle_without_its_pictures_is_named(photos, tmp_path):
     def change(rows):
         rows[4]["images"] = rows[4]["images"][:3]
 
-    with pytest.raises(JigsawError, match="asks for 4 images and it holds 3"):
+    with pytest.raises(JigsawError, match="placeholders for 4 images, but it has 3"):
         require_media(rewritten(tmp_path / "set", change), "data.eval.0")
 
 

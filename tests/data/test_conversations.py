@@ -154,7 +154,7 @@ ASKED = [{"from": "human", "value": "<image> <image>"}, {"from": "gpt", "value":
             {"conversations": [ASKED[0] | {"value": "?"}, {"from": "gpt", "value": "<image>"}], "image": "red.png"},
             "row 0: an image in an answer",
         ),
-        (["a list"], "row 0: no conversation"),
+        (["a list"], "row 0: a list, not a conversation"),
     ],
 )
 def test_what_is_no_conversation_is_refused_when_it_is_opened(folder, row, complaint):
@@ -167,7 +167,7 @@ def test_what_is_no_set_is_refused(folder):
         load_conversations(folder / "nowhere.json")
     with pytest.raises(JigsawError, match="no Parquet files in it"):
         load_conversations(folder)
-    with pytest.raises(JigsawError, match="holds no conversations"):
+    with pytest.raises(JigsawError, match="has no conversations"):
         load_conversations(written(folder, []))
     (folder / "set.json").write_text("{")
     with pytest.raises(JigsawError, match="cannot be read as a list of rows in JSON"):
@@ -179,9 +179,9 @@ def test_what_is_no_set_is_refused(folder):
 
 def test_conversations_about_samples(folder):
     (folder / "red.png").rename(folder / "old-barn-02.png")
-    rows = load_conversations(write_sample_conversations(folder, folder / "said.jsonl"))
-    said = [turn["content"][-1]["text"] for turn in (*rows[1]["prompt"], *rows[1]["completion"])]
-    assert said == ["\nWhat does the photo show?", "old barn", "Is it wide, tall or square?", "wide"]
+    rows = load_conversations(write_sample_conversations(folder, folder / "samples.jsonl"))
+    texts = [turn["content"][-1]["text"] for turn in (*rows[1]["prompt"], *rows[1]["completion"])]
+    assert texts == ["\nWhat does the photo show?", "old barn", "Is it wide, tall or square?", "wide"]
 
 
 def parquet(folder, cell, kind="struct"):
@@ -247,20 +247,20 @@ PLAIN_ASK = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}
     ],
 )
 @pytest.mark.parametrize("at", [0, 2])
-def test_every_row_is_looked_at_when_the_set_is_opened(folder, row, complaint, at):
+def test_every_row_is_checked_when_the_set_is_opened(folder, row, complaint, at):
     rows = [{"conversations": PLAIN_ASK}] * 3
     rows[at] = row
     with pytest.raises(JigsawError, match=f"row {at}: .*{re.escape(complaint)}"):
         load_conversations(written(folder, rows))
 
 
-def test_keys_beside_the_media_are_no_media(folder):
+def test_other_keys_are_not_media(folder):
     row = LLAVA | {"video": "", "videos": [], "image_id": 7, "video_id": "x", "image_url": "https://example.invalid/a"}
     assert load_conversations(written(folder, [row]))[0]["images"][0].size == (8, 6)
 
 
 @pytest.mark.parametrize("kept", ["list of structs", "struct", "list of bytes"])
-def test_every_row_of_a_table_is_looked_at(folder, kept):
+def test_every_row_of_a_table_is_checked(folder, kept):
     data = (folder / "red.png").read_bytes()
     one = {"bytes": data, "path": None}
     values = {"list of structs": [[one], [one, one]], "struct": [one, one], "list of bytes": [[data], [data, data]]}[

@@ -363,7 +363,7 @@ def test_every_frame_of_every_sort_of_video(videos, tmp_path, decoder):
 def test_every_frame_out_of_a_tar(videos, tmp_path):
     names = ["b-frames.ts", "turned-90.mp4", "divx.avi"]
     (tmp_path / "packed").mkdir()
-    with tarfile.open(tmp_path / "packed" / "films.tar", "w") as archive:
+    with tarfile.open(tmp_path / "packed" / "videos.tar", "w") as archive:
         for name in names:
             archive.add(videos.folder / name, name)
     build_puzzles("video", tmp_path / "packed", tmp_path / "set", config=CLIPS, workers=1, progress=False)

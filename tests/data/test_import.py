@@ -108,7 +108,7 @@ def test_mixed_files_are_split_by_choice(media, tmp_path):
     }
     write(tmp_path / "a.parquet", [image_row("coco/1.png")])
     write(tmp_path / "b.parquet", [depth])
-    with pytest.raises(JigsawError, match="1 depth, 1 image; a data set holds one task"):
+    with pytest.raises(JigsawError, match="1 depth, 1 image; a data set has one task"):
         import_puzzles("visual-jigsaw", tmp_path, tmp_path / "set", media_root=media)
     summary = import_puzzles("visual-jigsaw", tmp_path, tmp_path / "set", media_root=media, only="image", workers=1)
     assert summary.counts.puzzles == 1
@@ -116,7 +116,7 @@ def test_mixed_files_are_split_by_choice(media, tmp_path):
         import_puzzles("visual-jigsaw", tmp_path, tmp_path / "other", media_root=media, only="video")
 
 
-def test_an_occupied_folder_is_refused_and_a_broken_off_import_begins_again(media, tmp_path):
+def test_a_folder_with_content_is_refused_and_an_interrupted_import_starts_again(media, tmp_path):
     write(tmp_path / "a.parquet", [image_row("coco/1.png")])
     import_puzzles("visual-jigsaw", tmp_path / "a.parquet", tmp_path / "set", media_root=media, workers=1)
     with pytest.raises(JigsawError, match="is not empty"):
@@ -146,7 +146,7 @@ def test_parts_of_an_unfinished_set_that_is_another_are_left_alone(media, tmp_pa
         import_puzzles("visual-jigsaw", tmp_path / "a.parquet", folder, media_root=media, workers=1)
 
 
-def test_what_is_no_such_file_is_told_in_one_line(media, tmp_path):
+def test_files_that_cannot_be_imported_give_one_line(media, tmp_path):
     write(tmp_path / "a.parquet", [{"x": 1}])
     (tmp_path / "b.parquet").write_bytes(b"PAR1")
     write(tmp_path / "c.parquet", [image_row("coco/nowhere.png")])
@@ -189,15 +189,15 @@ COUNTED = [  # what is changed of a sound row, the reason and the detail of its 
     (
         {"images": image_row("coco/0.png")["images"] * 2},
         "placeholders",
-        "the row has 2 images; a puzzle is made of one",
+        "the row has 2 images; a puzzle uses one",
     ),
-    ({"audios": ["a.wav"]}, "placeholders", "the row has `audios` beside a puzzle of images"),
+    ({"audios": ["a.wav"]}, "placeholders", "the row has `audios` in addition to the images of its puzzle"),
     ({"prompt": [{"role": "user", "content": None}]}, "failed", "turn 1 of the prompt has no role, or no text"),
     ({"prompt": []}, "failed", "the prompt is []"),
 ]
 
 
-def test_every_row_has_the_media_that_its_prompt_stands_for(media, tmp_path):
+def test_every_row_has_the_media_of_its_placeholders(media, tmp_path):
     rows = [image_row("coco/0.png") | {"audios": None}, *(image_row("coco/1.png") | change for change, _, _ in COUNTED)]
     write(tmp_path / "a.parquet", [*rows, image_row("coco/2.png")])
     out = tmp_path / "set"
@@ -205,7 +205,7 @@ def test_every_row_has_the_media_that_its_prompt_stands_for(media, tmp_path):
     assert (summary.counts.puzzles, summary.counts.sources) == (2, len(COUNTED) + 2)
     rejects = [json.loads(line) for line in (out / "rejects.jsonl").read_text().splitlines()]
     assert [reject["row"] for reject in rejects] == list(range(1, len(COUNTED) + 1))
-    for reject, (_, reason, told) in zip(rejects, COUNTED, strict=True):
+    for reject, (_, reason, expected) in zip(rejects, COUNTED, strict=True):
         assert reject["reason"] == reason
-        assert told in reject["detail"]
+        assert expected in reject["detail"]
     assert len(load_puzzles(out)) == 2

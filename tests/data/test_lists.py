@@ -37,7 +37,7 @@ def test_lists_are_read_by_their_byte_order_mark(folder, encoding, end):
     assert listed(folder, (end.join(NAMES) + end).encode(encoding)) == NAMES
 
 
-def test_a_list_in_latin_1_is_told_line_by_line(folder):
+def test_a_list_in_latin_1_gives_a_problem_for_each_line(folder):
     found = listed(folder, "a.png\nbäum.png\n".encode("latin-1"))
     assert found[0] == "a.png"
     assert "line 2 of the list is not UTF-8; save the list as UTF-8" in found[1].detail
@@ -48,18 +48,18 @@ def test_a_list_in_latin_1_is_told_line_by_line(folder):
 @pytest.mark.parametrize(
     ("line", "cause"),
     [
-        ("a.png ", "blanks or tabs around the path; without them the file a.png is there"),
+        ("a.png ", "blanks or tabs around the path; without them the file a.png exists"),
         (" a.png", "blanks or tabs around the path"),
         ("a.png\t", "blanks or tabs around the path"),
-        ('"b c.png"', "quotes around the path; without them the file b c.png is there"),
+        ('"b c.png"', "quotes around the path; without them the file b c.png exists"),
         ("'a.png'", "quotes around the path"),
         (".\\a.png", "backslashes; paths are written with /"),
-        ("a.png\t3", "holds a tab: of images and videos it names one path"),
-        ("gone.png ", "has blanks, tabs or quotes around the path, and no such file is there"),
+        ("a.png\t3", "has a tab; for images and videos a line has one path"),
+        ("gone.png ", "has blanks, tabs or quotes around the path, and there is no such file"),
         ("a\0.png", "has a zero byte"),
     ],
 )
-def test_a_line_that_names_nothing_as_it_stands_is_told_why(folder, line, cause):
+def test_a_line_that_names_no_file_gives_a_problem_with_the_cause(folder, line, cause):
     if "\0" in line:
         with pytest.raises(JigsawError, match="no text at all"):
             listed(folder, line.encode() + b"\n")
@@ -115,7 +115,7 @@ def test_names_are_stored_as_they_are_on_disk_in_any_locale(tmp_path, locale):
     assert check_puzzles(tmp_path / "set", workers=1).ok
 
 
-def test_a_program_in_another_locale_is_told_rather_than_given_other_names(tmp_path):
+def test_a_program_in_another_locale_gets_a_problem_instead_of_wrong_names(tmp_path):
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "bäum.png").write_bytes(PICTURE)
     code = "from pathlib import Path; from jigsaw.data.sources import scan; print(*scan(Path('p'), 'image'))"

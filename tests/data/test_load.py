@@ -48,7 +48,7 @@ def test_stored_media_are_the_rendered_ones(sets):
         assert all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in pairs)
 
 
-def test_what_a_reader_does_to_an_image_does_not_reach_the_next_reader(sets):
+def test_a_change_of_a_loaded_image_does_not_reach_the_next_reader(sets):
     rows = load_puzzles(sets / "lazy")
     before = rows[0]["images"][0].tobytes()
     rows[0]["images"][0].paste((0, 0, 0), (0, 0, 9, 9))
@@ -78,7 +78,7 @@ def test_several_loader_workers_give_the_rows_in_order(sets):
     assert all(len(row["images"]) == 4 for row in loaded)
 
 
-def test_sets_put_together_keep_rendering(sets, photos, tmp_path):
+def test_joined_sets_keep_rendering(sets, photos, tmp_path):
     import datasets
 
     build_puzzles("image", photos, tmp_path / "nine", config={"grid": "3x3"}, workers=1, limit=3)
@@ -88,11 +88,11 @@ def test_sets_put_together_keep_rendering(sets, photos, tmp_path):
     assert {len(row["images"]) for row in mixed.select(range(2))} == {4, 9}
 
 
-def test_the_transform_travels_to_other_processes():
+def test_the_transform_can_be_pickled():
     assert pickle.loads(pickle.dumps(Renderer())) == Renderer()
 
 
-def test_sources_that_moved_are_found_when_named_and_missing_ones_are_told(photos, tmp_path):
+def test_moved_sources_are_found_when_named_and_missing_ones_are_reported(photos, tmp_path):
     first = tmp_path / "first"
     shutil.copytree(photos, first / "photos")
     build_puzzles("image", first / "photos", first / "set", workers=1, config={"grid": "2x2"})
@@ -112,20 +112,20 @@ def test_a_source_that_changed_or_went_is_named_when_its_row_is_read(photos, tmp
     shutil.copy(photos / "one" / "photo 5.jpg", tmp_path / "photos" / changed)
     (tmp_path / "photos" / gone).unlink()
     load._rendered.clear()
-    with pytest.raises(JigsawError, match="changed since"):
+    with pytest.raises(JigsawError, match="has changed since"):
         load_puzzles(tmp_path / "set")[0]
     with pytest.raises(JigsawError, match="cannot be read"):
         load_puzzles(tmp_path / "set")[1]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}', "null"])
-def test_what_is_no_data_set_is_told_in_one_line(tmp_path, content):
-    with pytest.raises(JigsawError, match="holds no manifest"):
+def test_a_folder_that_is_not_a_set_gives_one_line(tmp_path, content):
+    with pytest.raises(JigsawError, match="has no manifest"):
         load_puzzles(tmp_path)
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(JigsawError, match="rebuild the folder with `jigsaw build`"):
         load_puzzles(tmp_path)
-    with pytest.raises(JigsawError, match="is no folder"):
+    with pytest.raises(JigsawError, match="is not a folder"):
         load_puzzles(tmp_path / "nowhere")
 
 

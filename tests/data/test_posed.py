@@ -101,7 +101,9 @@ def test_a_scene_without_focal_lengths_or_with_two_frames_is_refused(room):
     assert paths == [] and "2 frames have a picture, a depth map and a pose; at least 3 are needed" in problem.detail
     shutil.rmtree(room / "intrinsic")
     paths, (problem,), _ = listing(room)
-    assert paths == [] and "there are no focal lengths: none of intrinsic/intrinsic_color.txt" in problem.detail
+    assert (
+        paths == [] and "there are no intrinsics: the scene has none of intrinsic/intrinsic_color.txt" in problem.detail
+    )
     with pytest.raises(OSError, match="not a usable scene of posed frames"):
         open_source(room, "pose", "posed")
 

@@ -91,13 +91,13 @@ def test_a_stored_set_without_its_sources_is_still_shown(photos, tmp_path):
     assert "The source cannot be shown" in page
 
 
-def test_a_page_that_cannot_be_made_is_told_in_one_line(built, tmp_path):
+def test_a_page_that_cannot_be_written_gives_one_line(built, tmp_path):
     with pytest.raises(JigsawError, match="count"):
         preview_puzzles(built, tmp_path / "p.html", count=0)
     (tmp_path / "file").write_text("")
     with pytest.raises(JigsawError, match="cannot be written"):
         preview_puzzles(built, tmp_path / "file" / "p.html")
-    with pytest.raises(JigsawError, match="is no folder"):
+    with pytest.raises(JigsawError, match="is not a folder"):
         preview_puzzles(tmp_path / "nowhere", tmp_path / "p.html")
 
 

@@ -74,7 +74,7 @@ def test_a_text_only_row_is_a_question_too(tmp_path):
         ("north", "text"),
     ],
 )
-def test_the_kind_is_told_from_the_answer(tmp_path, answer, kind):
+def test_the_kind_is_inferred_from_the_answer(tmp_path, answer, kind):
     if kind == "math":
         pytest.importorskip("math_verify")
     (row,) = imported(tmp_path, [{"question": "?", "answer": answer}])
@@ -132,7 +132,7 @@ def test_a_box_knows_the_size_of_its_picture(tmp_path):
     assert row["answer_args"] == {"height": 30, "width": 40}
 
 
-def test_a_box_is_held_against_the_picture_as_it_is_shown(tmp_path):
+def test_a_box_is_checked_against_the_upright_picture(tmp_path):
     """An EXIF orientation turns a picture of 40x30 pixels to one of 30x40."""
     turned = Image.Exif()
     turned[0x0112] = 6
@@ -173,14 +173,17 @@ def video(tmp_path_factory):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"question": "?", "options": ["a", "b"], "answer": "c"}, "answer 'c' is none of the options a, b"),
+        ({"question": "?", "options": ["a", "b"], "answer": "c"}, "answer 'c' is not one of the options a, b"),
         ({"question": "?", "options": ["a"], "answer": "a"}, "give two or more different labels"),
-        ({"question": "?", "kind": "number", "answer": "many"}, "answer 'many' is no number"),
+        ({"question": "?", "kind": "number", "answer": "many"}, "answer 'many' is not a number"),
         ({"question": "?", "kind": "colour", "answer": "red"}, "answer kind 'colour' is unknown"),
         ({"question": "?", "kind": "box", "answer": [1, 2, 50, 20], "image": "a.jpg"}, "beyond the picture of 40x30"),
         ({"question": "?", "kind": "interval", "answer": [5, 2]}, "the end after the start"),
-        ({"question": "<image><image>?", "answer": 1, "image": "a.jpg"}, "asks for 2 images and the row has 1"),
-        ({"question": "<image>?", "answer": 1}, "asks for 1 images and the row has 0"),
+        (
+            {"question": "<image><image>?", "answer": 1, "image": "a.jpg"},
+            "for 2 images, but the row has 1",
+        ),
+        ({"question": "<image>?", "answer": 1}, "for 1 images, but the row has 0"),
         ({"question": "?", "answer": 1, "image": "gone.jpg"}, "gone.jpg cannot be read in .*--media-root names"),
         ({"question": "?", "answer": 1, "image": "../a.jpg"}, "cannot be read"),
         (
@@ -188,11 +191,11 @@ def video(tmp_path_factory):
             "broken.jpg: .* no known picture format; correct it",
         ),
         ({"question": "?", "answer": None}, "it has no answer"),
-        ({"question": "?", "options": ["a", "a"], "answer": "a"}, "two of its options are 'a'; every option"),
+        ({"question": "?", "options": ["a", "a"], "answer": "a"}, "two of its options are 'a'; all options"),
         ({"question": "?", "options": ["a", None], "answer": "a"}, "its option 2 is null, not a text"),
         ({"question": "?", "options": "ab", "answer": "a"}, "its options are .*ab.*, not a list of texts"),
         ({"question": "?", "options": ["B", "A"], "answer": "A"}, "the label of one option and the text of another"),
-        ({"question": "?", "answer": [1, 2]}, "is of no known kind; store a text, or say kind interval or box"),
+        ({"question": "?", "answer": [1, 2]}, "is of no known kind; store a text, or set kind to interval or box"),
         ({"question": "?", "answer": {"a": 1}}, "is of no known kind; store a text"),
         (
             {"question": "?", "kind": "box", "answer": [1, 2, 3, 4]},

@@ -25,13 +25,13 @@ def listing(source, kind="image", pairs="auto"):
 
 @pytest.fixture
 def mixed(tmp_path):
-    """Pictures, a film and what lies beside them; some names say nothing or something wrong."""
+    """Pictures, a video and other files; some names have no suffix or a wrong one."""
     root = tmp_path / "mixed"
     (root / ".git").mkdir(parents=True)
     for name, kind in {"a.jpg": "JPEG", "bare": "PNG", "c.image": "WEBP", "d.dat": "TIFF", "e.123": "AVIF"}.items():
         (root / name).write_bytes(encode(PICTURE, kind))
-    write_video(root / "film", form="mp4")
-    (root / "film.mp4").write_bytes((root / "film").read_bytes())
+    write_video(root / "clip", form="mp4")
+    (root / "clip.mp4").write_bytes((root / "clip").read_bytes())
     for name in ("a.txt", "b.TXT", "labels.json", "words", "odd.xyz"):
         (root / name).write_text("some words")
     (root / ".hidden.jpg").write_bytes(b"")
@@ -42,14 +42,14 @@ def mixed(tmp_path):
 def test_pictures_are_recognised_by_their_bytes_and_everything_else_is_counted(mixed):
     found, skipped = listing(mixed)
     assert found == ["a.jpg", "bare", "c.image", "d.dat", "e.123"]
-    beside = {".txt": 2, ".json": 1, ".mp4": 1, ".xyz": 1, "no suffix": 2, "hidden": 2, "files that cannot be read": 1}
-    assert skipped == beside
+    expected = {".txt": 2, ".json": 1, ".mp4": 1, ".xyz": 1, "no suffix": 2, "hidden": 2, "unreadable": 1}
+    assert skipped == expected
     assert open_source(mixed, "bare", "image").files["image"] == mixed / "bare"
 
 
 def test_videos_are_recognised_by_their_bytes(mixed):
     found, skipped = listing(mixed, "video")
-    assert found == ["film", "film.mp4"]
+    assert found == ["clip", "clip.mp4"]
     assert skipped[".jpg"] == 1
     assert sum(skipped.values()) + len(found) == len(list(mixed.iterdir()))
 
@@ -61,17 +61,17 @@ def test_sidecars_are_not_opened(mixed, monkeypatch):
         type(mixed), "open", lambda file, *args, **kw: (opened.append(file.name), real(file, *args, **kw))[1]
     )
     listing(mixed)
-    assert set(opened) == {"bare", "c.image", "d.dat", "e.123", "film", "words", "odd.xyz"}
+    assert set(opened) == {"bare", "c.image", "d.dat", "e.123", "clip", "words", "odd.xyz"}
 
 
-def test_a_build_says_and_stores_what_it_passed_over(mixed, tmp_path):
+def test_a_build_prints_and_stores_the_skipped_files(mixed, tmp_path):
     summary = build_puzzles("image", mixed, tmp_path / "set", config={"grid": "2x2"}, workers=1, progress=False)
     assert summary.counts.puzzles == 5
     assert summary.skipped[".txt"] == 2
     assert summary.to_json()["skipped"] == summary.skipped == read_manifest(tmp_path / "set").skipped
-    told = "10 other files were skipped: 2 .txt, 2 hidden, 2 no suffix"
-    assert skipped_line(summary.skipped).startswith(told)
-    assert told in summary.sentence()
+    expected = "10 other files were skipped: 2 .txt, 2 hidden, 2 no suffix"
+    assert skipped_line(summary.skipped).startswith(expected)
+    assert expected in summary.sentence()
 
 
 def test_a_folder_without_sources_says_what_is_in_it(tmp_path):
@@ -82,10 +82,10 @@ def test_a_folder_without_sources_says_what_is_in_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
-    [("photos.zip", "unpack it"), ("shard-0", "give it the suffix .tar"), ("rows.pq", "give it the suffix .parquet")],
+    ("name", "expected"),
+    [("photos.zip", "unpack it"), ("shard-0", "rename the file to *.tar"), ("rows.pq", "rename the file to *.parquet")],
 )
-def test_containers_that_are_not_read_are_rejects(tmp_path, name, told):
+def test_containers_that_are_not_read_are_rejects(tmp_path, name, expected):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -99,7 +99,7 @@ def test_containers_that_are_not_read_are_rejects(tmp_path, name, told):
     (found,), skipped = listing(tmp_path)
     assert isinstance(found, Problem)
     assert (found.path, found.reason) == (name, "unreadable")
-    assert told in found.detail
+    assert expected in found.detail
     assert not skipped
 
 
@@ -135,7 +135,7 @@ def test_joined_tars_are_read_to_their_true_end(tmp_path):
         assert [open_source(tmp_path, path, "image").files["image"] for path in found] == DATA
 
 
-def test_members_of_one_name_in_joined_tars_are_not_lost_in_silence(tmp_path):
+def test_members_with_the_same_name_in_joined_tars_are_reported(tmp_path):
     (tmp_path / "t.tar").write_bytes(tar_of(("a.png", DATA[0])) + tar_of(("a.png", DATA[1])))
     found, _ = listing(tmp_path / "t.tar")
     assert found[0] == "t.tar::a.png"
@@ -187,7 +187,7 @@ def test_rgbd_files_that_are_neither_picture_nor_depth_are_counted(tmp_path):
     found, skipped = listing(tmp_path, "rgbd")
     assert found[:2] == ["color/1.jpg::depth/1.png", "color/2.jpg::depth/2.exr"]
     assert (found[2].path, found[2].reason) == ("color/4.jpg", "no_depth")
-    assert "depth/4.jpg is of no depth format that is read" in found[2].detail
+    assert "depth/4.jpg is not in a format that is read as depth" in found[2].detail
     assert skipped == {".jpg": 2, ".txt": 1}
 
 

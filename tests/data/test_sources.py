@@ -146,13 +146,13 @@ def test_a_list_cannot_name_files_outside_of_its_folder(files, tmp_path):
     found = list(scan(lines, "image"))
     assert [type(entry) for entry in found] == [Problem] * 3
     assert {entry.reason for entry in found} == {"bad_name"}
-    assert "put a link to them beside it" in found[0].detail
+    assert "link the files into its folder" in found[0].detail
     (lines.parent / "photos").symlink_to(files)
     lines.write_text("photos/a.jpg\n")
     assert open_source(lines.parent, *scan(lines, "image"), "image").fingerprint
 
 
-def test_a_member_of_a_tar_stays_in_it_whatever_it_is_called(files, tmp_path):
+def test_the_name_of_a_member_cannot_lead_out_of_the_tar(files, tmp_path):
     """Nothing is unpacked: a member is bytes at an offset, and links are no members."""
     secret = tmp_path / "secret.jpg"
     secret.write_bytes(b"not this")
@@ -239,14 +239,14 @@ def test_damaged_containers_are_named_and_the_rest_is_used(files, tmp_path):
     assert set(summary.counts.rejects) == {"unreadable"}
 
 
-def test_a_data_set_of_ours_among_the_sources_is_not_read_as_photos(files, tmp_path):
+def test_a_puzzle_set_among_the_sources_is_not_read_as_photos(files, tmp_path):
     build_puzzles("image", files, tmp_path / "out", config=CONFIG, workers=1, materialize=True)
     (tmp_path / "out").rename(files / "out")
     assert len(listing(files)) == 4
 
 
 @pytest.mark.parametrize(("name", "message"), [("nowhere", "does not exist"), ("photo.jpg", "is neither a folder")])
-def test_what_is_no_source_is_told_in_one_line(tmp_path, name, message):
+def test_a_path_that_is_not_a_source_gives_one_line(tmp_path, name, message):
     (tmp_path / "photo.jpg").write_bytes(b"")
     with pytest.raises(JigsawError, match=message):
         scan(tmp_path / name, "image")
@@ -264,7 +264,7 @@ def test_scannet_folders_pair_by_number(tmp_path):
     for layout in ("scannet", "auto"):
         assert listing(tmp_path, "rgbd", layout) == [
             *(f"scene0/color/{n}.jpg::scene0/depth/{n}.png" for n in (0, 1)),
-            Problem("scene0/color/2.jpg", "no_depth", "no depth map was found for the picture"),
+            Problem("scene0/color/2.jpg", "no_depth", "the picture has no depth map"),
         ]
 
 
@@ -278,7 +278,7 @@ def test_tum_folders_pair_by_the_nearest_time(tmp_path):
         assert found[2].reason == "no_depth"
 
 
-def test_names_alike_but_for_one_word_pair_too(tmp_path):
+def test_names_that_differ_in_one_word_are_paired(tmp_path):
     touch(tmp_path, "s/color.png", "s/disparity.npz", "t/f-1.color.jpg", "t/f-1.depth.png", "u/left.png", "u/notes.txt")
     assert listing(tmp_path, "rgbd") == ["s/color.png::s/disparity.npz", "t/f-1.color.jpg::t/f-1.depth.png"]
 
@@ -287,7 +287,7 @@ def test_pairs_by_pattern(tmp_path):
     touch(tmp_path, "k/left/7.png", "k/disp/7_d.pfm", "k/left/8.png", "aloeL.jpg", "aloeGT.png")
     assert listing(tmp_path, "rgbd", "left/{}.png::disp/{}_d.pfm") == [
         "k/left/7.png::k/disp/7_d.pfm",
-        Problem("k/left/8.png", "no_depth", "no depth map was found for the picture: there is no k/disp/8_d.pfm"),
+        Problem("k/left/8.png", "no_depth", "the picture has no depth map: there is no k/disp/8_d.pfm"),
     ]
     assert listing(tmp_path, "rgbd", "{}L.jpg::{}GT.png") == ["aloeL.jpg::aloeGT.png"]
 
@@ -309,7 +309,7 @@ def test_an_rgbd_folder_with_its_camera_becomes_puzzles_that_load(tmp_path):
     from jigsaw.data.loading import load
 
     load._rendered.clear()
-    with pytest.raises(JigsawError, match="changed since"):
+    with pytest.raises(JigsawError, match="has changed since"):
         load_puzzles(tmp_path / "set")[0]
 
 
@@ -327,11 +327,11 @@ def test_links_to_nowhere_and_to_themselves_are_items_that_cannot_be_opened(file
     (files / "self.jpg").symlink_to("self.jpg")
     assert {"gone.jpg", "self.jpg"} <= set(listing(files))
     for name in ("gone.jpg", "self.jpg"):
-        with pytest.raises(OSError, match=r"No such file|symbolic links"):
+        with pytest.raises(OSError, match=r"a link to nowhere|symbolic links"):
             open_source(files, name, "image")
 
 
-def test_the_sign_between_picture_and_depth_map_in_a_name_is_a_named_problem(tmp_path):
+def test_the_separator_of_pairs_in_a_name_is_a_problem(tmp_path):
     touch(tmp_path, "color/a::b.png", "depth/a::b.png", "color/c.png", "depth/c.png")
     bad, good = scan(tmp_path, "rgbd")
     assert (bad.path, bad.reason) == ("color/a::b.png", "bad_name")
@@ -414,4 +414,4 @@ def test_rgbd_in_a_table_or_a_compressed_tar_is_a_named_problem(files, tmp_path)
     (files / "s.tar.gz").write_bytes(b"x")
     problems = {found.path: found.detail for found in scan(files, "rgbd") if isinstance(found, Problem)}
     assert "unpack it" in problems["s.tar.gz"]
-    assert "files and .tar alone" in problems["t.parquet"]
+    assert "from folders and .tar files" in problems["t.parquet"]

@@ -76,8 +76,12 @@ def test_rows_without_pictures_are_rejects(tmp_path):
     pq.write_table(table, tmp_path / "t.parquet")
     found = list(scan(tmp_path / "t.parquet", "image"))
     assert found == ["t.parquet::0/0", "t.parquet::1", "t.parquet::2", "t.parquet::3/0"]
-    for path, told in (("1", "row 1 of t.parquet is empty"), ("2", "is empty"), ("3/0", "names the file far/away.png")):
-        with pytest.raises(OSError, match=told):
+    for path, expected in (
+        ("1", "row 1 of t.parquet is empty"),
+        ("2", "is empty"),
+        ("3/0", "names the file far/away.png"),
+    ):
+        with pytest.raises(OSError, match=expected):
             open_source(tmp_path, f"t.parquet::{path}", "image")
     with pytest.raises(OSError, match="does not exist"):
         open_source(tmp_path, "t.parquet::0/7", "image")
@@ -108,7 +112,7 @@ def test_the_column_is_chosen_by_content_and_name(tmp_path, columns, others):
 def test_a_table_without_bytes_is_refused_with_its_columns_and_types(tmp_path):
     (problem,), _, _ = read(tmp_path, pa.table({"image": ["a.png"], "size": [3], "images": pa.array([["a.png"]])}))
     assert problem.reason == "unreadable"
-    assert "no column holds bytes of media (columns: image: string, size: int64" in problem.detail
+    assert "no column has bytes of media (columns: image: string, size: int64" in problem.detail
 
 
 def test_joined_parquet_files_are_refused(tmp_path):
@@ -122,6 +126,6 @@ def test_joined_parquet_files_are_refused(tmp_path):
                 with (tmp_path / f"{name}.parquet").open("rb") as part:
                     shutil.copyfileobj(part, joined)
         (problem,) = scan(tmp_path / "t.parquet", "image")
-        assert "several Parquet files joined into one" in problem.detail
+        assert "several Parquet files concatenated into one" in problem.detail
     for name in ("a", "b"):
         assert all(isinstance(found, str) for found in scan(tmp_path / f"{name}.parquet", "image"))

@@ -34,7 +34,7 @@ def test_one_thread_serves_all_calls():
     assert within(10, threading.get_ident) != threading.get_ident()
 
 
-def test_a_call_that_hangs_is_left_behind_and_its_late_result_is_nobodys():
+def test_the_late_result_of_a_call_that_hangs_is_discarded():
     never = threading.Event()
     with pytest.raises(TimeoutError, match=r"no result within 0\.05 s"):
         within(0.05, lambda: never.wait() and "late")

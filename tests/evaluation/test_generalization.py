@@ -104,7 +104,7 @@ def test_conversations_among_the_sets_are_passed_over(trained, tmp_path):
     (trained / "data.json").write_text(json.dumps(stored))
     assert "seen" in generalize(trained, out=tmp_path / "g", sizes=["2x2"], puzzles=6).conditions
     (trained / "data.json").write_text(json.dumps(stored | {"train": [str(tmp_path / "gone")]}))
-    with pytest.raises(JigsawError, match="gone is no folder"):
+    with pytest.raises(JigsawError, match="gone is not a folder"):
         generalize(trained, out=tmp_path / "g")
 
 

@@ -43,7 +43,7 @@ def test_exports_are_equal_disjoint_and_give_puzzles(tmp_path: Path):
         assert isinstance(puzzle, Puzzle), puzzle
 
 
-def test_what_is_there_is_not_drawn_again(tmp_path: Path):
+def test_existing_pictures_are_not_rendered_again(tmp_path: Path):
     export_landscapes(tmp_path, COUNTS)
     first = tmp_path / "train" / "0000.png"
     first.write_bytes(b"mine")

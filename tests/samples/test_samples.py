@@ -89,7 +89,7 @@ class TestTable:
                 assert folder == f"{sample.kind}/{sample.split}"
                 assert name.rpartition("-")[0] == sample.scene
 
-    def test_leaves_out_what_nobody_may_ship(self):
+    def test_leaves_out_files_that_may_not_be_redistributed(self):
         assert not NEVER & {Path(sample.path).name for sample in SAMPLES}
 
     def test_names_an_origin_and_a_licence_for_every_file(self):
@@ -182,7 +182,7 @@ class TestSecondCall:
         assert export_samples(exported).written == 0
         assert files_of(exported) == before
 
-    def test_completes_a_broken_off_export_and_repairs_a_damaged_file(self, copied: Path):
+    def test_completes_an_interrupted_export_and_repairs_a_damaged_file(self, copied: Path):
         (copied / PHOTOS[0].file).unlink()
         (copied / PHOTOS[1].file).write_bytes(b"half a pho")
         (copied / "photos/train/.left-by-a-crash.part").write_bytes(b"")

@@ -37,7 +37,7 @@ def test_a_floor_comes_nearer_towards_the_bottom():
     assert (more_floor < column).all()
 
 
-def test_a_ball_and_a_box_stand_before_the_wall():
+def test_a_sphere_and_a_box_are_in_front_of_the_wall():
     wall = Plane(np.array([0.0, 0.0, -1.0]), -8.0, GREY)
     ball = Sphere(np.array([0.0, 1.0, 3.0]), 0.5, GREY)
     depth = seen(wall, ball)
