@@ -259,15 +259,15 @@ def test_an_unreadable_recipe_is_named(command, refused):
 # Photos
 
 PHOTOS = [
-    ("unusable", [], "source unusable holds no pictures"),
+    ("unusable", [], "source unusable has no pictures"),
     ("missing", [], "missing"),
     ("file", [], "file"),
-    ("broken", [], "unreadable 4; see "),
-    ("photos", ["grid=8x8", "tile=28"], "too_small 6; see "),
+    ("broken", [], "the file cannot be read as a picture (4); see "),
+    ("photos", ["grid=8x8", "tile=28"], "a tile would have fewer than min_tile=28 pixels a side (6); see "),
 ]
 
 
-@pytest.mark.parametrize("source, config, told", [("empty", [], "source empty holds no pictures"), *PHOTOS])
+@pytest.mark.parametrize("source, config, told", [("empty", [], "source empty has no pictures"), *PHOTOS])
 def test_build_refuses_photos_that_give_no_puzzle(work, refused, source, config, told):
     assert told in refused("build", "image", source, "out", *config)
     left = set(tree(work / "out")) if (work / "out").exists() else set()
@@ -429,7 +429,7 @@ def undisturbed(tmp_path_factory, photos, command):
 def test_a_disk_that_is_full_from_the_start_leaves_a_folder_that_can_be_taken(work, command, refused):
     with full_disk(0):
         assert refused("launch", "small.yaml").startswith("the disk is full")
-    assert "source unusable holds no pictures" in refused("launch", "small.yaml", "data.photos=unusable")
+    assert "source unusable has no pictures" in refused("launch", "small.yaml", "data.photos=unusable")
     assert not (work / "runs" / "small").exists(), "nothing was done, so nothing is left"
 
 

@@ -188,7 +188,7 @@ def test_an_imported_set_cannot_reach_out_of_its_media(tmp_path):
         "reward_model": {"ground_truth": ""},
     }
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "theirs" / "rows.parquet")
-    with pytest.raises(JigsawError, match="none of the 1 rows could be imported: unreadable 1"):
+    with pytest.raises(JigsawError, match="none of the 1 rows could be imported: the file cannot be read as a picture"):
         import_puzzles("visual-jigsaw", tmp_path / "theirs", tmp_path / "set", workers=1)
     assert sum(pq.read_metadata(part).num_rows for part in (tmp_path / "set").glob("*.parquet")) == 0
 

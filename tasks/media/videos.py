@@ -108,8 +108,16 @@ def read_header(file: Path | bytes, *, played: bool = False) -> VideoHeader:
         raise
     except Exception as error:
         # The demuxer raises errors of many types for a damaged file.
-        damaged = f"the file is damaged or incomplete ({described(error)})"
-        raise VideoError("unreadable", other_content(head_of(file), "video", "video") or damaged) from error
+        raise VideoError("unreadable", _damage(file, error)) from error
+
+
+def _damage(file: Path | bytes, error: Exception) -> str:
+    """What is wrong with a file that could not be read as a video."""
+    try:
+        other = other_content(head_of(file), "video", "video")
+    except OSError as unreadable:
+        return described(unreadable)
+    return other or f"the file is damaged or incomplete ({described(error)})"
 
 
 def _packet_header(track: Track, display: Display) -> VideoHeader:

@@ -249,9 +249,9 @@ def test_a_missing_or_empty_source_leaves_nothing_behind(tmp_path):
     with pytest.raises(JigsawError, match="does not exist"):
         build(tmp_path / "nowhere", tmp_path / "set")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(JigsawError, match="holds no pictures"):
+    with pytest.raises(JigsawError, match="has no pictures"):
         build(tmp_path / "empty", tmp_path / "set")
-    with pytest.raises(JigsawError, match=r"holds no pictures with depth maps .* say how they pair"):
+    with pytest.raises(JigsawError, match=r"has no pictures with depth maps .* set the layout"):
         build_puzzles("depth", tmp_path / "empty", tmp_path / "set")
     assert not (tmp_path / "set").exists()
 

@@ -249,10 +249,10 @@ ROWS = [
     ({"prompt": [GOOD, {"role": "user", "content": [{"type": "sound"}]}]}, "turn 2 of its prompt has a part of type"),
     ({"prompt": [{"role": "user", "content": [{"type": "text"}]}]}, "or one without its text"),
     ({"geometry": None}, "its geometry is null"),
-    ({"geometry": "{"}, "the geometry is no JSON"),
+    ({"geometry": "{"}, "the geometry is not valid JSON"),
     ({"geometry": "[]"}, "the geometry is a list, not an object"),
     ({"geometry": DEEP}, "the geometry is nested too deeply"),
-    ({"geometry": f'{{"grid": {HUGER}}}'}, "the geometry is no JSON"),
+    ({"geometry": f'{{"grid": {HUGER}}}'}, "the geometry is not valid JSON"),
 ]
 
 

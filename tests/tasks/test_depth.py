@@ -266,4 +266,4 @@ def test_a_range_upside_down_is_refused():
 def test_a_picture_that_no_processor_takes_is_rejected_by_name():
     wide = np.tile(np.linspace(1, 9, 9000, dtype=np.float32), (40, 1))
     made = get_task("depth", max_side=None, radius=6, points=2).plan(pair(wide, size=(9000, 40)), Random(0))
-    assert (made.reason, made.detail) == ("too_long", "9000x40 px, shown as 9000x40 px")
+    assert (made.reason, made.detail) == ("too_long", "the picture is 9000x40 pixels, shown as 9000x40")

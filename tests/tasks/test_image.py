@@ -158,7 +158,7 @@ def test_a_photo_with_tiles_too_small_is_rejected_by_name():
     made = get_task("image", grid="8x8", min_tile=64).plan(SOURCE, Random(0))
     assert isinstance(made, Reject)
     assert (made.reason, made.final) == ("too_small", True)
-    assert "37x37 px" in made.detail
+    assert "37x37; min_tile=64 needs at least 64" in made.detail
 
 
 def flat_sky_photo():

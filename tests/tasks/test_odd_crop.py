@@ -86,7 +86,7 @@ def test_both_photos_of_a_pair_are_on_one_side_of_the_split(tmp_path):
 
 
 def test_a_path_of_one_photo_is_no_pair(tmp_path):
-    with pytest.raises(OSError, match="two paths with ::and:: between"):
+    with pytest.raises(OSError, match="two paths, separated by ::and::"):
         open_source(tmp_path, "a.png", "pair")
 
 

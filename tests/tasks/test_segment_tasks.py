@@ -98,7 +98,11 @@ def test_two_copies_of_a_video_and_unusable_ones_are_rejected(two_films):
         made = task.plan(source, Random(0))
         assert isinstance(made, Reject) and made.reason == reason
     made = get_task("foreign_clip", **FILM, window=60).plan(two_films, Random(0))
-    assert isinstance(made, Reject) and made.reason == "too_short" and "video: 30.0 s, and 45 s" in made.detail
+    assert (
+        isinstance(made, Reject)
+        and made.reason == "too_short"
+        and "the video has 30.0 s; window=60 and clips=4 need at least 45 s" in made.detail
+    )
 
 
 @pytest.mark.parametrize("change", ["reversed", "faster", "foreign"])

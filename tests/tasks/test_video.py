@@ -65,7 +65,7 @@ def test_in_the_shown_order_time_does_not_increase_and_the_inverse_convention_fa
 
 def test_frames_beyond_the_limit_are_refused_before_one_is_decoded(video, monkeypatch):
     monkeypatch.setattr("jigsaw.tasks.media.video_streams.MAX_FRAME_PIXELS", 160 * 96 - 1)
-    with pytest.raises(VideoError, match="frames of 160x96 pixels") as refused:
+    with pytest.raises(VideoError, match="its frames are 160x96 pixels") as refused:
         read_header(video.files["video"])
     assert refused.value.reason == "too_large"
 
@@ -246,7 +246,7 @@ def test_short_broken_silent_and_one_frame_videos_are_rejected_by_name(tmp_path,
     seen = {path: task.plan(source_at(path), Random(0)) for path in expected}
     assert {path.name: made.reason for path, made in seen.items()} == {p.name: r for p, r in expected.items()}
     made = get_task("video").plan(video, Random(0))
-    assert (made.reason, made.detail) == ("too_short", "12.0 s, min_duration is 24 s")
+    assert (made.reason, made.detail) == ("too_short", "the video has 12.0 s; min_duration=24 needs at least 24 s")
 
 
 def test_damaged_packets_are_rejected_by_both_decoders(tmp_path, video):
@@ -316,7 +316,7 @@ def test_windows_lie_within_the_video_and_give_many_puzzles(video):
 
 def test_a_video_shorter_than_the_window_is_rejected_by_name(video):
     made = get_task("video", window=13, **LOOSE).plan(video, Random(0))
-    assert (made.reason, made.detail) == ("too_short", "12.0 s, window is 13 s")
+    assert (made.reason, made.detail) == ("too_short", "the video has 12.0 s; window=13 needs at least 13 s")
 
 
 def test_another_window_of_a_video_that_stands_still_for_a_time_is_tried(tmp_path):
