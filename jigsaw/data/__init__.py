@@ -9,35 +9,16 @@ The sub-packages, each of which imports only those above it::
     loading      sets and conversations as `datasets.Dataset`
     inspection   `jigsaw check`, `jigsaw preview`, and the checks of a set before training
 
-The public API::
+The public API, whose functions raise `jigsaw.errors.JigsawError` with a message of one line::
 
-    build_puzzles(task, source, out, *, config=None, per_source=1, limit=None, seed=0, workers=None, parts=None,
-                  shard=(0, 1), split=None, heldout=0.2, materialize=False, time_limit=120.0, progress=True) ->
-                  BuildSummary
-        task: "image" or a spec; config: {"grid": "2x2", ...} (strings or typed values); limit: number of sources;
-        split: "train" | "heldout" | None (sub-folders train/ and heldout/ where both exist, else by content hash).
-        BuildSummary has path, counts (sources, puzzles, rejects by reason), parts_built, parts_skipped, to_json().
-        With the same settings a complete folder returns at once, and an interrupted build is continued. With other
-        settings: JigsawError.
-    build_set(BuildConfig.of(task, config, ...), source, out, *, workers=None, ...) -> BuildSummary
-        the same with one typed object, which recipes use.
-    load_puzzles(path, source_root=None, *, task=None) -> datasets.Dataset
-        rows: prompt, images | videos, answer, task, id, num_pieces, answer_style, classes, source, geometry (dict).
-        `datasets.concatenate_datasets` keeps the transform. task: spec of the plug-in task of the set, if it is one.
-    read_manifest(path) -> Manifest
-        .settings (task, spec, config, seed, per_source, limit, split, ...), .counts, .complete, .source_root,
-        .versions, .to_json()
-
-    check_puzzles(path, source_root=None, *, task=None, workers=None, time_limit=120.0, progress=True) -> CheckReport
-        .ok, .rows, .sources, .copies, .num_faults, .faults (each is printed as one line), .to_json()
-    preview_puzzles(paths, out="preview.html", *, count=24, source_root=None, task=None) -> Path
-        paths: one set or several; count: puzzles of each.
-    import_puzzles("visual-jigsaw", path, out, *, media_root=None, only=None, seed=0, workers=None, ...) -> BuildSummary
-        only: name of the task whose rows are read, if the files mix tasks.
-    import_questions(path, out, *, layout="plain", media_root=None, kind=None, answer_style="auto", limit=None, ...)
-        questions with verifiable answers, as a set that can be mixed with puzzles in training.
-
-All raise `jigsaw.errors.JigsawError` with a message of one line.
+    build_puzzles, build_set      build a set, or continue an interrupted build; BuildConfig, BuildSummary
+    import_puzzles                a set in the format of the paper's authors
+    import_questions              questions with verifiable answers, to be mixed with puzzles in training
+    load_puzzles                  a `datasets.Dataset` that renders a row when it is read
+    read_manifest                 settings, counts and versions of a set: Manifest, Settings, Counts
+    check_puzzles                 compare a set with its sources: CheckReport, Fault
+    preview_puzzles               an HTML page of puzzles
+    REASONS                       why a source gives no puzzle
 """
 
 from jigsaw.data.building.build import REASONS, BuildSummary, build_puzzles, build_set
