@@ -1,4 +1,4 @@
-"""Which recipe for which GPUs, and what recipe files say of their machine; all of it computed (docs/gpu.md).
+"""Recipes by GPUs, and the computed lines in the heads of recipe files (docs/gpu.md).
 
 In: the shipped recipes. Out: the lines `Hardware` and `Hours` in the head of a recipe, and the table of README and
 docs/gpu.md, which `generate.py` writes.
@@ -18,16 +18,16 @@ from jigsaw.launch.memory import GB
 
 def head_of(recipe: Recipe) -> tuple[str, str] | None:
     """The lines `Hardware` and `Hours` in the head of a recipe's file; None for a tiny model."""
-    if not (found := estimates(recipe)):
+    if not (stages := estimates(recipe)):
         return None
-    largest = max(found, key=lambda one: sum(one.peak.values()))
-    disk = max(one.checkpoint * one.kept for one in found)
-    host = max(sum(one.host.values()) for one in found)
+    largest = max(stages, key=lambda one: sum(one.peak.values()))
+    disk = max(one.checkpoint * one.kept for one in stages)
+    host = max(sum(one.host.values()) for one in stages)
     hardware = (
         f"# Hardware  {largest.machine}, of which {gigabytes(sum(largest.peak.values()))} are used; "
         f"{gigabytes(host)} of host memory, {gigabytes(disk)} of disk for checkpoints."
     )
-    return hardware, f"# Hours     {duration_of(found)} (computed, not measured: docs/gpu.md)."
+    return hardware, f"# Hours     {duration_of(stages)} (computed, not measured: docs/gpu.md)."
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Choice:
     """A recipe for a machine.
 
     Attributes:
-        machine: what there is.
-        recipe: name of a recipe that ships.
-        overrides: of the command line.
-        note: what is different from the paper's settings.
+        machine: the machine.
+        recipe: name of a shipped recipe.
+        overrides: overrides on the command line.
+        note: difference from the paper's settings.
     """
 
     machine: Machine
@@ -48,13 +48,13 @@ class Choice:
 
     @property
     def command(self) -> str:
-        """What launches it."""
+        """The command that launches it."""
         quoted = [f"'{item}'" if set(item) & set("{[ ") else item for item in self.overrides]
         return " ".join(["jigsaw launch", self.recipe, *quoted])
 
 
 CHOICES = (
-    Choice(Machine(RTX_4090), "image-lora-qwen3-vl-2b", (), "adapters on Qwen3-VL-2B"),
+    Choice(Machine(RTX_4090), "image-lora-qwen3-vl-2b", (), "LoRA adapters on Qwen3-VL-2B"),
     Choice(
         Machine(RTX_4090),
         "image-lora-qwen2.5-vl-7b",
@@ -64,9 +64,9 @@ CHOICES = (
             "rollout.gpu_memory_utilization=0.58",
             "rollout.max_model_len=4096",
         ),
-        "adapters on the 3B model",
+        "LoRA adapters on the 3B model",
     ),
-    Choice(Machine(H100), "image-lora-qwen2.5-vl-7b", (), "adapters on the 7B model"),
+    Choice(Machine(H100), "image-lora-qwen2.5-vl-7b", (), "LoRA adapters on the 7B model"),
     Choice(
         Machine(H200),
         "image-qwen2.5-vl-3b",
@@ -79,8 +79,8 @@ CHOICES = (
         ("distributed.gpus=4", "rollout.sleep=true"),
         "the paper's settings; vLLM sleeps while the model is trained",
     ),
-    Choice(Machine(H100, 8), "image-qwen2.5-vl-7b", (), "the paper's settings; `video-` and `depth-` as well"),
-    Choice(Machine(H100, 8), "image-qwen3-vl-8b", (), "all weights of Qwen3-VL-8B; `video-` and `depth-` as well"),
+    Choice(Machine(H100, 8), "image-qwen2.5-vl-7b", (), "the paper's settings; also `video-` and `depth-`"),
+    Choice(Machine(H100, 8), "image-qwen3-vl-8b", (), "all weights of Qwen3-VL-8B; also `video-` and `depth-`"),
     Choice(
         Machine(H100, 8, 2),
         "video-mimo-vl-7b",
@@ -88,19 +88,19 @@ CHOICES = (
         "the paper's settings with longer completions",
     ),
 )
-"""A recipe for each machine, from the smallest."""
+"""A recipe for each machine, smallest first."""
 
 
 def choices_table() -> str:
-    """Which recipe for which GPUs, as a Markdown table."""
+    """The table of recipes by GPUs, as Markdown."""
     lines = [
         "| GPUs | command | trains | GB on each GPU | host memory | disk | hours |",
         "|---|---|---|---|---|---|---|",
     ]
     for choice in CHOICES:
         recipe = load_recipe(choice.recipe, ["output=runs/x", *choice.overrides])
-        found = estimates(recipe, choice.machine)
-        one = found[-1]
+        stages = estimates(recipe, choice.machine)
+        one = stages[-1]
         disk = gigabytes(one.checkpoint * one.kept)
         cells = [
             f"{choice.machine} ({choice.machine.gpu.model})",
@@ -109,7 +109,7 @@ def choices_table() -> str:
             f"{sum(one.peak.values()) / GB:.0f}",
             gigabytes(sum(one.host.values())),
             disk,
-            duration_of(found),
+            duration_of(stages),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

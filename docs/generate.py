@@ -1,12 +1,12 @@
-"""Write what comes out of the code: pages of the reference, and figures in recipes, README and docs/gpu.md.
+"""Generated documentation: pages of the reference, and computed numbers in recipes, README and docs/gpu.md.
 
     python docs/generate.py [--check]
 
 In: the typer application, the pydantic models, the shipped recipes, the tasks, `families.json` beside this file. Out:
-`command.md`, `recipe.md`, `recipes.md` and `tasks.md` in `reference/`; the lines `Hardware` and `Hours` in the heads of
-recipes; the table of recipes and GPUs in README.md and gpu.md; the tables of models and tasks in README.md; that of
-model families in models.md.
-`--check` writes nothing and fails if a file is out of date.
+`command.md`, `recipe.md`, `recipes.md` and `tasks.md` in `reference/`; `models.md`; the signatures in
+`reference/python.md`; the lines `Hardware` and `Hours` in the heads of recipes; the table of recipes and GPUs in
+README.md and gpu.md; the tables of models and tasks in README.md. `--check` writes nothing and fails if a file is out
+of date.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from tables import (  # noqa: E402
     tasks_table,
 )
 
-NOTE = "<!-- Written by docs/generate.py out of the code; do not edit. -->\n"
+NOTE = "<!-- Generated from the code by docs/generate.py; do not edit. -->\n"
 
 
 def command_page() -> str:
@@ -55,38 +55,47 @@ def command_page() -> str:
     lines = [
         "# The command",
         NOTE,
-        "Every command has `--help`. Errors are one line with the remedy; `--debug` adds the traceback. Exit codes: 0",
-        "for success only, 1 for an error, 2 for wrong usage, 130 after Ctrl-C, 143 after SIGTERM, 129 after the",
-        "terminal was closed.",
+        "Every command has `--help`. Errors are one line with a remedy; `--debug` adds the traceback.",
+        "",
+        "| exit code | meaning |",
+        "|---|---|",
+        "| 0 | success |",
+        "| 1 | error |",
+        "| 2 | wrong usage |",
+        "| 129 | the terminal was closed |",
+        "| 130 | Ctrl-C |",
+        "| 143 | SIGTERM |",
         "",
         "| command | what it does |",
         "|---|---|",
     ]
-    verbs = list(_verbs(typer.main.get_command(cli.app), "jigsaw"))
-    lines += [f"| [`{path}`](#{path.replace(' ', '-')}) | {cell_text(_summary(verb))} |" for path, verb in verbs]
-    for path, verb in verbs:
-        lines += ["", f"## {path}", "", *_paragraphs(verb.help)]
-        context = typer.Context(verb, info_name=path)
-        lines += ["", f"`{' '.join([path, *verb.collect_usage_pieces(context)])}`", ""]
-        rows = [row for parameter in verb.params if (row := _row(parameter, context))]
+    commands = list(_commands(typer.main.get_command(cli.app), "jigsaw"))
+    lines += [
+        f"| [`{path}`](#{path.replace(' ', '-')}) | {cell_text(_summary(command))} |" for path, command in commands
+    ]
+    for path, command in commands:
+        lines += ["", f"## {path}", "", *_paragraphs(command.help)]
+        context = typer.Context(command, info_name=path)
+        lines += ["", f"`{' '.join([path, *command.collect_usage_pieces(context)])}`", ""]
+        rows = [row for parameter in command.params if (row := _row(parameter, context))]
         if rows:
             lines += ["| argument or option | meaning | default |", "|---|---|---|", *rows]
-        if verb.epilog:
-            lines += ["", "```bash", verb.epilog.removeprefix("Example: "), "```"]
+        if command.epilog:
+            lines += ["", "```bash", command.epilog.removeprefix("Example: "), "```"]
     return "\n".join(lines) + "\n"
 
 
-def _verbs(group: Any, path: str) -> Iterator[tuple[str, Any]]:
+def _commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
     for name in sorted(group.commands):
         command = group.commands[name]
         if hasattr(command, "commands"):
-            yield from _verbs(command, f"{path} {name}")
+            yield from _commands(command, f"{path} {name}")
         else:
             yield f"{path} {name}", command
 
 
-def _summary(verb: Any) -> str:
-    return (verb.help or "").strip().partition("\n")[0]
+def _summary(command: Any) -> str:
+    return (command.help or "").strip().partition("\n")[0]
 
 
 def _paragraphs(text: str | None) -> list[str]:
@@ -97,14 +106,14 @@ def _row(parameter: Any, context: Any) -> str | None:
     record = parameter.get_help_record(context)
     if parameter.name == "help" or record is None:
         return None
-    text, _, told = record[1].rpartition("  [") if record[1].endswith("]") else (record[1], "", "")
-    notes = [note.removeprefix("default: ") for note in told.rstrip("]").split("; ")]
-    default = "; ".join(note for note in notes if "x>=" not in note)  # what is too small is refused, and says so
+    text, _, extra = record[1].rpartition("  [") if record[1].endswith("]") else (record[1], "", "")
+    notes = [note.removeprefix("default: ") for note in extra.rstrip("]").split("; ")]
+    default = "; ".join(note for note in notes if "x>=" not in note)  # smaller values are refused with a message
     return f"| `{_kind_of_value(record[0])}` | {cell_text(text)} | {cell_text(default)} |"
 
 
 def _kind_of_value(name: str) -> str:
-    """What follows the name, as a person would write it.
+    """The kind of value after the name, in short form.
 
     >>> _kind_of_value("--limit <int range>"), _kind_of_value("--frames <list[int]>")
     ('--limit <int>', '--frames <int>')
@@ -122,16 +131,17 @@ def recipe_page() -> str:
         "A recipe is one YAML file per run. `defaults: NAME` extends another one, `key.sub=value` on the command line",
         "overrides a key, `${key.sub}` refers to one, and a key that is not listed here is refused with the nearest",
         "known one. Other fields of TRL's `SFTConfig` and `GRPOConfig` are written below `sft.extra` and `grpo.extra`.",
-        "Entries of `rewards` are in [the reward contract](reward-contract.md), keys of a `build` that configure the",
-        "task in [the tasks](tasks.md). [Recipes that ship](recipes.md) are examples.",
+        "[The reward contract](reward-contract.md) describes the entries of `rewards`, and [the tasks](tasks.md)",
+        "describe the keys of a `build` that configure a task. [The shipped recipes](recipes.md) are examples.",
         "",
-        "Paths (`path`, `source`, `output`, plug-in files) are relative to the folder in which `jigsaw` is called,",
-        "`defaults: FILE.yaml` to the recipe. Where `output` is `${fresh:...}`, `--resume` continues the newest",
-        "folder. A finished run is trained further by a new one with `model.path=runs/NAME/model`.",
+        "- Paths (`path`, `source`, `output`, plug-in files) are relative to the folder in which `jigsaw` is called;",
+        "  `defaults: FILE.yaml` is relative to the recipe.",
+        "- If `output` is `${fresh:...}`, `--resume` continues the newest folder.",
+        "- To train a finished run further, start a new run with `model.path=runs/NAME/model`.",
         "",
         "`jigsaw recipes init mine.yaml --from NAME` writes a recipe of your own to start from. Editors with a YAML",
-        "language server complete keys and mark mistakes once they have the schema, written with `jigsaw recipes",
-        "schema > recipe.schema.json` and named by the first line of the recipe:",
+        "language server complete keys and mark mistakes if they have the schema. Write it with `jigsaw recipes",
+        "schema > recipe.schema.json`, and name it in the first line of the recipe:",
         "`# yaml-language-server: $schema=recipe.schema.json`.",
     ]
     titles = {model: title for title, model in _sections()}
@@ -148,13 +158,14 @@ def recipe_page() -> str:
 
 
 def recipes_page() -> str:
-    """Every recipe that ships, with its machine."""
+    """Every shipped recipe with its machine."""
     lines = [
-        "# Recipes that ship",
+        "# Shipped recipes",
         NOTE,
-        "`jigsaw launch NAME` runs one, `--dry-run` shows it. The head of each file in `recipes/` says which data it",
-        "needs, how to get them, and which figures of the paper to compare with. Hours on GPUs are",
-        "[computed](../gpu.md), not measured; where the number of puzzles decides, they are given as seconds a step.",
+        "`jigsaw launch NAME` runs a recipe, `--dry-run` shows it. The head of each file in `recipes/` describes the",
+        "data that it needs, how to get them, and the scores of the paper to compare with. Hours on GPUs are",
+        "[computed](../gpu.md), not measured; if the number of steps depends on the number of puzzles, the table has",
+        "seconds per step.",
         "",
         "| name | what it trains | machine | hours |",
         "|---|---|---|---|",
@@ -190,21 +201,21 @@ def with_tables(file: Path) -> str:
 
 
 PUBLIC = ("data", "models", "evaluation", "audit", "report", "testing")
-"""Packages whose functions [the page of Python](reference/python.md) lists; the contracts have tasks and rewards."""
+"""Packages whose functions `reference/python.md` lists; the contracts describe tasks and rewards."""
 
 
 def python_page() -> str:
-    """The page of Python with the signatures of what is public between its marks, read without importing anything."""
+    """The Python page with the signatures of all public functions between its marks, read without imports."""
     lines: list[str] = []
     for name in PUBLIC:
         module = package()[name]
         lines += ["", f"### jigsaw.{name}"]
         for public in sorted(map(str, module.exports or ()), key=str.lower):
-            found = module[public]
-            found = found.final_target if found.is_alias else found
-            if found.is_function and found.docstring is not None:
-                lines += ["", f"#### {public}", "", "```text", *_signature(public, found), "```", ""]
-                lines += _as_markdown(found.docstring.value)
+            member = module[public]
+            member = member.final_target if member.is_alias else member
+            if member.is_function and member.docstring is not None:
+                lines += ["", f"#### {public}", "", "```text", *_signature(public, member), "```", ""]
+                lines += _as_markdown(member.docstring.value)
     text = (HERE / "reference/python.md").read_text(encoding="utf-8")
     return re.sub(
         r"(<!-- signatures, by docs/generate.py -->\n).*?(<!-- end -->)",
@@ -215,10 +226,10 @@ def python_page() -> str:
 
 
 def _signature(name: str, function: Any) -> list[str]:
-    """A signature in one line, or with a line for each parameter where that is too long."""
-    whole = str(function.signature(name=name))
-    if len(whole) <= 110:
-        return [whole]
+    """A signature in one line, or with one line per parameter if it is too long."""
+    line = str(function.signature(name=name))
+    if len(line) <= 110:
+        return [line]
     parameters: list[str] = []
     keyword_only = False
     for one in function.parameters:
@@ -255,25 +266,26 @@ def _as_markdown(docstring: str) -> list[str]:
 
 
 def models_page() -> str:
-    """Supported models, what was tried of each, and what it does differently."""
+    """Supported models, their test results, and the properties of each family."""
     lines = [
         "# Models",
         NOTE,
-        "Every family is one file in `jigsaw/models/families/`. An architecture without a file is refused by name, in",
-        "one line that lists what there is: positions and attention masks that are guessed give wrong",
-        "log-probabilities without any error. `benchmarks/families.py` tries the contract",
-        "(`jigsaw.testing.check_family`) on a tiny model of each family from random weights, in float32 on a CPU; no",
-        "cell of the table is written by hand.",
+        "Every family is one file in `jigsaw/models/families/`. An architecture without a file is refused with one",
+        "line that lists the supported ones, because guessed positions and attention masks would give wrong",
+        "log-probabilities without any error. `benchmarks/families.py` checks the contract",
+        "(`jigsaw.testing.check_family`) on a tiny model of each family from random weights, in float32 on a CPU. It",
+        "writes every cell of the table.",
         "",
         "<!-- families, by docs/generate.py -->",
         families_table() + "<!-- end -->",
         "",
-        "The judge of log-probabilities is the model's own forward pass on one sequence without padding; 1e-4 nats is",
-        "the most that counts as rounding. A run repeats the comparison on its first group (`sampling.self_check`).",
+        "The reference for log-probabilities is the model's own forward pass on one sequence without padding.",
+        "Differences of up to 1e-4 nats count as rounding. A run repeats the comparison on its first group",
+        "(`sampling.self_check`).",
         "",
         properties_table(),
         "",
-        "## What families do differently",
+        "## Properties of each family",
         "",
     ]
     lines += [f"- **{title}** (`{model_type}`). {described}" for model_type, title, described in families()]
@@ -282,19 +294,19 @@ def models_page() -> str:
         "## A family of your own",
         "",
         "Write a subclass of `jigsaw.models.families.base.Family` with `tiny`, list it in `MODEL_TYPES` and in",
-        "`TinyArchitecture`, and run `python benchmarks/families.py YOUR_MODEL_TYPE`. A test of it is one line:",
+        "`TinyArchitecture`, and run `python benchmarks/families.py YOUR_MODEL_TYPE`. Its test is one line:",
         "`assert_family(NAME)` of `jigsaw.testing`, where `NAME` is a tiny architecture or a checkpoint folder.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def tasks_page() -> str:
-    """The configuration of every built-in task, and why it rejects sources."""
+    """The settings of every built-in task, and its reasons for rejecting sources."""
     lines = [
         "# The tasks",
         NOTE,
-        "What `jigsaw tasks NAME` prints: the keys that configure a task, on the command line as `KEY=VALUE`, in a",
-        "recipe below `build`. A task of your own has its own keys ([the contract](task-contract.md)).",
+        "These are the keys that configure a task, as `KEY=VALUE` on the command line or below `build` in a recipe.",
+        "`jigsaw tasks NAME` prints them too. A plug-in task has its own keys ([the contract](task-contract.md)).",
     ]
     for name in ordered_tasks():
         task = describe_task(name)
@@ -308,7 +320,7 @@ def tasks_page() -> str:
 
 
 def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
-    """The recipe and its sections, each after the one that has it; the title is the path of keys."""
+    """The recipe and its sections, parents first; the title is the path of keys."""
     waiting: list[tuple[str, type[BaseModel]]] = [("all sections", schema.Recipe)]
     seen = set()
     while waiting:
@@ -383,7 +395,7 @@ PAGES: dict[Path, Callable[[], str]] = {
 
 
 def main(check: bool) -> int:
-    """Write the files, or say which are out of date."""
+    """Write the files, or report which are out of date."""
     stale = [file for file, page in PAGES.items() if not _same(file, page())]
     for file in stale:
         if check:

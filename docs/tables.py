@@ -1,6 +1,6 @@
 """Tables of model families and of tasks, for README.md, models.md and the reference; `generate.py` writes them.
 
-In: `families.json` beside this file, which `benchmarks/families.py` fills, the families' source, and the tasks. Out:
+In: `families.json` next to this file, which `benchmarks/families.py` writes, the families' source, and the tasks. Out:
 Markdown.
 """
 
@@ -24,16 +24,16 @@ HERE = Path(__file__).parent
 
 
 def families_table() -> str:
-    """What the contract of model families has found, by `benchmarks/families.py`; reasons below the table."""
-    found = json.loads((HERE / "families.json").read_text(encoding="utf-8"))
+    """Results of the contract of model families (`benchmarks/families.py`), with the reasons below the table."""
+    results = json.loads((HERE / "families.json").read_text(encoding="utf-8"))
     names = get_args(TinyArchitecture)
     titles = [title for _, title, _ in families()]
     reasons: list[str] = []
 
     def cell(architecture: str, name: str) -> str:
-        entry = found.get(architecture, {}).get(name)
+        entry = results.get(architecture, {}).get(name)
         if entry is None:
-            return "not tried"
+            return "not tested"
         if entry["holds"]:
             return f"yes, {entry['detail']}"
         if entry["detail"] not in reasons:
@@ -42,13 +42,13 @@ def families_table() -> str:
 
     lines = [f"| | {' | '.join(titles)} |", f"|---|{'---|' * len(titles)}"]
     lines += [f"| {name} | {' | '.join(cell(one, name) for one in names)} |" for name in FAMILY_PROPERTIES]
-    entries = [entry for cells in found.values() for entry in cells.values()]
+    entries = [entry for cells in results.values() for entry in cells.values()]
     packages = {f"{name} {number}" for entry in entries for name, number in entry["with"].items()}
     dates = sorted(entry["date"] for entry in entries)
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     short = [textwrap.shorten(cell_text(reason), 200, placeholder=" ...") for reason in reasons]
     lines += ["", *(f"({number}) {reason}  " for number, reason in enumerate(short, 1))]
-    return "\n".join([*lines, f"Tried {when} with {', '.join(sorted(packages))}.", ""])
+    return "\n".join([*lines, f"Tested on {when} with {', '.join(sorted(packages))}.", ""])
 
 
 SHOWN = {
@@ -63,16 +63,16 @@ SHOWN = {
 
 
 def models_table() -> str:
-    """A line for each model family, with the recipes that train it; the figures are in `families_table`."""
-    found = json.loads((HERE / "families.json").read_text(encoding="utf-8"))
+    """A line for each model family; the results in detail are in `families_table`."""
+    results = json.loads((HERE / "families.json").read_text(encoding="utf-8"))
     equal = {"several images", "video", "shared prompt", "vLLM colocate agreement"}
     lines = [f"| family | {' | '.join(SHOWN.values())} |", f"|---|{'---|' * len(SHOWN)}"]
     for name, (_, title, _) in zip(get_args(TinyArchitecture), families(), strict=True):
         cells = []
         for own in SHOWN:
-            entry = found.get(name, {}).get(own)
+            entry = results.get(name, {}).get(own)
             good = "equal" if own in equal else "yes"
-            cells.append("not tried" if entry is None else good if entry["holds"] else "no")
+            cells.append("not tested" if entry is None else good if entry["holds"] else "no")
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
@@ -105,7 +105,7 @@ def ordered_tasks() -> list[str]:
 
 
 def families() -> Iterator[tuple[str, str, str]]:
-    """Model type, name and description of every family, read without importing them, which takes transformers."""
+    """Model type, name and description of every family, read from the source, since an import needs transformers."""
     for name in get_args(TinyArchitecture):
         model_type = ALIASES.get(name, name)
         module, _, kind = MODEL_TYPES[model_type].partition(":")
@@ -114,8 +114,8 @@ def families() -> Iterator[tuple[str, str, str]]:
 
 
 def properties_table() -> str:
-    """What is tried of a model family."""
-    lines = ["| property | what is tried, and the figure |", "|---|---|"]
+    """The tests of a model family."""
+    lines = ["| property | test, and the number in the table |", "|---|---|"]
     return "\n".join(
         lines + [f"| {name} | {cell_text(inspect.getdoc(holds) or '')} |" for name, holds in FAMILY_PROPERTIES.items()]
     )
@@ -123,7 +123,7 @@ def properties_table() -> str:
 
 @cache
 def package() -> Any:
-    """The package `jigsaw` as its source says, without importing it."""
+    """The package `jigsaw`, read from its source without an import."""
     import griffe
 
     return griffe.load("jigsaw", search_paths=[HERE.parent], try_relative_path=False)
