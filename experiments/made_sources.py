@@ -1,6 +1,6 @@
 """Generated pictures, videos and questions from which a tiny model learns within minutes.
 
-In: a folder. Out: `pictures/` and `films/` in it, the same on every machine.
+In: a folder. Out: `pictures/` and `videos/` in it, the same on every machine.
 
 - A picture is lit from above and becomes redder to the right. The strengths and the tint differ between pictures, and
   soft noise is added. A tile can be placed only by comparing it with the others; sometimes noise hides the order.
@@ -40,12 +40,12 @@ def make_sources(folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder) as partial:
         (partial / "pictures").mkdir(parents=True)
-        (partial / "films").mkdir()
+        (partial / "videos").mkdir()
         for number in range(PICTURES):
             pixels = picture(np.random.default_rng([0, number]))
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(partial / "pictures" / f"{number:03}.png")
         for number in range(VIDEOS):
-            _write_video(partial / "films" / f"{number:03}.mp4", np.random.default_rng([1, number]))
+            _write_video(partial / "videos" / f"{number:03}.mp4", np.random.default_rng([1, number]))
     return folder
 
 

@@ -282,11 +282,11 @@ def test_the_formula_of_the_docs_has_the_rates_of_the_code():
         f"at {estimate.PCIE / GB:.0f} GB/s |",
         f"{estimate.PREPARING[0]:.0f} s, and {estimate.PREPARING[1] * 1000:.2f} ms for each visual token",
         f"reading the weights plus {estimate.LONE_TOKEN * 1000:.0f} ms",
-        f"{estimate.SAMPLING * H100.bandwidth / 7.6e9:,.0f} a second",
+        f"{estimate.SAMPLING * H100.bandwidth / 7.6e9:,.0f} per second",
         f"each process | {estimate.PROCESS / GB:.0f} GB",
         f"buffers of ZeRO | {memory.BUCKETS / GB:.0f} GB",
         f"{memory.LOGITS / GB:.2f} GB for a chunk of logits",
-        f"need at least four GPUs with 80 GB: weights, gradients and optimizer alone take "
+        f"need at least four GPUs with 80 GB, because weights, gradients and optimizer take "
         f"{18 * shape_of(SEVEN).parameters / GB:.0f} GB",
         f"needs {sum(of('image-qwen2.5-vl-7b', 'distributed.zero=2', 'rollout.sleep=true').peak.values()) / GB:.0f} GB",
         *(f"| {gpu.model} | {gpu.compute / 1e12:.0f} x 10^12 |" for gpu in {one.gpu for one in MACHINES}),
