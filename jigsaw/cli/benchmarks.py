@@ -65,7 +65,7 @@ def bench(
         limit=limit,
         boxes=boxes,
         against=against,
-        say=partial(typer.echo, err=True),
+        note=partial(typer.echo, err=True),
     )
     folders = [target] if against is None else [against, target]
     typer.echo(to_json(log) if as_json else suite_text(log, folders), nl=not as_json)
@@ -137,6 +137,6 @@ def realunify(
         grid=grid_size(grid),
         generation=Generation(engine, dtype, batch_size, max_new_tokens),
         limit=limit,
-        say=partial(typer.echo, err=True),
+        note=partial(typer.echo, err=True),
     )
     typer.echo(to_json(log) if as_json else realunify_text(log, target), nl=not as_json)

@@ -1,1 +1,1 @@
-"""RealUnify: whether making pictures helps understanding, and whether understanding helps making them."""
+"""RealUnify: whether image generation helps understanding, and whether understanding helps generation."""

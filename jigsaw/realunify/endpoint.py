@@ -1,8 +1,8 @@
-"""A model behind an OpenAI-compatible HTTP server: it answers questions, draws pictures or edits them.
+"""A model on an OpenAI-compatible HTTP server, which answers questions, draws pictures or edits them.
 
-In: an address such as `http://127.0.0.1:8000/v1` and the name of a model there. Out: texts (`/chat/completions`) and
-pictures (`/images/generations` and `/images/edits`, as base64 or as an address to fetch). OpenAI's client repeats a
-request when the server is busy, slow or out of reach. Any other failure is an error of one line that names the option.
+In: an address such as `http://127.0.0.1:8000/v1`, and the name of a model. Out: texts (`/chat/completions`) and
+pictures (`/images/generations` and `/images/edits`, as base64 or as a URL). OpenAI's client repeats a request if the
+server is busy, slow or cannot be reached. Any other failure is an error of one line that names the option.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from jigsaw.extras import install_command
 from jigsaw.pictures import data_uri
 
 LARGEST = 64 * 2**20
-"""Bytes of a picture that an endpoint may answer with."""
+"""Maximum number of bytes of a picture from an endpoint."""
 AT_ONCE = 8
-"""Questions that are asked of an endpoint at the same time."""
+"""Number of simultaneous requests to an endpoint."""
 
 T = TypeVar("T")
 
@@ -51,12 +51,12 @@ class Endpoint:
     """One model on one server.
 
     Args:
-        option: the option that named it, for messages.
-        url: address of the server, up to and with `/v1`.
+        option: the command-line option that names it, for messages.
+        url: address of the server, including `/v1`.
         model: the model's name on the server.
-        key: sent as bearer token; the environment's `OPENAI_API_KEY` if None.
-        tries: attempts of a request.
-        timeout: seconds for one attempt.
+        key: API key; None for the environment variable `OPENAI_API_KEY`.
+        tries: number of attempts per request.
+        timeout: seconds per attempt.
 
     Raises:
         JigsawError: the address is not valid, or OpenAI's client is not installed.
@@ -66,7 +66,7 @@ class Endpoint:
         self, option: str, url: str, model: str, *, key: str | None = None, tries: int = 3, timeout: float = 300.0
     ) -> None:
         if not url.startswith(("http://", "https://")):
-            raise JigsawError(f"{option}: {url!r} is no address such as http://127.0.0.1:8000/v1")
+            raise JigsawError(f"{option}: {url!r} is not an address such as http://127.0.0.1:8000/v1")
         if not model:
             raise JigsawError(f"{option}: the model's name is missing; write MODEL@{url}")
         try:
@@ -81,12 +81,12 @@ class Endpoint:
         """The reply to one user message, greedily decoded.
 
         Args:
-            content: text and image parts in OpenAI's form.
+            content: text and image parts in OpenAI's format.
             options: further fields of the request, such as `seed`.
 
         Raises:
             RefusedError: the server declines this message.
-            JigsawError: the server fails, cannot be reached or is too slow.
+            JigsawError: the server fails, cannot be reached, or is too slow.
         """
         messages: Any = [{"role": "user", "content": list(content)}]
 
@@ -97,7 +97,7 @@ class Endpoint:
         return self._call(request)
 
     def draw(self, prompt: str) -> Image.Image:
-        """The picture that the model draws for a prompt.
+        """A picture for a prompt.
 
         Raises:
             RefusedError: the server declines this prompt.
@@ -106,7 +106,7 @@ class Endpoint:
         return self._call(lambda: self._picture(self._client.images.generate(model=self._model, prompt=prompt, n=1)))
 
     def edit(self, image: Image.Image, prompt: str) -> Image.Image:
-        """The picture after the model changed it as the prompt says.
+        """The picture, edited by a prompt.
 
         Raises:
             RefusedError: the server declines this prompt.
@@ -120,20 +120,20 @@ class Endpoint:
         )
 
     def _call(self, request: Callable[[], T]) -> T:
-        """What a request returns; its failures as one line."""
+        """The result of a request. Failures are errors of one line."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 
         where = f"{self._option}: {self._url}"
         try:
             return request()
         except APITimeoutError as error:
-            raise JigsawError(f"{where} gave no answer within {self._timeout:g} s") from error
+            raise JigsawError(f"{where} did not answer within {self._timeout:g} s") from error
         except APIConnectionError as error:
             raise JigsawError(f"{where} cannot be reached ({error.__cause__ or error})") from error
         except APIStatusError as error:
-            said = str(error.body.get("message") or "") if isinstance(error.body, Mapping) else ""
+            message = str(error.body.get("message") or "") if isinstance(error.body, Mapping) else ""
             text = f"{where} refuses with {error.status_code} {error.response.reason_phrase}"
-            text += f": {first_line(ValueError(said))[:200]}" if said else ""
+            text += f": {first_line(ValueError(message))[:200]}" if message else ""
             code = str(error.code or "")
             declined = any(word in code for word in ("moderation", "content_policy", "content_filter"))
             raise (RefusedError if declined else JigsawError)(text) from error
@@ -141,13 +141,13 @@ class Endpoint:
             raise JigsawError(f"{where} does not answer as an OpenAI-compatible server") from error
 
     def _picture(self, reply: Any) -> Image.Image:
-        """The first picture of an answer of the images API.
+        """The first picture in an answer of the images API.
 
         Raises:
-            JigsawError: there is none, it cannot be fetched, or it cannot be read.
+            JigsawError: there is no picture, or it cannot be downloaded or read.
         """
-        found = reply.data[0] if reply.data else None
-        encoded, address = getattr(found, "b64_json", None) or "", getattr(found, "url", None) or ""
+        picture = reply.data[0] if reply.data else None
+        encoded, address = getattr(picture, "b64_json", None) or "", getattr(picture, "url", None) or ""
         if not encoded and not address:
             raise JigsawError(f"{self._option}: {self._url} answered without a picture (neither b64_json nor url)")
         try:
@@ -161,7 +161,7 @@ class Endpoint:
             raise JigsawError(text) from error
 
     def _fetch(self, address: str) -> bytes:
-        """The bytes behind an address that the server answered with; the API key is not sent there."""
+        """The content of a URL from an answer. The API key is not sent."""
         import httpx
 
         target = urljoin(self._url.rstrip("/") + "/", address)
@@ -184,11 +184,11 @@ class Endpoint:
 
 
 class ChatModel:
-    """An endpoint in the place of an engine: from rows to one text each.
+    """An endpoint with the interface of an engine: from rows to one text each.
 
     Args:
         endpoint: the model.
-        max_tokens: completion limit; the server's own if None.
+        max_tokens: completion limit; None for that of the server.
     """
 
     def __init__(self, endpoint: Endpoint, max_tokens: int | None = None) -> None:
@@ -196,7 +196,7 @@ class ChatModel:
         self._options = {} if max_tokens is None else {"max_completion_tokens": max_tokens}
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-        """The text of each row; empty where the server declines the row's content."""
+        """The text for each row; empty if the server declines its content."""
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return [[text] for text in pool.map(self._reply, rows)]
 
@@ -216,7 +216,7 @@ class ChatModel:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """A picture as RGB; what is transparent becomes white."""
+    """A picture as RGB, with transparent pixels in white."""
     if "A" not in image.getbands() and "transparency" not in image.info:
         return image.convert("RGB")
     layer = image.convert("RGBA")

@@ -1,8 +1,8 @@
-"""Why items of RealUnify are wrong: error categories of a part, and what the settings tell about each other.
+"""Error analysis of RealUnify: error categories of each part, and a comparison of the settings.
 
-In: the records of each part. Out: counts per task. `categories` looks at one part. `diagnosis` looks at the same item
-in three settings: direct (the model alone), step (its abilities one after the other) and oracle (strong models for
-both), as the paper does to separate a lack of ability from a failure to combine abilities.
+In: the records of each part. Out: counts per task. `categories` is for one part. `diagnosis` compares each item in
+three settings: direct (the model alone), step (its abilities one after the other) and oracle (strong models for both).
+The paper uses it to separate a missing ability from a failure to combine abilities.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ Counts = dict[str, dict[str, int]]
 
 CATEGORIES = {
     "declined": "the server of the editor or generator declined the request",
-    "no option": "the reply names none of the options",
+    "no option": "the reply names no option",
     "invalid order": "the order of the tiles is not a permutation, and the answer is wrong",
     "picture unchanged": "the editor returned the picture as it was, and the answer is wrong",
     "wrong option": "the reply names a wrong option",
     "unjudged": "the judge said neither yes nor no to at least one question",
-    "all questions failed": "the picture fails each question of the judge",
-    "some questions failed": "the picture fails some questions of the judge",
+    "all questions failed": "all questions of the judge fail",
+    "some questions failed": "some questions of the judge fail",
 }
-"""Category of a wrong item -> what it means. The first that applies counts."""
+"""Category of a wrong item -> meaning. An item has the first category that applies."""
 
 DIAGNOSES = {
-    "not combined": "right step by step, wrong directly: the abilities are there and are not combined",
-    "ability": "wrong both ways, right with strong models: an ability of the model falls short",
+    "not combined": "right step by step, wrong directly: the model has the abilities but does not combine them",
+    "ability": "wrong both ways, right with strong models: the model lacks an ability",
     "harmed by steps": "right directly, wrong step by step",
     "beyond the oracle": "wrong both ways and with strong models",
     "right": "right both ways",
 }
-"""Outcome of an item in the three settings -> what it means."""
+"""Outcome of an item in the three settings -> meaning."""
 
 
 def category(record: Record) -> str | None:
@@ -57,7 +57,7 @@ def category(record: Record) -> str | None:
 
 def categories(records: Sequence[Record]) -> Counts:
     """The wrong answers of a part by task and category, in the order of `CATEGORIES`."""
-    return _counted([(record["task"], found) for record in records if (found := category(record))], CATEGORIES)
+    return _counted([(record["task"], name) for record in records if (name := category(record))], CATEGORIES)
 
 
 def diagnosis(
@@ -71,13 +71,13 @@ def diagnosis(
         records: part -> its records.
 
     Returns:
-        Empty unless all three parts were answered. Items of different files are the same where their pictures and
-        questions are.
+        Counts of the items that have answers in all three parts. Items of different files are the same if their
+        pictures and questions are.
     """
     right: list[dict[Any, bool]] = []
     tasks: dict[Any, str] = {}
-    for way in ("direct", "step", "oracle"):
-        part = f"{kind}_{way}"
+    for setting in ("direct", "step", "oracle"):
+        part = f"{kind}_{setting}"
         by_number = {record["at"]: record for record in records.get(part, ())}
         seen: Counter[str] = Counter()
         outcome = {}
@@ -102,16 +102,16 @@ def _outcome(direct: bool, step: bool, oracle: bool) -> str:
 
 
 def _identity(item: Mapping[str, Any]) -> str:
-    """A text that is equal for the same item in the direct and the stepwise file."""
+    """A key that is equal for the same item in the direct and the stepwise file."""
     if "question_list" in item:
         asked = [(str(one["question"]), str(one["answer"]).strip().lower()) for one in item["question_list"]]
         return repr((item["task_type"], asked))
     return repr((item["task_type"], item["picture"], item["evaluation_prompt"]))
 
 
-def _counted(found: Sequence[tuple[str, str]], order: Mapping[str, str]) -> Counts:
+def _counted(pairs: Sequence[tuple[str, str]], order: Mapping[str, str]) -> Counts:
     counts: Counts = {}
-    for task in dict.fromkeys(task for task, _ in found):
-        of_task = Counter(name for own, name in found if own == task)
+    for task in dict.fromkeys(task for task, _ in pairs):
+        of_task = Counter(name for other, name in pairs if other == task)
         counts[SHORT[task]] = {name: of_task[name] for name in order if of_task[name]}
     return counts

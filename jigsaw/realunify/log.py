@@ -1,4 +1,4 @@
-"""The log of RealUnify, `realunify.json`, and its tables: part by part above the published figures, then the errors."""
+"""The log of RealUnify, `realunify.json`, and its tables: the results with published figures, and the errors."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ COLUMNS = ("WK", "CR", "MR-I", "LR", "SR", "C2I", "UEG-avg", "MR-II", "MT", "AF"
 
 @dataclass(frozen=True)
 class Share(Estimate, Stored):
-    """Percent right with its 95% interval, and the number of items."""
+    """Percentage of right items with its 95% interval, and the number of items."""
 
     of: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part(Stored):
-    """One part.
+    """The results of one part.
 
     Attributes:
-        shares: task, and `avg` over all items -> percent right.
-        valid_orders: of `GEU_jigsaw`: answers that are a permutation.
-        unjudged: of UEG: items on which the judge said neither yes nor no; they count as wrong.
-        unread: of GEU: replies that name no option; they count as wrong.
-        errors: task -> category -> wrong items, see `errors.CATEGORIES`.
+        shares: task -> percentage of right items; `avg` is over all items.
+        valid_orders: for `GEU_jigsaw`, number of answers that are a permutation.
+        unjudged: for UEG, number of items without a verdict of the judge; they count as wrong.
+        unread: for GEU, number of replies that name no option; they count as wrong.
+        errors: task -> category -> number of wrong items, see `errors.CATEGORIES`.
     """
 
     shares: dict[str, Share]
@@ -47,12 +47,12 @@ class Part(Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class RealUnifyLog(Log):
-    """What `realunify.json` holds.
+    """The content of `realunify.json`.
 
     Attributes:
         settings: what the answers depend on.
-        missing: part -> why it could not run.
-        diagnosis: `GEU` or `UEG` -> task -> outcome in the three settings -> items, see `errors.DIAGNOSES`.
+        missing: part -> why it cannot run.
+        diagnosis: `GEU` or `UEG` -> task -> outcome in the three settings -> number of items, see `errors.DIAGNOSES`.
     """
 
     settings: dict[str, Any]
@@ -62,13 +62,13 @@ class RealUnifyLog(Log):
 
 
 def summary(name: str, records: Sequence[Record]) -> Part:
-    """What the records of a part add up to."""
+    """The results of a part from its records."""
     shares = {}
     for task in [*dict.fromkeys(record["task"] for record in records), "all"]:
-        own = [record for record in records if task in (record["task"], "all")]
-        spread = rate_interval([float(record["right"]) for record in own], [str(record["at"]) for record in own])
-        percent = {key: 100 * value for key, value in asdict(spread).items()}
-        shares[SHORT.get(task, "avg")] = Share(**percent, of=len(own))
+        of_task = [record for record in records if task in (record["task"], "all")]
+        estimate = rate_interval([float(one["right"]) for one in of_task], [str(one["at"]) for one in of_task])
+        percent = {key: 100 * value for key, value in asdict(estimate).items()}
+        shares[SHORT.get(task, "avg")] = Share(**percent, of=len(of_task))
     geu = name.startswith("GEU")
     return Part(
         shares=shares,
@@ -80,36 +80,37 @@ def summary(name: str, records: Sequence[Record]) -> Part:
 
 
 def realunify_table(folder: Path) -> PaperTable:
-    """This model, part by part, above the published figures; our own protocol is a row of its own."""
+    """The results of each part, and the published figures. `GEU_jigsaw` has a row for its own protocol."""
     path = folder / REALUNIFY_FILE
     log = from_json(RealUnifyLog, path, "name a folder that `jigsaw realunify` wrote, or run it again")
     cells: dict[str, dict[str, Cell]] = {}
     for name, part in log.parts.items():
-        kind, _, way = name.partition("_")
-        row = cells.setdefault(f"{_answered_by(log, kind, way)}, {way}", {})
+        kind, _, setting = name.partition("_")
+        row = cells.setdefault(f"{_models_of(log, kind, setting)}, {setting}", {})
         for task, share in part.shares.items():
             column = f"{kind}-avg" if task == "avg" else task
-            # The average of GEU_jigsaw is of one task: no average of the benchmark's.
-            if column in COLUMNS and not (way == "jigsaw" and task == "avg"):
+            # GEU_jigsaw has one task, so its average is not an average of the benchmark.
+            if column in COLUMNS and not (setting == "jigsaw" and task == "avg"):
                 row[column] = Cell.of(share)
     rows = [Row(name, row, str(path), log.command) for name, row in cells.items()]
-    for way, table in TABLES.items():
-        for known in published_rows([table]):
-            name = f"{known.name.partition(' (')[0]}, {way} (published)"
-            rows.append(Row(name, {key: cell for key, cell in known.cells.items() if key in COLUMNS}, known.file))
-    caption = "RealUnify, percent, 95% intervals; jigsaw: our own protocol, tiles put back in the model's order"
+    for setting, table in TABLES.items():
+        for row_of_paper in published_rows([table]):
+            name = f"{row_of_paper.name.partition(' (')[0]}, {setting} (published)"
+            columns = {key: cell for key, cell in row_of_paper.cells.items() if key in COLUMNS}
+            rows.append(Row(name, columns, row_of_paper.file))
+    caption = "RealUnify, percent, 95% intervals; jigsaw: built-in protocol with tiles in the model's order"
     return PaperTable(caption, COLUMNS, rows, digits=1)
 
 
-def _answered_by(log: RealUnifyLog, kind: str, way: str) -> str:
-    """What a row's name says: the model, or the strong models of the oracle."""
-    if way != "oracle":
+def _models_of(log: RealUnifyLog, kind: str, setting: str) -> str:
+    """The name of the model, or those of the strong models of the oracle."""
+    if setting != "oracle":
         return str(log.settings["model"])
     return f"{log.settings['oracle_reader']} + {log.settings['oracle_editor' if kind == 'GEU' else 'oracle_generator']}"
 
 
 def _count_lines(title: str, counts: Counts, meanings: Mapping[str, str]) -> list[str]:
-    """A table in Markdown: a line per task, a column per category that occurs, and what each column means."""
+    """A table in Markdown with a row per task and a column per category, and the meaning of each column."""
     names = [name for name in meanings if any(name in row for row in counts.values())]
     if not names:
         return []
@@ -119,17 +120,17 @@ def _count_lines(title: str, counts: Counts, meanings: Mapping[str, str]) -> lis
 
 
 def realunify_text(log: RealUnifyLog, folder: Path) -> str:
-    """The table in Markdown, below it what is missing, the error categories and the comparison of the settings."""
+    """The table in Markdown, the missing parts, the error categories and the comparison of the settings."""
     lines = [printed([realunify_table(folder)], "markdown")]
     lines += [f"missing: {part}: {why}" for part, why in log.missing.items()]
     for name, part in log.parts.items():
         of = part.shares["avg"].of
         if part.unjudged:
-            lines.append(f"{name}: the judge said neither yes nor no on {part.unjudged} of {of}; they count as wrong")
+            lines.append(f"{name}: {part.unjudged} of {of} items have no verdict of the judge; they count as wrong")
         if part.unread:
             lines.append(f"{name}: {part.unread} of {of} replies name no option; they count as wrong")
         if part.valid_orders is not None:
-            lines.append(f"{name}: {part.valid_orders} of {of} orders were valid; others left the picture as it was")
+            lines.append(f"{name}: {part.valid_orders} of {of} orders were valid; the other pictures were not changed")
     for name, part in log.parts.items():
         lines += _count_lines(f"Wrong items of {name} by category", part.errors, CATEGORIES)
     for kind, counts in log.diagnosis.items():

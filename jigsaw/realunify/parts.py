@@ -1,17 +1,16 @@
-"""RealUnify: does making pictures help understanding (GEU), and understanding help making them (UEG)?
+"""The parts of RealUnify: whether generation helps understanding (GEU), and understanding helps generation (UEG).
 
-In: the authors' JSON files in a folder of the user's; their licence forbids shipping them. Out: per part and task the
-number of right answers among the items that are there.
+In: the authors' JSON files in a folder of the user; their licence does not allow copies here. Out: a record per item.
 
-| part | what happens to an item |
+| part | protocol |
 |---|---|
-| `GEU_direct` | the model answers a multiple-choice question on the picture |
-| `GEU_step` | the editor changes the picture as the item asks, then the model answers on the edited picture |
-| `GEU_oracle` | the same with a strong editor and a strong reader instead |
-| `GEU_jigsaw` | our own protocol: the model orders the tiles of the picture, then answers on the restored picture |
-| `UEG_direct` | the generator draws the item's prompt; right if the judge's answers to all questions are |
-| `UEG_step` | the model rewrites the prompt first |
-| `UEG_oracle` | the same with a strong reader that rewrites and a strong generator instead |
+| `GEU_direct` | the model answers a multiple-choice question about the picture |
+| `GEU_step` | the editor changes the picture by the item's prompt, and the model answers about the edited picture |
+| `GEU_oracle` | the same with a strong editor and a strong reader |
+| `GEU_jigsaw` | built-in protocol: the model orders the tiles of the picture, and answers about the restored picture |
+| `UEG_direct` | the generator draws the item's prompt; it is right if the judge's answers to all questions are |
+| `UEG_step` | the same after the model rewrote the prompt |
+| `UEG_oracle` | the same with a strong reader that rewrites and a strong generator |
 """
 
 from __future__ import annotations
@@ -50,11 +49,11 @@ SHORT = dict(
         strict=True,
     )
 )
-"""As the paper's tables call them."""
+"""The names of the tasks in the paper's tables."""
 
 FILES = {"GEU_direct": "GEU_direct", "GEU_step": "GEU_step", "GEU_oracle": "GEU_step", "GEU_jigsaw": "GEU_direct"}
 FILES |= {"UEG_direct": "UEG_direct", "UEG_step": "UEG_step", "UEG_oracle": "UEG_step"}
-"""Part -> the file that it reads."""
+"""Part -> its file."""
 
 Record = dict[str, Any]
 Drawer = Callable[[str], Image.Image]
@@ -63,17 +62,17 @@ Editor = Callable[[Image.Image, str], Image.Image]
 
 @dataclass(frozen=True)
 class Tools:
-    """What answers, edits, draws and judges.
+    """The models that answer, edit, draw and judge.
 
     Attributes:
-        engine: the model under test; of `oracle` the strong reader.
+        engine: the tested model; in `oracle` the strong reader.
         editor: changes pictures.
         generator: draws pictures.
         judge: answers questions about pictures.
         grid: rows and columns of Mental Reconstruction's pictures.
-        pictures: folder for what is drawn and edited.
+        pictures: folder for drawn and edited pictures.
         oracle: the strong tools of `GEU_oracle` and `UEG_oracle`.
-        options: what the options begin with that named these tools, for messages.
+        options: prefix of the command-line options of these tools, for messages.
     """
 
     engine: Generate | None
@@ -93,29 +92,29 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "UEG_step": ("--generator", "--judge"),
     "UEG_oracle": ("--oracle-reader", "--oracle-generator", "--judge"),
 }
-"""Part -> the options of the tools that it needs beside the model."""
+"""Part -> the options of the tools that it needs in addition to the model."""
 
 
 def read_items(root: Path, part: str) -> list[dict[str, Any]]:
-    """The items of a part, checked.
+    """The checked items of a part.
 
     Raises:
         JigsawError: the file is missing or broken, an item lacks a key, or a picture is missing.
     """
     path = root / f"{FILES[part]}.json"
     if not path.is_file():
-        raise JigsawError(f"{path} is missing; ask its authors for RealUnify and put their file there")
+        raise JigsawError(f"{path} is missing; ask the authors of RealUnify for the file and put it there")
     try:
         items = json_value(read_text(path), path)
     except (OSError, JigsawError) as error:
-        raise JigsawError(f"{path} cannot be read ({first_line(error)}): fetch it again") from error
+        raise JigsawError(f"{path} cannot be read ({first_line(error)}): download it again") from error
     if not isinstance(items, list) or not items:
-        raise JigsawError(f"{path} holds no list of items")
+        raise JigsawError(f"{path} has no list of items")
     checked = [_checked(path, at, item, part) for at, item in enumerate(items)]
     if part == "GEU_jigsaw":
         checked = [item for item in checked if item["task_type"] == "mental_reconstruction"]
         if not checked:
-            raise JigsawError(f"{path} holds no item of mental_reconstruction")
+            raise JigsawError(f"{path} has no item of mental_reconstruction")
     return checked
 
 
@@ -126,22 +125,24 @@ def _checked(path: Path, at: int, item: Any, part: str) -> dict[str, Any]:
         "UEG_direct": ("prompt", "question_list"),
         "UEG_step": ("question_list", "new_prompt"),
     }[FILES[part]]
-    gone = [key for key in ("task_type", *wanted) if not isinstance(item, Mapping) or key not in item]
-    if gone:
-        raise JigsawError(f"{path}: item {at} has no {gone[0]}")
-    known = GEU_TASKS if part.startswith("GEU") else UEG_TASKS
-    if item["task_type"] not in known:
-        raise JigsawError(f"{path}: item {at}: task_type {item['task_type']!r} is none of {', '.join(known)}")
+    missing = [key for key in ("task_type", *wanted) if not isinstance(item, Mapping) or key not in item]
+    if missing:
+        raise JigsawError(f"{path}: item {at} has no {missing[0]}")
+    tasks = GEU_TASKS if part.startswith("GEU") else UEG_TASKS
+    if item["task_type"] not in tasks:
+        raise JigsawError(f"{path}: item {at}: task_type {item['task_type']!r} is not one of {', '.join(tasks)}")
     if part.startswith("UEG"):
         for question in item["question_list"]:
             if not isinstance(question, Mapping) or str(question.get("answer")).strip().lower() not in ("yes", "no"):
-                raise JigsawError(f"{path}: item {at}: a question's answer is neither yes nor no")
+                raise JigsawError(f"{path}: item {at}: the answer to a question is not yes or no")
         return dict(item) | {"at": at}
     name = next((item[key] for key in ("input_image", "image", "image_path") if item.get(key)), None)
     try:
         picture = None if name is None else below(path.parent, str(name))
     except OSError as error:
-        raise JigsawError(f"{path}: item {at}: its picture {name} leads out of that folder: fetch it again") from error
+        raise JigsawError(
+            f"{path}: item {at}: its picture {name} leads out of that folder: download it again"
+        ) from error
     if picture is None or not picture.is_file():
         raise JigsawError(f"{path}: item {at}: its picture {name or '(no key input_image or image)'} is missing")
     return dict(item) | {"at": at, "picture": str(picture)}
@@ -153,8 +154,8 @@ def run_part(part: str, items: Sequence[Mapping[str, Any]], tools: Tools, batch_
     Args:
         part: one of `FILES`.
         items: from `read_items`.
-        tools: all that the part needs, see `NEEDS`.
-        batch_size: items that the engine answers together; drawn items are kept one by one, as they take long.
+        tools: the tools of the part, see `NEEDS`.
+        batch_size: items per batch of the engine. Drawn items are stored one by one, because they are slow.
 
     Raises:
         JigsawError: a tool fails.
@@ -174,7 +175,7 @@ def _direct(items: Sequence[Mapping[str, Any]], tools: Tools) -> list[Record]:
 
 
 def _edited(items: Sequence[Mapping[str, Any]], tools: Tools) -> list[Record]:
-    """Edit the pictures and ask about the edited ones; an item that the editor declines is not asked and is wrong."""
+    """Edit the pictures and answer about the edited ones. An item that the editor declines is wrong."""
     assert tools.editor is not None
     originals = [_open(item) for item in items]
     edited = [
@@ -182,16 +183,16 @@ def _edited(items: Sequence[Mapping[str, Any]], tools: Tools) -> list[Record]:
         for image, item in zip(originals, items, strict=True)
     ]
     drawn = [(item, image) for item, image in zip(items, edited, strict=True) if image is not None]
-    for item, made in drawn:
-        _keep(made, tools, item)
-    asked = iter(_chosen([item for item, _ in drawn], [made for _, made in drawn], tools))
+    for item, picture in drawn:
+        _save(picture, tools, item)
+    answers = iter(_chosen([item for item, _ in drawn], [picture for _, picture in drawn], tools))
     records = []
     for item, original, image in zip(items, originals, edited, strict=True):
         if image is None:
             record = {"at": item["at"], "task": item["task_type"], "text": "", "letter": None, "right": False}
             records.append(record | {"declined": True, "unchanged": False})
         else:
-            records.append(next(asked) | {"declined": False, "unchanged": _same(original, image)})
+            records.append(next(answers) | {"declined": False, "unchanged": _same(original, image)})
     return records
 
 
@@ -199,38 +200,39 @@ def _same(one: Image.Image, other: Image.Image) -> bool:
     return one.size == other.size and ImageChops.difference(one, other).getbbox() is None
 
 
-def _keep(image: Image.Image, tools: Tools, item: Mapping[str, Any]) -> None:
-    """Save a picture as `PART/NUMBER.png`, for whoever looks into the errors."""
+def _save(image: Image.Image, tools: Tools, item: Mapping[str, Any]) -> None:
+    """Save a picture as `PART/NUMBER.png`, for an analysis of errors."""
     tools.pictures.mkdir(parents=True, exist_ok=True)
     image.save(tools.pictures / f"{item['at']}.png")
 
 
 def _jigsaw(items: Sequence[Mapping[str, Any]], tools: Tools) -> list[Record]:
-    """Ask for the order of the tiles, put them back, and ask the question about the whole."""
+    """Ask for the order of the tiles, and answer about the picture that is restored in this order."""
     rows, columns = tools.grid
     tiles = [cut(_open(item), tools.grid) for item in items]
-    asked = []
+    prompts = []
     for own in tiles:
         parts: list[Any] = [f"These {len(own)} tiles were cut from one picture, {rows} rows by {columns} columns."]
         for number in range(1, len(own) + 1):
             parts += [f"Tile {number}:", {"type": "image"}]
         parts.append(f"List the tiles place by place, row by row. {answer_instruction('direct', len(own))}")
-        asked.append({"id": "tiles", "prompt": user_message(parts), "images": own})
+        prompts.append({"id": "tiles", "prompt": user_message(parts), "images": own})
     assert tools.engine is not None
-    said = [texts[0] for texts in tools.engine(asked)]
-    orders = [parse_order(cleaned(text), rows * columns, "direct").order for text in said]
-    wholes = [
+    replies = [texts[0] for texts in tools.engine(prompts)]
+    orders = [parse_order(cleaned(text), rows * columns, "direct").order for text in replies]
+    pictures = [
         _open(item) if order is None else mosaic([own[piece - 1] for piece in order], *tools.grid)
         for item, own, order in zip(items, tiles, orders, strict=True)
     ]
-    records = _chosen(items, wholes, tools)
+    records = _chosen(items, pictures, tools)
     return [
-        record | {"order": order, "order_text": text} for record, order, text in zip(records, orders, said, strict=True)
+        record | {"order": order, "order_text": text}
+        for record, order, text in zip(records, orders, replies, strict=True)
     ]
 
 
 def cut(image: Image.Image, grid: tuple[int, int]) -> list[Image.Image]:
-    """The tiles of a picture in raster order; what does not divide is left at the right and below."""
+    """The tiles of a picture in raster order. Remaining pixels at the right and below are cut off."""
     rows, columns = grid
     width, height = image.width // columns, image.height // rows
     boxes = [(x * width, y * height, (x + 1) * width, (y + 1) * height) for y in range(rows) for x in range(columns)]
@@ -238,7 +240,7 @@ def cut(image: Image.Image, grid: tuple[int, int]) -> list[Image.Image]:
 
 
 def _chosen(items: Sequence[Mapping[str, Any]], pictures: Sequence[Image.Image], tools: Tools) -> list[Record]:
-    """Multiple choice: the option that a reply ends up with; a reply without one is wrong."""
+    """Answer multiple-choice questions. A reply without an option is wrong."""
     rows = [
         {"id": str(item["at"]), "prompt": user_message([{"type": "image"}, item["evaluation_prompt"]]), "images": [one]}
         for item, one in zip(items, pictures, strict=True)
@@ -256,7 +258,7 @@ def _chosen(items: Sequence[Mapping[str, Any]], pictures: Sequence[Image.Image],
 
 
 def _drawn(items: Sequence[Mapping[str, Any]], tools: Tools) -> list[Record]:
-    """Draw the item's prompt, or the engine's rewriting of it, and ask the judge all of the item's questions."""
+    """Draw the item's prompt, or the prompt that the engine rewrote, and ask the judge all questions of the item."""
     assert tools.generator is not None and tools.judge is not None
     prompts = [str(item.get("new_prompt") or item["prompt"]) for item in items]
     if any("new_prompt" in item for item in items):
@@ -270,7 +272,7 @@ def _drawn(items: Sequence[Mapping[str, Any]], tools: Tools) -> list[Record]:
         if picture is None:
             records.append(record | {"verdicts": [], "right": False, "unjudged": False, "answered": 0})
             continue
-        _keep(picture, tools, item)
+        _save(picture, tools, item)
         verdicts = [tools.judge.ask(picture, str(question["question"])) for question in item["question_list"]]
         gold = [str(question["answer"]).strip().lower() == "yes" for question in item["question_list"]]
         answered = sum(one is other for one, other in zip(verdicts, gold, strict=True))

@@ -1,1 +1,1 @@
-"""Downstream benchmarks: the three tables of the Visual Jigsaw paper and that of NEO, run through lmms-eval."""
+"""Downstream benchmarks: the three tables of the Visual Jigsaw paper and the table of NEO, run with lmms-eval."""

@@ -1,6 +1,6 @@
-"""The suites: which benchmarks a table of the papers has, where their data are, and which figure of lmms-eval is meant.
+"""The suites: the benchmarks of the papers' tables, their data sets, and their figures in lmms-eval.
 
-In: the name of a suite. Out: `Benchmark`s, and what was published of them.
+In: the name of a suite. Out: its `Benchmark`s, and their published figures.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ class Benchmark:
 
     Attributes:
         name: as the papers print it.
-        task: the id of our own definition, or the file of one below lmms-eval's `tasks/`; several are averaged by rows.
+        task: the id of a built-in definition, or files of definitions in lmms-eval's `tasks/`. The figures of several
+            files are averaged over rows.
         metric: lmms-eval's name of the figure.
-        scale: what brings it to percent.
-        repo: the hub's data set, for lmms-eval's definitions.
-        media: a folder of unpacked videos below the data root, if they need one.
-        part: which entry, where the figure is a tuple.
-        note: where lmms-eval's protocol is not the paper's.
+        scale: factor from the figure to percent.
+        repo: data set on the hub, for lmms-eval's definitions.
+        media: folder of unpacked videos in the data root, if the benchmark needs one.
+        part: index of the entry, if the figure is a tuple.
+        note: how lmms-eval's protocol differs from the paper's.
     """
 
     name: str
@@ -43,12 +44,12 @@ class Benchmark:
 
     @property
     def own(self) -> bool:
-        """Whether the definition is ours."""
+        """Whether the definition is built-in."""
         return not self.repo
 
     @property
     def tasks(self) -> list[str]:
-        """The definitions behind it."""
+        """The ids or files of its definitions."""
         return self.task.split()
 
 
@@ -59,7 +60,7 @@ SUITES: Mapping[str, Sequence[Benchmark]] = {
 """Suite -> its benchmarks, in the order of the paper's table (`papers/benchmarks.yaml`)."""
 
 FRAMES = (16, 32, 64)
-"""Most frames of a clip in the paper's video table; other suites take 32."""
+"""Maximum numbers of frames of a clip in the paper's video table. Other suites use 32."""
 
 PUBLISHED: Mapping[str, Sequence[str]] = {
     "image": ("visual-jigsaw-image",),
@@ -77,13 +78,13 @@ def suite_of(name: str) -> Sequence[Benchmark]:
         JigsawError: there is no such suite.
     """
     if name not in SUITES:
-        raise JigsawError(f"suite {name!r} is none of {', '.join(SUITES)}")
+        raise JigsawError(f"suite {name!r} is not one of {', '.join(SUITES)}")
     return SUITES[name]
 
 
 @dataclass(frozen=True)
 class Published:
-    """A figure that somebody printed, in percent."""
+    """A published figure, in percent."""
 
     table: str
     model: str

@@ -1,14 +1,14 @@
-"""`jigsaw bench MODEL SUITE`: the benchmarks of a paper's table, run through lmms-eval.
+"""`jigsaw bench MODEL SUITE`: runs the benchmarks of a paper's table with lmms-eval.
 
-In: a checkpoint and a folder of benchmarks that the user fetched. Out: a folder::
+In: a checkpoint, and a folder of benchmarks that the user downloaded. Out: a folder::
 
-    plan.json            what is run, with every setting
-    results/NAME.json    one figure each, written as soon as it is known; a second call runs what is not there or failed
-    samples/NAME.jsonl   every answer
-    suite.json           all of it, with what is missing, what failed and the command
+    plan.json            the jobs and all settings
+    results/NAME.json    one figure, written when its benchmark ends; a second call repeats missing and failed ones
+    samples/NAME.jsonl   all answers
+    suite.json           all results, the missing and failed benchmarks, and the command
 
-lmms-eval runs in a process of its own: `harness`. `JIGSAW_SUITE_PYTHON` names the interpreter of another environment
-that has it and this package.
+lmms-eval runs in a separate process (`harness`). `JIGSAW_SUITE_PYTHON` names the interpreter of another environment
+that has lmms-eval and this package.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from jigsaw.progress import progress_bar
 from jigsaw.results.log_file import command_line, from_json, to_json, versions
 from jigsaw.results.tables import printed
 from jigsaw.suites.benchmarks import FRAMES, suite_of
-from jigsaw.suites.loading import Ready, look
+from jigsaw.suites.loading import Ready, find_benchmarks
 from jigsaw.suites.log import PLAN_FILE, SUITE_FILE, Job, Plan, Result, SuiteLog, read_suite, suite_table
 
 BOXES = ("pixels", "thousandths")
@@ -50,29 +50,31 @@ def evaluate_suite(
     limit: int | None = None,
     boxes: str | None = None,
     against: Path | None = None,
-    say: Callable[[str], object] = lambda _: None,
+    note: Callable[[str], object] = lambda _: None,
 ) -> SuiteLog:
     """Run a suite.
 
     Args:
         model: checkpoint folder, or hub id of one that is in the cache.
         suite: one of `suites.SUITES`.
-        data_root: where the benchmarks lie.
-        out: folder for what is listed above.
-        frames: most frames of a clip, one run each; the paper's for the suite video, 32 for others.
-        generation: engine, precision, batches and limit; greedy.
+        data_root: folder of the benchmarks.
+        out: folder for the files above.
+        frames: maximum numbers of frames of a clip, with one run for each; by default those of the paper for the suite
+            `video`, and 32 for others.
+        generation: engine, precision, batch size and completion limit; decoding must be greedy.
         limit: maximum number of rows of each benchmark.
-        boxes: in what the model gives coordinates: `pixels` as it sees them, or `thousandths`; by the model if None.
-        against: folder of the same suite with the base model, for the row beside ours.
-        say: receives a line for each missing benchmark, before anything runs.
+        boxes: unit of the coordinates that the model writes: `pixels` as it sees them, or `thousandths`; None for the
+            unit of its family.
+        against: folder of the same suite with the base model, for another row in the table.
+        note: called with a line for each missing benchmark before the first one runs.
 
     Raises:
-        JigsawError: nothing can be run, or lmms-eval or the model cannot be opened.
+        JigsawError: no benchmark can run, or lmms-eval or the model cannot be opened.
     """
     benchmarks = suite_of(suite)
     checkpoint = _local(model)
     if boxes not in (None, *BOXES):
-        raise JigsawError(f"--boxes: {boxes!r} is neither {' nor '.join(BOXES)}")
+        raise JigsawError(f"--boxes: {boxes!r} is not one of {', '.join(BOXES)}")
     require_greedy(generation)
     options = {name: getattr(generation, name) for name in ("engine", "dtype", "batch_size", "max_new_tokens")}
     settings: dict[str, Any] = {
@@ -82,21 +84,21 @@ def evaluate_suite(
         "limit": limit,
     }
     if against is not None and read_suite(against).suite != suite:
-        raise JigsawError(f"--against: {against} holds another suite than {suite}")
-    _claim(out, settings)
-    ready, missing = look(benchmarks, data_root)
+        raise JigsawError(f"--against: {against} is of another suite than {suite}")
+    _start(out, settings)
+    ready, missing = find_benchmarks(benchmarks, data_root)
     for name, why in missing.items():
-        say(f"missing: {name}: {why}")
+        note(f"missing: {name}: {why}")
     if not ready:
-        raise JigsawError(f"--data-root: {data_root} holds none of the {len(benchmarks)} benchmarks of suite {suite}")
-    say(f"running: {', '.join(entry.benchmark.name for entry in ready)}")
-    widths = sorted(frames or (FRAMES if suite == "video" else (32,)))
-    jobs = [_job(each, widths) for each in ready]
+        raise JigsawError(f"--data-root: {data_root} has none of the {len(benchmarks)} benchmarks of suite {suite}")
+    note(f"running: {', '.join(entry.benchmark.name for entry in ready)}")
+    all_frames = sorted(frames or (FRAMES if suite == "video" else (32,)))
+    jobs = [_job(entry, all_frames) for entry in ready]
     write_atomically(out / PLAN_FILE, to_json(Plan(**settings, checkpoint=str(checkpoint), jobs=jobs)))
     try:
-        steps = sum(len(job.frames) for job in jobs)
-        if sum(result.failed is None for result in _collected(out, jobs).values()) < steps:
-            _in_harness(out, data_root, steps)
+        runs = sum(len(job.frames) for job in jobs)
+        if sum(result.failed is None for result in _results(out, jobs).values()) < runs:
+            _run_harness(out, data_root, runs)
     finally:
         log = SuiteLog(
             argv=command_line(),
@@ -104,7 +106,7 @@ def evaluate_suite(
             suite=suite,
             model=model,
             settings=settings,
-            benchmarks=_collected(out, jobs),
+            benchmarks=_results(out, jobs),
             missing=missing,
         )
         write_atomically(out / SUITE_FILE, to_json(log))
@@ -112,11 +114,11 @@ def evaluate_suite(
 
 
 def suite_text(log: SuiteLog, folders: Sequence[Path]) -> str:
-    """A suite's results as the table in Markdown, below it what is missing, what failed and where protocols differ.
+    """The results of a suite in Markdown: the table, then missing and failed benchmarks and differing protocols.
 
     Args:
-        log: of this suite.
-        folders: of the evaluations in the table: of the one to compare with, if any, and of this one.
+        log: of the suite.
+        folders: of the evaluations in the table.
     """
     lines = [printed([suite_table(log.suite, folders)], "markdown")]
     lines += [f"missing: {name}: {why}" for name, why in log.missing.items()]
@@ -128,10 +130,10 @@ def suite_text(log: SuiteLog, folders: Sequence[Path]) -> str:
 
 
 def _local(model: str) -> Path:
-    """A checkpoint's folder; for a hub id its folder in the user's cache, which the harness does not look into.
+    """The folder of a checkpoint; for a hub id its folder in the user's cache, which the harness does not use.
 
     Raises:
-        JigsawError: it is no checkpoint, or not in the cache.
+        JigsawError: the model is not a checkpoint, or not in the cache.
     """
     require_checkpoint(model)
     if Path(model).is_dir():
@@ -142,32 +144,32 @@ def _local(model: str) -> Path:
         folder = snapshot_download(model, local_files_only=True)
     except (OSError, ValueError) as error:
         raise JigsawError(
-            f"{model}: not in the cache, and benchmarks run offline; `hf download {model}` fetches it, or name a folder"
+            f"{model} is not in the cache, and benchmarks run offline; run `hf download {model}`, or name a folder"
         ) from error
     require_checkpoint(folder)
     return Path(folder)
 
 
 def _box_unit(checkpoint: Path) -> str:
-    """The unit in which a checkpoint writes the corners of boxes."""
+    """The unit in which a checkpoint writes coordinates of boxes."""
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     return family_named(require_supported(config, str(checkpoint))).box_unit
 
 
-def _claim(out: Path, settings: Mapping[str, Any]) -> None:
-    """Make the folder, or go on in it if it was begun with the same settings."""
+def _start(out: Path, settings: Mapping[str, Any]) -> None:
+    """Create the folder, or check that it was started with the same settings."""
     make_folder(out)
     if (out / PLAN_FILE).is_file():
         stored = from_json(Plan, out / PLAN_FILE, "name another folder")
         for key, value in settings.items():
-            if (begun := getattr(stored, key)) != value:
-                raise JigsawError(f"--out: {out} was begun with {key} {begun}, not {value}; name another")
+            if (before := getattr(stored, key)) != value:
+                raise JigsawError(f"--out: {out} was started with {key} {before}, not {value}; name another folder")
     elif any(not entry.name.startswith(".") for entry in out.iterdir()):
-        raise JigsawError(f"--out: {out} holds other things; name another folder")
+        raise JigsawError(f"--out: {out} has other files; name another folder")
 
 
 def _job(ready: Ready, frames: Sequence[int]) -> Job:
-    """A benchmark as the harness wants it."""
+    """The job of a benchmark for the harness."""
     benchmark = ready.benchmark
     video = benchmark.media or any(part["type"] == "video" for row in ready.rows[:1] for part in row["media"])
     return Job(
@@ -180,31 +182,31 @@ def _job(ready: Ready, frames: Sequence[int]) -> Job:
     )
 
 
-def _in_harness(out: Path, data_root: Path, steps: int) -> None:
-    """Run the plan; what it says goes to `harness.log`.
+def _run_harness(out: Path, data_root: Path, runs: int) -> None:
+    """Run the plan. The output goes to `harness.log`.
 
     Raises:
-        JigsawError: the process ended before its time; with the last line of what it said.
+        JigsawError: the process failed; with the last line of its output.
     """
     python = os.environ.get("JIGSAW_SUITE_PYTHON", sys.executable)
     if shutil.which(python) is None:
-        raise JigsawError(f"JIGSAW_SUITE_PYTHON: {python} is no interpreter")
+        raise JigsawError(f"JIGSAW_SUITE_PYTHON: {python} is not an interpreter")
     probe = subprocess.run([python, "-c", "import lmms_eval"], capture_output=True, check=False)
     if probe.returncode:
         raise JigsawError(
-            f"lmms-eval is not installed; {install_command('suite')}, or let JIGSAW_SUITE_PYTHON name the "
-            "interpreter of an environment that has it"
+            f"lmms-eval is not installed; {install_command('suite')}, or set JIGSAW_SUITE_PYTHON to the interpreter "
+            "of an environment that has it"
         )
     root = str(data_root.resolve())
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     environment = {**os.environ, **offline, "HF_HOME": root, "HF_HUB_CACHE": f"{root}/hub"}
     environment["LMMS_EVAL_DATASETS_CACHE"] = str((out / "cache").resolve())
     environment["PYTHONSAFEPATH"] = "1"
-    # Some definitions ask a judge on the network about answers that they cannot read; here nothing listens.
+    # Some definitions send answers that they cannot parse to a judge on the network. This port refuses them.
     environment.setdefault("OPENAI_API_URL", "http://127.0.0.1:9/")
     command = [python, "-m", "jigsaw.suites.harness", str(out / PLAN_FILE)]
     log = out / "harness.log"
-    with log.open("w", encoding="utf-8") as file, progress_bar("running", steps) as bar:
+    with log.open("w", encoding="utf-8") as file, progress_bar("running", runs) as bar:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=file, text=True)
         try:
             assert process.stdout is not None
@@ -216,12 +218,12 @@ def _in_harness(out: Path, data_root: Path, steps: int) -> None:
             process.kill()
     if process.returncode:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        said = lines[-1].removeprefix("jigsaw.errors.JigsawError: ") if lines else f"code {process.returncode}"
-        raise JigsawError(f"{said} (results so far are kept in {out}; all of it in {log})")
+        reason = lines[-1].removeprefix("jigsaw.errors.JigsawError: ") if lines else f"exit code {process.returncode}"
+        raise JigsawError(f"{reason} (the results so far are in {out}, the complete output in {log})")
 
 
-def _collected(out: Path, jobs: Sequence[Job]) -> dict[str, Result]:
-    """The results there are, by benchmark and, for clips, frames."""
+def _results(out: Path, jobs: Sequence[Job]) -> dict[str, Result]:
+    """The results that exist, by run."""
     paths = {name: out / "results" / f"{name}.json" for job in jobs for name in job.runs()}
     remedy = "delete it and run the command again"
     return {name: from_json(Result, path, remedy) for name, path in paths.items() if path.is_file()}

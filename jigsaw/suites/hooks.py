@@ -1,4 +1,4 @@
-"""What lmms-eval calls for our task definitions: questions with their media, and scores of answers.
+"""Functions that lmms-eval calls for the built-in definitions: questions with their media, and scores of answers.
 
 In: lmms-eval's `doc`, here `{"id", "row"}` with a row of `loading` as JSON. Out: messages, targets, records, figures.
 """
@@ -22,13 +22,13 @@ RADIUS, WIDTH = 30, 4
 
 
 def row_of(doc: Doc) -> dict[str, Any]:
-    """The row that a doc carries."""
+    """The row of a doc."""
     row: dict[str, Any] = json.loads(doc["row"])
     return row
 
 
 def doc_to_text(doc: Doc) -> str:
-    """The question without its slots."""
+    """The question without its placeholders."""
     return re.sub(r"<(image|video)>", "", row_of(doc)["prompt"]).strip()
 
 
@@ -44,7 +44,7 @@ def doc_to_target(doc: Doc) -> str:
 
 
 def doc_to_messages(doc: Doc) -> list[dict[str, Any]]:
-    """One user turn; media are at their slots, or first where there are none."""
+    """One user turn. Media replace their placeholders, or come first if there are none."""
     row = row_of(doc)
     media = [{"type": part["type"], "url": _medium(part)} for part in row["media"]]
     pieces = re.split(r"<image>|<video>", row["prompt"])
@@ -66,7 +66,7 @@ def _medium(part: Mapping[str, Any]) -> Any:
 
 
 def marked(image: Image.Image, points: Sequence[Sequence[float]]) -> Image.Image:
-    """A picture with a ring and a cross on each point `[row, column]`."""
+    """A picture with a ring and a cross at each point `[row, column]`."""
     image = image.copy()
     draw = ImageDraw.Draw(image)
     for (y, x), colour in zip(points, MARKS, strict=False):
@@ -79,7 +79,7 @@ def marked(image: Image.Image, points: Sequence[Sequence[float]]) -> Image.Image
 def process_results(doc: Doc, results: Sequence[str]) -> dict[str, Record]:
     """The record of an answer, for both rules."""
     record = record_of(row_of(doc), results[0])
-    return {"right": record, "careful": record}
+    return {"right": record, "flexible": record}
 
 
 def right(records: Sequence[Record]) -> float:
@@ -87,6 +87,6 @@ def right(records: Sequence[Record]) -> float:
     return figure_of(records)
 
 
-def careful(records: Sequence[Record]) -> float:
-    """The figure by the careful rule, 0 to 1."""
-    return figure_of(records, "careful")
+def flexible(records: Sequence[Record]) -> float:
+    """The figure with flexible answer extraction, 0 to 1."""
+    return figure_of(records, "flexible")

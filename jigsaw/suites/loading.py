@@ -1,15 +1,15 @@
-"""The eleven benchmarks that lmms-eval lacks, and MMVP with its own labels: authors' files as rows of one form.
+"""Loads the eleven benchmarks that lmms-eval lacks, and MMVP with its own labels, from the authors' files.
 
-In: a data root with one folder per benchmark. Out: rows, JSON values only::
+In: a data root with one folder per benchmark. Out: rows of JSON values::
 
     {"id", "kind": "letter" | "word" | "box" | "boxes", "prompt", "media": [{"type", "path", ...}],
      "target", "category", "group", "part"}
 
-`prompt` may hold `<image>` and `<video>` where media belong; without them media come first. Rows of a `group` are
-right or wrong together. Schemas are those that the benchmarks publish; a deviation is reported with file and row.
+`prompt` may have the placeholders `<image>` and `<video>`; without them media come first. Rows of a `group` are right
+or wrong together. The schemas are those of the benchmarks; an error names the file and the row.
 
-`look` says which benchmarks of a suite lie ready under a data root before anything runs. Nothing is downloaded. A root
-may be laid out by `hf download --local-dir ROOT/ORG/NAME`, or be a hub cache (`HF_HOME`).
+`find_benchmarks` checks which benchmarks of a suite are in a data root. Nothing is downloaded. The root has folders
+from `hf download --local-dir ROOT/ORG/NAME`, or is a hub cache (`HF_HOME`).
 """
 
 from __future__ import annotations
@@ -68,7 +68,10 @@ def da2k(root: Path) -> Iterator[Item]:
 
 
 def winoground(root: Path) -> Iterator[Item]:
-    """Winoground: image_name, question with slots, question_type, GT, idx `<k>_pos` or `<k>_neg`; four make a group."""
+    """Winoground: image_name, question with placeholders, question_type, GT, idx `<k>_pos` or `<k>_neg`.
+
+    The four rows with the same k are a group.
+    """
     for at, row in _rows(root, "winoground.json", ("image_name", "question", "question_type", "GT", "idx")):
         names = row["image_name"] if isinstance(row["image_name"], list) else [row["image_name"]]
         media = [part for name in names for part in _images(root, name, folders=("images", "."))]
@@ -77,7 +80,7 @@ def winoground(root: Path) -> Iterator[Item]:
 
 
 def sugarcrepe(root: Path) -> Iterator[Item]:
-    """SugarCrepe++: image, question, answer, category, id, q_type; two positives and a negative make a group."""
+    """SugarCrepe++: image, question, answer, category, id, q_type; two positives and one negative are a group."""
     for at, row in _rows(root, "sugarcrepe_pp.json", ("image", "question", "answer", "id", "q_type")):
         media = _images(root, row["image"], folders=("../coco/val2017", "../coco/train2017", "images", "."))
         group = f"{row.get('category', '')} {row['id']}"
@@ -96,7 +99,7 @@ def favor(root: Path) -> Iterator[Item]:
     for at, row in _rows(root, "question_perspective.json", ("video_name", "question", "options", "correct_answer")):
         options = list(row["options"])
         if row["correct_answer"] not in options:
-            raise JigsawError(f"{root / 'question_perspective.json'}: row {at}: correct_answer is none of the options")
+            raise JigsawError(f"{root}/question_perspective.json: row {at}: correct_answer is not one of the options")
         right = LETTERS[options.index(row["correct_answer"])]
         prompt = _choices(row["question"], options)
         yield _item(at, "letter", prompt, _videos(root, row["video_name"]), right, row.get("task_type", ""))
@@ -120,9 +123,9 @@ def all_angles(root: Path) -> Iterator[Item]:
 
 
 def cross_video(root: Path) -> Iterator[Item]:
-    """CVBench, the cross-video one: videos, question, answer, category; every clip has a quarter of the frames.
+    """CVBench for several videos: videos, question, answer, category; each clip has a quarter of the frames.
 
-    Some items ask for yes or no: those are read as words, whatever their options are.
+    Items with the answer yes or no are scored as words, even if they have options.
     """
     for at, row in _rows(root, "cvbench.json", ("videos", "question", "answer")):
         media = [dict(part, share=4) for name in row["videos"] for part in _videos(root, name)]
@@ -135,7 +138,7 @@ def cross_video(root: Path) -> Iterator[Item]:
 
 
 def mmvp(root: Path) -> Iterator[Item]:
-    """MMVP: `Questions.csv` with Index, Question, Options, Correct Answer like (a); two rows in turn make a pair."""
+    """MMVP: `Questions.csv` with Index, Question, Options, Correct Answer like (a); two consecutive rows are a pair."""
     path = _file(root, "Questions.csv")
     rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
     for at, row in enumerate(rows):
@@ -163,14 +166,14 @@ LOADERS: Mapping[str, tuple[str, Callable[[Path], Iterator[Item]]]] = {
     "jigsaw_cvbench": ("cvbench", cross_video),
     "jigsaw_mmvp": ("mmvp", mmvp),
 }
-"""lmms-eval id -> folder below the data root, and the loader."""
+"""lmms-eval id -> folder in the data root, and the loader."""
 
 
 def load_items(name: str, data_root: Path) -> list[Item]:
-    """The rows of a benchmark; every media file is checked.
+    """The rows of a benchmark. Each media file must exist.
 
     Raises:
-        JigsawError: the folder or a file is missing, a row is not as its schema says, or media are missing; how many.
+        JigsawError: the folder or a file is missing, a row does not match its schema, or media files are missing.
     """
     folder, loader = LOADERS[name]
     root = data_root / folder
@@ -178,11 +181,11 @@ def load_items(name: str, data_root: Path) -> list[Item]:
         raise JigsawError(f"{root} is missing")
     items = list(loader(root))
     if not items:
-        raise JigsawError(f"{root} holds no rows")
+        raise JigsawError(f"{root} has no rows")
     paths = dict.fromkeys(part["path"] for item in items for part in item["media"])
-    gone = [path for path in paths if not Path(path).is_file()]
-    if gone:
-        raise JigsawError(f"{root}: {len(gone)} of {len(paths)} media files are missing, the first is {gone[0]}")
+    missing = [path for path in paths if not Path(path).is_file()]
+    if missing:
+        raise JigsawError(f"{root}: {len(missing)} of {len(paths)} media files are missing, the first is {missing[0]}")
     return items
 
 
@@ -201,7 +204,7 @@ def _item(
 
 
 def _choices(question: str, options: Sequence[str]) -> str:
-    """Lettered options, unless they are lettered already, and how to answer."""
+    """A question with lettered options and the instruction to answer with a letter."""
     lines = [
         option if re.match(rf"\(?{letter}[).:]", option) else f"{letter}. {option}"
         for letter, option in zip(LETTERS, options, strict=False)
@@ -215,17 +218,17 @@ def _rows(root: Path, name: str, needed: Sequence[str]) -> Iterator[tuple[int, d
         lines = path.suffix == ".jsonl"
         rows = [row for _, row in json_lines(path)] if lines else json_value(read_text(path), path)
     except (OSError, JigsawError) as error:
-        raise JigsawError(f"{path} cannot be read ({first_line(error)}): fetch it again") from error
+        raise JigsawError(f"{path} cannot be read ({first_line(error)}): download it again") from error
     rows = list(rows.values()) if isinstance(rows, dict) else rows
     for at, row in enumerate(rows):
-        gone = [key for key in needed if not isinstance(row, dict) or key not in row]
-        if gone:
-            raise JigsawError(f"{path}: row {at} has no {gone[0]}")
+        missing = [key for key in needed if not isinstance(row, dict) or key not in row]
+        if missing:
+            raise JigsawError(f"{path}: row {at} has no {missing[0]}")
         yield at, row
 
 
 def _file(root: Path, name: str) -> Path:
-    """A file of a benchmark; where it is not named as expected, the only JSON file of the folder."""
+    """A file of a benchmark. If it has another name, the only JSON file of the folder is used."""
     path = root / name
     if path.is_file():
         return path
@@ -244,21 +247,21 @@ def _videos(root: Path, name: str) -> list[dict[str, Any]]:
 
 
 def _find(root: Path, name: str, folders: Sequence[str]) -> str:
-    """Where a medium is, by the folders in which it may be; its likeliest place if it is in none."""
+    """The path of a media file in one of the folders; in the first folder if it does not exist."""
     places = [root / folder / _inside(root, name) for folder in folders]
     return str(next((place for place in places if place.is_file()), places[0]))
 
 
 def _inside(root: Path, name: str) -> str:
-    """A name that comes out of a row, which others wrote.
+    """A file name from a row, which is not trusted.
 
     Raises:
-        JigsawError: it would lead out of the benchmark's folder.
+        JigsawError: the name leads out of the benchmark's folder.
     """
     try:
         below(root, name)
     except OSError as error:
-        raise JigsawError(f"{root}: a row names {name!r}, which leads out of that folder: fetch it again") from error
+        raise JigsawError(f"{root}: a row names {name!r}, which leads out of that folder: download it again") from error
     return name
 
 
@@ -267,68 +270,68 @@ TABLES = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".arrow")
 
 @dataclass(frozen=True)
 class Ready:
-    """A benchmark that can run: rows for our own definitions, else the folder of the data set."""
+    """A benchmark that can run: the rows of a built-in definition, or the folder of the data set."""
 
     benchmark: Benchmark
     rows: Sequence[Mapping[str, Any]] = ()
     folder: Path | None = None
 
 
-def look(benchmarks: Sequence[Benchmark], root: Path) -> tuple[list[Ready], dict[str, str]]:
-    """Which benchmarks can run, and for the others what they lack, by name.
+def find_benchmarks(benchmarks: Sequence[Benchmark], root: Path) -> tuple[list[Ready], dict[str, str]]:
+    """The benchmarks that can run, and the names of the others with the reason why they cannot.
 
     Raises:
-        JigsawError: the root is no folder.
+        JigsawError: the root is not a folder.
     """
     if not root.is_dir():
         raise JigsawError(
-            f"--data-root: {root} is no folder; fetch the benchmarks into one (docs/evaluation.md says how)"
+            f"--data-root: {root} is not a folder; download the benchmarks into one (see docs/evaluation.md)"
         )
     ready, missing = [], {}
-    with progress_bar("looking for benchmarks", len(benchmarks)) as bar:
+    with progress_bar("checking benchmarks", len(benchmarks)) as bar:
         for benchmark in benchmarks:
             try:
-                ready.append(_own(benchmark, root) if benchmark.own else _foreign(benchmark, root))
+                ready.append(_built_in(benchmark, root) if benchmark.own else _from_hub(benchmark, root))
             except JigsawError as error:
                 missing[benchmark.name] = str(error)
             bar.advance()
     return ready, missing
 
 
-def _own(benchmark: Benchmark, root: Path) -> Ready:
+def _built_in(benchmark: Benchmark, root: Path) -> Ready:
     return Ready(benchmark, rows=load_items(benchmark.task, root))
 
 
-def _foreign(benchmark: Benchmark, root: Path) -> Ready:
+def _from_hub(benchmark: Benchmark, root: Path) -> Ready:
     folder = repo_folder(benchmark.repo, root)
-    if benchmark.media and not _holds_files(root / benchmark.media):
-        raise JigsawError(f"{root / benchmark.media} holds no videos; unpack those of {benchmark.repo} there")
+    if benchmark.media and not _has_files(root / benchmark.media):
+        raise JigsawError(f"{root / benchmark.media} has no videos; unpack those of {benchmark.repo} there")
     return Ready(benchmark, folder=folder)
 
 
 def repo_folder(repo: str, root: Path) -> Path:
-    """Where a data set of the hub lies below the root, whole.
+    """The folder of a complete data set of the hub in the root.
 
     Raises:
-        JigsawError: it is not there, or was not downloaded to its end.
+        JigsawError: the data set is missing, or its download is incomplete.
     """
     plain, cached = root / repo, root / "hub" / f"datasets--{repo.replace('/', '--')}"
     folder = plain if plain.is_dir() else _snapshot(cached)
     if folder is None:
         raise JigsawError(
-            f"{plain} is missing; fetch it with: hf download --repo-type dataset {repo} --local-dir {plain}"
+            f"{plain} is missing; download it with: hf download --repo-type dataset {repo} --local-dir {plain}"
         )
     started = [*(cached / "blobs").glob("*.incomplete"), *(plain / ".cache").rglob("*.incomplete")]
     broken = [path for path in folder.rglob("*") if path.is_symlink() and not path.exists()]
     if started or broken:
-        raise JigsawError(f"{folder} is only half downloaded ({(started or broken)[0].name}); run hf download again")
+        raise JigsawError(f"{folder} is incomplete ({(started or broken)[0].name}); run hf download again")
     if not any(path.suffix in TABLES and ".cache" not in path.parts for path in folder.rglob("*") if path.is_file()):
-        raise JigsawError(f"{folder} holds no tables of rows; run hf download again")
+        raise JigsawError(f"{folder} has no tables; run hf download again")
     return folder
 
 
 def _snapshot(cached: Path) -> Path | None:
-    """The snapshot of a hub cache that `main` names, else its only one."""
+    """The snapshot of a hub cache that `main` names, else the last one."""
     reference = cached / "refs" / "main"
     found = sorted((cached / "snapshots").glob("*"))
     if reference.is_file():
@@ -336,5 +339,5 @@ def _snapshot(cached: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def _holds_files(folder: Path) -> bool:
+def _has_files(folder: Path) -> bool:
     return folder.is_dir() and any(path.is_file() for path in folder.rglob("*"))

@@ -1,6 +1,6 @@
-"""The log of a suite, `suite.json`, and its results side by side: this model, the base model, and published figures.
+"""The log of a suite, `suite.json`, and the table of its results next to other models and published figures.
 
-In: folders with a `SuiteLog`. Out: one table in percent; a row per model and number of frames.
+In: folders with a `SuiteLog`. Out: one table in percent, with a row per model and number of frames.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Job(Stored):
 
     Attributes:
         benchmark: its column of the suite.
-        key: beginning of the names of its files.
+        key: start of its file names.
         names: of the definitions that lmms-eval runs, one for each of `benchmark.tasks`.
-        folder: of the hub's data set; None for our own definitions.
-        rows: of our own definitions, as `loading` gives them.
-        frames: most frames of a clip, one run each; None stands for a run of a benchmark without clips.
+        folder: of the data set of the hub; None for a built-in definition.
+        rows: of a built-in definition, from `loading`.
+        frames: maximum numbers of frames of a clip, with one run for each; None for a benchmark without clips.
     """
 
     benchmark: Benchmark
@@ -38,19 +38,19 @@ class Job(Stored):
     frames: list[int | None]
 
     def runs(self) -> dict[str, int | None]:
-        """Name of each run's files -> most frames of a clip."""
+        """The file name of each run, with its maximum number of frames."""
         return {self.key if frames is None else f"{self.key}-{frames}": frames for frames in self.frames}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Stored):
-    """What `plan.json` holds: what the harness runs, with every setting.
+    """The content of `plan.json`: the jobs of the harness and all settings.
 
     Attributes:
-        model: arguments of `suites.model.Checkpoint`; `pretrained` as the user named it.
-        model_stamp: of the checkpoint's files.
+        model: arguments of `suites.model.Checkpoint`; `pretrained` is the name that the user gave.
+        model_stamp: hash of the state of the checkpoint's files.
         boxes: unit of the coordinates that the model writes.
-        limit: most rows of each benchmark; None for all.
+        limit: maximum number of rows of each benchmark; None for all.
         checkpoint: folder of the model.
     """
 
@@ -69,12 +69,13 @@ class Result(Stored):
     Attributes:
         benchmark: its name.
         metric: lmms-eval's name of the figure.
-        note: where the protocol is not the paper's.
-        frames: most frames of a clip, for benchmarks with clips.
-        value, low, high: by the paper's rule, with its 95% interval if one is known; None if the benchmark failed.
-        careful: read as a person would, for our own definitions.
-        rows: that were asked.
-        categories: share of right rows of each, for our own definitions.
+        note: how the protocol differs from the paper's.
+        frames: maximum number of frames of a clip, for benchmarks with clips.
+        value, low, high: the figure by the paper's rule, and its 95% interval if it is known; None if the benchmark
+            failed.
+        flexible: the figure with flexible answer extraction, for built-in definitions.
+        rows: number of rows.
+        categories: percentage of right rows per category, for built-in definitions.
         failed: why there is no figure.
     """
 
@@ -85,7 +86,7 @@ class Result(Stored):
     value: float | None = None
     low: float | None = None
     high: float | None = None
-    careful: float | None = None
+    flexible: float | None = None
     rows: int | None = None
     categories: dict[str, float] = field(default_factory=dict)
     seconds: float | None = None
@@ -94,13 +95,13 @@ class Result(Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteLog(Log):
-    """What `suite.json` holds.
+    """The content of `suite.json`.
 
     Attributes:
         model: checkpoint folder or hub id.
         settings: what the results depend on.
-        benchmarks: key, with the number of frames for clips -> result.
-        missing: benchmark -> why it could not run.
+        benchmarks: key of the run -> result.
+        missing: benchmark -> why it cannot run.
     """
 
     suite: str
@@ -111,20 +112,20 @@ class SuiteLog(Log):
 
     def __post_init__(self) -> None:
         if self.suite not in SUITES:
-            raise ValueError(f"suite {self.suite!r} is none of {', '.join(SUITES)}")
+            raise ValueError(f"suite {self.suite!r} is not one of {', '.join(SUITES)}")
 
 
 def read_suite(folder: Path) -> SuiteLog:
     """The log of a folder.
 
     Raises:
-        JigsawError: it is missing, broken, or of another version.
+        JigsawError: the log is missing, broken, or of another version.
     """
     return from_json(SuiteLog, folder / SUITE_FILE, "name a folder that `jigsaw bench` wrote, or run it again")
 
 
 def suite_table(suite: str, folders: Sequence[Path]) -> PaperTable:
-    """Runs of a suite in the order given, below them the published figures."""
+    """A table of the runs of a suite, in the order of the folders, and of the published figures."""
     names = [benchmark.name for benchmark in SUITES[suite]]
     rows = [row for folder in folders for row in _rows(folder)]
     rows += published_rows(PUBLISHED[suite])
@@ -134,24 +135,24 @@ def suite_table(suite: str, folders: Sequence[Path]) -> PaperTable:
 def _rows(folder: Path) -> list[Row]:
     log = read_suite(folder)
     results = log.benchmarks.values()
-    widths: list[int | None] = [*sorted({found.frames for found in results if found.frames})] or [None]
+    all_frames: list[int | None] = [*sorted({result.frames for result in results if result.frames})] or [None]
     rows = []
-    for width in widths:
+    for frames in all_frames:
         cells = {
-            found.benchmark: Cell(found.value, found.low, found.high)
-            for found in results
-            if found.frames in (None, width) and found.value is not None
+            result.benchmark: Cell(result.value, result.low, result.high)
+            for result in results
+            if result.frames in (None, frames) and result.value is not None
         }
-        name = log.model if len(widths) == 1 else f"{log.model}, {width} frames"
+        name = log.model if len(all_frames) == 1 else f"{log.model}, {frames} frames"
         rows.append(Row(name, cells, str(folder / SUITE_FILE), log.command))
     return rows
 
 
 def published_rows(tables: Sequence[str]) -> list[Row]:
-    """The figures that papers print, a row per model and number of frames."""
+    """The published figures, a row per model and number of frames."""
     rows: dict[str, dict[str, Cell]] = {}
-    for found in published(tables):
-        frames = f", {found.frames} frames" if found.frames else ""
-        label = f"{found.model}{frames} ({found.table.removeprefix('visual-jigsaw-')}, published)"
-        rows.setdefault(label, {})[found.benchmark] = Cell(found.score)
+    for figure in published(tables):
+        frames = f", {figure.frames} frames" if figure.frames else ""
+        label = f"{figure.model}{frames} ({figure.table.removeprefix('visual-jigsaw-')}, published)"
+        rows.setdefault(label, {})[figure.benchmark] = Cell(figure.score)
     return [Row(label, cells, PUBLISHED_FILE.name) for label, cells in rows.items()]

@@ -1,8 +1,8 @@
-"""Our checkpoints as a model of lmms-eval, whatever their family, on transformers or vLLM.
+"""Checkpoints of any family as a model of lmms-eval, on transformers or vLLM.
 
-In: lmms-eval's requests, whose messages hold pictures and clips. Out: greedy texts. The settings are those of the
-Visual Jigsaw paper: clips at 2 frames a second up to `max_frames`, frames of 128 to 256 visual tokens; the pixel
-budget of a prompt's pictures is shared out among them.
+In: lmms-eval's requests, whose messages contain pictures and clips. Out: greedy texts. The settings are those of the
+Visual Jigsaw paper: clips at 2 frames per second up to `max_frames`, frames of 128 to 256 visual tokens, and a pixel
+budget that the pictures of a prompt share.
 
     lmms-eval eval --model jigsaw --model_args pretrained=runs/x/model,max_frames=32 --tasks mmstar
 """
@@ -25,14 +25,14 @@ from jigsaw.progress import progress_bar
 from jigsaw.tasks import Clip
 
 IMAGE_BUDGET = 12_845_056
-"""Most pixels of all pictures of a prompt."""
+"""Maximum number of pixels of all pictures of a prompt."""
 
 FRAME_TOKENS = (128, 256)
-"""Least and most visual tokens of a frame, as the processor's pixel unit makes them."""
+"""Minimum and maximum number of visual tokens of a frame."""
 FRAMES_PER_SECOND = 2.0
 
 MERGED = 2
-"""Patches along the side of a token, as qwen-vl-utils takes it."""
+"""Patches along the side of a token, as in qwen-vl-utils."""
 
 
 class Checkpoint(lmms):  # type: ignore[misc]  # lmms-eval is untyped
@@ -42,10 +42,10 @@ class Checkpoint(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         pretrained: checkpoint folder or hub id.
         engine: `transformers` or `vllm`.
         dtype: `float32` or `bfloat16`.
-        max_frames: most frames of a clip; those of several clips each have their share where the task says so.
+        max_frames: maximum number of frames of a clip. Clips share it if the task says so.
         max_new_tokens: completion limit.
-        batch_size: prompts generated together.
-        device, max_batch_size: what lmms-eval's command passes on; the engine finds its device by itself.
+        batch_size: prompts per batch.
+        device, max_batch_size: arguments of lmms-eval's command, which are not used.
     """
 
     is_simple = False
@@ -81,27 +81,27 @@ class Checkpoint(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         return texts
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        """Not offered: no benchmark of the suites asks for it."""
-        raise JigsawError("this model generates; a benchmark that compares likelihoods cannot be run with it")
+        """Not supported: no benchmark of the suites needs it."""
+        raise JigsawError("this model generates texts; it cannot run a benchmark that compares likelihoods")
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
-        """Not offered: no benchmark of the suites asks for it."""
-        raise JigsawError("this model answers once; a benchmark in rounds cannot be run with it")
+        """Not supported: no benchmark of the suites needs it."""
+        raise JigsawError("this model answers once; it cannot run a benchmark with several rounds")
 
     def _row(self, request: Any) -> dict[str, Any]:
-        """A request as the engines take it."""
+        """The row of a request for the engines."""
         _, to_messages, _, doc_id, task, split = request.args
         messages = to_messages(self.task_dict[task][split][doc_id])
         return row_of_messages(messages, max_frames=self.max_frames, unit=self._unit, name=f"{task} {doc_id}")
 
 
 def row_of_messages(messages: Sequence[Mapping[str, Any]], *, max_frames: int, unit: int, name: str) -> dict[str, Any]:
-    """Messages of lmms-eval's protocol as a row: placeholders in `prompt`, pictures and clips beside it.
+    """A row from messages of lmms-eval's protocol: placeholders in `prompt`, and the pictures and clips.
 
     Args:
         messages: in lmms-eval's protocol.
-        max_frames: most frames of a clip.
-        unit: side in pixels of what becomes one token of the model.
+        max_frames: maximum number of frames of a clip.
+        unit: side in pixels of one visual token.
         name: of the row, for errors.
 
     Raises:
@@ -127,7 +127,7 @@ def _placeholder(part: Mapping[str, Any]) -> dict[str, Any]:
     if part["type"] == "text":
         return {"type": "text", "text": part["text"]}
     if part["type"] not in ("image", "video"):
-        raise JigsawError(f"a prompt holds {part['type']}, which this model does not take")
+        raise JigsawError(f"a prompt contains {part['type']}, which this model does not support")
     return {"type": part["type"]}
 
 
@@ -142,7 +142,7 @@ def _image(url: Any) -> Image.Image:
 
 
 def fitted(image: Image.Image, most: int) -> Image.Image:
-    """A picture with at most `most` pixels, in its proportions."""
+    """A picture with at most `most` pixels, with the same aspect ratio."""
     width, height = image.size
     if width * height <= most:
         return image
@@ -151,7 +151,7 @@ def fitted(image: Image.Image, most: int) -> Image.Image:
 
 
 def _clip(url: Any, max_frames: int, unit: int, name: str) -> Clip:
-    """Frames of a clip as the paper takes them; `url` is a path, `{"path", "share"}` or frames."""
+    """The frames of a clip with the paper's settings. `url` is a path, `{"path", "share"}` or frames."""
     from qwen_vl_utils import fetch_video
 
     least, most = (tokens * unit**2 for tokens in FRAME_TOKENS)
@@ -165,21 +165,21 @@ def _clip(url: Any, max_frames: int, unit: int, name: str) -> Clip:
         asked |= {"fps": FRAMES_PER_SECOND, "max_frames": max(4, max_frames // share)}
     try:
         frames, fps = fetch_video(asked | {"video": url}, image_patch_size=unit // MERGED, return_video_sample_fps=True)
-    except Exception as error:  # decoders raise whatever they like
+    except Exception as error:  # decoders may raise any error
         raise JigsawError(f"{name}: {url if isinstance(url, str) else 'its clip'} cannot be decoded") from error
     pixels = frames.permute(0, 2, 3, 1).round().clamp(0, 255).byte().numpy()
     return Clip(frames=pixels, times=np.arange(len(pixels)) / float(fps), fps=float(fps))
 
 
 def _until(text: str, stops: Any) -> str:
-    """The text up to the first of the strings at which a task stops."""
+    """The text up to the first stop string of a task."""
     for stop in [stops] if isinstance(stops, str) else stops or ():
         text = text.split(stop)[0]
     return text
 
 
 def manifest() -> Any:
-    """What lmms-eval's registry receives, through the entry-point group `lmms_eval.models`."""
+    """The model for lmms-eval's registry, in the entry-point group `lmms_eval.models`."""
     from lmms_eval.models.registry_v2 import ModelManifest
 
     return ModelManifest(model_id="jigsaw", chat_class_path=f"{__name__}.Checkpoint")

@@ -1,9 +1,9 @@
-"""From answers to a benchmark's figure: what a text says, records per row, and what they add up to.
+"""Scoring of benchmark answers: extraction of answers, one record per row, and the figure of a benchmark.
 
-In: a row of `loading` and the model's text. Out: a record with `right` (the paper's rule) and `careful` (what a person
-would read), or boxes; and figures from 0 to 1. Groups count as right where all their rows are; denominators are
-counted, not assumed. The paper's scripts take the first letter anywhere ("Answer: B" is then A) or the whole text;
-figures are comparable only under the same rule, so it stays. `final_letter` reads what a person would.
+In: a row of `loading` and the model's text. Out: a record with `right` (the paper's rule) and `flexible` (flexible
+answer extraction), or boxes; and figures from 0 to 1. A group is right if all its rows are. The paper's scripts take
+the first letter of the text ("Answer: B" gives A) or the whole text. Figures are comparable only by the same rule, so
+`right` keeps it. `final_letter` extracts the letter that a person would read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WHOLE_BOX = re.compile(r"\[\s*(-?\d+)\s*,\s*(-?\d+)\s*,\s*(-?\d+)\s*,\s*(-?\d+)
 
 
 def cleaned(text: str) -> str:
-    r"""What is left after the thinking, out of `\boxed{}` or `<answer>`, without quotes and a full stop.
+    r"""The text after the thinking, in `\boxed{}` or `<answer>` if there are any, without quotes and full stop.
 
     >>> cleaned("<think>A or B?</think> \\boxed{B}")
     'B'
@@ -46,11 +46,11 @@ def first_letter(text: str) -> str | None:
 
 
 def final_letter(text: str, options: str = "ABCDE") -> str | None:
-    """The option that a text ends up with: what follows "answer is", else the only option that is a word of its own.
+    """The option that a text answers: the one after "answer is", else the only option that is a separate word.
 
     Args:
         text: the model's text.
-        options: the letters there are.
+        options: the possible letters.
 
     >>> final_letter("Based on a picture, the answer is (C)."), final_letter("b)"), final_letter("A dog, or B")
     ('C', 'B', None)
@@ -64,35 +64,35 @@ def final_letter(text: str, options: str = "ABCDE") -> str | None:
         return str(named[-1]).upper()
     if lead := re.match(rf"\(({kind})\)|\(?([{options}])[).:]", text):
         return str(lead.group(1) or lead.group(2)).upper()
-    alone = set(re.findall(rf"(?<![A-Za-z'])([{options}])(?![A-Za-z'])", text))
-    return alone.pop() if len(alone) == 1 else None
+    separate = set(re.findall(rf"(?<![A-Za-z'])([{options}])(?![A-Za-z'])", text))
+    return separate.pop() if len(separate) == 1 else None
 
 
 def same_word(text: str, label: str) -> bool:
-    """The paper's rule for words: the whole cleaned text is the label, whatever its case."""
+    """The paper's rule for words: the cleaned text equals the label, ignoring case."""
     return cleaned(text).lower() == label.strip().lower()
 
 
 def starts_with_word(text: str, label: str) -> bool:
-    """The more careful rule: the first word is the label ("Yes, it does")."""
+    """The flexible rule for words: the first word equals the label ("Yes, it does")."""
     found = re.match(r"\W*(\w+)", cleaned(text))
     return found is not None and found.group(1).lower() == label.strip().lower()
 
 
 def first_box(text: str) -> Box:
-    """The first list of four numbers; zeros without one."""
+    """The first list of four numbers; zeros if there is none."""
     found = _BOX.search(text)
     return tuple(float(number) for number in found.groups()) if found else (0.0, 0.0, 0.0, 0.0)  # type: ignore[return-value]
 
 
 def whole_boxes(text: str) -> list[Box]:
-    """All lists of four whole numbers; one of zeros without any."""
+    """All lists of four whole numbers; one list of zeros if there is none."""
     found = [tuple(float(number) for number in match.groups()) for match in _WHOLE_BOX.finditer(text)]
     return found or [(0.0, 0.0, 0.0, 0.0)]  # type: ignore[return-value]
 
 
 def overlap(one: Box, other: Box, least: float = 1.0) -> float:
-    """Intersection over union of two boxes `x1, y1, x2, y2`; an overlap of at most `least` pixels counts as none.
+    """Intersection over union of two boxes `x1, y1, x2, y2`. An overlap of at most `least` pixels counts as 0.
 
     >>> overlap((0, 0, 10, 10), (5, 0, 15, 10))
     0.3333333333333333
@@ -106,34 +106,34 @@ def overlap(one: Box, other: Box, least: float = 1.0) -> float:
 
 
 def record_of(item: Mapping[str, Any], text: str) -> Record:
-    """What a text is worth on a row.
+    """The record of a text on a row.
 
     Args:
-        item: a row; rows with boxes carry `scale`, original over shown pixels, x and y.
-        text: what the model wrote.
+        item: a row; rows with boxes have `scale`, the ratio of original to shown pixels in x and y.
+        text: of the model.
     """
     kind, target = item["kind"], item["target"]
     shared = {"id": item["id"], "category": item["category"], "group": item["group"], "kind": kind}
     if kind == "letter":
         letter = str(target).strip().strip("()").upper()
-        return shared | {"right": first_letter(text) == letter, "careful": final_letter(text, "ABCDEFGH") == letter}
+        return shared | {"right": first_letter(text) == letter, "flexible": final_letter(text, "ABCDEFGH") == letter}
     if kind == "word":
-        return shared | {"right": same_word(text, str(target)), "careful": starts_with_word(text, str(target))}
+        return shared | {"right": same_word(text, str(target)), "flexible": starts_with_word(text, str(target))}
     across, down = item["scale"]
     if kind == "box":
         found = _scaled(first_box(text), across, down)
         right = overlap(found, tuple(target)) > 0.5
-        return shared | {"right": right, "careful": right}
+        return shared | {"right": right, "flexible": right}
     boxes = [_scaled(box, across, down) for box in whole_boxes(text)]
     return shared | {"boxes": [_clipped(box, item["size"]) for box in boxes], "target": target}
 
 
 def figure_of(records: Sequence[Record], rule: str = "right") -> float:
-    """The benchmark's figure, 0 to 1: the share of rows, of groups, or the mean average precision.
+    """The figure of a benchmark, 0 to 1: the share of right rows or groups, or the mean average precision.
 
     Args:
         records: of all rows.
-        rule: `right` or `careful`.
+        rule: `right` or `flexible`.
     """
     if records and records[0]["kind"] == "boxes":
         return mean_precision(records)
@@ -144,7 +144,7 @@ def figure_of(records: Sequence[Record], rule: str = "right") -> float:
 
 
 def by_category(records: Sequence[Record]) -> dict[str, float]:
-    """The share of right rows of each category, where there are several."""
+    """The share of right rows of each category, if there are several."""
     found: dict[str, list[bool]] = defaultdict(list)
     for record in records:
         if "right" in record:
@@ -153,9 +153,10 @@ def by_category(records: Sequence[Record]) -> dict[str, float]:
 
 
 def mean_precision(records: Sequence[Record], precision: Callable[..., float] | None = None) -> float:
-    """OVD-Eval: COCO's box AP at IoU .50 to .95 of each subset, and the plain mean over subsets.
+    """OVD-Eval: COCO's box AP at IoU .50 to .95 of each subset, averaged over subsets.
 
-    All predictions have score 1. Of those of one image that overlap a true box by more than half, one is kept for it.
+    All predictions have score 1. Of the predictions that overlap a true box of their image by more than half, one is
+    kept.
     """
     measure = precision or coco_precision
     subsets: dict[str, list[Record]] = defaultdict(list)
@@ -192,7 +193,7 @@ def thinned(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def coco_precision(truth: Path, detections: Sequence[Mapping[str, Any]]) -> float:
-    """COCO's box AP of detections, by pycocotools, which comes with lmms-eval."""
+    """COCO's box AP of detections, by pycocotools, a dependency of lmms-eval."""
     import contextlib
     import io
 

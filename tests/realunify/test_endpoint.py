@@ -112,7 +112,7 @@ def test_failures_are_one_line_that_names_the_option(server, answer, message):
 
 def test_a_slow_or_absent_server_is_one_line(server):
     server.routes["/v1/images/generations"] = lambda _: (time.sleep(1), (200, {}))[1]
-    with pytest.raises(JigsawError, match=r"gave no answer within 0\.1 s"):
+    with pytest.raises(JigsawError, match=r"did not answer within 0\.1 s"):
         endpoint(server, timeout=0.1, tries=1).draw("x")
     with pytest.raises(JigsawError, match="cannot be reached"):
         Endpoint("--editor", "http://127.0.0.1:9/v1", "x", tries=1).draw("x")
@@ -121,7 +121,7 @@ def test_a_slow_or_absent_server_is_one_line(server):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Endpoint("--editor", "localhost", "x"), "'localhost' is no address"),
+        (lambda: Endpoint("--editor", "localhost", "x"), "'localhost' is not an address"),
         (lambda: load_function("@http://127.0.0.1:1/v1", "--editor"), "the model's name is missing"),
     ],
 )

@@ -140,7 +140,7 @@ def test_all_parts_run_and_are_counted(root, engine, judge):
 
 def test_without_tools_the_rest_runs_and_what_lacks_is_told(root, engine, tmp_path):
     told = []
-    found = evaluate_realunify("org/model", root, out=tmp_path / "o", grid=(2, 2), say=told.append)
+    found = evaluate_realunify("org/model", root, out=tmp_path / "o", grid=(2, 2), note=told.append)
     assert set(found.parts) == {"GEU_direct", "GEU_jigsaw"}
     assert found.missing["UEG_step"] == "needs --generator and --judge"
     assert found.missing["UEG_oracle"] == "needs --oracle-reader, --oracle-generator and --judge"
@@ -162,7 +162,7 @@ def test_a_judge_that_answers_nonsense_is_counted_and_told(root, engine, judge):
     judge.replies = lambda *_: (200, "It is not easy to know.")
     found = evaluate_realunify("org/model", root, **options(root, judge))
     assert found.parts["UEG_direct"].unjudged == 2
-    assert "the judge said neither yes nor no on 2 of 2; they count as wrong" in realunify_text(found, root / "out")
+    assert "2 of 2 items have no verdict of the judge; they count as wrong" in realunify_text(found, root / "out")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_judge_that_answers_nonsense_is_counted_and_told(root, engine, judge):
     [
         (lambda *_: (401, "no"), "refuses with 401 Unauthorized"),
         (lambda *_: (503, "busy"), "refuses with 503 Service Unavailable"),
-        (lambda *_: time.sleep(1) or (200, "yes"), "gave no answer within 0.2 s"),
+        (lambda *_: time.sleep(1) or (200, "yes"), "did not answer within 0.2 s"),
     ],
 )
 def test_a_judge_that_refuses_or_times_out_ends_in_a_line_and_results_so_far_stay(root, engine, judge, replies, told):
@@ -186,7 +186,7 @@ def test_a_judge_that_refuses_or_times_out_ends_in_a_line_and_results_so_far_sta
 def test_a_judge_that_is_not_there_is_told():
     with pytest.raises(JigsawError, match="cannot be reached"):
         Judge("http://127.0.0.1:9/v1", "x").ask(Image.new("RGB", (2, 2)), "Is it red?")
-    with pytest.raises(JigsawError, match="is no address"):
+    with pytest.raises(JigsawError, match="is not an address"):
         Judge("localhost", "x")
 
 
@@ -213,7 +213,7 @@ def test_verdicts_are_whole_words(text, found):
             "item 0: its picture ../a.png leads out of that folder",
         ),
         ("GEU_direct", "{", "cannot be read"),
-        ("GEU_direct", [{"task_type": "x", "evaluation_prompt": "?", "answer": "A"}], "task_type 'x' is none of"),
+        ("GEU_direct", [{"task_type": "x", "evaluation_prompt": "?", "answer": "A"}], "task_type 'x' is not one of"),
         ("UEG_direct", None, "UEG_direct.json is missing"),
     ],
 )

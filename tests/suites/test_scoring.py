@@ -12,7 +12,7 @@ def item(kind, target, group="", category="", **more):
 
 
 @pytest.mark.parametrize(
-    ("text", "right", "careful"),
+    ("text", "right", "flexible"),
     [
         ("B", True, True),
         ("(b) the left one", True, True),
@@ -22,18 +22,18 @@ def item(kind, target, group="", category="", **more):
         ("", False, False),
     ],
 )
-def test_letters_by_the_papers_rule_and_by_the_careful_one(text, right, careful):
+def test_letters_by_the_papers_rule_and_by_the_flexible_one(text, right, flexible):
     record = record_of(item("letter", "(B)"), text)
-    assert (record["right"], record["careful"]) == (right, careful)
+    assert (record["right"], record["flexible"]) == (right, flexible)
 
 
 @pytest.mark.parametrize(
-    ("text", "right", "careful"),
+    ("text", "right", "flexible"),
     [("yes", True, True), ('"Yes."', True, True), ("Yes, it does", False, True), ("No", False, False)],
 )
-def test_words_by_both_rules(text, right, careful):
+def test_words_by_both_rules(text, right, flexible):
     record = record_of(item("word", "Yes"), text)
-    assert (record["right"], record["careful"]) == (right, careful)
+    assert (record["right"], record["flexible"]) == (right, flexible)
 
 
 def test_a_group_is_right_where_all_its_rows_are():

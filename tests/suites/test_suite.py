@@ -13,7 +13,7 @@ from jigsaw.results.log_file import to_json
 from jigsaw.suites import evaluate as suite_module
 from jigsaw.suites.benchmarks import PUBLISHED, SUITES, published
 from jigsaw.suites.evaluate import evaluate_suite, suite_text
-from jigsaw.suites.loading import LOADERS, load_items, look, repo_folder
+from jigsaw.suites.loading import LOADERS, find_benchmarks, load_items, repo_folder
 from jigsaw.suites.log import Result, SuiteLog, read_suite
 
 needs_lmms = pytest.mark.skipif(find_spec("lmms_eval") is None, reason="needs the extra suite")
@@ -60,7 +60,7 @@ def in_process(monkeypatch, tmp_path):
         monkeypatch.setattr(model, "open_engine", lambda *_, **__: oracle)
         harness.main(folder / "plan.json")
 
-    monkeypatch.setattr(suite_module, "_in_harness", run)
+    monkeypatch.setattr(suite_module, "_run_harness", run)
     return out, oracle
 
 
@@ -69,7 +69,7 @@ def in_process(monkeypatch, tmp_path):
 def test_right_answers_have_full_marks_on_every_benchmark_of_ours(in_process, data_root, checkpoint):
     out, oracle = in_process
     said = []
-    found = evaluate_suite(checkpoint, "image", data_root, out=out, say=said.append)
+    found = evaluate_suite(checkpoint, "image", data_root, out=out, note=said.append)
     values = {entry.benchmark: entry.failed or entry.value for entry in found.benchmarks.values()}
     ours = {benchmark.name for benchmark in SUITES["image"] if benchmark.own}
     assert values == pytest.approx(dict.fromkeys({*ours, "MMStar-fine"}, 100.0))
@@ -111,7 +111,7 @@ def test_a_checkpoint_runs_in_a_process_of_its_own_and_goes_on_where_it_was(
     before = (tmp_path / "out" / "results" / "pope.json").stat().st_mtime_ns
     assert evaluate_suite(checkpoint, "neo", data_root, **settings).benchmarks == found.benchmarks
     assert (tmp_path / "out" / "results" / "pope.json").stat().st_mtime_ns == before
-    with pytest.raises(JigsawError, match="was begun with model"):
+    with pytest.raises(JigsawError, match="was started with model"):
         evaluate_suite(checkpoint, "neo", data_root, **settings | {"generation": Generation(max_new_tokens=5)})
 
 
@@ -184,9 +184,9 @@ def test_all_rows_of_ours_load(data_root):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda root: (root / "vsr" / "test.jsonl").write_text('{"image": "x.jpg"'), "VSR: .*fetch it again"),
+        (lambda root: (root / "vsr" / "test.jsonl").write_text('{"image": "x.jpg"'), "VSR: .*download it again"),
         (lambda root: (root / "vsr" / "test.jsonl").write_text('{"image": "x.jpg"}'), "VSR: .*row 0 has no caption"),
-        (lambda root: (root / "vsr" / "test.jsonl").write_text(""), "VSR: .*holds no rows"),
+        (lambda root: (root / "vsr" / "test.jsonl").write_text(""), "VSR: .*has no rows"),
         (
             lambda root: (root / "vsr" / "test.jsonl").write_text('{"image": "../x.jpg", "caption": "", "label": 1}'),
             "VSR: .*vsr: a row names '../x.jpg', which leads out of that folder",
@@ -202,11 +202,11 @@ def test_all_rows_of_ours_load(data_root):
                 (root / "lmms-lab-encoder" / "POPE" / ".cache").mkdir()
                 or (root / "lmms-lab-encoder" / "POPE" / ".cache" / "x.incomplete").touch()
             ),
-            "POPE: .*only half downloaded",
+            "POPE: .*is incomplete",
         ),
         (
             lambda root: shutil.rmtree(root / "lmms-lab-encoder" / "POPE" / "data"),
-            "POPE: .*holds no tables",
+            "POPE: .*has no tables",
         ),
     ],
 )
@@ -215,7 +215,7 @@ def test_what_is_missing_or_half_there_is_named_and_the_rest_is_ready(data_root,
     shutil.copytree(data_root, root)
     change(root)
     benchmarks = [entry for suite in SUITES.values() for entry in suite if entry.name in ("VSR", "POPE", "MMVP")]
-    ready, missing = look(benchmarks, root)
+    ready, missing = find_benchmarks(benchmarks, root)
     assert "MMVP" in [entry.benchmark.name for entry in ready]
     lines = "\n".join(f"{name}: {why}" for name, why in missing.items())
     import re
@@ -231,18 +231,18 @@ def test_a_hub_cache_serves_as_data_root(data_root, tmp_path):
     assert repo_folder("lmms-lab-encoder/POPE", tmp_path) == cached / "snapshots" / "abc"
     (cached / "blobs").mkdir()
     (cached / "blobs" / "x.incomplete").touch()
-    with pytest.raises(JigsawError, match="only half downloaded"):
+    with pytest.raises(JigsawError, match="is incomplete"):
         repo_folder("lmms-lab-encoder/POPE", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"suite": "img"}, "suite 'img' is none of image, video, depth, neo"),
+        ({"suite": "img"}, "suite 'img' is not one of image, video, depth, neo"),
         ({"generation": Generation(samples=2)}, "--samples: 2; benchmarks need greedy decoding"),
-        ({"boxes": "inches"}, "--boxes: 'inches' is neither pixels nor thousandths"),
+        ({"boxes": "inches"}, "--boxes: 'inches' is not one of pixels, thousandths"),
         ({"model": "./nowhere"}, "no such checkpoint folder"),
-        ({"data_root": Path("/nowhere")}, "--data-root: /nowhere is no folder"),
+        ({"data_root": Path("/nowhere")}, "--data-root: /nowhere is not a folder"),
     ],
 )
 def test_options_that_cannot_be_are_refused(data_root, checkpoint, tmp_path, changes, told):
@@ -257,11 +257,11 @@ def test_a_hub_id_is_opened_out_of_the_users_cache_and_stays_the_label(data_root
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("abc")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(suite_module, "_in_harness", lambda *_: None)
+    monkeypatch.setattr(suite_module, "_run_harness", lambda *_: None)
     out = tmp_path / "out"
     assert evaluate_suite("org/small", "image", data_root, out=out).model == "org/small"
     assert json.loads((out / "plan.json").read_text())["checkpoint"] == str(cached / "snapshots" / "abc")
-    with pytest.raises(JigsawError, match=r"org/other: not in the cache.*`hf download org/other` fetches it"):
+    with pytest.raises(JigsawError, match=r"org/other is not in the cache.*run `hf download org/other`"):
         evaluate_suite("org/other", "image", data_root, out=tmp_path / "other")
 
 
@@ -276,7 +276,7 @@ def test_without_lmms_eval_the_remedy_is_told(data_root, checkpoint, tmp_path, m
 
 def test_an_empty_data_root_is_told(checkpoint, tmp_path):
     (tmp_path / "root").mkdir()
-    with pytest.raises(JigsawError, match="holds none of the 13 benchmarks of suite image"):
+    with pytest.raises(JigsawError, match="has none of the 13 benchmarks of suite image"):
         evaluate_suite(checkpoint, "image", tmp_path / "root", out=tmp_path / "out")
 
 
