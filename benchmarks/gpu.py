@@ -1,11 +1,11 @@
-"""`make gpu-check`: what a CPU cannot try, tried on one GPU in ten minutes, with a file to attach to a report.
+"""`make gpu-check`: tests on one GPU, in ten minutes, what a CPU cannot test, and writes a file for a report.
 
     python benchmarks/gpu.py [BLOCK ...] [--out gpu-check.json] [--minutes 10] [--model FOLDER] [--cpu]
 
-Needs torch and transformers only, no installation of this package and no network. Each block runs in a process of its
-own under its own time limit and ends with one JSON line; a block whose packages are missing says which. Without a GPU
-all blocks run in a small shape, which tries their code and measures nothing. `--model` names a folder with a
-Qwen2.5-VL checkpoint, for the blocks that need real weights.
+It needs torch and transformers, but neither an installation of this package nor the network. Each block runs in its own
+process with its own time limit and ends with one JSON line; a block with missing packages names them. Without a GPU,
+all blocks run with small shapes, which tests their code and measures nothing. `--model` is a folder with a Qwen2.5-VL
+checkpoint, for the blocks that need real weights.
 
 Verdicts: `pass`; `fail`, wrong or too much memory; `slow`, right but slower than computed (docs/gpu.md); `not run`.
 """
@@ -31,24 +31,24 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 MARK = "gpu-check "
-"""Begins the lines by which a block reports to this script."""
+"""Prefix of the lines with which a block reports to this script."""
 
 WITHOUT_GPU = 4.0
-"""Time limits are multiplied by this without a GPU: cores may be few and busy, and nothing is measured there."""
+"""Factor of the time limits without a GPU, where cores may be few and busy and nothing is measured."""
 
 FAIL, SLOW, NOT_RUN, PASS = "fail", "slow", "not run", "pass"
 
 
 @dataclass(frozen=True)
 class Block:
-    """One thing to try.
+    """One check.
 
     Attributes:
-        name: for the command line and the report.
-        seconds: its time limit.
+        name: name on the command line and in the report.
+        seconds: time limit.
         where: module below `gpu_check` and function.
-        question: what it answers.
-        needs: packages beside torch and transformers.
+        question: question that it answers.
+        needs: packages in addition to torch and transformers.
     """
 
     name: str
@@ -69,7 +69,7 @@ BLOCKS = (
     Block("attention", 110, "attention:run", "does flex attention with our masks equal dense attention?"),
     Block("loss", 150, "loss:packed", "how fast is the loss pass of a 7B model, and how much memory does it take?"),
     Block("vllm", 120, "engines:graphs_and_sleep", "does vLLM follow new weights, with graphs and sleep?", ENGINE),
-    Block("vllm-neo", 120, "engines:neo", "does vLLM see NEO's images both ways?", ENGINE),
+    Block("vllm-neo", 120, "engines:neo", "does vLLM attend to NEO's images in both directions?", ENGINE),
     Block("deepspeed", 120, "sharded:steps", "do ZeRO-2 and ZeRO-3 train and evaluate?", ("deepspeed",)),
     Block("run", 150, "engines:tiny_run", "does a run with ZeRO-2, vLLM and sleep work?", (*ENGINE, "deepspeed")),
     Block("tests", 90, "suite:gpu_tests", "do the tests that need a GPU pass?", TESTS),
@@ -78,24 +78,24 @@ BLOCKS = (
     Block("scores", 30, "scores:precision", "how far are bfloat16 log-probabilities from those of a float32 head?"),
     Block("vllm-awake", 120, "engines:graphs", "does vLLM follow new weights without sleep?", ENGINE),
     Block("vllm-eager", 120, "engines:eager_and_sleep", "does vLLM follow new weights without graphs?", ENGINE),
-    Block("doctor", 40, "suite:doctor", "what does `jigsaw doctor` find?", ("typer", "omegaconf")),
+    Block("doctor", 40, "suite:doctor", "what does `jigsaw doctor` report?", ("typer", "omegaconf")),
     Block("engine-tests", 120, "suite:engine_tests", "do the tests of the engines pass?", (*TESTS, "vllm")),
     Block("checkpoint", 300, "engines:checkpoint", "does vLLM agree with the trainer on a real model?", ENGINE),
 )
-"""The most telling first."""
+"""All blocks, the most informative first."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a block.
+    """Result of a block.
 
     Attributes:
-        block: its name.
+        block: name of the block.
         verdict: `pass`, `fail`, `slow` or `not run`.
-        reason: in a sentence; may be empty for `pass`.
-        seconds: that it took.
-        figures: what it measured.
-        tail: last lines of its output, if it failed.
+        reason: a sentence; may be empty for `pass`.
+        seconds: duration.
+        figures: measurements.
+        tail: last lines of the output, if it failed.
     """
 
     block: str
@@ -112,7 +112,7 @@ class Result:
 
 
 def run_block(block: Block, options: argparse.Namespace, left: float, slack: float) -> Result:
-    """Run a block in a process of its own, which is killed with its children at the time limit, times `slack`."""
+    """Run a block in its own process, which is killed with its children after the time limit times `slack`."""
     missing = [name for name in block.needs if find_spec(name) is None]
     if missing:
         return Result(block.name, NOT_RUN, f"not installed: {', '.join(missing)}", 0, {})
@@ -140,14 +140,14 @@ def run_block(block: Block, options: argparse.Namespace, left: float, slack: flo
 
 
 def _environment() -> dict[str, str]:
-    """No network, and this checkout before anything that is installed."""
+    """Environment variables: no network, and this checkout before installed packages."""
     added = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONSAFEPATH": "1"}
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return os.environ | added | {"PYTHONPATH": path}
 
 
 def _end(process: subprocess.Popen[Any]) -> None:
-    """Kill what is left of a block: its group was made for it."""
+    """Kill the processes that a block left behind; they have their own process group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -171,7 +171,7 @@ def _result(block: Block, lines: Sequence[str], code: int, seconds: float, late:
 
 
 def work(name: str, options: argparse.Namespace) -> None:
-    """Be the process of a block: run it and print its verdict."""
+    """Main function of the process of a block: run it and print its verdict."""
     sys.path.insert(0, str(HERE))
     from gpu_check.check import Check, NotRun, Verdict
 
@@ -194,7 +194,7 @@ def work(name: str, options: argparse.Namespace) -> None:
 
 
 def report(results: Sequence[Result], options: argparse.Namespace) -> dict[str, Any]:
-    """Everything in one object, for the file."""
+    """All results in one object, for the file."""
     machine = next((result.figures for result in results if result.block == "machine"), {})
     return {
         "what": "gpu-check of Visual Jigsaw",
@@ -205,7 +205,7 @@ def report(results: Sequence[Result], options: argparse.Namespace) -> dict[str, 
 
 
 def verdicts(results: Sequence[Result]) -> Iterator[str]:
-    """The end of the output: a line per block."""
+    """The end of the output, with a line per block."""
     width = max(len(result.block) for result in results)
     for result in results:
         if result.block != "machine":
@@ -213,7 +213,7 @@ def verdicts(results: Sequence[Result]) -> Iterator[str]:
 
 
 def main() -> int:
-    """Run the blocks; 1 if one failed."""
+    """Run the blocks; returns 1 if one failed."""
     names = [block.name for block in BLOCKS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="BLOCK", help=", ".join(names))

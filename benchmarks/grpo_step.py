@@ -1,11 +1,11 @@
-"""A GRPO step with prompts that are paid for once, beside TRL's own GRPOTrainer, on the same puzzles and completions.
+"""Compares a GRPO step with shared prompts with TRL's GRPOTrainer on the same puzzles and completions.
 
     python benchmarks/grpo_step.py [--json] [--rounds 3] [--table]
 
 A tiny Qwen2.5-VL in float32 on one CPU thread (bfloat16 on a GPU), one puzzle of nine 224-pixel tiles (576 visual
-tokens), 8 completions of 32 tokens. Ratios are TRL's figure over ours, so more is better, but for memory, where ours
-stands over TRL's and less is better. Two processes in turn, so that neither warms up or fills memory for the other.
-Seconds on a CPU are those of the processor, which other work on the machine hardly changes.
+tokens), 8 completions of 32 tokens. Ratios are TRL's figure divided by ours, so more is better, except for memory,
+where ours is divided by TRL's and less is better. The two sides run alternately in separate processes, so that neither
+warms up or fills memory for the other. On a CPU, seconds are CPU seconds, which hardly depend on other work.
 
     loss_ratio            seconds of loss and backward pass, best round
     step_ratio            seconds of a whole training step: encoding, sampling, rewards, loss, backward, update
@@ -15,8 +15,9 @@ Seconds on a CPU are those of the processor, which other work on the machine har
     unequal_loss_ratio    as loss_ratio, for 16 completions whose lengths are spread as in practice: log-normal around
                           32 tokens, which TRL pads to the longest
 
-Losses must be equal too, else there is an error and no figure. `--json` prints these; without it seconds and bytes
-of both sides follow. `--table` repeats this over groups of 4, 8 and 16 and over four, nine and sixteen tiles.
+Losses must be equal too; otherwise there is an error and no figure. `--json` prints these; without it, seconds and
+bytes of both sides are printed too. `--table` repeats this for groups of 4, 8 and 16 and for four, nine and sixteen
+tiles.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
-# Run as a script, this folder leads the path, and a module of ours named like one in it would be found first.
+# In a script, its folder comes first in sys.path, and a module here would hide one of ours with the same name.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 TILE, LENGTH, SPREAD = 224, 32, 0.8
 SIDES = ("trl", "ours")
 RATIOS = ("loss_ratio", "step_ratio", "memory_ratio", "gradient_difference", "unequal_loss_ratio")
-"""What `--json` prints."""
+"""Keys that `--json` prints."""
 
 
 def row(tiles: int) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def trainer_of(side: str, path: str, tiles: int, group: int, folder: str) -> Any
 
     cuda = torch.cuda.is_available()
     processor = load_processor(path)
-    # TRL gets the model as its users open it: attention window by window, patches by convolution.
+    # TRL gets the model as its users open it, with attention window by window and patches by convolution.
     if side == "trl":
         model = AutoModelForImageTextToText.from_pretrained(path, trust_remote_code=False)
     else:
@@ -102,7 +103,7 @@ def trainer_of(side: str, path: str, tiles: int, group: int, folder: str) -> Any
         num_generations=group,
         per_device_train_batch_size=group,
         max_completion_length=LENGTH,
-        learning_rate=0.0,  # the update is made, and the weights stay what they were on the other side
+        learning_rate=0.0,  # the optimizer step runs, but the weights stay equal to those of the other side
         max_steps=1000,
         use_cpu=not cuda,
         bf16=cuda,
@@ -129,7 +130,7 @@ def trainer_of(side: str, path: str, tiles: int, group: int, folder: str) -> Any
         config=config,
         composition=Composition([f"{Path(__file__).resolve()}:letters"]),
         rollout=RolloutSection(),
-        sampling=SamplingSection(self_check=False),  # of the first step of a run, not of every one
+        sampling=SamplingSection(self_check=False),  # belongs to the first step of a run only
     )
 
 
@@ -142,13 +143,13 @@ def lengths_of(group: int, *, unequal: bool) -> list[int]:
 
 
 def letters(completions: Any, **columns: Any) -> list[float]:
-    """A reward that tells random completions apart."""
+    """A reward that differs between random completions."""
     texts = [text if isinstance(text, str) else text[0]["content"] for text in completions]
     return [sum(map(str.isalpha, text)) / LENGTH for text in texts]
 
 
 def batches(trainer: Any, side: str, group: int) -> Iterator[Any]:
-    """What the trainer's loop would draw, one step after the other, without end."""
+    """The batches of the trainer's loop, step after step, without end."""
     if side == "ours":
         trainer.state.max_steps = trainer.args.max_steps
         yield from trainer.get_train_dataloader()
@@ -196,7 +197,7 @@ def _resident() -> int:
 def measure(
     side: str, path: str, tiles: int, group: int, rounds: int, share: str, *, unequal: bool
 ) -> dict[str, float]:
-    """One side's figures, in this process; loss and gradients of fixed completions are left in the folder `share`."""
+    """Measure one side in this process; writes loss and gradients of fixed completions to the folder `share`."""
     import torch
 
     torch.set_num_threads(1)
@@ -243,8 +244,8 @@ def measure(
             fixed = {"completion_ids": completions, "completion_mask": mask, "num_items": mask.sum()}
             batch = {"micro_batch": replace(batch["micro_batch"], advantages=advantages, **fixed)}
 
-        # TRL leaves suppressed tokens out of sampling but not out of the distribution that it scores by; ours leaves
-        # them out of both. Here both score by the whole distribution.
+        # TRL excludes suppressed tokens from sampling but not from the distribution for scoring; ours excludes
+        # them from both. Here both score with the complete distribution.
         trainer.forbidden_tokens = []
 
         def loss() -> None:
@@ -261,7 +262,7 @@ def measure(
 
 
 def compare(tiles: int, group: int, rounds: int, *, unequal: bool = False) -> dict[str, float]:
-    """Both sides, each in its own process."""
+    """Measure both sides, each in its own process."""
     import torch
 
     with tempfile.TemporaryDirectory() as share:

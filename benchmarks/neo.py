@@ -1,16 +1,16 @@
-"""NEO's generation and attention, side by side in one run.
+"""Benchmarks NEO: batched generation and the attention back ends.
 
 python benchmarks/neo.py [--json] [--rounds 3] [--lengths 4096]
 
-batch8      greedy generation of eight prompts with an image each, at once beside one after the other (the authors'
-            code has batch 1): `batch8_ratio` is tokens per second at batch 8 over those at batch 1
-            (the rounds of both take turns); on a CPU `batch8_computation_ratio` is the same per second of computation
+batch8      greedy generation of eight prompts with an image each, at once compared with one after the other (as in the
+            authors' code): `batch8_ratio` is tokens per second at batch 8 divided by those at batch 1, with alternating
+            rounds; on a CPU, `batch8_computation_ratio` is the same per CPU second
 attention   seconds and peak memory of one attention layer of the 2B shape at 4k tokens, an image of 1,024 tokens in
-            every 2,048: eager, sdpa and flex, forward, each in a process of its own. `--lengths 4096 16384` adds 16k,
-            the default where there is a GPU: on a CPU it takes minutes. What would need more memory than is free is
-            not run: its need is reported. On a CPU also the seconds of computation alone, which a machine that is busy
-            otherwise does not stretch, all threads together
-qwen3       with a GPU: bfloat16 forward and training step of the 2B shape over those of Qwen3-1.7B, equal tokens
+            every 2,048: eager, sdpa and flex, forward, each in its own process. `--lengths 4096 16384` adds 16k, which
+            is the default on a GPU and takes minutes on a CPU. A case that needs more memory than is free is not run,
+            and its need is reported. On a CPU also the CPU seconds of all threads, which do not depend on other work
+qwen3       with a GPU: bfloat16 forward and training step of the 2B shape divided by those of Qwen3-1.7B, with equal
+            numbers of tokens
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-# Run as a script, this folder leads the path, and a module of ours named like one in it would be found first.
+# In a script, its folder comes first in sys.path, and a module here would hide one of ours with the same name.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 import torch  # noqa: E402
@@ -40,7 +40,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def timed(run: Callable[[], object]) -> tuple[float, float]:
-    """Seconds that passed, and seconds of computation on the CPU."""
+    """Wall-clock seconds and CPU seconds."""
     _wait()
     start, busy = time.perf_counter(), time.process_time()
     run()
@@ -49,7 +49,7 @@ def timed(run: Callable[[], object]) -> tuple[float, float]:
 
 
 def best(run: Callable[[], object], rounds: int) -> float:
-    """Best seconds of some rounds, after one that warms up."""
+    """Best seconds of some rounds, after a warm-up round."""
     run()
     return min(timed(run)[0] for _ in range(rounds))
 
@@ -69,7 +69,7 @@ def small_model() -> NEOChatModel:
 
 
 def prompts(count: int) -> dict[str, torch.Tensor]:
-    """So many prompts of 24 text tokens and an image of 16."""
+    """The given number of prompts of 24 text tokens and an image of 16 tokens."""
     generator = torch.Generator().manual_seed(0)
     text = torch.randint(0, 8000, (count, 24), generator=generator)
     image = torch.tensor([8002, *[8001] * 16, 8003]).expand(count, -1)
@@ -104,7 +104,7 @@ def measure_batch(rounds: int) -> dict[str, float]:
 
 
 def attention_once(kind: str, length: int, rounds: int) -> dict[str, float]:
-    """Seconds and peak MB of one layer; run in a process of its own."""
+    """Seconds and peak MB of one layer; runs in its own process."""
     config = NEOTextConfig(num_hidden_layers=1, attn_implementation=kind)
     dtype = torch.bfloat16 if DEVICE == "cuda" else torch.float32
     needs, free = scores_mb(kind, length, config, dtype), _free_mb()
@@ -121,7 +121,7 @@ def attention_once(kind: str, length: int, rounds: int) -> dict[str, float]:
         layer(hidden, rotary_tables(indices, config, dtype), mask, kernel=kernel)
 
     with torch.inference_mode():
-        for short in (1152, 1280, 1536):  # compiles, the second time for any length
+        for short in (1152, 1280, 1536):  # compiles; the second call compiles for any length
             run(short)
         before = _peak()
         rounds_of = [timed(partial(run, length)) for _ in range(rounds)]
@@ -130,7 +130,7 @@ def attention_once(kind: str, length: int, rounds: int) -> dict[str, float]:
 
 
 def scores_mb(kind: str, length: int, config: NEOTextConfig, dtype: torch.dtype) -> float:
-    """Of `eager`: the scores of all heads, twice, before and after what is done to them. The others hold no scores."""
+    """MB of the scores of all heads with `eager`, twice: before and after the softmax. Other back ends store none."""
     if kind != "eager":
         return 0.0
     return float(2 * config.num_attention_heads * length**2 * dtype.itemsize / 2**20)
@@ -150,7 +150,7 @@ def _peak() -> float:
 
 
 def measure_attention(lengths: list[int], rounds: int) -> dict[str, dict[str, Any]]:
-    """The table; a back end that runs out of memory says so."""
+    """The table; a back end that runs out of memory is reported."""
     table: dict[str, dict[str, Any]] = {}
     for length in lengths:
         for kind in KINDS:
@@ -164,7 +164,7 @@ def measure_attention(lengths: list[int], rounds: int) -> dict[str, dict[str, An
     return table
 
 
-def told(found: Mapping[str, Any]) -> str:
+def line(found: Mapping[str, Any]) -> str:
     """A line of the table."""
     if "failed" in found:
         return str(found["failed"])
@@ -175,7 +175,7 @@ def told(found: Mapping[str, Any]) -> str:
 
 
 def measure_beside_qwen3(rounds: int, length: int = 4096) -> dict[str, float]:
-    """NEO-2B over Qwen3-1.7B: seconds of a forward and of a training step on equal tokens."""
+    """Seconds of a forward pass and a training step of NEO-2B divided by those of Qwen3-1.7B, with equal tokens."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     shape = {"hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28, "num_attention_heads": 16}
@@ -228,7 +228,7 @@ def main() -> None:
     for name, value in batch.items():
         print(f"{name:24} {value:.1f}")
     for name, found in table.items():
-        print(f"{name:24} {told(found)}")
+        print(f"{name:24} {line(found)}")
     for name, value in beside.items():
         print(f"{name:24} {value:.3f}")
 

@@ -2,20 +2,20 @@
 
     python benchmarks/puzzles.py [--json] [--rounds 5] [--skip-memory]
 
-Every line is a ratio: processor seconds of the baseline over ours, for the same puzzles. They take
-turns and the best round of each counts, since other work on the machine can only slow a round down; processor time, all
-threads together, is what a core has to spend, whatever else runs.
+Every line is a ratio: CPU seconds of the baseline divided by ours, for the same puzzles. The sides alternate, and the
+best round of each counts, because other work on the machine can only slow a round down. CPU time of all threads hardly
+depends on other work.
 
-    build    photos to 3x3 puzzles, not materialised. Straightforward: for every puzzle decode the photo whole with
-             Pillow and cut the nine tiles. Ours also hashes the file, finds damage, compares the tiles and writes the
+    build    photos to 3x3 puzzles, not materialised. Baseline: decode the complete photo with Pillow for every puzzle
+             and cut the nine tiles. Ours also hashes the file, detects damage, compares the tiles and writes the
              prompt. `build_ratio` is the lower one of two data sets, `large_build_ratio` (generated 12-megapixel JPEGs,
-             one puzzle each) and `samples_build_ratio` (the photos of `jigsaw samples`, four puzzles each as the
-             recipes draw them). `samples_once_ratio`: the same photos, one puzzle each; they are PNGs and BMPs, which
-             cannot be decoded at a fraction of their size, so that nothing can be saved and the checks cost extra
-    render   the pixels of a 3x3 puzzle out of a 12-megapixel JPEG, tiles of at most 448 pixels. Straightforward: decode
-             whole, cut, shrink
-    clips    a six-clip puzzle out of a 720p clip, 420x224 pixels a frame. Straightforward, the paper's: decord, one
-             full-resolution `get_batch` per clip, bicubic resize after; the same frames, which is checked
+             one puzzle each) and `samples_build_ratio` (the photos of `jigsaw samples`, four puzzles each as in the
+             recipes). `samples_once_ratio`: the same photos, one puzzle each. They are PNGs and BMPs, which cannot be
+             decoded at a fraction of their size, so caching cannot help and the checks add cost
+    render   the pixels of a 3x3 puzzle from a 12-megapixel JPEG, tiles of at most 448 pixels. Baseline: decode the
+             complete photo, cut, shrink
+    clips    a six-clip puzzle from a 720p clip, 420x224 pixels per frame. Baseline, as in the paper: decord, one
+             full-resolution `get_batch` per clip, then a bicubic resize. The frames are checked to be the same
     memory   peak of the building process and of its largest worker, at 1,000 and at 100,000 entries of a list
 """
 
@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-# Run as a script, this folder leads the path, and a module of ours named like one in it would be found first.
+# In a script, its folder comes first in sys.path, and a module here would hide one of ours with the same name.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 from jigsaw.data.building.planning import Job, plan_source  # noqa: E402
@@ -48,7 +48,7 @@ from jigsaw.tasks import Puzzle, Source, Task, get_task  # noqa: E402
 TILE = 448
 PER_SAMPLE = 4
 ENLARGED = ("astronaut-01", "church-01", "street-01")
-"""The samples that become 12-megapixel JPEGs."""
+"""The samples that are enlarged to 12-megapixel JPEGs."""
 
 
 def sample_photos(folder: Path) -> list[Path]:
@@ -95,7 +95,7 @@ def shrunk(tiles: list[Image.Image]) -> list[Image.Image]:
 
 
 def planned(worker: Task, photos: list[Path], per_source: int) -> int:
-    """Puzzles made of photos, as a worker of `jigsaw build` makes them: nothing of an earlier round is known."""
+    """Puzzles of photos, as a worker of `jigsaw build` makes them, without caches of an earlier round."""
     task = type(worker)(worker.config)
     forget_fingerprints()
     rows = 0
@@ -106,7 +106,7 @@ def planned(worker: Task, photos: list[Path], per_source: int) -> int:
 
 
 def rendered(worker: Task, puzzle: Puzzle, photo: Path) -> list[Image.Image]:
-    """A puzzle's tiles, nothing cached."""
+    """The tiles of a puzzle, without caches."""
     return list(type(worker)(worker.config).render(puzzle, _source(photo, "image")).images)
 
 
@@ -115,7 +115,7 @@ def _source(file: Path, role: str) -> Source:
 
 
 def paper_clips(clip: Path, frames: list[list[int]], size: tuple[int, int]) -> list[np.ndarray[Any, Any]]:
-    """The paper's way to the clips of a puzzle."""
+    """The clips of a puzzle, read as in the paper."""
     import decord
 
     reader = decord.VideoReader(str(clip))
@@ -127,13 +127,13 @@ def paper_clips(clip: Path, frames: list[list[int]], size: tuple[int, int]) -> l
 
 
 def our_clips(worker: Task, puzzle: Puzzle, clip: Path) -> list[np.ndarray[Any, Any]]:
-    """Ours, in the order of time, nothing cached."""
+    """The clips of a puzzle, read by our code in chronological order, without caches."""
     media = type(worker)(worker.config).render(puzzle, _source(clip, "video"))
     return [media.videos[index - 1].frames for index in puzzle.answer]
 
 
 def race(theirs: Callable[[], object], ours: Callable[[], object], rounds: int) -> dict[str, float]:
-    """Fewest processor seconds of both, taking turns, and the ratio."""
+    """Fewest CPU seconds of both in alternating rounds, and the ratio."""
     best = [float("inf"), float("inf")]
     for _ in range(rounds):
         for number, run in enumerate((theirs, ours)):
@@ -181,7 +181,7 @@ def measure_clips(rounds: int) -> dict[str, float]:
 
 
 def build_peak(entries: int) -> dict[str, float]:
-    """Peak memory in MB and seconds of a build from a list with this number of entries; run in a process of its own."""
+    """Peak memory in MB and seconds of a build from a list with this many entries; runs in its own process."""
     from jigsaw.data import build_puzzles
 
     with tempfile.TemporaryDirectory() as name:
@@ -197,7 +197,7 @@ def build_peak(entries: int) -> dict[str, float]:
         seconds = time.perf_counter() - start
     if summary.counts.puzzles != entries:
         raise SystemExit(f"{summary.counts.puzzles} puzzles from {entries} entries")
-    # Linux carries the peak of whoever started a process over into `ru_maxrss`; /proc tells this process's own.
+    # On Linux, `ru_maxrss` includes the peak of the parent process; /proc has this process's own.
     status = Path("/proc/self/status").read_text()
     own = int(status.partition("VmHWM:")[2].split()[0]) / 1024
     worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

@@ -1,12 +1,11 @@
-"""How many completions the paper's reward scores in a second, beside a straightforward regular-expression version.
+"""Completions per second of the paper's reward, compared with a plain regular-expression version.
 
     python benchmarks/rewards.py [--json] [--count 20000] [--seconds 3]
 
-Both score the same completions of 2 KB on one core: four in five are well formed, the rest have broken tags,
-duplicates or no numbers, as a model in training writes them. `regex_reward` is what one writes in ten minutes; it is
-faster to write, not to run, and it accepts less of what models write and more of what they should not. The two take
-turns, and the best round of each counts, since other work on the machine can only slow a round down. `ratio` is ours
-over theirs, both in completions a second.
+Both score the same completions of 2 KB on one core. Four in five are well formed; the rest have broken tags, duplicates
+or no numbers, like those of a model in training. `regex_reward` is a first version that takes ten minutes to write. It
+is not faster, refuses valid answers and accepts invalid ones. The two run alternately, and the best round of each
+counts, because other work on the machine can only slow a round down. `ratio` is our rate divided by its rate.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
-# Run as a script, this folder leads the path, and `import rewards` would find this very file.
+# In a script, its folder comes first in sys.path, and `import rewards` would import this file.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 from jigsaw.rewards import format_order, visual_jigsaw  # noqa: E402
@@ -32,7 +31,7 @@ _FORM = re.compile(r"^\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*$", re.
 
 
 def regex_reward(completions: Sequence[str], answer: Sequence[Sequence[int]]) -> list[float]:
-    """The paper's reward as one would first write it."""
+    """The plain version of the paper's reward."""
     rewards = []
     for text, truth in zip(completions, answer, strict=True):
         match = _FORM.match(text)
@@ -50,7 +49,7 @@ def regex_reward(completions: Sequence[str], answer: Sequence[Sequence[int]]) ->
 
 
 def made_up(count: int, seed: int = 0) -> tuple[list[str], list[list[int]]]:
-    """Completions of 2 KB and their answers, the same for the same seed."""
+    """Completions of 2 KB and their answers, equal for equal seeds."""
     rng = Random(seed)
     completions, answers = [], []
     for _ in range(count):
@@ -76,14 +75,14 @@ def made_up(count: int, seed: int = 0) -> tuple[list[str], list[list[int]]]:
 
 
 def rate(reward: Callable[..., list[float]], completions: list[str], answers: list[list[int]]) -> float:
-    """Completions a second in one round."""
+    """Completions per second in one round."""
     start = time.perf_counter()
     reward(completions, answers)
     return len(completions) / (time.perf_counter() - start)
 
 
 def measure(count: int = 20_000, seconds: float = 3.0) -> dict[str, float]:
-    """The best rates of both, in turns of `count` completions, for about that many seconds (three turns at least)."""
+    """The best rates of both in rounds of `count` completions, for about `seconds` (at least three rounds)."""
     completions, answers = made_up(count)
     ours, theirs = [0.0], [0.0]
     stop = time.perf_counter() + seconds

@@ -1,13 +1,13 @@
-"""How fast the engines sample: groups of 8 completions of 128 tokens behind 576 visual tokens, a weight sync, step one.
+"""Speed of the engines: groups of 8 completions of 128 tokens after 576 visual tokens, a weight sync, the first step.
 
     python benchmarks/rollouts.py [--json] [--rounds 3] [--skip-launch] [--prompts 2] [--tile 224]
 
 Prompts of 3x3 tiles, eight completions each, a tiny model in float32. `generate` is transformers' `generate` with
 `num_return_sequences=8`; `transformers` is the engine of `rollout.engine: transformers`; `vllm` is that of
-`rollout.engine: vllm`, where vLLM is installed (the CPU build without a GPU). The engines take turns and the middle of
-the rounds counts, by the clock and of the processor; the latter says more where others use the machine too, and nothing
-on a GPU. `sync` hands all weights to vLLM; `first_step` is from `jigsaw launch` to the first line of GRPO in
-`metrics.jsonl`, all imports included.
+`rollout.engine: vllm`, if vLLM is installed (the CPU build without a GPU). The engines alternate, and the median of the
+rounds counts, in wall-clock and CPU seconds. CPU seconds are more reliable on a busy machine and meaningless on a GPU.
+`sync` copies all weights to vLLM; `first_step` is the time from `jigsaw launch` to the first line of GRPO in
+`metrics.jsonl`, including all imports.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from random import Random
 from statistics import median
 from typing import Any
 
-# Run as a script, this folder leads the path, and `import rewards` would find a benchmark.
+# In a script, its folder comes first in sys.path, and `import rewards` would import a benchmark.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 import torch  # noqa: E402
@@ -53,7 +53,7 @@ output: {folder}/run-{engine}
 
 
 def prepare(folder: Path, prompts: int, tile: int) -> list[dict[str, Any]]:
-    """A checkpoint and a puzzle set from random numbers; gives the rows."""
+    """Write a checkpoint and a puzzle set from random numbers; returns the rows."""
     (folder / "photos").mkdir()
     rng = Random(0)
     for number in range(prompts):
@@ -70,7 +70,7 @@ def prepare(folder: Path, prompts: int, tile: int) -> list[dict[str, Any]]:
 
 
 def samplers(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Callable[[], Any]]:
-    """What is timed, by name; the completions of none can end before their limit."""
+    """The samplers to time, by name; none of them can end a completion before the limit."""
     model, processor = load_model(str(folder / "model")), load_processor(str(folder / "model"))
     forbidden = [*vision_token_ids(processor), processor.tokenizer.eos_token_id, processor.tokenizer.pad_token_id]
     settings = Sampling(
@@ -117,7 +117,7 @@ def samplers(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Callable[[],
 
 
 def timed(found: dict[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, float], dict[str, float]]:
-    """The middle of the rounds of each, in seconds by the clock and of the processor, after one that warms up."""
+    """Median wall-clock and CPU seconds of the rounds of each, after a warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in found}
     busy: dict[str, list[float]] = {name: [] for name in found}
     for number in range(rounds + 1):

@@ -1,16 +1,17 @@
-"""Tokens that go through the network in the loss pass of a GRPO step, for completions of unequal lengths.
+"""Counts the tokens in the loss pass of a GRPO step for completions of unequal lengths.
 
     python benchmarks/tokens.py [--json]
 
 32 prompts of about 700 tokens (nine tiles) with 16 completions each, whose lengths are log-normal with a mean of 300,
-cut at 2,048. Nothing is trained: the lengths alone decide.
+cut at 2,048. Nothing is trained; only the lengths matter.
 
     ours          prompts once per group, completions packed, micro-batches filled to 16,384 tokens
-    trl           every completion behind its own prompt, both padded to the longest of the generation batch
-    padding_free  every completion behind its own prompt, without padding (verl with `use_remove_padding`)
-    needed        prompts once and completions, without padding: what no scheme with shared prompts goes below
+    trl           each completion with its own prompt, both padded to the longest of the generation batch
+    padding_free  each completion with its own prompt, without padding (verl with `use_remove_padding`)
+    needed        each prompt once, plus all completions, without padding: the lower bound with shared prompts
 
-Ratios are theirs over ours, so more is better, except `waste`, ours over `needed`, at most 1.1.
+Ratios are the count of the other scheme divided by ours, so more is better; `waste` is ours divided by `needed` and at
+most 1.1.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import json
 import sys
 from pathlib import Path
 
-# Run as a script, this folder leads the path, and a module of ours named like one in it would be found first.
+# In a script, its folder comes first in sys.path, and a module here would hide one of ours with the same name.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 import numpy as np  # noqa: E402
@@ -32,7 +33,7 @@ STEPS = 20
 
 
 def sizes(rng: np.random.Generator) -> Sizes:
-    """Of a step: log-normal with the given mean, `SPREAD` being the deviation of the logarithm."""
+    """Lengths of a step: log-normal with the given mean; `SPREAD` is the standard deviation of the logarithm."""
     drawn = rng.lognormal(np.log(MEAN) - SPREAD**2 / 2, SPREAD, (PROMPTS, GENERATIONS))
     completions = np.clip(drawn, 1, LONGEST).astype(int).tolist()
     return Sizes(rng.integers(PROMPT - 30, PROMPT + 31, PROMPTS).tolist(), completions)
@@ -50,7 +51,7 @@ def count(step: Sizes) -> dict[str, int]:
 
 
 def main() -> None:
-    """Print the figures of a mean step."""
+    """Print the means over steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

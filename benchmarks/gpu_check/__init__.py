@@ -1,1 +1,1 @@
-"""The blocks of `benchmarks/gpu.py`: each function tries one thing on a device and gives its verdict."""
+"""The blocks of `benchmarks/gpu.py`: each function checks one property on a device and returns a verdict."""

@@ -1,4 +1,4 @@
-"""Flex attention with the masks of packed sequences, against dense attention: values, gradients, time, compilations."""
+"""Compares flex attention with the masks of packed sequences and dense attention: values, gradients, time, graphs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ HEADS = {"qwen-7b": (28, 4, 128, 128), "qwen-3b": (16, 2, 128, 128), "neo": (16,
 SMALL_HEADS = {"qwen": (6, 2, 16, 16), "neo": (4, 2, 32, 16)}
 LENGTHS, SMALL_LENGTHS = (3_000, 17_000, 21_000, 3_000), (150, 260, 150)
 MOST_DIFFERENCE = 0.02
-"""Norm of the difference over the norm, in bfloat16."""
+"""Norm of the difference divided by the norm, in bfloat16."""
 
 
 def packing(length: int, device: str) -> Packing:
-    """A prompt of a quarter of the places, and eight completions of unequal length behind it."""
+    """A prompt of a quarter of the tokens, and eight completions of unequal length after it."""
     prompt, share = length // 4, (length - length // 4) // 36
     ends = [prompt + share * number * (number + 1) // 2 for number in range(1, 8)]
     part = torch.zeros(1, length, dtype=torch.long, device=device)
@@ -33,7 +33,7 @@ def packing(length: int, device: str) -> Packing:
 
 
 def run(check: Check) -> Verdict:
-    """Compare both ways for every kind of heads and every length; the last length was seen before."""
+    """Compare both for every kind of heads and every length; the last length is a repetition."""
     heads, lengths = (SMALL_HEADS, SMALL_LENGTHS) if check.small else (HEADS, LENGTHS)
     worst, slower, again = 0.0, [], []
     for name, kind in heads.items():
@@ -57,7 +57,7 @@ def run(check: Check) -> Verdict:
 
 
 def _compare(check: Check, length: int, heads: int, pairs: int, width: int, value_width: int) -> dict[str, Any]:
-    """Largest relative difference of output and gradients, milliseconds of both ways, and graphs compiled so far."""
+    """Largest relative difference of output and gradients, milliseconds of both, and graphs compiled so far."""
     dtype = torch.float32 if check.small else torch.bfloat16
     shapes = [(heads, width), (pairs, width), (pairs, value_width)]
     inputs = [torch.randn(1, many, length, wide, device=check.device, dtype=dtype) for many, wide in shapes]

@@ -1,4 +1,4 @@
-"""What every block gets and gives: the device, where its figures go, and its verdict."""
+"""Input and output of a block: the device, the recorded figures, and the verdict."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ GB = 1e9
 
 
 class NotRun(Exception):  # a verdict, not an error
-    """Why a block cannot be tried here, in a sentence."""
+    """Raised with the reason if a block cannot run here."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a block ended.
+    """Result of a block.
 
     Attributes:
         kind: `pass`, `fail` for wrong results or too much memory, `slow` for right ones that take too long.
-        reason: in a sentence.
+        reason: a sentence.
     """
 
     kind: Literal["pass", "fail", "slow", "not run"]
@@ -32,11 +32,11 @@ class Verdict:
 
 @dataclass
 class Span:
-    """What a piece of work took.
+    """Time and memory of a piece of work.
 
     Attributes:
-        seconds: of wall time, the device's work included.
-        peak: bytes on the GPU at most, the level before included; 0 on a CPU.
+        seconds: wall-clock seconds, including the work of the device.
+        peak: peak bytes on the GPU, including the level before; 0 on a CPU.
     """
 
     seconds: float = 0.0
@@ -49,9 +49,9 @@ class Check:
 
     Attributes:
         device: `cuda` or `cpu`.
-        model: folder of a real checkpoint, where one was named.
-        tell: gets figures as soon as they are known.
-        figures: all that were reported.
+        model: folder of a real checkpoint, if given.
+        tell: receives figures as soon as they are measured.
+        figures: all reported figures.
     """
 
     device: str
@@ -67,12 +67,12 @@ class Check:
 
     @property
     def small(self) -> bool:
-        """Whether this is a CPU, on which blocks only show that their code runs."""
+        """Whether this is a CPU, where blocks only test their code."""
         return self.device == "cpu"
 
     @property
     def memory(self) -> float:
-        """Bytes of the GPU that are free."""
+        """Free bytes of the GPU."""
         return float(torch.cuda.mem_get_info()[0]) if not self.small else 0.0
 
     def add(self, **figures: Any) -> None:
@@ -85,7 +85,7 @@ class Check:
 
     @contextmanager
     def span(self) -> Iterator[Span]:
-        """Measure what is done meanwhile."""
+        """Measure the time and memory of the body."""
         found = Span()
         if not self.small:
             torch.cuda.synchronize()

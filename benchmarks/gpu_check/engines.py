@@ -1,4 +1,4 @@
-"""vLLM beside the trainer: the same log-probabilities after every change of the weights, and a small run."""
+"""vLLM next to the trainer: equal log-probabilities after every weight update, and a small run."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from gpu_check.check import GB, Check, NotRun, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 UPDATES = 3
-"""How often the weights change."""
+"""Number of weight updates."""
 
 COUNT = 3
-"""Completions of a prompt."""
+"""Completions per prompt."""
 
 MOST = {"bfloat16": 1e-2, "float32": 1e-3}
 """Mean differences of log-probabilities, by dtype. NEO with causal images differs by 1e-2 in float32."""
 
 
 def graphs_and_sleep(check: Check) -> Verdict:
-    """As recipes for one GPU sample."""
+    """The settings of recipes for one GPU."""
     return _follow(check, "qwen2_5_vl", "bfloat16", eager=False, sleep=True)
 
 
 def graphs(check: Check) -> Verdict:
-    """As recipes for eight GPUs sample."""
+    """The settings of recipes for eight GPUs."""
     return _follow(check, "qwen2_5_vl", "bfloat16", eager=False, sleep=False)
 
 
@@ -42,12 +42,12 @@ def eager_and_sleep(check: Check) -> Verdict:
 
 
 def neo(check: Check) -> Verdict:
-    """A NEO, in float32, where causal images could not pass for rounding."""
+    """A NEO in float32, so that causal images cannot be mistaken for rounding."""
     return _follow(check, "neo", "float32", eager=False, sleep=True)
 
 
 def _row(number: int, sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """A puzzle with images of noise, unlike any other."""
+    """A puzzle with images of unique noise."""
     generator = torch.Generator().manual_seed(number)
     images = [
         Image.fromarray(torch.randint(0, 256, (height, width, 3), generator=generator, dtype=torch.uint8).numpy())
@@ -61,7 +61,7 @@ def _row(number: int, sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:
 
 
 def _follow(check: Check, architecture: str, dtype: str, *, eager: bool, sleep: bool) -> Verdict:
-    """Change the weights of a tiny model, hand them to vLLM, and compare log-probabilities each time."""
+    """Change the weights of a tiny model, copy them to vLLM, and compare log-probabilities each time."""
     from jigsaw.models import build_tiny, load_model, load_processor
 
     dtype = "float32" if check.small else dtype
@@ -165,10 +165,10 @@ def tiny_run(check: Check) -> Verdict:
 
 
 def checkpoint(check: Check) -> Verdict:
-    """Sixteen puzzles of nine tiles, with the checkpoint that `--model` names; seconds of each part, and memory.
+    """Sixteen puzzles of nine tiles with the checkpoint of `--model`: seconds of each part, and memory.
 
     Raises:
-        NotRun: none was named.
+        NotRun: no checkpoint was given.
     """
     from jigsaw.models import load_model, load_processor
 

@@ -1,4 +1,4 @@
-"""The loss pass with shared prompts: seconds and memory against what is computed, and a whole step under autocast."""
+"""The loss pass with shared prompts: seconds and memory compared with the estimate, and a step under autocast."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _pass(check: Check, model: Any, prompt: PromptBatch, lengths: list[int]) -> 
 
 
 def _activations(shape: Any, prompt: PromptBatch, lengths: list[int]) -> float:
-    """What docs/gpu.md computes for such a micro-batch."""
+    """The estimate of docs/gpu.md for such a micro-batch."""
     tokens, visual = sum(prompt.lengths), sum(int(grid.prod()) for grid in prompt.media["image_grid_thw"]) / 4
     work = Workload(tokens, visual, sum(lengths) / len(lengths), None)
     step = Step(1, len(lengths), tokens + sum(lengths), visual, 1, tokens + sum(lengths), 0)
@@ -86,7 +86,7 @@ def _activations(shape: Any, prompt: PromptBatch, lengths: list[int]) -> float:
 
 
 def _judged(rate: float) -> Verdict:
-    """Whether a rate is that which estimates go by, for a GPU that they know."""
+    """Compare a rate with the one that estimates assume, for a known GPU."""
     name = torch.cuda.get_device_name(0)
     known = next((one.gpu for one in MACHINES if one.gpu.model in name), None)
     told = f"{rate / 1e12:.0f} TFLOP/s"
@@ -98,7 +98,7 @@ def _judged(rate: float) -> Verdict:
 
 
 def autocast_step(check: Check) -> Verdict:
-    """One optimizer step with float32 weights under autocast, as `distributed.zero: 0` trains."""
+    """One optimizer step with float32 weights under autocast, as in training with `distributed.zero: 0`."""
     size, layers = size_that_fits(check, bytes_of=18)
     size, layers = ("3b", layers) if size == "7b" else (size, layers)
     model = model_of(check, config_of(size, layers=layers), torch.float32).train()

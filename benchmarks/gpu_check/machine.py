@@ -1,4 +1,4 @@
-"""Which machine and which versions: what a report needs to be read by others. No names of hosts or users."""
+"""The machine and the versions, for a report. Without names of hosts or users."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PACKAGES = (
 
 
 def facts(check: Check) -> Verdict:
-    """Report them."""
+    """Report machine and versions."""
     check.add(
         python=platform.python_version(),
         system=platform.platform(),
@@ -73,7 +73,7 @@ def _version(name: str) -> str | None:
 
 
 def _output(*command: str) -> str | None:
-    """The first line that a command prints; None if it is not there or fails."""
+    """The first line that a command prints; None if it is missing or fails."""
     if shutil.which(command[0]) is None:
         return None
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)

@@ -20,8 +20,8 @@ def config_of(size: str, *, layers: int | None = None) -> Any:
     """The configuration of `7b`, `3b` or `tiny`.
 
     Args:
-        size: of the model.
-        layers: of its language model, instead of all.
+        size: size of the model.
+        layers: number of layers of its language model; default: all.
     """
     known = KNOWN["*qwen2.5-vl-3b*" if size == "tiny" else f"*qwen2.5-vl-{size}*"]
     text = {key: value for key, value in known.items() if isinstance(value, int) and not isinstance(value, bool)}
@@ -46,7 +46,7 @@ def config_of(size: str, *, layers: int | None = None) -> Any:
 
 
 def model_of(check: Check, config: Any, dtype: torch.dtype) -> Any:
-    """A model from random weights, made on the device."""
+    """A model with random weights on the device."""
     with torch.device(check.device):
         model = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=dtype)
     family_of(model).prepare(model)
@@ -54,7 +54,7 @@ def model_of(check: Check, config: Any, dtype: torch.dtype) -> Any:
 
 
 def size_that_fits(check: Check, bytes_of: float) -> tuple[str, int | None]:
-    """The largest model that fits with these bytes for each parameter and 15 GB besides: size, and layers if cut.
+    """The largest model that fits with these bytes per parameter plus 15 GB: size, and number of layers if reduced.
 
     Raises:
         NotRun: not even four layers of the 3B model fit.
@@ -82,10 +82,10 @@ def prompt_of(check: Check, model: Any, images: int, grid: tuple[int, int], toke
 
     Args:
         check: the device.
-        model: that reads it.
-        images: how many.
+        model: model that reads it.
+        images: number of images.
         grid: rows and columns of patches of each.
-        tokens: of the whole prompt.
+        tokens: tokens of the prompt.
     """
     device, rows, columns = check.device, *grid
     of_image = rows * columns // 4

@@ -1,4 +1,4 @@
-"""How far log-probabilities from a bfloat16 head are from those of a float32 head, on the same hidden states."""
+"""Difference of log-probabilities between a bfloat16 head and a float32 head on the same hidden states."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from gpu_check.check import Check, Verdict
 from jigsaw.models.token_scores import scoring_head
 
 WARNED, STOPPED = 0.025, 0.1
-"""Mean differences at which a run warns and stops: a quarter of `rollout.max_logp_difference`, and all of it."""
+"""Mean differences above which a run warns and stops: a quarter of `rollout.max_logp_difference`, and its value."""
 
 SPREAD = 4.0
-"""Standard deviation of the logits, as of a trained model."""
+"""Standard deviation of the logits, as in a trained model."""
 
 
 def precision(check: Check) -> Verdict:

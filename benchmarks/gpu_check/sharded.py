@@ -18,7 +18,7 @@ MICRO_BATCHES = 2
 
 
 def steps(check: Check) -> Verdict:
-    """Train with both stages and look at losses and memory."""
+    """Train with both stages and check losses and memory."""
     os.environ |= {
         "RANK": "0",
         "LOCAL_RANK": "0",
@@ -46,7 +46,7 @@ def steps(check: Check) -> Verdict:
 
 
 def _train(check: Check, deepspeed: Any, stage: int) -> list[float]:
-    """Mean losses of two steps; an evaluation lies between them."""
+    """Mean losses of two steps with an evaluation in between."""
     torch.manual_seed(0)
     size, layers = size_that_fits(check, bytes_of=20)
     size = "3b" if size == "7b" else size
@@ -89,7 +89,7 @@ def _train(check: Check, deepspeed: Any, stage: int) -> list[float]:
 
 
 def _config(check: Check, stage: int, hidden: int) -> dict[str, Any]:
-    """A recipe's configuration, with numbers where the trainer would fill them in."""
+    """The configuration of a recipe, with the numbers that the trainer would fill in."""
     recipe = Recipe.model_validate(
         {
             "name": "gpu-check",

@@ -13,17 +13,17 @@ from gpu_check.check import Check, Verdict
 ROOT = Path(__file__).resolve().parents[2]
 OF_ENGINES = ("tests/models/neo/test_vllm.py", "tests/engines/test_vllm.py")
 ON_GPUS = "image_spans or one_graph or engine_on_a_gpu"
-"""Those that ask vLLM what it would do on a GPU: image spans, compilation, graphs and sleep."""
+"""Tests of what vLLM would do on a GPU: image spans, compilation, graphs and sleep."""
 
 
 def gpu_tests(check: Check) -> Verdict:
-    """The tests that are marked `gpu`, wherever they are; on a CPU they skip themselves."""
+    """All tests marked `gpu`; on a CPU they are skipped."""
     files = [path for path in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text(encoding="utf-8")]
     return _pytest(check, ["-m", "gpu and not slow", *map(str, sorted(files))])
 
 
 def engine_tests(check: Check) -> Verdict:
-    """The tests that ask vLLM what it would do on a GPU, those of minutes included."""
+    """The tests of what vLLM would do on a GPU, including those that take minutes."""
     return _pytest(check, ["-m", "slow or not slow", "-k", ON_GPUS, *OF_ENGINES])
 
 
@@ -44,7 +44,7 @@ def _pytest(check: Check, arguments: list[str]) -> Verdict:
 
 
 def doctor(check: Check) -> Verdict:
-    """What `jigsaw doctor` calls broken."""
+    """The errors that `jigsaw doctor` reports."""
     done = subprocess.run(
         [sys.executable, "-m", "jigsaw", "doctor", "--json"], cwd=ROOT, capture_output=True, text=True, check=False
     )

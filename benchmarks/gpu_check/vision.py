@@ -42,5 +42,5 @@ def tower(check: Check) -> Verdict:
 
 
 def _features(output: Any) -> Any:
-    """The tower's features, of whatever it gives back."""
+    """The features in the tower's output."""
     return getattr(output, "pooler_output", None) if hasattr(output, "pooler_output") else output
