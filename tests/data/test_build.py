@@ -451,5 +451,5 @@ def test_every_reject_reason_is_a_clause_with_the_values_of_its_settings(name):
 
 
 def test_reasons_are_counted_by_their_key_and_shown_with_the_value_of_the_setting():
-    words = {"the photo has fewer than side=64 pixels a side": 5, "the file cannot be read as a picture": 1}
+    words = {"the photo is smaller than side=64 pixels": 5, "the file cannot be read as a picture": 1}
     assert reject_reasons({"unreadable": 1, "too_small": 5}, get_task("rotation", side=64)) == words

@@ -240,7 +240,7 @@ ROWS = [
     ({"num_pieces": None}, "num_pieces is None, and its answer has 4 numbers"),
     ({"classes": [0]}, "1 classes for 4 pieces"),
     ({"classes": [0, 1, None, 2]}, "its classes has a null"),
-    ({"answer_style": "loud"}, "answer_style 'loud' is none of"),
+    ({"answer_style": "loud"}, "answer_style 'loud' is not one of"),
     ({"source": None}, "its source is null"),
     ({"source": {"path": None, "fingerprint": "x"}}, "its source.path is null or empty"),
     ({"prompt": []}, "its prompt is empty"),

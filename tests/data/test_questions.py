@@ -177,7 +177,7 @@ def video(tmp_path_factory):
         ({"question": "?", "options": ["a"], "answer": "a"}, "give two or more different labels"),
         ({"question": "?", "kind": "number", "answer": "many"}, "answer 'many' is not a number"),
         ({"question": "?", "kind": "colour", "answer": "red"}, "answer kind 'colour' is unknown"),
-        ({"question": "?", "kind": "box", "answer": [1, 2, 50, 20], "image": "a.jpg"}, "beyond the picture of 40x30"),
+        ({"question": "?", "kind": "box", "answer": [1, 2, 50, 20], "image": "a.jpg"}, "outside the picture of 40x30"),
         ({"question": "?", "kind": "interval", "answer": [5, 2]}, "the end after the start"),
         (
             {"question": "<image><image>?", "answer": 1, "image": "a.jpg"},
@@ -201,7 +201,7 @@ def video(tmp_path_factory):
             {"question": "?", "kind": "box", "answer": [1, 2, 3, 4]},
             "box needs width and height in its answer_args",
         ),
-        ({"question": "?", "kind": "math", "answer": "2 3"}, "no expression that math-verify can read"),
+        ({"question": "?", "kind": "math", "answer": "2 3"}, "math-verify cannot parse the answer"),
         ({"problem": "?", "answer": 1}, "its question is null, not a text; is this the right layout?"),
     ],
 )

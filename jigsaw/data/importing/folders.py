@@ -23,13 +23,13 @@ from jigsaw.progress import progress_bar
 from jigsaw.tasks import Task
 
 
-def parquet_files(path: Path) -> list[Path]:
-    """The Parquet files in a folder and its sub-folders, or the file itself.
+def parquet_files(path: Path, pattern: str = "**/*.parquet") -> list[Path]:
+    """The Parquet files in a folder, by default with its sub-folders, or the file itself.
 
     Raises:
         JigsawError: there are none.
     """
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    files = sorted(path.glob(pattern)) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise JigsawError(f"{path}: no Parquet file; name the folder of the Parquet files, or the file itself")
     return files

@@ -74,7 +74,7 @@ def import_puzzles(
     """
     if form not in FORMATS:
         raise JigsawError(f"unknown format {form!r}; known: {', '.join(FORMATS)}, qa")
-    files = parquet_files(Path(path))
+    files = parquet_files(Path(path), "*.parquet")
     known = foreign_tasks()
     kinds = Counter(_kind(row, known) for file in files for row in _foreign_rows(file, _KIND_COLUMNS))
     if only is not None and only not in kinds:
