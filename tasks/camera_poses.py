@@ -1,7 +1,7 @@
 """Camera poses: which view belongs to each of several cameras on a bird's-eye view.
 
-In: a scene of posed RGB-D frames. Out: an order: a map of the scene with numbered cameras, and for each camera the
-number of its view. Visual Jigsaw tried this task beside depth (appendix of the paper).
+In: a scene of posed RGB-D frames. Out: an order. The media are a map of the scene with numbered cameras and the views;
+the answer lists the view of each camera. Visual Jigsaw tried this task in addition to depth (appendix of the paper).
 """
 
 from __future__ import annotations
@@ -23,14 +23,19 @@ from jigsaw.tasks.posed import PosedConfig, PosedTask
 from jigsaw.tasks.prompts import instruction_of, labelled_pieces, user_message
 
 APART = 0.08
-"""Least distance of two cameras on the map, as a share of its side: their discs and arrows stay legible."""
+"""Least distance of two cameras on the map, as a share of its side, so that their discs and arrows are legible."""
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class CameraPosesConfig(PosedConfig):
-    """As all tasks on posed frames, and how large the map is."""
+    """The options of all tasks on posed frames, and the size of the map."""
 
-    min_turn: Annotated[float, Field(gt=0, le=180, description="degrees by which they differ at least")] = 40.0
+    min_turn: Annotated[
+        float,
+        Field(
+            gt=0, le=180, description="least angle between two cameras in degrees; a distance of min_move suffices too"
+        ),
+    ] = 40.0
     map_side: Annotated[int, Field(ge=168, le=2048, description="width and height of the map, in px")] = 448
 
 
@@ -58,7 +63,7 @@ class CameraPosesTask(PosedTask):
     config: CameraPosesConfig
 
     def choose(self, source: Source, scene: PosedScene, rng: Random) -> tuple[list[int], dict[str, Any]] | None:
-        """Draw cameras that differ, and whose marks do not cover each other."""
+        """Draw cameras that differ and whose marks do not overlap."""
         usable, config, cameras = scene.cameras.usable(), self.config, scene.cameras
         if len(usable) < config.views:
             return None
@@ -85,7 +90,7 @@ class CameraPosesTask(PosedTask):
         return Media(images=[marked, *self.views(puzzle, source)])
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
-        """The map, every view after its number, and what is asked."""
+        """The map, every view after its number, and the question."""
         count = puzzle.num_pieces
         opening = f"This is a room seen from above, with {count} cameras. The arrow of each shows where it looks:"
         asked = f"Which view does each camera have? List the views of cameras 1 to {count}."
@@ -104,11 +109,11 @@ class CameraPosesTask(PosedTask):
         return Pieces(frames=[view[None] for view in views], picture=picture)
 
     def difficulty(self, puzzle: Puzzle, pieces: Pieces) -> float:
-        """By how much the two cameras that are most alike differ: degrees, and a metre for 60 of them."""
+        """The difference of the two most similar cameras in degrees, with 60 degrees per metre."""
         return float(np.hypot(60 * puzzle.geometry["apart"][0], puzzle.geometry["apart"][1]))
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
-        """The map with its cameras, numbered as the views that belong to them."""
+        """The map with each camera numbered as its view."""
         names = [puzzle.geometry["frames"][place] for place in puzzle.geometry["shown"]]
         return [("From above: every camera has the number of its view", self.marked(source, names))]
 
@@ -119,7 +124,7 @@ class CameraPosesTask(PosedTask):
 
 
 def _nearest(scene: PosedScene, frames: list[int]) -> list[float]:
-    """Metres and degrees between the two cameras that are most alike."""
+    """Metres and degrees between the two most similar cameras."""
     steps = [apart(scene.cameras.motion(one, other), STILL) for one, other in combinations(frames, 2)]
     nearest = min(steps, key=lambda step: float(np.hypot(60 * step[0], step[1])))
     return [round(each, 3) for each in nearest]

@@ -1,7 +1,7 @@
-"""What all tasks on videos share: headers, decoded frames, and planning a video whose packets promise too much.
+"""Base class of the tasks on videos: caches headers and decoded frames, and replans videos with wrong packet times.
 
-In: a video file of a source. Out: frames by number, kept in bounded caches. A subclass plans with the header that it is
-given; where the packets promise frames that do not come out, it is asked again with the times of all decoded frames.
+In: a video file of a source. Out: frames by number. A subclass plans from a header. If the decoder does not return the
+frames that the packets announce, it plans again from the times of all decoded frames.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class DecodingTask(Task):
 
     @abstractmethod
     def _plan(self, source: Source, rng: Random, *, played: bool) -> Puzzle | Reject:
-        """A puzzle by the times of the packets or, if `played`, by those of all decoded frames.
+        """Plan a puzzle from the times of the packets or, if `played`, from those of all decoded frames.
 
         Raises:
             VideoError: the video cannot be used.
         """
 
     def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
-        """Choose what is shown and the answer; a video that is damaged, too short or static is rejected."""
+        """Choose the shown frames and the answer; a video that is damaged, too short or static is rejected."""
         start = rng.getstate()
         try:
             try:
@@ -48,7 +48,7 @@ class DecodingTask(Task):
             except VideoError as error:
                 if error.reason != "unproved":
                     raise
-                # The packets promise frames that do not come out. What is shown, and when, only decoding all tells.
+                # The decoder omits a frame that the packets announce. Decoding all frames gives the true times.
                 rng.setstate(start)
                 return self._plan(source, rng, played=True)
         except VideoError as error:
@@ -67,21 +67,21 @@ class DecodingTask(Task):
         cut: Any,
         role: str = "video",
     ) -> Frames:
-        """Frames by number, with the decoder and the timeline that a geometry names."""
+        """Frames by number, with the decoder and the timeline of a geometry."""
         key = (source.fingerprint, role, size, cut["decoder"], cut.get("timeline"), tuple(numbers))
         return self._frames.get(key, lambda: read_frames(source.files[role], header, numbers, size, cut["decoder"]))
 
-    def _tried(self, cut: Any, read: Callable[[], Made]) -> Made:
-        """What `read` gives, with PyAV in place of a decoder that was not asked for and fails.
+    def _with_fallback(self, cut: Any, read: Callable[[], Made]) -> Made:
+        """The result of `read`, with PyAV as fallback if the automatically chosen decoder fails.
 
         Args:
-            cut: a geometry with a `decoder`, which is changed.
-            read: decodes with it.
+            cut: a geometry with a `decoder`, which is set to `pyav` on a failure.
+            read: decodes with the geometry's decoder.
         """
         try:
             return read()
         except VideoError:
             if self.config.decoder != "auto" or cut["decoder"] == "pyav":
                 raise
-            cut["decoder"] = "pyav"  # decord gives up on streams that FFmpeg's own reader plays
+            cut["decoder"] = "pyav"  # decord fails on some streams that FFmpeg plays
             return read()

@@ -1,10 +1,11 @@
 """The depth jigsaw: numbered points on a picture, to be ordered from the nearest to the farthest.
 
 In: one RGB-D pair, a picture and its depth map. Out: a puzzle whose places are ranks of depth, rendered as the picture
-with a numbered disc on every point. `DepthGeometry` holds all that rendering needs.
+with a numbered disc on every point. `DepthGeometry` contains all that rendering needs.
 
-Six points, depth 0.1 to 10 m, pairs at least 40 px and more than 0.2 m apart, red discs: the paper's (section 3.3). Its
-sampling was never published; ours draws evenly over all pixels that are measured, away from depth edges, and allowed.
+The paper (section 3.3) has six points with a depth of 0.1 to 10 m, at least 40 px and more than 0.2 m apart, and red
+discs. Its sampling is not published; here points are drawn uniformly from all measured pixels that are away from depth
+edges and within the limits.
 """
 
 from __future__ import annotations
@@ -31,25 +32,25 @@ from jigsaw.tasks.permutations import answer_of, draw_shown
 from jigsaw.tasks.prompts import answer_instruction, user_message
 
 DRAWS = 40
-"""How often points are drawn anew when the first ones leave no room for the others."""
+"""Attempts to draw points that are far enough apart."""
 
 CANDIDATES = 4000
-"""Pixels among which one draw chooses, itself a draw."""
+"""Random pixels from which the points of an attempt are chosen."""
 
 EDGE_SHARE, EDGE_METRES = 0.05, 0.05
-"""Around a point depth may vary by this share of it, or these metres, whichever is more."""
+"""Around a point, depth may vary by this share of it or by these metres, whichever is more."""
 
 FOREIGN_RADIUS = 15.0
-"""Radius of the authors' discs, in pixels of the picture as it is."""
+"""Radius of the authors' discs in pixels of the original picture."""
 
 
 class DepthGeometry(PictureGeometry):
-    """Which points of a picture are asked for, in pixels of the picture as shown; points nearest first.
+    """The points of a puzzle in pixels of the picture as shown, nearest first.
 
     Attributes:
         radius: radius of the discs.
         points: x and y of each point.
-        depths: depth of each point in metres; None of an imported puzzle.
+        depths: depth of each point in metres; None for an imported puzzle.
         shown: the 0-based points, nearest first, as they are numbered.
     """
 
@@ -61,10 +62,12 @@ class DepthGeometry(PictureGeometry):
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class DepthConfig(MeasuredConfig):
-    """How points are chosen and shown."""
+    """Choice and marks of the points."""
 
-    min_distance: Annotated[float, Field(ge=0, description="two points are so far apart in the picture, in px")] = 40.0
-    radius: Annotated[int | None, Field(ge=6, le=500, description="of the discs, in px; null: by the picture")] = None
+    min_distance: Annotated[float, Field(ge=0, description="least distance of two points in the picture, in px")] = 40.0
+    radius: Annotated[
+        int | None, Field(ge=6, le=500, description="radius of the discs, in px; null: from the size of the picture")
+    ] = None
 
 
 class DepthTask(MeasuredTask):
@@ -121,13 +124,13 @@ class DepthTask(MeasuredTask):
         """The picture with its numbered discs.
 
         Raises:
-            ValueError: the picture cannot be read, or is another one.
+            ValueError: the picture cannot be read, or has another size.
         """
         geometry = cast(DepthGeometry, puzzle.geometry)
         return Media(images=[mark_points(self._picture(puzzle, source), _shown_points(geometry), geometry["radius"])])
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
-        """The picture, then what is asked and in what form."""
+        """The picture, the question and the answer instruction."""
         count = puzzle.num_pieces
         return user_message(
             [
@@ -139,7 +142,7 @@ class DepthTask(MeasuredTask):
         )
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
-        """The depth map, near red to far blue, missing black, points numbered as the model sees them."""
+        """The depth map in false colours, with the same numbered points."""
         if "depth" not in source.files:
             return []  # an imported puzzle
         geometry = cast(DepthGeometry, puzzle.geometry)
@@ -156,7 +159,7 @@ class DepthTask(MeasuredTask):
         return Pieces(points=_shown_points(geometry), picture=picture, radius=geometry["radius"])
 
     def difficulty(self, puzzle: Puzzle, pieces: Pieces) -> float | None:
-        """The smallest step between neighbouring depths, as a share of the farther one; None of an imported puzzle."""
+        """The smallest gap between successive depths, relative to the farther one; None for an imported puzzle."""
         depths = cast(DepthGeometry, puzzle.geometry)["depths"]
         return min((far - near) / far for near, far in pairwise(depths)) if depths else None
 
@@ -165,8 +168,8 @@ class DepthTask(MeasuredTask):
         geometry = cast(DepthGeometry, puzzle.geometry)
         unit = "" if geometry.get("relative") else " m"
         steps = zip(puzzle.answer, geometry["depths"] or (), strict=False)
-        told = ", ".join(f"point {index} at {depth:.2f}{unit}" for index, depth in steps)
-        return [f"Nearest first: {told}"] if told else []
+        listed = ", ".join(f"point {index} at {depth:.2f}{unit}" for index, depth in steps)
+        return [f"Nearest first: {listed}"] if listed else []
 
     def adopt(self, source: Source, rng: Random, about: Mapping[str, Any], style: AnswerStyle) -> Puzzle | Reject:
         """The picture with the row's `points`, (row, column) nearest first, without a depth map."""
@@ -197,7 +200,7 @@ class DepthTask(MeasuredTask):
         return Puzzle(self.name, answer_of(shown), geometry, style)
 
     def _field(self, source: Source, size: tuple[int, int], radius: int) -> tuple[Any, Any]:
-        """Every pixel on which a point may lie, and its depth: int arrays `(N, 2)` of x and y, float `(N,)` metres."""
+        """The pixels that may be points, int `(N, 2)` with x and y, and their depths in metres, float `(N,)`."""
         return self._fields.get((source.fingerprint, size, radius), lambda: self._find_field(source, size, radius))
 
     def _find_field(self, source: Source, size: tuple[int, int], radius: int) -> tuple[Any, Any]:
@@ -219,14 +222,14 @@ def _shown_points(geometry: DepthGeometry) -> list[tuple[int, int]]:
 
 
 def _draw_points(places: Any, depths: Any, config: DepthConfig, radius: int, rng: Random) -> list[int] | None:
-    """Indices of points that are far enough apart in every way, nearest first; None if none were found."""
+    """Indices of points that are far enough apart in the picture and in depth, nearest first; None if not found."""
     apart = max(config.min_distance, 2 * radius + 3)
     gap = config.relative_gap if config.kind in ("relative", "inverse") else config.min_gap
     for _ in range(DRAWS):
         sample = np.array(rng.sample(range(len(places)), min(CANDIDATES, len(places))), dtype=np.int64)
         chosen: list[int] = []
         while len(sample) and len(chosen) < config.points:
-            index = int(sample[0])  # the sample is in random order: its first is an even draw of what is left
+            index = int(sample[0])  # the sample is in random order, so its first element is a uniform draw
             chosen.append(index)
             far = ((places[sample] - places[index]) ** 2).sum(axis=1) >= apart**2
             sample = sample[far & (np.abs(depths[sample] - depths[index]) > gap)]

@@ -1,8 +1,7 @@
 """Depth of regions: numbered rectangles on a picture, to be ordered from the nearest to the farthest.
 
-In: one RGB-D pair. Out: an order of regions, none of which overlaps another in the picture or in depth: of any two,
-nine tenths of the nearer lie before nine tenths of the farther. Pictures, depth maps and their rejects are those of the
-depth jigsaw; what is drawn are rectangles instead of points.
+In: one RGB-D pair. Out: an order of regions that do not overlap in the picture or in depth. The depth of a region is
+the range from the 5th to the 95th percentile of its pixels. Files are read as in the task `depth`.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ from jigsaw.tasks.media.marks import disc
 from jigsaw.tasks.prompts import instruction_of, user_message
 
 CANDIDATES = 400
-"""Random rectangles among which regions are chosen."""
+"""Random rectangles from which regions are chosen."""
 
 DRAWS = 40
-"""How often regions are chosen anew when the first ones leave no room for the others."""
+"""Attempts to choose regions that do not overlap."""
 
 MEASURED = 0.9
-"""Least share of a region whose depth is known."""
+"""Least share of measured pixels in a region."""
 
 COLOUR = (255, 0, 0)
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class DepthRegionsConfig(MeasuredConfig):
-    """As the depth jigsaw's, with regions for points."""
+    """Number and size of the regions, and the options of `MeasuredConfig`."""
 
     points: Annotated[int, Field(ge=2, le=8, description="how many regions, 2 to 8")] = 4
     smallest: Annotated[
@@ -85,26 +84,26 @@ class DepthRegionsTask(MeasuredTask):
         }
 
     def _regions(self, depth: DepthArray, rng: Random) -> list[tuple[Box, float, float]] | None:
-        """Rectangles with the depths between which nine tenths of each lie, nearest first; None if there are few."""
+        """Rectangles with their depth ranges, nearest first; None if there are too few."""
         config, (rows, columns) = self.config, depth.shape
         low, high = (max(16, round(min(rows, columns) * share)) for share in (config.smallest, config.largest))
         gap = config.relative_gap if self._is_relative else config.min_gap
-        found: list[tuple[Box, float, float]] = []
+        candidates: list[tuple[Box, float, float]] = []
         for _ in range(CANDIDATES):
             width, height = rng.randint(low, max(low, high)), rng.randint(low, max(low, high))
             if width > columns or height > rows:
                 return None
             left, top = rng.randint(0, columns - width), rng.randint(0, rows - height)
             inside = depth[top : top + height, left : left + width]
-            known = inside[np.isfinite(inside)]
-            if len(known) < MEASURED * inside.size:
+            measured = inside[np.isfinite(inside)]
+            if len(measured) < MEASURED * inside.size:
                 continue
-            near, far = (float(each) for each in np.percentile(known, (5, 95)))
+            near, far = (float(each) for each in np.percentile(measured, (5, 95)))
             if self._is_relative or config.min_depth <= near <= far <= config.max_depth:
-                found.append(((left, top, left + width, top + height), near, far))
+                candidates.append(((left, top, left + width, top + height), near, far))
         for _ in range(DRAWS):
             chosen: list[tuple[Box, float, float]] = []
-            for box, near, far in rng.sample(found, len(found)):
+            for box, near, far in rng.sample(candidates, len(candidates)):
                 apart = all(far + gap < other[1] or other[2] + gap < near for other in chosen)
                 if apart and not any(overlap(box, other) for other, _, _ in chosen):
                     chosen.append((box, near, far))
@@ -116,12 +115,12 @@ class DepthRegionsTask(MeasuredTask):
         """The picture with its numbered regions.
 
         Raises:
-            ValueError: the picture cannot be read, or is another one.
+            ValueError: the picture cannot be read, or has another size.
         """
         return Media(images=[_framed(self._picture(puzzle, source), _shown_boxes(puzzle))])
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
-        """The picture, then what is asked and in what form."""
+        """The picture, the question and the answer instruction."""
         count = puzzle.num_pieces
         asked = (
             f"The picture has {count} regions in red frames, numbered 1 to {count}. "
@@ -130,13 +129,13 @@ class DepthRegionsTask(MeasuredTask):
         return user_message([{"type": "image"}, f"{asked} {instruction_of(puzzle)}"])
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
-        """The depth map, near red to far blue, missing black, regions numbered as the model sees them."""
+        """The depth map in false colours, with the same numbered regions."""
         picture, near, far = self.depth_picture(puzzle, source)
         title = f"Depth, {near:.2f} (red) to {far:.2f} (blue)"
         return [(title, _framed(picture, _shown_boxes(puzzle)))]
 
     def pieces(self, puzzle: Puzzle, media: Media) -> Pieces:
-        """The middles of the regions on the picture."""
+        """The centres of the regions on the picture."""
         boxes = _shown_boxes(puzzle)
         picture = np.asarray(media.images[0].convert("RGB"))
         points = [((left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in boxes]
@@ -144,15 +143,15 @@ class DepthRegionsTask(MeasuredTask):
         return Pieces(points=points, picture=picture, radius=max(1, radius))
 
     def difficulty(self, puzzle: Puzzle, pieces: Pieces) -> float:
-        """The smallest step between neighbouring regions, as a share of the farther one's depth."""
+        """The smallest gap between successive regions, relative to the depth of the farther one."""
         steps = pairwise(puzzle.geometry["depths"])
         return float(min((far[0] - near[1]) / max(far[0], 1e-9) for near, far in steps))
 
     def notes(self, puzzle: Puzzle) -> list[str]:
-        """The depths of each region, nearest first."""
+        """The depth range of each region, nearest first."""
         steps = zip(puzzle.answer, puzzle.geometry["depths"], strict=True)
-        told = ", ".join(f"region {index} from {near:.2f} to {far:.2f}" for index, (near, far) in steps)
-        return [f"Nearest first, nine tenths of each: {told}"]
+        listed = ", ".join(f"region {index} from {near:.2f} to {far:.2f}" for index, (near, far) in steps)
+        return [f"Nearest first, 5th to 95th percentile of depth: {listed}"]
 
 
 def _shown_boxes(puzzle: Puzzle) -> list[Box]:

@@ -37,7 +37,7 @@ ROLES = ("video", "other")
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class ForeignClipConfig(ClipsConfig):
-    """How many clips there are."""
+    """Number of clips."""
 
     def __post_init__(self) -> None:
         if self.per_clip < 1:
@@ -47,7 +47,7 @@ class ForeignClipConfig(ClipsConfig):
 
 
 class ForeignClipTask(SegmentTask):
-    """Tell which of several clips is of another video."""
+    """Tell which of several clips is from another video."""
 
     name: ClassVar[str] = "foreign_clip"
     source_kind: ClassVar[SourceKind] = "video_pair"
@@ -72,7 +72,7 @@ class ForeignClipTask(SegmentTask):
     config: ForeignClipConfig
 
     def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Question]:
-        """Clips in the order of the first video, the clip of the other one among them."""
+        """Draw the place of the clip from the other video, and the order of the other clips."""
         count, clips = self.config.clips, self.config.cut()
         odd = rng.randrange(count)
         order = rng.sample(range(count - 1), count - 1)
@@ -128,10 +128,10 @@ class ForeignClipTask(SegmentTask):
         """The clips.
 
         Raises:
-            ValueError: a video cannot be read, or is another one.
+            ValueError: a video cannot be read, or has another size or length.
         """
         geometry = puzzle.geometry
-        frames = np.concatenate([self._middles(source, geometry, role) for role in ROLES])
+        frames = np.concatenate([self._cropped(source, geometry, role) for role in ROLES])
         starts = [segment["begin"] for segment in geometry["films"].values()]
         first = len(geometry["films"]["video"]["frames"])
         clips = []
@@ -140,22 +140,22 @@ class ForeignClipTask(SegmentTask):
             clips.append(Clip(frames[clip], begin + np.arange(len(clip)) / geometry["fps"], geometry["fps"]))
         return Media(videos=clips)
 
-    def _middles(self, source: Source, geometry: Mapping[str, Any], role: str) -> Frames:
-        """The middle of a video's frames, of the size in which both are shown."""
+    def _cropped(self, source: Source, geometry: Mapping[str, Any], role: str) -> Frames:
+        """A video's frames, cropped at the centre to the size in which both videos are shown."""
         frames = self._decoded(source, geometry["films"][role], role)
         width, height = geometry["size"]
         top, left = (frames.shape[1] - height) // 2, (frames.shape[2] - width) // 2
         return frames[:, top : top + height, left : left + width]
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
-        """Every clip after its number, and what is asked."""
+        """Every clip after its number, and the question."""
         return clips_message(puzzle, "All clips but one are from the same video. Which one is from another?")
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
         """Frames of both videos in their order."""
         shown = []
         for role, title in (("video", "The video"), ("other", "The other video")):
-            shown.append((title, self.strip(self._middles(source, puzzle.geometry, role))))
+            shown.append((title, self.strip(self._cropped(source, puzzle.geometry, role))))
         return shown
 
     def notes(self, puzzle: Puzzle) -> list[str]:

@@ -1,7 +1,7 @@
-"""What the tasks on one picture and its depth map share: the files, what their numbers mean, and how both are shown.
+"""Base class of the tasks on a picture and its depth map: reads both files and plans an order of depths.
 
-In: one RGB-D pair. Out: the picture as it is shown, and its depth in metres at the same size. A subclass chooses what
-is asked and marks it on the picture.
+In: one RGB-D pair. Out: the picture as shown, and its depth in metres at the same size. A subclass chooses points or
+regions and marks them on the picture.
 """
 
 from __future__ import annotations
@@ -41,32 +41,32 @@ CACHE_BYTES = 128 * 2**20
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class MeasuredConfig:
-    """Which depths are asked for, how pictures are shown, and what the depth files mean."""
+    """Limits of the depths, size of the pictures, and format of the depth files."""
 
     points: Annotated[int, Field(ge=2, le=12, description="how many points, 2 to 12")] = 6
     min_depth: Annotated[float, Field(gt=0, description="nearest depth of a point, in metres")] = 0.1
     max_depth: Annotated[float, Field(gt=0, description="farthest depth of a point, in metres")] = 10.0
-    min_gap: Annotated[float, Field(ge=0, description="two points differ in depth by more than this, in metres")] = 0.2
+    min_gap: Annotated[float, Field(ge=0, description="least difference in depth of two points, in metres")] = 0.2
     max_side: Annotated[int | None, Field(ge=64, description="shrink pictures with a longer side to it, in px")] = 1024
     pairs: Annotated[
-        str, Field(description="auto, scannet, tum, or COLOR::DEPTH, two paths with {} for what they share")
+        str, Field(description="auto, scannet, tum, or COLOR::DEPTH, two paths with {} for their common part")
     ] = "auto"
     kind: Annotated[
         Literal["auto", "depth", "disparity", "relative", "inverse"],
         Field(
-            description="what the maps hold; auto: disparity if `disp` is in the name, else depth; relative: no unit, "
+            description="content of the maps; auto: disparity if `disp` is in the name, else depth; relative: no unit, "
             "larger is farther; inverse: no unit, larger is nearer (MiDaS, Depth Anything)"
         ),
     ] = "auto"
     depth_unit: DepthUnitKey = None
-    focal: Annotated[float | None, Field(gt=0, description="disparity: focal length in px; null: of camera.json")] = (
+    focal: Annotated[float | None, Field(gt=0, description="disparity: focal length in px; null: from camera.json")] = (
         None
     )
     baseline: Annotated[
-        float | None, Field(gt=0, description="disparity: camera distance in metres; null: of camera.json")
+        float | None, Field(gt=0, description="disparity: camera distance in metres; null: from camera.json")
     ] = None
     disparity_offset: Annotated[
-        float | None, Field(description="disparity: px added to each; null: of camera.json, else 0")
+        float | None, Field(description="disparity: px added to each; null: from camera.json, else 0")
     ] = None
     npz_key: Annotated[
         str | None, Field(description="array of an npz file or channel of an exr file; null: its only one")
@@ -74,24 +74,24 @@ class MeasuredConfig:
     depth_orientation: Annotated[
         DepthOrientation,
         Field(
-            description="of maps whose photo has an EXIF orientation; photo: turn them alike; upright: they are; auto: "
-            "as their own tag or shape says, else reject"
+            description="for maps whose photo has an EXIF orientation; photo: turn the map like the photo; upright: do "
+            "not turn it; auto: by the map's own tag or shape, else reject"
         ),
     ] = "auto"
     relative_gap: Annotated[
         float, Field(gt=0, lt=1, description="kind=relative or inverse: min_gap as a share of the map's range")
     ] = 0.05
-    identity: Annotated[bool, Field(description="whether the numbers may be in the right order already")] = True
+    identity: Annotated[bool, Field(description="whether the numbers may be in the right order")] = True
     answer_style: AnswerStyleKey = "think"
 
     def __post_init__(self) -> None:
         if self.max_depth <= self.min_depth:
-            raise ValueError(f"max_depth={self.max_depth} is not beyond min_depth={self.min_depth}")
+            raise ValueError(f"max_depth={self.max_depth} must be above min_depth={self.min_depth}")
         if self.pairs not in ("auto", "scannet", "tum"):
             color, _, depth = self.pairs.partition("::")
             if color.count("{}") != 1 or depth.count("{}") != 1:
                 example = "rgb/{}.jpg::depth/{}.png"
-                raise ValueError(f"pairs={self.pairs!r} is none of auto, scannet, tum, nor two paths like {example}")
+                raise ValueError(f"pairs={self.pairs!r} must be auto, scannet, tum, or two paths like {example}")
 
 
 class PictureGeometry(TypedDict):
@@ -114,7 +114,7 @@ class MeasuredTask(Task):
     """A question about the depth of a picture."""
 
     source_kind: ClassVar[SourceKind] = "rgbd"
-    # The samples say themselves how their depth is to be read.
+    # The samples have a camera.json with the format of their depth.
     SMALL: ClassVar[Mapping[str, Any]] = {
         "max_side": 160,
         "min_gap": 0.05,
@@ -148,7 +148,7 @@ class MeasuredTask(Task):
 
     @abstractmethod
     def choose(self, source: Source, size: tuple[int, int], rng: Random) -> dict[str, Any] | Reject:
-        """What is asked for, nearest first: the part of the geometry that the subclass draws, with one depth per place.
+        """Draw the points or regions, nearest first: a part of the geometry, with one entry of `depths` per place.
 
         Args:
             source: picture and depth map.
@@ -160,7 +160,7 @@ class MeasuredTask(Task):
         """
 
     def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
-        """Choose points or regions and their numbers; files that cannot be read, or offer too few, are rejected."""
+        """Choose points or regions and their numbers; unreadable files and pictures with too few are rejected."""
         if "depth" not in source.files:
             return Reject("no_depth", "there is no depth map for the picture")
         try:
@@ -184,11 +184,11 @@ class MeasuredTask(Task):
 
     @property
     def pairing(self) -> str:
-        """As the configuration says."""
+        """The option `pairs`."""
         return self.config.pairs
 
     def extent(self) -> Extent:
-        """One picture of 4:3, as large as `max_side` allows and at most 1296 pixels wide, as ScanNet's."""
+        """One 4:3 picture, as large as `max_side` allows and at most 1296 pixels wide, as in ScanNet."""
         width = min(1296, self.config.max_side or 1296)
         return Extent(self.config.points, images=((width, width * 3 / 4),))
 
@@ -211,7 +211,7 @@ class MeasuredTask(Task):
         return self.config.kind in ("relative", "inverse")
 
     def _meaning(self, source: Source) -> DepthMeaning:
-        """What the depth file's numbers mean: by the configuration, and by camera.json where that says nothing."""
+        """The format of the depth file: from the configuration or, where that is null, from camera.json."""
         config, camera = self.config, _camera(source)
         named = "disparity" if "disp" in source.path.rpartition("/")[2].lower() else "depth"
         kind: Any = named if config.kind == "auto" else config.kind
@@ -226,7 +226,7 @@ class MeasuredTask(Task):
         return meaning if offset is None else replace(meaning, offset=offset)
 
     def _shown_size(self, header: PhotoHeader) -> tuple[tuple[int, int], int]:
-        """Width and height with which the picture is shown, and the scale at which it is decoded for that."""
+        """Width and height of the picture as shown, and the scale at which it is decoded."""
         width, height = header.size
         shrink = min(1.0, (self.config.max_side or max(header.size)) / max(header.size))
         size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
@@ -234,7 +234,7 @@ class MeasuredTask(Task):
         return size, scale
 
     def _opened(self, source: Source) -> PictureGeometry:
-        """How the picture of a source is shown.
+        """The geometry of a source's picture.
 
         Raises:
             PhotoError: it is damaged, or too long.
@@ -252,7 +252,7 @@ class MeasuredTask(Task):
         """The picture of a puzzle.
 
         Raises:
-            ValueError: it cannot be read, or is another one.
+            ValueError: it cannot be read, or has another size.
         """
         geometry = puzzle.geometry
         size = read_header(source.files["color"]).size
@@ -261,10 +261,10 @@ class MeasuredTask(Task):
         return self._photo(source, geometry["scale"], (geometry["size"][0], geometry["size"][1]))
 
     def _allowed(self, depth: DepthArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Where depth is measured and, in metres, between `min_depth` and `max_depth`.
+        """A mask of the pixels that are measured and, for depth in metres, between `min_depth` and `max_depth`.
 
         Raises:
-            PhotoError: nowhere.
+            PhotoError: there are none.
         """
         allowed: np.ndarray[Any, np.dtype[np.bool_]] = np.isfinite(depth)
         if not allowed.any():
@@ -289,7 +289,7 @@ class MeasuredTask(Task):
 
 
 def _camera(source: Source) -> dict[str, Any]:
-    """What a camera.json beside the files says, if there is one."""
+    """The numbers in the camera.json next to the files, if there is one."""
     file = source.files.get("camera")
     if file is None:
         return {}
@@ -301,5 +301,5 @@ def _camera(source: Source) -> dict[str, Any]:
 
 
 def _first(*values: float | None) -> float | None:
-    """The first value that is given."""
+    """The first value that is not None."""
     return next((value for value in values if value is not None), None)

@@ -1,7 +1,7 @@
 """Moment: from when to when a part of a video was changed.
 
-In: one video. Out: an interval of the clip that is shown: the part of it that runs backwards, runs faster, or was taken
-from another moment of the video. It is scored by intersection over union, as temporal grounding is.
+In: one video. Out: the interval of the shown clip that runs backwards, runs faster, or is from another part of the
+video. It is scored by intersection over union, as in temporal grounding.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ ASKED = {
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class MomentConfig(SegmentConfig):
-    """How a part of the stretch is changed, and how long it is."""
+    """The change of a part of the segment, and the length of the part."""
 
     change: Annotated[
         Literal["reversed", "faster", "foreign"],
-        Field(description="the part runs backwards, at twice the speed, or is from elsewhere in the video"),
+        Field(description="the part runs backwards, at twice the speed, or is from another part of the video"),
     ] = "reversed"
     shortest: Annotated[float, Field(gt=0, lt=1, description="least share of the clip that is changed")] = 0.25
     longest: Annotated[float, Field(gt=0, lt=1, description="largest share of the clip that is changed")] = 0.5
@@ -62,22 +62,22 @@ class MomentTask(SegmentTask):
 
     @property
     def extra(self) -> int:
-        """Frames that are decoded beyond those of the stretch, for a part that is faster or foreign."""
+        """Frames that are decoded in addition to the segment, for a part that is faster or foreign."""
         return 0 if self.config.change == "reversed" else self.config.lengths[1]
 
     @property
     def seconds(self) -> float:
-        """The stretch, and what is shown beyond it."""
+        """Length of the segment and the additional frames."""
         return self.config.window + self.extra / self.config.fps
 
     def moments(self, duration: float, rng: Random) -> list[tuple[float, float, int]]:
-        """The stretch; where the part is faster or foreign, also what is shown there."""
+        """The span of the segment and, for a faster or foreign part, the additional frames."""
         config, extra, length = self.config, self.extra, self.seconds
         free = duration - length
         if config.change != "foreign":
             begin = rng.uniform(0, duration - length)
             return [(begin, begin + length, config.num_frames + extra)]
-        # What is free lies before both, between them and after them.
+        # The unused time is divided at random: before both spans, between them and after them.
         lead, end = sorted((rng.uniform(0, free), rng.uniform(0, free)))
         if rng.random() < 0.5:
             begin, other = lead, end + config.window
@@ -87,7 +87,7 @@ class MomentTask(SegmentTask):
         return [(begin, begin + config.window, config.num_frames), there]
 
     def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Question] | None:
-        """Draw the part, and put its frames in place; nothing where the change cannot be seen."""
+        """Draw the part and replace its frames; None if the change cannot be seen."""
         config, count = self.config, self.config.num_frames
         length = rng.randint(*config.lengths)
         start = rng.randint(0, count - length)
@@ -108,7 +108,7 @@ class MomentTask(SegmentTask):
         return [order], Question(answer=answer, geometry={"change": config.change}, kind="interval", args=args)
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
-        """The video, and what is asked."""
+        """The video and the question."""
         length = puzzle.answer_args["duration"]
         asked = f"{ASKED[puzzle.geometry['change']]}. The video is {length:g} seconds long. From when to when?"
         return user_message([{"type": "video"}, f"{asked} {instruction_of(puzzle)}"])

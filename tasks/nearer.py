@@ -1,7 +1,6 @@
 """Nearer: which of a few points of a picture is nearest to the camera.
 
-In: one RGB-D pair. Out: a choice between numbered points. It is the depth jigsaw with the first place alone; points are
-drawn, marked and described as there.
+In: one RGB-D pair. Out: a choice between numbered points, which are drawn and marked as in the task `depth`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from jigsaw.tasks.prompts import instruction_of, numbered, user_message
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class NearerConfig(DepthConfig):
-    """As the depth jigsaw's, with two points."""
+    """The options of `depth`, with two points by default."""
 
     points: Annotated[int, Field(ge=2, le=12, description="how many points to choose from, 2 to 12")] = 2
 
@@ -38,14 +37,15 @@ class NearerTask(DepthTask):
     FOREIGN = None
 
     def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
-        """As the depth jigsaw; the answer is the point in the first place."""
-        made = super().plan(source, rng)
-        if isinstance(made, Reject):
-            return made
-        return replace(made, answer=str(made.answer[0]), answer_kind=CHOICE, answer_args=numbered(self.config.points))
+        """Plan a puzzle of `depth`; the answer is its nearest point."""
+        puzzle = super().plan(source, rng)
+        if isinstance(puzzle, Reject):
+            return puzzle
+        args = numbered(self.config.points)
+        return replace(puzzle, answer=str(puzzle.answer[0]), answer_kind=CHOICE, answer_args=args)
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
-        """The picture, then what is asked and in what form."""
+        """The picture, the question and the answer instruction."""
         count = puzzle.num_pieces
         asked = "Which of them is nearest to the camera?" if count > 2 else "Which of the two is nearer to the camera?"
         marked = f"The picture has {count} points marked with red discs, numbered 1 to {count}."

@@ -1,8 +1,8 @@
 """Odd clip: which of several clips has its frames in a wrong order.
 
-In: one video. Out: a choice between clips that follow each other in it, shown in a shuffled order; in one of them the
-frames were shuffled, or reversed. The task is that of Fernando et al., "Self-supervised video representation learning
-with odd-one-out networks" (CVPR 2017).
+In: one video. Out: a choice between consecutive clips in a shuffled order; in one of them the frames were shuffled or
+reversed. The task is from Fernando et al., "Self-supervised video representation learning with odd-one-out networks"
+(CVPR 2017).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jigsaw.tasks.segments import ClipsConfig, SegmentTask, unlike
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class OddClipConfig(ClipsConfig):
-    """How many clips there are, and what is wrong with one of them."""
+    """Number of clips, and the change of one of them."""
 
     clips: Annotated[int, Field(ge=2, le=8, description="how many clips there are to choose from")] = 4
     change: Annotated[
@@ -60,7 +60,7 @@ class OddClipTask(SegmentTask):
     config: OddClipConfig
 
     def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Question] | None:
-        """Draw the odd clip, its order of frames and the shown order; nothing where the change cannot be seen."""
+        """Draw the odd clip, its order of frames and the shown order; None if the change cannot be seen."""
         count, clips = self.config.clips, self.config.cut()
         shown = rng.sample(range(count), count)
         odd = rng.randrange(count)
@@ -71,7 +71,7 @@ class OddClipTask(SegmentTask):
         return order, Question(answer=str(odd + 1), geometry={"change": self.config.change}, args=numbered(count))
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
-        """Every clip after its number, and what is asked."""
+        """Every clip after its number, and the question."""
         what = "runs backwards" if puzzle.geometry["change"] == "reversed" else "has its frames in a wrong order"
         return clips_message(puzzle, f"These clips are from one video. One of them {what}. Which?")
 
@@ -83,7 +83,7 @@ class OddClipTask(SegmentTask):
 
 
 def _changed(clip: list[int], change: str, rng: Random) -> list[int]:
-    """The frames in another order: backwards, or shuffled so that neither direction of time is left."""
+    """The frames in another order: reversed, or shuffled into an order that runs neither forwards nor backwards."""
     if change == "reversed":
         return clip[::-1]
     while True:

@@ -86,7 +86,7 @@ class OddCropTask(Task):
         self._photos = picture_cache()
 
     def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
-        """Choose crops of both photos and their order; photos that are damaged, small or alike are rejected."""
+        """Choose crops of both photos and their order; photos that are damaged, too small or alike are rejected."""
         config = self.config
         if len(set(source.contents)) == 1:
             return Reject("ambiguous", "both photos are the same")
@@ -98,12 +98,12 @@ class OddCropTask(Task):
                     return Reject("too_small", f"{detail}; side={config.side} needs at least {config.side}")
             for _ in range(DRAWS):
                 boxes = self._boxes(*cuts["image"][1:], config.crops - 1, rng)
-                stranger = self._boxes(*cuts["other"][1:], 1, rng)
-                if boxes is None or stranger is None:
+                odd_box = self._boxes(*cuts["other"][1:], 1, rng)
+                if boxes is None or odd_box is None:
                     continue
                 odd = rng.randrange(config.crops)
                 places = [("image", box) for box in boxes]
-                places.insert(odd, ("other", stranger[0]))
+                places.insert(odd, ("other", odd_box[0]))
                 geometry = {
                     "scales": {role: scale for role, (scale, _, _) in cuts.items()},
                     "crops": [[role, list(box)] for role, box in places],
@@ -134,15 +134,15 @@ class OddCropTask(Task):
         return scale, size, int(min(size) * self.config.share)
 
     def _boxes(self, size: tuple[int, int], cut: int, count: int, rng: Random) -> list[Box] | None:
-        """So many places that do not overlap; None if they were not found."""
-        found: list[Box] = []
+        """Random boxes that do not overlap, `count` of them; None if there is no space for them."""
+        boxes: list[Box] = []
         for _ in range(PLACES):
             left, top = rng.randint(0, size[0] - cut), rng.randint(0, size[1] - cut)
             box: Box = (left, top, left + cut, top + cut)
-            if not any(overlap(box, other) for other in found):
-                found.append(box)
-            if len(found) == count:
-                return found
+            if not any(overlap(box, other) for other in boxes):
+                boxes.append(box)
+            if len(boxes) == count:
+                return boxes
         return None
 
     def _photo(self, source: Source, role: str, scale: int) -> Image.Image:
@@ -164,7 +164,7 @@ class OddCropTask(Task):
         return Media(images=self._crops(puzzle.geometry, source))
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
-        """Every crop after its number, and what is asked."""
+        """Every crop after its number, and the question."""
         asked = "All crops but one are of the same photo. Which one is of another?"
         return user_message([*labelled_pieces(puzzle, "Crop"), f"{asked} {instruction_of(puzzle)}"])
 

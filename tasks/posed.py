@@ -1,7 +1,7 @@
-"""What the tasks on posed RGB-D frames of one scene share: its cameras, pictures, depth, and a map seen from above.
+"""Base class of the tasks on posed RGB-D frames of a scene: reads cameras, pictures and depth, and draws a map.
 
 In: a scene, whose frames have a picture, a depth map and a pose. Out: an order of views. A subclass chooses the frames
-and says what is asked (`choose`). Pictures are shown with `max_side`; all frames of a scene are of one size.
+(`choose`). Pictures are shrunk to `max_side`; all frames of a scene must have one size.
 """
 
 from __future__ import annotations
@@ -29,22 +29,29 @@ from jigsaw.tasks.media.poses import Cameras, Matrix, PoseError, read_intrinsics
 from jigsaw.tasks.permutations import answer_of, draw_shown
 
 DRAWS = 40
-"""How many choices of frames are tried before a scene is given up."""
+"""Choices of frames that are tried before a scene is rejected."""
 
 CACHE_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class PosedConfig:
-    """How many views there are, how far apart, and what the files mean."""
+    """Number and distance of the views, and format of the files."""
 
     views: Annotated[int, Field(ge=2, le=8, description="how many views are shuffled, 2 to 8")] = 4
-    min_move: Annotated[float, Field(gt=0, description="metres by which two cameras differ at least, or")] = 0.3
-    min_turn: Annotated[float, Field(gt=0, le=180, description="degrees by which they differ at least")] = 20.0
+    min_move: Annotated[
+        float, Field(gt=0, description="least distance of two cameras in metres; a difference of min_turn suffices too")
+    ] = 0.3
+    min_turn: Annotated[
+        float,
+        Field(
+            gt=0, le=180, description="least angle between two cameras in degrees; a distance of min_move suffices too"
+        ),
+    ] = 20.0
     max_side: Annotated[int, Field(ge=64, description="shrink pictures with a longer side to it, in px")] = 448
     up: Annotated[
         Literal["auto", "x", "y", "z", "-x", "-y", "-z"],
-        Field(description="axis of the poses that points up; auto: found from cameras that are held level"),
+        Field(description="axis of the poses that points up; auto: estimated from cameras that are held level"),
     ] = "auto"
     depth_unit: DepthUnitKey = None
     answer_style: AnswerStyleKey = "think"
@@ -78,7 +85,7 @@ class PosedTask(Task):
 
     @abstractmethod
     def choose(self, source: Source, scene: PosedScene, rng: Random) -> tuple[list[int], dict[str, Any]] | None:
-        """The frames of the places in their order, and what the geometry needs beside them; None if a draw gave none.
+        """Draw the frames in the order of their places, and the rest of the geometry; None if the draw failed.
 
         Raises:
             PhotoError, DepthError: a file cannot be used.
@@ -128,10 +135,10 @@ class PosedTask(Task):
         return self._scenes.get(source.fingerprint, lambda: self._read(source))
 
     def picture(self, source: Source, scene: PosedScene, name: str, size: tuple[int, int] | None = None) -> Image.Image:
-        """The picture of a frame as it is shown, or of another size.
+        """The picture of a frame as it is shown, or at another size.
 
         Raises:
-            PhotoError: it is damaged, or of another size than those of the other frames.
+            PhotoError: it is damaged, or its size differs from that of the other frames.
         """
 
         def make() -> Image.Image:
@@ -164,12 +171,12 @@ class PosedTask(Task):
         def make() -> tuple[Plan, Image.Image]:
             scene, points, colors = self.scene(source), [], []
             for number, name in enumerate(scene.names):
-                found = scene.points(number, self.depth(source, scene, name))
-                known = np.isfinite(found).all(axis=1)
-                points.append(found[known])
-                colors.append(np.asarray(self.picture(source, scene, name, scene.sparse)).reshape(-1, 3)[known])
+                positions = scene.points(number, self.depth(source, scene, name))
+                measured = np.isfinite(positions).all(axis=1)
+                points.append(positions[measured])
+                colors.append(np.asarray(self.picture(source, scene, name, scene.sparse)).reshape(-1, 3)[measured])
             if not sum(map(len, points)):
-                raise DepthError("no depth map of the scene holds a measured value")
+                raise DepthError("no depth map of the scene has a measured value")
             everywhere = np.concatenate(points)
             plan = plan_of(scene.cameras, everywhere, side)
             return plan, draw_map(plan, scene.cameras, everywhere, np.concatenate(colors))

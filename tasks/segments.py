@@ -28,24 +28,24 @@ from jigsaw.tasks.media.videos import REASONS as VIDEO_REASONS
 from jigsaw.tasks.media.videos import VideoHeader, choose_decoder
 
 DRAWS = 8
-"""How many stretches of a video are tried before it is given up as static."""
+"""Segments of a video that are tried before it is rejected as static."""
 
 TOLERANCE = 8.0
-"""Frames look the same below this mean of their largest 2% of differences, 0 to 255, at 16x16 pixels."""
+"""Frames look the same if the mean of their largest 2% of differences, 0 to 255 at 16x16 pixels, is below this."""
 
 
 class Segment(TypedDict):
-    """Which frames of a video are shown, and in which order.
+    """The frames of a video that are shown, and their order.
 
     Attributes:
-        decoder: which one reads the frames.
+        decoder: the decoder of the frames.
         source_size: width and height of the video, upright, in pixels.
         size: width and height of the shown frames.
-        begin: seconds at which the stretch begins.
+        begin: start of the segment in seconds.
         fps: frames per second of a clip as it is shown.
         frames: numbers of the frames in the video.
-        clips: per clip the positions in `frames` of what it shows.
-        timeline: `decoded` where the frames' times were found by decoding all of the video.
+        clips: per clip, the positions in `frames` of its frames.
+        timeline: `decoded` if the times of the frames were computed by decoding the whole video.
     """
 
     decoder: str
@@ -60,7 +60,7 @@ class Segment(TypedDict):
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class SegmentConfig:
-    """Which stretch of a video is shown, and how."""
+    """The segment of a video that is shown, and how."""
 
     window: Annotated[float, Field(gt=0, le=600, description="seconds of the video that a puzzle shows")] = 8.0
     fps: Annotated[float, Field(gt=0, le=60, description="frames per second")] = 2.0
@@ -72,7 +72,7 @@ class SegmentConfig:
 
     @property
     def num_frames(self) -> int:
-        """How many frames the stretch has."""
+        """Number of frames of the segment."""
         return max(1, round(self.window * self.fps))
 
 
@@ -97,7 +97,7 @@ class ClipsConfig(SegmentConfig):
 
 
 class SegmentTask(DecodingTask):
-    """A question about one stretch of a video."""
+    """A question about one segment of a video."""
 
     source_kind: ClassVar[SourceKind] = "video"
     SMALL: ClassVar[Mapping[str, Any]] = {"window": 2, "fps": 4, "max_pixels": 2048}
@@ -115,26 +115,27 @@ class SegmentTask(DecodingTask):
 
     @abstractmethod
     def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Question] | None:
-        """The positions of the frames of each clip, and what is asked; None if it looks the same whatever the answer.
+        """The positions of the frames of each clip, and the question; None if the answers cannot be distinguished.
 
         Args:
-            small: the frames that were chosen, 16 pixels a side, shape `(frames, 16, 16, 3)`.
+            small: the frames of the segment, reduced to shape `(frames, 16, 16, 3)`.
+            rng: the generator of the puzzle.
         """
 
     @property
     def seconds(self) -> float:
-        """How long a video must be."""
+        """Least length of a video in seconds."""
         return self.config.window
 
     def moments(self, duration: float, rng: Random) -> list[tuple[float, float, int]]:
-        """Start, end and number of frames of the stretches that are decoded, of a video of at least `seconds`."""
+        """Start, end and number of frames of the spans that are decoded, from a video of at least `seconds`."""
         begin = rng.uniform(0, duration - self.config.window)
         return [(begin, begin + self.config.window, self.config.num_frames)]
 
     def _plan(self, source: Source, rng: Random, *, played: bool) -> Puzzle | Reject:
         header = self._header(source, played)
         for _ in range(DRAWS):
-            segment = self._stretch(header, rng)
+            segment = self._choose(header, rng)
             if isinstance(segment, Reject):
                 return segment
             if played:
@@ -155,15 +156,15 @@ class SegmentTask(DecodingTask):
             "static", f"the possible answers look the same in {DRAWS} sampled parts of the video", final=False
         )
 
-    def _stretch(self, header: VideoHeader, rng: Random) -> Segment | Reject:
-        """Which frames are shown of a video."""
+    def _choose(self, header: VideoHeader, rng: Random) -> Segment | Reject:
+        """The frames of a random segment."""
         if header.duration < self.seconds:
             needed = f"window={self.config.window:g} needs at least {self.seconds:g} s"
             return Reject("too_short", f"the video has {header.duration:.1f} s; {needed}")
         return self._cut(header, self.moments(header.duration, rng))
 
     def _cut(self, header: VideoHeader, spans: Sequence[tuple[float, float, int]]) -> Segment | Reject:
-        """The frames in some spans of a video: start, end and number of each."""
+        """The frames of some spans of a video, given by start, end and number of frames."""
         config = self.config
         frames = [number for start, end, count in spans for number in frame_numbers(header.times, (start, end), count)]
         if len(set(frames)) < len(frames):
@@ -188,16 +189,16 @@ class SegmentTask(DecodingTask):
         }
 
     def _small(self, source: Source, segment: Segment, role: str = "video") -> Frames:
-        """The frames at 16 pixels a side; the segment gets the decoder that reads them."""
-        frames = self._tried(segment, lambda: self._decoded(source, segment, role))
-        whole = (0, 0, segment["size"][0], segment["size"][1])
-        return np.concatenate([signatures(Image.fromarray(frame), [whole]) for frame in frames])
+        """The frames at 16 pixels a side; sets the segment's decoder to the one that could read them."""
+        frames = self._with_fallback(segment, lambda: self._decoded(source, segment, role))
+        box = (0, 0, segment["size"][0], segment["size"][1])
+        return np.concatenate([signatures(Image.fromarray(frame), [box]) for frame in frames])
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
-        """The clips. Their times are those at which frames so close would lie in the video, in the order as shown.
+        """The clips. Their times increase in steps of `1 / fps` from the start of the segment.
 
         Raises:
-            ValueError: the video cannot be read, or is another one.
+            ValueError: the video cannot be read, or has another size or length.
         """
         segment = cast(Segment, puzzle.geometry)
         frames = self._decoded(source, segment)
@@ -216,13 +217,13 @@ class SegmentTask(DecodingTask):
         return Extent(count, clips=((width, height, frames),) * count)
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
-        """The frames in the order in which they lie in the video."""
+        """The frames in the order of the video."""
         segment = cast(Segment, puzzle.geometry)
         order = sorted(range(len(segment["frames"])), key=lambda at: segment["frames"][at])
         return [("Frames in the order of the video", self.strip(self._decoded(source, segment)[order]))]
 
     def strip(self, frames: Frames) -> Image.Image:
-        """At most 12 of some frames side by side, numbered."""
+        """A numbered row of at most 12 of the frames."""
         chosen = [Image.fromarray(frame) for frame in frames[:: max(1, -(-len(frames) // 12))]]
         return sheet(chosen, rows=1, columns=len(chosen))
 
@@ -230,7 +231,7 @@ class SegmentTask(DecodingTask):
         """The frames of a segment.
 
         Raises:
-            ValueError: the video cannot be read, or is another one.
+            ValueError: the video cannot be read, or has another size or length.
         """
         header = self._header(source, segment.get("timeline") == "decoded", role)
         if list(header.size) != segment["source_size"]:
@@ -241,12 +242,12 @@ class SegmentTask(DecodingTask):
 
 
 def unlike(one: Frames, other: Frames) -> bool:
-    """Whether two runs of equally many small frames look different."""
+    """Whether two sequences of equally many small frames look different."""
     return bool(peak_differences(np.stack([one, other]))[0, 1] >= TOLERANCE)
 
 
 def as_seconds(positions: Sequence[int], fps: float) -> list[float]:
-    """Start and end in seconds of a run of frames in a clip.
+    """Start and end in seconds of consecutive frames of a clip.
 
     >>> as_seconds([4, 5, 6], 2.0)
     [2.0, 3.5]

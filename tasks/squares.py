@@ -117,7 +117,7 @@ class SquareTask(Task):
         """The images of `show`.
 
         Raises:
-            ValueError: the photo cannot be read, or is another one.
+            ValueError: the photo cannot be read, or has another size.
         """
         return Media(images=self.show(self.picture(puzzle, source), puzzle))
 

@@ -1,7 +1,7 @@
 """Arrow of time: whether a video is shown forwards or backwards.
 
-In: one video. Out: a choice of two. The task is that of Wei et al., "Learning and using the arrow of time" (CVPR 2018).
-Much that moves looks as natural backwards: such puzzles have no certain answer, and no filter finds them all.
+In: one video. Out: a choice of two. The task is from Wei et al., "Learning and using the arrow of time" (CVPR 2018).
+Many motions look as natural backwards; such puzzles have no certain answer, and no filter removes all of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class TimeArrowTask(SegmentTask):
     REMEDIES: ClassVar = {"look": "sampling: leave out videos in which light or detail drifts"}
 
     def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Question] | None:
-        """Forwards or backwards, evenly; nothing where both look the same."""
+        """Draw the direction, uniformly; None if both look the same."""
         forwards = list(range(len(small)))
         backwards = rng.random() < 0.5
         if len(small) < 2 or not unlike(small, small[::-1]):
@@ -37,7 +37,7 @@ class TimeArrowTask(SegmentTask):
         return [shown], Question(answer=args["options"][backwards], geometry={}, args=args)
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
-        """The video, and what is asked."""
+        """The video and the question."""
         asked = f"Is this video shown forwards or backwards? {options_in_words(puzzle)}. {instruction_of(puzzle)}"
         return user_message([{"type": "video"}, asked])
 

@@ -1,14 +1,16 @@
 """The video jigsaw: a video cut into clips of equal length, shown in a shuffled order.
 
-In: one video. Out: a puzzle whose places are the clips in time, rendered as one `Clip` of frames per piece, or frame by
-frame as images for models without video input. With a `grid` every clip is cut into tiles as well, and a piece is one
-tile of one clip (places: clip after clip, within a clip in raster order). With a `window` the clips are cut from a
-random part of the video, so that a long video gives many puzzles; with a `crop_scale` from a random part of its frames;
-with `augment` frames are mirrored and their channels reordered, as photos are. `VideoGeometry` holds all that rendering
-needs.
+In: one video. Out: a puzzle whose places are the clips in time, rendered as one `Clip` of frames per piece, or as
+images for models without video input. Options:
 
-Six clips, 5% trimmed, 2 frames a second, 12 frames and 128 x 28 x 28 pixels at most, 24 seconds at least: the paper's
-(section 3.2). The test for clips that cannot be distinguished is ours, and so are windows, crops and `augment`.
+- `grid`: every clip is cut into tiles too, and a piece is one tile of one clip (places: clip by clip, and within a clip
+  in raster order)
+- `window`: the clips are cut from a random part of the video, so that a long video yields many puzzles
+- `crop_scale`: the clips show a random part of the frames
+- `augment`: the frames are mirrored and their channels reordered, as for photos
+
+The paper (section 3.2) has six clips with 5% trimmed, 2 frames per second, at most 12 frames of 128 x 28 x 28 pixels,
+and videos of at least 24 seconds. The test for clips that look the same, windows, crops and `augment` are additions.
 """
 
 from __future__ import annotations
@@ -50,16 +52,16 @@ from jigsaw.tasks.prompts import answer_instruction, user_message
 from jigsaw.tasks.registry import make_config
 
 DENSE_BYTES = 64 * 2**20
-"""With a `window`, all frames of a video are decoded once for all of its puzzles if they take no more than this."""
+"""With a `window`, all frames of a video are decoded once for all its puzzles if they take at most this many bytes."""
 
 DRAWS = 8
-"""How many random windows and crops are tried before a draw is given up as static."""
+"""Random windows and crops that are tried before a draw is rejected as static."""
 
 VERIFIED = 4
-"""So many frames of a puzzle are read a second time by `jigsaw check`."""
+"""Frames of a puzzle that `jigsaw check` reads a second time."""
 
 FOREIGN_TRIM = 0.1
-"""What the authors' code cuts from both ends of a clip; the paper says 0.05."""
+"""Fraction that the authors' code trims from both ends of a clip; the paper says 0.05."""
 
 FOREIGN_KEYS = {
     "jigsaw_clip_num": "clips",
@@ -87,20 +89,20 @@ class VideoGeometry(TypedDict):
     """How a video is cut and shown.
 
     Attributes:
-        decoder: which one reads the frames.
+        decoder: the decoder of the frames.
         source_size: width and height of the video, upright, in pixels.
         size: width and height of the shown frames.
         duration: seconds of the video.
         fps: frames per second of a clip as it is shown.
-        spans: per clip in its right order, start and end in seconds.
-        frames: per clip the numbers of its frames in the video.
-        grid: rows and columns into which every clip is cut; None: whole frames.
+        spans: start and end of each clip in seconds, in the right order.
+        frames: numbers of the frames of each clip in the video.
+        grid: rows and columns into which every clip is cut; None: full frames.
         shown_as: `video`, one video per clip, or `images`, its frames.
-        shown: the 0-based pieces, in their right order, as they are displayed.
-        interlaced: True where a frame holds two fields of different moments.
-        timeline: `decoded` where the frames' times were found by decoding all of the video.
+        shown: the 0-based pieces, numbered in the right order, as they are displayed.
+        interlaced: True if a frame contains two fields of different moments.
+        timeline: `decoded` if the times of the frames were computed by decoding the whole video.
         crop: the random part of the frames that is shown.
-        augment: how the frames are changed.
+        augment: the change of the frames.
     """
 
     decoder: str
@@ -135,15 +137,16 @@ class VideoConfig:
     multiple: FrameMultipleKey = 28
     min_duration: Annotated[float, Field(ge=0, description="reject shorter videos, in seconds")] = 24.0
     window: Annotated[
-        float | None, Field(gt=0, description="seconds of the random part that is cut out; null: the whole video")
+        float | None, Field(gt=0, description="seconds of the random part that is used; null: the whole video")
     ] = None
     crop_scale: Annotated[
         float, Field(ge=0.1, le=1, description="smallest random crop, as a fraction of the frame's sides; 1: no crop")
     ] = 1.0
     augment: Annotated[
-        bool, Field(description="mirror frames and swap their colour channels at random: more variety out of few")
+        bool,
+        Field(description="mirror frames and swap their colour channels at random, for more variety from few videos"),
     ] = False
-    grid: Annotated[Grid | None, Field(description="cut every clip into rows x columns too; null: whole frames")] = None
+    grid: Annotated[Grid | None, Field(description="cut every clip into rows x columns too; null: full frames")] = None
     static: Annotated[
         Literal["reject", "classes", "keep"],
         Field(description="clips that look the same: reject the video, record classes, or keep it as it is"),
@@ -155,7 +158,7 @@ class VideoConfig:
     shown_as: Annotated[
         Literal["video", "images"], Field(description="one video per clip, or its frames as images")
     ] = "video"
-    identity: Annotated[bool, Field(description="whether the shown order may be the right order already")] = True
+    identity: Annotated[bool, Field(description="whether the shown order may be the right order")] = True
     answer_style: AnswerStyleKey = "think"
 
     def __post_init__(self) -> None:
@@ -198,7 +201,7 @@ class VideoTask(DecodingTask):
     REMEDIES: ClassVar = {
         "edges": "trim: leave out more between clips (trim=0.1 and up)",
         "look": "sampling: leave out videos that fade or drift; fewer clips from more videos",
-        "form": "resize: max_pixels brings frames to another size; trim takes unlike ends away",
+        "form": "resize: max_pixels changes the size of the frames; trim removes ends that differ",
     }
     FOREIGN = ForeignRows(column="videos")
 
@@ -228,10 +231,10 @@ class VideoTask(DecodingTask):
     def render(self, puzzle: Puzzle, source: Source) -> Media:
         """The pieces in shown order: clips, or their frames as images.
 
-        `Clip.times` are seconds of the *source* video. They order the clips: show a model only differences of them.
+        `Clip.times` are seconds of the *source* video, which reveal the order; a model may only see `Clip.moments`.
 
         Raises:
-            ValueError: the video cannot be read, or is another one.
+            ValueError: the video cannot be read, or has another size or length.
         """
         geometry = cast(VideoGeometry, puzzle.geometry)
         header = self._header_of(source, geometry)
@@ -244,7 +247,7 @@ class VideoTask(DecodingTask):
         return Media(images=[Image.fromarray(frame) for clip in clips for frame in clip.frames])
 
     def verify(self, puzzle: Puzzle, source: Source) -> list[str]:
-        """Compare a sample of the frames with a plain decode of the video, which seeks to none of them."""
+        """Compare a sample of the frames with a sequential decode of the video."""
         geometry = cast(VideoGeometry, puzzle.geometry)
         header = self._header_of(source, geometry)
         numbers = [number for clip in geometry["frames"] for number in clip]
@@ -266,7 +269,7 @@ class VideoTask(DecodingTask):
         return Extent(pieces, clips=((width, height, config.max_frames),) * pieces)
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
-        """Every clip after its number, then what is asked and in what form."""
+        """Every clip after its number, the question and the answer instruction."""
         geometry, count = cast(VideoGeometry, puzzle.geometry), puzzle.num_pieces
         clips, per_clip = len(geometry["spans"]), len(geometry["frames"][0])
         parts: list[str | dict[str, str]] = []
@@ -293,13 +296,13 @@ class VideoTask(DecodingTask):
         return user_message(parts)
 
     def variants(self, puzzle: Puzzle) -> Sequence[PromptVariant]:
-        """None where clips are cut into tiles: the variants ask about time alone."""
+        """None if clips are cut into tiles, because the variants ask only about time."""
         return () if puzzle.geometry["grid"] else self.VARIANTS
 
     def adopt(self, source: Source, rng: Random, about: Mapping[str, Any], style: AnswerStyle) -> Puzzle | Reject:
-        """The video cut as the row says (`jigsaw_clip_num`, `fps`, `spatial_jigsaw_grid_config` and their kin)."""
+        """The video, cut with the row's settings (`jigsaw_clip_num`, `fps`, `spatial_jigsaw_grid_config`, ...)."""
         config: dict[str, Any] = {
-            ours: about[theirs] for theirs, ours in FOREIGN_KEYS.items() if about.get(theirs) is not None
+            key: about[column] for column, key in FOREIGN_KEYS.items() if about.get(column) is not None
         }
         grid = pair_of(about.get("spatial_jigsaw_grid_config"))
         if grid is not None and grid != (1, 1):
@@ -323,7 +326,7 @@ class VideoTask(DecodingTask):
         )
 
     def _cut(self, header: VideoHeader, rng: Random) -> VideoGeometry | Reject:
-        """The geometry, but for the shown order."""
+        """The geometry without the shown order."""
         config, duration = self.config, header.duration
         least = max(config.min_duration, config.window or 0)
         if duration < least:
@@ -371,18 +374,18 @@ class VideoTask(DecodingTask):
         return geometry
 
     def _classes(self, source: Source, geometry: VideoGeometry) -> tuple[int, ...]:
-        """Look-alike classes of the pieces in their right order. It decodes the video: damaged files show."""
-        pieces = self._tried(geometry, lambda: self._pieces(source, geometry))
+        """Look-alike classes of the pieces in the right order. The video is decoded, which finds damaged files."""
+        pieces = self._with_fallback(geometry, lambda: self._pieces(source, geometry))
         if self.config.static == "keep":
             return tuple(range(len(pieces)))
-        whole: Box = (0, 0, pieces[0].frames.shape[2], pieces[0].frames.shape[1])
+        full: Box = (0, 0, pieces[0].frames.shape[2], pieces[0].frames.shape[1])
         small = [
-            np.stack([signatures(Image.fromarray(frame), [whole])[0] for frame in piece.frames]) for piece in pieces
+            np.stack([signatures(Image.fromarray(frame), [full])[0] for frame in piece.frames]) for piece in pieces
         ]
         return look_alike_classes(peak_differences(np.stack(small)), self.config.static_tolerance)
 
     def _pieces(self, source: Source, geometry: VideoGeometry) -> list[Clip]:
-        """All pieces in their right order; one decode for all of them."""
+        """All pieces in the right order, from one decode."""
         header = self._header_of(source, geometry)
         numbers = [number for clip in geometry["frames"] for number in clip]
         if max(numbers) >= header.num_frames:
@@ -399,7 +402,7 @@ class VideoTask(DecodingTask):
         return pieces
 
     def _decoded(self, source: Source, header: VideoHeader, numbers: list[int], geometry: VideoGeometry) -> Frames:
-        """Frames by number, at the size of the canvas from which they are cropped, or else as they are shown."""
+        """Frames by number, at the size of the canvas if they are cropped, else at the shown size."""
         width, height = geometry["crop"]["canvas"] if "crop" in geometry else geometry["size"]
         size = (width, height)
         dense = self.config.window is not None and 3 * size[0] * size[1] * header.num_frames <= DENSE_BYTES
@@ -409,8 +412,8 @@ class VideoTask(DecodingTask):
 
 
 def _draw_crop(source: tuple[int, int], size: tuple[int, int], scale: float, rng: Random) -> Crop:
-    """A random part of the frames, and the size at which they are decoded so that the smallest part is not enlarged."""
-    canvas = [max(shown, min(whole, round(shown / scale))) for whole, shown in zip(source, size, strict=True)]
+    """A random part of the frames; they are decoded at a size at which the smallest part need not be enlarged."""
+    canvas = [max(shown, min(stored, round(shown / scale))) for stored, shown in zip(source, size, strict=True)]
     share = rng.uniform(scale, 1)
     width, height = (max(1, round(side * share)) for side in canvas)
     left, top = rng.randint(0, canvas[0] - width), rng.randint(0, canvas[1] - height)
@@ -418,21 +421,21 @@ def _draw_crop(source: tuple[int, int], size: tuple[int, int], scale: float, rng
 
 
 def _changed(frames: Frames, geometry: VideoGeometry) -> Frames:
-    """Decoded frames cropped, mirrored and recoloured as the geometry says."""
+    """Decoded frames with the geometry's crop and `augment` applied."""
     if "crop" in geometry:
         left, top, right, bottom = geometry["crop"]["box"]
         box, size = (left, top, right, bottom), (geometry["size"][0], geometry["size"][1])
         resize = Image.Resampling.BICUBIC
         frames = np.stack([np.asarray(Image.fromarray(frame).resize(size, resize, box=box)) for frame in frames])
-    look = geometry.get("augment")
-    if look is not None:
-        frames = frames[:, :, ::-1] if look["mirror"] else frames
-        frames = np.ascontiguousarray(frames[..., look["channels"]])
+    augment = geometry.get("augment")
+    if augment is not None:
+        frames = frames[:, :, ::-1] if augment["mirror"] else frames
+        frames = np.ascontiguousarray(frames[..., augment["channels"]])
     return frames
 
 
 def _tile_boxes(size: Sequence[int], grid: Sequence[int] | None) -> list[Box]:
-    """The tiles of a frame in raster order, or the whole frame."""
+    """The tiles of a frame in raster order, or the full frame."""
     width, height = size
     if grid is None:
         return [(0, 0, width, height)]

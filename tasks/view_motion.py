@@ -1,8 +1,8 @@
 """View motion: which view each of several motions of the camera leads to.
 
-In: a scene of posed RGB-D frames. Out: an order: the first view, motions in words, and for each motion the number of
-the view from there. Every view shows a part of what the first one shows. Visual Jigsaw tried this task beside depth
-(appendix of the paper).
+In: a scene of posed RGB-D frames. Out: an order. The prompt has the first view, motions in words and the other views;
+the answer lists the view after each motion. Every view overlaps with the first. Visual Jigsaw tried this task in
+addition to depth (appendix of the paper).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from jigsaw.tasks.posed import PosedConfig, PosedTask
 from jigsaw.tasks.prompts import instruction_of, labelled_pieces, user_message
 
 SAME_SPOT, SAME_SHARE = 0.1, 0.05
-"""A point seen from two places has the same depth if it differs by less than these metres and this share of it."""
+"""Depths of a point agree if they differ by less than these metres plus this share of the depth."""
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class ViewMotionConfig(PosedConfig):
-    """As all tasks on posed frames, and what the views have in common."""
+    """The options of all tasks on posed frames, and the overlap of the views."""
 
     min_overlap: Annotated[
         float, Field(ge=0, lt=1, description="least share of the first view's measured points that each view sees")
@@ -47,7 +47,7 @@ class ViewMotionTask(PosedTask):
     config: ViewMotionConfig
 
     def choose(self, source: Source, scene: PosedScene, rng: Random) -> tuple[list[int], dict[str, Any]] | None:
-        """Draw a first view, and views that see a part of it and differ in how the camera moved."""
+        """Draw a first view, and views that overlap with it and differ in the motion of the camera."""
         usable, config = scene.cameras.usable(), self.config
         if len(usable) <= config.views:
             return None
@@ -66,7 +66,7 @@ class ViewMotionTask(PosedTask):
         return None
 
     def _overlap(self, source: Source, scene: PosedScene, one: int, other: int) -> float:
-        """The share of a frame's measured points that another one sees, not hidden by anything."""
+        """The share of a frame's measured points that are visible in another frame."""
         mine, theirs = (self.depth(source, scene, scene.names[frame]) for frame in (one, other))
         points = scene.points(one, mine)
         points = points[np.isfinite(points).all(axis=1)]
@@ -89,7 +89,7 @@ class ViewMotionTask(PosedTask):
         return Media(images=[first, *self.views(puzzle, source)])
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
-        """The first view, the motions, every view after its number, and what is asked."""
+        """The first view, the motions, every view after its number, and the question."""
         start = ("A camera is here in a room:", {"type": "image"})
         motions = f"From there it moves in one of these ways, turning as it goes:\n{_listed(puzzle)}"
         asked = f"Which view does it have after each motion? List the views for motions 1 to {puzzle.num_pieces}."
@@ -118,30 +118,30 @@ class ViewMotionTask(PosedTask):
         return Pieces(frames=[view[None] for view in views], picture=first, reach=reach)
 
     def difficulty(self, puzzle: Puzzle, pieces: Pieces) -> float:
-        """By how much the two motions that are most alike differ: degrees, and a metre for 60 of them."""
+        """The difference of the two most similar motions in degrees, with 60 degrees per metre."""
         return min(_size(*apart(*pair)) for pair in combinations(puzzle.geometry["motions"], 2))
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
-        """The map, with the first camera as 1 and those of the motions, in their order, from 2 on."""
+        """The map, with the first camera as 1 and the cameras after the motions from 2 on."""
         names = [puzzle.geometry["first"], *puzzle.geometry["frames"]]
         return [("From above: the first camera is 1, motion 1 leads to 2 and so on", self.marked(source, names))]
 
     def notes(self, puzzle: Puzzle) -> list[str]:
         """The frames and the exact motions."""
         frames = zip(puzzle.answer, puzzle.geometry["frames"], puzzle.geometry["motions"], strict=True)
-        told = "; ".join(
+        listed = "; ".join(
             f"view {view} (frame {name}): {motion['right']:+.2f} m right, {motion['up']:+.2f} m up, "
             f"{motion['forward']:+.2f} m forward, {motion['turn']:+.1f} degrees to the right, {motion['tilt']:+.1f} up"
             for view, name, motion in frames
         )
-        return [f"From frame {puzzle.geometry['first']}, in the order of the motions: {told}"]
+        return [f"From frame {puzzle.geometry['first']}, in the order of the motions: {listed}"]
 
 
 def _listed(puzzle: Puzzle) -> str:
-    """The motions, a line each."""
+    """The motions, one per line."""
     return "\n".join(f"{number}. {in_words(each)}" for number, each in enumerate(puzzle.geometry["motions"], start=1))
 
 
 def _size(metres: float, degrees: float) -> float:
-    """One number for a step: degrees, and 60 of them for a metre."""
+    """The size of a motion in degrees, with 60 degrees per metre."""
     return float(np.hypot(60 * metres, degrees))

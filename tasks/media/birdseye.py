@@ -1,8 +1,8 @@
-"""A map of a scene seen from above, with numbered cameras: what a bird's-eye view of posed frames shows.
+"""A map of a scene seen from above, with numbered cameras.
 
-In: points of the world with their colours, and cameras. Out: a picture in which a pixel is the highest point there,
-below the height of the cameras (so that a ceiling hides nothing); cameras are discs with an arrow in the direction of
-view.
+In: points of the world with their colours, and cameras. Out: a picture in which a pixel shows the highest point below
+the height of the cameras, so that a ceiling does not hide the scene. Cameras are discs with an arrow in the direction
+of view.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from jigsaw.tasks.media.marks import RED, disc
 from jigsaw.tasks.media.poses import Cameras, Matrix
 
 EMPTY = (236, 236, 236)
-"""Colour of what no frame measured."""
+"""Colour of areas without measured points."""
 
 MARGIN = 0.06
 """Free border of the map, as a share of its side."""
 
 CEILING = 0.1
-"""Metres above the cameras beyond which points are left out."""
+"""Points higher than this above the cameras are left out, in metres."""
 
 _OVERSAMPLING = 4
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the world is on a map.
+    """The projection of the world onto a map.
 
     Attributes:
         right, ahead: unit vectors of the world along the map's width, and up the map.
-        start: metres along both at the map's left lower corner.
+        start: metres along both at the lower left corner of the map.
         scale: pixels per metre.
         side: width and height of the map in pixels.
     """
@@ -46,18 +46,18 @@ class Plan:
     side: int
 
     def at(self, points: Matrix) -> Matrix:
-        """Pixels of points of the world, x and y, shape `(N, 2)`."""
+        """Positions of points of the world on the map, x and y in pixels, shape `(N, 2)`."""
         x = (points @ self.right - self.start[0]) * self.scale
         y = self.side - (points @ self.ahead - self.start[1]) * self.scale
         return np.stack([x, y], axis=1)
 
     def way(self, direction: Matrix) -> tuple[float, float]:
-        """A level unit vector of the world on the map, y downwards."""
+        """A horizontal unit vector of the world on the map, y downwards."""
         return float(direction @ self.right), float(-direction @ self.ahead)
 
 
 def plan_of(cameras: Cameras, points: Matrix, side: int) -> Plan:
-    """A square map that holds the cameras and nearly all points; up is where the first camera looks."""
+    """A square map with the cameras and 98% of the points; up is the direction of the first camera."""
     right, ahead = cameras.axes(cameras.usable()[0])
     level = np.stack([points @ right, points @ ahead], axis=1)
     places = np.stack([cameras.places @ right, cameras.places @ ahead], axis=1)
@@ -71,10 +71,10 @@ def plan_of(cameras: Cameras, points: Matrix, side: int) -> Plan:
 
 
 def draw_map(plan: Plan, cameras: Cameras, points: Matrix, colors: Matrix) -> Image.Image:
-    """The points from above, without what is above the cameras.
+    """The points from above, without those above the cameras.
 
     Args:
-        points: `(N, 3)` in metres, all of them finite.
+        points: `(N, 3)` in metres, all finite.
         colors: uint8 RGB, `(N, 3)`.
     """
     heights = points @ cameras.up
@@ -94,13 +94,13 @@ def draw_map(plan: Plan, cameras: Cameras, points: Matrix, colors: Matrix) -> Im
 def mark_cameras(
     picture: Image.Image, places: Sequence[Sequence[float]], ways: Sequence[Sequence[float]], radius: int
 ) -> Image.Image:
-    """A copy of a map with a numbered disc on every camera and an arrow where it looks.
+    """A copy of a map with a numbered disc on every camera and an arrow in its direction of view.
 
     Args:
         picture: the map.
         places: x and y in pixels; camera `j` gets the number `j + 1`.
         ways: the directions of view on the map, unit vectors with y downwards.
-        radius: of the discs, in pixels.
+        radius: radius of the discs in pixels.
     """
     marked = picture.copy()
     for (x, y), (across, down) in zip(places, ways, strict=True):

@@ -1,7 +1,7 @@
-"""One bounded cache, for decoded sources and rendered media.
+"""A bounded cache of decoded sources and rendered media.
 
-In: keys and values with their size in bytes. Out: the values used last, never more bytes than the limit (a single value
-over the limit is held alone: the caller has it in memory anyway).
+The cache keeps the most recently used values up to a limit in bytes. A single value over the limit is kept too, because
+the caller has it in memory anyway.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Value = TypeVar("Value")
 
 
 class BoundedCache(Generic[Value]):
-    """Least recently used values go first when their total size passes `max_bytes`. Threads may share one.
+    """A least-recently-used cache with a limit on the total size of its values. Threads may share one.
 
     Args:
-        max_bytes: the limit in bytes; 0 keeps nothing but the value stored last.
+        max_bytes: the limit in bytes; 0 keeps only the last value.
         size_of: size of a value in bytes.
 
     >>> cache = BoundedCache(max_bytes=10, size_of=len)
@@ -38,12 +38,12 @@ class BoundedCache(Generic[Value]):
         self._lock = Lock()
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The value of `key`, made by `make` when it is not held."""
+        """The value of `key`, which `make` creates if it is not in the cache."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
                 return self._values[key]
-        value = make()  # not under the lock: threads make different values at once
+        value = make()  # without the lock, so that threads can create different values at once
         with self._lock:
             if key in self._values:  # another thread was faster
                 return self._values[key]
@@ -55,7 +55,7 @@ class BoundedCache(Generic[Value]):
         return value
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all values."""
         with self._lock:
             self._values.clear()
             self._bytes = 0
@@ -64,7 +64,7 @@ class BoundedCache(Generic[Value]):
         return len(self._values)
 
     def __reduce__(self) -> tuple[type[BoundedCache[Value]], tuple[int, Callable[[Value], int]]]:
-        # A copy sent to another process starts empty: its pixels would cost more to send than to make.
+        # A copy in another process starts empty, because sending pixels is slower than decoding them.
         return (type(self), (self._max_bytes, self._size_of))
 
 

@@ -1,6 +1,7 @@
-"""Clips of a video: which spans of time are cut, which frames stand for them, how large they are. No pixels touched.
+"""Clips of a video: their spans of time, frame numbers and sizes. Pure functions without pixels.
 
-In: a video's frame times and size. Out: spans in seconds, frame numbers, a size in pixels, or why there is none.
+In: a video's frame times and size. Out: spans in seconds, frame numbers, and a size in pixels or the reason for a
+reject.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ Span = tuple[float, float]
 Size = tuple[int, int]
 
 MOST_SQUEEZE = 2
-"""Frames whose ratio of sides would change by more than this factor are not shown."""
+"""Frames whose aspect ratio would change by more than this factor are rejected."""
 
 
 def equal_spans(duration: float, clips: int, trim: float) -> list[Span]:
-    """Start and end in seconds of `clips` equal spans, a fraction `trim` of its length cut from both ends of each.
+    """Start and end in seconds of `clips` equal spans, each trimmed by the fraction `trim` at both ends.
 
     >>> equal_spans(12.0, 2, 0.25)
     [(1.5, 4.5), (7.5, 10.5)]
@@ -31,12 +32,12 @@ def equal_spans(duration: float, clips: int, trim: float) -> list[Span]:
 
 
 def frames_per_clip(length: float, fps: float, fewest: int, most: int) -> int:
-    """How many frames stand for a clip of that many seconds."""
+    """Number of frames of a clip of `length` seconds."""
     return min(max(round(length * fps), fewest), most)
 
 
 def frame_numbers(times: Times, span: Span, count: int) -> list[int]:
-    """The frames on show at `count` evenly spaced moments of a span.
+    """The frames that are displayed at `count` evenly spaced moments of a span.
 
     Args:
         times: seconds at which the frames of the video begin, increasing.
@@ -47,15 +48,15 @@ def frame_numbers(times: Times, span: Span, count: int) -> list[int]:
     """
     start, end = span
     moments = start + (np.arange(count) + 0.5) / count * (end - start)
-    # A hair's breadth forward: a moment that falls on a frame's start means that frame, whatever the rounding.
+    # The small offset makes a moment at the start of a frame belong to that frame in spite of rounding.
     return [int(number) for number in np.searchsorted(times, moments + 1e-6, side="right") - 1]
 
 
 def shown_size(size: Size, max_pixels: int, multiple: int) -> Size:
     """Width and height of the frames: not enlarged, at most `max_pixels`, sides multiples of `multiple`.
 
-    Frames with a side below `multiple` are enlarged, and long ones keep neither the limit nor their shape: `size_fault`
-    finds those.
+    Frames with a side below `multiple` are enlarged, and elongated ones may exceed the limit or lose their shape;
+    `size_fault` detects those.
 
     >>> shown_size((1280, 720), 128 * 28 * 28, 28)
     (420, 224)
@@ -70,7 +71,7 @@ def shown_size(size: Size, max_pixels: int, multiple: int) -> Size:
 def size_fault(
     source: Size, shown: Size, *, grid: tuple[int, int], share: float, least: tuple[str, int], max_pixels: int
 ) -> tuple[str, str] | None:
-    """Why pieces of a video cannot be shown at a size: a reason and a detail; None if they can.
+    """The reason and detail why pieces of a video cannot be shown at a size; None if they can.
 
     Args:
         source: width and height of the frames.

@@ -1,9 +1,9 @@
-"""Colours of pictures: numbers of any colour profile as sRGB, which is what models and screens take them for.
+"""Converts pixels of any colour profile to sRGB, which models and screens expect.
 
-In: the pixels of a picture and its ICC profile, or primaries and gamma. Out: 8-bit sRGB. The conversion is LittleCMS's
-(PIL.ImageCms) with the perceptual intent; matrix profiles, which cameras and editors write, have one result for all
-intents. Numbers of a profile that is sRGB under another name stay as they are, bit for bit. A profile that is damaged,
-or that belongs to another kind of pixels, is ignored, as browsers do.
+In: the pixels of a picture and its ICC profile, or primaries and gamma. Out: 8-bit sRGB. LittleCMS (PIL.ImageCms)
+converts with the perceptual intent; matrix profiles, which cameras and editors write, give the same result for all
+intents. Pixels of a profile that equals sRGB are not changed. A profile that is damaged, or for another kind of pixels,
+is ignored, as in browsers.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from PIL import Image, ImageCms
 INTENT = ImageCms.Intent.PERCEPTUAL
 
 SAME = 2
-"""A profile whose colours are nowhere more than this (of 255) off sRGB's counts as sRGB."""
+"""A profile whose colours differ from sRGB by at most this (of 255) counts as sRGB."""
 
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
-"""Colour space of a profile -> mode of the pixels that it describes."""
+"""Colour space of a profile -> mode of its pixels."""
 
 Chromaticities = tuple[float, float, float, float, float, float, float, float]
-"""x and y of white, red, green and blue (CIE 1931), the order of a PNG's cHRM chunk."""
+"""x and y of white, red, green and blue (CIE 1931), in the order of a PNG's cHRM chunk."""
 
 SRGB: Chromaticities = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 ADOBE_RGB: Chromaticities = (0.3127, 0.3290, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
@@ -41,7 +41,7 @@ _CURVE_POINTS = 1024
 
 @dataclass(frozen=True)
 class _Conversion:
-    """How pixels become sRGB: a transform for pixels of a mode; None where the numbers are sRGB already."""
+    """A conversion to sRGB: a transform for pixels of a mode; None if the pixels are sRGB already."""
 
     mode: str
     transform: Any
@@ -61,24 +61,24 @@ def to_srgb(pixels: Image.Image, profile: bytes | None) -> Image.Image:
     if pixels.mode != conversion.mode:
         pixels = pixels.convert(conversion.mode)
     converted: Image.Image | None = ImageCms.applyTransform(pixels, conversion.transform)
-    assert converted is not None  # None comes back only where the pixels were to be changed in place
+    assert converted is not None  # None is returned only for changes in place
     return converted
 
 
 def is_wide(profile: bytes | None) -> bool:
-    """Whether RGB pixels of a profile are changed by `to_srgb`."""
+    """Whether `to_srgb` changes RGB pixels of a profile."""
     conversion = _conversion(profile, "RGB") if profile else None
     return conversion is not None and conversion.transform is not None
 
 
 @lru_cache(maxsize=16)
 def _conversion(profile: bytes, mode: str) -> _Conversion | None:
-    """What a profile asks for; None for a profile that is damaged or does not belong to such pixels."""
+    """The conversion of a profile; None if the profile is damaged or for other pixels."""
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         described = _MODES.get(opened.profile.xcolor_space.strip())
         if described == "RGB" and mode == "L":
-            mode = "RGB"  # grey pixels of an RGB space are common, and mean equal red, green and blue
+            mode = "RGB"  # grey pixels with an RGB profile are common: red, green and blue are equal
         if described != mode:
             return None
         transform = _transform(opened, mode)
@@ -93,7 +93,7 @@ def _transform(profile: Any, mode: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _lab() -> _Conversion:
-    """Lab pixels need no profile: the space is absolute (white is D50)."""
+    """The conversion of Lab pixels, which need no profile, because the space is absolute (white is D50)."""
     return _Conversion("LAB", _transform(ImageCms.createProfile("LAB"), "LAB"))
 
 
@@ -109,11 +109,11 @@ def matrix_profile(points: Chromaticities, gamma: float | None) -> bytes:
     """An ICC profile (version 2) of an RGB space.
 
     Args:
-        points: its white and primaries.
+        points: white point and primaries.
         gamma: exponent from stored numbers to light; None: the curve of sRGB.
 
     Raises:
-        ValueError: the primaries span no colours.
+        ValueError: the primaries are not valid.
     """
     white, *primaries = (
         np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in zip(points[::2], points[1::2], strict=True)
@@ -155,5 +155,5 @@ def _xyz(values: Any) -> bytes:
 def _fixed(value: float) -> bytes:
     number = round(float(value) * 65536)
     if abs(number) >= 2**31:
-        raise ValueError("a primary outside of all colours")
+        raise ValueError("a primary is out of range")
     return struct.pack(">i", number)

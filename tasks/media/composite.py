@@ -1,7 +1,7 @@
 """Several numbered tiles in one picture, for models that take a single image.
 
-In: tiles of one size. Out: a white sheet with the tiles in rows, each under its number, none touching another; the
-boxes where the tiles lie, so that they can be cut out again.
+In: tiles of one size. Out: a white sheet with separate tiles in rows, each under its number, and the boxes of the
+tiles, so that they can be cut out again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jigsaw.tasks.media.grids import Box
 from jigsaw.tasks.media.marks import label
 
 MIN_BAND = 14
-"""Least height in pixels of the band that carries a number."""
+"""Least height in pixels of the band with a number."""
 
 
 def sheet_boxes(tile: tuple[int, int], rows: int, columns: int) -> tuple[tuple[int, int], list[Box]]:

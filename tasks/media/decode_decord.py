@@ -23,7 +23,7 @@ def frames(file: Path | bytes, header: VideoHeader, indices: Sequence[int], size
     decord.logging.set_level(decord.logging.FATAL)
     reader = decord.VideoReader(stream_of(file), num_threads=1, width=size[0], height=size[1])
     if len(reader) != header.num_frames:
-        raise VideoError("unproved", f"decord counts {len(reader)} frames, the packets {header.num_frames}")
+        raise VideoError("unproved", f"decord counts {len(reader)} frames, but there are {header.num_frames} packets")
     _compare(reader, header)
     batch: Frames = np.asarray(reader.get_batch(list(indices)).asnumpy())
     return batch
@@ -39,7 +39,7 @@ def _compare(reader: object, header: VideoHeader) -> None:
     # decord keeps times as 32-bit floats.
     allowed = 1e-3 + 2 * np.spacing(np.float32(header.times[-1] + 1))
     if np.abs(starts - starts[0] - header.times).max() > allowed:
-        raise VideoError("unproved", "decord gives its frames other times than the packets have")
+        raise VideoError("unproved", "decord returns other frame times than the packets")
     keys = np.searchsorted(header.stamps, header.keyframes)  # type: ignore[arg-type]
     if not np.array_equal(np.asarray(reader.get_key_indices()), keys):  # type: ignore[attr-defined]
-        raise VideoError("unproved", "decord takes other frames for key frames than the packets say")
+        raise VideoError("unproved", "decord has other key frames than the packets")

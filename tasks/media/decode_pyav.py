@@ -21,15 +21,15 @@ from jigsaw.tasks.media.videos import VideoHeader
 
 def frames(file: Path | bytes, header: VideoHeader, indices: Sequence[int], size: tuple[int, int]) -> Frames:
     """The frames of increasing numbers `indices`, at width and height `size`, shape `(T, height, width, 3)`."""
-    found = _by_count(file, header, indices) if header.stamps is None else _by_stamp(file, header, indices)
-    return np.stack([_pixels(frame, stream, header, size) for frame, stream in found])
+    decoded = _by_count(file, header, indices) if header.stamps is None else _by_stamp(file, header, indices)
+    return np.stack([_pixels(frame, stream, header, size) for frame, stream in decoded])
 
 
 def _pixels(frame: Any, stream: Any, header: VideoHeader, size: tuple[int, int]) -> Frames:
     display = display_of(frame, stream)
     if not same_shape(display.size, header.size):
         width, height = display.size
-        detail = f"frames of {header.size[0]}x{header.size[1]} at first, then of {width}x{height} in square pixels"
+        detail = f"frames of {header.size[0]}x{header.size[1]}, later of {width}x{height} in square pixels"
         raise VideoError("changes_shape", detail)
     stored = size[::-1] if display.orientation.transpose else size
     scaled = frame.reformat(width=stored[0], height=stored[1], format="rgb24", interpolation="BICUBIC")
@@ -37,7 +37,7 @@ def _pixels(frame: Any, stream: Any, header: VideoHeader, size: tuple[int, int])
 
 
 def _by_count(file: Path | bytes, header: VideoHeader, indices: Sequence[int]) -> Iterator[tuple[Any, Any]]:
-    """The frames of these increasing numbers, counted from the first: for streams whose stamps tell nothing."""
+    """The frames of these increasing numbers, counted from the first, for streams without usable stamps."""
     remaining = set(indices)
     with open_container(file) as container:
         for number, frame in enumerate(play(container, header.stream)):
@@ -68,7 +68,7 @@ def _by_stamp(file: Path | bytes, header: VideoHeader, indices: Sequence[int]) -
                 run = _Run(container, header.stream, None)
                 frame = run.until(stamp)
             if frame is None:
-                raise VideoError("unproved", f"no frame comes with the time stamp of {header.times[index]:.3f} s")
+                raise VideoError("unproved", f"no frame has the time stamp of {header.times[index]:.3f} s")
             yield frame, container.streams[header.stream]
 
 
@@ -80,10 +80,10 @@ class _Run:
         self._frames = play(container, stream, start)
 
     def until(self, stamp: int) -> Any | None:
-        """The frame with exactly that stamp; None if the run began behind it or holds no such frame."""
+        """The frame with exactly that stamp; None if the run started after it or has no such frame."""
         for frame in self._frames:
             if frame.pts is None or frame.pts <= self.position:
-                return None  # frames come out of order: their stamps are guesses
+                return None  # frames out of order: their stamps are guesses
             self.position = frame.pts
             if self.position >= stamp:
                 return frame if self.position == stamp else None

@@ -1,9 +1,10 @@
-"""Depth maps from files, in metres or as relative depth, upright as their picture is.
+"""Reads depth maps from files, in metres or as relative depth, with the orientation of their picture.
 
-In: a path or the bytes of a PNG or TIFF (16-bit, 8-bit or float), npy, npz, PFM or EXR; what its numbers mean; how the
-picture is turned. Out: float32 metres with NaN where nothing was measured. The content decides about the format, not
-the name. Disparity becomes depth by Z = f * B / (d + offset): f and d in pixels, B in metres (rectified stereo; Hartley
-and Zisserman, section 11.12). Relative depth, which networks estimate, has no unit: it comes out as 0 (nearest) to 1.
+In: a path or the bytes of a PNG or TIFF (16-bit, 8-bit or float), npy, npz, PFM or EXR; the meaning of its numbers; the
+orientation of the picture. Out: float32 metres with NaN where nothing was measured. The format is recognised by the
+content, not by the name. Disparity is converted by Z = f * B / (d + offset), with f and d in pixels and B in metres
+(rectified stereo; Hartley and Zisserman, section 11.12). Relative depth, which networks estimate, has no unit and is
+scaled from 0 (nearest) to 1.
 """
 
 from __future__ import annotations
@@ -28,21 +29,21 @@ _NUMPY = b"\x93NUMPY"
 _ZIP = b"PK\x03\x04"
 _EXR = b"v/1\x01"
 _EXR_DEPTH = ("Z", "depth", "Depth", "depth.Z", "Depth.Z", "Y", "V")
-"""Channels of an EXR file that hold depth, the likeliest first."""
+"""Names of depth channels in EXR files, the most likely first."""
 
 DepthKind = Literal["depth", "disparity", "relative", "inverse"]
 DepthOrientation = Literal["auto", "photo", "upright"]
 SAME_SHAPE = 0.02
-"""Two ratios of sides that differ by less are the same."""
+"""Largest relative difference of two equal aspect ratios."""
 
 
 class DepthError(ValueError):
-    """A depth map cannot be used; the message says why."""
+    """A depth map cannot be used; the message has the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DepthMeaning:
-    """What the numbers of a depth file stand for.
+    """The meaning of the numbers in a depth file.
 
     Attributes:
         kind: `depth`; `disparity` in pixels; `relative`, without a unit, larger is farther; `inverse`, without a unit,
@@ -64,13 +65,13 @@ class DepthMeaning:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """How the picture of a depth map is turned.
+    """The orientation of a depth map's picture.
 
     Attributes:
         orientation: EXIF orientation of the picture, 1 to 8.
         size: width and height of the picture, upright.
-        rule: whether the depth map has to be turned like the picture (`photo`), is `upright` already, or `auto`: as its
-            own EXIF orientation or, failing that, its shape says.
+        rule: `photo`: the depth map is turned like the picture; `upright`: it is not turned; `auto`: by its own EXIF
+            orientation or, if it has none, by its shape.
     """
 
     orientation: int
@@ -79,25 +80,25 @@ class View:
 
 
 def read_depth(file: Path | bytes, meaning: DepthMeaning, view: View | None = None) -> DepthArray:
-    """An upright depth map in metres, shape `(height, width)`; NaN where the file says 0, less, infinite or NaN.
+    """An upright depth map in metres, shape `(height, width)`; NaN where the file has 0, less, infinity or NaN.
 
-    Relative depth is 0 at the nearest and 1 at the farthest value; less than 0 is a value there.
+    Relative depth is scaled from 0 at the nearest value to 1 at the farthest; negative numbers are valid there.
 
     Raises:
-        DepthError: the file is no depth map, is damaged, or disparity comes without focal length and baseline.
-        PhotoError: nothing tells whether the map is turned like the picture (`orientation`).
+        DepthError: the file is not a depth map, is damaged, or is a disparity map without focal length and baseline.
+        PhotoError: it is unknown whether the map is turned like the picture (`orientation`).
     """
     try:
         stored, has_orientation = _stored(file, meaning.key)
     except DepthError:
         raise
     except Exception as error:
-        # Damaged files raise whatever the decoder meets.
+        # Decoders raise many types of errors on damaged files.
         raise DepthError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
     if stored.ndim == 3 and 1 in (stored.shape[0], stored.shape[2]):
         stored = stored.squeeze(0 if stored.shape[0] == 1 else 2)
     if stored.ndim != 2 or stored.dtype.kind not in "uif":
-        raise DepthError(f"an array of shape {stored.shape} and type {stored.dtype} is no depth map")
+        raise DepthError(f"an array of shape {stored.shape} and type {stored.dtype} is not a depth map")
     if view is not None and not has_orientation:
         stored = _turned(stored, _turn(stored.shape, view))
     values = stored.astype(np.float64)
@@ -128,10 +129,10 @@ def _relative(values: np.ndarray[Any, Any], kind: str) -> DepthArray:
 
 
 def _turn(shape: tuple[int, ...], view: View) -> int:
-    """The EXIF orientation by which a depth map of that shape is made upright.
+    """The EXIF orientation of a depth map with that shape.
 
     Raises:
-        PhotoError: it cannot be recognised.
+        PhotoError: it cannot be determined.
     """
     if view.orientation == 1 or view.rule == "upright":
         return 1
@@ -142,25 +143,25 @@ def _turn(shape: tuple[int, ...], view: View) -> int:
     if view.orientation >= 5 and upright != lying:
         return 1 if upright else view.orientation
     if view.orientation >= 5 and not upright:
-        return 1  # of another shape, which is reported later
-    detail = f"the EXIF orientation {view.orientation} turns the picture, and the depth map has none"
-    remedy = "set depth_orientation=photo if the map lies as the sensor does, or upright"
+        return 1  # another shape, which is reported later
+    detail = f"the EXIF orientation {view.orientation} turns the picture, but the depth map has no orientation"
+    remedy = "set depth_orientation=photo to turn the map like the picture, or upright not to turn it"
     raise PhotoError("orientation", f"{detail}; {remedy}")
 
 
 def _turned(stored: np.ndarray[Any, Any], orientation: int) -> np.ndarray[Any, Any]:
-    """An array as a picture of that EXIF orientation is shown."""
+    """An array turned upright from that EXIF orientation."""
     turned = np.rot90(stored, {3: 2, 4: 2, 5: -1, 6: -1, 7: 1, 8: 1}.get(orientation, 0))
     return np.fliplr(turned) if orientation in (2, 4, 5, 7) else turned
 
 
 def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two sizes have the same ratio of sides."""
+    """Whether two sizes have the same aspect ratio."""
     return abs(one[0] / one[1] / (other[0] / other[1]) - 1) <= SAME_SHAPE
 
 
 def _stored(file: Path | bytes, key: str | None) -> tuple[np.ndarray[Any, Any], bool]:
-    """The numbers of a file, and whether it says how they are turned; then they are upright."""
+    """The numbers of a file, and whether it has an orientation; if so, the numbers are already upright."""
     if head_of(file).startswith(_EXR):
         return _exr_channel(file, key), False
     with io.BytesIO(file) if isinstance(file, bytes) else file.open("rb") as stream:
@@ -181,7 +182,7 @@ def _picture_array(image: Image.Image) -> tuple[np.ndarray[Any, Any], bool]:
     if image.width * image.height > MAX_PIXELS:
         raise DepthError(f"{image.width}x{image.height} is too large for a depth map")
     if len(image.getbands()) != 1 or image.mode == "P":
-        raise DepthError(f"a {image.mode} picture is no depth map; it needs one channel")
+        raise DepthError(f"a {image.mode} picture is not a depth map, which has one channel")
     orientation = image.getexif().get(ExifTags.Base.Orientation)
     stored = np.asarray(image)
     if orientation is None or image.format == "TIFF":  # Pillow turns a TIFF itself
@@ -190,13 +191,13 @@ def _picture_array(image: Image.Image) -> tuple[np.ndarray[Any, Any], bool]:
 
 
 def _not_read(file: Path | bytes) -> str:
-    """What to say of a file that is no depth map."""
+    """The message for a file that is not a depth map."""
     found = format_of(head_of(file))
     if found is None:
-        return "the content is of no known depth format (png, tiff, npy, npz, pfm, exr)"
+        return "the content is not a known depth format (png, tiff, npy, npz, pfm, exr)"
     if found.name in ("JPEG", "WebP"):
-        return f"{found.name} is no depth format: its compression changes the numbers; store PNG, TIFF or npy"
-    return f"{found.name} is not read as a depth map (png, tiff, npy, npz, pfm and exr are)"
+        return f"{found.name} is not a depth format, since its compression changes the numbers; store PNG, TIFF or npy"
+    return f"{found.name} is not a depth format; store png, tiff, npy, npz, pfm or exr"
 
 
 def _exr_channel(file: Path | bytes, key: str | None) -> np.ndarray[Any, Any]:
@@ -204,7 +205,7 @@ def _exr_channel(file: Path | bytes, key: str | None) -> np.ndarray[Any, Any]:
     try:
         openexr = importlib.import_module("OpenEXR")
     except ImportError as error:
-        raise DepthError("OpenEXR is read where the package OpenEXR is installed; install it, or store npy") from error
+        raise DepthError("OpenEXR files need the package OpenEXR; install it, or store npy") from error
     with tempfile.NamedTemporaryFile(suffix=".exr") as copy:
         if isinstance(file, bytes):
             copy.write(file)
@@ -223,14 +224,14 @@ def _zipped_array(stream: BinaryIO, key: str | None) -> np.ndarray[Any, Any]:
         names = [name for name in archive.namelist() if name.endswith(".npy")]
         wanted = f"{key}.npy" if key is not None else names[0] if len(names) == 1 else None
         if wanted not in names:
-            known = ", ".join(name.removesuffix(".npy") for name in names)
-            raise DepthError(f"choose one of the arrays {known} with npz_key" if names else "no array in the npz file")
+            listed = ", ".join(name.removesuffix(".npy") for name in names)
+            raise DepthError(f"choose one of the arrays {listed} with npz_key" if names else "no array in the npz file")
         with archive.open(wanted) as member:
             return _numpy_array(io.BytesIO(member.read(8 * MAX_PIXELS)))
 
 
 def _numpy_array(stream: BinaryIO) -> np.ndarray[Any, Any]:
-    """An array whose size was looked at before memory is asked for; pickled objects are never read."""
+    """An array, whose size is checked before memory is allocated; pickled objects are never read."""
     npy: Any = np.lib.format
     version = npy.read_magic(stream)
     shape, _, _ = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(stream)
@@ -242,10 +243,10 @@ def _numpy_array(stream: BinaryIO) -> np.ndarray[Any, Any]:
 
 
 def resample_nearest(depth: DepthArray, size: tuple[int, int]) -> DepthArray:
-    """The depth map at another width and height; values are picked, never mixed.
+    """The depth map at another width and height, by nearest-neighbour sampling.
 
     Raises:
-        PhotoError: the shapes differ by more than 2%: the map belongs to another picture.
+        PhotoError: the aspect ratios differ by more than 2%, so that the map belongs to another picture.
     """
     (width, height), (rows, columns) = size, depth.shape
     if not same_shape((columns, rows), (width, height)):
@@ -257,7 +258,7 @@ def resample_nearest(depth: DepthArray, size: tuple[int, int]) -> DepthArray:
 
 
 def local_range(depth: DepthArray, reach: int) -> DepthArray:
-    """Largest less smallest depth within `reach` pixels of every pixel, in metres; infinite near a missing value.
+    """Largest minus smallest depth within `reach` pixels of every pixel, in metres; infinite near a missing value.
 
     >>> local_range(np.array([[1.0, 1.0, 1.5, np.nan, 2.0, 2.0]], dtype=np.float32), 1).tolist()
     [[0.0, 0.5, inf, inf, inf, 0.0]]
@@ -272,7 +273,7 @@ def local_range(depth: DepthArray, reach: int) -> DepthArray:
 
 
 def false_colors(depth: DepthArray, near: float, far: float) -> Image.Image:
-    """A depth map for people: `near` metres red, `far` metres blue, the same steps of hue between; missing black."""
+    """A depth map in false colours, with linear hue from `near` metres (red) to `far` metres (blue); missing: black."""
     share = np.clip((np.nan_to_num(depth, nan=far) - near) / max(far - near, 1e-6), 0, 1)
     hue = (share * 170).astype(np.uint8)  # of 255: red to blue
     bright = np.where(np.isfinite(depth), 220, 0).astype(np.uint8)

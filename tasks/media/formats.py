@@ -1,7 +1,7 @@
-"""File formats by their first bytes: what a file is, whatever its name says.
+"""File formats recognised by the first bytes of a file, regardless of its name.
 
-In: the first `HEAD_BYTES` bytes of a file. Out: a `Format`, or None for bytes that no signature here matches. The
-signatures are those of the formats' specifications; a match says what a file claims to be, not that it is undamaged.
+In: the first `HEAD_BYTES` bytes of a file. Out: a `Format`, or None if no signature matches. The signatures are from
+the specifications of the formats; a matching file may still be damaged.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Literal, NamedTuple
 from jigsaw.tasks.media.video_signatures import video_container
 
 HEAD_BYTES = 4096
-"""How much of a file `format_of` looks at."""
+"""Bytes of a file that `format_of` needs."""
 
 FormatKind = Literal["image", "video", "depth", "archive", "table", "other"]
 
 
 class Format(NamedTuple):
-    """What a file is: its name for messages, and the kind of content."""
+    """A file format: its name for messages, and the kind of content."""
 
     name: str
     kind: FormatKind
@@ -71,7 +71,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str, FormatKind], ...] = (
     (0, b"%!PS", "PostScript", "other"),
     (0, b"version https://git-lfs", "Git LFS pointer (fetch the file itself with `git lfs pull`)", "other"),
 )
-"""Offset, bytes, name, kind; the first that matches counts."""
+"""Offset, bytes, name, kind; the first match counts."""
 
 _BRANDS: dict[bytes, Format] = {
     **dict.fromkeys((b"avif", b"avis"), Format("AVIF", "image")),
@@ -80,7 +80,7 @@ _BRANDS: dict[bytes, Format] = {
     b"crx ": Format("camera raw (CR3)", "other"),
     **dict.fromkeys((b"M4A ", b"M4B ", b"M4P "), Format("MPEG-4 sound", "other")),
 }
-"""Brands of the ISO base media format that are no videos."""
+"""Brands of the ISO base media format that are not videos."""
 
 _GENERIC_BRANDS = (b"mif1", b"msf1", b"mif2")
 
@@ -94,7 +94,7 @@ _TEXTS = {
 
 
 def format_of(head: bytes) -> Format | None:
-    """What a file that begins with these bytes is.
+    """The format of a file that begins with these bytes.
 
     >>> format_of(b"\\x89PNG\\r\\n\\x1a\\n...").name, format_of(b"\\0\\0\\0\\x18ftypheic\\0\\0\\0\\0mif1heic").name
     ('PNG', 'HEIC')
@@ -140,7 +140,7 @@ def described(error: Exception) -> str:
 
 
 def _by_brand(head: bytes) -> Format | None:
-    """A picture in the ISO base media format: by its major brand, or by the compatible ones where that is generic."""
+    """The format of an ISO base media file that is not a video, by its major brand or, if generic, a compatible one."""
     length = min(max(16, int.from_bytes(head[:4], "big")), len(head))
     brands = [head[8:12], *(head[at : at + 4] for at in range(16, length - 3, 4))]
     if brands[0] in _GENERIC_BRANDS:

@@ -1,4 +1,4 @@
-"""Grids over a picture: which region is cut, and into which boxes. Whole pixels only, no pixels touched.
+"""Grids over a picture: the region that is cut, and its boxes in whole pixels.
 
 In: the size of a picture, a grid, a crop rule. Out: a `Region`, whose boxes are in raster order.
 """
@@ -20,7 +20,7 @@ MAX_SIDE = 8
 """Most rows or columns of a grid."""
 
 MOST_CELLS = 10_000
-"""Most cells, rows times columns, of a grid that somebody else wrote: rendering goes over all of them."""
+"""Most cells, rows times columns, of a grid in imported data, which limits the time of rendering."""
 
 MAX_ASPECT = 200
 """Qwen2-VL's processors raise on images and frames of this ratio of sides."""
@@ -39,7 +39,7 @@ def parse_grid(text: str) -> tuple[int, int]:
     """Rows and columns of a grid written `ROWSxCOLUMNS`.
 
     Raises:
-        ValueError: it is not of that form, or not between 1x2 and 8x8.
+        ValueError: it does not have that form, or is not between 1x2 and 8x8.
 
     >>> parse_grid("2x3")
     (2, 3)
@@ -56,7 +56,7 @@ def _canonical_grid(text: str) -> str:
 
 
 Grid = Annotated[str, AfterValidator(_canonical_grid)]
-"""A grid in a configuration, `3x3`; checked when the configuration is made."""
+"""A grid in a configuration, `3x3`; validated when the configuration is created."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Region:
 
     @property
     def tile(self) -> tuple[int, int]:
-        """Width and height in pixels of what is left of a cell inside its margins."""
+        """Width and height in pixels of a cell without its margins."""
         return self.cell[0] - 2 * self.inset[0], self.cell[1] - 2 * self.inset[1]
 
     def boxes(self) -> list[Box]:
@@ -116,16 +116,16 @@ def choose_region(
 ) -> Region:
     """Lay a grid over a picture.
 
-    `center`: the largest region of square cells, in the middle. `random`: square cells of a random size, from
-    `crop_scale` times the largest to the largest, anywhere. `none`: the whole picture, less what the
-    division leaves over.
+    `center`: the largest centred region of square cells. `random`: square cells of a random size, from `crop_scale`
+    times the largest size to the largest, at a random position. `none`: the whole picture without the remainder of the
+    division.
 
     Args:
         size: width and height in pixels.
         grid: rows and columns.
         crop_scale: smallest side of a random crop, as a fraction of the largest.
         margin: fraction of a cell cut from each of its edges.
-        rng: drawn from only when `crop` is `random`.
+        rng: used only if `crop` is `random`.
     """
     (width, height), (rows, columns) = size, grid
     if crop == "none":

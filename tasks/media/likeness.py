@@ -1,8 +1,8 @@
-"""Pieces that cannot be distinguished: flat sky, a blank wall, a repeated texture.
+"""Detection of pieces that look the same, such as flat sky, a blank wall or a repeated texture.
 
-In: pictures of the pieces. Out: a class number per piece, equal for pieces that look the same. A cut is ambiguous where
-two pieces look the same: such a puzzle is rejected, or its classes are recorded so that rewards can treat the pieces of
-a class as interchangeable.
+In: pictures of the pieces. Out: a class number per piece, equal for pieces that look the same. A puzzle with such
+pieces is ambiguous: it is rejected, or its classes are recorded so that rewards treat the pieces of a class as
+interchangeable.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image
 from jigsaw.tasks.media.grids import Box
 
 SIGNATURE_SIDE = 16
-"""Pieces are compared at this many pixels a side: finer differences are texture and noise, which place nothing."""
+"""Pieces are compared at this many pixels a side; finer differences are texture and noise."""
 
 TOLERANCE = 6.0
 """Two pictures look the same below this root mean square difference, 0 to 255, at 16x16 pixels."""
@@ -26,13 +26,13 @@ Differences = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def signatures(picture: Image.Image, boxes: Sequence[Box | tuple[float, float, float, float]]) -> Pieces:
-    """Small versions of the boxes of an RGB picture, shape `(K, 16, 16, 3)`."""
+    """The boxes of an RGB picture reduced to 16x16 pixels, shape `(K, 16, 16, 3)`."""
     side = (SIGNATURE_SIDE, SIGNATURE_SIDE)
     return np.stack([np.asarray(picture.resize(side, Image.Resampling.BOX, box=box)) for box in boxes])
 
 
 def mean_differences(pieces: Pieces) -> Differences:
-    """Root mean square difference of every two pieces, shape `(K, K)`: what tells tiles apart is most of their area.
+    """Root mean square difference of every two pieces, shape `(K, K)`; for tiles, which differ in most of their area.
 
     >>> mean_differences(np.array([[0, 0], [3, 4]], dtype=np.uint8)).round(3).tolist()
     [[0.0, 3.536], [3.536, 0.0]]
@@ -55,7 +55,7 @@ def look_alike(pictures: Sequence[Image.Image]) -> bool:
 def peak_differences(pieces: Pieces) -> Differences:
     """Mean of the largest 2% of the absolute differences of every two pieces, shape `(K, K)`.
 
-    A small thing that moves tells clips apart.
+    For clips, which may differ only by a small object that moves.
     """
     flat = pieces.reshape(len(pieces), -1).astype(np.int16)
     most = max(1, flat.shape[1] // 50)
@@ -64,14 +64,14 @@ def peak_differences(pieces: Pieces) -> Differences:
 
 
 def look_alike_classes(differences: Differences, tolerance: float) -> tuple[int, ...]:
-    """A class per piece; within a class every two pieces differ by less than `tolerance`.
+    """A class per piece; every two pieces of a class differ by less than `tolerance`.
 
     Args:
         differences: of every two pieces, shape `(K, K)`.
         tolerance: difference below which two pieces look the same.
 
     Returns:
-        Class numbers from 0 in order of first appearance; all different when every piece is unlike every other.
+        Class numbers from 0 in order of first appearance; all different if no two pieces look the same.
 
     >>> look_alike_classes(mean_differences(np.array([[0], [50], [1]], dtype=np.uint8)), tolerance=4.0)
     (0, 1, 0)
@@ -80,7 +80,7 @@ def look_alike_classes(differences: Differences, tolerance: float) -> tuple[int,
     classes: list[int] = []
     for index, apart in enumerate(differences.tolist()):
         for number, others in enumerate(members):
-            # Every member must be near, or a smooth gradient would chain the whole sky into one class.
+            # All members must be similar; otherwise a smooth gradient would put the whole sky into one class.
             if all(apart[other] < tolerance for other in others):
                 others.append(index)
                 classes.append(number)

@@ -1,7 +1,7 @@
-"""Numbers drawn into pictures: discs on points, labels over tiles. Smooth and legible at any size.
+"""Numbers drawn into pictures: discs on points, labels over tiles and boxes.
 
-In: numbers and places in pixels. Out: pixels. Pillow's own scalable font is used, so that no font of the machine can
-change what is drawn.
+In: numbers and positions in pixels. Out: pixels. Pillow's bundled scalable font is used, so that the pixels do not
+depend on the fonts of the machine.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Color = tuple[int, int, int, int]
 """Red, green, blue, opacity; 0 to 255 each."""
 
 RED: Color = (255, 0, 0, 170)
-"""The paper's discs are half transparent; on white, white numbers then have a contrast of 2.5 to 1. Two thirds opaque
-they have 3 to 1 on any ground, the least that WCAG 2 (1.4.3) asks of large text."""
+"""The paper's discs are half transparent, on which white numbers have a contrast of 2.5 to 1 over white. At two thirds
+opacity the contrast is at least 3 to 1 on any background, which WCAG 2 (1.4.3) requires of large text."""
 
 WHITE: Color = (255, 255, 255, 255)
 BLACK: Color = (0, 0, 0, 255)
@@ -29,7 +29,7 @@ BLACK: Color = (0, 0, 0, 255)
 
 @lru_cache(maxsize=256)
 def disc(number: int, radius: int, fill: Color = RED, ink: Color = WHITE) -> Image.Image:
-    """A filled disc with a number in its middle: RGBA, `2 * radius + 1` pixels a side, transparent outside."""
+    """A filled disc with a number at its centre: RGBA, `2 * radius + 1` pixels a side, transparent outside."""
     side = 2 * radius + 1
     large = Image.new("RGBA", (side * _OVERSAMPLING, side * _OVERSAMPLING), (*fill[:3], 0))
     draw = ImageDraw.Draw(large)
@@ -50,7 +50,7 @@ def label(number: int, size: tuple[int, int]) -> Image.Image:
 def _write(
     draw: ImageDraw.ImageDraw, text: str, x: float, y: float, height: float, ink: Color, bold: bool = False
 ) -> None:
-    """Write a number centred on a point; two digits are written smaller, so that they fill the same width."""
+    """Write a number centred on a point; two digits are smaller, so that they fit into the same width."""
     size = height if len(text) == 1 else 0.8 * height
     font, stroke = ImageFont.load_default(size=size), round(0.03 * size) if bold else 0
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font, stroke_width=stroke)
@@ -62,8 +62,8 @@ def mark_points(picture: Image.Image, points: Sequence[tuple[int, int]], radius:
     """A copy of a picture with a numbered disc on every point; point `j` gets the number `j + 1`.
 
     Args:
-        points: x and y in pixels; the discs lie inside the picture.
-        radius: of the discs, in pixels.
+        points: x and y in pixels; the discs must be inside the picture.
+        radius: radius of the discs in pixels.
     """
     marked = picture.copy()
     for number, (x, y) in enumerate(points, start=1):
@@ -73,11 +73,12 @@ def mark_points(picture: Image.Image, points: Sequence[tuple[int, int]], radius:
 
 
 def mark_boxes(picture: Image.Image, boxes: Sequence[Box], numbers: Sequence[int]) -> Image.Image:
-    """A copy of a picture, its outside dimmed, with every box outlined and its number in the middle.
+    """A copy of a picture, dimmed outside the boxes, with every box outlined and its number at the centre.
 
     Args:
         picture: shrunk first if it is larger than a screen.
         boxes: in pixels of `picture`.
+        numbers: the number of each box.
     """
     shrink = min(1.0, _SCREEN / max(picture.size))
     size = (max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink)))

@@ -1,9 +1,8 @@
-"""Photos from files: the header, and upright sRGB pixels. The one place where a picture file is opened.
+"""Reads photos from files: the header, and upright sRGB pixels. All picture files are opened here.
 
-In: a path or the bytes of a picture, in any mode and orientation. Out: its size, or an 8-bit sRGB image as a person
-would see it: EXIF orientation applied, colour profiles converted, transparency over white, the first frame of an
-animation, 16-bit numbers scaled to 8. What cannot be shown as it was meant is a `PhotoError` that names the cause, and
-so is whatever a damaged file makes the decoder raise.
+In: a path or the bytes of a picture, in any mode and orientation. Out: its size, or an 8-bit sRGB image: EXIF
+orientation applied, colour profiles converted, transparency over white, the first frame of an animation, 16-bit numbers
+scaled to 8. A `PhotoError` names the cause if a picture cannot be shown as intended or its file is damaged.
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ from jigsaw.tasks.media.formats import described, format_of, head_of, other_cont
 from jigsaw.tasks.media.profiles import HdrError, profile_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
-"""What is opened; a JPEG of several pictures (MPO) is a JPEG. Formats that start other programs (EPS) are left out."""
+"""Pillow's formats that are opened; MPO is a JPEG. Formats that start other programs (EPS) are left out."""
 
 PLUGINS = {"HEIC": ("pillow_heif", "HEIF", "pillow-heif"), "JPEG XL": ("pillow_jxl", "JXL", "pillow-jxl-plugin")}
-"""Formats read where a package is installed: name -> its module, Pillow's name of the format, what to install."""
+"""Formats that need another package: name -> its module, Pillow's name of the format, package to install."""
 
 SCALES = (1, 2, 4, 8)
-"""By how much the sides can be divided: a JPEG's while decoding, which is fast, those of others after it."""
+"""Divisors of the sides: for a JPEG during decoding, which is fast, for other formats after it."""
 
 MAX_PIXELS = 120_000_000
-"""Larger pictures are refused: decoded, one such takes 360 MB."""
+"""Larger pictures are refused; one of this size takes 360 MB decoded."""
 
 DARK = 64
-"""16-bit pictures whose brightest value is below this (of 256) are refused: they may hold 10, 12 or 14 bits."""
+"""16-bit pictures whose brightest value is below this (of 256) are refused: they may have 10, 12 or 14 bits."""
 
 REASONS = {
     "unreadable": "the file cannot be read as a picture: it is missing, damaged, empty or of another format",
@@ -56,12 +55,12 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> what makes the picture upright. `ImageOps.exif_transpose` needs the decoded picture; the size has
-to be known before that, by the same rule."""
+"""EXIF orientation -> transpose that makes the picture upright. `ImageOps.exif_transpose` needs the decoded picture,
+but the size is needed before decoding."""
 
 _SWAPS_SIDES = (5, 6, 7, 8)
 _REDUCIBLE = ("RGB", "RGBA")
-"""Modes of 8-bit numbers whose means mean colours."""
+"""8-bit modes in which averages of numbers are colours."""
 _SUBFILE_TYPE, _DNG_VERSION = 254, 50706
 _REDUCED = 1
 """Bit of a TIFF's NewSubfileType for a preview of another picture in the file."""
@@ -78,19 +77,19 @@ class PhotoError(ValueError):
 
 
 class _LongTexts(Exception):
-    """Pillow refuses a PNG because of its texts or its colour profile."""
+    """Pillow refuses a PNG because its texts or its colour profile are too large."""
 
 
 @dataclass(frozen=True)
 class PhotoHeader:
-    """What the head of a picture file says.
+    """The header of a picture file.
 
     Attributes:
         size: width and height in pixels, upright.
-        quick_to_scale: whether decoding at a fraction of the size takes a fraction of the time (JPEG).
-        orientation: EXIF orientation, 1 to 8, by which stored pixels are made upright.
-        converted: whether colours are converted to sRGB, which costs a third of decoding; told of pictures that are not
-            quick to scale.
+        quick_to_scale: whether decoding at a reduced size takes less time (JPEG).
+        orientation: EXIF orientation of the stored pixels, 1 to 8.
+        converted: whether colours are converted to sRGB, which takes a third of the decoding time; always False if
+            `quick_to_scale`.
     """
 
     size: tuple[int, int]
@@ -104,10 +103,10 @@ class PhotoHeader:
 
 
 def read_header(file: Path | bytes) -> PhotoHeader:
-    """Size and kind of a picture without decoding it.
+    """The header of a picture, without decoding it.
 
     Raises:
-        PhotoError: the file is no picture, or too large.
+        PhotoError: the file is not a picture, or too large.
     """
 
     def header(image: Image.Image) -> PhotoHeader:
@@ -125,24 +124,26 @@ def read_photo(file: Path | bytes, scale: int = 1, *, glance: bool = False) -> I
     """Upright sRGB pixels, the sides divided by `scale` (1, 2, 4 or 8) and rounded up. Deterministic.
 
     Args:
-        glance: convert colours behind the reduction instead of before it, as a JPEG's always are: quicker, for pixels
-            that are compared and not shown.
+        file: path or bytes of the picture.
+        scale: divisor of the sides.
+        glance: convert colours after the reduction instead of before it, as always for a JPEG. It is faster, for pixels
+            that are only compared.
 
     Raises:
-        PhotoError: the file is no picture, damaged or too large, or its numbers have no known range.
+        PhotoError: the file is not a picture, damaged or too large, or the range of its numbers is unknown.
     """
 
     def pixels(image: Image.Image) -> Image.Image:
-        whole, exif = image.size, _exif(image)
-        if scale > 1 and min(whole) >= scale:
+        stored_size, exif = image.size, _exif(image)
+        if scale > 1 and min(stored_size) >= scale:
             image.draft(None, (image.width // scale, image.height // scale))
         turn = None if image.format == "TIFF" else _TURNS.get(_orientation(image, exif))  # Pillow turns a TIFF itself
         profile = profile_of(image, exif, file)
         bits = _stored_bits(image)
         image.load()
-        early = glance and scale > 1 and bits == 8 and image.mode in _REDUCIBLE and image.size == whole
+        early = glance and scale > 1 and bits == 8 and image.mode in _REDUCIBLE and image.size == stored_size
         shown = _srgb(image.reduce(scale) if early else image, profile, bits)
-        if scale > 1 and not early and image.size == whole:
+        if scale > 1 and not early and image.size == stored_size:
             shown = shown.reduce(scale)
         return shown if turn is None else shown.transpose(turn)
 
@@ -150,7 +151,7 @@ def read_photo(file: Path | bytes, scale: int = 1, *, glance: bool = False) -> I
 
 
 def _using(file: Path | bytes, use: Callable[[Image.Image], _Result]) -> _Result:
-    """What `use` makes of the open picture."""
+    """The result of `use` on the open picture."""
     try:
         with _opened(file) as image:
             return use(image)
@@ -164,9 +165,9 @@ def _using(file: Path | bytes, use: Callable[[Image.Image], _Result]) -> _Result
 
 @contextmanager
 def _no_warnings() -> Iterator[None]:
-    """Ignore warnings in the main thread: one for each odd file of a large folder tells nobody anything.
+    """Ignore warnings in the main thread: a warning for each unusual file of a large folder is of no use.
 
-    Filters belong to the whole process, and threads that change them at once leave them changed: others leave them be.
+    Warning filters belong to the process, and concurrent changes by threads would persist, so other threads skip this.
     """
     if current_thread() is not main_thread():
         yield
@@ -204,14 +205,14 @@ def _open(file: Path | bytes) -> Image.Image:
     try:
         return Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError as error:
-        name, told = _unidentified(file)
+        name, detail = _unidentified(file)
         if name in PLUGINS and importlib.util.find_spec(PLUGINS[name][0]) is not None:
             return _with_plugin(file, name)
-        raise PhotoError("unreadable", told) from error
+        raise PhotoError("unreadable", detail) from error
 
 
 def _unidentified(file: Path | bytes) -> tuple[str, str]:
-    """The name of the format of a file that Pillow does not open, and what to say about it."""
+    """The name of the format of a file that Pillow does not open, and a message."""
     head = head_of(file)
     found = format_of(head)
     name = "" if found is None else found.name
@@ -234,13 +235,15 @@ def _with_plugin(file: Path | bytes, name: str) -> Image.Image:
 
 
 def _refuse_preview(image: Image.Image) -> None:
-    """Refuse camera raws: TIFF files whose first picture is a thumbnail, which would pass for the photo."""
+    """Refuse camera raw files: TIFF files whose first picture is a thumbnail that could be mistaken for the photo."""
     if image.format == "TIFF" and (_tag(image, _DNG_VERSION) or (_tag(image, _SUBFILE_TYPE) or 0) & _REDUCED):
-        raise PhotoError("unreadable", "a camera raw: a TIFF that begins with a preview; develop it to JPEG or TIFF")
+        raise PhotoError(
+            "unreadable", "a camera raw file, a TIFF that begins with a preview; develop it to JPEG or TIFF"
+        )
 
 
 def _exif(image: Image.Image) -> Image.Exif | None:
-    """EXIF data out of the header. `Image.getexif` would decode a whole PNG in search of a later chunk."""
+    """EXIF data from the header. `Image.getexif` would decode the whole PNG to find a later chunk."""
     data = image.info.get("exif")
     try:
         if image.format == "TIFF":
@@ -251,7 +254,7 @@ def _exif(image: Image.Image) -> Image.Exif | None:
         exif.load(data)
         return exif
     except Exception:
-        return None  # damaged EXIF data beside sound pixels: shown as stored
+        return None  # damaged EXIF data with valid pixels: the picture is not turned
 
 
 def _orientation(image: Image.Image, exif: Image.Exif | None) -> int:
@@ -265,14 +268,14 @@ def _orientation(image: Image.Image, exif: Image.Exif | None) -> int:
 
 
 def _stored_bits(image: Image.Image) -> int:
-    """Bits per number in the file, as far as they are more than the 8 that Pillow keeps of colours: 16, else 8."""
+    """Bits per number in the file: 16 if Pillow has reduced 16-bit colours to 8 bits, else 8."""
     tiles = getattr(image, "tile", None)
     arguments = tiles[0].args if tiles else ""
     return 16 if ";16" in str(arguments) else 8
 
 
 def _srgb(image: Image.Image, profile: bytes | None, bits: int) -> Image.Image:
-    """8-bit sRGB of a picture that is loaded, and so no longer needs its file."""
+    """8-bit sRGB of a loaded picture."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _grey(image)
     elif bits == 16 and image.mode in ("RGB", "RGBA", "RGBX", "LA"):
@@ -284,14 +287,14 @@ def _srgb(image: Image.Image, profile: bytes | None, bits: int) -> Image.Image:
             mixed = colors.to_srgb(opaque, profile).convert("RGBA")
             mixed.putalpha(layer.getchannel("A"))
             return Image.alpha_composite(Image.new("RGBA", mixed.size, "white"), mixed).convert("RGB")
-        image = layer if image.mode == "P" else image  # nothing shows through: no need to mix
+        image = layer if image.mode == "P" else image  # fully opaque
     if image.mode in ("1", "LA"):
         image = image.convert("L")
     return colors.to_srgb(image if image.mode in ("L", "RGB", "CMYK", "LAB") else image.convert("RGB"), profile)
 
 
 def _require_range(image: Image.Image) -> None:
-    """Refuse 16-bit colours, of which Pillow has kept the upper 8 bits, that leave out the brightest three quarters."""
+    """Refuse 16-bit colours, of which Pillow has kept the upper 8 bits, if all are in the darkest quarter."""
     extrema: Any = image.getextrema()
     brightest = max(high for _, high in (extrema[:1] if image.mode == "LA" else extrema[:3]))
     if brightest < DARK:
@@ -299,7 +302,7 @@ def _require_range(image: Image.Image) -> None:
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """8-bit grey of one channel of wide numbers: 16 bits of 65535, or fractions from 0 to 1."""
+    """8-bit grey of one channel of 16-bit numbers up to 65535, or fractions from 0 to 1."""
     values = np.asarray(image, dtype=np.float64 if image.mode == "F" else np.int64)
     low, high = values.min(), values.max()
     if image.mode == "F":
@@ -307,7 +310,7 @@ def _grey(image: Image.Image) -> Image.Image:
             _refuse_range(f"fractions from {low:g} to {high:g}, not from 0 to 1")
         grey = np.round(values * 255)
     else:
-        # What Pillow reads of a PGM it has scaled by the largest value that the header names.
+        # Pillow has already scaled a PGM by the maximum in its header.
         if low < 0 or high > 65535:
             _refuse_range(f"whole numbers from {low} to {high}, not from 0 to 65535")
         white = 4095 if _tag(image, ExifTags.Base.BitsPerSample) == (12,) else 65535
@@ -315,7 +318,7 @@ def _grey(image: Image.Image) -> Image.Image:
             _refuse_range(f"the {'16' if image.mode.startswith('I;16') else '32'}-bit numbers stay below {high + 1}")
         grey = values * 255 // white
     if image.format == "TIFF" and _tag(image, ExifTags.Base.PhotometricInterpretation) == 0:
-        grey = 255 - grey  # white is zero; of 8-bit numbers Pillow knows that
+        grey = 255 - grey  # white is zero; Pillow inverts only 8-bit numbers
     return Image.fromarray(grey.astype(np.uint8))
 
 

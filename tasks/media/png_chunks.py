@@ -1,7 +1,7 @@
-"""PNG files chunk by chunk: what Pillow refuses or does not look at.
+"""Chunks of PNG files that Pillow refuses or ignores.
 
-In: the bytes of a PNG, or of its beginning. Out: the same picture without its texts, with the colour profile apart; the
-colour space of a cICP chunk.
+In: the bytes of a PNG, or its first bytes. Out: the same picture without its texts, and the colour profile separately;
+the colour space of a cICP chunk.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Iterator
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PROFILE = 16 * 2**20
-"""A colour profile that is larger when unpacked, in bytes, is dropped: it may be a bomb."""
+"""A colour profile with more bytes when unpacked is dropped, because it may be a decompression bomb."""
 
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and end of every chunk; the content is `data[start + 8 : end - 4]`. Ends where the data end."""
+    """Kind, start and end of every chunk; the content is `data[start + 8 : end - 4]`."""
     at = len(SIGNATURE)
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -29,8 +29,8 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 def without_texts(data: bytes) -> tuple[bytes, bytes | None]:
     """The picture without text chunks and colour profile, and the profile.
 
-    Pillow unpacks no more than a megabyte of either and then refuses the picture (PngImagePlugin.MAX_TEXT_CHUNK). That
-    limit protects all of a process, so it stays; texts are not needed, and profiles have a limit here.
+    Pillow unpacks at most a megabyte of either and otherwise refuses the picture (PngImagePlugin.MAX_TEXT_CHUNK). That
+    limit protects the process and is not changed; texts are not needed, and `MAX_PROFILE` limits profiles.
     """
     kept = [SIGNATURE]
     profile = None
@@ -53,7 +53,7 @@ def _unpacked(content: bytes) -> bytes | None:
 
 
 def coding_points(head: bytes) -> tuple[int, int] | None:
-    """Colour primaries and transfer of a cICP chunk (numbers of ITU-T H.273), or None without one."""
+    """Colour primaries and transfer of a cICP chunk (numbers of ITU-T H.273), or None if there is none."""
     for kind, start, end in chunks(head):
         if kind == b"cICP" and end <= len(head):
             return head[start + 8], head[start + 9]

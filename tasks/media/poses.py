@@ -2,7 +2,7 @@
 
 In: a text file with the 4x4 camera-to-world matrix of a frame (metres; the camera looks along z, x is to the right and
 y down, as in ScanNet, TUM and OpenCV), and a file with the focal lengths. Out: matrices, and motions in words. A lost
-frame, whose pose ScanNet writes as -inf, has no pose; any other matrix that is no rotation and translation is refused.
+frame, whose pose ScanNet writes as -inf, has no pose. Other matrices must be a rotation and a translation.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import numpy as np
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
 ROTATION_ERROR = 1e-2
-"""Largest entry of `R @ R.T - I` of a rotation that was rounded when it was written."""
+"""Largest allowed entry of `R @ R.T - I`, for rotations that were rounded when they were written."""
 
 STEEPEST, ROLL = 70.0, 25.0
-"""Degrees: a camera that looks further up or down, or is turned further about its axis, has no forward in a room."""
+"""Limits in degrees of a camera's tilt up or down and its roll; beyond them "forward" is not defined in a room."""
 
 SPREAD = 0.02
-"""Least second eigenvalue of the cameras' right axes from which "up" follows: they turned by about 16 degrees."""
+"""Least second eigenvalue of the cameras' right axes to estimate "up": the cameras turned by about 16 degrees."""
 
 MOVE_STEP, TURN_STEP = 0.1, 5.0
 """Metres and degrees to which motions are rounded in words."""
@@ -35,10 +35,10 @@ class PoseError(ValueError):
 
 
 class Motion(TypedDict):
-    """How a camera moved, seen from where it was: metres to the right, upwards and forwards; degrees.
+    """The motion of a camera relative to its first position.
 
     Attributes:
-        right, up, forward: metres, in the level frame of the first camera.
+        right, up, forward: metres along the horizontal and vertical axes of the first camera.
         turn: degrees about the vertical, to the right.
         tilt: degrees upwards.
     """
@@ -51,29 +51,33 @@ class Motion(TypedDict):
 
 
 STILL: Motion = {"right": 0.0, "up": 0.0, "forward": 0.0, "turn": 0.0, "tilt": 0.0}
-"""No motion: `apart(motion, STILL)` is how large a motion is."""
+"""No motion: `apart(motion, STILL)` is the size of a motion."""
 
 
 def read_pose(file: Path | bytes) -> Matrix | None:
-    """A camera-to-world matrix, shape `(4, 4)`; None of a lost frame, all of whose pose is infinite or NaN.
+    """A camera-to-world matrix, shape `(4, 4)`; None for a lost frame, whose pose is infinite or NaN.
 
     Raises:
-        PoseError: the file holds anything else.
+        PoseError: the file has other content.
         OSError: it cannot be read.
     """
     pose = _numbers(file, (4,))
-    known = np.isfinite(pose[:3])
-    if not known.any():
+    finite = np.isfinite(pose[:3])
+    if not finite.any():
         return None
-    if not known.all() or not np.isfinite(pose[3]).all():
-        raise PoseError("some of its numbers are infinite or NaN; a lost frame has no finite one in three rows")
+    if not finite.all() or not np.isfinite(pose[3]).all():
+        raise PoseError(
+            "some of its numbers are infinite or NaN; in a lost frame all numbers of the first three rows are"
+        )
     if not np.allclose(pose[3], (0, 0, 0, 1), atol=1e-6):
         raise PoseError(f"its last row is {_row(pose[3])}, not 0 0 0 1")
     turn = pose[:3, :3]
     if np.abs(turn @ turn.T - np.eye(3)).max() > ROTATION_ERROR:
-        raise PoseError("its upper left 3x3 numbers are no rotation: the rows are not of length 1 and at right angles")
+        raise PoseError(
+            "its upper left 3x3 numbers are not a rotation: the rows must have length 1 and be at right angles"
+        )
     if np.linalg.det(turn) < 0:
-        raise PoseError("its upper left 3x3 numbers mirror the scene (determinant -1); they have to be a rotation")
+        raise PoseError("its upper left 3x3 numbers mirror the scene (determinant -1); they must be a rotation")
     return pose
 
 
@@ -83,7 +87,7 @@ def read_intrinsics(file: Path | bytes) -> tuple[float, float, float, float]:
     The file is a 3x3 or 4x4 matrix as text, or a JSON object with `focal_length_px` and `principal_point_px`.
 
     Raises:
-        PoseError: it holds anything else.
+        PoseError: the file has other content.
         OSError: it cannot be read.
     """
     text = _text(file)
@@ -98,7 +102,7 @@ def read_intrinsics(file: Path | bytes) -> tuple[float, float, float, float]:
         matrix = _numbers(file, (3, 4))
         values = (float(matrix[0, 0]), float(matrix[1, 1]), float(matrix[0, 2]), float(matrix[1, 2]))
     if not (np.isfinite(values).all() and min(values[:2]) > 0):
-        raise PoseError(f"its focal lengths and principal point {_row(values)} cannot be")
+        raise PoseError(f"its focal lengths and principal point {_row(values)} are not valid")
     return values
 
 
@@ -107,15 +111,15 @@ def _text(file: Path | bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise PoseError("it is no text") from error
+        raise PoseError("it is not a text file") from error
 
 
 def _numbers(file: Path | bytes, sides: Sequence[int]) -> Matrix:
-    """A square matrix of one of these sides out of a text file."""
+    """A square matrix with one of these numbers of rows, from a text file."""
     rows = [line.replace(",", " ").split() for line in _text(file).splitlines() if line.strip()]
     if len(rows) not in sides or any(len(row) != len(rows) for row in rows):
         shape = f"{len(rows)} rows of {' or '.join(sorted({str(len(row)) for row in rows}))}" if rows else "no"
-        raise PoseError(f"it holds {shape} numbers, not {' or '.join(f'{side}x{side}' for side in sides)}")
+        raise PoseError(f"it has {shape} numbers, not {' or '.join(f'{side}x{side}' for side in sides)}")
     try:
         return np.array([[float(word) for word in row] for row in rows])
     except ValueError as error:
@@ -128,11 +132,11 @@ def _row(values: Sequence[float] | Matrix) -> str:
 
 @dataclass(frozen=True)
 class Cameras:
-    """Cameras of a scene, level.
+    """The cameras of a scene and its vertical direction.
 
     Attributes:
         poses: camera-to-world matrices, shape `(N, 4, 4)`.
-        up: unit vector against gravity, shape `(3,)`.
+        up: unit vector opposite to gravity, shape `(3,)`.
     """
 
     poses: Matrix
@@ -140,18 +144,18 @@ class Cameras:
 
     @property
     def places(self) -> Matrix:
-        """Where the cameras are, in metres, shape `(N, 3)`."""
-        found: Matrix = self.poses[:, :3, 3]
-        return found
+        """Positions of the cameras in metres, shape `(N, 3)`."""
+        positions: Matrix = self.poses[:, :3, 3]
+        return positions
 
     @property
     def elevations(self) -> Matrix:
         """Degrees by which each camera looks above the horizon, shape `(N,)`."""
-        found: Matrix = np.degrees(np.arcsin(np.clip(self.poses[:, :3, 2] @ self.up, -1, 1)))
-        return found
+        degrees: Matrix = np.degrees(np.arcsin(np.clip(self.poses[:, :3, 2] @ self.up, -1, 1)))
+        return degrees
 
     def axes(self, number: int) -> tuple[Matrix, Matrix]:
-        """Level unit vectors to the right and forwards of a camera."""
+        """Horizontal unit vectors to the right and forwards of a camera."""
         forward = self.poses[number, :3, 2]
         level = forward - (forward @ self.up) * self.up
         ahead: Matrix = np.asarray(level / max(float(np.linalg.norm(level)), 1e-9), dtype=np.float64)
@@ -159,13 +163,13 @@ class Cameras:
         return right, ahead
 
     def usable(self) -> list[int]:
-        """The cameras that neither look steeply up or down nor are tilted sideways."""
+        """The cameras within the limits of tilt and roll."""
         rolls = np.degrees(np.arcsin(np.clip(self.poses[:, :3, 0] @ self.up, -1, 1)))
         upright = (np.abs(rolls) < ROLL) & (-self.poses[:, :3, 1] @ self.up > 0)
         return [int(at) for at in np.flatnonzero(upright & (np.abs(self.elevations) < STEEPEST))]
 
     def motion(self, one: int, other: int) -> Motion:
-        """The motion that leads from one camera to another."""
+        """The motion from one camera to another."""
         right, forward = self.axes(one)
         away, ahead = self.places[other] - self.places[one], self.axes(other)[1]
         return {
@@ -178,9 +182,9 @@ class Cameras:
 
 
 def upwards(poses: Matrix) -> Matrix:
-    """The direction against gravity, from cameras that are held level: at right angles to all of their right axes.
+    """The direction opposite to gravity, estimated from cameras that are held level: normal to all their right axes.
 
-    Cameras that hardly turn do not tell it; then it is the mean of their own upward axes.
+    If the cameras hardly turn, it is the mean of their upward axes.
 
     Args:
         poses: shape `(N, 4, 4)`.
@@ -189,12 +193,12 @@ def upwards(poses: Matrix) -> Matrix:
     sides = poses[:, :3, 0]
     values, vectors = np.linalg.eigh(sides.T @ sides / len(sides))
     up = vectors[:, 0] * np.sign(vectors[:, 0] @ own) if values[1] > SPREAD else own
-    found: Matrix = up / max(float(np.linalg.norm(up)), 1e-9)
-    return found
+    unit: Matrix = up / max(float(np.linalg.norm(up)), 1e-9)
+    return unit
 
 
 def apart(one: Motion, other: Motion) -> tuple[float, float]:
-    """By how many metres and by how many degrees two motions from one camera differ."""
+    """The difference of two motions from one camera in metres and in degrees."""
     steps = [one[axis] - other[axis] for axis in ("right", "up", "forward")]
     turn = (one["turn"] - other["turn"] + 180) % 360 - 180
     return float(np.linalg.norm(steps)), float(np.hypot(turn, one["tilt"] - other["tilt"]))

@@ -1,7 +1,7 @@
-"""The colour space of a picture file: an ICC profile, or the numbers that stand for one in PNG, AVIF and camera files.
+"""The colour space of a picture file, from an ICC profile or from the codes of PNG, AVIF and camera files.
 
-In: a picture that Pillow has opened, its EXIF data, its file. Out: the ICC profile of its pixels, or None for sRGB.
-Nothing is decoded.
+In: a picture that Pillow has opened, its EXIF data and its file. Out: the ICC profile of its pixels, or None for sRGB.
+The picture is not decoded.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
 """Transfers of ITU-T H.273 other than the curve of sRGB, and those close to it -> exponent."""
 _HDR = {16: "PQ", 18: "HLG"}
 _ORDINARY_GAMMA = 0.05
-"""A PNG whose gamma is so close to 2.2 has the curve of sRGB."""
+"""A PNG whose gamma differs from 2.2 by at most this has the curve of sRGB."""
 
 _INTEROP_INDEX = 1
 _JP2_HEADER = 4 * 2**20
-"""How far the colour profile of a JPEG 2000 file is searched, in bytes."""
+"""Bytes of a JPEG 2000 file that are searched for its colour profile."""
 
 
 class HdrError(ValueError):
-    """The numbers are HDR: what is white, and what is brighter, depends on the screen."""
+    """The picture is HDR, so that its white level depends on the screen."""
 
 
 def profile_of(image: Image.Image, exif: Image.Exif | None, file: Path | bytes) -> bytes | None:
-    """The colour profile that a picture names in one of the ways that files have; None for sRGB.
+    """The colour profile of a picture; None for sRGB.
 
     Raises:
         HdrError: the picture is HDR.
@@ -55,7 +55,7 @@ def profile_of(image: Image.Image, exif: Image.Exif | None, file: Path | bytes) 
     except HdrError:
         raise
     except (TypeError, ValueError, ArithmeticError, np.linalg.LinAlgError):
-        pass  # numbers that span no colours
+        pass  # invalid primaries
     return None
 
 
@@ -71,14 +71,14 @@ def _coding_points(image: Image.Image, file: Path | bytes) -> tuple[int, int] | 
 
 def _coded_space(primaries: int, transfer: int) -> bytes | None:
     if transfer in _HDR:
-        raise HdrError(f"an HDR picture ({_HDR[transfer]}): make it SDR first")
+        raise HdrError(f"an HDR picture ({_HDR[transfer]}); convert it to SDR first")
     if primaries not in _PRIMARIES and transfer not in _GAMMAS:
         return None
     return colors.matrix_profile(_PRIMARIES.get(primaries, colors.SRGB), _GAMMAS.get(transfer))
 
 
 def _png_space(info: dict[Any, Any]) -> bytes | None:
-    """The space of a PNG's gAMA and cHRM chunks; both are void beside an sRGB chunk."""
+    """The space of a PNG's gAMA and cHRM chunks, which an sRGB chunk overrides."""
     if "srgb" in info or not ("gamma" in info or "chromaticity" in info):
         return None
     gamma = 1 / info["gamma"] if info.get("gamma") else None

@@ -1,7 +1,7 @@
-"""How a stored video frame is displayed: turned or mirrored by its display matrix, stretched by its pixel aspect ratio.
+"""Display of video frames: orientation from the display matrix, size from the pixel aspect ratio. Pure functions.
 
-In: the nine numbers of a display matrix, the stored size, the sample aspect ratio. Out: an `Orientation`, the size in
-square pixels. Pure: no file is touched.
+In: the nine numbers of a display matrix, the stored size, and the sample aspect ratio. Out: an `Orientation`, and the
+size in square pixels.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 Frames = np.ndarray[Any, np.dtype[np.uint8]]
 
 _SQUARE = 0.01
-"""Pixels within 1% of a square count as square: rounding in headers makes such ratios."""
+"""Pixels within 1% of a square count as square, because headers contain rounded ratios."""
 _STRAIGHT = 0.02
-"""A matrix whose off-axis numbers are below 2% of the others is a whole number of quarter turns."""
+"""A matrix whose off-axis numbers are below 2% of the others is a multiple of quarter turns."""
 _MOST_STRETCH = 8
-"""Pixels more than 8 times as wide as high, or as high as wide, are damage."""
+"""A pixel aspect ratio above 8 or below 1/8 is a sign of damage."""
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """What makes a stored frame upright: first exchange rows and columns, then mirror.
+    """The operation that makes a stored frame upright: exchange rows and columns, then mirror.
 
     Attributes:
         transpose: exchange rows and columns.
@@ -45,7 +45,7 @@ class Orientation:
         return np.ascontiguousarray(upright)
 
     def __str__(self) -> str:
-        """What it does in words: `turned by 90 degrees counter-clockwise`, `mirrored`, ..."""
+        """The operation in words: `turned by 90 degrees counter-clockwise`, `mirrored`, ..."""
         turns = {(True, False, True): 90, (False, True, True): 180, (True, True, False): 270}
         degrees = turns.get((self.transpose, self.mirror, self.flip))
         if degrees is not None:
@@ -57,7 +57,7 @@ UPRIGHT = Orientation()
 
 
 def orientation_of(matrix: bytes | None) -> Orientation | None:
-    """The orientation that a display matrix stands for; None if it tilts the picture by another angle.
+    """The orientation of a display matrix; None if it is not a multiple of quarter turns.
 
     Args:
         matrix: nine 32-bit integers `a b u c d v x y w`; a stored pixel `(p, q)` is shown at
@@ -75,14 +75,15 @@ def orientation_of(matrix: bytes | None) -> Orientation | None:
 
 
 def displayed_size(stored: tuple[int, int], aspect: Fraction | None, orientation: Orientation) -> tuple[int, int]:
-    """Width and height in square pixels, upright: the shorter side of the pixels is stretched, none is shrunk.
+    """Width and height in square pixels, upright; the shorter side of the pixels is stretched.
 
     Args:
         stored: width and height in stored pixels.
-        aspect: width of a pixel by its height; None or 0 where the file does not say.
+        aspect: width of a pixel divided by its height; None or 0 if the file has none.
+        orientation: orientation of the frame.
 
     Raises:
-        ValueError: the pixels have no plausible shape.
+        ValueError: the aspect ratio is not plausible.
 
     >>> displayed_size((720, 480), Fraction(32, 27), UPRIGHT)
     (853, 480)
@@ -96,5 +97,5 @@ def displayed_size(stored: tuple[int, int], aspect: Fraction | None, orientation
 
 
 def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two sizes have the same ratio of width to height, within what even sizes round away."""
+    """Whether two sizes have the same aspect ratio, allowing for rounding to even sizes."""
     return abs(one[0] * other[1] - one[1] * other[0]) <= 0.04 * one[0] * other[1]

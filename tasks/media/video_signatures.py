@@ -1,4 +1,4 @@
-"""Video containers recognised by the first bytes of a file, for files whose names do not say what they are.
+"""Video containers recognised by the first bytes of a file, for files without a known suffix.
 
 In: the first `HEAD_BYTES` bytes of a file. Out: the container's name, or None. The containers are those that
 `jigsaw.tasks.media.videos` opens. Whether the file has a video stream is checked later, when it is opened.
@@ -7,13 +7,13 @@ In: the first `HEAD_BYTES` bytes of a file. Out: the container's name, or None. 
 from __future__ import annotations
 
 HEAD_BYTES = 4096
-"""How many bytes `video_container` wants; fewer are fine for small files."""
+"""Bytes of a file that `video_container` needs; small files may have fewer."""
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".qt", ".f4v", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".divx", ".flv", ".wmv", ".asf"),
     *(".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".ts", ".mts", ".m2t", ".m2ts", ".ogv"),
 )
-"""Suffixes of video files, in lower case. Everything else has to be recognised by its bytes."""
+"""Suffixes of video files, in lower case. Other files are recognised by their bytes."""
 
 _PREFIXES = {
     b"\x1aE\xdf\xa3": "matroska",
@@ -31,13 +31,13 @@ _BRANDS_WITHOUT_VIDEO = (
 """ISO base media brands of pictures and of sound."""
 _OGG_VIDEO = (b"\x80theora", b"OVP80", b"BBCD\x00", b"\x01video\x00")
 _TS_PACKETS = ((188, 0), (192, 4), (204, 0))
-"""Length of a transport stream's packets, and where in them the sync byte is: plain, M2TS, with error correction."""
+"""Length of a transport stream's packets and position of the sync byte: plain, M2TS, with error correction."""
 _TS_SYNC = 0x47
 _TS_LEAST = 5
 
 
 def video_container(head: bytes) -> str | None:
-    """The container that a file begins like: `mp4`, `matroska`, `avi`, `mpeg`, `mpegts`, ...; None for anything else.
+    """The container of a file: `mp4`, `matroska`, `avi`, `mpeg`, `mpegts`, ...; None if it is not recognised.
 
     >>> video_container(b"\\x00\\x00\\x00\\x18ftypisom")
     'mp4'
@@ -65,7 +65,7 @@ def _next_box(head: bytes) -> bytes:
 
 
 def _is_transport_stream(head: bytes) -> bool:
-    """Whether sync bytes follow at the distance of a packet, from some place within the first packet on."""
+    """Whether there are sync bytes at the distance of a packet, from any position within the first packet on."""
     for length, sync in _TS_PACKETS:
         if len(head) >= length * _TS_LEAST:
             for start in (sync, *range(length)):
@@ -76,5 +76,5 @@ def _is_transport_stream(head: bytes) -> bool:
 
 
 def _is_packet(head: bytes, place: int) -> bool:
-    """A sync byte, and a header that says that something follows: neither payload nor adaptation field is reserved."""
+    """Whether there is a sync byte and a header with a valid adaptation field control."""
     return head[place] == _TS_SYNC and head[place + 3] & 0x30 != 0

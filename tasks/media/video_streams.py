@@ -1,7 +1,7 @@
-"""Video streams opened by PyAV: the choice of a stream, its packets, and its frames in presentation order.
+"""Video streams with PyAV: chooses a stream, reads its packets, and decodes its frames in presentation order.
 
 In: a path or the bytes of a video. Out: a `Track` with the packets of the chosen stream, and decoded frames from a key
-frame on. A frame is identified by the time stamp with which the decoder returns it.
+frame on. A frame is identified by the time stamp that the decoder returns.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from jigsaw.tasks.media.video_display import Orientation, displayed_size, orient
 from jigsaw.tasks.media.video_timeline import GAP, Packet
 
 MAX_FRAME_PIXELS = 50_000_000
-"""Videos of larger frames are refused before one is decoded; 8K has 33 million."""
+"""Videos with larger frames are refused before a frame is decoded; 8K has 33 million."""
 
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,flv,live_flv,asf,ogg"
-"""What is opened, whatever the file is called, by FFmpeg's names."""
+"""Containers that are opened, by FFmpeg's names, regardless of the file's name."""
 
 _COUNTING = {"avi", "mpegvideo"}
-"""Containers that number frames instead of timing them; FFmpeg guesses the stamps of their packets."""
+"""Containers that number frames instead of storing times; FFmpeg guesses the stamps of their packets."""
 
 _STATING = {"mp4", "matroska", "asf"}
-"""Containers whose own word on the shape of pixels counts, as for FFmpeg; elsewhere the coded stream says it."""
+"""Containers whose pixel aspect ratio takes precedence over that of the coded stream, as in FFmpeg."""
 
 _EXACT = {"h264": {5}, "hevc": {16, 17, 18, 19, 20, 21}}
-"""NAL unit types at which decoding begins with a complete picture (H.264 table 7-1, H.265 table 7-1)."""
+"""NAL unit types of complete pictures, at which decoding can begin (H.264 table 7-1, H.265 table 7-1)."""
 
 
 class VideoError(ValueError):
@@ -44,12 +44,12 @@ class VideoError(ValueError):
 
 @dataclass(frozen=True)
 class Display:
-    """How a frame is displayed.
+    """The display properties of a frame.
 
     Attributes:
         size: width and height in square pixels, upright.
-        orientation: what makes it upright.
-        interlaced: whether it holds two fields of different moments.
+        orientation: operation that makes it upright.
+        interlaced: whether it has two fields of different moments.
     """
 
     size: tuple[int, int]
@@ -62,14 +62,14 @@ class Track:
     """The video stream that is shown.
 
     Attributes:
-        index: its index in the container.
-        packets: all its packets in the order of decoding.
-        unit: seconds of its time base.
-        counted: the container numbers its frames instead of timing them, and the codec may reorder them.
-        joined: the container may be joined byte by byte, and its time stamps jump where it is.
-        fault: why frames cannot be picked by their number (see `VideoHeader.index_fault`); empty if nothing was seen.
+        index: index in the container.
+        packets: all packets in decoding order.
+        unit: time base in seconds.
+        counted: whether the container numbers frames instead of storing times, and the codec may reorder them.
+        joined: whether files of the container may be concatenated, so that time stamps jump at the joins.
+        fault: reason why frames cannot be picked by number (see `VideoHeader.index_fault`); empty if there is none.
         first: stamp of the first frame that is shown.
-        display: how that frame is displayed.
+        display: display properties of that frame.
     """
 
     index: int
@@ -84,7 +84,7 @@ class Track:
 
 @contextmanager
 def open_container(file: Path | bytes) -> Iterator[Any]:
-    """A video opened by PyAV. Playlists, which name other files or addresses to read, count as no video."""
+    """A video opened by PyAV. Playlists are refused, because they name other files or addresses to read."""
     import av
 
     av.logging.set_level(None)
@@ -93,12 +93,12 @@ def open_container(file: Path | bytes) -> Iterator[Any]:
 
 
 def stream_of(file: Path | bytes) -> Any:
-    """What decoders open: a path as text, or a stream of the bytes."""
+    """The input of decoders: a path as text, or a stream of the bytes."""
     return io.BytesIO(file) if isinstance(file, bytes) else str(file)
 
 
 def read_track(file: Path | bytes) -> Track:
-    """Read the packets of a video once, decode the first frame, and choose the stream that is shown.
+    """Read the packets of a video, decode the first frame, and choose the stream that is shown.
 
     Raises:
         VideoError: there is no such stream, or its frames are too large.
@@ -106,7 +106,7 @@ def read_track(file: Path | bytes) -> Track:
     with open_container(file) as container:
         streams = _moving(container.streams.video)
         if not streams:
-            what = "holds only a still picture as its cover" if container.streams.video else "has no video stream"
+            what = "has only a cover picture" if container.streams.video else "has no video stream"
             raise VideoError("no_video", f"the file {what}")
         tracks = {stream.index: _track(container, stream) for stream in streams}
         runs = {stream.index: _Run(stream) for stream in streams}
@@ -130,13 +130,15 @@ def read_track(file: Path | bytes) -> Track:
 
 
 def play(container: Any, index: int, start: int | None = None) -> Iterator[Any]:
-    """The frames of a stream in the order of showing, from the first key frame found there on.
+    """The frames of a stream in presentation order, from the next key frame on.
 
     Args:
-        start: a stamp to seek to; None plays from where the container is.
+        container: an open container.
+        index: index of the stream.
+        start: a stamp to seek to; None starts at the current position.
 
     Raises:
-        av.FFmpegError: a packet behind the key frame is damaged, and it is not the last one.
+        av.FFmpegError: a packet after the key frame is damaged, and it is not the last one.
     """
     stream = container.streams[index]
     if start is not None:
@@ -144,13 +146,13 @@ def play(container: Any, index: int, start: int | None = None) -> Iterator[Any]:
     run = _Run(stream)
     for packet in container.demux(stream):
         for frame in run.frames(packet):
-            # After a seek, what is shown before the key frame refers to frames that were not decoded.
+            # After a seek, frames that are shown before the key frame refer to frames that were not decoded.
             if start is None or frame.pts is None or frame.pts >= run.began:
                 yield frame
 
 
 class _Run:
-    """Packets decoded from a key frame on. What comes before it refers to frames that are not there.
+    """Decodes packets from a key frame on. Earlier packets refer to frames that are not available.
 
     Attributes:
         began: stamp of the key frame.
@@ -158,7 +160,7 @@ class _Run:
 
     def __init__(self, stream: Any) -> None:
         if not stream.codec_context.is_open:
-            stream.codec_context.thread_count = 1  # as many processes as cores decode already
+            stream.codec_context.thread_count = 1  # there are as many decoding processes as cores
         self._stream = stream
         self.began = 0
         self._waiting = True
@@ -167,16 +169,16 @@ class _Run:
         self._error: Exception | None = None
 
     def frames(self, packet: Any) -> Sequence[Any]:
-        """The frames that come out once this packet is in.
+        """The frames that the decoder returns after this packet.
 
         Raises:
-            av.FFmpegError: the packet before this one was damaged. An error of the last packet is no fault of a frame.
+            av.FFmpegError: the previous packet was damaged. An error of the last packet is ignored.
         """
         import av
 
         last = not packet.size and packet.dts is None and packet.pts is None
         if not packet.size and not last:
-            return ()  # a dropped frame of an AVI: it means "nothing new", and a decoder would take it for the end
+            return ()  # a dropped frame of an AVI, which a decoder would take for the end of the stream
         if self._error is not None and not last:
             raise self._error
         ended = self._ended(packet.dts)
@@ -187,12 +189,12 @@ class _Run:
         try:
             return [*ended, *self._stream.decode(packet)]
         except av.FFmpegError as error:
-            if packet.pts is None or packet.pts >= self.began:  # else: shown before the key frame, referring back
+            if packet.pts is None or packet.pts >= self.began:  # otherwise it is shown before the key frame
                 self._error = error
             return ended
 
     def _ended(self, dts: int | None) -> Sequence[Any]:
-        """The last frames of a part that ends before a packet of that stamp; the next part is decoded on its own."""
+        """The last frames of a part if it ends before a packet with that stamp; the next part is decoded separately."""
         before, self._before = self._before, self._before if dts is None else dts
         if dts is None or before is None or 0 <= dts - before <= self._gap:
             return ()
@@ -203,7 +205,7 @@ class _Run:
 
 
 def _tolerant(run: _Run, packet: Any) -> Sequence[Any]:
-    """Decoded frames, none where the stream is damaged: another stream may be chosen."""
+    """Decoded frames; none if the stream is damaged, because another stream may be chosen."""
     import av
 
     try:
@@ -213,27 +215,27 @@ def _tolerant(run: _Run, packet: Any) -> Sequence[Any]:
 
 
 def display_of(frame: Any, stream: Any) -> Display:
-    """How a decoded frame is displayed.
+    """The display properties of a decoded frame.
 
     Raises:
-        VideoError: by an angle that is no quarter turn, or with pixels of no plausible shape.
+        VideoError: the angle is not a multiple of quarter turns, or the pixel aspect ratio is not plausible.
     """
     side = frame.side_data.get("DISPLAYMATRIX")
     orientation = orientation_of(None if side is None else bytes(side))
     if orientation is None:
         raise VideoError(
-            "tilted", f"its header turns the frames by {frame.rotation} degrees; only quarter turns are read"
+            "tilted", f"its header turns the frames by {frame.rotation} degrees; only quarter turns are supported"
         )
     aspect = _aspect(stream)
     try:
         size = displayed_size((frame.width, frame.height), aspect, orientation)
     except ValueError as error:
-        raise VideoError("unreadable", f"the file says that its frames have {error}") from error
+        raise VideoError("unreadable", f"the frames have {error}") from error
     return Display(size, orientation, bool(frame.interlaced_frame))
 
 
 def _aspect(stream: Any) -> Fraction | None:
-    """Width of a pixel by its height, now: the container's word, or that of the stream, which may change on the way."""
+    """Width of a pixel divided by its height, from the container or from the stream, where it may change."""
     stated, coded = stream.sample_aspect_ratio, stream.codec_context.sample_aspect_ratio
     by_container = _STATING & set(stream.container.format.name.split(","))
     aspect: Fraction | None = (stated or coded) if by_container else (coded or stated)
@@ -241,7 +243,7 @@ def _aspect(stream: Any) -> Fraction | None:
 
 
 def _moving(streams: Sequence[Any]) -> list[Any]:
-    """The streams that are no cover pictures and no thumbnails."""
+    """The streams that are not cover pictures or thumbnails."""
     from av.stream import Disposition
 
     stills = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -266,20 +268,20 @@ def _track(container: Any, stream: Any) -> Track:
 
 
 def is_joined(container: Any) -> bool:
-    """Whether files of this container may be put behind one another byte by byte, so that stamps jump at the joins."""
+    """Whether files of this container may be concatenated, so that time stamps jump at the joins."""
     from av.format import Flags
 
     return bool(container.format.flags & Flags.ts_discont.value)
 
 
 def _chosen(streams: Sequence[Any], tracks: dict[int, Track]) -> Track:
-    """The stream that is shown: no still, then the one marked as default, then the longest, then the largest."""
+    """The stream that is shown, by rank: not a still picture, marked as default, longest, largest."""
     from av.stream import Disposition
 
     def length(track: Track) -> float:
         stamps = [packet.pts if packet.pts is not None else packet.dts for packet in track.packets]
-        known = [stamp for stamp in stamps if stamp is not None]
-        return (max(known) - min(known)) * track.unit if known else 0.0
+        stored = [stamp for stamp in stamps if stamp is not None]
+        return (max(stored) - min(stored)) * track.unit if stored else 0.0
 
     lengths = {index: length(track) for index, track in tracks.items()}
     longest = max(lengths.values())
@@ -293,11 +295,11 @@ def _chosen(streams: Sequence[Any], tracks: dict[int, Track]) -> Track:
 
 
 def _packet_fault(packet: Any, stream: Any) -> str:
-    """What in a packet makes picking frames by number unsafe."""
+    """The reason why a packet makes picking frames by number unsafe; empty if there is none."""
     if not hasattr(packet, "has_sidedata"):  # PyAV 15, which lmms-eval 0.7 asks for
-        return "this release of PyAV cannot tell whether its coding changes on the way"
+        return "this release of PyAV does not report changes of the coding parameters"
     if packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change"):
-        return "its coding changes on the way"
+        return "its coding parameters change within the video"
     exact = _EXACT.get(stream.codec_context.name)
     if exact is not None and packet.is_keyframe and not exact & _nal_types(packet, stream):
         return "its key frames are not complete pictures"
@@ -305,7 +307,7 @@ def _packet_fault(packet: Any, stream: Any) -> str:
 
 
 def _nal_types(packet: Any, stream: Any) -> set[int]:
-    """Types of the NAL units of an H.264 or H.265 packet whose units carry their length, as in MP4."""
+    """Types of the NAL units of an H.264 or H.265 packet with length-prefixed units, as in MP4."""
     hevc, setup = stream.codec_context.name == "hevc", stream.codec_context.extradata or b""
     place = 21 if hevc else 4
     if len(setup) <= place or setup[0] != 1:

@@ -1,7 +1,7 @@
-"""When each frame of a video is shown, worked out from time stamps. No file is touched.
+"""Computes the display time of each frame of a video from time stamps. Pure functions.
 
-In: the packets of a stream as the container holds them, or the frames as a decoder gave them from the first to the
-last. Out: a `Timeline`. Stamps are integers in the stream's time base.
+In: the packets of a stream in the order of the container, or all frames in the order of the decoder. Out: a `Timeline`.
+Stamps are integers in the stream's time base.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ Stamps = np.ndarray[Any, np.dtype[np.int64]]
 Times = np.ndarray[Any, np.dtype[np.float64]]
 
 GAP = 10.0
-"""Seconds. In containers that are put behind one another byte by byte (transport streams), a longer gap is a join."""
+"""Seconds. In containers that may be concatenated (transport streams), a longer gap is a join."""
 
 
 class Packet(NamedTuple):
-    """One packet of a stream in the order of decoding.
+    """One packet of a stream in decoding order.
 
     Attributes:
-        pts, dts: when its frame is shown and decoded; None where the container does not say.
-        key: decoding can begin here.
-        discard: decoded, but not shown (an edit list).
+        pts, dts: presentation and decoding time stamps; None if the container has none.
+        key: whether decoding can begin here.
+        discard: whether the frame is decoded but not shown (an edit list).
     """
 
     pts: int | None
@@ -37,11 +37,11 @@ class Packet(NamedTuple):
 
 @dataclass(frozen=True)
 class Timeline:
-    """When frames are shown, in the order in which they are shown.
+    """The display times of the frames, in presentation order.
 
     Attributes:
         times: seconds from the first frame, increasing; shape `(num_frames,)`.
-        stamps: the frames' stamps, by which a frame is found; increasing. None: frames are found by counting.
+        stamps: stamps by which frames are found, increasing; None: frames are found by counting.
     """
 
     times: Times
@@ -49,7 +49,7 @@ class Timeline:
 
 
 def stamps_fault(packets: Sequence[Packet]) -> str:
-    """Why the packets' stamps alone do not tell when frames are shown; empty if they do."""
+    """The reason why the packets' stamps do not give the display times; empty if they do."""
     stamps = [packet.pts for packet in packets if not packet.discard]
     if any(stamp is None for stamp in stamps):
         return "packets have no time stamps"
@@ -65,8 +65,9 @@ def timeline_of_packets(packets: Sequence[Packet], first: int, unit: float, join
     """The timeline of packets whose stamps have no fault.
 
     Args:
-        first: the stamp of the first frame that a decoder shows; packets before it belong to frames that were cut off.
-        unit: seconds of the time base.
+        packets: all packets of the stream.
+        first: stamp of the first frame that a decoder returns; earlier packets belong to frames that were cut off.
+        unit: time base in seconds.
         joined: whether a gap of more than `GAP` seconds is a join.
     """
     shown = sorted(packet.pts for packet in packets if packet.pts is not None and not packet.discard)
@@ -82,32 +83,34 @@ def timeline_of_frames(
     joined: bool,
     counted: bool,
 ) -> Timeline | None:
-    """The timeline of a stream that was decoded from its first to its last frame; None if its frames have no times.
+    """The timeline of a fully decoded stream; None if its frames have no times.
 
-    Where stamps begin again, the frames go on after the last one: the parts follow one another.
+    If stamps start again, the next part follows the previous one.
 
     Args:
-        frames: pts and dts of every frame, in the order in which the decoder gave them.
+        frames: pts and dts of every frame, in the order of the decoder.
         packets: all packets of the stream.
-        counted: the container numbers its frames instead of timing them (AVI).
+        unit: time base in seconds.
+        joined: whether a gap of more than `GAP` seconds is a join.
+        counted: whether the container numbers its frames instead of storing times (AVI).
     """
     stamps: list[int] | None
     if counted:
         shown = sorted(packet.dts for packet in packets if packet.dts is not None)
         stamps = shown if len(shown) == len(frames) else _filled([dts for _, dts in frames])
     else:
-        given = [pts for pts, _ in frames if pts is not None]
-        stamps = given if len(given) == len(frames) else _filled([dts for _, dts in frames])
+        stored = [pts for pts, _ in frames if pts is not None]
+        stamps = stored if len(stored) == len(frames) else _filled([dts for _, dts in frames])
     if not stamps:
         return None
     ordered = np.asarray(stamps, dtype=np.int64)
     steps = np.diff(ordered)
-    by_stamp = not counted and len(given) == len(frames) and bool((steps > 0).all())
+    by_stamp = not counted and len(stored) == len(frames) and bool((steps > 0).all())
     return Timeline(_times(steps, ordered, unit, joined), ordered if by_stamp else None)
 
 
 def _times(steps: Stamps, stamps: Stamps, unit: float, joined: bool) -> Times:
-    """Seconds from the first frame; steps backwards, and gaps where parts may be joined, count as one frame."""
+    """Seconds from the first frame; backward steps, and gaps at joins, count as one frame."""
     wrong = (steps <= 0) | (joined & (steps * unit > GAP))
     if not wrong.any():
         return np.asarray((stamps - stamps[0]) * unit, dtype=np.float64)
@@ -116,19 +119,19 @@ def _times(steps: Stamps, stamps: Stamps, unit: float, joined: bool) -> Times:
 
 
 def _filled(stamps: Sequence[int | None]) -> list[int] | None:
-    """Stamps of which only the last ones are missing, with these filled in; None if others are missing."""
-    known = [stamp for stamp in stamps if stamp is not None]
-    if len(known) < 2 or None in stamps[: len(known)]:
+    """Stamps with missing last ones filled in; None if others are missing."""
+    stored = [stamp for stamp in stamps if stamp is not None]
+    if len(stored) < 2 or None in stamps[: len(stored)]:
         return None
-    step = max(1, round(float(np.median(np.diff(known)))))
-    return known + [known[-1] + step * number for number in range(1, len(stamps) - len(known) + 1)]
+    step = max(1, round(float(np.median(np.diff(stored)))))
+    return stored + [stored[-1] + step * number for number in range(1, len(stamps) - len(stored) + 1)]
 
 
 def index_fault(packets: Sequence[Packet], stamps: Stamps) -> str:
-    """Why frames cannot be picked by number from key frames on, as decord does; empty if they can.
+    """The reason why frames cannot be picked by number from key frames on, as decord does; empty if they can.
 
-    A key frame's number in the order of decoding must be its number in the order of showing, so that no frame that is
-    decoded after a key frame is shown before it (an open group of pictures).
+    A key frame must have the same number in decoding order and in presentation order. Otherwise a frame that is decoded
+    after it is shown before it (an open group of pictures).
     """
     if any(packet.discard for packet in packets):
         return "an edit list hides frames"

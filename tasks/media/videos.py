@@ -1,10 +1,10 @@
-"""Videos from files: the header with every frame's time, and chosen frames.
+"""Reads videos from files: the header with the time of every frame, and frames by number.
 
-In: a path or the bytes of a video. Out: `VideoHeader`, or RGB frames by number, upright, in the shape that is seen and
-at the size asked for. A frame is found by its time stamp, never by counting from a seek. A decoder is one function in a
-file of its own, `frames(file, header, indices, size)`, named in `DECODERS`: decord where the container has an exact
-index, PyAV elsewhere. Decoders are known to hang on damaged files: whoever opens files of unknown origin does so in a
-process that may be killed.
+In: a path or the bytes of a video. Out: a `VideoHeader`, or upright RGB frames in square pixels at the requested size.
+Frames are found by their time stamps, never by counting from a seek. A decoder is a function
+`frames(file, header, indices, size)` in its own file, listed in `DECODERS`: decord for containers with an exact index,
+and PyAV for others. Decoders can hang on damaged files, so untrusted files should be opened in a process that may be
+killed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from jigsaw.tasks.media.video_timeline import (
 )
 
 DECODERS = {"decord": "jigsaw.tasks.media.decode_decord:frames", "pyav": "jigsaw.tasks.media.decode_pyav:frames"}
-"""Name -> where its `frames` is. Another decoder is a file and a line here."""
+"""Name -> its function `frames`."""
 
 REASONS = {
     "unreadable": "the file cannot be read as a video: it is missing, damaged or empty",
@@ -55,16 +55,16 @@ Decode = Callable[[Path | bytes, "VideoHeader", Sequence[int], tuple[int, int]],
 
 @dataclass(frozen=True)
 class VideoHeader:
-    """What a video's packets say, nothing decoded but the first frame, unless the packets do not tell the times.
+    """The header of a video, from its packets and first frame; all frames are decoded if the packets lack the times.
 
     Attributes:
         size: width and height of the first frame in square pixels, upright.
-        times: float64, when each frame is shown, seconds from the first frame, increasing; shape `(num_frames,)`.
-        stamps: the same in the stream's own units, to find frames by; None where frames can only be counted.
-        keyframes: stamps at which decoding can begin, increasing; empty where `stamps` is None.
-        display: how the first frame is displayed.
+        times: float64 display time of each frame in seconds from the first, increasing; shape `(num_frames,)`.
+        stamps: the same in units of the stream, by which frames are found; None if frames can only be counted.
+        keyframes: stamps at which decoding can begin, increasing; empty if `stamps` is None.
+        display: display properties of the first frame.
         stream: index of the video stream that is shown.
-        index_fault: why frames must not be picked by their number with seeks, as decord does; empty if they may.
+        index_fault: reason why frames must not be picked by number with seeks, as decord does; empty if they may.
     """
 
     size: tuple[int, int]
@@ -77,31 +77,32 @@ class VideoHeader:
 
     @property
     def num_frames(self) -> int:
-        """How many frames there are."""
+        """Number of frames."""
         return len(self.times)
 
     @property
     def duration(self) -> float:
-        """Seconds from the first frame to the end of the last, which is taken to last as long as the median one."""
+        """Seconds from the first frame to the end of the last, which is assumed to last as long as the median frame."""
         return float(self.times[-1] + np.median(np.diff(self.times))) if self.num_frames > 1 else 0.0
 
 
 def read_header(file: Path | bytes, *, played: bool = False) -> VideoHeader:
-    """Read the packets of a video and its first frame; decode all of it where the packets do not tell the times.
+    """Read the packets and the first frame of a video, and decode all frames if the packets lack the times.
 
     Args:
-        played: decode all of it in any case.
+        file: path or bytes of the video.
+        played: decode all frames in any case.
 
     Raises:
-        VideoError: the file is no video, damaged, or too large.
+        VideoError: the file is not a video, damaged, or too large.
     """
     try:
         track = read_track(file)
         if not track.packets or track.display is None:
             raise VideoError("unreadable", "no frame could be decoded")
         fault = stamps_fault(track.packets)
-        known = {packet.pts for packet in track.packets if not packet.discard}
-        if played or track.counted or fault or track.first not in known:
+        shown = {packet.pts for packet in track.packets if not packet.discard}
+        if played or track.counted or fault or track.first not in shown:
             return _played_header(file, track, track.display)
         return _packet_header(track, track.display)
     except VideoError:
@@ -136,7 +137,7 @@ def _played_header(file: Path | bytes, track: Track, display: Display) -> VideoH
     if timeline is None:
         raise VideoError("unproved", f"its {len(frames)} frames have no time stamps")
     keyframes = np.empty(0, dtype=np.int64) if timeline.stamps is None else _keyframes(track)
-    fault = "its packets do not tell when frames are shown"
+    fault = "its packets do not have the times of the frames"
     return VideoHeader(display.size, timeline.times, timeline.stamps, keyframes, display, track.index, fault)
 
 
@@ -145,16 +146,16 @@ def _keyframes(track: Track) -> Stamps:
 
 
 def choose_decoder(wanted: str, header: VideoHeader) -> str:
-    """The decoder for a video: the one asked for, or with `auto` decord where it is exact and installed, else PyAV.
+    """The decoder for a video: `wanted`, or for `auto` decord if it is exact and installed, else PyAV.
 
-    decord 0.6 counts frames from where its seeks land, ignores mirrors, and fails while scaling
-    turned frames to some sizes. So it reads only what `VideoHeader.index_fault` has nothing against.
+    decord 0.6 counts frames from where its seeks land, ignores mirrors, and fails to scale turned frames to some sizes.
+    It is used only for videos without `VideoHeader.index_fault`.
 
     Raises:
-        VideoError: decord was asked for and cannot be trusted with the video.
+        VideoError: decord was requested but is not reliable for the video.
     """
     if wanted == "decord" and header.index_fault:
-        raise VideoError("wrong_decoder", f"decord cannot be trusted with it: {header.index_fault}")
+        raise VideoError("wrong_decoder", f"decord is not reliable for it: {header.index_fault}")
     if wanted != "auto":
         return wanted
     return "decord" if not header.index_fault and importlib.util.find_spec("decord") else "pyav"
@@ -166,7 +167,9 @@ def read_frames(
     """Frames by number, upright RGB, uint8, shape `(len(indices), height, width, 3)`.
 
     Args:
-        indices: frame numbers in presentation order from 0; any order, repeats allowed.
+        file: path or bytes of the video.
+        header: header of the video.
+        indices: frame numbers in presentation order from 0, in any order, repeats allowed.
         size: width and height in pixels of the frames.
         decoder: a key of `DECODERS`.
 
@@ -185,6 +188,6 @@ def read_frames(
         raise VideoError("unreadable", f"{decoder}: {described(error)}") from error
     expected = (len(wanted), size[1], size[0], 3)
     if decoded.shape != expected:
-        raise VideoError("unreadable", f"{decoder} gave frames of shape {decoded.shape}, not {expected}")
+        raise VideoError("unreadable", f"{decoder} returned frames of shape {decoded.shape} instead of {expected}")
     position = {index: row for row, index in enumerate(wanted)}
     return decoded[[position[index] for index in indices]]

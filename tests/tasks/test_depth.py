@@ -254,7 +254,7 @@ def test_an_npz_of_several_arrays_needs_a_key():
 
 @pytest.mark.parametrize("pairs", ["nonsense", "a::b", "{}.jpg", "{}{}::{}"])
 def test_a_pattern_for_pairs_needs_two_paths_and_what_they_share(pairs):
-    with pytest.raises(ValueError, match="nor two paths like"):
+    with pytest.raises(ValueError, match="or two paths like"):
         get_task("depth", pairs=pairs)
 
 
