@@ -259,7 +259,7 @@ def test_a_pattern_for_pairs_needs_two_paths_and_what_they_share(pairs):
 
 
 def test_a_range_upside_down_is_refused():
-    with pytest.raises(ValueError, match="not beyond"):
+    with pytest.raises(ValueError, match="must be above"):
         get_task("depth", min_depth=5, max_depth=2)
 
 

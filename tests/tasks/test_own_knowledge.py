@@ -40,7 +40,7 @@ ELSEWHERE = {
     "jigsaw/data/sources/scanning.py": "roles of the files of an RGB-D pair",
     "jigsaw/data/sources/paths.py": "kinds of the items of a pair",
     "jigsaw/data/sources/tables.py": "columns of other people's tables",
-    "jigsaw/testing/made_sources.py": "folders of made RGB-D pairs",
+    "jigsaw/testing/synthetic_sources.py": "folders of made RGB-D pairs",
     "jigsaw/models": "media of a prompt",
     "jigsaw/realunify": "columns of a benchmark",
 }

@@ -224,10 +224,10 @@ GOOD = "1 0 0 1\n0 1 0 2\n0 0 1 3\n0 0 0 1\n"
     ("text", "message"),
     [
         ("1 0 0 1\n0 1 0 2\n0 0 1 3\n", "3 rows of 4 numbers, not 4x4"),
-        ("", "it holds no numbers"),
+        ("", "it has no numbers"),
         (GOOD.replace("3", "three"), "could not convert"),
         (GOOD.replace("1 0 0 1", "-1 0 0 1"), "mirror the scene"),
-        (GOOD.replace("1 0 0 1", "2 0 0 1"), "no rotation"),
+        (GOOD.replace("1 0 0 1", "2 0 0 1"), "not a rotation"),
         (GOOD.replace("0 0 0 1", "0 0 1 1"), "its last row is 0 0 1 1, not 0 0 0 1"),
         (GOOD.replace("3", "nan"), "some of its numbers are infinite or NaN"),
     ],

@@ -298,7 +298,7 @@ def test_sizes_that_change_are_scaled_and_shapes_that_change_are_named(tmp_path,
     for change in ({"size": (120, 120)}, {"setup": squeeze}):
         _, _, reject = planned(followed_by(**change))
         assert reject.reason == "changes_shape"
-        assert reject.detail.startswith("frames of 120x72 at first, then of 1")
+        assert reject.detail.startswith("frames of 120x72 later of 1")
 
 
 def test_interlaced_video_is_noted(tmp_path):
@@ -353,11 +353,11 @@ def test_a_second_reading_finds_frames_of_other_moments(tmp_path, mp4, ts):
         assert second_reading(path, header, indices, frames) == []
         late = read_frames(path, header, [6, 30, 31, 60], (56, 56), choose_decoder("auto", header))
         (fault,) = second_reading(path, header, indices, late)
-        assert fault.startswith("the frame at 0.200 s is not the one that a plain decode shows then")
+        assert fault.startswith("the frame at 0.200 s differs from that of a sequential decode")
 
 
 def test_a_second_reading_of_a_long_video_begins_before_each_frame(tmp_path, mp4, ts, monkeypatch):
-    monkeypatch.setattr("jigsaw.tasks.media.video_check._WHOLE", 10)
+    monkeypatch.setattr("jigsaw.tasks.media.video_check._DECODED_FULLY", 10)
     monkeypatch.setattr("jigsaw.tasks.media.video_check._BEFORE", 1.0)
     for path in (mp4, ts):
         header = read_header(path)

@@ -101,5 +101,5 @@ def test_decord_reads_only_what_has_an_exact_index(path):
     header = read_header(path)
     assert (header.index_fault == "") == (path.name in EXACT)
     if path.name not in EXACT:
-        with pytest.raises(VideoError, match="decord cannot be trusted with it: "):
+        with pytest.raises(VideoError, match="decord is not reliable for it: "):
             choose_decoder("decord", header)
