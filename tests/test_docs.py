@@ -184,7 +184,7 @@ def folder(tmp_path_factory):
     from jigsaw.data import build_puzzles, load_puzzles
     from jigsaw.evaluation import score_predictions
     from jigsaw.testing import write_sources
-    from jigsaw.testing.made_sources import _video as write_video
+    from jigsaw.testing.synthetic_sources import _video as write_video
 
     place = tmp_path_factory.mktemp("newcomer")
     for kind, name in (("image", "photos"), ("video", "clips"), ("rgbd", "rgbd")):

@@ -1,6 +1,6 @@
-"""A model family under test: a tiny model or a checkpoint, its prompts, and how far figures are off.
+"""A model family under test: a tiny model or a checkpoint, its prompts, and differences of its figures.
 
-The judge of log-probabilities is the model's own forward pass on one sequence without padding, in float32.
+The reference of log-probabilities is the model's own forward pass on one sequence without padding, in float32.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import numpy as np
 from jigsaw.testing.findings import ContractError
 
 LIMIT = 1e-4
-"""Most that a log-probability may be off, in nats."""
+"""Largest allowed difference of a log-probability in nats."""
 
 LENGTHS = (5, 1, 3, 7)
-"""Tokens of the completions of a group; the first and the last are compared as all others."""
+"""Numbers of tokens of the completions of a group."""
 
 WORDS = ("Piece 1:", "Piece 2:", "Which piece is which?", "2, 1", "system", "user", "assistant")
-"""What the tokenizer of a tiny model learns."""
+"""Texts on which the tokenizer of a tiny model is trained."""
 
 Row = dict[str, Any]
 
 
 class Case:
-    """A model that the properties are tried on."""
+    """A model that the properties are checked on."""
 
     def __init__(self, model: str, folder: Path) -> None:
         from jigsaw.models.tiny import TinySizes, write_tiny
@@ -42,14 +42,14 @@ class Case:
 
     @cached_property
     def processor(self) -> Any:
-        """Of the checkpoint."""
+        """The processor of the checkpoint."""
         from jigsaw.models.load import load_processor
 
         return load_processor(str(self.folder))
 
     @cached_property
     def model(self) -> Any:
-        """In float32, in evaluation mode."""
+        """The model in float32 and in evaluation mode."""
         from jigsaw.models.load import load_model
 
         return load_model(str(self.folder))
@@ -63,7 +63,7 @@ class Case:
 
     @cached_property
     def rows(self) -> dict[str, list[Row]]:
-        """Prompts of every kind of medium, of unequal lengths."""
+        """Prompts with every kind of medium and unequal lengths."""
         unit = self.family.pixel_unit(self.processor)
         wide, tall, square = (2 * unit, unit), (unit, 2 * unit), (3 * unit, 3 * unit)
         return {
@@ -80,7 +80,7 @@ class Case:
 
     @property
     def every_row(self) -> list[Row]:
-        """The prompts of all kinds of media."""
+        """The prompts with all kinds of media."""
         return [row for rows in self.rows.values() for row in rows]
 
     def groups(self, rows: Sequence[Row]) -> list[list[list[int]]]:
@@ -89,7 +89,7 @@ class Case:
         return [[rng.integers(0, 200, length).tolist() for length in LENGTHS] for _ in rows]
 
     def apart(self, rows: Sequence[Row], **options: Any) -> float:
-        """The largest difference of a log-probability from the model's own, over all completions of all groups."""
+        """The largest difference of a log-probability from the reference, over all completions of all groups."""
         import torch
 
         from jigsaw.models.self_check import sequence_log_probabilities
@@ -140,15 +140,15 @@ def within(apart: float, what: str = "nats") -> str:
     """A difference as text.
 
     Raises:
-        ContractError: it is more than rounding.
+        ContractError: it is above `LIMIT`.
     """
     if not apart <= LIMIT:  # NaN too
-        raise ContractError(f"off by {apart:.1e} {what}; at most {LIMIT:g} is rounding")
+        raise ContractError(f"off by {apart:.1e} {what}; rounding is at most {LIMIT:g}")
     return f"{apart:.0e}".replace("e-0", "e-").replace("0e+00", "0")
 
 
 def gradients(case: Case, model: Any, rows: Sequence[Row], **options: Any) -> dict[str, Any]:
-    """Gradients of a weighted sum of all log-probabilities."""
+    """Gradients of a weighted sum of all log-probabilities, by parameter."""
     import torch
 
     from jigsaw.models.shared_prefix import completion_log_probabilities
@@ -169,6 +169,6 @@ def relative(first: Mapping[str, Any], second: Mapping[str, Any]) -> float:
     import torch
 
     if first.keys() != second.keys():
-        raise ContractError(f"other parameters have gradients: {sorted(first.keys() ^ second.keys())[:3]}")
-    whole = float(torch.stack([gradient.norm() for gradient in second.values()]).norm())
-    return max(float((first[name] - gradient).norm()) for name, gradient in second.items()) / whole
+        raise ContractError(f"different parameters have gradients: {sorted(first.keys() ^ second.keys())[:3]}")
+    total = float(torch.stack([gradient.norm() for gradient in second.values()]).norm())
+    return max(float((first[name] - gradient).norm()) for name, gradient in second.items()) / total

@@ -1,7 +1,7 @@
-"""The contract of a model family, tried on a model that is small enough: what the table of families is made from.
+"""The contract of a model family, checked on a small model; the table of families is made from it.
 
-In: the name of a tiny architecture, or a checkpoint folder. Out: one finding per property, with its figure. The judge
-is the model's own forward pass on one sequence without padding, in float32; whole runs are judged by their end.
+In: the name of a tiny architecture, or a checkpoint folder. Out: one finding per property, with its figure. The
+reference is the model's own forward pass on one sequence without padding, in float32; for runs it is that they finish.
 
     from jigsaw.testing import assert_family
 
@@ -32,34 +32,34 @@ from jigsaw.testing.findings import Finding, NotChecked, findings_of, require_al
 
 
 def assert_family(model: str, *, only: Sequence[str] = ()) -> None:
-    """Fail if a family breaks its contract; arguments as `check_family`. What cannot be tried here is no failure.
+    """Raise if a family breaks its contract; the arguments are those of `check_family`. Unchecked properties pass.
 
     Raises:
-        ContractError: one line per property that does not hold.
+        ContractError: has one line per property that does not hold.
     """
     require_all(model, [finding for finding in check_family(model, only=only) if finding.checked])
 
 
 def check_family(model: str, *, only: Sequence[str] = ()) -> list[Finding]:
-    """Try the properties of a model family.
+    """Check the properties of a model family.
 
     Args:
-        model: the name of a tiny architecture (`jigsaw.models.tiny.TinyArchitecture`), or a checkpoint folder. Whole
-            runs are tried with tiny architectures alone.
-        only: names of properties, of `PROPERTIES`; all where empty.
+        model: the name of a tiny architecture (`jigsaw.models.tiny.TinyArchitecture`), or a checkpoint folder. Training
+            runs are checked only with tiny architectures.
+        only: names of properties in `PROPERTIES`; empty: all.
 
     Returns:
         A finding per property; the detail of one that holds is its figure.
 
     Raises:
-        JigsawError: a property of another name, or a model that cannot be opened.
+        JigsawError: there is no property of that name, or the model cannot be opened.
     """
     if unknown := [name for name in only if name not in PROPERTIES]:
-        raise JigsawError(f"{unknown[0]}: no property of a family; there are {', '.join(PROPERTIES)}")
+        raise JigsawError(f"{unknown[0]} is not a property of a family; choose from {', '.join(PROPERTIES)}")
     chosen = {name: holds for name, holds in PROPERTIES.items() if not only or name in only}
     figures: dict[str, str] = {}
 
-    def tried(name: str, holds: Callable[[Case], str]) -> Callable[[Case], None]:
+    def with_figure(name: str, holds: Callable[[Case], str]) -> Callable[[Case], None]:
         def run(case: Case) -> None:
             figures[name] = holds(case)
 
@@ -67,7 +67,7 @@ def check_family(model: str, *, only: Sequence[str] = ()) -> list[Finding]:
 
     with tempfile.TemporaryDirectory(prefix="jigsaw-family-") as folder:
         case = Case(model, Path(folder) / "model")
-        found = findings_of(case, {name: tried(name, holds) for name, holds in chosen.items()}, type(case))
+        found = findings_of(case, {name: with_figure(name, holds) for name, holds in chosen.items()}, type(case))
     return [
         Finding(one.name, one.ok, figures.get(one.name, one.detail) if one.ok else one.detail, one.checked)
         for one in found
@@ -75,20 +75,20 @@ def check_family(model: str, *, only: Sequence[str] = ()) -> list[Finding]:
 
 
 def _zero3_trains(case: Case) -> str:
-    """Images and videos mixed on two processes with ZeRO-3: losses and rewards against those of one process."""
+    """Losses and rewards on a mixture of images and videos, with ZeRO-3 on two processes against one process."""
     if find_spec("deepspeed") is None:
         raise NotChecked("DeepSpeed is not installed")
     return within(trains_on_two_processes(_only_tiny(case)), "of a loss or reward")
 
 
 def _tiny_preset_trains(case: Case) -> str:
-    """The recipe `quickstart` with a tiny model and few steps, to its report."""
+    """The recipe `quickstart` with a tiny model and few steps, up to its report."""
     return trains_to_the_end(_only_tiny(case))
 
 
 def _only_tiny(case: Case) -> str:
     if not case.tiny:
-        raise NotChecked("runs are tried with tiny architectures alone")
+        raise NotChecked("training runs are checked only with tiny architectures")
     return case.name
 
 
@@ -107,4 +107,4 @@ PROPERTIES: Mapping[str, Callable[[Case], str]] = {
     "evaluation": evaluation_answers,
     "tiny preset": _tiny_preset_trains,
 }
-"""Name -> a function that returns a figure, or raises where the property does not hold."""
+"""Name -> a function that returns a figure, or raises if the property does not hold."""

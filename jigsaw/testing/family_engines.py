@@ -1,6 +1,6 @@
-"""Properties of a model family: what the engines sample, and what an evaluation answers.
+"""Properties of a model family: samples of the engines, and the answers of an evaluation.
 
-Each takes a `Case` and returns a figure, or raises `ContractError` where the property does not hold.
+Each takes a `Case` and returns a figure, or raises `ContractError` if the property does not hold.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jigsaw.testing.findings import ContractError, NotChecked, Unknown
 
 
 def transformers_samples_the_same(case: Case) -> str:
-    """The likeliest tokens through the repeated cache against `generate` of each prompt alone."""
+    """Greedy tokens with the repeated cache against `generate` of each prompt separately."""
     from jigsaw.engines import Sampling
     from jigsaw.engines.transformers import TransformersEngine
     from jigsaw.models.load import vision_token_ids
@@ -36,16 +36,18 @@ def transformers_samples_the_same(case: Case) -> str:
     for number, row in enumerate(rows):
         inputs = processor_inputs(case.processor, [row])
         options = {"max_new_tokens": limit, "do_sample": False, "suppress_tokens": forbidden, "eos_token_id": end}
-        options["repetition_penalty"] = 1.0  # some checkpoints have another; no engine of ours applies it
+        options["repetition_penalty"] = 1.0  # some checkpoints set another value, which the engines do not apply
         expected = case.model.generate(**inputs, **options)[0, inputs["input_ids"].shape[1] :].tolist()
         total += len(expected)
         if sampled[2 * number : 2 * number + 2] != [expected, expected]:
-            raise ContractError(f"prompt {row['id']}: other tokens than `generate`: {sampled[2 * number]}, {expected}")
+            raise ContractError(
+                f"prompt {row['id']}: tokens differ from those of `generate`: {sampled[2 * number]}, {expected}"
+            )
     return f"{total} of {total} tokens"
 
 
 def vllm_agrees(case: Case) -> str:
-    """The log-probabilities under which vLLM samples, beside the trainer and with its present weights. In nats."""
+    """vLLM's log-probabilities of its samples, colocated with the trainer and with its current weights. In nats."""
     if find_spec("vllm") is None:
         raise NotChecked("vLLM is not installed")
     import torch
@@ -79,15 +81,17 @@ def vllm_agrees(case: Case) -> str:
 
 @contextmanager
 def _vllm_refusals() -> Iterator[None]:
-    """An architecture that this build of vLLM does not run on this device does not apply."""
+    """The property does not apply if this build of vLLM does not run the architecture on this device."""
     try:
         yield
     except Exception as error:
-        raise Unknown(f"vLLM's build does not run it: {type(error).__name__}: {str(error).splitlines()[0]}") from error
+        raise Unknown(
+            f"this build of vLLM does not run it: {type(error).__name__}: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def evaluation_answers(case: Case) -> str:
-    """The checkpoint, opened again, gives the same greedy texts one by one and in batches."""
+    """The reopened checkpoint gives the same greedy texts one by one and in a batch."""
     from jigsaw.answering.generation import Generation, open_engine
 
     rows = case.every_row
@@ -95,5 +99,5 @@ def evaluation_answers(case: Case) -> str:
     together, alone = answers(rows), [answers([row])[0] for row in rows]
     answers.close()
     if together != alone:
-        raise ContractError(f"texts depend on the batch: {together} and {alone}")
+        raise ContractError(f"texts depend on the batch: {together} in a batch, {alone} one by one")
     return f"{len(together)} texts"

@@ -1,7 +1,7 @@
-"""Whole runs of a tiny model, as the contract of model families tries them: the quickstart in small, and two processes.
+"""Training runs of a tiny model for the contract of model families: the quickstart with few steps, and two processes.
 
-In: the name of a tiny architecture. Out: a figure of the run. Runs happen in a folder that is removed afterwards; those
-on several processes start them through torchrun, over gloo on the CPU.
+In: the name of a tiny architecture. Out: a figure of the run. Runs use a temporary folder; those on several processes
+use torchrun with gloo on the CPU.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw.testing.findings import ContractError
-from jigsaw.testing.made_sources import write_sources
+from jigsaw.testing.synthetic_sources import write_sources
 
 SIZES = "{hidden_size: 64, num_layers: 2, vision_hidden_size: 64, vision_layers: 2, initializer_range: 0.1}"
 
@@ -26,7 +26,7 @@ QUICKSTART = (
     "sampling.dynamic=false",
     "evaluation={every: 1, puzzles: 4, batch_size: 4}",
 )
-"""What makes the recipe `quickstart` a matter of seconds; its stages, task, rewards and pages stay."""
+"""Overrides that reduce the recipe `quickstart` to seconds; its stages, task, rewards and report do not change."""
 
 MIXED = """
 name: mixed
@@ -44,7 +44,7 @@ grpo: {max_steps: 2, prompts_per_step: 4, num_generations: 3, max_completion_len
 rewards: [{use: "FOLDER/reward.py:by_text"}]
 output: FOLDER/${name}
 """
-"""Images and videos mixed, one prompt per micro-batch: while one process has a clip the other may have tiles alone."""
+"""A mixture of images and videos, one prompt per micro-batch: one process may have a clip while the other has tiles."""
 
 REWARD = """
 def by_text(completions, **columns):
@@ -59,10 +59,10 @@ def trains_to_the_end(architecture: str) -> str:
         architecture: a value of `jigsaw.models.tiny.TinyArchitecture`.
 
     Returns:
-        What was done.
+        The numbers of steps.
 
     Raises:
-        ContractError: a part of the run left nothing.
+        ContractError: a part of the run wrote no output.
     """
     with tempfile.TemporaryDirectory(prefix="jigsaw-family-") as name:
         folder = Path(name)
@@ -75,12 +75,12 @@ def trains_to_the_end(architecture: str) -> str:
             raise ContractError("the run has no DONE or no report.html")
     steps = {stage: sum("loss" in line for line in lines if line["stage"] == stage) for stage in ("sft", "grpo")}
     if not all(steps.values()):
-        raise ContractError(f"a stage left no steps: {steps}")
+        raise ContractError(f"a stage logged no steps: {steps}")
     return f"{steps['sft']} supervised, {steps['grpo']} GRPO steps"
 
 
 def trains_on_two_processes(architecture: str) -> float:
-    """Train on images and videos mixed, with ZeRO-3 on two processes and on one process without.
+    """Train on a mixture of images and videos, with ZeRO-3 on two processes and without it on one process.
 
     Args:
         architecture: a value of `jigsaw.models.tiny.TinyArchitecture`.
@@ -96,17 +96,17 @@ def trains_on_two_processes(architecture: str) -> float:
         ]
     values = [[line[key] for line in lines for key in ("loss", "reward") if key in line] for lines in runs]
     if not values[0] or len(values[0]) != len(values[1]):
-        raise ContractError(f"{len(values[0])} figures of one process, {len(values[1])} of two")
+        raise ContractError(f"{len(values[0])} values with one process, {len(values[1])} with two")
     return max(abs(float(first) - float(second)) for first, second in zip(*values, strict=True))
 
 
 def mixed_run(architecture: str, folder: Path, *overrides: str) -> list[dict[str, Any]]:
-    """Train a tiny model on images and videos mixed: two supervised and two GRPO steps.
+    """Train a tiny model on a mixture of images and videos: two supervised and two GRPO steps.
 
     Args:
         architecture: a value of `jigsaw.models.tiny.TinyArchitecture`.
-        folder: for sources and run; made here.
-        overrides: of the recipe.
+        folder: folder of the sources and the run, which is created.
+        overrides: overrides of the recipe.
 
     Returns:
         The lines of the run's `metrics.jsonl`.

@@ -1,6 +1,6 @@
-"""Properties of a model family: log-probabilities of completions, and what training does with them.
+"""Properties of a model family: log-probabilities of completions, gradients, adapters and frozen parts.
 
-Each takes a `Case` and returns a figure, or raises `ContractError` where the property does not hold.
+Each takes a `Case` and returns a figure, or raises `ContractError` if the property does not hold.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from jigsaw.testing.family_case import Case, Row, gradients, relative, within
 from jigsaw.testing.findings import ContractError
 
 PIXELS_COUNT = 1e-3
-"""Least that some log-probability changes, in nats, when an image is replaced by its negative."""
+"""Least change of some log-probability in nats when an image is replaced by its negative."""
 
 
 def _negative(row: Row) -> Row:
@@ -25,7 +25,7 @@ def _negative(row: Row) -> Row:
 
 
 def media_are_right(kind: str) -> Callable[[Case], str]:
-    """The property for prompts of a kind, a key of `Case.rows`."""
+    """The property for prompts with one kind of media, a key of `Case.rows`."""
 
     def holds(case: Case) -> str:
         import torch
@@ -36,11 +36,11 @@ def media_are_right(kind: str) -> Callable[[Case], str]:
         figure = within(case.apart(rows))
         groups = case.groups(rows)
         with torch.no_grad():
-            seen, other = (
+            original, negative = (
                 completion_log_probabilities(case.model, case.processor, those, groups)
                 for those in (rows, [_negative(row) for row in rows])
             )
-        for row, first, second in zip(rows, seen, other, strict=True):
+        for row, first, second in zip(rows, original, negative, strict=True):
             if float((torch.cat(first) - torch.cat(second)).abs().max()) < PIXELS_COUNT:
                 raise ContractError(f"prompt {row['id']}: other pixels change no log-probability")
         return figure
@@ -50,7 +50,7 @@ def media_are_right(kind: str) -> Callable[[Case], str]:
 
 
 def shared_prompts_are_right(case: Case) -> str:
-    """A prompt once for its group, with dense and block masks, in nats; gradients, relative to the norm of all."""
+    """Shared prompts with dense and block masks, in nats, and gradients, relative to the norm of all gradients."""
     rows = case.every_row
     apart = max(case.apart(rows), _with_blocks(case, rows))
     figure = within(apart)
@@ -59,7 +59,7 @@ def shared_prompts_are_right(case: Case) -> str:
 
 
 def _with_blocks(case: Case, rows: Sequence[Row]) -> float:
-    """As `Case.apart`, by the block masks that long sequences take on a GPU."""
+    """As `Case.apart`, with the block masks that long sequences use on a GPU."""
     import torch
 
     from jigsaw.models.prompt_batch import PromptBatch
@@ -81,12 +81,12 @@ def _with_blocks(case: Case, rows: Sequence[Row]) -> float:
 
 
 def left_padding_is_right(case: Case) -> str:
-    """Prompts of unequal lengths in one batch, each completion behind a copy of its own. In nats."""
+    """Prompts of unequal lengths in one batch, each completion after its own copy of the prompt. In nats."""
     return within(case.apart(case.every_row, shared=False))
 
 
 def gradient_checkpointing_is_right(case: Case) -> str:
-    """Gradients of layers that are computed again, relative to the norm of all."""
+    """Gradients with recomputed layers, relative to the norm of all gradients."""
     rows = case.every_row
     plain = gradients(case, case.model, rows)
     model = deepcopy(case.model).train()
@@ -98,14 +98,12 @@ def gradient_checkpointing_is_right(case: Case) -> str:
         model.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: passes.append(name))
     found = relative(gradients(case, model, rows), plain)
     if not layers or any(passes.count(name) < 2 for name in layers):
-        raise ContractError(
-            f"of {len(layers)} layers {sum(passes.count(name) > 1 for name in layers)} are computed again"
-        )
+        raise ContractError(f"{sum(passes.count(name) > 1 for name in layers)} of {len(layers)} layers are recomputed")
     return within(found, "of their norm")
 
 
 def adapters_train(case: Case) -> str:
-    """Adapters on all linear layers: no change at first, all gradients are theirs, merged names stay the same."""
+    """Adapters on all linear layers: no initial change, only they have gradients, and merged names do not change."""
     import torch
 
     from jigsaw.config.model import LoraSection, ModelSection
@@ -128,9 +126,9 @@ def adapters_train(case: Case) -> str:
     found = gradients(case, model, rows)
     adapters = [name for name, _ in model.named_parameters() if ".lora_B." in name]
     if idle := [name for name in adapters if name not in found or not float(found[name].abs().max())]:
-        raise ContractError(f"{len(idle)} of {len(adapters)} adapters get no gradient, the first is {idle[0]}")
+        raise ContractError(f"{len(idle)} of {len(adapters)} adapters have no gradient, such as {idle[0]}")
     if other := [name for name in found if ".lora_" not in name]:
-        raise ContractError(f"a weight that is not trained gets a gradient: {other[0]}")
+        raise ContractError(f"a weight that is not trained has a gradient: {other[0]}")
     names, wanted = {name for name, _ in merged_weights(model)}, {name for name, _ in case.model.named_parameters()}
     if names != wanted:
         raise ContractError(f"merged weights have other names: {sorted(names ^ wanted)[:3]}")
@@ -138,7 +136,7 @@ def adapters_train(case: Case) -> str:
 
 
 def parts_freeze(case: Case) -> str:
-    """Every parameter belongs to a part, and a frozen part gets no gradient while the others do."""
+    """Every parameter belongs to a part, and a frozen part has no gradient while the others do."""
     from jigsaw.config.model import ModelSection
     from jigsaw.training.trainable import prepare
 

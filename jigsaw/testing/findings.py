@@ -1,4 +1,4 @@
-"""What a contract check found: one line per property, and the error that a failing test ends with."""
+"""Findings of a contract check, one per property, and the error of a failed check."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Case = TypeVar("Case")
 
 
 class ContractError(AssertionError):
-    """A property of a contract does not hold; the message says what was seen and what is wanted."""
+    """A property of a contract does not hold; the message has the observed and the expected behaviour."""
 
 
 class Unknown(Exception):
-    """A property does not apply, or is for the author to judge and no fault; the message says why."""
+    """A property does not apply, or may be intended by the author; the message has the reason."""
 
 
 class NotChecked(Exception):
-    """A property could not be tried, so that nothing is known of it; the message says why and what to do."""
+    """A property could not be checked; the message has the reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Finding:
     """One property of a contract.
 
     Attributes:
-        name: what should hold.
-        ok: whether it does; None if it was not checked, does not apply, or is for the author to judge.
-        detail: what was seen, where it does not hold or was not checked.
-        checked: False where nothing is known of it because it could not be tried.
+        name: the property.
+        ok: whether it holds; None if it was not checked, does not apply, or its violation may be intended.
+        detail: the observed behaviour, if the property does not hold or was not checked.
+        checked: False if the property could not be checked.
     """
 
     name: str
@@ -41,14 +41,14 @@ class Finding:
 
 
 def findings_of(case: Case, properties: Mapping[str, Callable[[Case], None]], code: object) -> list[Finding]:
-    """Try every property on a case. What a plug-in raises is a finding about it, with the line of its file.
+    """Check every property of a case. An error of the plug-in is a finding with the line of its file.
 
-    An error that repeats ends the trial, because it hides other faults; it is reported once.
+    If an error repeats, the other properties are not checked, because the error hides other faults.
 
     Args:
-        case: what the properties are tried on.
-        properties: name -> a function that raises where the property does not hold.
-        code: the class or function of the plug-in, by whose file an error is placed.
+        case: the case that the properties are checked on.
+        properties: name -> a function that raises if the property does not hold.
+        code: the class or function of the plug-in, which gives the file of an error.
     """
     found: list[Finding] = []
     for number, (name, holds) in enumerate(properties.items()):
@@ -59,19 +59,19 @@ def findings_of(case: Case, properties: Mapping[str, Callable[[Case], None]], co
         except NotChecked as reason:
             found.append(Finding(name, None, str(reason), checked=False))
         except Exception as error:
-            told = _told(error, code)
-            if any(finding.detail == told for finding in found):
-                again = f"the same error again; correct it first: {told}"
+            message = _message(error, code)
+            if any(finding.detail == message for finding in found):
+                again = f"the same error again; correct it first: {message}"
                 found += [Finding(left, None, again, checked=False) for left in [*properties][number:]]
                 break
-            found.append(Finding(name, False, told))
+            found.append(Finding(name, False, message))
         else:
             found.append(Finding(name, True))
     return found
 
 
-def _told(error: Exception, code: object) -> str:
-    """The first line of what went wrong; for an error of the plug-in's own, after its place in the file."""
+def _message(error: Exception, code: object) -> str:
+    """The first line of an error; an error of the plug-in is preceded by its file and line."""
     if isinstance(error, ContractError):
         return first_line(error)
     where = raised_in(error, code)
@@ -79,10 +79,10 @@ def _told(error: Exception, code: object) -> str:
 
 
 def require_all(what: str, found: Sequence[Finding]) -> None:
-    """Raise if a property does not hold, or could not be checked.
+    """Raise if a property does not hold or could not be checked.
 
     Raises:
-        ContractError: one line for each.
+        ContractError: has one line per such property.
     """
     broken = [f"  {finding.name}: {finding.detail}" for finding in found if finding.ok is False]
     broken += [f"  {finding.name}: not checked: {finding.detail}" for finding in found if not finding.checked]
@@ -96,7 +96,7 @@ def findings_table(found: Sequence[Finding]) -> Any:
     from rich.table import Table
 
     words = {True: "yes", False: "NO", None: "-"}
-    table = Table("what should hold", "holds", "what was seen")
+    table = Table("property", "holds", "observed")
     for finding in found:
         table.add_row(finding.name, words[finding.ok] if finding.checked else "not checked", escape(finding.detail))
     return table

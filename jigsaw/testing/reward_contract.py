@@ -1,8 +1,8 @@
-"""The contract of a reward as properties that are tried on made-up completions.
+"""The contract of a reward as properties that are checked on synthetic completions.
 
-In: a reward's name or spec and its arguments. Out: findings. A reward is loaded as a recipe loads it, with the dry call
-that this includes, and then given what models write in the worst case. One that pays for the order is recognised by its
-values and held to more: broken orders earn nothing for it, and it does not matter how pieces are numbered.
+In: a reward's name or spec and its arguments. Out: findings. A reward is loaded as in a recipe, with a dry call, and
+then called on the worst completions that models write. A reward that pays for the order, which is recognised by its
+values, has two more properties: broken orders earn nothing, and the numbering of the pieces does not matter.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ HOSTILE = (
     "<think>" * 5000 + "</answer>" * 5000,
     "the same line again and again and again\n" * 500,
 )
-"""What models write in the worst case, and what crashes readers of numbers and tags."""
+"""The worst completions that models write, and text that crashes parsers of numbers and tags."""
 
 
 @dataclass
@@ -80,7 +80,7 @@ class _Case:
 
     @cached_property
     def repeatable(self) -> bool:
-        """Whether the same completions earn the same again; if not, values cannot be held against each other."""
+        """Whether the same completions earn the same again; if not, values cannot be compared."""
         return self.values(_FORMED) == self.values(_FORMED)
 
     @cached_property
@@ -95,36 +95,36 @@ RIGHT = (2, 4, 1, 3, 5)
 
 
 def _orders(count: int) -> list[tuple[int, ...]]:
-    """Orders of K that are not the right one, always the same."""
+    """Wrong orders of K pieces, the same every time."""
     rng = Random(0)
     drawn = (tuple(rng.sample(RIGHT, K)) for _ in range(100))
     return [order for order in dict.fromkeys(drawn) if order != RIGHT][:count]
 
 
 _FORMED = [*(format_order(order) for order in (RIGHT, *_orders(3))), ""]
-"""Right, wrong three times, and empty."""
+"""The right order, three wrong ones, and an empty text."""
 
 
 def _number(value: float | None) -> float:
-    """No value is as good as nothing: the row's other rewards count alone."""
+    """A value as a number; no value counts as 0."""
     return 0.0 if value is None else value
 
 
 def assert_reward(use: str, *, columns: Mapping[str, Any] | None = None, **args: Any) -> None:
-    """Fail if a reward breaks its contract; arguments as `check_reward`.
+    """Raise if a reward breaks its contract; the arguments are those of `check_reward`.
 
     Raises:
-        ContractError: one line per property that does not hold.
+        ContractError: has one line per property that does not hold.
     """
     require_all(use, check_reward(use, columns=columns, **args))
 
 
 def check_reward(use: str, *, columns: Mapping[str, Any] | None = None, **args: Any) -> list[Finding]:
-    """Try every property of the contract.
+    """Check every property of the contract.
 
     Args:
         use: a registered name, `package.module:name` or `path/to/file.py:name`; a reward or a metric.
-        columns: one value each of columns that the reward reads and no puzzle has.
+        columns: a value for each column that the reward reads and puzzles do not have.
         args: its options.
 
     Raises:
@@ -138,22 +138,22 @@ def check_reward(use: str, *, columns: Mapping[str, Any] | None = None, **args: 
 
 
 def _require_settable_options(use: str, found: object, columns: Mapping[str, Any]) -> None:
-    """Refuse a default that looks like an option and is read as a column: no recipe could set it.
+    """Refuse a parameter with a default that is read as a column although it looks like an option.
 
-    None is the default of a column that a row may lack.
+    A default of None marks a column that is optional.
     """
-    given = synthetic_columns([""], [RIGHT], "think") | dict(columns)
+    available = synthetic_columns([""], [RIGHT], "think") | dict(columns)
     parameters = inspect.signature(found).parameters if callable(found) else {}
     for name, parameter in parameters.items() if "completions" in parameters else ():
-        meant = parameter.default not in (None, parameter.empty) and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-        if meant and name not in given:
+        optional = parameter.default not in (None, parameter.empty)
+        if optional and parameter.kind is parameter.POSITIONAL_OR_KEYWORD and name not in available:
             raise RewardError(
-                f"{use}: {name}={parameter.default!r} is read as a column, which no puzzle has, and no recipe can set "
-                f"it; put `*` before {name} to make it an option"
+                f"{use}: {name}={parameter.default!r} is read as a column, which puzzles do not have, so no recipe can "
+                f"set it; put `*` before {name} to make it an option"
             )
 
 
-def _bears_any_text(case: _Case) -> None:
+def _scores_any_text(case: _Case) -> None:
     try:
         case.values(HOSTILE)
     except (Unknown, NotChecked):
@@ -173,12 +173,12 @@ def _reads_both_forms(case: _Case) -> None:
     as_messages = [[{"role": "assistant", "content": text}] for text in _FORMED]
     strings, messages = case.values(_FORMED), case.values(as_messages)
     if strings != messages:
-        raise ContractError(f"strings earn {strings}, the same as messages {messages}; read with completion_text")
+        raise ContractError(f"strings earn {strings}, but messages with the same text {messages}; use completion_text")
 
 
 def _gives_the_same_again(case: _Case) -> None:
     if not case.repeatable:
-        raise Unknown("the same completions earn different values: a run cannot be repeated")
+        raise Unknown("the same completions earn different values, so a run cannot be repeated")
 
 
 def _scores_rows_alone(case: _Case) -> None:
@@ -215,7 +215,7 @@ _BROKEN = {
 
 
 def _ignores_numbering(case: _Case) -> None:
-    """Piece numbers are arbitrary: renamed in the order and the answer alike, the value must stay."""
+    """Piece numbers are arbitrary: if they change in order and answer alike, the value must not change."""
     _require_order(case)
     for order in _orders(3):
         for names in (*_orders(3), (5, 4, 3, 2, 1)):
@@ -224,14 +224,14 @@ def _ignores_numbering(case: _Case) -> None:
             other = case.values([format_order(renamed[0])], [renamed[1]])
             if abs(_number(one[0]) - _number(other[0])) > 1e-9:
                 raise ContractError(
-                    f"{list(order)} for {list(RIGHT)} earns {one[0]}; with the pieces numbered otherwise, "
+                    f"{list(order)} for {list(RIGHT)} earns {one[0]}; with other piece numbers, "
                     f"{renamed[0]} for {renamed[1]}, {other[0]}"
                 )
 
 
 def _require_repeatable(case: _Case) -> None:
     if not case.repeatable:
-        raise Unknown("values that differ each time cannot be compared")
+        raise Unknown("the values differ each time and cannot be compared")
 
 
 def _require_order(case: _Case) -> None:
@@ -241,16 +241,16 @@ def _require_order(case: _Case) -> None:
 
 
 def _styles(case: _Case) -> Sequence[str]:
-    """The styles that the reward tells apart: all if it pays for the right order in each, else the usual one."""
+    """The styles that the reward supports: all if it pays for the right order in each, else only `think`."""
     paid = [_number(case.values([format_order(RIGHT, style)], style=style)[0]) > 0 for style in ANSWER_STYLES]
     return ANSWER_STYLES if all(paid) else ("think",)
 
 
 _PROPERTIES = {
-    "any text earns a number or nothing": _bears_any_text,
+    "any text earns a number or nothing": _scores_any_text,
     "strings and messages earn the same": _reads_both_forms,
     "the same completions earn the same again": _gives_the_same_again,
-    "a row earns the same whatever the other rows are": _scores_rows_alone,
+    "a row earns the same with any other rows": _scores_rows_alone,
     "broken orders earn nothing for the order": _pays_nothing_for_broken_orders,
-    "how pieces are numbered does not matter": _ignores_numbering,
+    "the numbering of the pieces does not matter": _ignores_numbering,
 }

@@ -1,7 +1,7 @@
-"""Sources made on the spot, one kind each: photos, videos, RGB-D pairs, rooms. Small, the same every time.
+"""Small synthetic sources of each kind: photos, videos, RGB-D pairs and rooms. The same files every time.
 
-Photos are smooth colours over noise, so that no tile is flat; the video is such a picture that moves, long enough for
-the paper's six clips; depth falls in steps across the picture, so that points differ by more than the paper's 0.2 m.
+Photos are interpolated noise, so that no tile is flat. The video is such a picture that moves, long enough for the
+paper's six clips. Depth changes in steps across the picture, so that points differ by more than the paper's 0.2 m.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def write_sources(kind: SourceKind, folder: Path) -> None:
 
     Args:
         kind: `image` or `pair` (PNG files), `video` (an MP4 file) or `video_pair` (two), `rgbd` (pairs in `color/` and
-            `depth/`) or `posed` (drawn rooms).
-        folder: made if it is not there.
+            `depth/`) or `posed` (rendered rooms).
+        folder: target folder, created if needed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     {"image": _photos, "pair": _photos, "video": _video, "video_pair": _videos, "rgbd": _pairs, "posed": _rooms}[kind](

@@ -1,7 +1,7 @@
-"""The contract of a task as properties that are tried on sources: made-up ones, or the author's own.
+"""The contract of a task as properties that are checked on synthetic sources or on given ones.
 
-In: a task's name or spec and its configuration. Out: findings. Planning, rendering and prompting are called as a build
-and a loader call them, and in the end a small set is built by worker processes, loaded and checked.
+In: a task's name or spec and its configuration. Out: findings. Planning, rendering and prompting are called as in a
+build and in loading, and finally worker processes build, load and check a small set.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ from jigsaw.tasks import (
     varied,
 )
 from jigsaw.testing.findings import ContractError, Finding, NotChecked, findings_of, require_all
-from jigsaw.testing.made_sources import write_sources
+from jigsaw.testing.synthetic_sources import write_sources
 
 DRAWS = 6
-"""Puzzles that are tried of each source."""
+"""Puzzles that are planned for each source."""
 
 MOST_SOURCES = 4
 MOST_BYTES = 64 * 1024
-"""Largest geometry, as JSON: a puzzle holds no pixels."""
+"""Largest geometry as JSON text; a puzzle must not contain pixels."""
 
 Planned = tuple[Source, int, Puzzle | Reject]
-"""The source, the seed of the random stream, and what was planned."""
+"""The source, the seed of the generator, and the plan."""
 
 
 @dataclass
@@ -74,35 +74,35 @@ class _Case:
 
     @cached_property
     def puzzles(self) -> list[tuple[Source, int, Puzzle]]:
-        return [(source, seed, made) for source, seed, made in self.planned if isinstance(made, Puzzle)]
+        return [(source, seed, plan) for source, seed, plan in self.planned if isinstance(plan, Puzzle)]
 
     def a_puzzle_per_source(self) -> Iterator[tuple[Source, Puzzle]]:
-        """Enough where every puzzle costs a decode."""
+        """One puzzle of each source, for properties that decode the source."""
         if not self.puzzles:
-            raise NotChecked("there is no puzzle to look at")
+            raise NotChecked("there is no puzzle to check")
         first = {source.path: (source, puzzle) for source, _, puzzle in reversed(self.puzzles)}
         yield from first.values()
 
     def fresh(self) -> Task:
-        """Another object of the same task, as another process has it."""
+        """Another object of the same task, as in another process."""
         return get_task(self.spec, **config_values(self.task))
 
 
 def assert_task(spec: str, *, source: str | Path | None = None, **config: Any) -> None:
-    """Fail if a task breaks its contract; arguments as `check_task`.
+    """Raise if a task breaks its contract; the arguments are those of `check_task`.
 
     Raises:
-        ContractError: one line per property that does not hold.
+        ContractError: has one line per property that does not hold.
     """
     require_all(spec, check_task(spec, source=source, **config))
 
 
 def check_task(spec: str, *, source: str | Path | None = None, **config: Any) -> list[Finding]:
-    """Try every property of the contract.
+    """Check every property of the contract.
 
     Args:
         spec: the task's name, `package.module:Name` or `path/to/file.py:Name`.
-        source: a folder, list or container of sources that suit the task; made-up ones where not given.
+        source: a folder, list or container of sources that suit the task; by default synthetic ones.
         config: the task's configuration.
 
     Raises:
@@ -128,17 +128,17 @@ def _says_what_it_is(case: _Case) -> None:
     if not about["doc"]:
         raise ContractError("the class has no docstring; its first line is what `jigsaw tasks` shows")
     if about["source_kind"] not in get_args(SourceKind):
-        raise ContractError(f"source_kind is {about['source_kind']!r}, none of {', '.join(get_args(SourceKind))}")
-    silent = [key["key"] for key in about["config"] if not key["doc"]]
-    if silent:
-        raise ContractError(f"no description of {', '.join(silent)}: Annotated[type, Field(description=...)]")
+        raise ContractError(f"source_kind is {about['source_kind']!r}, not one of {', '.join(get_args(SourceKind))}")
+    undescribed = [key["key"] for key in about["config"] if not key["doc"]]
+    if undescribed:
+        raise ContractError(f"no description of {', '.join(undescribed)}; add Annotated[type, Field(description=...)]")
 
 
 def _frozen(case: _Case) -> None:
     config = type(case.task).Config
     parameters = getattr(config, "__dataclass_params__", None)
     if parameters is None or not parameters.frozen:
-        raise ContractError(f"{config.__name__} is no frozen dataclass: @dataclass(frozen=True, kw_only=True)")
+        raise ContractError(f"{config.__name__} is not a frozen dataclass; use @dataclass(frozen=True, kw_only=True)")
     needed = [
         entry.name
         for entry in dataclasses.fields(config)
@@ -151,38 +151,38 @@ def _frozen(case: _Case) -> None:
 def _config_survives_json(case: _Case) -> None:
     again = get_task(case.spec, **json.loads(canonical_config(case.task)))
     if canonical_config(again) != canonical_config(case.task):
-        raise ContractError(f"written and read again, {canonical_config(case.task)} is {canonical_config(again)}")
+        raise ContractError(f"written and read as JSON, {canonical_config(case.task)} is {canonical_config(again)}")
 
 
 def _makes_puzzles(case: _Case) -> None:
     if not case.sources:
         raise ContractError(f"there is no {case.task.source_kind} source in {case.place}")
-    for source, _, made in case.planned:
-        if not isinstance(made, Puzzle | Reject):
-            raise ContractError(f"plan gave {type(made).__name__} for {source.path}, neither Puzzle nor Reject")
-        if isinstance(made, Reject) and made.reason not in case.task.REASONS:
-            raise ContractError(f"the reject reason {made.reason!r} is not in REASONS")
-        if isinstance(made, Puzzle) and made.task != case.task.name:
-            raise ContractError(f"the puzzle says task {made.task!r}, the task is called {case.task.name!r}")
+    for source, _, plan in case.planned:
+        if not isinstance(plan, Puzzle | Reject):
+            raise ContractError(f"plan returned {type(plan).__name__} for {source.path}, neither Puzzle nor Reject")
+        if isinstance(plan, Reject) and plan.reason not in case.task.REASONS:
+            raise ContractError(f"the reject reason {plan.reason!r} is not in REASONS")
+        if isinstance(plan, Puzzle) and plan.task != case.task.name:
+            raise ContractError(f"the puzzle has the task {plan.task!r}, but the task's name is {case.task.name!r}")
     if not case.puzzles:
-        reject = next(made for _, _, made in case.planned if isinstance(made, Reject))
-        remedy = "give sources that suit it (--source FOLDER) or a configuration that suits these"
+        reject = next(plan for _, _, plan in case.planned if isinstance(plan, Reject))
+        remedy = "give sources that suit the task (--source FOLDER) or another configuration"
         raise ContractError(f"all sources are rejected ({reject.reason}: {reject.detail}); {remedy}")
 
 
 def _plans_again(case: _Case) -> None:
     fresh = case.fresh()
-    for source, seed, made in reversed(case.planned):
-        if fresh.plan(source, Random(seed)) != made:
+    for source, seed, plan in reversed(case.planned):
+        if fresh.plan(source, Random(seed)) != plan:
             raise ContractError(
-                f"{source.path}: the same random state gave another puzzle in another object: "
-                "draw from `rng` alone, and keep nothing between calls that changes a plan"
+                f"{source.path}: the same random state gave another puzzle in another object; "
+                "use only `rng` for randomness, and keep no state between calls that changes a plan"
             )
 
 
 def _plans_variety(case: _Case) -> None:
     if case.puzzles and len({str(puzzle.answer) for _, _, puzzle in case.puzzles}) == 1:
-        raise ContractError(f"{len(case.puzzles)} draws all have the answer {written(case.puzzles[0][2].answer)}")
+        raise ContractError(f"{len(case.puzzles)} draws have the same answer {written(case.puzzles[0][2].answer)}")
 
 
 def _puzzle_survives_json(case: _Case) -> None:
@@ -190,17 +190,17 @@ def _puzzle_survives_json(case: _Case) -> None:
         try:
             text = json.dumps(puzzle.geometry, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise ContractError(f"the geometry is no JSON: {error}") from error
+            raise ContractError(f"the geometry is not JSON: {error}") from error
         if len(text) > MOST_BYTES:
-            raise ContractError(f"the geometry has {len(text):,} bytes, more than {MOST_BYTES:,}: keep pixels out")
+            raise ContractError(f"the geometry has {len(text):,} bytes, over {MOST_BYTES:,}; store no pixels in it")
         row = row_of("check", puzzle, case.task.prompt(puzzle), source)
         again = puzzle_of(row)
         if json.dumps(again.geometry) != text:
-            raise ContractError("the geometry changes when it is written and read: keys must be text")
+            raise ContractError("the geometry changes when it is written and read; keys must be text")
 
 
 def _require_order_shown(case: _Case) -> None:
-    """A picture that stays the same whatever the order leaves nothing to see, and every answer is a guess."""
+    """If the media are the same for every answer, the puzzle cannot be solved."""
     for source, puzzle in case.a_puzzle_per_source():
         others = [other for where, _, other in case.puzzles if where is source and other.answer != puzzle.answer]
         if puzzle.answer_kind == ORDER and "shown" in puzzle.geometry and puzzle.num_pieces > 1:
@@ -213,7 +213,7 @@ def _require_order_shown(case: _Case) -> None:
             if same_words and same_media(one, two):
                 answers = f"{written(puzzle.answer)} and {written(other.answer)}"
                 raise ContractError(
-                    f"{source.path}: puzzles with the answers {answers} look the same: render does not show the answer"
+                    f"{source.path}: the answers {answers} have the same media; render must depend on the answer"
                 )
 
 
@@ -225,9 +225,9 @@ def _keeps_the_convention(case: _Case) -> None:
         except RewardError as error:
             raise ContractError(f"{source.path}: {error}") from error
     if any(puzzle.answer_kind != ORDER for _, _, puzzle in case.puzzles):
-        return  # only orders have a convention to keep
+        return  # the convention is only about orders
     if not all("shown" in puzzle.geometry for _, _, puzzle in case.puzzles):
-        raise NotChecked("put `shown`, the 0-based pieces as displayed, into the geometry: answers are held against it")
+        raise NotChecked("store `shown`, the 0-based pieces as displayed, in the geometry, to compare answers")
     for source, _, puzzle in case.puzzles:
         shown = puzzle.geometry["shown"]
         if answer_of(shown) != puzzle.answer:
@@ -242,18 +242,18 @@ def _prompts_are_messages(case: _Case) -> None:
     for _, _, puzzle in case.puzzles:
         for turn in case.task.prompt(puzzle):
             if set(turn) != {"role", "content"} or not isinstance(turn["content"], list):
-                raise ContractError("a message has the keys role and content, a list of parts")
+                raise ContractError("a message must have the keys role and content, a list of parts")
             for part in turn["content"]:
                 wanted = {"text": {"type", "text"}, "image": {"type"}, "video": {"type"}}.get(part.get("type"))
                 if wanted is None or set(part) != wanted:
-                    raise ContractError(f"a part is {{type: text, text}} or {{type: image | video}}, not {part}")
+                    raise ContractError(f"a part must be {{type: text, text}} or {{type: image | video}}, not {part}")
 
 
 def _prompts_hide_the_answer(case: _Case) -> None:
     long = [puzzle for _, _, puzzle in case.puzzles if puzzle.num_pieces > 2 and puzzle.answer_kind == ORDER]
-    told = sum(_words(case.task, puzzle).count(", ".join(map(str, puzzle.answer))) > 0 for puzzle in long)
-    if told > len(long) / 2:
-        raise ContractError(f"{told} of {len(long)} prompts hold the answer")
+    revealing = sum(_words(case.task, puzzle).count(", ".join(map(str, puzzle.answer))) > 0 for puzzle in long)
+    if revealing > len(long) / 2:
+        raise ContractError(f"{revealing} of {len(long)} prompts contain the answer")
 
 
 def _words(task: Task, puzzle: Puzzle) -> str:
@@ -271,7 +271,7 @@ def _media_fit_the_prompt(case: _Case) -> None:
             if clip.frames.dtype != np.uint8 or clip.frames.ndim != 4 or clip.frames.shape[3] != 3:
                 raise ContractError(f"frames are {clip.frames.dtype} {clip.frames.shape}, not uint8 (T, H, W, 3)")
             if len(clip.times) != len(clip.frames) or (np.diff(clip.times) <= 0).any() or clip.fps <= 0:
-                raise ContractError("a clip has one increasing time per frame, and a rate above zero")
+                raise ContractError("a clip must have one increasing time per frame and a rate above 0")
 
 
 def _renders_again(case: _Case) -> None:
@@ -286,7 +286,7 @@ def _renders_again(case: _Case) -> None:
 
 
 def _serves_reports(case: _Case) -> None:
-    """Audit, preview, generalisation and reports read these; a wrong one would fail there, hours later."""
+    """Audit, preview, generalisation and reports read these members; a wrong one would fail there, hours later."""
     task = case.task
     if unknown := sorted(set(task.REMEDIES) - set(LEAKS)):
         raise ContractError(f"REMEDIES has {', '.join(unknown)}; the leaks are {', '.join(LEAKS)}")
@@ -303,28 +303,30 @@ def _serves_reports(case: _Case) -> None:
             try:
                 other = varied(prompt, variant, puzzle)
             except (KeyError, IndexError, ValueError) as error:
-                known = "{count}, {rows}, {columns}, and {number} in a label"
-                raise ContractError(f"the prompt variant {variant.opening!r} has a blank beside {known}") from error
+                allowed = "{count}, {rows}, {columns}, and {number} in a label"
+                raise ContractError(
+                    f"the prompt variant {variant.opening!r} has a placeholder other than {allowed}"
+                ) from error
             media_columns(row_of("check", puzzle, other, source), media)
         pieces = task.pieces(puzzle, media)
         for name, found in (("frames", pieces.frames), ("times", pieces.times), ("points", pieces.points)):
             if len(found) not in (0, puzzle.num_pieces):
-                raise ContractError(f"pieces gave {len(found)} {name} for {puzzle.num_pieces} pieces")
+                raise ContractError(f"pieces returned {len(found)} {name} for {puzzle.num_pieces} pieces")
         if any(piece.ndim != 4 or piece.dtype != np.uint8 or piece.shape[3] != 3 for piece in pieces.frames):
-            raise ContractError("the frames of a piece are uint8 of shape (T, height, width, 3)")
+            raise ContractError("the frames of a piece must be uint8 of shape (T, height, width, 3)")
         difficulty = task.difficulty(puzzle, pieces)
         if difficulty is not None and not math.isfinite(difficulty):
-            raise ContractError(f"difficulty is {difficulty}; give a finite number or None")
+            raise ContractError(f"difficulty is {difficulty}; return a finite number or None")
 
 
 def _rejects_damage(case: _Case) -> None:
     for content in (b"", b"neither a picture nor a video", bytes(range(256)) * 64):
         files: dict[str, Path | bytes] = dict.fromkeys(case.sources[0].files if case.sources else (), content)
-        made = case.task.plan(Source("damaged", f"damaged-{len(content)}", files), Random(0))
-        if not isinstance(made, Reject):
-            raise ContractError(f"{len(content)} bytes of rubbish became a puzzle")
-        if made.reason not in case.task.REASONS:
-            raise ContractError(f"the reject reason {made.reason!r} is not in REASONS")
+        plan = case.task.plan(Source("damaged", f"damaged-{len(content)}", files), Random(0))
+        if not isinstance(plan, Reject):
+            raise ContractError(f"a damaged file of {len(content)} bytes became a puzzle")
+        if plan.reason not in case.task.REASONS:
+            raise ContractError(f"the reject reason {plan.reason!r} is not in REASONS")
 
 
 def _works_in_workers(case: _Case) -> None:
@@ -335,27 +337,27 @@ def _works_in_workers(case: _Case) -> None:
         out = Path(folder) / "set"
         built = build_puzzles(case.spec, case.place, out, config=config, limit=2, workers=1, progress=False)
         if not built.counts.puzzles:
-            raise ContractError(f"built by a worker, two sources gave no puzzle: {dict(built.counts.rejects)}")
+            raise ContractError(f"a worker process made no puzzle of two sources: {dict(built.counts.rejects)}")
         report = check_puzzles(out, task=case.spec, workers=1, progress=False)
         if not report.ok:
-            raise ContractError(f"built, stored and checked: {report.faults[0]}")
+            raise ContractError(f"the check of a built set failed: {report.faults[0]}")
         load_puzzles(out, task=case.spec)[0]
 
 
 _PROPERTIES = {
-    "it says what it is and what its keys mean": _says_what_it_is,
+    "it describes itself and its keys": _says_what_it_is,
     "its configuration is frozen and has defaults": _frozen,
     "its configuration survives JSON": _config_survives_json,
-    "it makes puzzles of the sources, or names why not": _makes_puzzles,
+    "it makes puzzles of the sources, or rejects them with a reason": _makes_puzzles,
     "the same source and random state give the same puzzle": _plans_again,
     "other random states give other answers": _plans_variety,
     "puzzles are small and survive JSON": _puzzle_survives_json,
     "answers follow the convention": _keeps_the_convention,
     "prompts are messages of typed parts": _prompts_are_messages,
-    "prompts do not hold the answer": _prompts_hide_the_answer,
-    "media are sound, one for every placeholder": _media_fit_the_prompt,
+    "prompts do not contain the answer": _prompts_hide_the_answer,
+    "media are valid, one for every placeholder": _media_fit_the_prompt,
     "a stored puzzle renders to the same pixels": _renders_again,
     "audit, preview and reports can read its puzzles": _serves_reports,
-    "damaged files are rejected by name": _rejects_damage,
+    "damaged files are rejected with a reason": _rejects_damage,
     "worker processes build, load and check a set": _works_in_workers,
 }

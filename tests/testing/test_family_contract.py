@@ -84,5 +84,7 @@ def test_a_parameter_without_a_part_is_found(monkeypatch):
 
 
 def test_an_unknown_property_is_refused():
-    with pytest.raises(JigsawError, match=r"^zero3: no property of a family; there are one image, several images, "):
+    with pytest.raises(
+        JigsawError, match=r"^zero3 is not a property of a family; choose from one image, several images, "
+    ):
         check_family("internvl", only=["zero3"])

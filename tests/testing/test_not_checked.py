@@ -130,7 +130,7 @@ def test_a_task_that_does_not_show_the_order_breaks_its_contract(strips):
     """Given a render that ignores the order, then it is found with and without `shown` in the geometry."""
     broken = {"ORDER": "range(puzzle.num_pieces)"}
     for changes in (broken, broken | {"GEOMETRY": "{}"}):
-        with pytest.raises(ContractError, match="render does not show the answer"):
+        with pytest.raises(ContractError, match="render must depend on the answer"):
             assert_task(strips(**changes))
 
 
@@ -139,7 +139,7 @@ def test_answers_that_cannot_be_held_against_the_geometry_are_not_checked(strips
     code, out = command("tasks", "check", strips(**sound))
     assert code == 1
     assert "not checked (1 of 15 properties)" in out
-    assert "put `shown`" in out
+    assert "store `shown`" in out
 
 
 def test_an_error_of_a_task_has_file_line_and_method_and_is_told_once(strips):

@@ -63,9 +63,9 @@ BROKEN = {
         PLACES.replace("FOUND", "sum(a == b for a, b in zip(found, right)) / len(right)"),
         "duplicates earn 0.8, an empty answer 0",
     ),
-    "how pieces are numbered": (
+    "the numbering of the pieces": (
         PLACES.replace("FOUND", "float(found == right) + 0.1 * (sorted(found) == sorted(right) and found[0] == 1)"),
-        "with the pieces numbered otherwise",
+        "with other piece numbers",
     ),
 }
 

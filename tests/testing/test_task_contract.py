@@ -43,25 +43,31 @@ def test_our_tasks_keep_it_in_other_configurations(without_workers, name, config
 
 
 BROKEN = {
-    "it says what it is": [
+    "it describes itself": [
         ('    """Order views of a photo from the widest to the closest."""\n', ""),
         "has no docstring",
     ],
-    "its configuration is frozen": [("@dataclass(frozen=True, kw_only=True)", "@dataclass(kw_only=True)"), "no frozen"],
+    "its configuration is frozen": [
+        ("@dataclass(frozen=True, kw_only=True)", "@dataclass(kw_only=True)"),
+        "not a frozen",
+    ],
     "it makes puzzles": [('Reject("too_small"', 'Reject("tiny"'), "'tiny' is not in REASONS"],
     "the same source and random state": [
         ("round(rng.random(), 4), round", "round(SystemRandom().random(), 4), round"),
-        "draw from `rng` alone",
+        "use only `rng`",
     ],
     "other random states": [
         ("shown = draw_shown(self.config.views, rng)", "shown = (1, 0, 2, 3)"),
-        "all have the answer",
+        "have the same answer",
     ],
-    "puzzles are small": [('"centre": centre,', '"centre": centre, "raw": photo.tobytes().hex(),'), "keep pixels out"],
+    "puzzles are small": [('"centre": centre,', '"centre": centre, "raw": photo.tobytes().hex(),'), "store no pixels"],
     "answers follow": [("answer=answer_of(shown)", "answer=tuple(i + 1 for i in shown)"), "use tasks.answer_of"],
-    "prompts are messages": [('{"type": "image"}', '{"type": "image", "text": ""}'), "a part is"],
-    "prompts do not hold": [('parts += [f"View', 'parts += [str(puzzle.answer)[1:-1], f"View'), "hold the answer"],
-    "media are sound": [
+    "prompts are messages": [('{"type": "image"}', '{"type": "image", "text": ""}'), "a part must be"],
+    "prompts do not contain": [
+        ('parts += [f"View', 'parts += [str(puzzle.answer)[1:-1], f"View'),
+        "contain the answer",
+    ],
+    "media are valid": [
         ("range(1, puzzle.num_pieces + 1)", "range(1, puzzle.num_pieces)"),
         "3 image placeholders for 4",
     ],
