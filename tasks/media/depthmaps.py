@@ -194,7 +194,7 @@ def _not_read(file: Path | bytes) -> str:
     """The message for a file that is not a depth map."""
     found = format_of(head_of(file))
     if found is None:
-        return "the content is not a known depth format (png, tiff, npy, npz, pfm, exr)"
+        return "the content has no known depth format (png, tiff, npy, npz, pfm, exr)"
     if found.name in ("JPEG", "WebP"):
         return f"{found.name} is not a depth format, since its compression changes the numbers; store PNG, TIFF or npy"
     return f"{found.name} is not a depth format; store png, tiff, npy, npz, pfm or exr"

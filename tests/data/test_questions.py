@@ -188,7 +188,7 @@ def video(tmp_path_factory):
         ({"question": "?", "answer": 1, "image": "../a.jpg"}, "cannot be read"),
         (
             {"question": "?", "answer": 1, "image": "broken.jpg"},
-            "broken.jpg: .* not a known picture format; correct it",
+            "broken.jpg: .* no known picture format; correct it",
         ),
         ({"question": "?", "answer": None}, "it has no answer"),
         ({"question": "?", "options": ["a", "a"], "answer": "a"}, "two of its options are 'a'; all options"),

@@ -157,7 +157,7 @@ def test_new_keys_change_no_ids():
         (encode(Image.fromarray(photo_pixels(9, 9)), "WEBP"), "WebP is not a depth format"),
         (b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5 is not a depth format"),
         (b"MATLAB 5.0 MAT-file, Platform" + bytes(99), "MATLAB is not a depth format"),
-        (b"words", "not a known depth format"),
+        (b"words", "no known depth format"),
     ],
 )
 def test_formats_that_hold_no_depth_are_named(data, told):

@@ -32,7 +32,7 @@ def test_pictures_that_are_read_are_recognised(kind):
         (b"v/1\1" + bytes(99), "not a picture: the content has the format OpenEXR"),
         (b"II*\0\x10\0\0\0CR\2\0" + bytes(99), "camera raw"),
         (b"", "the file is empty"),
-        (b"some words about nothing", "not a known picture format"),
+        (b"some words about nothing", "no known picture format"),
     ],
 )
 def test_what_is_not_read_is_named(head, told, tmp_path, monkeypatch):
