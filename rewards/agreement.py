@@ -66,11 +66,11 @@ def named_last(thinking: str, kind: Any) -> Any:
     if isinstance(kind, Order):
         return last_order(thinking, kind.num_pieces)
     if isinstance(kind, Choice):
-        found = None
+        last = None
         for match in _naming(kind.options).finditer(thinking):
-            found = next(group for group in match.groups() if group is not None)
+            last = next(group for group in match.groups() if group is not None)
         labels = {label.casefold(): label for label in kind.options}
-        return None if found is None else labels[found.casefold()]
+        return None if last is None else labels[last.casefold()]
     return None
 
 

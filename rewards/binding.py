@@ -25,31 +25,31 @@ from jigsaw.rewards.errors import RewardError
 from jigsaw.rewards.plugin import CONTRACT, REQUIRED, Plugin
 
 
-def build(use: str, found: object, args: Mapping[str, Any] | None) -> Plugin:
+def build(use: str, target: object, args: Mapping[str, Any] | None) -> Plugin:
     """A plug-in from a callable, with its arguments validated and bound; the reward is not called.
 
     Args:
         use: the name under which the callable was looked up.
-        found: the callable.
+        target: the callable.
         args: its options; None does not call a factory, only describes it.
 
     Raises:
         RewardError: it is neither a reward nor a factory, an argument is unknown or missing, or the factory raised.
     """
-    if not callable(found):
-        raise RewardError(f"{use} is {type(found).__name__}, not a function; the contract is {CONTRACT}")
-    origin, file = origin_of(found)
+    if not callable(target):
+        raise RewardError(f"{use} is {type(target).__name__}, not a function; the contract is {CONTRACT}")
+    origin, file = origin_of(target)
     where = f"{use} ({origin})"
-    signature = _signature(where, found)
+    signature = _signature(where, target)
     plain = "completions" in signature.parameters
     options = _options(signature)
-    function: Callable[..., Any] = found
+    function: Callable[..., Any] = target
     if args is not None:
         _check_args(use, where, args, signature, options)
         if plain:
-            function = partial(found, **args) if args else found
+            function = partial(target, **args) if args else target
         else:
-            function = _call_factory(use, where, found, args, file)
+            function = _call_factory(use, where, target, args, file)
         if not plain:
             signature = _signature(where, function)
             if "completions" not in signature.parameters:
@@ -67,9 +67,9 @@ def build(use: str, found: object, args: Mapping[str, Any] | None) -> Plugin:
             needs += [name] * (parameter.default is REQUIRED)
     return Plugin(
         use=use,
-        kind=getattr(found, "kind", getattr(function, "kind", "reward")),
+        kind=getattr(target, "kind", getattr(function, "kind", "reward")),
         function=function,
-        doc=docstring_of(found),
+        doc=docstring_of(target),
         needs=tuple(name for name in needs if name != "completions"),
         reads=tuple(name for name in reads if name != "completions"),
         takes_all=any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values()),

@@ -176,9 +176,9 @@ class Composition:
         Raises:
             RewardError: names the component's file, the column, and the nearest one that rows have.
         """
-        known = dict.fromkeys(puzzle_columns())
+        available = dict.fromkeys(puzzle_columns())
         for part in (*self.rewards, *self.metrics):
-            part.plugin.check_columns(known)
+            part.plugin.check_columns(available)
 
     def check_kinds(self, kinds: Mapping[tuple[str, str], str]) -> None:
         """Refuse rows that no reward can score, before anything is generated.

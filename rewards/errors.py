@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+
+from jigsaw.errors import did_you_mean
 
 
 class RewardError(ValueError):
@@ -18,14 +19,10 @@ ALSO_CALLED = {
 """Common columns of other data sets, and the column of a puzzle that corresponds to each."""
 
 
-def column_hint(name: str, known: Iterable[str]) -> str:
+def nearest_column(name: str, columns: Iterable[str]) -> str:
     """The end of a message about a column that rows do not have.
 
-    >>> column_hint("solution", ["answer", "id"])
-    'did you mean `answer`?'
-    >>> column_hint("anser", ["answer", "id"])
-    'did you mean `answer`?'
+    >>> nearest_column("solution", ["answer", "id"]), nearest_column("anser", ["answer", "id"])
+    ('did you mean answer?', 'did you mean answer?')
     """
-    columns = list(known)
-    near = [ALSO_CALLED[name]] if ALSO_CALLED.get(name) in columns else get_close_matches(name, columns, n=1)
-    return f"did you mean `{near[0]}`?" if near else f"a puzzle has {', '.join(sorted(columns))}."
+    return did_you_mean(ALSO_CALLED.get(name, name), columns)

@@ -376,11 +376,11 @@ def last_order(text: str, num_pieces: int) -> list[int] | None:
     >>> last_order("Not 1, 2, 3 but 3, 1, 2 (4 hints).", 3)
     [3, 1, 2]
     """
-    found = None
+    last = None
     for run in _NUMBERS.finditer(text if text.isascii() else text.translate(_NARROW)):
         order = read_order(run.group(), num_pieces)[0]
-        found = order if order is not None else found
-    return found
+        last = order if order is not None else last
+    return last
 
 
 @lru_cache(maxsize=64)

@@ -15,10 +15,10 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from jigsaw.errors import did_you_mean, first_line
+from jigsaw.errors import first_line
 from jigsaw.plugins import line_of
 from jigsaw.rewards.completions import completion_text
-from jigsaw.rewards.errors import ALSO_CALLED, RewardError
+from jigsaw.rewards.errors import RewardError, nearest_column
 
 F = TypeVar("F", bound=Callable[..., Any])
 Kind = Literal["reward", "metric"]
@@ -120,7 +120,7 @@ class Plugin:
         """
         for name in self.needs:
             if name not in columns:
-                nearest = did_you_mean(ALSO_CALLED.get(name, name), columns)
+                nearest = nearest_column(name, columns)
                 raise RewardError(
                     f"{self.use} ({self.origin}) needs the column {name}, which the rows do not have; {nearest}"
                 )

@@ -83,10 +83,10 @@ class RewardSpec:
             return cls(use=entry)
         if not isinstance(entry, Mapping):
             raise RewardError(f"a reward is {entry!r}; write a name, or a mapping with `use`")
-        known = [item.name for item in fields(cls)]
+        keys = [item.name for item in fields(cls)]
         for key in entry:
-            if key not in known:
-                raise RewardError(f"reward {entry.get('use')!r}: no key {key!r}; {did_you_mean(str(key), known)}")
+            if key not in keys:
+                raise RewardError(f"reward {entry.get('use')!r}: no key {key!r}; {did_you_mean(str(key), keys)}")
         if "use" not in entry:
             raise RewardError(f"a reward without `use`: {dict(entry)!r}; say which one, such as use: visual_jigsaw")
         return cls(**entry)

@@ -22,8 +22,8 @@ from jigsaw.errors import did_you_mean
 from jigsaw.tasks.contract import Task, TaskError
 
 
-def _is_task(found: object) -> bool:
-    return isinstance(found, type) and issubclass(found, Task) and found is not Task
+def _is_task(candidate: object) -> bool:
+    return isinstance(candidate, type) and issubclass(candidate, Task) and candidate is not Task
 
 
 KIND = plugins.Kind(what="task", error=TaskError, is_one=_is_task, group="jigsaw.tasks", check="jigsaw tasks check")
@@ -62,12 +62,12 @@ def find_task(name_or_spec: str) -> type[Task]:
     Raises:
         TaskError: there is none, or it is not a subclass of `Task`.
     """
-    found = plugins.find(name_or_spec, KIND)
-    if not (isinstance(found, type) and issubclass(found, Task)):
+    task_class = plugins.find(name_or_spec, KIND)
+    if not (isinstance(task_class, type) and issubclass(task_class, Task)):
         raise TaskError(f"{name_or_spec} is not a subclass of jigsaw.tasks.Task")
     if ":" in name_or_spec:
-        _loaded[found.name] = found
-    return found
+        _loaded[task_class.name] = task_class
+    return task_class
 
 
 def task_named(name: str) -> Task:

@@ -50,24 +50,24 @@ def findings_of(case: Case, properties: Mapping[str, Callable[[Case], None]], co
         properties: name -> a function that raises if the property does not hold.
         code: the class or function of the plug-in, which gives the file of an error.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for number, (name, holds) in enumerate(properties.items()):
         try:
             holds(case)
         except Unknown as reason:
-            found.append(Finding(name, None, str(reason)))
+            findings.append(Finding(name, None, str(reason)))
         except NotChecked as reason:
-            found.append(Finding(name, None, str(reason), checked=False))
+            findings.append(Finding(name, None, str(reason), checked=False))
         except Exception as error:
             message = _message(error, code)
-            if any(finding.detail == message for finding in found):
+            if any(finding.detail == message for finding in findings):
                 again = f"the same error again; correct it first: {message}"
-                found += [Finding(left, None, again, checked=False) for left in [*properties][number:]]
+                findings += [Finding(left, None, again, checked=False) for left in [*properties][number:]]
                 break
-            found.append(Finding(name, False, message))
+            findings.append(Finding(name, False, message))
         else:
-            found.append(Finding(name, True))
-    return found
+            findings.append(Finding(name, True))
+    return findings
 
 
 def _message(error: Exception, code: object) -> str:
@@ -78,25 +78,25 @@ def _message(error: Exception, code: object) -> str:
     return f"{where}{': ' if where else ''}{type(error).__name__}: {first_line(error)}"
 
 
-def require_all(what: str, found: Sequence[Finding]) -> None:
+def require_all(what: str, findings: Sequence[Finding]) -> None:
     """Raise if a property does not hold or could not be checked.
 
     Raises:
         ContractError: has one line per such property.
     """
-    broken = [f"  {finding.name}: {finding.detail}" for finding in found if finding.ok is False]
-    broken += [f"  {finding.name}: not checked: {finding.detail}" for finding in found if not finding.checked]
+    broken = [f"  {finding.name}: {finding.detail}" for finding in findings if finding.ok is False]
+    broken += [f"  {finding.name}: not checked: {finding.detail}" for finding in findings if not finding.checked]
     if broken:
         raise ContractError("\n".join([f"{what} breaks its contract:", *broken]))
 
 
-def findings_table(found: Sequence[Finding]) -> Any:
+def findings_table(findings: Sequence[Finding]) -> Any:
     """The findings as a table for the terminal."""
     from rich.markup import escape
     from rich.table import Table
 
     words = {True: "yes", False: "NO", None: "-"}
     table = Table("property", "holds", "observed")
-    for finding in found:
+    for finding in findings:
         table.add_row(finding.name, words[finding.ok] if finding.checked else "not checked", escape(finding.detail))
     return table

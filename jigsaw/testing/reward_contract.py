@@ -18,7 +18,7 @@ from typing import Any
 
 from jigsaw.rewards import ANSWER_STYLES, format_order, get_metric, synthetic_columns
 from jigsaw.rewards import check_reward as dry_call
-from jigsaw.rewards.errors import RewardError, column_hint
+from jigsaw.rewards.errors import RewardError, nearest_column
 from jigsaw.rewards.registry import find
 from jigsaw.tasks import shown_of
 from jigsaw.testing.findings import ContractError, Finding, NotChecked, Unknown, findings_of, require_all
@@ -62,21 +62,21 @@ class _Case:
     def values(
         self, texts: Sequence[Any], answers: Sequence[Sequence[int]] | None = None, style: str = "think"
     ) -> Values:
-        """The reward of every text; the same answer for all where none is given."""
+        """The reward of every text; by default all have the answer `RIGHT`."""
         orders = [list(answer) for answer in answers or [RIGHT] * len(texts)]
         words = [text if isinstance(text, str) else text[0]["content"] for text in texts]
-        given = synthetic_columns(words, orders, style)
+        columns = synthetic_columns(words, orders, style)
         grids = [{"grid": [1, K], "shown": list(shown_of(order))} for order in orders]
-        given |= {"geometry": [json.dumps(grid) for grid in grids]}
-        given |= {name: [value] * len(texts) for name, value in self.columns.items()}
-        if missing := [name for name in self.info.columns if name not in given]:
+        columns |= {"geometry": [json.dumps(grid) for grid in grids]}
+        columns |= {name: [value] * len(texts) for name, value in self.columns.items()}
+        if missing := [name for name in self.info.columns if name not in columns]:
             raise NotChecked(
-                f"no puzzle has a column `{missing[0]}`; {column_hint(missing[0], given)} "
-                f"If your rows have it: --column {missing[0]}=VALUE"
+                f"no puzzle has a column `{missing[0]}` ({nearest_column(missing[0], columns)}); "
+                f"if your rows have it, add --column {missing[0]}=VALUE"
             )
         if inspect.iscoroutinefunction(self.reward):
-            return list(asyncio.run(self.reward(texts, **given)))
-        return list(self.reward(texts, **given))
+            return list(asyncio.run(self.reward(texts, **columns)))
+        return list(self.reward(texts, **columns))
 
     @cached_property
     def repeatable(self) -> bool:

@@ -65,11 +65,11 @@ class Choice(AnswerKind):
         if reason != "ok":
             return None, reason
         words = _folded(body)
-        found = self._named(words)
-        if found is None:
-            found = self._named(_NAMED.fullmatch(words)[1])  # type: ignore[index]  # it matches any text
-        if found is not None:
-            return found, "ok"
+        label = self._named(words)
+        if label is None:
+            label = self._named(_NAMED.fullmatch(words)[1])  # type: ignore[index]  # it matches any text
+        if label is not None:
+            return label, "ok"
         named = {each for each in _TOKENS.findall(words) if each in {_folded(label) for label in self.options}}
         return None, "several_answers" if len(named) > 1 else "not_an_option"
 

@@ -70,10 +70,10 @@ def _kind(name: str, text: str) -> AnswerKind:
         args = None
     if not isinstance(args, dict):
         raise RewardError(f"answer_args of kind {name} is {text[:60]!r}; it must be a mapping")
-    known = [item.name for item in fields(kind)]  # type: ignore[arg-type]  # every kind is a dataclass
+    names = [item.name for item in fields(kind)]  # type: ignore[arg-type]  # every kind is a dataclass
     for key in args:
-        if key not in known:
-            raise RewardError(f"answer kind {name} has no argument {key!r}; {did_you_mean(key, known)}")
+        if key not in names:
+            raise RewardError(f"answer kind {name} has no argument {key!r}; {did_you_mean(key, names)}")
     needed = [item.name for item in fields(kind) if item.default is MISSING and item.name not in args]  # type: ignore[arg-type]
     if needed:
         raise RewardError(f"answer kind {name} needs {' and '.join(needed)} in its answer_args")

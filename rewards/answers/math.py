@@ -143,13 +143,13 @@ def _braces(body: str) -> dict[int, int] | None:
     """The position of the closing brace of each opening one; None if they do not match. Escaped braces are ignored."""
     opened: list[int] = []
     closing: dict[int, int] = {}
-    for found in re.finditer(r"\\.|[{}]", body, re.DOTALL):
-        if found[0] == "{":
-            opened.append(found.start())
-        elif found[0] == "}":
+    for brace in re.finditer(r"\\.|[{}]", body, re.DOTALL):
+        if brace[0] == "{":
+            opened.append(brace.start())
+        elif brace[0] == "}":
             if not opened:
                 return None
-            closing[opened.pop()] = found.start()
+            closing[opened.pop()] = brace.start()
     return None if opened else closing
 
 
@@ -187,10 +187,10 @@ def _seconds() -> int | None:
 def _expressions(body: str) -> tuple[Any, ...]:
     library = _library()
     boxed = library.LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
-    found = library.parse(
+    expressions = library.parse(
         f"\\boxed{{{body}}}", extraction_config=[boxed], fallback_mode="no_fallback", parsing_timeout=_seconds()
     )
-    return tuple(found)
+    return tuple(expressions)
 
 
 def _equal(right: str, value: str, decimals: int) -> bool:

@@ -192,12 +192,14 @@ def _picture_array(image: Image.Image) -> tuple[np.ndarray[Any, Any], bool]:
 
 def _not_read(file: Path | bytes) -> str:
     """The message for a file that is not a depth map."""
-    found = format_of(head_of(file))
-    if found is None:
+    content = format_of(head_of(file))
+    if content is None:
         return "the content has no known depth format (png, tiff, npy, npz, pfm, exr)"
-    if found.name in ("JPEG", "WebP"):
-        return f"{found.name} is not a depth format, since its compression changes the numbers; store PNG, TIFF or npy"
-    return f"{found.name} is not a depth format; store png, tiff, npy, npz, pfm or exr"
+    if content.name in ("JPEG", "WebP"):
+        return (
+            f"{content.name} is not a depth format, since its compression changes the numbers; store PNG, TIFF or npy"
+        )
+    return f"{content.name} is not a depth format; store png, tiff, npy, npz, pfm or exr"
 
 
 def _exr_channel(file: Path | bytes, key: str | None) -> np.ndarray[Any, Any]:
@@ -213,10 +215,10 @@ def _exr_channel(file: Path | bytes, key: str | None) -> np.ndarray[Any, Any]:
         with openexr.File(copy.name if isinstance(file, bytes) else str(file), separate_channels=True) as opened:
             channels = {name: np.array(channel.pixels) for name, channel in opened.channels().items()}
     names = [key] if key is not None else [*channels] if len(channels) == 1 else [*_EXR_DEPTH]
-    found = next((channels[name] for name in names if name in channels), None)
-    if found is None:
+    channel = next((channels[name] for name in names if name in channels), None)
+    if channel is None:
         raise DepthError(f"choose one of the channels {', '.join(channels)} with npz_key")
-    return found
+    return channel
 
 
 def _zipped_array(stream: BinaryIO, key: str | None) -> np.ndarray[Any, Any]:

@@ -104,8 +104,8 @@ def format_of(head: bytes) -> Format | None:
     for offset, signature, name, kind in _SIGNATURES:
         if head.startswith(signature, offset):
             return Format(name, kind)
-    if head[4:8] == b"ftyp" and (found := _by_brand(head)) is not None:
-        return found
+    if head[4:8] == b"ftyp" and (recognised := _by_brand(head)) is not None:
+        return recognised
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return Format("WebP", "image")
     if head[:1] == b"P" and head[1:2] in b"1234567Ff" and head[2:3] in (b"\n", b" ", b"\r", b"\t"):
@@ -124,12 +124,12 @@ def other_content(head: bytes, kind: FormatKind, noun: str) -> str | None:
     >>> other_content(b"<!DOCTYPE html><title>404</title>", "image", "picture")
     'not a picture: the content has the format HTML page'
     """
-    found = format_of(head)
+    recognised = format_of(head)
     if not head:
         return "the file is empty"
-    if found is None:
+    if recognised is None:
         return f"the content has no known {noun} format"
-    return None if found.kind == kind else f"not a {noun}: the content has the format {found.name}"
+    return None if recognised.kind == kind else f"not a {noun}: the content has the format {recognised.name}"
 
 
 def described(error: Exception) -> str:

@@ -214,8 +214,8 @@ def _open(file: Path | bytes) -> Image.Image:
 def _unidentified(file: Path | bytes) -> tuple[str, str]:
     """The name of the format of a file that Pillow does not open, and a message."""
     head = head_of(file)
-    found = format_of(head)
-    name = "" if found is None else found.name
+    recognised = format_of(head)
+    name = "" if recognised is None else recognised.name
     if name in PLUGINS:
         return name, f"{name} is not read by this Pillow; convert it or install {PLUGINS[name][2]}"
     damaged = f"the {name} file is damaged, or of a variant that this Pillow does not read"
@@ -230,8 +230,8 @@ def _with_plugin(file: Path | bytes, name: str) -> Image.Image:
     try:
         return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=[format_name])
     except UnidentifiedImageError as error:
-        told = f"the {name} file is damaged, or of a variant that {module} does not read"
-        raise PhotoError("unreadable", told) from error
+        detail = f"the {name} file is damaged, or of a variant that {module} does not read"
+        raise PhotoError("unreadable", detail) from error
 
 
 def _refuse_preview(image: Image.Image) -> None:

@@ -65,8 +65,8 @@ def _coding_points(image: Image.Image, file: Path | bytes) -> tuple[int, int] | 
         return png_chunks.coding_points(head_of(file))
     if image.format != "AVIF":
         return None
-    _, found, codes = head_of(file).partition(b"colrnclx")
-    return (int.from_bytes(codes[:2], "big"), int.from_bytes(codes[2:4], "big")) if found else None
+    _, marker, codes = head_of(file).partition(b"colrnclx")
+    return (int.from_bytes(codes[:2], "big"), int.from_bytes(codes[2:4], "big")) if marker else None
 
 
 def _coded_space(primaries: int, transfer: int) -> bytes | None:

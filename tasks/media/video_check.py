@@ -75,7 +75,7 @@ def _decoded(
     """Reduced frames by number, decoded from a stamp or from the start."""
     import av
 
-    found: dict[int, Small] = {}
+    frames: dict[int, Small] = {}
     by_stamp = None if header.stamps is None else {int(header.stamps[number]): number for number in numbers}
     with open_container(file) as container:
         stream = container.streams[header.stream]
@@ -96,10 +96,10 @@ def _decoded(
                 number = count if by_stamp is None else by_stamp.get(frame.pts)
                 count += 1
                 if number is not None and number in numbers:
-                    found[number] = _small(_upright(frame, stream, size))
-            if len(found) == len(numbers):
+                    frames[number] = _small(_upright(frame, stream, size))
+            if len(frames) == len(numbers):
                 break
-    return found
+    return frames
 
 
 def _upright(frame: Any, stream: Any, size: tuple[int, int]) -> Frames:
