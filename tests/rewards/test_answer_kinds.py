@@ -28,7 +28,7 @@ def test_every_kind_is_tried_here():
 
 @pytest.mark.parametrize("style", ["think", "boxed", "direct"])
 @pytest.mark.parametrize("name", ANSWER_KINDS)
-def test_what_a_kind_writes_it_reads_back_and_all_equivalents_earn_the_whole_score(name, style):
+def test_a_kind_reads_what_it_writes_and_all_equivalents_earn_the_full_score(name, style):
     args, right = CASES[name]
     kind = kind_of(name, args)
     for value in kind.equivalents(right):
@@ -323,7 +323,7 @@ def test_what_a_guesser_may_say_is_listed_where_it_can_be():
         (r"\frac{2 3}{4}", "several_answers"),
     ],
 )
-def test_mathematics_of_which_a_part_would_be_read_is_refused(said, reason):
+def test_mathematics_that_would_be_read_incompletely_is_refused(said, reason):
     """math-verify takes the last expression that it can read, and reads `2 3` as 5."""
     assert kind_of("math").read(said) == (None, reason)
 
@@ -342,7 +342,7 @@ def test_mathematics_of_which_a_part_would_be_read_is_refused(said, reason):
         ("12{,}000", "12000"),
     ],
 )
-def test_whole_mathematics_is_still_read(said, right):
+def test_complete_mathematics_is_read(said, right):
     pytest.importorskip("math_verify")
     kind = kind_of("math")
     assert kind.score(kind.read(said)[0], right) == 1.0
@@ -360,7 +360,7 @@ def test_a_math_library_that_cannot_be_imported_is_refused_with_the_remedy(fault
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "math_verify", raising=False)
     math._library.cache_clear()
-    with pytest.raises(RewardError, match=remedy) as told:
+    with pytest.raises(RewardError, match=remedy) as caught:
         kind_of("math").score("1", "1")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
     math._library.cache_clear()

@@ -21,7 +21,7 @@ def test_the_papers_numbers():
     assert visual_jigsaw(texts, [ANSWER] * 6) == pytest.approx([1.2, 0.2 * 0.5 + 0.2, 0.2, 0.2, 0.0, 0.0])
 
 
-def test_two_exchanged_tiles_of_nine_earn_what_the_paper_says():
+def test_two_exchanged_tiles_of_nine_earn_the_value_of_the_paper():
     right = [5, 1, 3, 7, 9, 2, 4, 8, 6]
     assert visual_jigsaw([format_order([1, 5, *right[2:]], "direct")], [right], ["direct"]) == [
         pytest.approx(0.2 * 7 / 9)
@@ -73,7 +73,7 @@ def test_the_template_may_have_opened_the_thinking():
 
 @settings(deadline=None)
 @given(st.text(), st.permutations(range(1, 5)))
-def test_no_text_raises_and_values_lie_in_range(text, order):
+def test_no_text_raises_and_values_are_in_range(text, order):
     values = visual_jigsaw([text, f"<think>{text}</think>{think(order)[-25:]}"], [ANSWER] * 2)
     assert all(0.0 <= value <= 1.2 for value in values)
 
@@ -90,7 +90,7 @@ def test_no_text_raises_and_values_lie_in_range(text, order):
         ({"answer_style": ["thinks"]}, "did you mean think"),
     ],
 )
-def test_misuse_is_told(options, message):
+def test_misuse_is_an_error(options, message):
     with pytest.raises(RewardError, match=message):
         visual_jigsaw([think(ANSWER)], **{"answer": [ANSWER], **options})
 
@@ -170,7 +170,7 @@ def test_length_is_a_soft_band_of_tokens():
     assert values == [0.0, 0.5, 1.0, 1.0, 0.5, 0.0, 0.0]
 
 
-def test_length_without_tokens_says_what_to_do():
+def test_length_without_tokens_is_an_error_with_the_remedy():
     with pytest.raises(RewardError, match="outside training use unit: words"):
         get_reward("length")(["a"], [ANSWER])
     assert get_reward("length", unit="words", minimum=2, maximum=4)(["a", "a b"], [ANSWER] * 2) == [0.5, 1.0]

@@ -281,7 +281,7 @@ def test_a_megabyte_of_anything_takes_linear_time(unit):
             assert any(seconds(frame, 2**20, style) < most for _ in range(3))
 
 
-def test_misuse_is_told_in_one_line():
+def test_misuse_is_an_error_of_one_line():
     with pytest.raises(RewardError, match=r"answer style 'thinks' is unknown; did you mean think\?"):
         parse_order("", 3, "thinks")
     with pytest.raises(RewardError, match="num_pieces is 0"):

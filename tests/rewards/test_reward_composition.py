@@ -103,7 +103,7 @@ def test_a_batch_that_fails_only_as_a_whole_follows_on_error(plugins):
     }
 
 
-def test_a_missing_column_stops_the_run_whatever_on_error_says(plugins):
+def test_a_missing_column_stops_the_run_for_any_on_error(plugins):
     composed = Composition([{"use": "mine.py:touchy", "on_error": "skip"}])
     with pytest.raises(RewardError, match="needs the column id"):
         composed.score(TEXTS, {"answer": [ANSWER] * 3})

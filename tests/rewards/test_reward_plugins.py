@@ -229,7 +229,7 @@ def test_a_file_that_holds_no_reward_is_refused(plugin, body, message):
         ("jigsaw.rewards.text:lenght", {}, "rewards.text has no 'lenght'; did you mean length?"),
     ],
 )
-def test_wrong_names_and_arguments_are_told(use, args, message):
+def test_wrong_names_and_arguments_are_errors(use, args, message):
     with pytest.raises(RewardError) as refused:
         get_reward(use, **args)
     assert message in str(refused.value)

@@ -81,7 +81,7 @@ def test_a_think_tag_that_the_template_wrote_is_no_part_of_a_completion(data, pr
     assert values(found.estimates, "exact", "reward") == (1.0, pytest.approx(1.2))
 
 
-def test_chance_stands_beside_the_scores(data, predictions):
+def test_chance_is_reported_with_the_scores(data, predictions):
     image, video = (group for group in score_predictions(data, predictions).main.model.groups if not group.num_pieces)
     names = ("exact", "place_accuracy", "neighbor_accuracy")
     assert [image.estimates[name].chance for name in names] == [
@@ -104,7 +104,7 @@ def test_what_does_not_fit_is_reported_and_scored_nowhere(data, predict):
     assert log.main.model.estimates["exact"].value == 1.0
 
 
-def test_several_completions_of_a_puzzle_are_told_apart_by_their_number(data, predict):
+def test_several_completions_of_a_puzzle_are_distinguished_by_their_number(data, predict):
     lines = [{"id": name, "text": text, "sample": at} for name, text in PREDICTIONS.items() for at in (1, 0)]
     found = score_predictions(data, predict(*lines)).main.model
     assert (found.sampled.samples, [item.sample for item in found.samples]) == (2, [0, 1] * 3)
@@ -192,6 +192,6 @@ def test_a_set_without_a_needed_column_is_refused(tmp_path, predictions):
         score_predictions(tmp_path, predictions)
 
 
-def test_a_wrong_reward_is_told(data, predictions):
+def test_a_wrong_reward_is_an_error(data, predictions):
     with pytest.raises(JigsawError, match="did you mean visual_jigsaw"):
         score_predictions(data, predictions, ["visual_jigsw"])

@@ -145,7 +145,7 @@ def test_colour_code_points_of_an_avif_count():
     assert np.abs(shown(p3) - seen(shown(data), "Display P3")).mean() < 1
 
 
-def test_a_camera_says_adobe_rgb_without_a_profile():
+def test_adobe_rgb_of_a_camera_without_a_profile_is_recognised():
     exif = Image.Exif()
     exif[0x8769] = {0xA001: 0xFFFF, 0xA005: {1: "R03"}}
     data = encode(PHOTO, "JPEG", quality=100, subsampling=0, exif=exif.tobytes())

@@ -103,7 +103,7 @@ def luminance(color):
 
 @pytest.mark.parametrize("radius", [9, 32, 100])
 @pytest.mark.parametrize("ground", ["white", "black", "red", "yellow"])
-def test_numbers_stand_out_on_any_ground_at_any_size(ground, radius):
+def test_numbers_are_legible_on_any_background_at_any_size(ground, radius):
     """White reaches 3 to 1 against the disc around it, and no two numbers look alike."""
     side, seen = 2 * radius + 1, []
     for number in range(1, 13):
@@ -163,7 +163,7 @@ def test_depth_in_metres_is_read_from_every_format(kind):
     assert np.allclose(read_depth(written(kind), DepthMeaning()), ramp(), equal_nan=True)
 
 
-def test_whole_numbers_are_millimetres_unless_said_otherwise():
+def test_whole_numbers_are_millimetres_by_default():
     assert np.allclose(read_depth(png16(ramp()), DepthMeaning()), ramp(), atol=0.001, equal_nan=True)
     tum = png16(ramp(), per_metre=5000)
     assert np.allclose(read_depth(tum, DepthMeaning(unit=1 / 5000)), ramp(), atol=0.001, equal_nan=True)
@@ -178,7 +178,7 @@ def test_disparity_becomes_depth_by_focal_length_and_baseline():
         read_depth(stream.getvalue(), DepthMeaning(kind="disparity"))
 
 
-def test_a_camera_file_says_what_disparities_mean_and_the_configuration_overrules_it():
+def test_a_camera_file_has_the_scale_of_disparities_and_the_configuration_overrides_it():
     stream = io.BytesIO()
     np.save(stream, 200.0 / ramp() - 30.0)
     camera = json.dumps({"focal_length_px": 1000, "baseline_m": 0.2, "disparity_offset_px": 30, "note": "x"}).encode()
@@ -229,7 +229,7 @@ def test_what_gives_no_puzzle_is_rejected_by_name(depth, reason):
         assert "depth_unit" in made.detail
 
 
-def test_a_broken_picture_beside_sound_depth_is_unreadable():
+def test_a_broken_picture_with_valid_depth_is_unreadable():
     broken = Source("a::b", "x", {"color": b"nothing", "depth": png16(ramp())})
     assert get_task("depth").plan(broken, Random(0)).reason == "unreadable"
 

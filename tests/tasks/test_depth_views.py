@@ -1,4 +1,4 @@
-"""Depth maps beside photos that are turned, maps without a unit, and formats that are named."""
+"""Depth maps of turned photos, maps without a unit, and formats that are named."""
 
 import importlib.util
 import io
@@ -64,7 +64,7 @@ SQUARE, WIDE = (480, 480), (480, 360)
 
 @pytest.mark.parametrize("form", ["png", "npy"])
 @pytest.mark.parametrize("orientation", BACK)
-def test_a_map_that_is_declared_to_lie_as_the_photo_is_turned_like_it(orientation, form):
+def test_a_map_with_the_orientation_of_the_photo_is_turned_like_it(orientation, form):
     for size in (SQUARE, WIDE):
         depth, source = scene(size, orientation, form=form)
         puzzle = get_task("depth", points=4, depth_orientation="photo").plan(source, Random(0))
@@ -83,14 +83,14 @@ def test_a_map_that_is_declared_upright_stays(orientation):
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
 @pytest.mark.parametrize("turned", [True, False])
-def test_the_shape_says_it_where_it_can(orientation, turned):
+def test_the_orientation_follows_from_the_shape_if_possible(orientation, turned):
     depth, source = scene(WIDE, orientation, turned=turned)
     puzzle = get_task("depth", points=4).plan(source, Random(0))
     assert ordered_depths(puzzle, depth) == pytest.approx(puzzle.geometry["depths"], abs=0.01)
 
 
 @pytest.mark.parametrize(("size", "orientation"), [(SQUARE, 6), (SQUARE, 5), (WIDE, 3), (WIDE, 2), (SQUARE, 4)])
-def test_what_cannot_be_told_is_refused_with_the_remedy(size, orientation):
+def test_an_unknown_orientation_is_rejected_with_the_remedy(size, orientation):
     _, source = scene(size, orientation)
     made = get_task("depth", points=4).plan(source, Random(0))
     assert isinstance(made, Reject)
@@ -151,7 +151,7 @@ def test_new_keys_change_no_ids():
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         (encode(Image.fromarray(photo_pixels(9, 9)), "JPEG"), "JPEG is not a depth format, since its compression"),
         (encode(Image.fromarray(photo_pixels(9, 9)), "WEBP"), "WebP is not a depth format"),
@@ -160,8 +160,8 @@ def test_new_keys_change_no_ids():
         (b"words", "no known depth format"),
     ],
 )
-def test_formats_that_hold_no_depth_are_named(data, told):
-    with pytest.raises(DepthError, match=told):
+def test_formats_that_hold_no_depth_are_named(data, message):
+    with pytest.raises(DepthError, match=message):
         read_depth(data, DepthMeaning())
 
 

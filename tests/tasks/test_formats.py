@@ -18,7 +18,7 @@ def test_pictures_that_are_read_are_recognised(kind):
 
 
 @pytest.mark.parametrize(
-    ("head", "told"),
+    ("head", "message"),
     [
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "HEIC is not read by this Pillow; convert it or install"),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(99), "HEIC is not read by this Pillow"),
@@ -35,11 +35,11 @@ def test_pictures_that_are_read_are_recognised(kind):
         (b"some words about nothing", "no known picture format"),
     ],
 )
-def test_what_is_not_read_is_named(head, told, tmp_path, monkeypatch):
+def test_what_is_not_read_is_named(head, message, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # no plug-in of Pillow is installed
     with pytest.raises(PhotoError) as of_bytes:
         read_photo(head)
-    assert told in str(of_bytes.value)
+    assert message in str(of_bytes.value)
     (tmp_path / "photo.jpg").write_bytes(head)  # the suffix says nothing
     with pytest.raises(PhotoError) as of_file:
         read_photo(tmp_path / "photo.jpg")

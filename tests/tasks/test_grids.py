@@ -15,7 +15,7 @@ margins = st.floats(0, 0.4)
 
 
 @given(sides, sides, grids, st.sampled_from(["center", "random", "none"]), margins, st.integers(0, 10**6))
-def test_tiles_have_one_size_lie_inside_and_do_not_overlap(width, height, grid, crop, margin, seed):
+def test_tiles_have_one_size_are_inside_and_do_not_overlap(width, height, grid, crop, margin, seed):
     region = choose_region((width, height), grid, crop, crop_scale=0.3, margin=margin, rng=Random(seed))
     boxes = region.boxes()
     assert len(boxes) == grid[0] * grid[1]

@@ -11,7 +11,7 @@ PIECES = arrays.arrays(np.uint8, st.tuples(st.integers(2, 9), st.just(60)))
 
 
 @given(PIECES)
-def test_differences_are_those_of_every_two_pieces_taken_alone(pieces):
+def test_differences_equal_those_of_each_pair_of_pieces(pieces):
     for one in range(len(pieces)):
         for other in range(len(pieces)):
             apart = np.abs(pieces[one].astype(float) - pieces[other])

@@ -118,7 +118,7 @@ def test_a_plug_in_has_pieces_and_a_difficulty(views):
     assert contrast(row) > 0
 
 
-def test_a_plug_in_without_variants_is_asked_in_its_own_words_alone(views):
+def test_a_plug_in_without_variants_has_only_its_own_prompt(views):
     row = load_puzzles(views, task=ZOOM)[0]
     with pytest.raises(JigsawError, match="--set prompt_variant: task zoom has no prompt variants"):
         with_prompt_variant(row, 1)
@@ -224,11 +224,11 @@ def test_what_a_plug_in_declares_is_used(declared, views, tmp_path):
         ('SIZE = ("views", ("2", "99"))', "SIZE offers views=99, which the task refuses"),
         ('SIZE = ("view", ("2",))', "SIZE offers view=2, which the task refuses"),
         ('REMEDIES = {"glue": "none"}', "REMEDIES has glue; the leaks are order, edges"),
-        ('VARIANTS = (PromptVariant("{piece} pieces", "", ""),)', "has a blank beside {count}"),
+        ('VARIANTS = (PromptVariant("{piece} pieces", "", ""),)', "has a placeholder other than {count}"),
         ("def difficulty(self, puzzle, pieces): return float('nan')", "difficulty is nan"),
         (
             "def pieces(self, puzzle, media): return Pieces(points=[(1.0, 2.0)])",
-            "pieces gave 1 points for 4 pieces",
+            "pieces returned 1 points for 4 pieces",
         ),
     ],
 )

@@ -87,7 +87,7 @@ def test_every_orientation_comes_out_upright(orientation, kind):
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("size", [(120, 80), (121, 83), (64, 9), (7, 5)])
-def test_a_fraction_of_the_size_rounds_up_as_the_header_says(size, kind, scale):
+def test_a_reduced_size_is_rounded_up_as_in_the_header(size, kind, scale):
     data = encode(PHOTO.resize(size), kind)
     if min(size) >= scale:
         assert read_photo(data, scale).size == read_header(data).scaled_size(scale)
@@ -116,7 +116,7 @@ def test_giant_pictures_are_too_large_before_they_are_decoded():
         b"%!PS-Adobe-3.0 EPSF-3.0\n",
     ],
 )
-def test_what_is_no_whole_picture_is_unreadable(data):
+def test_incomplete_pictures_are_unreadable(data):
     with pytest.raises(PhotoError) as caught:
         read_photo(data)
     assert caught.value.reason == "unreadable"
@@ -215,7 +215,7 @@ def test_wide_numbers_that_fill_their_range_are_scaled(values):
 
 
 @pytest.mark.parametrize("maximum", [1023, 4095, 65535])
-def test_a_pgm_says_its_range_itself(maximum):
+def test_a_pgm_has_its_range_in_the_header(maximum):
     values = (GREY.astype(float) / 255 * maximum).round().astype(">u2")
     data = b"P5 120 80 %d\n" % maximum + values.tobytes()
     assert np.abs(shown(data)[..., 0] - GREY).max() <= 1
@@ -234,7 +234,7 @@ def test_a_tiff_in_which_white_is_zero_comes_out_positive():
     assert np.abs(shown(tiff(120, 80, 16, strip, photometric=0))[..., 0] - GREY).max() <= 1
 
 
-def test_twelve_bits_in_a_tiff_that_says_so_are_scaled():
+def test_twelve_bits_of_a_tiff_are_scaled_by_its_tag():
     values = np.linspace(0, 4095, 16).round().astype(int)
     packed = b"".join(bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in values.reshape(-1, 2).tolist())
     assert np.abs(shown(tiff(16, 1, 12, packed))[0, :, 0] - values / 4095 * 255).max() <= 1
@@ -257,7 +257,7 @@ def test_sixteen_bit_colours_that_fill_their_range_are_scaled():
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         (encode(Image.fromarray(GREY.astype(np.uint16) * 16), "TIFF"), "16-bit numbers stay below 40"),
         (encode(Image.fromarray(GREY.astype(np.uint16) * 4)), "16-bit numbers stay below 10"),
@@ -270,8 +270,8 @@ def test_sixteen_bit_colours_that_fill_their_range_are_scaled():
         (deep_png(10, channels=4), "16-bit numbers stay below 1024"),
     ],
 )
-def test_numbers_without_a_known_range_are_refused_with_that_reason(data, told):
-    with pytest.raises(PhotoError, match=told) as caught:
+def test_numbers_without_a_known_range_are_refused_with_that_reason(data, message):
+    with pytest.raises(PhotoError, match=message) as caught:
         read_photo(data)
     assert caught.value.reason == "unknown_range"
     assert "black and white are unknown" in str(caught.value)

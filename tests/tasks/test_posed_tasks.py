@@ -57,7 +57,7 @@ STEP = re.compile(r"([\d.]+) m (forward|backward|to the right|to the left|up|dow
 TURN = re.compile(r"(turn|tilt) (\d+) degrees (to the right|to the left|up|down)")
 
 
-def told(prompt):
+def motions_in(prompt):
     """Per motion of a prompt: metres ahead, to the right and up, degrees to the right and up."""
     motions = []
     for line in re.findall(r"^\d+\. (.*)$", prompt, re.MULTILINE):
@@ -84,7 +84,7 @@ def test_the_motions_in_words_lead_to_the_views_by_the_pose_files(room):
     task, puzzles = planned(source, "view_motion")
     for puzzle in puzzles:
         first, *views = (frame_of(folder, image) for image in task.render(puzzle, source).images)
-        motions = told(text_of(task, puzzle))
+        motions = motions_in(text_of(task, puzzle))
         assert len(motions) == len(views) == 4
         start, angle = matrix(folder, first), radians(heading(matrix(folder, first)))
         for motion, index in zip(motions, puzzle.answer, strict=True):
@@ -123,7 +123,7 @@ def test_the_words_and_the_depth_of_the_first_view_predict_the_pixels_of_the_rig
         rays = np.stack([(x + 0.5 - cx) / fx, (y + 0.5 - cy) / fy, np.ones_like(depth)], axis=-1)
         elevation = degrees(np.arcsin(matrix(folder, name)[2, 2]))
         points = (rays * depth[..., None]).reshape(-1, 3) @ camera(0, elevation).T
-        for motion, index in zip(told(text_of(task, puzzle)), puzzle.answer, strict=True):
+        for motion, index in zip(motions_in(text_of(task, puzzle)), puzzle.answer, strict=True):
             ahead, aside, up, turn, tilt = motion
             local = (points - [aside, ahead, up]) @ camera(turn, elevation + tilt)
             front = local[:, 2] > 0.1
@@ -143,7 +143,7 @@ def red_pixels(picture):
     return (pixels[..., 0] > 240) & (pixels[..., 1] < 30) & (pixels[..., 2] < 30)
 
 
-def test_the_cameras_on_the_map_stand_and_look_as_the_pose_files_say(room):
+def test_cameras_on_the_map_have_the_positions_and_directions_of_the_pose_files(room):
     folder, source = room
     task, puzzles = planned(source, "camera_poses")
     for puzzle in puzzles:
@@ -281,7 +281,7 @@ def test_a_motion_is_the_same_wherever_the_world_has_its_axes(room):
     assert one == pytest.approx(other, abs=1e-3)
 
 
-def test_cameras_that_lie_on_their_side_are_not_used(room):
+def test_cameras_with_a_large_roll_are_not_used(room):
     folder, _ = room
     poses = np.stack([np.loadtxt(folder / "pose" / f"{at}.txt") for at in range(3)])
     poses[1, :3, :3] = poses[1, :3, :3] @ [[0, -1, 0], [1, 0, 0], [0, 0, 1]]

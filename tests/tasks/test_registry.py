@@ -1,4 +1,4 @@
-"""Finding tasks and making their configurations: three ways to name one, and what is said when it goes wrong."""
+"""Lookup of tasks and their configurations: three ways to name one, and errors of wrong names and values."""
 
 import dataclasses
 import importlib.metadata
@@ -65,13 +65,13 @@ def test_a_relative_file_becomes_valid_everywhere(plugin, monkeypatch):
         ("missing.py:X", "there is no file missing.py"),
     ],
 )
-def test_a_name_that_leads_nowhere_is_told_in_one_line(spec, message):
+def test_an_unknown_name_is_an_error_of_one_line(spec, message):
     with pytest.raises(TaskError, match=message) as caught:
         get_task(spec)
     assert "\n" not in str(caught.value)
 
 
-def test_a_plugin_that_is_broken_or_no_task_is_told_in_one_line(plugin, tmp_path):
+def test_a_broken_plugin_is_an_error_of_one_line(plugin, tmp_path):
     with pytest.raises(TaskError, match="not a subclass"):
         get_task(f"{plugin}:not_a_task")
     broken = tmp_path / "broken.py"

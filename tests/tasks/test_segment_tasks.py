@@ -11,18 +11,18 @@ from jigsaw.rewards.answers import check_answer_of
 from jigsaw.tasks import Puzzle, Reject, Source, TaskError, get_task
 from jigsaw.testing import assert_task
 
-FILM = {"decoder": "pyav", "multiple": 16, "min_side": 16}
+CONFIG = {"decoder": "pyav", "multiple": 16, "min_side": 16}
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
+def video(tmp_path_factory):
     """30 seconds of 10 frames a second, each of which carries its number."""
-    path = write_video(tmp_path_factory.mktemp("film") / "film.mkv", frames=300, codec="ffv1", picture=numbered_frame)
-    return source_of(path.read_bytes(), "video", "film.mkv")
+    path = write_video(tmp_path_factory.mktemp("video") / "video.mkv", frames=300, codec="ffv1", picture=numbered_frame)
+    return source_of(path.read_bytes(), "video", "video.mkv")
 
 
 def planned(source, name, count, **config):
-    task = get_task(name, **FILM, **config)
+    task = get_task(name, **CONFIG, **config)
     puzzles = [task.plan(source, Random(seed)) for seed in range(count)]
     assert all(isinstance(puzzle, Puzzle) for puzzle in puzzles), puzzles
     return task, puzzles
@@ -33,19 +33,19 @@ def numbers(task, puzzle, source):
     return [[number_in(frame) for frame in clip.frames] for clip in task.render(puzzle, source).videos]
 
 
-def test_the_direction_of_time_is_read_off_the_frames(film):
-    task, puzzles = planned(film, "time_arrow", 12, window=4)
+def test_the_direction_of_time_is_read_off_the_frames(video):
+    task, puzzles = planned(video, "time_arrow", 12, window=4)
     for puzzle in puzzles:
-        ((first, *_, last),) = numbers(task, puzzle, film)
+        ((first, *_, last),) = numbers(task, puzzle, video)
         assert puzzle.answer == ("A" if first < last else "B")
     assert {puzzle.answer for puzzle in puzzles} == {"A", "B"}
 
 
 @pytest.mark.parametrize("change", ["shuffled", "reversed"])
-def test_the_odd_clip_alone_has_its_frames_out_of_order(film, change):
-    task, puzzles = planned(film, "odd_clip", 12, window=8, clips=3, change=change)
+def test_only_the_odd_clip_has_its_frames_out_of_order(video, change):
+    task, puzzles = planned(video, "odd_clip", 12, window=8, clips=3, change=change)
     for puzzle in puzzles:
-        clips = numbers(task, puzzle, film)
+        clips = numbers(task, puzzle, video)
         in_order = [all(one < other for one, other in pairwise(clip)) for clip in clips]
         assert in_order.count(False) == 1 and puzzle.answer == str(in_order.index(False) + 1)
         backwards = clips[in_order.index(False)][::-1]
@@ -59,25 +59,25 @@ def offset_frame(number, size):
 
 
 @pytest.fixture(scope="module")
-def two_films(film, tmp_path_factory):
-    """The film and another one of another shape, each frame with its number."""
-    folder = tmp_path_factory.mktemp("films")
+def two_videos(video, tmp_path_factory):
+    """The video and another one of another shape, each frame with its number."""
+    folder = tmp_path_factory.mktemp("videos")
     path = write_video(folder / "b.mkv", frames=200, codec="ffv1", size=(160, 160), picture=offset_frame)
-    files = {"video": film.files["video"], "other": path.read_bytes()}
-    return Source("film.mkv::and::b.mkv", "both", files, ("a", "b"))
+    files = {"video": video.files["video"], "other": path.read_bytes()}
+    return Source("video.mkv::and::b.mkv", "both", files, ("a", "b"))
 
 
 def uncut(frame):
-    """A frame of the second film before its middle was cut out: its number is in its upper half."""
+    """A frame of the second video before its middle was cut out: its number is in its upper half."""
     padded = np.zeros((160, *frame.shape[1:]), dtype=np.uint8)
     padded[(160 - len(frame)) // 2 :][: len(frame)] = frame
     return padded
 
 
-def test_the_clip_of_the_other_video_is_the_answer(two_films):
-    task, puzzles = planned(two_films, "foreign_clip", 16, window=8)
+def test_the_clip_of_the_other_video_is_the_answer(two_videos):
+    task, puzzles = planned(two_videos, "foreign_clip", 16, window=8)
     for puzzle in puzzles:
-        clips = task.render(puzzle, two_films).videos
+        clips = task.render(puzzle, two_videos).videos
         assert {clip.frames.shape for clip in clips} == {(4, 96, 160, 3)}, "all clips have one size and length"
         begins = []
         for clip in clips:
@@ -90,14 +90,14 @@ def test_the_clip_of_the_other_video_is_the_answer(two_films):
     assert {puzzle.answer for puzzle in puzzles} == {"1", "2", "3", "4"}
 
 
-def test_two_copies_of_a_video_and_unusable_ones_are_rejected(two_films):
-    task = get_task("foreign_clip", **FILM, window=8)
-    copies = Source("a", "copies", two_films.files, ("a", "a"))
-    broken = Source("a", "broken", {**two_films.files, "other": b"no"}, ("a", "b"))
+def test_two_copies_of_a_video_and_unusable_ones_are_rejected(two_videos):
+    task = get_task("foreign_clip", **CONFIG, window=8)
+    copies = Source("a", "copies", two_videos.files, ("a", "a"))
+    broken = Source("a", "broken", {**two_videos.files, "other": b"no"}, ("a", "b"))
     for source, reason in ((copies, "ambiguous"), (broken, "unreadable")):
         made = task.plan(source, Random(0))
         assert isinstance(made, Reject) and made.reason == reason
-    made = get_task("foreign_clip", **FILM, window=60).plan(two_films, Random(0))
+    made = get_task("foreign_clip", **CONFIG, window=60).plan(two_videos, Random(0))
     assert (
         isinstance(made, Reject)
         and made.reason == "too_short"
@@ -106,11 +106,11 @@ def test_two_copies_of_a_video_and_unusable_ones_are_rejected(two_films):
 
 
 @pytest.mark.parametrize("change", ["reversed", "faster", "foreign"])
-def test_the_changed_part_is_found_again_in_the_steps_between_frames(film, change):
+def test_the_changed_part_is_found_again_in_the_steps_between_frames(video, change):
     """At 2 frames a second of 10, a step of 5 is the video as it is."""
-    task, puzzles = planned(film, "moment", 12, window=8, change=change)
+    task, puzzles = planned(video, "moment", 12, window=8, change=change)
     for puzzle in puzzles:
-        (clip,) = numbers(task, puzzle, film)
+        (clip,) = numbers(task, puzzle, video)
         steps = np.diff(clip)
         assert len(clip) == 16 and puzzle.answer_args == {"duration": 8.0}
         start, end = (round(2 * second) for second in puzzle.answer)
@@ -125,10 +125,10 @@ def test_the_changed_part_is_found_again_in_the_steps_between_frames(film, chang
     assert len({tuple(puzzle.answer) for puzzle in puzzles}) > 3
 
 
-def test_a_foreign_part_is_from_outside_of_what_is_shown(film):
-    task, puzzles = planned(film, "moment", 12, window=8, change="foreign")
+def test_a_foreign_part_is_from_outside_of_what_is_shown(video):
+    task, puzzles = planned(video, "moment", 12, window=8, change="foreign")
     for puzzle in puzzles:
-        (clip,) = numbers(task, puzzle, film)
+        (clip,) = numbers(task, puzzle, video)
         start, end = (round(2 * second) for second in puzzle.answer)
         rest = [*clip[:start], *clip[end:]]
         assert not any(min(rest) <= number <= max(rest) for number in clip[start:end])
@@ -138,13 +138,13 @@ def test_a_foreign_part_is_from_outside_of_what_is_shown(film):
 @pytest.mark.parametrize(("frames", "reason"), [(20, "too_short"), (250, "static")])
 def test_a_video_that_gives_no_certain_answer_is_rejected(tmp_path, name, frames, reason):
     path = write_video(tmp_path / "v.mkv", frames=frames, codec="ffv1", picture=lambda _, size: numbered_frame(5, size))
-    made = get_task(name, **FILM).plan(source_of(path.read_bytes(), "video"), Random(0))
+    made = get_task(name, **CONFIG).plan(source_of(path.read_bytes(), "video"), Random(0))
     assert isinstance(made, Reject) and made.reason == reason
 
 
 def test_a_video_of_few_frames_is_rejected(tmp_path):
     path = write_video(tmp_path / "v.mkv", frames=30, rate=1, codec="ffv1")
-    made = get_task("time_arrow", **FILM, window=8, fps=4).plan(source_of(path.read_bytes(), "video"), Random(0))
+    made = get_task("time_arrow", **CONFIG, window=8, fps=4).plan(source_of(path.read_bytes(), "video"), Random(0))
     assert isinstance(made, Reject) and made.reason == "too_few_frames"
 
 
@@ -165,4 +165,4 @@ def test_a_configuration_that_cannot_be_is_refused_when_it_is_made(name, config,
     "name", ["foreign_clip", *(pytest.param(n, marks=pytest.mark.slow) for n in ("odd_clip", "time_arrow", "moment"))]
 )
 def test_the_contract_holds(name):
-    assert_task(name, window=10, **FILM)
+    assert_task(name, window=10, **CONFIG)

@@ -139,7 +139,7 @@ def test_a_container_that_only_counts_frames_is_read_by_count(tmp_path):
     assert [number_in(frame) for frame in frames] == [3, 17, 39]
 
 
-def test_what_a_model_is_told_of_time_is_the_same_for_every_clip(tmp_path):
+def test_the_times_shown_to_a_model_are_the_same_for_every_clip(tmp_path):
     path = write_video(tmp_path / "uneven.mkv", frames=95, gaps=[40, 130, 70, 55, 90, 20, 115])
     task = get_task("video", clips=3, **LOOSE)
     clips = task.render(task.plan(source_at(path), Random(0)), source_at(path)).videos
@@ -292,12 +292,12 @@ def test_a_playlist_under_the_name_of_a_video_opens_nothing_else(tmp_path, playl
     write_video(tmp_path / "base.ts", codec="mpeg4")
     assert read_header(tmp_path / "base.ts").num_frames == 120
     (tmp_path / "list.mp4").write_text(playlist)
-    with pytest.raises(VideoError) as told:
+    with pytest.raises(VideoError) as caught:
         read_header(tmp_path / "list.mp4")
-    assert told.value.reason == "unreadable"
+    assert caught.value.reason == "unreadable"
 
 
-def test_windows_lie_within_the_video_and_give_many_puzzles(video):
+def test_windows_are_within_the_video_and_yield_many_puzzles(video):
     task = get_task("video", clips=2, window=3, trim=0, fps=2, **LOOSE)
     begins = set()
     for seed in range(30):
@@ -319,7 +319,7 @@ def test_a_video_shorter_than_the_window_is_rejected_by_name(video):
     assert (made.reason, made.detail) == ("too_short", "the video has 12.0 s; window=13 needs at least 13 s")
 
 
-def test_another_window_of_a_video_that_stands_still_for_a_time_is_tried(tmp_path):
+def test_another_window_is_tried_if_a_part_of_the_video_is_static(tmp_path):
     def late(number, size):
         return numbered_frame(max(number, 60), size)
 

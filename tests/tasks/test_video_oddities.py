@@ -298,7 +298,7 @@ def test_sizes_that_change_are_scaled_and_shapes_that_change_are_named(tmp_path,
     for change in ({"size": (120, 120)}, {"setup": squeeze}):
         _, _, reject = planned(followed_by(**change))
         assert reject.reason == "changes_shape"
-        assert reject.detail.startswith("frames of 120x72 later of 1")
+        assert reject.detail.startswith("frames of 120x72, later of 1")
 
 
 def test_interlaced_video_is_noted(tmp_path):

@@ -62,6 +62,6 @@ def test_pictures_are_no_videos(kind):
     assert video_container(encode(Image.new("RGB", (64, 64), (71, 71, 71)), kind)[:HEAD_BYTES]) is None
 
 
-def test_ogg_with_video_is_told_from_ogg_with_sound(tmp_path):
+def test_ogg_with_video_is_distinguished_from_ogg_with_sound(tmp_path):
     assert video_container(b"OggS\x00\x02" + bytes(22) + b"\x80theora\x03\x02\x01") == "ogg"
     assert video_container(write_sound(tmp_path / "a.mp4").read_bytes()[:HEAD_BYTES]) == "mp4", "known when opened"

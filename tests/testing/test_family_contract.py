@@ -24,14 +24,14 @@ def test_every_family_has_a_tiny_model():
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_our_families_keep_the_contract(architecture):
+def test_built_in_families_keep_the_contract(architecture):
     assert_family(architecture, only=[name for name in FAMILY_PROPERTIES if name not in RUNS])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ZeRO-3", "tiny preset"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_tiny_models_of_our_families_train_to_the_end(architecture, name):
+def test_tiny_models_of_built_in_families_train_to_the_end(architecture, name):
     assert_family(architecture, only=[name])
 
 
@@ -43,12 +43,12 @@ def failing(architecture: str, name: str) -> str:
 
 def test_a_missing_mask_within_images_is_found(monkeypatch):
     monkeypatch.setattr(Gemma3, "sees_both_ways", lambda *_: None)
-    assert "nats; at most 0.0001 is rounding" in failing("gemma3", "one image")
+    assert "nats; rounding is at most 0.0001" in failing("gemma3", "one image")
 
 
 def test_a_missing_window_is_found(monkeypatch):
     monkeypatch.setattr(Gemma3, "masks", lambda _, model, packing, build: dict.fromkeys(KINDS, build(packing)))
-    assert "nats; at most 0.0001 is rounding" in failing("gemma3", "left padding")
+    assert "nats; rounding is at most 0.0001" in failing("gemma3", "left padding")
 
 
 KINDS = ("full_attention", "sliding_attention")
@@ -56,7 +56,7 @@ KINDS = ("full_attention", "sliding_attention")
 
 def test_positions_of_completions_that_are_off_by_one_are_found(monkeypatch):
     monkeypatch.setattr(InternVL, "completion_positions", lambda _, numbers: (numbers + 1)[None])
-    assert "nats; at most 0.0001 is rounding" in failing("internvl", "shared prompt")
+    assert "nats; rounding is at most 0.0001" in failing("internvl", "shared prompt")
     assert "other tokens than `generate`" in failing("internvl", "transformers sampling")
 
 

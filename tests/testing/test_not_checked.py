@@ -1,4 +1,4 @@
-"""What a check could not try is said to be not checked, and an error of a plug-in has its file, line and method."""
+"""Unchecked properties are reported as such, and an error of a plug-in has its file, line and method."""
 
 import json
 import sys
@@ -118,7 +118,7 @@ def test_columns_of_other_data_sets_are_known(tmp_path, name):
     assert f"did you mean {wanted}?" in check(f"{tmp_path / 'r.py'}:reward")[0].detail
 
 
-def test_an_option_without_a_star_before_it_is_told_how_to_become_one(rewards, command):
+def test_an_option_without_a_star_is_an_error_with_the_remedy(rewards, command):
     with pytest.raises(RewardError, match=r"put `\*` before limit=300"):
         get_reward(f"{rewards}:positional", limit=5)
     code, out = command("rewards", "check", f"{rewards}:positional")
@@ -142,17 +142,17 @@ def test_answers_that_cannot_be_held_against_the_geometry_are_not_checked(strips
     assert "store `shown`" in out
 
 
-def test_an_error_of_a_task_has_file_line_and_method_and_is_told_once(strips):
+def test_an_error_of_a_task_has_file_line_and_method_and_is_reported_once(strips):
     found = check_task(strips(GEOMETRY="{'shown': sorted(shown, key=None) < 3}"))
     line = next(at for at, text in enumerate(TASK.splitlines(), 1) if "GEOMETRY" in text)
-    told = f"strips.py:{line} in plan: TypeError: '<' not supported between instances of 'list' and 'int'"
+    message = f"strips.py:{line} in plan: TypeError: '<' not supported between instances of 'list' and 'int'"
     broken = [finding for finding in found if finding.ok is False]
-    assert [finding.detail for finding in broken] == [told]
+    assert [finding.detail for finding in broken] == [message]
     assert all("the same error again" in finding.detail for finding in found if not finding.checked)
     assert len(found) == 15
 
 
-def test_a_wrong_name_of_a_class_and_an_error_at_import_are_told_with_their_remedy(strips, tmp_path):
+def test_a_wrong_class_name_and_an_import_error_are_reported_with_the_remedy(strips, tmp_path):
     spec = strips()
     with pytest.raises(TaskError, match="has no 'Strip'; did you mean Strips"):
         get_task(spec[:-1])

@@ -72,9 +72,9 @@ BROKEN = {
 
 @pytest.mark.parametrize("found", BROKEN)
 def test_every_broken_property_is_found(reward, found):
-    body, told = BROKEN[found]
+    body, message = BROKEN[found]
     broken = [finding for finding in check_reward(reward(body), columns={"caption": "a"}) if finding.ok is False]
-    assert any(finding.name.startswith(found) and told in finding.detail for finding in broken), broken
+    assert any(finding.name.startswith(found) and message in finding.detail for finding in broken), broken
 
 
 FOR_THE_AUTHOR = {
@@ -84,7 +84,7 @@ FOR_THE_AUTHOR = {
 
 
 @pytest.mark.parametrize("found", FOR_THE_AUTHOR)
-def test_what_may_be_meant_is_told_and_no_fault(reward, found):
+def test_what_may_be_intended_is_reported_but_not_a_fault(reward, found):
     use = reward(FOR_THE_AUTHOR[found])
     (finding,) = [finding for finding in check_reward(use) if finding.name.startswith(found)]
     assert finding.ok is None

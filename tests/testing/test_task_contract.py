@@ -84,7 +84,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("found", BROKEN)
 def test_every_broken_property_is_found(without_workers, tmp_path, found):
-    (old, new), told = BROKEN[found]
+    (old, new), message = BROKEN[found]
     body = ZOOM.read_text()
     assert old in body
     file = tmp_path / "broken.py"
@@ -93,10 +93,10 @@ def test_every_broken_property_is_found(without_workers, tmp_path, found):
     )
     side = 400 if "tiny" in new else 56
     broken = [finding for finding in check_task(f"{file}:ZoomTask", side=side) if finding.ok is False]
-    assert any(finding.name.startswith(found) and told in finding.detail for finding in broken), broken
+    assert any(finding.name.startswith(found) and message in finding.detail for finding in broken), broken
 
 
-def test_sources_that_do_not_suit_are_told_with_the_remedy(without_workers):
+def test_unsuitable_sources_are_an_error_with_the_remedy(without_workers):
     with pytest.raises(ContractError, match=r"all sources are rejected \(too_small: .*--source"):
         assert_task(f"{ZOOM}:ZoomTask", side=1000)
 
