@@ -158,9 +158,9 @@ def _result(block: Block, lines: Sequence[str], code: int, seconds: float, late:
     verdict = None
     for line in lines:
         if line.startswith(MARK):
-            told = json.loads(line.removeprefix(MARK))
-            figures |= told.get("figures", {})
-            verdict = told.get("verdict", verdict)
+            entry = json.loads(line.removeprefix(MARK))
+            figures |= entry.get("figures", {})
+            verdict = entry.get("verdict", verdict)
     tail = tuple(line for line in lines if not line.startswith(MARK))[-15:]
     if late is not None:
         return Result(block.name, FAIL, f"not finished after {late:.0f} s", seconds, figures, tail)

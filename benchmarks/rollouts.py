@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--prompts", type=int, default=2)
     parser.add_argument("--tile", type=int, default=224, help="pixels; 224 make 64 visual tokens of a tile")
-    parser.add_argument("--skip-launch", action="store_true", help="leave the two whole runs out")
+    parser.add_argument("--skip-launch", action="store_true", help="skip the two complete runs")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
