@@ -10,7 +10,7 @@ from PIL import Image
 # The makers of media stand beside the tests of the tasks; both folders are searched by pytest, but not in every run.
 sys.path.append(str(Path(__file__).parents[1] / "tasks"))
 
-from made_media import photo_pixels
+from synthetic_media import photo_pixels
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from made_media import encode, number_in, numbered_frame, orient, photo_pixels, write_sound, write_video
 from PIL import Image
+from synthetic_media import encode, number_in, numbered_frame, orient, photo_pixels, write_sound, write_video
 
 from jigsaw.data import build_puzzles, check_puzzles, load_puzzles
 

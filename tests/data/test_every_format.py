@@ -14,7 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_media import (
+from PIL import Image
+from second_decoder import decoded
+from synthetic_media import (
     encode,
     hide_start,
     later,
@@ -25,8 +27,6 @@ from made_media import (
     remux,
     write_video,
 )
-from PIL import Image
-from second_decoder import decoded
 
 from jigsaw.data import build_puzzles, check_puzzles, load_puzzles
 from jigsaw.data.loading.conversations import load_conversations

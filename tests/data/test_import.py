@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_media import encode, photo_pixels, write_video
 from PIL import Image
+from synthetic_media import encode, photo_pixels, write_video
 
 from jigsaw.data import check_puzzles, import_puzzles, load_puzzles, preview_puzzles, read_manifest
 from jigsaw.errors import JigsawError

@@ -6,8 +6,8 @@ import sys
 import tracemalloc
 
 import pytest
-from made_media import encode, photo_pixels
 from PIL import Image
+from synthetic_media import encode, photo_pixels
 
 from jigsaw.data import build_puzzles, check_puzzles
 from jigsaw.data.building.listing import source_digest

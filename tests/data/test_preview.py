@@ -7,8 +7,8 @@ import shutil
 
 import numpy as np
 import pytest
-from made_media import encode, photo_pixels, write_video
 from PIL import Image
+from synthetic_media import encode, photo_pixels, write_video
 
 from jigsaw.data import build_puzzles, preview_puzzles
 from jigsaw.errors import JigsawError

@@ -7,8 +7,8 @@ import tarfile
 from collections import Counter
 
 import pytest
-from made_media import encode, photo_pixels, write_video
 from PIL import Image
+from synthetic_media import encode, photo_pixels, write_video
 
 from jigsaw.data import build_puzzles, read_manifest
 from jigsaw.data.sources import open_source, scan

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_media import encode, photo_pixels
 from PIL import Image
+from synthetic_media import encode, photo_pixels
 
 from jigsaw.data import build_puzzles, check_puzzles, load_puzzles
 from jigsaw.data.building.planning import Job, Refusal, plan_source

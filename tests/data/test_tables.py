@@ -6,8 +6,8 @@ import shutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_media import encode, photo_pixels
 from PIL import Image
+from synthetic_media import encode, photo_pixels
 
 from jigsaw.data.sources import open_source, scan
 from jigsaw.data.sources.recognition import Skipped

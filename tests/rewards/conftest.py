@@ -1,4 +1,4 @@
-"""Makes `mutations`, the mutations of completions, importable for the tests of rewards."""
+"""Puts `mutations` on the import path of the tests."""
 
 import sys
 from pathlib import Path

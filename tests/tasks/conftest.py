@@ -1,4 +1,4 @@
-"""Makes `made_media`, the makers of test media, importable for the tests of tasks."""
+"""Puts `synthetic_media` on the import path of the tests."""
 
 import sys
 from pathlib import Path

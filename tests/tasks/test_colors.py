@@ -9,8 +9,8 @@ import zlib
 
 import numpy as np
 import pytest
-from made_media import encode, photo_pixels
 from PIL import Image, ImageCms
+from synthetic_media import encode, photo_pixels
 
 from jigsaw.tasks.media import colors
 from jigsaw.tasks.media.photos import PhotoError, read_photo

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_media import encode, photo_pixels
 from PIL import Image
+from synthetic_media import encode, photo_pixels
 
 from jigsaw.tasks import Reject, Source, get_task
 from jigsaw.tasks.media.depthmaps import DepthError, DepthMeaning, read_depth, resample_nearest

@@ -6,8 +6,8 @@ from random import Random
 
 import numpy as np
 import pytest
-from made_media import encode, photo_pixels
 from PIL import Image
+from synthetic_media import encode, photo_pixels
 
 from jigsaw.tasks import Reject, Source, get_task
 from jigsaw.tasks.media.depthmaps import DepthError, DepthMeaning, View, read_depth

@@ -3,8 +3,8 @@
 import importlib.util
 
 import pytest
-from made_media import encode, photo_pixels
 from PIL import Image
+from synthetic_media import encode, photo_pixels
 
 from jigsaw.tasks.media.formats import format_of, head_of
 from jigsaw.tasks.media.photos import PhotoError, read_photo

@@ -19,7 +19,7 @@ from PIL import Image
 
 sys.path.append(str(Path(__file__).parent))
 
-from made_media import numbered_frame, photo_pixels, write_video
+from synthetic_media import numbered_frame, photo_pixels, write_video
 
 from jigsaw.data import build_puzzles, import_puzzles, load_puzzles
 from jigsaw.data.storage.identity import puzzle_id, puzzle_rng

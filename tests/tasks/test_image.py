@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_media import encode, photo_pixels, source_of
 from PIL import Image
+from synthetic_media import encode, photo_pixels, source_of
 
 from jigsaw.tasks import Puzzle, Reject, TaskError, get_task
 from jigsaw.tasks.media.composite import sheet_boxes

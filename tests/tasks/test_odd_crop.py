@@ -5,8 +5,8 @@ from random import Random
 
 import numpy as np
 import pytest
-from made_media import encode, photo_pixels
 from PIL import Image
+from synthetic_media import encode, photo_pixels
 
 from jigsaw.data import build_puzzles, load_puzzles
 from jigsaw.data.sources import open_source, scan

@@ -9,8 +9,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from made_media import encode, photo_pixels, source_of
 from PIL import Image
+from synthetic_media import encode, photo_pixels, source_of
 
 from jigsaw.answering.answers import contrast
 from jigsaw.audit import audit_puzzles

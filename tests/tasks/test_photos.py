@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_media import encode, photo_pixels
 from PIL import Image
+from synthetic_media import encode, photo_pixels
 
 from jigsaw.tasks.media.photos import PhotoError, read_header, read_photo
 

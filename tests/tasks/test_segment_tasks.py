@@ -5,7 +5,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from made_media import number_in, numbered_frame, source_of, write_video
+from synthetic_media import number_in, numbered_frame, source_of, write_video
 
 from jigsaw.rewards.answers import check_answer_of
 from jigsaw.tasks import Puzzle, Reject, Source, TaskError, get_task

@@ -5,8 +5,8 @@ from random import Random
 
 import numpy as np
 import pytest
-from made_media import encode, photo_pixels, source_of
 from PIL import Image
+from synthetic_media import encode, photo_pixels, source_of
 
 from jigsaw.tasks import Puzzle, Reject, get_task
 from jigsaw.testing import assert_task

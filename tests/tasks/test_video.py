@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_media import encode, hide_start, number_in, numbered_frame, source_of, write_sound, write_video
 from PIL import Image
+from synthetic_media import encode, hide_start, number_in, numbered_frame, source_of, write_sound, write_video
 
 from jigsaw.tasks import Reject, Source, get_task
 from jigsaw.tasks.media.clips import equal_spans, frame_numbers, shown_size, size_fault

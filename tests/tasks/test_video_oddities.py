@@ -9,7 +9,8 @@ from random import Random
 import av
 import numpy as np
 import pytest
-from made_media import (
+from PIL import Image
+from synthetic_media import (
     hide_start,
     later,
     number_in,
@@ -20,7 +21,6 @@ from made_media import (
     several_streams,
     write_video,
 )
-from PIL import Image
 
 from jigsaw.tasks import Puzzle, Source, get_task
 from jigsaw.tasks.media.video_check import second_reading

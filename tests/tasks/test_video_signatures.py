@@ -1,8 +1,8 @@
 """Videos are recognised by their bytes, and what is no video is not."""
 
 import pytest
-from made_media import encode, write_sound, write_video
 from PIL import Image
+from synthetic_media import encode, write_sound, write_video
 
 from jigsaw.tasks.media.video_signatures import HEAD_BYTES, video_container
 

@@ -9,8 +9,8 @@ from random import Random
 import av
 import numpy as np
 import pytest
-from made_media import number_in, write_video
 from PIL import Image
+from synthetic_media import number_in, write_video
 
 from jigsaw.tasks.media.video_streams import VideoError
 from jigsaw.tasks.media.videos import choose_decoder, read_frames, read_header

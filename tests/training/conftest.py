@@ -1,4 +1,4 @@
-"""Makes `made_rows` and `made_media` importable for the tests of training, and fixtures of rows."""
+"""Makes `made_rows` and `synthetic_media` importable for the tests of training, and fixtures of rows."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_media import photo_pixels, write_video
 from PIL import Image
 from rich.console import Console
+from synthetic_media import photo_pixels, write_video
 
 from jigsaw.config.loading import load_recipe
 from jigsaw.data import build_puzzles

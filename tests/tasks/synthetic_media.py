@@ -1,4 +1,4 @@
-"""Sources made on the spot: photos in memory, each place of which has a colour of its own."""
+"""Synthetic sources: photos in memory with a different colour at each place, videos and sound."""
 
 import hashlib
 import io
@@ -32,7 +32,7 @@ def source_of(data, role="image", path="photo.png"):
 
 
 BITS = 10
-"""Every frame of a made video carries its number as so many black or white columns."""
+"""Every frame of a synthetic video shows its number as black and white columns."""
 
 
 def numbered_frame(number, size=(160, 96), seed=None):
