@@ -51,7 +51,7 @@ TITLES = {
 }
 MEANINGS = {
     "exact": "right answers; for orders, every piece in the right place",
-    "place_accuracy": "pieces in the right place",
+    "place_accuracy": "pieces put where they belong",
     "neighbor_accuracy": "neighbouring places with true neighbours",
     "kendall_tau": "pairs in the right sequence",
     "valid": "answers of the required kind; for orders, every piece once",

@@ -1,7 +1,7 @@
 """Chance levels: the scores of a player who writes random answers in the right form.
 
 In: puzzles and rewards. Out: levels per puzzle, and their means. The random answer to an order is a uniformly random
-permutation. Most order scores and the paper's reward have closed forms (`jigsaw.rewards.chance`). Other rewards are
+permutation. Order scores and the paper's reward have closed forms (`jigsaw.rewards.chance`). Other rewards are
 computed for every order of up to five pieces, and for more pieces estimated from 120 random orders, with a standard
 error.
 The random answer to a choice is a random option; to an interval or box, one between two random moments or points.
@@ -20,6 +20,7 @@ from typing import Any
 
 from jigsaw.rewards import (
     Composition,
+    RewardError,
     RewardSpec,
     chance_exact,
     chance_kendall_tau,
@@ -27,7 +28,6 @@ from jigsaw.rewards import (
     chance_order_reward,
     chance_place_accuracy,
     grid_of,
-    kendall_tau,
     neighbor_accuracy,
 )
 from jigsaw.rewards.answers import ORDER, kind_of_row
@@ -36,9 +36,6 @@ Puzzle = Mapping[str, Any]
 
 ALL_ORDERS_UP_TO = 5
 """Maximum number of pieces for which a reward without a closed form scores all orders."""
-
-ALL_ORDERS_OF_CLASSES = 6
-"""The same for neighbour accuracy and Kendall's tau of puzzles with look-alike pieces."""
 
 SAMPLED_ORDERS = 120
 """Number of random orders for puzzles with more pieces."""
@@ -100,38 +97,26 @@ def _is_order(puzzle: Puzzle) -> bool:
 def order_levels(puzzle: Puzzle) -> dict[str, Level | None]:
     """The levels of the order scores of a puzzle."""
     pieces, classes = len(puzzle["answer"]), puzzle.get("classes")
+    by_place = None if classes is None else tuple(classes[piece - 1] for piece in puzzle["answer"])
     grid = grid_of(puzzle.get("geometry"), pieces)
-    if classes is None:
-        neighbors, tau = Level(chance_neighbor_accuracy(pieces, grid=grid)), Level(chance_kendall_tau(pieces))
-    else:
-        placed = tuple(classes[piece - 1] for piece in puzzle["answer"])
-        neighbors, tau = _levels_with_classes(placed, grid)
+    try:
+        neighbors = Level(chance_neighbor_accuracy(pieces, by_place, grid=grid))
+    except RewardError:  # the sum over the arrangements of look-alike pieces is too long
+        neighbors = _sampled_neighbors(by_place or (), grid)
     return {
         "exact": Level(chance_exact(pieces, classes)),
         "place_accuracy": Level(chance_place_accuracy(pieces, classes)),
         "neighbor_accuracy": neighbors,
-        "kendall_tau": tau,
+        "kendall_tau": Level(chance_kendall_tau(pieces, by_place)),
     }
 
 
 @lru_cache(maxsize=1024)
-def _levels_with_classes(classes: tuple[int, ...], grid: tuple[int, int] | None) -> tuple[Level, Level]:
-    """The levels of neighbour accuracy and Kendall's tau if pieces of a class may be exchanged.
-
-    Args:
-        classes: the class of the piece that belongs at each place.
-        grid: rows and columns of the places.
-    """
-    pieces = len(classes)
-    answer = range(1, pieces + 1)
-    complete = pieces <= ALL_ORDERS_OF_CLASSES
-    rng = Random(0)
-    orders = permutations(answer) if complete else (rng.sample(answer, pieces) for _ in range(SAMPLED_ORDERS))
-    scores = [
-        (neighbor_accuracy(order, answer, classes, grid=grid), kendall_tau(order, answer, classes)) for order in orders
-    ]
-    neighbors, taus = zip(*scores, strict=True)
-    return _mean(neighbors, complete), _mean(taus, complete)
+def _sampled_neighbors(classes: tuple[int, ...], grid: tuple[int, int] | None) -> Level:
+    """The level of neighbour accuracy from random orders; `classes` has the class of the piece of each place."""
+    rng, answer = Random(0), range(1, len(classes) + 1)
+    orders = (rng.sample(answer, len(classes)) for _ in range(SAMPLED_ORDERS))
+    return _mean([neighbor_accuracy(order, answer, classes, grid=grid) for order in orders], complete=False)
 
 
 def reward_levels(puzzles: Sequence[Puzzle], composition: Composition) -> list[dict[str, Level | None]]:

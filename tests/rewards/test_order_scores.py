@@ -183,3 +183,15 @@ def test_the_closed_forms_hold_with_equal_pieces(classes):
     assert rewards.chance_exact(6, classes) == pytest.approx(sum(place == 1 for place in places) / len(every))
     mean = fmean(order_reward(order, answer, classes) for order in every)
     assert rewards.chance_order_reward(6, classes) == pytest.approx(mean)
+    placed = [classes[piece - 1] for piece in answer]
+    assert rewards.chance_kendall_tau(6, placed) == pytest.approx(
+        fmean(rewards.kendall_tau(order, answer, classes) for order in every)
+    )
+    for grid in (None, (2, 3), (3, 2)):
+        mean = fmean(rewards.neighbor_accuracy(order, answer, classes, grid=grid) for order in every)
+        assert rewards.chance_neighbor_accuracy(6, placed, grid=grid) == pytest.approx(mean)
+
+
+def test_a_sum_that_would_take_long_is_refused():
+    with pytest.raises(RewardError, match="arrangements of these classes"):
+        rewards.chance_neighbor_accuracy(16, [0, 1, 2, 3] * 4, grid=(4, 4))
