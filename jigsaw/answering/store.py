@@ -35,7 +35,7 @@ class Store:
         """Read the file, and open it for writing.
 
         Raises:
-            JigsawError: the file has other settings, or is no store.
+            JigsawError: the file has other settings, or is not a store.
         """
         if self._path is not None:
             make_folder(self._path.parent)

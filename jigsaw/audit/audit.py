@@ -215,7 +215,7 @@ def _levels(row: Mapping[str, Any], pieces: int) -> tuple[float, float]:
 
 
 def _judged(answer: Any, row: Mapping[str, Any]) -> tuple[float, float]:
-    """Whether an answer is right, and its place accuracy, or its score where it is no order."""
+    """Whether an answer is right, and its place accuracy; for other answers than orders its score."""
     if row["answer_kind"] == ORDER:
         return exact(answer, row["answer"], row["classes"]), place_accuracy(answer, row["answer"], row["classes"])
     kind = kind_of_row(row)

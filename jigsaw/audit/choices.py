@@ -139,14 +139,14 @@ def _seams(sample: ChoiceSample) -> list[float]:
     for place, piece in enumerate(sample.shown):
         row, column = divmod(place, columns)
         steps = [(-1, 0, 0), (0, 1, 1), (1, 0, 2), (0, -1, 3)]
-        beside = [
+        neighbors = [
             (side, (row + down) * columns + column + across)
             for down, across, side in steps
             if 0 <= row + down < rows and 0 <= column + across < columns
         ]
         apart = [
             np.abs(border(piece[0], side) - border(sample.shown[other][0], (side + 2) % 4)).mean()
-            for side, other in beside
+            for side, other in neighbors
         ]
         costs.append(float(np.mean(apart)) if apart else 0.0)
     return costs

@@ -176,7 +176,7 @@ def cell_of(place: int, grid: tuple[int, int]) -> Cell:
 
 def places(samples: Sequence[Sample]) -> list[Places]:
     """Which piece was put where, per task, number of pieces and grid. Only orders have places."""
-    found = []
+    entries = []
     orders = [item for item in samples if item.answer_kind == ORDER]
     kinds = _grouped(orders, lambda item: (item.task, item.num_pieces, tuple(item.grid or ())))
     for (task, pieces, grid), items in kinds.items():
@@ -185,7 +185,7 @@ def places(samples: Sequence[Sample]) -> list[Places]:
         valid = [order for order in true if order is not None]
         for order in valid:
             counts[range(pieces), order] += 1
-        found.append(
+        entries.append(
             Places(
                 task=task,
                 num_pieces=pieces,
@@ -195,7 +195,7 @@ def places(samples: Sequence[Sample]) -> list[Places]:
                 cells=_cells(items, true, grid) if grid else None,
             )
         )
-    return found
+    return entries
 
 
 def _cells(items: Sequence[Sample], true: Sequence[list[int] | None], grid: tuple[int, int]) -> dict[str, Figure]:

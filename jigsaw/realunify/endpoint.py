@@ -41,8 +41,8 @@ def split_spec(spec: str) -> tuple[str, str] | None:
     (('flux', 'http://127.0.0.1:8000/v1'), None)
     """
     for scheme in ("@http://", "@https://"):
-        name, found, rest = spec.partition(scheme)
-        if found:
+        name, separator, rest = spec.partition(scheme)
+        if separator:
             return name, f"{scheme[1:]}{rest}"
     return None
 

@@ -333,10 +333,10 @@ def repo_folder(repo: str, root: Path) -> Path:
 def _snapshot(cached: Path) -> Path | None:
     """The snapshot of a hub cache that `main` names, else the last one."""
     reference = cached / "refs" / "main"
-    found = sorted((cached / "snapshots").glob("*"))
+    snapshots = sorted((cached / "snapshots").glob("*"))
     if reference.is_file():
-        found = [path for path in found if path.name == reference.read_text().strip()] or found
-    return found[-1] if found else None
+        snapshots = [path for path in snapshots if path.name == reference.read_text().strip()] or snapshots
+    return snapshots[-1] if snapshots else None
 
 
 def _has_files(folder: Path) -> bool:

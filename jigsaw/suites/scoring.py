@@ -30,8 +30,8 @@ def cleaned(text: str) -> str:
     """
     text = text.rpartition("</think>")[2]
     for pattern in (r"<answer>(.*?)</answer>", r"\\boxed\{([^{}]*)\}"):
-        found = re.findall(pattern, text, flags=re.S)
-        text = found[-1] if found else text
+        matches = re.findall(pattern, text, flags=re.S)
+        text = matches[-1] if matches else text
     return text.strip().strip('".').strip("'").strip()
 
 
@@ -41,8 +41,8 @@ def first_letter(text: str) -> str | None:
     >>> first_letter("(b) the left one"), first_letter("Answer: B"), first_letter("1")
     ('B', 'A', None)
     """
-    found = re.search(r"[A-Za-z]", cleaned(text))
-    return found.group().upper() if found else None
+    match = re.search(r"[A-Za-z]", cleaned(text))
+    return match.group().upper() if match else None
 
 
 def final_letter(text: str, options: str = "ABCDE") -> str | None:
@@ -75,20 +75,20 @@ def same_word(text: str, label: str) -> bool:
 
 def starts_with_word(text: str, label: str) -> bool:
     """The flexible rule for words: the first word equals the label ("Yes, it does")."""
-    found = re.match(r"\W*(\w+)", cleaned(text))
-    return found is not None and found.group(1).lower() == label.strip().lower()
+    match = re.match(r"\W*(\w+)", cleaned(text))
+    return match is not None and match.group(1).lower() == label.strip().lower()
 
 
 def first_box(text: str) -> Box:
     """The first list of four numbers; zeros if there is none."""
-    found = _BOX.search(text)
-    return tuple(float(number) for number in found.groups()) if found else (0.0, 0.0, 0.0, 0.0)  # type: ignore[return-value]
+    match = _BOX.search(text)
+    return tuple(float(number) for number in match.groups()) if match else (0.0, 0.0, 0.0, 0.0)  # type: ignore[return-value]
 
 
 def whole_boxes(text: str) -> list[Box]:
     """All lists of four whole numbers; one list of zeros if there is none."""
-    found = [tuple(float(number) for number in match.groups()) for match in _WHOLE_BOX.finditer(text)]
-    return found or [(0.0, 0.0, 0.0, 0.0)]  # type: ignore[return-value]
+    boxes = [tuple(float(number) for number in match.groups()) for match in _WHOLE_BOX.finditer(text)]
+    return boxes or [(0.0, 0.0, 0.0, 0.0)]  # type: ignore[return-value]
 
 
 def overlap(one: Box, other: Box, least: float = 1.0) -> float:
@@ -121,8 +121,8 @@ def record_of(item: Mapping[str, Any], text: str) -> Record:
         return shared | {"right": same_word(text, str(target)), "flexible": starts_with_word(text, str(target))}
     across, down = item["scale"]
     if kind == "box":
-        found = _scaled(first_box(text), across, down)
-        right = overlap(found, tuple(target)) > 0.5
+        box = _scaled(first_box(text), across, down)
+        right = overlap(box, tuple(target)) > 0.5
         return shared | {"right": right, "flexible": right}
     boxes = [_scaled(box, across, down) for box in whole_boxes(text)]
     return shared | {"boxes": [_clipped(box, item["size"]) for box in boxes], "target": target}
@@ -145,11 +145,11 @@ def figure_of(records: Sequence[Record], rule: str = "right") -> float:
 
 def by_category(records: Sequence[Record]) -> dict[str, float]:
     """The share of right rows of each category, if there are several."""
-    found: dict[str, list[bool]] = defaultdict(list)
+    by_name: dict[str, list[bool]] = defaultdict(list)
     for record in records:
         if "right" in record:
-            found[record["category"]].append(record["right"])
-    return {name: sum(values) / len(values) for name, values in sorted(found.items())} if len(found) > 1 else {}
+            by_name[record["category"]].append(record["right"])
+    return {name: sum(values) / len(values) for name, values in sorted(by_name.items())} if len(by_name) > 1 else {}
 
 
 def mean_precision(records: Sequence[Record], precision: Callable[..., float] | None = None) -> float:
@@ -173,7 +173,7 @@ def thinned(records: Sequence[Record]) -> list[dict[str, Any]]:
     for annotation in truth:
         x, y, width, height = annotation["bbox"]
         boxes[annotation["image_id"]].append((x, y, x + width, y + height))
-    found = []
+    detections = []
     for record in records:
         target = record["target"]
         predicted = [tuple(box) for box in record["boxes"]]
@@ -188,8 +188,8 @@ def thinned(records: Sequence[Record]) -> list[dict[str, Any]]:
         for at, (x1, y1, x2, y2) in enumerate(predicted):
             if at in kept or at not in dropped:
                 detection = {"image_id": target["image_id"], "category_id": target["category_id"], "score": 1.0}
-                found.append(detection | {"bbox": [x1, y1, x2 - x1, y2 - y1]})
-    return found
+                detections.append(detection | {"bbox": [x1, y1, x2 - x1, y2 - y1]})
+    return detections
 
 
 def coco_precision(truth: Path, detections: Sequence[Mapping[str, Any]]) -> float:
