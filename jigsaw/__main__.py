@@ -1,4 +1,4 @@
-"""The `jigsaw` command, and `python -m jigsaw`: an interruption ends it in one line from the first import on."""
+"""The `jigsaw` command and `python -m jigsaw`. Ctrl-C ends it with one line, even while it imports libraries."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What `jigsaw launch` prints: numbered steps, each with a progress bar, or few lines where there is no terminal.
+"""The progress output of `jigsaw launch`: numbered steps, each with a progress bar or, in a log file, a few lines.
 
-In: a recipe, and the progress of each of its steps. Out: on a terminal one bar per step with the time per step, the
-time left and the figures that matter; in a log file a line where a step starts and then at most one line a minute.
+In: a recipe, and the progress of each step. Out: on a terminal one bar per step with the time per step, the time left
+and the main figures; in a log file one line at the start of a step and then at most one line a minute.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from jigsaw.run_folder import RunFolder
 StepName = Literal["data", "model", "sft", "grpo", "evaluation"]
 
 QUIET_SECONDS = 60.0
-"""Least time between two lines of progress where there is no terminal."""
+"""Minimum time between two lines of progress if the output is not a terminal."""
 
 WINDOW = 20
 """Updates over which the time per step is measured."""
 
 FEW_STEPS = 20
-"""Training steps below which a run's figures mean nothing."""
+"""Below this number of training steps, the figures of a run are not meaningful."""
 
 INDENT = 4
 
@@ -51,34 +51,34 @@ class RunConsole:
     """Prints the steps of a run.
 
     Args:
-        console: where to.
-        recipe: of the run; it tells which steps there are.
+        console: the console to print on.
+        recipe: the recipe of the run, which determines the steps.
     """
 
     def __init__(self, console: Console, recipe: Recipe) -> None:
         self._console, self._titles = console, titles(recipe)
 
     def step(self, name: StepName, detail: str = "") -> None:
-        """Start a step: its title, and what is to be said of it."""
-        told = f"  {escape(detail)}" if detail else ""
-        self._console.print(f"[bold]{self._titles[name]}[/bold]{told}", highlight=False, soft_wrap=True)
+        """Start a step: print its title and a detail."""
+        suffix = f"  {escape(detail)}" if detail else ""
+        self._console.print(f"[bold]{self._titles[name]}[/bold]{suffix}", highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
-        """A line below the title of a step."""
+        """Print a line below the title of a step."""
         self._console.print(" " * INDENT + text, highlight=False, markup=False, soft_wrap=True)
 
     def progress(self, name: StepName, unit: str = "step") -> StepProgress:
-        """The progress bar of a step, to be started."""
+        """The progress bar of a step, not yet started."""
         return StepProgress(self._console, self._titles[name], unit)
 
 
 class StepProgress:
-    """The progress of one step: a bar on a terminal, which stays when it is full; else a line a minute.
+    """The progress of one step: a bar that stays on the terminal, or one line a minute if there is no terminal.
 
     Args:
-        console: where to.
-        title: of the step.
-        unit: what is counted, in the singular.
+        console: the console to print on.
+        title: title of the step.
+        unit: the unit that is counted, in the singular.
     """
 
     def __init__(self, console: Console, title: str, unit: str = "step") -> None:
@@ -91,46 +91,46 @@ class StepProgress:
         self._figures: list[str] = []
 
     def start(self, total: int, done: int = 0, detail: str = "") -> None:
-        """Open the bar, or print the line of a log that starts the step.
+        """Open the bar, and print the line that starts the step.
 
         Args:
-            total: how many there are to do.
-            done: how many were done before, by a run that is resumed.
-            detail: what is to be said at the start.
+            total: number of units.
+            done: units that were done before the run was resumed.
+            detail: text at the end of the line.
         """
         self._total, self._first, self._done = total, done, done
         self._begun = self._printed = time.monotonic()
         self._recent.clear()
         self._recent.append((self._begun, done))
         resumed = f", continuing after {self._unit} {done:,}" if done else ""
-        told = f"{total:,} {self._unit}{'' if total == 1 else 's'}{resumed}" + (f"; {detail}" if detail else "")
-        self._console.print(f"[bold]{escape(self._title)}[/bold]  {escape(told)}", highlight=False, soft_wrap=True)
+        text = f"{total:,} {self._unit}{'' if total == 1 else 's'}{resumed}" + (f"; {detail}" if detail else "")
+        self._console.print(f"[bold]{escape(self._title)}[/bold]  {escape(text)}", highlight=False, soft_wrap=True)
         if self._bar is not None:
             self._bar.begin(total, done)
 
     def update(self, done: int) -> None:
-        """Move the bar to a number of things done; print a line where one is due."""
+        """Move the bar to a number of done units; without a terminal, print a line if one is due."""
         self._done = done
         self._recent.append((time.monotonic(), done))
         self._draw()
         now = time.monotonic()
         if self._bar is None and done < self._total and now - self._printed >= QUIET_SECONDS:
             self._printed = now
-            told = f"{self._title}: {self._unit} {done:,} of {self._total:,}, {self.pace()}"
-            told = "; ".join([told, *self._figures])
-            self._console.print(told, highlight=False, markup=False, soft_wrap=True)
+            line = f"{self._title}: {self._unit} {done:,} of {self._total:,}, {self.pace()}"
+            line = "; ".join([line, *self._figures])
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def advance(self, count: int) -> None:
-        """Move the bar by a number of things done."""
+        """Move the bar by a number of units."""
         self.update(self._done + count)
 
     def figures(self, lines: Iterable[str]) -> None:
-        """The figures to be shown: below the bar a line each, in a log after each other."""
+        """Set the figures to show: below the bar one line each, in a log file one after the other."""
         self._figures = [line for line in lines if line]
         self._draw()
 
     def pace(self) -> str:
-        """`0.9 s/step, 1 min 12 s left`; empty before anything was done."""
+        """`0.9 s/step, 1 min 12 s left`; empty before the first unit is done."""
         left = self._total - self._done
         (then, first), (now, last) = self._recent[0], self._recent[-1]
         if last <= first or self._done <= self._first:
@@ -189,41 +189,41 @@ class _Bar(Progress):
 
 
 def show_result(console: Console, recipe: Recipe, folder: Path) -> None:
-    """Print the result of a complete run in a sentence, and where its report is.
+    """Print the result of a complete run in one sentence, and the path of its report.
 
     Args:
-        console: where to.
-        recipe: of the run.
-        folder: the run folder, with `evaluation.json` if anything was held out.
+        console: the console to print on.
+        recipe: the recipe of the run.
+        folder: the run folder, with `evaluation.json` if there are held-out puzzles.
     """
     from jigsaw.evaluation.log import read_log
     from jigsaw.report.headline import headline
 
-    report, said = RunFolder(folder).report, list[str]()
+    report, lines = RunFolder(folder).report, list[str]()
     if RunFolder(folder).evaluation.is_file():
         main, *others = read_log(folder).sets
         result = headline(main)
         console.print(f"\n[bold]{escape(result.sentence)}[/bold]", highlight=False, soft_wrap=True)
-        said += [result.detail] if result.detail else []
-        said += [f"On {other.name}: {headline(other).sentence}" for other in others]
+        lines += [result.detail] if result.detail else []
+        lines += [f"On {other.name}: {headline(other).sentence}" for other in others]
     steps = sum(section.max_steps or FEW_STEPS for section in (recipe.sft, recipe.grpo) if section is not None)
     if 0 < steps < FEW_STEPS:
         number = "1 step" if steps == 1 else f"{steps} steps"
-        said.append(f"This run trained for only {number}: it shows that everything works, not what is learned.")
-    for line in [*said, f"Report: {report}"]:
+        lines.append(f"This run trained for only {number}: it shows that everything works, not what is learned.")
+    for line in [*lines, f"Report: {report}"]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
-    """A time span in the two units that matter.
+    """A time span in its two largest units.
 
     >>> [duration(span) for span in (8.6, 200, 7500)]
     ['9 s', '3 min 20 s', '2 h 5 min']
     """
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
+    rounded = round(seconds)
+    if rounded >= 3600:
+        return f"{rounded // 3600} h {rounded % 3600 // 60} min"
+    return f"{rounded // 60} min {rounded % 60} s" if rounded >= 60 else f"{rounded} s"
 
 
 def _seconds(span: float) -> str:

@@ -1,7 +1,7 @@
-"""The devices of this machine, found without importing torch: GPUs that a run may use, and how busy the cores are.
+"""The devices of this machine, detected without importing torch: usable GPUs, and the load of the CPU cores.
 
-In: nothing. Out: numbers. torch takes seconds to import, and a dry run or a refusal must not wait for it; a run itself
-asks torch as well before it begins (`jigsaw.launch.machine`).
+In: nothing. Out: numbers. Importing torch takes seconds, and a dry run or an error should not wait for it; a run also
+asks torch before it begins (`jigsaw.launch.machine`).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from pathlib import Path
 from jigsaw.processes import usable_cores
 
 BUSY_SHARE = 0.4
-"""Share of the cores that others must use for a machine to be called busy: one of two is enough."""
+"""Share of the cores in use by other processes from which a machine counts as busy: one of two cores is enough."""
 
 WATCH_SECONDS = 0.3
-"""How long the cores are watched at the least."""
+"""Minimum time over which the load is measured."""
 
 
 @cache
 def gpu_names() -> tuple[str, ...]:
-    """The GPUs that processes started from here may use, as NVIDIA's driver names them.
+    """The names of the GPUs that processes started from here may use, from NVIDIA's driver.
 
-    `CUDA_VISIBLE_DEVICES` is followed. A torch that was built without CUDA can use none.
+    They depend on `CUDA_VISIBLE_DEVICES`. The result is empty if torch was built without CUDA.
     """
     if torch_build() == "cpu":
         return ()
@@ -38,19 +38,19 @@ def gpu_names() -> tuple[str, ...]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return tuple(names)
-    found = []
+    usable = []
     for entry in (part.strip() for part in visible.split(",")):
         if entry.isdecimal() and int(entry) < len(names):
-            found.append(names[int(entry)])
+            usable.append(names[int(entry)])
         elif entry.startswith(("GPU-", "MIG-")) and names:
-            found.append(names[0])  # which one it is changes nothing about the count
+            usable.append(names[0])  # only the count matters
         else:
-            break  # CUDA stops at the first entry that is no device
-    return tuple(found)
+            break  # CUDA stops at the first entry that is not a device
+    return tuple(usable)
 
 
 def gpu_count() -> int:
-    """How many GPUs processes started from here may use; once torch is imported, as torch counts them."""
+    """The number of GPUs that processes started from here may use; torch's count if torch is imported."""
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "cuda"):
         return int(torch.cuda.device_count()) if torch.cuda.is_available() else 0
@@ -58,21 +58,21 @@ def gpu_count() -> int:
 
 
 def driver_gpus() -> list[str]:
-    """All NVIDIA GPUs that are visible on this machine, whatever torch and the environment make of them."""
+    """All NVIDIA GPUs of this machine, whether or not torch and the environment allow their use."""
     if (command := shutil.which("nvidia-smi")) is not None:
         try:
-            told = subprocess.run([command, "-L"], capture_output=True, text=True, timeout=30, check=False)
+            listing = subprocess.run([command, "-L"], capture_output=True, text=True, timeout=30, check=False)
         except (OSError, subprocess.TimeoutExpired):
-            told = None
-        if told is not None and told.returncode == 0:
-            return re.findall(r"^GPU \d+: (.+?)(?: \(UUID.*)?$", told.stdout, re.MULTILINE)
+            listing = None
+        if listing is not None and listing.returncode == 0:
+            return re.findall(r"^GPU \d+: (.+?)(?: \(UUID.*)?$", listing.stdout, re.MULTILINE)
     numbered = [path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdecimal()]
     return ["NVIDIA GPU"] * len(numbered)
 
 
 @cache
 def torch_build() -> str | None:
-    """What the installed torch was built for: `cpu`, or a version of CUDA or ROCm; None where there is no torch."""
+    """The platform of the installed torch: `cpu`, or a version of CUDA or ROCm; None if torch is not installed."""
     spec = find_spec("torch")
     for folder in () if spec is None else spec.submodule_search_locations or ():
         file = Path(folder) / "version.py"
@@ -87,23 +87,23 @@ def torch_build() -> str | None:
 
 @dataclass(frozen=True)
 class CoreTimes:
-    """A reading of the clocks that count how long cores worked, in seconds.
+    """A reading of the processor time used so far, in seconds.
 
     Attributes:
-        at: when it was taken, on the monotonic clock.
-        busy: work of the cores that this process may use, by whomever.
-        own: work of this process.
-        whole: whether those cores are all that the machine has, so that its load average is about them.
+        at: time of the reading, on the monotonic clock.
+        busy: processor time of all processes on the cores that this process may use.
+        own: processor time of this process.
+        all_cores: whether these are all cores of the machine, so that its load average applies to them.
     """
 
     at: float
     busy: float
     own: float
-    whole: bool
+    all_cores: bool
 
     @classmethod
     def now(cls) -> CoreTimes | None:
-        """A reading; None where the system keeps no such clocks (Linux alone does)."""
+        """The present reading; None on systems other than Linux, which have no such counters."""
         try:
             lines = Path("/proc/stat").read_text(encoding="utf-8").splitlines()
             usable = os.sched_getaffinity(0)
@@ -113,16 +113,16 @@ class CoreTimes:
         ticks = 0
         for core in usable & clocks.keys():
             user, nice, system, _idle, _waiting, *rest = map(int, clocks[core])
-            ticks += user + nice + system + sum(rest[:3])  # interrupts, and what a hypervisor took away
+            ticks += user + nice + system + sum(rest[:3])  # interrupts, and time that a hypervisor took
         own = os.times()
         return cls(time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), own.user + own.system, usable >= clocks.keys())
 
 
 def busy_line(since: CoreTimes | None) -> str | None:
-    """One line about a machine whose cores others use; None where enough of them is free.
+    """One line about a machine whose cores other processes use; None if enough cores are free.
 
     Args:
-        since: a reading from earlier. Since then, or for the last part of a second, the cores are watched.
+        since: an earlier reading. The load is measured from then on, for at least `WATCH_SECONDS`.
     """
     if since is None:
         return None
@@ -134,6 +134,6 @@ def busy_line(since: CoreTimes | None) -> str | None:
     others = (now.busy - since.busy - (now.own - since.own)) / (now.at - since.at)
     if others < BUSY_SHARE * cores:
         return None
-    load = max(others, os.getloadavg()[0]) if now.whole else others
+    load = max(others, os.getloadavg()[0]) if now.all_cores else others
     plural = "s" if cores > 1 else ""
     return f"This machine is busy (load {load:.1f} on {cores} core{plural}): expect the run to take longer."

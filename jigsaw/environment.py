@@ -1,7 +1,8 @@
-"""Environment variables of the libraries below: no telemetry, no look-ups, caches in a folder that can be written.
+"""Environment variables of libraries: no telemetry, no network access, caches in a writable folder.
 
-In: the environment of the command. Out: the same environment, with defaults where the user has set nothing; processes
-that a run starts inherit it. Called before any of these libraries is imported, because most read their variables once.
+In: the environment of the command. Out: the same environment, with defaults for variables that the user has not set;
+the processes of a run inherit it. It is prepared before these libraries are imported, since most read their variables
+once.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from pathlib import Path
 from jigsaw.errors import JigsawError
 
 _OFFLINE = "JIGSAW_OFFLINE"
-"""Set where the hub is switched off by us, so that a hub id may switch it on again; never over the user's own word."""
+"""Set if this module has disabled the hub, so that a hub id may enable it again; never set if the user disabled it."""
 
 _QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
     "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_LOGGING_LEVEL": "ERROR",  # read when vLLM is imported, which TRL does long before an engine is made
+    "VLLM_LOGGING_LEVEL": "ERROR",  # read when vLLM is imported, which TRL does long before an engine is created
 }
 _CACHES = {
     "XDG_CACHE_HOME": "",
@@ -35,14 +36,14 @@ _CACHES = {
     "VLLM_CACHE_ROOT": "vllm",
     "LMMS_EVAL_HOME": "lmms-eval",
 }
-"""Variables that name a library's cache, and its folder below ours."""
+"""Variables that name a library's cache, and its subfolder in the replacement cache."""
 
 
 def start_in_utf8() -> None:
-    """Start the command again in Python's UTF-8 mode where the locale has another encoding; returns where it is UTF-8.
+    """Restart the command in Python's UTF-8 mode if the locale has another encoding; otherwise do nothing.
 
-    Names of files are bytes, UTF-8 on nearly every disk. Read as Latin-1 they would be stored as other letters, and a
-    puzzle set would open nowhere else. From version 3.15 on Python does this by itself (PEP 686).
+    File names are bytes, and UTF-8 on nearly every disk. Read as Latin-1 they would be stored with wrong letters, and a
+    puzzle set could not be opened on other machines. Python 3.15 always uses UTF-8 (PEP 686).
     """
     encoding = codecs.lookup(sys.getfilesystemencoding()).name
     if encoding == "utf-8" or sys.flags.utf8_mode or os.environ.get("PYTHONUTF8") == "1":
@@ -52,10 +53,10 @@ def start_in_utf8() -> None:
 
 
 def require_working_directory() -> None:
-    """Refuse to work in a directory that is gone: every relative path would be none, for a reason that nobody sees.
+    """Check that the working directory exists, since otherwise every relative path fails with a misleading error.
 
     Raises:
-        JigsawError: the working directory has been deleted, or may not be read.
+        JigsawError: the working directory has been deleted, or cannot be read.
     """
     try:
         Path.cwd()
@@ -65,7 +66,7 @@ def require_working_directory() -> None:
 
 
 def prepare() -> None:
-    """Switch telemetry and look-ups off, and move caches that cannot be written; what the user has set stays."""
+    """Disable telemetry and network access, and move caches that cannot be written; the user's settings are kept."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     if not os.environ.keys() & {"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"}:
@@ -74,7 +75,7 @@ def prepare() -> None:
 
 
 def allow_hub() -> None:
-    """Let Hugging Face's hub be asked from now on, because a hub id was named; the user's own HF_HUB_OFFLINE stays."""
+    """Allow access to the Hugging Face hub, because a hub id was named; the user's HF_HUB_OFFLINE is respected."""
     if os.environ.pop(_OFFLINE, None) is None:
         return
     os.environ.pop("HF_HUB_OFFLINE", None)
@@ -83,37 +84,37 @@ def allow_hub() -> None:
 
 
 def user_is_offline() -> bool:
-    """Whether the user forbids that the hub is asked, by `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`."""
-    told = {os.environ.get(name, "").upper() for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}
-    return _OFFLINE not in os.environ and bool(told & {"1", "ON", "YES", "TRUE"})
+    """Whether the user has disabled access to the hub, by `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`."""
+    values = {os.environ.get(name, "").upper() for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}
+    return _OFFLINE not in os.environ and bool(values & {"1", "ON", "YES", "TRUE"})
 
 
 def cache_remedy(path: str) -> str:
-    """What to do about a cache that cannot be written: the end of a message about `path`, empty for other paths."""
+    """The end of a message about `path`: what to do if it is a cache that cannot be written, otherwise empty."""
     for name in ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", *_CACHES):
-        if not (given := os.environ.get(name)):
+        if not (value := os.environ.get(name)):
             continue
-        folder = Path(given)
+        folder = Path(value)
         if Path(path).is_relative_to(folder) or (folder.is_relative_to(path) and not _writable(folder)):
-            return f"; it is the cache of a library: set {name} to a folder that can be written"
+            return f"; it is the cache of a library: set {name} to a folder that is writable"
     home = os.environ.get("HOME")
     if home and Path(path).is_relative_to(home) and not _writable(Path(home)):
-        return "; HOME cannot be written: set HOME, or HF_HOME and XDG_CACHE_HOME, to folders that can"
+        return "; HOME is not writable: set HOME, or HF_HOME and XDG_CACHE_HOME, to writable folders"
     return ""
 
 
 def _move_caches() -> None:
-    """Where `~/.cache` cannot be written, a folder of this user's below the temporary one takes its place."""
+    """Replace `~/.cache` with a folder of this user in the temporary folder, if it is not writable."""
     usual = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))  # noqa: PTH111  # may have no home
     if _writable(usual):
         return
     moved = Path(tempfile.gettempdir()) / f"jigsaw-cache-{os.getuid()}"
-    # A name that anyone can guess: a link, or another user's folder, is not ours to write to.
+    # Anyone can guess the name, so a link or another user's folder is not used.
     if not _writable(moved, mode=0o700) or moved.is_symlink() or moved.stat().st_uid != os.getuid():
-        return  # whatever needs a cache says so
+        return  # the library that needs a cache will report it
     huggingface = Path(os.environ.get("HF_HOME") or usual / "huggingface")
     for name, below in (("HF_HUB_CACHE", "hub"), ("HF_TOKEN_PATH", "token")):
-        if os.access(huggingface / below, os.R_OK):  # models that are there can be read where they are
+        if os.access(huggingface / below, os.R_OK):  # existing models are read from the usual cache
             os.environ.setdefault(name, str(huggingface / below))
     os.environ.pop("XDG_CACHE_HOME", None)
     for name, below in _CACHES.items():
@@ -121,7 +122,7 @@ def _move_caches() -> None:
 
 
 def _writable(folder: Path, mode: int = 0o777) -> bool:
-    """Whether files can be made in a folder, which is made if it is not there."""
+    """Whether files can be created in a folder, which is created if it does not exist."""
     try:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
     except OSError:

@@ -1,4 +1,4 @@
-"""Errors and warnings that a user can act on. The command prints each as a single line; a traceback needs `--debug`."""
+"""Errors and warnings that a user can act on. The command prints each in one line; `--debug` adds the traceback."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 
 
 class JigsawError(Exception):
-    """Something about data, recipe, model or machine is wrong. The message names it and the remedy."""
+    """A problem with data, recipe, model or machine. The message names the problem and the remedy."""
 
     exit_code = 1
 
 
 class StoppedError(JigsawError):
-    """A run was asked to stop (Ctrl-C, SIGTERM, a closed terminal) and has saved what it had; `--resume` continues it.
+    """A run was asked to stop (Ctrl-C, SIGTERM, a closed terminal) and has saved its state; `--resume` continues it.
 
     Args:
         message: where it stopped.
-        exit_code: what a shell reports of a process that the signal ended: 130 for SIGINT, 143 for SIGTERM.
+        exit_code: the exit code that shells use for the signal: 130 for SIGINT, 143 for SIGTERM.
 
     Attributes:
-        command: the command that continues the run, where a command started it.
+        command: the command that continues the run, if a command started it.
     """
 
     def __init__(self, message: str, exit_code: int = 143) -> None:
@@ -33,11 +33,11 @@ class StoppedError(JigsawError):
 
 
 class JigsawWarning(UserWarning):
-    """Something to report during a run."""
+    """A warning of this framework, shown to the user in one line."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its type's name where it says nothing.
+    """The first line of an error's text, or the name of its type if the text is empty.
 
     >>> first_line(ValueError("no such place\\n  at row 3")), first_line(KeyError())
     ('no such place', 'KeyError')
@@ -47,7 +47,7 @@ def first_line(error: BaseException) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
-    """The end of a message about a word that is not known: the nearest known one, else that text or all known ones.
+    """The end of a message about an unknown word: the nearest known word, otherwise `otherwise` or all known words.
 
     >>> did_you_mean("discuont", ["discount", "format_weight"])
     'did you mean discount?'
@@ -66,7 +66,7 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
 
 
 def printable(text: str) -> str:
-    r"""A text of any origin as one that cannot steer a terminal: control characters as escapes, lines as they are.
+    r"""A text that is safe to print on a terminal: control characters are escaped, line breaks are kept.
 
     >>> printable("a\x1b[31m.png")
     'a\\x1b[31m.png'
@@ -77,9 +77,9 @@ def printable(text: str) -> str:
 
 
 def raised_in(error: BaseException, code: object) -> str:
-    """Where an exception came through the file of a class or function, or of a path: `mine.py:47 in plan`; or nothing.
+    """The last place of a traceback in the file of a class, function or path: `mine.py:47 in plan`; empty if none.
 
-    The name of the file alone, so that the text is the same on every machine.
+    The text has only the name of the file, so that it is the same on every machine.
     """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name}:{error.lineno}"

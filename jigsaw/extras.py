@@ -1,4 +1,4 @@
-"""How to install what is optional: the command for this installation, a clone or a package."""
+"""The command that installs optional dependencies, for a clone or for an installed package."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ CLONE = Path(__file__).resolve().parents[1]
 
 
 def install_command(extra: str) -> str:
-    """The command that installs an extra of ours (`gpu`, `cpu`, `samples`, `suite`).
+    """The command that installs an extra of this package (`gpu`, `cpu`, `samples`, `suite`).
 
-    In a clone, to be run there, it keeps the versions that the tests ran with.
+    The command for a clone, to be run in it, keeps the tested versions.
     """
-    override = " --override cpu-override.txt" if extra == "cpu" else ""  # vLLM's CPU build, beside the same torch
+    override = " --override cpu-override.txt" if extra == "cpu" else ""  # vLLM's CPU build with the same torch
     if (CLONE / "constraints.txt").is_file():
         return f"uv pip install -c constraints.txt{override} -e '.[{extra}]'"
     return f"pip install 'visual-jigsaw[{extra}]'"

@@ -1,6 +1,6 @@
-"""Errors and warnings for people: what the command says when something fails or looks wrong, in one line.
+"""Turns exceptions and warnings into the one line that the command prints.
 
-In: an exception. Out: the line; or None for what nobody foresaw, which is a bug of ours.
+In: an exception. Out: the line, or None for an unexpected error, which is a bug.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ DEBUG = "JIGSAW_DEBUG"
 
 
 def wrong_usage(error: typer.TyperException) -> str:
-    """The line for arguments that no command takes; for no arguments at all, the help."""
+    """The line for wrong arguments of a command; the help if there are no arguments."""
     message = error.format_message()
     if len(sys.argv) == 1:
         return message
     option = getattr(error, "option_name", None)
-    if option and (told := task_setting(sys.argv[1:], option)):
-        message = told
+    if option and (correction := task_setting(sys.argv[1:], option)):
+        message = correction
     elif close := getattr(error, "possibilities", None):
         message = f"{error.message}: did you mean {close[0]}?"
     context = getattr(error, "ctx", None)
@@ -36,7 +36,7 @@ def wrong_usage(error: typer.TyperException) -> str:
 
 
 def expected_error(error: Exception) -> str | None:
-    """The line for an error that is no bug of ours; None for one that may be."""
+    """The line for an expected error; None for an error that may be a bug."""
     from jigsaw.rewards import RewardError
     from jigsaw.tasks import TaskError
 
@@ -44,13 +44,14 @@ def expected_error(error: Exception) -> str | None:
         return first_line(error)
     if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
         return (
-            "a GPU has no memory left; take fewer tokens at a time (grpo.tokens_per_micro_batch), a smaller share for "
-            "vLLM (rollout.gpu_memory_utilization) or what else docs/guides/memory.md says, and continue with --resume"
+            "a GPU has no memory left; use fewer tokens per micro-batch (grpo.tokens_per_micro_batch), a smaller share "
+            "for vLLM (rollout.gpu_memory_utilization) or another remedy of docs/guides/memory.md, and continue with "
+            "--resume"
         )
     if isinstance(error, MemoryError):
-        return "this machine has no memory left; close other programs, or take a smaller batch, and try again"
+        return "this machine has no memory left; close other programs or use a smaller batch, and try again"
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    # safetensors, arrow and torch tell of a full disk in words alone
+    # safetensors, arrow and torch report a full disk only in the text of their errors
     if (isinstance(error, OSError) and error.errno in full) or any(f"os error {code}" in str(error) for code in full):
         place = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
         return f"the disk is full{place}: make room and run the same command again (launch: with --resume)"
@@ -65,7 +66,7 @@ def expected_error(error: Exception) -> str | None:
 
 
 def hide_library_warnings(*, quiet: bool = False) -> None:
-    """From now on warnings of libraries are not shown, and ours are one line each; with `quiet` not even those."""
+    """Hide the warnings of libraries, and print `JigsawWarning`s in one line each, or not at all with `quiet`."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
         print(f"jigsaw: warning: {printable(str(message))}", file=sys.stderr, flush=True)  # noqa: T201

@@ -1,6 +1,6 @@
-"""Files that are there whole or not at all: a reader, or the next run, never meets half of one.
+"""Writes files and folders atomically, so that a reader or a later run never sees an incomplete one.
 
-In: a path and its content. Out: the file, or the folder, written under another name beside it and renamed.
+In: a path and its content. Out: the file or folder, written under a temporary name in the same folder and then renamed.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from pathlib import Path
 from secrets import token_hex
 
 TEMPORARY = ".tmp"
-"""How the names of unfinished files end; they begin with a dot."""
+"""Suffix of the names of unfinished files, which begin with a dot."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file, or replace it, in one step; its folder must be there.
+    """Write or replace a file atomically.
 
     Args:
-        path: the file.
-        content: text is written as UTF-8.
+        path: the file; its folder must exist.
+        content: the content; text is written as UTF-8.
 
     Raises:
-        OSError: the disk refuses; what had that name before is still there.
+        OSError: the file cannot be written; an existing file is unchanged.
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -32,20 +32,20 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A name to write a file or folder under, which becomes `path` when the block ends without an error.
+    """A temporary path to write a file or folder to, which is renamed to `path` if the block ends without an error.
 
-    Of several processes that make the same folder at once one gives it its name; what the others wrote is removed.
+    If several processes write the same folder, the first one to finish names it, and the others' work is removed.
 
     Args:
-        path: the file or folder; the one that it lies in must be there.
+        path: the file or folder; its parent folder must exist.
 
     Yields:
-        A name beside it that nobody else has; nothing is there.
+        A unique path in the same folder, where nothing exists yet.
 
     Raises:
-        OSError: the disk refuses; what had the name `path` before is still there.
+        OSError: the path cannot be written; an existing file is unchanged.
     """
-    # No process number: two machines that share a disk may have the same.
+    # A random name: process numbers are not unique if machines share the disk.
     temporary = path.with_name(f".{path.name}.{token_hex(4)}{TEMPORARY}")
     try:
         yield temporary

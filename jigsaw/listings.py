@@ -1,7 +1,6 @@
-"""Recipes, tasks and rewards as tables for the terminal: what the commands of these names print.
+"""Tables of recipes, tasks and rewards, as `jigsaw recipes`, `jigsaw tasks` and `jigsaw rewards` print them.
 
-In: descriptions, as the public doors of `tasks` and `rewards` and `jigsaw.launch.estimate_text` give them. Out: `rich`
-tables.
+In: descriptions from `jigsaw.tasks`, `jigsaw.rewards` and `jigsaw.launch.estimate_text`. Out: `rich` tables.
 """
 
 from __future__ import annotations
@@ -40,16 +39,16 @@ def task_table(task: Mapping[str, Any]) -> Table:
 
 
 def rewards_table(rewards: Sequence[RewardInfo]) -> Table:
-    """One line per reward or metric; one that does not load shows why."""
+    """One line per reward or metric; if one cannot be loaded, its line has the reason."""
     table = _table("name", "kind", "source", "what it scores")
     for info in rewards:
-        package = info.source.partition(": ")[0]  # where in it: `jigsaw rewards NAME`
+        package = info.source.partition(": ")[0]  # `jigsaw rewards NAME` shows the place in it
         table.add_row(info.name, info.kind, escape(package), escape(info.error or info.summary))
     return table
 
 
 def reward_table(info: RewardInfo) -> Table:
-    """Everything there is to say about one reward."""
+    """One line per property of a reward."""
     table = _table("", "", title=f"{info.name}: {info.summary}")
     table.add_row("kind", info.kind)
     table.add_row("source", escape(info.source))
@@ -60,7 +59,7 @@ def reward_table(info: RewardInfo) -> Table:
 
 
 def written(value: Any) -> str:
-    """A value as a recipe or `KEY=VALUE` writes it.
+    """A value as it is written in a recipe or in `KEY=VALUE`.
 
     >>> written(None), written(True), written(0.2), written("3x3")
     ('null', 'true', '0.2', '3x3')

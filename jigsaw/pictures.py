@@ -1,6 +1,6 @@
-"""Pictures for pages: tiles joined into one picture, thumbnails, and pictures as data URIs.
+"""Pictures for HTML pages and requests: mosaics of tiles, thumbnails, strips of frames, data URIs.
 
-In: RGB images. Out: an image, or the text that an HTML page or a request carries in place of a file.
+In: RGB images. Out: an image, or a data URI that stands for a file in an HTML page or a request.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Thumbnail:
 
 
 def mosaic(tiles: Sequence[Image.Image], rows: int, columns: int, *, gap: int = 0) -> Image.Image:
-    """Tiles of one size in raster order.
+    """A picture of tiles of one size, in raster order.
 
     Args:
-        rows, columns: of the grid.
+        rows, columns: size of the grid.
         gap: white pixels between the tiles.
     """
     width, height = tiles[0].size
@@ -43,7 +43,7 @@ def mosaic(tiles: Sequence[Image.Image], rows: int, columns: int, *, gap: int = 
 
 
 def data_uri(image: Image.Image, *, lossless: bool = False) -> str:
-    """A picture as a data URI: PNG, or a JPEG in which tiles do not bleed into their neighbours (4:4:4)."""
+    """A picture as a data URI: PNG, or JPEG without chroma subsampling, so that colours of tiles do not mix."""
     stream = io.BytesIO()
     if lossless:
         image.save(stream, "PNG")
@@ -60,11 +60,11 @@ def thumbnail(image: Image.Image, side: int) -> Thumbnail:
 
 
 def clip_strip(frames: Any, side: int) -> Thumbnail:
-    """First, middle and last frame of a clip side by side, with a gap so that they are not taken for one.
+    """The first, middle and last frame of a clip side by side, with a gap between them.
 
     Args:
         frames: uint8, `(N, height, width, 3)`.
-        side: most pixels of the strip's longer side.
+        side: maximum pixels of the strip's longer side.
     """
     count = len(frames)
     chosen = sorted({round(i * (count - 1) / max(1, STRIP_FRAMES - 1)) for i in range(STRIP_FRAMES)})
@@ -77,5 +77,5 @@ def clip_strip(frames: Any, side: int) -> Thumbnail:
 
 
 def bytes_uri(data: bytes, kind: str) -> str:
-    """The bytes of a file of a media type as a data URI."""
+    """The bytes of a file as a data URI, with its media type."""
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

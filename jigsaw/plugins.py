@@ -1,7 +1,7 @@
-"""Plug-ins: other people's tasks, rewards and functions, by registered name, in a module or in a file.
+"""Finds plug-ins: third-party tasks, rewards and functions, by entry point, in a module or in a file.
 
-In: what a recipe or a command names: an entry point, `package.module:name` or `path/to/file.py:name`. Out: the object.
-A file is run once, however many things in it are asked for; after it was edited it is run anew.
+In: the spec in a recipe or command: an entry point, `package.module:name` or `path/to/file.py:name`. Out: the object. A
+file is run once, and again after it was edited.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Kind:
     """A kind of plug-in.
 
     Attributes:
-        what: its name in messages.
-        error: the exception that says what is wrong.
-        is_one: whether an object of a module may be meant, for "did you mean".
-        group: its entry point group; empty where none can be registered.
-        check: a command that tries one, for messages; may be empty.
+        what: name of the kind in messages.
+        error: the exception to raise.
+        is_one: whether an object of a module is of this kind, for "did you mean".
+        group: the entry point group; empty if none can be registered.
+        check: a command that checks one, for messages; may be empty.
     """
 
     what: str
@@ -44,25 +44,26 @@ class Kind:
 
 
 def load(file: str | Path) -> ModuleType:
-    """The module in a Python file, under a name of its own, so that two files of one name do not collide.
+    """The module in a Python file, under a unique module name, so that files of the same name do not collide.
 
     Raises:
-        FileNotFoundError: there is no such file. What the module raises when it is run goes through.
+        FileNotFoundError: there is no such file.
+        Exception: whatever the module raises when it is run.
     """
     from hashlib import sha256  # loads OpenSSL, which nothing else here needs
 
     path = Path(file).expanduser().resolve(strict=True)
     name = f"jigsaw_plugin_{path.stem}_{sha256(str(path).encode()).hexdigest()[:12]}"
     content = sha256(path.read_bytes()).hexdigest()
-    found = sys.modules.get(name)
-    if found is not None and vars(found)["__content__"] == content:
-        return found
+    loaded = sys.modules.get(name)
+    if loaded is not None and vars(loaded)["__content__"] == content:
+        return loaded
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
+        raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     vars(module)["__content__"] = content
-    sys.modules[name] = module  # dataclasses and pickle look their module up by name
+    sys.modules[name] = module  # dataclasses and pickle look up their module by name
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -72,10 +73,10 @@ def load(file: str | Path) -> ModuleType:
 
 
 def find(use: str, kind: Kind) -> object:
-    """The object behind a name, dotted path or `file.py:name`, as it is.
+    """The object that an entry point, `package.module:name` or `file.py:name` names.
 
     Raises:
-        Exception: `kind.error`: nothing is there, importing it failed, or two distributions claim the name.
+        Exception: `kind.error`: there is no such object, its import failed, or two distributions register the name.
     """
     place, colon, name = use.rpartition(":")
     if not colon:
@@ -83,42 +84,42 @@ def find(use: str, kind: Kind) -> object:
     file = Path(place).expanduser()
     if not place.endswith(".py"):
         if not all(part.isidentifier() for part in place.split(".")):
-            raise kind.error(f"{use!r} is no dotted path; write package.module:name")
-        found = module = _imported(use, kind, lambda: importlib.import_module(place))
+            raise kind.error(f"{use!r} is not a dotted path; write package.module:name")
+        plugin = module = _imported(use, kind, lambda: importlib.import_module(place))
     elif file.is_file():
-        found = module = _imported(use, kind, lambda: load(file), file)
+        plugin = module = _imported(use, kind, lambda: load(file), file)
     else:
-        raise kind.error(f"there is no file {place}; give the path from here ({Path.cwd()}) or a whole one")
+        raise kind.error(f"there is no file {place}; give an absolute path, or one relative to {Path.cwd()}")
     try:
         for part in name.split("."):
-            found = getattr(found, part)
+            plugin = getattr(plugin, part)
     except AttributeError:
         own = [key for key, value in vars(module).items() if kind.is_one(value) and not key.startswith("_")]
         nearest = did_you_mean(name, own, "" if own else f"it has no {kind.what}")
         raise kind.error(f"{place} has no {name!r}; {nearest}") from None
-    return found
+    return plugin
 
 
 def _registered(use: str, kind: Kind) -> object:
     if use.endswith(".py"):
-        raise kind.error(f"{use} is a file; name the {kind.what} in it, {use}:NAME")
+        raise kind.error(f"{use} is a file; name the {kind.what} in it: {use}:NAME")
     if not kind.group:
         raise kind.error(f"{use!r} is not of the form package.module:name or path/to/file.py:name")
     points = registered(kind.group)
-    found = [point for point in points if point.name == use]
-    if not found:
+    matching = [point for point in points if point.name == use]
+    if not matching:
         nearest = did_you_mean(use, {point.name for point in points})
         own = "one of your own: package.module:name or file.py:name"
         raise kind.error(f"no {kind.what} is called {use!r}; {nearest} ({own})")
-    owners = {(owner(point), point.value) for point in found} if len(found) > 1 else set()
+    owners = {(owner(point), point.value) for point in matching} if len(matching) > 1 else set()
     if len(owners) > 1:
-        claims = " and ".join(sorted(f"{owner} ({value})" for owner, value in owners))
-        raise kind.error(f"{use!r} is registered by {claims}; use the dotted path of the one that you mean")
-    return _imported(use, kind, found[0].load)
+        names = " and ".join(sorted(f"{owner} ({value})" for owner, value in owners))
+        raise kind.error(f"{use!r} is registered by {names}; use the dotted path of the one that you mean")
+    return _imported(use, kind, matching[0].load)
 
 
 def _imported(use: str, kind: Kind, load: Callable[[], object], file: Path | None = None) -> object:
-    """What `load` imports; anything that goes wrong in it becomes one line, a `sys.exit` at import too."""
+    """The result of `load`; any error in it, even a `sys.exit` at import, is reported in one line."""
     try:
         return load()
     except KeyboardInterrupt:
@@ -127,7 +128,7 @@ def _imported(use: str, kind: Kind, load: Callable[[], object], file: Path | Non
         where = line_of(error, str(file.resolve()) if file else "") or use
         remedy = f"; correct it, then try `{kind.check}`" if kind.check else ""
         if isinstance(error, ModuleNotFoundError):
-            remedy = "; install the package that has it, or give file.py:name"
+            remedy = "; install the package, or give file.py:name"
         what = f"{type(error).__name__}: {first_line(error)}"
         raise kind.error(f"{kind.what} {use}: importing failed at {where} with {what}{remedy}") from error
 
@@ -136,7 +137,7 @@ def registered(group: str) -> tuple[EntryPoint, ...]:
     """The entry points of a group, of all installed distributions.
 
     A row's task is looked up for each puzzle, and reading the metadata of all distributions takes 10 ms. So they are
-    read again only where the path or one of its folders has changed, as it does when something is installed.
+    only read again if `sys.path` or one of its folders has changed, as it does when something is installed.
     """
     return _entry_points(group, tuple((folder, _changed(folder)) for folder in sys.path))
 
@@ -149,7 +150,7 @@ def _entry_points(group: str, path: tuple[tuple[str, int], ...]) -> tuple[EntryP
 
 
 def _changed(folder: str) -> int:
-    """When something was added to or removed from a folder, in nanoseconds; 0 if there is none."""
+    """The time of modification of a folder in nanoseconds; 0 if it does not exist."""
     try:
         return Path(folder).stat().st_mtime_ns
     except OSError:
@@ -170,7 +171,7 @@ def line_of(error: BaseException, file: str) -> str:
 
 
 def origin_of(found: object) -> tuple[str, str]:
-    """Where a function is written: `file.py:12` relative to the current directory if it lies below, and the file."""
+    """The place of a function's source: `file.py:12`, relative to the current directory if possible, and the file."""
     inner: Any = found.func if isinstance(found, partial) else found
     for code in (inner, type(inner)):
         try:
@@ -182,6 +183,6 @@ def origin_of(found: object) -> tuple[str, str]:
 
 
 def short(file: str) -> str:
-    """A path relative to the current directory, if it lies below."""
+    """A path relative to the current directory, if the file is below it."""
     path = Path(file)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file

@@ -1,4 +1,4 @@
-"""What our processes ask of the operating system: which cores they may use, and to end with their parent."""
+"""Operating system functions: the usable CPU cores, and ending a process together with its parent."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import sys
 
 
 def usable_cores() -> int:
-    """How many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone knows it
+    """The number of CPU cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # only on Linux
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def die_with_parent(sent: signal.Signals = signal.SIGKILL) -> None:
-    """Have the kernel signal this process when the one that started it dies, even of SIGKILL; Linux alone can.
+    """Make the kernel send a signal to this process when its parent dies, even by SIGKILL; only on Linux.
 
-    Otherwise a killed launcher would leave processes behind that write to the same run as the resumed one, and a
-    killed build a decoder that hangs.
+    Otherwise a killed launcher would leave processes that write to the same run folder as the resumed run, and a killed
+    build would leave a decoder that hangs.
     """
     if sys.platform == "linux":
         import ctypes

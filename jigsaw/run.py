@@ -1,7 +1,7 @@
 """Runs a recipe: puzzle sets, supervised stage, GRPO, evaluation, report.
 
-In: a resolved recipe. Out: a run folder (`jigsaw.run_folder` lists its files). A file that is there is complete and is
-not made again, so that a resumed run takes the same way; an unfinished stage continues from its last checkpoint.
+In: a resolved recipe. Out: a run folder (`jigsaw.run_folder` lists its files). Existing files are complete and are not
+written again, so a resumed run uses the same code; an unfinished stage continues from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ def run(recipe: Recipe, console: Console | None = None, *, resume: bool = False,
     """Run a recipe.
 
     Args:
-        recipe: resolved and validated.
-        console: where progress is printed; None for the standard output.
-        resume: continue an unfinished run of the same recipe, from its last checkpoint.
-        node: this machine's place, where a run spans several.
+        recipe: the resolved and validated recipe.
+        console: the console for progress; None for the standard output.
+        resume: continue an unfinished run of the same recipe from its last checkpoint.
+        node: this machine's rank, for runs on several machines.
 
     Returns:
         The run folder.
 
     Raises:
-        StoppedError: it was asked to stop (Ctrl-C or SIGTERM), and has saved.
-        JigsawError: anything about recipe, data, model, machine or folders that the user can correct.
+        StoppedError: the run was asked to stop (Ctrl-C or SIGTERM) and has saved its state.
+        JigsawError: a problem with recipe, data, model, machine or folders that the user can correct.
     """
     from jigsaw.evaluation.evaluate import evaluate_run
     from jigsaw.report import write_report
@@ -84,16 +84,16 @@ def run(recipe: Recipe, console: Console | None = None, *, resume: bool = False,
 
 @contextmanager
 def stop_requests(folder: RunFolder) -> Iterator[StopRequest]:
-    """Requests to stop a run, with an end at once as a `StoppedError` that says what is kept."""
+    """The stop request of a run; if the run ends at once, the `StoppedError` lists what is saved."""
     with StopRequest(folder.stop) as stop:
         try:
             yield stop
         except KeyboardInterrupt:
-            raise StoppedError(f"{folder}: stopped at once; {folder.kept()}", stop.exit_code) from None
+            raise StoppedError(f"{folder}: stopped at once; {folder.saved()}", stop.exit_code) from None
 
 
 def make_tiny(recipe: Recipe, folder: RunFolder, train_sets: Sequence[Any]) -> str:
-    """Write the tiny model that a recipe starts from; returns a line about it."""
+    """Write the tiny model of a recipe, and return a line about it."""
     from jigsaw.models.tiny import write_tiny
 
     architecture, parameters = str(recipe.model.tiny), 0
@@ -107,7 +107,7 @@ def make_tiny(recipe: Recipe, folder: RunFolder, train_sets: Sequence[Any]) -> s
 
 
 def tokenizer_texts(train_sets: Sequence[Any]) -> Iterator[str]:
-    """What a tiny model's tokenizer learns from: the prompts and answers of each set's first rows."""
+    """The texts on which a tiny model's tokenizer is trained: prompts and answers of each set's first rows."""
     from jigsaw.training.sft import with_answer
 
     for puzzles in train_sets:

@@ -1,21 +1,21 @@
-"""A run folder: the names in it, how they are written, and who may write.
+"""The run folder: the names of its files, how they are written, and its lock.
 
-In: the folder of a run, `output` of its recipe. Out: paths for training, evaluation, report and the commands.
-Everything but the two logs is written under another name and renamed when it is complete, so what has its name can be
-trusted::
+In: the folder of a run, `output` of its recipe. Out: paths for training, evaluation, report and the commands. All files
+except the two logs are written under a temporary name and renamed when they are complete, so an existing file is
+always complete::
 
-    recipe.yaml               the recipe, every default and reference resolved
+    recipe.yaml               the recipe, with all defaults and references resolved
     run.json                  version, command, packages, machine and seeds of the run
     data.json                 the folders of the puzzle sets
     metrics.jsonl             one line per training step and per periodic evaluation
     completions.jsonl         some completions of GRPO, at intervals
-    checkpoints/ adapters/    of an unfinished stage; of a run with LoRA, before they are merged
-    start/ warmup/ model/     models: a tiny one before training, after the supervised stage, at the end
-    predictions/              held-out puzzles with the completions of warmup/ and model/; below NAME/ of a named set
-    evaluation.json           held-out scores with intervals, next to chance
-    report.html               all of that as a page
+    checkpoints/ adapters/    checkpoints of an unfinished stage; LoRA adapters before they are merged
+    start/ warmup/ model/     models: the tiny model before training, after the supervised stage, at the end
+    predictions/              held-out puzzles with the completions of warmup/ and model/; in NAME/ for a named set
+    evaluation.json           held-out scores with intervals, compared with chance
+    report.html               a page about the run
     DONE                      written last: the run is complete
-    .lock .stop .trl/ ...     lock, request to stop, scratch files
+    .lock .stop .trl/ ...     lock, stop request, scratch files
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class RunFolder:
         path: the folder.
         recipe, info, data, metrics, completions, evaluation, report, done: the files of the table above.
         start: the tiny model before training.
-        stop: the file that stands for a request to stop.
-        answers: what the final evaluation has answered until it is complete.
-        scratch: where trainers write.
-        server, server_log: the model that a vLLM server opens, and what the server prints.
+        stop: the file of a stop request.
+        answers: completions of the final evaluation while it is unfinished.
+        scratch: the folder that trainers write to.
+        server, server_log: the model that a vLLM server opens, and the server's output.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -85,7 +85,7 @@ class RunFolder:
         return self.path / "predictions" / (set_name or "") / f"{name}.jsonl"
 
     def checkpoints(self, stage: str) -> Path:
-        """Where an unfinished stage keeps `checkpoint-N`."""
+        """The folder of an unfinished stage's checkpoints, `checkpoint-N`."""
         return self.path / "checkpoints" / stage
 
     def adapters(self, stage: str) -> Path:
@@ -93,11 +93,11 @@ class RunFolder:
         return self.path / "adapters" / stage
 
     def write_once(self, path: Path, write: Callable[[Path], object]) -> None:
-        """Make a file or folder of the run unless it is there.
+        """Write a file or folder of the run unless it exists.
 
         Args:
             path: one of the paths of this class.
-            write: gets another name beside it, where nothing is, and writes the file or folder there.
+            write: called with a temporary path, to which it writes the file or folder.
         """
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,38 +105,38 @@ class RunFolder:
                 write(partial)
 
     def write_text_once(self, path: Path, text: str) -> None:
-        """Write a text file of the run unless it is there."""
+        """Write a text file of the run unless it exists."""
         self.write_once(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
     def remove_results(self, model: str) -> None:
-        """Remove what was computed from weights that are about to be replaced."""
+        """Remove the results of weights that are about to be replaced."""
         named = (self.path / "predictions").glob(f"*/{model}.jsonl")
         for file in (self.predictions(model), *named, self.evaluation, self.report):
             file.unlink(missing_ok=True)
 
     def remove_training_files(self) -> None:
-        """Remove what only an unfinished training needs."""
+        """Remove the files that only an unfinished training needs."""
         for folder in (self.scratch, self.path / "checkpoints", self.server):
             shutil.rmtree(folder, ignore_errors=True)
 
     def finish(self) -> None:
-        """Mark the run as complete, and remove what only an unfinished evaluation needs."""
+        """Mark the run as complete, and remove the files that only an unfinished evaluation needs."""
         shutil.rmtree(self.answers, ignore_errors=True)
         self.write_text_once(self.done, "")
 
-    def kept(self) -> str:
-        """What a run that ends at once keeps, for its message."""
+    def saved(self) -> str:
+        """The results that a run has saved so far, for the message of a run that ends at once."""
         models = [name for name in ("start", "warmup", "model") if self.model(name).exists()]
         latest = {stage: latest_checkpoint(self.checkpoints(stage)) for stage in ("sft", "grpo")}
-        steps = {stage: checkpoint_step(found) for stage, found in latest.items() if found is not None}
-        kept = [f"{name}/" for name in models] + [f"steps 1 to {step} of {stage}" for stage, step in steps.items()]
-        return f"it keeps {', '.join(kept)}" if kept else "nothing was trained yet"
+        steps = {stage: checkpoint_step(path) for stage, path in latest.items() if path is not None}
+        saved = [f"{name}/" for name in models] + [f"steps 1 to {step} of {stage}" for stage, step in steps.items()]
+        return f"it keeps {', '.join(saved)}" if saved else "nothing was trained yet"
 
     def read_sets(self) -> dict[str, Any]:
-        """What `data.json` holds: the folders of the sets for `train` and `eval`, and `ids`, a digest of each.
+        """The content of `data.json`: the folders of the sets for `train` and `eval`, and `ids`, a digest of each.
 
         Raises:
-            JigsawError: it is missing or damaged.
+            JigsawError: the file is missing or damaged.
         """
         remedy = "restore it, or start anew with output=FOLDER"
         record = read_object(self.data, remedy)
@@ -145,7 +145,7 @@ class RunFolder:
             ids = digests.get(side) if isinstance(digests, dict) else None
             for key, texts in ((side, record.get(side)), (f"ids.{side}", ids)):
                 if not isinstance(texts, list) or not all(isinstance(text, str) and "\0" not in text for text in texts):
-                    raise JigsawError(f"{self.data}: {key} is {named(texts)}, not a list of texts; {remedy}")
+                    raise JigsawError(f"{self.data}: {key} is {named(texts)}, not a list of strings; {remedy}")
         return record
 
     def open_train(self, recipe: Recipe) -> list[Any]:
@@ -164,30 +164,30 @@ class RunFolder:
         return HeldOut(sets, recipe.data.eval)
 
     def require_usable(self, recipe: Recipe, *, resume: bool) -> None:
-        """Refuse a folder that holds something else than what `locked` takes; nothing is written.
+        """Check that `locked` would accept the folder, without writing anything.
 
         Raises:
-            JigsawError: the folder holds something else.
+            JigsawError: it would not.
         """
         if read_holder(self.path) is None:
             try:
                 self._refuse_unless_own(_as_yaml(recipe), resume)
             except JigsawError:
-                if read_holder(self.path) is None:  # otherwise a run has begun meanwhile: the lock's refusal names it
+                if read_holder(self.path) is None:  # otherwise a run began meanwhile, and the lock's error names it
                     raise
 
     @contextmanager
     def locked(self, recipe: Recipe, *, resume: bool) -> Iterator[None]:
-        """Hold the folder for one run for the duration of the block.
+        """Lock the folder for one run for the duration of the block.
 
-        It is a new or empty one, or with `resume` the unfinished one of the same recipe. A folder that holds nothing
-        but the recipe when the block fails is removed again.
+        The folder must be new or empty or, with `resume`, that of an unfinished run of the same recipe. If the block
+        fails before anything but the recipe is written, the folder is removed again.
 
         Raises:
-            JigsawError: the folder is in use, or holds something else.
+            JigsawError: the folder is in use, or contains something else.
         """
         resolved = _as_yaml(recipe)
-        self.require_usable(recipe, resume=resume)  # before the lock, whose file has no place in another's folder
+        self.require_usable(recipe, resume=resume)  # before locking, which writes a file to the folder
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path):
             self._refuse_unless_own(resolved, resume)
@@ -200,31 +200,31 @@ class RunFolder:
             except Exception:
                 self._remove_if_nothing_was_done()
                 raise
-            if self.done.exists():  # whoever locks the removed file after this finds a finished run
+            if self.done.exists():  # a process that locks the removed file later sees a finished run
                 (self.path / LOCK).unlink(missing_ok=True)
 
     def _refuse_unless_own(self, resolved: str, resume: bool) -> None:
-        """Refuse a folder that holds something else, a finished run, or an unfinished one without `resume`."""
+        """Refuse a folder with other content, a finished run or, without `resume`, an unfinished run."""
         folder = self.path
         if folder.exists() and not folder.is_dir():
             raise JigsawError(f"output: {folder} is a file; choose another with output=FOLDER")
         if not folder.is_dir() or all(map(_is_leftover, folder.iterdir())):
             if resume:
-                raise JigsawError(f"output: {folder} holds no run to resume")
+                raise JigsawError(f"output: {folder} has no run to resume")
             return
         if not self.recipe.is_file():
-            raise JigsawError(f"output: {folder} holds something else than a run; choose another with output=FOLDER")
+            raise JigsawError(f"output: {folder} is not a run folder; choose another with output=FOLDER")
         if self.done.exists():
-            raise JigsawError(f"output: {folder} holds a finished run; choose another with output=FOLDER")
+            raise JigsawError(f"output: {folder} has a finished run; choose another with output=FOLDER")
         if self.recipe.read_text(encoding="utf-8") != resolved:
-            raise JigsawError(f"output: {folder} holds a run of another recipe; choose another with output=FOLDER")
+            raise JigsawError(f"output: {folder} has a run of another recipe; choose another with output=FOLDER")
         if not resume:
             raise JigsawError(
-                f"output: {folder} holds an unfinished run; --resume continues it, output=FOLDER starts anew"
+                f"output: {folder} has an unfinished run; --resume continues it, output=FOLDER starts a new one"
             )
 
     def _clean(self) -> None:
-        """Remove what a killed run left under temporary names, and its request to stop."""
+        """Remove the temporary files and the stop request of a killed run."""
         self.stop.unlink(missing_ok=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
         for folder in (self.path, self.path / "predictions", *self.path.glob("predictions/*/"), self.path / "adapters"):
@@ -235,7 +235,7 @@ class RunFolder:
                     entry.unlink(missing_ok=True)
 
     def _remove_if_nothing_was_done(self) -> None:
-        """Remove the folder if it holds nothing but the recipe, so that the corrected recipe can take it."""
+        """Remove the folder if only the recipe is in it, so that the corrected recipe can use it."""
         known = {self.recipe, self.info}
         if any(entry not in known and not _is_leftover(entry) for entry in self.path.iterdir()):
             return
@@ -246,14 +246,14 @@ class RunFolder:
 
 
 def _as_yaml(recipe: Recipe) -> str:
-    """A recipe as its run folder keeps it."""
+    """A recipe as it is written to its run folder."""
     from omegaconf import OmegaConf
 
     return OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json")))
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of the highest step in a folder of `checkpoint-N`; None where there is none."""
+    """The checkpoint with the highest step in a folder of `checkpoint-N`; None if there is none."""
     return max(folder.glob("checkpoint-*"), key=checkpoint_step, default=None)
 
 
@@ -263,5 +263,5 @@ def checkpoint_step(checkpoint: Path) -> int:
 
 
 def _is_leftover(entry: Path) -> bool:
-    """Whether an entry of a folder is left by an early end: it makes the folder no run, and nobody misses it."""
+    """Whether an entry of a folder is left over from a run that ended early; such a folder counts as empty."""
     return entry.name in {LOCK, HOLDER, STOP} or entry.name.endswith(TEMPORARY)

@@ -1,6 +1,6 @@
-"""Lock of a run folder: at most one process works in it at a time, also on a file system that several machines share.
+"""Lock of a run folder: at most one process writes to it at a time, also on a file system that machines share.
 
-In: a run folder. Out: a lock for the duration of a block, or an error that names the process that has it.
+In: a run folder. Out: a lock for the duration of a block, or an error that names the process that holds it.
 
 Two files implement it. `.lock` is locked by `filelock`, which is exact between processes of one machine and ends with
 its process. `.lock.json` says which process holds the lock, and its time of modification is renewed every ten seconds.
@@ -47,9 +47,9 @@ class Holder:
     """The process that holds a lock.
 
     Attributes:
-        process: its number.
+        process: process id.
         host: name of its machine.
-        machine: identity of its machine's kernel since it was started; the host's name where there is none.
+        machine: boot id of its machine's kernel; the host name on systems without one.
         since: when it took the lock, ISO 8601 with the time zone.
     """
 
@@ -60,7 +60,7 @@ class Holder:
 
     @classmethod
     def this_process(cls) -> Holder:
-        """This process, from now on."""
+        """This process, with the present time."""
         return cls(
             os.getpid(), socket.gethostname(), _machine(), datetime.now().astimezone().isoformat(timespec="seconds")
         )
@@ -77,7 +77,7 @@ class Holder:
 
     @property
     def gone(self) -> bool:
-        """Whether there is no such process on this machine. Containers do not see each other's processes."""
+        """Whether the process has ended. Containers do not see each other's processes."""
         try:
             os.kill(self.process, 0)
         except ProcessLookupError:
@@ -118,11 +118,11 @@ def read_holder(folder: Path) -> Holder | None:
 
 
 def _acquire(folder: Path) -> FileLock:
-    """Lock the folder, once it is certain that no other process works in it.
+    """Lock the folder, once it is certain that no other process uses it.
 
-    In two cases `filelock` does not decide, and the holder's file is watched for a while. It grants a lock that a
-    process of another machine holds, if the file system does not pass locks on; and it refuses a lock whose process was
-    killed, if a child inherited it or a file server waits for a machine that went down.
+    In two cases `filelock` cannot decide, and the holder's file is watched for a while: it grants a lock that a process
+    of another machine holds, if the file system does not share locks; and it refuses a lock whose process was killed,
+    if a child inherited it or a file server waits for a machine that went down.
     """
     from filelock import FileLock, Timeout
 
@@ -167,7 +167,7 @@ def _renew(file: Path, ended: Event) -> None:
 
 
 def _modified(file: Path) -> float:
-    """Time of modification. The file is opened: NFS asks its server then, and may answer `stat` from a cache."""
+    """Time of modification. The file is opened because NFS then asks its server; `stat` may use a cache."""
     try:
         with file.open("rb") as opened:
             return os.fstat(opened.fileno()).st_mtime

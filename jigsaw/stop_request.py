@@ -1,13 +1,13 @@
 """Requests to stop a run: Ctrl-C (SIGINT), SIGTERM, a terminal that was closed (SIGHUP), or a file in the run folder.
 
-In: signals to this process, and the file, which reaches the training processes of all nodes. Out: the request, for
-whoever can stop in good order. What a signal does depends on where the run is:
+In: signals to this process, and the file, which the training processes of all nodes see. Out: the request, which code
+reads where it can stop safely. The effect of a signal depends on the block it arrives in:
 
-- inside of `deferred(...)` (training steps, batches of an evaluation) the first signal is only recorded, and one line
+- inside `deferred(...)` (training steps, batches of an evaluation) the first signal is only recorded, and one line
   says when the run will stop; a second Ctrl-C raises `KeyboardInterrupt`;
-- anywhere else, where nothing would be lost (data are built part by part), it raises `KeyboardInterrupt` at once.
+- elsewhere it raises `KeyboardInterrupt` at once, since nothing would be lost (data are built part by part).
 
-What is printed to a terminal that was closed is lost; it does not fail, so that a run saves before it ends.
+Output to a closed terminal is dropped without an error, so that a run can save before it ends.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequest:
-    """Whether a run was asked to stop. A context manager that handles the signals inside of its block.
+    """A request to stop a run. A context manager that handles the signals inside its block.
 
     Args:
-        file: the file that stands for a request; a signal creates it.
-        signals: the signals to handle. Nothing is handled outside of the main thread, where Python cannot.
+        file: the file of a request; a signal creates it.
+        signals: the signals to handle. Python only handles signals in the main thread.
         quiet: do not print a line.
 
     Attributes:
-        signal: the first signal that was received; None without one.
-        when: what the line says about when the run will stop.
+        signal: the first signal that was received, or None.
+        when: the text of the line about when the run will stop.
     """
 
     def __init__(self, file: Path, signals: Sequence[signal.Signals] = SIGNALS, *, quiet: bool = False) -> None:
@@ -51,7 +51,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            # `nohup` has SIGHUP ignored: the run is to go on without its terminal.
+            # Under `nohup` SIGHUP is ignored, and the run continues without its terminal.
             handled = [number for number in self._signals if number != signal.SIGHUP or not _ignored(number)]
             self._before = {number: signal.signal(number, self._on_signal) for number in handled}
             self._streams = sys.stdout, sys.stderr
@@ -68,12 +68,12 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether this process knows of a request."""
+        """Whether there is a request."""
         return self.signal is not None or self._file.exists()
 
     @property
     def exit_code(self) -> int:
-        """The exit code of a run that stops now: 128 and the number of the signal, SIGTERM's without one."""
+        """The exit code of a run that stops now: 128 plus the number of the signal (SIGTERM's without a signal)."""
         return 128 + (self.signal or signal.SIGTERM)
 
     @contextmanager
@@ -81,7 +81,7 @@ class StopRequest:
         """Only record signals inside the block; the code in it reads `requested` or calls `check` where it can stop.
 
         Args:
-            when: when that is, for the line that is printed: "after this step and saving".
+            when: when the run will stop, for the printed line: "after this step and saving".
         """
         self.when, before = when, self.when
         self._depth += 1
@@ -92,10 +92,10 @@ class StopRequest:
             self.when = before
 
     def check(self, where: str) -> None:
-        """End the run here if it was asked to stop.
+        """Stop the run here if there is a request.
 
         Args:
-            where: what the message says about the place: "in its evaluation".
+            where: the place, for the message: "in its evaluation".
 
         Raises:
             StoppedError: there was a request.
@@ -111,27 +111,27 @@ class StopRequest:
         self.signal = self.signal or signal.Signals(number)
         if not self._depth or (again and number == signal.SIGINT):
             raise KeyboardInterrupt
-        with suppress(OSError):  # a full disk; this process knows of the request without the file
+        with suppress(OSError):  # the disk may be full; this process has the request without the file
             self._file.touch()
         if not again and not self._quiet:
             self._print(f"Stopping {self.when}. Press Ctrl-C again to quit at once.")
 
     def _in_forked_child(self, number: int) -> None:
-        """A child, such as a process that loads data, inherits the handler: Ctrl-C is its parent's business."""
+        """Handle a signal in a forked child, such as a data loader, which inherits the handler and ignores Ctrl-C."""
         if number != signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
     @staticmethod
     def _print(line: str) -> None:
-        # Not through sys.stderr: the signal may have interrupted a write to it, which cannot be entered again.
+        # Not through sys.stderr: the signal may have interrupted a write to it, which is not reentrant.
         start = "\n" if sys.stderr.isatty() else ""
         with suppress(OSError):
             os.write(2, f"{start}{line}\n".encode())
 
 
 class _Terminal:
-    """A text stream to a terminal, for which it is no error that the terminal is gone."""
+    """A text stream that ignores errors if its terminal was closed."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,6 +1,6 @@
-"""The processes and devices of training: what a recipe's `distributed` section means on this machine.
+"""The number of processes and devices that a recipe's `distributed` section means on this machine.
 
-In: the section, and how many GPUs there are. Out: numbers. Nothing heavy is imported.
+In: the section, and the number of GPUs. Out: numbers. Nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from jigsaw.errors import JigsawError
 
 @dataclass(frozen=True)
 class Topology:
-    """Processes and devices.
+    """Processes and devices of training.
 
     Attributes:
-        section: what the recipe asks for.
-        gpus: GPUs that processes on this machine may use.
+        section: the recipe's `distributed` section.
+        gpus: number of GPUs that processes on this machine may use.
     """
 
     section: DistributedSection
@@ -31,26 +31,26 @@ class Topology:
 
     @property
     def launched(self) -> bool:
-        """Whether training runs in processes that torchrun starts."""
+        """Whether torchrun starts the training processes."""
         section = self.section
         return section.gpus is not None or section.cpu_processes is not None or section.nodes > 1 or section.zero > 0
 
     @property
     def per_node(self) -> int:
-        """Processes of each node.
+        """Number of processes per node.
 
         Raises:
-            JigsawError: the recipe asks for all GPUs, and there is none.
+            JigsawError: the recipe requires all GPUs, and there is none.
         """
         if self.section.gpus != "all":
             return self.section.gpus or self.section.cpu_processes or 1
         if not self.gpus:
-            raise JigsawError("distributed.gpus: all, and this machine has none; use cpu_processes to try it without")
+            raise JigsawError("distributed.gpus: all, but this machine has no GPU; use cpu_processes to try it without")
         return self.gpus
 
     @property
     def world_size(self) -> int:
-        """Processes of all nodes.
+        """Number of processes on all nodes.
 
         Raises:
             JigsawError: see `per_node`.

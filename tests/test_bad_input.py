@@ -231,7 +231,7 @@ def test_data_or_a_model_that_is_not_there_is_told_before_anything_is_written(wo
 
 def test_a_curriculum_without_puzzles_is_told_before_anything_is_trained(work, refused):
     told = refused("launch", "small.yaml", "curriculum={mode: static, stages: [{until: 0.5, pieces: [9]}]}")
-    assert told == "curriculum.stages[0]: no image puzzle of 9 pieces: image puzzles have 4"
+    assert told == "curriculum.stages[0]: no image puzzle has 9 pieces: image puzzles have 4"
     assert not (work / "runs" / "small" / "start").exists()
 
 
@@ -320,9 +320,9 @@ def test_samples_leave_a_folder_of_something_else_alone(work, refused):
 @pytest.mark.parametrize(
     "made, told",
     [
-        ({"notes.txt": "mine"}, "output: out holds something else than a run; choose another with output=FOLDER"),
-        ({"recipe.yaml": "name: other\n"}, "output: out holds a run of another recipe; choose another"),
-        ({"recipe.yaml": "name: other\n", "DONE": ""}, "output: out holds a finished run; choose another"),
+        ({"notes.txt": "mine"}, "output: out is not a run folder; choose another with output=FOLDER"),
+        ({"recipe.yaml": "name: other\n"}, "output: out has a run of another recipe; choose another"),
+        ({"recipe.yaml": "name: other\n", "DONE": ""}, "output: out has a finished run; choose another"),
     ],
 )
 @pytest.mark.parametrize("mode", [[], ["--resume"]], ids=["launch", "resume"])
@@ -337,7 +337,7 @@ def test_launch_leaves_a_folder_that_is_not_its_own_alone(work, refused, made, t
 def test_launch_leaves_a_file_alone_and_resumes_nothing_that_is_not_there(work, refused):
     told = "output: file is a file; choose another with output=FOLDER"
     assert refused("launch", "small.yaml", "output=file") == told
-    assert refused("launch", "small.yaml", "--resume") == "output: runs/small holds no run to resume"
+    assert refused("launch", "small.yaml", "--resume") == "output: runs/small has no run to resume"
     assert refused("launch", "small.yaml", "output=file/below") == "file/below: not a directory"
 
 

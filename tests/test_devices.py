@@ -52,7 +52,7 @@ def test_the_build_of_torch_is_read_without_importing_it():
     assert devices.torch_build() == (torch.version.cuda or torch.version.hip or "cpu")
 
 
-NOW = CoreTimes(at=100.0, busy=500.0, own=10.0, whole=True)
+NOW = CoreTimes(at=100.0, busy=500.0, own=10.0, all_cores=True)
 
 
 @pytest.mark.parametrize(

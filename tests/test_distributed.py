@@ -278,7 +278,7 @@ def test_each_stage_of_several_nodes_has_a_port_of_its_own():
     "node, told",
     [
         (Node(), r"2 nodes need --node-rank R and --rendezvous HOST:PORT"),
-        (Node(2, "a:1"), r"--node-rank 2: with 2 nodes it is 0 to 1"),
+        (Node(2, "a:1"), r"--node-rank 2: it must be 0 to 1, with 2 nodes"),
         (Node(0, "a"), r"--rendezvous a: host and port"),
     ],
 )
@@ -325,13 +325,16 @@ def test_what_this_machine_lacks_is_told_before_anything_is_read(recipe_file, mo
 
 @pytest.mark.parametrize(
     "found, remedy",
-    [(0, "run where they are, or in small with --tiny"), (2, r"set distributed\.gpus=2, or run where they are")],
+    [
+        (0, "run on a machine with GPUs, or try the recipe with --tiny"),
+        (2, r"set distributed\.gpus=2, or run on a larger machine"),
+    ],
 )
 def test_gpus_that_are_not_here_are_told_with_the_remedy(recipe_file, monkeypatch, found, remedy):
     monkeypatch.setattr("torch.cuda.is_available", lambda: found > 0)
     monkeypatch.setattr("torch.cuda.device_count", lambda: found)
     recipe = load_recipe(str(recipe_file), ["distributed.gpus=512", "name=refused", "data.train=[{path: nowhere}]"])
-    told = rf"^distributed\.gpus: 512 are asked for and this machine has {found}; {remedy}$"
+    told = rf"^distributed\.gpus: 512 are required and this machine has {found}; {remedy}$"
     with pytest.raises(JigsawError, match=told):
         run_recipe(recipe, Console(quiet=True))
     assert not Path(recipe.output).exists()

@@ -77,7 +77,7 @@ def test_missing_sample_packages_are_a_note_with_the_extra_to_install(monkeypatc
 def test_a_full_disk_is_broken(monkeypatch):
     usage = shutil.disk_usage("/")._replace(free=2**20)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage)
-    disk, _ = doctor._room()
+    disk, _ = doctor._space()
     assert disk.broken
     assert disk.remedy == "a quickstart needs 2 GiB"
 

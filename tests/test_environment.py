@@ -63,9 +63,9 @@ def test_a_folder_of_somebody_else_is_not_written_to(variables, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "failing", "remedy"),
     [
-        ({"HF_HOME": "/dev/null/hf"}, "/dev/null/hf/datasets", "set HF_HOME to a folder that can be written"),
-        ({"HF_HOME": "/dev/null/hf/a"}, "/dev/null/hf", "set HF_HOME to a folder that can be written"),
-        ({"HOME": BAD_HOME}, f"{BAD_HOME}/.cache", "HOME cannot be written: set HOME, or HF_HOME and XDG_CACHE_HOME"),
+        ({"HF_HOME": "/dev/null/hf"}, "/dev/null/hf/datasets", "set HF_HOME to a folder that is writable"),
+        ({"HF_HOME": "/dev/null/hf/a"}, "/dev/null/hf", "set HF_HOME to a folder that is writable"),
+        ({"HOME": BAD_HOME}, f"{BAD_HOME}/.cache", "HOME is not writable: set HOME, or HF_HOME and XDG_CACHE_HOME"),
         ({}, "photos/a.png", ""),
     ],
 )
@@ -105,5 +105,5 @@ def test_memory_that_runs_out_is_no_bug_and_has_a_remedy():
     line = expected_error(
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of ...")
     )
-    assert line.startswith("a GPU has no memory left; take fewer tokens at a time (grpo.tokens_per_micro_batch)")
+    assert line.startswith("a GPU has no memory left; use fewer tokens per micro-batch (grpo.tokens_per_micro_batch)")
     assert "no memory left" in expected_error(MemoryError())

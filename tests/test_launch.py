@@ -137,7 +137,7 @@ def test_an_output_folder_of_something_else_is_left_alone(photos, tmp_path):
     folder = tmp_path / "runs/small"
     folder.mkdir(parents=True)
     (folder / "thesis.tex").write_text("precious", encoding="utf-8")
-    with pytest.raises(JigsawError, match="holds something else"):
+    with pytest.raises(JigsawError, match="is not a run folder"):
         run_recipe(small_recipe(tmp_path, photos), quiet())
     assert [entry.name for entry in folder.iterdir()] == ["thesis.tex"]
     assert not (tmp_path / "data").exists()

@@ -111,16 +111,16 @@ def run(tmp_path):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("", "is no JSON"),
-        ("[]", "holds no JSON object but a list"),
+        ("", "is not JSON"),
+        ("[]", "is not a JSON object but a list"),
         (DEEP, "is nested too deeply"),
-        (HUGE, "holds no JSON object but a number of 401 digits"),
-        ("{}", "train is null, not a list of texts"),
-        ('{"train": 5, "eval": []}', "train is 5, not a list of texts"),
-        ('{"train": ["a"], "eval": [null]}', "eval is a list, not a list of texts"),
-        ('{"train": ["a"], "eval": ["b"], "ids": []}', "ids.train is null, not a list of texts"),
-        ('{"train": ["a"], "eval": ["b"], "ids": {"train": ["x"]}}', "ids.eval is null, not a list of texts"),
-        (r'{"train": ["a\u0000"], "eval": []}', "train is a list, not a list of texts"),
+        (HUGE, "is not a JSON object but a number of 401 digits"),
+        ("{}", "train is null, not a list of strings"),
+        ('{"train": 5, "eval": []}', "train is 5, not a list of strings"),
+        ('{"train": ["a"], "eval": [null]}', "eval is a list, not a list of strings"),
+        ('{"train": ["a"], "eval": ["b"], "ids": []}', "ids.train is null, not a list of strings"),
+        ('{"train": ["a"], "eval": ["b"], "ids": {"train": ["x"]}}', "ids.eval is null, not a list of strings"),
+        (r'{"train": ["a\u0000"], "eval": []}', "train is a list, not a list of strings"),
     ],
 )
 def test_a_damaged_record_of_sets_is_named_with_the_remedy(run, content, told):

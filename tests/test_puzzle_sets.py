@@ -54,7 +54,7 @@ def test_a_source_that_changed_does_not_change_what_a_resumed_run_holds_out(work
     photo.rename(work / "photo-elsewhere.png")
     _, after = prepare_sets(recipe, RunFolder(work / "run"), lines.append)
     assert after.ids == before.ids
-    assert "(of this run)" in lines[-1]
+    assert "(as before)" in lines[-1]
     (work / "another").mkdir()
     _, others = prepare_sets(recipe, RunFolder(work / "another"), lines.append)
     assert len(others) == len(before) - 2
@@ -69,13 +69,11 @@ def change_puzzles(work: Path) -> None:
 def test_a_set_that_holds_other_puzzles_is_refused_by_name(work, recipe):
     prepare_sets(recipe, RunFolder(work / "run"), lambda line: None)
     (work / "said.jsonl").write_text(SAID.replace("ANSWER", "Goodbye."), encoding="utf-8")
-    told = (
-        rf"^data\.train\.1: {work}/said\.jsonl holds other puzzles than when this run began \(1 then, 1 now\); restore"
-    )
+    told = rf"^data\.train\.1: {work}/said\.jsonl has other puzzles than when this run began \(1 then, 1 now\); restore"
     with pytest.raises(JigsawError, match=told):
         prepare_sets(recipe, RunFolder(work / "run"), lambda line: None)
     change_puzzles(work)
-    with pytest.raises(JigsawError, match=r"data\.train\.0: .*/puzzles holds other puzzles .* \(24 then, 18 now\)"):
+    with pytest.raises(JigsawError, match=r"data\.train\.0: .*/puzzles has other puzzles .* \(24 then, 18 now\)"):
         prepare_sets(recipe, RunFolder(work / "run"), lambda line: None)
     shutil.rmtree(work / "puzzles")
     with pytest.raises(

@@ -310,10 +310,8 @@ def test_a_refused_recipe_a_dry_run_and_a_batch_file_leave_no_fresh_folder(
 def test_nodes_of_a_run_must_be_told_its_folder(fresh_recipe, tmp_path, run_command):
     nodes = ["--nodes", "2", "--rendezvous", "node-1:29500", "distributed.cpu_processes=1"]
     _, _, told = run_command("launch", fresh_recipe, *nodes)
-    assert (
-        told
-        == "jigsaw: output: ${fresh:} is a folder of its own on each node; name one for all nodes with output=FOLDER\n"
-    )
+    reason, remedy = "${fresh:} would be a different folder on each node", "set one for all nodes with output=FOLDER"
+    assert told == f"jigsaw: output: {reason}; {remedy}\n"
     assert not (tmp_path / "runs").exists()
 
 

@@ -67,7 +67,7 @@ def test_a_recipe_that_asks_for_more_than_is_here_is_refused_in_one_line(name, m
         run_recipe(load_recipe(name), Console(quiet=True))
     assert "\n" not in str(told.value)
     monkeypatch.setattr("jigsaw.launch.machine.find_spec", lambda name: name)
-    with pytest.raises(JigsawError, match=r"^distributed\.gpus: \d are asked for and this machine has 0; run where"):
+    with pytest.raises(JigsawError, match=r"^distributed\.gpus: \d are required and this machine has 0; run on"):
         run_recipe(load_recipe(name), Console(quiet=True))
     assert not list(tmp_path.iterdir())
 

@@ -122,12 +122,12 @@ def test_a_server_gets_gpus_too(load):
         ),
         (
             "distributed.slurm={gres: 'gpu:2'}",
-            r"slurm\.gres: gpu:2 is 2 GPUs of each node, and the recipe uses 4",
+            r"slurm\.gres: gpu:2 is 2 GPUs per node, but the recipe uses 4",
         ),
         ("distributed.slurm={gpus-per-node: 'h100:8'}", r"slurm\.gpus-per-node: h100:8 is 8 GPUs"),
         ("distributed.slurm={time: 86400}", r"slurm\.time: YAML reads 86400 as a number; put it in quotes"),
-        ("distributed.slurm={time: 'a day'}", r"slurm\.time: 'a day' is no time for sbatch"),
-        ("distributed.slurm={time: '20:00'}", r"slurm\.time: 20:00 is over before a run .* 1200 s ahead"),
+        ("distributed.slurm={time: 'a day'}", r"slurm\.time: 'a day' is not a time for sbatch"),
+        ("distributed.slurm={time: '20:00'}", r"slurm\.time: 20:00 is too short for a run .* 1200 s before"),
     ],
 )
 def test_options_that_would_go_wrong_are_refused(load, override, told):

@@ -49,7 +49,7 @@ def test_json_lines_end_at_line_feeds_alone(separator, tmp_path):
 
 def test_a_line_that_is_no_json_is_named(tmp_path):
     (tmp_path / "a.jsonl").write_text('{}\n{"a":\n')
-    with pytest.raises(JigsawError, match=r"a\.jsonl: line 2 is no JSON"):
+    with pytest.raises(JigsawError, match=r"a\.jsonl: line 2 is not JSON"):
         list(json_lines(tmp_path / "a.jsonl"))
     (tmp_path / "a.jsonl").write_text("[" * 100_000)
     with pytest.raises(JigsawError, match="line 1 is nested too deeply"):

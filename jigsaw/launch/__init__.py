@@ -1,1 +1,1 @@
-"""What a run needs around its training: checks before it starts, processes, and SLURM batch files."""
+"""Launching a run: checks before it starts, estimates, puzzle sets, training processes and SLURM batch files."""

@@ -1,6 +1,6 @@
-"""The rows of a run's sets, before training: each has its media, an answer of its kind, and a reward that scores it.
+"""Checks the rows of a run's sets before training: media, a valid answer, and a reward that can score it.
 
-In: opened sets. Out: nothing, or one line with the row and the remedy.
+In: opened sets. Out: nothing, or an error of one line with the row and the remedy.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from jigsaw.rewards import Composition, RewardError
 def require_answers(
     recipe: Recipe, composition: Composition, train_sets: Sequence[Any], eval_sets: Sequence[Any]
 ) -> None:
-    """Refuse sets with a row that lacks a medium, an answer outside of its kind, or rows that no reward scores.
+    """Refuse sets with a row that lacks a medium, an answer that is not of its kind, or rows that no reward scores.
 
     Args:
-        recipe: its rewards count where it has a GRPO stage.
-        composition: of those rewards.
-        train_sets: one per entry of `data.train`.
-        eval_sets: one per entry of `data.eval`.
+        recipe: the recipe of the run.
+        composition: its rewards.
+        train_sets: one set per entry of `data.train`.
+        eval_sets: one set per entry of `data.eval`.
 
     Raises:
-        JigsawError: naming the set, the row, what is wrong and what to do.
+        JigsawError: a row is wrong; the message has the set, the row, the problem and the remedy.
     """
     for side, sets in (("train", train_sets), ("eval", eval_sets)):
         for number, puzzles in enumerate(sets):

@@ -1,7 +1,7 @@
-"""Checks before a run begins: settings, model, data, packages and devices; `--dry-run` shows them as a list.
+"""Checks before a run begins: settings, model, data, packages and devices; `--dry-run` prints them as a list.
 
-In: a recipe. Out: a refusal in one line, or as text what a run would do and whether it could start here. Nothing is
-written, built or loaded, and up to `require_libraries` neither torch nor TRL is imported.
+In: a recipe. Out: an error of one line or, for a dry run, a text with what the run would do and whether it could start
+here. Nothing is written, built or loaded, and only `require_libraries` imports torch and TRL.
 """
 
 from __future__ import annotations
@@ -35,16 +35,15 @@ SINGLE_NODE = Node()
 
 
 def dry_run(recipe: Recipe, node: Node = SINGLE_NODE, checks: Sequence[Check] | None = None) -> str:
-    """What a run would do, as YAML: the resolved recipe, and in comments commands, DeepSpeed's settings, what the run
-    takes by computation, and the checks.
+    """A description of the run as YAML: the resolved recipe and, as comments, commands, estimates and checks.
 
     Args:
-        recipe: of the run.
-        node: this machine's place, where a run spans several.
-        checks: `checklist(recipe, node)`, where it is known.
+        recipe: the recipe of the run.
+        node: this machine's rank, for runs on several machines.
+        checks: `checklist(recipe, node)`, if it was computed before.
 
     Raises:
-        JigsawError: a key, a reward, a batch size or a place among the nodes that a run would refuse.
+        JigsawError: the run would refuse a key, a reward, a batch size or the rank of this machine.
     """
     from jigsaw.engines.serving import server_line
     from jigsaw.training.sharding import deepspeed_config
@@ -68,9 +67,9 @@ def dry_run(recipe: Recipe, node: Node = SINGLE_NODE, checks: Sequence[Check] | 
 
 
 def verdict(checks: Sequence[Check]) -> str:
-    """Whether a run could start, in a sentence.
+    """One sentence about whether the run can start.
 
-    >>> verdict([Check("missing", "distributed.gpus", "8 are asked for and this machine has 0")])
+    >>> verdict([Check("missing", "distributed.gpus", "8 are required and this machine has 0")])
     'this run cannot start here: 1 thing is missing (distributed.gpus)'
     """
     missing = [check.what for check in checks if check.status == "missing"]
@@ -84,15 +83,15 @@ def verdict(checks: Sequence[Check]) -> str:
 
 
 def checklist(recipe: Recipe, node: Node = SINGLE_NODE, *, resume: bool = False) -> list[Check]:
-    """Everything that a run needs on this machine, and whether it is there.
+    """The checks of everything that a run needs on this machine.
 
     Args:
-        recipe: of the run.
-        node: this machine's place; only the first reads the data and writes the run folder.
+        recipe: the recipe of the run.
+        node: this machine's rank; only the first node reads the data and writes the run folder.
         resume: whether an unfinished run would be continued.
 
     Raises:
-        JigsawError: a key, a reward, a batch size or a place among the nodes that a run would refuse anywhere.
+        JigsawError: a run would refuse a key, a reward, a batch size or the rank on any machine.
     """
     node.check(recipe.distributed)
     validate_settings(recipe)
@@ -105,11 +104,11 @@ def _output(recipe: Recipe, resume: bool) -> Check:
         RunFolder(recipe.output).require_usable(recipe, resume=resume)
     except JigsawError as error:
         return Check("missing", "output", str(error).removeprefix("output: "))
-    return Check("ok", "output", f"{recipe.output}, {'to be continued' if resume else 'new or empty'}")
+    return Check("ok", "output", f"{recipe.output}, {'an unfinished run' if resume else 'new or empty'}")
 
 
 def _merged(checks: Iterable[Check]) -> list[Check]:
-    """The checks, with those that say the same of several keys in one."""
+    """The checks, with checks of the same status and detail merged into one."""
     keys: dict[tuple[Status, str], list[str]] = {}
     for check in checks:
         keys.setdefault((check.status, check.detail), []).append(check.what)
@@ -126,10 +125,10 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def validate_settings(recipe: Recipe) -> Composition:
-    """The recipe's rewards, after every setting that the schema leaves to others was checked.
+    """Check the settings that the schema does not check, and return the recipe's rewards.
 
     Raises:
-        JigsawError: a reward or a batch size that a run would refuse.
+        JigsawError: the run would refuse a reward or a batch size.
     """
     from jigsaw.rewards import Composition, RewardError
 
@@ -145,7 +144,7 @@ def validate_settings(recipe: Recipe) -> Composition:
 
 
 def _processes(recipe: Recipe) -> int:
-    """Processes that train together; 1 for all GPUs of a machine that has none, which is refused elsewhere."""
+    """Number of training processes; one per node if all GPUs are required and there is none, which is refused later."""
     try:
         return Topology.here(recipe.distributed).world_size
     except JigsawError:
@@ -153,28 +152,29 @@ def _processes(recipe: Recipe) -> int:
 
 
 def _settings(recipe: Recipe) -> Check:
-    """The batch of each stage, in numbers."""
-    processes, told = _processes(recipe), []
+    """The check of settings, with the batch sizes of each stage."""
+    processes, batch_sizes = _processes(recipe), []
     on = "" if processes == 1 else f" on each of {processes} processes"
     if recipe.sft is not None:
         batches = recipe.sft.micro_batches(processes)
-        told.append(f"sft: {batches.size * batches.count * processes} puzzles a step, {batches.size} at a time{on}")
+        step = batches.size * batches.count * processes
+        batch_sizes.append(f"sft: {step} puzzles per step, {batches.size} per micro-batch{on}")
     if recipe.grpo is not None:
         batches = recipe.grpo.micro_batches(processes)
-        size = f"{recipe.grpo.prompts_per_step} prompts x {recipe.grpo.num_generations} completions a step"
+        size = f"{recipe.grpo.prompts_per_step} prompts x {recipe.grpo.num_generations} completions per step"
         limit = recipe.grpo.tokens_per_micro_batch
         part = f"{batches.size} completions" if limit is None else f"at most {limit:,} tokens"
-        told.append(f"grpo: {size}, {part} at a time{on}")
-    return Check("ok", "settings", f"keys and rewards are valid; {'; '.join(told)}")
+        batch_sizes.append(f"grpo: {size}, {part} per micro-batch{on}")
+    return Check("ok", "settings", f"keys and rewards are valid; {'; '.join(batch_sizes)}")
 
 
 def require_inputs(recipe: Recipe) -> None:
-    """Refuse data or a model that a run could not open, before anything is written or built.
+    """Check that a run can open its data and model, before anything is written or built.
 
-    Of a model on the hub everything but the weights is fetched, so that a wrong name ends the run here.
+    For a model on the hub, all files except the weights are downloaded, so that a wrong name is reported here.
 
     Raises:
-        JigsawError: the first thing that is missing.
+        JigsawError: data or model are missing; the message names the first problem.
     """
     require(input_checks(recipe))
     path = recipe.model.path
@@ -185,7 +185,7 @@ def require_inputs(recipe: Recipe) -> None:
 
 
 def input_checks(recipe: Recipe) -> Iterator[Check]:
-    """The model and the sources of the puzzle sets."""
+    """The checks of the model and of the sources of the puzzle sets."""
     yield _model(recipe)
     for name, entries in (("train", recipe.data.train), ("eval", recipe.data.eval)):
         for number, entry in enumerate(entries):
@@ -195,15 +195,15 @@ def input_checks(recipe: Recipe) -> Iterator[Check]:
 def _model(recipe: Recipe) -> Check:
     path, key = recipe.model.path, "model.path"
     if path is None:
-        return Check("ok", "model.tiny", f"{recipe.model.tiny}, made from random weights")
+        return Check("ok", "model.tiny", f"{recipe.model.tiny} with random weights")
     size = size_of(path)
-    told = path if size is None else f"{path}, {size}"
+    detail = path if size is None else f"{path}, {size}"
     try:
         if is_local(path):
             if not Path(path).is_dir():
                 return Check("missing", key, f"{path}: no such checkpoint folder")
             require_files(Path(path))
-            return Check("ok", key, told)
+            return Check("ok", key, detail)
         if (folder := cached(path)) is not None:
             architecture_of(folder)
     except JigsawError as error:
@@ -211,12 +211,12 @@ def _model(recipe: Recipe) -> Check:
     try:
         if folder is not None:
             require_files(folder)
-            return Check("ok", key, f"{told}, in the hub's cache")
+            return Check("ok", key, f"{detail}, in the hub's cache")
     except JigsawError:
-        pass  # what the cache lacks is fetched
+        pass  # files that the cache lacks are downloaded
     if user_is_offline():
-        return Check("missing", key, f"{path} is not in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it")
-    return Check("will download", key, f"{told}, from the hub")
+        return Check("missing", key, f"{path} is not in the hub's cache, and HF_HUB_OFFLINE forbids the download")
+    return Check("will download", key, f"{detail}, from the hub")
 
 
 def _data(key: str, entry: DataEntry, folder: Path) -> Check:
@@ -224,25 +224,25 @@ def _data(key: str, entry: DataEntry, folder: Path) -> Check:
         if entry.path is not None:
             return Check("ok", f"{key}.path", f"{read_manifest(entry.path).counts.puzzles} puzzles in {entry.path}")
         if entry.build is not None:
-            key, source, told = f"{key}.build", entry.build.source, f"{entry.build.task} puzzles from "
+            key, source, prefix = f"{key}.build", entry.build.source, f"{entry.build.task} puzzles from "
             require_source(source, get_task(entry.build.task, **entry.build.config).source_kind)
         else:
-            key, source, told = f"{key}.conversations", str(entry.conversations), ""
+            key, source, prefix = f"{key}.conversations", str(entry.conversations), ""
             if source != SAMPLES and not Path(source).exists():
                 return Check("missing", key, f"{source} does not exist")
         needs = source_needs(source, folder)
     except JigsawError as error:
         return Check("missing", key, str(error))
     if needs is not None:
-        return Check("will download", key, f"{told}{source}; {needs}")
-    return Check("ok", key, f"{told}{source}")
+        return Check("will download", key, f"{prefix}{source}; {needs}")
+    return Check("ok", key, f"{prefix}{source}")
 
 
 def require_libraries(recipe: Recipe, composition: Composition) -> None:
-    """Refuse what only torch and TRL themselves can tell, before anything is built. Imports both.
+    """Check what only torch and TRL know, before anything is built. Imports both.
 
     Raises:
-        JigsawError: torch sees fewer GPUs than the driver, or TRL refuses a setting.
+        JigsawError: torch sees too few GPUs, or TRL refuses a setting.
     """
     from jigsaw.compat import quick_imports
     from jigsaw.training.trl_config import grpo_config, sft_config
@@ -252,10 +252,10 @@ def require_libraries(recipe: Recipe, composition: Composition) -> None:
         from trl import GRPOTrainer, SFTTrainer  # noqa: F401  # the stages need them
 
     section, folder = recipe.distributed, Path(recipe.output)
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if section.gpus is not None and found < Topology.here(section).per_node:
+    usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if section.gpus is not None and usable < Topology.here(section).per_node:
         raise JigsawError(
-            f"distributed.gpus: {section.gpus} are asked for, and torch can use {found}; "
+            f"distributed.gpus: {section.gpus} are required, and torch can use {usable}; "
             f"see `python -c 'import torch; torch.cuda.init()'`"
         )
     if recipe.sft is not None:

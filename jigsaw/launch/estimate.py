@@ -1,8 +1,8 @@
-"""Memory, disk and time of a run, computed from its recipe before anything is loaded. `docs/gpu.md` has the formula.
+"""Estimates memory, disk and time of a run from its recipe, before anything is loaded. `docs/gpu.md` has the formula.
 
 In: a recipe, and a machine of `jigsaw.launch.machines`. Out: an `Estimate` for each stage. The figures are computed,
-not measured: memory is what is held at the worst moment of a step, time counts operations and bytes at the rates of the
-machine. Neither torch nor transformers is imported.
+not measured: memory is the peak of a step, and time is operations and bytes divided by the rates of the machine.
+Neither torch nor transformers is imported.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from jigsaw.launch.workload import Step, Workload, step_of, workload_of
 from jigsaw.models.shapes import Shape, shape_of
 
 PROCESS = 6 * GB
-"""Host memory of a process: Python, torch, CUDA's context, vLLM."""
+"""Host memory of a process, in bytes: Python, torch, CUDA's context, vLLM."""
 
 ENGINE = 5 * GB
-"""What vLLM needs beside weights and cache: its profile run and CUDA graphs."""
+"""GPU memory of vLLM in addition to weights and cache, in bytes: its profile run and CUDA graphs."""
 
 SAMPLING = 25_000 * 7.6e9 / H100.bandwidth
-"""Tokens that vLLM samples per second with a full batch, times parameters, over the bandwidth of the GPU's memory."""
+"""Tokens per second that vLLM samples in a full batch, times parameters, divided by the GPU's memory bandwidth."""
 
 LONE_TOKEN = 0.002
-"""Seconds of a token of the last sequence of a batch, beside reading the weights."""
+"""Seconds per token of the last sequence of a batch, in addition to reading the weights."""
 
 PREPARING = (3.0, 0.14e-3)
-"""Seconds to prepare the prompts of a process for trainer and vLLM, and further ones for each visual token."""
+"""Seconds to prepare the prompts of a process for trainer and vLLM, and additional seconds per visual token."""
 
 TRANSFER = 5.5e9
-"""Bytes of weights that vLLM takes over per second."""
+"""Bytes of weights that vLLM loads per second in a weight sync."""
 
 DISK = 1e9
 """Bytes per second to a shared file system."""
@@ -48,21 +48,21 @@ PCIE = 20e9
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a stage takes on a machine.
+    """The estimate of a stage on a machine.
 
     Attributes:
         stage: `sft` or `grpo`.
-        machine: that it is computed for.
+        machine: the machine of the estimate.
         work: tokens of a puzzle.
-        training: bytes on each GPU in the loss pass, by what holds them.
-        sampling: bytes on each GPU while vLLM samples.
-        cache: bytes that vLLM's cache has beyond one sequence; None without vLLM on the GPUs of training.
-        host: bytes of memory on each node, by what holds them.
+        training: bytes on each GPU in the loss pass, by use.
+        sampling: bytes on each GPU while vLLM samples, by use.
+        cache: bytes of vLLM's cache beyond one sequence; None without vLLM on the training GPUs.
+        host: bytes of host memory on each node, by use.
         checkpoint: bytes of a checkpoint.
-        kept: checkpoints on the disk while one is written.
-        model: bytes of the model that the stage leaves.
-        seconds: of a step, by part.
-        steps: of the stage; None where the number of puzzles is not known yet.
+        kept: number of checkpoints on disk while one is written.
+        model: bytes of the model at the end of the stage.
+        seconds: seconds of a step, by part.
+        steps: steps of the stage; None if the number of puzzles is unknown.
     """
 
     stage: str
@@ -80,23 +80,23 @@ class Estimate:
 
     @property
     def peak(self) -> Mapping[str, float]:
-        """Bytes on each GPU at the worst moment, by what holds them."""
+        """Bytes on each GPU at the peak, by use."""
         return max(self.training, self.sampling, key=lambda held: sum(held.values()))
 
     @property
     def fits(self) -> bool:
-        """Whether the GPUs have the memory, and vLLM room for a sequence."""
+        """Whether the GPUs have enough memory, and vLLM's cache has room for one sequence."""
         within = sum(self.peak.values()) <= self.machine.gpu.memory * GB
         return within and (self.cache is None or self.cache >= 0)
 
     @property
     def step(self) -> float:
-        """Seconds of a step."""
+        """Seconds per step."""
         return sum(self.seconds.values())
 
     @property
     def hours(self) -> float | None:
-        """Hours of the stage, without periodic evaluation; None where the number of steps is not known."""
+        """Hours of the stage, without periodic evaluation; None if the number of steps is unknown."""
         return None if self.steps is None else self.steps * self.step / 3600
 
     @property
@@ -106,11 +106,14 @@ class Estimate:
 
 
 def estimates(recipe: Recipe, machine: Machine | None = None) -> list[Estimate]:
-    """What the stages of a recipe take; empty where the sizes of its model are not known, and for a tiny one.
-        machine: where it runs; None for a usual one with as many GPUs as the recipe asks for.
+    """The estimates of a recipe's stages; empty if the sizes of its model are unknown, or for a tiny model.
+
+    Args:
+        recipe: the recipe.
+        machine: the machine; None for a typical machine with the recipe's number of GPUs.
 
     Raises:
-        JigsawError: the processes do not divide a batch.
+        JigsawError: the number of processes does not divide a batch.
     """
     if recipe.model.path is None or (shape := shape_of(recipe.model.path)) is None:
         return []
@@ -123,7 +126,7 @@ def _of_stages(recipe: Recipe, shape: Shape, machine: Machine) -> list[Estimate]
 
 
 def _machine_of(recipe: Recipe, shape: Shape) -> Machine:
-    """The machine that a recipe is computed for: one GPU of the smallest kind that fits, or several of a usual kind."""
+    """The default machine of an estimate: one GPU of the smallest kind that fits, or several of a typical kind."""
     gpus, nodes = recipe.distributed.gpus, recipe.distributed.nodes
     count = 8 if gpus == "all" else gpus or 1
     if count == 1 and nodes == 1:
@@ -134,14 +137,14 @@ def _machine_of(recipe: Recipe, shape: Shape) -> Machine:
 
 
 def smallest_machine(recipe: Recipe) -> Machine | None:
-    """The first of `MACHINES` whose GPUs a recipe could train on with all else as it is; None for none."""
+    """The first of `MACHINES` that a recipe fits on with its other settings unchanged; None if it fits on none."""
     return next((machine for machine in MACHINES if _fits(recipe, machine)), None)
 
 
 def _fits(recipe: Recipe, machine: Machine) -> bool:
     try:
         found = estimates(recipe, machine)
-    except JigsawError:  # its processes do not divide the batch
+    except JigsawError:  # the number of processes does not divide the batch
         return False
     return bool(found) and all(one.fits for one in found)
 
@@ -173,7 +176,7 @@ def _estimate(recipe: Recipe, stage: str, shape: Shape, machine: Machine) -> Est
                 "processes": PROCESS * machine.gpus,
                 "offloaded": offloaded,
                 "model while it is read": max(0.0, states.read * machine.gpus - offloaded),
-                # As bytes, of this step and the next.
+                # One byte per value, for this step and the next.
                 "decoded media": 2 * step.prompts * machine.gpus * work.visual * shape.unit**2 * 3 * shape.temporal,
             }
         ),
@@ -188,7 +191,7 @@ def _estimate(recipe: Recipe, stage: str, shape: Shape, machine: Machine) -> Est
 def _seconds(
     recipe: Recipe, stage: str, shape: Shape, machine: Machine, work: Workload, step: Step, states: States
 ) -> dict[str, float]:
-    """Seconds of a step on each process, by part."""
+    """Seconds per step of each process, by part."""
     gpu, section = machine.gpu, recipe.distributed
     again = 2 if getattr(recipe, stage).gradient_checkpointing else 0
     adapted = recipe.model.lora is not None
@@ -214,7 +217,7 @@ def _seconds(
 
 
 def _rollouts(recipe: Recipe, shape: Shape, machine: Machine, work: Workload, step: Step) -> dict[str, float]:
-    """Seconds of sampling with vLLM: a full batch, then a last sequence that reaches the limit; and of its weights."""
+    """Seconds of sampling with vLLM (a full batch, then one last sequence up to the limit) and of the weight sync."""
     assert recipe.grpo is not None
     gpu, rollout = machine.gpu, recipe.rollout
     share = machine.processes / rollout.tensor_parallel_size if rollout.uses_server else 1

@@ -1,6 +1,6 @@
-"""The estimates of a recipe in words: memory, disk and time, for `--dry-run` and the docs.
+"""Estimates of memory, disk and time as text, for `--dry-run` and the docs.
 
-In: a recipe. Out: lines of text, each labelled as computed. `jigsaw.launch.estimate` has the figures.
+In: a recipe. Out: lines of text, labelled as computed. `jigsaw.launch.estimate` computes the figures.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jigsaw.launch.estimate import Estimate, estimates, smallest_machine
 from jigsaw.launch.memory import GB
 
 CPU = "two CPU cores"
-"""The machine of recipes with a tiny model."""
+"""The machine for recipes with a tiny model."""
 
 
 def estimate_lines(recipe: Recipe) -> list[str]:
@@ -24,7 +24,7 @@ def estimate_lines(recipe: Recipe) -> list[str]:
         return [f"{title}: a tiny model needs no GPU, {LEAST_MEMORY:.0f} GB of memory and {LEAST_DISK:.0f} GB of disk"]
     found = estimates(recipe)
     if not found:
-        return [f"{title}: nothing, since the sizes of {recipe.model.path} are not known here; fetch its config.json"]
+        return [f"{title}: not possible, the sizes of {recipe.model.path} are unknown; download its config.json"]
     lines = []
     for one in found:
         of = f" {one.stage}," if len(found) > 1 else ""
@@ -37,23 +37,23 @@ def estimate_lines(recipe: Recipe) -> list[str]:
 
 def _rows(recipe: Recipe, one: Estimate) -> dict[str, str]:
     held, memory = sum(one.peak.values()), one.machine.gpu.memory
-    of = f" of {memory}" if held <= memory * GB else f", more than the {memory} GB that there are"
+    of = f" of {memory}" if held <= memory * GB else f", more than the GPU's {memory} GB"
     work, what = one.work, "an answer" if one.stage == "sft" else "a completion"
     rows = {
         "memory per GPU": f"{gigabytes(held)}{of}: {_parts(one.peak, GB)}",
         "host memory": f"{gigabytes(sum(one.host.values()))} on each node: {_parts(one.host, GB)}",
-        "disk": f"{gigabytes(one.checkpoint)} for a checkpoint, {gigabytes(one.checkpoint * one.kept)} while one is "
-        f"written beside {one.kept - 1} kept, {gigabytes(one.model)} for the model",
+        "disk": f"{gigabytes(one.checkpoint)} for a checkpoint, {gigabytes(one.checkpoint * one.kept)} for the "
+        f"{one.kept - 1} kept and a new one, {gigabytes(one.model)} for the model",
         "tokens": f"{work.prompt:.0f} in a prompt, {work.visual:.0f} of them visual; {work.completion:.0f} in {what}",
         "step": f"{in_seconds(one.step)}: {_parts(one.seconds, 1)}",
-        "time": "not known before the puzzles are built",
+        "time": "unknown before the puzzles are built",
     }
     if one.hours is not None:
         rows["time"] = f"{in_hours(one.hours)} hours for {one.steps} steps, without periodic evaluation"
     if one.cache is not None and one.cache < 0:
         rows["vLLM"] = f"its share of memory is {gigabytes(-one.cache)} too small: raise rollout.gpu_memory_utilization"
     if one.stage == "grpo" and recipe.rollout.engine != "vllm":
-        rows["rollouts"] = "not counted in step and time: how fast transformers samples is not known"
+        rows["rollouts"] = "not included in step and time: the speed of sampling with transformers is unknown"
     return rows
 
 
@@ -77,21 +77,21 @@ def in_seconds(number: float) -> str:
 
 
 def _parts(parts: Mapping[str, float], unit: float) -> str:
-    """The parts from the largest, those below 1% of the sum left out."""
+    """The parts, the largest first, without those below 1% of the sum."""
     least = sum(parts.values()) / 100
     largest = sorted(((value, name) for name, value in parts.items() if value >= least), reverse=True)
     return ", ".join(f"{name} {value / unit:.1f}" for value, name in largest)
 
 
 def duration_of(found: list[Estimate]) -> str:
-    """Hours of all stages, or seconds of a step where the number of steps is not known."""
+    """Hours of all stages, or seconds per step if the number of steps is unknown."""
     if all(one.hours is not None for one in found):
         return in_hours(sum(one.hours or 0 for one in found))
     return " + ".join(f"{in_seconds(one.step)} a step" for one in found)
 
 
 def shipped_recipes() -> list[dict[str, str]]:
-    """Name, description, smallest machine and hours of every recipe that ships; what anyone can run comes first."""
+    """Name, description, smallest machine and hours of every shipped recipe; those for two CPU cores come first."""
     rows = []
     for name in recipe_names():
         recipe = load_recipe(name, ["output=runs/x"])

@@ -1,6 +1,6 @@
-"""What a recipe asks of this machine: packages and GPUs, checked before anything is loaded, built or written.
+"""Checks the packages and GPUs that a recipe needs, before anything is loaded, built or written.
 
-In: a recipe. Out: one `Check` for each thing that was asked for. torch is not imported.
+In: a recipe. Out: one `Check` per requirement. torch is not imported.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from jigsaw.topology import Topology
 Status = Literal["ok", "missing", "will download"]
 
 TRACKERS = {"trackio": "'trackio>=0.22' 'pillow<13'"}
-"""What to install where the bare name gives a release that does not work: an old trackio breaks the import of TRL."""
+"""Requirements of trackers whose name alone would install a broken release: an old trackio breaks the import of TRL."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that a run needs.
+    """A requirement of a run, checked.
 
     Attributes:
-        status: `ok`, `missing`, or `will download`: not here yet, and fetched by the run itself.
-        what: the recipe's key, or a few words.
-        detail: what was found; of a missing thing the reason and the remedy.
+        status: `ok`, `missing`, or `will download` if the run downloads it itself.
+        what: the recipe's key, or a short name.
+        detail: what was found; for a missing requirement the reason and the remedy.
     """
 
     status: Status
@@ -41,10 +41,10 @@ class Check:
 
 
 def require(checks: Iterator[Check]) -> None:
-    """Refuse the first thing that is missing.
+    """Raise an error for the first missing requirement.
 
     Raises:
-        JigsawError: one is.
+        JigsawError: a requirement is missing.
     """
     for check in checks:
         if check.status == "missing":
@@ -52,16 +52,16 @@ def require(checks: Iterator[Check]) -> None:
 
 
 def require_machine(recipe: Recipe) -> None:
-    """Refuse a recipe that asks for GPUs or packages that are not here.
+    """Check that this machine has the GPUs and packages that a recipe needs.
 
     Raises:
-        JigsawError: the first thing that is missing.
+        JigsawError: one is missing.
     """
     require(machine_checks(recipe))
 
 
 def machine_checks(recipe: Recipe) -> Iterator[Check]:
-    """Packages and devices."""
+    """The checks of packages and devices."""
     section = recipe.distributed
     if section.zero:
         yield _package("deepspeed", "distributed.zero", str(section.zero), _engines(section))
@@ -83,38 +83,38 @@ def _package(name: str, key: str, value: str, remedy: str) -> Check:
 
 
 def _devices(section: DistributedSection) -> Check:
-    """The GPUs that training asks for."""
-    found = gpu_count()
+    """The check of the training GPUs."""
+    count = gpu_count()
     if section.gpus is None:
-        if section.cpu_processes is None and found:
+        if section.cpu_processes is None and count:
             return Check("ok", "device", "one GPU")
         processes = section.cpu_processes or 1
         return Check("ok", "device", f"CPU, {processes} process{'es' if processes > 1 else ''}")
-    wanted = max(found, 1) if section.gpus == "all" else section.gpus
-    if found >= wanted:
-        return Check("ok", "distributed.gpus", f"{wanted} of {found} GPUs of this machine")
-    remedy = "run where they are, or in small with --tiny"
-    if found:
-        remedy = f"set distributed.gpus={found}, or run where they are"
+    required = max(count, 1) if section.gpus == "all" else section.gpus
+    if count >= required:
+        return Check("ok", "distributed.gpus", f"{required} of {count} GPUs of this machine")
+    remedy = "run on a machine with GPUs, or try the recipe with --tiny"
+    if count:
+        remedy = f"set distributed.gpus={count}, or run on a larger machine"
     elif torch_build() == "cpu" and (hidden := len(driver_gpus())):
         remedy = f"its {hidden} cannot be used, since the installed torch is built for CPUs; install a CUDA build"
-    return Check("missing", "distributed.gpus", f"{section.gpus} are asked for and this machine has {found}; {remedy}")
+    return Check("missing", "distributed.gpus", f"{section.gpus} are required and this machine has {count}; {remedy}")
 
 
 def _server_gpus(section: DistributedSection, serving: int) -> Check:
-    """The GPUs of a vLLM server, which follow those of training."""
-    found = gpu_count()
-    training = section.gpus if isinstance(section.gpus, int) else max(found, 1)
-    if found >= training + serving:
+    """The check of the vLLM server's GPUs, which come after those of training."""
+    count = gpu_count()
+    training = section.gpus if isinstance(section.gpus, int) else max(count, 1)
+    if count >= training + serving:
         return Check("ok", "rollout.mode", f"server on {serving} more GPUs")
     return Check(
         "missing",
         "rollout.mode",
-        f"server needs GPUs of its own, {training} + {serving} in all, and this machine has {found}; "
-        f"set distributed.gpus={max(found - serving, 1)}, or rollout.mode=colocate",
+        f"the server needs its own GPUs, {training} + {serving} in all, and this machine has {count}; "
+        f"set distributed.gpus={max(count - serving, 1)}, or rollout.mode=colocate",
     )
 
 
 def _engines(section: DistributedSection) -> str:
-    """What installs vLLM and DeepSpeed for the processors that a recipe trains on."""
+    """The command that installs vLLM and DeepSpeed for the devices that a recipe trains on."""
     return install_command("cpu" if Topology.here(section).on_cpu else "gpu")

@@ -1,6 +1,6 @@
-"""The GPU machines that estimates are made for, from the smallest to the largest.
+"""The GPU machines of the estimates, from the smallest to the largest.
 
-The rates are what training and sampling are expected to reach, not the vendors' peaks.
+The rates are those that training and sampling are expected to reach, not the vendors' peaks.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ class Gpu:
     """A kind of GPU.
 
     Attributes:
-        memory: in GB, as sold; a few percent of the real size are left for CUDA itself.
+        memory: nominal memory in GB; the real size is a few percent larger, which CUDA itself uses.
         compute: bfloat16 operations per second in training.
-        bandwidth: of its memory, bytes per second.
+        bandwidth: memory bandwidth, bytes per second.
         link: bytes per second to another GPU of the node.
-        model: the GPU that the rates are of.
+        model: the GPU model with these rates.
     """
 
     memory: int
@@ -34,12 +34,12 @@ H200 = Gpu(141, 400e12, 4.8e12, 300e9, "H200")
 
 @dataclass(frozen=True)
 class Machine:
-    """Nodes of equal GPUs.
+    """One or several nodes with GPUs of one kind.
 
     Attributes:
-        gpu: their kind.
-        gpus: on each node.
-        nodes: machines.
+        gpu: kind of the GPUs.
+        gpus: number of GPUs per node.
+        nodes: number of nodes.
     """
 
     gpu: Gpu
@@ -47,7 +47,7 @@ class Machine:
     nodes: int = 1
 
     def __str__(self) -> str:
-        """The machine in words.
+        """A description of the machine.
 
         >>> str(Machine(H100, 8)), str(Machine(H200)), str(Machine(H100, 8, 2))
         ('8 GPUs with 80 GB', 'one GPU with 141 GB', '2 nodes of 8 GPUs with 80 GB')

@@ -1,6 +1,6 @@
-"""The memory of training, computed from a recipe: what is held of every parameter, and what the loss pass adds.
+"""Estimates the memory of training: weights, gradients, optimizer states and activations.
 
-In: a recipe, the shape of its model, a step. Out: bytes by what holds them. `docs/gpu.md` has the formula.
+In: a recipe, the shape of its model, a step. Out: bytes by use. `docs/gpu.md` has the formula.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from jigsaw.models.shapes import Shape
 GB = 1e9
 
 BUCKETS = 2 * GB
-"""DeepSpeed's buffers: two buckets of 5e8 gradients in bfloat16, or the 1e9 weights that ZeRO-3 gathers at a time."""
+"""DeepSpeed's buffers: two buckets of 5e8 bfloat16 gradients, or the 1e9 weights that ZeRO-3 gathers at a time."""
 
 LOGITS = 2**27 * 22
 """Bytes of a chunk of logits: `jigsaw.models.token_scores.CHUNK` of them in bfloat16 and, five times, in float32."""
 
 ALL_LOGITS = 12
-"""Bytes of a logit where all are held: logits and gradients, each in bfloat16 and in float32."""
+"""Bytes per logit if all are kept: logits and gradients, each in bfloat16 and in float32."""
 
 
 @dataclass(frozen=True)
 class States:
-    """What training holds of every parameter, in bytes.
+    """Memory of weights, gradients and optimizer states, in bytes.
 
     Attributes:
-        on_gpu: on each GPU, by what it is.
-        on_host: in the memory of all nodes together.
-        saved: of a checkpoint.
-        read: of the model that each process reads into the memory of its host at the start.
+        on_gpu: bytes on each GPU, by use.
+        on_host: bytes in the host memory of all nodes together.
+        saved: bytes of a checkpoint.
+        read: bytes of the model that each process reads into host memory at the start.
         trained: number of trained parameters.
     """
 
@@ -45,15 +45,15 @@ class States:
 
 
 def states_of(recipe: Recipe, shape: Shape, processes: int) -> States:
-    """Weights, gradients and optimizer."""
+    """The memory of weights, gradients and optimizer states."""
     trained = _trained(recipe, shape)
-    added = trained if recipe.model.lora is not None else 0.0  # adapters come on top of the model
+    added = trained if recipe.model.lora is not None else 0.0  # adapters are added to the model
     of = _plain if recipe.distributed.zero == 0 else _sharded
     return of(recipe, shape.parameters, trained, added, processes)
 
 
 def _plain(recipe: Recipe, parameters: float, trained: float, added: float, processes: int) -> States:
-    """Without DeepSpeed: float32 weights under autocast, which keeps copies in bfloat16 during a pass."""
+    """States without DeepSpeed: float32 weights under autocast, which keeps bfloat16 copies during a pass."""
     half = recipe.model.dtype == "bfloat16"
     width = 2 if half else 4
     frozen = width * (parameters + added - trained)
@@ -69,11 +69,11 @@ def _plain(recipe: Recipe, parameters: float, trained: float, added: float, proc
 
 
 def _sharded(recipe: Recipe, parameters: float, trained: float, added: float, processes: int) -> States:
-    """With DeepSpeed: the optimizer has a float32 copy and two moments, gradients are summed in float32."""
+    """States with DeepSpeed: the optimizer has a float32 copy and two moments; gradients are summed in float32."""
     section, half = recipe.distributed, recipe.model.dtype == "bfloat16"
     width, moments = (2, 12) if half else (4, 8)
     weights = width * (parameters + added)
-    # By how many processes optimizer, gradients and weights are divided.
+    # The number of shards of optimizer, gradients and weights.
     over = [processes if section.zero >= stage else 1 for stage in (1, 2, 3)]
     on_gpu = {
         "weights": weights / over[2],
@@ -85,7 +85,7 @@ def _sharded(recipe: Recipe, parameters: float, trained: float, added: float, pr
     }
     on_host = 0.0
     if section.offload != "none":
-        # The optimizer, the gradients that it reads, and their sum over the micro-batches of a step.
+        # The optimizer states, the gradients that it reads, and their sum over the micro-batches of a step.
         on_host = (moments + 8) * trained
         on_gpu["optimizer"] = 0.0
         if section.zero > 1:
@@ -98,13 +98,13 @@ def _sharded(recipe: Recipe, parameters: float, trained: float, added: float, pr
 
 
 def _trained(recipe: Recipe, shape: Shape) -> float:
-    """Trained parameters. What only a pattern of names freezes counts as trained."""
+    """Number of trained parameters. Parameters that only a name pattern freezes are counted as trained."""
     model = recipe.model
     if model.lora is not None:
         return shape.adapters(model.lora.rank)
     sizes = {"vision_tower": shape.vision, "language_model": shape.text}
     if model.pre_buffer is not None:
-        # New in a NEO are the pre-Buffer, and in the other layers the projections of rows and columns.
+        # New in NEO are the pre-Buffer and, in the other layers, the projections of rows and columns.
         later = shape.layers - model.pre_buffer
         sizes["post-llm"] = (
             shape.text - model.pre_buffer * shape.layer - later * shape.hidden * (shape.query + shape.key)
@@ -113,16 +113,16 @@ def _trained(recipe: Recipe, shape: Shape) -> float:
 
 
 def _has_reference(recipe: Recipe) -> bool:
-    """Whether the KL term needs a second model; with adapters it is the model without them."""
+    """Whether the KL term needs a second model; with adapters, the reference is the model without them."""
     return recipe.grpo is not None and recipe.grpo.beta > 0 and recipe.model.lora is None
 
 
 def activations_of(section: StageSection, shape: Shape, work: Workload, step: Step) -> dict[str, float]:
-    """What the loss pass holds on each GPU, at worst."""
-    patches = 4 * step.visual / step.micro_batches  # four patches are a visual token
+    """Peak memory of the loss pass on each GPU, in bytes by use."""
+    patches = 4 * step.visual / step.micro_batches  # a visual token is four patches
     layer = 2 * step.longest * (10 * shape.hidden + 4 * shape.feed_forward)
     block = 2 * patches * 14 * shape.vision_hidden
-    if section.gradient_checkpointing:  # the input of every layer is kept, one layer is computed again at a time
+    if section.gradient_checkpointing:  # the input of every layer is kept; one layer at a time is recomputed
         kept = 2 * (step.longest * shape.hidden * shape.layers + patches * shape.vision_hidden * shape.vision_layers)
     else:
         kept = layer * shape.layers + block * shape.vision_layers

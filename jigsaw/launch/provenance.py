@@ -1,6 +1,6 @@
-"""`run.json`: which code, packages, machine and seeds a run was made with.
+"""Writes `run.json`: the code, packages, machine and seeds of a run.
 
-In: a recipe. Out: a JSON object; a run that is resumed gets one more for each resumption, below `resumed`.
+In: a recipe. Out: a JSON object; each resumption of the run adds one to its list `resumed`.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def record_start(recipe: Recipe, folder: RunFolder) -> None:
 
 
 def start_facts(recipe: Recipe) -> dict[str, Any]:
-    """What is recorded of one start of a run.
+    """The record of one start of a run.
 
     Returns:
-        JSON values: `started` (ISO 8601), `version`, `revision` (of git; None without one), `argv`, `seeds`,
-        `machine`, and `packages`, every installed distribution with its version.
+        JSON values: `started` (ISO 8601), `version`, `revision` (of git, or None), `argv`, `seeds`, `machine`, and
+        `packages`, every installed distribution with its version.
     """
     builds = [entry.build for entry in (*recipe.data.train, *recipe.data.eval) if entry.build is not None]
-    packages = {found.metadata["Name"]: found.version for found in distributions()}
+    packages = {package.metadata["Name"]: package.version for package in distributions()}
     return {
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "version": version("visual-jigsaw"),
@@ -74,15 +74,15 @@ def _machine() -> dict[str, Any]:
 
 
 def _revision() -> str | None:
-    """The git revision of our sources, with `+changes` if they differ from it; None if they are no clone."""
+    """The git revision of the sources, with `+changes` if they were modified; None if they are not a clone."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     git = ["git", "-C", str(root)]
     try:
-        asked = {"capture_output": True, "text": True, "timeout": 10, "check": True}
-        head = subprocess.run([*git, "rev-parse", "HEAD"], **asked).stdout.strip()  # type: ignore[call-overload]
-        changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], **asked).stdout  # type: ignore[call-overload]
+        options = {"capture_output": True, "text": True, "timeout": 10, "check": True}
+        head = subprocess.run([*git, "rev-parse", "HEAD"], **options).stdout.strip()  # type: ignore[call-overload]
+        changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], **options).stdout  # type: ignore[call-overload]
     except (OSError, subprocess.SubprocessError):
         return None
     return f"{head}+changes" if changed.strip() else str(head)

@@ -1,8 +1,8 @@
-"""The puzzle sets of a run: built or found, recorded in `data.json`, and opened.
+"""Builds the puzzle sets of a run or reuses existing ones, records them in `data.json`, and opens them.
 
-In: the `data` section of a recipe. Out: the training sets and the held-out puzzles. A resumed run opens the folders
-that it began with and compares the ids in them, so that a source that changed in the meantime cannot change what is
-trained on or what is held out.
+In: the `data` section of a recipe. Out: the training sets and the held-out puzzles. A resumed run opens the recorded
+folders and compares the ids in them, so that a source that has changed since cannot change the training or held-out
+puzzles.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ BUILD_KEYS = {"per_source", "limit", "seed", "split", "heldout", "materialize"}
 
 
 def prepare_sets(recipe: Recipe, folder: RunFolder, say: Say) -> tuple[list[Any], HeldOut]:
-    """Build the puzzle sets of a recipe unless they are there, record and open them.
+    """Build the puzzle sets of a recipe unless they exist, record them, and open them.
 
     Args:
-        recipe: of the run.
-        folder: of the run; with `data.json` the sets are those that it names.
+        recipe: the recipe of the run.
+        folder: the run folder; if it has a `data.json`, the sets in it are opened.
         say: prints a line about a set.
 
     Returns:
         The training sets, one per entry of `data.train`, and the held-out puzzles of all entries of `data.eval`.
 
     Raises:
-        JigsawError: a set cannot be built or opened, or is not the one that the run began with.
+        JigsawError: a set cannot be built or opened, or has changed since the run began.
     """
     sides = {"train": recipe.data.train, "eval": recipe.data.eval}
     if folder.data.exists():
@@ -60,13 +60,13 @@ def prepare_sets(recipe: Recipe, folder: RunFolder, say: Say) -> tuple[list[Any]
 
 
 def _reopen(folder: RunFolder, side: str, entries: tuple[DataEntry, ...], say: Say) -> list[Any]:
-    """The sets of one side that a run began with."""
+    """The recorded sets of one side of a run."""
     record = folder.read_sets()
     sets = []
     remedy = "restore it, or start anew with output=FOLDER"
     if not len(record[side]) == len(record["ids"][side]) == len(entries):
         found = f"{len(record[side])} sets and {len(record['ids'][side])} digests"
-        raise JigsawError(f"{folder.data}: {side} has {found}, the recipe {len(entries)} sets; {remedy}")
+        raise JigsawError(f"{folder.data}: {side} has {found}, but the recipe has {len(entries)} sets; {remedy}")
     for number, (path, digest, entry) in enumerate(zip(record[side], record["ids"][side], entries, strict=True)):
         try:
             puzzles = open_set(Path(path), entry)
@@ -76,16 +76,16 @@ def _reopen(folder: RunFolder, side: str, entries: tuple[DataEntry, ...], say: S
             ) from error
         if _digest(puzzles) != digest:
             raise JigsawError(
-                f"data.{side}.{number}: {path} holds other puzzles than when this run began "
+                f"data.{side}.{number}: {path} has other puzzles than when this run began "
                 f"({digest.partition(' ')[0]} then, {len(puzzles)} now); {remedy}"
             )
-        say(f"{len(puzzles):,} rows in {path} (of this run)")
+        say(f"{len(puzzles):,} rows in {path} (as before)")
         sets.append(puzzles)
     return sets
 
 
 def _digest(puzzles: Any) -> str:
-    """The number of rows, and a hash of what identifies them in order: ids of puzzles, the text of conversations."""
+    """The number of rows, and a hash of the puzzles' ids or of the conversations' text, in order."""
     stored = puzzles.with_format(None)
     column = next(name for name in ("json", "id", "messages", "conversations") if name in stored.column_names)
     digest = hashlib.sha256()
@@ -102,12 +102,12 @@ def _set_of(recipe: Recipe, entry: DataEntry, say: Say) -> Path:
         photos = source_folder(SAMPLES, "image", folder) / "train"
         return write_sample_conversations(photos, folder / "sample-conversations.jsonl")
     place = entry.path if entry.conversations is None else entry.conversations
-    assert place is not None  # the schema has seen to it
+    assert place is not None  # the schema ensures it
     return Path(place)
 
 
 def _build(build: BuildSection, folder: Path, say: Say) -> Path:
-    """Build a set in a folder whose name depends on its settings and on the names and sizes of its sources."""
+    """Build a set in a folder whose name is derived from its settings and from the names and sizes of its sources."""
     config = BuildConfig.of(build.task, build.config, **build.model_dump(include=BUILD_KEYS))
     task = config.make_task()
     source = source_folder(build.source, task.source_kind, folder)
@@ -116,7 +116,7 @@ def _build(build: BuildSection, folder: Path, say: Say) -> Path:
     digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
     target = folder / f"{Path(build.task).stem}-{build.split or 'all'}-{digest}"
     summary = build_set(config, source, target)
-    how = "built" if summary.parts_built else "built before"
+    how = "built" if summary.parts_built else "reused"
     rejects = sum(summary.counts.rejects.values())
     more = f"; {rejects:,} rejected, see {target / 'rejects.jsonl'}" if rejects else ""
     more += f"; {skipped_line(summary.skipped)}" if summary.skipped else ""

@@ -1,7 +1,7 @@
-"""Several processes for a training stage: torchrun starts them on this node and finds those of the others.
+"""Runs a training stage in several processes: torchrun starts them on this node and connects the nodes.
 
-In: a recipe, a stage and this machine's place among the nodes. Out: the stage, trained. The launcher itself only waits;
-it passes a request to stop (Ctrl-C, SIGTERM) on through a file in the run folder, which all nodes see.
+In: a recipe, a stage and this machine's rank. Out: the trained stage. The launcher only waits; it forwards a stop
+request (Ctrl-C, SIGTERM) through a file in the run folder, which all nodes share.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from jigsaw.processes import die_with_parent, usable_cores
 from jigsaw.topology import Topology
 
 SECONDS_TO_GATHER = 24 * 3600
-"""How long a node waits for the others: the first may have to build data before it trains."""
+"""How long a node waits for the others: the first node may have to build data before it trains."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """This machine's place in a run.
+    """This machine's rank in a run.
 
     Attributes:
-        rank: its number, from 0; the first builds data, evaluates and writes.
-        rendezvous: host and port of the first node, `host:port`; each stage uses a port of its own, from this one up.
+        rank: number of the machine, from 0; the first one builds data, evaluates and writes.
+        rendezvous: host and port of the first node, `host:port`; each stage uses its own port, from this one upwards.
     """
 
     rank: int = 0
@@ -36,36 +36,38 @@ class Node:
 
     @property
     def first(self) -> str | None:
-        """Name or address of the first node; None for a run on one."""
+        """Name or address of the first node; None for a run on one machine."""
         return None if self.rendezvous is None else self.rendezvous.rpartition(":")[0]
 
     def check(self, section: DistributedSection) -> None:
-        """Refuse a place that does not fit the number of nodes.
+        """Check rank and rendezvous against the number of nodes.
 
         Raises:
-            JigsawError: no rendezvous for several nodes, or a rank that is none of theirs.
+            JigsawError: several nodes have no rendezvous, or the rank is too high.
         """
         if section.nodes > 1 and self.rendezvous is None:
             raise JigsawError(
                 f"distributed.nodes: {section.nodes} nodes need --node-rank R and --rendezvous HOST:PORT on each; "
-                f"--slurm writes a batch file that says so"
+                f"--slurm prints a batch file that sets them"
             )
         if not 0 <= self.rank < section.nodes:
-            raise JigsawError(f"--node-rank {self.rank}: with {section.nodes} nodes it is 0 to {section.nodes - 1}")
+            raise JigsawError(
+                f"--node-rank {self.rank}: it must be 0 to {section.nodes - 1}, with {section.nodes} nodes"
+            )
         if self.rendezvous is not None:
             host, colon, port = self.rendezvous.rpartition(":")
             if not (host and colon and port.isdecimal()):
-                raise JigsawError(f"--rendezvous {self.rendezvous}: host and port of the first node, HOST:PORT")
+                raise JigsawError(f"--rendezvous {self.rendezvous}: give host and port of the first node, HOST:PORT")
 
     def require_same_folder(self, section: DistributedSection, resume: bool) -> None:
-        """Refuse a run folder that the recipe chose with `${fresh:}` for a new run on several nodes.
+        """Refuse a new run on several nodes whose folder is `${fresh:...}`.
 
         Raises:
-            JigsawError: each node would choose a folder of its own.
+            JigsawError: each node would choose a different folder.
         """
         if section.nodes > 1 and not resume:
             raise JigsawError(
-                "output: ${fresh:} is a folder of its own on each node; name one for all nodes with output=FOLDER"
+                "output: ${fresh:} would be a different folder on each node; set one for all nodes with output=FOLDER"
             )
 
 
@@ -74,10 +76,10 @@ def torchrun_command(topology: Topology, node: Node, folder: Path, stage: str, n
 
     Args:
         topology: processes and nodes.
-        node: this one.
+        node: this machine's rank.
         folder: the run folder.
-        stage: its name.
-        number: its number among the stages, from 0.
+        stage: name of the stage.
+        number: number of the stage, from 0.
     """
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={topology.per_node}"]
     command += ["--max-restarts=0", "--signals-to-handle=SIGINT,SIGHUP,SIGQUIT"]
@@ -93,16 +95,16 @@ def torchrun_command(topology: Topology, node: Node, folder: Path, stage: str, n
 
 
 def run_processes(command: list[str], recipe: Recipe) -> None:
-    """Run torchrun to its end. The processes obey the stop file of the run folder, not the signals of this process.
+    """Run torchrun until it ends. Its processes stop on the stop file of the run folder, not on signals.
 
     Raises:
-        JigsawError: a process failed; it has printed why.
+        JigsawError: a process failed and has printed the reason.
     """
     with subprocess.Popen(command, env=_environment(recipe), preexec_fn=_as_child, process_group=0) as torchrun:
         try:
             code = torchrun.wait()
         except KeyboardInterrupt:
-            torchrun.kill()  # at once; its processes die with it
+            torchrun.kill()  # its processes die with it
             raise
     if code:
         raise JigsawError(
@@ -111,16 +113,16 @@ def run_processes(command: list[str], recipe: Recipe) -> None:
 
 
 def _as_child() -> None:
-    """Die with the launcher, and leave SIGTERM to it: torchrun would kill the processes before they have saved."""
+    """Make torchrun die with the launcher and ignore SIGTERM: it would kill its processes before they have saved."""
     die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def allocator_settings(recipe: Recipe) -> dict[str, str]:
-    """How CUDA's allocator is set up in a process that trains, as environment variables.
+    """Environment variables with the settings of CUDA's allocator for a training process.
 
-    Sequences vary in length from step to step, and segments of fixed size would leave gaps between them. vLLM's sleep
-    mode cannot free segments that grow.
+    The length of sequences varies from step to step, and segments of fixed size would fragment the memory. vLLM's sleep
+    mode cannot free expandable segments.
     """
     chosen = {"PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"} & os.environ.keys()
     sleeps = recipe.rollout.engine == "vllm" and recipe.rollout.sleep
@@ -136,6 +138,6 @@ def _environment(recipe: Recipe) -> dict[str, str]:
     environment["TORCHELASTIC_ERROR_FILE"] = os.devnull
     if topology.on_cpu:
         environment["DS_ACCELERATOR"] = "cpu"
-        # Else accelerate (1.15) says "cpu:0", to which torch (2.13) cannot load a checkpoint's optimizer.
+        # Otherwise accelerate (1.15) uses "cpu:0", to which torch (2.13) cannot load a checkpoint's optimizer.
         environment["ACCELERATE_TORCH_DEVICE"] = "cpu"
     return environment

@@ -1,6 +1,6 @@
-"""Trains a stage of a run: in this process or in several that torchrun starts, beside a vLLM server if need be.
+"""Trains a stage of a run, in this process or in several that torchrun starts, with a vLLM server if needed.
 
-In: a stage whose model to start from is there. Out: the model that it leaves in the run folder.
+In: a stage whose start model exists. Out: the trained model in the run folder.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from jigsaw.training.stages import Stage, merge, stages_of, train_stage
 
 
 def train(recipe: Recipe, stage: Stage, folder: RunFolder, node: Node, console: Console, stop: StopRequest) -> None:
-    """Train a stage from its newest intact checkpoint, unless its model is there.
+    """Train a stage from its newest intact checkpoint, unless its model exists.
 
     Args:
-        recipe: of the run.
+        recipe: the recipe of the run.
         stage: one of `stages_of(recipe, folder)`.
-        folder: of the run.
+        folder: the run folder.
         node: the first node.
-        console: where progress is printed.
-        stop: ends the stage after a step.
+        console: the console for progress.
+        stop: the stop request, which ends the stage after a step.
 
     Raises:
-        StoppedError: it was asked to stop, and has saved a checkpoint.
-        JigsawError: anything about data, model or settings that the user can correct.
+        StoppedError: the run was asked to stop and has saved a checkpoint.
+        JigsawError: a problem with data, model or settings that the user can correct.
     """
     model = folder.model(stage.out)
     if model.exists():
@@ -51,7 +51,7 @@ def train(recipe: Recipe, stage: Stage, folder: RunFolder, node: Node, console: 
 
 
 def run_worker_node(recipe: Recipe, folder: RunFolder, node: Node) -> None:
-    """Train beside the first node, which does everything else; stages that it had done before are skipped.
+    """Train together with the first node, which does everything else; completed stages are skipped.
 
     Raises:
         StoppedError: the run was asked to stop, and has saved a checkpoint.
@@ -84,12 +84,12 @@ def _run_processes(recipe: Recipe, stage: Stage, folder: RunFolder, node: Node, 
 
 
 def _is_trained(folder: RunFolder, stage: Stage) -> bool:
-    """Whether a stage has left its model, or the adapters that it is made of."""
+    """Whether the model of a stage exists, or the adapters from which it is merged."""
     return folder.model(stage.out).exists() or folder.adapters(stage.name).exists()
 
 
 def _in_this_process(recipe: Recipe) -> bool:
-    """Whether training needs no processes of its own: one is asked for, and at most one GPU is visible."""
+    """Whether to train in this process: the recipe needs one process, and at most one GPU is visible."""
     import torch
 
     return not Topology.here(recipe.distributed).launched and torch.cuda.device_count() <= 1

@@ -1,8 +1,7 @@
-"""One process of several that train a stage: `python -m jigsaw.launch.worker RUN_FOLDER STAGE`, started by torchrun.
+"""A training process that torchrun starts: `python -m jigsaw.launch.worker RUN_FOLDER STAGE`.
 
-In: a run folder that the launcher has prepared. Out: what `jigsaw.training.stages` leaves there. An error is printed in
-one line by each process that meets it, as the command does; with `--debug` there, which sets `JIGSAW_DEBUG`, it is told
-with its traceback.
+In: a run folder that the launcher has prepared. Out: the results of `jigsaw.training.stages`. Each process prints its
+errors in one line, as the command does, or with a traceback if the command's `--debug` has set `JIGSAW_DEBUG`.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def main(folder: str, name: str) -> NoReturn:
         run = RunFolder(folder)
         recipe = load_recipe(str(run.recipe))
         stage = next(stage for stage in stages_of(recipe, run) if stage.name == name)
-        # Ctrl-C is the launcher's business: a second one there ends this process.
+        # The launcher handles Ctrl-C; a second one ends this process.
         with process_group(recipe.distributed) as rank, StopRequest(run.stop, [signal.SIGTERM], quiet=True) as stop:
             hide_library_warnings(quiet=rank > 0)
             train_stage(recipe, stage, run, Console(quiet=rank > 0), stop)

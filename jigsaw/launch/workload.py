@@ -1,8 +1,8 @@
-"""The work of a training step in tokens, estimated from a recipe before any puzzle is built.
+"""Estimates the tokens of a training step from a recipe, before any puzzle is built.
 
 In: a recipe and the shape of its model. Out: a `Workload`, the mean tokens of a puzzle over the entries of
-`data.train`, and a `Step`, what one process computes in a step. What no recipe says is assumed: typical sources by each
-task (`Task.extent`), lengths of texts and completions here.
+`data.train`, and a `Step`, the work of one process in a step. Values that a recipe does not give are assumed: each task
+has typical sources (`Task.extent`), and the lengths of texts and completions are constants of this module.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from jigsaw.errors import JigsawError
 from jigsaw.models.shapes import Shape
 
 TEXT = (150, 12)
-"""Text tokens of a prompt, and further ones for each piece."""
+"""Text tokens of a prompt, and additional ones per piece."""
 
 STAMP = 14
-"""Text tokens of a frame's time stamp, where the model reads a video as images."""
+"""Text tokens of a frame's time stamp, for models that read a video as images."""
 
 CAPTION = (100, 512)
-"""Text and visual tokens of a conversation, where the model has no pixel limit that says less."""
+"""Text and visual tokens of a conversation; a pixel limit of the model may reduce the second."""
 
 COMPLETION = 300
 """Mean tokens of a completion with reasoning."""
 
 LONG_COMPLETION = ("mimo", 1400)
-"""Models of this name write longer ones."""
+"""Part of the name of models that write longer completions, and their mean tokens."""
 
 DIRECT = 3
-"""Tokens for each piece of an answer without reasoning."""
+"""Tokens per piece of an answer without reasoning."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Workload:
     """Means over the training rows of a stage.
 
     Attributes:
-        prompt: tokens of a prompt, visual ones included.
+        prompt: tokens of a prompt, including visual ones.
         visual: visual tokens of a prompt.
         completion: tokens of a completion, or of the answer in the supervised stage.
-        puzzles: rows of one pass over the data; None where that is not known before they are built.
+        puzzles: rows in one pass over the data; None if the number is unknown before they are built.
     """
 
     prompt: float
@@ -53,7 +53,7 @@ class Workload:
 
 
 def workload_of(recipe: Recipe, stage: str, shape: Shape) -> Workload:
-    """The tokens that a stage computes for each puzzle."""
+    """The mean tokens of a puzzle in a stage."""
     entries = [entry for entry in recipe.data.train if entry.trains(stage)]
     rows = [_of_entry(recipe, entry, shape) for entry in entries]
     weights = [entry.weight for entry in entries]
@@ -74,7 +74,7 @@ def workload_of(recipe: Recipe, stage: str, shape: Shape) -> Workload:
 
 
 def _of_entry(recipe: Recipe, entry: DataEntry, shape: Shape) -> Workload:
-    # Here, since `make gpu-check` computes memory where Pillow is not installed.
+    # Imported here because `make gpu-check` estimates memory without Pillow.
     from jigsaw.data.storage.manifest import read_manifest
     from jigsaw.tasks import TaskError, get_task, task_names
 
@@ -92,7 +92,7 @@ def _of_entry(recipe: Recipe, entry: DataEntry, shape: Shape) -> Workload:
             manifest = read_manifest(str(entry.path))
             task = get_task(manifest.settings.task, **manifest.settings.config)
             puzzles = puzzles or manifest.counts.puzzles
-        except (JigsawError, TaskError):  # not there, or of a plug-in that must be named: as if it were photos
+        except (JigsawError, TaskError):  # it does not exist, or a plug-in built it: treated as photos
             photos = (task for task in map(get_task, task_names()) if task.source_kind == "image")
             task = next(task for task in photos if task.name == task.source_kind)
     extent = task.extent()
@@ -111,7 +111,7 @@ def _of_entry(recipe: Recipe, entry: DataEntry, shape: Shape) -> Workload:
 
 
 def _built(build: BuildSection) -> int | None:
-    """Puzzles of a build with a limit on its sources."""
+    """The number of puzzles of a build; None if its sources are not limited."""
     if build.limit is None:
         return None
     share = {"train": 1 - build.heldout, "heldout": build.heldout, None: 1.0}[build.split]
@@ -120,16 +120,16 @@ def _built(build: BuildSection) -> int | None:
 
 @dataclass(frozen=True)
 class Step:
-    """A step on one process.
+    """A training step of one process.
 
     Attributes:
         prompts: distinct prompts.
         rows: completions, or answers of the supervised stage.
-        tokens: tokens that the loss computes; a prompt counts once for each micro-batch that has a part of its group.
-        visual: visual tokens that the loss computes, counted likewise.
+        tokens: tokens in the loss pass; a prompt counts once for each micro-batch that has a part of its group.
+        visual: visual tokens in the loss pass, counted in the same way.
         micro_batches: forward and backward passes.
-        longest: tokens of the longest micro-batch that there may be.
-        scored: tokens whose logits are held together; 0 where the loss takes them in chunks.
+        longest: maximum tokens of a micro-batch.
+        scored: tokens whose logits are in memory together; 0 if the loss computes them in chunks.
     """
 
     prompts: int
@@ -142,10 +142,10 @@ class Step:
 
 
 def step_of(recipe: Recipe, stage: str, work: Workload, processes: int) -> Step:
-    """A step of a stage, on each process.
+    """A step of a stage on each process.
 
     Raises:
-        JigsawError: they do not divide the batch.
+        JigsawError: the number of processes does not divide the batch.
     """
     if stage == "sft" and recipe.sft is not None:
         batches = recipe.sft.micro_batches(processes)

@@ -1,7 +1,7 @@
-"""Advantages of completions from their rewards, and the correction for an engine that is not the trainer.
+"""Computes the advantages of completions, and the importance sampling correction between engine and trainer.
 
-In: tensors of rewards and log-probabilities. Out: tensors. Pure functions; the formulas are those of TRL (1.16), whose
-settings `scale_rewards`, `multi_objective_aggregation` and `vllm_importance_sampling_mode` have the same meaning here.
+In: tensors of rewards and log-probabilities. Out: tensors. Pure functions with the formulas of TRL (1.16); its settings
+`scale_rewards`, `multi_objective_aggregation` and `vllm_importance_sampling_mode` have the same meaning here.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from torch import Tensor
 from trl.trainer.utils import nanstd
 
 SMALLEST = 1e-4
-"""Added to standard deviations before they divide."""
+"""Added to standard deviations before a division."""
 
 
 @dataclass(frozen=True)
 class Advantages:
-    """What follows from the rewards of a generation batch.
+    """The advantages of a generation batch.
 
     Attributes:
-        values: `[B]`, 0 where no reward has a value.
-        rewards: `[B]`, weighted sums; NaN where no reward has a value.
-        equal: share of completions in groups without variance, 0 to 1.
+        values: `[B]`, the advantages; 0 if no reward has a value.
+        rewards: `[B]`, weighted sums of the rewards; NaN if no reward has a value.
+        equal: share of completions in zero-variance groups, 0 to 1.
     """
 
     values: Tensor
@@ -43,18 +43,18 @@ def advantages_of(
     """Advantages relative to the mean of the group (GRPO, arXiv 2402.03300, section 4.1).
 
     Args:
-        scores: `[B, R]`, one column per reward, NaN where it has no value; groups together, on all processes.
-        weights: `[R]`.
+        scores: `[B, R]`, one column per reward, NaN if it has no value; in order of groups, on all processes.
+        weights: `[R]`, weights of the rewards.
         generations: completions of a group, G.
-        scale: what the differences are divided by: the standard deviation of the group, of the batch, or nothing.
-        aggregation: whether rewards are added before or after each is normalised within its group (GDPO).
+        scale: divisor of the differences: the standard deviation of the group, of the batch, or none.
+        aggregation: whether rewards are added before or after they are normalised within their group (GDPO).
     """
-    nothing = scores.isnan().all(1)
-    rewards = (scores * weights).nansum(1).masked_fill(nothing, torch.nan)
+    missing = scores.isnan().all(1)
+    rewards = (scores * weights).nansum(1).masked_fill(missing, torch.nan)
     if aggregation == "normalize_then_sum":
         grouped = scores.view(-1, generations, scores.shape[1])
         normal = (grouped - grouped.nanmean(1, keepdim=True)) / (nanstd(grouped, 1, keepdim=True) + SMALLEST)
-        total = (normal.view_as(scores) * weights).nansum(1).masked_fill(nothing, torch.nan)
+        total = (normal.view_as(scores) * weights).nansum(1).masked_fill(missing, torch.nan)
         spread = nanstd(total).expand_as(total)
         values = (total - total.nanmean()) / (spread + SMALLEST)
     else:
@@ -71,16 +71,16 @@ def advantages_of(
 
 
 def importance_ratio(old: Tensor, sampled: Tensor, mask: Tensor, args: Any) -> Tensor:
-    """The ratio of the trainer's to the engine's probabilities, bounded as the settings say.
+    """The ratio of the trainer's to the engine's probabilities, truncated or masked as configured.
 
     Args:
-        old: `[B, C]`, log-probabilities under the trainer.
-        sampled: `[B, C]`, under the engine; NaN where it gave none, which counts as no difference.
+        old: `[B, C]`, log-probabilities of the trainer.
+        sampled: `[B, C]`, log-probabilities of the engine; NaN if it has none, which counts as no difference.
         mask: `[B, C]`, 1 on tokens that count.
         args: `GRPOConfig`, for `vllm_importance_sampling_mode` and its bounds.
 
     Returns:
-        `[B, C]` for the modes of tokens, `[B, 1]` for those of sequences.
+        `[B, C]` for the token modes, `[B, 1]` for the sequence modes.
     """
     difference = ((old - sampled) * mask).nan_to_num(nan=0.0)
     level, kind = args.vllm_importance_sampling_mode.split("_")

@@ -1,9 +1,9 @@
-"""Checkpoints of an unfinished stage: complete, verified, and taken when a run is asked to stop.
+"""Checkpoints and graceful stop of a training stage.
 
-In: a trainer's events. Out: `checkpoints/STAGE/checkpoint-N`, with weights, optimizer, schedule and randomness of every
-process after step N. The trainer writes into a scratch folder; a complete checkpoint gets a list of its files
-(`files.json`, with sizes and hashes) and is renamed into place. Checkpoints are taken at generation boundaries only
-(rollouts are not saved), so that a resumed run makes the steps that the interrupted one would have made.
+In: a trainer's events. Out: `checkpoints/STAGE/checkpoint-N`, with weights, optimizer, schedule and random states of
+all processes after step N. The trainer writes to a scratch folder; a complete checkpoint gets a list of its files
+(`files.json`, with sizes and hashes) and is renamed into place. Checkpoints are only taken at generation boundaries,
+since rollouts are not saved, so that a resumed run makes the same steps as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from jigsaw.training.distributed import all_gather_object
 FILES = "files.json"
 BLOCK = 1 << 20
 HASHED_BLOCKS = 64
-"""A file of at most 64 MiB is hashed as a whole, a larger one in 64 blocks of 1 MiB, evenly spread, with both ends:
-a hash of the 84 GB of a 7B model's checkpoint would take minutes, and truncated or missing data show in the blocks."""
+"""A file of at most 64 MiB is hashed completely, a larger one in 64 evenly spread blocks of 1 MiB: a hash of the 84 GB
+of a 7B model's checkpoint would take minutes, and truncated or missing data change the blocks."""
 
 
 def list_files(checkpoint: Path) -> None:
-    """Write the list of a checkpoint's files into it; `damage_of` compares with it."""
+    """Write the list of a checkpoint's files, with which `damage_of` compares them."""
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path != checkpoint / FILES)
     listed = {str(path.relative_to(checkpoint)): [path.stat().st_size, _hash(path)] for path in files}
     (checkpoint / FILES).write_text(json.dumps(listed, indent=1), encoding="utf-8")
 
 
 def damage_of(checkpoint: Path) -> str | None:
-    """What is wrong with the files of a checkpoint, in one line; None if they are as they were saved."""
+    """The damage of a checkpoint's files in one line; None if they are as they were saved."""
     try:
         listed = json.loads((checkpoint / FILES).read_text(encoding="utf-8"))
         for name, (size, expected) in listed.items():
@@ -55,10 +55,10 @@ def damage_of(checkpoint: Path) -> str | None:
 
 
 def quarantine_damaged(folder: Path) -> list[str]:
-    """Rename damaged checkpoints at the end of a stage's checkpoints, so that the newest intact one is the latest.
+    """Rename the damaged ones among the newest checkpoints, so that the latest checkpoint is intact.
 
     Args:
-        folder: of `checkpoint-N`; it may be missing.
+        folder: the folder of `checkpoint-N`; it need not exist.
 
     Returns:
         One line for each checkpoint that was renamed.
@@ -77,7 +77,7 @@ def quarantine_damaged(folder: Path) -> list[str]:
         checkpoint, damage = damaged[0]
         raise JigsawError(
             f"{checkpoint} is damaged ({damage}) and there is no older one: restore it, "
-            f"or delete {folder} to begin the stage anew"
+            f"or delete {folder} to restart the stage"
         )
     lines = []
     for checkpoint, damage in damaged:
@@ -101,17 +101,17 @@ def _hash(path: Path) -> str:
 
 
 class CheckpointCallback(TrainerCallback):  # type: ignore[misc]  # transformers comes without types
-    """Takes checkpoints at intervals and when a stop is asked for, and moves them into place when complete.
+    """Takes checkpoints at intervals and on a stop request, and moves them into place when they are complete.
 
     Args:
-        folder: where complete checkpoints go.
-        every: steps between them, rounded up to a generation boundary.
-        keep: how many of the newest are kept.
-        boundary: steps that are trained on one generation batch.
-        stop: asked after every step.
+        folder: the folder for complete checkpoints.
+        every: steps between checkpoints, rounded up to a generation boundary.
+        keep: number of newest checkpoints to keep.
+        boundary: steps per generation batch.
+        stop: the stop request, which is read after every step.
 
     Attributes:
-        stopped_at: the step after which training stopped because it was asked to; None while it was not.
+        stopped_at: the step after which training stopped on request; None if it did not.
     """
 
     def __init__(self, folder: Path, *, every: int, keep: int, boundary: int, stop: StopRequest) -> None:
@@ -121,14 +121,14 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         self.stopped_at: int | None = None
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Note where a request to stop would take effect."""
+        """Set the text about when a stop request would take effect."""
         step = state.global_step + 1
         end = min(-(-step // self._boundary) * self._boundary, state.max_steps)
         self._stop.when = "after this step and saving" if end == step else f"after step {end} and saving"
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Ask for a checkpoint where one is due; end training where a stop was asked for."""
-        stop = any(all_gather_object(self._stop.requested))  # of one process; all of them stop together
+        """Request a checkpoint if one is due; end training on a stop request."""
+        stop = any(all_gather_object(self._stop.requested))  # if one process has a request, all of them stop
         step = state.global_step
         if step % self._boundary or step >= state.max_steps:
             return
@@ -140,7 +140,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]  # transformers
             self._saving = (step, Path(args.output_dir) / f"checkpoint-{step}")
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Move the checkpoint that the trainer has just written into place, and drop the oldest."""
+        """Move the checkpoint that the trainer has written into place, and delete the oldest ones."""
         _wait_for_all()
         if state.is_world_process_zero:
             written = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -148,17 +148,17 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]  # transformers
             self._folder.mkdir(parents=True, exist_ok=True)
             written.replace(self._folder / written.name)
             for old in sorted(self._folder.glob("checkpoint-*"), key=checkpoint_step)[: -self._keep]:
-                # Renamed first: what is called a checkpoint is complete even while an old one is being deleted.
+                # Renamed first, so that every `checkpoint-N` is complete, even during the deletion.
                 shutil.rmtree(old.replace(old.with_name(f".{old.name}.old")))
         self._saving = None
         _wait_for_all()
 
     @contextmanager
     def explain_save_errors(self) -> Iterator[None]:
-        """Turn a failure to save a checkpoint inside of the block, such as on a full disk, into one line.
+        """Convert a failure to save a checkpoint inside the block, such as a full disk, to a `JigsawError`.
 
         Raises:
-            JigsawError: a checkpoint could not be written; the line says why and which one is kept.
+            JigsawError: a checkpoint could not be written; the message has the reason and the latest checkpoint.
         """
         try:
             yield

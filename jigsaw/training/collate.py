@@ -1,7 +1,7 @@
-"""Supervised batches: prompts with images and videos, and the tokens that are learned behind and within them.
+"""Collates supervised batches: prompts with images and videos, completions, and labels.
 
-In: rows with a prompt, media and the completion to learn. Out: model inputs with labels; those of a conversation are
-all answers of the assistant. TRL's own collator takes images alone and would drop a video's pixels in silence.
+In: rows with a prompt, media and the completion to learn. Out: model inputs with labels; in a conversation all turns of
+the assistant have labels. TRL's collator only takes images and would silently drop the pixels of videos.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class PuzzleCollator:
-    """Makes batches for `SFTTrainer`.
+    """Collates batches for `SFTTrainer`.
 
     Args:
-        processor: of the model that is trained.
+        processor: the processor of the trained model.
     """
 
     processor: Any
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """`input_ids`, `attention_mask`, `labels` (of the assistant's turns alone), and what carries the media.
+        """`input_ids`, `attention_mask`, `labels` (only on the assistant's turns), and the inputs of the media.
 
         Args:
-            rows: with `prompt`, `completion` and media.
+            rows: rows with `prompt`, `completion` and media.
 
         Raises:
-            JigsawError: a medium did not become tokens and pixels, or a text holds the template's own tokens.
+            JigsawError: a medium was not converted to tokens and pixels, or a text contains tokens of the template.
         """
         rows = [expand_media(self.processor, row) for row in rows]
         batch = dict(processor_inputs(self.processor, rows))
@@ -55,21 +55,21 @@ class PuzzleCollator:
         return batch | {name: pad(batch[name], (0, ids.shape[1])) for name in PER_TOKEN if name in batch}
 
     def _earlier_answers(self, rows: Sequence[Mapping[str, Any]], ids: Tensor) -> Tensor:
-        """Labels of prompts: what the assistant has said in them, each turn's end included.
+        """Labels of prompts: the earlier turns of the assistant, including their end tokens.
 
-        Media have become many tokens by now, so turns are found by the tokens that the template puts around them.
+        Each medium is now many tokens, so turns are located by the tokens that the template puts around them.
         """
         labels = torch.full_like(ids, IGNORED)
         for row, tokens, label in zip(rows, ids, labels, strict=True):
-            said = [number for number, turn in enumerate(row["prompt"]) if turn["role"] == "assistant"]
-            if not said:
+            turns = [number for number, turn in enumerate(row["prompt"]) if turn["role"] == "assistant"]
+            if not turns:
                 continue
             opening, closing = self._around_an_answer(row)
             places = torch.nonzero((tokens.unfold(0, len(opening), 1) == opening).all(-1))[:-1, 0] + len(opening)
-            if len(places) != len(said):
+            if len(places) != len(turns):
                 raise JigsawError(
-                    f"row {row.get('id')}: {len(said)} answers in the conversation, {len(places)} found in its tokens; "
-                    "does a text hold tokens of the chat template?"
+                    f"row {row.get('id')}: the conversation has {len(turns)} answers, its tokens {len(places)}; "
+                    "check whether a text contains tokens of the chat template"
                 )
             for begin in places.tolist():
                 end = begin + int(torch.nonzero(tokens[begin:] == closing[0])[0, 0]) + len(closing)
@@ -77,23 +77,23 @@ class PuzzleCollator:
         return labels
 
     def _around_an_answer(self, row: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """The tokens with which the template opens the assistant's turn, and those with which it closes one."""
+        """The tokens with which the template opens and closes a turn of the assistant."""
         opened, answer = prompt_text(self.processor, row), "answer"
         turn = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
-        shut = template_text(self.processor, row["prompt"])
-        whole = template_text(self.processor, [*row["prompt"], turn])
-        texts = opened[len(shut) :], whole[len(opened) :].partition(answer)[2]
+        unopened = template_text(self.processor, row["prompt"])
+        complete = template_text(self.processor, [*row["prompt"], turn])
+        texts = opened[len(unopened) :], complete[len(opened) :].partition(answer)[2]
         first, second = (self.processor.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
         return torch.tensor(first), torch.tensor(second)
 
     def _completion(self, row: Mapping[str, Any]) -> list[int]:
-        """Tokens of the completion as the chat template writes the turn, its end included."""
-        before = prompt_text(self.processor, row)
-        whole = template_text(self.processor, [*row["prompt"], *row["completion"]])
-        if not whole.startswith(before):
+        """Tokens of the completion as the chat template writes the turn, including its end."""
+        prompt = prompt_text(self.processor, row)
+        complete = template_text(self.processor, [*row["prompt"], *row["completion"]])
+        if not complete.startswith(prompt):
             raise JigsawError(
-                f"row {row.get('id')}: the chat template writes a prompt differently when its answer follows; "
-                "supervised training needs a template that only adds to the prompt"
+                f"row {row.get('id')}: the chat template changes the prompt when an answer follows; "
+                "supervised training needs a template that only appends the answer"
             )
-        tokens: list[int] = self.processor.tokenizer(whole[len(before) :], add_special_tokens=False)["input_ids"]
+        tokens: list[int] = self.processor.tokenizer(complete[len(prompt) :], add_special_tokens=False)["input_ids"]
         return tokens

@@ -1,7 +1,7 @@
-"""Some of what the policy wrote, kept beside its puzzle: `completions.jsonl` of a run, and the trackers' tables.
+"""Logs some completions of the policy with their puzzles: `completions.jsonl`, and the tables of trackers.
 
-In: the batches that GRPO scores. Out: a few rows at intervals, with the puzzle, the text, the reward and the watched
-metrics: `{"step": 40, "id": .., "task": "image", "answer": "2, 1, 4, 3", "completion": .., "total": 0.2, "exact": 0}`.
+In: the batches that GRPO scores. Out: a few rows at intervals, with the puzzle, the text, the reward and the metrics:
+`{"step": 40, "id": .., "task": "image", "answer": "2, 1, 4, 3", "completion": .., "total": 0.2, "exact": 0}`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Row = dict[str, Any]
 
 
 class RecordedComposition(Composition):
-    """A composition that remembers the first rows of the batch that was scored last.
+    """A composition that records the first rows of the latest scored batch.
 
     Args:
-        rewards, metrics: as of `Composition`.
-        keep: how many rows are remembered; the first of as many different puzzles.
+        rewards, metrics: as in `Composition`.
+        keep: number of rows to record, one per puzzle.
     """
 
     def __init__(self, rewards: Sequence[Any], metrics: Sequence[Any], *, keep: int) -> None:
@@ -38,11 +38,11 @@ class RecordedComposition(Composition):
         totals: Sequence[float | None],
         metrics: Mapping[str, Sequence[float | None]],
     ) -> None:
-        """Keep the first rows of a batch as they were scored.
+        """Record the first rows of a scored batch.
 
         Args:
             completions: strings or message lists.
-            columns: `id`, `answer` and, where there are several, `task` of the rows.
+            columns: `id` and `answer` of the rows, and `task` if the sets have several.
             totals: the weighted sum of the rewards of each row.
             metrics: name -> one value per row.
         """
@@ -62,11 +62,11 @@ class RecordedComposition(Composition):
         self._latest = list(first.values())
 
     def writer(self, path: Path, *, every: int) -> Callable[[int], list[Row]]:
-        """What is called after each step: appends the remembered rows to a file where one is due, and returns them.
+        """A function to call after each step: it appends the recorded rows to a file if they are due, and returns them.
 
         Args:
             path: a file of JSON lines.
-            every: steps between rows that are kept; the first step's are.
+            every: steps between logged steps; the first step is logged.
         """
 
         def write(step: int) -> list[Row]:
@@ -81,5 +81,5 @@ class RecordedComposition(Composition):
 
     @staticmethod
     def truncate(path: Path, *, after: int) -> None:
-        """Drop the rows of steps beyond the one from which training continues."""
+        """Remove the rows of steps after the one from which training continues."""
         drop_lines(path, lambda row: row["step"] > after)

@@ -1,9 +1,9 @@
-"""Which puzzles come next: buckets by task and number of pieces, in stages or by what teaches at the moment.
+"""Curriculum: samples puzzles from buckets by task and number of pieces, in stages or by their informative groups.
 
-In: puzzle sets with weights. Out: rows. The weights hold per task whatever the curriculum does: it moves shares between
-the buckets of a task, never between tasks. `static` leaves the buckets of a stage in until its time is over;
-`adaptive` prefers buckets in which a large share of groups had unequal rewards, and never forgets one. Every process
-draws the same rows from the same state and takes its own part; the state is a small dict that checkpoints carry.
+In: puzzle sets with weights. Out: rows. The weights of the sets apply per task: a curriculum changes the shares of the
+buckets of a task, but not those of tasks. `static` only uses the buckets of the present stage; `adaptive` prefers
+buckets with a large share of informative groups, and still uses every bucket. All processes sample the same rows from
+the same state and take their part of them; the state is a small dict, which checkpoints store.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Bucket = tuple[str, int]
 
 @dataclass(frozen=True)
 class _Cell:
-    """The rows of one set that are in one bucket, and their share of all rows without a curriculum."""
+    """The rows of one set in one bucket, and their share of all rows without a curriculum."""
 
     puzzles: Any
     bucket: Bucket
@@ -34,16 +34,16 @@ class _Cell:
 
 
 class Curriculum:
-    """An endless supply of rows.
+    """An endless source of rows.
 
     Args:
         sets: puzzle sets.
         weights: relative shares of the rows, one per set.
-        section: of the recipe.
-        seed: of the order.
+        section: the recipe's `curriculum` section.
+        seed: random seed of the order.
 
     Raises:
-        JigsawError: a stage asks for pieces that no set has.
+        JigsawError: a stage has numbers of pieces that no set has.
     """
 
     def __init__(
@@ -62,21 +62,21 @@ class Curriculum:
 
     @property
     def buckets(self) -> list[Bucket]:
-        """All there are, in order."""
+        """All buckets in order."""
         return sorted(self._informative)
 
     @property
     def informative(self) -> dict[str, float]:
-        """Smoothed share of groups that taught, for each bucket: `{"image/9": 0.4}`."""
+        """Smoothed share of informative groups of each bucket: `{"image/9": 0.4}`."""
         return {_name(bucket): self._informative[bucket] for bucket in self.buckets}
 
     def choose(self, count: int, *, progress: float = 0.0, avoid: Collection[str] = ()) -> list[tuple[Any, int]]:
-        """The next rows, not loaded yet: for each its set and its place there.
+        """The next rows, not yet loaded: set and index of each.
 
         Args:
-            count: how many.
-            progress: of training, 0 to 1.
-            avoid: ids of rows that are not wanted; fewer rows are found if there are no others.
+            count: number of rows.
+            progress: progress of training, 0 to 1.
+            avoid: ids of rows to exclude; fewer rows are returned if there are no others.
         """
         self._draws += 1
         shares = self.shares(progress)
@@ -92,7 +92,7 @@ class Curriculum:
         return chosen
 
     def shares(self, progress: float = 0.0) -> dict[Bucket, float]:
-        """The share of rows that each bucket has now; those of a task add up to the task's own."""
+        """The present share of rows of each bucket; the shares of a task's buckets add up to that of the task."""
         plain = {bucket: self._plain_share(bucket) for bucket in self._informative}
         preferred = {bucket: share * self._preference(bucket, progress) for bucket, share in plain.items()}
         return {
@@ -101,25 +101,25 @@ class Curriculum:
         }
 
     def update(self, groups: Iterable[tuple[Bucket, bool]]) -> None:
-        """Take note of which groups were live; the same ones on every process."""
+        """Update the shares with groups, each a bucket and whether it was informative; the same on all processes."""
         total: Counter[Bucket] = Counter()
-        live: Counter[Bucket] = Counter()
-        for bucket, alive in groups:
+        informative: Counter[Bucket] = Counter()
+        for bucket, is_informative in groups:
             total[bucket] += 1
-            live[bucket] += alive
+            informative[bucket] += is_informative
         for bucket, count in total.items():
             kept = self._section.memory**count
-            self._informative[bucket] = kept * self._informative[bucket] + (1 - kept) * live[bucket] / count
+            self._informative[bucket] = kept * self._informative[bucket] + (1 - kept) * informative[bucket] / count
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs; JSON values."""
+        """The state that a resumed run needs; JSON values."""
         return {"draws": self._draws, "taken": list(self._taken), "informative": self.informative}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state.
+        """Restore a state.
 
         Raises:
-            JigsawError: it is of other sets.
+            JigsawError: the state is from other sets.
         """
         if state["informative"].keys() != self.informative.keys() or len(state["taken"]) != len(self._taken):
             raise JigsawError(
@@ -130,7 +130,7 @@ class Curriculum:
         self._informative = {bucket: state["informative"][_name(bucket)] for bucket in self._informative}
 
     def _next(self, number: int, unwanted: Collection[str]) -> int | None:
-        """A row of a cell, each once before any comes again; None where all are unwanted."""
+        """The next row of a cell, each once per epoch; None if all are excluded."""
         cell = self._cells[number]
         for _ in cell.rows:
             epoch, place = divmod(self._taken[number], len(cell.rows))
@@ -158,12 +158,12 @@ class Curriculum:
             for task in tasks if stage.task is None else [stage.task]:
                 found = sorted(pieces for name, pieces in self._informative if name == task)
                 if not set(stage.pieces) & set(found):
-                    there = (
+                    reason = (
                         f"{task} puzzles have {', '.join(map(str, found))}" if found else f"there are no {task} sets"
                     )
                     raise JigsawError(
-                        f"curriculum.stages[{number}]: no {task} puzzle of {', '.join(map(str, stage.pieces))} pieces: "
-                        f"{there}"
+                        f"curriculum.stages[{number}]: no {task} puzzle has "
+                        f"{', '.join(map(str, stage.pieces))} pieces: {reason}"
                     )
 
 

@@ -1,7 +1,7 @@
-"""The processes that train together: how one of them joins, and what they do jointly.
+"""The process group of distributed training, and collective operations on Python objects.
 
-In: the environment that torchrun gives. Out: a process group, gloo between CPU processes and NCCL between GPUs, that
-the trainer and DeepSpeed find ready.
+In: the environment that torchrun sets. Out: a process group, gloo between CPU processes and NCCL between GPUs, that the
+trainer and DeepSpeed use.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from jigsaw.config.schema import DistributedSection
 from jigsaw.topology import Topology
 
 PATIENCE = timedelta(hours=2)
-"""How long processes wait for each other; completions, rewards and held-out looks take unequal time."""
+"""How long processes wait for each other; completions, rewards and evaluations take unequal time."""
 
 
 @contextmanager
 def process_group(section: DistributedSection) -> Iterator[int]:
-    """Join the process group that torchrun has prepared; gives this process's rank in it."""
+    """Join the process group that torchrun has prepared; yields this process's rank."""
     import torch
     import torch.distributed as dist
 
@@ -35,31 +35,31 @@ def process_group(section: DistributedSection) -> Iterator[int]:
 
         if backend == "gloo":
             sum_without_shared_memory()
-        # Without this its world has one process, while the trainer's has all (DeepSpeed 0.19).
+        # Without this its process group has one process, while the trainer's has all (DeepSpeed 0.19).
         deepspeed.init_distributed(dist_backend=backend, timeout=PATIENCE)
     try:
         yield dist.get_rank()
     finally:
-        if dist.is_initialized():  # a vLLM engine of this process ends the group itself when it is collected (0.31)
+        if dist.is_initialized():  # a vLLM engine in this process destroys the group itself when it is collected (0.31)
             dist.destroy_process_group()
 
 
 def process_rank() -> int:
-    """The number of this process among those that train together."""
+    """The rank of this process; 0 without a process group."""
     import torch.distributed as dist
 
     return int(dist.get_rank()) if dist.is_initialized() else 0
 
 
 def process_count() -> int:
-    """How many processes train together."""
+    """The number of training processes; 1 without a process group."""
     import torch.distributed as dist
 
     return int(dist.get_world_size()) if dist.is_initialized() else 1
 
 
 def all_gather_object(what: Any) -> list[Any]:
-    """An object of every process, by rank, on every process; works without a process group too. Collective."""
+    """The objects of all processes by rank, on every process; also works without a process group. Collective."""
     import torch.distributed as dist
 
     if not dist.is_initialized():
@@ -70,7 +70,7 @@ def all_gather_object(what: Any) -> list[Any]:
 
 
 def all_gather_interleaved(items: Sequence[Any]) -> list[Any]:
-    """The items of all processes, on every process, in the order of an even deal: one of each in turn. Collective."""
+    """The items of all processes on every process, interleaved: one item of each process in turn. Collective."""
     found = all_gather_object(list(items))
     longest = max(map(len, found))
     return [share[i] for i in range(longest) for share in found if i < len(share)]

@@ -1,4 +1,4 @@
-"""The engine that samples completions for a trainer, and how it samples, from what a recipe says."""
+"""Creates the engine that samples completions for a trainer, and its sampling settings, from a recipe."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def rollout_engine(trainer: PuzzleTrainer, rollout: RolloutSection, server: Address | None, *, shared: bool) -> Engine:
-    """The engine that a recipe asks for. Collective.
+    """The engine of a recipe. Collective.
 
     Args:
-        trainer: whose policy is sampled.
-        rollout: of the recipe.
-        server: where the server is, in server mode.
-        shared: whether transformers computes a prompt once for its group.
+        trainer: the trainer whose policy is sampled.
+        rollout: the recipe's `rollout` section.
+        server: address of the server, in server mode.
+        shared: whether transformers computes a prompt once per group.
     """
     args, processor = trainer.args, trainer.processing_class
     if rollout.engine == "transformers":
@@ -29,11 +29,11 @@ def rollout_engine(trainer: PuzzleTrainer, rollout: RolloutSection, server: Addr
 
         return TransformersEngine(None, processor, shared=shared)
     warn_of_truncation(top_p=args.top_p, top_k=args.top_k, min_p=args.min_p)
-    dtype = "bfloat16" if args.bf16 else "float32"  # of the passes; weights may be kept in float32
+    dtype = "bfloat16" if args.bf16 else "float32"  # of the forward passes; weights may be kept in float32
     if rollout.uses_server:
         from jigsaw.engines.vllm_server import VllmServer
 
-        assert server is not None  # the stage knows it
+        assert server is not None  # the stage passes it in server mode
         folder = Path(args.output_dir) / "weights"
         return VllmServer(server, processor, dtype=dtype, room=rollout.max_model_len, folder=folder)
     from jigsaw.engines.vllm import colocated_engine
@@ -51,7 +51,7 @@ def rollout_engine(trainer: PuzzleTrainer, rollout: RolloutSection, server: Addr
 
 
 def sampling_of(trainer: PuzzleTrainer) -> Sampling:
-    """How completions are sampled in training; rollouts add the seeds."""
+    """The sampling settings of training; rollouts add the seeds."""
     args = trainer.args
     return Sampling(
         count=trainer.num_generations,

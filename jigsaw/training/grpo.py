@@ -1,7 +1,7 @@
-"""The GRPO stage: a model, its rewards, a trainer and its rollouts, put together from what a recipe says.
+"""The GRPO stage: creates model, rewards, trainer and rollouts from a recipe, and trains.
 
-In: a recipe, and the run folder with its puzzle sets. Out: the trained model in that folder. `run_grpo` reads from the
-recipe to the result; `grpo_trainer` makes the trainer, from the loss of which `jigsaw.training.trainer` goes on.
+In: a recipe, and the run folder with its puzzle sets. Out: the trained model in that folder. `run_grpo` runs the
+complete stage; `grpo_trainer` creates the trainer (`jigsaw.training.trainer`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def run_grpo(run: StageRun) -> int | None:
     """Train the GRPO stage of a recipe.
 
     Returns:
-        None once its result is written; the step after which it was saved if it was asked to stop.
+        None if the stage is complete; otherwise the step after which it was saved and stopped.
     """
     recipe, section = run.recipe, run.recipe.grpo
     assert section is not None
@@ -84,7 +84,7 @@ def run_grpo(run: StageRun) -> int | None:
     model, trainable, done = start_model(run, config)
     log = _log(run, processor, composition, done, str(trainable), lambda: trainer)
     checkpoints = checkpoints_of(run, boundary=boundary)
-    # The model is written inside of the block too: it has the steps since the last checkpoint.
+    # The model is also written inside the block, since it has the steps after the last checkpoint.
     with run.stop.deferred("after this step and saving"), closing(log), checkpoints.explain_save_errors():
         trainer = grpo_trainer(
             model=model,
@@ -117,7 +117,7 @@ def _log(
     detail: str,
     trainer: Callable[[], PuzzleTrainer],
 ) -> Any:
-    """The callback that logs the stage and evaluates the model at intervals."""
+    """The callback that logs the stage and runs periodic evaluations."""
     recipe, folder = run.recipe, run.folder
     if run.is_first:
         composition.truncate(folder.completions, after=done)
@@ -157,27 +157,27 @@ def grpo_trainer(
     """A trainer for puzzles, ready for `train()`.
 
     Args:
-        model: trained in place.
-        processor: of the same checkpoint.
+        model: the model, trained in place.
+        processor: the processor of the same checkpoint.
         puzzles: the training set.
         config: TRL's GRPOConfig.
-        composition: the rewards that are optimised (their weights are in the configuration) and the watched metrics.
-        rollout: who samples completions.
-        sampling: how groups are made.
-        curriculum: where fresh puzzles come from, for dynamic sampling.
-        use_curriculum: whether the curriculum chooses every puzzle; else `puzzles` gives them in order.
-        server: where the server is, in server mode.
-        shuffle: whether each epoch has an order of its own.
-        tokens_per_micro_batch: tokens that a micro-batch computes at most; None goes by the configuration.
-        record: gets what was scored, `RecordedComposition.record`.
-        callbacks: of transformers.
+        composition: the rewards to optimise (their weights are in the configuration) and the logged metrics.
+        rollout: the recipe's `rollout` section.
+        sampling: the recipe's `sampling` section.
+        curriculum: the source of fresh puzzles for dynamic sampling.
+        use_curriculum: whether the curriculum chooses all puzzles; otherwise they come from `puzzles` in order.
+        server: address of the server, in server mode.
+        shuffle: whether to shuffle the puzzles in every epoch.
+        tokens_per_micro_batch: maximum tokens of a micro-batch; None to use the configuration's batch size.
+        record: called with each scored batch, `RecordedComposition.record`.
+        callbacks: callbacks of transformers.
 
     Raises:
-        JigsawError: dynamic sampling without a curriculum to draw from.
+        JigsawError: dynamic sampling has no curriculum to sample from.
     """
     sampling = sampling or SamplingSection()
     if curriculum is None and (sampling.dynamic or use_curriculum):
-        raise JigsawError("sampling.dynamic: there is nothing to draw fresh puzzles from")
+        raise JigsawError("sampling.dynamic: there is no curriculum to sample fresh puzzles from")
     dynamic = DynamicSampling(sampling.max_resamples) if sampling.dynamic else None
     watch = next((callback for callback in callbacks if isinstance(callback, StabilityWatch)), None)
     states: dict[str, Stateful | None] = {"curriculum": curriculum, "sampling": dynamic, "stability": watch}

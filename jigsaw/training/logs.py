@@ -1,7 +1,7 @@
 """Logs of a training stage: `metrics.jsonl`, trackers, the console, and periodic evaluations on held-out puzzles.
 
-In: the trainer's events. Out: one JSON object a line, `{"stage": "grpo", "step": 40, "reward": 0.31, ...}`, appended
-and flushed, so that a killed run keeps what it had. Only `seconds` differs between two runs with the same seed.
+In: the trainer's events. Out: one JSON object per line, `{"stage": "grpo", "step": 40, "reward": 0.31, ...}`, appended
+at once, so that a killed run keeps its log. Only `seconds` differs between two runs with the same seed.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ NAMES = {
     "logp_difference": "logp_difference",
     "staleness": "staleness",
 }
-"""Trainer's names -> ours, for what is kept of a trainer's log."""
+"""Names of the trainer's figures -> their names in `metrics.jsonl`; other figures are not logged."""
 
 FAMILIES = ("groups/", "curriculum/", "task/")
-"""Beginnings of our own names, which are kept as they are."""
+"""Prefixes of names that are logged unchanged."""
 
 
 class MetricsLog:
     """An append-only file of JSON lines.
 
     Args:
-        path: the file; made if need be.
+        path: the file, which is created if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,23 +54,23 @@ class MetricsLog:
         self._start = time.monotonic()
 
     def write(self, stage: str, step: int, values: Mapping[str, float | None]) -> None:
-        """Append one line. A value that is no finite number is written as null."""
+        """Append one line. A value that is not a finite number is written as null."""
         finite = {key: value if value is not None and math.isfinite(value) else None for key, value in values.items()}
         row = {"stage": stage, "step": step, **finite, "seconds": round(time.monotonic() - self._start, 2)}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def truncate(self, stage: str, after: int = 0) -> None:
-        """Drop the lines of a stage after the step from which it continues (0: all), and a cut-off last line."""
+        """Remove the lines of a stage after the step from which it continues (0: all), and an incomplete last line."""
         drop_lines(self._path, lambda row: row["stage"] == stage and (row["step"] > after or not after))
 
 
 def drop_lines(path: Path, which: Callable[[dict[str, Any]], bool]) -> None:
-    """Rewrite a file of JSON lines without some of them, and without a last line that was cut off by a kill.
+    """Remove some lines of a file of JSON lines, and an incomplete last line of a killed process.
 
     Args:
-        path: the file; none is fine.
-        which: whether a line goes.
+        path: the file; it need not exist.
+        which: whether to remove a line.
     """
     if not path.exists():
         return
@@ -86,13 +86,13 @@ def drop_lines(path: Path, which: Callable[[dict[str, Any]], bool]) -> None:
 
 @dataclass(frozen=True)
 class PeriodicEvaluation:
-    """Means on held-out puzzles while GRPO trains.
+    """The result of a periodic evaluation on held-out puzzles.
 
     Attributes:
-        figures: by name, as of `jigsaw.evaluation.log.FIGURES`.
-        chance: what guessing reaches on the same puzzles, for the figures for which it is known.
-        puzzles: how many were evaluated.
-        total: held-out puzzles in all; the final evaluation uses those.
+        figures: mean figures by name, as in `jigsaw.evaluation.log.FIGURES`.
+        chance: figures of random guessing on the same puzzles, if they are known.
+        puzzles: number of evaluated puzzles.
+        total: number of held-out puzzles, all of which the final evaluation uses.
     """
 
     figures: Mapping[str, float]
@@ -111,28 +111,28 @@ class PeriodicEvaluation:
         }
 
     def sentence(self, step: int) -> str:
-        """The share of solved puzzles, and of how many: `held-out 52% solved at step 100 (96 of 1,344 puzzles)`."""
+        """The share of solved puzzles: `held-out 52% solved at step 100 (96 of 1,344 puzzles)`."""
         part = f"all {self.total:,}" if self.puzzles == self.total else f"{self.puzzles:,} of {self.total:,}"
         return f"held-out {percent(self.figures['exact'])} solved at step {step:,} ({part} puzzles)"
 
 
 class StageCallback(TrainerCallback):  # type: ignore[misc]  # transformers comes without types
-    """Logs one training stage, shows its progress and evaluates on held-out puzzles at intervals.
+    """Logs one training stage, shows its progress and runs periodic evaluations.
 
-    Of several processes all evaluate, and the first alone writes.
+    All processes evaluate, but only the first one writes.
 
     Args:
-        stage: its name in the log.
-        log: where metrics go.
-        progress: the stage's progress on the console.
-        detail: what the console says when the stage starts.
-        metrics: names of watched metrics, kept under these names.
-        chance: what guessing earns on the training puzzles, for the console; by name of the figure.
-        evaluate: given the step, evaluates on held-out puzzles; None for no periodic evaluation.
+        stage: name of the stage in the log.
+        log: the log of metrics.
+        progress: the progress of the stage on the console.
+        detail: text on the console at the start of the stage.
+        metrics: names of metrics that are logged under these names.
+        chance: figures of random guessing on the training puzzles, for the console.
+        evaluate: evaluates on held-out puzzles after a step; None for no periodic evaluation.
         every: steps between periodic evaluations; 0 for none.
-        on_evaluation: called by the first process after each periodic evaluation was logged.
-        trackers: other places that get the metrics; None for none.
-        completions: given a step, writes down some of its completions and returns them as table rows.
+        on_evaluation: called by the first process after each periodic evaluation is logged.
+        trackers: trackers that also get the metrics, or None.
+        completions: writes some completions of a step and returns them as table rows.
     """
 
     def __init__(
@@ -163,16 +163,16 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]  # transformers come
         self._evaluate_if(state, self._every > 0 and state.global_step == 0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Move the progress; evaluate where a periodic evaluation is due."""
+        """Update the progress; run a periodic evaluation if one is due."""
         step = state.global_step
         self._progress.update(step)
         self._evaluate_if(state, self._every > 0 and step % self._every == 0 and step < state.max_steps)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Write what the trainer reports of a step, under our names."""
+        """Write the figures that the trainer reports for a step, under the names of `metrics.jsonl`."""
         if not logs or "train_runtime" in logs or not state.is_world_process_zero:
             return
-        values = {ours: logs[theirs] for theirs, ours in NAMES.items() if theirs in logs}
+        values = {name: logs[original] for original, name in NAMES.items() if original in logs}
         values |= {name: logs[name] for name in self._metrics if name in logs}
         values |= {name: value for name, value in logs.items() if name.startswith(FAMILIES)}
         for key, value in logs.items():
@@ -192,7 +192,7 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]  # transformers come
             self._trackers.finish()
 
     def close(self) -> None:
-        """Close the progress; a terminal keeps its cursor hidden until then."""
+        """Close the progress, which shows the terminal's cursor again."""
         self._progress.stop()
 
     def _evaluate_if(self, state: Any, due: bool) -> None:
@@ -207,9 +207,9 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]  # transformers come
         self._on_evaluation()
 
     def _show(self) -> None:
-        """The figures that matter on the console: those of this step next to guessing, and of held-out puzzles."""
-        told = [f"{name} {show(self._latest[key])}{self._guessing(key, show)}" for key, name, show in self._shown()]
-        self._progress.figures([", ".join(told), self._heldout])
+        """Show the main figures on the console: those of this step with chance, and those of held-out puzzles."""
+        figures = [f"{name} {show(self._latest[key])}{self._guessing(key, show)}" for key, name, show in self._shown()]
+        self._progress.figures([", ".join(figures), self._heldout])
 
     def _shown(self) -> list[tuple[str, str, Callable[[float], str]]]:
         """Key, name and format of the figures of this step."""

@@ -1,7 +1,7 @@
-"""Micro-batches: completions that are finished, scored and ready for the loss, and how a step is divided into them.
+"""Micro-batches of completions that are ready for the loss, and the division of a step into them.
 
-In: groups of completions of a generation batch. Out: `MicroBatch`es of whole groups. A micro-batch holds everything
-that its forward and backward pass needs, so that no trainer has to remember anything between two calls.
+In: sizes of the groups of a generation batch. Out: `MicroBatch`es, of whole groups if they fit. A micro-batch has
+everything that its forward and backward pass needs, so that the trainer has no state between two calls.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from jigsaw.models.prompt_batch import PromptBatch
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """B completions of N prompts; shapes below, C being the tokens of the longest completion.
+    """B completions of N prompts; C is the number of tokens of the longest completion.
 
     Attributes:
         prompts: the N distinct prompts with their media.
         prompt_of_row: the prompt of each completion, B numbers.
         completion_ids: `[B, C]`, padded on the right.
-        completion_mask: `[B, C]`, 1 on tokens that count, 0 on padding and on completions that are masked whole.
+        completion_mask: `[B, C]`, 1 on tokens that count, 0 on padding and on masked completions.
         advantages: `[B]`.
         num_items: `[]`, tokens that count in the generation batch, on all processes together.
-        share: factor on the loss, where micro-batches of one step are of unequal size and the loss is a mean.
+        share: factor on the loss, for losses that are means over micro-batches of unequal size.
         on_policy: whether the weights are those that sampled the completions.
-        old_log_probabilities: `[B, C]`, under the weights that sampled; None: those of the loss pass itself.
-        reference_log_probabilities: `[B, C]`, under the reference model, where there is a KL term.
-        sampled_log_probabilities: `[B, C]`, as the engine gave them, if it does.
+        old_log_probabilities: `[B, C]`, under the weights that sampled; None to use those of the loss pass.
+        reference_log_probabilities: `[B, C]`, under the reference model, if there is a KL term.
+        sampled_log_probabilities: `[B, C]`, as reported by the engine, or None.
         importance_ratio: `[B, C]` or `[B, 1]`, correction for the difference between engine and trainer.
     """
 
@@ -50,10 +50,10 @@ class MicroBatch:
     def for_trl(self) -> dict[str, Any]:
         """The batch under the names that TRL's loss reads.
 
-        TRL passes what it finds under `pixel_values` on to the log-probability pass as it is: that is this object, so
-        that the pass gets its prompts as an argument. Prompt tokens are left empty, since the pass has them already.
+        TRL passes `pixel_values` to the log-probability pass unchanged, so this object is passed under that name and
+        the pass gets its prompts as an argument. Prompt tokens are left empty, since the pass does not need them.
         """
-        none = self.completion_ids[:, :0]
+        empty = self.completion_ids[:, :0]
         optional = {
             "old_per_token_logps": self.old_log_probabilities,
             "ref_per_token_logps": self.reference_log_probabilities,
@@ -61,8 +61,8 @@ class MicroBatch:
             "importance_sampling_ratio": self.importance_ratio,
         }
         return {
-            "prompt_ids": none,
-            "prompt_mask": none,
+            "prompt_ids": empty,
+            "prompt_mask": empty,
             "completion_ids": self.completion_ids,
             "completion_mask": self.completion_mask,
             "advantages": self.advantages,
@@ -78,7 +78,7 @@ class Sizes:
 
     Attributes:
         prompts: tokens of each prompt.
-        completions: for each prompt the tokens of its completions that count.
+        completions: for each prompt, the number of tokens that count of each of its completions.
     """
 
     prompts: Sequence[int]
@@ -86,11 +86,11 @@ class Sizes:
 
 
 Part = list[tuple[int, int]]
-"""Completions of one micro-batch: for each its prompt and its number there, those of a prompt together."""
+"""The completions of one micro-batch, each as prompt and number in its group; in order of prompts."""
 
 
 def tokens_computed(part: Part, sizes: Sizes) -> int:
-    """Tokens that a micro-batch computes: one sequence per prompt, all as long as the longest.
+    """Tokens that a micro-batch computes: one sequence per prompt, padded to the longest.
 
     >>> tokens_computed([(0, 0), (0, 1), (1, 0)], Sizes([10, 12], [[3, 4], [5, 6]]))
     38
@@ -102,7 +102,7 @@ def tokens_computed(part: Part, sizes: Sizes) -> int:
 
 
 def equal_parts(prompts: int, generations: int, count: int) -> list[Part]:
-    """A generation batch in its order, in `count` micro-batches of equally many completions.
+    """A generation batch in order, in `count` micro-batches with the same number of completions.
 
     >>> equal_parts(2, 2, 2)
     [[(0, 0), (0, 1)], [(1, 0), (1, 1)]]
@@ -113,10 +113,9 @@ def equal_parts(prompts: int, generations: int, count: int) -> list[Part]:
 
 
 def fill(sizes: Sizes, limit: int) -> list[Part]:
-    """Whole groups in micro-batches of at most `limit` tokens, groups of like length together.
+    """Whole groups in micro-batches of at most `limit` tokens; groups of similar length share a micro-batch.
 
-    A group that is longer alone is cut between its completions; a completion that is longer with its prompt makes a
-    micro-batch of its own.
+    A group above the limit is split between completions; a completion above the limit is a micro-batch by itself.
 
     >>> fill(Sizes([10, 10, 10], [[5, 5], [40, 40], [6, 6]]), 50)
     [[(1, 0)], [(1, 1)], [(2, 0), (2, 1), (0, 0), (0, 1)]]
@@ -133,9 +132,9 @@ def fill(sizes: Sizes, limit: int) -> list[Part]:
     parts.sort(key=lambda part: -tokens_computed(part, sizes))
     filled: list[Part] = []
     for part in parts:
-        # A part of a group that was cut fills its micro-batch: its prompt is not joined with itself again.
-        whole = len(part) == len(sizes.completions[part[0][0]])
-        if filled and whole and tokens_computed([*filled[-1], *part], sizes) <= limit:
+        # A part of a split group is not combined, since its prompt would occur twice in a micro-batch.
+        complete = len(part) == len(sizes.completions[part[0][0]])
+        if filled and complete and tokens_computed([*filled[-1], *part], sizes) <= limit:
             filled[-1] = [*filled[-1], *part]
         else:
             filled.append(part)
@@ -143,7 +142,7 @@ def fill(sizes: Sizes, limit: int) -> list[Part]:
 
 
 def split_into(parts: Sequence[Part], count: int) -> list[Part]:
-    """The micro-batches in exactly `count` parts, by dividing the largest: processes train equally many.
+    """The micro-batches in exactly `count` parts, by splitting the largest, so that all processes have the same number.
 
     >>> split_into([[(0, 0), (0, 1), (1, 0), (1, 1)]], 3)
     [[(0, 0), (0, 1)], [(1, 0)], [(1, 1)]]

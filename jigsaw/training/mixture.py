@@ -1,7 +1,7 @@
-"""One training set out of several puzzle sets, in the shares that a recipe asks for.
+"""Mixes several puzzle sets into one training set, by weight.
 
-In: puzzle sets as `load_puzzles` gives them, with weights. Out: one `datasets.Dataset` whose rows are looked up in
-those sets when they are read, so that pixels are still made on access and nothing is copied.
+In: puzzle sets of `load_puzzles`, with weights. Out: one `datasets.Dataset` that reads its rows from those sets on
+access, so that media are still rendered on access and nothing is copied.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Row = dict[str, Any]
 def mix(sets: Sequence[Any], weights: Sequence[float], *, seed: int = 0) -> Any:
     """Interleave puzzle sets by weight.
 
-    A single set keeps its order. Several are drawn from at random, each in its own order, in proportion to the weights,
-    until each has been used up once; the smaller ones start over meanwhile.
+    A single set keeps its order. Several sets are sampled in proportion to their weights, each in its own order, until
+    every set was read completely; smaller sets start again.
 
     Args:
         sets: puzzle sets, of images, videos or both.
         weights: relative shares of the rows, one per set.
-        seed: of the draw.
+        seed: random seed.
 
     Returns:
         A `datasets.Dataset` with the columns of the sets.
@@ -48,19 +48,19 @@ def mix(sets: Sequence[Any], weights: Sequence[float], *, seed: int = 0) -> Any:
 
     def look_up(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         places = list(zip(batch["set"], batch["row"], strict=True))
-        # A GRPO batch holds each row once per completion: it is read once.
-        found = {(number, row): sets[number][row] for number, row in dict.fromkeys(places)}
-        return _columns([found[place] for place in places])
+        # A GRPO batch has each row once per completion; it is read once.
+        rows = {(number, row): sets[number][row] for number, row in dict.fromkeys(places)}
+        return _columns([rows[place] for place in places])
 
     return index.with_transform(look_up)
 
 
 def map_rows(puzzles: Any, change: Callable[[Row], Row]) -> Any:
-    """The same set with every row changed when it is read.
+    """A view of a set in which every row is changed on access.
 
     Args:
         puzzles: a puzzle set.
-        change: gets a row, gives the row that is seen instead.
+        change: returns the changed row.
     """
     import datasets
 
@@ -73,6 +73,6 @@ def map_rows(puzzles: Any, change: Callable[[Row], Row]) -> Any:
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """Rows as columns; None where a row lacks one, as rows of images lack `videos`."""
+    """Rows as columns; None for a missing value, such as `videos` in a row with images."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}

@@ -1,8 +1,8 @@
-"""Muon, for models that are trained from random weights: they learn in about half the steps that AdamW needs.
+"""The Muon optimizer, for models that start from random weights: they need about half as many steps as with AdamW.
 
-In: a model. Out: an optimizer that moves the weight matrices of its layers along orthogonalized momentum (K. Jordan et
-al., "Muon", 2024; steps scaled to AdamW's as in arXiv 2502.16982, section 2.2), and everything else, embeddings, output
-head, convolutions, norms and biases, by AdamW. One learning rate serves both. The two are PyTorch's own.
+In: a model. Out: an optimizer that updates the weight matrices of its layers with orthogonalized momentum (K. Jordan et
+al., "Muon", 2024; steps scaled to AdamW's as in arXiv 2502.16982, section 2.2), and all other parameters (embeddings,
+output head, convolutions, norms, biases) with AdamW. Both use PyTorch's implementation and one learning rate.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ class Muon(torch.optim.Optimizer):
     """Muon and AdamW as one optimizer.
 
     Args:
-        model: whose parameters that require gradients are optimised.
+        model: the model; its parameters that require gradients are optimised.
         lr: learning rate.
-        weight_decay: of matrices; AdamW's parameters with fewer than two axes get none.
-        betas, eps: of AdamW.
+        weight_decay: weight decay of matrices; AdamW's parameters with fewer than two axes have none.
+        betas, eps: parameters of AdamW.
 
     Raises:
-        ValueError: the model has no layer with a weight matrix.
+        ValueError: no layer of the model has a weight matrix to train.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Muon(torch.optim.Optimizer):
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         matrices = [parameter for parameter in trained if parameter.ndim == 2 and id(parameter) not in heads]
         if not matrices:
-            raise ValueError("optim: muon needs weight matrices to train, and none are")
+            raise ValueError("optim: muon needs weight matrices to train, and all are frozen")
         chosen = set(map(id, matrices))
         others = [parameter for parameter in trained if id(parameter) not in chosen]
         self._muon = torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
@@ -46,11 +46,11 @@ class Muon(torch.optim.Optimizer):
         self._share_groups()
 
     def _share_groups(self) -> None:
-        """The groups of both, by which schedules and logs set and read learning rates."""
+        """Expose the parameter groups of both, with which schedules and logs set and read learning rates."""
         self.param_groups = self._muon.param_groups + self._adamw.param_groups
 
     def step(self, closure: Any = None) -> Any:
-        """One step of both, after the closure, if any, has computed gradients again."""
+        """One step of both, after the closure, if there is one, has recomputed the gradients."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -60,18 +60,18 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Both states, as their own optimizers write them."""
+        """The states of both optimizers."""
         return {"muon": self._muon.state_dict(), "adamw": self._adamw.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         self._muon.load_state_dict(state_dict["muon"])
         self._adamw.load_state_dict(state_dict["adamw"])
         self._share_groups()
 
 
 def muon_factory(config: Any) -> tuple[Callable[[], Callable[..., Muon]], dict[str, Any]]:
-    """Muon in the form in which a transformers Trainer takes optimizers that look at the model."""
+    """Muon as `optimizer_cls_and_kwargs` of a transformers Trainer, for optimizers that need the model."""
     settings = {
         "lr": config.learning_rate,
         "weight_decay": config.weight_decay,
@@ -82,7 +82,7 @@ def muon_factory(config: Any) -> tuple[Callable[[], Callable[..., Muon]], dict[s
 
 
 def _embeddings(model: Any) -> list[Any]:
-    """Modules whose matrix is a table over the vocabulary."""
+    """The input embeddings and the output head, whose matrices are tables over the vocabulary."""
     tables = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     return tables if head is None else [*tables, head]

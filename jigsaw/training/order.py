@@ -1,7 +1,7 @@
-"""The order in which GRPO sees its puzzles: a function of the seed alone, so that a resumed run continues in it.
+"""The order of puzzles in GRPO, a function of the seed only, so that a resumed run continues in the same order.
 
-TRL's sampler draws a new order per epoch from a generator that lives in memory; after a restart it would begin with the
-first order again. Here the order of every epoch can be made again at any time.
+TRL's sampler shuffles each epoch with a generator in memory, which starts again after a restart. Here the order of any
+epoch can be recomputed.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from jigsaw.errors import JigsawError
 
 
 class Order:
-    """Row numbers of a set, epoch after epoch, each in an order of its own.
+    """Row numbers of a set for all epochs, each in a different order.
 
     Args:
-        count: rows of the set.
-        batch: rows of one generation; those that are left over at an epoch's end are skipped, as TRL does.
-        seed: of the orders.
+        count: number of rows in the set.
+        batch: rows of one generation batch; rows left over at the end of an epoch are skipped, as in TRL.
+        seed: random seed of the orders.
         shuffle: False keeps the order of the set in every epoch.
     """
 
@@ -28,7 +28,7 @@ class Order:
         self._generator: Any = None
 
     def batch(self, number: int) -> list[int]:
-        """The rows of a batch, counted from 0."""
+        """The rows of batch `number`, counted from 0."""
         epoch, place = divmod(number, self._count // self._batch)
         self._go_to(epoch)
         return self._order[place * self._batch : (place + 1) * self._batch]
@@ -46,13 +46,13 @@ class Order:
 
 
 def require_batch(puzzles: Sized, batch: int) -> None:
-    """Refuse a set that is smaller than one batch.
+    """Check that a set has enough puzzles for one batch.
 
     Raises:
-        JigsawError: it is.
+        JigsawError: it has fewer.
     """
     if len(puzzles) < batch:
         raise JigsawError(
-            f"grpo.prompts_per_step: the {batch} puzzles of a step are more than the {len(puzzles)} that there are; "
-            "build more (per_source, more sources) or lower it"
+            f"grpo.prompts_per_step: a step needs {batch} puzzles and the training set has {len(puzzles)}; "
+            "build more (per_source, more sources) or reduce it"
         )

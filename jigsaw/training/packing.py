@@ -1,10 +1,10 @@
-"""Supervised rows packed into one sequence: no padding is computed, and no row sees another.
+"""Packs the rows of a supervised batch into one sequence without padding, in which no row attends to another.
 
     [ row 1 | row 2 | ... | row B ]
 
-In: a batch of the collator, padded. Out: one sequence with the same loss and gradients. Every row keeps the positions
-that it has by itself, and images whose tokens see each other keep to themselves. Any family packs, since this asks it
-for positions and masks alone.
+In: a padded batch of the collator. Out: one sequence with the same loss and gradients. Every row has the same positions
+as without packing, and bidirectional attention within images stays within each row. Packing works for every family,
+since it only needs positions and masks.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from jigsaw.models.shared_prefix import attention_mask, wants_blocks
 
 
 def pack_rows(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """A batch of B rows as one.
+    """Pack a batch of B rows into one row.
 
     Args:
-        model: possibly wrapped.
+        model: the model, possibly wrapped.
         inputs: `input_ids`, `attention_mask`, `labels` and further values per token, `[B, L]` each, and media in the
             order of the rows.
 
     Returns:
-        The same with `[1, T]` for the T tokens that are no padding, `position_ids`, and an `attention_mask` of the
-        number of each token's row, from 1.
+        The same inputs with shape `[1, T]` for the T tokens that are not padding, `position_ids`, and an
+        `attention_mask` with the number of each token's row, from 1.
     """
     family, network = family_of(model), unwrapped(model)
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
@@ -46,11 +46,11 @@ def pack_rows(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def separate_rows(model: Any, inputs: dict[str, Any]) -> Iterator[None]:
-    """In the block, passes of the model on these inputs compute each packed row as if it were alone.
+    """Make forward passes on packed inputs in the block compute each row separately.
 
     Args:
-        model: possibly wrapped.
-        inputs: of `pack_rows`, possibly with blank media. Their `attention_mask` becomes one of zeros and ones.
+        model: the model, possibly wrapped.
+        inputs: inputs of `pack_rows`, possibly with blank media. Their `attention_mask` is replaced by zeros and ones.
     """
     family, network = family_of(model), unwrapped(model)
     part = inputs["attention_mask"]
@@ -66,7 +66,7 @@ def separate_rows(model: Any, inputs: dict[str, Any]) -> Iterator[None]:
     blocks = wants_blocks(part.device, part.shape[1])
     mask = attention_mask(network, family, packing, blocks=blocks)
     hook = network.register_forward_pre_hook(
-        lambda _, args, given: (args, given | {"attention_mask": mask}), with_kwargs=True
+        lambda _, args, kwargs: (args, kwargs | {"attention_mask": mask}), with_kwargs=True
     )
     try:
         yield
@@ -75,5 +75,5 @@ def separate_rows(model: Any, inputs: dict[str, Any]) -> Iterator[None]:
 
 
 def _together(numbers: Tensor | None, part: Tensor) -> Tensor | None:
-    """Numbers of what sees each other both ways, made different from row to row."""
+    """The numbers of bidirectional blocks, made distinct between rows."""
     return None if numbers is None else torch.where(numbers < 0, numbers, numbers + part * (numbers.max() + 1))

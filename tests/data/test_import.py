@@ -142,7 +142,7 @@ def test_parts_of_an_unfinished_set_that_is_another_are_left_alone(media, tmp_pa
         import_puzzles("visual-jigsaw", tmp_path / "a.parquet", folder, media_root=media, seed=1, workers=1)
     assert sorted(file.name for file in folder.iterdir()) == before
     manifest.write_text("{")
-    with pytest.raises(JigsawError, match=r"manifest\.json is no JSON"):
+    with pytest.raises(JigsawError, match=r"manifest\.json is not JSON"):
         import_puzzles("visual-jigsaw", tmp_path / "a.parquet", folder, media_root=media, workers=1)
 
 

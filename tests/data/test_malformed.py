@@ -120,12 +120,12 @@ def test_a_key_that_is_missing_is_named(copy, key):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no JSON"),
-        (b"{", "is no JSON"),
-        (b"[]", "holds no JSON object but a list"),
-        (b"5", "holds no JSON object but 5"),
-        (HUGE.encode(), "holds no JSON object but a number of 401 digits"),
-        (HUGER.encode(), "is no JSON"),
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"[]", "is not a JSON object but a list"),
+        (b"5", "is not a JSON object but 5"),
+        (HUGE.encode(), "is not a JSON object but a number of 401 digits"),
+        (HUGER.encode(), "is not JSON"),
         (DEEP.encode(), "is nested too deeply"),
         (b'{"a": ' * 100_000, "is nested too deeply"),
         ("{}".encode("utf-16-le"), "UTF-16"),

@@ -174,6 +174,6 @@ def test_a_machine_without_gpus_for_the_server_is_told_before_anything_is_read(l
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
     recipe = load("distributed.gpus=8", f"output={tmp_path}/new")
-    with pytest.raises(JigsawError, match=r"server needs GPUs of its own, 8 \+ 2 in all, .* has 8; set .*gpus=6"):
+    with pytest.raises(JigsawError, match=r"the server needs its own GPUs, 8 \+ 2 in all, .* has 8; set .*gpus=6"):
         run_recipe(recipe, Console(quiet=True))
     assert not (tmp_path / "new").exists()

@@ -108,7 +108,7 @@ class TestWhatIsNoCheckpoint:
     def test_a_damaged_configuration(self, load, copy):
         (copy / "config.json").write_text("{")
         (copy / "processor_config.json").write_text("{")
-        assert refusal(load, str(copy)).startswith(f"{copy}/config.json is no JSON")
+        assert refusal(load, str(copy)).startswith(f"{copy}/config.json is not JSON")
 
 
 def test_weights_that_were_cut_short_are_refused(copy):

@@ -101,5 +101,5 @@ def test_a_template_that_rewrites_the_prompt_is_refused_in_supervised_training(p
         "assistant\\n<think>\\n' }}{{- messages", "assistant\\n' }}{{- messages"
     )
     answer = {"role": "assistant", "content": [{"type": "text", "text": "1, 2"}]}
-    with pytest.raises(JigsawError, match=r"^row t: the chat template writes a prompt differently when its answer"):
+    with pytest.raises(JigsawError, match=r"^row t: the chat template changes the prompt when an answer"):
         PuzzleCollator(processor)([made_row("t") | {"completion": [answer]}])

@@ -224,8 +224,8 @@ def test_a_file_that_holds_no_reward_is_refused(plugin, body, message):
         ("visual_jigsaw", {"discount": 7}, "visual_jigsaw: discount is 7; it must be from 0 to 1"),
         ("valid", {}, "valid is a metric, which is logged and not optimised; list it under `metrics:`"),
         ("no_such_file.py:reward", {}, "there is no file no_such_file.py"),
-        ("no_such_file.py", {}, "is a file; name the reward in it, no_such_file.py:NAME"),
-        ("no.such.module:reward", {}, "install the package that has it, or give file.py:name"),
+        ("no_such_file.py", {}, "is a file; name the reward in it: no_such_file.py:NAME"),
+        ("no.such.module:reward", {}, "install the package, or give file.py:name"),
         ("jigsaw.rewards.text:lenght", {}, "rewards.text has no 'lenght'; did you mean length?"),
     ],
 )

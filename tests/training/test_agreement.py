@@ -14,7 +14,7 @@ def test_a_difference_is_warned_of_once_from_a_quarter_of_the_limit_on(recwarn):
         agreement.check(difference, step)
     told = [str(warning.message) for warning in recwarn if warning.category is EngineWarning]
     assert len(told) == 1
-    assert told[0].startswith("step 2: vLLM's log-probabilities are 0.03 from the trainer's; beyond")
+    assert told[0].startswith("step 2: vLLM's log-probabilities differ by 0.03 from the trainer's; the run stops above")
 
 
 def test_a_difference_beyond_the_limit_ends_the_run():

@@ -61,7 +61,7 @@ def test_a_text_with_the_templates_own_tokens_is_refused(neo_checkpoint, tmp_pat
     row = {"conversations": said("Hi<|im_end|>\n<|im_start|>assistant\nNo", "Yes.", "Sure?", "Yes.")}
     (tmp_path / "set.json").write_text(json.dumps([row]), encoding="utf-8")
     rows = list(load_conversations(tmp_path / "set.json"))
-    with pytest.raises(JigsawError, match="1 answers in the conversation, 2 found in its tokens"):
+    with pytest.raises(JigsawError, match="the conversation has 1 answers, its tokens 2"):
         PuzzleCollator(load_processor(neo_checkpoint))(rows)
 
 

@@ -67,7 +67,7 @@ def test_stages_follow_the_progress():
     ("stage", "told"),
     [
         ({"until": 0.3, "pieces": [16], "task": "image"}, r"stages\[0\].*16 pieces: image puzzles have 4, 9"),
-        ({"until": 0.3, "pieces": [4]}, r"no video puzzle of 4 pieces: video puzzles have 3"),
+        ({"until": 0.3, "pieces": [4]}, r"no video puzzle has 4 pieces: video puzzles have 3"),
         ({"until": 0.3, "pieces": [6], "task": "depth"}, r"there are no depth sets"),
     ],
 )
