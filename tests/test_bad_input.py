@@ -184,7 +184,7 @@ def tree(folder):
         (
             "small.yaml",
             "model.sizes.hidden_size=80",
-            "override 'model.sizes.hidden_size=80': model.sizes: hidden_size 80 is no multiple of",
+            "override 'model.sizes.hidden_size=80': model.sizes: hidden_size 80 is not a multiple of",
         ),
         (
             "small.yaml",
@@ -359,7 +359,7 @@ def test_a_folder_that_may_not_be_written_is_named(refused, work):
     "model, told",
     [
         ("gone", "gone: no such checkpoint folder"),
-        ("photos", "photos: no checkpoint, config.json is missing"),
+        ("photos", "photos: not a checkpoint, config.json is missing"),
         ("file", "file: no such checkpoint folder"),
     ],
 )

@@ -183,7 +183,7 @@ def test_where_a_site_does_not_requeue_the_job_says_so_and_fails(load, tmp_path)
         wait_for(tmp_path / "srun-arguments")
         job.send_signal(signal.SIGUSR1)
         assert job.wait(60) == 1
-        assert "submit this file once more" in job.stdout.read()
+        assert "submit this file again" in job.stdout.read()
 
 
 @pytest.mark.parametrize("time", ["90", "25:00", "1:00:00", "1-0", "1-0:30", "1-00:30:00", "UNLIMITED"])

@@ -1,13 +1,12 @@
-"""Engines: what samples completions, for training and for evaluation alike.
+"""Engines, which sample completions in training and in evaluation.
 
-    Sampling       how completions are sampled: number, limit, temperature, seeds, forbidden tokens
+    Sampling       sampling settings: number, limit, temperature, seeds, forbidden tokens
     Completions    token ids, and their log-probabilities if the engine reports them
     Engine         the interface: sync, generate, sleep, close
-    AsyncEngine    of an engine that can sample while the trainer works: begin
+    AsyncEngine    the interface of an engine that can sample during training: begin
 
 The implementations are `transformers` (the model itself), `vllm` (in this process) and `vllm_server` (a client of a
-server that `serving` starts). `weights` gives them the weights of the model that is trained. This module imports no
-torch.
+server that `serving` starts). `weights` provides the weights of the trained model. This module does not import torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The interface of an engine: how completions are sampled, and what comes back. Imports no torch."""
+"""The interface of an engine: sampling settings, completions and methods. Does not import torch."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How the completions of N rows are sampled.
+    """Sampling settings for the completions of N rows.
 
     Attributes:
-        count: completions of each row, G.
-        max_tokens: limit of a completion.
-        temperature: that logits are divided by; 0 takes the most probable token (greedy decoding).
-        top_p: sample from the most probable tokens that make up this share; 1 for all.
-        top_k: sample from this many of the most probable tokens; 0 for all.
-        min_p: leave out tokens below this share of the most probable one's probability; 0 for none.
-        seeds: one per row, where the temperature is above 0. The randomness of a completion depends on the seed of its
-            row and on its own number, so that a row gets the same completions in any batch and in any process.
+        count: completions per row, G.
+        max_tokens: maximum tokens of a completion.
+        temperature: divisor of the logits; 0 for greedy decoding.
+        top_p: sample from the most probable tokens whose probabilities add up to this share; 1 for all tokens.
+        top_k: sample from this number of most probable tokens; 0 for all tokens.
+        min_p: exclude tokens whose probability is below this share of the highest one; 0 for no exclusion.
+        seeds: one seed per row if the temperature is above 0. The randomness of a completion depends on the seed of its
+            row and on its number, so that a row gets the same completions in any batch and in any process.
         forbidden_tokens: ids that are never sampled.
-        end_tokens: ids that end a completion; it keeps the one that ended it.
+        end_tokens: ids that end a completion, which includes the end token.
 
     Raises:
-        JigsawError: a value out of its range, or several completions with greedy decoding, which would all be equal.
+        JigsawError: a value is out of range, or several completions are sampled greedily and would be equal.
     """
 
     count: int = 1
@@ -56,13 +56,13 @@ class Sampling:
         }
         for name, fits in ranges.items():
             if not fits:
-                raise JigsawError(f"sampling: {name} is {getattr(self, name)}, which is out of its range")
+                raise JigsawError(f"sampling: {name} is {getattr(self, name)}, which is out of range")
         if self.greedy and self.count > 1:
-            raise JigsawError(f"sampling: {self.count} greedy completions of a prompt would be equal; take one")
+            raise JigsawError(f"sampling: {self.count} greedy completions of a prompt would be equal; set count to 1")
 
     @property
     def greedy(self) -> bool:
-        """Whether the most probable token is taken, without randomness."""
+        """Whether decoding is greedy."""
         return self.temperature == 0
 
     def require_seeds(self, rows: Sequence[Any]) -> None:
@@ -77,11 +77,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Completions:
-    """Completions of N rows, G of each, those of a row together.
+    """Completions of N rows, G per row, in order of rows.
 
     Attributes:
-        tokens: `N * G` lists of token ids. A completion ends with its end token, or at the limit.
-        log_probabilities: under which each token was sampled, if the engine reports them.
+        tokens: `N * G` lists of token ids. A completion ends with its end token, or at the token limit.
+        log_probabilities: log-probability with which each token was sampled, if the engine reports them.
     """
 
     tokens: list[list[int]]
@@ -91,37 +91,37 @@ class Completions:
 class Engine(Protocol):
     """Samples completions.
 
-    During training `sync` comes before `generate` and `sleep` after it. Both are collective: every process calls them.
-    `generate` is not: a process may call it any number of times, with any number of rows.
+    In training, `sync` is called before `generate` and `sleep` after it. Both are collective: every process calls them.
+    `generate` is not collective: a process may call it any number of times, with any number of rows.
     """
 
     def sync(self, policy: Policy) -> None:
-        """Take the weights of the model that is trained, unless the engine has them already. Collective."""
+        """Load the weights of the policy, unless the engine has them already. Collective."""
 
     def generate(self, rows: Sequence[Row], sampling: Sampling, prompts: PromptBatch | None = None) -> Completions:
         """Sample completions.
 
         Args:
-            rows: puzzle rows with their media, N.
-            sampling: how; `seeds` has one entry per row.
-            prompts: the same rows as the trainer has encoded them, if it has.
+            rows: N puzzle rows with their media.
+            sampling: the sampling settings, with one seed per row.
+            prompts: the same rows encoded by the trainer, if it has encoded them.
 
         Raises:
-            JigsawError: the engine read another prompt than the trainer, or has no room for a completion.
+            JigsawError: the engine's prompt differs from the trainer's, or the engine has no room for a completion.
         """
 
     def sleep(self) -> None:
-        """Free what is needed only while sampling. Collective."""
+        """Free memory that is only needed during sampling. Collective."""
 
     def close(self) -> None:
-        """Free everything; the engine is not used afterwards."""
+        """Free all memory; the engine cannot be used afterwards."""
 
 
 class AsyncEngine(Engine, Protocol):
-    """An engine on devices of its own, which can sample while the trainer works."""
+    """An engine on its own devices, which can sample while the trainer works."""
 
     def begin(self, rows: Sequence[Row], sampling: Sampling) -> None:
-        """Start to sample with the present weights; `generate` with the same settings waits for it and returns it.
+        """Start to sample with the present weights; `generate` with the same settings waits for the completions.
 
-        `sync` waits for it too, before it changes the weights.
+        `sync` also waits for them before it changes the weights.
         """

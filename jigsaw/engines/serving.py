@@ -1,8 +1,8 @@
-"""The vLLM server of a run in server mode: on the first node, on the GPUs that training leaves free.
+"""Starts the vLLM server of a run in server mode, on the first node and on GPUs that training does not use.
 
-In: a recipe and the first node's name. Out: a server that lives as long as its GRPO stage, serving the
-checkpoint that the stage starts from with the trainer's own processor. It listens on the loopback address; where the
-run spans nodes, on the first node's address of the rendezvous, and says so, since anyone who reaches it can use it.
+In: a recipe and the first node's name. Out: a server that runs during the GRPO stage and serves the start checkpoint of
+the stage with the trainer's processor. It listens on the loopback address or, for a run on several nodes, on the
+address of the rendezvous, where anyone who can connect can use it; the run prints the address.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ SECONDS_TO_END = 30
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens.
+    """The address of a server.
 
     Attributes:
-        host: the loopback address, or the first node's.
-        port: of requests; the one above it is for the weights.
+        host: the loopback address, or the first node's name or address.
+        port: port for requests; the next port is for weights.
     """
 
     host: str
@@ -51,13 +51,13 @@ class Address:
 
     @property
     def url(self) -> str:
-        """For requests."""
+        """The URL for requests."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
     @property
     def weights_port(self) -> int:
-        """Where the first rank waits for the server to take weights."""
+        """The port at which the first rank sends weights to the server."""
         return self.port + 1
 
 
@@ -65,19 +65,19 @@ def server_address(recipe: Recipe, first_node: str | None = None) -> Address:
     """The address of a recipe's server.
 
     Args:
-        recipe: in server mode.
-        first_node: name or address of the first node, where the run spans several.
+        recipe: a recipe in server mode.
+        first_node: name or address of the first node, for runs on several nodes.
     """
     host = LOOPBACK if recipe.distributed.nodes == 1 or first_node is None else first_node
     return Address(host, recipe.rollout.port)
 
 
 def listening_address(address: Address) -> Address:
-    """The address by its number, as it is on the first node, where it is not the loopback address.
+    """The address with the host name resolved to a number; a loopback address is returned unchanged.
 
     Raises:
-        JigsawError: the host's name cannot be resolved here, or stands for a loopback address, as Debian's
-            `/etc/hosts` has it: other nodes would not reach the server.
+        JigsawError: the host name cannot be resolved, or resolves to a loopback address, as in Debian's `/etc/hosts`,
+            so that other nodes could not reach the server.
     """
     if address.host == LOOPBACK:
         return address
@@ -91,8 +91,8 @@ def listening_address(address: Address) -> Address:
     reachable = [number for number in numbers if not ip_address(number.partition("%")[0]).is_loopback]
     if not reachable:
         raise JigsawError(
-            f"--rendezvous {address.host}: on this node the name stands for {', '.join(numbers)}, where other nodes "
-            f"cannot reach the vLLM server; give the node's address in the network that they share"
+            f"--rendezvous {address.host}: on this node the name resolves to {', '.join(numbers)}, where other nodes "
+            f"cannot reach the vLLM server; give the node's address in their shared network"
         )
     return Address(reachable[0], address.port)
 
@@ -100,8 +100,8 @@ def listening_address(address: Address) -> Address:
 def server_command(recipe: Recipe, model: Path, address: Address) -> list[str]:
     """The command that serves a checkpoint folder.
 
-    It is vLLM's module rather than its `vllm serve`, which the CPU build cannot run (0.31 asks for the version of a
-    package `vllm` that is then called otherwise); arguments and server are the same.
+    It runs vLLM's module instead of `vllm serve`, which fails in the CPU build (0.31 reads the version of a package
+    `vllm`, which has another name there); arguments and server are the same.
     """
     rollout, on_cpu = recipe.rollout, Topology.here(recipe.distributed).on_cpu
     settings = VllmSettings(
@@ -115,7 +115,7 @@ def server_command(recipe: Recipe, model: Path, address: Address) -> list[str]:
     )
     arguments = settings.arguments(on_cpu=on_cpu)
     arguments |= {"generation_config": "vllm", "uvicorn_log_level": "warning"}
-    arguments["trust_request_mm_kwargs"] = True  # a request says the rate of its clips
+    arguments["trust_request_mm_kwargs"] = True  # a request has the frame rate of its clips
     if not on_cpu:
         arguments["weight_transfer_config"] = {"backend": "nccl"}
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
@@ -136,9 +136,9 @@ def _option(name: str, value: Any) -> list[str]:
 
 
 def server_environment(recipe: Recipe) -> dict[str, str]:
-    """What the server's environment has beside the launcher's: the endpoints for weights, and its GPUs."""
+    """Environment variables of the server in addition to the launcher's: endpoints for weights, and its GPUs."""
     added = {"VLLM_SERVER_DEV_MODE": "1", "PYTHONSAFEPATH": "1"}
-    if os.environ.get("VLLM_LOGGING_LEVEL") == "ERROR":  # for engines in our own processes; the server has a log
+    if os.environ.get("VLLM_LOGGING_LEVEL") == "ERROR":  # set for engines in this process; the server has a log file
         added["VLLM_LOGGING_LEVEL"] = "INFO"
     topology = Topology.here(recipe.distributed)
     if topology.on_cpu:
@@ -151,7 +151,7 @@ def server_environment(recipe: Recipe) -> dict[str, str]:
 
 
 def server_line(recipe: Recipe, folder: RunFolder, first_node: str | None) -> str:
-    """What `serving` starts, as one would type it."""
+    """The command line of the server that `serving` starts."""
     address = server_address(recipe, first_node)
     variables = [f"{name}={shlex.quote(value)}" for name, value in server_environment(recipe).items()]
     return " ".join([*variables, shlex.join(server_command(recipe, folder.server / "model", address))])
@@ -159,42 +159,42 @@ def server_line(recipe: Recipe, folder: RunFolder, first_node: str | None) -> st
 
 @contextmanager
 def serving(recipe: Recipe, start: str, folder: RunFolder, first_node: str | None, console: Console) -> Iterator[None]:
-    """A server that answers, until the end of the block.
+    """Run a server, ready for requests, during the block.
 
     Args:
-        recipe: in server mode.
-        start: the checkpoint that the stage starts from.
-        folder: the run folder; the server's words go to `server.log` there.
-        first_node: name or address of this machine, where the run spans several.
-        console: where it says what it listens on.
+        recipe: a recipe in server mode.
+        start: the start checkpoint of the stage.
+        folder: the run folder; the server's output goes to its `server.log`.
+        first_node: name or address of this machine, for runs on several nodes.
+        console: the console on which its address is printed.
 
     Raises:
-        JigsawError: its port is taken, or it ended before it answered.
+        JigsawError: its port is in use, or it ended before it was ready.
     """
     address = listening_address(server_address(recipe, first_node))
-    if _answers(address):
+    if _responds(address):
         raise JigsawError(
-            f"rollout.port: something listens on {address.host}:{address.port} already; "
-            f"choose another with rollout.port=PORT"
+            f"rollout.port: another program listens on {address.host}:{address.port}; "
+            f"choose another port with rollout.port=PORT"
         )
     model = _write_model(recipe, start, folder.server / "model")
     command = server_command(recipe, model, address)
     environment = os.environ | server_environment(recipe)
     log = folder.server_log
-    with log.open("ab") as words:
+    with log.open("ab") as output:
         server = subprocess.Popen(
-            command, env=environment, stdout=words, stderr=words, start_new_session=True, preexec_fn=_end_with_parent
+            command, env=environment, stdout=output, stderr=output, start_new_session=True, preexec_fn=_end_with_parent
         )
     try:
-        reach = "this machine alone" if address.host == LOOPBACK else "whoever reaches this node, without a password"
+        reach = "only from this machine" if address.host == LOOPBACK else "from any machine, without a password"
         console.print(
-            f"  server  vLLM starts on {address.host}:{address.port}, for {reach}; {log} has its words",
+            f"  server  vLLM starts on {address.host}:{address.port}, reachable {reach}; its output is in {log}",
             highlight=False,
             soft_wrap=True,
         )
-        while not _answers(address):
+        while not _responds(address):
             if server.poll() is not None:
-                raise JigsawError(f"the vLLM server ended before it answered; its own words are in {log}")
+                raise JigsawError(f"the vLLM server ended before it answered; its output is in {log}")
             time.sleep(0.5)
         yield
     finally:
@@ -202,7 +202,7 @@ def serving(recipe: Recipe, start: str, folder: RunFolder, first_node: str | Non
 
 
 def _write_model(recipe: Recipe, start: str, folder: Path) -> Path:
-    """The checkpoint with the trainer's processor, as the server opens it."""
+    """Write the checkpoint that the server opens, with the trainer's processor."""
     from transformers import AutoConfig
 
     from jigsaw.engines.weights import write_checkpoint
@@ -213,11 +213,11 @@ def _write_model(recipe: Recipe, start: str, folder: Path) -> Path:
     return folder
 
 
-def _answers(address: Address) -> bool:
+def _responds(address: Address) -> bool:
     try:
         with urlopen(f"{address.url}/health", timeout=5) as answer:
             return bool(answer.status == 200)
-    except URLError as error:  # also an error status: something else is there
+    except URLError as error:  # an error status means that another program listens
         return hasattr(error, "code")
     except OSError:
         return False
@@ -228,7 +228,7 @@ def _end_with_parent() -> None:
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """End the server and the processes that it has started."""
+    """End the server and its child processes."""
     for sent in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(server.pid, sent)

@@ -1,7 +1,6 @@
-"""The transformers engine: a prompt is prefilled once, and its cache is repeated for the completions of its group.
+"""The transformers engine: prefills a prompt once and repeats its cache for the completions of its group.
 
-In: rows, or their prompts as they are encoded already. Out: completions as if each had been sampled behind its own copy
-of the prompt.
+In: rows, or their encoded prompts. Out: the same completions as if each had its own copy of the prompt.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ Tensor = Any  # torch comes without types here
 
 
 class TransformersEngine:
-    """An engine that is the model itself; see `jigsaw.engines.Engine`.
+    """An engine that samples with the model itself; see `jigsaw.engines.Engine`.
 
     Args:
-        model: a vision-language model on its device; None where `sync` brings it.
-        processor: of the same checkpoint.
-        shared: compute a prompt once for all of its completions; False computes it once for each.
+        model: a vision-language model on its device; None if `sync` provides it.
+        processor: the processor of the same checkpoint.
+        shared: compute a prompt once for all of its completions; False computes it once per completion.
     """
 
     def __init__(self, model: Any, processor: Any, *, shared: bool = True) -> None:
@@ -34,7 +33,7 @@ class TransformersEngine:
         self._synced = ExitStack()
 
     def sync(self, policy: Policy) -> None:
-        """Use the model of a policy until `sleep`, under ZeRO-3 with all of its weights gathered."""
+        """Use the model of a policy until `sleep`; under ZeRO-3, its weights are gathered."""
         self.sleep()
         self._model = self._synced.enter_context(policy.ready_to_generate())
 
@@ -53,7 +52,7 @@ class TransformersEngine:
         self._synced.close()
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Release the model."""
         self.sleep()
         self._model = None
 
@@ -62,13 +61,13 @@ def sample(model: Any, prompts: PromptBatch, sampling: Sampling, *, shared: bool
     """Sample completions with a causal vision-language model of transformers.
 
     Args:
-        model: not wrapped, in evaluation mode.
+        model: the unwrapped model, in evaluation mode.
         prompts: N prompts.
-        sampling: how; G completions of each prompt.
+        sampling: the sampling settings, with G completions per prompt.
         shared: prefill every prompt once; False prefills it once per completion.
 
     Returns:
-        N x G token lists, the completions of a prompt together.
+        N x G token lists, in order of prompts.
     """
     count = sampling.count
     if not shared:
@@ -77,7 +76,7 @@ def sample(model: Any, prompts: PromptBatch, sampling: Sampling, *, shared: bool
     device = prompts.input_ids.device
     choose = _choice(sampling, device)
     ends = torch.tensor(sampling.end_tokens, dtype=torch.long, device=device)
-    with torch.no_grad():  # not inference_mode: what a module keeps from here must serve in training too
+    with torch.no_grad():  # not inference_mode: tensors that a module caches here are also used in training
         output = model(
             input_ids=prompts.input_ids,
             attention_mask=prompts.attention_mask,
@@ -116,8 +115,8 @@ def sample(model: Any, prompts: PromptBatch, sampling: Sampling, *, shared: bool
 def _choice(sampling: Sampling, device: Any) -> Any:
     """A function from logits `[B, vocabulary]` and the number of a token to the chosen ids, `[B]`.
 
-    A token is drawn by inverting the distribution function at a uniform number. These numbers come from one generator
-    per completion, all before the first token.
+    A token is sampled by inverting the distribution function at a uniform random number. One generator per completion
+    makes its numbers, all before the first token.
     """
     forbidden = torch.tensor(sampling.forbidden_tokens, dtype=torch.long, device=device)
     truncation = LogitsProcessorList()
@@ -148,7 +147,7 @@ def _choice(sampling: Sampling, device: Any) -> Any:
             return scores.argmax(-1)
         scores = truncation(None, scores / sampling.temperature)
         sums = scores.softmax(-1).cumsum(-1, dtype=torch.float64)
-        # Below the sum of all, so that the search ends at a token that has a probability.
+        # Below the total, so that the search ends at a token whose probability is not zero.
         wanted = torch.minimum(uniform[:, step, None] * sums[:, -1:], sums[:, -1:].nextafter(sums.new_zeros(())))
         return torch.searchsorted(sums, wanted, right=True)[:, 0].clamp(max=scores.shape[1] - 1)  # NaN is past the end
 
@@ -157,7 +156,7 @@ def _choice(sampling: Sampling, device: Any) -> Any:
 
 @contextmanager
 def _evaluating(model: Any) -> Iterator[None]:
-    """The model in evaluation mode, without the dropout of adapters; its mode is left as found."""
+    """Set a model to evaluation mode, without the dropout of adapters, and restore its mode after the block."""
     training = model.training
     model.eval()
     try:

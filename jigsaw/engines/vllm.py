@@ -1,11 +1,11 @@
-"""vLLM in this process: beside a trainer, with the same weights, prompts and pixels as the trainer's; or on its own.
+"""The vLLM engine in this process, with a trainer (colocated) or for evaluation.
 
-In: puzzle rows. Out: completions with the log-probabilities under which they were sampled. Beside a trainer the engine
-gets the trainer's own configuration and processor, so pixel limits and dtype agree by construction, and new weights
-with every `sync`, in one pass through vLLM's reload path. Works on vLLM's CPU build as on GPUs.
+In: puzzle rows. Out: completions with the log-probabilities with which they were sampled. A colocated engine uses the
+trainer's configuration and processor, so pixel limits and dtype are the same, and gets new weights with every `sync`
+through vLLM's reload path. It works with vLLM's CPU build and on GPUs.
 
-vLLM expands the placeholder of a medium itself and is therefore given one per medium. The prompt ids that it returns
-are compared with the trainer's on every batch, because a rollout of another prompt would fail silently.
+vLLM expands the placeholder of a medium itself, so it gets one placeholder per medium. The prompt ids that it returns
+are compared with the trainer's on every batch, because a rollout from another prompt would fail silently.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class VllmEngine:
 
     Args:
         checkpoint: folder or hub id of the model.
-        processor: of the same checkpoint.
-        settings: of the engine.
-        kept: what has to live as long as the engine.
+        processor: the processor of the same checkpoint.
+        settings: settings of the engine.
+        kept: an object to keep alive as long as the engine.
 
     Raises:
         JigsawError: vLLM is not installed, or the engine does not start.
@@ -65,7 +65,7 @@ class VllmEngine:
         from vllm.platforms import current_platform
 
         on_cpu = bool(current_platform.is_cpu())
-        if on_cpu or dist.is_initialized():  # one process; beside a trainer weights are handed over by reference
+        if on_cpu or dist.is_initialized():  # one process; a trainer passes weights by reference
             os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         if settings.gpu_memory_utilization is None and not on_cpu:
             settings = replace(settings, gpu_memory_utilization=_free_share())
@@ -81,12 +81,12 @@ class VllmEngine:
         except (RuntimeError, ValueError) as error:
             raise JigsawError(f"vLLM did not start: {first_line(error)}; --debug shows the whole error") from error
         self._room = int(self._llm.model_config.max_model_len)
-        if dist.is_initialized():  # as in TRL: DeepSpeed may hang while it starts on processes that are out of step
+        if dist.is_initialized():  # as in TRL: DeepSpeed may hang if processes start it at different times
             dist.barrier()
         self.sleep()
 
     def sync(self, policy: Policy) -> None:
-        """Take the weights of a policy, gathered and merged as need be, and drop cached prompts and images."""
+        """Load the weights of a policy, gathered and merged if needed, and clear cached prompts and images."""
         if self._version == policy.version and not self._asleep:
             return
         if self._asleep:
@@ -94,7 +94,7 @@ class VllmEngine:
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": policy.weights()})
         self._llm.apply_model(_refresh_tied_head)
         self._llm.reset_prefix_cache()
-        self._llm.llm_engine.reset_encoder_cache()  # images encoded by the weights of before
+        self._llm.llm_engine.reset_encoder_cache()  # images that the old weights encoded
         if self._asleep:
             self._llm.wake_up(tags=["kv_cache"])
         self._asleep, self._version = False, policy.version
@@ -103,7 +103,7 @@ class VllmEngine:
         """See `Engine`.
 
         Raises:
-            JigsawError: vLLM read other prompt tokens than the trainer, has no room for a completion, or sampled a
+            JigsawError: vLLM's prompt tokens differ from the trainer's, a completion does not fit, or vLLM sampled a
                 forbidden token.
         """
         from vllm import SamplingParams
@@ -148,13 +148,13 @@ class VllmEngine:
         return Completions(tokens, None if sampling.greedy else log_probabilities)
 
     def sleep(self) -> None:
-        """Free the memory of weights and cache, if the settings say so; `sync` brings them back."""
+        """Free the memory of weights and cache, if sleep is enabled; `sync` restores them."""
         if self._sleeps and not self._asleep:
             self._llm.sleep(level=2)
             self._asleep = True
 
     def close(self) -> None:
-        """End the engine and free its memory. vLLM ends the process group with it (0.31)."""
+        """End the engine and free its memory. vLLM (0.31) also destroys the process group."""
         self._llm.llm_engine.engine_core.shutdown()
         del self._llm
         gc.collect()
@@ -172,19 +172,19 @@ def colocated_engine(
     seed: int,
     completions: int | None = None,
 ) -> VllmEngine:
-    """An engine for the model that this process trains. Its weights come with `sync`. Collective.
+    """An engine for the model that this process trains; it gets its weights by `sync`. Collective.
 
     Args:
-        config: of the model, with the path that it was loaded from.
-        processor: the trainer's.
-        rollout: of the recipe.
-        device: on which the trainer computes. With DeepSpeed the model is still elsewhere when the engine is made.
-        dtype: in which the trainer computes, whatever its weights are kept in.
-        seed: of the engine; requests have their own.
-        completions: that this process asks for together.
+        config: configuration of the model, with the path that it was loaded from.
+        processor: the trainer's processor.
+        rollout: the recipe's `rollout` section.
+        device: device of the trainer's computation. With DeepSpeed, the model is not on it yet at this time.
+        dtype: data type of the trainer's computation; its weights may have another.
+        seed: random seed of the engine; requests have their own seeds.
+        completions: number of completions that this process requests together.
 
     Raises:
-        JigsawError: vLLM is not installed, or it is a build for another kind of device.
+        JigsawError: vLLM is not installed, or is built for another kind of device.
     """
     require_vllm()
     from vllm.platforms import current_platform
@@ -196,8 +196,8 @@ def colocated_engine(
             f"rollout.engine: this vLLM is built for {build} and the trainer computes on {place}; "
             f"{install_command('gpu')}, or use engine: transformers"
         )
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # weights are handed over by reference
-    # Kept as long as the engine: vLLM may open the processor as late as with the first image.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # weights are passed by reference
+    # Kept as long as the engine, since vLLM may open the processor only with the first image.
     folder = tempfile.TemporaryDirectory(prefix="jigsaw-vllm-")
     write_checkpoint(config, processor, Path(folder.name))
     settings = VllmSettings(
@@ -213,15 +213,15 @@ def colocated_engine(
 
 
 def require_vllm() -> None:
-    """Raises JigsawError where vLLM is not installed."""
+    """Raise JigsawError if vLLM is not installed."""
     if importlib.util.find_spec("vllm") is None:
         raise JigsawError(f"vLLM is not installed; {install_command('gpu')}, or use engine: transformers")
 
 
 def _free_share() -> float | None:
-    """The share of the GPU's memory that an engine on its own takes; None, vLLM's default, if this process uses none.
+    """The share of GPU memory for an engine without a trainer; None (vLLM's default) if this process uses no memory.
 
-    After training in this process less than the default may be free.
+    After training in this process, less than the default may be free.
     """
     if not torch.cuda.is_initialized():
         return None
@@ -233,7 +233,7 @@ def _free_share() -> float | None:
 
 @contextmanager
 def _random_state_kept() -> Iterator[None]:
-    """The random state of this process is as before, after the block: vLLM gives every process the same one."""
+    """Restore the random states of this process after the block, since vLLM sets them to its seed."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         yield
@@ -242,7 +242,7 @@ def _random_state_kept() -> Iterator[None]:
 
 
 def _refresh_tied_head(model: Any) -> None:
-    """Repack a tied head: on CPU, vLLM keeps a packed copy of it that its reload path does not renew."""
+    """Repack a tied head: on CPUs, vLLM has a packed copy of it that its reload path does not update."""
     from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
     for module in model.modules():

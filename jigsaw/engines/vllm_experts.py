@@ -1,8 +1,8 @@
-"""Qwen3-VL with experts in vLLM, whose weights may be laid out as transformers 5 does.
+"""Qwen3-VL with experts for vLLM, with the expert weights in either layout.
 
-vLLM 0.31 knows the layout of the released checkpoints. In the model that is being trained, and in checkpoints that
-transformers 5 has made, the experts are transposed. vLLM opens this class in place of its own once
-`jigsaw.models.neo_plugin` has listed it; it goes when vLLM reads both layouts.
+vLLM 0.31 reads the layout of the released checkpoints. In the trained model, and in checkpoints that transformers 5 has
+saved, the experts are transposed. vLLM uses this class instead of its own after `jigsaw.models.neo_plugin` has
+registered it. Remove it when vLLM reads both layouts.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ Weights = Iterable[tuple[str, Any]]
 
 
 class Qwen3VLMoe(Qwen3VLMoeForConditionalGeneration):  # type: ignore[misc]  # vLLM comes without types
-    """vLLM's model, with the experts in either layout."""
+    """vLLM's model, which loads experts of either layout."""
 
     _loaded = False
 
     def load_weights(self, weights: Weights) -> Any:
-        """As vLLM.
+        """As in vLLM.
 
         Raises:
-            JigsawError: new weights on a CPU, where vLLM 0.31 packs experts wrongly unless they are the first.
+            JigsawError: weights are loaded a second time on a CPU, where vLLM 0.31 then packs experts wrongly.
         """
         if self._loaded and current_platform.is_cpu():
             raise JigsawError(
@@ -39,7 +39,7 @@ class Qwen3VLMoe(Qwen3VLMoeForConditionalGeneration):  # type: ignore[misc]  # v
 
 
 def released_experts(weights: Weights, hidden: int, inner: int) -> Iterator[tuple[str, Any]]:
-    """Weights with the experts as in the released checkpoints: the input's width before the output's.
+    """Weights with the experts in the layout of the released checkpoints.
 
     Args:
         weights: names and tensors; the projections of all experts of a layer are `[experts, input, output]` in the
@@ -48,13 +48,13 @@ def released_experts(weights: Weights, hidden: int, inner: int) -> Iterator[tupl
         inner: width within an expert.
 
     Raises:
-        JigsawError: input and output are equally wide, so that the layouts cannot be distinguished.
+        JigsawError: input and output have the same width, so that the layouts cannot be distinguished.
     """
     released = {"experts.gate_up_proj": (hidden, 2 * inner), "experts.down_proj": (inner, hidden)}
     for name, tensor in weights:
         sides = next((sides for end, sides in released.items() if name.endswith(end)), None)
         if sides is not None and sides[0] == sides[1]:
-            raise JigsawError(f"{name}: {sides[0]} inputs and as many outputs; vLLM cannot tell the layout of experts")
+            raise JigsawError(f"{name}: inputs and outputs are both {sides[0]}, so the layout of experts is ambiguous")
         if sides is not None and tuple(tensor.shape[1:]) != sides:
             tensor = tensor.transpose(1, 2).contiguous()
         yield name, tensor

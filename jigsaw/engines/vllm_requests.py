@@ -1,7 +1,7 @@
-"""What every vLLM engine is given: a model is asked in one way, in training and in evaluation.
+"""Requests and settings that all vLLM engines share, in training and in evaluation.
 
-In: a row of a puzzle set. Out: the request that vLLM takes; and the settings that engines in this process and servers
-share.
+In: a row of a puzzle set. Out: a request to vLLM. The module also has the settings of engines in this process and of
+servers, and checks of what vLLM returns.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from jigsaw.models.families.base import video_metadata
 from jigsaw.models.prompts import expand_media, media_of, prompt_text
 
 MEDIA_PER_PROMPT = {"image": 192, "video": 12}
-"""The most media that a puzzle shows: twelve clips, or their frames as images (NEO), 16 of each."""
+"""Maximum media of a puzzle: twelve clips or, for NEO, their frames as images, 16 of each."""
 
 ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-"""Environment of vLLM's CPU build: gigabytes of cache, and no binding to cores, which ranks and the trainer share."""
+"""Environment of vLLM's CPU build: gigabytes of cache, and no binding to cores, since ranks and trainer share them."""
 
 TOKENS_AT_ONCE = 8192
-"""Prompt tokens that vLLM computes in one pass on a GPU; its memory for activations grows with them."""
+"""Prompt tokens that vLLM computes in one pass on a GPU; they determine its memory for activations."""
 
 SEQUENCES = 512
-"""Most completions that vLLM samples at once; its buffers for logits grow with them."""
+"""Maximum completions that vLLM samples at once; they determine its buffers for logits."""
 
 
 def set_environment() -> None:
-    """Set the environment for an engine in this process; what the user has set stays."""
+    """Set environment variables for an engine in this process, except those that the user has set."""
     for name, value in {"VLLM_LOGGING_LEVEL": "ERROR", **ON_CPU}.items():
         os.environ.setdefault(name, value)
 
@@ -40,14 +40,14 @@ class VllmSettings:
     """Settings of a vLLM engine, in this process or as a server.
 
     Attributes:
-        dtype: of weights and computation.
-        seed: of the engine; requests have their own.
-        max_model_len: tokens of the longest prompt with its completion; None for the checkpoint's own limit.
-        completions: that are asked for together; None where that is not known.
+        dtype: data type of weights and computation.
+        seed: random seed of the engine; requests have their own seeds.
+        max_model_len: maximum tokens of a prompt with its completion; None for the checkpoint's limit.
+        completions: number of completions that are requested together; None if unknown.
         gpu_memory_utilization: share of the GPU's memory; None for vLLM's default.
-        tensor_parallel_size: GPUs that the engine spans.
-        enforce_eager: neither CUDA graphs nor compilation.
-        sleep: the engine can free its memory between two generations.
+        tensor_parallel_size: number of GPUs of the engine.
+        enforce_eager: disable CUDA graphs and compilation.
+        sleep: enable freeing the memory between two generations.
     """
 
     dtype: str = "float32"
@@ -60,25 +60,25 @@ class VllmSettings:
     sleep: bool = False
 
     def arguments(self, *, on_cpu: bool, largest_image: int = 0) -> dict[str, Any]:
-        """The arguments of `vllm.LLM`, which are those of the server too.
+        """The arguments of `vllm.LLM`, which the server also takes.
 
         Args:
             on_cpu: whether this vLLM computes on a CPU.
-            largest_image: tokens of the largest image, where `max_model_len` does not say what a prompt can hold.
+            largest_image: tokens of the largest image, used if `max_model_len` is None.
         """
         arguments: dict[str, Any] = {
             "dtype": self.dtype,
             "seed": self.seed,
             "limit_mm_per_prompt": dict(MEDIA_PER_PROMPT),
             "logprobs_mode": "processed_logprobs",
-            "mm_processor_cache_gb": 0,  # every puzzle is asked once
+            "mm_processor_cache_gb": 0,  # every puzzle is requested once
         }
         if self.max_model_len is not None:
             arguments["max_model_len"] = self.max_model_len
         if self.completions is not None:
             arguments["max_num_seqs"] = min(self.completions, SEQUENCES)
         if on_cpu:
-            # In chunks, a prefill rewinds the generator of a seeded request, which CPU generators cannot do.
+            # A chunked prefill rewinds the generator of a seeded request, which CPU generators cannot do.
             arguments |= {"enforce_eager": True, "enable_chunked_prefill": False}
             if self.max_model_len is not None:
                 arguments["max_num_batched_tokens"] = max(self.max_model_len, 2 * TOKENS_AT_ONCE)
@@ -102,12 +102,12 @@ def largest_image(processor: Any) -> int:
 
 
 def vllm_request(processor: Any, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as vLLM takes it: the prompt's tokens with one placeholder per medium, which vLLM expands, and the media.
+    """A row as a vLLM request: the prompt's tokens with one placeholder per medium, which vLLM expands, and the media.
 
-    Clips are the frames that the task chose, with their own rate; they are not sampled again.
+    Clips are passed as the frames that the task chose, with their frame rate; vLLM does not sample them again.
 
     Raises:
-        JigsawError: placeholders and media do not match in number.
+        JigsawError: the numbers of placeholders and media differ.
     """
     row = expand_media(processor, row)
     images, clips = media_of(row, "image"), media_of(row, "video")
@@ -119,17 +119,17 @@ def vllm_request(processor: Any, row: Mapping[str, Any]) -> dict[str, Any]:
     return {**request, "multi_modal_data": media} if media else request
 
 
-def check_prompt(row: Mapping[str, Any], ours: Sequence[int], theirs: Sequence[int]) -> None:
-    """Raises JigsawError where vLLM read other prompt tokens than the trainer."""
-    if list(ours) != list(theirs):
+def check_prompt(row: Mapping[str, Any], expected: Sequence[int], actual: Sequence[int]) -> None:
+    """Raise JigsawError if vLLM's prompt tokens differ from the trainer's."""
+    if list(expected) != list(actual):
         raise JigsawError(
-            f"row {row.get('id')}: vLLM read a prompt of {len(theirs)} tokens that is not the trainer's of "
-            f"{len(ours)}; the two processors differ, and training on it would be wrong"
+            f"row {row.get('id')}: vLLM read a prompt of {len(actual)} tokens that is not the trainer's of "
+            f"{len(expected)}; the two processors differ, and training on it would be wrong"
         )
 
 
 def check_room(row: Mapping[str, Any], prompt: int, completion: int, room: int) -> None:
-    """Raises JigsawError where a prompt and a complete completion do not fit: vLLM would cut the latter short."""
+    """Raise JigsawError if a prompt and a completion of maximum length do not fit: vLLM would truncate the latter."""
     if prompt + completion > room:
         raise JigsawError(
             f"row {row.get('id')}: its prompt of {prompt} tokens and a completion of {completion} do not fit in "
@@ -138,6 +138,6 @@ def check_room(row: Mapping[str, Any], prompt: int, completion: int, room: int) 
 
 
 def check_completion(row: Mapping[str, Any], tokens: Sequence[int], forbidden: Collection[int]) -> None:
-    """Raises JigsawError where vLLM sampled a token that stands for a medium."""
+    """Raise JigsawError if vLLM sampled a token that represents a medium."""
     if any(token in forbidden for token in tokens):
-        raise JigsawError(f"row {row.get('id')}: vLLM sampled a vision token, which no completion may hold")
+        raise JigsawError(f"row {row.get('id')}: vLLM sampled a vision token, which is forbidden in completions")

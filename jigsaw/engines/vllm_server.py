@@ -1,9 +1,9 @@
-"""Rollouts by a vLLM server beside the trainer's processes, on GPUs of its own; `jigsaw.engines.serving` starts it.
+"""The engine that is a client of a vLLM server on its own GPUs, which `jigsaw.engines.serving` starts.
 
-In: puzzle rows and the tokens that the trainer made of them. Out: as of `jigsaw.engines.vllm`. A request holds
-chat messages with one part per medium, pixels without loss; the server writes the prompt itself, and the ids that it
-returns are compared with the trainer's. Weights go over NCCL, from the first rank to the server, by TRL's client.
-Without a GPU there is no such way: there they go through files in the run folder, slower and otherwise the same.
+In: puzzle rows and the trainer's prompt tokens. Out: completions, as in `jigsaw.engines.vllm`. A request has chat
+messages with one part per medium, encoded without loss; the server applies the chat template, and the ids that it
+returns are compared with the trainer's. TRL's client sends weights over NCCL from the first rank to the server; without
+a GPU they are written to files in the run folder, which is slower.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
 
 SECONDS_TO_START = 900
 AT_ONCE = 64
-"""Requests of a process that are under way together."""
-Given = TypeVar("Given")
+"""Maximum concurrent requests of a process."""
+Result = TypeVar("Result")
 
 
 class VllmServer:
-    """A client of the server, one per rank; the first rank's also sends the weights. See `jigsaw.engines.Engine`.
+    """A client of the server, one per rank; the first rank also sends the weights. See `jigsaw.engines.Engine`.
 
     Args:
-        address: where the server listens.
-        processor: the trainer's.
-        dtype: in which the server runs.
-        room: tokens of the longest prompt with its completion.
-        folder: on disk, for weights where there is no GPU; the server sees it too.
+        address: address of the server.
+        processor: the trainer's processor.
+        dtype: data type of the server's weights.
+        room: maximum tokens of a prompt with its completion.
+        folder: folder for weights if there is no GPU; the server reads it.
 
     Raises:
-        JigsawError: nothing answers there.
+        JigsawError: the server does not respond.
     """
 
     def __init__(self, address: Address, processor: Any, *, dtype: str, room: int, folder: Path) -> None:
-        os.environ["VLLM_HOST_IP"] = address.host  # where the server finds the first rank: on its own machine
+        os.environ["VLLM_HOST_IP"] = address.host  # the first rank is on the server's machine
         from trl.generation.vllm_client import VLLMClient
 
         self._address, self._processor, self._room = address, processor, room
@@ -56,33 +56,33 @@ class VllmServer:
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="jigsaw-sample")
         self._begun: dict[Sampling, list[Future[dict[str, Any]]]] = {}
         self._first = not dist.is_initialized() or dist.get_rank() == 0
-        self._client = self._asked(
+        self._client = self._request(
             lambda: VLLMClient(
                 base_url=address.url, group_port=address.weights_port, connection_timeout=SECONDS_TO_START
             )
         )
 
     def sync(self, policy: Policy) -> None:
-        """Give the server the weights of a policy, gathered and merged as need be; drops cached prompts and images.
+        """Send the weights of a policy, gathered and merged if needed, and clear cached prompts and images.
 
-        Collective: every rank calls it, and none continues before the server has them.
+        Collective: every rank calls it, and continues after the server has the weights.
         """
         if self._version == policy.version:
             return
         wait([answer for answers in self._begun.values() for answer in answers])
         if dist.is_initialized():
-            dist.barrier()  # also those of the other processes have their completions
+            dist.barrier()  # the other processes have their completions too
         device = next(policy.unwrapped.parameters()).device
         weights = ((name, weight.to(self._dtype)) for name, weight in policy.weights())
         if not self._first:
             for _ in weights:  # ZeRO-3 gathers them on all ranks
                 pass
         elif device.type == "cuda":
-            self._asked(lambda: self._send(policy, weights, device))
+            self._request(lambda: self._send(policy, weights, device))
         else:
-            self._asked(lambda: self._send_by_file(weights))
+            self._request(lambda: self._send_by_file(weights))
         if self._first:
-            self._asked(self._forget)
+            self._request(self._clear_caches)
         if dist.is_initialized():
             dist.barrier()
         self._version = policy.version
@@ -90,7 +90,7 @@ class VllmServer:
     def _send(self, policy: Policy, weights: Any, device: Any) -> None:
         if self._client.communicator is None:
             self._client.init_communicator(device)
-        torch.cuda.synchronize(device)  # the optimizer's step; weights are packed on another stream
+        torch.cuda.synchronize(device)  # wait for the optimizer step; weights are packed on another stream
         name = str(self._dtype).removeprefix("torch.")
         with self._client.weight_update():
             self._client.update_named_params([(key, name, shape) for key, shape in policy.shapes()], weights)
@@ -102,9 +102,9 @@ class VllmServer:
         save_file({name: weight.contiguous() for name, weight in weights}, self._folder / "model.safetensors")
         self._post("collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(self._folder)}})
 
-    def _forget(self) -> None:
+    def _clear_caches(self) -> None:
         self._client.reset_prefix_cache()
-        self._post("reset_encoder_cache", {})  # images encoded by the weights of before
+        self._post("reset_encoder_cache", {})  # images that the old weights encoded
 
     def _post(self, path: str, body: Mapping[str, Any]) -> None:
         answer = self._client.session.post(f"{self._address.url}/{path}", json=body)
@@ -127,7 +127,7 @@ class VllmServer:
         if sampling not in self._begun:
             self.begin(rows, sampling)
         begun = self._begun.pop(sampling)
-        answers = self._asked(lambda: [answer.result() for answer in begun])
+        answers = self._request(lambda: [answer.result() for answer in begun])
         tokens: list[list[int]] = []
         log_probabilities: list[list[float]] = []
         for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
@@ -151,7 +151,7 @@ class VllmServer:
         }
         if not sampling.greedy:
             settings["seed"] = sampling.seeds[number]
-        found: dict[str, Any] = self._client.chat(
+        answer: dict[str, Any] = self._client.chat(
             [messages_of(row)],
             n=sampling.count,
             max_tokens=sampling.max_tokens,
@@ -161,18 +161,18 @@ class VllmServer:
             min_p=sampling.min_p,
             generation_kwargs=settings,
         )
-        return found
+        return answer
 
     def sleep(self) -> None:
-        """Nothing: the server has GPUs of its own."""
+        """Do nothing, since the server has its own GPUs."""
 
     def close(self) -> None:
-        """End the connections; the server ends with its stage."""
+        """Close the connections; the server ends with its stage."""
         self._threads.shutdown(cancel_futures=True)
         self._client.session.close()
 
-    def _asked(self, ask: Callable[[], Given]) -> Given:
-        """What a request gives; where it fails, one line that says who did."""
+    def _request(self, ask: Callable[[], Result]) -> Result:
+        """The result of a request; an error becomes a `JigsawError` that names the server."""
         try:
             return ask()
         except JigsawError:
@@ -182,36 +182,37 @@ class VllmServer:
 
 
 def messages_of(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The row's messages as an OpenAI-style server takes them, each medium in place of its placeholder.
+    """The row's messages for an OpenAI-compatible server, with each medium instead of its placeholder.
 
-    Frames of a clip go as the server's list of still pictures, which it does not sample again.
+    The frames of a clip are sent as a list of pictures, which the server does not sample again.
     """
     from trl.generation.vllm_client import pil_to_base64
 
     images, clips = iter(media_of(row, "image")), iter(media_of(row, "video"))
 
-    def part(given: Mapping[str, Any]) -> dict[str, Any]:
-        if given["type"] == "image":
+    def converted(part: Mapping[str, Any]) -> dict[str, Any]:
+        if part["type"] == "image":
             url = f"data:image/png;base64,{pil_to_base64(next(images))}"
             return {"type": "image_url", "image_url": {"url": url}}
-        if given["type"] == "video":
+        if part["type"] == "video":
             from PIL import Image
 
-            # Named JPEG by the server, which looks at the content and reads PNG as well.
+            # The server requires the type JPEG here, but reads the content, also PNG.
             frames = ",".join(pil_to_base64(Image.fromarray(frame)) for frame in next(clips).frames)
             return {"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{frames}"}}
-        return dict(given)
+        return dict(part)
 
     return [
-        {"role": message["role"], "content": [part(given) for given in message["content"]]} for message in row["prompt"]
+        {"role": message["role"], "content": [converted(part) for part in message["content"]]}
+        for message in row["prompt"]
     ]
 
 
 def _video_rate(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What the server must know of a row's clips beside their frames.
+    """The frame rate of a row's clips, as request settings.
 
     Raises:
-        JigsawError: the clips have unlike rates; a request has room for one.
+        JigsawError: the clips have different frame rates; a request can only have one.
     """
     rates: Iterable[float] = {float(clip.fps) for clip in row.get("videos") or ()}
     if not rates:
@@ -219,7 +220,7 @@ def _video_rate(row: Mapping[str, Any]) -> dict[str, Any]:
     rate, *others = rates
     if others:
         raise JigsawError(
-            f"row {row.get('id')}: its clips have unequal frame rates, which a vLLM server does not accept; use "
+            f"row {row.get('id')}: its clips have different frame rates, which a vLLM server does not accept; use "
             f"rollout.mode=colocate"
         )
     return {"media_io_kwargs": {"video": {"fps": rate, "num_frames": -1}}}

@@ -1,7 +1,7 @@
-"""The weights of the model that is trained, as engines take them: gathered under ZeRO-3, LoRA adapters added.
+"""Provides the weights of the trained model to engines: gathered under ZeRO-3, with LoRA adapters merged.
 
-In: the model that is trained, wrapped and spread over processes as it may be. Out: an iterator of names and tensors for
-a weight sync, the model itself ready to generate, or the checkpoint folder that an engine starts from.
+In: the trained model, which may be wrapped and sharded. Out: an iterator of names and tensors for a weight sync, the
+model itself ready for generation, or the checkpoint folder that an engine starts from.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from jigsaw.compat import outside_steps_of_zero3
 
 @dataclass(frozen=True)
 class Policy:
-    """The model that is trained, at one version of its weights.
+    """The trained model at one version of its weights.
 
     Attributes:
-        model: as it is trained, wrapped by data parallelism or DeepSpeed.
-        accelerator: accelerate's; None where the model is not wrapped.
-        version: changes whenever the weights do.
+        model: the model, possibly wrapped by data parallelism or DeepSpeed.
+        accelerator: the `Accelerator`; None if the model is not wrapped.
+        version: a number that changes with the weights.
     """
 
     model: Any
@@ -38,8 +38,10 @@ class Policy:
 
     @contextmanager
     def ready_to_generate(self) -> Iterator[Any]:
-        """The unwrapped model. Under ZeRO-3 with all weights on every process, and without DeepSpeed's hooks, which
-        would gather and release them again at every token. Collective.
+        """The unwrapped model. Collective.
+
+        Under ZeRO-3, every process has all weights in the block, and DeepSpeed's hooks, which would gather and release
+        them at every token, are removed.
         """
         if self.accelerator is None:
             yield self.model
@@ -62,10 +64,10 @@ class Policy:
 
 
 def merged_weights(model: Any) -> Iterator[tuple[str, Any]]:
-    """The weights of a model under their checkpoint names, one at a time: ZeRO-3 gathered, LoRA added.
+    """The weights of a model under their checkpoint names, one at a time, gathered under ZeRO-3 and with LoRA merged.
 
-    The model itself stays as it is: merging adapters and taking them out again would let bfloat16 weights drift a
-    little with every sync. Collective under ZeRO-3: every rank walks through all of them.
+    The model itself is not changed: merging and unmerging adapters would change bfloat16 weights a little with every
+    sync. Collective under ZeRO-3: every rank iterates over all weights.
     """
     for name, parameter, adapter in _named(model):
         parts = [parameter] if adapter is None else [parameter, *adapter.parameters()]
@@ -74,17 +76,17 @@ def merged_weights(model: Any) -> Iterator[tuple[str, Any]]:
                 yield name, parameter.data
             else:
                 with torch.no_grad():
-                    whole = parameter + adapter.get_delta_weight(adapter.active_adapter[0])
-                yield name, whole.to(parameter.dtype)
+                    merged = parameter + adapter.get_delta_weight(adapter.active_adapter[0])
+                yield name, merged.to(parameter.dtype)
 
 
 def shapes(model: Any) -> list[tuple[str, list[int]]]:
-    """Names and whole shapes of what `merged_weights` gives, in its order, without gathering anything."""
+    """Names and full shapes of the weights of `merged_weights`, in the same order, without gathering them."""
     return [(name, list(getattr(parameter, "ds_shape", parameter.shape))) for name, parameter, _ in _named(model)]
 
 
 def _named(model: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Name, parameter and the adapter on it, if any, of each weight that a checkpoint has."""
+    """Name, parameter and adapter (or None) of each weight in a checkpoint."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     adapters = {name: module for name, module in base.named_modules() if hasattr(module, "get_delta_weight")}
     for name, parameter in base.named_parameters():
@@ -97,7 +99,7 @@ def _named(model: Any) -> Iterator[tuple[str, Any, Any]]:
 
 @contextmanager
 def _gathered(parameters: Sequence[Any]) -> Iterator[None]:
-    """The whole of parameters that ZeRO-3 has spread over ranks; others are whole already."""
+    """Gather parameters that ZeRO-3 has sharded; other parameters are not changed."""
     if any(hasattr(parameter, "ds_id") for parameter in parameters):
         from deepspeed import zero
 
@@ -108,15 +110,15 @@ def _gathered(parameters: Sequence[Any]) -> Iterator[None]:
 
 
 def write_checkpoint(config: Any, processor: Any, folder: Path) -> None:
-    """A checkpoint folder with the trainer's configuration and processor, and links to the weights it started from.
+    """Write a checkpoint folder with the trainer's configuration and processor, and links to the start weights.
 
-    Pixel limits agree with the trainer's because it is the trainer's processor. Dummy weights would save the reading,
-    but they also overwrite what vLLM derives from the processor, such as the normalisation of pixels.
+    Because it is the trainer's processor, pixel limits are the same. vLLM's dummy weights would save the reading, but
+    they also overwrite values that vLLM derives from the processor, such as the normalisation of pixels.
 
     Args:
-        config: of the model, with the path that it was loaded from.
-        processor: the trainer's.
-        folder: where to; made if need be.
+        config: configuration of the model, with the path that it was loaded from.
+        processor: the trainer's processor.
+        folder: the folder to write, which is created.
     """
     config.save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Models: checkpoints opened and checked, tiny ones made here, log-probabilities of completions.
+"""Models: opens and checks checkpoints, creates tiny models, computes log-probabilities of completions.
 
 The public API::
 

@@ -1,7 +1,7 @@
-"""The files of a checkpoint, checked without opening the model: what it is, what is missing, how large it is.
+"""Checks the files of a checkpoint without opening the model: architecture, missing files, size.
 
-In: a local folder or a hub id. Out: facts, or a refusal in one line. Only JSON is read here, so that a dry run needs
-neither torch nor transformers.
+In: a local folder or a hub id. Out: the result, or an error of one line. Only JSON and headers are read, so that a dry
+run needs neither torch nor transformers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jigsaw.models.families import require_supported
 from jigsaw.text import read_object
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
-"""Where a checkpoint says how its images are prepared, in one of the two."""
+"""Files with the settings of the image processor, of which a checkpoint has one."""
 
 NO_PROCESSOR = ("neo_chat",)
 """Architectures whose checkpoints need none of these files."""
@@ -30,7 +30,7 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "tokenizer
 
 VIDEO_FILE = "video_preprocessor_config.json"
 JSON_FILES = (*PROCESSOR_FILES, VIDEO_FILE, "generation_config.json", "tokenizer_config.json")
-"""Files of a checkpoint that must be JSON objects where they are there, beside config.json."""
+"""Files that must be JSON objects if they exist, in addition to config.json."""
 
 AGAIN = "fetch the checkpoint again, or copy the file of the base model"
 
@@ -43,11 +43,11 @@ WEIGHT_FILES = (
 """A checkpoint has one of them."""
 
 BYTES_PER_PARAMETER = 2
-"""Of the checkpoints on the hub, which are kept in bfloat16."""
+"""Bytes per parameter of checkpoints on the hub, which are in bfloat16."""
 
 
 def is_local(path: str) -> bool:
-    """Whether a path is meant as a folder of this machine; anything else is an id on the hub."""
+    """Whether a path names a folder of this machine; otherwise it is a hub id."""
     looks_local = path.startswith((".", "/", "~")) or path.count("/") != 1
     return Path(path).is_dir() or looks_local or Path(path).parent.is_dir()
 
@@ -65,40 +65,40 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The content of config.json.
 
     Raises:
-        JigsawError: it is missing or no JSON object.
+        JigsawError: the file is missing or is not a JSON object.
     """
     file = folder / "config.json"
     if not file.is_file():
-        raise JigsawError(f"{folder}: no checkpoint, config.json is missing")
+        raise JigsawError(f"{folder}: not a checkpoint, config.json is missing")
     content = read_object(file, AGAIN)
     require_values(file, content)
     return content
 
 
 def require_files(folder: Path) -> None:
-    """Refuse a checkpoint that a run could not open: configuration, processor, tokenizer, weights.
+    """Check that a checkpoint has configuration, processor, tokenizer and weights.
 
     Raises:
-        JigsawError: the first that is missing, with what to do.
+        JigsawError: one is missing; the message has the remedy.
     """
     architecture = architecture_of(folder)
     if architecture not in NO_PROCESSOR and not _has(folder, PROCESSOR_FILES):
         raise JigsawError(
-            f"{folder}: no image processor is there ({' or '.join(PROCESSOR_FILES)}); copy the base model's"
+            f"{folder}: the image processor is missing ({' or '.join(PROCESSOR_FILES)}); copy the base model's"
         )
     require_json(folder)
     if not _has(folder, TOKENIZER_FILES):
-        raise JigsawError(f"{folder}: no tokenizer is there (tokenizer.json); copy the base model's")
+        raise JigsawError(f"{folder}: the tokenizer is missing (tokenizer.json); copy the base model's")
     if not _has(folder, WEIGHT_FILES):
-        raise JigsawError(f"{folder}: no weights are there (model.safetensors); fetch the checkpoint again")
+        raise JigsawError(f"{folder}: the weights are missing (model.safetensors); download the checkpoint again")
     require_weights(folder)
 
 
 def require_json(folder: Path) -> None:
-    """Refuse a checkpoint one of whose JSON files is none, or holds a number that cannot be.
+    """Check that the JSON files of a checkpoint are valid and their numbers possible.
 
     Raises:
-        JigsawError: naming the file, and the key.
+        JigsawError: a file or a number is wrong; the message names file and key.
     """
     for name in JSON_FILES:
         file = folder / name
@@ -109,10 +109,10 @@ def require_json(folder: Path) -> None:
 
 
 def require_weights(folder: Path) -> None:
-    """Refuse a checkpoint whose index names files that are missing, or that lie outside of its folder.
+    """Check that the files in the index of a checkpoint exist and are in its folder.
 
     Raises:
-        JigsawError: naming the index or the file.
+        JigsawError: a file is missing or outside the folder; the message names the index or the file.
     """
     for name in WEIGHT_FILES:
         if name.endswith(".index.json") and (folder / name).is_file():
@@ -125,14 +125,14 @@ def require_weights(folder: Path) -> None:
 
 
 def _listed_weights(index: Path) -> set[str]:
-    """The files of weights that an index names.
+    """The weight files in an index.
 
     Raises:
-        JigsawError: it is no index, or a name leads out of its folder.
+        JigsawError: the file is not an index, or a name leads out of its folder.
     """
     listed = read_object(index, AGAIN).get("weight_map")
     if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
-        raise JigsawError(f"{index}: weight_map is no object of file names; {AGAIN}")
+        raise JigsawError(f"{index}: weight_map is not an object of file names; {AGAIN}")
     for name in listed.values():
         if not name or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
             raise JigsawError(f"{index}: the name {name!r} leads out of the checkpoint's folder; {AGAIN}")
@@ -144,7 +144,7 @@ def _has(folder: Path, names: tuple[str, ...]) -> bool:
 
 
 def cached(hub_id: str) -> Path | None:
-    """The folder where the hub's cache keeps a checkpoint; None where it is not there."""
+    """The folder of a checkpoint in the hub's cache; None if it is not cached."""
     home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
     cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
     entry = cache / f"models--{hub_id.replace('/', '--')}"
@@ -157,11 +157,11 @@ def cached(hub_id: str) -> Path | None:
 
 @dataclass(frozen=True)
 class Size:
-    """How large a model is.
+    """The size of a model.
 
     Attributes:
-        parameters: their number.
-        exact: whether it was counted; else it is what the model's name says, which leaves the vision tower out.
+        parameters: number of parameters.
+        exact: whether they were counted; otherwise the number is from the model's name, without the vision tower.
     """
 
     parameters: int
@@ -173,7 +173,7 @@ class Size:
 
 
 def size_of(path: str) -> Size | None:
-    """The size of a checkpoint, from its files or else from its name (`...-7B-...`); None where neither says it."""
+    """The size of a checkpoint, from its files or from its name (`...-7B-...`); None if neither has it."""
     folder = Path(path) if is_local(path) else cached(path)
     if folder is not None and (counted := _counted(folder)):
         return Size(counted, exact=True)
@@ -182,7 +182,7 @@ def size_of(path: str) -> Size | None:
 
 
 def _counted(folder: Path) -> int | None:
-    """Parameters by the headers of the safetensors files; None where one is not there."""
+    """The number of parameters, from the headers of the safetensors files; None if a file is missing."""
     index = folder / "model.safetensors.index.json"
     names = _listed_weights(index) if index.is_file() else {"model.safetensors"}
     total = 0
@@ -194,5 +194,5 @@ def _counted(folder: Path) -> int | None:
             shapes = [tensor["shape"] for key, tensor in header.items() if key != "__metadata__"]
             total += sum(math.prod(map(int, shape)) for shape in shapes)
         except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
-            return None  # damaged: the reader of the weights says how
+            return None  # damaged: an error is reported when the weights are read
     return total or None

@@ -1,6 +1,6 @@
-"""Open a checkpoint: model and processor, with the pixel limits and the token ids that the rest of the framework needs.
+"""Opens a checkpoint: model and processor, with pixel limits, and the token ids that the framework needs.
 
-In: a local folder or a hub id. Out: the real `transformers` classes, ready for generation and training.
+In: a local folder or a hub id. Out: `transformers` objects, ready for generation and training.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jigsaw.models.neo.video import Labels
 
 TINY_PARAMETERS = 20_000_000
-"""Parameters below which a model is calculated on one thread."""
+"""Number of parameters below which a model is computed on one thread."""
 
 
 def load_processor(
@@ -36,14 +36,14 @@ def load_processor(
 
     Args:
         path: local folder or hub id.
-        min_pixels: least pixels of an image after resizing; the checkpoint's own where None.
-        max_pixels: most pixels likewise.
-        min_video_pixels, max_video_pixels: likewise of a video; of Qwen3-VL over all frames, of others of each frame.
-        no_think: how the model is asked for no reasoning (`jigsaw.models.thinking`); None leaves the template alone.
-        frames: how the frames of a clip are labelled, of NEO; None leaves the checkpoint's own.
+        min_pixels: minimum pixels of an image after resizing; None for the checkpoint's limit.
+        max_pixels: maximum pixels of an image after resizing; None for the checkpoint's limit.
+        min_video_pixels, max_video_pixels: limits of a video: for Qwen3-VL of all frames, for others of each frame.
+        no_think: how to ask the model for no reasoning (`jigsaw.models.thinking`); None does not change the template.
+        frames: labels of video frames, for NEO; None for those of the checkpoint.
 
     Raises:
-        JigsawError: there is no processor, it is one of text alone, or one of an architecture that is not supported.
+        JigsawError: there is no processor, it only handles text, or its architecture is not supported.
     """
     from transformers import AutoProcessor, ProcessorMixin
 
@@ -53,14 +53,14 @@ def load_processor(
     require_checkpoint(path)
     try:
         processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)
-    except Exception as error:  # files that somebody else wrote: what the library raises depends on what is wrong
+    except Exception as error:  # third-party files: the library's error depends on what is wrong
         here = Path(path)
         if here.is_dir() and not any((here / name).is_file() for name in PROCESSOR_FILES):
             missing = " or ".join(PROCESSOR_FILES)
-            raise JigsawError(f"{path}: no image processor is there ({missing}); copy the base model's") from error
+            raise JigsawError(f"{path}: the image processor is missing ({missing}); copy the base model's") from error
         raise JigsawError(f"{path}: {_reason('processor', error)}") from error
     if not isinstance(processor, ProcessorMixin):
-        raise JigsawError(f"{path}: holds a tokenizer but no image processor; a vision-language checkpoint is needed")
+        raise JigsawError(f"{path}: has a tokenizer but no image processor; a vision-language checkpoint is needed")
     family = family_of_processor(processor)
     family.prepare_processor(processor)
     family.limit_pixels(processor, "image", min_pixels, max_pixels)
@@ -75,10 +75,10 @@ def load_processor(
 
 
 def _try_out(path: str, processor: Any) -> None:
-    """Refuse a processor that cannot prepare a plain picture: in training its error would name no file.
+    """Check that a processor can process a plain picture, since its errors in training do not name a file.
 
     Raises:
-        JigsawError: it cannot.
+        JigsawError: it fails.
     """
     from PIL import Image
 
@@ -93,17 +93,17 @@ def _try_out(path: str, processor: Any) -> None:
 
 
 def on_device(model: Any) -> Any:
-    """The model, on the GPU where there is one."""
+    """The model, moved to the GPU if there is one."""
     import torch
 
     return limit_threads(model.to("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def limit_threads(model: Any) -> Any:
-    """The model, with one thread for it if it is tiny and computes on the CPU, unless `OMP_NUM_THREADS` says how many.
+    """Use one thread for a tiny model on the CPU, unless `OMP_NUM_THREADS` is set; returns the model.
 
-    The threads of a small operation wait for each other without sleep. On two cores they gain a sixth; but when another
-    process takes one of the cores, a step of the quickstart takes twenty times as long on two threads as on one.
+    The threads of a small operation wait for each other actively. Two threads are a sixth faster on two free cores, but
+    if another process uses one of the cores, a step of the quickstart takes twenty times as long as with one thread.
     """
     import torch
 
@@ -121,7 +121,7 @@ def load_model(path: str, dtype: str = "float32") -> Any:
         dtype: `float32` or `bfloat16`.
 
     Raises:
-        JigsawError: no such checkpoint, one of another kind, or an architecture that is not supported.
+        JigsawError: there is no such checkpoint, it is of another kind, or its architecture is not supported.
     """
     import torch
     from transformers import AutoModelForImageTextToText
@@ -139,38 +139,38 @@ def load_model(path: str, dtype: str = "float32") -> Any:
         )
     except Exception as error:  # as above
         raise JigsawError(f"{path}: {_reason('vision-language model', error)}") from error
-    if missing := sorted(report["missing_keys"]):  # transformers would go on with random weights
-        raise JigsawError(f"{path}: {len(missing)} weights are missing, the first is {missing[0]}; fetch it again")
+    if missing := sorted(report["missing_keys"]):  # transformers would use random weights instead
+        raise JigsawError(f"{path}: {len(missing)} weights are missing, the first is {missing[0]}; download it again")
     family_of(model).prepare(model)
     return model.eval()
 
 
 def _reason(what: str, error: Exception) -> str:
-    """Why nothing of a kind could be opened."""
+    """The reason why an object could not be opened."""
     if "trust_remote_code" in str(error):
         return (
-            "this checkpoint needs code that comes with it (auto_map in its configuration), which is never run; "
-            "use a model that transformers knows"
+            "this checkpoint needs its own code (auto_map in its configuration), which is never run; "
+            "use a model that transformers supports"
         )
     kind = "" if isinstance(error, OSError | ValueError | RuntimeError) else f"{type(error).__name__}: "
-    return f"no {what} can be opened there ({kind}{first_line(error)})"
+    return f"the {what} cannot be opened ({kind}{first_line(error)})"
 
 
 def vision_token_ids(processor: Any) -> list[int]:
-    """Ids of the tokens that stand for media, in ascending order; they must never be sampled.
+    """Ids of the tokens that represent media, in ascending order; they must never be sampled.
 
     Args:
-        processor: of a supported checkpoint.
+        processor: the processor of a supported checkpoint.
     """
     return family_of_processor(processor).vision_token_ids(processor)
 
 
 def end_token_ids(model: Any, processor: Any) -> list[int]:
-    """Ids of the tokens that end a completion: those of the generation settings, and the tokenizer's.
+    """Ids of the tokens that end a completion: those of the generation settings and of the tokenizer.
 
     Args:
-        model: an open model, or a checkpoint folder or hub id.
-        processor: of the same checkpoint.
+        model: a model, a checkpoint folder or a hub id.
+        processor: the processor of the same checkpoint.
     """
     from transformers import GenerationConfig
 
@@ -186,30 +186,28 @@ def end_token_ids(model: Any, processor: Any) -> list[int]:
     ends = settings.eos_token_id
     ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
     if not all(type(end) is int for end in ends):
-        raise JigsawError(
-            f"generation_config.json: eos_token_id is {ends}, not numbers of tokens; copy the base model's"
-        )
+        raise JigsawError(f"generation_config.json: eos_token_id is {ends}, not token ids; copy the base model's")
     own = processor.tokenizer.eos_token_id
     return ends if own is None or own in ends else [own, *ends]
 
 
 def _require_family(path: str) -> None:
-    """Refuse an architecture that is not supported before its weights are read."""
+    """Check that an architecture is supported, before its weights are read."""
     from transformers import PreTrainedConfig
 
     try:
         config, _ = PreTrainedConfig.get_config_dict(path)
-    except (OSError, ValueError):  # reported by the reader of the weights
+    except (OSError, ValueError):  # reported when the weights are read
         return
-    if "auto_map" not in config:  # a checkpoint with code of its own is refused for that, if the library needs the code
+    if "auto_map" not in config:  # otherwise the error about code in the checkpoint is reported, if it needs the code
         require_supported(config, path)
 
 
 def require_checkpoint(path: str) -> None:
-    """Refuse a local folder that holds no checkpoint or a damaged one; for a hub id, let the hub be asked from now on.
+    """Check that a local folder is an intact checkpoint; for a hub id, allow access to the hub.
 
     Raises:
-        JigsawError: no such folder, or one of something else; a file is no JSON, or holds a number that cannot be.
+        JigsawError: the folder does not exist, is not a checkpoint or has a damaged file.
     """
     if not is_local(path):
         allow_hub()
@@ -222,7 +220,7 @@ def require_checkpoint(path: str) -> None:
 
 
 def fetch_configuration(path: str) -> Path:
-    """Fetch everything of a checkpoint on the hub but its weights, and give the folder where it is.
+    """Download all files of a checkpoint on the hub except its weights, and return their folder.
 
     Args:
         path: a hub id.
@@ -237,6 +235,6 @@ def fetch_configuration(path: str) -> Path:
         return Path(snapshot_download(path, allow_patterns=["*.json", "*.txt", "*.jinja", "*.model"]))
     except (OSError, ValueError) as error:
         raise JigsawError(
-            f"model.path: {path} cannot be fetched from the hub ({first_line(error)}); check the name and the "
-            f"connection, and for a gated model log in with `hf auth login`"
+            f"model.path: {path} cannot be downloaded from the hub ({first_line(error)}); check the name and the "
+            f"connection, and log in with `hf auth login` for a gated model"
         ) from error

@@ -1,9 +1,9 @@
-"""Positions of the tokens of Qwen2-VL and Qwen2.5-VL in time, height and width, also for videos of any frame rate.
+"""M-RoPE positions (time, height, width) for Qwen2-VL and Qwen2.5-VL, correct for videos of any frame rate.
 
-In: token kinds, grids, seconds per temporal patch. Out: positions `[3, B, L]`. transformers 5.17 lets the text behind a
-clip begin before the clip has ended, and for Qwen2.5-VL cuts the seconds to a whole number, so that every patch of a
-clip above two frames a second has the same time. Its releases before 5.0, which the checkpoints were trained
-with, and vLLM do neither. `rope_index` is the released rule; `jigsaw.compat.use_rope_index` puts it back.
+In: token kinds, grids, seconds per temporal patch. Out: positions `[3, B, L]`. transformers 5.17 begins the text after
+a clip before the clip has ended, and for Qwen2.5-VL it truncates seconds to an integer, so that all patches of a clip
+above two frames per second have the same time. Its releases before 5.0, with which the checkpoints were trained, and
+vLLM do neither. `rope_index` is the rule of those releases; `jigsaw.compat.use_rope_index` restores it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ def rope_index(
     attention_mask: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Positions of prompts; signature and result as of `get_rope_index` of both models.
+    """Positions of prompts, with the signature and result of `get_rope_index` of both models.
 
-    Text counts on by one on all three axes. A medium that begins at position s has its token of temporal patch t, row
-    y and column x at (s + floor(t * seconds * tokens_per_second), s + y, s + x), seconds being 1 / tokens_per_second
-    for an image, and for a video of Qwen2-VL; the token behind it has the position after its largest.
+    Each text token increases all three axes by one. In a medium that begins at position s, the token of temporal patch
+    t, row y and column x has the position (s + floor(t * seconds * tokens_per_second), s + y, s + x); `seconds` is
+    1 / tokens_per_second for an image and for a video of Qwen2-VL. The next token follows the largest of these
+    positions.
 
     Args:
         backbone: a `Qwen2VLModel` or `Qwen2_5_VLModel`.
@@ -44,7 +45,7 @@ def rope_index(
         attention_mask: `[B, L]`, 0 on padding.
 
     Returns:
-        Positions `[3, B, L]`, 0 on padding; and for each row its next position less its number of tokens, `[B, 1]`.
+        Positions `[3, B, L]`, 0 on padding; and for each row its next position minus its number of tokens, `[B, 1]`.
     """
     vision = backbone.config.vision_config
     media: dict[int, Iterator[Tensor]] = {
@@ -72,7 +73,7 @@ def rope_index(
 
 
 def _grids(grids: Tensor | None, vision: Any, seconds: Any) -> Iterator[Tensor]:
-    """The positions of each medium from its own begin, `[3, tokens]`."""
+    """The positions of each medium relative to its begin, `[3, tokens]`."""
     merge = vision.spatial_merge_size
     for number, (time, height, width) in enumerate([] if grids is None else grids.tolist()):
         pace = 1.0 if seconds is None else float(seconds[number]) * vision.tokens_per_second

@@ -1,10 +1,10 @@
-"""Attention masks of packed sequences: a prompt once, its completions one behind the other.
+"""Attention masks of packed sequences, each a prompt followed by its completions.
 
     [ prompt | completion 1 | completion 2 | ... | completion G ]
 
-A completion sees its prompt and itself, causally, and no other completion. Long sequences on a GPU take a block mask
-(flex attention), of which only the blocks on the way are stored and computed; a dense mask of 41,000 tokens would have
-1.7 billion places.
+A completion attends causally to its prompt and to itself, but to no other completion. Long sequences on a GPU use a
+block mask (flex attention), of which only the visible blocks are stored and computed; a dense mask of 41,000 tokens
+would have 1.7 billion entries.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 BLOCK = 128
-"""Places along the side of a block of a block mask."""
+"""Side of a block in a block mask, in tokens."""
 
 BY_MASK = "jigsaw_by_mask"
-"""The attention function that block masks need, by its name in transformers."""
+"""The name in transformers of the attention function that block masks need."""
 
 PROMPT, PADDING = 0, -1
 """Values of `Packing.part` outside completions."""
@@ -32,13 +32,14 @@ PROMPT, PADDING = 0, -1
 
 @dataclass(frozen=True)
 class Packing:
-    """What is at each place of N packed sequences of L places.
+    """The structure of N packed sequences of L tokens.
 
     Attributes:
         part: `[N, L]`, `PROMPT`, `PADDING`, or the number of the completion from 1.
-        together: `[N, L]`: places of one number, 0 or above, see each other in both directions; None: none do.
-        positions: `[N, L]`, the position of each place behind its own prompt; needed for a window.
-        window: a place sees no other that is this number of positions or more before it; None: it sees all.
+        together: `[N, L]`: tokens with the same number, 0 or above, attend to each other in both directions; None if
+            attention is causal.
+        positions: `[N, L]`, the position of each token in its own prompt and completion; needed for a window.
+        window: tokens do not attend to tokens that are this number of positions or more before them; None for no limit.
     """
 
     part: Tensor
@@ -47,9 +48,9 @@ class Packing:
     window: int | None = None
 
     def sees(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        """Whether a query sees a key; places by number, of any shapes that fit each other.
+        """Whether a query attends to a key; both are token numbers, of shapes that broadcast.
 
-        A place always sees itself, so that rows of padding stay finite.
+        A token always attends to itself, so that rows of padding stay finite.
         """
         part, own = self.part[row, key], self.part[row, query]
         seen = (key <= query) & ((part == PROMPT) | (part == own))
@@ -62,7 +63,7 @@ class Packing:
 
 
 def dense_mask(packing: Packing) -> Tensor:
-    """The attention mask of packed sequences, `[N, 1, L, L]`, True where a query sees a key."""
+    """The attention mask of packed sequences, `[N, 1, L, L]`, True where a query attends to a key."""
     count, size = packing.part.shape
     order = torch.arange(size, device=packing.part.device)
     row = torch.arange(count, device=packing.part.device)
@@ -70,15 +71,15 @@ def dense_mask(packing: Packing) -> Tensor:
 
 
 def block_mask(packing: Packing) -> BlockMask:
-    """`dense_mask` for flex attention: of blocks, which are empty, full or mixed; never dense, on any device.
+    """`dense_mask` as a block mask of empty, full and mixed blocks for flex attention, never dense on any device.
 
-    PyTorch's own `create_block_mask` makes the dense mask unless it is compiled, and compiled anew for every length.
+    PyTorch's `create_block_mask` computes the dense mask unless it is compiled, and is compiled again for every length.
     """
     count, size = packing.part.shape
     row = torch.arange(count, device=packing.part.device)[:, None, None]
     order = torch.arange(size, device=packing.part.device)
     rest = -size % BLOCK
-    # One line of blocks at a time: how many places of each block are seen.
+    # One row of blocks at a time: the number of visible entries of each block.
     seen = torch.stack(
         [
             torch.nn.functional.pad(packing.sees(row, queries[:, None], order), (0, rest))
@@ -90,7 +91,7 @@ def block_mask(packing: Packing) -> BlockMask:
     )[:, None]
     full = seen == BLOCK * BLOCK
 
-    def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:  # flex attention takes no methods
+    def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:  # flex attention does not take methods
         return packing.sees(row, query, key)
 
     return BlockMask.from_kv_blocks(
@@ -99,7 +100,7 @@ def block_mask(packing: Packing) -> BlockMask:
 
 
 def _listed(chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """How many blocks are chosen in each line of `[N, 1, Q, K]`, and their numbers, those first."""
+    """The number of chosen blocks in each row of `[N, 1, Q, K]`, and all block numbers, the chosen ones first."""
     order = chosen.int().argsort(dim=-1, descending=True, stable=True)
     return chosen.sum(-1, dtype=torch.int32), order.to(torch.int32)
 
@@ -113,7 +114,7 @@ def _by_mask(
             module, query, key, value, attention_mask, **kwargs
         )
         return fused
-    if query.device.type == "cpu":  # the compiler takes longer than what a CPU is used for here
+    if query.device.type == "cpu":  # compiling takes longer than the computation on a CPU
         scale = kwargs.get("scaling")
         output = flex_attention(query, key, value, block_mask=attention_mask, scale=scale, enable_gqa=True)
         return output.transpose(1, 2), None

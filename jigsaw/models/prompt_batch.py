@@ -1,8 +1,8 @@
-"""A batch of distinct prompts as tensors: encoded once, counted, and divisible by prompt.
+"""A batch of distinct prompts as tensors, encoded once, checked for complete media, and divisible by prompt.
 
-In: rows of a puzzle set. Out: `PromptBatch`. Every medium of a row must be there three times: as a grid, as the patches
-of that grid, and as the placeholder tokens that its features will take. Anything else ends in an error that names the
-row; nothing is ever trained on half of what a puzzle shows.
+In: rows of a puzzle set. Out: a `PromptBatch`. Every medium of a row must have a grid, the patches of that grid, and
+the placeholder tokens for its features. Otherwise an error names the row, so that no model is trained on incomplete
+puzzles.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class PromptBatch:
 
     Attributes:
         input_ids, attention_mask: `[N, P]`.
-        positions: `[A, N, P]`, A axes.
+        positions: `[A, N, P]`, positions on A axes.
         next_position: position of the first completion token of each prompt, `[N]`.
         lengths: tokens of each prompt, N numbers.
-        media: pixels, grids and what goes with them, as the model takes them; all prompts' media in one row.
-        shares: for each of these inputs how many of its rows belong to each prompt, N numbers.
+        media: model inputs of the media, such as pixels and grids, concatenated over all prompts.
+        shares: for each of these inputs, the number of its rows that belong to each prompt, N numbers.
         token_fields: further inputs with one value per token, `[N, P]`.
-        family: of the model.
+        family: family of the model.
     """
 
     input_ids: Tensor
@@ -48,16 +48,16 @@ class PromptBatch:
 
     @classmethod
     def encode(cls, model: Any, processor: Any, rows: Sequence[Mapping[str, Any]], device: Any) -> PromptBatch:
-        """Tokenize rows and preprocess their media, once each.
+        """Tokenize rows and preprocess their media.
 
         Args:
-            model: possibly wrapped.
-            processor: of the same checkpoint.
+            model: the model, possibly wrapped.
+            processor: the processor of the same checkpoint.
             rows: puzzle rows with their media.
-            device: where the tensors go.
+            device: device of the tensors.
 
         Raises:
-            JigsawError: a medium did not become tokens and pixels.
+            JigsawError: a medium was not converted to tokens and pixels.
         """
         network, family = unwrapped(model), family_of(model)
         rows = [expand_media(processor, row) for row in rows]
@@ -79,7 +79,7 @@ class PromptBatch:
         return [ids[mask.bool()].tolist() for ids, mask in zip(self.input_ids, self.attention_mask, strict=True)]
 
     def select(self, numbers: Sequence[int]) -> PromptBatch:
-        """The prompts of the given numbers, in that order and as often, with their media, padded to their longest."""
+        """The prompts with these numbers, in this order (also repeated), with their media, padded to the longest."""
         chosen = list(numbers)
         if chosen == list(range(len(self))):
             return self
@@ -105,7 +105,7 @@ class PromptBatch:
 
     @classmethod
     def join(cls, batches: Sequence[PromptBatch]) -> PromptBatch:
-        """Batches of one model, one after the other."""
+        """Concatenate batches of one model."""
         if len(batches) == 1:
             return batches[0]
         length = max(batch.input_ids.shape[1] for batch in batches)
@@ -132,10 +132,7 @@ class PromptBatch:
         )
 
     def with_blank_media(self, model: Any) -> PromptBatch:
-        """The batch with a blank medium of each kind that another process has and this one lacks.
-
-        Collective: every process calls it; see `add_blank_media`.
-        """
+        """The batch with a blank medium of each kind that only other processes have (`add_blank_media`). Collective."""
         fields = {**self.media, **self.token_fields, "input_ids": self.input_ids, "attention_mask": self.attention_mask}
         fields = add_blank_media(model, fields | {"position_ids": self.positions})
         carriers = _carriers(self.family)
@@ -153,15 +150,15 @@ def _carriers(family: Family) -> set[str]:
 
 
 def add_blank_media(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's inputs with a blank medium of each kind that another process's inputs have and these lack.
+    """A model's inputs with a blank medium of each kind that only other processes have. Collective.
 
-    Under ZeRO-3 every use of the vision tower is a collective operation: processes whose prompts show different kinds
-    of media would wait for each other for ever. The blank is in columns of padding on the left, where no token
-    sees it. Collective: every process calls it. Where one process trains alone the inputs stay as they are.
+    Under ZeRO-3 every use of the vision tower is a collective operation, so processes whose prompts have different
+    kinds of media would wait for each other forever. The blank medium is in padding columns on the left, to which no
+    token attends. With one process the inputs are not changed.
 
     Args:
-        model: possibly wrapped.
-        inputs: fields of one value per token, `[N, L]` or `position_ids` `[A, N, L]`, and media.
+        model: the model, possibly wrapped.
+        inputs: fields with one value per token, `[N, L]` or `position_ids` `[A, N, L]`, and media.
     """
     inputs, network, family = dict(inputs), unwrapped(model), family_of(model)
     device = inputs["input_ids"].device
@@ -182,35 +179,32 @@ def add_blank_media(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _media_elsewhere(family: Family, inputs: Mapping[str, Tensor], device: Any) -> list[Medium]:
-    """The kinds of media that some process has and this one lacks; none where one process trains alone.
-
-    Collective: every process calls it.
-    """
+    """The kinds of media that only other processes have; none with one process. Collective."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return []
     here = torch.tensor([medium.pixels in inputs for medium in family.media], device=device)
     anywhere = here.int()
     dist.all_reduce(anywhere, op=dist.ReduceOp.MAX)
-    found = zip(family.media, anywhere.tolist(), here.tolist(), strict=True)
-    return [medium for medium, some, own in found if some and not own]
+    kinds = zip(family.media, anywhere.tolist(), here.tolist(), strict=True)
+    return [medium for medium, some, own in kinds if some and not own]
 
 
 def check_media(
     processor: Any, rows: Sequence[Mapping[str, Any]], input_ids: Tensor, fields: Mapping[str, Tensor]
 ) -> dict[str, tuple[int, ...]]:
-    """How many rows of each input that carries media belong to each prompt, after counting media, rows and tokens.
+    """Check that the inputs have all media, and return the number of rows of each input that belong to each prompt.
 
     Args:
-        processor: that made the inputs.
-        rows: with their media, of which each has its placeholder.
+        processor: the processor that made the inputs.
+        rows: rows with their media and placeholders.
         input_ids: `[N, P]`.
-        fields: what the processor made beside them.
+        fields: the processor's other outputs.
 
     Returns:
-        N numbers for each input that is there.
+        N numbers for each input with media.
 
     Raises:
-        JigsawError: pixels, another input, or a token is missing.
+        JigsawError: pixels, another input or a token is missing.
     """
     rows = [expand_media(processor, row) for row in rows]
     family = family_of_processor(processor)
@@ -223,8 +217,8 @@ def check_media(
         for row, tokens, extent in zip(rows, held, extents, strict=True):
             if tokens != extent.tokens:
                 raise JigsawError(
-                    f"puzzle {row.get('id')}: the prompt holds {tokens} {medium.name} tokens and its {medium.name}s "
-                    f"make {extent.tokens}: a prompt was cut, or a medium was dropped"
+                    f"puzzle {row.get('id')}: the prompt has {tokens} {medium.name} tokens and its {medium.name}s "
+                    f"need {extent.tokens}: the prompt was truncated, or a medium was dropped"
                 )
         for name in medium.inputs:
             share = [extent.rows.get(name, 0) for extent in extents]

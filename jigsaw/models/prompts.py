@@ -1,8 +1,7 @@
-"""A row's prompt as text with placeholders, and its media in the order of those: what every engine is given.
+"""Converts rows to prompts: the chat template's text with placeholders, and the media in the same order.
 
-In: rows of a puzzle set. Out: the chat template's text, the media, what a processor must know of a clip; or the tensors
-that a model takes. Every medium must have its placeholder and the other way round; a mismatch is an error, never a
-puzzle with a missing piece.
+In: rows of a puzzle set. Out: text and media, or the tensors that a model takes. Every medium must have a placeholder
+and vice versa; a mismatch is an error, so that no puzzle lacks a piece.
 """
 
 from __future__ import annotations
@@ -23,24 +22,24 @@ def media_of(row: Mapping[str, Any], kind: Kind) -> list[Any]:
     """The row's images or clips, in prompt order.
 
     Raises:
-        JigsawError: placeholders and media do not match in number.
+        JigsawError: the numbers of placeholders and media differ.
     """
-    given = list(row.get(f"{kind}s") or ())
-    wanted = sum(part["type"] == kind for message in row["prompt"] for part in message["content"])
-    if wanted != len(given):
+    media = list(row.get(f"{kind}s") or ())
+    placeholders = sum(part["type"] == kind for message in row["prompt"] for part in message["content"])
+    if placeholders != len(media):
         article = "an" if kind == "image" else "a"
-        missing, left = max(wanted - len(given), 0), max(len(given) - wanted, 0)
+        missing, left = max(placeholders - len(media), 0), max(len(media) - placeholders, 0)
         raise JigsawError(
             f"puzzle {row.get('id')}: {missing} placeholders without {article} {kind}, {left} {kind}s without one"
         )
-    return given
+    return media
 
 
 def expand_media(processor: Any, row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row with its media as the processor's model takes them: NEO gets a clip as time-stamped frames.
+    """The row with media in the form that the model takes; NEO, for example, takes a clip as time-stamped frames.
 
     Raises:
-        JigsawError: placeholders and media do not match in number.
+        JigsawError: the numbers of placeholders and media differ.
     """
     for kind in get_args(Kind):
         media_of(row, kind)
@@ -48,19 +47,19 @@ def expand_media(processor: Any, row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def prompt_text(processor: Any, row: Mapping[str, Any]) -> str:
-    """The prompt as the chat template writes it, one placeholder per medium, the assistant's turn opened."""
+    """The prompt as the chat template writes it, with one placeholder per medium and the assistant's turn opened."""
     return template_text(processor, expand_media(processor, row)["prompt"], opens_answer=True)
 
 
 def template_text(processor: Any, turns: Sequence[Mapping[str, Any]], *, opens_answer: bool = False) -> str:
-    """The turns of a conversation as the chat template writes them: the one place where a template runs.
+    """The turns of a conversation as the chat template writes them; all templates run here.
 
-    The text has the form that the processor must be given; see `Family.write`.
+    The text has the form that the processor needs; see `Family.write`.
 
     Args:
-        processor: of a supported checkpoint.
-        turns: with placeholders for media.
-        opens_answer: whether the assistant's turn is opened at the end.
+        processor: the processor of a supported checkpoint.
+        turns: the turns, with placeholders for media.
+        opens_answer: whether to open the assistant's turn at the end.
 
     Raises:
         JigsawError: the template fails, or takes longer than `TEMPLATE_LIMIT`.
@@ -71,7 +70,7 @@ def template_text(processor: Any, turns: Sequence[Mapping[str, Any]], *, opens_a
             text = family.write(processor, turns, opens_answer=opens_answer)
         except (JigsawError, MemoryError):
             raise
-        except Exception as error:  # jinja raises whatever the template does wrong
+        except Exception as error:  # the type of error depends on the template
             raise JigsawError(
                 f"the chat template of the checkpoint cannot write this prompt ({type(error).__name__}: "
                 f"{first_line(error)}); correct chat_template.jinja, or copy the base model's"
@@ -80,22 +79,22 @@ def template_text(processor: Any, turns: Sequence[Mapping[str, Any]], *, opens_a
 
 
 THINKING = "<think>"
-"""What a template of a model that always reasons writes before the completion."""
+"""The tag that the template of a model that always reasons writes before the completion."""
 
 
 def completion_texts(
     processor: Any, rows: Sequence[Mapping[str, Any]], completions: Sequence[Any], *, count: int = 1
 ) -> list[str]:
-    """Completions as text without special tokens, for rewards, figures and logs alike.
+    """Completions as text without special tokens, for rewards, figures and logs.
 
-    Where the chat template has opened the reasoning (`<think>`), the text begins with that tag: a model that always
-    reasons answers in the same form as others.
+    If the chat template has opened the reasoning (`<think>`), the text begins with that tag, so that completions of all
+    models have the same form.
 
     Args:
-        processor: of the model.
+        processor: the processor of the model.
         rows: N puzzles.
-        completions: token ids of N x `count` completions, those of a puzzle together.
-        count: completions of each puzzle.
+        completions: token ids of N x `count` completions, in order of puzzles.
+        count: completions per puzzle.
     """
     texts: list[str] = processor.batch_decode(completions, skip_special_tokens=True)
     opened = [prompt_text(processor, row).rstrip().endswith(THINKING) for row in rows]
@@ -103,15 +102,15 @@ def completion_texts(
 
 
 TEMPLATE_LIMIT = 30.0
-"""Seconds that a chat template may take: it comes with the checkpoint and may loop for ever."""
+"""Time limit of a chat template in seconds: it comes with the checkpoint and may loop forever."""
 
 
 @contextmanager
 def _template_limit() -> Iterator[None]:
-    """Interrupt a chat template after `TEMPLATE_LIMIT`; in the main thread, the only one that signals reach.
+    """Interrupt a chat template after `TEMPLATE_LIMIT`; only in the main thread, the only one that receives signals.
 
     Raises:
-        JigsawError: it took longer.
+        JigsawError: the template took longer.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -130,10 +129,10 @@ def _template_limit() -> Iterator[None]:
 
 
 def processor_inputs(processor: Any, rows: Sequence[Mapping[str, Any]]) -> Any:
-    """A batch of rows as the tensors that the model takes, padded on the left.
+    """A batch of rows as model inputs, padded on the left.
 
     Raises:
-        JigsawError: placeholders and media do not match in number.
+        JigsawError: the numbers of placeholders and media differ.
     """
     rows = [expand_media(processor, row) for row in rows]
     images, clips = ([media_of(row, kind) for row in rows] for kind in ("image", "video"))
@@ -142,6 +141,6 @@ def processor_inputs(processor: Any, rows: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def completion_tokens(processor: Any) -> Callable[[str], list[int]]:
-    """What turns a completion's text into the token ids that a model would have written for it, the end included."""
+    """A function from a completion's text to the token ids that a model would generate, including the end token."""
     tokenizer = processor.tokenizer
     return lambda text: [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]

@@ -1,7 +1,7 @@
-"""The self-check at the start of a GRPO run: shared prompts against the model's own forward pass.
+"""The self-check at the start of a GRPO run: compares shared prompts with the model's own forward pass.
 
-In: a group of completions. Out: nothing, or the end of the run. An error in positions or masks of an architecture, a
-library or a device changes log-probabilities and raises nothing, so it is looked for where it would do harm.
+In: a group of completions. Out: nothing, or an error that stops the run. A bug in the positions or masks of an
+architecture, a library or a device changes log-probabilities without any error, so every run checks them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jigsaw.models.prompts import processor_inputs
 from jigsaw.models.shared_prefix import log_probabilities
 
 ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
-"""Mean difference of a token's log-probability, in nats, that rounding alone can make."""
+"""Maximum mean difference of a token's log-probability, in nats, that rounding causes."""
 
 
 def check_shared_prompt(
@@ -33,22 +33,22 @@ def check_shared_prompt(
     shared: bool = True,
     dtype: Any = torch.float32,
 ) -> float:
-    """Compare the log-probabilities of a group with those of each sequence alone, without padding. Collective.
+    """Compare the log-probabilities of a group with those of single sequences without padding. Collective.
 
     Args:
-        model: possibly wrapped.
-        processor: of the same checkpoint.
+        model: the model, possibly wrapped.
+        processor: the processor of the same checkpoint.
         row: the puzzle, with its media.
-        prompt: the same puzzle, encoded.
-        completions: token ids of each.
+        prompt: the encoded puzzle.
+        completions: token ids of each completion.
         shared: whether the loss pass shares the prompt.
-        dtype: of the computation; decides what rounding is.
+        dtype: data type of the computation, which determines the size of rounding errors.
 
     Returns:
-        The mean difference of a token, in nats.
+        The mean difference per token, in nats.
 
     Raises:
-        JigsawError: it is larger than rounding.
+        JigsawError: the difference is larger than rounding.
     """
     device = prompt.input_ids.device
     flat = [torch.tensor(list(tokens), dtype=torch.long, device=device) for tokens in completions]
@@ -70,23 +70,23 @@ def check_shared_prompt(
         values = f"{float(packed[worst]):.4f}, of the sequence alone {float(own[worst]):.4f}"
         raise JigsawError(
             f"puzzle {row.get('id')}: with a shared prompt the log-probability of a token is {values}; "
-            f"{mean:.2g} apart on average, where rounding makes {ROUNDING[dtype]:g} at most. "
+            f"the mean difference is {mean:.2g}, and rounding causes at most {ROUNDING[dtype]:g}. "
             f"{type(unwrapped(model)).__name__} is computed wrongly on this device or by this version of transformers; "
-            "sampling.self_check=false trains all the same"
+            "sampling.self_check=false disables this check"
         )
     return mean
 
 
 def sequence_log_probabilities(model: Any, processor: Any, row: Mapping[str, Any], tokens: Tensor) -> Tensor:
-    """Log-probabilities of a completion behind its prompt, as the model computes them by itself.
+    """Log-probabilities of a completion after its prompt, by the model's own forward pass.
 
-    The judge of everything else: one sequence without padding, the model's own positions and masks.
+    This is the reference for all other computations: one sequence without padding, the model's own positions and masks.
 
     Args:
-        model: possibly wrapped.
-        processor: of the same checkpoint.
+        model: the model, possibly wrapped.
+        processor: the processor of the same checkpoint.
         row: the puzzle, with its media.
-        tokens: of the completion, `[T]`.
+        tokens: tokens of the completion, `[T]`.
 
     Returns:
         `[T]` in float32.

@@ -1,7 +1,7 @@
-"""The sizes of a model that memory and time are computed from, read from its configuration without torch.
+"""The sizes of a model for estimates of memory and time, read from its configuration without torch.
 
-In: a local folder, a hub id, or the content of a `config.json`. Out: a `Shape` with the numbers of parameters. Where a
-configuration is not at hand, the published sizes of the models that the recipes name are used.
+In: a local folder, a hub id, or the content of a `config.json`. Out: a `Shape` with the numbers of parameters. If there
+is no configuration, the published sizes of the models in the recipes are used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jigsaw.models.checkpoint_files import cached, is_local, read_config
 from jigsaw.models.families import require_supported
 
 COMPUTED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "neo_chat")
-"""Architectures whose memory and time are computed."""
+"""Architectures whose memory and time can be estimated."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,18 @@ class Shape:
     """The sizes of a vision-language model.
 
     Attributes:
-        layers, hidden, feed_forward, vocabulary: of the language model.
-        query, key: widths of all query heads and of all key-value heads together.
+        layers, hidden, feed_forward, vocabulary: sizes of the language model.
+        query, key: total widths of the query heads and of the key-value heads.
         tied: whether the output head is the input embedding.
-        attention: parameters of the attention of one layer.
+        attention: parameters of the attention in one layer.
         vision: parameters of the vision tower and the projector.
-        vision_layers, vision_hidden: of the vision tower; 0 layers for a model without one.
-        windowed: layers of the vision tower that attend within windows.
+        vision_layers, vision_hidden: sizes of the vision tower; 0 layers for a model without one.
+        windowed: layers of the vision tower with window attention.
         unit: side of a visual token in pixels.
-        temporal: video frames that share a visual token.
+        temporal: video frames per visual token.
         stamps: whether every frame, or pair of frames, of a video has a time stamp in the text.
-        cache_width: numbers that vLLM's cache holds for a token in one layer.
-        min_pixels: fewest pixels of an image by default; smaller images are enlarged.
+        cache_width: numbers per token and layer in vLLM's cache.
+        min_pixels: default minimum pixels of an image; smaller images are enlarged.
     """
 
     layers: int
@@ -79,11 +79,11 @@ class Shape:
         return self.text + self.vision
 
     def visual_tokens(self, width: float, height: float, low: int | None = None, high: int | None = None) -> int:
-        """Visual tokens of an image with this number of pixels, after its processor has brought it within the limits.
+        """Visual tokens of an image after its processor has resized it to the pixel limits.
 
         Args:
-            width, height: in pixels.
-            low, high: pixel limits; None for the model's own least, and for no most.
+            width, height: size of the image in pixels.
+            low, high: pixel limits; None for the model's minimum, and for no maximum.
         """
         columns, rows = (max(1, round(side / self.unit)) for side in (width, height))
         shown, low = columns * rows * self.unit**2, low or self.min_pixels
@@ -99,14 +99,14 @@ class Shape:
         """Parameters of low-rank adapters on all linear layers of the language model.
 
         Args:
-            rank: of the adapters.
+            rank: rank of the adapters.
         """
         attention = 2 * (self.hidden + self.query) + 2 * (self.hidden + self.key)
         return rank * self.layers * (attention + 3 * (self.hidden + self.feed_forward))
 
 
 def shape_of(path: str) -> Shape | None:
-    """The sizes of a model; None where its configuration is not at hand and it is none of the known ones.
+    """The sizes of a model; None if there is no configuration and its name is unknown.
 
     Args:
         path: a local folder or a hub id.
@@ -116,26 +116,26 @@ def shape_of(path: str) -> Shape | None:
         try:
             return shape_of_config(read_config(folder))
         except (JigsawError, KeyError, TypeError):
-            pass  # not there, or not whole: its name may still be known
+            pass  # missing or incomplete; its name may still be known
     name = path.rstrip("/").lower()
     return next((shape_of_config(config) for known, config in KNOWN.items() if fnmatchcase(name, known)), None)
 
 
 def shape_of_config(config: Mapping[str, Any]) -> Shape:
-    """The sizes that a `config.json` gives.
+    """The sizes in a `config.json`.
 
     Args:
         config: its content, in the layout of the hub or of transformers 5.
 
     Raises:
-        JigsawError: an architecture that is not supported, or none of those that are computed.
+        JigsawError: the architecture is not supported, or there are no estimates for it.
         KeyError: a size is missing.
     """
     kind = require_supported(config, "config.json")
     if kind == "neo_chat":
         return _neo(config)
     if kind not in COMPUTED:
-        raise JigsawError(f"memory and time of {kind} are not computed")
+        raise JigsawError(f"memory and time of {kind} cannot be estimated")
     text = config.get("text_config") or config
     return _qwen(kind, text, config["vision_config"], bool(config.get("tie_word_embeddings", False)))
 
@@ -145,7 +145,7 @@ def _qwen(kind: str, text: Mapping[str, Any], vision: Mapping[str, Any], tied: b
     head = text.get("head_dim") or hidden // heads
     query, key = heads * head, text["num_key_value_heads"] * head
     extra = 2 * head if kind == "qwen3_vl" else query + 2 * key  # norms of query and key, or biases
-    # Qwen2-VL calls the tower's own width `embed_dim`, and the width that comes out `hidden_size`.
+    # In Qwen2-VL, `embed_dim` is the tower's own width and `hidden_size` its output width.
     inner = vision.get("embed_dim") or vision["hidden_size"]
     wide = vision.get("intermediate_size") or int(inner * vision.get("mlp_ratio", 4))
     depth, patch = vision["depth"], vision.get("patch_size", 14)
@@ -189,7 +189,7 @@ def _neo(config: Mapping[str, Any]) -> Shape:
         query=query,
         key=key,
         tied=bool(config.get("tie_word_embeddings") or text.get("tie_word_embeddings")),
-        # Queries and keys have a second half, of rows and columns; each has two more norms.
+        # Queries and keys have a second half for rows and columns, each with two more norms.
         attention=3 * hidden * query + 3 * hidden * key + 4 * head,
         vision=3 * patch**2 * inner + inner + 4 * inner * hidden + hidden,
         vision_layers=0,

@@ -1,8 +1,8 @@
-"""Log-probabilities of completions: a prompt is computed once for its whole group, and padding is not computed.
+"""Log-probabilities of completions with shared prompts: a prompt is computed once per group, without padding.
 
-In: the distinct prompts of a batch, and completions of them. Out: the completions' log-probabilities, as if each had
-been run behind a copy of its prompt. One sequence is packed per prompt, its completions one behind the other
-(`jigsaw.models.packed_attention`); the positions of every completion count on from the prompt's.
+In: the distinct prompts of a batch, and their completions. Out: the same log-probabilities as with a copy of the prompt
+per completion. Each prompt is packed into one sequence with its completions (`jigsaw.models.packed_attention`); the
+positions of every completion continue those of the prompt.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.models.token_scores import CHUNK, scoring_head
 
 DENSE_LIMIT = 4096
-"""Tokens of a packed sequence up to which a GPU gets a dense mask."""
+"""Maximum tokens of a packed sequence for a dense mask on a GPU."""
 
 
 def completion_log_probabilities(
@@ -36,17 +36,17 @@ def completion_log_probabilities(
 
     Args:
         model: a supported vision-language model, possibly wrapped.
-        processor: of the same checkpoint.
+        processor: the processor of the same checkpoint.
         rows: puzzle rows with their media.
-        completions: for each row the token ids of its completions, of any number and length.
-        shared: compute a prompt once for all of its completions; False computes it once for each.
-        forbidden_tokens: ids that sampling leaves out.
+        completions: for each row, the token ids of its completions, of any number and length.
+        shared: compute a prompt once for all of its completions; False computes it once per completion.
+        forbidden_tokens: ids that sampling excludes.
 
     Returns:
-        For each row one float32 tensor per completion, with one value per token. They carry gradients.
+        For each row, one float32 tensor per completion with one value per token. They have gradients.
 
     Raises:
-        JigsawError: an architecture that is not supported, or a medium that did not become tokens and pixels.
+        JigsawError: the architecture is not supported, or a medium was not converted to tokens and pixels.
     """
     device = next(model.parameters()).device
     prompts = PromptBatch.encode(model, processor, rows, device)
@@ -79,18 +79,17 @@ def log_probabilities(
     Args:
         model: a causal vision-language model, possibly wrapped.
         prompts: the prompts of the batch.
-        prompt_of_row: which prompt a completion belongs to, B numbers.
+        prompt_of_row: the prompt of each completion, B numbers.
         completion_ids: `[B, C]`, padded on the right.
-        completion_mask: `[B, C]`, 1 on tokens, 0 on padding. A row of zeros costs nothing.
-        temperature: that the logits are divided by.
-        forbidden_tokens: ids that sampling leaves out, and that the distribution here has none of either.
-        shared: one sequence per prompt; False runs one per completion, behind a copy of prompt and media.
+        completion_mask: `[B, C]`, 1 on tokens, 0 on padding. Rows of zeros are not computed.
+        temperature: divisor of the logits.
+        forbidden_tokens: ids that sampling excludes; they are also excluded from the distribution here.
+        shared: one sequence per prompt; False computes one sequence per completion, with copies of prompt and media.
         blocks: whether to use a block mask; None decides by length and device.
-        chunk: logits that are held at a time.
+        chunk: number of logits in memory at a time.
 
     Returns:
-        Two float32 tensors `[B, C]`: log-probabilities with gradients, entropies in nats without. On padding they are
-        0.
+        Two float32 tensors `[B, C]`, 0 on padding: log-probabilities with gradients, and entropies in nats without.
     """
     owners = list(prompt_of_row)
     used = sorted(set(owners)) if shared else owners
@@ -136,10 +135,10 @@ def attention_mask(network: Any, family: Family, packing: Packing, *, blocks: bo
     """The attention mask of packed sequences as a model takes it.
 
     Args:
-        network: the model, not wrapped.
-        family: of the model.
-        packing: what is at each place.
-        blocks: whether to make block masks.
+        network: the unwrapped model.
+        family: family of the model.
+        packing: structure of the sequences.
+        blocks: whether to use block masks.
     """
     if blocks:
         family.take_block_masks(network)
@@ -157,14 +156,15 @@ def attention_mask(network: Any, family: Family, packing: Packing, *, blocks: bo
 
 @dataclass(frozen=True)
 class _Packed:
-    """Completions behind their prompts: N sequences with S places for completions each, M tokens in all.
+    """Completions packed after their prompts: N sequences with up to S completion tokens each, M tokens in all.
 
     Attributes:
-        ids: `[N, S]`.
-        positions: of prompts and completions, `[A, N, P + S]`.
-        packing: of prompts and completions.
-        row, token: `[M]` each: which completion a token belongs to, and its number there.
-        predicted_at: `[M]`, where the token is predicted in the flattened `[N, 1 + S]` places from the prompt's last.
+        ids: completion tokens, `[N, S]`.
+        positions: positions of prompts and completions, `[A, N, P + S]`.
+        packing: structure of prompts and completions.
+        row, token: `[M]` each: the completion of a token, and the token's number in it.
+        predicted_at: `[M]`, where a token is predicted, in the flattened `[N, 1 + S]` outputs from the prompt's last
+            token on.
     """
 
     ids: Tensor
@@ -176,7 +176,7 @@ class _Packed:
 
 
 def _packed(network: Any, prompts: PromptBatch, sequence_of_row: Sequence[int], ids: Tensor, mask: Tensor) -> _Packed:
-    """Put the completions of each prompt one behind the other, without their padding."""
+    """Concatenate the completions of each prompt, without their padding."""
     begins, numbers_in_sequence = [], []
     filled, taken = [0] * len(prompts), [0] * len(prompts)
     for owner, length in zip(sequence_of_row, mask.sum(1).tolist(), strict=True):
@@ -196,7 +196,7 @@ def _packed(network: Any, prompts: PromptBatch, sequence_of_row: Sequence[int], 
     part = torch.full_like(flat, PADDING).index_put((of_token, place), number[row])
     together = prompts.family.sees_both_ways(network, prompts.positions, prompts.attention_mask, prompts.token_fields)
     packing = Packing(
-        # a prompt's padding is `PADDING`, its tokens `PROMPT`
+        # -1 (`PADDING`) on a prompt's padding, 0 (`PROMPT`) on its tokens
         torch.cat([prompts.attention_mask.to(part.dtype) - 1, part], dim=1),
         None if together is None else torch.nn.functional.pad(together, (0, space), value=-1),
         positions[0],

@@ -1,7 +1,7 @@
-"""Reasoning models without their reasoning: a chat template that asks for the answer alone.
+"""Disables the reasoning of reasoning models, by a change of the chat template.
 
-In: a chat template, and how its model is asked. Out: the changed template, which is saved with the trained model, so
-that every engine and every later evaluation writes the same prompt.
+In: a chat template, and how to disable the reasoning. Out: the changed template, which is saved with the trained model,
+so that all engines and later evaluations write the same prompt.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from jigsaw.errors import JigsawError
 
 TEMPLATE = "template"
-"""The value of `model.no_think` for templates that have a switch of their own."""
+"""The value of `model.no_think` for templates that have a switch."""
 
 SWITCH = "enable_thinking"
 """The name of that switch in the templates of Qwen3 and its relatives."""
@@ -34,9 +34,9 @@ def without_thinking(template: str, how: str) -> str:
     """A chat template that asks for no reasoning.
 
     Args:
-        template: of the checkpoint; one that was changed in the same way already stays as it is.
-        how: `template` sets the template's own switch `enable_thinking` to false; any other text is added to every
-            turn of the user behind a space, as MiMo-VL takes `/no_think`.
+        template: the checkpoint's template; a template that was changed before is not changed again.
+        how: `template` sets the template's switch `enable_thinking` to false; any other text, such as `/no_think` for
+            MiMo-VL, is appended to every turn of the user, after a space.
 
     Raises:
         JigsawError: the template has no such switch.
@@ -44,7 +44,7 @@ def without_thinking(template: str, how: str) -> str:
     if how == TEMPLATE and SWITCH not in template:
         raise JigsawError(
             f"model.no_think: the chat template of this checkpoint has no switch {SWITCH}; "
-            "give the text that its authors name, such as /no_think"
+            "give the text that its authors document, such as /no_think"
         )
     before = OFF if how == TEMPLATE else APPENDED.replace("WORDS", json.dumps(f" {how}"))
     return template if template.startswith(before) else before + template

@@ -1,11 +1,10 @@
-"""Tiny vision-language models from random weights, for laptops and tests: the real classes, small numbers.
+"""Tiny vision-language models from random weights, for laptops and tests, of the real classes with small sizes.
 
-In: an architecture, its sizes and some text that the model will read. Out: a checkpoint folder with model, tokenizer
-and processor that `transformers` opens like any other, so that training and evaluation never know the difference.
+In: an architecture, its sizes and sample texts. Out: a checkpoint folder with model, tokenizer and processor that
+`transformers` opens like any other checkpoint.
 
-The tokenizer is byte-level BPE with Qwen's splitting rule, special tokens and chat template, its merges and whole
-phrases learned from the given text. Any text can be encoded; the given prompts come out short, which is what makes a
-CPU run quick.
+The tokenizer is byte-level BPE with Qwen's splitting rule, special tokens and chat template; its merges and phrases are
+learned from the texts. It encodes any text, and the prompts of the run in few tokens, which makes runs on a CPU fast.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ TinyArchitecture = Literal[
 ]
 
 ALIASES = {"neo": "neo_chat"}
-"""Names of tiny models that are not their `model_type`."""
+"""Names of tiny models that differ from their `model_type`."""
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -37,13 +36,13 @@ SPECIAL_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-"""Of Qwen2.5-VL's tokenizer, those that its chat template and processor write."""
+"""The special tokens of Qwen2.5-VL that its chat template and processor write."""
 
 CHAT_TEMPLATE = (Path(__file__).parent / "qwen_chat.jinja").read_text(encoding="utf-8")
-"""ChatML as Qwen2.5-VL speaks it, with one vision block per medium."""
+"""Qwen2.5-VL's form of ChatML, with one vision block per medium."""
 
 PHRASE_MERGES = 4096
-"""Entries of the vocabulary that looks for whole sentences: the prompts of a run merge down to theirs well below it."""
+"""Entries of the vocabulary that finds repeated phrases, more than the prompts of a run need."""
 
 
 class TinySizes(BaseModel):
@@ -52,17 +51,17 @@ class TinySizes(BaseModel):
     Attributes:
         hidden_size: width of the text stack; a multiple of `head_size`.
         num_layers: text layers.
-        head_size: width of an attention head in both towers, a multiple of 4 for the rotary embedding; 32 is the
-            least that vLLM's CPU back end takes.
-        mlp_ratio: width of the feed-forward layers over `hidden_size`.
+        head_size: width of an attention head in both towers, a multiple of 4 for the rotary embedding; vLLM's CPU back
+            end needs at least 32.
+        mlp_ratio: width of the feed-forward layers, as a multiple of `hidden_size`.
         vision_hidden_size: width of the vision tower; a multiple of `head_size`.
-        vision_layers: layers of the vision tower; of NEO, layers of the pre-Buffer.
-        fullatt_block_indexes: layers of the vision tower, counted from 0, with attention over the whole image; the
-            others attend within windows of 2x2 visual tokens. Every layer attends to the whole image if left out.
-        vocab_size: entries of the tokenizer, special tokens included.
+        vision_layers: layers of the vision tower; for NEO, layers of the pre-Buffer.
+        fullatt_block_indexes: layers of the vision tower, from 0, with attention over the complete image; the others
+            attend within windows of 2x2 visual tokens. None for all layers.
+        vocab_size: entries of the tokenizer, including special tokens.
         initializer_range: standard deviation of the random weights.
         tie_word_embeddings: whether the output head is the input embedding.
-        seed: of the random weights.
+        seed: random seed of the weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -83,7 +82,7 @@ class TinySizes(BaseModel):
     def _whole_heads(self) -> TinySizes:
         for name in ("hidden_size", "vision_hidden_size"):
             if getattr(self, name) % self.head_size:
-                raise ValueError(f"{name} {getattr(self, name)} is no multiple of head_size {self.head_size}")
+                raise ValueError(f"{name} {getattr(self, name)} is not a multiple of head_size {self.head_size}")
         if self.full_attention and not 0 <= min(self.full_attention) <= max(self.full_attention) < self.vision_layers:
             raise ValueError(
                 f"fullatt_block_indexes {self.full_attention}: the vision tower has layers 0 to "
@@ -125,15 +124,15 @@ class TinySizes(BaseModel):
 
 
 def build_tokenizer(texts: Iterable[str], vocab_size: int, named: Mapping[str, str] | None = None) -> Any:
-    """Learn a small byte-level BPE tokenizer with Qwen's splitting rule and special tokens.
+    """Train a small byte-level BPE tokenizer with Qwen's splitting rule and special tokens.
 
-    The sentences that every prompt repeats become one token each, beside the learned words: half the tokens of a
-    tiny model's prompts, and so half the work of a step, would be fixed words otherwise.
+    Phrases that every prompt repeats become one token each, in addition to the learned words. Otherwise they would be
+    half of the tokens of a tiny model's prompts, and half of the work of a step.
 
     Args:
-        texts: what the merges are learned from; the order matters not, equal texts give equal tokenizers.
-        vocab_size: entries in all. 256 bytes and the special tokens are always in.
-        named: further special tokens by the attribute under which processors look for them, `eos_token` among them.
+        texts: the training texts; their order does not matter.
+        vocab_size: total number of entries, including 256 bytes and the special tokens.
+        named: further special tokens by the attribute that processors read, including `eos_token`.
 
     Returns:
         A `transformers` `Qwen2Tokenizer`, padding on the left.
@@ -165,7 +164,7 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int, named: Mapping[str, s
 
 
 def _learn(texts: list[str], split: Any, vocab_size: int) -> Any:
-    """A `tokenizers.Tokenizer`: byte-level BPE whose merges stay inside the pieces that `split` makes."""
+    """A byte-level BPE `tokenizers.Tokenizer` with merges only within the parts that `split` produces."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     bpe = Tokenizer(models.BPE())
@@ -181,7 +180,7 @@ def _learn(texts: list[str], split: Any, vocab_size: int) -> Any:
 
 
 def _phrases(texts: list[str], words: Any, most: int) -> list[str]:
-    """Texts of several words, none with a digit, that merges free to cross words arrive at; the frequent ones first."""
+    """Phrases of several words without digits that merges across words produce, the most frequent first."""
     from tokenizers import pre_tokenizers
 
     bpe = _learn(texts, pre_tokenizers.Digits(individual_digits=True), PHRASE_MERGES)
@@ -195,8 +194,8 @@ def tiny_model(architecture: str, sizes: TinySizes, texts: Iterable[str]) -> tup
 
     Args:
         architecture: a value of `TinyArchitecture`.
-        sizes: the numbers.
-        texts: what the tokenizer learns its merges from, the prompts and answers of the run.
+        sizes: the sizes.
+        texts: training texts of the tokenizer, the prompts and answers of the run.
     """
     import torch
 
@@ -215,9 +214,9 @@ def write_tiny(architecture: str, sizes: TinySizes, texts: Iterable[str], out: P
 
     Args:
         architecture: a value of `TinyArchitecture`.
-        sizes: the numbers.
-        texts: what the tokenizer learns its merges from, the prompts and answers of the run.
-        out: folder, made if need be.
+        sizes: the sizes.
+        texts: training texts of the tokenizer, the prompts and answers of the run.
+        out: the folder, which is created.
 
     Returns:
         The number of parameters.
@@ -229,12 +228,12 @@ def write_tiny(architecture: str, sizes: TinySizes, texts: Iterable[str], out: P
 
 
 def build_tiny(architecture: TinyArchitecture, out: str | Path, *, texts: Iterable[str] = (), **sizes: Any) -> Path:
-    """Write a random-weight checkpoint with its processor, from sizes by name.
+    """Write a random-weight checkpoint with its processor.
 
     Args:
         architecture: a value of `TinyArchitecture`.
-        out: folder, made if need be.
-        texts: prompts and answers that the tokenizer learns its merges from; without any it writes byte by byte.
+        out: the folder, which is created.
+        texts: training texts of the tokenizer, such as prompts and answers; without any, tokens are bytes.
         **sizes: fields of `TinySizes`.
 
     Returns:

@@ -1,9 +1,9 @@
-"""Log-probabilities and entropies of tokens without the logits of all of them at once.
+"""Log-probabilities and entropies of tokens, without keeping all logits in memory.
 
-In: a forward pass of a model, and which token is looked for where. Out: two numbers per token in place of its logits.
-The model's head itself computes them, in chunks that are computed again in the backward pass: 32,000 completion tokens
-over a vocabulary of 152,000 would be 20 GB of logits. Because it is the head module that runs, what hangs on it works
-as before: parameters that ZeRO-3 gathers, data parallelism, autocast.
+In: a forward pass of a model, and the tokens to score with their places. Out: two numbers per token instead of its
+logits. The model's head computes them in chunks, which are recomputed in the backward pass: the logits of 32,000
+completion tokens over a vocabulary of 152,000 would take 20 GB. Because the head module itself runs, its hooks still
+work: ZeRO-3's gathering, data parallelism, autocast.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 CHUNK = 2**27
-"""Logits that are held at a time: 512 MB in float32."""
+"""Number of logits in memory at a time: 512 MB in float32."""
 
 
 @contextmanager
@@ -30,15 +30,17 @@ def scoring_head(
     forbidden_tokens: Sequence[int] = (),
     chunk: int = CHUNK,
 ) -> Iterator[None]:
-    """Meanwhile a model's head gives `[M, 2]`, log-probability and entropy (in nats, without gradient) of M tokens.
+    """Make a model's head return `[M, 2]` in the block: log-probability and entropy of M tokens.
+
+    The entropy is in nats and has no gradient.
 
     Args:
         head: the model's output embedding, a linear layer.
-        places: `[M]`, where in the flattened hidden states `[rows * length]` a token is predicted.
+        places: `[M]`, the indices in the flattened hidden states `[rows * length]` at which the tokens are predicted.
         targets: `[M]`, the tokens.
-        temperature: that logits are divided by.
-        forbidden_tokens: ids of which the distribution has none.
-        chunk: logits that are held at a time.
+        temperature: divisor of the logits.
+        forbidden_tokens: ids that are excluded from the distribution.
+        chunk: number of logits in memory at a time.
     """
     project = head.forward
     forbidden = torch.tensor(list(forbidden_tokens), dtype=torch.long, device=targets.device)
@@ -60,7 +62,7 @@ def scoring_head(
         pairs = zip(chosen.split(size), targets.split(size), strict=True)
         return torch.cat([checkpoint(score, *pair, use_reentrant=False) for pair in pairs])
 
-    before = vars(head).get("forward")  # what others have put there, such as accelerate
+    before = vars(head).get("forward")  # another library, such as accelerate, may have set it
     head.forward = forward
     try:
         yield

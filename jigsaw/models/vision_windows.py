@@ -1,8 +1,8 @@
-"""Attention of Qwen's vision towers: one call for all windows, or images, of the same length.
+"""Attention of Qwen's vision towers, with one call for all windows, or images, of the same length.
 
 transformers (5.17) calls its attention function once per window, except for flash attention: six clips of twelve frames
-make 288 windows in each of 28 layers, and as many calls again in the backward pass. Here a layer makes as many calls as
-there are different lengths, at most four for images of one size. No mask is needed, so fused kernels stay available.
+have 288 windows in each of 28 layers, and the backward pass needs as many calls. Here a layer makes one call per
+distinct length, at most four for images of one size. No mask is needed, so fused kernels can be used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 WINDOWS = "jigsaw_flash_windows"
-"""The name in transformers. It contains `flash` because only then the boundaries of the windows are passed on."""
+"""The name in transformers. It contains `flash` because transformers only then passes the boundaries of the windows."""
 
 
 def window_attention(
@@ -27,7 +27,7 @@ def window_attention(
 
     Args:
         module: the attention layer; unused.
-        query, key, value: `[1, heads, patches, width]`, the windows one behind the other.
+        query, key, value: `[1, heads, patches, width]`, the windows concatenated.
         attention_mask: unused.
         kwargs: `cu_seq_lens_q`, the boundaries of the W windows, `[W + 1]`; `scaling`; `dropout`.
 
@@ -50,14 +50,14 @@ def window_attention(
 
 @lru_cache(maxsize=16)
 def _grouped(boundaries: tuple[int, ...], device: Any) -> tuple[list[tuple[int, Tensor | None]], Tensor | None]:
-    """For each length of window the patches in such windows, and where each patch then is; None for "in order"."""
+    """For each window length, the patches in such windows; and the inverse order. None means the original order."""
     by_length: dict[int, list[int]] = {}
     for start, end in pairwise(boundaries):
         if end > start:
             by_length.setdefault(end - start, []).extend(range(start, end))
     if len(by_length) == 1:
         return [(length, None) for length in by_length], None
-    with torch.inference_mode(mode=False):  # kept for passes that have gradients
+    with torch.inference_mode(mode=False):  # cached tensors are also used in passes with gradients
         places = [torch.tensor(numbers, device=device) for numbers in by_length.values()]
         return list(zip(by_length, places, strict=True)), torch.cat(places).argsort()
 

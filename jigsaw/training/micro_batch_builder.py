@@ -91,7 +91,7 @@ class MicroBatchBuilder:
         return [None] * (trainer.args.steps_per_generation - len(finished)) + finished
 
     def _advantages(self, gathered: Sequence[dict[str, Any]]) -> Tensor:
-        """Of this process's completions; logs rewards and lengths of all."""
+        """The advantages of this process's completions; logs rewards and lengths of all processes."""
         trainer, device = self._trainer, self._trainer.accelerator.device
         rows = [
             [torch.nan if value is None else value for value in row] for share in gathered for row in share["scores"]
@@ -121,7 +121,7 @@ class MicroBatchBuilder:
         return found.values[start : start + len(gathered[rank]["lengths"])]
 
     def _parts(self, sizes: Sizes) -> list[Part]:
-        """The completions of each micro-batch; equally many of them on every process. Collective."""
+        """The completions of each micro-batch; all processes have the same number of micro-batches. Collective."""
         limit, trainer = self._token_limit, self._trainer
         if limit is None:
             return equal_parts(len(sizes.prompts), trainer.num_generations, trainer.args.steps_per_generation)
@@ -129,9 +129,9 @@ class MicroBatchBuilder:
         return split_into(parts, max(all_gather_object(len(parts))))
 
     def _share(self, parts: Sequence[Part]) -> Callable[[Part], float]:
-        """The factor on the loss of a micro-batch, where they are of unequal size.
+        """The factor on the loss of a micro-batch, for micro-batches of unequal size.
 
-        TRL divides a mean by the number of micro-batches in a step, as if all had equally many completions.
+        TRL divides a mean by the number of micro-batches in a step, as if all had the same number of completions.
         """
         args = self._trainer.args
         if self._token_limit is None:
@@ -175,10 +175,10 @@ class MicroBatchBuilder:
         )
 
     def _with_other_policies(self, micro_batch: MicroBatch) -> MicroBatch:
-        """With the log-probabilities under other weights than those of the loss pass, where TRL's loss needs them."""
+        """The micro-batch with log-probabilities under other weights than the policy's, if the loss needs them."""
         trainer, args = self._trainer, self._trainer.args
         corrects = trainer.use_vllm and args.vllm_importance_sampling_correction
-        # Otherwise the first pass on the completions is made with the weights that sampled them.
+        # If it is False, the first pass on the completions uses the weights that sampled them.
         stale = args.gradient_accumulation_steps % (args.steps_per_generation * args.num_iterations) != 0
         old = ratio = reference = None
         with torch.no_grad():

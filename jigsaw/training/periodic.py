@@ -1,6 +1,6 @@
-"""Periodic evaluation: held-out puzzles that are solved while a stage trains, and the report that is updated with them.
+"""Periodic evaluation on held-out puzzles during training, and the report that is updated with it.
 
-In: a stage that trains. Out: figures beside what guessing earns, samples, and the run's `report.html`.
+In: a stage in training. Out: figures and their chance levels, scored completions, and the run's `report.html`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CHANCE_PUZZLES = 64
 
 
 def chance_levels(run: StageRun, composition: Any) -> Mapping[str, float]:
-    """What guessing earns on the training puzzles, as far as the puzzles determine it."""
+    """The figures of random guessing on the training puzzles, if they can be computed from the puzzles."""
     from jigsaw.data.loading.load import spread
     from jigsaw.data.storage.parts import answer_of_row
     from jigsaw.results.chance import closed_form_levels
@@ -44,14 +44,14 @@ def evaluator(
 ) -> Callable[[int], PeriodicEvaluation]:
     """A function that evaluates the model after a step, with the engine that samples its rollouts.
 
-    Each process solves its share of the puzzles; shares may differ in size, or be empty. Collective.
+    Each process solves its share of the puzzles; shares may differ in size or be empty. Collective.
 
     Args:
-        run: of the stage.
-        processor: of the model.
+        run: the run of the stage.
+        processor: the processor of the model.
         composition: the recipe's rewards and metrics.
         heldout: the held-out puzzles.
-        trainer: returns the trainer, which is made later.
+        trainer: returns the trainer, which is created later.
     """
     rows: Any = heldout.spread(run.recipe.evaluation.puzzles)
 
@@ -85,25 +85,25 @@ def evaluator(
 
 
 class LiveReport:
-    """Writes the report of a run in training when it is called; a failure is one warning and never stops the run.
+    """Writes the report of a run in training when it is called; a failure is printed once and never stops the run.
 
     Args:
         folder: the run folder.
-        console: gets the warning.
-        tasks: specs of the tasks whose puzzles are shown.
+        console: the console for the warning.
+        tasks: the tasks whose puzzles are shown.
     """
 
     def __init__(self, folder: Path, console: Console, tasks: Sequence[str] = ()) -> None:
         self._folder, self._console, self._tasks, self._warned = folder, console, tasks, False
 
     def __call__(self) -> None:
-        """Write the page."""
+        """Write the report."""
         path = RunFolder(self._folder).report
         try:
             from jigsaw.report.page import write_report
 
             write_report([self._folder], path, training=True, tasks=self._tasks)
-        except Exception as error:  # whatever it is, it must not cost a training run
+        except Exception as error:  # no error may stop a training run here
             if not self._warned:
                 self._console.print(
                     f"warning: {path} was not updated ({type(error).__name__}: {first_line(error)});"

@@ -1,8 +1,8 @@
-"""The puzzles of a GRPO run: which come when, read ahead of time.
+"""The prompts of a GRPO run: in a fixed order with prefetching, or chosen by a curriculum.
 
-In: a puzzle set or a curriculum. Out: the rows of a generation batch, this process's share of them. In order, the rows
-of the next batch are decoded and encoded by threads while this one trains; which rows a curriculum chooses depends on
-how this batch goes, so those are read when they are asked for.
+In: a puzzle set or a curriculum. Out: this process's rows of a generation batch. In a fixed order, threads decode and
+encode the next batch during training on the present one. A curriculum's choice depends on the results of the present
+batch, so its rows are read when they are needed.
 """
 
 from __future__ import annotations
@@ -20,42 +20,42 @@ from jigsaw.training.order import Order
 
 Row = dict[str, Any]
 THREADS = 4
-"""Threads that decode, at most."""
+"""Maximum number of decoding threads."""
 
 
 class PromptRows(NamedTuple):
-    """The rows of a generation batch, and the same encoded where that was done ahead of time."""
+    """The rows of a generation batch, and their encoding if it was prefetched."""
 
     rows: list[Row]
     encoded: PromptBatch | None = None
 
 
 class Prompts(Protocol):
-    """Where the rows of a generation batch come from."""
+    """A source of the rows of generation batches."""
 
     def next(self, generation: int, progress: float) -> PromptRows:
         """This process's rows of a generation batch. Collective.
 
         Args:
-            generation: its number, from 0.
-            progress: of training, 0 to 1.
+            generation: number of the generation batch, from 0.
+            progress: progress of training, 0 to 1.
         """
 
     def close(self) -> None:
-        """Stop reading ahead."""
+        """Stop prefetching."""
 
 
 class OrderedPrompts:
-    """The rows of a puzzle set in an order that the seed alone decides.
+    """The rows of a puzzle set in an order that depends only on the seed.
 
     Args:
         puzzles: the set.
-        order: of its rows.
-        encode: makes tensors of rows, `PromptBatch.encode`. The rows of the first batch are left to the caller: a chat
-            template has a time limit in the main thread alone.
+        order: order of its rows.
+        encode: converts rows to tensors, `PromptBatch.encode`. The caller encodes the rows of the first batch, since
+            the time limit of chat templates only works in the main thread.
         share: prompts of this process in a generation batch.
-        rank: of this process.
-        last: number of the last generation batch, beyond which nothing is read ahead.
+        rank: rank of this process.
+        last: number of the last generation batch, after which nothing is prefetched.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class OrderedPrompts:
         ahead = self._ahead.pop(generation, None)
         drawn = PromptRows(_results(self._read(generation))) if ahead is None else ahead.result()
         if generation < self._last:
-            # Threads take tasks in their order: those that read the rows have all begun when this one waits for them.
+            # Threads run tasks in order, so all reads have started when this task waits for them.
             rows = self._read(generation + 1)
             self._ahead = {generation + 1: self._threads.submit(self._encoded, rows)}
         return drawn
@@ -101,12 +101,12 @@ def _results(reading: Sequence[Future[Row]]) -> list[Row]:
 
 
 class CurriculumPrompts:
-    """Rows that a curriculum chooses; also those that take the place of groups whose rewards are all equal.
+    """Rows that a curriculum chooses, also the fresh rows of dynamic sampling.
 
     Args:
-        curriculum: that chooses.
+        curriculum: the curriculum.
         share: prompts of this process in a generation batch.
-        rank: of this process.
+        rank: rank of this process.
     """
 
     def __init__(self, curriculum: Curriculum, *, share: int, rank: int = 0) -> None:
@@ -116,24 +116,24 @@ class CurriculumPrompts:
         """See `Prompts`.
 
         Raises:
-            JigsawError: the curriculum has fewer puzzles at the moment than a step takes.
+            JigsawError: the curriculum has fewer puzzles at present than a step needs.
         """
         rows, wanted, chosen = self._choose(self._share, progress)
         if chosen < wanted:
             raise JigsawError(
-                f"grpo.prompts_per_step: the {wanted} puzzles of a step are more than the curriculum has just now"
+                f"grpo.prompts_per_step: a step needs {wanted} puzzles, more than the curriculum has at present"
             )
         return PromptRows(rows)
 
     def fresh(self, count: int, progress: float, avoid: Sequence[str]) -> list[Row]:
-        """At most `count` further rows for this process, none of the ids in `avoid`. Collective."""
+        """At most `count` further rows for this process, without the ids in `avoid`. Collective."""
         return self._choose(count, progress, avoid)[0]
 
     def close(self) -> None:
         """See `Prompts`."""
 
     def _choose(self, count: int, progress: float, avoid: Sequence[str] = ()) -> tuple[list[Row], int, int]:
-        """This process's rows, and how many all processes wanted and got; all of them draw the same rows."""
+        """This process's rows, and the numbers of rows that all processes need and got; all choose the same rows."""
         gathered = all_gather_object((count, list(avoid)))
         counts, unwanted = [number for number, _ in gathered], [name for _, names in gathered for name in names]
         chosen = self._curriculum.choose(sum(counts), progress=progress, avoid=unwanted)

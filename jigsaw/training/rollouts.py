@@ -1,10 +1,9 @@
-"""Rollouts: the data loader of GRPO. One generation batch after the other, as finished micro-batches.
+"""Rollouts: the data loader of GRPO, which samples and scores generation batches and yields micro-batches.
 
     prompts.next -> engine.sync(policy) -> engine.generate -> score -> dynamic sampling -> advantages -> MicroBatch
 
-In: puzzles, an engine, rewards. Out: an endless iterable of `MicroBatch`es, which the trainer takes as it takes any
-data loader's batches. A generation batch is sampled when its first micro-batch is asked for, with the weights of that
-moment.
+In: puzzles, an engine, rewards. Out: an endless iterable of `MicroBatch`es, which the trainer reads like any data
+loader. A generation batch is sampled when its first micro-batch is read, with the weights of that moment.
 """
 
 from __future__ import annotations
@@ -39,20 +38,20 @@ MEDIA = ("images", "videos")
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutSetup:
-    """What rollouts are made from, beside the policy.
+    """The parts of rollouts in addition to the trainer.
 
     Attributes:
-        prompts: where rows come from.
-        engine: that samples their completions.
-        sampling: how, without the seeds.
-        composition: rewards that are optimised, and metrics that are watched.
-        curriculum: that learns which groups were informative; None where nothing depends on it.
-        fresh: where fresh rows for dynamic sampling come from.
-        dynamic: replaces groups without variance; None does without.
-        record: gets every generation batch as it was scored: completions, columns, totals and metrics.
-        tokens_per_micro_batch: tokens that a micro-batch computes at most; None divides a step evenly by completions.
-        inspect: gets the first groups of a run before they are trained on.
-        ahead: the engine, where it samples the next batch while this one is trained on; None where it does not.
+        prompts: the source of rows.
+        engine: the engine that samples completions.
+        sampling: the sampling settings, without the seeds.
+        composition: the rewards to optimise and the metrics to log.
+        curriculum: the curriculum, updated with the informative groups; None if it is not used.
+        fresh: the source of fresh rows for dynamic sampling.
+        dynamic: dynamic sampling; None for none.
+        record: called with every scored generation batch: completions, columns, totals and metrics.
+        tokens_per_micro_batch: maximum tokens of a micro-batch; None divides a step evenly by completions.
+        inspect: called with the first groups of a run, before they are trained on.
+        ahead: the engine, if it samples the next batch during training on this one; otherwise None.
         last: number of the last generation batch.
     """
 
@@ -71,14 +70,14 @@ class RolloutSetup:
 
 
 class Rollouts:
-    """An iterable of what the trainer's inner loop draws: `{"micro_batch": MicroBatch}`, without end.
+    """An endless iterable of the trainer's inputs, `{"micro_batch": MicroBatch}`.
 
-    It yields `gradient_accumulation_steps` of them per optimizer step. Where micro-batches are filled by tokens a step
-    needs fewer; the first of it are then `{"micro_batch": None}`, which the trainer passes over.
+    It yields `gradient_accumulation_steps` of them per optimizer step. If micro-batches are filled by tokens, a step
+    needs fewer; it then begins with `{"micro_batch": None}`, which the trainer skips.
 
     Args:
-        trainer: whose policy, settings and state are used; it holds nothing of a batch.
-        setup: of puzzles, completions and rewards.
+        trainer: the trainer, for its policy, settings and state.
+        setup: puzzles, engine and rewards.
     """
 
     def __init__(self, trainer: PuzzleTrainer, setup: RolloutSetup) -> None:
@@ -90,17 +89,17 @@ class Rollouts:
 
     @property
     def engine(self) -> Engine:
-        """That samples completions."""
+        """The engine that samples completions."""
         return self._setup.engine
 
     @property
     def metrics(self) -> StepMetrics:
-        """Figures of the step."""
+        """The figures of the step."""
         return self._trainer.step_metrics
 
     @property
     def boundary(self) -> int:
-        """Optimizer steps that are trained on one generation batch."""
+        """Optimizer steps per generation batch."""
         args = self._trainer.args
         return int(args.steps_per_generation * args.num_iterations // args.gradient_accumulation_steps)
 
@@ -116,7 +115,7 @@ class Rollouts:
                         if micro_batch is not None and not first:
                             micro_batch = replace(micro_batch, on_policy=False)
                         yield {"micro_batch": micro_batch}
-                batch, micro_batch = [], None  # not kept while the next is made
+                batch, micro_batch = [], None  # freed before the next batch is sampled
                 generation += 1
         finally:
             self._setup.prompts.close()
@@ -150,7 +149,7 @@ class Rollouts:
         return finished
 
     def _begin(self, engine: AsyncEngine, number: int) -> None:
-        """Sample a generation batch with the weights of now, while the batch before it is trained on. Collective."""
+        """Start to sample the next generation batch with the present weights. Collective."""
         self._begun = None
         if number > self._setup.last:
             return
@@ -161,7 +160,7 @@ class Rollouts:
         self._begun = drawn, policy.version
 
     def _sampling(self, rows: Sequence[Row], number: int) -> Sampling:
-        """The settings for the rows of a generation batch. Collective."""
+        """The sampling settings for the rows of a generation batch. Collective."""
         return replace(self._setup.sampling, seeds=tuple(self._seeds(rows, number * self.boundary)))
 
     @property
@@ -170,7 +169,7 @@ class Rollouts:
         return float(state.global_step / state.max_steps)
 
     def _roll_out(self, drawn: PromptRows, generation: int) -> list[Group]:
-        """Scored groups of completions of the rows' prompts. Collective, also where this process has no rows."""
+        """Scored groups of completions of the rows. Collective, also if this process has no rows."""
         trainer, (rows, encoded) = self._trainer, drawn
         settings = self._sampling(rows, generation)
         if rows and encoded is None:
@@ -204,7 +203,7 @@ class Rollouts:
         ]
 
     def _columns(self, groups: Sequence[Group]) -> tuple[list[Any], dict[str, Any]]:
-        """Completions as messages, and what rewards read beside them: one value per completion."""
+        """Completions as messages, and the columns that rewards read, with one value per completion."""
         size = self._trainer.num_generations
         tokens = [tokens for group in groups for tokens in group.completions]
         rows = [group.row for group in groups]
@@ -223,9 +222,9 @@ class Rollouts:
         return [[{"role": "assistant", "content": text}] for text in texts], columns
 
     def _replaced(self, dynamic: DynamicSampling, groups: list[Group], number: int) -> list[Group]:
-        """The batch with its groups without variance replaced as far as attempts allow. Collective."""
+        """The batch after dynamic sampling. Collective."""
         setup = self._setup
-        assert setup.fresh is not None and setup.curriculum is not None  # checked when the trainer was made
+        assert setup.fresh is not None and setup.curriculum is not None  # checked when the trainer was created
 
         def fresh(count: int) -> list[Group]:
             avoid = [group.row["id"] for group in groups]
@@ -243,7 +242,7 @@ class Rollouts:
         return outcome.groups
 
     def _update_curriculum(self, curriculum: Curriculum, groups: Sequence[Group]) -> None:
-        """Have the curriculum take note of which groups were informative, the same on every process. Collective."""
+        """Update the curriculum with the groups of all processes. Collective."""
         seen = [((group.row["task"], group.row["num_pieces"]), not group.zero_variance) for group in groups]
         curriculum.update(one for share in all_gather_object(seen) for one in share)
         if isinstance(self._setup.prompts, CurriculumPrompts):
@@ -251,9 +250,9 @@ class Rollouts:
                 self.metrics.add(f"curriculum/{name}", value)
 
     def _seeds(self, rows: Sequence[Row], step: int) -> list[int]:
-        """Of each row, for the completions of a step. Collective.
+        """The seed of each row for the completions of a step. Collective.
 
-        A row that is drawn twice, here or on another process, gets another seed each time.
+        If a row occurs several times, here or on another process, each occurrence has another seed.
         """
         names = [row["id"] for row in rows]
         before = all_gather_object(names)[: self._trainer.accelerator.process_index]
@@ -265,12 +264,12 @@ class Rollouts:
         return seeds
 
     def _seed(self, row_id: str, step: int, again: int) -> int:
-        """Of the completions of a row: it depends on the run's seed, the step and the row, on no batch and no rank."""
+        """The seed of a row: it depends on the run's seed, the step and the row, but not on the batch or the rank."""
         key = f"{self._trainer.args.seed} {step} {row_id}" + (f" {again}" if again else "")
         return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
     def _measure(self, groups: Sequence[Group]) -> None:
-        """Log the watched metrics, and hand the batch on to what records some of it."""
+        """Log the metrics, and pass the batch to `record`."""
         composition = self._setup.composition
         completions, columns = self._columns(groups)
         metrics = composition.measure(completions, columns)
@@ -282,10 +281,10 @@ class Rollouts:
             self._setup.record(completions, columns, [one for group in groups for one in group.totals], metrics)
 
     def _compare_tasks(self, groups: Sequence[Group]) -> None:
-        """Log reward, accuracy next to chance, and share of groups without variance for each task and answer kind.
+        """Log reward, accuracy, chance and share of zero-variance groups for each task and answer kind.
 
-        They are those of the batch as it was sampled, before dynamic sampling. Nothing is logged until there are
-        several kinds. Collective.
+        The figures are those of the batch before dynamic sampling. Nothing is logged until there are several kinds.
+        Collective.
         """
         kinds = [(group.row["task"], group.row.get("answer_kind") or ORDER) for group in groups]
         self._kinds.update(kind for share in all_gather_object(kinds) for kind in share)

@@ -1,7 +1,7 @@
-"""The puzzle sets of a run, opened: what is trained on, mixed for a stage, and what is held out.
+"""Opens the puzzle sets of a run: the training mixture of a stage, and the held-out puzzles.
 
-In: folders of puzzle sets, and the recipe's entries. Out: a `datasets.Dataset` per stage, and the
-held-out rows of all sets in one sequence.
+In: folders of puzzle sets, and the recipe's entries. Out: a `datasets.Dataset` per stage, and the held-out rows of all
+sets as one sequence.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class HeldOut:
 
     Args:
         sets: the puzzle sets.
-        entries: those of `data.eval` that they come from; without them no set has a name.
+        entries: the entries of `data.eval` of these sets; without them no set has a name.
 
     Attributes:
         sets: the puzzle sets.
@@ -42,18 +42,18 @@ class HeldOut:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         puzzles, row, _ = self._where[index]
-        found: dict[str, Any] = puzzles[row]
-        return found
+        loaded: dict[str, Any] = puzzles[row]
+        return loaded
 
     @property
     def ids(self) -> list[str]:
-        """Of the rows, without their media."""
+        """The ids of the rows, read without their media."""
         of = {id(puzzles): puzzles.with_format(None)["id"] for puzzles, _, _ in self._where}
         return [of[id(puzzles)][row] for puzzles, row, _ in self._where]
 
     @property
     def names(self) -> list[str | None]:
-        """The names of the sets: first None, the set that a run is judged by, then the others in their order."""
+        """The names of the sets: first None for the main held-out set, then the other names in order."""
         return list(dict.fromkeys([None, *(name for _, _, name in self._where)]))
 
     def rows_of(self, name: str | None) -> list[int]:
@@ -70,7 +70,7 @@ class HeldOut:
         return self._chosen(spread(len(self), count))
 
     def share(self, number: int, of: int) -> HeldOut:
-        """Every `of`-th row from `number` on: what one of several processes looks at."""
+        """Every `of`-th row from `number` on: the share of one of several processes."""
         return self._chosen(range(number, len(self), of))
 
     def _chosen(self, rows: Sequence[int]) -> HeldOut:
@@ -83,11 +83,11 @@ def open_set(path: Path, entry: DataEntry) -> Any:
     """The puzzles of an entry of a recipe, or its conversations.
 
     Raises:
-        JigsawError: no such set.
+        JigsawError: there is no such set.
     """
     if entry.conversations is not None:
         puzzles = load_conversations(path, entry.images)
-    else:  # a recipe that names a plug-in has thereby named its code
+    else:  # a recipe that names a plug-in allows its code to run
         puzzles = load_puzzles(path, task=entry.task_spec)
     return puzzles.select(spread(len(puzzles), entry.limit))
 

@@ -1,6 +1,6 @@
-"""The supervised stage: puzzles with their right answers, or conversations. A warm-up for GRPO, or a run of its own.
+"""The supervised stage, on puzzles with their right answers or on conversations: a warm-up for GRPO, or the only stage.
 
-In: a set of either, or of both. Out: the model, trained in place by TRL's SFTTrainer on the answer tokens alone.
+In: a puzzle set, conversations, or a mixture. Out: the model, trained by TRL's SFTTrainer on the answer tokens only.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ ACCURACY_STEPS = 5
 class AccuracyStop(TrainerCallback):  # type: ignore[misc]  # transformers comes without types
     """Ends the supervised stage once the model predicts enough of the answer tokens.
 
-    How many steps a model from random weights needs differs by seed; how much it knows at a given accuracy does not.
+    The number of steps that a model from random weights needs depends on the seed, but models of the same accuracy are
+    comparable.
 
     Args:
-        level: share of the answer tokens, averaged over the last `ACCURACY_STEPS` steps.
+        level: share of correctly predicted answer tokens, averaged over the last `ACCURACY_STEPS` steps.
     """
 
     def __init__(self, level: float) -> None:
         self._level = level
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Compare; the history is part of every checkpoint, so that a resumed stage ends at the same step."""
+        """Check the accuracy. Checkpoints have the history, so that a resumed stage ends at the same step."""
         values = [row["mean_token_accuracy"] for row in state.log_history if "mean_token_accuracy" in row]
         if len(values) >= ACCURACY_STEPS and mean(values[-ACCURACY_STEPS:]) >= self._level:
             control.should_training_stop = True
@@ -44,9 +45,9 @@ class AccuracyStop(TrainerCallback):  # type: ignore[misc]  # transformers comes
 
 
 def with_answer(row: dict[str, Any]) -> dict[str, Any]:
-    """The row as SFTTrainer reads it: prompt, media and what is learned.
+    """The row as SFTTrainer reads it: prompt, media and the completion to learn.
 
-    That is a conversation's own last answer, or a puzzle's right one in its answer style.
+    The completion is the last answer of a conversation, or the right answer of a puzzle in its answer style.
     """
     completion = row.get("completion")
     if completion is None:
@@ -65,7 +66,7 @@ def run_sft(run: StageRun) -> int | None:
     """Train the supervised stage of a recipe.
 
     Returns:
-        None once its result is written; the step after which it was saved if it was asked to stop.
+        None if the stage is complete; otherwise the step after which it was saved and stopped.
     """
     from jigsaw.console import RunConsole
     from jigsaw.models.load import load_processor
@@ -93,7 +94,7 @@ def run_sft(run: StageRun) -> int | None:
     callbacks: list[Any] = [log, checkpoints]
     if recipe.sft.stop_at_accuracy is not None:
         callbacks.append(AccuracyStop(recipe.sft.stop_at_accuracy))
-    # The model is written inside of the block too: it has the steps since the last checkpoint.
+    # The model is also written inside the block, since it has the steps after the last checkpoint.
     with run.stop.deferred("after this step and saving"), closing(log), checkpoints.explain_save_errors():
         muon = recipe.sft.optim == "muon"
         packing = recipe.sft.packing
@@ -113,19 +114,19 @@ def train_sft(
     muon: bool = False,
     packing: bool = False,
 ) -> Any:
-    """Train `model` in place on the answers of `puzzles`, from the checkpoint to resume from, if any.
+    """Train `model` in place on the answers of `puzzles`, from the configuration's checkpoint if it has one.
 
     Args:
         model: a vision-language model.
-        processor: of the same checkpoint.
+        processor: the processor of the same checkpoint.
         puzzles: a puzzle set, or a mixture of several.
         config: TRL's SFTConfig.
         callbacks: `transformers` trainer callbacks.
-        muon: optimise with `jigsaw.training.muon` instead of what the configuration names.
+        muon: use `jigsaw.training.muon` instead of the configuration's optimizer.
         packing: compute the rows of a micro-batch as one sequence, without padding.
 
     Returns:
-        The trainer, which knows how the weights are spread over processes.
+        The trainer, which can gather the weights from all processes.
     """
     from transformers import PrinterCallback
 
@@ -147,10 +148,10 @@ def train_sft(
 
 
 def _trainer_class(packing: bool) -> Any:
-    """TRL's SFTTrainer, whose steps do not depend on how puzzles are dealt to processes and micro-batches.
+    """TRL's SFTTrainer with steps that do not depend on the division of puzzles among processes and micro-batches.
 
-    Its processes stay in step where their puzzles show different kinds of media, and every answer token of a step
-    weighs the same: answers differ in length, so a mean of each process's or micro-batch's own mean would not.
+    Blank media keep its processes synchronous if their puzzles have different kinds of media. Every answer token of a
+    step has the same weight, which a mean of the means of processes or micro-batches would not give.
     """
     from trl import SFTTrainer
 

@@ -1,7 +1,7 @@
 """DeepSpeed's configuration, from a recipe's `distributed` section.
 
-In: a recipe. Out: the configuration as DeepSpeed reads it, shown by `--dry-run` and given to the trainer; no DeepSpeed
-is needed to write it. The values that are `auto` are filled in by the trainer, from the same numbers that it uses.
+In: a recipe. Out: DeepSpeed's configuration, which `--dry-run` prints and the trainer uses; DeepSpeed itself is not
+imported. The trainer fills in the values that are `auto`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from jigsaw.topology import Topology
 
 
 def deepspeed_config(recipe: Recipe) -> dict[str, Any] | None:
-    """The configuration of a recipe; None where it uses no DeepSpeed (`zero: 0`).
+    """The configuration of a recipe; None if it does not use DeepSpeed (`zero: 0`).
 
-    The optimizer is torch's AdamW on GPU and CPU alike: DeepSpeed's own for the CPU would be compiled at the first
-    step, which needs a compiler on every node.
+    The optimizer is torch's AdamW on GPU and CPU, since DeepSpeed's optimizer for CPUs is compiled at the first step,
+    which needs a compiler on every node.
     """
     section = recipe.distributed
     if section.zero == 0:
@@ -46,7 +46,7 @@ def deepspeed_config(recipe: Recipe) -> dict[str, Any] | None:
         "gradient_accumulation_steps": "auto",
         "gradient_clipping": "auto",
         "bf16": {"enabled": recipe.model.dtype == "bfloat16"},
-        # Else gradients are summed in bfloat16 over micro-batches: a relative error of 1% for 64 of them.
+        # Otherwise gradients are summed in bfloat16 over micro-batches, with a relative error of 1% for 64 of them.
         "data_types": {"grad_accum_dtype": "fp32"},
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,

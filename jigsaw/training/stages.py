@@ -1,8 +1,8 @@
-"""One training stage of a run, in this process or as one of several: supervised answers, or GRPO.
+"""A training stage of a run, supervised or GRPO, in one process or in several.
 
-In: a run folder with `data.json` and the checkpoint to start from. Out: the stage's own checkpoint, in plain
-transformers format; with adapters, those in `adapters/STAGE`, which `merge` turns into one. In between, `metrics.jsonl`
-grows and checkpoints to resume from come and go. All processes of a stage run this; the first alone writes.
+In: a run folder with `data.json`, and the start checkpoint. Out: the stage's checkpoint in transformers format or, with
+LoRA, adapters in `adapters/STAGE`, which `merge` merges into a checkpoint. During the stage, `metrics.jsonl` and
+checkpoints to resume from are written. All processes of a stage run this code, and only the first one writes.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Stage:
 
     Attributes:
         name: `sft` or `grpo`.
-        start: the checkpoint that it starts from.
-        out: name of the checkpoint that it leaves in the run folder.
+        start: the checkpoint to start from.
+        out: name of the trained checkpoint in the run folder.
     """
 
     name: StageName
@@ -45,14 +45,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class StageRun:
-    """What the parts of one stage go by.
+    """The context of a stage's training.
 
     Attributes:
-        recipe: of the run.
-        stage: that is trained.
+        recipe: the recipe of the run.
+        stage: the stage to train.
         folder: the run folder.
-        console: where the first process tells of progress.
-        stop: asked after every step.
+        console: the console on which the first process prints progress.
+        stop: the stop request, which is read after every step.
     """
 
     recipe: Recipe
@@ -63,12 +63,12 @@ class StageRun:
 
     @property
     def scratch(self) -> Path:
-        """Where TRL writes."""
+        """The folder that TRL writes to."""
         return self.folder.scratch / self.stage.name
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the first of the processes, which alone writes."""
+        """Whether this is the first process, the only one that writes."""
         return process_rank() == 0
 
 
@@ -88,17 +88,17 @@ def train_stage(recipe: Recipe, stage: Stage, folder: RunFolder, console: Consol
     """Train a stage, from its latest checkpoint if there is one.
 
     Args:
-        recipe: of the run.
+        recipe: the recipe of the run.
         stage: one of `stages_of(recipe, folder)`.
         folder: the run folder.
-        console: where the first process tells of progress.
-        stop: asked after every step.
+        console: the console on which the first process prints progress.
+        stop: the stop request, which is read after every step.
 
     Returns:
-        None once the stage's result is written; the step after which it was saved if it was asked to stop.
+        None if the stage is complete; otherwise the step after which it was saved and stopped.
 
     Raises:
-        JigsawError: anything about data, model or settings that the user can correct.
+        JigsawError: a problem with data, model or settings that the user can correct.
     """
     from transformers import set_seed
 
@@ -114,7 +114,7 @@ def train_stage(recipe: Recipe, stage: Stage, folder: RunFolder, console: Consol
 
 
 def merge(recipe: Recipe, stage: Stage, folder: RunFolder, out: Path) -> None:
-    """Write the checkpoint of a stage that trained adapters: its start with the adapters added to the weights."""
+    """Write the checkpoint of a stage that trained adapters: its start checkpoint with the adapters merged."""
     from peft import PeftModel
 
     from jigsaw.models.load import load_model, load_processor
@@ -125,10 +125,10 @@ def merge(recipe: Recipe, stage: Stage, folder: RunFolder, out: Path) -> None:
 
 
 def require_puzzles(recipe: Recipe, train_sets: Sequence[Any]) -> None:
-    """Refuse GRPO without the puzzles that it needs: before the warm-up, not after it.
+    """Check before the warm-up that GRPO has the puzzles that it needs.
 
     Raises:
-        JigsawError: fewer puzzles than a step takes, or a stage of the curriculum asks for pieces that no set has.
+        JigsawError: there are fewer puzzles than a step needs, or no set has the pieces of a curriculum stage.
     """
     from jigsaw.training.order import require_batch
 
@@ -138,10 +138,10 @@ def require_puzzles(recipe: Recipe, train_sets: Sequence[Any]) -> None:
 
 
 def curriculum_of(recipe: Recipe, train_sets: Sequence[Any]) -> Any:
-    """Where GRPO's puzzles come from, if a recipe asks for more than the order of the sets; else None.
+    """The curriculum of a recipe; None if it uses neither a curriculum nor dynamic sampling.
 
     Raises:
-        JigsawError: a stage of the curriculum asks for pieces that no set has.
+        JigsawError: no set has the pieces of a curriculum stage.
     """
     from jigsaw.training.curriculum import Curriculum
 
@@ -153,13 +153,13 @@ def curriculum_of(recipe: Recipe, train_sets: Sequence[Any]) -> Any:
 
 
 def start_model(run: StageRun, config: Any) -> tuple[Any, Trainable, int]:
-    """The model to train, as the latest checkpoint of the stage or its start has it.
+    """The model to train, from the latest checkpoint of the stage or from its start.
 
-    Made after the trainer's configuration: with ZeRO-3 it is that which makes transformers load the model in shards.
+    The trainer's configuration must exist before, since with ZeRO-3 it makes transformers load the model in shards.
 
     Args:
-        run: of the stage.
-        config: of TRL's trainer; its `resume_from_checkpoint` is set.
+        run: the run of the stage.
+        config: the configuration of TRL's trainer; its `resume_from_checkpoint` is set.
 
     Returns:
         The model, how much of it is trained, and the step from which training continues (0 at the start).
@@ -174,21 +174,21 @@ def start_model(run: StageRun, config: Any) -> tuple[Any, Trainable, int]:
     if latest is None or sharded or adapted:  # the trainer reads shards and adapters from its checkpoint itself
         model = load_model(stage.start, recipe.model.dtype)
     else:
-        # It would also read whole weights, but by their names in memory; files have those of the hub, and what does
-        # not match is skipped with a warning (transformers 5.17). Trained weights are float32 there.
+        # The trainer would also read full weights, but by their names in memory; the files have the names of the hub,
+        # and weights whose names do not match are skipped with a warning (transformers 5.17). Checkpoints are float32.
         model = load_model(str(latest), "float32")
-        model.config._name_or_path = stage.start  # where TRL opens what grpo.beta measures the distance from
+        model.config._name_or_path = stage.start  # TRL opens the reference model of the KL term from here
     model, trainable = prepare(limit_threads(model), recipe.model, sharded=sharded)
     model.train()
     return model, trainable, 0 if latest is None else checkpoint_step(latest)
 
 
 def checkpoints_of(run: StageRun, *, boundary: int = 1) -> CheckpointCallback:
-    """The callback that writes the stage's checkpoints and heeds a request to stop.
+    """The callback that writes the stage's checkpoints and handles a stop request.
 
     Args:
-        run: of the stage.
-        boundary: optimizer steps that are trained on one generation batch.
+        run: the run of the stage.
+        boundary: optimizer steps per generation batch.
     """
     from jigsaw.training.checkpoints import CheckpointCallback
 
@@ -203,7 +203,7 @@ def checkpoints_of(run: StageRun, *, boundary: int = 1) -> CheckpointCallback:
 
 
 def metrics_log(run: StageRun, done: int) -> MetricsLog:
-    """The run's log, cut back to the step from which training continues."""
+    """The run's log, truncated to the step from which training continues."""
     from jigsaw.training.logs import MetricsLog
 
     log = MetricsLog(run.folder.metrics)
@@ -213,7 +213,7 @@ def metrics_log(run: StageRun, done: int) -> MetricsLog:
 
 
 def trackers_of(run: StageRun) -> Trackers | None:
-    """Other places that get the metrics."""
+    """The trackers of the stage; None if the recipe has none or this is not the first process."""
     from jigsaw.training.trackers import Trackers
 
     if not run.is_first or not run.recipe.logging.report_to:
@@ -222,7 +222,7 @@ def trackers_of(run: StageRun) -> Trackers | None:
 
 
 def write_result(run: StageRun, trainer: Any, processor: Any) -> None:
-    """The trained weights under the stage's name, written by the first process, gathered from all."""
+    """Write the trained weights, gathered from all processes, under the stage's name; only the first process writes."""
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not run.is_first:
         return
@@ -236,15 +236,15 @@ def write_result(run: StageRun, trainer: Any, processor: Any) -> None:
 
 
 def _save(model: Any, weights: Mapping[str, Any], dtype: str, path: Path) -> None:
-    """Save in the recipe's dtype, whatever the weights were trained in; adapters stay as they are."""
+    """Save weights in the recipe's dtype; adapters are saved in the dtype that they were trained in."""
     import torch
     from peft import PeftModel
 
     if isinstance(model, PeftModel):
         model.save_pretrained(path, state_dict=weights)
         return
-    wanted = getattr(torch, dtype)
-    cast = {name: value.to(wanted) if value.is_floating_point() else value for name, value in weights.items()}
+    target = getattr(torch, dtype)
+    cast = {name: value.to(target) if value.is_floating_point() else value for name, value in weights.items()}
     model.save_pretrained(path, state_dict=cast)
-    model.config.dtype = wanted  # save_pretrained has written the dtype of the model in memory
+    model.config.dtype = target  # save_pretrained has written the dtype of the model in memory
     model.config.save_pretrained(path)

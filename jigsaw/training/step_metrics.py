@@ -1,4 +1,4 @@
-"""Figures of a training step that are collected while it runs, and logged with it."""
+"""Collects the figures of a training step for its log."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from jigsaw.training.distributed import all_gather_object
 
 
 class StepMetrics:
-    """Values by name; what is logged is the mean of those that are numbers.
+    """Values by name, of which the mean is logged; NaN is ignored.
 
-    A value may be known on one process alone (`pend`) or be the same on all (`add`).
+    A value is either the same on all processes (`add`) or that of one process (`pend`).
     """
 
     def __init__(self) -> None:
@@ -20,15 +20,15 @@ class StepMetrics:
         self._pending: defaultdict[str, list[float]] = defaultdict(list)
 
     def add(self, name: str, value: float) -> None:
-        """A value that is the same on every process."""
+        """Add a value that is the same on all processes."""
         self._values[name].append(float(value))
 
     def pend(self, name: str, value: float) -> None:
-        """A value of this process, to be averaged over all by `share`. Rewards get this as `log_metric`."""
+        """Add a value of this process, which `share` averages over all processes. Rewards get it as `log_metric`."""
         self._pending[name].append(float(value))
 
     def share(self) -> None:
-        """Average what is pending over all processes. Collective."""
+        """Average the pending values over all processes. Collective."""
         total: defaultdict[str, list[float]] = defaultdict(list)
         for pending in all_gather_object(dict(self._pending)):
             for name, values in pending.items():
@@ -38,7 +38,7 @@ class StepMetrics:
         self._pending.clear()
 
     def take(self) -> dict[str, Any]:
-        """The means since the last call; None where no value is a number."""
+        """The means since the last call; None if all values are NaN."""
         means: dict[str, Any] = {}
         for name, values in self._values.items():
             known = [value for value in values if not math.isnan(value)]

@@ -1,7 +1,7 @@
-"""Other places where a run is followed: Weights & Biases, TensorBoard, trackio, as the recipe names them.
+"""Experiment trackers: Weights & Biases, TensorBoard and trackio, through accelerate's adapters.
 
-In: the same named figures and steps that `metrics.jsonl` gets. Out: whatever the tracker makes of them; accelerate's
-adapters speak to each. Keys begin with the stage, `grpo/reward`, since both stages count steps from 1.
+In: the same figures and steps as in `metrics.jsonl`. Out: the logs of the trackers that the recipe names. Keys begin
+with the stage, as in `grpo/reward`, since both stages count steps from 1.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Trackers:
     """The trackers of one stage of a run.
 
     Args:
-        recipe: names them, the project and the run.
+        recipe: the recipe, which names the trackers, the project and the run.
         folder: the run folder; TensorBoard writes below it.
         stage: name of the stage.
     """
@@ -41,13 +41,13 @@ class Trackers:
             self._trackers.append(tracker)
 
     def log(self, values: Mapping[str, float | None], step: int) -> None:
-        """Hand on the figures of a step; those without a value are left out."""
+        """Log the figures of a step, without those that have no value."""
         known = {f"{self._stage}/{name}": value for name, value in values.items() if value is not None}
         for tracker in self._trackers:
             tracker.log(known, step=step)
 
     def table(self, title: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
-        """Hand on rows with the same columns, as a table where the tracker has one, else as text."""
+        """Log rows with the same columns, as a table if the tracker has tables, otherwise as text."""
         columns = list(rows[0])
         cells = [[str(row[column]) for column in columns] for row in rows]
         name = f"{self._stage}/{title}"
@@ -64,6 +64,6 @@ class Trackers:
                 tracker.writer.add_text(name, "\n".join(lines), global_step=step)
 
     def finish(self) -> None:
-        """Close them."""
+        """Close the trackers."""
         for tracker in self._trackers:
             tracker.finish()

@@ -1,8 +1,7 @@
-"""Which parameters a run trains: freezing by pattern, and low-rank adapters.
+"""Selects the parameters that a run trains: frozen parts, and low-rank adapters.
 
-In: a loaded model and a recipe's `model` section. Out: the model, its parameters marked, in the dtype that they are
-trained in. Names of parts stand for patterns of parameter names, so that a recipe need not know an architecture's; any
-other entry of `freeze` is such a pattern itself.
+In: a loaded model and a recipe's `model` section. Out: the model with `requires_grad` set, in the dtype of training. An
+entry of `freeze` is the name of a part, which each architecture maps to parameter names, or a pattern of such names.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from jigsaw.models.families import Family, family_of
 
 @dataclass(frozen=True)
 class Trainable:
-    """How much of a model is trained, in parameters."""
+    """The numbers of trained and of all parameters of a model."""
 
     trained: int
     total: int
@@ -35,13 +34,13 @@ def frozen_names(
     """The parameters that the entries of `freeze` match.
 
     Args:
-        family: of the model.
-        names: of all parameters.
+        family: family of the model.
+        names: names of all parameters.
         freeze: parts of the family, or patterns of names.
-        pre_buffer: layers of a NEO's pre-Buffer, which some of its parts go by.
+        pre_buffer: number of NEO's pre-Buffer layers, which some of its parts need.
 
     Raises:
-        JigsawError: an entry matches no parameter, or a part of a NEO without the size of its pre-Buffer.
+        JigsawError: an entry matches no parameter, or a part of NEO needs `pre_buffer`.
     """
     known = list(names)
     frozen: set[str] = set()
@@ -59,20 +58,20 @@ def frozen_names(
 
 
 def prepare(model: Any, section: ModelSection, *, sharded: bool) -> tuple[Any, Trainable]:
-    """Freeze, add adapters, and keep what is trained in float32.
+    """Freeze parts, add adapters, and keep trained parameters in float32.
 
-    An update of 1e-6 is lost in a bfloat16 weight. DeepSpeed keeps float32 copies of its own.
+    An update of 1e-6 is lost in a bfloat16 weight. DeepSpeed keeps its own float32 copies.
 
     Args:
-        model: as loaded, in the recipe's dtype.
-        section: what to freeze and adapt.
-        sharded: DeepSpeed will hold the weights.
+        model: the loaded model, in the recipe's dtype.
+        section: the recipe's `model` section.
+        sharded: whether DeepSpeed will manage the weights.
 
     Returns:
         The model (a `PeftModel` around it with adapters), and how much of it is trained.
 
     Raises:
-        JigsawError: a pattern that matches nothing, or nothing left to train.
+        JigsawError: a pattern matches nothing, or every parameter is frozen.
     """
     import torch
 
@@ -113,7 +112,7 @@ def _with_adapters(model: Any, lora: LoraSection, frozen: set[str]) -> Any:
                 )
         layers = {name for name in layers if name.rpartition(".")[2] in lora.targets}
     if not layers:
-        raise JigsawError("model.freeze: it matches every linear layer, and model.lora has none to adapt")
+        raise JigsawError("model.freeze: it matches every linear layer, so model.lora has none to adapt")
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -125,4 +124,4 @@ def _with_adapters(model: Any, lora: LoraSection, frozen: set[str]) -> Any:
 
 
 def _size(parameter: Any) -> int:
-    return int(getattr(parameter, "ds_numel", parameter.numel()))  # ZeRO-3 leaves an empty tensor in place of a shard
+    return int(getattr(parameter, "ds_numel", parameter.numel()))  # under ZeRO-3 the tensor itself is empty

@@ -1,6 +1,6 @@
-"""From a recipe's `sft` and `grpo` sections to TRL's configurations.
+"""Converts a recipe's `sft` and `grpo` sections to TRL's configurations.
 
-In: a recipe. Out: an `SFTConfig` or a `GRPOConfig`, with what the framework sets itself. Imports TRL.
+In: a recipe. Out: an `SFTConfig` or a `GRPOConfig`, with the fields that the framework sets. Imports TRL.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ def sft_config(recipe: Recipe, folder: Path, *, world_size: int = 1, deepspeed: 
     """TRL's configuration of the supervised stage.
 
     Args:
-        recipe: the run; it has an `sft` section.
-        folder: where TRL writes.
-        world_size: processes that train together.
-        deepspeed: its configuration, `jigsaw.training.sharding`; None trains without it.
+        recipe: the recipe, with an `sft` section.
+        folder: the folder that TRL writes to.
+        world_size: number of training processes.
+        deepspeed: DeepSpeed's configuration (`jigsaw.training.sharding`), or None.
 
     Raises:
-        JigsawError: a value that TRL refuses, or batch sizes that do not divide.
+        JigsawError: TRL refuses a value, or a batch size does not divide the step.
     """
     from trl import SFTConfig
 
     section = recipe.sft
     assert section is not None
-    # TRL cuts sequences at 1024 tokens by default: a prompt would lose pieces and nothing would say so.
+    # TRL truncates sequences to 1024 tokens by default, and a prompt would silently lose pieces.
     values = _common(recipe, folder, deepspeed) | {"max_length": None}
     values |= _fields(section, section.micro_batches(world_size))
     if section.optim == "muon":  # `jigsaw.training.muon`; TRL does not know it
@@ -53,15 +53,15 @@ def grpo_config(
     """TRL's configuration of GRPO.
 
     Args:
-        recipe: the run; it has a `grpo` section.
-        folder: where TRL writes.
+        recipe: the recipe, with a `grpo` section.
+        folder: the folder that TRL writes to.
         suppressed_tokens: ids that are never sampled.
-        reward_weights: one per reward.
-        world_size: processes that train together.
-        deepspeed: its configuration, `jigsaw.training.sharding`; None trains without it.
+        reward_weights: one weight per reward.
+        world_size: number of training processes.
+        deepspeed: DeepSpeed's configuration (`jigsaw.training.sharding`), or None.
 
     Raises:
-        JigsawError: a value that TRL refuses, or batch sizes that do not divide.
+        JigsawError: TRL refuses a value, or a batch size does not divide the step.
     """
     from trl import GRPOConfig
 
@@ -71,16 +71,16 @@ def grpo_config(
     values |= {
         "generation_kwargs": {"suppress_tokens": suppressed_tokens},
         "reward_weights": reward_weights,
-        "shuffle_dataset": False,  # `jigsaw.training.order` does it
-        "router_aux_loss_coef": 0.0,  # the log-probability pass has no router's logits
+        "shuffle_dataset": False,  # `jigsaw.training.order` shuffles
+        "router_aux_loss_coef": 0.0,  # the log-probability pass has no router logits
     }
     return _make("grpo", GRPOConfig, values | section.extra)
 
 
 def _fields(section: StageSection, batches: MicroBatches) -> dict[str, Any]:
-    """The keys of a section by TRL's names, which are the same; null leaves TRL its default."""
-    given = {key: value for key, value in section.model_dump(exclude=OWN_FIELDS).items() if value is not None}
-    return given | {"per_device_train_batch_size": batches.size, "gradient_accumulation_steps": batches.count}
+    """The keys of a section, which have TRL's names; null means TRL's default."""
+    fields = {key: value for key, value in section.model_dump(exclude=OWN_FIELDS).items() if value is not None}
+    return fields | {"per_device_train_batch_size": batches.size, "gradient_accumulation_steps": batches.count}
 
 
 def _common(recipe: Recipe, folder: Path, deepspeed: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _common(recipe: Recipe, folder: Path, deepspeed: Mapping[str, Any] | None) -
     if deepspeed is not None:
         values |= {"deepspeed": dict(deepspeed), "optim": "adamw_torch_fused"}
     if not cuda and torch.distributed.is_initialized():
-        values["ddp_backend"] = "gloo"  # without it accelerate looks for MPI
+        values["ddp_backend"] = "gloo"  # otherwise accelerate looks for MPI
     return values
 
 

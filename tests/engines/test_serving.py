@@ -89,7 +89,7 @@ def test_a_server_for_other_nodes_listens_where_they_can_reach_it(monkeypatch, n
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (number, 8000)) for number in numbers]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     if listens_on is None:
-        with pytest.raises(JigsawError, match=rf"--rendezvous node-7: .* stands for {numbers[0]}.*cannot reach"):
+        with pytest.raises(JigsawError, match=rf"--rendezvous node-7: .* resolves to {numbers[0]}.*cannot reach"):
             listening_address(Address("node-7", 8000))
     else:
         assert listening_address(Address("node-7", 8000)) == Address(listens_on, 8000)
@@ -125,9 +125,9 @@ def test_a_server_lives_as_long_as_its_block_and_says_where(load, port, tmp_path
     monkeypatch.setattr(module, "server_command", answering)
     with serving(recipe, recipe.model.path, RunFolder(tmp_path / "run"), None, Console()):
         told = capsys.readouterr().out
-        assert f"127.0.0.1:{port}, for this machine alone" in told
+        assert f"127.0.0.1:{port}, reachable only from this machine" in told
         assert load_processor(str(made[0])).image_processor.size["longest_edge"] == 3136
-        with pytest.raises(JigsawError, match=rf"rollout.port: something listens on 127.0.0.1:{port} already"):
+        with pytest.raises(JigsawError, match=rf"rollout.port: another program listens on 127.0.0.1:{port}"):
             serving(recipe, recipe.model.path, RunFolder(tmp_path / "run"), None, Console(quiet=True)).__enter__()
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
@@ -144,7 +144,7 @@ def test_a_server_that_ends_at_once_is_told_with_its_log(load, tmp_path, monkeyp
     recipe = load("distributed.cpu_processes=1")
     monkeypatch.setattr(module, "server_command", lambda *_: [sys.executable, "-c", "print('no room'); exit(3)"])
     with (
-        pytest.raises(JigsawError, match=r"ended before it answered; its own words are in .*server\.log"),
+        pytest.raises(JigsawError, match=r"ended before it answered; its output is in .*server\.log"),
         serving(recipe, recipe.model.path, RunFolder(tmp_path / "run"), None, Console(quiet=True)),
     ):
         pass

@@ -23,5 +23,5 @@ def test_experts_of_either_layout_arrive_as_released():
     for weights in (released, turned):
         found = dict(released_experts(weights.items(), hidden=8, inner=3))
         assert all(torch.equal(found[name], tensor) for name, tensor in released.items())
-    with pytest.raises(JigsawError, match="cannot tell the layout"):
+    with pytest.raises(JigsawError, match="the layout of experts is ambiguous"):
         list(released_experts({"a.experts.gate_up_proj": torch.rand(2, 8, 8)}.items(), hidden=8, inner=4))

@@ -170,7 +170,7 @@ def test_a_checkpoint_without_a_processor_is_refused_in_one_line(tmp_path, puzzl
     shutil.copytree(checkpoint, tmp_path / "bare")
     for name in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json", "tokenizer.json"):
         (tmp_path / "bare" / name).unlink(missing_ok=True)
-    with pytest.raises(JigsawError, match=r"bare: no image processor is there .* copy the base model's$"):
+    with pytest.raises(JigsawError, match=r"bare: the image processor is missing .* copy the base model's$"):
         evaluate_checkpoint(str(tmp_path / "bare"), puzzle_folder, limit=2, out=tmp_path / "e")
 
 

@@ -47,10 +47,13 @@ def test_an_architecture_that_is_not_supported_is_refused_by_name_with_those_tha
 @pytest.mark.parametrize(
     "name, told",
     [
-        ("config.json", "no checkpoint, config.json is missing"),
-        ("preprocessor_config.json", "no image processor is there (processor_config.json or preprocessor_config.json)"),
-        ("tokenizer.json", "no tokenizer is there"),
-        ("model.safetensors", "no weights are there"),
+        ("config.json", "not a checkpoint, config.json is missing"),
+        (
+            "preprocessor_config.json",
+            "the image processor is missing (processor_config.json or preprocessor_config.json)",
+        ),
+        ("tokenizer.json", "the tokenizer is missing"),
+        ("model.safetensors", "the weights are missing"),
     ],
 )
 def test_a_missing_file_is_named(folder, name, told):

@@ -100,7 +100,7 @@ class TestWhatIsNoCheckpoint:
         assert refusal(load, "runs/gone") == "runs/gone: no such checkpoint folder"
 
     def test_a_folder_of_something_else(self, load, tmp_path):
-        assert refusal(load, str(tmp_path)) == f"{tmp_path}: no checkpoint, config.json is missing"
+        assert refusal(load, str(tmp_path)) == f"{tmp_path}: not a checkpoint, config.json is missing"
 
     def test_a_checkpoint_of_text_alone(self, load, text_only):
         assert refusal(load, str(text_only)).startswith(f"{text_only}: ")
@@ -114,12 +114,12 @@ class TestWhatIsNoCheckpoint:
 def test_weights_that_were_cut_short_are_refused(copy):
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    assert refusal(load_model, str(copy)).startswith(f"{copy}: no vision-language model can be opened there (")
+    assert refusal(load_model, str(copy)).startswith(f"{copy}: the vision-language model cannot be opened (")
 
 
 def test_a_checkpoint_without_weights_is_refused(copy):
     (copy / "model.safetensors").unlink()
-    assert refusal(load_model, str(copy)).startswith(f"{copy}: no vision-language model can be opened there (")
+    assert refusal(load_model, str(copy)).startswith(f"{copy}: the vision-language model cannot be opened (")
 
 
 def test_missing_weights_are_never_made_up(copy):
@@ -136,7 +136,7 @@ def test_weights_of_another_shape_are_refused(copy):
     config = json.loads((copy / "config.json").read_text())
     config["text_config"]["intermediate_size"] += 32
     (copy / "config.json").write_text(json.dumps(config))
-    assert refusal(load_model, str(copy)).startswith(f"{copy}: no vision-language model can be opened there (")
+    assert refusal(load_model, str(copy)).startswith(f"{copy}: the vision-language model cannot be opened (")
 
 
 CODE = """
@@ -175,7 +175,7 @@ def test_a_checkpoint_that_needs_code_of_its_own_is_refused_by_name(copy):
     config = json.loads((copy / "config.json").read_text())
     auto_map = {"AutoConfig": "code.Config", "AutoModelForImageTextToText": "code.Model"}
     (copy / "config.json").write_text(json.dumps(config | {"model_type": "theirs", "auto_map": auto_map}))
-    assert refusal(load_model, str(copy)).startswith(f"{copy}: this checkpoint needs code that comes with it")
+    assert refusal(load_model, str(copy)).startswith(f"{copy}: this checkpoint needs its own code")
 
 
 def test_the_vision_tokens_are_the_five_that_stand_for_media(checkpoint):

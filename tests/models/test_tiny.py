@@ -169,8 +169,8 @@ def test_the_seed_alone_decides_the_weights(checkpoint, tmp_path, change, equal)
 @pytest.mark.parametrize(
     "sizes, told",
     [
-        ({"hidden_size": 80}, "hidden_size 80 is no multiple of head_size 32"),
-        ({"vision_hidden_size": 48}, "vision_hidden_size 48 is no multiple of head_size 32"),
+        ({"hidden_size": 80}, "hidden_size 80 is not a multiple of head_size 32"),
+        ({"vision_hidden_size": 48}, "vision_hidden_size 48 is not a multiple of head_size 32"),
         ({"fullatt_block_indexes": (1,)}, r"fullatt_block_indexes \[1\]: the vision tower has layers 0 to 0"),
         ({"head_size": 18, "hidden_size": 72, "vision_hidden_size": 72}, "multiple of 4"),
     ],

@@ -18,7 +18,9 @@ def test_a_difference_is_warned_of_once_from_a_quarter_of_the_limit_on(recwarn):
 
 
 def test_a_difference_beyond_the_limit_ends_the_run():
-    with pytest.raises(JigsawError, match=r"step 7: .* are 0.11 from .* over rollout.max_logp_difference=0.1"):
+    with pytest.raises(
+        JigsawError, match=r"step 7: .* differ by 0.11 from .* more than rollout.max_logp_difference=0.1"
+    ):
         Agreement(0.1).check(0.11, 7)
 
 
@@ -30,5 +32,5 @@ def test_a_whole_distribution_is_not_warned_of(settings, recwarn):
 
 @pytest.mark.parametrize("name, value", [("top_p", 0.9), ("top_k", 40), ("min_p", 0.05)])
 def test_sampling_from_a_part_of_the_distribution_is_warned_of(name, value):
-    with pytest.warns(EngineWarning, match=rf"grpo\.{name}={value}: .*biases the importance correction"):
+    with pytest.warns(EngineWarning, match=rf"grpo\.{name}={value}: .*biases the importance sampling correction"):
         warn_of_truncation(**{name: value})

@@ -70,7 +70,7 @@ def test_a_clip_without_its_place_is_an_error(model, processor):
     [
         ("pixel_values_videos", "video patches are missing"),
         ("video_grid_thw", "5 videos were given and 4 reached the model"),
-        ("input_ids", "puzzle v1: the prompt holds .* video tokens and its videos make"),
+        ("input_ids", "puzzle v1: the prompt has .* video tokens and its videos need"),
     ],
 )
 def test_a_medium_that_a_processor_drops_is_an_error(model, processor, monkeypatch, field, told):
