@@ -57,7 +57,7 @@ def test_a_budget_of_video_pixels_is_one_of_all_frames(folder):
 def test_limits_of_the_wrong_order_or_medium_are_refused(folder, checkpoint, neo_processor):
     with pytest.raises(JigsawError, match=r"^model\.video: min_pixels 9000 is over max_pixels 5000$"):
         load_processor(folder, min_video_pixels=9000, max_video_pixels=5000)
-    with pytest.raises(JigsawError, match=r"^model\.video: neo_chat is given the frames of a clip as images; limit "):
+    with pytest.raises(JigsawError, match=r"^model\.video: neo_chat takes the frames of a clip as images; limit "):
         family_of_processor(neo_processor).limit_pixels(neo_processor, "video", None, 5000)
     limited = load_processor(checkpoint, max_video_pixels=3136)
     inputs = processor_inputs(limited, [made_row("v", made_clip(0, frames=4, size=(112, 112)))])

@@ -103,7 +103,7 @@ def test_a_run_on_conversations_and_puzzles(neo_checkpoint, conversations, puzzl
         ("data.train.0.path=here", "give either path, build or conversations"),
         ("data.eval=[{conversations: samples}]", "eval takes puzzle sets only"),
         ("sft=null", "give sft, grpo or both"),
-        ("model.pre_buffer=null", "post-llm goes by the pre-Buffer of a NEO"),
+        ("model.pre_buffer=null", "post-llm depends on the pre-Buffer"),
     ],
 )
 def test_recipes_that_cannot_be(neo_checkpoint, conversations, puzzle_folder, tmp_path, change, complaint):

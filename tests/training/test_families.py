@@ -56,7 +56,9 @@ def test_an_unknown_architecture_is_refused_before_its_weights_are_read(tmp_path
 
 
 def test_an_unknown_processor_is_refused():
-    with pytest.raises(JigsawError, match=r"^SimpleNamespace: no processor of a supported architecture \(qwen2_vl, "):
+    with pytest.raises(
+        JigsawError, match=r"^SimpleNamespace: not the processor of a supported architecture \(qwen2_vl, "
+    ):
         family_of_processor(SimpleNamespace())
 
 

@@ -69,7 +69,7 @@ def test_a_clip_without_its_place_is_an_error(model, processor):
     ("field", "told"),
     [
         ("pixel_values_videos", "video patches are missing"),
-        ("video_grid_thw", "5 videos were given and 4 reached the model"),
+        ("video_grid_thw", "there are 5 videos and 4 reached the model"),
         ("input_ids", "puzzle v1: the prompt has .* video tokens and its videos need"),
     ],
 )

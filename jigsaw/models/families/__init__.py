@@ -1,11 +1,11 @@
-"""Model families: everything that differs between architectures, one file each, looked up by `config.model_type`.
+"""Model families: the differences between architectures, one file each, selected by `config.model_type`.
 
     family_of(model) -> Family                the family of a model, wrapped or not
     family_of_processor(processor) -> Family  the family that a processor belongs to
     require_supported(config, where) -> str   checks a `config.json` and returns its model type; imports no torch
 
-Nothing outside this package asks what a model is. An architecture that is not listed here is refused by name: positions
-and attention masks that are guessed give log-probabilities that are wrong without any error.
+No code outside this package depends on the architecture. An architecture that is not listed here is refused, because
+guessed positions and attention masks give wrong log-probabilities without any error.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ MODEL_TYPES: Mapping[str, str] = {
 """The supported values of `model_type` in a checkpoint's `config.json`, and the class of each family."""
 
 _ARCHITECTURES = {"NEOChatModel": "neo_chat"}
-"""Architectures whose checkpoints carry another `model_type`: NEO's PT checkpoints do."""
+"""Architectures whose checkpoints may have another `model_type`, as NEO's PT checkpoints do."""
 
 _REFUSED = {
     "qwen3_5": "its linear-attention layers carry a state through padding and from one completion to the next",
     "qwen3_5_moe": "its linear-attention layers carry a state through padding and from one completion to the next",
     "qwen3_next": "its linear-attention layers carry a state through padding and from one completion to the next",
 }
-"""Architectures that were tried, and why they are refused."""
+"""Architectures that were tested and do not work, with the reason."""
 
 
 def require_supported(config: Mapping[str, Any], where: str) -> str:
@@ -49,7 +49,7 @@ def require_supported(config: Mapping[str, Any], where: str) -> str:
 
     Args:
         config: the content of a `config.json`.
-        where: the checkpoint, for the error.
+        where: name of the checkpoint, for the error.
 
     Returns:
         Its model type, a key of `MODEL_TYPES`.
@@ -84,10 +84,10 @@ def family_named(model_type: str) -> Family:
 
 
 def family_of(model: Any) -> Family:
-    """The family of a `transformers` model, which may be wrapped by data parallelism, DeepSpeed or adapters.
+    """The family of a `transformers` model, possibly wrapped by data parallelism, DeepSpeed or adapters.
 
     Raises:
-        JigsawError: its architecture is not supported.
+        JigsawError: the architecture is not supported.
     """
     network = unwrapped(model)
     config = {"model_type": network.config.model_type, "architectures": network.config.architectures}
@@ -95,7 +95,7 @@ def family_of(model: Any) -> Family:
 
 
 def family_of_processor(processor: Any) -> Family:
-    """The family whose prompts a processor writes, by the processor's class.
+    """The family of a processor, by its class.
 
     Raises:
         JigsawError: no supported family has such a processor.
@@ -106,12 +106,12 @@ def family_of_processor(processor: Any) -> Family:
         if family.processor in names:
             return family
     raise JigsawError(
-        f"{type(processor).__name__}: no processor of a supported architecture ({', '.join(MODEL_TYPES)})"
+        f"{type(processor).__name__}: not the processor of a supported architecture ({', '.join(MODEL_TYPES)})"
     )
 
 
 def unwrapped(model: Any) -> Any:
-    """The model within data parallelism, DeepSpeed and adapters."""
+    """The model without the wrappers of data parallelism, DeepSpeed and adapters."""
     while hasattr(model, "module"):
         model = model.module
     return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -1,7 +1,7 @@
-"""The interface of a model family: what an architecture does with positions, masks, media and parameter names.
+"""The interface of a model family: positions, masks, media and parameter names of an architecture.
 
-A family holds no state. Shapes: N prompts of P tokens, padded on the left; positions have A axes, 3 for M-RoPE and 1
-for models that count tokens.
+A family has no state. Shapes: N prompts of P tokens, padded on the left; positions have A axes, 3 for M-RoPE and 1 for
+models that count tokens.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ Row = Mapping[str, Any]
 BoxUnit = Literal["pixels", "thousandths"]
 
 PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
-"""Model inputs with one value per token, beside token ids and mask."""
+"""Model inputs with one value per token, in addition to token ids and mask."""
 
 
 class Medium(NamedTuple):
-    """A kind of medium, and the model inputs that carry it.
+    """A kind of medium, and its model inputs.
 
     Attributes:
         name: `image` or `video`.
         pixels: the input with the pixels, one row per patch, tile or image.
-        grid: the input with one row (time, height, width in patches) per medium, of models that have one.
+        grid: the input with one row (time, height, width in patches) per medium, or None.
         per_medium: further inputs, each with one row per medium.
     """
 
@@ -45,16 +45,16 @@ class Medium(NamedTuple):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """All model inputs that carry media of this kind."""
+        """All model inputs for media of this kind."""
         return (self.pixels, *([self.grid] if self.grid else []), *self.per_medium)
 
 
 class Extent(NamedTuple):
-    """What the media of one kind of one prompt take up in the inputs of a model.
+    """The size of one prompt's media of one kind in the inputs of a model.
 
     Attributes:
-        tokens: their placeholder tokens.
-        rows: of each model input, the rows that are theirs.
+        tokens: number of placeholder tokens.
+        rows: model input -> number of rows.
     """
 
     tokens: int
@@ -65,8 +65,8 @@ class Blank(NamedTuple):
     """A blank medium.
 
     Attributes:
-        inputs: the model inputs that carry it.
-        tokens: placeholder tokens that its features take.
+        inputs: its model inputs.
+        tokens: number of placeholder tokens for its features.
     """
 
     inputs: Mapping[str, Tensor]
@@ -74,7 +74,7 @@ class Blank(NamedTuple):
 
 
 def runs(inside: Tensor) -> Tensor:
-    """Numbers `[N, P]`, from 0, of the stretches of places that are inside; -1 outside."""
+    """The numbers `[N, P]`, from 0, of the runs of True values; -1 on False values."""
     import torch
 
     begins = inside & ~torch.nn.functional.pad(inside, (1, 0))[:, :-1]
@@ -82,7 +82,7 @@ def runs(inside: Tensor) -> Tensor:
 
 
 def video_metadata(clip: Any) -> dict[str, Any]:
-    """What transformers and vLLM want to know of a `tasks.Clip`: its frames are all there are, at its own rate."""
+    """The metadata of a `tasks.Clip` for transformers and vLLM: all of its frames, at its frame rate."""
     count = len(clip.frames)
     return {
         "fps": clip.fps,
@@ -98,19 +98,19 @@ VIDEO = Medium("video", "pixel_values_videos", "video_grid_thw")
 
 
 class Family(ABC):
-    """What differs between architectures.
+    """The interface of a model family.
 
     Attributes:
         title: name of the models in tables.
-        model_type: as in `config.json`.
+        model_type: `model_type` in `config.json`.
         processor: class name of the processor.
         media: the kinds of media that the model takes.
         parts: parts of the model that `model.freeze` may name, as patterns of parameter names. A parameter belongs to
             the first part that matches.
         box_unit: unit in which the model writes the corners of boxes, for grounding benchmarks.
-        nested_images: whether the processor takes one list of images per prompt, rather than one list for all.
-        tiny_tokens: special tokens of a tiny model's tokenizer beside those of Qwen, by the names that the processor
-            asks the tokenizer for.
+        nested_images: whether the processor takes one list of images per prompt instead of one list for all.
+        tiny_tokens: special tokens of a tiny model's tokenizer in addition to Qwen's, by the names of the tokenizer's
+            attributes that the processor reads.
     """
 
     title: ClassVar[str]
@@ -123,7 +123,7 @@ class Family(ABC):
     tiny_tokens: ClassVar[Mapping[str, str]] = {}
 
     def prepare(self, model: Any) -> None:  # noqa: B027  # most models need nothing
-        """Change a model that was just loaded where the library is wrong about it."""
+        """Patch a loaded model if the library has a bug for it."""
 
     @abstractmethod
     def positions(
@@ -132,14 +132,14 @@ class Family(ABC):
         """Positions of prompts, `[A, N, P]`, and the position of the first completion token of each, `[N]`.
 
         Args:
-            model: not wrapped.
+            model: the unwrapped model.
             input_ids, attention_mask: `[N, P]`.
-            fields: what the processor made beside them.
+            fields: the processor's other outputs.
         """
 
     @abstractmethod
     def completion_positions(self, numbers: Tensor) -> Tensor:
-        """Positions `[A, ...]` of completion tokens that have the numbers `[...]`, counted on from the prompt."""
+        """Positions `[A, ...]` of completion tokens with the numbers `[...]`, which continue those of the prompt."""
 
     def position_ids(self, positions: Tensor) -> Tensor:
         """Positions `[A, ...]` in the shape of the model's `position_ids`."""
@@ -148,12 +148,12 @@ class Family(ABC):
     def sees_both_ways(
         self, model: Any, positions: Tensor, attention_mask: Tensor, token_fields: Mapping[str, Tensor]
     ) -> Tensor | None:
-        """Numbers `[N, P]`: prompt tokens with the same number, 0 or above, see each other in both directions.
+        """Numbers `[N, P]`: prompt tokens with the same number, 0 or above, attend to each other in both directions.
 
-        None where attention is causal throughout.
+        None if attention is causal for all tokens.
 
         Args:
-            model: not wrapped.
+            model: the unwrapped model.
             positions: `[A, N, P]`.
             attention_mask: `[N, P]`.
             token_fields: further inputs with one value per token, `[N, P]`.
@@ -161,33 +161,33 @@ class Family(ABC):
         return None
 
     def masks(self, model: Any, packing: Packing, build: Callable[[Packing], Any]) -> Any:
-        """The attention mask of packed sequences as the model takes it: one for all layers, or one per kind of layer.
+        """The attention mask of packed sequences for the model: one for all layers, or one per kind of layer.
 
         Args:
-            model: not wrapped.
-            packing: of prompts and completions.
-            build: makes a mask of a packing.
+            model: the unwrapped model.
+            packing: structure of the packed sequences.
+            build: builds a mask from a packing.
         """
         return build(packing)
 
-    def take_block_masks(self, model: Any) -> None:  # noqa: B027  # models that go by the mask need nothing
-        """Prepare a model, not wrapped, for block masks of flex attention, from now on."""
+    def take_block_masks(self, model: Any) -> None:  # noqa: B027  # some models need nothing
+        """Prepare an unwrapped model permanently for block masks of flex attention."""
 
     def expand_media(self, row: Row, processor: Any) -> Row:
-        """The row with its media as the model takes them: a model without videos gets their frames as images."""
+        """The row with media in the form that the model takes: for models without videos, frames as images."""
         return row
 
     def encode(
         self, processor: Any, text: Sequence[str], images: Sequence[Sequence[Any]], clips: Sequence[Sequence[Any]]
     ) -> Any:
-        """Prompts as the tensors that the model takes, padded on the left.
+        """Prompts as model inputs, padded on the left.
 
-        Clips go in with their own frame rate and are not sampled again: their frames are as the task chose them.
+        Clips keep their frame rate and the frames that the task chose; they are not sampled again.
 
         Args:
-            processor: of the model.
-            text: of each prompt, as the chat template wrote it. It holds all special tokens.
-            images, clips: of each prompt.
+            processor: the processor of the model.
+            text: text of each prompt from the chat template, including all special tokens.
+            images, clips: media of each prompt.
         """
         media: dict[str, Any] = {}
         if any(images):
@@ -203,12 +203,12 @@ class Family(ABC):
     def extents(
         self, processor: Any, medium: Medium, media: Sequence[Sequence[Any]], fields: Mapping[str, Any]
     ) -> list[Extent]:
-        """What the media of each prompt take up, by the grids that the processor made.
+        """The sizes of each prompt's media in the model inputs, from the grids that the processor made.
 
         Args:
-            processor: that made the inputs.
-            medium: the kind.
-            media: the media of that kind of each prompt.
+            processor: the processor that made the inputs.
+            medium: the kind of media.
+            media: the media of that kind in each prompt.
             fields: the model inputs.
 
         Raises:
@@ -218,7 +218,7 @@ class Family(ABC):
         arrived = 0 if grid is None else len(grid)
         if sum(numbers) != arrived:
             raise JigsawError(
-                f"{sum(numbers)} {medium.name}s were given and {arrived} reached the model: the processor dropped some"
+                f"there are {sum(numbers)} {medium.name}s and {arrived} reached the model: the processor dropped some"
             )
         merge = processor.image_processor.merge_size**2
         patches = [0] * len(numbers) if grid is None else [int(part.prod(-1).sum()) for part in grid.split(numbers)]
@@ -228,23 +228,23 @@ class Family(ABC):
         ]
 
     def concatenate(self, name: str, parts: Sequence[Tensor]) -> Tensor:
-        """Several tensors of one input that carries media, one behind the other.
+        """Concatenate several tensors of one media input.
 
         Args:
-            name: of the input.
-            parts: at least one; a single one need not be copied.
+            name: name of the input.
+            parts: one tensor or more; a single tensor need not be copied.
         """
         import torch
 
         return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
     def placeholder_id(self, processor: Any, medium: Medium) -> int | None:
-        """The token that stands for a part of a medium, from the processor."""
+        """The placeholder token of a medium, from the processor."""
         token: int | None = getattr(processor, f"{medium.name}_token_id", None)
         return token
 
     def vision_token_ids(self, processor: Any) -> list[int]:
-        """Ids of the tokens that stand for media, in ascending order; they must never be sampled."""
+        """Ids of the tokens that represent media, in ascending order; they must never be sampled."""
         vocabulary = processor.tokenizer.get_vocab()
         own = [getattr(processor, name, None) for name in ("image_token_id", "video_token_id")]
         named = [vocabulary[token] for token in self._vision_tokens() if token in vocabulary]
@@ -254,33 +254,33 @@ class Family(ABC):
         return ()
 
     def media_token_id(self, medium: Medium, config: Any) -> int:
-        """The token that stands for a part of a medium, from the model's configuration."""
+        """The placeholder token of a medium, from the model's configuration."""
         token: int = getattr(config, f"{medium.name}_token_id")
         return token
 
     @abstractmethod
     def blank_medium(self, medium: Medium, config: Any, device: Any) -> Blank | None:
-        """A blank medium that becomes few tokens; None if the model itself stays in step without media.
+        """A blank medium with few tokens; None if the model itself handles prompts without media.
 
-        Under ZeRO-3 every use of the vision tower is a collective operation, so a process whose prompts have no medium
-        of a kind that another process has runs the tower on a blank one.
+        Under ZeRO-3 every use of the vision tower is a collective operation. So a process without media of a kind that
+        another process has runs the tower on a blank medium.
         """
 
     def prepare_processor(self, processor: Any) -> None:  # noqa: B027  # most processors need nothing
-        """Change a processor that was just loaded where the library leaves something open."""
+        """Set options of a loaded processor that the library leaves open."""
 
     def write(self, processor: Any, turns: Sequence[Mapping[str, Any]], *, opens_answer: bool) -> str:
-        """A conversation as the chat template writes it, in the form that the processor must be given.
+        """A conversation as the chat template writes it, in the form that the processor needs.
 
         Args:
-            processor: of the model.
-            turns: with placeholders for media.
-            opens_answer: whether the assistant's turn is opened at the end.
+            processor: the processor of the model.
+            turns: the turns, with placeholders for media.
+            opens_answer: whether to open the assistant's turn at the end.
         """
         return str(processor.apply_chat_template(list(turns), add_generation_prompt=opens_answer, tokenize=False))
 
     def pixel_unit(self, processor: Any) -> int:
-        """Pixels along the side of the square that becomes one token of a prompt."""
+        """Side of the square that becomes one token of a prompt, in pixels."""
         images = processor.image_processor
         return int(images.patch_size * images.merge_size)
 
@@ -289,18 +289,18 @@ class Family(ABC):
         return int(processor.image_processor.size["longest_edge"]) // self.pixel_unit(processor) ** 2
 
     def limit_pixels(self, processor: Any, kind: Literal["image", "video"], low: int | None, high: int | None) -> None:
-        """Set the least and the most pixels of a medium after resizing; None keeps the checkpoint's own.
+        """Set the minimum and maximum pixels of a medium after resizing; None keeps the checkpoint's limit.
 
-        Of a video, Qwen2-VL and Qwen2.5-VL limit each frame, and Qwen3-VL the sum of all frames.
+        For videos, Qwen2-VL and Qwen2.5-VL limit each frame, and Qwen3-VL the sum of all frames.
 
         Raises:
-            JigsawError: the least is above the most, or the model takes no such medium.
+            JigsawError: the minimum is above the maximum, or the model takes no such medium.
         """
         if low is None and high is None:
             return
         if kind not in {medium.name for medium in self.media}:
             raise JigsawError(
-                f"model.{kind}: {self.model_type} is given the frames of a clip as images; limit them in model.image"
+                f"model.{kind}: {self.model_type} takes the frames of a clip as images; limit them in model.image"
             )
         size = getattr(processor, f"{kind}_processor").size
         low, high = low or size["shortest_edge"], high or size["longest_edge"]
@@ -309,19 +309,19 @@ class Family(ABC):
         size["shortest_edge"], size["longest_edge"] = low, high
 
     def label_frames(self, processor: Any, labels: Labels) -> None:
-        """Set how the frames of a clip are labelled in prompts.
+        """Set the labels of video frames in prompts.
 
         Raises:
-            JigsawError: the family has one form of videos alone.
+            JigsawError: the family has only one form of videos.
         """
-        raise JigsawError(f"model.frames: {self.model_type} has one form of videos alone; leave it out")
+        raise JigsawError(f"model.frames: {self.model_type} has only one form of videos; leave it out")
 
     def tiny(self, sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
         """A model from random weights and its processor.
 
         Args:
-            sizes: the numbers.
-            tokenizer: of `jigsaw.models.tiny.build_tokenizer`.
+            sizes: the sizes.
+            tokenizer: a tokenizer of `jigsaw.models.tiny.build_tokenizer`.
         """
         raise JigsawError(f"model.tiny: there is no tiny {self.model_type}")
 
@@ -330,8 +330,8 @@ class Family(ABC):
 
         Args:
             part: an entry of `model.freeze`.
-            names: of all parameters.
-            pre_buffer: `model.pre_buffer`.
+            names: names of all parameters.
+            pre_buffer: `model.pre_buffer` of the recipe.
         """
         if part not in self.parts:
             return None

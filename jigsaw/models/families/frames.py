@@ -1,6 +1,6 @@
-"""Videos as images: the frames of a clip in the prompt, for models that take no videos.
+"""Converts videos to images, for models that do not take videos.
 
-In: a row with clips. Out: the row with their frames as images, each behind its text.
+In: a row with clips. Out: the row with their frames as images, each after its text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def with_frames(row: Row, parts_of_clip: Callable[[Any], Sequence[Mapping[str, A
 
     Args:
         row: a puzzle row with its media.
-        parts_of_clip: text and image parts of a `tasks.Clip`; the image parts hold their `image`.
+        parts_of_clip: returns the text and image parts of a `tasks.Clip`; an image part has its `image`.
     """
     if not row.get("videos"):
         return row

@@ -1,4 +1,4 @@
-"""Gemma 3: one square of 896 pixels per image, whose tokens see each other; sliding windows in most layers."""
+"""Gemma 3: images of 896 x 896 pixels with bidirectional attention; sliding windows in most layers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from jigsaw.models.tiny import TinySizes
 
 SIDE, PATCH, TOKENS, WINDOW = 32, 8, 4, 12
-"""Of a tiny model: side of an image and of a patch in pixels, tokens of an image, and places of a window; 896, 14, 256
-and 1024 in the released models."""
+"""Sizes of a tiny model: side of an image and of a patch in pixels, tokens of an image, and tokens of a window; 896,
+14, 256 and 1024 in the released models."""
 
 CHAT_TEMPLATE = (
     "{{- bos_token }}{%- for turn in messages %}"
@@ -31,11 +31,11 @@ CHAT_TEMPLATE = (
     "{{- '<end_of_turn>\\n' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<start_of_turn>model\\n' }}{%- endif %}"
 )
-"""Turns as the released models have them; the assistant is called `model`."""
+"""The turns of the released models, which call the assistant `model`."""
 
 
 class Gemma3(TiledFamily):
-    """The frames of a clip are images behind their times, as for NEO; no form of videos was released."""
+    """The Gemma 3 family. Frames of a clip are images after their times, as for NEO; Gemma has no video form."""
 
     title = "Gemma 3"
     model_type = "gemma3"
@@ -59,7 +59,7 @@ class Gemma3(TiledFamily):
         """See `Family`.
 
         Raises:
-            JigsawError: the checkpoint cuts images into crops as well.
+            JigsawError: the checkpoint also adds crops of images.
         """
         if processor.image_processor.do_pan_and_scan:
             raise JigsawError("preprocessor_config.json: do_pan_and_scan adds crops of images, which is not supported")
@@ -67,13 +67,13 @@ class Gemma3(TiledFamily):
     def sees_both_ways(
         self, model: Any, positions: Tensor, attention_mask: Tensor, token_fields: Mapping[str, Tensor]
     ) -> Tensor | None:
-        """See `Family`: the tokens of one image, which follow each other."""
+        """See `Family`: the consecutive tokens of one image."""
         if "token_type_ids" not in token_fields:
             return None
         return runs(token_fields["token_type_ids"] == 1)
 
     def masks(self, model: Any, packing: Packing, build: Callable[[Packing], Any]) -> Any:
-        """See `Family`: within a window of positions in most layers, which cuts images too."""
+        """See `Family`: most layers attend within a window of positions, which also applies to images."""
         window = model.config.get_text_config().sliding_window
         return {"full_attention": build(packing), "sliding_attention": build(replace(packing, window=window))}
 
@@ -98,9 +98,9 @@ class Gemma3(TiledFamily):
         return int(config.mm_tokens_per_image)
 
     def tiny(self, sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
-        """See `Family`: every other layer sees all; a window is shorter than most prompts.
+        """See `Family`: every other layer has full attention; the window is shorter than most prompts.
 
-        Up to four lines are one token, as in the released vocabulary, which vLLM goes by.
+        Up to four line breaks are one token, as in the released vocabulary, on which vLLM relies.
         """
         from tokenizers import AddedToken
         from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3ImageProcessor, Gemma3Processor

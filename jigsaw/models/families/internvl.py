@@ -1,4 +1,4 @@
-"""InternVL 3 and 3.5, as transformers' own class: tiles of 448 pixels, a thumbnail beside several, frames as tiles."""
+"""InternVL 3 and 3.5, the class of transformers: images as tiles of 448 pixels and a thumbnail, frames as tiles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from jigsaw.models.tiny import TinySizes
 
 SIDE, PATCH = 32, 8
-"""Of a tiny model: a tile is 4x4 patches and becomes 2x2 tokens; 448 and 14 in the released models."""
+"""Sizes of a tiny model: a tile is 4x4 patches and becomes 2x2 tokens; 448 and 14 in the released models."""
 
 CHAT_TEMPLATE = (
     "{%- for turn in messages %}{{- '<|im_start|>' + turn.role + '\\n' }}"
@@ -22,11 +22,11 @@ CHAT_TEMPLATE = (
     "{{- '<|im_end|>\\n' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
-"""ChatML with a line for each image, as the released models have it."""
+"""ChatML with one line per image, as in the released models."""
 
 
 class InternVL(TiledFamily):
-    """A language model of Qwen2 or Qwen3 behind a tower that sees one tile at a time."""
+    """The InternVL family: a Qwen2 or Qwen3 language model, and a vision tower that encodes one tile at a time."""
 
     title = "InternVL 3, 3.5"
     model_type = "internvl"
@@ -50,7 +50,7 @@ class InternVL(TiledFamily):
         return sorted({*super().vision_token_ids(processor), *map(processor.tokenizer.convert_tokens_to_ids, tokens)})
 
     def expand_media(self, row: Row, processor: Any) -> Row:
-        """See `Family`: the text of `InternVLProcessor` around frames that are brought to the size of a tile."""
+        """See `Family`: the text of `InternVLProcessor` around frames that are resized to a tile."""
         side = self.tile(processor)[0]
 
         def parts(clip: Any) -> list[dict[str, Any]]:
@@ -64,14 +64,14 @@ class InternVL(TiledFamily):
         return with_frames(row, parts)
 
     def prepare_processor(self, processor: Any) -> None:
-        """See `Family`: images are cut into tiles, as the processor does by default and vLLM by the setting alone."""
+        """See `Family`: cut images into tiles, which is the processor's default, but which vLLM only does if set."""
         processor.image_processor.crop_to_patches = True
 
     def limit_pixels(self, processor: Any, kind: Literal["image", "video"], low: int | None, high: int | None) -> None:
-        """See `Family`: the most pixels of an image are those of its tiles; a frame is always one tile.
+        """See `Family`: the maximum pixels of an image determine its number of tiles; a frame is always one tile.
 
         Raises:
-            JigsawError: a least number of pixels, a limit of videos, or less than one tile.
+            JigsawError: there is a minimum, a limit for videos, or a maximum below one tile.
         """
         if low is None and high is None:
             return
@@ -101,7 +101,7 @@ class InternVL(TiledFamily):
         return int(patches * config.downsample_ratio**2)
 
     def tiny(self, sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
-        """See `Family`: a Qwen3 behind tiles of 32 pixels."""
+        """See `Family`: a Qwen3 language model with tiles of 32 pixels."""
         from transformers import (
             GotOcr2ImageProcessor,
             InternVLConfig,
@@ -134,7 +134,7 @@ class InternVL(TiledFamily):
 
 
 def _resized(frame: Any, side: int) -> Any:
-    """A frame `[height, width, 3]` as a picture of the size of a tile, resized as `InternVLVideoProcessor` does."""
+    """A frame `[height, width, 3]` resized to a tile, in the same way as by `InternVLVideoProcessor`."""
     import numpy as np
     import torch
     from PIL import Image

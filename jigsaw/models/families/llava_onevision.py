@@ -1,4 +1,4 @@
-"""LLaVA-OneVision: tiles of any resolution for a single image, one tile for each of several, pooled frames of clips."""
+"""LLaVA-OneVision: several tiles for a single image, one tile per image for several, pooled frames for clips."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGES = Medium("image", "pixel_values", None, ("image_sizes", "batch_num_images
 CLIPS = Medium("video", "pixel_values_videos")
 
 SIDE, PATCH = 32, 8
-"""Of a tiny model: side of a tile and of a patch in pixels; 384 and 14 in the released models."""
+"""Sizes of a tiny model: side of a tile and of a patch in pixels; 384 and 14 in the released models."""
 
 CHAT_TEMPLATE = (
     "{%- for turn in messages %}{{- '<|im_start|>' + turn.role + '\\n' }}"
@@ -33,9 +33,10 @@ CHAT_TEMPLATE = (
 
 
 class LlavaOnevision(TiledFamily):
-    """A Qwen2 behind SigLIP. The released chat templates write the media of a turn before its text.
+    """The LLaVA-OneVision family: a Qwen2 language model with SigLIP.
 
-    A prompt of one image is cut into tiles by its resolution; of several images each is one tile.
+    The released chat templates write the media of a turn before its text. A single image of a prompt is cut into tiles
+    by its resolution; each of several images is one tile.
     """
 
     title = "LLaVA-OneVision"
@@ -66,7 +67,7 @@ class LlavaOnevision(TiledFamily):
     def encode(
         self, processor: Any, text: Sequence[str], images: Sequence[Sequence[Any]], clips: Sequence[Sequence[Any]]
     ) -> Any:
-        """See `Family`. The processor batches clips of equal numbers of frames alone, so each is prepared by itself."""
+        """See `Family`. The processor can only batch clips of equal length, so each clip is processed separately."""
         flat = [
             processor.video_processor([clip.frames], do_sample_frames=False, return_tensors="pt")[CLIPS.pixels]
             for of_prompt in clips
@@ -81,7 +82,7 @@ class LlavaOnevision(TiledFamily):
         return inputs
 
     def concatenate(self, name: str, parts: Sequence[Tensor]) -> Tensor:
-        """See `Family`: tiles that are missing are zeros, frames that are missing are no numbers."""
+        """See `Family`: missing tiles are zeros, and missing frames are NaN."""
         if name not in (IMAGES.pixels, CLIPS.pixels):
             return super().concatenate(name, parts)
         longest = max(part.shape[1] for part in parts)
@@ -91,7 +92,7 @@ class LlavaOnevision(TiledFamily):
     def extents(
         self, processor: Any, medium: Medium, media: Sequence[Sequence[Any]], fields: Mapping[str, Any]
     ) -> list[Extent]:
-        """See `Family`: what the processor itself writes for media of such sizes."""
+        """See `Family`: from the text that the processor writes for media of these sizes."""
         side = self.tile(processor)[0]
         if medium is CLIPS:
             frames = [[torch.empty(len(clip.frames), 0) for clip in of_prompt] for of_prompt in media]
@@ -101,9 +102,9 @@ class LlavaOnevision(TiledFamily):
         tile = torch.empty(1, 1, 3, side, side)
         extents = []
         for of_prompt in media:
-            given = {"batch_num_images": [len(of_prompt)], "pixel_values": tile}
-            given["image_sizes"] = [(image.height, image.width) for image in of_prompt]
-            words = [processor.replace_image_token(given, number) for number in range(len(of_prompt))]
+            sizes = [(image.height, image.width) for image in of_prompt]
+            inputs = {"batch_num_images": [len(of_prompt)], "pixel_values": tile, "image_sizes": sizes}
+            words = [processor.replace_image_token(inputs, number) for number in range(len(of_prompt))]
             rows = {"pixel_values": len(of_prompt), "image_sizes": len(of_prompt)}
             rows["batch_num_images"] = 1 if of_prompt else 0
             extents.append(Extent(sum(word.count(processor.image_token) for word in words), rows))
@@ -120,7 +121,7 @@ class LlavaOnevision(TiledFamily):
         return (1 + int(most)) * 2 * tokens
 
     def blank_medium(self, medium: Medium, config: Any, device: Any) -> Blank:
-        """See `Family`: two images of one tile each, which a single one would not be; or a clip of one frame."""
+        """See `Family`: two images of one tile each, since a single image has several tiles; or a clip of one frame."""
         vision = config.vision_config
         side, patches = vision.image_size, vision.image_size // vision.patch_size
         if medium is CLIPS:

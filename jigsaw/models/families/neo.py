@@ -1,4 +1,4 @@
-"""NEO: (time, row, column) positions, images whose tokens see each other, and videos written as time-stamped images."""
+"""NEO: (time, row, column) positions, bidirectional attention within images, videos as time-stamped images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Neo(Family):
-    """An image has one time, text has row and column 0."""
+    """The NEO family. All tokens of an image have the same time; text has row and column 0."""
 
     title = "NEO"
     model_type = "neo_chat"
@@ -45,7 +45,7 @@ class Neo(Family):
     def sees_both_ways(
         self, model: Any, positions: Tensor, attention_mask: Tensor, token_fields: Mapping[str, Tensor]
     ) -> Tensor | None:
-        """See `Family`: the adjacent tokens of one image, unless the model was made causal throughout."""
+        """See `Family`: the consecutive tokens of one image, unless the model is causal as an ablation."""
         if model.config.llm_config.image_attention == "causal":
             return None
         return runs(token_fields["mm_token_type_ids"] == 1)
@@ -77,13 +77,13 @@ class Neo(Family):
         """See `Family`; the groups of `jigsaw.models.neo.groups` are parts too.
 
         Raises:
-            JigsawError: a group without the size of the pre-Buffer.
+            JigsawError: `part` is a group and `pre_buffer` is None.
         """
         if part not in GROUPS:
             return super().parameters_of(part, names, pre_buffer)
         if pre_buffer is None:
             raise JigsawError(
-                f"model.freeze: {part} goes by the pre-Buffer of a NEO; say its layers in model.pre_buffer "
-                "(12 of the 2B model, 6 of the 9B)"
+                f"model.freeze: {part} depends on the pre-Buffer; set its number of layers in model.pre_buffer "
+                "(12 for the 2B model, 6 for the 9B model)"
             )
         return {name for name in names if part in groups_of(name, pre_buffer)}

@@ -1,4 +1,4 @@
-"""Qwen2-VL and Qwen2.5-VL: M-RoPE positions, causal attention, a vision tower that takes packed patches."""
+"""Qwen2-VL and Qwen2.5-VL: M-RoPE positions, causal attention, a vision tower on packed patches."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from jigsaw.models.tiny import TinySizes
 
 WINDOW = 56
-"""Of a tiny Qwen2.5-VL: side of a window of the vision tower in pixels, 2x2 visual tokens; 112 in the released
-checkpoints."""
+"""Side of a window in a tiny Qwen2.5-VL's vision tower in pixels, 2x2 visual tokens; 112 in released checkpoints."""
 
 VISION_TOKENS = (
     "<|vision_start|>",
@@ -24,11 +23,11 @@ VISION_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-"""Tokens that stand for media in a prompt."""
+"""Tokens that represent media in a prompt."""
 
 
 class Qwen2VL(Family):
-    """Three equal position axes for text; the rules of `get_rope_index` for media."""
+    """The Qwen2-VL family: three equal position axes for text, and the rules of `get_rope_index` for media."""
 
     title = "Qwen2-VL"
     model_type = "qwen2_vl"
@@ -62,7 +61,7 @@ class Qwen2VL(Family):
         return numbers.expand(3, *numbers.shape)
 
     def take_block_masks(self, model: Any) -> None:
-        """See `Family`. Checkpointed layers run again after the forward pass, so the setting stays."""
+        """See `Family`. The setting is permanent, since checkpointed layers run again after the forward pass."""
         from jigsaw.models.packed_attention import BY_MASK
 
         model.config.get_text_config()._attn_implementation = BY_MASK
@@ -98,7 +97,7 @@ class Qwen2VL(Family):
 
 
 class Qwen25VL(Qwen2VL):
-    """As Qwen2-VL, with videos placed by the seconds between their frames."""
+    """The Qwen2.5-VL family: like Qwen2-VL, with positions of videos by the seconds between their frames."""
 
     title = "Qwen2.5-VL"
     model_type = "qwen2_5_vl"
@@ -118,7 +117,7 @@ class Qwen25VL(Qwen2VL):
             "out_hidden_size": sizes.hidden_size,
             "fullatt_block_indexes": sizes.full_attention,
             "window_size": WINDOW,
-            "tokens_per_second": 2,  # of the released checkpoints; the class has 4
+            "tokens_per_second": 2,  # as in the released checkpoints; the default is 4
             "initializer_range": sizes.initializer_range,
         }
         config = Qwen2_5_VLConfig(**_config(sizes, tokenizer), vision_config=vision)
@@ -126,7 +125,7 @@ class Qwen25VL(Qwen2VL):
 
 
 def prepare_tower(model: Any) -> None:
-    """Have the vision tower attend by windows and embed patches by a product."""
+    """Patch the vision tower: batched window attention, and a matrix product for the patch embedding."""
     from jigsaw.compat import embed_patches_by_product
     from jigsaw.models.vision_windows import WINDOWS
 
@@ -136,7 +135,7 @@ def prepare_tower(model: Any) -> None:
 
 
 def _config(sizes: TinySizes, tokenizer: Any) -> dict[str, Any]:
-    """The configuration of a tiny model but for its vision tower."""
+    """The configuration of a tiny model without its vision tower."""
     token = tokenizer.convert_tokens_to_ids
     half = sizes.head_size // 2
     time_section = half // 4  # the 64 rotary pairs of a head are shared 16 : 24 : 24 by time, row and column
@@ -160,7 +159,7 @@ def _config(sizes: TinySizes, tokenizer: Any) -> dict[str, Any]:
 
 
 def _processors(tokenizer: Any) -> dict[str, Any]:
-    """What the processor of a tiny model is made of."""
+    """The arguments of a tiny model's processor."""
     from transformers import Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     one_token = 28 * 28  # pixels behind one visual token: 2x2 patches of 14x14

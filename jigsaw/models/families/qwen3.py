@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from jigsaw.models.tiny import TinySizes
 
 PATCH = 16
-"""Pixels along the side of a patch of the released models; two by two of them become one token."""
+"""Side of a patch in the released models, in pixels; 2x2 patches become one token."""
 
 DEEPSTACK = 3
-"""Layers of the language model that vision features are added to, in the released models."""
+"""Layers of the language model to which vision features are added, in the released models."""
 
 
 class Qwen3VL(Qwen2VL):
-    """As Qwen2-VL, but for videos: each pair of frames is a block of its own behind its time in seconds.
+    """The Qwen3-VL family: like Qwen2-VL, but in videos each pair of frames is a block after its time in seconds.
 
-    A limit of video pixels is a budget over all frames of a clip.
+    The limit of video pixels applies to all frames of a clip together.
     """
 
     title = "Qwen3-VL"
@@ -28,11 +28,11 @@ class Qwen3VL(Qwen2VL):
     processor = "Qwen3VLProcessor"
 
     def prepare(self, model: Any) -> None:
-        """See `Family`. Each pair of frames is a block with one moment, which the library places as released."""
+        """See `Family`. Each pair of frames is a block with one time, for which the library's positions are right."""
         prepare_tower(model)
 
     def prepare_processor(self, processor: Any) -> None:
-        """See `Family`: frames keep the size that the task chose, unless the budget of the clip is exceeded.
+        """See `Family`: frames keep the size that the task chose, unless the clip exceeds its pixel limit.
 
         transformers 5.22 will limit every frame of a clip by default.
         """
@@ -40,11 +40,12 @@ class Qwen3VL(Qwen2VL):
             processor.video_processor.cap_pixels_per_frame = False
 
     def write(self, processor: Any, turns: Sequence[Mapping[str, Any]], *, opens_answer: bool) -> str:
-        """See `Family`: a video is its placeholder alone.
+        """See `Family`: a video is only its placeholder.
 
-        The templates write a start and an end of vision around it, and transformers before 5 replaced all three by the
-        blocks of frames, which have their own. Since then the outer pair stays in the prompt, which no released
-        checkpoint was trained with (vllm-project/vllm#46817). Remove this when transformers drops the pair again.
+        The templates write start and end tokens of vision around it. transformers before 5 replaced all three with the
+        blocks of frames, which have their own start and end tokens. Since then the outer tokens stay in the prompt, and
+        no released checkpoint was trained with them (vllm-project/vllm#46817). Remove this when transformers removes
+        them again.
         """
         text = super().write(processor, turns, opens_answer=opens_answer)
         return text.replace("<|vision_start|><|video_pad|><|vision_end|>", "<|video_pad|>")
@@ -58,19 +59,19 @@ class Qwen3VL(Qwen2VL):
 
 
 class Qwen3VLMoe(Qwen3VL):
-    """Qwen3-VL with a mixture of experts in the language model."""
+    """The family of Qwen3-VL with a mixture of experts in the language model."""
 
     title = "Qwen3-VL, experts"
     model_type = "qwen3_vl_moe"
 
     def tiny(self, sizes: TinySizes, tokenizer: Any) -> tuple[Any, Any]:
-        """See `Family`: four experts, two of them for each token."""
+        """See `Family`: four experts, two per token."""
         from transformers import Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
 
         text = _text_config(sizes, tokenizer) | {
             "num_experts": 4,
             "num_experts_per_tok": 2,
-            "norm_topk_prob": True,  # as released: transformers always does so, vLLM reads it
+            "norm_topk_prob": True,  # as released: transformers always normalises, vLLM reads this key
             "moe_intermediate_size": int(sizes.hidden_size * sizes.mlp_ratio) // 2,
         }
         model = _model(Qwen3VLMoeForConditionalGeneration, Qwen3VLMoeConfig, text, sizes, tokenizer)

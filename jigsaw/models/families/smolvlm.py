@@ -1,4 +1,4 @@
-"""SmolVLM2 and Idefics3: one square per image, behind which a Llama reads the time of every frame of a clip."""
+"""SmolVLM2 and Idefics3: one square per image, and the time of every frame of a clip as text."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from jigsaw.models.tiny import TinySizes
 
 SIDE, PATCH, SHUFFLE = 32, 8, 2
-"""Of a tiny model: side of an image and of a patch in pixels, and patches along the side of a token; 512, 16 and 4 in
-SmolVLM2 of 256M and 500M."""
+"""Sizes of a tiny model: side of an image and of a patch in pixels, and patches along the side of a token; 512, 16 and
+4 in SmolVLM2 of 256M and 500M."""
 
 CHAT_TEMPLATE = (
     "<|im_start|>{%- for turn in messages %}"
@@ -29,13 +29,13 @@ CHAT_TEMPLATE = (
     "{{- '<end_of_utterance>\\n' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- 'Assistant:' }}{%- endif %}"
 )
-"""Turns as the released models have them."""
+"""The turns of the released models."""
 
 
 class SmolVLM(TiledFamily):
-    """Every image is one square; the processor's splitting into further squares is off.
+    """The SmolVLM2 family. Every image is one square; the processor's splitting into further squares is disabled.
 
-    Pieces of a puzzle are small, and 17 squares for each would fill the context of these models.
+    Pieces of a puzzle are small, and 17 squares per piece would fill the context of these models.
     """
 
     title = "SmolVLM2"
@@ -63,7 +63,7 @@ class SmolVLM(TiledFamily):
     def encode(
         self, processor: Any, text: Sequence[str], images: Sequence[Sequence[Any]], clips: Sequence[Sequence[Any]]
     ) -> Any:
-        """See `Family`. The model takes any grouping of images, so each is a group of its own, without padding."""
+        """See `Family`. The model takes any grouping of images, so each image is one group, without padding."""
         inputs = super().encode(processor, text, images, clips)
         for name in self.media[0].inputs:
             if name in inputs:
@@ -76,12 +76,12 @@ class SmolVLM(TiledFamily):
         return with_frames(row, _parts)
 
     def write(self, processor: Any, turns: Sequence[Mapping[str, Any]], *, opens_answer: bool) -> str:
-        """See `Family`. The processor warns of its own settings for videos unless some are given in this way."""
+        """See `Family`. `processor_kwargs` is set because the processor otherwise warns about its video settings."""
         options = {"add_generation_prompt": opens_answer, "tokenize": False}
         return str(processor.apply_chat_template(list(turns), processor_kwargs={"do_sample_frames": False}, **options))
 
     def vision_token_ids(self, processor: Any) -> list[int]:
-        """See `Family`: those around images too."""
+        """See `Family`: includes the tokens around images."""
         vocabulary = processor.tokenizer.get_vocab()
         rows = [token for token in vocabulary if token.startswith("<row_")]
         named = [processor.image_token, processor.fake_image_token, processor.global_image_token]
@@ -93,7 +93,7 @@ class SmolVLM(TiledFamily):
         return int(processor.image_processor.max_image_size["longest_edge"]), int(processor.image_seq_len)
 
     def _blank_tile(self, channels: int, side: int, device: Any) -> dict[str, Tensor]:
-        # Not zeros, which the model takes for padding and leaves out.
+        # Not zeros, which the model treats as padding.
         return {
             TILES.pixels: torch.ones(1, 1, channels, side, side, device=device),
             "pixel_attention_mask": torch.ones(1, 1, side, side, dtype=torch.long, device=device),
@@ -137,7 +137,7 @@ class SmolVLM(TiledFamily):
 
 
 def _parts(clip: Any) -> list[dict[str, Any]]:
-    """A clip in words, with a time in minutes and seconds before each frame."""
+    """The text and image parts of a clip, with the time in minutes and seconds before each frame."""
     from num2words import num2words
     from PIL import Image
 

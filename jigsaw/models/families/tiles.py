@@ -1,4 +1,4 @@
-"""Families that cut an image into square tiles of a fixed number of tokens, and count positions as text does."""
+"""The base of families that cut images into square tiles of a fixed number of tokens, with positions as in text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TILES = Medium("image", "pixel_values")
 
 
 class TiledFamily(Family):
-    """Positions count tokens; pixels are tiles of one size; the frames of a clip are images."""
+    """A family whose positions count tokens, whose pixels are tiles of one size, and whose clips are images."""
 
     media: ClassVar[tuple[Medium, ...]] = (TILES,)
     box_unit: ClassVar[BoxUnit] = "thousandths"
@@ -40,17 +40,17 @@ class TiledFamily(Family):
         return positions[0]
 
     def take_block_masks(self, model: Any) -> None:
-        """See `Family`. Checkpointed layers run again after the forward pass, so the setting stays."""
+        """See `Family`. The setting is permanent, since checkpointed layers run again after the forward pass."""
         from jigsaw.models.packed_attention import BY_MASK
 
         model.config.get_text_config()._attn_implementation = BY_MASK
 
     @abstractmethod
     def tile(self, processor: Any) -> tuple[int, int]:
-        """Side of a tile in pixels, and the tokens that it becomes."""
+        """Side of a tile in pixels, and its number of tokens."""
 
     def tiles_of(self, processor: Any, image: Any) -> int:
-        """Tiles that an image is cut into."""
+        """The number of tiles of an image."""
         return 1
 
     def extents(
@@ -74,7 +74,7 @@ class TiledFamily(Family):
         """See `Family`: every image becomes one tile, whatever its size.
 
         Raises:
-            JigsawError: a limit is given.
+            JigsawError: there is a limit.
         """
         if low is not None or high is not None:
             side = self.tile(processor)[0]
@@ -96,15 +96,15 @@ class TiledFamily(Family):
 
     @abstractmethod
     def _tokens_of_patches(self, patches: int, config: Any) -> int:
-        """Tokens of a tile that the vision tower sees as this number of patches."""
+        """The number of tokens of a tile with this number of patches."""
 
 
 def tiny_siglip(sizes: TinySizes, side: int, patch: int) -> dict[str, Any]:
     """The configuration of a SigLIP tower in a tiny model.
 
     Args:
-        sizes: of the model.
-        side, patch: sides of a tile and of a patch in pixels.
+        sizes: sizes of the model.
+        side, patch: side of a tile and of a patch in pixels.
     """
     return {
         "model_type": "siglip_vision_model",

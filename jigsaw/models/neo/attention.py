@@ -1,8 +1,8 @@
-"""NEO's attention: a head of 2D channels that know time, row and column, a value of D channels, and its mask.
+"""NEO's attention and its mask: queries and keys of 2D channels (time, row, column), values of D channels.
 
-In: hidden states and the rotary tables of their (T, H, W) indices. Out: attention over everything before and, for image
-tokens, over their whole image. The kernels are transformers' own: `eager`, `sdpa`, `flex_attention`, and
-`flash_attention_*` for what is merely causal (text, decoding), since flash kernels know no other mask.
+In: hidden states and the rotary tables of their (T, H, W) indices. Out: causal attention and, for image tokens,
+attention to their complete image. The kernels are those of transformers: `eager`, `sdpa`, `flex_attention`, and
+`flash_attention_*` for purely causal attention (text, decoding), since flash kernels support no other mask.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from jigsaw.models.neo.configuration import NEOTextConfig
 
 FLEX_BLOCK = 128
 COMPILED_FROM = 1024
-"""Tokens from which flex attention is compiled on a CPU; below, compiling takes longer than the dense way. On other
-devices it always is."""
+"""Number of tokens from which flex attention is compiled on a CPU; for fewer, compiling takes longer than the dense
+computation. On other devices it is always compiled."""
 
 
 def rotary_table(positions: Tensor, width: int, theta: float) -> Tensor:
@@ -41,8 +41,8 @@ def rotary_tables(position_ids: Tensor, config: NEOTextConfig, dtype: Any) -> tu
 
     Args:
         position_ids: `[3, B, L]`.
-        config: of the language model.
-        dtype: of the result; the angles are float32.
+        config: configuration of the language model.
+        dtype: data type of the result; the angles are float32.
     """
     half = config.head_dim // 2
     time, row, column = position_ids
@@ -64,7 +64,7 @@ def rotate(states: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
 
 
 class NEOAttention(Qwen3Attention):  # type: ignore[misc]  # transformers comes without types
-    """Qwen3's attention with D more channels per query and key head, half for the row, half for the column."""
+    """Qwen3's attention with D additional channels per query and key head, half for the row and half for the column."""
 
     def __init__(self, config: NEOTextConfig, layer_idx: int) -> None:
         super().__init__(config, layer_idx)
@@ -94,12 +94,12 @@ class NEOAttention(Qwen3Attention):  # type: ignore[misc]  # transformers comes 
         kernel: str = "eager",
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend. `kernel` names the attention function, chosen once per forward with the mask."""
+        """Attend with the attention function `kernel`, which is chosen with the mask, once per forward pass."""
         query, key, value = self.project(hidden_states, position_embeddings)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
         on_cpu, one_each = query.device.type == "cpu", query.shape[2] == 1
-        # The CPU's fused kernel wants equal widths; without it the whole score matrix is held.
+        # The CPU's fused kernel needs equal widths; otherwise the complete score matrix is kept in memory.
         pad = kernel == "sdpa" and on_cpu and not one_each
         if kernel == "sdpa" and on_cpu and one_each and not self.training:
             attend: Any = _decode
@@ -126,8 +126,8 @@ def _decode(
 ) -> tuple[Tensor, None]:
     """Attention of one new token per row without a copy of the cache.
 
-    torch's own way with unequal widths on a CPU repeats keys and values for every query head and scales all keys anew:
-    in a batch, that takes longer than the layer's products.
+    On a CPU with unequal widths, torch repeats keys and values for every query head and scales all keys again; in a
+    batch, this takes longer than the matrix products of the layer.
     """
     batch, heads = query.shape[:2]
     grouped = query.view(batch, key.shape[1], -1, query.shape[-1]) * scaling
@@ -146,29 +146,29 @@ def attention_plan(
     images: Tensor | None,
     sequences: Tensor | None,
 ) -> tuple[str, Any]:
-    """The attention function of a forward and its mask, made once for all layers.
+    """The attention function of a forward pass and its mask, computed once for all layers.
 
     Args:
-        implementation: what the user chose.
+        implementation: the implementation that the user chose.
         inputs_embeds: `[B, L, width]`.
-        attention_mask: `[B, past + L]`, 0 on padding; or a finished mask `[B, 1, L, past + L]`, boolean or additive,
-            or a block mask, which is flex attention's whatever the implementation.
-        past_key_values: cache of tokens before these, or None.
-        images: image number of each token or -1, `[B, L]`; None where there are only text tokens.
-        sequences: packed sequence of each token, `[B, L]`; None where rows are not packed.
+        attention_mask: `[B, past + L]`, 0 on padding; or a complete mask `[B, 1, L, past + L]`, boolean or additive; or
+            a block mask, which selects flex attention.
+        past_key_values: cache of earlier tokens, or None.
+        images: image number of each token or -1, `[B, L]`; None if there are only text tokens.
+        sequences: packed sequence of each token, `[B, L]`; None if rows are not packed.
 
     Returns:
-        The name of the attention function, and a mask as it takes them: dense for `eager` and `sdpa`, a block mask for
-        `flex_attention`, None where the kernel's own causal mask is the right one.
+        The name of the attention function, and its mask: dense for `eager` and `sdpa`, a block mask for
+        `flex_attention`, None if the kernel's own causal mask is right.
     """
     if isinstance(attention_mask, BlockMask):
         return "flex_attention", attention_mask
     finished = attention_mask if attention_mask is not None and attention_mask.ndim == 4 else None
     kernel = implementation
     if kernel.startswith("flash") and (finished is not None or images is not None or sequences is not None):
-        kernel = "sdpa"  # flash kernels know no other mask than the causal one, and say nothing
+        kernel = "sdpa"  # flash kernels silently ignore masks that are not causal
     if kernel == "flex_attention" and inputs_embeds.shape[1] == 1:
-        kernel = "sdpa"  # decoding: nothing to leave out block by block
+        kernel = "sdpa"  # in decoding, blocks save nothing
     if finished is not None:
         return kernel, _additive(finished, inputs_embeds.dtype) if kernel != "sdpa" else finished
     past = 0 if past_key_values is None else past_key_values.get_seq_length()
@@ -190,11 +190,11 @@ def attention_plan(
 def _block_mask(
     inputs_embeds: Tensor, attention_mask: Tensor | None, past: int, images: Tensor | None, sequences: Tensor | None
 ) -> Any:
-    """The block mask of `flex_attention`: one mask function for every kind of batch, so that it is compiled once."""
+    """The block mask of `flex_attention`, with one mask function for all kinds of batches, so that it compiles once."""
     batch, length = inputs_embeds.shape[:2]
     device, total = inputs_embeds.device, past + length
-    # Tables are longer than the keys and of another length: inductor's CPU kernel (torch 2.13) confuses the symbols of
-    # two sizes that are equal, and does not compile.
+    # The tables are longer than the keys, because inductor's CPU kernel (torch 2.13) confuses the symbols of two equal
+    # sizes and does not compile.
     after = FLEX_BLOCK - total % FLEX_BLOCK
     nothing = torch.full((batch, length), -1, device=device)
     image = nn.functional.pad(nothing if images is None else images, (past, after), value=-1)
@@ -218,7 +218,7 @@ def _compiled(device: Any, length: int) -> bool:
 def _flex_uncompiled(
     module: NEOAttention, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float, **_: Any
 ) -> tuple[Tensor, None]:
-    """transformers' flex attention without the compiler."""
+    """Flex attention as in transformers, without compilation."""
     if isinstance(mask, BlockMask):
         options: Any = {"block_mask": mask}
     else:
@@ -228,14 +228,14 @@ def _flex_uncompiled(
 
 
 def _additive(mask: Tensor, dtype: Any) -> Tensor:
-    """A boolean mask as the numbers that are added to scores; others as they are."""
+    """A boolean mask as an additive mask; other masks are not changed."""
     if mask.dtype != torch.bool:
         return mask
     return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
 
 def _counters(sequences: Tensor) -> Tensor:
-    """Token counters that start again with every packed sequence, as transformers recognises packing."""
+    """Token counters that restart with every packed sequence, by which transformers detects packing."""
     count = torch.arange(sequences.shape[-1], device=sequences.device).expand_as(sequences)
     first = sequences != nn.functional.pad(sequences[:, :-1], (1, 0), value=-1)
     return count - torch.where(first, count, 0).cummax(-1).values

@@ -1,7 +1,7 @@
-"""What a checkpoint's keys say before its weights are read: which NEO it is.
+"""Checks the keys of a checkpoint, before its weights are read, to distinguish NEO from NEO-unify.
 
-Two primitives share the name. Ours has `q_proj_hw` beside `q_proj`; the newer one ("NEO-unify", SenseNova-U1) has
-`q_norm_hw` and no such projection, and would load here with random weights in its place.
+Two architectures share the name. The one here has `q_proj_hw` in addition to `q_proj`; the newer one ("NEO-unify",
+SenseNova-U1) has `q_norm_hw` and no such projection, which would get random weights here.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revi
 
 
 def checkpoint_keys(path: Any, options: Mapping[str, Any]) -> Iterable[str]:
-    """Keys of a safetensors checkpoint, local or on the hub; none where there is none.
+    """Keys of a safetensors checkpoint, local or on the hub; empty if there is none.
 
     Args:
         path: folder or hub id.
-        options: of `from_pretrained`.
+        options: options of `from_pretrained`.
     """
     from safetensors import safe_open
     from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
@@ -36,15 +36,15 @@ def checkpoint_keys(path: Any, options: Mapping[str, Any]) -> Iterable[str]:
 
 
 def refuse_other_primitives(path: Any, options: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint of the newer primitive.
+    """Refuse a checkpoint of the newer architecture.
 
     Raises:
-        ValueError: it is one.
+        ValueError: the checkpoint is a NEO-unify.
     """
     keys = options.get("state_dict") or (() if path is None else checkpoint_keys(path, options))
     for key in keys:
         if NEWER in key:
             raise ValueError(
-                f"{path}: a NEO-unify checkpoint ({key}); this model is NEO 1.0, whose layers have q_proj_hw. "
-                "Open it with the library that it came with"
+                f"{path}: a NEO-unify checkpoint ({key}); NEO 1.0, whose layers have q_proj_hw, is needed here. "
+                "Open the checkpoint with its own library"
             )

@@ -1,11 +1,11 @@
-"""NEO's configuration: the three sections of an official `config.json`, its quirks straightened on the way in.
+"""NEO's configuration: the three sections of an official `config.json`, with its irregularities corrected.
 
     neo_chat                image token ids, and below it
       llm_config            a Qwen3 configuration with one more rotary base, for rows and columns
       vision_config         the patch embedding
 
-Quirks of the official files: one-element lists where a number is meant (read as the number, written as the number),
-and rotary bases beside the section's other numbers (written both ways, so that the official code reads ours).
+Irregularities of the official files: lists of one element instead of a number (read and written as a number here), and
+rotary bases among the other numbers of a section (written in both places, so that the official code can read them).
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig, Qwen3Config
 
 ARCHITECTURE = "NEOChatModel"
-"""What official checkpoints call themselves, also where their model type says something else."""
+"""The architecture in official checkpoints, also in those with another model type."""
 
 
 VARIANTS = {"rope_variant": ("native", "1d"), "image_attention": ("mixed", "causal")}
-"""Choices of a fresh model, the released one first: the ablations of the paper."""
+"""Variants of a new model, the released one first; the others are the paper's ablations."""
 
 
 def _number(value: Any) -> Any:
-    """The number in a one-element list; anything else as it is."""
+    """The element of a list of one element; any other value is returned unchanged."""
     return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
 
 
 @strict
 class NEOTextConfig(Qwen3Config):  # type: ignore[misc]  # transformers comes without types
-    """The language model: Qwen3's fields, `num_hidden_layers` counting pre-Buffer and language model together.
+    """Configuration of the language model: Qwen3's fields; `num_hidden_layers` includes the pre-Buffer.
 
     Defaults are those of the 2B model.
 
     Attributes:
         rope_theta_hw: rotary base of rows and columns; that of T is `rope_parameters["rope_theta"]`.
-        max_position_embeddings_hw: rows and columns that the model was made for; informative.
-        rope_variant: `native`, an image at one time with rows and columns; or, of fresh models for ablations, `1d`, all
-            tokens one behind the other as text.
-        image_attention: `mixed`, an image sees all of itself; or, of fresh models for ablations, `causal`.
+        max_position_embeddings_hw: maximum rows and columns of the model; not used.
+        rope_variant: `native`, an image has one time, with rows and columns; or, for ablations of new models, `1d`, all
+            tokens have consecutive positions.
+        image_attention: `mixed`, image tokens attend to their complete image; or, for ablations of new models,
+            `causal`.
     """
 
     default_theta = 1e6
@@ -58,31 +59,31 @@ class NEOTextConfig(Qwen3Config):  # type: ignore[misc]  # transformers comes wi
         super().__post_init__(**kwargs)
         kind = (self.rope_parameters or {}).get("rope_type", "default")
         if kind != "default":
-            raise ValueError(f"llm_config: NEO has no rotary embedding of type {kind!r}; only 'default' is known")
+            raise ValueError(f"llm_config: NEO has no rotary embedding of type {kind!r}; only 'default' is supported")
         for name, known in VARIANTS.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"llm_config: {name} {getattr(self, name)!r} is none of {', '.join(known)}")
         if self.head_dim % 8:
-            raise ValueError(f"llm_config: head_dim {self.head_dim} is no multiple of 8, as rows and columns need")
+            raise ValueError(f"llm_config: head_dim {self.head_dim} must be a multiple of 8, for rows and columns")
 
     def to_dict(self) -> dict[str, Any]:
-        """As transformers writes it, and `rope_theta` where the official code looks for it."""
+        """As in transformers, with `rope_theta` also where the official code reads it."""
         fields: dict[str, Any] = super().to_dict()
         return fields | {"rope_theta": self.rope_parameters["rope_theta"]}
 
 
 @strict
 class NEOVisionConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers comes without types
-    """The patch embedding.
+    """Configuration of the patch embedding.
 
     Attributes:
-        patch_size: pixels along a side of a patch.
-        num_channels: of a pixel.
+        patch_size: side of a patch in pixels.
+        num_channels: channels of a pixel.
         hidden_size: width between the two convolutions, a multiple of 4.
-        llm_hidden_size: width that comes out, the language model's.
+        llm_hidden_size: output width, that of the language model.
         downsample_ratio: tokens per patch along a side; 0.5 merges 2x2 patches.
         rope_theta_vision: rotary base of the embedding.
-        max_position_embeddings_vision: informative.
+        max_position_embeddings_vision: not used.
         min_pixels, max_pixels: limits of a resized image.
     """
 
@@ -104,25 +105,25 @@ class NEOVisionConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers c
         self.downsample_ratio = _number(self.downsample_ratio)
         super().__post_init__(**kwargs)
         if self.hidden_size % 4:
-            raise ValueError(f"vision_config: hidden_size {self.hidden_size} is no multiple of 4")
+            raise ValueError(f"vision_config: hidden_size {self.hidden_size} is not a multiple of 4")
 
     @property
     def merge_size(self) -> int:
-        """Patches that become one token, along a side."""
+        """Patches per token, along a side."""
         return round(1 / self.downsample_ratio)  # type: ignore[operator]  # a number by now
 
 
 @strict
 class NEOChatConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers comes without types
-    """A whole NEO.
+    """Configuration of a NEO.
 
     Attributes:
-        llm_config: the language model.
-        vision_config: the patch embedding.
-        image_token_id: `<IMG_CONTEXT>`, which stands for one merged patch.
-        image_start_token_id: `<img>`.
-        image_end_token_id: `</img>`.
-        downsample_ratio: as in `vision_config`; official files have it twice.
+        llm_config: configuration of the language model.
+        vision_config: configuration of the patch embedding.
+        image_token_id: id of `<IMG_CONTEXT>`, the placeholder of a merged patch.
+        image_start_token_id: id of `<img>`.
+        image_end_token_id: id of `</img>`.
+        downsample_ratio: as in `vision_config`; official files have it in both places.
     """
 
     model_type = "neo_chat"
@@ -144,7 +145,7 @@ class NEOChatConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers com
                 setattr(self, name, kind(**(section or {})))
         self.downsample_ratio = self.vision_config.downsample_ratio
         self.tie_word_embeddings = self.tie_word_embeddings or self.llm_config.tie_word_embeddings
-        kwargs.pop("model_type", None)  # the PT checkpoints carry another one
+        kwargs.pop("model_type", None)  # the PT checkpoints have another one
         super().__post_init__(**kwargs)
         if self.vision_config.llm_hidden_size != self.llm_config.hidden_size:
             raise ValueError(
@@ -154,11 +155,11 @@ class NEOChatConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers com
 
     @property
     def hidden_size(self) -> int:
-        """Width of the language model, which the trainer fills DeepSpeed's buffer sizes in from."""
+        """Width of the language model, from which the trainer computes DeepSpeed's buffer sizes."""
         width: int = self.llm_config.hidden_size
         return width
 
     def get_text_config(self, *_: Any, **__: Any) -> NEOTextConfig:
-        """The language model's section, whose name transformers does not know."""
+        """The section of the language model, whose name is not standard in transformers."""
         section: NEOTextConfig = self.llm_config
         return section

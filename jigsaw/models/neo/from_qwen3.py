@@ -1,9 +1,9 @@
-"""A NEO that starts from a Qwen3 language model, as the paper's does (section 3.3).
+"""Initialises a NEO from a Qwen3 language model, as in the paper (section 3.3).
 
-In: a Qwen3 checkpoint. Out: a NEO checkpoint with its tokenizer and processor. Language layer i becomes layer i + k
-behind k new pre-Buffer layers. A copied layer computes exactly what it did: its new keys k_proj_hw are zero, so rows
-and columns add nothing to any score. Pre-Buffer, patch embedding and the new keys are what pre-training learns; they
-can also be taken from a trained NEO of the same width (the paper's reusable pre-Buffer).
+In: a Qwen3 checkpoint. Out: a NEO checkpoint with its tokenizer and processor. Language layer i becomes layer i + k,
+after k new pre-Buffer layers. A copied layer computes the same as before: its new keys k_proj_hw are zero, so rows and
+columns add nothing to any score. Pre-training learns the pre-Buffer, the patch embedding and the new keys; they can
+also be copied from a trained NEO of the same width (the paper's reusable pre-Buffer).
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ def start_from_qwen3(
     rope_variant: str = "native",
     image_attention: str = "mixed",
 ) -> dict[str, Any]:
-    """Write a NEO checkpoint that starts from Qwen3.
+    """Write a NEO checkpoint that is initialised from Qwen3.
 
     Args:
         qwen3: a Qwen3 checkpoint folder or hub id.
         out: folder to write, in the official layout.
-        pre_buffer: new layers in front; 12 for the 2B model, 6 for the 9B, 0 for none.
-        pre_buffer_from: a trained NEO whose pre-Buffer, patch embedding and hw projections are taken instead of new
-            ones. Its language model must have as many layers as `qwen3`.
-        seed: of new weights.
-        rope_variant, image_attention: of `NEOTextConfig`; the released ones unless for an ablation.
+        pre_buffer: number of pre-Buffer layers; 12 for the 2B model, 6 for the 9B model, 0 for none.
+        pre_buffer_from: a trained NEO whose pre-Buffer, patch embedding and hw projections are copied. Its language
+            model must have the same number of layers as `qwen3`.
+        seed: random seed of the new weights.
+        rope_variant, image_attention: fields of `NEOTextConfig`; other values than the defaults are ablations.
 
     Returns:
         `out`, `layers`, `pre_buffer` and `parameters`.
 
     Raises:
-        JigsawError: not a Qwen3, or a NEO whose shapes do not fit.
+        JigsawError: `qwen3` is not a Qwen3, or the shapes of `pre_buffer_from` do not match.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -85,7 +85,7 @@ def start_from_qwen3(
 
 
 def _configuration(language: Any, tokenizer: Any, pre_buffer: int, variants: dict[str, str]) -> NEOChatConfig:
-    """The language model's numbers with more layers and an untied head, as official checkpoints have it."""
+    """The language model's configuration with more layers and an untied head, as in official checkpoints."""
     fields = language.to_dict()
     for name in ("layer_types", "architectures", "model_type", "transformers_version", "dtype", "torch_dtype"):
         fields.pop(name, None)
@@ -107,7 +107,7 @@ def _configuration(language: Any, tokenizer: Any, pre_buffer: int, variants: dic
 
 
 def _start_at_random(state: dict[str, Tensor], pre_buffer: int) -> None:
-    """Pre-Buffer layers N(0, 0.02) throughout; their norms stay 1."""
+    """Initialise the weights of pre-Buffer layers with N(0, 0.02); their norms stay 1."""
     for name, tensor in state.items():
         layer = LAYER.match(name)
         if layer and int(layer[1]) < pre_buffer and tensor.ndim == 2:
@@ -126,14 +126,14 @@ def _copy_language_model(state: dict[str, Tensor], language: dict[str, Tensor], 
     for index in range(pre_buffer, config.num_hidden_layers):
         attention = f"language_model.model.layers.{index}.self_attn"
         own = state[f"{attention}.q_proj.weight"].unflatten(0, (-1, 4, quarter))
-        # Per head the first and third quarter of q_proj, for the row and again for the column: its fastest and slowest
-        # rotations, as the narrower rotary embedding pairs them.
+        # Per head the first and third quarter of q_proj, for the row and for the column: the fastest and the slowest
+        # rotations, in the pairs of the narrower rotary embedding.
         state[f"{attention}.q_proj_hw.weight"].copy_(own[:, [0, 2, 0, 2]].flatten(0, 2))
         state[f"{attention}.k_proj_hw.weight"].zero_()
 
 
 def _take_from(state: dict[str, Tensor], source: str, pre_buffer: int) -> None:
-    """Pre-Buffer, patch embedding and hw projections of a trained NEO."""
+    """Copy the pre-Buffer, patch embedding and hw projections of a trained NEO."""
     from jigsaw.models.load import load_model
 
     trained = load_model(source).state_dict()
@@ -144,5 +144,5 @@ def _take_from(state: dict[str, Tensor], source: str, pre_buffer: int) -> None:
                 raise JigsawError(f"{source}: has no {name}; its language model has fewer layers")
             if trained[name].shape != tensor.shape:
                 shapes = f"{tuple(trained[name].shape)}, {tuple(tensor.shape)} is needed"
-                raise JigsawError(f"{source}: {name} has the shape {shapes}; its language model is another")
+                raise JigsawError(f"{source}: {name} has the shape {shapes}; its language model has another size")
             tensor.copy_(trained[name])

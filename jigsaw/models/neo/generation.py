@@ -1,7 +1,7 @@
-"""How `generate` runs NEO: indices of prompts and of new tokens, and prompts with several completions each.
+"""Generation with NEO: indices of prompts and of new tokens, and several completions per prompt.
 
-In: the library's model arguments. Out: the same with (T, H, W) indices, and pixels repeated by prompt. All state is in
-these arguments; the model keeps none.
+In: the model arguments of transformers' `generate`. Out: the same arguments with (T, H, W) indices, and pixels repeated
+per prompt. All state is in these arguments; the model has none.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from transformers import GenerationMixin
 
 
 class NEOGenerationMixin(GenerationMixin):  # type: ignore[misc]  # transformers comes without types
-    """For `NEOChatModel`."""
+    """The generation methods of `NEOChatModel`."""
 
     def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
-        """(T, H, W) indices of the prompt, `[3, B, L]`; a prompt continued from a cache gets none."""
+        """(T, H, W) indices of the prompt, `[3, B, L]`; continuing from a cache is not supported."""
         cache = model_kwargs.get("past_key_values")
         if cache is not None and cache.get_seq_length():
             raise NotImplementedError("generate() starts from whole prompts; call forward() to continue from a cache")
         input_ids: Any = model_kwargs.get("input_ids", inputs_tensor)
-        if input_ids.ndim == 3:  # embeddings: text alone
+        if input_ids.ndim == 3:  # embeddings, which are only text
             input_ids = torch.full(input_ids.shape[:2], -1, device=input_ids.device)
         mask = model_kwargs.get("attention_mask")
         return self.get_rope_index(input_ids, model_kwargs.get("image_grid_thw"), mask)[0]
@@ -30,7 +30,7 @@ class NEOGenerationMixin(GenerationMixin):  # type: ignore[misc]  # transformers
     def _update_model_kwargs_for_generation(
         self, outputs: Any, model_kwargs: dict[str, Any], num_new_tokens: int = 1, **kwargs: Any
     ) -> dict[str, Any]:
-        """As the library, but new tokens are text: T goes on, row and column are 0."""
+        """As in transformers; new tokens are text, so T continues, and row and column are 0."""
         before = model_kwargs["position_ids"]
         updated: dict[str, Any] = super()._update_model_kwargs_for_generation(
             outputs, model_kwargs, num_new_tokens=num_new_tokens, **kwargs
@@ -44,7 +44,7 @@ class NEOGenerationMixin(GenerationMixin):  # type: ignore[misc]  # transformers
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, input_ids: Any = None, **model_kwargs: Any
     ) -> tuple[Any, dict[str, Any]]:
-        """As the library, for tensors whose first axis counts patches or images of the whole batch."""
+        """As in transformers, also for tensors whose first axis is patches or images of the complete batch."""
         if expand_size == 1:
             return input_ids, model_kwargs
         own = {key: model_kwargs.pop(key, None) for key in ("pixel_values", "image_grid_thw", "position_ids")}

@@ -1,4 +1,4 @@
-"""The position of a token: the (T, H, W) indices, which image it belongs to, and which packed sequence.
+"""Positions of NEO's tokens: (T, H, W) indices, the image of each token, and the packed sequence of each token.
 
 Pure tensor functions over a batch of token ids; shapes below are [B, L] for ids, [images, 3] for grids (t = 1, height
 and width in 16-pixel patches). The rules are section 3.1 of "From Pixels to Words" (arXiv 2510.14979):
@@ -8,7 +8,7 @@ and width in 16-pixel patches). The rules are section 3.1 of "From Pixels to Wor
     0  0   0   0 0 0 1 1 1    0    0    H       row on the merged grid, 0 for text
     0  0   0   0 1 2 0 1 2    0    0    W       column likewise
 
-Everything here is per row of the batch; padding takes no step.
+All indices are per row of the batch; padding does not advance T.
 """
 
 from __future__ import annotations
@@ -18,42 +18,44 @@ from torch import Tensor
 
 
 def tokens_per_image(image_grid_thw: Tensor, merge_size: int) -> Tensor:
-    """How many tokens each image takes, `[images]`.
+    """The number of tokens of each image, `[images]`.
 
     Raises:
-        ValueError: a grid that is no image or does not divide into whole tokens.
+        ValueError: a grid is not an image, or does not divide into tokens.
     """
     if (image_grid_thw[:, 0] != 1).any():
-        raise ValueError("image_grid_thw: t must be 1; a video is given as a sequence of images")
+        raise ValueError("image_grid_thw: t must be 1; pass a video as a sequence of images")
     if (image_grid_thw[:, 1:] % merge_size).any():
         raise ValueError(f"image_grid_thw: height and width must be multiples of {merge_size} patches")
     return image_grid_thw[:, 1:].prod(-1) // merge_size**2
 
 
 def image_numbers(input_ids: Tensor, image_grid_thw: Tensor | None, *, image_token_id: int, merge_size: int) -> Tensor:
-    """The number of the image that each token belongs to, -1 for text, `[B, L]`; images count through the batch.
+    """The image number of each token, -1 for text, `[B, L]`; images are numbered through the batch.
 
     Raises:
-        ValueError: the image tokens are not those of the grids, in number or in their place among the rows.
+        ValueError: the image tokens do not match the grids, in number or in their division among the rows.
     """
     is_image = input_ids == image_token_id
     numbers = torch.full_like(input_ids, -1)
     if image_grid_thw is None or len(image_grid_thw) == 0:
         return numbers
     counts = tokens_per_image(image_grid_thw, merge_size)
-    found, wanted = int(is_image.sum()), int(counts.sum())
-    if found != wanted:
-        raise ValueError(f"{found} image tokens in the batch, {wanted} in image_grid_thw: a prompt was cut or doubled")
+    actual, expected = int(is_image.sum()), int(counts.sum())
+    if actual != expected:
+        raise ValueError(
+            f"{actual} image tokens in the batch, {expected} in image_grid_thw: a prompt was truncated or repeated"
+        )
     owner = torch.repeat_interleave(torch.arange(len(counts), device=input_ids.device), counts.to(input_ids.device))
     numbers[is_image] = owner
     rows = torch.nonzero(is_image)[:, 0]
     if ((owner[1:] == owner[:-1]) & (rows[1:] != rows[:-1])).any():
-        raise ValueError("an image of image_grid_thw would lie across two rows: the images are not in prompt order")
+        raise ValueError("an image of image_grid_thw would be in two rows: the images are not in prompt order")
     return numbers
 
 
 def images_per_row(input_ids: Tensor, image_grid_thw: Tensor, *, image_token_id: int, merge_size: int) -> Tensor:
-    """How many images each row has, `[B]`."""
+    """The number of images in each row, `[B]`."""
     numbers = image_numbers(input_ids, image_grid_thw, image_token_id=image_token_id, merge_size=merge_size)
     starts = _first_of_image(numbers)
     return starts.sum(-1)
@@ -71,12 +73,12 @@ def position_indices(
     """The (T, H, W) indices, `[3, B, L]`.
 
     Args:
-        numbers: of `image_numbers`.
+        numbers: the result of `image_numbers`.
         image_grid_thw: the grids.
         merge_size: patches per token along a side.
-        attention_mask: `[B, L]`, 0 on padding, which takes no step and has the indices 0.
-        sequences: of `packed_sequences`; T starts again at 0 in each.
-        variant: `rope_variant` of the configuration; with `1d` every token takes a step, and H = W = 0.
+        attention_mask: `[B, L]`, 0 on padding, which does not advance T and has the indices 0.
+        sequences: the result of `packed_sequences`; T restarts at 0 in each sequence.
+        variant: `rope_variant` of the configuration; with `1d` every token advances T, and H = W = 0.
     """
     flat = variant == "1d"
     steps = ((numbers < 0) | _first_of_image(numbers) | flat).long()
@@ -99,19 +101,19 @@ def position_indices(
 
 
 def packed_sequences(position_ids: Tensor) -> Tensor | None:
-    """Which packed sequence each token belongs to, `[B, L]`, or None where every row is one.
+    """The packed sequence of each token, `[B, L]`, or None if no row has several sequences.
 
     Args:
-        position_ids: `[3, B, L]` indices, or `[B, L]` token counters; both start again at 0 with every sequence.
+        position_ids: `[3, B, L]` indices, or `[B, L]` token counters; both restart at 0 with every sequence.
     """
-    # Only the first token of a sequence can be at T = H = W = 0: later ones have a later T, or are inside an image.
+    # Only the first token of a sequence can have T = H = W = 0: later tokens have a later T, or are inside an image.
     first = (position_ids == 0).all(0) if position_ids.ndim == 3 else position_ids == 0
     sequences = first.long().cumsum(-1) - 1
     return None if (sequences <= 0).all() else sequences.clamp(min=0)
 
 
 def patch_order(image_grid_thw: Tensor, merge_size: int) -> Tensor:
-    """Which patches become which token: `[tokens, merge_size**2]`, patches counted row-major over each image."""
+    """The patches of each token, `[tokens, merge_size**2]`, numbered row-major in each image."""
     device = image_grid_thw.device
     counts = tokens_per_image(image_grid_thw, merge_size)
     owner = torch.repeat_interleave(torch.arange(len(counts), device=device), counts)
@@ -126,7 +128,7 @@ def patch_order(image_grid_thw: Tensor, merge_size: int) -> Tensor:
 
 
 def patch_places(image_grid_thw: Tensor) -> tuple[Tensor, Tensor]:
-    """Row and column of every patch on its image's own grid, `[patches]` each."""
+    """Row and column of every patch in the grid of its image, `[patches]` each."""
     device = image_grid_thw.device
     patches = image_grid_thw.prod(-1)
     owner = torch.repeat_interleave(torch.arange(len(patches), device=device), patches)

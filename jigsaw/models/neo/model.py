@@ -1,12 +1,12 @@
-"""NEO: one decoder for pixels and words, in the official checkpoints' own module names.
+"""NEO: one decoder for pixels and text, with the module names of the official checkpoints.
 
     vision_model.embeddings       patches to tokens: two convolutions, no attention
     language_model.model          embeddings, pre-Buffer and language model as one stack of equal layers, final norm
     language_model.lm_head
 
-In: token ids with `<IMG_CONTEXT>` where pixels go, flattened 16-pixel patches and their grids. Out: logits. Module
-names are the checkpoint's keys, so that loading, saving and weight transfer to an engine need no renaming. The model
-holds no state between calls: what decoding needs to know travels with the cache.
+In: token ids with `<IMG_CONTEXT>` for image tokens, flattened 16-pixel patches and their grids. Out: logits. Module
+names are those of the checkpoint, so that loading, saving and weight transfer to an engine need no renaming. The model
+has no state between calls: the cache has everything that decoding needs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class NEODecoderLayer(Qwen3DecoderLayer):  # type: ignore[misc]  # transformers 
 
 
 class NEOPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transformers comes without types
-    """What the library needs to know."""
+    """The settings that transformers reads from a model class."""
 
     config_class = NEOChatConfig
     base_model_prefix = ""
@@ -57,7 +57,7 @@ class NEOPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transformers
 
 
 class NEOTextModel(NEOPreTrainedModel):
-    """Embeddings, layers, final norm."""
+    """The decoder stack: embeddings, layers, final norm."""
 
     config_class = NEOTextConfig
 
@@ -87,8 +87,8 @@ class NEOTextModel(NEOPreTrainedModel):
         Args:
             inputs_embeds: `[B, L, hidden_size]`.
             position_ids: `[3, B, L]`.
-            attention_mask, past_key_values, images, sequences: of `attention_plan`.
-            use_cache: whether keys and values are kept for tokens to come.
+            attention_mask, past_key_values, images, sequences: as in `attention_plan`.
+            use_cache: whether to cache keys and values for later tokens.
             **kwargs: `output_hidden_states`, `output_attentions`.
         """
         kernel, mask = attention_plan(
@@ -114,7 +114,7 @@ class NEOTextModel(NEOPreTrainedModel):
 
 
 class NEOLanguageModel(nn.Module):
-    """The stack and its head, under the official names."""
+    """The stack and its head, with the official names."""
 
     def __init__(self, config: NEOTextConfig) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class NEOLanguageModel(nn.Module):
 
 
 class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
-    """NEO with its head: `AutoModelForImageTextToText` opens it, `generate` runs it, TRL's trainers train it."""
+    """NEO with its head, for `AutoModelForImageTextToText`, `generate` and TRL's trainers."""
 
     _tied_weights_keys = {  # noqa: RUF012  # of the base class
         "language_model.lm_head.weight": "language_model.model.embed_tokens.weight"
@@ -141,14 +141,14 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
         """As in `transformers`.
 
         Raises:
-            ValueError: the checkpoint is of the newer NEO-unify primitive.
+            ValueError: the checkpoint has the newer NEO-unify architecture.
         """
         refuse_other_primitives(pretrained_model_name_or_path, kwargs)
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     @property
     def base_model(self) -> NEOBackbone:
-        """Everything below the head, called as the model itself is."""
+        """The model without its head, with the same arguments."""
         return NEOBackbone(self)
 
     def get_input_embeddings(self) -> nn.Module:
@@ -156,7 +156,7 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
         return self.language_model.model.embed_tokens
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Put other token embeddings in."""
+        """Set the token embeddings."""
         self.language_model.model.embed_tokens = value
 
     def get_output_embeddings(self) -> nn.Module:
@@ -164,7 +164,7 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
         return self.language_model.lm_head
 
     def set_output_embeddings(self, value: nn.Module) -> None:
-        """Put another head in."""
+        """Set the head."""
         self.language_model.lm_head = value  # type: ignore[assignment]  # a linear layer
 
     def get_image_features(self, pixel_values: Tensor, image_grid_thw: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
             attention_mask: `[B, L]`, 0 on padding.
 
         Returns:
-            Indices `[3, B, L]`, and the T of the token that would come next in each row, `[B]`.
+            Indices `[3, B, L]`, and the T of the next token of each row, `[B]`.
         """
         position_ids = indices.position_indices(
             self._image_numbers(input_ids, image_grid_thw),
@@ -198,7 +198,7 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
         return position_ids, position_ids[0].amax(-1) + 1
 
     def images_per_row(self, input_ids: Tensor, image_grid_thw: Tensor) -> Tensor:
-        """How many images each row has, `[B]`."""
+        """The number of images in each row, `[B]`."""
         config = self.config
         return indices.images_per_row(
             input_ids,
@@ -229,13 +229,13 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
         mm_token_type_ids: Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """Everything below the head; arguments as in `forward`."""
-        del mm_token_type_ids  # token ids say it already; processors of this kind hand it on
+        """Run the model without its head; arguments as in `forward`."""
+        del mm_token_type_ids  # not needed, since token ids have the same information
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         if inputs_embeds is not None:
             if pixel_values is not None:
-                raise ValueError("pixel_values need input_ids: these say where the images go")
+                raise ValueError("pixel_values need input_ids, which have the places of the images")
             input_ids = torch.full(inputs_embeds.shape[:2], -1, device=inputs_embeds.device)
         else:
             inputs_embeds = self.get_input_embeddings()(input_ids)
@@ -249,7 +249,7 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
             features = self.get_image_features(pixel_values, image_grid_thw)
             inputs_embeds = inputs_embeds.masked_scatter((numbers >= 0)[..., None], features.to(inputs_embeds))
         elif not past:
-            inputs_embeds = self._in_step(inputs_embeds)
+            inputs_embeds = self._with_blank_image(inputs_embeds)
         position_ids, sequences = self._positions(
             numbers, image_grid_thw, attention_mask, position_ids, past_key_values
         )
@@ -268,10 +268,10 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
             output.past_key_values.next_time = position_ids[0].amax(-1) + 1
         return output
 
-    def _in_step(self, inputs_embeds: Tensor) -> Tensor:
-        """Embeddings of rows without images, where others' may have some.
+    def _with_blank_image(self, inputs_embeds: Tensor) -> Tensor:
+        """Embeddings of rows without images, after a blank image was embedded if there are other processes.
 
-        Ranks whose rows have images gather the patch embedding's weights; this one must take part.
+        Processes whose rows have images gather the weights of the patch embedding, and this one must take part.
         """
         if not torch.distributed.is_available() or not torch.distributed.is_initialized():
             return inputs_embeds
@@ -289,7 +289,7 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
         position_ids: Tensor | None,
         past_key_values: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        """Indices `[3, B, L]`, and the packed sequence of each token where rows are packed."""
+        """Indices `[3, B, L]`, and the packed sequence of each token, or None."""
         past = 0 if past_key_values is None else past_key_values.get_seq_length()
         if position_ids is not None and position_ids.ndim == 2 and past:
             raise ValueError("with a cache, position_ids are (T, H, W) indices of shape [3, B, L], or left out")
@@ -310,7 +310,7 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
         if past:
             begin = getattr(past_key_values, "next_time", None)
             if begin is None or len(begin) != len(numbers):
-                raise ValueError("the positions of this cache are not known: pass position_ids of shape [3, B, L]")
+                raise ValueError("the positions of this cache are unknown: pass position_ids of shape [3, B, L]")
             offset = begin.to(position_ids.device)[:, None]
             position_ids = torch.stack([position_ids[0] + offset, position_ids[1], position_ids[2]])
         return position_ids, sequences
@@ -331,21 +331,21 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
         mm_token_type_ids: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits, and the loss where there are labels.
+        """Logits, and the loss if there are labels.
 
         Args:
             input_ids: `[B, L]`, with `config.image_token_id` once per image token.
-            attention_mask: `[B, past + L]`, 0 on padding, on either side; or a finished mask `[B, 1, L, past + L]`,
-                boolean or additive, which must let image tokens see their image.
-            position_ids: (T, H, W) indices `[3, B, L]`; or token counters `[B, L]` that start again at 0 with each
-                packed sequence (without an attention mask). Made from the other arguments where not given.
-            past_key_values: a cache, of which the rows' next T is known where this model filled it.
-            inputs_embeds: instead of `input_ids`, for text alone.
-            labels: `[B, L]`, -100 where there is no loss.
+            attention_mask: `[B, past + L]`, 0 on padding, on either side; or a complete mask `[B, 1, L, past + L]`,
+                boolean or additive, in which image tokens attend to their image.
+            position_ids: (T, H, W) indices `[3, B, L]`; or token counters `[B, L]` that restart at 0 with each packed
+                sequence (without an attention mask). None to compute them from the other arguments.
+            past_key_values: a cache; the next T of its rows is known if this model filled it.
+            inputs_embeds: embeddings instead of `input_ids`, for text only.
+            labels: `[B, L]`, -100 for tokens without loss.
             pixel_values: `[patches, channels * patch_size**2]`, all images of the batch in prompt order.
             image_grid_thw: `[images, 3]`, t = 1, height and width in patches.
-            use_cache: whether keys and values are returned; the configuration's choice where None.
-            logits_to_keep: how many tokens at the end, or which places; 0 for all.
+            use_cache: whether to return keys and values; None for the configuration's value.
+            logits_to_keep: number of tokens at the end, or indices of tokens; 0 for all.
             mm_token_type_ids: ignored.
             **kwargs: `output_hidden_states`, `num_items_in_batch` and the like.
         """
@@ -379,15 +379,15 @@ class NEOChatModel(NEOPreTrainedModel, NEOGenerationMixin):
 
 
 class NEOBackbone(nn.Module):
-    """A view of a model without its head: no parameters of its own, the official names leave no place for it.
+    """A view of a model without its head, which has no parameters, since the official names have no such module.
 
     Args:
-        model: whose `encode` is called.
+        model: the model whose `encode` is called.
     """
 
     def __init__(self, model: NEOChatModel) -> None:
         super().__init__()
-        self.__dict__["_model"] = model  # a link: as a child, the model would be saved and moved twice
+        self.__dict__["_model"] = model  # not a child module, which would be saved and moved twice
 
     def forward(self, *args: Any, **kwargs: Any) -> BaseModelOutputWithPast:
         """Last hidden state and cache; arguments as in `NEOChatModel.forward`."""

@@ -1,4 +1,4 @@
-"""NEO's patch embedding: pixels to tokens with two convolutions and a rotary embedding between them, no attention.
+"""NEO's patch embedding: two convolutions with a rotary embedding between them, without attention.
 
 In: flattened patches and the grids of their images. Out: one token of the language model's width per 2x2 patches.
 """
@@ -16,9 +16,9 @@ from jigsaw.models.neo.configuration import NEOVisionConfig
 
 
 class PatchConvolution(nn.Conv2d):
-    """A convolution of windows that are its kernel's size, one output each: a matrix product.
+    """A convolution over windows of its kernel's size, computed as a matrix product.
 
-    torch's own convolution takes about eight times as long for it on a CPU, forward and backward.
+    On a CPU, torch's convolution takes about eight times as long, forward and backward.
     """
 
     def forward(self, windows: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class NEOVisionEmbeddings(nn.Module):
         super().__init__()
         self.config = config
         patch, merge = config.patch_size, config.merge_size
-        width: Any = config.llm_hidden_size  # one number: the configuration has taken it out of its list
+        width: Any = config.llm_hidden_size  # a number, which the configuration has taken from a list
         self.patch_embedding = PatchConvolution(config.num_channels, config.hidden_size, patch, patch)
         self.dense_embedding = PatchConvolution(config.hidden_size, width, merge, merge)
 
@@ -48,7 +48,7 @@ class NEOVisionEmbeddings(nn.Module):
             `[tokens, llm_hidden_size]`.
 
         Raises:
-            ValueError: patches and grids do not go together.
+            ValueError: patches and grids do not match.
         """
         config, merge = self.config, self.config.merge_size
         image_grid_thw = image_grid_thw.to(pixel_values.device)
@@ -62,7 +62,7 @@ class NEOVisionEmbeddings(nn.Module):
         return self.dense_embedding(cells.transpose(1, 2).unflatten(-1, (merge, merge)))
 
     def _rotate(self, embedded: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """Rotate neighbouring channels against each other: the first half by column, the second by row."""
+        """Rotate pairs of adjacent channels: the first half by column, the second half by row."""
         half = embedded.shape[-1] // 2
         angles = torch.cat(
             [rotary_table(place, half, self.config.rope_theta_vision) for place in (columns, rows)], dim=-1
@@ -74,7 +74,7 @@ class NEOVisionEmbeddings(nn.Module):
 
 
 class NEOVisionModel(nn.Module):
-    """The level of names above the embeddings."""
+    """The module above the embeddings, for the official names."""
 
     def __init__(self, config: NEOVisionConfig) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""From messages and pictures to what NEO reads: resized images as patches, `<img>`-context-`</img>` in the prompt.
+"""NEO's processor: resized images as patches, and `<img>`, context tokens and `</img>` in the prompt.
 
 In: chat messages with images and videos. Out: `input_ids`, `attention_mask`, `pixel_values` (flattened patches of 16
 pixels, row-major over each image) and `image_grid_thw` (t = 1, height and width in patches). An image of H x W pixels
-costs (H / 32) x (W / 32) tokens. A video is written as a line about its time, then per frame a time stamp and an image;
-the model has no other notion of one.
+has (H / 32) x (W / 32) tokens. A video is written as a line about its time, followed by a time stamp and an image per
+frame.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,29 +22,29 @@ from jigsaw.models.neo.video import Labels, video_parts
 
 CONTEXT, START, END = "<IMG_CONTEXT>", "<img>", "</img>"
 SPECIAL_TOKENS = (CONTEXT, START, END)
-"""In the order of their ids in the official vocabulary, behind Qwen3's tokens."""
+"""The special tokens in the order of their ids in the official vocabulary, after Qwen3's tokens."""
 
 CHAT_TEMPLATE = (Path(__file__).parent / "neo_chat.jinja").read_text(encoding="utf-8")
-"""ChatML; no system turn of its own; a line break between an image and what follows it."""
+"""ChatML without a default system turn, and with a line break after an image."""
 
 
 def on_plain_background(image: Image.Image) -> Image.Image:
-    """A picture in RGB; a transparent one on white where what shows is dark, on black where it is light."""
+    """A picture in RGB; a transparent one on white if its visible part is dark, and on black if it is light."""
     if image.mode == "RGB":
         return image
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")
     alpha = image.getchannel("A")
-    shows = alpha.point(lambda value: 255 * (value > 0))
-    mean = ImageStat.Stat(image.convert("L"), mask=shows).mean[0] if shows.getbbox() else 0.0
+    visible = alpha.point(lambda value: 255 * (value > 0))
+    mean = ImageStat.Stat(image.convert("L"), mask=visible).mean[0] if visible.getbbox() else 0.0
     plain = Image.new("RGB", image.size, "white" if mean < 128 else "black")
     plain.paste(image, mask=alpha)
     return plain
 
 
 def pixel_budget(min_pixels: int, max_pixels: int, images: int) -> int:
-    """Most pixels of each image in a prompt of so many images.
+    """The maximum pixels per image in a prompt with `images` images.
 
     >>> pixel_budget(65_536, 4_194_304, 1), pixel_budget(65_536, 4_194_304, 9), pixel_budget(65_536, 4_194_304, 500)
     (4194304, 932067, 65536)
@@ -75,7 +75,7 @@ class NEOImageProcessor(Qwen2VLImageProcessor):  # type: ignore[misc]  # transfo
 
 
 class NEOImagesKwargs(Qwen2VLImageProcessorKwargs, total=False):  # type: ignore[misc,call-arg]
-    """Qwen2-VL's options, and `prompt_images`: how many images a prompt has, where not all are given at once."""
+    """Qwen2-VL's options, and `prompt_images`: the number of images in the prompt, if a call does not have all."""
 
     prompt_images: int
 
@@ -93,10 +93,10 @@ class NEOProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers comes 
     """Tokenizer and image processor of a NEO.
 
     Args:
-        image_processor: `NEOImageProcessor`; one with the official limits where not given.
-        tokenizer: Qwen3's, with `<IMG_CONTEXT>`, `<img>` and `</img>`.
-        chat_template: NEO's own where not given.
-        frame_labels: of the frames of a video; `seconds`, or `numbers` for NEO 1.5.
+        image_processor: a `NEOImageProcessor`; None for one with the official limits.
+        tokenizer: Qwen3's tokenizer with `<IMG_CONTEXT>`, `<img>` and `</img>`.
+        chat_template: the chat template; None for NEO's.
+        frame_labels: labels of video frames; `seconds`, or `numbers` for NEO 1.5.
 
     Raises:
         ValueError: the tokenizer lacks one of the three tokens.
@@ -124,7 +124,7 @@ class NEOProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers comes 
 
     @classmethod
     def _get_arguments_from_pretrained(cls, path: Any, processor_dict: Any = None, **kwargs: Any) -> list[Any]:
-        """As the library; where no image processor is on disk, the limits are in the configuration."""
+        """As in transformers; if there is no image processor on disk, its limits are read from the configuration."""
         try:
             image_processor = AutoImageProcessor.from_pretrained(path, **{**kwargs, "trust_remote_code": False})
         except (OSError, ValueError):
@@ -137,10 +137,10 @@ class NEOProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers comes 
         return [image_processor, cls._load_tokenizer_from_pretrained("tokenizer", path, **kwargs)]
 
     def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
-        """As the library, for messages that may hold videos.
+        """As in transformers, for messages that may contain videos.
 
-        A video part is `{"type": "video", "video": frames}`, frames as pictures or uint8 `[T, height, width, 3]`, and
-        `fps` or `timestamps` (seconds) beside them; or one whose `video` is a `tasks.Clip`.
+        A video part is `{"type": "video", "video": frames}` with frames as pictures or uint8 `[T, height, width, 3]`,
+        and with `fps` or `timestamps` (seconds); or a part whose `video` is a `tasks.Clip`.
         """
         batched = bool(conversation) and isinstance(conversation[0], list | tuple)
         expanded = [
@@ -151,10 +151,10 @@ class NEOProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers comes 
     def prepare_inputs_layout(
         self, images: Any = None, text: Any = None, videos: Any = None, audio: Any = None, **kwargs: Any
     ) -> tuple[Any, Any, Any, Any]:
-        """As the library, with the images grouped by prompt.
+        """As in transformers, with the images grouped by prompt.
 
         Raises:
-            ValueError: placeholders and images do not match in number, or a video is given outside a message.
+            ValueError: the numbers of placeholders and images differ, or a video is passed outside a message.
         """
         if videos is not None and any(len(group) if isinstance(group, list) else True for group in videos):
             raise ValueError("NEO takes videos within messages, as time-stamped frames: see apply_chat_template")
@@ -164,7 +164,7 @@ class NEOProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers comes 
         return images, text, None, audio
 
     def _process_images(self, images: Any, prompt_images: int | None = None, **kwargs: Any) -> tuple[Any, list[str]]:
-        """Patches of all prompts' images, each prompt within its own pixel budget, and what replaces their places."""
+        """Patches of all images, each prompt within its pixel budget, and the text that replaces each placeholder."""
         groups = images if isinstance(images, list) and images and isinstance(images[0], list) else [images]
         size = kwargs.pop("size", None) or self.image_processor.size
         low = kwargs.pop("min_pixels", None) or size["shortest_edge"]
@@ -186,8 +186,8 @@ class NEOProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers comes 
             limits = {"shortest_edge": min(low, most), "longest_edge": most}
             options = {**kwargs, "size": limits, "return_tensors": "pt"}
             done = self.image_processor([flat[place] for place in places], **options)
-            apart = done["pixel_values"].split(done["image_grid_thw"].prod(-1).tolist())
-            for place, patch, grid in zip(places, apart, done["image_grid_thw"], strict=True):
+            separate = done["pixel_values"].split(done["image_grid_thw"].prod(-1).tolist())
+            for place, patch, grid in zip(places, separate, done["image_grid_thw"], strict=True):
                 patches[place], grids[place] = patch, grid
         processed = BatchFeature({"pixel_values": torch.cat(patches), "image_grid_thw": torch.stack(grids)})
         tokens = processed["image_grid_thw"].prod(-1) // self.image_processor.merge_size**2
@@ -195,15 +195,15 @@ class NEOProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers comes 
 
 
 def _by_prompt(images: Any, counts: Sequence[int]) -> list[list[Any]] | None:
-    """Images in one list per prompt, for prompts with the given number of placeholders each."""
+    """Images as one list per prompt, for prompts with `counts` placeholders each."""
     if images is not None and not isinstance(images, list | tuple):
         images = [images]
     nested = bool(images) and any(isinstance(group, list | tuple) for group in images)
     flat = [image for group in images or () for image in (group or ())] if nested else list(images or ())
-    given = [len(group or ()) for group in images] if nested else counts
-    if sum(counts) != len(flat) or list(given) != list(counts):
-        found = ", ".join(map(str, given)) if nested else str(len(flat))
-        raise ValueError(f"prompts with {', '.join(map(str, counts))} image placeholders were given {found} images")
+    lengths = [len(group or ()) for group in images] if nested else counts
+    if sum(counts) != len(flat) or list(lengths) != list(counts):
+        numbers = ", ".join(map(str, lengths)) if nested else str(len(flat))
+        raise ValueError(f"prompts with {', '.join(map(str, counts))} image placeholders have {numbers} images")
     if not flat:
         return None
     rest = iter(flat)

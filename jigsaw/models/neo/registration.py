@@ -1,4 +1,4 @@
-"""Makes transformers' Auto classes open NEO."""
+"""Registers NEO with transformers' Auto classes."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def register() -> None:
 
 
 def open_anywhere() -> None:
-    """Open NEO also where a file or a library names it otherwise: PT checkpoints, TRL's reference model."""
+    """Register NEO, and also open PT checkpoints, which have another model type, and TRL's reference model."""
     register()
     open_by_architecture(ARCHITECTURE, NEOChatConfig, NEOChatModel)

@@ -1,6 +1,6 @@
-"""A tiny NEO from random weights, for laptops and tests: the real classes, small numbers.
+"""A tiny NEO from random weights, for laptops and tests, of the real classes with small sizes.
 
-In: sizes and a tokenizer. Out: model and processor, as `jigsaw.models.tiny` writes them to disk.
+In: sizes and a tokenizer. Out: model and processor, which `jigsaw.models.tiny` writes to disk.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from jigsaw.models.neo.processing import SPECIAL_TOKENS, NEOImageProcessor, NEOP
 
 
 def tiny_neo(sizes: Any, tokenizer: Any) -> tuple[NEOChatModel, NEOProcessor]:
-    """Make one.
+    """Create a tiny NEO.
 
     Args:
-        sizes: `jigsaw.models.tiny.TinySizes`. `vision_layers` counts the pre-Buffer, which comes before `num_layers`;
-            `vision_hidden_size` is the width between the two convolutions.
+        sizes: `jigsaw.models.tiny.TinySizes`. `vision_layers` is the number of pre-Buffer layers, in addition to
+            `num_layers`; `vision_hidden_size` is the width between the two convolutions.
         tokenizer: a small one; NEO's three image tokens are added to it.
     """
     tokenizer.add_special_tokens({"extra_special_tokens": list(SPECIAL_TOKENS)}, replace_extra_special_tokens=False)

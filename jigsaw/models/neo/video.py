@@ -1,4 +1,4 @@
-"""A video as NEO sees it: every frame as a label and an image; for NEO 1.0 behind a line about its time.
+"""Converts a video to NEO's form: a label and an image per frame and, for NEO 1.0, a first line about its time.
 
 In: a message part with decoded frames. Out: text and image parts.
 
@@ -19,15 +19,15 @@ Labels = Literal["seconds", "numbers"]
 
 
 def video_parts(part: Mapping[str, Any], labels: Labels = "seconds") -> list[dict[str, Any]]:
-    """The parts that a video part becomes.
+    """The text and image parts of a video part.
 
     Args:
         part: `video` (pictures, uint8 `[T, height, width, 3]`, or an object with such `frames` and `fps`), and `fps` or
             `timestamps` in seconds.
-        labels: of frames.
+        labels: labels of the frames.
 
     Raises:
-        ValueError: no decoded frames, or no word about their time.
+        ValueError: the part has no decoded frames, or neither frame rate nor time stamps.
     """
     video = part.get("video")
     frames = getattr(video, "frames", video)
@@ -36,7 +36,7 @@ def video_parts(part: Mapping[str, Any], labels: Labels = "seconds") -> list[dic
         raise ValueError("a video part needs decoded frames in 'video': pictures, or uint8 [T, height, width, 3]")
     times = part.get("timestamps")
     if times is None and fps is None:
-        raise ValueError("a video part needs 'fps' or 'timestamps' (seconds): NEO reads when a frame was taken")
+        raise ValueError("a video part needs 'fps' or 'timestamps' (seconds), since NEO reads the time of each frame")
     times = [number / fps for number in range(len(frames))] if times is None else [float(time) for time in times]
     if len(times) != len(frames):
         raise ValueError(f"a video part has {len(frames)} frames and {len(times)} timestamps")

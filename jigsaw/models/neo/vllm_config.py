@@ -1,7 +1,7 @@
-"""What vLLM's configuration must say for a NEO, and what is refused.
+"""Sets and checks vLLM's configuration for NEO.
 
-In: vLLM's configuration objects. Out: the same, with image spans (`is_mm_prefix_lm`) and three rows of positions turned
-on. A back end that would silently treat images as causal is refused in one line.
+In: vLLM's configuration objects. Out: the same objects, with image spans (`is_mm_prefix_lm`) and three rows of
+positions enabled. A back end that would silently treat images as causal is refused.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ SPAN_BACKENDS = (
     "ROCM_ATTN",
     "ROCM_AITER_UNIFIED_ATTN",
 )
-"""GPU back ends that know image spans, FlashAttention from version 4; vLLM itself checks the version."""
+"""GPU back ends that support image spans, FlashAttention from version 4 on; vLLM itself checks the version."""
 
 
 def prepare_model(model_config: Any) -> None:
-    """Turn on image spans, where the platform has them, and positions of three rows.
+    """Enable image spans, if the platform supports them, and positions of three rows.
 
-    vLLM has derived its own description of the architecture from the Hugging Face configuration before it asks for
-    changes, and does not derive it again (0.31): attention, scheduler and runner would see no spans. So it is derived
-    again here.
+    Before it calls this hook, vLLM (0.31) has derived its own description of the architecture from the Hugging Face
+    configuration, and it does not derive it again, so attention, scheduler and runner would not see the spans. It is
+    derived again here.
 
     Args:
         model_config: vLLM's `ModelConfig`.
 
     Raises:
-        ValueError: a model made for an ablation.
+        ValueError: the model is an ablation.
     """
     from vllm.platforms import current_platform
 
@@ -41,23 +41,23 @@ def prepare_model(model_config: Any) -> None:
     for name, (released, *_) in VARIANTS.items():
         if (own := getattr(config.llm_config, name)) != released:
             raise ValueError(
-                f"NEO: vLLM runs {name} {released} alone and this model has {own}; use engine: transformers"
+                f"NEO: vLLM only supports {name} {released} and this model has {own}; use engine: transformers"
             )
     config.is_mm_prefix_lm = not current_platform.is_cpu()
-    # vLLM takes three rows of positions from the presence of this key; the numbers are not used.
+    # vLLM uses three rows of positions if this key exists; the numbers are not used.
     config.llm_config.rope_parameters.setdefault("mrope_section", [1, 1, 1])
     model_config.model_arch_config = model_config.get_model_arch_config()
     vars(model_config).pop("is_mm_prefix_lm", None)  # a cached property
 
 
 def prepare_engine(vllm_config: Any) -> None:
-    """Check the engine.
+    """Set and check the configuration of the engine.
 
     Args:
         vllm_config: vLLM's `VllmConfig`.
 
     Raises:
-        ValueError: a setting under which image tokens would not see their image.
+        ValueError: with a setting, image tokens would not attend to their image.
     """
     from vllm.platforms import current_platform
 
@@ -74,32 +74,32 @@ def prepare_engine(vllm_config: Any) -> None:
                 f"{', '.join(SPAN_BACKENDS)}, or leave the choice to vLLM"
             )
         require_spans(vllm_config.model_config)
-        scheduler.disable_chunked_mm_input = True  # vLLM has set it already where it knew of the spans
+        scheduler.disable_chunked_mm_input = True  # vLLM has set it already if it knew of the spans
         return
-    # On a CPU the model computes image tokens over the whole of their prompt, which must be there in one piece.
+    # On a CPU, the model computes image tokens over their complete prompt, so prompts cannot be chunked.
     vllm_config.cache_config.enable_prefix_caching = False
     scheduler.enable_chunked_prefill = False
     length = vllm_config.model_config.max_model_len
     if scheduler.max_num_batched_tokens < length:
         raise ValueError(
-            f"NEO on a CPU: prompts are not cut in chunks, so max_num_batched_tokens "
+            f"NEO on a CPU: prompts are not chunked, so max_num_batched_tokens "
             f"({scheduler.max_num_batched_tokens}) must be at least max_model_len ({length}); lower max_model_len"
         )
 
 
 def require_spans(model_config: Any) -> None:
-    """Refuse an engine whose attention would not know of image spans, unless it takes no images.
+    """Refuse an engine whose attention would not use image spans, unless it takes no images.
 
     Args:
         model_config: vLLM's `ModelConfig`.
 
     Raises:
-        ValueError: it does not.
+        ValueError: the attention would not use image spans.
     """
     media = model_config.multimodal_config
     takes_images = media is None or media.get_limit_per_prompt("image") != 0
     if takes_images and not model_config.is_mm_prefix_lm:
         raise ValueError(
-            "NEO: this version of vLLM does not pass image spans to its attention, so that images would be causal; use "
+            "NEO: this version of vLLM does not pass image spans to its attention, so images would be causal; use "
             "the version in constraints.txt, or the transformers engine"
         )

@@ -1,11 +1,11 @@
-"""NEO for vLLM: the same arithmetic on vLLM's layers, paged cache and scheduler, under the official weight names.
+"""NEO for vLLM: the same computation with vLLM's layers, paged cache and scheduler, and the official weight names.
 
-In: flattened batches of tokens with positions of three rows (T, T + row, T + column). vLLM lets all rows grow by one
+In: flattened batches of tokens with positions of three rows (T, T + row, T + column). vLLM increases all rows by one
 per new token, which is right for text; T is subtracted again here. Out: hidden states and logits.
 
-Image tokens see their whole image: on GPUs by the back end's image spans; on a CPU, whose back end has none, the rows
-of image tokens are computed once more over their own prompt (`see_own_image`). Keys are 2D wide, and so are the values,
-their second half zero: the cache has one width.
+Image tokens attend to their complete image: on GPUs through the back end's image spans; on a CPU, whose back end has no
+spans, the rows of image tokens are recomputed over their prompt (`see_own_image`). Keys have 2D channels, and values
+too, with a second half of zeros, since vLLM's cache has one width.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ STACKED = WeightsMapper(
         ".up_proj.": (".gate_up_proj.", 1),
     }
 )
-"""Official names to vLLM's fused layers. The dot at the end matters: `q_proj_hw` is a layer of its own."""
+"""Official names -> vLLM's fused layers. The dot at the end is needed, since `q_proj_hw` is another layer."""
 
 Span = tuple[int, int, int]
-"""First token of a prompt, first token of an image in it, end of that image; places in the flattened batch."""
+"""First token of a prompt, first token of an image in it, and end of that image, as indices in the flattened batch."""
 
 
 class Prepared(NamedTuple):
-    """What all layers need; a tuple, because vLLM compiles the stack in one graph.
+    """The inputs of all layers; a tuple, because vLLM compiles the stack in one graph.
 
     Attributes:
         tables: cosines and sines, `[tokens, 1, 2D]` each.
-        spans: images whose tokens see each other, where the attention itself does not know of them.
+        spans: images with bidirectional attention, if the attention back end does not support spans.
     """
 
     tables: tuple[Tensor, Tensor]
@@ -63,34 +63,34 @@ class Prepared(NamedTuple):
 
 
 def image_spans(times: Tensor, starts: list[int]) -> list[Span]:
-    """The images of more than one token in a flattened batch: runs of one T within a sequence.
+    """The images with more than one token in a flattened batch: runs of the same T within a sequence.
 
     Args:
         times: T of every token, `[tokens]`.
-        starts: where sequences begin, and the end of the last.
+        starts: the begins of the sequences, and the end of the last one.
     """
-    found = []
+    spans = []
     values = times.tolist()
     for begin, end in pairwise(starts):
         first = begin
         for place in range(begin + 1, end + 1):
             if place == end or values[place] != values[first]:
                 if place - first > 1:
-                    found.append((begin, first, place))
+                    spans.append((begin, first, place))
                 first = place
-    return found
+    return spans
 
 
 def see_own_image(query: Tensor, key: Tensor, value: Tensor, output: Tensor, spans: list[Span], scaling: float) -> None:
-    """Put into `output` what image tokens attend to: everything before their image, and all of it.
+    """Replace the attention of image tokens in `output` with attention to all tokens up to the end of their image.
 
     Args:
         query: `[tokens, heads, 2D]`.
         key: `[tokens, key heads, 2D]`.
         value: `[tokens, key heads, 2D]`.
         output: `[tokens, heads, 2D]`, causal attention; rows of image tokens are replaced.
-        spans: of `image_spans`; prompts are whole.
-        scaling: of scores.
+        spans: the result of `image_spans`; prompts must be complete.
+        scaling: factor on the scores.
     """
     for begin, first, end in spans:
         rows = nn.functional.scaled_dot_product_attention(
@@ -104,7 +104,7 @@ def see_own_image(query: Tensor, key: Tensor, value: Tensor, output: Tensor, spa
 
 
 class NEOAttention(nn.Module):
-    """One layer's attention; `positions` of its forward is what `NEOTextModel` prepared for all layers."""
+    """The attention of one layer; `positions` in its forward pass is the `Prepared` tuple of `NEOTextModel`."""
 
     def __init__(self, config: Any, cache_config: Any, quant_config: Any, prefix: str) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class NEOAttention(nn.Module):
 
 
 class NEODecoderLayer(nn.Module):
-    """A layer, in the order of Qwen3's."""
+    """A decoder layer with the same order of operations as in Qwen3."""
 
     def __init__(self, config: Any, cache_config: Any = None, quant_config: Any = None, prefix: str = "") -> None:
         super().__init__()
@@ -191,7 +191,7 @@ class NEODecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
     def forward(self, positions: Any, hidden_states: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Run the layer; the residual travels beside the hidden states."""
+        """Run the layer; the residual is passed in addition to the hidden states."""
         if residual is None:
             residual, hidden_states = hidden_states, self.input_layernorm(hidden_states)
         else:
@@ -215,13 +215,13 @@ class NEOTextModel(Qwen2Model):  # type: ignore[misc]  # vLLM comes without type
         intermediate_tensors: Any = None,
         inputs_embeds: Tensor | None = None,
     ) -> Any:
-        """Prepare rotary tables and image spans once, and run the layers.
+        """Compute rotary tables and image spans once, and run the layers.
 
         Args:
             input_ids: `[tokens]`.
             positions: `[3, tokens]`: T, T + row, T + column.
-            intermediate_tensors: of an earlier pipeline stage.
-            inputs_embeds: `[tokens, hidden_size]`, images in place.
+            intermediate_tensors: tensors of an earlier pipeline stage.
+            inputs_embeds: `[tokens, hidden_size]`, with images.
         """
         indices_of_tokens = torch.stack([positions[0], positions[1] - positions[0], positions[2] - positions[0]])
         dtype = self.norm.weight.dtype
@@ -242,7 +242,7 @@ def _spans_of_batch(times: Tensor) -> list[Span]:
 
 
 class NEOLanguageModel(nn.Module):
-    """The stack and its head, under the official names."""
+    """The stack and its head, with the official names."""
 
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
         super().__init__()
@@ -264,14 +264,14 @@ class NEOLanguageModel(nn.Module):
 
 @MULTIMODAL_REGISTRY.register_processor(NEOMultiModalProcessor, info=NEOProcessingInfo, dummy_inputs=NEODummyInputs)
 class NEOForVLLM(nn.Module, SupportsMultiModal, SupportsMRoPE):  # type: ignore[misc]
-    """NEO as vLLM's registry knows it (`NEOChatModel`)."""
+    """NEO for vLLM's registry, registered as `NEOChatModel`."""
 
     hf_to_vllm_mapper = STACKED
 
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
         super().__init__()
         self.config = vllm_config.model_config.hf_config
-        model: Any = self  # of vLLM, whose types are not seen here
+        model: Any = self  # vLLM's types are not available here
         with model._mark_tower_model(vllm_config, {"image"}):
             self.vision_model = NEOVisionModel(self.config.vision_config)
         with model._mark_language_model(vllm_config):
@@ -283,17 +283,17 @@ class NEOForVLLM(nn.Module, SupportsMultiModal, SupportsMRoPE):  # type: ignore[
 
     @classmethod
     def get_placeholder_str(cls, modality: str, i: int) -> str | None:
-        """What stands for a medium in a prompt."""
+        """The placeholder of a medium in a prompt."""
         if modality.startswith("image"):
             return "<img><IMG_CONTEXT></img>"
-        raise ValueError(f"NEO takes images only, not {modality}; give a video as time-stamped images")
+        raise ValueError(f"NEO takes images only, not {modality}; pass a video as time-stamped images")
 
     def get_language_model(self) -> nn.Module:
-        """The part that generates."""
+        """The language model."""
         return self.language_model
 
     def embed_input_ids(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Token embeddings, images in place."""
+        """Token embeddings, with those of images."""
         return SupportsMultiModal.embed_input_ids(self, input_ids, *args, **kwargs)
 
     def embed_multimodal(self, **kwargs: Any) -> MultiModalEmbeddings:
@@ -305,7 +305,7 @@ class NEOForVLLM(nn.Module, SupportsMultiModal, SupportsMRoPE):  # type: ignore[
         return embedded.split(indices.tokens_per_image(grid, self.config.vision_config.merge_size).tolist())
 
     def get_mrope_input_positions(self, input_tokens: list[int], mm_features: list[Any]) -> tuple[Tensor, int]:
-        """Positions `[3, tokens]` as (T, T + row, T + column), and what is added to a token's number to get its T."""
+        """Positions `[3, tokens]` as (T, T + row, T + column), and the T of a new token minus its number."""
         features = sorted(mm_features, key=lambda feature: feature.mm_position.offset)
         grids = [feature.data["image_grid_thw"].data.view(3) for feature in features]
         grid = torch.stack(grids) if grids else None
@@ -332,6 +332,6 @@ class NEOForVLLM(nn.Module, SupportsMultiModal, SupportsMRoPE):  # type: ignore[
         return self.logits_processor(self.language_model.lm_head, hidden_states)
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
-        """Load weights under the official names."""
+        """Load weights with the official names."""
         loaded: set[str] = AutoWeightsLoader(self).load_weights(weights, mapper=self.hf_to_vllm_mapper)
         return loaded

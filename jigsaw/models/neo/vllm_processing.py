@@ -1,7 +1,7 @@
-"""NEO's multimodal processor in vLLM: images to patches and to runs of context tokens.
+"""NEO's multimodal processor for vLLM: converts images to patches and to runs of context tokens.
 
-In: prompts with one `<IMG_CONTEXT>` per image. Out: that token as often as the image has tokens. Only context tokens
-are the image's span: `<img>` and `</img>` stay text.
+In: prompts with one `<IMG_CONTEXT>` per image. Out: prompts with one such token per image token. The span of an image
+is only its context tokens; `<img>` and `</img>` are text.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from jigsaw.models.neo.configuration import NEOChatConfig
 from jigsaw.models.neo.processing import CONTEXT, NEOProcessor
 
 UNIT = 32
-"""Pixels along the side of a token."""
+"""Side of a token in pixels."""
 
 
 class NEOProcessingInfo(BaseProcessingInfo):  # type: ignore[misc]  # vLLM comes without types here
-    """Limits."""
+    """The configuration, the processor and the limits of media."""
 
     def get_hf_config(self) -> NEOChatConfig:
         """NEO's configuration."""
@@ -40,11 +40,11 @@ class NEOProcessingInfo(BaseProcessingInfo):  # type: ignore[misc]  # vLLM comes
         return processor
 
     def get_supported_mm_limits(self) -> Mapping[str, int | None]:
-        """Any number of images; videos come as images."""
+        """Any number of images; videos are passed as images."""
         return {"image": None}
 
     def get_mm_max_tokens_per_item(self, seq_len: int, mm_counts: Mapping[str, int]) -> Mapping[str, int]:
-        """Tokens of the largest image that a prompt can hold."""
+        """Tokens of the largest image that fits in a prompt."""
         largest = self.get_hf_processor().image_processor.size["longest_edge"] // UNIT**2
         return {"image": min(largest, seq_len)}
 
@@ -59,7 +59,7 @@ class NEODummyInputs(BaseDummyInputsBuilder[NEOProcessingInfo]):  # type: ignore
     def get_dummy_mm_data(
         self, seq_len: int, mm_counts: Mapping[str, int], mm_options: Mapping[str, BaseDummyOptions]
     ) -> dict[str, Any]:
-        """Square images of the most pixels."""
+        """Square images of maximum size."""
         tokens = self.info.get_mm_max_tokens_per_item(seq_len, mm_counts)["image"]
         side = max(int(tokens**0.5), 1) * UNIT
         images = self._get_dummy_images(
@@ -72,8 +72,9 @@ class NEOMultiModalProcessor(BaseMultiModalProcessor[NEOProcessingInfo]):  # typ
     """Applies NEO's processor."""
 
     def apply(self, inputs: Any, timing_ctx: Any) -> Any:
-        """As vLLM, with the number of the prompt's images: their pixel budget depends on it, and vLLM's cache does not
-        hand all of them to the processor together.
+        """As in vLLM, with the number of images in the prompt.
+
+        Their pixel budget depends on it, and vLLM's cache does not pass all of them to the processor together.
         """
         items = inputs.mm_data_items
         count = items.get_count("image") if "image" in items else 0

@@ -128,7 +128,7 @@ def test_the_example_of_the_paper():
     [
         ([[9, 9]], [[1, 2, 2]], "2 image tokens in the batch, 1 in image_grid_thw"),
         ([[9, 1]], [[1, 4, 2]], "1 image tokens in the batch, 2 in image_grid_thw"),
-        ([[9], [9]], [[1, 2, 4]], "would lie across two rows"),
+        ([[9], [9]], [[1, 2, 4]], "would be in two rows"),
         ([[9, 9]], [[2, 2, 2]], "t must be 1"),
         ([[9, 9]], [[1, 3, 2]], "multiples of 2 patches"),
     ],

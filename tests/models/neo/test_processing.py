@@ -153,7 +153,7 @@ def test_an_image_is_written_as_many_times_as_it_has_tokens(processor):
     assert made["pixel_values"].shape == (24, 768)
 
 
-@pytest.mark.parametrize("images, told", [([], "given 0 images"), ([picture(32, 32)] * 2, "given 2 images")])
+@pytest.mark.parametrize("images, told", [([], "have 0 images"), ([picture(32, 32)] * 2, "have 2 images")])
 def test_placeholders_without_images_and_the_other_way_round_are_refused(processor, images, told):
     with pytest.raises(ValueError, match=told):
         processor(text=["<img><IMG_CONTEXT></img>"], images=[images], return_tensors="pt")
@@ -242,5 +242,5 @@ def test_frames_are_numbered_for_neo_1_5_and_a_saved_processor_remembers(tmp_pat
     assert prompt_text(load_processor(str(tmp_path / "trained")), row) == wanted
     assert "0.0s: " in prompt_text(load_processor(str(folder)), row)
     other = build_tiny("qwen2_5_vl", tmp_path / "qwen", **sizes)
-    with pytest.raises(JigsawError, match=r"^model\.frames: qwen2_5_vl has one form of videos alone"):
+    with pytest.raises(JigsawError, match=r"^model\.frames: qwen2_5_vl has only one form of videos"):
         load_processor(str(other), frames="numbers")
