@@ -230,7 +230,7 @@ class GrpoSection(StageSection):
         if (found.size * world_size * steps) % self.num_generations:
             raise JigsawError(
                 f"grpo.steps_per_generation: {steps} micro-batches of {found.size} completions on {world_size} "
-                f"process{'es' if world_size > 1 else ''} hold no whole groups of {self.num_generations}"
+                f"process{'es' if world_size > 1 else ''} do not divide into whole groups of {self.num_generations}"
             )
         if (steps * self.num_iterations) % found.count:
             raise JigsawError(

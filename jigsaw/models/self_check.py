@@ -67,7 +67,7 @@ def check_shared_prompt(
     mean = float(apart.mean()) if len(apart) else 0.0
     if not mean <= ROUNDING[dtype]:  # NaN too
         worst = int(apart.nan_to_num(nan=torch.inf).argmax())
-        values = f"{float(packed[worst]):.4f}, of the sequence alone {float(own[worst]):.4f}"
+        values = f"{float(packed[worst]):.4f}, of the single sequence {float(own[worst]):.4f}"
         raise JigsawError(
             f"puzzle {row.get('id')}: with a shared prompt the log-probability of a token is {values}; "
             f"the mean difference is {mean:.2g}, and rounding causes at most {ROUNDING[dtype]:g}. "
@@ -100,5 +100,5 @@ def sequence_log_probabilities(model: Any, processor: Any, row: Mapping[str, Any
             inputs[name] = torch.nn.functional.pad(inputs[name], (0, len(tokens)))
     inputs = add_blank_media(model, inputs)
     scores = model(**inputs, use_cache=False, logits_to_keep=len(tokens) + 1).logits[0, :-1].float().log_softmax(-1)
-    alone: Tensor = scores.gather(-1, tokens[:, None])[:, 0]
-    return alone
+    of_tokens: Tensor = scores.gather(-1, tokens[:, None])[:, 0]
+    return of_tokens

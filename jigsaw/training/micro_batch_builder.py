@@ -58,7 +58,10 @@ class MicroBatchBuilder:
         ended = [[tokens[-1] in ends for tokens in group.completions] for group in groups]
         masks = trainer.args.mask_truncated_completions
         counted = [
-            [0 if masks and not whole else len(tokens) for tokens, whole in zip(group.completions, own, strict=True)]
+            [
+                0 if masks and not complete else len(tokens)
+                for tokens, complete in zip(group.completions, own, strict=True)
+            ]
             for group, own in zip(groups, ended, strict=True)
         ]
         names = self._reward_names
@@ -68,7 +71,7 @@ class MicroBatchBuilder:
                     row for group in groups for row in zip(*(group.scores[name] for name in names), strict=True)
                 ],
                 "lengths": [len(tokens) for group in groups for tokens in group.completions],
-                "ended": [whole for own in ended for whole in own],
+                "ended": [complete for own in ended for complete in own],
                 "counted": sum(map(sum, counted)),
                 "prompts": sum(group.encoded.lengths[group.prompt] * len(group.completions) for group in groups),
             }
@@ -107,7 +110,7 @@ class MicroBatchBuilder:
         for number, name in enumerate(self._reward_names):
             self._metrics.add(f"rewards/{name}/mean", scores[:, number].nanmean().item())
         lengths = [length for share in gathered for length in share["lengths"]]
-        ended = [whole for share in gathered for whole in share["ended"]]
+        ended = [complete for share in gathered for complete in share["ended"]]
         known = found.rewards[~found.rewards.isnan()]
         self._metrics.add("reward", known.mean().item())
         self._metrics.add("reward_std", known.std().item())

@@ -30,7 +30,7 @@ STATE_FILE = "jigsaw.json"
 
 
 class Stateful(Protocol):
-    """An object whose state changes during a run and is saved in checkpoints beside the trainer's own state."""
+    """An object whose state changes during a run and is saved in checkpoints in addition to the trainer's own state."""
 
     def state(self) -> dict[str, Any]:
         """The state that a resumed run needs; JSON values."""
@@ -49,7 +49,7 @@ class PuzzleTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL comes without typ
         agreement: monitors the difference between the sampling engine and the trainer.
         samples_elsewhere: whether another engine samples, for whose difference TRL may correct.
         shared_prefix: compute a prompt once per group in the loss pass.
-        states: objects whose states checkpoints save beside the trainer's own, by name.
+        states: objects whose states checkpoints save in addition to the trainer's own, by name.
         callbacks: callbacks of transformers.
         **kwargs: further arguments of `trl.GRPOTrainer`.
     """

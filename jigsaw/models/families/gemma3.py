@@ -35,7 +35,7 @@ CHAT_TEMPLATE = (
 
 
 class Gemma3(TiledFamily):
-    """The Gemma 3 family. Frames of a clip are images after their times, as for NEO; Gemma has no video form."""
+    """The frames of a clip are images after their times, as for NEO; Gemma 3 has no video form."""
 
     title = "Gemma 3"
     model_type = "gemma3"

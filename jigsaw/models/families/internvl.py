@@ -26,7 +26,7 @@ CHAT_TEMPLATE = (
 
 
 class InternVL(TiledFamily):
-    """The InternVL family: a Qwen2 or Qwen3 language model, and a vision tower that encodes one tile at a time."""
+    """A Qwen2 or Qwen3 language model, and a vision tower that encodes one tile at a time."""
 
     title = "InternVL 3, 3.5"
     model_type = "internvl"

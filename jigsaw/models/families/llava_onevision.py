@@ -33,7 +33,7 @@ CHAT_TEMPLATE = (
 
 
 class LlavaOnevision(TiledFamily):
-    """The LLaVA-OneVision family: a Qwen2 language model with SigLIP.
+    """A Qwen2 language model with a SigLIP vision tower.
 
     The released chat templates write the media of a turn before its text. A single image of a prompt is cut into tiles
     by its resolution; each of several images is one tile.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Neo(Family):
-    """The NEO family. All tokens of an image have the same time; text has row and column 0."""
+    """All tokens of an image have the same time; text has row and column 0."""
 
     title = "NEO"
     model_type = "neo_chat"

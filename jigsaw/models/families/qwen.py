@@ -27,7 +27,7 @@ VISION_TOKENS = (
 
 
 class Qwen2VL(Family):
-    """The Qwen2-VL family: three equal position axes for text, and the rules of `get_rope_index` for media."""
+    """Positions have three equal axes for text, and follow the rules of `get_rope_index` for media."""
 
     title = "Qwen2-VL"
     model_type = "qwen2_vl"
@@ -97,7 +97,7 @@ class Qwen2VL(Family):
 
 
 class Qwen25VL(Qwen2VL):
-    """The Qwen2.5-VL family: like Qwen2-VL, with positions of videos by the seconds between their frames."""
+    """Like Qwen2-VL, with positions of videos by the seconds between their frames."""
 
     title = "Qwen2.5-VL"
     model_type = "qwen2_5_vl"

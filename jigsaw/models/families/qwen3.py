@@ -18,7 +18,7 @@ DEEPSTACK = 3
 
 
 class Qwen3VL(Qwen2VL):
-    """The Qwen3-VL family: like Qwen2-VL, but in videos each pair of frames is a block after its time in seconds.
+    """Like Qwen2-VL, but in videos each pair of frames is a block after its time in seconds.
 
     The limit of video pixels applies to all frames of a clip together.
     """
@@ -59,7 +59,7 @@ class Qwen3VL(Qwen2VL):
 
 
 class Qwen3VLMoe(Qwen3VL):
-    """The family of Qwen3-VL with a mixture of experts in the language model."""
+    """Qwen3-VL with a mixture of experts in the language model."""
 
     title = "Qwen3-VL, experts"
     model_type = "qwen3_vl_moe"

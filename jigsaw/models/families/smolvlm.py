@@ -33,7 +33,7 @@ CHAT_TEMPLATE = (
 
 
 class SmolVLM(TiledFamily):
-    """The SmolVLM2 family. Every image is one square; the processor's splitting into further squares is disabled.
+    """Every image is one square; the processor's splitting into further squares is disabled.
 
     Pieces of a puzzle are small, and 17 squares per piece would fill the context of these models.
     """
