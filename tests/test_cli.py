@@ -279,7 +279,7 @@ def test_build_answers_in_json_and_in_words(jigsaw, photos, tmp_path):
     assert (answer["puzzles"], answer["parts_built"], answer["path"]) == (3, 1, str(tmp_path / "set"))
     code, out, _ = jigsaw(*command)
     assert code == 0
-    assert out == f"Already built: 3 puzzles from 3 of 3 photos. Next: jigsaw preview {tmp_path / 'set'}\n"
+    assert out == f"Already built: 3 puzzles from 3 of 3 photos\nNext: jigsaw preview {tmp_path / 'set'}\n"
 
 
 def test_build_takes_a_source_that_ships_by_its_name(jigsaw, tmp_path, monkeypatch):
@@ -300,12 +300,21 @@ def test_build_says_what_was_left_out_and_why(jigsaw, photos, tmp_path):
     for number in range(2):
         Image.new("RGB", (160, 160)).save(tmp_path / "photos" / f"flat-{number}.png")
     command = ["build", "image", tmp_path / "photos", tmp_path / "set", "grid=2x2", "--workers", "1"]
-    out = jigsaw(*command)[1]
-    assert out.startswith("6 puzzles from 6 of 8 photos; 2 were left out because two tiles look the same. See ")
+    lines = jigsaw(*command)[1].splitlines()
+    rejects = tmp_path / "set" / "rejects.jsonl"
+    assert lines[:2] == [
+        f"6 puzzles from 6 of 8 photos; 2 were left out (see {rejects}):",
+        "     2  two tiles look the same",
+    ]
     (tmp_path / "photos" / "broken.png").write_bytes(b"nothing")
     command[3] = tmp_path / "other"
-    out = jigsaw(*command)[1]
-    assert out.startswith("6 puzzles from 6 of 9 photos; 3 were left out: two tiles look the same (2), ")
+    lines = jigsaw(*command)[1].splitlines()
+    assert lines[0].startswith("6 puzzles from 6 of 9 photos; 3 were left out ")
+    assert lines[1:] == [
+        "     2  two tiles look the same",
+        "     1  the file cannot be read as a picture",
+        f"Next: jigsaw preview {tmp_path / 'other'}",
+    ]
 
 
 @pytest.mark.parametrize(

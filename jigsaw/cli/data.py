@@ -93,7 +93,7 @@ def build(
         materialize=materialize,
         time_limit=time_limit,
     )
-    typer.echo(json.dumps(summary.to_json(), indent=2) if as_json else summary.sentence())
+    typer.echo(json.dumps(summary.to_json(), indent=2) if as_json else "\n".join(summary.lines()))
 
 
 def _written(source: Path, task: str) -> Path:

@@ -105,24 +105,25 @@ class BuildSummary:
             "parts_skipped": self.parts_skipped,
         }
 
-    def sentence(self) -> str:
-        """What was built, what was rejected and why, and the next command."""
+    def lines(self) -> list[str]:
+        """What was built, what was rejected and why, and the next command, for a terminal."""
         assert self.task is not None  # only an import has none
         counts, one, several = self.counts, *_NAMES[self.task.source_kind]
         left = counts.sources - self.used
         text = "" if self.parts_built else "Already built: "
         text += f"{counts.puzzles} {'puzzle' if counts.puzzles == 1 else 'puzzles'} from "
         text += f"{self.used} of {counts.sources} {one if counts.sources == 1 else several}"
+        lines = [text]
         if left or counts.rejects:
             lost = f"{left} {'was' if left == 1 else 'were'} left out" if left else "some gave fewer puzzles"
-            reasons = reject_reasons(counts.rejects, self.task)
-            because = ", ".join(f"{meaning} ({number})" for meaning, number in reasons.items())
-            text += f"; {lost} because {next(iter(reasons))}" if len(reasons) == 1 else f"; {lost}: {because}"
-            text += f". See {self.path / 'rejects.jsonl'}"
+            lines = [f"{text}; {lost} (see {self.path / 'rejects.jsonl'}):"]
+            lines += [
+                f"{number:>6,}  {meaning}" for meaning, number in reject_reasons(counts.rejects, self.task).items()
+            ]
         if self.skipped:
-            text += f". {skipped_line(self.skipped)}"
+            lines.append(skipped_line(self.skipped))
         task = f" --task {shlex.quote(self.spec)}" if ":" in self.spec else ""
-        return f"{text}. Next: jigsaw preview {shlex.quote(str(self.path))}{task}"
+        return [*lines, f"Next: jigsaw preview {shlex.quote(str(self.path))}{task}"]
 
 
 def reject_reasons(rejects: Mapping[str, int], task: Task) -> dict[str, int]:
