@@ -33,7 +33,7 @@ from jigsaw.text import named, read_object
 
 if TYPE_CHECKING:
     from jigsaw.config.schema import Recipe
-    from jigsaw.training.sets import HeldOut
+    from jigsaw.recipe_sets import HeldOut
 
 RECIPE = "recipe.yaml"
 STOP = ".stop"
@@ -150,14 +150,14 @@ class RunFolder:
 
     def open_train(self, recipe: Recipe) -> list[Any]:
         """The training sets of the run, one per entry of `data.train`."""
-        from jigsaw.training.sets import open_set
+        from jigsaw.recipe_sets import open_set
 
         paths = self.read_sets()["train"]
         return [open_set(Path(path), entry) for path, entry in zip(paths, recipe.data.train, strict=True)]
 
     def open_heldout(self, recipe: Recipe) -> HeldOut:
         """The held-out rows of the run."""
-        from jigsaw.training.sets import HeldOut, open_set
+        from jigsaw.recipe_sets import HeldOut, open_set
 
         paths = self.read_sets()["eval"]
         sets = [open_set(Path(path), entry) for path, entry in zip(paths, recipe.data.eval, strict=True)]

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from jigsaw.console import StepProgress
     from jigsaw.data.inspection.answer_kinds import Kinds
     from jigsaw.engines.vllm_requests import VllmSettings
+    from jigsaw.recipe_sets import HeldOut
     from jigsaw.stop_request import StopRequest
-    from jigsaw.training.sets import HeldOut
 
 COMPLETIONS = "completions.jsonl"
 

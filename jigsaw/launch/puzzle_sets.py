@@ -20,9 +20,9 @@ from jigsaw.data.building.listing import source_digest
 from jigsaw.data.loading.conversations import write_sample_conversations
 from jigsaw.data.sources.recognition import skipped_line
 from jigsaw.errors import JigsawError, first_line
+from jigsaw.recipe_sets import HeldOut, open_set
 from jigsaw.run_folder import RunFolder
 from jigsaw.samples.builtin import SAMPLES, source_folder
-from jigsaw.training.sets import HeldOut, open_set
 
 Say = Callable[[str], None]
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from jigsaw.errors import first_line
+from jigsaw.recipe_sets import HeldOut
 from jigsaw.run_folder import RunFolder
 from jigsaw.training.distributed import process_count, process_rank
-from jigsaw.training.sets import HeldOut, sets_of_stage
+from jigsaw.training.sets import sets_of_stage
 from jigsaw.training.stages import StageRun
 
 if TYPE_CHECKING:

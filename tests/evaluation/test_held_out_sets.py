@@ -6,8 +6,8 @@ import pytest
 from jigsaw.answering.answers import AnsweredPuzzle
 from jigsaw.config.data import DataEntry, DataSection
 from jigsaw.evaluation.figures import set_log
+from jigsaw.recipe_sets import HeldOut
 from jigsaw.rewards import Composition
-from jigsaw.training.sets import HeldOut
 
 PAPER = Composition(["visual_jigsaw"])
 BUILD = {"task": "image", "source": "photos"}

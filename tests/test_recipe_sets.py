@@ -7,9 +7,9 @@ import pytest
 from jigsaw.config.data import DataEntry
 from jigsaw.data import build_puzzles
 from jigsaw.errors import JigsawError
-from jigsaw.training.sets import open_set
+from jigsaw.recipe_sets import open_set
 
-ZOOM = f"{Path(__file__).parents[2]}/examples/task_plugin/jigsaw_zoom.py:ZoomTask"
+ZOOM = f"{Path(__file__).parents[1]}/examples/task_plugin/jigsaw_zoom.py:ZoomTask"
 
 
 def test_a_plugin_that_the_recipe_names_opens_its_set(photos, tmp_path):
