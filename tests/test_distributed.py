@@ -279,7 +279,7 @@ def test_each_stage_of_several_nodes_has_a_port_of_its_own():
     [
         (Node(), r"2 nodes need --node-rank R and --rendezvous HOST:PORT"),
         (Node(2, "a:1"), r"--node-rank 2: it must be 0 to 1, with 2 nodes"),
-        (Node(0, "a"), r"--rendezvous a: host and port"),
+        (Node(0, "a"), r"--rendezvous a: give host and port"),
     ],
 )
 def test_a_place_that_does_not_fit_is_refused(node, told):

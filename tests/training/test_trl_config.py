@@ -174,7 +174,8 @@ def test_puzzles_of_a_supervised_step():
         (
             {"per_device_train_batch_size": 8, "steps_per_generation": 3},
             1,
-            "grpo.steps_per_generation: 3 micro-batches of 8 completions on 1 process do not divide into whole groups",
+            "grpo.steps_per_generation: 3 micro-batches of 8 completions on 1 process do not divide into whole groups "
+            "of 16",
         ),
         (
             {"per_device_train_batch_size": 32, "steps_per_generation": 3},
