@@ -27,7 +27,7 @@ import yaml
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # PYTHONSAFEPATH leaves the folder of a script out
 
-from experiments.made_sources import make_questions, make_sources
+from experiments.synthetic_sources import make_questions, make_sources
 from jigsaw.errors import JigsawError
 from jigsaw.evaluation.log import read_log
 from jigsaw.files import write_atomically

@@ -30,7 +30,7 @@ import yaml
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # PYTHONSAFEPATH leaves the folder of a script out
 
 from experiments.findings import launch
-from experiments.made_sources import make_sources
+from experiments.synthetic_sources import make_sources
 from jigsaw.processes import usable_cores
 
 EXPERIMENTS = {

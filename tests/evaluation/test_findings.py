@@ -13,7 +13,7 @@ from jigsaw.errors import JigsawError
 
 sys.path.append(str(Path(__file__).parents[2]))  # experiments are no part of the package
 
-from experiments import findings, made_sources
+from experiments import findings, synthetic_sources
 
 PLAN = Path(__file__).parents[2] / "experiments" / "findings" / "findings.yaml"
 
@@ -60,7 +60,7 @@ def test_jigsaw_before_reasoning_has_three_arms_that_train_on_as_much(tmp_path, 
 
 
 def test_made_questions_are_answered_from_text_alone(tmp_path):
-    made = made_sources.make_questions(tmp_path / "questions")
+    made = synthetic_sources.make_questions(tmp_path / "questions")
     train, heldout = (load_puzzles(made / side) for side in ("train", "heldout"))
     assert (len(train), len(heldout)) == (80, 20) and not set(train["id"]) & set(heldout["id"])
     asked = heldout[0]["prompt"][0]["content"][0]["text"]
@@ -142,9 +142,9 @@ def test_a_finding_that_the_plan_lacks_is_an_error(plan, tmp_path):
 
 
 def test_sources_are_the_same_for_everybody_and_made_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(made_sources, "PICTURES", 2)
-    monkeypatch.setattr(made_sources, "VIDEOS", 1)
-    one, other = (made_sources.make_sources(tmp_path / name) for name in ("one", "other"))
+    monkeypatch.setattr(synthetic_sources, "PICTURES", 2)
+    monkeypatch.setattr(synthetic_sources, "VIDEOS", 1)
+    one, other = (synthetic_sources.make_sources(tmp_path / name) for name in ("one", "other"))
     names = sorted(str(path.relative_to(one)) for path in one.rglob("*.*"))
     assert names == ["pictures/000.png", "pictures/001.png", "videos/000.mp4"]
     assert (one / names[0]).read_bytes() == (other / names[0]).read_bytes() != (one / names[1]).read_bytes()
@@ -176,18 +176,18 @@ def test_a_figure_is_of_one_kind_of_puzzle(run):
         findings.figure(run, {"name": "place_accuracy", "task": "image", "grid": [5, 5]})
 
 
-def test_made_sources_of_two_processes_at_once_do_not_meet(tmp_path, monkeypatch):
-    monkeypatch.setattr(made_sources, "PICTURES", 2)
-    monkeypatch.setattr(made_sources, "VIDEOS", 1)
-    draw, begun = made_sources.picture, []
+def test_synthetic_sources_of_two_processes_at_once_do_not_meet(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic_sources, "PICTURES", 2)
+    monkeypatch.setattr(synthetic_sources, "VIDEOS", 1)
+    draw, begun = synthetic_sources.picture, []
 
     def picture(generator):
         if not begun:
             begun.append(True)
-            made_sources.make_sources(tmp_path / "made")
+            synthetic_sources.make_sources(tmp_path / "made")
         return draw(generator)
 
-    monkeypatch.setattr(made_sources, "picture", picture)
-    made_sources.make_sources(tmp_path / "made")
+    monkeypatch.setattr(synthetic_sources, "picture", picture)
+    synthetic_sources.make_sources(tmp_path / "made")
     assert len(list((tmp_path / "made" / "pictures").iterdir())) == 2
     assert [entry.name for entry in tmp_path.iterdir()] == ["made"]
