@@ -16,6 +16,8 @@ from PIL import Image
 
 from jigsaw.data import REASONS, build_puzzles, load_puzzles, read_manifest
 from jigsaw.data.building.build import reject_reasons
+from jigsaw.data.building.planning import Job, plan_source
+from jigsaw.data.storage.settings import BuildConfig
 from jigsaw.errors import JigsawError
 from jigsaw.tasks import get_task, task_names
 
@@ -181,6 +183,17 @@ def test_a_source_gives_no_puzzle_twice_and_says_when_it_is_exhausted(photos, tm
     rows = rows_of(tmp_path / "set").values()
     assert len({tuple(row["answer"]) for row in rows}) == len(rows) == 6
     assert summary.counts.rejects == {"exhausted": 1}
+
+
+def test_a_source_of_two_puzzles_is_exhausted_after_few_plans(photos, monkeypatch):
+    task = get_task("image", grid="1x2")
+    plan, plans = task.plan, []
+    monkeypatch.setattr(task, "plan", lambda source, rng: plans.append(1) or plan(source, rng))
+    job = Job(root=photos, build=BuildConfig(spec="image", config={"grid": "1x2"}, per_source=20))
+    planned = plan_source(task, job, "one/photo 1.jpg")
+    assert len(planned.rows) == 2
+    assert [refusal.reason for refusal in planned.refusals] == ["exhausted"]
+    assert 103 <= len(plans) < 150  # (2/3)**103 = 1e-18
 
 
 def test_copies_of_a_file_get_equal_ids_and_are_loaded_once(photos, tmp_path):

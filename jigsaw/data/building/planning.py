@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from math import ceil, log
 from pathlib import Path
 
 from jigsaw.data.sources import open_source
@@ -18,8 +19,11 @@ from jigsaw.data.storage.settings import BuildConfig
 from jigsaw.rewards.answers import check_answer_of
 from jigsaw.tasks import Puzzle, Reject, Source, Task, canonical_config
 
-DRAWS_PER_PUZZLE = 500
+MAX_DRAWS = 500
 """Plans per puzzle before a source counts as exhausted: with it, all 24 orders of a 2x2 grid are found (error 1e-9)."""
+
+MISSED = 1e-18
+"""Probability of missing a puzzle that is as likely as each one seen, after which a source counts as exhausted too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +96,7 @@ def is_selected(source: Source, build: BuildConfig) -> bool:
 def _unseen_puzzle(task: Task, source: Source, identity: str, seen: set[str]) -> Puzzle | Reject:
     """A puzzle that differs from the earlier ones of this source."""
     rng = puzzle_rng(identity)
-    for _ in range(DRAWS_PER_PUZZLE):
+    for _ in range(_draws(len(seen))):
         puzzle = task.plan(source, rng)
         if isinstance(puzzle, Reject):
             return puzzle
@@ -101,6 +105,11 @@ def _unseen_puzzle(task: Task, source: Source, identity: str, seen: set[str]) ->
             seen.add(content)
             return puzzle
     return Reject("exhausted", f"the source gives only {len(seen)} different puzzles")
+
+
+def _draws(seen: int) -> int:
+    """Plans before a source with `seen` puzzles is exhausted: few after few, since a plan may decode the source."""
+    return MAX_DRAWS if not seen else min(MAX_DRAWS, ceil(log(MISSED) / log(seen / (seen + 1))))
 
 
 def _row(task: Task, job: Job, identity: str, puzzle: Puzzle, source: Source) -> Row:

@@ -21,7 +21,7 @@ from jigsaw.data.storage.parts import Row, finished_part, part_name, write_part
 from jigsaw.data.storage.settings import Settings
 from jigsaw.errors import JigsawError
 from jigsaw.files import write_atomically
-from jigsaw.progress import ProgressBar
+from jigsaw.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class PartWriter:
             raise JigsawError(f"{self.file(part)} belongs to another data set; choose another folder or delete it")
         return None if counts.rejects.get("crashed") else counts
 
-    def write(self, part: int, outcomes: Iterable[Outcome], bar: ProgressBar) -> Counts:
+    def write(self, part: int, outcomes: Iterable[Outcome], bar: Progress) -> Counts:
         """Write a part and, before it, its rejects."""
         sources = puzzles = 0
         refused: Counter[str] = Counter()
