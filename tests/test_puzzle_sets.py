@@ -11,7 +11,9 @@ import pytest
 from jigsaw.config.loading import load_recipe
 from jigsaw.config.schema import Recipe
 from jigsaw.data import build_puzzles
+from jigsaw.data.building import selection
 from jigsaw.errors import JigsawError
+from jigsaw.launch.checks import checklist
 from jigsaw.launch.provenance import record_start
 from jigsaw.launch.puzzle_sets import prepare_sets
 from jigsaw.run_folder import RunFolder
@@ -91,3 +93,89 @@ def test_run_json_says_what_a_run_was_made_with(work, recipe):
     assert record["packages"]["torch"] and record["packages"]["visual-jigsaw"] == record["version"]
     assert record["machine"]["cores"] >= 1 and record["argv"]
     assert [resumed["seeds"] for resumed in record["resumed"]] == [record["seeds"]]
+
+
+def data_checks(source: Path, *overrides: str) -> dict[str, str]:
+    """What a dry run of the quickstart says about the sets that it builds from a source: key -> detail."""
+    recipe = load_recipe("quickstart", [f"data.photos={source}", f"output={source.parent}/run", *overrides])
+    return {check.what: check.detail for check in checklist(recipe) if check.status == "missing"}
+
+
+def building_fails(source: Path, out: Path, split: str) -> str:
+    with pytest.raises(JigsawError) as caught:
+        build_puzzles("image", source, out, split=split, config={"grid": "2x2", "tile": 28})
+    return str(caught.value)
+
+
+def test_a_dry_run_reports_a_folder_without_photos_as_the_build_does(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("no photo", encoding="utf-8")
+    message = building_fails(folder, tmp_path / "set", "train")
+    assert "has no pictures" in message and "1 .txt" in message
+    assert data_checks(folder) == {"data.train.0.build and 1 more": message}
+
+
+def test_a_dry_run_reports_a_file_that_is_no_source_as_the_build_does(tmp_path):
+    file = tmp_path / "a.jpg"
+    file.write_bytes(b"not a photo")
+    message = building_fails(file, tmp_path / "set", "train")
+    assert "is neither a folder" in message
+    assert data_checks(file) == {"data.train.0.build and 1 more": message}
+
+
+@pytest.mark.parametrize(
+    "heldout, empty, key", [(0.999, "train", "data.train.0.build"), (0.001, "heldout", "data.eval.0.build")]
+)
+def test_a_dry_run_reports_a_split_without_photos_as_the_build_does(work, tmp_path, heldout, empty, key):
+    """Given one photo, then the error of the split that it is not in has the number of photos and the key to change."""
+    folder = tmp_path / "one"
+    folder.mkdir()
+    shutil.copy(min((work / "photos").iterdir()), folder)
+    shares = [f"data.{side}.0.build.heldout={heldout}" for side in ("train", "eval")]
+    message = f"there is only 1 photo in {folder}, and heldout={heldout} leaves none for split {empty}; "
+    message += "add photos, or change heldout"
+    assert data_checks(folder, *shares) == {key: message}
+    with pytest.raises(JigsawError) as caught:
+        build_puzzles("image", folder, tmp_path / "set", split=empty, heldout=heldout)
+    assert str(caught.value) == message
+
+
+def test_a_dry_run_reports_a_folder_whose_photos_cannot_be_read(tmp_path):
+    folder = tmp_path / "packed"
+    folder.mkdir()
+    (folder / "photos.zip").write_bytes(b"PK")
+    ((key, detail),) = data_checks(folder).items()
+    assert key == "data.train.0.build and 1 more"
+    assert detail.endswith("can be read (1 of 1): .zip archives are not read; unpack it")
+
+
+def test_a_dry_run_reports_sets_inside_their_source(work):
+    (detail,) = data_checks(work / "photos", f"data.folder={work}/photos/data").values()
+    assert "is inside the source" in detail
+
+
+def test_a_dry_run_reads_few_of_many_photos_and_decodes_none(tmp_path, monkeypatch):
+    """Given many files that are no photos inside, then the check reads until one of each split is found."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(3000):
+        (folder / f"{number}.jpg").write_bytes(str(number).encode())
+    opened: list[str] = []
+
+    def spied(root, path, kind, real=selection.open_source):
+        opened.append(path)
+        return real(root, path, kind)
+
+    monkeypatch.setattr(selection, "open_source", spied)
+    assert data_checks(folder) == {}
+    assert 2 <= len(opened) < 60
+
+
+def test_a_dry_run_of_a_resumed_run_does_not_list_the_sources_again(work, recipe):
+    prepare_sets(recipe, RunFolder(work / "run"), lambda line: None)
+    for photo in (work / "photos").iterdir():
+        photo.unlink()
+    (work / "photos" / "notes.txt").write_text("no photo", encoding="utf-8")
+    checks = checklist(recipe, resume=True)
+    assert not [check for check in checks if check.status == "missing" and check.what.startswith("data.")]

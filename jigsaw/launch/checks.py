@@ -16,16 +16,17 @@ from omegaconf import OmegaConf
 
 from jigsaw.config.data import DataEntry
 from jigsaw.config.schema import Recipe
+from jigsaw.data.building.selection import require_sources
 from jigsaw.data.storage.manifest import read_manifest
 from jigsaw.environment import user_is_offline
 from jigsaw.errors import JigsawError
 from jigsaw.launch.estimate_text import estimate_lines
 from jigsaw.launch.machine import Check, Status, machine_checks, require
+from jigsaw.launch.puzzle_sets import build_config
 from jigsaw.launch.torchrun import Node, torchrun_command
 from jigsaw.models.checkpoint_files import architecture_of, cached, is_local, require_files, size_of
 from jigsaw.run_folder import RunFolder
-from jigsaw.samples.builtin import SAMPLES, require_source, source_needs
-from jigsaw.tasks import get_task
+from jigsaw.samples.builtin import KINDS, SAMPLES, require_source, source_needs
 from jigsaw.topology import Topology
 
 if TYPE_CHECKING:
@@ -187,9 +188,10 @@ def require_inputs(recipe: Recipe) -> None:
 def input_checks(recipe: Recipe) -> Iterator[Check]:
     """The checks of the model and of the sources of the puzzle sets."""
     yield _model(recipe)
+    recorded = RunFolder(recipe.output).data.exists()  # a resumed run opens the sets that it built
     for name, entries in (("train", recipe.data.train), ("eval", recipe.data.eval)):
         for number, entry in enumerate(entries):
-            yield _data(f"data.{name}.{number}", entry, Path(recipe.data.folder))
+            yield _data(f"data.{name}.{number}", entry, Path(recipe.data.folder), listed=not recorded)
 
 
 def _model(recipe: Recipe) -> Check:
@@ -219,13 +221,17 @@ def _model(recipe: Recipe) -> Check:
     return Check("will download", key, f"{detail}, from the hub")
 
 
-def _data(key: str, entry: DataEntry, folder: Path) -> Check:
+def _data(key: str, entry: DataEntry, folder: Path, *, listed: bool) -> Check:
+    """The check of a set; if `listed`, its source must have files of the right kind in the split that is built."""
     try:
         if entry.path is not None:
             return Check("ok", f"{key}.path", f"{read_manifest(entry.path).counts.puzzles} puzzles in {entry.path}")
         if entry.build is not None:
             key, source, prefix = f"{key}.build", entry.build.source, f"{entry.build.task} puzzles from "
-            require_source(source, get_task(entry.build.task, **entry.build.config).source_kind)
+            config = build_config(entry.build)
+            require_source(source, config.make_task().source_kind)
+            if listed and source not in KINDS:
+                require_sources(config, Path(source), folder)
         else:
             key, source, prefix = f"{key}.conversations", str(entry.conversations), ""
             if source != SAMPLES and not Path(source).exists():

@@ -106,9 +106,18 @@ def _set_of(recipe: Recipe, entry: DataEntry, say: Say) -> Path:
     return Path(place)
 
 
+def build_config(build: BuildSection) -> BuildConfig:
+    """The settings of a build, as the data package takes them.
+
+    Raises:
+        JigsawError: the task or one of its keys is unknown.
+    """
+    return BuildConfig.of(build.task, build.config, **build.model_dump(include=BUILD_KEYS))
+
+
 def _build(build: BuildSection, folder: Path, say: Say) -> Path:
     """Build a set in a folder whose name is derived from its settings and from the names and sizes of its sources."""
-    config = BuildConfig.of(build.task, build.config, **build.model_dump(include=BUILD_KEYS))
+    config = build_config(build)
     task = config.make_task()
     source = source_folder(build.source, task.source_kind, folder)
     listing = source_digest(source, task.source_kind, task.pairing)

@@ -12,19 +12,27 @@ import os
 import re
 import shlex
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from jigsaw.data.building.directory_lock import build_directory
 from jigsaw.data.building.listing import Listing, assign_parts, read_lines, sample, write_listing
-from jigsaw.data.building.planning import Job, Refusal, is_selected
+from jigsaw.data.building.planning import Job, Refusal
 from jigsaw.data.building.pool import Pool
+from jigsaw.data.building.selection import (
+    NAMES,
+    empty_split,
+    entries_of,
+    no_sources,
+    require_apart,
+    selector,
+    split_folder,
+)
 from jigsaw.data.building.writer import Outcome, PartWriter
-from jigsaw.data.sources import open_source, scan, source_root
-from jigsaw.data.sources.paths import PAIRS, TOGETHER, is_folder
-from jigsaw.data.sources.recognition import Problem, Skipped, skipped_line
+from jigsaw.data.sources import source_root
+from jigsaw.data.sources.recognition import Skipped, skipped_line
 from jigsaw.data.storage.identity import Split
 from jigsaw.data.storage.manifest import (
     Counts,
@@ -55,19 +63,6 @@ REASONS = {
 """Why a source gives no puzzle, in addition to the `REASONS` of its task."""
 
 SOURCES_PER_PART = 5000
-
-_NAMES = {"image": ("photo", "photos"), "video": ("video", "videos"), "rgbd": ("RGB-D pair", "RGB-D pairs")}
-_NAMES |= {"pair": ("pair of photos", "pairs of photos"), "video_pair": ("pair of videos", "pairs of videos")}
-_NAMES |= {"posed": ("scene", "scenes")}
-
-_WANTED = {
-    "image": "pictures; name the folder of the pictures",
-    "video": "videos; name the folder of the videos",
-    "pair": "two pictures; name the folder of the pictures",
-    "video_pair": "two videos; name the folder of the videos",
-    "posed": "scene of posed frames; a scene is a folder with color/, depth/, pose/ and intrinsic/, as in ScanNet",
-    "rgbd": "pictures with depth maps in a known layout; set the layout, as in pairs='rgb/{}.jpg::depth/{}.png'",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +103,7 @@ class BuildSummary:
     def lines(self) -> list[str]:
         """What was built, what was rejected and why, and the next command, for a terminal."""
         assert self.task is not None  # only an import has none
-        counts, one, several = self.counts, *_NAMES[self.task.source_kind]
+        counts, one, several = self.counts, *NAMES[self.task.source_kind]
         left = counts.sources - self.used
         text = "" if self.parts_built else "Already built: "
         text += f"{counts.puzzles} {'puzzle' if counts.puzzles == 1 else 'puzzles'} from "
@@ -221,17 +216,16 @@ def build_set(
     if not 0 <= shard[0] < shard[1]:
         raise JigsawError(f"shard {shard[0]}/{shard[1]} does not exist: shards are numbered 0 to N - 1")
     task, source_path, target = build.make_task(), Path(source), Path(out)
-    _check_apart(source_path, target)
-    root, below = source_root(source_path), _split_folder(source_path, build.split)
+    require_apart(source_path, target)
+    root, below = source_root(source_path), split_folder(source_path, build.split)
     job = Job(root=root.resolve(), build=replace(build, split=None) if below else build)
     with build_directory(target, shard) as work:
         skipped = Skipped()
-        listing = write_listing(_entries(source_path, below, task, skipped), root, work / "listing")
+        listing = write_listing(entries_of(source_path, below, task, skipped), root, work / "listing")
         if listing.count == 0:
-            instead = f" ({skipped_line(skipped)})" if skipped else ""
-            raise JigsawError(f"source {source_path / below} has no {_WANTED[task.source_kind]}{instead}")
+            raise JigsawError(no_sources(source_path / below, task, skipped))
         if build.limit is not None:
-            listing = sample(listing, build.limit, _selector(job, task) if job.build.split else None)
+            listing = sample(listing, build.limit, selector(job, task) if job.build.split else None)
         begun = shard_manifests(target)
         earlier = [manifest.settings for manifest in begun]
         if parts is None:
@@ -261,51 +255,6 @@ def build_set(
             versions=package_versions(),
         )
         return _Build(target, work, manifest, job, task).run(listing, workers or usable_cores(), time_limit, progress)
-
-
-def _check_apart(source: Path, out: Path) -> None:
-    """Refuse a set inside the source folder: the next build would read its files as sources."""
-    searched, target = source.resolve(), out.resolve()
-    if is_folder(source) and target.is_relative_to(searched):
-        where = "is the source folder" if target == searched else f"is inside the source {source}"
-        raise JigsawError(f"{out} {where}; choose a folder outside of it")
-
-
-def _split_folder(root: Path, split: Split | None) -> str:
-    """Name of the sub-folder of a split, or '' if the folder is not split into sub-folders."""
-    if split is None or not (is_folder(root / "train") and is_folder(root / "heldout")):
-        return ""
-    return split
-
-
-def _entries(source: Path, below: str, task: Task, skipped: Skipped) -> Iterator[str | Problem]:
-    """The sources of a build, relative to the source folder even if only one of its sub-folders is used."""
-    for entry in scan(source / below, task.source_kind, task.pairing, skipped):
-        if not below:
-            yield entry
-        elif isinstance(entry, str):
-            between = TOGETHER if task.source_kind in PAIRS else "::"
-            yield between.join(f"{below}/{piece}" for piece in _files(entry, task))
-        else:
-            yield Problem(f"{below}/{entry.path}", entry.reason, entry.detail)
-
-
-def _files(path: str, task: Task) -> list[str]:
-    """The two paths of an RGB-D pair on disk or of a pair of photos or videos; else the one path."""
-    if task.source_kind in PAIRS:
-        return path.split(TOGETHER, 1)
-    pieces = path.split("::")
-    return pieces if task.source_kind == "rgbd" and len(pieces) == 2 else [path]
-
-
-def _selector(job: Job, task: Task) -> Callable[[str], bool]:
-    def selected(path: str) -> bool:
-        try:
-            return is_selected(open_source(job.root, path, task.source_kind), job.build)
-        except OSError:
-            return False
-
-    return selected
 
 
 class _Build:
@@ -363,10 +312,7 @@ class _Build:
         (self._target / manifest_name(self._manifest.shard)).unlink(missing_ok=True)
         self._writer.forget_rejects()
         if not counts.sources:
-            raise JigsawError(
-                f"no source of {self._job.root} is in split {self._settings.split}; add sources, or change heldout "
-                f"(now {self._settings.heldout or 'by the folders train/ and heldout/'})"
-            )
+            raise JigsawError(empty_split(self._settings.num_sources, self._job, self._task))
         reasons = reject_reasons(counts.rejects, self._task)
         why = ", ".join(f"{meaning} ({number})" for meaning, number in reasons.items())
         skipped = f". {skipped_line(self._manifest.skipped)}" if self._manifest.skipped else ""
