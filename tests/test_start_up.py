@@ -28,7 +28,8 @@ REFUSED = (
     "launch image-qwen2.5-vl-7b",
     "launch image-qwen2.5-vl-7b model.path=runs/nope",
 )
-DRY_RUNS = tuple(f"launch {name} --dry-run" for name in recipe_names())
+UNKNOWN = "launch image-qwen2.5-vl-7b model.path=llava-hf/llava-1.5-7b-hf --dry-run"
+DRY_RUNS = (*(f"launch {name} --dry-run" for name in recipe_names()), UNKNOWN)
 
 PROGRAM = """
 import contextlib, io, json, sys
@@ -109,6 +110,15 @@ def test_a_dry_run_ends_with_what_is_missing_for_the_run_to_start(results, name)
         assert "distributed.gpus" in missing
     if recipe.model.path is not None and recipe.model.path.count("/") == 1 and "Qwen" in recipe.model.path:
         assert found["model.path"] == "will download"
+
+
+def test_a_dry_run_says_which_models_are_checked_only_after_their_download(results):
+    """Given a hub id that is not cached, then its architecture is called unchecked unless the name is known."""
+    unknown, known = results[UNKNOWN]["out"], results["launch image-qwen2.5-vl-7b --dry-run"]["out"]
+    (line,) = (line for line in unknown.splitlines() if "model.path:" in line)
+    assert line.startswith("# will download  model.path: llava-hf/llava-1.5-7b-hf, at least 14 GB, from the hub; ")
+    assert "its architecture is checked after the download" in line and "docs/models.md" in line
+    assert "after the download" not in known
 
 
 def test_photos_that_are_not_there_are_caught_by_a_dry_run(results):

@@ -25,6 +25,7 @@ from jigsaw.launch.machine import Check, Status, machine_checks, require
 from jigsaw.launch.puzzle_sets import build_config
 from jigsaw.launch.torchrun import Node, torchrun_command
 from jigsaw.models.checkpoint_files import architecture_of, cached, is_local, require_files, size_of
+from jigsaw.models.shapes import shape_of
 from jigsaw.run_folder import RunFolder
 from jigsaw.samples.builtin import KINDS, SAMPLES, require_source, source_needs
 from jigsaw.topology import Topology
@@ -218,7 +219,9 @@ def _model(recipe: Recipe) -> Check:
         pass  # files that the cache lacks are downloaded
     if user_is_offline():
         return Check("missing", key, f"{path} is not in the hub's cache, and HF_HUB_OFFLINE forbids the download")
-    return Check("will download", key, f"{detail}, from the hub")
+    later = "; its architecture is checked after the download, docs/models.md lists the supported ones"
+    is_known = folder is not None or shape_of(path) is not None
+    return Check("will download", key, f"{detail}, from the hub{'' if is_known else later}")
 
 
 def _data(key: str, entry: DataEntry, folder: Path, *, listed: bool) -> Check:
