@@ -10,9 +10,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from rich.console import Console
 
-from jigsaw.config.loading import find_recipe, load_recipe, recipe_names
+from jigsaw.config.loading import find_recipe, load_recipe, read_recipe, recipe_names
 from jigsaw.errors import JigsawError
 from jigsaw.launch.checks import dry_run
 from jigsaw.run import run as run_recipe
@@ -114,6 +115,22 @@ def test_the_tiny_preset_of_a_task_of_ones_own(tmp_path):
     )
     (entry,) = load_recipe(recipe_of(f"{plugin}:Mine", tmp_path), tiny=True).data.train
     assert (entry.build.source, entry.build.config["grid"]) == ("samples", "1x2")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_override_of_the_source_applies_to_the_same_held_out_sets_with_the_tiny_preset(name):
+    """Given another folder for a set, then the sets that refer to it follow, with the preset as without it."""
+
+    def follow(key, *, tiny):
+        data = load_recipe(name, [f"{key}=elsewhere", "output=runs/x"], tiny=tiny).data
+        sides = {"train": data.train, "eval": data.eval}
+        builds = {f"{side}.{i}": entry.build for side, entries in sides.items() for i, entry in enumerate(entries)}
+        return {place for place, build in builds.items() if build is not None and build.source == "elsewhere"}
+
+    sources = [f"data.train.{i}.build.source" for i, one in enumerate(load_recipe(name).data.train) if one.build]
+    refers = "${data.photos}" in OmegaConf.to_yaml(read_recipe(find_recipe(name)), resolve=False)
+    for key in [*sources, *["data.photos"] * refers]:
+        assert follow(key, tiny=True) == follow(key, tiny=False) != set()
 
 
 def test_the_tiny_preset_of_a_task_that_is_not_known_is_refused(tmp_path):

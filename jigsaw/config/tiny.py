@@ -5,10 +5,13 @@ random weights, the sample media, one process and a few steps. `recipes/presets/
 has the settings that make its puzzles small (`SMALL`). All other settings of a task (grid, clips, points, answer style)
 stay, so that the preset runs the same code. Conversations become those about the sample photos, the architecture
 follows from the model's name, and the pre-Buffer of a NEO has as many layers as the vision tower of the other models.
+A source that refers to another one (`${data.photos}`, `${data.train.0.build.source}`) still does, so that an override
+of the training source also applies to the held-out set.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,6 +23,10 @@ from jigsaw.errors import JigsawError
 from jigsaw.tasks import TaskError, find_task
 
 TINY = Path(__file__).parent.parent / "recipes" / "presets" / "tiny.yaml"
+
+PHOTOS = "${data.photos}"
+REFERENCE = re.compile(r"\$\{data\.(photos|(train|eval)\.\d+\.build\.source)\}")
+"""A source that refers to `data.photos` or to the source of another set."""
 
 
 def changed(config: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
@@ -77,5 +84,11 @@ def tiny_preset(config: DictConfig) -> DictConfig:
                 task = find_task(str(build.get("task")))
             except TaskError as error:
                 raise JigsawError(f"{key}.build: {error}") from error
-            changes[f"{key}.build"] = {**builds.get(task.source_kind, builds["other"]), **task.SMALL}
+            small = {**builds.get(task.source_kind, builds["other"]), **task.SMALL}
+            written = str(OmegaConf.to_container(build, resolve=False).get("source"))  # type: ignore[union-attr]
+            if REFERENCE.fullmatch(written):
+                source = small.pop("source")
+                if written == PHOTOS:
+                    changes["data.photos"] = source
+            changes[f"{key}.build"] = small
     return changed(config, changes)
