@@ -292,3 +292,20 @@ def test_the_formula_of_the_docs_has_the_rates_of_the_code():
         *(f"| {gpu.model} | {gpu.compute / 1e12:.0f} x 10^12 |" for gpu in {one.gpu for one in MACHINES}),
     ):
         assert text in page, text
+
+
+@pytest.mark.parametrize(
+    "overrides, fits",
+    [
+        (["distributed.gpus=4"], "4 GPUs with 80 GB fit with rollout.sleep=true"),
+        (["distributed.gpus=4", "rollout.sleep=true"], None),
+        (["distributed.gpus=8"], None),
+        (["distributed.gpus=1"], None),
+        (["distributed.gpus=4", "rollout.engine=transformers"], None),
+    ],
+)
+def test_a_dry_run_names_sleep_where_it_makes_a_recipe_fit_on_smaller_gpus(overrides, fits):
+    """Given GPUs that vLLM and training fill together, then the key that separates them is named if it is enough."""
+    lines = estimate_lines(load_recipe("image-qwen2.5-vl-7b", ["output=runs/x", *overrides]))
+    named = [line.removeprefix("  smaller GPUs     ") for line in lines if "smaller GPUs" in line]
+    assert named == ([] if fits is None else [fits])

@@ -11,6 +11,7 @@ from jigsaw.config.loading import load_recipe, recipe_names
 from jigsaw.config.schema import Recipe
 from jigsaw.doctor import LEAST_DISK, LEAST_MEMORY
 from jigsaw.launch.estimate import Estimate, estimates, smallest_machine
+from jigsaw.launch.machines import Machine
 from jigsaw.launch.memory import GB
 
 CPU = "two CPU cores"
@@ -30,9 +31,22 @@ def estimate_lines(recipe: Recipe) -> list[str]:
         of = f" {one.stage}," if len(found) > 1 else ""
         lines.append(f"{title},{of} for {one.machine} ({one.machine.gpu.model}):")
         lines += [f"  {name:<17}{text}" for name, text in _rows(recipe, one).items()]
+    if (smaller := _machine_with_sleep(recipe, found)) is not None:
+        lines.append(f"  {'smaller GPUs':<17}{smaller} fit with rollout.sleep=true")
     least = smallest_machine(recipe)
     lines.append(f"  {'smallest machine':<17}{least or 'none of docs/gpu.md with these settings'}")
     return lines
+
+
+def _machine_with_sleep(recipe: Recipe, found: list[Estimate]) -> Machine | None:
+    """A machine with smaller GPUs that the recipe fits on if vLLM sleeps while the trainer works; None if none does."""
+    if recipe.rollout.sleep or recipe.rollout.engine != "vllm" or recipe.rollout.uses_server:
+        return None
+    asleep = recipe.model_copy(update={"rollout": recipe.rollout.model_copy(update={"sleep": True})})
+    others = estimates(asleep)
+    machine = others[-1].machine
+    is_smaller = machine.gpu.memory < found[-1].machine.gpu.memory
+    return machine if is_smaller and all(one.fits for one in others) else None
 
 
 def _rows(recipe: Recipe, one: Estimate) -> dict[str, str]:
