@@ -3,6 +3,7 @@
 Each refusal names the file and the key, so that the reader of the line knows where to go.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -289,8 +290,11 @@ def test_a_quoted_override_is_a_text(small):
         ("seed", "is not of the form key=value"),
         ("=3", "is not of the form key=value"),
         ("data..photos=3", "is not of the form key=value"),
-        ("data.train.7.weight=2", "the recipe has no key data.train.7.weight"),
-        ("data.train.first.weight=2", "the recipe has no key data.train.first.weight"),
+        ("data.train.7.weight=2", "the recipe has no key data.train.7.weight; data.train has 2 entries (index 0 to 1)"),
+        (
+            "data.train.first.weight=2",
+            "the recipe has no key data.train.first.weight; data.train has 2 entries (index 0 to 1)",
+        ),
         ("rewards=[{use: exact}", "the value is invalid YAML"),
         ("data.photos=a: b", "for a text write data.photos='\"a: b\"'"),
         ("output=${", "no viable alternative at input"),
@@ -301,6 +305,21 @@ def test_an_override_that_cannot_be_applied_is_quoted(small, override, told):
         load_recipe(small, [override])
     assert str(caught.value).startswith(f"override {override!r}")
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key, count",
+    [
+        ("data.train.4.weight", "data.train has 4 entries (index 0 to 3)"),
+        ("data.eval.x.limit", "data.eval has 4 entries (index 0 to 3)"),
+        ("rewards.1.weight", "rewards has 1 entry (index 0)"),
+        ("logging.report_to.0.x", "logging.report_to has no entries"),
+    ],
+)
+def test_a_key_outside_of_a_list_is_refused_with_the_length_of_the_list(key, count):
+    overrides = ["logging.report_to=[]", f"{key}=2"]
+    with pytest.raises(JigsawError, match=re.escape(f"the recipe has no key {key}; {count}")):
+        load_recipe("mixture-tiny", overrides)
 
 
 def test_only_the_overrides_to_blame_are_named(small):

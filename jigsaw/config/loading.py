@@ -20,7 +20,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, cast, get_args
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
@@ -291,8 +291,24 @@ def _override(config: DictConfig, override: str, written: dict[str, Written]) ->
         raise JigsawError(f"override {override!r}: the value is invalid YAML; {remedy}") from error
     except (OmegaConfBaseException, AttributeError, TypeError, LookupError, ValueError) as error:
         explains = isinstance(error, OmegaConfBaseException) and not isinstance(error, LookupError)
-        why = first_line(error) if explains else f"the recipe has no key {key}"
+        why = first_line(error) if explains else f"the recipe has no key {key}{_entries_of(config, key)}"
         raise JigsawError(f"override {override!r}: {why}") from error
+
+
+def _entries_of(config: DictConfig, key: str) -> str:
+    """The number of entries of the list in which a key is not found; empty if there is none."""
+    parts = key.split(".")
+    for depth in range(1, len(parts)):
+        section = ".".join(parts[:depth])
+        try:
+            entries = OmegaConf.select(config, section)
+        except (OmegaConfBaseException, LookupError, TypeError, ValueError):
+            return ""
+        if isinstance(entries, ListConfig) and parts[depth] not in map(str, range(len(entries))):
+            last = f" to {len(entries) - 1}" if len(entries) > 1 else ""
+            count = "1 entry (index 0)" if len(entries) == 1 else f"{len(entries)} entries (index 0{last})"
+            return f"; {section} has {count if entries else 'no entries'}"
+    return ""
 
 
 def _plain(text: str) -> Any:
