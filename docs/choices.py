@@ -79,6 +79,12 @@ CHOICES = (
         ("distributed.gpus=4", "rollout.sleep=true"),
         "the paper's settings; vLLM sleeps while the model is trained",
     ),
+    Choice(
+        Machine(H100, 4),
+        "image-qwen3-vl-8b",
+        ("distributed.gpus=4", "rollout.sleep=true"),
+        "all weights of Qwen3-VL-8B; vLLM sleeps while the model is trained",
+    ),
     Choice(Machine(H100, 8), "image-qwen2.5-vl-7b", (), "the paper's settings; also `video-` and `depth-`"),
     Choice(Machine(H100, 8), "image-qwen3-vl-8b", (), "all weights of Qwen3-VL-8B; also `video-` and `depth-`"),
     Choice(
@@ -91,8 +97,12 @@ CHOICES = (
 """A recipe for each machine, smallest first."""
 
 
+TIGHT = 0.95
+"""Share of the GPU's memory above which a row of the table is marked."""
+
+
 def choices_table() -> str:
-    """The table of recipes by GPUs, as Markdown."""
+    """The table of recipes by GPUs, as Markdown, with a note on the rows that leave little memory."""
     lines = [
         "| GPUs | command | trains | GB on each GPU | host memory | disk | hours |",
         "|---|---|---|---|---|---|---|",
@@ -102,14 +112,16 @@ def choices_table() -> str:
         stages = estimates(recipe, choice.machine)
         one = stages[-1]
         disk = gigabytes(one.checkpoint * one.kept)
+        peak = sum(one.peak.values()) / GB
         cells = [
             f"{choice.machine} ({choice.machine.gpu.model})",
             f"`{choice.command}`",
             choice.note,
-            f"{sum(one.peak.values()) / GB:.0f}",
+            f"{peak:.0f}{', tight' * (peak > TIGHT * choice.machine.gpu.memory)}",
             gigabytes(sum(one.host.values())),
             disk,
             duration_of(stages),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    note = f"tight: more than {TIGHT:.0%} of the GPU's memory, computed; the run may need slightly more and fail."
+    return "\n".join([*lines, "", note]) + "\n"

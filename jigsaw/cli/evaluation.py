@@ -45,8 +45,8 @@ def evaluate(
     reward: Annotated[
         list[str] | None,
         typer.Option(
-            help="A reward to add to the figure `reward`; repeatable.  [default: visual_jigsaw; answer for sets with "
-            "other answers than orders]"
+            help="A reward of the score `reward`, which is the sum of all that are given; repeatable.  [default: the "
+            "run's rewards on its own sets; otherwise visual_jigsaw, or answer for sets with other answers than orders]"
         ),
     ] = None,
     batch_size: BatchSize = 16,
@@ -269,8 +269,8 @@ def score(
     reward: Annotated[
         list[str] | None,
         typer.Option(
-            help="A reward to add to the figure `reward`; repeatable.  [default: visual_jigsaw; answer for sets with "
-            "other answers than orders]"
+            help="A reward of the score `reward`, which is the sum of all that are given; repeatable.  [default: "
+            "visual_jigsaw; answer for sets with other answers than orders]"
         ),
     ] = None,
     think_prefilled: Annotated[
