@@ -128,9 +128,19 @@ def _imported(use: str, kind: Kind, load: Callable[[], object], file: Path | Non
         where = line_of(error, str(file.resolve()) if file else "") or use
         remedy = f"; correct it, then try `{kind.check}`" if kind.check else ""
         if isinstance(error, ModuleNotFoundError):
-            remedy = "; install the package, or give file.py:name"
+            remedy = f"; {_how_to_import(error.name or '', file)}"
         what = f"{type(error).__name__}: {first_line(error)}"
         raise kind.error(f"{kind.what} {use}: importing failed at {where} with {what}{remedy}") from error
+
+
+def _how_to_import(module: str, file: Path | None) -> str:
+    """What to do about a missing module; a file's folder is not on the import path."""
+    top = module.partition(".")[0]
+    if file is not None and top:
+        folder = file.resolve().parent
+        if (folder / f"{top}.py").is_file() or (folder / top).is_dir():
+            return f"{top} is in the same folder, which is not on the import path; set PYTHONPATH={folder}"
+    return "install the package, or give file.py:name" if file is None else "install the package that has it"
 
 
 def registered(group: str) -> tuple[EntryPoint, ...]:

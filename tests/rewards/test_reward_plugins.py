@@ -236,6 +236,16 @@ def test_wrong_names_and_arguments_are_errors(use, args, message):
     assert "\n" not in str(refused.value)
 
 
+def test_a_missing_module_next_to_the_file_of_a_reward_has_its_own_remedy(tmp_path):
+    (tmp_path / "uses_helpers.py").write_text("import helper_of_a_reward")
+    use = f"{tmp_path / 'uses_helpers.py'}:any"
+    with pytest.raises(RewardError, match=r"install the package that has it$"):
+        get_reward(use)
+    (tmp_path / "helper_of_a_reward.py").touch()
+    with pytest.raises(RewardError, match=rf"helper_of_a_reward is in the same folder.*PYTHONPATH={tmp_path}$"):
+        get_reward(use)
+
+
 def test_a_name_claimed_twice_is_refused(tmp_path, monkeypatch):
     info = tmp_path / "greedy-1.0.dist-info"
     info.mkdir()
