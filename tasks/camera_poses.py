@@ -58,7 +58,7 @@ class CameraPosesTask(PosedTask):
             "For each stop on the map, which photo was taken there in the direction of its arrow?",
         ),
     )
-    REMEDIES: ClassVar = {"look": "sampling: scenes lit in other ways"}
+    REMEDIES: ClassVar = {"look": "use scenes with different lighting; no option closes this leak"}
 
     config: CameraPosesConfig
 

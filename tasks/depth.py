@@ -93,8 +93,8 @@ class DepthTask(MeasuredTask):
         ),
     )
     REMEDIES: ClassVar = {
-        "position": "sampling: pictures from other heights and angles, more points or a smaller min_gap",
-        "look": "sampling: scenes lit in other ways, or leave out the puzzles that it solves",
+        "position": "set more points or a smaller min_gap, or use pictures from other heights and angles",
+        "look": "use scenes with different lighting, or remove the puzzles that the rule solves",
     }
     FOREIGN: ClassVar[ForeignRows | None] = ForeignRows(column="images", mark="depth_jigsaw")
 

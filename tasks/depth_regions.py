@@ -66,7 +66,7 @@ class DepthRegionsTask(MeasuredTask):
         PromptVariant("{count} parts of this picture are framed.", "", "Sort them from close by to far away."),
         PromptVariant("Look at the {count} numbered frames.", "", "Which shows what is closest, which comes next?"),
     )
-    REMEDIES: ClassVar = {"look": "sampling: scenes lit in other ways, or leave out the puzzles that it solves"}
+    REMEDIES: ClassVar = {"look": "use scenes with different lighting, or remove the puzzles that the rule solves"}
 
     config: DepthRegionsConfig
 

@@ -65,8 +65,8 @@ class ForeignClipTask(SegmentTask):
         ),
     )
     REMEDIES: ClassVar = {
-        "look": "sampling: videos that are alike in light and colour, such as shots of one scene",
-        "form": "max_pixels: fewer pixels bring videos of unlike sharpness closer",
+        "look": "use videos with similar light and colour, such as shots of one scene",
+        "form": "set a smaller max_pixels: it makes videos of different sharpness more similar",
     }
 
     config: ForeignClipConfig

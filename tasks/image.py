@@ -185,9 +185,9 @@ class ImageTask(Task):
         ),
     )
     REMEDIES: ClassVar = {
-        "edges": "margin: cut more from every tile's edge (margin=0.1 and up)",
-        "look": "sampling: crop=random with a small crop_scale, augment=true; or photos of other subjects",
-        "form": "resize: tile=N brings tiles to one size, and at half their own blurs the block grid away",
+        "edges": "margin=0.1 or more cuts the edges off every tile",
+        "look": "set crop=random with a small crop_scale, or augment=true; or use photos of other subjects",
+        "form": "set tile=N: it resizes all tiles to one size, and at half their own size it blurs the block grid",
     }
     FOREIGN = ForeignRows(column="images")
 

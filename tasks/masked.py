@@ -58,8 +58,8 @@ class MaskedTask(SquareTask):
         ),
     )
     REMEDIES: ClassVar = {
-        "edges": "a finer grid, or more masked cells: fewer borders then belong to what is shown",
-        "look": "sampling: crop=random with a small crop_scale; or photos of other subjects",
+        "edges": "set a finer grid or more masked cells: fewer borders then belong to shown tiles",
+        "look": "set crop=random with a small crop_scale, or use photos of other subjects",
     }
 
     config: MaskedConfig

@@ -56,7 +56,7 @@ class MomentTask(SegmentTask):
     name: ClassVar[str] = "moment"
     Config: ClassVar[type] = MomentConfig
     SIZE = ("window", ("8", "12", "16"))
-    REMEDIES: ClassVar = {"look": "change=reversed jumps least; fps: frames closer in time jump less"}
+    REMEDIES: ClassVar = {"look": "set change=reversed or a higher fps: frames then jump less"}
 
     config: MomentConfig
 

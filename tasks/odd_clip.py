@@ -53,8 +53,8 @@ class OddClipTask(SegmentTask):
         ),
     )
     REMEDIES: ClassVar = {
-        "look": "fps: frames closer in time jump less; change=reversed does not jump at all",
-        "edges": "fps: frames closer in time jump less; change=reversed does not jump at all",
+        "look": "set a higher fps: frames then jump less; or change=reversed, which does not jump",
+        "edges": "set a higher fps: frames then jump less; or change=reversed, which does not jump",
     }
 
     config: OddClipConfig

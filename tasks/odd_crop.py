@@ -75,8 +75,8 @@ class OddCropTask(Task):
         ),
     )
     REMEDIES: ClassVar = {
-        "look": "sampling: photos that are alike in light and colour, such as those of one place",
-        "form": "resize: a smaller side brings crops of unlike photos to one sharpness",
+        "look": "use photos with similar light and colour, such as photos of one place",
+        "form": "set a smaller side: it makes crops of different photos equally sharp",
     }
 
     config: OddCropConfig

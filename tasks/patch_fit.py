@@ -83,8 +83,8 @@ class PatchFitTask(SquareTask):
         ),
     )
     REMEDIES: ClassVar = {
-        "edges": "margin: leave the hole empty around the patch (margin=0.1 and up)",
-        "look": "likeness=near: wrong patches that look more like the right one",
+        "edges": "margin=0.1 or more leaves the hole empty around the patch",
+        "look": "set likeness=near: the wrong patches then look more like the right one",
     }
 
     config: PatchFitConfig

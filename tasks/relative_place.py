@@ -77,8 +77,8 @@ class RelativePlaceTask(SquareTask):
         ),
     )
     REMEDIES: ClassVar = {
-        "edges": "gap: leave out more between the tiles (gap=0.5)",
-        "look": "sampling: what is above in a photo is lighter; photos of other subjects, or a small crop_scale",
+        "edges": "gap=0.5 or more leaves out more between the tiles",
+        "look": "set a small crop_scale, or use photos of other subjects: the top of most photos is lighter",
     }
 
     config: RelativePlaceConfig

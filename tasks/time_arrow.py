@@ -24,7 +24,7 @@ class TimeArrowTask(SegmentTask):
         PromptVariant("Here is a recording.", "", "Was it reversed? A: no, B: yes."),
         PromptVariant("Watch this scene.", "", "In which direction does time run in it? A: forwards, B: backwards."),
     )
-    REMEDIES: ClassVar = {"look": "sampling: leave out videos in which light or detail drifts"}
+    REMEDIES: ClassVar = {"look": "use videos in which light and detail do not drift; no option closes this leak"}
 
     def ask(self, small: Frames, rng: Random) -> tuple[list[list[int]], Question] | None:
         """Draw the direction, uniformly; None if both look the same."""

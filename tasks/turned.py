@@ -46,8 +46,8 @@ class TurnedTask(SquareTask):
     """Changes in words -> transpose; the first is None and leaves the picture unchanged."""
     VERB: ClassVar[str]
     REMEDIES: ClassVar = {
-        "look": "sampling: what is above in a photo is lighter; photos of other subjects, or a small crop_scale",
-        "edges": "what=picture has no borders inside; of tiles, larger ones leave fewer borders",
+        "look": "set a small crop_scale, or use photos of other subjects: the top of most photos is lighter",
+        "edges": "set what=picture, which has no borders inside, or a coarser grid, which has fewer",
     }
 
     config: TurnedConfig

@@ -199,9 +199,9 @@ class VideoTask(DecodingTask):
         ),
     )
     REMEDIES: ClassVar = {
-        "edges": "trim: leave out more between clips (trim=0.1 and up)",
-        "look": "sampling: leave out videos that fade or drift; fewer clips from more videos",
-        "form": "resize: max_pixels changes the size of the frames; trim removes ends that differ",
+        "edges": "trim=0.1 or more leaves out more between clips",
+        "look": "use videos that do not fade or drift, or set fewer clips and use more videos",
+        "form": "set max_pixels, which resizes the frames, or a larger trim, which removes ends that differ",
     }
     FOREIGN = ForeignRows(column="videos")
 

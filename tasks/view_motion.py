@@ -41,7 +41,7 @@ class ViewMotionTask(PosedTask):
     name: ClassVar[str] = "view_motion"
     Config: ClassVar[type] = ViewMotionConfig
     REMEDIES: ClassVar = {
-        "look": "min_overlap: views that share more with the first one; sampling: scenes lit in other ways",
+        "look": "set a larger min_overlap: all views then share more with the first; or use scenes with other light",
     }
 
     config: ViewMotionConfig

@@ -64,7 +64,7 @@ class Finding(Stored):
         place_accuracy: for orders; for other answers their score.
         leak: whether it is above chance on any sources.
         here: whether it is above chance on these puzzles only, because there are too few sources.
-        remedy: the option that prevents the leak, if it is one.
+        remedy: how to prevent the leak, if it is one.
     """
 
     name: str

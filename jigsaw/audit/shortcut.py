@@ -29,11 +29,11 @@ class Shortcut(Generic[Sample]):
 
 
 DEFAULT_REMEDIES: Mapping[Leak, str] = {
-    "order": "sampling: the shown orders are not uniformly random; build the set again, with identity=true",
-    "edges": "leave a gap between the pieces",
-    "look": "sampling: other sources",
-    "form": "resize the pieces to one size",
-    "position": "sampling: other sources, or points in other places",
+    "order": "set identity=true and build the set again: the shown orders are not uniformly random",
+    "edges": "leave a gap between the pieces, with an option of the task",
+    "look": "use sources with other subjects or other light",
+    "form": "resize the pieces to one size, with an option of the task",
+    "position": "use other sources, or choose the points in other places",
 }
 """The remedies for tasks that do not name one."""
 

@@ -152,7 +152,7 @@ def test_orders_that_are_not_drawn_evenly_are_named(tmp_path):
     assert report.leaks == ["label order"] or report.leaks == ["constant", "label order"]
     assert place_of(report, "label order") == pytest.approx(2 / 9 + 1 / 9, abs=0.06)
     remedies = {found.remedy for found in report.groups[0].findings if found.leak}
-    assert all(remedy.startswith("sampling") for remedy in remedies)
+    assert all(remedy.startswith("set identity=true") for remedy in remedies)
 
 
 # Clips
