@@ -61,7 +61,7 @@ def test_a_list_in_latin_1_gives_a_problem_for_each_line(folder):
 )
 def test_a_line_that_names_no_file_gives_a_problem_with_the_cause(folder, line, cause):
     if "\0" in line:
-        with pytest.raises(JigsawError, match="no text at all"):
+        with pytest.raises(JigsawError, match="or not text; save it as UTF-8"):
             listed(folder, line.encode() + b"\n")
         return
     (problem,) = listed(folder, f"{line}\n".encode())

@@ -65,7 +65,7 @@ def test_a_scene_is_found_in_a_tar_and_in_a_list(rooms, tmp_path):
     ("content", "message"),
     [
         ("1 0 0 0\n0 1 0 0\n0 0 1 0\n", "3 rows of 4 numbers, not 4x4"),
-        ("2 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n", "no rotation"),
+        ("2 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n", "are not a rotation"),
         ("1 0 0 nan\n0 1 0 0\n0 0 1 0\n0 0 0 1\n", "infinite or NaN"),
     ],
 )
