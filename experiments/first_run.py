@@ -58,7 +58,7 @@ def read(run: Path) -> dict[str, Any]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     curve = [[line["step"], line["heldout/exact"]] for line in lines if "heldout/exact" in line]
     last = max(line["step"] for line in lines if line["stage"] == "grpo")
-    photos = next((one.compared for one in others if one.name == "real photos"), None)
+    photos = next((one.compared for one in others if one.name == "sample photos"), None)
     return {
         "before": asdict(main.warmup.estimates["exact"]),
         "after": asdict(main.model.estimates["exact"]),
