@@ -166,7 +166,7 @@ def test_the_importance_correction_of_engines_that_agree_changes_nothing(folder,
 @pytest.mark.slow
 def test_engines_that_differ_more_than_the_recipe_allows_end_the_run(folder):
     pytest.importorskip("vllm")
-    with pytest.raises(JigsawError, match=r"step 1: .* over rollout\.max_logp_difference=1e-12"):
+    with pytest.raises(JigsawError, match=r"step 1: .* more than rollout\.max_logp_difference=1e-12"):
         run(folder, "apart", VLLM.replace("1.0e-5", "1.0e-12"), "sft=null")
 
 
