@@ -1,10 +1,12 @@
-"""Operating system functions: the usable CPU cores, and ending a process together with its parent."""
+"""Operating system functions: the usable CPU cores, and how a process ends: with its parent, or without teardown."""
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 
 def usable_cores() -> int:
@@ -24,3 +26,19 @@ def die_with_parent(sent: signal.Signals = signal.SIGKILL) -> None:
 
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, sent)
+
+
+def skip_teardown(status: Callable[[], int]) -> None:
+    """Make this process end after its exit functions, with the exit status that `status` returns by then.
+
+    The interpreter's teardown would follow. In it, a native thread of torch or gloo that asks for the interpreter is
+    unwound by force, and C++ aborts the process: "terminate called without an active exception", after the work was
+    done. Call this first, because exit functions run in reverse order and those that are registered later must run.
+    """
+
+    def end() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status())
+
+    atexit.register(end)

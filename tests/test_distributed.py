@@ -231,6 +231,7 @@ def test_a_worker_tells_what_it_cannot_read_in_one_line_and_with_debug_where(tmp
     monkeypatch.setenv("JIGSAW_DEBUG", "")
     monkeypatch.delenv("JIGSAW_DEBUG")  # whatever is set below is taken back
     monkeypatch.setattr(worker, "die_with_parent", lambda: None)
+    monkeypatch.setattr(worker, "skip_teardown", lambda _: None)
     with pytest.raises(SystemExit) as ended:
         worker.main(str(tmp_path), "grpo")
     assert ended.value.code == 1

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from jigsaw.config.loading import load_recipe
 from jigsaw.failures import DEBUG, expected_error, hide_library_warnings
-from jigsaw.processes import die_with_parent
+from jigsaw.processes import die_with_parent, skip_teardown
 from jigsaw.run_folder import RunFolder
 from jigsaw.stop_request import StopRequest
 from jigsaw.training.distributed import process_group
@@ -24,6 +24,8 @@ from jigsaw.training.stages import stages_of, train_stage
 
 def main(folder: str, name: str) -> NoReturn:
     """Train one stage of a run as one of several processes."""
+    status = 1
+    skip_teardown(lambda: status)
     die_with_parent()
     try:
         run = RunFolder(folder)
@@ -33,13 +35,13 @@ def main(folder: str, name: str) -> NoReturn:
         with process_group(recipe.distributed) as rank, StopRequest(run.stop, [signal.SIGTERM], quiet=True) as stop:
             hide_library_warnings(quiet=rank > 0)
             train_stage(recipe, stage, run, Console(quiet=rank > 0), stop)
+        status = 0
     except Exception as error:
         line = expected_error(error)
         if line is None or DEBUG in os.environ:
             raise
         print(f"jigsaw: {line}", file=sys.stderr, flush=True)  # noqa: T201
-        sys.exit(1)
-    sys.exit(0)
+    sys.exit(status)
 
 
 if __name__ == "__main__":
