@@ -5,8 +5,7 @@ TRL passes message lists for chat prompts and plain strings otherwise; columns a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any, TypeVar
 
@@ -14,7 +13,6 @@ from jigsaw.rewards.errors import RewardError
 from jigsaw.rewards.parse import ParsedOrder, parse_order
 
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
 Completion = str | Sequence[Mapping[str, Any]]
 """A model's output: a string, or a message list such as `[{"role": "assistant", "content": "2, 3, 1"}]`."""
 
@@ -117,21 +115,3 @@ def rows_of(completions: Sequence[Any], columns: Columns, rows: Sequence[int]) -
 def name_of(row: int, columns: Columns) -> str:
     """The id of a row, or its position if rows have no ids."""
     return str(columns["id"][row]) if "id" in columns else f"{row} of the batch"
-
-
-def orders_only(function: F) -> F:
-    """Mark a reward or metric that scores orders only: on other rows a metric has no value, and a reward raises."""
-    function.orders_only = True  # type: ignore[attr-defined]
-    return function
-
-
-def takes_orders_only(function: Callable[..., Any]) -> bool:
-    """Whether a reward or metric is marked with `orders_only`."""
-    inner = function.func if isinstance(function, partial) else function
-    return bool(getattr(inner, "orders_only", False))
-
-
-def other_kinds(columns: Mapping[str, Any], rows: Sequence[int]) -> list[int]:
-    """The rows whose answers are not orders."""
-    kinds = columns.get("answer_kind")
-    return [] if kinds is None else [row for row in rows if kinds[row] not in (None, "order")]

@@ -16,23 +16,23 @@ from typing import Any
 
 from jigsaw.rewards.agreement import agreement
 from jigsaw.rewards.answers.rows import parsed_answers
-from jigsaw.rewards.completions import (
-    Columns,
-    completion_text,
-    name_of,
-    other_kinds,
-    rows_of,
-    takes_orders_only,
-)
+from jigsaw.rewards.completions import Columns, completion_text, name_of, rows_of
+from jigsaw.rewards.coverage import check_coverage, covered_rows
 from jigsaw.rewards.errors import RewardError
 from jigsaw.rewards.plugin import Kind, Plugin
 from jigsaw.rewards.registry import load_plugin
 from jigsaw.rewards.spec import RewardSpec
 from jigsaw.rewards.synthetic import puzzle_columns
-from jigsaw.rewards.waiting import drive, run_to_end
+from jigsaw.rewards.waiting import as_function, drive, run_to_end
 
 Values = list[float | None]
 _log = logging.getLogger(__name__)
+
+GATES: Mapping[str, Callable[[Sequence[Any], Columns], list[bool]]] = {
+    "format": lambda completions, columns: [each.well_formed for each in parsed_answers(completions, columns)],
+    "agreement": lambda completions, columns: [value != 0.0 for value in agreement(completions, **columns)],
+}
+"""Name of a gate -> whether each completion of a batch passes it. The values of those that do not become 0."""
 
 
 @dataclass(frozen=True)
@@ -50,49 +50,18 @@ class Component:
         Raises:
             RewardError: the plug-in failed and `on_error` is `fail`, or a column is missing.
         """
-        rows: Sequence[int] = range(len(completions))
-        if (only := self.spec.only) is not None:
-            if "task" not in columns:
-                raise RewardError(f"reward {self.name} is for {', '.join(only)} only, but the rows have no column task")
-            rows = [row for row in rows if columns["task"][row] in only]
-        rows = self._of_kind(rows, columns)
+        rows = covered_rows(self, len(completions), columns)
         spread: Values = [None] * len(completions)
         if not rows:
             return spread
         chosen, their = rows_of(completions, columns, rows)
         values = await self._guarded(chosen, their)
-        if self.spec.gate == "format":
-            gated = zip(values, parsed_answers(chosen, their), strict=True)
-            values = [value if form.well_formed or value is None else 0.0 for value, form in gated]
-        if self.spec.gate == "agreement":
-            agreed = zip(values, agreement(chosen, **their), strict=True)
-            values = [0.0 if value is not None and agrees == 0.0 else value for value, agrees in agreed]
+        if self.spec.gate is not None:
+            passed = GATES[self.spec.gate](chosen, their)
+            values = [value if passes or value is None else 0.0 for value, passes in zip(values, passed, strict=True)]
         for row, value in zip(rows, values, strict=True):
             spread[row] = value
         return spread
-
-    def check_kind(self, kind: str, row: str) -> None:
-        """Refuse a row with a kind of answer that the plug-in cannot score.
-
-        Raises:
-            RewardError: names the row.
-        """
-        if kind != "order" and takes_orders_only(self.plugin.function):
-            raise RewardError(
-                f"reward {self.name} scores orders only, but the answer of row {row} is of kind {kind}; "
-                "use the reward `answer`, or restrict it to tasks with orders (only: [image])"
-            )
-
-    def _of_kind(self, rows: Sequence[int], columns: Columns) -> Sequence[int]:
-        """The rows that the plug-in can score: all rows, or the orders if it is a metric for orders only.
-
-        Raises:
-            RewardError: it is a reward for orders only, and a row has another kind of answer.
-        """
-        others = other_kinds(columns, rows) if takes_orders_only(self.plugin.function) else []
-        for row in [] if self.is_metric else others[:1]:
-            self.check_kind(columns["answer_kind"][row], name_of(row, columns))
-        return [row for row in rows if row not in others]
 
     async def _guarded(self, completions: Sequence[Any], columns: Columns) -> Values:
         """The plug-in's values; row by row if the batch fails, to find the failing row and keep the others."""
@@ -189,14 +158,7 @@ class Composition:
         Raises:
             RewardError: a reward for orders applies to a row of another kind, or no reward applies to a task.
         """
-        for (task, kind), row in kinds.items():
-            scoring = [part for part in self.rewards if part.spec.only is None or task in part.spec.only]
-            if self.rewards and not scoring:
-                raise RewardError(
-                    f"no reward scores row {row} of task {task}; add one, such as {{use: answer, only: [{task}]}}"
-                )
-            for part in scoring:
-                part.check_kind(kind, row)
+        check_coverage(self.rewards, kinds)
 
     def score(self, completions: Sequence[Any], columns: Columns) -> dict[str, Values]:
         """The unweighted rewards of a batch: component name -> one value or None per row.
@@ -224,7 +186,9 @@ class Composition:
 
     def trl_functions(self) -> tuple[list[Callable[..., Any]], list[float]]:
         """TRL's `reward_funcs`, each with a unique `__name__`, async where the plug-in is, and `reward_weights`."""
-        return [_trl_function(component) for component in self.rewards], self.weights
+        return [
+            as_function(part.values, part.name, is_async=part.plugin.is_async) for part in self.rewards
+        ], self.weights
 
     def _all(self, components: Sequence[Component], completions: Sequence[Any], columns: Columns) -> dict[str, Values]:
         if self.tokenize is not None and "completion_ids" in self.columns and "completion_ids" not in columns:
@@ -233,18 +197,6 @@ class Composition:
             part.name: (run_to_end if part.plugin.is_async else drive)(part.values(completions, columns))
             for part in components
         }
-
-
-def _trl_function(component: Component) -> Callable[..., Any]:
-    async def async_reward(completions: Sequence[Any], **columns: Any) -> Values:
-        return await component.values(completions, columns)
-
-    def reward(completions: Sequence[Any], **columns: Any) -> Values:
-        return drive(async_reward(completions, **columns))
-
-    function: Callable[..., Any] = async_reward if component.plugin.is_async else reward
-    function.__name__ = function.__qualname__ = component.name
-    return function
 
 
 def _metric_spec(entry: RewardSpec | Mapping[str, Any] | str) -> RewardSpec:

@@ -6,7 +6,7 @@ to its arguments (`jigsaw.rewards.binding`) and called once on synthetic complet
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -15,7 +15,7 @@ from jigsaw.rewards.binding import build
 from jigsaw.rewards.errors import RewardError
 from jigsaw.rewards.plugin import Form, Kind, Plugin
 from jigsaw.rewards.synthetic import synthetic_batch
-from jigsaw.rewards.waiting import drive, run_to_end
+from jigsaw.rewards.waiting import as_function, drive, run_to_end
 
 KIND = plugins.Kind(
     what="reward", error=RewardError, is_one=callable, group="jigsaw.rewards", check="jigsaw rewards check"
@@ -42,7 +42,7 @@ def get_reward(use: str, /, **args: Any) -> Reward:
     >>> reward(["<think>a</think><answer>2, 1, 3</answer>"], [[2, 1, 3]])
     [1.5]
     """
-    return as_function(load_plugin(use, args, kind="reward"))
+    return _as_function(load_plugin(use, args, kind="reward"))
 
 
 def get_metric(use: str, /, **args: Any) -> Reward:
@@ -51,7 +51,7 @@ def get_metric(use: str, /, **args: Any) -> Reward:
     >>> get_metric("valid")(["<think>a</think><answer>2, 1, 3</answer>"], [[1, 2, 3]])
     [1.0]
     """
-    return as_function(load_plugin(use, args, kind="metric"))
+    return _as_function(load_plugin(use, args, kind="metric"))
 
 
 def load_plugin(use: str, args: Mapping[str, Any] | None = None, *, kind: Kind) -> Plugin:
@@ -71,24 +71,15 @@ def load_plugin(use: str, args: Mapping[str, Any] | None = None, *, kind: Kind) 
     return run_to_end(_dry_called(plugin)) if plugin.is_async else drive(_dry_called(plugin))
 
 
-def as_function(plugin: Plugin) -> Reward:
-    """A plug-in as the plain or async function that trainers take, with a `__name__`."""
-
-    async def async_reward(completions: Sequence[Any], answer: Any = None, **columns: Any) -> list[float | None]:
-        return await plugin.values(completions, columns if answer is None else {"answer": answer, **columns})
-
-    def reward(completions: Sequence[Any], answer: Any = None, **columns: Any) -> list[float | None]:
-        return drive(async_reward(completions, answer, **columns))
-
-    function: Reward = async_reward if plugin.is_async else reward
-    function.__name__ = function.__qualname__ = plugin.name
-    function.__doc__ = plugin.doc
-    return function
-
-
 def find(use: str) -> object:
     """The object of a name, dotted path or `file.py:name`; raises `RewardError` with the reason if there is none."""
     return plugins.find(use, KIND)
+
+
+def _as_function(plugin: Plugin) -> Reward:
+    function = as_function(plugin.values, plugin.name, is_async=plugin.is_async)
+    function.__doc__ = plugin.doc
+    return function
 
 
 async def _dry_called(plugin: Plugin) -> Plugin:

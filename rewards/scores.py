@@ -15,7 +15,8 @@ from typing import Any
 
 from jigsaw.rewards import orders
 from jigsaw.rewards.answers.rows import AnswerRow, answer_rows
-from jigsaw.rewards.completions import Completion, orders_only, parsed_rows, per_row
+from jigsaw.rewards.completions import Completion, parsed_rows, per_row
+from jigsaw.rewards.coverage import orders_only
 from jigsaw.rewards.errors import RewardError
 from jigsaw.rewards.plugin import metric
 

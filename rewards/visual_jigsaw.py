@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from operator import eq
 from typing import Any
 
-from jigsaw.rewards.completions import Completion, completion_text, orders_only, parsed_rows, per_row
+from jigsaw.rewards.completions import Completion, completion_text, parsed_rows, per_row
+from jigsaw.rewards.coverage import orders_only
 from jigsaw.rewards.errors import RewardError
 from jigsaw.rewards.orders import check_answer, place_accuracy
 from jigsaw.rewards.parse import find_order
