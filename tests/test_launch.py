@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,18 @@ def test_a_source_that_is_a_file_is_told_by_its_size(tmp_path):
     before = source_digest(file, "image")
     file.write_bytes(b"three")
     assert source_digest(file, "image") != before
+
+
+def test_an_optional_package_that_breaks_trl_is_named_in_one_line(photos, tmp_path, monkeypatch):
+    class Broken:
+        def __getattr__(self, name):
+            cause = ModuleNotFoundError("No module named 'gradio_client.serializing'")
+            raise RuntimeError("Failed to import trl.trainer.grpo_trainer") from cause
+
+    monkeypatch.setitem(sys.modules, "trl", Broken())
+    with pytest.raises(JigsawError) as refused:
+        run_recipe(small_recipe(tmp_path, photos), quiet())
+    assert str(refused.value) == (
+        "TRL cannot be imported: No module named 'gradio_client.serializing'; "
+        "reinstall or remove the package that is named"
+    )

@@ -19,7 +19,7 @@ from jigsaw.config.schema import Recipe
 from jigsaw.data.building.selection import require_sources
 from jigsaw.data.storage.manifest import read_manifest
 from jigsaw.environment import user_is_offline
-from jigsaw.errors import JigsawError
+from jigsaw.errors import JigsawError, first_line
 from jigsaw.launch.estimate_text import estimate_lines
 from jigsaw.launch.machine import Check, Status, machine_checks, require
 from jigsaw.launch.puzzle_sets import build_config
@@ -251,14 +251,21 @@ def require_libraries(recipe: Recipe, composition: Composition) -> None:
     """Check what only torch and TRL know, before anything is built. Imports both.
 
     Raises:
-        JigsawError: torch sees too few GPUs, or TRL refuses a setting.
+        JigsawError: TRL cannot be imported, torch sees too few GPUs, or TRL refuses a setting.
     """
     from jigsaw.compat import quick_imports
     from jigsaw.training.trl_config import grpo_config, sft_config
 
     with quick_imports():
         import torch
-        from trl import GRPOTrainer, SFTTrainer  # noqa: F401  # the stages need them
+
+        try:
+            from trl import GRPOTrainer, SFTTrainer  # noqa: F401  # the stages need them
+        except (ImportError, RuntimeError) as error:  # TRL also imports optional packages, if they are installed
+            raise JigsawError(
+                f"TRL cannot be imported: {first_line(error.__cause__ or error)}; "
+                "reinstall or remove the package that is named"
+            ) from error
 
     section, folder = recipe.distributed, Path(recipe.output)
     usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
