@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from accelerate import PartialState
 
 from jigsaw.config.schema import Recipe
 from jigsaw.training.trackers import Trackers
@@ -23,6 +24,7 @@ def recipe(*trackers: str) -> Recipe:
 
 
 def follow(tracker: str, folder) -> None:
+    PartialState()  # a trainer has created it by the time that its trackers start
     trackers = Trackers(recipe(tracker), folder, "grpo")
     trackers.log({"reward": 0.25, "loss": None}, 1)
     trackers.log({"reward": 0.75}, 2)
