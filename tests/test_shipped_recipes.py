@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from PIL import Image
 from rich.console import Console
 
 from jigsaw.config.loading import find_recipe, load_recipe, read_recipe, recipe_names
@@ -131,6 +132,16 @@ def test_an_override_of_the_source_applies_to_the_same_held_out_sets_with_the_ti
     refers = "${data.photos}" in OmegaConf.to_yaml(read_recipe(find_recipe(name)), resolve=False)
     for key in [*sources, *["data.photos"] * refers]:
         assert follow(key, tiny=True) == follow(key, tiny=False) != set()
+
+
+def test_the_tiny_preset_holds_out_enough_of_a_small_folder(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(30):
+        Image.effect_noise((64, 64), number + 1).save(folder / f"{number}.png")
+    overrides = [f"data.train.0.build.source={folder}", f"output={tmp_path}/run"]
+    assert "heldout=0.01 leaves none" in dry_run(load_recipe("image-qwen2.5-vl-7b", overrides))
+    assert "this run can start here" in dry_run(load_recipe("image-qwen2.5-vl-7b", overrides, tiny=True))
 
 
 def test_the_tiny_preset_of_a_task_that_is_not_known_is_refused(tmp_path):

@@ -5,8 +5,8 @@ random weights, the sample media, one process and a few steps. `recipes/presets/
 has the settings that make its puzzles small (`SMALL`). All other settings of a task (grid, clips, points, answer style)
 stay, so that the preset runs the same code. Conversations become those about the sample photos, the architecture
 follows from the model's name, and the pre-Buffer of a NEO has as many layers as the vision tower of the other models.
-A source that refers to another one (`${data.photos}`, `${data.train.0.build.source}`) still does, so that an override
-of the training source also applies to the held-out set.
+A source or a held-out share that refers to another one (`${data.photos}`, `${data.train.0.build.source}`) still does,
+so that an override of the training source also applies to the held-out set.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from jigsaw.tasks import TaskError, find_task
 TINY = Path(__file__).parent.parent / "recipes" / "presets" / "tiny.yaml"
 
 PHOTOS = "${data.photos}"
-REFERENCE = re.compile(r"\$\{data\.(photos|(train|eval)\.\d+\.build\.source)\}")
-"""A source that refers to `data.photos` or to the source of another set."""
+REFERENCE = re.compile(r"\$\{data\.(photos|(train|eval)\.\d+\.build\.(source|heldout))\}")
+"""A source that refers to `data.photos` or to the source of another set, or a held-out share that refers to another."""
 
 
 def changed(config: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
@@ -85,10 +85,13 @@ def tiny_preset(config: DictConfig) -> DictConfig:
             except TaskError as error:
                 raise JigsawError(f"{key}.build: {error}") from error
             small = {**builds.get(task.source_kind, builds["other"]), **task.SMALL}
-            written = str(OmegaConf.to_container(build, resolve=False).get("source"))  # type: ignore[union-attr]
-            if REFERENCE.fullmatch(written):
-                source = small.pop("source")
-                if written == PHOTOS:
-                    changes["data.photos"] = source
+            written: dict[str, Any] = OmegaConf.to_container(build, resolve=False)  # type: ignore[assignment]
+            if written.get("source") == PHOTOS:
+                changes["data.photos"] = small["source"]
+            if "heldout" not in written:
+                small.pop("heldout", None)
+            for setting in ("source", "heldout"):
+                if REFERENCE.fullmatch(str(written.get(setting))):
+                    small.pop(setting, None)
             changes[f"{key}.build"] = small
     return changed(config, changes)
