@@ -1,4 +1,4 @@
-"""Turns exceptions and warnings into the one line that the command prints.
+"""Turns exceptions and warnings into the one line that the command and its training processes print.
 
 In: an exception. Out: the line, or None for an unexpected error, which is a bug.
 """
@@ -10,29 +10,11 @@ import os
 import sys
 import warnings
 
-import typer
-
-from jigsaw.cli.arguments import task_setting
 from jigsaw.environment import cache_remedy
 from jigsaw.errors import JigsawError, JigsawWarning, first_line, printable
 
 DEBUG = "JIGSAW_DEBUG"
 """The environment variable by which `--debug` reaches the processes of a run."""
-
-
-def wrong_usage(error: typer.TyperException) -> str:
-    """The line for wrong arguments of a command; the help if there are no arguments."""
-    message = error.format_message()
-    if len(sys.argv) == 1:
-        return message
-    option = getattr(error, "option_name", None)
-    if option and (correction := task_setting(sys.argv[1:], option)):
-        message = correction
-    elif close := getattr(error, "possibilities", None):
-        message = f"{error.message}: did you mean {close[0]}?"
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "jigsaw"
-    return f"{command}: {message[0].lower()}{message[1:].rstrip('.')} (see {command} --help)"
 
 
 def expected_error(error: Exception) -> str | None:

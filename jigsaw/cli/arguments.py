@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -115,3 +116,18 @@ def task_setting(words: Sequence[str], option: str) -> str | None:
         typed = words[places[0]]
         value = typed.partition("=")[2] or (words[places[0] + 1] if places[0] + 1 < len(words) else "")
     return f"{key} is a setting of the task: write {key}={value or 'VALUE'}"
+
+
+def wrong_usage(error: typer.TyperException) -> str:
+    """The line for wrong arguments of a command; the help if there are no arguments."""
+    message = error.format_message()
+    if len(sys.argv) == 1:
+        return message
+    option = getattr(error, "option_name", None)
+    if option and (correction := task_setting(sys.argv[1:], option)):
+        message = correction
+    elif close := getattr(error, "possibilities", None):
+        message = f"{error.message}: did you mean {close[0]}?"
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "jigsaw"
+    return f"{command}: {message[0].lower()}{message[1:].rstrip('.')} (see {command} --help)"

@@ -16,9 +16,10 @@ import typer
 
 from jigsaw import environment
 from jigsaw.cli import benchmarks, data, evaluation, neo, plugins, recipes
+from jigsaw.cli.arguments import wrong_usage
 from jigsaw.cli.printing import AsJson, print_table
 from jigsaw.errors import JigsawError, StoppedError, first_line, printable
-from jigsaw.failures import DEBUG, expected_error, hide_library_warnings, wrong_usage
+from jigsaw.failures import DEBUG, expected_error, hide_library_warnings
 
 INTERRUPTED = 130
 """The exit code that typer returns for Ctrl-C, where a command does not handle it."""
