@@ -26,6 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jigsaw.config.fresh import RECIPE
 from jigsaw.errors import JigsawError, StoppedError
 from jigsaw.files import TEMPORARY, atomic_path
 from jigsaw.run_lock import HOLDER, LOCK, locked, read_holder
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from jigsaw.config.schema import Recipe
     from jigsaw.recipe_sets import HeldOut
 
-RECIPE = "recipe.yaml"
 STOP = ".stop"
 DONE = "DONE"
 

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from jigsaw.run_folder import RECIPE
+RECIPE = "recipe.yaml"
+"""Name of the resolved recipe in a run folder."""
 
 
 class FreshFolders:

@@ -17,11 +17,12 @@ from pathlib import Path
 
 from jinja2 import StrictUndefined, Template
 
+from jigsaw.config.fresh import RECIPE
 from jigsaw.config.schema import Recipe
 from jigsaw.errors import JigsawError
 from jigsaw.launch.estimate import Estimate, estimates
 from jigsaw.launch.memory import GB
-from jigsaw.run_folder import DONE, RECIPE, STOP
+from jigsaw.run_folder import DONE, STOP
 from jigsaw.topology import Topology
 
 Option = str | int | bool
