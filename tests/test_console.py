@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from jigsaw import console as module
+from jigsaw import step_progress as module
 from jigsaw.answering.answers import AnsweredPuzzle
 from jigsaw.config.loading import load_recipe
-from jigsaw.console import StepProgress, show_result, titles
+from jigsaw.console import show_result, titles
 from jigsaw.evaluation.figures import set_log
 from jigsaw.evaluation.log import EvalLog, write_log
 from jigsaw.rewards import Composition
+from jigsaw.step_progress import StepProgress
 from jigsaw.training.logs import MetricsLog, PeriodicEvaluation, StageCallback
 
 

@@ -32,10 +32,10 @@ from jigsaw.tasks import task_named, varied
 
 if TYPE_CHECKING:
     from jigsaw.config.schema import Recipe
-    from jigsaw.console import StepProgress
     from jigsaw.data.inspection.answer_kinds import Kinds
     from jigsaw.engines.vllm_requests import VllmSettings
     from jigsaw.recipe_sets import HeldOut
+    from jigsaw.step_progress import StepProgress
     from jigsaw.stop_request import StopRequest
 
 COMPLETIONS = "completions.jsonl"

@@ -16,9 +16,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from jigsaw.console import StepProgress
 from jigsaw.files import write_atomically
 from jigsaw.results.formatting import percent
+from jigsaw.step_progress import StepProgress
 from jigsaw.training.trackers import Trackers
 
 NAMES = {
