@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Group
 from rich.table import Table
 
 from jigsaw.audit import choices, intervals, orders
-from jigsaw.audit.shortcut import Shortcut, remedy_of
+from jigsaw.audit.shortcut import DEFAULT_REMEDIES, Shortcut
 from jigsaw.data import load_puzzles
 from jigsaw.data.loading.load import pieces_of, spread
 from jigsaw.errors import JigsawError
@@ -28,7 +29,7 @@ from jigsaw.results.intervals import Estimate, rate_interval
 from jigsaw.results.log_file import Log, Stored, command_line, versions
 from jigsaw.rewards import chance_exact, chance_place_accuracy, exact, place_accuracy
 from jigsaw.rewards.answers import kind_of_row
-from jigsaw.tasks import CHOICE, ORDER
+from jigsaw.tasks import CHOICE, ORDER, Pieces, task_named
 
 COLUMNS = ("exact", "place_accuracy")
 
@@ -145,7 +146,7 @@ def audit_puzzles(data: Path, *, limit: int = MOST, source_root: Path | None = N
         for number in chosen:
             row = puzzles[number]
             pieces = pieces_of(row)
-            sample = sample_of(row, stored[number])
+            sample = _sample(row, pieces, stored[number].get("images") or ())
             grid = pieces.grid if row["answer_kind"] == ORDER else None
             answer = {name: row[name] for name in ("answer", "answer_kind", "answer_args", "classes")}
             kinds[row["task"], row["answer_kind"], row["num_pieces"], grid or ()].append((answer, sample))
@@ -154,29 +155,23 @@ def audit_puzzles(data: Path, *, limit: int = MOST, source_root: Path | None = N
     return Audit(argv=command_line(), versions=versions(), data=str(data), num_puzzles=len(chosen), groups=groups)
 
 
-def sample_of(row: Mapping[str, Any], stored: Mapping[str, Any]) -> Any:
-    """The sample of a loaded row and the same row as it is stored, for the shortcuts of its kind of answer.
-
-    Raises:
-        JigsawError: there are no shortcuts for its kind of answer.
-    """
+def _sample(row: Mapping[str, Any], pieces: Pieces, images: Sequence[Mapping[str, Any]]) -> Any:
+    """The sample of a loaded row for the shortcuts of its kind of answer; `images` are those of the stored row."""
     if row["answer_kind"] not in KINDS:
         raise JigsawError(
             f"there are no shortcuts for answers of kind {row['answer_kind']} (row {row['id']}); "
             f"audit sets of {', '.join(f'{kind}s' for kind in KINDS)}"
         )
-    pieces = pieces_of(row)
     make, _ = KINDS[row["answer_kind"]]
-    return make(row, pieces, _stored_bytes(stored.get("images") or (), len(pieces.frames)))
+    return make(row, pieces, _stored_bytes(images, len(pieces.frames)))
 
 
 def _stored_bytes(images: Sequence[Mapping[str, Any]], pieces: int) -> list[int]:
     """The number of bytes of each piece's files, if the set has materialised images."""
-    per_piece, rest = divmod(len(images), pieces) if pieces else (0, 0)
-    if not per_piece or rest:
+    if not images or not pieces or len(images) % pieces:
         return []
-    sizes = [len(image["bytes"]) for image in images]
-    return [sum(sizes[start : start + per_piece]) for start in range(0, len(sizes), per_piece)]
+    sizes: list[int] = np.reshape([len(image["bytes"]) for image in images], (pieces, -1)).sum(axis=1).tolist()
+    return sizes
 
 
 def _group(
@@ -185,9 +180,7 @@ def _group(
     rows, samples = [row for row, _ in members], [sample for _, sample in members]
     sources = [sample.source for sample in samples]
     levels = [_levels(row, pieces) for row in rows]
-    chance = {
-        name: sum(level[at] for level in levels) / len(levels) for at, name in enumerate(("exact", "place_accuracy"))
-    }
+    chance = {name: sum(level[at] for level in levels) / len(levels) for at, name in enumerate(COLUMNS)}
     findings = []
     for shortcut in KINDS[kind][1] if len(samples) >= FEWEST else ():
         answers = shortcut.solve(samples)
@@ -230,6 +223,7 @@ def _finding(
     over_puzzles = rate_interval(places, [str(number) for number in range(len(places))])
     leak = place.low > chance + TOLERANCE
     here = not leak and over_puzzles.low > chance + TOLERANCE
+    remedies = {**DEFAULT_REMEDIES, **task_named(task).REMEDIES}
     return Finding(
         name=shortcut.name,
         what=shortcut.what,
@@ -237,7 +231,7 @@ def _finding(
         place_accuracy=place,
         leak=leak,
         here=here,
-        remedy=remedy_of(shortcut.leak, task) if leak or here else None,
+        remedy=remedies[shortcut.leak] if leak or here else None,
     )
 
 

@@ -50,43 +50,59 @@ class ChoiceSample:
     clips: Sequence[Pixels] = ()
 
 
-def _by_symbol(samples: Sequence[ChoiceSample], symbol: Callable[[ChoiceSample], Hashable]) -> list[str]:
-    """For each puzzle the most frequent label among puzzles of other sources with the same symbol."""
-    symbols = [symbol(sample) for sample in samples]
-    all_counts: dict[Hashable, Counter[str]] = defaultdict(Counter)
-    own_counts: dict[tuple[Hashable, str], Counter[str]] = defaultdict(Counter)
-    for sample, mark in zip(samples, symbols, strict=True):
-        all_counts[mark][sample.answer] += 1
-        own_counts[mark, sample.source][sample.answer] += 1
-    labels = []
-    for sample, mark in zip(samples, symbols, strict=True):
-        others = all_counts[mark] - own_counts[mark, sample.source]
-        labels.append(max(sample.options, key=lambda label: others[label]))
-    return labels
+Solve = Callable[[Sequence[ChoiceSample]], list[str] | None]
 
 
-def _by_rank(samples: Sequence[ChoiceSample], values: Callable[[ChoiceSample], Sequence[float]]) -> list[str] | None:
-    """For each puzzle the option whose rank is most frequent among the right options of other sources."""
-    if any(len(values(sample)) != len(sample.options) for sample in samples):
-        return None
-    placed = [ranks([round(value, 6) for value in values(sample)]) for sample in samples]
-    right = [own[sample.options.index(sample.answer)] for sample, own in zip(samples, placed, strict=True)]
-    all_counts = Counter(right)
-    own_counts: dict[str, Counter[int]] = defaultdict(Counter)
-    for sample, rank in zip(samples, right, strict=True):
-        own_counts[sample.source][rank] += 1
-    labels = []
-    for sample, own in zip(samples, placed, strict=True):
-        others = all_counts - own_counts[sample.source]
-        best = max(range(len(own)), key=lambda at: others[own[at]])
-        labels.append(sample.options[best])
-    return labels
+def _by_symbol(symbol: Callable[[ChoiceSample], Hashable]) -> Solve:
+    """By the most frequent label among puzzles of other sources with the same symbol.
+
+    It does not apply if a puzzle has no symbol.
+    """
+
+    def solve(samples: Sequence[ChoiceSample]) -> list[str] | None:
+        symbols = [symbol(sample) for sample in samples]
+        if None in symbols:
+            return None
+        votes = _votes(samples, symbols, [sample.answer for sample in samples])
+        return [max(own.options, key=counts.__getitem__) for own, counts in zip(samples, votes, strict=True)]
+
+    return solve
 
 
-def _of_options(feature: Callable[[Pixels], float]) -> Callable[[Sequence[ChoiceSample]], list[str] | None]:
-    return lambda samples: _by_rank(samples, lambda sample: [feature(piece) for piece in sample.shown])
+def _by_rank(values: Callable[[ChoiceSample], Sequence[float]]) -> Solve:
+    """By the rank that is most frequent among the right options of other sources.
+
+    It does not apply if a puzzle does not have one value for each option.
+    """
+
+    def solve(samples: Sequence[ChoiceSample]) -> list[str] | None:
+        placed = [ranks([round(value, 6) for value in values(sample)]) for sample in samples]
+        if any(len(own) != len(sample.options) for sample, own in zip(samples, placed, strict=True)):
+            return None
+        right = [own[sample.options.index(sample.answer)] for sample, own in zip(samples, placed, strict=True)]
+        votes = _votes(samples, [True] * len(samples), right)
+        best = [np.argmax([counts[rank] for rank in own]) for own, counts in zip(placed, votes, strict=True)]
+        return [sample.options[at] for sample, at in zip(samples, best, strict=True)]
+
+    return solve
 
 
+def _votes(samples: Sequence[ChoiceSample], symbols: Sequence[Any], values: Sequence[Any]) -> list[Counter[Any]]:
+    """For each puzzle, how often each value occurs on puzzles of other sources with the same symbol."""
+    sources = [sample.source for sample in samples]
+    everywhere: dict[Hashable, Counter[Any]] = defaultdict(Counter)
+    in_source: dict[Hashable, Counter[Any]] = defaultdict(Counter)
+    for symbol, value, source in zip(symbols, values, sources, strict=True):
+        everywhere[symbol][value] += 1
+        in_source[symbol, source][value] += 1
+    return [everywhere[symbol] - in_source[symbol, source] for symbol, source in zip(symbols, sources, strict=True)]
+
+
+def _of_options(feature: Callable[[Pixels], float]) -> Solve:
+    return _by_rank(lambda sample: [feature(piece) for piece in sample.shown])
+
+
+@_by_rank
 def _unlikeness(sample: ChoiceSample) -> list[float]:
     """For each option the mean difference to the others, of the middle frame at 16x16 pixels."""
     if len(sample.shown) < 2:
@@ -96,15 +112,12 @@ def _unlikeness(sample: ChoiceSample) -> list[float]:
     return [float(each) for each in apart.mean(axis=1)]
 
 
+@_by_symbol
 def _sides(sample: ChoiceSample) -> Hashable:
-    """The brighter sides of each picture."""
-    return tuple((top_light(image[None]) > 0, side_light(image[None]) > 0) for image in sample.images)
-
-
-def _where_words(samples: Sequence[ChoiceSample]) -> list[str] | None:
-    if any(sample.shown or not sample.images for sample in samples):
+    """The brighter sides of each picture, if the options are words."""
+    if sample.shown or not sample.images:
         return None
-    return _by_symbol(samples, _sides)
+    return tuple((top_light(image[None]) > 0, side_light(image[None]) > 0) for image in sample.images)
 
 
 def _of_hole(samples: Sequence[ChoiceSample]) -> list[str] | None:
@@ -130,6 +143,7 @@ def _of_hole(samples: Sequence[ChoiceSample]) -> list[str] | None:
     return labels
 
 
+@_by_rank
 def _seams(sample: ChoiceSample) -> list[float]:
     """For each tile of a grid the difference of its borders to those of its neighbours."""
     if sample.pieces.grid is None or not sample.shown:
@@ -152,28 +166,34 @@ def _seams(sample: ChoiceSample) -> list[float]:
     return costs
 
 
-def _of_two(samples: Sequence[ChoiceSample], symbol: Callable[[Pixels, Pixels], Hashable]) -> list[str] | None:
-    """By a symbol of two pictures, if the options are words."""
-    if any(sample.shown or len(sample.images) != 2 for sample in samples):
+@_by_symbol
+def _touching(sample: ChoiceSample) -> Hashable:
+    """The side of the first of two pictures that matches the second picture best, if the options are words."""
+    if sample.shown or len(sample.images) != 2:
         return None
-    return _by_symbol(samples, lambda sample: symbol(*sample.images))
-
-
-def _touching(one: Pixels, other: Pixels) -> int:
-    """The side of the first picture that matches the second picture best."""
+    one, other = sample.images
     return int(np.argmin([np.abs(border(one, side) - border(other, (side + 2) % 4)).mean() for side in range(4)]))
 
 
-def _lighter(one: Pixels, other: Pixels) -> Hashable:
-    return light(one[None]) > light(other[None]), blue(one[None]) > blue(other[None])
+@_by_symbol
+def _lighter(sample: ChoiceSample) -> Hashable:
+    """Whether the first of two pictures is brighter and bluer, if the options are words."""
+    if sample.shown or len(sample.images) != 2:
+        return None
+    one, other = (image[None] for image in sample.images)
+    return light(one) > light(other), blue(one) > blue(other)
 
 
+@_by_rank
 def _motions(sample: ChoiceSample) -> list[float]:
     return [motion(piece) for piece in sample.shown if len(piece) > 1]
 
 
+@_by_symbol
 def _drift(sample: ChoiceSample) -> Hashable:
-    """Whether clips become brighter, more detailed and faster over time."""
+    """Whether clips become brighter, more detailed and faster over time, if the options are words."""
+    if sample.shown or not sample.clips:
+        return None
     return tuple(
         (
             light(clip[-1:]) > light(clip[:1]),
@@ -184,22 +204,19 @@ def _drift(sample: ChoiceSample) -> Hashable:
     )
 
 
-def _where_one_clip(samples: Sequence[ChoiceSample]) -> list[str] | None:
-    if any(sample.shown or not sample.clips for sample in samples):
-        return None
-    return _by_symbol(samples, _drift)
-
-
+@_by_rank
 def _heights(sample: ChoiceSample) -> list[float]:
     return [y for _, y in sample.pieces.points]
 
 
+@_by_rank
 def _middles(sample: ChoiceSample) -> list[float]:
     """For each point its horizontal distance from the middle of the picture."""
     picture = sample.pieces.picture
     return [] if picture is None else [abs(2 * x - picture.shape[1]) for x, _ in sample.pieces.points]
 
 
+@_by_rank
 def _rings(sample: ChoiceSample) -> list[float]:
     picture, radius = sample.pieces.picture, sample.pieces.radius
     if picture is None:
@@ -208,23 +225,23 @@ def _rings(sample: ChoiceSample) -> list[float]:
 
 
 SHORTCUTS: tuple[Shortcut[ChoiceSample], ...] = (
-    Shortcut("constant", "the most frequent label", "order", lambda samples: _by_symbol(samples, lambda _: None)),
+    Shortcut("constant", "the most frequent label", "order", _by_symbol(lambda _: True)),
     Shortcut("brightness", "the brightness of each option", "look", _of_options(light)),
     Shortcut("colour", "the blue of each option", "look", _of_options(blue)),
     Shortcut("detail", "the fine texture of each option", "look", _of_options(detail)),
-    Shortcut("unlike", "the difference of each option to the others", "look", lambda s: _by_rank(s, _unlikeness)),
+    Shortcut("unlike", "the difference of each option to the others", "look", _unlikeness),
     Shortcut("size", "width and height of each option", "form", _of_options(size)),
-    Shortcut("file size", "bytes of each option's file", "form", lambda s: _by_rank(s, lambda one: one.stored)),
-    Shortcut("sides", "the brighter sides of the pictures", "look", _where_words),
+    Shortcut("file size", "bytes of each option's file", "form", _by_rank(lambda one: one.stored)),
+    Shortcut("sides", "the brighter sides of the pictures", "look", _sides),
     Shortcut("borders of the hole", "borders that match those of the hole", "edges", _of_hole),
-    Shortcut("seams", "borders of a tile that do not match its neighbours", "edges", lambda s: _by_rank(s, _seams)),
-    Shortcut("two borders", "the side at which two pictures touch", "edges", lambda s: _of_two(s, _touching)),
-    Shortcut("two lights", "which of two pictures is brighter and bluer", "look", lambda s: _of_two(s, _lighter)),
-    Shortcut("motion", "how much the frames of each option differ", "look", lambda s: _by_rank(s, _motions)),
-    Shortcut("drift", "whether clips become brighter or more detailed", "look", _where_one_clip),
-    Shortcut("height", "height in the picture; lower is nearer", "position", lambda s: _by_rank(s, _heights)),
-    Shortcut("middle", "distance from the middle", "position", lambda s: _by_rank(s, _middles)),
-    Shortcut("light at points", "brightness around the points", "look", lambda s: _by_rank(s, _rings)),
+    Shortcut("seams", "borders of a tile that do not match its neighbours", "edges", _seams),
+    Shortcut("two borders", "the side at which two pictures touch", "edges", _touching),
+    Shortcut("two lights", "which of two pictures is brighter and bluer", "look", _lighter),
+    Shortcut("motion", "how much the frames of each option differ", "look", _motions),
+    Shortcut("drift", "whether clips become brighter or more detailed", "look", _drift),
+    Shortcut("height", "height in the picture; lower is nearer", "position", _heights),
+    Shortcut("middle", "distance from the middle", "position", _middles),
+    Shortcut("light at points", "brightness around the points", "look", _rings),
 )
 
 

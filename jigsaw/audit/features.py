@@ -68,9 +68,9 @@ def block_phase(piece: Pixels, axis: int) -> int:
     return best if means[best] > 1.15 * np.median(means) else 8
 
 
-def border(pixels: Pixels, side: int, reach: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The row or column `reach` pixels inside the upper, right, lower or left border (side 0 to 3); shape `(16, 3)`."""
-    lines = (pixels[reach], pixels[:, -1 - reach], pixels[-1 - reach], pixels[:, reach])
+def border(pixels: Pixels, side: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The first row or column at the upper, right, lower or left border (side 0 to 3); shape `(16, 3)`."""
+    lines = (pixels[0], pixels[:, -1], pixels[-1], pixels[:, 0])
     line = Image.fromarray(np.ascontiguousarray(lines[side])[None]).resize((16, 1), Image.Resampling.BOX)
     values: np.ndarray[Any, np.dtype[np.float64]] = np.asarray(line, dtype=np.float64)[0]
     return values

@@ -16,12 +16,15 @@ from PIL import Image
 
 from jigsaw.audit.edge_matching import match_edges
 from jigsaw.audit.features import Pixels, block_phase, blue, detail, light, ring, side_light, size, top_light
-from jigsaw.audit.rank_prior import Symbols, commonest, fitted_orders, ranks
+from jigsaw.audit.rank_prior import commonest, fitted_orders, ranks
 from jigsaw.audit.shortcut import Shortcut
 from jigsaw.tasks import Pieces
 from jigsaw.tasks.media.likeness import mean_differences, signatures
 
 Orders = list[list[int]]
+
+Columns = list[list[int]]
+"""One list of symbols per feature, with one symbol per piece."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,11 @@ class OrderSample:
     stored: Sequence[int] = ()
 
 
+Solve = Callable[[Sequence[OrderSample]], Orders | None]
+
+
 def _constant(samples: Sequence[OrderSample]) -> Orders:
     return commonest([sample.answer for sample in samples], [sample.source for sample in samples])
-
-
-def _label_order(samples: Sequence[OrderSample]) -> Orders | None:
-    return _fitted(samples, lambda sample: [list(range(len(sample.answer)))])
 
 
 def _edges(samples: Sequence[OrderSample]) -> Orders | None:
@@ -55,62 +57,41 @@ def _edges(samples: Sequence[OrderSample]) -> Orders | None:
     return [match_edges(sample.pieces.frames, sample.pieces.grid) for sample in samples]
 
 
-def _fitted(samples: Sequence[OrderSample], columns: Callable[[OrderSample], list[list[int]] | None]) -> Orders | None:
-    """Orders by a fitted prior. `columns` returns one list of symbols per feature, or None."""
-    tables: list[Symbols] = []
-    for sample in samples:
-        symbols = columns(sample)
-        if symbols is None:
+def _fitted(symbols: Callable[[OrderSample], Columns]) -> Solve:
+    """A shortcut by a fitted prior. It does not apply if a column of a puzzle is empty."""
+
+    def solve(samples: Sequence[OrderSample]) -> Orders | None:
+        tables = [symbols(sample) for sample in samples]
+        if not all(column for columns in tables for column in columns):
             return None
-        tables.append(np.array(symbols, dtype=np.int64).T)
-    answers, sources = [sample.answer for sample in samples], [sample.source for sample in samples]
-    return fitted_orders(tables, answers, sources)
+        answers, sources = [sample.answer for sample in samples], [sample.source for sample in samples]
+        return fitted_orders([np.array(columns).T for columns in tables], answers, sources)
+
+    return solve
 
 
-def _of_pieces(*features: Callable[[Pixels], float]) -> Callable[[Sequence[OrderSample]], Orders | None]:
-    """A shortcut by the ranks of the pieces' features."""
-
-    def columns(sample: OrderSample) -> list[list[int]] | None:
-        if not sample.pieces.frames:
-            return None
-        return [ranks([round(feature(piece), 6) for piece in sample.pieces.frames]) for feature in features]
-
-    return lambda samples: _fitted(samples, columns)
+def _of_pieces(*features: Callable[[Pixels], float]) -> Solve:
+    """A shortcut by the ranks of the pieces in each feature."""
+    return _fitted(lambda one: [ranks([round(value(each), 6) for each in one.pieces.frames]) for value in features])
 
 
-def _bytes(samples: Sequence[OrderSample]) -> Orders | None:
-    return _fitted(samples, lambda sample: [ranks(sample.stored)] if sample.stored else None)
+@_fitted
+def _blocks(sample: OrderSample) -> Columns:
+    return [[block_phase(piece, axis) for piece in sample.pieces.frames] for axis in (0, 1)]
 
 
-def _blocks(samples: Sequence[OrderSample]) -> Orders | None:
-    def columns(sample: OrderSample) -> list[list[int]] | None:
-        if not sample.pieces.frames:
-            return None
-        return [[block_phase(piece, axis) for piece in sample.pieces.frames] for axis in (0, 1)]
-
-    return _fitted(samples, columns)
+@_fitted
+def _position(sample: OrderSample) -> Columns:
+    xs, ys = [x for x, _ in sample.pieces.points], [y for _, y in sample.pieces.points]
+    middle = max(xs, default=0) + min(xs, default=0)
+    return [ranks(ys), ranks([abs(2 * x - middle) for x in xs])]
 
 
-def _position(samples: Sequence[OrderSample]) -> Orders | None:
-    def columns(sample: OrderSample) -> list[list[int]] | None:
-        if not sample.pieces.points:
-            return None
-        xs, ys = zip(*sample.pieces.points, strict=True)
-        middle = max(xs) + min(xs)
-        return [ranks(ys), ranks([abs(2 * x - middle) for x in xs])]
-
-    return _fitted(samples, columns)
-
-
-def _light_at_points(samples: Sequence[OrderSample]) -> Orders | None:
-    def columns(sample: OrderSample) -> list[list[int]] | None:
-        pieces = sample.pieces
-        if pieces.picture is None or not pieces.points:
-            return None
-        rings = [ring(pieces.picture, point, pieces.radius) for point in pieces.points]
-        return [ranks([float(one.mean()) for one in rings]), ranks([float(one[:, 2].mean()) for one in rings])]
-
-    return _fitted(samples, columns)
+@_fitted
+def _light_at_points(sample: OrderSample) -> Columns:
+    pieces = sample.pieces
+    rings = [] if pieces.picture is None else [ring(pieces.picture, point, pieces.radius) for point in pieces.points]
+    return [ranks([float(one.mean()) for one in rings]), ranks([float(one[:, 2].mean()) for one in rings])]
 
 
 def _nearness(samples: Sequence[OrderSample]) -> Orders | None:
@@ -132,13 +113,13 @@ def _nearness(samples: Sequence[OrderSample]) -> Orders | None:
 
 SHORTCUTS: tuple[Shortcut[OrderSample], ...] = (
     Shortcut("constant", "the most frequent answer of other sources", "order", _constant),
-    Shortcut("label order", "the numbers of the pieces", "order", _label_order),
+    Shortcut("label order", "the numbers of the pieces", "order", _fitted(lambda one: [list(range(len(one.answer)))])),
     Shortcut("edges", "borders that continue each other", "edges", _edges),
     Shortcut("brightness and colour", "bright and blue above, dark and brown below", "look", _of_pieces(light, blue)),
     Shortcut("shading", "light that falls off towards one side of a piece", "look", _of_pieces(side_light, top_light)),
     Shortcut("detail", "more detail in some places than in others", "look", _of_pieces(detail)),
     Shortcut("size", "pieces of different sizes or lengths", "form", _of_pieces(size)),
-    Shortcut("stored bytes", "the size of each piece's file", "form", _bytes),
+    Shortcut("stored bytes", "the size of each piece's file", "form", _fitted(lambda one: [ranks(one.stored)])),
     Shortcut("compression", "the offset of the 8-pixel grid of compression", "form", _blocks),
     Shortcut("position", "height in the picture (lower is nearer) and distance from the middle", "position", _position),
     Shortcut("light at points", "brightness and colour around the points", "look", _light_at_points),

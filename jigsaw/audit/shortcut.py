@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from jigsaw.tasks import Leak, task_named
+from jigsaw.tasks import Leak
 
 Sample = TypeVar("Sample")
 
@@ -36,8 +36,3 @@ DEFAULT_REMEDIES: Mapping[Leak, str] = {
     "position": "use other sources, or choose the points in other places",
 }
 """The remedies for tasks that do not name one."""
-
-
-def remedy_of(leak: Leak, task: str) -> str:
-    """The remedy for a leak of a task."""
-    return task_named(task).REMEDIES.get(leak, DEFAULT_REMEDIES[leak])
