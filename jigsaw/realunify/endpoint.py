@@ -26,6 +26,8 @@ LARGEST = 64 * 2**20
 """Maximum number of bytes of a picture from an endpoint."""
 AT_ONCE = 8
 """Number of simultaneous requests to an endpoint."""
+TRIES = 3
+"""Number of attempts per request, and per question to the judge."""
 
 T = TypeVar("T")
 
@@ -54,17 +56,16 @@ class Endpoint:
         option: the command-line option that names it, for messages.
         url: address of the server, including `/v1`.
         model: the model's name on the server.
-        key: API key; None for the environment variable `OPENAI_API_KEY`.
         tries: number of attempts per request.
         timeout: seconds per attempt.
+
+    The API key is the environment variable `OPENAI_API_KEY`.
 
     Raises:
         JigsawError: the address is not valid, or OpenAI's client is not installed.
     """
 
-    def __init__(
-        self, option: str, url: str, model: str, *, key: str | None = None, tries: int = 3, timeout: float = 300.0
-    ) -> None:
+    def __init__(self, option: str, url: str, model: str, *, tries: int = TRIES, timeout: float = 300.0) -> None:
         if not url.startswith(("http://", "https://")):
             raise JigsawError(f"{option}: {url!r} is not an address such as http://127.0.0.1:8000/v1")
         if not model:
@@ -73,7 +74,7 @@ class Endpoint:
             from openai import OpenAI
         except ImportError as error:
             raise JigsawError(f"{option}: OpenAI's client is not installed; {install_command('judge')}") from error
-        key = os.environ.get("OPENAI_API_KEY", "none") if key is None else key
+        key = os.environ.get("OPENAI_API_KEY", "none")
         self._client = OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=tries - 1)
         self._option, self._url, self._model, self._tries, self._timeout = option, url, model, tries, timeout
 
@@ -95,6 +96,26 @@ class Endpoint:
             return reply.choices[0].message.content or ""
 
         return self._call(request)
+
+    def answer(self, rows: Sequence[Mapping[str, Any]], **options: Any) -> list[list[str]]:
+        """One text for each row, as an engine gives them; empty if the server declines the row's content.
+
+        Args:
+            rows: with `prompt` and `images`.
+            options: further fields of the request, such as `max_completion_tokens`.
+        """
+
+        def reply(row: Mapping[str, Any]) -> str:
+            images = iter(row.get("images", ()))
+            parts = [part for turn in row["prompt"] for part in turn["content"]]
+            try:
+                content = [image_part(next(images)) if part["type"] == "image" else part for part in parts]
+                return self.chat(content, **options)
+            except RefusedError:
+                return ""
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return [[text] for text in pool.map(reply, rows)]
 
     def draw(self, prompt: str) -> Image.Image:
         """A picture for a prompt.
@@ -183,36 +204,9 @@ class Endpoint:
         raise JigsawError(text) from problem
 
 
-class ChatModel:
-    """An endpoint with the interface of an engine: from rows to one text each.
-
-    Args:
-        endpoint: the model.
-        max_tokens: completion limit; None for that of the server.
-    """
-
-    def __init__(self, endpoint: Endpoint, max_tokens: int | None = None) -> None:
-        self._endpoint = endpoint
-        self._options = {} if max_tokens is None else {"max_completion_tokens": max_tokens}
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-        """The text for each row; empty if the server declines its content."""
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            return [[text] for text in pool.map(self._reply, rows)]
-
-    def _reply(self, row: Mapping[str, Any]) -> str:
-        images = iter(row.get("images", ()))
-        content = [
-            {"type": "image_url", "image_url": {"url": data_uri(next(images), lossless=True)}}
-            if part["type"] == "image"
-            else part
-            for turn in row["prompt"]
-            for part in turn["content"]
-        ]
-        try:
-            return self._endpoint.chat(content, **self._options)
-        except RefusedError:
-            return ""
+def image_part(image: Image.Image) -> dict[str, Any]:
+    """A picture as a part of a message in OpenAI's format."""
+    return {"type": "image_url", "image_url": {"url": data_uri(image, lossless=True)}}
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -7,18 +7,18 @@ written batch by batch; a second call continues there) and `realunify.json` with
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jigsaw.answering.generation import GREEDY, Generation, open_engine, require_greedy
+from jigsaw.answering.generation import GREEDY, Generate, Generation, open_engine, require_greedy
 from jigsaw.answering.store import Store, file_stamp, make_folder
 from jigsaw.errors import JigsawError
 from jigsaw.files import write_atomically
 from jigsaw.models.load import require_checkpoint
 from jigsaw.progress import progress_bar
-from jigsaw.realunify.endpoint import ChatModel, Endpoint, split_spec
+from jigsaw.realunify.endpoint import Endpoint, split_spec
 from jigsaw.realunify.errors import diagnosis
-from jigsaw.realunify.judge import Judge
 from jigsaw.realunify.log import REALUNIFY_FILE, RealUnifyLog, summary
 from jigsaw.realunify.parts import FILES, NEEDS, Record, Tools, read_items, run_part
 from jigsaw.realunify.plugins import load_function
@@ -66,22 +66,21 @@ def evaluate_realunify(
         JigsawError: no part can run, or a tool fails; the results so far are stored.
     """
     require_greedy(generation)
-    remote = _chat_model(model, "MODEL", timeout, generation.max_new_tokens)
+    remote = _chat_model(model, "MODEL", timeout, max_completion_tokens=generation.max_new_tokens)
     if remote is None:
         require_checkpoint(model)
     root = data_root / "realunify" if (data_root / "realunify").is_dir() else data_root
-    draw = load_function(generator, "--generator", timeout=timeout) if generator else None
-    edit = load_function(editor, "--editor", timeout=timeout) if editor else None
-    judge_tool = Judge(judge, judge_model, timeout=judge_timeout) if judge else None
-    reader = _chat_model(oracle_reader, "--oracle-reader", timeout) if oracle_reader else None
-    if oracle_reader and reader is None:
-        raise JigsawError(f"--oracle-reader: {oracle_reader!r} is not of the form MODEL@URL, NAME@http://HOST:PORT/v1")
-    strong_edit = load_function(oracle_editor, "--oracle-editor", timeout=timeout) if oracle_editor else None
-    strong_draw = load_function(oracle_generator, "--oracle-generator", timeout=timeout) if oracle_generator else None
-    oracle = Tools(reader, strong_edit, strong_draw, judge_tool, grid, out / "pictures", options="--oracle-")
-    tools_by_option = {"--editor": edit, "--generator": draw, "--judge": judge_tool, "--oracle-reader": reader}
-    tools_by_option |= {"--oracle-editor": strong_edit, "--oracle-generator": strong_draw}
-    parts, missing = _available(root, {name for name, tool in tools_by_option.items() if tool is None}, limit)
+    specs = {"--editor": editor, "--generator": generator}
+    specs |= {"--oracle-editor": oracle_editor, "--oracle-generator": oracle_generator}
+    given: dict[str, Any] = {name: load_function(spec, name, timeout=timeout) for name, spec in specs.items() if spec}
+    if judge:
+        given["--judge"] = Endpoint("--judge", judge, judge_model, timeout=judge_timeout)
+    if oracle_reader:
+        given["--oracle-reader"] = _chat_model(oracle_reader, "--oracle-reader", timeout)
+        if given["--oracle-reader"] is None:
+            form = "MODEL@URL, NAME@http://HOST:PORT/v1"
+            raise JigsawError(f"--oracle-reader: {oracle_reader!r} is not of the form {form}")
+    parts, missing = _available(root, given, limit)
     for part, why in missing.items():
         note(f"missing: {part}: {why}")
     if not parts:
@@ -93,9 +92,12 @@ def evaluate_realunify(
     make_folder(out)
     with Store(out / "items.jsonl", settings, _key) as store:
         try:
-            opened = remote or open_engine(model, generation)
-            tools = Tools(opened, edit, draw, judge_tool, grid, out / "pictures", oracle)
-            _answer(parts, store, tools, generation.batch_size)
+            engine, pictures = remote or open_engine(model, generation), out / "pictures"
+            judge_tool = given.get("--judge")
+            own = Tools(engine, given.get("--editor"), given.get("--generator"), judge_tool, grid, pictures)
+            edit, draw = given.get("--oracle-editor"), given.get("--oracle-generator")
+            oracle = Tools(given.get("--oracle-reader"), edit, draw, judge_tool, grid, pictures, options="--oracle-")
+            _answer(parts, store, own, oracle, generation.batch_size)
         finally:
             records = {part: _records(store, part, items) for part, items in parts.items()}
             outcomes = {kind: diagnosis(kind, parts, records) for kind in ("GEU", "UEG")}
@@ -111,10 +113,10 @@ def evaluate_realunify(
     return log
 
 
-def _chat_model(spec: str, option: str, timeout: float, max_tokens: int | None = None) -> ChatModel | None:
-    """The model of `MODEL@URL`; None for another spec."""
+def _chat_model(spec: str, option: str, timeout: float, **options: Any) -> Generate | None:
+    """The model of `MODEL@URL`; None for another spec. `options` are further fields of each request."""
     parts = split_spec(spec)
-    return ChatModel(Endpoint(option, parts[1], parts[0], timeout=timeout), max_tokens) if parts else None
+    return partial(Endpoint(option, parts[1], parts[0], timeout=timeout).answer, **options) if parts else None
 
 
 def _key(record: Mapping[str, Any]) -> tuple[str, int]:
@@ -127,19 +129,19 @@ def _records(store: Store, part: str, items: Sequence[Mapping[str, Any]]) -> lis
 
 
 def _available(
-    root: Path, absent: Collection[str], limit: int | None
+    root: Path, given: Collection[str], limit: int | None
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
     """The items of each part that can run, and the reason for each other part.
 
     Args:
         root: folder of the authors' files.
-        absent: options of the tools that are missing.
+        given: options of the tools that the user named.
         limit: maximum number of items of each part.
     """
     parts: dict[str, list[dict[str, Any]]] = {}
     missing: dict[str, str] = {}
     for part in FILES:
-        options = [name for name in NEEDS.get(part, ()) if name in absent]
+        options = [name for name in NEEDS.get(part, ()) if name not in given]
         try:
             if options:
                 raise JigsawError(f"needs {', '.join(options[:-1])}{' and ' * (len(options) > 1)}{options[-1]}")
@@ -149,10 +151,13 @@ def _available(
     return parts, missing
 
 
-def _answer(parts: Mapping[str, Sequence[dict[str, Any]]], store: Store, tools: Tools, batch_size: int) -> None:
+def _answer(
+    parts: Mapping[str, Sequence[dict[str, Any]]], store: Store, own: Tools, oracle: Tools, batch_size: int
+) -> None:
     """Answer the items without a stored answer, and store the answers batch by batch."""
     for part, items in parts.items():
         missing = [item for item in items if (part, item["at"]) not in store]
+        tools = oracle if part.endswith("_oracle") else own
         with progress_bar(part, len(missing)) as bar:
             for batch in run_part(part, missing, tools, batch_size):
                 store.add([{"part": part, **record} for record in batch])

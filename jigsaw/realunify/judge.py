@@ -7,12 +7,10 @@ too slow is an error, because the evaluation cannot continue without a judge.
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from PIL import Image
 
-from jigsaw.pictures import data_uri
-from jigsaw.realunify.endpoint import Endpoint, RefusedError
+from jigsaw.realunify.endpoint import TRIES, Endpoint, RefusedError, image_part
 
 PROMPT = "Look at the picture and answer the question with one word, yes or no.\nQuestion: "
 WORDS = {"yes": True, "no": False}
@@ -31,39 +29,20 @@ def verdict(text: str) -> bool | None:
     return verdicts.pop() if len(verdicts) == 1 else None
 
 
-class Judge:
-    """Asks an endpoint, and repeats the question with another seed if the reply is not yes or no.
+def ask(judge: Endpoint, image: Image.Image, question: str) -> bool | None:
+    """The judge's verdict on one question; None if it gives none or declines the picture.
 
-    Args:
-        url: address of the server, including `/v1`.
-        model: the model's name on the server.
-        key: API key; None for the environment variable `OPENAI_API_KEY`.
-        tries: number of attempts per question and per request.
-        timeout: seconds per reply.
+    The question is repeated with another seed if the reply is not yes or no.
 
     Raises:
-        JigsawError: the address is not valid, or OpenAI's client is not installed.
+        JigsawError: the server fails, cannot be reached, or is too slow.
     """
-
-    def __init__(self, url: str, model: str, *, key: str | None = None, tries: int = 3, timeout: float = 120.0) -> None:
-        self._endpoint = Endpoint("--judge", url, model, key=key, tries=tries, timeout=timeout)
-        self._tries = tries
-
-    def ask(self, image: Image.Image, question: str) -> bool | None:
-        """The judge's verdict on one question; None if it gives none or declines the picture.
-
-        Raises:
-            JigsawError: the server fails, cannot be reached, or is too slow.
-        """
-        content: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": data_uri(image, lossless=True)}},
-            {"type": "text", "text": PROMPT + question},
-        ]
-        for seed in range(self._tries):
-            try:
-                answer = verdict(self._endpoint.chat(content, seed=seed))
-            except RefusedError:
-                return None
-            if answer is not None:
-                return answer
-        return None
+    content = [image_part(image), {"type": "text", "text": PROMPT + question}]
+    for seed in range(TRIES):
+        try:
+            answer = verdict(judge.chat(content, seed=seed))
+        except RefusedError:
+            return None
+        if answer is not None:
+            return answer
+    return None

@@ -26,7 +26,8 @@ from jigsaw.answering.generation import Generate
 from jigsaw.data.sources import below
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.pictures import mosaic
-from jigsaw.realunify.judge import Judge
+from jigsaw.realunify.endpoint import Endpoint
+from jigsaw.realunify.judge import ask
 from jigsaw.realunify.plugins import picture_of
 from jigsaw.rewards import parse_order
 from jigsaw.suites.scoring import cleaned, final_letter
@@ -65,23 +66,21 @@ class Tools:
     """The models that answer, edit, draw and judge.
 
     Attributes:
-        engine: the tested model; in `oracle` the strong reader.
+        engine: the tested model; for the oracle the strong reader.
         editor: changes pictures.
         generator: draws pictures.
         judge: answers questions about pictures.
         grid: rows and columns of Mental Reconstruction's pictures.
         pictures: folder for drawn and edited pictures.
-        oracle: the strong tools of `GEU_oracle` and `UEG_oracle`.
         options: prefix of the command-line options of these tools, for messages.
     """
 
     engine: Generate | None
     editor: Editor | None
     generator: Drawer | None
-    judge: Judge | None
+    judge: Endpoint | None
     grid: tuple[int, int]
     pictures: Path
-    oracle: Tools | None = None
     options: str = "--"
 
 
@@ -154,15 +153,12 @@ def run_part(part: str, items: Sequence[Mapping[str, Any]], tools: Tools, batch_
     Args:
         part: one of `FILES`.
         items: from `read_items`.
-        tools: the tools of the part, see `NEEDS`.
+        tools: the tools of the part, see `NEEDS`; for `GEU_oracle` and `UEG_oracle` the strong ones.
         batch_size: items per batch of the engine. Drawn items are stored one by one, because they are slow.
 
     Raises:
         JigsawError: a tool fails.
     """
-    if part.endswith("_oracle"):
-        assert tools.oracle is not None
-        tools = tools.oracle
     tools = replace(tools, pictures=tools.pictures / part)
     answer = {"GEU_direct": _direct, "GEU_jigsaw": _jigsaw}.get(part, _edited if part.startswith("GEU") else _drawn)
     size = 1 if part.startswith("UEG") else batch_size
@@ -182,18 +178,13 @@ def _edited(items: Sequence[Mapping[str, Any]], tools: Tools) -> list[Record]:
         picture_of(tools.editor, f"{tools.options}editor", image, item["edit_prompt"])
         for image, item in zip(originals, items, strict=True)
     ]
-    drawn = [(item, image) for item, image in zip(items, edited, strict=True) if image is not None]
-    for item, picture in drawn:
-        _save(picture, tools, item)
-    answers = iter(_chosen([item for item, _ in drawn], [picture for _, picture in drawn], tools))
-    records = []
-    for item, original, image in zip(items, originals, edited, strict=True):
-        if image is None:
-            record = {"at": item["at"], "task": item["task_type"], "text": "", "letter": None, "right": False}
-            records.append(record | {"declined": True, "unchanged": False})
-        else:
-            records.append(next(answers) | {"declined": False, "unchanged": _same(original, image)})
-    return records
+    for item, picture in zip(items, edited, strict=True):
+        if picture is not None:
+            _save(picture, tools, item)
+    return [
+        record | {"declined": picture is None, "unchanged": picture is not None and _same(original, picture)}
+        for record, original, picture in zip(_chosen(items, edited, tools), originals, edited, strict=True)
+    ]
 
 
 def _same(one: Image.Image, other: Image.Image) -> bool:
@@ -239,17 +230,18 @@ def cut(image: Image.Image, grid: tuple[int, int]) -> list[Image.Image]:
     return [image.crop(box) for box in boxes]
 
 
-def _chosen(items: Sequence[Mapping[str, Any]], pictures: Sequence[Image.Image], tools: Tools) -> list[Record]:
-    """Answer multiple-choice questions. A reply without an option is wrong."""
+def _chosen(items: Sequence[Mapping[str, Any]], pictures: Sequence[Image.Image | None], tools: Tools) -> list[Record]:
+    """Answer multiple-choice questions. A reply without an option is wrong, and so is an item without a picture."""
+    assert tools.engine is not None
     rows = [
         {"id": str(item["at"]), "prompt": user_message([{"type": "image"}, item["evaluation_prompt"]]), "images": [one]}
         for item, one in zip(items, pictures, strict=True)
+        if one is not None
     ]
+    texts = iter(tools.engine(rows) if rows else ())
     records: list[Record] = []
-    if not rows:
-        return records
-    assert tools.engine is not None
-    for item, (text, *_) in zip(items, tools.engine(rows), strict=True):
+    for item, picture in zip(items, pictures, strict=True):
+        text = "" if picture is None else next(texts)[0]
         letter = final_letter(text, "ABCD")
         gold = str(item["answer"]).strip().strip("().").upper()
         record = {"at": item["at"], "task": item["task_type"], "text": text, "letter": letter, "right": letter == gold}
@@ -273,7 +265,7 @@ def _drawn(items: Sequence[Mapping[str, Any]], tools: Tools) -> list[Record]:
             records.append(record | {"verdicts": [], "right": False, "unjudged": False, "answered": 0})
             continue
         _save(picture, tools, item)
-        verdicts = [tools.judge.ask(picture, str(question["question"])) for question in item["question_list"]]
+        verdicts = [ask(tools.judge, picture, str(question["question"])) for question in item["question_list"]]
         gold = [str(question["answer"]).strip().lower() == "yes" for question in item["question_list"]]
         answered = sum(one is other for one, other in zip(verdicts, gold, strict=True))
         record |= {"verdicts": verdicts, "right": verdicts == gold, "unjudged": None in verdicts, "answered": answered}

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jigsaw.errors import JigsawError
-from jigsaw.realunify.endpoint import ChatModel, Endpoint, RefusedError, split_spec
+from jigsaw.realunify.endpoint import Endpoint, RefusedError, split_spec
 from jigsaw.realunify.plugins import load_function
 
 pytest.importorskip("openai")
@@ -48,10 +48,11 @@ def test_a_drawn_picture_arrives_in_each_form(server, answer):
     assert server.seen[0].json == {"model": "painter", "prompt": "a red wall", "n": 1}
 
 
-def test_the_key_goes_to_the_server_and_not_to_the_address_of_a_picture(server):
+def test_the_key_goes_to_the_server_and_not_to_the_address_of_a_picture(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
     server.routes["/v1/images/generations"] = lambda _: (200, {"data": [{"url": "/files/a.png"}]})
     server.routes["/files/a.png"] = lambda _: (200, png())
-    endpoint(server, key="secret").draw("x")
+    endpoint(server).draw("x")
     assert [request.headers["Authorization"] for request in server.seen] == ["Bearer secret", None]
 
 
@@ -146,7 +147,7 @@ def test_a_chat_model_answers_rows_in_their_order(server):
     image = Image.new("RGB", (2, 2))
     content = [[{"type": "image"}, {"type": "text", "text": str(number)}] for number in range(20)]
     rows = [{"prompt": [{"role": "user", "content": one}], "images": [image]} for one in content]
-    texts = ChatModel(endpoint(server), max_tokens=7)(rows)
+    texts = endpoint(server).answer(rows, max_completion_tokens=7)
     assert texts == [[f"{number} image_url"] for number in range(20)]
     assert server.seen[0].json["max_completion_tokens"] == 7
 

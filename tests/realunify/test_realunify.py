@@ -10,8 +10,9 @@ from jigsaw.answering.generation import Generation
 from jigsaw.errors import JigsawError
 from jigsaw.pictures import mosaic
 from jigsaw.realunify import evaluate as realunify_run
+from jigsaw.realunify.endpoint import Endpoint
 from jigsaw.realunify.evaluate import evaluate_realunify
-from jigsaw.realunify.judge import Judge, verdict
+from jigsaw.realunify.judge import ask, verdict
 from jigsaw.realunify.log import realunify_text
 from jigsaw.realunify.parts import cut
 
@@ -185,9 +186,7 @@ def test_a_judge_that_refuses_or_times_out_ends_in_a_line_and_results_so_far_sta
 
 def test_a_judge_that_is_not_there_is_told():
     with pytest.raises(JigsawError, match="cannot be reached"):
-        Judge("http://127.0.0.1:9/v1", "x").ask(Image.new("RGB", (2, 2)), "Is it red?")
-    with pytest.raises(JigsawError, match="is not an address"):
-        Judge("localhost", "x")
+        ask(Endpoint("--judge", "http://127.0.0.1:9/v1", "x"), Image.new("RGB", (2, 2)), "Is it red?")
 
 
 @pytest.mark.parametrize(
