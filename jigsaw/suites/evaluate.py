@@ -33,7 +33,7 @@ from jigsaw.progress import progress_bar
 from jigsaw.results.log_file import command_line, from_json, to_json, versions
 from jigsaw.results.tables import printed
 from jigsaw.suites.benchmarks import FRAMES, suite_of
-from jigsaw.suites.loading import Ready, find_benchmarks
+from jigsaw.suites.loading import find_benchmarks
 from jigsaw.suites.log import PLAN_FILE, SUITE_FILE, Job, Plan, Result, SuiteLog, read_suite, suite_table
 
 BOXES = ("pixels", "thousandths")
@@ -86,14 +86,13 @@ def evaluate_suite(
     if against is not None and read_suite(against).suite != suite:
         raise JigsawError(f"--against: {against} is of another suite than {suite}")
     _start(out, settings)
-    ready, missing = find_benchmarks(benchmarks, data_root)
+    all_frames = sorted(frames or (FRAMES if suite == "video" else (32,)))
+    jobs, missing = find_benchmarks(benchmarks, data_root, all_frames)
     for name, why in missing.items():
         note(f"missing: {name}: {why}")
-    if not ready:
+    if not jobs:
         raise JigsawError(f"--data-root: {data_root} has none of the {len(benchmarks)} benchmarks of suite {suite}")
-    note(f"running: {', '.join(entry.benchmark.name for entry in ready)}")
-    all_frames = sorted(frames or (FRAMES if suite == "video" else (32,)))
-    jobs = [_job(entry, all_frames) for entry in ready]
+    note(f"running: {', '.join(job.benchmark.name for job in jobs)}")
     write_atomically(out / PLAN_FILE, to_json(Plan(**settings, checkpoint=str(checkpoint), jobs=jobs)))
     try:
         runs = sum(len(job.frames) for job in jobs)
@@ -114,12 +113,7 @@ def evaluate_suite(
 
 
 def suite_text(log: SuiteLog, folders: Sequence[Path]) -> str:
-    """The results of a suite in Markdown: the table, then missing and failed benchmarks and differing protocols.
-
-    Args:
-        log: of the suite.
-        folders: of the evaluations in the table.
-    """
+    """The results of a suite in Markdown: the table of `folders`, then missing and failed benchmarks and protocols."""
     lines = [printed([suite_table(log.suite, folders)], "markdown")]
     lines += [f"missing: {name}: {why}" for name, why in log.missing.items()]
     lines += [f"failed: {key}: {result.failed}" for key, result in log.benchmarks.items() if result.failed]
@@ -166,20 +160,6 @@ def _start(out: Path, settings: Mapping[str, Any]) -> None:
                 raise JigsawError(f"--out: {out} was started with {key} {before}, not {value}; name another folder")
     elif any(not entry.name.startswith(".") for entry in out.iterdir()):
         raise JigsawError(f"--out: {out} has other files; name another folder")
-
-
-def _job(ready: Ready, frames: Sequence[int]) -> Job:
-    """The job of a benchmark for the harness."""
-    benchmark = ready.benchmark
-    video = benchmark.media or any(part["type"] == "video" for row in ready.rows[:1] for part in row["media"])
-    return Job(
-        benchmark=benchmark,
-        key="".join(sign if sign.isalnum() else "-" for sign in benchmark.name.lower()).strip("-"),
-        names=benchmark.tasks if benchmark.own else [f"suite_{Path(task).stem}" for task in benchmark.tasks],
-        folder=None if ready.folder is None else str(ready.folder.resolve()),
-        rows=[dict(row) for row in ready.rows],
-        frames=list(frames) if video else [None],
-    )
 
 
 def _run_harness(out: Path, data_root: Path, runs: int) -> None:

@@ -27,7 +27,7 @@ from jigsaw.results.intervals import rate_interval
 from jigsaw.results.log_file import from_json, to_json
 from jigsaw.suites.benchmarks import Benchmark
 from jigsaw.suites.log import Job, Plan, Result
-from jigsaw.suites.scoring import by_category
+from jigsaw.suites.scoring import by_category, right_groups
 
 GREEDY = {"max_new_tokens": 1024, "temperature": 0, "do_sample": False}
 DEFINITIONS = Path(__file__).with_name("definitions")
@@ -179,11 +179,8 @@ def _figures(job: Job, evaluated: Mapping[str, Any]) -> dict[str, Any]:
         figures |= {"flexible": evaluated["results"][name]["flexible,none"] * benchmark.scale}
         figures |= {"categories": {key: share * 100 for key, share in by_category(records).items()}}
         if "right" in records[0]:
-            groups: dict[str, bool] = {}
-            for at, record in enumerate(records):
-                key = record["group"] or f"row {at}"
-                groups[key] = groups.get(key, True) and record["right"]
-            estimate = rate_interval([float(value) for value in groups.values()], list(groups))
+            shares = [float(right) for right in right_groups(records)]
+            estimate = rate_interval(shares, [str(number) for number in range(len(shares))])
             figures |= {"low": estimate.low * 100, "high": estimate.high * 100}
     elif len(job.names) == 1:
         error = evaluated["results"][job.names[0]].get(f"{benchmark.metric}_stderr,none")

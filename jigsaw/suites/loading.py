@@ -18,7 +18,6 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from jigsaw.data.sources import below
 from jigsaw.errors import JigsawError, first_line
 from jigsaw.progress import progress_bar
 from jigsaw.suites.benchmarks import Benchmark
+from jigsaw.suites.log import Job
 from jigsaw.text import json_lines, json_value, read_text
 
 Item = dict[str, Any]
@@ -268,17 +268,12 @@ def _inside(root: Path, name: str) -> str:
 TABLES = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".arrow")
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A benchmark that can run: the rows of a built-in definition, or the folder of the data set."""
+def find_benchmarks(
+    benchmarks: Sequence[Benchmark], root: Path, frames: Sequence[int]
+) -> tuple[list[Job], dict[str, str]]:
+    """The jobs of the benchmarks that can run, and the names of the others with the reason why they cannot.
 
-    benchmark: Benchmark
-    rows: Sequence[Mapping[str, Any]] = ()
-    folder: Path | None = None
-
-
-def find_benchmarks(benchmarks: Sequence[Benchmark], root: Path) -> tuple[list[Ready], dict[str, str]]:
-    """The benchmarks that can run, and the names of the others with the reason why they cannot.
+    A job has one run for each maximum number of `frames` of a clip.
 
     Raises:
         JigsawError: the root is not a folder.
@@ -287,26 +282,33 @@ def find_benchmarks(benchmarks: Sequence[Benchmark], root: Path) -> tuple[list[R
         raise JigsawError(
             f"--data-root: {root} is not a folder; download the benchmarks into one (see docs/evaluation.md)"
         )
-    ready, missing = [], {}
+    jobs, missing = [], {}
     with progress_bar("checking benchmarks", len(benchmarks)) as bar:
         for benchmark in benchmarks:
             try:
-                ready.append(_built_in(benchmark, root) if benchmark.own else _from_hub(benchmark, root))
+                jobs.append(_job(benchmark, root, frames))
             except JigsawError as error:
                 missing[benchmark.name] = str(error)
             bar.advance()
-    return ready, missing
+    return jobs, missing
 
 
-def _built_in(benchmark: Benchmark, root: Path) -> Ready:
-    return Ready(benchmark, rows=load_items(benchmark.task, root))
-
-
-def _from_hub(benchmark: Benchmark, root: Path) -> Ready:
-    folder = repo_folder(benchmark.repo, root)
-    if benchmark.media and not _has_files(root / benchmark.media):
+def _job(benchmark: Benchmark, root: Path, frames: Sequence[int]) -> Job:
+    """The job of a benchmark: the rows of a built-in definition, or the folder of the data set."""
+    own = benchmark.own
+    rows = load_items(benchmark.task, root) if own else []
+    folder = None if own else repo_folder(benchmark.repo, root)
+    if benchmark.media and not any(path.is_file() for path in (root / benchmark.media).rglob("*")):
         raise JigsawError(f"{root / benchmark.media} has no videos; unpack those of {benchmark.repo} there")
-    return Ready(benchmark, folder=folder)
+    video = benchmark.media or any(part["type"] == "video" for row in rows[:1] for part in row["media"])
+    return Job(
+        benchmark=benchmark,
+        key="".join(sign if sign.isalnum() else "-" for sign in benchmark.name.lower()).strip("-"),
+        names=benchmark.tasks if own else [f"suite_{Path(task).stem}" for task in benchmark.tasks],
+        folder=None if folder is None else str(folder.resolve()),
+        rows=rows,
+        frames=list(frames) if video else [None],
+    )
 
 
 def repo_folder(repo: str, root: Path) -> Path:
@@ -337,7 +339,3 @@ def _snapshot(cached: Path) -> Path | None:
     if reference.is_file():
         snapshots = [path for path in snapshots if path.name == reference.read_text().strip()] or snapshots
     return snapshots[-1] if snapshots else None
-
-
-def _has_files(folder: Path) -> bool:
-    return folder.is_dir() and any(path.is_file() for path in folder.rglob("*"))

@@ -99,8 +99,8 @@ def row_of_messages(messages: Sequence[Mapping[str, Any]], *, max_frames: int, u
     """A row from messages of lmms-eval's protocol: placeholders in `prompt`, and the pictures and clips.
 
     Args:
-        messages: in lmms-eval's protocol.
-        max_frames: maximum number of frames of a clip.
+        messages: of one request.
+        max_frames: of a clip.
         unit: side in pixels of one visual token.
         name: of the row, for errors.
 

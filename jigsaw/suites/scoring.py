@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,6 @@ def first_letter(text: str) -> str | None:
 
 def final_letter(text: str, options: str = "ABCDE") -> str | None:
     """The option that a text answers: the one after "answer is", else the only option that is a separate word.
-
-    Args:
-        text: the model's text.
-        options: the possible letters.
 
     >>> final_letter("Based on a picture, the answer is (C)."), final_letter("b)"), final_letter("A dog, or B")
     ('C', 'B', None)
@@ -106,12 +102,7 @@ def overlap(one: Box, other: Box, least: float = 1.0) -> float:
 
 
 def record_of(item: Mapping[str, Any], text: str) -> Record:
-    """The record of a text on a row.
-
-    Args:
-        item: a row; rows with boxes have `scale`, the ratio of original to shown pixels in x and y.
-        text: of the model.
-    """
+    """The record of a text on a row. Rows with boxes have `scale`, the ratio of original to shown pixels in x and y."""
     kind, target = item["kind"], item["target"]
     shared = {"id": item["id"], "category": item["category"], "group": item["group"], "kind": kind}
     if kind == "letter":
@@ -131,16 +122,21 @@ def record_of(item: Mapping[str, Any], text: str) -> Record:
 def figure_of(records: Sequence[Record], rule: str = "right") -> float:
     """The figure of a benchmark, 0 to 1: the share of right rows or groups, or the mean average precision.
 
-    Args:
-        records: of all rows.
-        rule: `right` or `flexible`.
+    `rule` is `right` or `flexible`.
     """
     if records and records[0]["kind"] == "boxes":
         return mean_precision(records)
-    groups: dict[str, list[bool]] = defaultdict(list)
+    right = right_groups(records, rule)
+    return sum(right) / len(right) if right else 0.0
+
+
+def right_groups(records: Sequence[Record], rule: str = "right") -> list[bool]:
+    """For each group, whether all its rows are right; a row without a group is a group of its own."""
+    groups: dict[str, bool] = {}
     for record in records:
-        groups[record["group"] or f"row {record['id']}"].append(bool(record[rule]))
-    return sum(all(group) for group in groups.values()) / len(groups) if groups else 0.0
+        key = record["group"] or f"row {record['id']}"
+        groups[key] = groups.get(key, True) and bool(record[rule])
+    return list(groups.values())
 
 
 def by_category(records: Sequence[Record]) -> dict[str, float]:
@@ -152,17 +148,16 @@ def by_category(records: Sequence[Record]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in sorted(by_name.items())} if len(by_name) > 1 else {}
 
 
-def mean_precision(records: Sequence[Record], precision: Callable[..., float] | None = None) -> float:
+def mean_precision(records: Sequence[Record]) -> float:
     """OVD-Eval: COCO's box AP at IoU .50 to .95 of each subset, averaged over subsets.
 
     All predictions have score 1. Of the predictions that overlap a true box of their image by more than half, one is
     kept.
     """
-    measure = precision or coco_precision
     subsets: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         subsets[record["target"]["truth"]].append(record)
-    values = [measure(Path(truth), thinned(own)) for truth, own in sorted(subsets.items())]
+    values = [coco_precision(Path(truth), thinned(own)) for truth, own in sorted(subsets.items())]
     return sum(values) / len(values) if values else 0.0
 
 
