@@ -105,22 +105,17 @@ def build_browser(run: Run, most: int = MOST) -> Browser:
         ("q", "Reward", _rewards([entry.reward for entry in kept])),
         ("s", "Step", _steps([entry.step for entry in kept])),
     ]
-    classes = [""] * len(kept)
-    filters = []
+    filters, classes = [], []
     for letter, name, choices in labels:
         counts = Counter(choices)
-        names = list(dict.fromkeys(choices))
-        if letter == "o":
-            names = [label for label in LABELS.values() if label in counts]
+        names = [label for label in LABELS.values() if label in counts] if letter == "o" else list(counts)
         if letter == "q":
             names.sort(key=_band_start)
-        classes = [
-            f"{start} {letter}{names.index(label)}".strip() for start, label in zip(classes, choices, strict=True)
-        ]
         filters.append(Filter(letter, name, [(label, counts[label]) for label in names]))
+        classes.append([f"{letter}{names.index(label)}" for label in choices])
     entries = [
-        replace(entry, completion=_cut(entry.completion, longest), classes=of_entry)
-        for entry, of_entry in zip(kept, classes, strict=True)
+        replace(entry, completion=_cut(entry.completion, longest), classes=" ".join(own))
+        for entry, *own in zip(kept, *classes, strict=True)
     ]
     return Browser(entries, filters, len(training) + len(heldout))
 

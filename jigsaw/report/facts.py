@@ -17,8 +17,8 @@ def facts_of(run: Run) -> list[tuple[str, list[str]]]:
     """Model, training, data and rewards, each with a name and its lines. Facts that the recipe lacks are left out."""
     facts = [
         ("Model", [_model(run)]),
-        ("Supervised stage", [_supervised(run) if run.trained else ""]),
-        ("GRPO", [_grpo(run) if run.trained else ""]),
+        ("Supervised stage", [_stage(run, "sft") if run.trained else ""]),
+        ("GRPO", [_stage(run, "grpo") if run.trained else ""]),
         ("Rewards", [_rewards(run)]),
         ("Training puzzles", _data(run, "train")),
         ("Held-out puzzles", _data(run, "eval")),
@@ -38,21 +38,18 @@ def _model(run: Run) -> str:
     return ", ".join([origin, *([str(model["dtype"])] if model.get("dtype") else [])])
 
 
-def _supervised(run: Run) -> str:
-    section = run.section("sft")
+def _stage(run: Run, name: str) -> str:
+    """Steps, size of a step and learning rate of a stage, `sft` or `grpo`; `none` if the run has no such stage."""
+    section = run.section(name)
     if not section:
         return "none"
-    steps = section.get("max_steps")
-    batch = section.get("prompts_per_step") or section.get("per_device_train_batch_size")
-    return _joined(steps and f"{steps} steps", batch and f"{batch} puzzles a step", _rate(section)) or "yes"
-
-
-def _grpo(run: Run) -> str:
-    section = run.section("grpo")
-    if not section:
-        return "none"
-    steps, prompts, generations = (section.get(key) for key in ("max_steps", "prompts_per_step", "num_generations"))
-    size = f"{prompts} puzzles × {generations} completions a step" if prompts and generations else None
+    steps, prompts = section.get("max_steps"), section.get("prompts_per_step")
+    if name == "grpo":
+        generations = section.get("num_generations")
+        size = prompts and generations and f"{prompts} puzzles × {generations} completions a step"
+    else:
+        batch = prompts or section.get("per_device_train_batch_size")
+        size = batch and f"{batch} puzzles a step"
     return _joined(steps and f"{steps} steps", size, _rate(section)) or "yes"
 
 

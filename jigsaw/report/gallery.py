@@ -72,6 +72,9 @@ MARKS: Mapping[Outcome, str] = {"right": "✓", "partly": "◐", "wrong": "✗",
 WORDS: Mapping[Outcome, str] = {"right": "right", "partly": "partly right", "wrong": "wrong", "invalid": "invalid"}
 """The name of an outcome on a page, after its mark."""
 
+Rows = Mapping[str, tuple[Any, int]]
+"""Id of a puzzle -> its set and its number there. No picture is drawn before a row is read."""
+
 UNREADABLE = (JigsawError, OSError, ValueError, KeyError, TypeError)
 """Errors of a data set that was moved, deleted or written by another version."""
 
@@ -214,7 +217,7 @@ def build_gallery(run: Run, count: int, tasks: Sequence[str] = ()) -> Gallery:
     if not firsts:
         return nothing("No predictions on held-out puzzles yet.")
     try:
-        rows = PuzzleRows(run.eval_folders, named)
+        rows = _rows(run.eval_folders, named)
     except UNREADABLE as error:
         return nothing(f"The held-out puzzle set cannot be opened: {first_line(error)}")
     there = [item for item in firsts if item.id in rows]
@@ -265,7 +268,7 @@ def _results_of_samples(samples: Sequence[Sample]) -> dict[str, str]:
     for item in samples:
         by_puzzle[item.id].append(item)
     return {
-        name: f"{sum(item.exact == 1 for item in own)} of {len(own)} samples right" + _mean_place(own)
+        name: f"{sum(item.exact == 1 for item in own)} of {len(own)} samples right{_mean_place(own)}"
         for name, own in by_puzzle.items()
         if len(own) > 1
     }
@@ -276,33 +279,19 @@ def _mean_place(samples: Sequence[Sample]) -> str:
     return f", mean place accuracy {fmean(values):.2f}" if values else ""
 
 
-class PuzzleRows:
-    """Rows of puzzle sets by id. No picture is drawn to read the ids.
+def _rows(folders: Sequence[Path], specs: Mapping[str, str]) -> Rows:
+    """The rows of puzzle sets by id. `specs` has the specs of plug-in tasks by name."""
+    from jigsaw.data import load_puzzles, read_manifest
 
-    Args:
-        folders: of the sets.
-        specs: specs of tasks by name, for sets that plug-ins of a file or module built.
-    """
-
-    def __init__(self, folders: Sequence[Path], specs: Mapping[str, str]) -> None:
-        from jigsaw.data import load_puzzles, read_manifest
-
-        if not folders:
-            raise JigsawError("the run has none")
-        self._where: dict[str, tuple[Any, int]] = {}
-        for folder in folders:
-            named = {"task": specs.get(read_manifest(folder).settings.task)} if specs else {}
-            puzzles = load_puzzles(folder, **named)
-            for number, identity in enumerate(puzzles.with_format(None)["id"]):
-                self._where.setdefault(identity, (puzzles, number))
-
-    def __contains__(self, identity: str) -> bool:
-        return identity in self._where
-
-    def __getitem__(self, identity: str) -> Mapping[str, Any]:
-        puzzles, number = self._where[identity]
-        row: Mapping[str, Any] = puzzles[number]
-        return row
+    if not folders:
+        raise JigsawError("the run has none")
+    rows: dict[str, tuple[Any, int]] = {}
+    for folder in folders:
+        named = {"task": specs.get(read_manifest(folder).settings.task)} if specs else {}
+        puzzles = load_puzzles(folder, **named)
+        for number, identity in enumerate(puzzles.with_format(None)["id"]):
+            rows.setdefault(identity, (puzzles, number))
+    return rows
 
 
 def _kind(item: Sample, run: Run) -> str:
@@ -311,10 +300,11 @@ def _kind(item: Sample, run: Run) -> str:
     return OUTCOMES[outcome_of(item)] if before is None else CHANGES[before.exact >= 1, item.exact >= 1]
 
 
-def _card(item: Sample, run: Run, rows: PuzzleRows, samples: str, side: int) -> Card:
+def _card(item: Sample, run: Run, rows: Rows, samples: str, side: int) -> Card:
     row: Mapping[str, Any] = {}
     try:
-        row = rows[item.id]
+        puzzles, number = rows[item.id]
+        row = puzzles[number]
         missing = "" if row["answer"] == item.answer else "the puzzle is not the one that was answered"
     except UNREADABLE as error:
         missing = first_line(error)
@@ -330,7 +320,8 @@ def _card(item: Sample, run: Run, rows: PuzzleRows, samples: str, side: int) -> 
             slots = [] if answer.value is None else [Slot(answer.value, answer.exact >= 1)]
             words = REASONS[answer.reason] if answer.value is None else "right" if answer.exact >= 1 else "wrong"
             return Arrangement(title, words, answer.exact >= 1, None, slots)
-        right = right_places(answer)
+        places = true_places(answer.order, answer.answer, answer.classes) or ()
+        right = [place == true for place, true in enumerate(places)]
         words = f"{sum(right)} of {len(answer.answer)} in place" if answer.order else REASONS[answer.reason]
         order = [Slot(piece, fits) for piece, fits in zip(answer.order or (), right, strict=True)]
         return Arrangement(title, words, answer.exact >= 1, arranged(answer.order or ()), order)
@@ -359,12 +350,6 @@ def _card(item: Sample, run: Run, rows: PuzzleRows, samples: str, side: int) -> 
         asked="order" if is_order else "answer",
         missing=missing,
     )
-
-
-def right_places(item: Sample) -> list[bool]:
-    """For each place whether its piece is right, by the rule of the scores."""
-    places = None if item.order is None else true_places(item.order, item.answer, item.classes)
-    return [place == true for place, true in enumerate(places or ())]
 
 
 def grid_of_row(row: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jigsaw.evaluation.log import Change, Evaluation, Figure, SetLog
+from jigsaw.evaluation.log import Change, Figure, SetLog
 from jigsaw.results.formatting import percent
 
 SIGNIFICANCE = 0.05
@@ -47,7 +47,7 @@ NOT_EVALUATED = Headline("The model has not been evaluated on held-out puzzles y
 def headline(one: SetLog) -> Headline:
     """The result on a set: the change by GRPO, or without a warm-up the comparison with guessing."""
     if one.warmup is None or one.compared is None:
-        return _against_guessing(one.model)
+        return _against_guessing(one)
     after, before, change = one.model.estimates["exact"], one.warmup.estimates["exact"], one.compared.changes["exact"]
     guessing, tone, pair = _guessing(after, "solves"), _tone(change), shares(before.value, after.value)
     detail = _detail(one)
@@ -60,11 +60,7 @@ def headline(one: SetLog) -> Headline:
 
 
 def headline_so_far(rows: Sequence[Mapping[str, Any]]) -> Headline:
-    """The result so far of an unfinished run, from its periodic evaluations. These have no intervals.
-
-    Args:
-        rows: lines of `metrics.jsonl` of the stage `grpo`.
-    """
+    """The result so far of an unfinished run, from its GRPO lines in `metrics.jsonl`. These have no intervals."""
     evaluated = [
         (row, float(row["heldout/exact"])) for row in rows if isinstance(row.get("heldout/exact"), int | float)
     ]
@@ -128,9 +124,9 @@ def points(*values: float) -> tuple[str, ...]:
     return tuple(f"{value:+.{digits}f}" if value else "0" for value in rounded)
 
 
-def _against_guessing(model: Evaluation) -> Headline:
+def _against_guessing(one: SetLog) -> Headline:
     """The result without a warm-up: the comparison with guessing."""
-    solved = model.estimates["exact"]
+    solved = one.model.estimates["exact"]
     sentence = (
         f"The model solves {percent(solved.value)} of the held-out puzzles (95% interval: {percent(solved.low)} to"
         f" {percent(solved.high)}){_guessing(solved, 'solves')}."
@@ -143,7 +139,7 @@ def _against_guessing(model: Evaluation) -> Headline:
         tone, badge = "better", "better than guessing"
     elif solved.high < solved.chance:
         tone, badge = "worse", "worse than guessing"
-    return Headline(sentence, badge, tone, _detail(SetLog(model=model)))
+    return Headline(sentence, badge, tone, _detail(one))
 
 
 def _detail(one: SetLog) -> str:

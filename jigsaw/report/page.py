@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment
 
-from jigsaw.evaluation.log import Change, Figure, SetLog
+from jigsaw.evaluation.log import SetLog
 from jigsaw.files import write_atomically
 from jigsaw.pages import page_environment
 from jigsaw.report.browser import MOST, SLOTS, Browser, build_browser
@@ -66,17 +66,6 @@ COMPARED = ("exact", "place_accuracy", "valid", "reward")
 
 
 @dataclass(frozen=True)
-class Line:
-    """One figure of a run: a row of a table."""
-
-    title: str
-    meaning: str
-    after: Figure
-    before: Figure | None
-    change: Change | None
-
-
-@dataclass(frozen=True)
 class Results:
     """The figures on one set of held-out puzzles.
 
@@ -87,7 +76,6 @@ class Results:
 
     log: SetLog
     headline: Headline
-    lines: Sequence[Line]
     top: float
 
 
@@ -104,11 +92,6 @@ class Section:
     charts: Sequence[Chart]
     gallery: Gallery
     browser: Browser
-
-    @property
-    def line_of(self) -> Mapping[str, Line]:
-        """The main figures by title, for the table with one row per run."""
-        return {line.title: line for line in self.results[0].lines} if self.results else {}
 
 
 def write_report(runs: Sequence[Path], out: Path, *, training: bool = False, tasks: Sequence[str] = ()) -> None:
@@ -139,8 +122,9 @@ def write_report(runs: Sequence[Path], out: Path, *, training: bool = False, tas
             tables=tables,
             sections=sections,
             compared=compared_charts(loaded) if len(loaded) > 1 else [],
-            titles=[TITLES[name] for name in COMPARED],
-            solved=TITLES["exact"],
+            figures_of_runs=COMPARED,
+            titles=TITLES,
+            meanings=MEANINGS,
             same_puzzles=_same_puzzles(loaded),
             reasons=REASONS,
             marks=MARKS,
@@ -178,20 +162,9 @@ def _section(run: Run, number: int, cards: int, completions: int, tasks: Sequenc
 
 
 def _results(one: SetLog) -> Results:
-    before = one.warmup.estimates if one.warmup else {}
-    changes = one.compared.changes if one.warmup and one.compared else {}
-    lines = [
-        Line(
-            title=TITLES.get(name, heading(name)),
-            meaning=MEANINGS.get(name, "mean of this reward, before its weight"),
-            after=figure,
-            before=before.get(name),
-            change=changes.get(name),
-        )
-        for name, figure in one.model.estimates.items()
-    ]
-    highest = [figure.high for line in lines for figure in (line.after, line.before) if figure is not None]
-    return Results(one, headline(one), lines, max([1.0, *highest]))
+    evaluations = [evaluation for evaluation in (one.model, one.warmup) if evaluation is not None]
+    highest = [figure.high for evaluation in evaluations for figure in evaluation.estimates.values()]
+    return Results(one, headline(one), max([1.0, *highest]))
 
 
 def _same_puzzles(runs: Sequence[Run]) -> bool:

@@ -13,11 +13,7 @@ from jigsaw.evaluation.log import Sample
 def choose(samples: Sequence[Sample], count: int, kind: Callable[[Sample], str], *, each: bool = False) -> list[Sample]:
     """At most `count` samples, with kinds in proportion to their frequency. The selection depends only on the ids.
 
-    Args:
-        samples: one per puzzle.
-        count: maximum number of samples.
-        kind: returns the kind of a sample.
-        each: a rare kind has at least one sample if `count` allows it.
+    `samples` has one per puzzle. With `each`, a rare kind has at least one sample if `count` allows it.
     """
     groups: dict[str, list[Sample]] = defaultdict(list)
     ranked = sorted(samples, key=_by_id)
@@ -51,9 +47,7 @@ def _shares(sizes: Mapping[str, int], count: int, each: bool) -> dict[str, int]:
 def extremes(samples: Sequence[Sample], count: int) -> tuple[list[Sample], list[Sample]]:
     """The worst and the best `count` puzzles by mean reward, then mean place accuracy. No puzzle is in both.
 
-    Args:
-        samples: one or several per puzzle; the first one is returned.
-        count: number of worst and of best puzzles; half of all puzzles if there are fewer.
+    If a puzzle has several samples, the first one is returned. With few puzzles `count` is half of all.
     """
     by_puzzle: dict[str, list[Sample]] = defaultdict(list)
     for item in samples:

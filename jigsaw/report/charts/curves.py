@@ -22,8 +22,15 @@ WATCHED = {
 }
 """Metrics of rollouts, in the order of drawing, which decides their colours."""
 
-HELDOUT = {"place_accuracy": "pieces in place", "exact": "solved", "valid": "valid answers", "reward": "reward"}
-_HELDOUT_STYLE = {"place_accuracy": 0, "exact": 1, "valid": 2, "reward": 4}
+REWARD_STYLE = 4
+
+HELDOUT = (
+    ("place_accuracy", "pieces in place", 0),
+    ("exact", "solved", 1),
+    ("valid", "valid answers", 2),
+    ("reward", "reward", REWARD_STYLE),
+)
+"""Figures of held-out puzzles: key, label, style."""
 
 DYNAMICS = (
     # key, stage, title, whether it is a share
@@ -50,12 +57,11 @@ TOO_FEW_SOLVED = 0.02
 def progress_chart(run: Run) -> Chart | None:
     """The large chart: solved held-out puzzles during GRPO, with the levels of guessing and the warm-up.
 
-    If hardly any puzzle is solved, it shows the pieces in the right place instead.
-
-    Args:
-        run: with periodic evaluations; otherwise there is no chart.
+    If hardly any puzzle is solved, it shows the pieces in the right place instead. None without periodic evaluations.
     """
-    solved = [value for _, value in points(run, "grpo", "heldout/exact")] + [mark[1] for mark in _marks(run, "exact")]
+    solved = [value for _, value in points(run, "grpo", "heldout/exact")] + [
+        mark.value for _, mark in _marks(run, "exact")
+    ]
     key, title = ("exact", "Solved held-out puzzles")
     if solved and max(solved) < TOO_FEW_SOLVED:
         key, title = ("place_accuracy", "Pieces in the right place, held-out puzzles")
@@ -68,12 +74,12 @@ def progress_chart(run: Run) -> Chart | None:
     part = "" if count is None or total is None else f" ({count:,.0f} of {total:,.0f} puzzles)"
     if count is not None and count == total:
         part = f" (all {count:,.0f} puzzles)"
-        line += [(mark[0], mark[1]) for mark in final]
+        line += [(step, mark.value) for step, mark in final]
     series = [Series(f"during GRPO{part}", line, 0)]
     if final:
         evaluated = run.log.main.model.num_puzzles if run.log else 0
         series.append(Series(f"after GRPO (all {evaluated:,} puzzles, 95% interval)", (), 2, marks=final))
-    warmup = first[0][1] if first else line[0][1] if line[0][0] == 0 else None
+    warmup = first[0][1].value if first else line[0][1] if line[0][0] == 0 else None
     if warmup is not None:
         series.append(Series("before GRPO" + ("" if first else part), (), 1, level=warmup))
     if (chance := _chance(run, key)) is not None:
@@ -147,14 +153,8 @@ def points(run: Run, stage: str, key: str) -> list[Point]:
 
 def _heldout(run: Run) -> Chart | None:
     series = [
-        Series(
-            label,
-            points(run, "grpo", f"heldout/{key}"),
-            _HELDOUT_STYLE[key],
-            level=_chance(run, key),
-            marks=_marks(run, key),
-        )
-        for key, label in HELDOUT.items()
+        Series(label, points(run, "grpo", f"heldout/{key}"), style, level=_chance(run, key), marks=_marks(run, key))
+        for key, label, style in HELDOUT
     ]
     note = "Lines: periodic evaluations during GRPO. Dotted: guessing, in the colour of its figure."
     if any(line.marks for line in series):
@@ -177,20 +177,18 @@ def _chance(run: Run, key: str) -> float | None:
     return figures[-1][1].chance if figures else number(_latest(run, f"heldout_chance/{key}"))
 
 
-def _marks(run: Run, key: str) -> list[tuple[float, float, float, float]]:
-    """The figures before and after GRPO with their intervals. A run without GRPO has none."""
-    if not run.rows("grpo"):
-        return []
-    return [(step, figure.value, figure.low, figure.high) for step, figure in _figures(run, key)]
+def _marks(run: Run, key: str) -> list[tuple[float, Figure]]:
+    """The figures before and after GRPO. A run without GRPO has none."""
+    return _figures(run, key) if run.rows("grpo") else []
 
 
 def _reward(run: Run) -> Chart | None:
     rows = run.rows("grpo")
     parts = sorted({key for row in rows for key in row if key.startswith("reward/")})
-    series = [Series("reward", points(run, "grpo", "reward"), 4)]
+    series = [Series("reward", points(run, "grpo", "reward"), REWARD_STYLE)]
     lines = [
-        Series(part.removeprefix("reward/"), points(run, "grpo", part), style)
-        for part, style in zip(parts, _other_styles(len(parts)), strict=True)
+        Series(part.removeprefix("reward/"), points(run, "grpo", part), at + (at >= REWARD_STYLE))
+        for at, part in enumerate(parts)
     ]
     # A single reward of weight 1 equals the sum.
     series += [line for line in lines if line.points and line.points != series[0].points]
@@ -198,18 +196,10 @@ def _reward(run: Run) -> Chart | None:
     return chart("Reward of rollouts", series, axis="GRPO step", note=note)
 
 
-def _other_styles(count: int) -> list[int]:
-    """Styles for the parts of the reward: all except the style of the reward itself."""
-    return [style for style in range(count + 1 + count // 5) if style != 4][:count]
-
-
 def _rollouts(run: Run) -> Chart | None:
     logged = run.recipe.get("metrics")
     others = [str(key) for key in logged if key not in WATCHED] if isinstance(logged, list) else []
     labels = WATCHED | {key: heading(key) for key in others}
-    series = [
-        Series(label, points(run, "grpo", key), style)
-        for (key, label), style in zip(labels.items(), range(len(labels)), strict=True)
-    ]
+    series = [Series(label, points(run, "grpo", key), style) for style, (key, label) in enumerate(labels.items())]
     note = "Sampled completions on training puzzles; held-out figures above are greedy."
     return chart("Rollouts", series, axis="GRPO step", share=True, note=note)

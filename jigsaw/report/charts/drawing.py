@@ -14,6 +14,7 @@ from typing import Any
 
 from jigsaw.pictures import bytes_uri
 from jigsaw.results.formatting import percent
+from jigsaw.results.intervals import Estimate
 
 WIDTH, HEIGHT = 430, 236
 """Size of a chart in points. The page scales it to its column; text of 11 points is legible on a phone."""
@@ -52,14 +53,14 @@ class Series:
         points: steps and values, ordered by step; empty if there is only a level.
         style: number of its colour, or `GREY`.
         level: a constant to compare with (chance), drawn as a dotted line of the same colour.
-        marks: single figures with their intervals: step, value, low, high.
+        marks: single figures with their intervals, each with its step.
     """
 
     label: str
     points: Sequence[Point]
     style: int = 0
     level: float | None = None
-    marks: Sequence[tuple[float, float, float, float]] = ()
+    marks: Sequence[tuple[float, Estimate]] = ()
 
     @property
     def colour(self) -> str:
@@ -224,7 +225,7 @@ def _style(dash: str) -> Any:
 def _entry(line: Series, at: int) -> Entry:
     """The legend entry of line number `at` of a chart."""
     if line.marks:
-        last: float | None = line.marks[-1][1]
+        last: float | None = line.marks[-1][1].value
     elif line.points:
         last = (smoothed(line.points) if len(line.points) >= SMOOTH_FROM else line.points)[-1][1]
     else:
@@ -239,23 +240,23 @@ def _draw_line(axes: Any, line: Series, at: int, first: float, last: float, colo
         noisy = len(line.points) >= SMOOTH_FROM
         main = smoothed(line.points) if noisy else list(line.points)
         if noisy:
-            axes.plot(*_columns(_thinned(line.points)), color=colour, linewidth=1, alpha=0.3)
+            axes.plot(*zip(*_thinned(line.points), strict=True), color=colour, linewidth=1, alpha=0.3)
         style = {"linestyle": _style(_DASHES[at % len(_DASHES)]), "marker": "" if noisy else "o", "markersize": 4}
-        axes.plot(*_columns(_thinned(main)), color=colour, linewidth=2, **style)
+        axes.plot(*zip(*_thinned(main), strict=True), color=colour, linewidth=2, **style)
     if line.level is not None:
         axes.axhline(line.level, color=colour, linewidth=1.4, linestyle=(0, (1.4, 2.6)))
     offset = (last - first) * MARK_STEP * (at + 1)
-    for step, value, low, high in line.marks:
+    for step, figure in line.marks:
         # Each series has its own distance from the lines, so that intervals do not cover each other.
         where = step + offset if step > (first + last) / 2 else step - offset
-        axes.plot([where, where], [low, high], color=colour, linewidth=1.6)
-        axes.plot([where], [value], color=colour, marker="D", markersize=5.5)
+        axes.plot([where, where], [figure.low, figure.high], color=colour, linewidth=1.6)
+        axes.plot([where], [figure.value], color=colour, marker="D", markersize=5.5)
 
 
 def _fit(axes: Any, series: Sequence[Series], share: bool) -> None:
     """Set the limits of the axes: 0 to 1 for shares, otherwise the range of the values with a margin."""
     values = [value for line in series for _, value in line.points]
-    values += [bound for line in series for mark in line.marks for bound in mark[1:]]
+    values += [bound for line in series for _, one in line.marks for bound in (one.value, one.low, one.high)]
     values += [line.level for line in series if line.level is not None]
     low, high = min(values), max(values)
     if share and low >= 0 and high <= 1:
@@ -274,10 +275,6 @@ def _steps(series: Sequence[Series]) -> tuple[float, float]:
     """The first and the last step of all points and marks."""
     steps = [step for line in series for step, *_ in (*line.points, *line.marks)]  # a level has none
     return min(steps), max(steps)
-
-
-def _columns(points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    return [step for step, _ in points], [value for _, value in points]
 
 
 def _thinned(points: Sequence[Point]) -> Sequence[Point]:

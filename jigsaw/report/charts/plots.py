@@ -50,8 +50,7 @@ def _by_run(runs: Sequence[Run], name: str) -> Chart | None:
     """One figure of each evaluated model, with its interval and chance level."""
     series: list[Series] = []
     for label, figure in (pair for run in runs for pair in _models(run, name)):
-        mark = (float(len(series) + 1), figure.value, figure.low, figure.high)
-        series.append(Series(label, (), len(series), level=figure.chance, marks=[mark]))
+        series.append(Series(label, (), len(series), level=figure.chance, marks=[(len(series) + 1.0, figure)]))
     return chart(f"Held-out {heading(name)} by checkpoint", series, axis="checkpoint", share=True)
 
 
