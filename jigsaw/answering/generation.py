@@ -90,14 +90,7 @@ Generate = Callable[[Sequence[Row]], list[list[str]]]
 
 
 class TextGenerator:
-    """Generates texts with an engine: a callable of the type `Generate`.
-
-    Args:
-        engine: an engine with loaded weights.
-        processor: of the checkpoint.
-        generation: the settings.
-        end_tokens: ids that end a completion.
-    """
+    """Generates texts with an engine: a callable of the type `Generate`. `end_tokens` are ids that end a completion."""
 
     def __init__(self, engine: Engine, processor: Any, generation: Generation, end_tokens: Sequence[int]) -> None:
         self._engine, self._processor, self._generation = engine, processor, generation
@@ -117,12 +110,7 @@ class TextGenerator:
 
 
 def open_engine(model: str, generation: Generation, settings: VllmSettings | None = None) -> TextGenerator:
-    """Open a checkpoint (folder or hub id) in an engine.
-
-    Args:
-        model: the checkpoint.
-        generation: the engine and the settings of generation.
-        settings: of vLLM; None for the defaults.
+    """Open a checkpoint (folder or hub id) in an engine. `settings` are those of vLLM; None for the defaults.
 
     Raises:
         JigsawError: the engine is not installed, or the checkpoint cannot be used.

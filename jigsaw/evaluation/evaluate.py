@@ -80,21 +80,17 @@ def evaluate_checkpoint(
 
     sets = [PuzzleSet(data, "", task, limit)] if isinstance(data, Path) else list(data)
     opened = [load_puzzles(one.data, source_root, task=one.task) for one in sets]
-    kinds = [answer_kinds(puzzles, str(one.data)) for one, puzzles in zip(sets, opened, strict=True)]
-    rewards = default_rewards(kinds) if rewards is None else rewards
-    composition = Composition(list(rewards))
-    for one, kinds_of_set in zip(sets, kinds, strict=True):
-        try:
-            composition.check_kinds(kinds_of_set)
-        except RewardError as error:
-            raise JigsawError(f"{one.data}: {error}") from error
-    composition.require_columns()
-    _count_tokens(composition, model)
+    kinds = {str(one.data): answer_kinds(puzzles, str(one.data)) for one, puzzles in zip(sets, opened, strict=True)}
+    rewards = default_rewards(kinds.values()) if rewards is None else rewards
+    composition = _composition(rewards, kinds, model)
     if out is not None:
         if RunFolder(out).recipe.exists():
             raise JigsawError(f"--out: {out} is the folder of a training run; name another folder")
         make_folder(out)
-    others = {} if against is None else {one.name: one.model.samples for one in read_log(against).sets}
+    others = {} if against is None else {one.name: (str(against), one.model.samples) for one in read_log(against).sets}
+    for one in sets:
+        if against is not None and one.name not in others:
+            raise JigsawError(f"--against: {against} has no evaluation of the set {one.name or 'without a name'}")
     answers: dict[str, list[AnsweredPuzzle]] = {}
     for one, puzzles in zip(sets, opened, strict=True):
         settings = {
@@ -110,12 +106,7 @@ def evaluate_checkpoint(
         answers.setdefault(one.name, []).extend(
             _answers(model, one, puzzles, generation, prompt_variant, path, settings)
         )
-    logs = []
-    for name, of_set in answers.items():
-        if against is not None and name not in others:
-            raise JigsawError(f"--against: {against} has no evaluation of the set {name or 'without a name'}")
-        other = None if against is None else (str(against), others[name])
-        logs.append(set_log(name, of_set, composition, against=other))
+    logs = [set_log(name, of_set, composition, against=others.get(name)) for name, of_set in answers.items()]
     log = EvalLog(
         argv=command_line(),
         versions=versions(),
@@ -127,6 +118,19 @@ def evaluate_checkpoint(
     if out is not None:
         write_log(log, out)
     return log
+
+
+def _composition(rewards: Sequence[str | Mapping[str, Any]], kinds: Mapping[str, Kinds], model: str) -> Composition:
+    """The composition of rewards, after a check that they score the answers of each set; `kinds` is by folder."""
+    composition = Composition(list(rewards))
+    for folder, of_set in kinds.items():
+        try:
+            composition.check_kinds(of_set)
+        except RewardError as error:
+            raise JigsawError(f"{folder}: {error}") from error
+    composition.require_columns()
+    _count_tokens(composition, model)
+    return composition
 
 
 def _answers(
@@ -238,13 +242,7 @@ def evaluate_run(
 ) -> None:
     """The final evaluation of a run: `model/`, and `warmup/` if it exists, on the held-out puzzles.
 
-    Args:
-        recipe: of the run.
-        folder: of the run; the log is written there.
-        heldout: all held-out puzzles.
-        composition: the recipe's rewards and metrics.
-        stop: checked after every batch.
-        progress: advanced with every batch.
+    The log is written into the run's folder. `stop` is checked after every batch.
 
     Raises:
         StoppedError: a stop was requested; the answers so far are stored.

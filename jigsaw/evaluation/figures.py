@@ -219,23 +219,16 @@ def sampled(samples: Sequence[Sample]) -> Sampled:
     right = [sum(item.exact == 1.0 for item in items) for items in by_puzzle]
     chances = [chance_of_right(vars(items[0])) for items in by_puzzle]
     orders = [items for items in by_puzzle if items[0].answer_kind == ORDER]
-    voted = {items[0].id: majority_order([item.order for item in items]) for items in orders}
 
     def figure(values: Sequence[float], levels: Sequence[float | None], puzzles: Sequence[list[Sample]]) -> Figure:
         numbers = [level for level in levels if level is not None]
         chance = sum(numbers) / len(numbers) if len(numbers) == len(levels) else None
         return Figure(**asdict(rate_interval(values, [items[0].source for items in puzzles])), chance=chance)
 
-    def vote(items: Sequence[Sample]) -> float:
-        if items[0].answer_kind == ORDER:
-            return exact(voted[items[0].id], items[0].answer, items[0].classes)
-        return majority_exact(items)
-
-    majority = {"exact": figure([vote(items) for items in by_puzzle], chances, by_puzzle)}
+    majority = {"exact": figure([_vote(items, exact) for items in by_puzzle], chances, by_puzzle)}
     if orders:
-        placed = [place_accuracy(voted[items[0].id], items[0].answer, items[0].classes) for items in orders]
         levels = [chance_place_accuracy(items[0].num_pieces, items[0].classes) for items in orders]
-        majority["place_accuracy"] = figure(placed, levels, orders)
+        majority["place_accuracy"] = figure([_vote(items, place_accuracy) for items in orders], levels, orders)
     return Sampled(
         samples=count,
         pass_at={
@@ -250,8 +243,14 @@ def sampled(samples: Sequence[Sample]) -> Sampled:
     )
 
 
-def majority_exact(samples: Sequence[Sample]) -> float:
-    """1 if the most frequent answer to a puzzle is right. The earliest answer decides a tie. 0 without an answer."""
+def _vote(samples: Sequence[Sample], of_order: Callable[..., float]) -> float:
+    """The score of the majority vote on a puzzle, of an order by `of_order`; of another answer 1 if it is right.
+
+    The earliest answer decides a tie. 0 without an answer.
+    """
+    first = samples[0]
+    if first.answer_kind == ORDER:
+        return of_order(majority_order([item.order for item in samples]), first.answer, first.classes)
     votes = Counter(item.value for item in samples if item.value is not None)
     if not votes:
         return 0.0
@@ -272,7 +271,7 @@ def set_log(
     Args:
         name: of the set; empty for the main set.
         answers: of the model.
-        composition: the rewards that `reward` is the weighted sum of.
+        composition: as for `evaluation_of`.
         warmup: answers of the model before GRPO to the same puzzles.
         against: name and samples of another evaluation.
 
@@ -294,13 +293,8 @@ def compare(
 ) -> Comparison:
     """Paired differences (after minus before) on the puzzles that two evaluations share.
 
-    Intervals resample sources. The p-value is that of a randomisation test over sources (`sign_flip_p`).
-
-    Args:
-        before: samples of the other evaluation.
-        after: samples of this one.
-        other: name of the other evaluation.
-        figures: names of the figures to compare.
+    Intervals resample sources. The p-value is that of a randomisation test over sources (`sign_flip_p`). `other` is the
+    name of the evaluation of `before`.
 
     Raises:
         JigsawError: the evaluations share no sample.

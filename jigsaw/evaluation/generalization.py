@@ -36,15 +36,6 @@ ANOTHER_SEED = 1_000_003
 """Added to the training seed, so that the same sources give new puzzles."""
 
 
-@dataclass(frozen=True)
-class Condition:
-    """One condition: a puzzle set, and the number of a prompt variant (0 for the set's own prompts)."""
-
-    name: str
-    data: Path
-    prompt_variant: int = 0
-
-
 @dataclass(frozen=True, kw_only=True)
 class Generalization(Log):
     """The content of `generalization.json`.
@@ -96,31 +87,28 @@ def generalize(
     size = str(heldout.settings.config[key]) if key else ""
     # "seen" needs a training set of the size of the held-out set, if there is one.
     train = next((each for each in trained if str(each.settings.config.get(key)) == size), trained[0])
-    conditions = [
-        Condition("seen", _built(spec, train, out / "data" / "seen", {key: size} if key else {}, puzzles)),
-        Condition("unseen", _built(spec, heldout, out / "data" / "unseen", {}, puzzles)),
-    ]
-    others = [other for other in (sizes or default_sizes) if other != size]
-    conditions += [
-        Condition(f"size {other}", _built(spec, heldout, out / "data" / f"size-{other}", {key: other}, puzzles))
-        for other in others
-    ]
-    unseen = conditions[1].data
+    seen = _built(spec, train, out / "data" / "seen", {key: size} if key else {}, puzzles)
+    unseen = _built(spec, heldout, out / "data" / "unseen", {}, puzzles)
+    conditions = {"seen": (seen, 0), "unseen": (unseen, 0)}  # the puzzle set and the number of the prompt variant
+    for other in sizes or default_sizes:
+        if other != size:
+            data = _built(spec, heldout, out / "data" / f"size-{other}", {key: other}, puzzles)
+            conditions[f"size {other}"] = (data, 0)
     variants = kind.variants(puzzle_of(load_puzzles(unseen, task=spec).with_format(None)[0]))
-    conditions += [Condition(f"prompt variant {number}", unseen, number) for number in range(1, len(variants) + 1)]
-    shared = len(_sources(conditions[0].data, spec) & _sources(unseen, spec))
+    conditions |= {f"prompt variant {number}": (unseen, number) for number in range(1, len(variants) + 1)}
+    shared = len(_sources(seen, spec) & _sources(unseen, spec))
     evaluations: dict[str, Evaluation] = {}
-    for condition in conditions:
+    for name, (data, variant) in conditions.items():
         log = evaluate_checkpoint(
             str(model),
-            condition.data,
+            data,
             generation=generation,
-            out=out / "evals" / condition.name.replace(" ", "-"),
+            out=out / "evals" / name.replace(" ", "-"),
             limit=puzzles,
-            prompt_variant=condition.prompt_variant,
+            prompt_variant=variant,
             task=task,
         )
-        evaluations[condition.name] = replace(log.main.model, samples=[])
+        evaluations[name] = replace(log.main.model, samples=[])
     report = Generalization(
         argv=command_line(),
         versions=versions(),

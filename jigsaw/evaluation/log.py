@@ -308,12 +308,7 @@ class EvalLog(Log):
 
 
 def write_log(log: EvalLog, folder: Path) -> None:
-    """Write a log into a folder, its samples first.
-
-    Args:
-        log: replaces a log that is in the folder.
-        folder: created if it does not exist.
-    """
+    """Write a log into a folder, its samples first. It replaces a log that is there."""
     files = RunFolder(folder)
     for name, model, evaluation in log.evaluations():
         write_samples(files.predictions(model, name), evaluation.samples)
@@ -335,10 +330,7 @@ def write_periodic(folder: Path, step: int, samples: Sequence[Sample]) -> None:
 
 
 def read_log(folder: Path) -> EvalLog:
-    """The log of an evaluation, with its samples.
-
-    Args:
-        folder: written by `jigsaw launch`, `jigsaw eval --out` or `jigsaw score --out`.
+    """The log in a folder of `jigsaw launch`, `jigsaw eval` or `jigsaw score`, with its samples.
 
     Raises:
         JigsawError: there is no log, another version wrote it, or it is broken.

@@ -103,15 +103,9 @@ def own_sets(run: Path) -> list[PuzzleSet]:
 
 
 def unreadable_note(model: str, data: Path, reasons: Mapping[str, int]) -> str | None:
-    """A note on why none of a model's answers could be read.
+    """A note of one or two sentences on why none of a model's answers could be read; None if some could.
 
-    Args:
-        model: checkpoint folder or hub id.
-        data: folder of the puzzle set.
-        reasons: number of completions by reason (`Sample.reason`).
-
-    Returns:
-        One or two sentences; None if some answer could be read.
+    `reasons` has the number of completions by reason (`Sample.reason`).
     """
     if not reasons or "ok" in reasons:
         return None

@@ -8,9 +8,8 @@ completions are reported and not scored. Of puzzles with equal ids the first cou
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +27,6 @@ from jigsaw.text import encoding_of
 NEEDED = ("id", "task", "answer")
 BATCH_ROWS = 2048
 """Rows of a part that are in memory at a time."""
-
-
-@dataclass
-class Predictions:
-    """The predictions of a file.
-
-    Attributes:
-        texts: id -> number of the completion -> its text.
-        contrasts: id -> `contrast`, for lines that an evaluation wrote.
-        duplicates: (id, number) -> how often it occurs, if more than once. Duplicates have no entry in `texts`.
-    """
-
-    texts: dict[str, dict[int, str]] = field(default_factory=dict)
-    contrasts: dict[str, float | None] = field(default_factory=dict)
-    duplicates: Counter[tuple[str, int]] = field(default_factory=Counter)
 
 
 def score_predictions(
@@ -73,7 +57,13 @@ def score_predictions(
     Raises:
         JigsawError: a file is missing or broken (with its line), a reward is wrong, or no id matches.
     """
-    read = read_predictions(Path(predictions))
+    entries = read_predictions(Path(predictions))
+    counts = Counter((entry["id"], entry["sample"]) for entry in entries)
+    duplicate = list(dict.fromkeys(name for (name, _), count in counts.items() if count > 1))
+    texts: dict[str, dict[int, str]] = defaultdict(dict)
+    for entry in entries:
+        if counts[entry["id"], entry["sample"]] == 1:
+            texts[entry["id"]][entry["sample"]] = entry["text"]
     puzzles: dict[str, dict[str, Any]] = {}
     copies = 0
     for row in read_puzzles(Path(data)):
@@ -86,16 +76,16 @@ def score_predictions(
         composition.check_kinds(kinds)
     except RewardError as error:
         raise JigsawError(str(error)) from error
-    scored = [name for name in puzzles if read.texts.get(name)]
-    duplicate = list(dict.fromkeys(name for name, _ in read.duplicates))
-    if not scored and read.texts:
+    scored = [name for name in puzzles if name in texts]
+    if not scored and texts:
         raise JigsawError(
-            f"none of the {len(read.texts)} ids in {predictions} is in {data} (the first is "
-            f"{next(iter(read.texts))!r}); name the set that the predictions are for"
+            f"none of the {len(texts)} ids in {predictions} is in {data} (the first is "
+            f"{next(iter(texts))!r}); name the set that the predictions are for"
         )
-    contrasts, note = _contrasts(Path(data), scored, read.contrasts, source_root, task)
+    stored = {entry["id"]: entry["contrast"] for entry in entries if "contrast" in entry}
+    contrasts, note = _contrasts(Path(data), scored, stored, source_root, task)
     answers = [
-        AnsweredPuzzle(puzzles[name], [text for _, text in sorted(read.texts[name].items())], contrasts.get(name))
+        AnsweredPuzzle(puzzles[name], [text for _, text in sorted(texts[name].items())], contrasts.get(name))
         for name in scored
     ]
     log = EvalLog(
@@ -106,9 +96,9 @@ def score_predictions(
         sets=[set_log("", answers, composition)],
         note=note,
         coverage=Coverage(
-            missing=[name for name in puzzles if name not in read.texts and name not in duplicate],
+            missing=[name for name in puzzles if name not in texts and name not in duplicate],
             duplicate=duplicate,
-            unknown=[name for name in dict.fromkeys([*read.texts, *duplicate]) if name not in puzzles],
+            unknown=[name for name in dict.fromkeys([*texts, *duplicate]) if name not in puzzles],
             copies=copies,
         ),
     )
@@ -141,46 +131,28 @@ def _contrasts(
     return computed, None
 
 
-def read_predictions(path: Path) -> Predictions:
-    """The completions of a file.
+def read_predictions(path: Path) -> list[dict[str, Any]]:
+    """The completions of a file: `id`, `sample` and `text`, and `contrast` in lines that an evaluation wrote.
 
     Raises:
         JigsawError: the file cannot be read, or a line is not an object with `id` and `text`; names the line.
     """
-    read = Predictions()
     try:
         with path.open("rb") as file:
             encoding = encoding_of(file.read(4096), path)
         with path.open(encoding=encoding, newline="\n") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    _take(read, _entry(line, f"{path}:{number}"))
+            entries = [_entry(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"it is not {error.encoding.upper()} text"
         raise JigsawError(
             f"cannot read the predictions {path}: {reason}; one JSON object per line is needed"
         ) from error
-    if not read.texts and not read.duplicates:
+    if not entries:
         raise JigsawError(f'{path} has no predictions; write one {{"id": .., "text": ..}} per line')
-    return read
+    return entries
 
 
-def _take(read: Predictions, entry: Mapping[str, Any]) -> None:
-    """Add a line. A completion that occurs twice is not scored."""
-    key = name, number = entry["id"], entry.get("sample", 0)
-    texts = read.texts.setdefault(name, {})
-    if key in read.duplicates or number in texts:
-        read.duplicates[key] += 1 if key in read.duplicates else 2
-        texts.pop(number, None)
-    else:
-        texts[number] = entry["text"] if "text" in entry else entry["completion"]
-    if not texts:
-        del read.texts[name]
-    if "contrast" in entry:
-        read.contrasts[name] = entry["contrast"]
-
-
-def _entry(line: str, where: str) -> Mapping[str, Any]:
+def _entry(line: str, where: str) -> dict[str, Any]:
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -189,7 +161,8 @@ def _entry(line: str, where: str) -> Mapping[str, Any]:
         ) from error
     if not isinstance(entry, dict):
         raise JigsawError(f"{where}: {type(entry).__name__}, not an object; each line must have id and text")
-    for key in ("id", "completion" if "completion" in entry and "text" not in entry else "text"):
+    text = "completion" if "completion" in entry and "text" not in entry else "text"
+    for key in ("id", text):
         if not isinstance(entry.get(key), str):
             fault = f"is {entry[key]!r}"[:60] if key in entry else f"is missing (keys: {', '.join(map(str, entry))})"
             raise JigsawError(f"{where}: {key} {fault}; it must be text")
@@ -197,7 +170,8 @@ def _entry(line: str, where: str) -> Mapping[str, Any]:
         raise JigsawError(f"{where}: sample is {entry['sample']!r}; it must be a whole number")
     if not isinstance(entry.get("contrast"), int | float | None):
         raise JigsawError(f"{where}: contrast is {entry['contrast']!r}; it must be a number")
-    return entry
+    measured = {"contrast": entry["contrast"]} if "contrast" in entry else {}
+    return {"id": entry["id"], "sample": entry.get("sample", 0), "text": entry[text], **measured}
 
 
 def read_puzzles(folder: Path) -> Iterator[dict[str, Any]]:

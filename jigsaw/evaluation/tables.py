@@ -9,7 +9,7 @@ from rich.console import Group as Together
 from rich.table import Table
 from rich.text import Text
 
-from jigsaw.evaluation.log import Comparison, Coverage, EvalLog, Evaluation, Figure, Group, Places, Sampled, SetLog
+from jigsaw.evaluation.log import Comparison, Coverage, EvalLog, Figure, Group, Places, SetLog
 from jigsaw.results.formatting import heading, interval, rounded
 from jigsaw.results.tables import Cell, PaperTable, Row
 
@@ -40,14 +40,19 @@ def log_tables(log: EvalLog) -> Together:
 def _set_tables(one: SetLog) -> list[Table | str]:
     evaluation = one.model
     parts: list[Table | str] = [one.name] if one.name else []
-    parts += [_figures(evaluation), _groups(evaluation.groups)]
+    title = f"{evaluation.num_puzzles} puzzles from {evaluation.num_sources} sources, 95% intervals"
+    parts.append(_with_chance(title, {heading(name): figure for name, figure in evaluation.estimates.items()}))
+    parts.append(_groups(evaluation.groups))
     parts += [
         _confusion(entry, entry.confusion)
         for entry in evaluation.places
         if entry.confusion and entry.num_pieces <= WIDEST
     ]
     parts += [_cells(entry, entry.cells) for entry in evaluation.places if entry.cells]
-    parts += [_sampled(evaluation.sampled)] if evaluation.sampled else []
+    if sampled := evaluation.sampled:
+        votes = {f"pass@{k}": figure for k, figure in sampled.pass_at.items()}
+        votes |= {f"{heading(name)} of the majority vote": figure for name, figure in sampled.majority.items()}
+        parts.append(_with_chance(f"{sampled.samples} sampled completions of each puzzle", votes))
     parts += [_compared(one.compared)] if one.compared else []
     invalid = ", ".join(f"{count} {reason}" for reason, count in evaluation.reasons.items() if reason != "ok")
     return [*parts, f"invalid answers: {invalid or 'none'}"]
@@ -60,11 +65,10 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _figures(evaluation: Evaluation) -> Table:
-    title = f"{evaluation.num_puzzles} puzzles from {evaluation.num_sources} sources, 95% intervals"
+def _with_chance(title: str, figures: Mapping[str, Figure]) -> Table:
     table = _table(title, "", "model", "chance")
-    for name, figure in evaluation.estimates.items():
-        table.add_row(heading(name), interval(figure), level(figure))
+    for name, figure in figures.items():
+        table.add_row(name, interval(figure), level(figure))
     return table
 
 
@@ -100,15 +104,6 @@ def _confusion(entry: Places, confusion: Sequence[Sequence[float]]) -> Table:
     return table
 
 
-def _sampled(sampled: Sampled) -> Table:
-    table = _table(f"{sampled.samples} sampled completions of each puzzle", "", "model", "chance")
-    for k, figure in sampled.pass_at.items():
-        table.add_row(f"pass@{k}", interval(figure), level(figure))
-    for name, figure in sampled.majority.items():
-        table.add_row(f"{heading(name)} of the majority vote", interval(figure), level(figure))
-    return table
-
-
 def _compared(comparison: Comparison) -> Table:
     title = f"minus {comparison.other}, paired on {comparison.num_puzzles} puzzles"
     table = _table(title, "", "difference", "p")
@@ -135,8 +130,7 @@ def _coverage(coverage: Coverage) -> list[str]:
 def puzzle_table(logs: Mapping[str, tuple[str, EvalLog]]) -> PaperTable:
     """Figures on the main set of each log: a row per model, and one per kind of puzzle if there are several.
 
-    Args:
-        logs: label -> file and its log.
+    `logs` has a file and its log by label.
     """
     rows: list[Row] = []
     levels: dict[tuple[Any, ...], Row] = {}

@@ -58,8 +58,13 @@ def levels_of(puzzles: Sequence[Puzzle], composition: Composition) -> list[Level
 
     `valid` and `format` have no level, because an answer in the right form always gets 1.
     """
-    rewards = reward_levels(puzzles, composition)
-    return [{**answer_levels(puzzle), **levels} for puzzle, levels in zip(puzzles, rewards, strict=True)]
+    closed = [_closed_forms(puzzle, composition) for puzzle in puzzles]
+    others = [puzzle for puzzle, levels in zip(puzzles, closed, strict=True) if levels is None]
+    scored = iter(_scored_guesses(others, composition))
+    return [
+        answer_levels(puzzle) | (next(scored) if levels is None else levels)
+        for puzzle, levels in zip(puzzles, closed, strict=True)
+    ]
 
 
 def mean_levels(levels: Sequence[Levels]) -> dict[str, Level | None]:
@@ -77,10 +82,18 @@ def mean_levels(levels: Sequence[Levels]) -> dict[str, Level | None]:
 
 def answer_levels(puzzle: Puzzle) -> dict[str, Level | None]:
     """The level of `exact`, and if the answer is an order also those of the other order scores."""
-    if _is_order(puzzle):
-        return order_levels(puzzle)
-    chance = chance_of_right(puzzle)
-    return {"exact": None if chance is None else Level(chance)}
+    levels = {"exact": _level(chance_of_right(puzzle))}
+    if not _is_order(puzzle):
+        return levels
+    pieces, classes = len(puzzle["answer"]), puzzle.get("classes")
+    by_place = None if classes is None else tuple(classes[piece - 1] for piece in puzzle["answer"])
+    grid = grid_of(puzzle.get("geometry"), pieces)
+    levels["place_accuracy"] = Level(chance_place_accuracy(pieces, classes))
+    try:
+        levels["neighbor_accuracy"] = Level(chance_neighbor_accuracy(pieces, by_place, grid=grid))
+    except RewardError:  # the sum over the arrangements of look-alike pieces is too long
+        levels["neighbor_accuracy"] = _sampled_neighbors(by_place or (), grid)
+    return levels | {"kendall_tau": Level(chance_kendall_tau(pieces, by_place))}
 
 
 def chance_of_right(puzzle: Puzzle) -> float | None:
@@ -94,21 +107,8 @@ def _is_order(puzzle: Puzzle) -> bool:
     return (puzzle.get("answer_kind") or ORDER) == ORDER
 
 
-def order_levels(puzzle: Puzzle) -> dict[str, Level | None]:
-    """The levels of the order scores of a puzzle."""
-    pieces, classes = len(puzzle["answer"]), puzzle.get("classes")
-    by_place = None if classes is None else tuple(classes[piece - 1] for piece in puzzle["answer"])
-    grid = grid_of(puzzle.get("geometry"), pieces)
-    try:
-        neighbors = Level(chance_neighbor_accuracy(pieces, by_place, grid=grid))
-    except RewardError:  # the sum over the arrangements of look-alike pieces is too long
-        neighbors = _sampled_neighbors(by_place or (), grid)
-    return {
-        "exact": Level(chance_exact(pieces, classes)),
-        "place_accuracy": Level(chance_place_accuracy(pieces, classes)),
-        "neighbor_accuracy": neighbors,
-        "kendall_tau": Level(chance_kendall_tau(pieces, by_place)),
-    }
+def _level(mean: float | None) -> Level | None:
+    return None if mean is None else Level(mean)
 
 
 @lru_cache(maxsize=1024)
@@ -119,34 +119,18 @@ def _sampled_neighbors(classes: tuple[int, ...], grid: tuple[int, int] | None) -
     return _mean([neighbor_accuracy(order, answer, classes, grid=grid) for order in orders], complete=False)
 
 
-def reward_levels(puzzles: Sequence[Puzzle], composition: Composition) -> list[dict[str, Level | None]]:
-    """The level of `reward` on each puzzle, and of each reward if there are several."""
-    closed = [_closed_forms(puzzle, composition) for puzzle in puzzles]
-    others = [puzzle for puzzle, levels in zip(puzzles, closed, strict=True) if levels is None]
-    scored = iter(_scored_guesses(others, composition) if others else ())
-    return [next(scored) if levels is None else levels for levels in closed]
-
-
 def closed_form_levels(puzzles: Sequence[Puzzle], composition: Composition) -> dict[str, float]:
-    """The mean levels of `exact`, `place_accuracy` and `reward` that have closed forms. No reward is called.
+    """The mean levels of `exact`, `place_accuracy` and `reward` that have closed forms.
 
-    Args:
-        puzzles: rows, of which no media are read.
-        composition: of the rewards.
+    No reward is called, and no media are read.
     """
-    orders = [puzzle for puzzle in puzzles if _is_order(puzzle)]
-    rewards = [(_closed_forms(puzzle, composition) or {}).get("reward") for puzzle in puzzles]
-    levels: dict[str, list[float | None]] = {
-        "exact": [chance_of_right(puzzle) for puzzle in puzzles],
-        "place_accuracy": [chance_place_accuracy(len(puzzle["answer"]), puzzle.get("classes")) for puzzle in orders],
-        "reward": [None if level is None else level.mean for level in rewards],
-    }
-    numbers = {name: [value for value in values if value is not None] for name, values in levels.items()}
-    return {
-        name: sum(numbers[name]) / len(values)
-        for name, values in levels.items()
-        if len(numbers[name]) == len(values) > 0
-    }
+    levels = []
+    for puzzle in puzzles:
+        own = {"exact": _level(chance_of_right(puzzle))}
+        if _is_order(puzzle):
+            own["place_accuracy"] = Level(chance_place_accuracy(len(puzzle["answer"]), puzzle.get("classes")))
+        levels.append(own | {"reward": (_closed_forms(puzzle, composition) or {}).get("reward")})
+    return {name: level.mean for name, level in mean_levels(levels).items() if level is not None}
 
 
 def _closed_forms(puzzle: Puzzle, composition: Composition) -> dict[str, Level | None] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -91,7 +92,8 @@ def _markdown(table: PaperTable) -> str:
     lines.append("|---|" + "---:|" * len(table.columns))
     for row in table.rows:
         cells = [cell_text(row.cells.get(name), table.digits) for name in table.columns]
-        lines.append(f"| {_escaped(row.name, '|')} |" + "".join(f" {cell or '–'} |" for cell in cells))
+        name = row.name.replace("|", "\\|")
+        lines.append(f"| {name} |" + "".join(f" {cell or '–'} |" for cell in cells))
     lines += [
         "",
         *(f"- `{file}`{f', written by `{command}`' if command else ''}" for file, command in table.sources().items()),
@@ -124,11 +126,6 @@ def _csv(tables: Sequence[PaperTable]) -> str:
     return text.getvalue()
 
 
-def _escaped(text: str, characters: str) -> str:
-    for character in characters:
-        text = text.replace(character, f"\\{character}")
-    return text
-
-
 def _tex(text: str) -> str:
-    return _escaped(text.replace("\\", "/"), "&%$#_{}").replace("~", r"\textasciitilde{}").replace("^", r"\^{}")
+    escaped = re.sub(r"[&%$#_{}]", r"\\\g<0>", text.replace("\\", "/"))
+    return escaped.replace("~", r"\textasciitilde{}").replace("^", r"\^{}")
