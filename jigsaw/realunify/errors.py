@@ -63,16 +63,9 @@ def categories(records: Sequence[Record]) -> Counts:
 def diagnosis(
     kind: str, items: Mapping[str, Sequence[Mapping[str, Any]]], records: Mapping[str, Sequence[Record]]
 ) -> Counts:
-    """The items that were answered directly, step by step and by the oracle, by task and outcome.
+    """The items of `GEU` or `UEG` that were answered directly, step by step and by the oracle, by task and outcome.
 
-    Args:
-        kind: `GEU` or `UEG`.
-        items: part -> its items, see `parts.read_items`.
-        records: part -> its records.
-
-    Returns:
-        Counts of the items that have answers in all three parts. Items of different files are the same if their
-        pictures and questions are.
+    `items` and `records` are by part. Items of different files are the same if their pictures and questions are.
     """
     right: list[dict[Any, bool]] = []
     tasks: dict[Any, str] = {}

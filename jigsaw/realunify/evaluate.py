@@ -131,13 +131,7 @@ def _records(store: Store, part: str, items: Sequence[Mapping[str, Any]]) -> lis
 def _available(
     root: Path, given: Collection[str], limit: int | None
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
-    """The items of each part that can run, and the reason for each other part.
-
-    Args:
-        root: folder of the authors' files.
-        given: options of the tools that the user named.
-        limit: maximum number of items of each part.
-    """
+    """The items of each part that can run, and the reason for each other part; `given` are the options in use."""
     parts: dict[str, list[dict[str, Any]]] = {}
     missing: dict[str, str] = {}
     for part in FILES:
