@@ -330,7 +330,10 @@ def write_periodic(folder: Path, step: int, samples: Sequence[Sample]) -> None:
 
 
 def read_log(folder: Path) -> EvalLog:
-    """The log in a folder of `jigsaw launch`, `jigsaw eval` or `jigsaw score`, with its samples.
+    """The log of an evaluation, with its samples.
+
+    Args:
+        folder: written by `jigsaw launch`, `jigsaw eval --out` or `jigsaw score --out`.
 
     Raises:
         JigsawError: there is no log, another version wrote it, or it is broken.
