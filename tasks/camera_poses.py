@@ -18,8 +18,8 @@ from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.contract import Extent, Media, Message, Pieces, PromptVariant, Puzzle, Source
 from jigsaw.tasks.media.posed_scene import PosedScene
-from jigsaw.tasks.media.poses import STILL, apart
-from jigsaw.tasks.posed import PosedConfig, PosedTask
+from jigsaw.tasks.media.poses import STILL, apart, difference
+from jigsaw.tasks.posed import PosedConfig, PosedTask, TurnKey
 from jigsaw.tasks.prompts import instruction_of, labelled_pieces, user_message
 
 APART = 0.08
@@ -30,12 +30,7 @@ APART = 0.08
 class CameraPosesConfig(PosedConfig):
     """The options of all tasks on posed frames, and the size of the map."""
 
-    min_turn: Annotated[
-        float,
-        Field(
-            gt=0, le=180, description="least angle between two cameras in degrees; a distance of min_move suffices too"
-        ),
-    ] = 40.0
+    min_turn: TurnKey = 40.0
     map_side: Annotated[int, Field(ge=168, le=2048, description="width and height of the map, in px")] = 448
 
 
@@ -81,11 +76,7 @@ class CameraPosesTask(PosedTask):
         return None
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
-        """The map with the cameras, then the shuffled views.
-
-        Raises:
-            ValueError: a file cannot be read.
-        """
+        """The map with the cameras, then the shuffled views."""
         marked = self.marked(source, puzzle.geometry["frames"], puzzle.geometry["map_side"])
         return Media(images=[marked, *self.views(puzzle, source)])
 
@@ -103,14 +94,9 @@ class CameraPosesTask(PosedTask):
         side = self.config.map_side
         return Extent(views.pieces, images=((side, side), *views.images[1:]))
 
-    def pieces(self, puzzle: Puzzle, media: Media) -> Pieces:
-        """The shuffled views, and the map."""
-        picture, *views = (np.asarray(image.convert("RGB")) for image in media.images)
-        return Pieces(frames=[view[None] for view in views], picture=picture)
-
     def difficulty(self, puzzle: Puzzle, pieces: Pieces) -> float:
         """The difference of the two most similar cameras in degrees, with 60 degrees per metre."""
-        return float(np.hypot(60 * puzzle.geometry["apart"][0], puzzle.geometry["apart"][1]))
+        return difference(*puzzle.geometry["apart"])
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
         """The map with each camera numbered as its view."""
@@ -126,5 +112,4 @@ class CameraPosesTask(PosedTask):
 def _nearest(scene: PosedScene, frames: list[int]) -> list[float]:
     """Metres and degrees between the two most similar cameras."""
     steps = [apart(scene.cameras.motion(one, other), STILL) for one, other in combinations(frames, 2)]
-    nearest = min(steps, key=lambda step: float(np.hypot(60 * step[0], step[1])))
-    return [round(each, 3) for each in nearest]
+    return [round(each, 3) for each in min(steps, key=lambda step: difference(*step))]

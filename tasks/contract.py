@@ -17,7 +17,7 @@ Worked example, three pieces shown in the order third, first, second::
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 from jigsaw.tasks.foreign import ForeignRows
+from jigsaw.tasks.media.formats import MediaError
 from jigsaw.tasks.media.likeness import mean_differences, signatures
 
 AnswerStyle = Literal["think", "direct", "boxed"]
@@ -139,6 +140,17 @@ class Question:
     kind: str = CHOICE
     args: Mapping[str, Any] = field(default_factory=dict)
 
+    def puzzle(self, task: Task, geometry: Mapping[str, Any]) -> Puzzle:
+        """The puzzle of a task; `geometry` describes the square or segment."""
+        return Puzzle(
+            task=task.name,
+            answer=self.answer,
+            geometry={**geometry, **self.geometry},
+            answer_style=task.config.answer_style,
+            answer_kind=self.kind,
+            answer_args=self.args,
+        )
+
 
 @dataclass(frozen=True)
 class Reject:
@@ -154,6 +166,25 @@ class Reject:
     reason: str
     detail: str = ""
     final: bool = True
+
+
+DRAWS = 8
+"""Random squares, crops or segments of a source that are tried before it is rejected."""
+
+
+def first_usable(plan: Callable[[], Puzzle | Reject], draws: int = DRAWS) -> Puzzle | Reject:
+    """The first puzzle of at most `draws` calls of `plan`, or the last reject.
+
+    A reject that is final, or a file that cannot be used, ends the calls.
+    """
+    try:
+        for _ in range(draws):
+            planned = plan()
+            if isinstance(planned, Puzzle) or planned.final:
+                break
+    except MediaError as error:
+        return Reject(error.reason, str(error))
+    return planned
 
 
 @dataclass(frozen=True)
@@ -394,5 +425,6 @@ class Task(ABC):
 
         Raises:
             KeyError, TypeError, ValueError: the row lacks a value, or has one of another form.
+            PhotoError, VideoError: the medium cannot be used.
         """
         raise TaskError(f"task {self.name} cannot adopt puzzles of the paper's released data")

@@ -27,9 +27,9 @@ from jigsaw.tasks.media.caching import BoundedCache
 from jigsaw.tasks.media.depthmaps import local_range
 from jigsaw.tasks.media.grids import too_long
 from jigsaw.tasks.media.marks import mark_points
-from jigsaw.tasks.media.photos import MAX_PIXELS, SCALES, PhotoError, read_header, read_photo
+from jigsaw.tasks.media.photos import MAX_PIXELS, SCALES, read_header, read_photo
 from jigsaw.tasks.permutations import answer_of, draw_shown
-from jigsaw.tasks.prompts import answer_instruction, user_message
+from jigsaw.tasks.prompts import instruction_of, user_message
 
 DRAWS = 40
 """Attempts to draw points that are far enough apart."""
@@ -81,7 +81,6 @@ class DepthTask(MeasuredTask):
         "too_few_points": "fewer than `points` points are far enough apart in the picture and in depth",
     }
 
-    LATER_KEYS = ("depth_orientation", "relative_gap")
     PIECE = "point"
     SIZE = ("points", ("3", "4", "6"))
     VARIANTS = (
@@ -107,7 +106,8 @@ class DepthTask(MeasuredTask):
     def choose(self, source: Source, size: tuple[int, int], rng: Random) -> dict[str, Any] | Reject:
         """Draw points that are far enough apart in the picture and in depth."""
         radius = self.config.radius or max(9, round(min(size) / 32))
-        places, depths = self._field(source, size, radius)
+        key = (source.fingerprint, size, radius)
+        places, depths = self._fields.get(key, lambda: self._field(source, size, radius))
         chosen = _draw_points(places, depths, self.config, radius, rng)
         if chosen is None:
             detail = (
@@ -121,25 +121,18 @@ class DepthTask(MeasuredTask):
         }
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
-        """The picture with its numbered discs.
-
-        Raises:
-            ValueError: the picture cannot be read, or has another size.
-        """
+        """The picture with its numbered discs."""
         geometry = cast(DepthGeometry, puzzle.geometry)
         return Media(images=[mark_points(self._picture(puzzle, source), _shown_points(geometry), geometry["radius"])])
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """The picture, the question and the answer instruction."""
         count = puzzle.num_pieces
-        return user_message(
-            [
-                {"type": "image"},
-                f"The picture has {count} points marked with red discs, numbered 1 to {count}. "
-                "List the points by their distance from the camera, nearest first. "
-                + answer_instruction(puzzle.answer_style, count),
-            ]
+        asked = (
+            f"The picture has {count} points marked with red discs, numbered 1 to {count}. "
+            "List the points by their distance from the camera, nearest first."
         )
+        return user_message([{"type": "image"}, f"{asked} {instruction_of(puzzle)}"])
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
         """The depth map in false colours, with the same numbered points."""
@@ -167,18 +160,15 @@ class DepthTask(MeasuredTask):
         """The depth of each point, nearest first."""
         geometry = cast(DepthGeometry, puzzle.geometry)
         unit = "" if geometry.get("relative") else " m"
-        steps = zip(puzzle.answer, geometry["depths"] or (), strict=False)
+        steps = zip(answer_of(geometry["shown"]), geometry["depths"] or (), strict=False)
         listed = ", ".join(f"point {index} at {depth:.2f}{unit}" for index, depth in steps)
         return [f"Nearest first: {listed}"] if listed else []
 
     def adopt(self, source: Source, rng: Random, about: Mapping[str, Any], style: AnswerStyle) -> Puzzle | Reject:
         """The picture with the row's `points`, (row, column) nearest first, without a depth map."""
         points = [(float(column), float(row)) for row, column in about["points"]]
-        try:
-            width, height = read_header(source.files["color"]).size
-            read_photo(source.files["color"], max(SCALES))  # finds damaged files
-        except PhotoError as error:
-            return Reject(error.reason, str(error))
+        width, height = read_header(source.files["color"]).size
+        read_photo(source.files["color"], max(SCALES))  # finds damaged files
         if len(points) < 2 or not all(0 <= x < width and 0 <= y < height for x, y in points):
             return Reject("too_few_points", f"the {len(points)} points are not all in a picture of {width}x{height}")
         size = pair_of(about.get("resize_size")) or (width, height)
@@ -201,9 +191,6 @@ class DepthTask(MeasuredTask):
 
     def _field(self, source: Source, size: tuple[int, int], radius: int) -> tuple[Any, Any]:
         """The pixels that may be points, int `(N, 2)` with x and y, and their depths in metres, float `(N,)`."""
-        return self._fields.get((source.fingerprint, size, radius), lambda: self._find_field(source, size, radius))
-
-    def _find_field(self, source: Source, size: tuple[int, int], radius: int) -> tuple[Any, Any]:
         depth = self.depth_map(source, size)
         allowed = self._allowed(depth)
         steady: Any = np.maximum(EDGE_METRES, EDGE_SHARE * np.nan_to_num(depth))

@@ -112,11 +112,7 @@ class DepthRegionsTask(MeasuredTask):
         return None
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
-        """The picture with its numbered regions.
-
-        Raises:
-            ValueError: the picture cannot be read, or has another size.
-        """
+        """The picture with its numbered regions."""
         return Media(images=[_framed(self._picture(puzzle, source), _shown_boxes(puzzle))])
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:

@@ -16,7 +16,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.contract import (
-    CHOICE,
+    DRAWS,
     Clip,
     Media,
     Message,
@@ -30,7 +30,7 @@ from jigsaw.tasks.contract import (
 from jigsaw.tasks.media.likeness import peak_differences
 from jigsaw.tasks.media.video_display import Frames
 from jigsaw.tasks.prompts import clips_message, numbered
-from jigsaw.tasks.segments import DRAWS, TOLERANCE, ClipsConfig, Segment, SegmentTask
+from jigsaw.tasks.segments import TOLERANCE, ClipsConfig, Segment, SegmentTask
 
 ROLES = ("video", "other")
 
@@ -93,43 +93,26 @@ class ForeignClipTask(SegmentTask):
                     f"{role}: the video has {headers[role].duration:.1f} s; window={config.window:g} and "
                     f"clips={config.clips} need at least {clips * length:g} s",
                 )
-        for _ in range(DRAWS):
-            segments: dict[str, Segment] = {}
-            for role, clips in wanted.items():
-                begin = rng.uniform(0, headers[role].duration - clips * length)
-                segment = self._cut(headers[role], [(begin, begin + clips * length, clips * config.per_clip)])
-                if isinstance(segment, Reject):
-                    return segment
-                segments[role] = segment | {"timeline": "decoded"} if played else segment
-            size = [min(segment["size"][side] for segment in segments.values()) for side in (0, 1)]
-            if min(size) < config.min_side:
-                shown = f"both videos would be shown with {size[0]}x{size[1]} pixels"
-                return Reject("too_small", f"{shown}; min_side={config.min_side} needs at least {config.min_side}")
-            small = np.concatenate([self._small(source, segment, role) for role, segment in segments.items()])
-            apart = peak_differences(small.reshape(config.clips, -1))[-1, :-1]
-            if apart.min() < TOLERANCE:
-                continue
-            clips_shown, asked = self.ask(small, rng)
-            return Puzzle(
-                task=self.name,
-                answer=asked.answer,
-                geometry={"films": segments, "clips": clips_shown, "size": size, "fps": config.fps},
-                answer_style=config.answer_style,
-                answer_kind=CHOICE,
-                answer_args=asked.args,
-            )
-        return Reject(
-            "ambiguous",
-            f"the clip of the other video looks like one of the first in each of {DRAWS} samples",
-            final=False,
-        )
+        segments: dict[str, Segment] = {}
+        for role, clips in wanted.items():
+            begin = rng.uniform(0, headers[role].duration - clips * length)
+            segment = self._cut(headers[role], [(begin, begin + clips * length, clips * config.per_clip)], played)
+            if isinstance(segment, Reject):
+                return segment
+            segments[role] = segment
+        size = [min(segment["size"][side] for segment in segments.values()) for side in (0, 1)]
+        if min(size) < config.min_side:
+            shown = f"both videos would be shown with {size[0]}x{size[1]} pixels"
+            return Reject("too_small", f"{shown}; min_side={config.min_side} needs at least {config.min_side}")
+        small = np.concatenate([self._small(source, segment, role) for role, segment in segments.items()])
+        if peak_differences(small.reshape(config.clips, -1))[-1, :-1].min() < TOLERANCE:
+            detail = f"the clip of the other video looks like one of the first in each of {DRAWS} samples"
+            return Reject("ambiguous", detail, final=False)
+        order, asked = self.ask(small, rng)
+        return asked.puzzle(self, {"films": segments, "clips": order, "size": size, "fps": config.fps})
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
-        """The clips.
-
-        Raises:
-            ValueError: a video cannot be read, or has another size or length.
-        """
+        """The clips."""
         geometry = puzzle.geometry
         frames = np.concatenate([self._cropped(source, geometry, role) for role in ROLES])
         starts = [segment["begin"] for segment in geometry["films"].values()]

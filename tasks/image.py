@@ -30,6 +30,7 @@ from jigsaw.tasks.contract import (
     Source,
     SourceKind,
     Task,
+    first_usable,
 )
 from jigsaw.tasks.foreign import ForeignRows, pair_of
 from jigsaw.tasks.keys import AnswerStyleKey
@@ -48,14 +49,12 @@ from jigsaw.tasks.media.grids import (
 )
 from jigsaw.tasks.media.likeness import look_alike_classes, mean_differences, signatures
 from jigsaw.tasks.media.marks import mark_boxes
-from jigsaw.tasks.media.photos import MAX_PIXELS, SCALES, PhotoError, PhotoHeader, read_header, read_photo
+from jigsaw.tasks.media.photos import MAX_PIXELS, SCALES, PhotoHeader, read_header, read_photo
 from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
 from jigsaw.tasks.permutations import answer_of, draw_shown
-from jigsaw.tasks.prompts import answer_instruction, user_message
+from jigsaw.tasks.prompts import instruction_of, labelled_pieces, user_message
 
 Place = TypeVar("Place")
-DRAWS = 8
-"""Random crops that are tried before a photo is rejected as ambiguous."""
 
 
 class Augment(TypedDict):
@@ -202,36 +201,29 @@ class ImageTask(Task):
 
     def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
         """Choose region, shown order and answer; a photo that is damaged, too small or ambiguous is rejected."""
-        try:
-            header = self._headers.get(source.fingerprint, lambda: read_header(source.files["image"]))
-            scale = self._render_scale(header)
-            if (unfit := self._unfit(header, scale)) is not None:
-                return unfit
-            for _ in range(DRAWS if self.config.crop == "random" else 1):
-                region = choose_region(
-                    header.scaled_size(scale),
-                    self._grid,
-                    self.config.crop,
-                    crop_scale=self.config.crop_scale,
-                    margin=self.config.margin,
-                    rng=rng,
-                )
-                judge = partial(self._classes, source, header, scale, region)
-                classes = self._judged.get((source.fingerprint, region), judge)
-                if self.config.flat != "reject" or len(set(classes)) == len(classes):
-                    return self._puzzle(header.scaled_size(scale), scale, region, classes, rng)
-        except PhotoError as error:
-            return Reject(error.reason, str(error))
-        alike = sorted(places for places in _places_by_class(classes) if len(places) > 1)
+        return first_usable(lambda: self._plan(source, rng))
+
+    def _plan(self, source: Source, rng: Random) -> Puzzle | Reject:
+        config = self.config
+        header = self._headers.get(source.fingerprint, lambda: read_header(source.files["image"]))
+        scale = self._render_scale(header)
+        if (unfit := self._unfit(header, scale)) is not None:
+            return unfit
+        size = header.scaled_size(scale)
+        region = choose_region(
+            size, self._grid, config.crop, crop_scale=config.crop_scale, margin=config.margin, rng=rng
+        )
+        judge = partial(self._classes, source, header, scale, region)
+        classes = self._judged.get((source.fingerprint, region), judge)
+        if config.flat != "reject" or len(set(classes)) == len(classes):
+            return self._puzzle(size, scale, region, classes, rng)
+        by_class = [[place for place, number in enumerate(classes) if number == wanted] for wanted in set(classes)]
+        alike = sorted(places for places in by_class if len(places) > 1)
         detail = "tiles " + " and ".join(" = ".join(str(place + 1) for place in places) for places in alike)
-        return Reject("ambiguous", f"{detail} (raster order) look the same", final=self.config.crop != "random")
+        return Reject("ambiguous", f"{detail} (raster order) look the same", final=config.crop != "random")
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
-        """One RGB image per tile in shown order, or one sheet with all of them.
-
-        Raises:
-            ValueError: the photo cannot be read, or has another size.
-        """
+        """One RGB image per tile in shown order, or one sheet with all of them."""
         geometry = cast(ImageGeometry, puzzle.geometry)
         photo = self._photo(source, geometry["scale"])
         if photo.size != tuple(geometry["size"]):
@@ -252,21 +244,16 @@ class ImageTask(Task):
     def prompt(self, puzzle: Puzzle) -> list[Message]:
         """Every tile after its number, the question and the answer instruction."""
         rows, columns = puzzle.geometry["grid"]
-        count = puzzle.num_pieces
         if puzzle.answer_style == "direct":
             # A short prompt: style direct is for tiny models, to which every token is costly.
-            opening, label, order = f"A {rows}x{columns} jigsaw.", "{}:", "raster order"
+            opening, label, order = f"A {rows}x{columns} jigsaw.", "", "raster order"
         else:
             opening = f"An image was cut into {rows} rows x {columns} columns and shuffled."
-            label, order = "Tile {}:", "raster order: left to right, top row first"
-        parts: list[str | dict[str, str]] = [opening]
+            label, order = "Tile", "raster order: left to right, top row first"
+        tiles = labelled_pieces(puzzle, label)
         if puzzle.geometry["layout"] == "composite":
-            parts += ["The picture shows the tiles, each under its number:", {"type": "image"}]
-        else:
-            for number in range(1, count + 1):
-                parts += [label.format(number), {"type": "image"}]
-        parts.append(f"List the tiles in {order}. {answer_instruction(puzzle.answer_style, count)}")
-        return user_message(parts)
+            tiles = ["The picture shows the tiles, each under its number:", {"type": "image"}]
+        return user_message([opening, *tiles, f"List the tiles in {order}. {instruction_of(puzzle)}"])
 
     def extent(self) -> Extent:
         """The tiles of a photo of 640 x 480 pixels."""
@@ -287,11 +274,8 @@ class ImageTask(Task):
 
     def adopt(self, source: Source, rng: Random, about: Mapping[str, Any], style: AnswerStyle) -> Puzzle | Reject:
         """The photo resized to `resize_size`, with a centre crop of `crop_size` cut into the `jigsaw_config` grid."""
-        try:
-            size = read_header(source.files["image"]).size
-            read_photo(source.files["image"], max(SCALES))  # finds damaged files
-        except PhotoError as error:
-            return Reject(error.reason, str(error))
+        size = read_header(source.files["image"]).size
+        read_photo(source.files["image"], max(SCALES))  # finds damaged files
         rows, columns = pair_of(about["jigsaw_config"]) or (3, 3)
         resize, crop = pair_of(about.get("resize_size")), pair_of(about.get("crop_size"))
         width, height = resize or size
@@ -460,7 +444,3 @@ def _region(geometry: ImageGeometry) -> Region:
     width, height = geometry["cell"]
     inset = geometry["inset"]
     return Region(geometry["left"], geometry["top"], rows, columns, (width, height), (inset[0], inset[1]))
-
-
-def _places_by_class(classes: tuple[int, ...]) -> list[list[int]]:
-    return [[place for place, number in enumerate(classes) if number == wanted] for wanted in sorted(set(classes))]

@@ -31,6 +31,7 @@ from jigsaw.tasks.media.depthmaps import (
     read_depth,
     resample_nearest,
 )
+from jigsaw.tasks.media.formats import MediaError
 from jigsaw.tasks.media.grids import MAX_ASPECT, too_long
 from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
 from jigsaw.tasks.media.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
@@ -166,10 +167,8 @@ class MeasuredTask(Task):
         try:
             about = self._opened(source)
             chosen = self.choose(source, (about["size"][0], about["size"][1]), rng)
-        except PhotoError as error:
+        except MediaError as error:
             return Reject(error.reason, str(error))
-        except DepthError as error:
-            return Reject("bad_depth", str(error))
         if isinstance(chosen, Reject):
             return chosen
         shown = draw_shown(len(chosen["depths"]), rng, identity=self.config.identity)

@@ -50,10 +50,3 @@ class NearerTask(DepthTask):
         asked = "Which of them is nearest to the camera?" if count > 2 else "Which of the two is nearer to the camera?"
         marked = f"The picture has {count} points marked with red discs, numbered 1 to {count}."
         return user_message([{"type": "image"}, f"{marked} {asked} {instruction_of(puzzle)}"])
-
-    def notes(self, puzzle: Puzzle) -> list[str]:
-        """The depth of each point, nearest first."""
-        numbers = [rank + 1 for rank in sorted(range(puzzle.num_pieces), key=lambda at: puzzle.geometry["shown"][at])]
-        unit = "" if puzzle.geometry.get("relative") else " m"
-        depths = zip(numbers, puzzle.geometry["depths"], strict=True)
-        return ["Nearest first: " + ", ".join(f"point {number} at {depth:.2f}{unit}" for number, depth in depths)]

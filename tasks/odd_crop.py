@@ -15,16 +15,18 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.contract import (
-    CHOICE,
+    DRAWS,
     Extent,
     Media,
     Message,
     PromptVariant,
     Puzzle,
+    Question,
     Reject,
     Source,
     SourceKind,
     Task,
+    first_usable,
 )
 from jigsaw.tasks.keys import AnswerStyleKey
 from jigsaw.tasks.media.caching import picture_cache
@@ -32,11 +34,8 @@ from jigsaw.tasks.media.grids import Box, overlap
 from jigsaw.tasks.media.likeness import look_alike
 from jigsaw.tasks.media.marks import mark_boxes
 from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
-from jigsaw.tasks.media.photos import SCALES, PhotoError, read_header, read_photo
+from jigsaw.tasks.media.photos import SCALES, read_header, read_photo
 from jigsaw.tasks.prompts import instruction_of, labelled_pieces, numbered, user_message
-
-DRAWS = 8
-"""Sets of crops that are tried before a pair is rejected."""
 
 PLACES = 60
 """Positions that are tried for a crop that overlaps no other."""
@@ -87,43 +86,33 @@ class OddCropTask(Task):
 
     def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
         """Choose crops of both photos and their order; photos that are damaged, too small or alike are rejected."""
-        config = self.config
         if len(set(source.contents)) == 1:
             return Reject("ambiguous", "both photos are the same")
-        try:
-            cuts = {role: self._scaled(source, role) for role in ("image", "other")}
-            for role, (_, size, cut) in cuts.items():
-                if cut < config.side:
-                    detail = f"{role}: a photo of {size[0]}x{size[1]} pixels gives crops of {cut}"
-                    return Reject("too_small", f"{detail}; side={config.side} needs at least {config.side}")
-            for _ in range(DRAWS):
-                boxes = self._boxes(*cuts["image"][1:], config.crops - 1, rng)
-                odd_box = self._boxes(*cuts["other"][1:], 1, rng)
-                if boxes is None or odd_box is None:
-                    continue
-                odd = rng.randrange(config.crops)
-                places = [("image", box) for box in boxes]
-                places.insert(odd, ("other", odd_box[0]))
-                geometry = {
-                    "scales": {role: scale for role, (scale, _, _) in cuts.items()},
-                    "crops": [[role, list(box)] for role, box in places],
-                    "side": config.side,
-                }
-                if not look_alike(self._crops(geometry, source)):
-                    return Puzzle(
-                        self.name,
-                        str(odd + 1),
-                        geometry,
-                        config.answer_style,
-                        answer_kind=CHOICE,
-                        answer_args=numbered(config.crops),
-                    )
-        except PhotoError as error:
-            return Reject(error.reason, str(error))
-        reason = "no_room" if boxes is None else "ambiguous"
-        return Reject(
-            reason, f"no {config.crops - 1} different crops in {DRAWS} samples; crops={config.crops}", final=False
-        )
+        return first_usable(lambda: self._plan(source, rng))
+
+    def _plan(self, source: Source, rng: Random) -> Puzzle | Reject:
+        config = self.config
+        cuts = {role: self._scaled(source, role) for role in ("image", "other")}
+        for role, (_, size, cut) in cuts.items():
+            if cut < config.side:
+                detail = f"{role}: a photo of {size[0]}x{size[1]} pixels gives crops of {cut}"
+                return Reject("too_small", f"{detail}; side={config.side} needs at least {config.side}")
+        boxes = self._boxes(*cuts["image"][1:], config.crops - 1, rng)
+        odd_box = self._boxes(*cuts["other"][1:], 1, rng)
+        detail = f"no {config.crops - 1} different crops in {DRAWS} samples; crops={config.crops}"
+        if boxes is None or odd_box is None:
+            return Reject("no_room" if boxes is None else "ambiguous", detail, final=False)
+        odd = rng.randrange(config.crops)
+        places = [("image", box) for box in boxes]
+        places.insert(odd, ("other", odd_box[0]))
+        geometry = {
+            "scales": {role: scale for role, (scale, _, _) in cuts.items()},
+            "crops": [[role, list(box)] for role, box in places],
+            "side": config.side,
+        }
+        if look_alike(self._crops(geometry, source)):
+            return Reject("ambiguous", detail, final=False)
+        return Question(answer=str(odd + 1), geometry=geometry, args=numbered(config.crops)).puzzle(self, {})
 
     def _scaled(self, source: Source, role: str) -> tuple[int, tuple[int, int], int]:
         """The scale at which a photo is decoded, its size there, and the side of a crop."""
@@ -156,11 +145,7 @@ class OddCropTask(Task):
         ]
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
-        """The crops.
-
-        Raises:
-            ValueError: a photo cannot be read.
-        """
+        """The crops."""
         return Media(images=self._crops(puzzle.geometry, source))
 
     def prompt(self, puzzle: Puzzle) -> list[Message]:

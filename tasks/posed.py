@@ -16,11 +16,12 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.contract import Extent, Puzzle, Reject, Source, SourceKind, Task
+from jigsaw.tasks.contract import Extent, Media, Pieces, Puzzle, Reject, Source, SourceKind, Task
 from jigsaw.tasks.keys import AnswerStyleKey, DepthUnitKey
 from jigsaw.tasks.media.birdseye import Plan, draw_map, mark_cameras, plan_of
 from jigsaw.tasks.media.caching import BoundedCache, picture_cache
 from jigsaw.tasks.media.depthmaps import DepthArray, DepthError, DepthMeaning, View, read_depth, resample_nearest
+from jigsaw.tasks.media.formats import MediaError
 from jigsaw.tasks.media.likeness import look_alike
 from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
 from jigsaw.tasks.media.photos import SCALES, PhotoError, read_header, read_photo
@@ -33,6 +34,11 @@ DRAWS = 40
 
 CACHE_BYTES = 128 * 2**20
 
+TurnKey = Annotated[
+    float,
+    Field(gt=0, le=180, description="least angle between two cameras in degrees; a distance of min_move suffices too"),
+]
+
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class PosedConfig:
@@ -42,12 +48,7 @@ class PosedConfig:
     min_move: Annotated[
         float, Field(gt=0, description="least distance of two cameras in metres; a difference of min_turn suffices too")
     ] = 0.3
-    min_turn: Annotated[
-        float,
-        Field(
-            gt=0, le=180, description="least angle between two cameras in degrees; a distance of min_move suffices too"
-        ),
-    ] = 20.0
+    min_turn: TurnKey = 20.0
     max_side: Annotated[int, Field(ge=64, description="shrink pictures with a longer side to it, in px")] = 448
     up: Annotated[
         Literal["auto", "x", "y", "z", "-x", "-y", "-z"],
@@ -107,12 +108,8 @@ class PosedTask(Task):
                 shown = draw_shown(len(frames), rng)
                 geometry = {"frames": [scene.names[at] for at in frames], "shown": list(shown), **about}
                 return Puzzle(self.name, answer_of(shown), geometry, self.config.answer_style)
-        except PhotoError as error:
+        except MediaError as error:
             return Reject(error.reason, str(error))
-        except PoseError as error:
-            return Reject("bad_pose", str(error))
-        except DepthError as error:
-            return Reject("bad_depth", str(error))
         detail = f"no views={self.config.views} different views in {DRAWS} samples from {len(scene.names)} frames"
         return Reject(reason, detail, final=False)
 
@@ -125,6 +122,11 @@ class PosedTask(Task):
         """The views, and another picture."""
         width = self.config.max_side
         return Extent(self.config.views, images=((width, width * 3 / 4),) * (self.config.views + 1))
+
+    def pieces(self, puzzle: Puzzle, media: Media) -> Pieces:
+        """The shuffled views, and the first image."""
+        picture, *views = (np.asarray(image.convert("RGB")) for image in media.images)
+        return Pieces(frames=[view[None] for view in views], picture=picture)
 
     def scene(self, source: Source) -> PosedScene:
         """The cameras of a source.

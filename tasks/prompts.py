@@ -103,11 +103,11 @@ def labelled_pieces(puzzle: Puzzle, label: str, medium: str = "image") -> list[s
 
     Args:
         puzzle: its number of pieces is used.
-        label: text before the number, such as "Tile".
+        label: text before the number, such as "Tile", or empty.
         medium: `image` or `video`.
     """
     numbers = range(1, puzzle.num_pieces + 1)
-    return [part for number in numbers for part in (f"{label} {number}:", {"type": medium})]
+    return [part for number in numbers for part in (f"{label} {number}:".lstrip(), {"type": medium})]
 
 
 def clips_message(puzzle: Puzzle, question: str) -> list[Message]:

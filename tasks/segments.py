@@ -17,18 +17,15 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from jigsaw.tasks.contract import Clip, Extent, Media, Puzzle, Question, Reject, Source, SourceKind
+from jigsaw.tasks.contract import DRAWS, Clip, Extent, Media, Puzzle, Question, Reject, Source
 from jigsaw.tasks.decoding import DecodingTask
 from jigsaw.tasks.keys import AnswerStyleKey, DecoderKey, FrameMultipleKey, FramePixelsKey
-from jigsaw.tasks.media.clips import frame_numbers, shown_size, size_fault
+from jigsaw.tasks.media.clips import frame_numbers, shown_size
 from jigsaw.tasks.media.composite import sheet
 from jigsaw.tasks.media.likeness import peak_differences, signatures
 from jigsaw.tasks.media.video_display import Frames
 from jigsaw.tasks.media.videos import REASONS as VIDEO_REASONS
-from jigsaw.tasks.media.videos import VideoHeader, choose_decoder
-
-DRAWS = 8
-"""Segments of a video that are tried before it is rejected as static."""
+from jigsaw.tasks.media.videos import VideoHeader
 
 TOLERANCE = 8.0
 """Frames look the same if the mean of their largest 2% of differences, 0 to 255 at 16x16 pixels, is below this."""
@@ -99,7 +96,6 @@ class ClipsConfig(SegmentConfig):
 class SegmentTask(DecodingTask):
     """A question about one segment of a video."""
 
-    source_kind: ClassVar[SourceKind] = "video"
     SMALL: ClassVar[Mapping[str, Any]] = {"window": 2, "fps": 4, "max_pixels": 2048}
     Config: ClassVar[type] = SegmentConfig
     REASONS: ClassVar[Mapping[str, str]] = VIDEO_REASONS | {
@@ -109,7 +105,6 @@ class SegmentTask(DecodingTask):
         "too_few_frames": "the video has too few different frames for `fps` and `window`",
         "static": "what has to be distinguished looks the same: nothing moves, or moves back and forth",
     }
-    PIECE = "clip"
 
     config: SegmentConfig
 
@@ -134,36 +129,20 @@ class SegmentTask(DecodingTask):
 
     def _plan(self, source: Source, rng: Random, *, played: bool) -> Puzzle | Reject:
         header = self._header(source, played)
-        for _ in range(DRAWS):
-            segment = self._choose(header, rng)
-            if isinstance(segment, Reject):
-                return segment
-            if played:
-                segment["timeline"] = "decoded"
-            small = self._small(source, segment)
-            asked = self.ask(small, rng)
-            if asked is not None:
-                segment["clips"], question = asked
-                return Puzzle(
-                    task=self.name,
-                    answer=question.answer,
-                    geometry={**segment, **question.geometry},
-                    answer_style=self.config.answer_style,
-                    answer_kind=question.kind,
-                    answer_args=question.args,
-                )
-        return Reject(
-            "static", f"the possible answers look the same in {DRAWS} sampled parts of the video", final=False
-        )
-
-    def _choose(self, header: VideoHeader, rng: Random) -> Segment | Reject:
-        """The frames of a random segment."""
         if header.duration < self.seconds:
             needed = f"window={self.config.window:g} needs at least {self.seconds:g} s"
             return Reject("too_short", f"the video has {header.duration:.1f} s; {needed}")
-        return self._cut(header, self.moments(header.duration, rng))
+        segment = self._cut(header, self.moments(header.duration, rng), played)
+        if isinstance(segment, Reject):
+            return segment
+        asked = self.ask(self._small(source, segment), rng)
+        if asked is None:
+            detail = f"the possible answers look the same in {DRAWS} sampled parts of the video"
+            return Reject("static", detail, final=False)
+        segment["clips"], question = asked
+        return question.puzzle(self, segment)
 
-    def _cut(self, header: VideoHeader, spans: Sequence[tuple[float, float, int]]) -> Segment | Reject:
+    def _cut(self, header: VideoHeader, spans: Sequence[tuple[float, float, int]], played: bool) -> Segment | Reject:
         """The frames of some spans of a video, given by start, end and number of frames."""
         config = self.config
         frames = [number for start, end, count in spans for number in frame_numbers(header.times, (start, end), count)]
@@ -172,21 +151,11 @@ class SegmentTask(DecodingTask):
                 "too_few_frames",
                 f"the clips have {len(set(frames))} different frames; fps={config.fps:g} needs {len(frames)}",
             )
-        size = shown_size(header.size, config.max_pixels, config.multiple)
-        fault = size_fault(
-            header.size, size, grid=(1, 1), share=1, least=("min_side", config.min_side), max_pixels=config.max_pixels
-        )
-        if fault is not None:
-            return Reject(*fault)
-        return {
-            "decoder": choose_decoder(config.decoder, header),
-            "source_size": list(header.size),
-            "size": list(size),
-            "begin": round(spans[0][0], 6),
-            "fps": config.fps,
-            "frames": frames,
-            "clips": [],
-        }
+        shown = self._shown(header, "min_side")
+        if isinstance(shown, Reject):
+            return shown
+        segment = shown | {"begin": round(spans[0][0], 6), "fps": config.fps, "frames": frames, "clips": []}
+        return cast(Segment, segment | {"timeline": "decoded"} if played else segment)
 
     def _small(self, source: Source, segment: Segment, role: str = "video") -> Frames:
         """The frames at 16 pixels a side; sets the segment's decoder to the one that could read them."""
@@ -195,11 +164,7 @@ class SegmentTask(DecodingTask):
         return np.concatenate([signatures(Image.fromarray(frame), [box]) for frame in frames])
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
-        """The clips. Their times increase in steps of `1 / fps` from the start of the segment.
-
-        Raises:
-            ValueError: the video cannot be read, or has another size or length.
-        """
+        """The clips. Their times increase in steps of `1 / fps` from the start of the segment."""
         segment = cast(Segment, puzzle.geometry)
         frames = self._decoded(source, segment)
         return Media(
@@ -228,17 +193,8 @@ class SegmentTask(DecodingTask):
         return sheet(chosen, rows=1, columns=len(chosen))
 
     def _decoded(self, source: Source, segment: Segment, role: str = "video") -> Frames:
-        """The frames of a segment.
-
-        Raises:
-            ValueError: the video cannot be read, or has another size or length.
-        """
-        header = self._header(source, segment.get("timeline") == "decoded", role)
-        if list(header.size) != segment["source_size"]:
-            raise ValueError(f"{source.path}: the video is {header.size}, the puzzle needs {segment['source_size']}")
-        if max(segment["frames"]) >= header.num_frames:
-            raise ValueError(f"{source.path}: {header.num_frames} frames, the puzzle needs {max(segment['frames'])}")
-        return self._read(source, header, segment["frames"], (segment["size"][0], segment["size"][1]), segment, role)
+        """The frames of a segment."""
+        return self._read(source, segment, segment["frames"], segment["size"], role)
 
 
 def unlike(one: Frames, other: Frames) -> bool:

@@ -26,17 +26,16 @@ from jigsaw.tasks.contract import (
     Source,
     SourceKind,
     Task,
+    first_usable,
 )
 from jigsaw.tasks.keys import AnswerStyleKey
 from jigsaw.tasks.media.caching import BoundedCache, picture_cache
 from jigsaw.tasks.media.grids import Box, Region
 from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
-from jigsaw.tasks.media.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
+from jigsaw.tasks.media.photos import SCALES, PhotoHeader, read_header, read_photo
 from jigsaw.tasks.prompts import options_in_words
 
 CACHED_HEADERS = 1000
-DRAWS = 8
-"""Random squares of a photo that are tried before it is rejected as ambiguous."""
 
 GREY = (127, 127, 127)
 """Colour of hidden parts of a picture."""
@@ -89,36 +88,23 @@ class SquareTask(Task):
 
     def plan(self, source: Source, rng: Random) -> Puzzle | Reject:
         """Choose a square and its question; photos that are damaged, too small or ambiguous are rejected."""
+        return first_usable(lambda: self._plan(source, rng))
+
+    def _plan(self, source: Source, rng: Random) -> Puzzle | Reject:
         side = self.config.side
-        try:
-            header = self._headers.get(source.fingerprint, lambda: read_header(source.files["image"]))
-            if min(header.size) < side:
-                return Reject(
-                    "too_small",
-                    f"the photo is {header.size[0]}x{header.size[1]} pixels; side={side} needs at least {side}",
-                )
-            for _ in range(DRAWS if self.config.crop == "random" else 1):
-                square = self._square(header, rng)
-                asked = self.ask(self._cut(source, square), rng)
-                if asked is not None:
-                    return Puzzle(
-                        task=self.name,
-                        answer=asked.answer,
-                        geometry={"square": square, **asked.geometry},
-                        answer_style=self.config.answer_style,
-                        answer_kind=asked.kind,
-                        answer_args=asked.args,
-                    )
-        except PhotoError as error:
-            return Reject(error.reason, str(error))
-        return Reject("ambiguous", "the square looks the same for every answer", final=self.config.crop != "random")
+        header = self._headers.get(source.fingerprint, lambda: read_header(source.files["image"]))
+        if min(header.size) < side:
+            detail = f"the photo is {header.size[0]}x{header.size[1]} pixels; side={side} needs at least {side}"
+            return Reject("too_small", detail)
+        square = self._square(header, rng)
+        asked = self.ask(self._cut(source, square), rng)
+        if asked is None:
+            detail = "the square looks the same for every answer"
+            return Reject("ambiguous", detail, final=self.config.crop != "random")
+        return asked.puzzle(self, {"square": square})
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
-        """The images of `show`.
-
-        Raises:
-            ValueError: the photo cannot be read, or has another size.
-        """
+        """The images of `show`."""
         return Media(images=self.show(self.picture(puzzle, source), puzzle))
 
     def picture(self, puzzle: Puzzle, source: Source) -> Image.Image:

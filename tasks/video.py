@@ -34,28 +34,24 @@ from jigsaw.tasks.contract import (
     Puzzle,
     Reject,
     Source,
-    SourceKind,
 )
 from jigsaw.tasks.decoding import DecodingTask
 from jigsaw.tasks.foreign import ForeignRows, pair_of
 from jigsaw.tasks.image import Augment
 from jigsaw.tasks.keys import AnswerStyleKey, DecoderKey, FrameMultipleKey, FramePixelsKey
-from jigsaw.tasks.media.clips import equal_spans, frame_numbers, frames_per_clip, shown_size, size_fault
+from jigsaw.tasks.media.clips import equal_spans, frame_numbers, frames_per_clip, shown_size
 from jigsaw.tasks.media.grids import Box, Grid, Region, parse_grid
 from jigsaw.tasks.media.likeness import look_alike_classes, peak_differences, signatures
 from jigsaw.tasks.media.video_check import second_reading
 from jigsaw.tasks.media.video_display import Frames
 from jigsaw.tasks.media.videos import REASONS as VIDEO_REASONS
-from jigsaw.tasks.media.videos import VideoHeader, choose_decoder
+from jigsaw.tasks.media.videos import VideoHeader
 from jigsaw.tasks.permutations import answer_of, draw_shown
-from jigsaw.tasks.prompts import answer_instruction, user_message
+from jigsaw.tasks.prompts import instruction_of, labelled_pieces, user_message
 from jigsaw.tasks.registry import make_config
 
 DENSE_BYTES = 64 * 2**20
 """With a `window`, all frames of a video are decoded once for all its puzzles if they take at most this many bytes."""
-
-DRAWS = 8
-"""Random windows and crops that are tried before a draw is rejected as static."""
 
 VERIFIED = 4
 """Frames of a puzzle that `jigsaw check` reads a second time."""
@@ -170,7 +166,6 @@ class VideoTask(DecodingTask):
     """Put shuffled video clips back in chronological order."""
 
     name: ClassVar[str] = "video"
-    source_kind: ClassVar[SourceKind] = "video"
     SMALL: ClassVar[Mapping[str, Any]] = {
         "fps": 4,
         "max_frames": 2,
@@ -186,7 +181,6 @@ class VideoTask(DecodingTask):
         "too_few_frames": "the video has too few different frames for `clips` clips with `min_frames` frames each",
         "static": "two clips look the same: nothing moves, or the video repeats itself",
     }
-    PIECE = "clip"
     SIZE = ("clips", ("4", "6", "8"))
     VARIANTS = (
         PromptVariant(
@@ -214,17 +208,15 @@ class VideoTask(DecodingTask):
         self._grid = parse_grid(self.config.grid) if self.config.grid else None
 
     def _plan(self, source: Source, rng: Random, *, played: bool) -> Puzzle | Reject:
+        geometry = self._cut(self._header(source, played), rng)
+        if isinstance(geometry, Reject):
+            return geometry
+        if played:
+            geometry["timeline"] = "decoded"
+        classes = self._classes(source, geometry)
+        if self.config.static != "reject" or len(set(classes)) == len(classes):
+            return self._puzzle(geometry, classes, rng)
         varied = self.config.window is not None or self.config.crop_scale < 1
-        header = self._header(source, played)
-        for _ in range(DRAWS if varied else 1):
-            geometry = self._cut(header, rng)
-            if isinstance(geometry, Reject):
-                return geometry
-            if played:
-                geometry["timeline"] = "decoded"
-            classes = self._classes(source, geometry)
-            if self.config.static != "reject" or len(set(classes)) == len(classes):
-                return self._puzzle(geometry, classes, rng)
         pairs = [number + 1 for number, kind in enumerate(classes) if classes.count(kind) > 1]
         return Reject("static", f"pieces {', '.join(map(str, pairs))} look like other pieces", final=not varied)
 
@@ -232,14 +224,8 @@ class VideoTask(DecodingTask):
         """The pieces in shown order: clips, or their frames as images.
 
         `Clip.times` are seconds of the *source* video, which reveal the order; a model may only see `Clip.moments`.
-
-        Raises:
-            ValueError: the video cannot be read, or has another size or length.
         """
         geometry = cast(VideoGeometry, puzzle.geometry)
-        header = self._header_of(source, geometry)
-        if list(header.size) != geometry["source_size"]:
-            raise ValueError(f"{source.path}: the video is {header.size}, the puzzle needs {geometry['source_size']}")
         pieces = self._pieces(source, geometry)
         clips = [pieces[piece] for piece in geometry["shown"]]
         if geometry["shown_as"] == "video":
@@ -249,8 +235,8 @@ class VideoTask(DecodingTask):
     def verify(self, puzzle: Puzzle, source: Source) -> list[str]:
         """Compare a sample of the frames with a sequential decode of the video."""
         geometry = cast(VideoGeometry, puzzle.geometry)
-        header = self._header_of(source, geometry)
         numbers = [number for clip in geometry["frames"] for number in clip]
+        header = self._header_of(source, geometry, numbers)
         frames = self._decoded(source, header, numbers, geometry)
         sample = sorted({round(place * (len(numbers) - 1) / (VERIFIED - 1)) for place in range(VERIFIED)})
         return second_reading(source.files["video"], header, [numbers[place] for place in sample], frames[sample])
@@ -272,28 +258,23 @@ class VideoTask(DecodingTask):
         """Every clip after its number, the question and the answer instruction."""
         geometry, count = cast(VideoGeometry, puzzle.geometry), puzzle.num_pieces
         clips, per_clip = len(geometry["spans"]), len(geometry["frames"][0])
-        parts: list[str | dict[str, str]] = []
         if geometry["grid"] is None:
-            parts.append(f"One video was cut into {count} clips of equal length, and the clips were shuffled.")
+            opening = f"One video was cut into {count} clips of equal length, and the clips were shuffled."
             order = "in the order of time, earliest first"
         else:
             rows, columns = geometry["grid"]
-            parts.append(
+            opening = (
                 f"One video was cut into {clips} clips of equal length and every clip into {rows} x {columns} tiles; "
                 "all these pieces were shuffled."
             )
             order = "clip after clip in the order of time, and within a clip in raster order (left to right, top first)"
-        for number in range(1, count + 1):
-            if geometry["shown_as"] == "video":
-                parts += [f"Clip {number}:", {"type": "video"}]
-            else:
-                moments = ", ".join(f"{frame / geometry['fps']:.1f}" for frame in range(per_clip))
-                parts += [f"Clip {number}, frames at {moments} s:", *([{"type": "image"}] * per_clip)]
-        parts.append(
-            f"Which clip belongs where? List the clip numbers {order}. "
-            + answer_instruction(puzzle.answer_style, count)
-        )
-        return user_message(parts)
+        pieces: list[Any] = labelled_pieces(puzzle, "Clip", "video")
+        if geometry["shown_as"] == "images":
+            moments = ", ".join(f"{frame / geometry['fps']:.1f}" for frame in range(per_clip))
+            labels = [f"Clip {number}, frames at {moments} s:" for number in range(1, count + 1)]
+            pieces = [part for label in labels for part in (label, *([{"type": "image"}] * per_clip))]
+        asked = f"Which clip belongs where? List the clip numbers {order}. {instruction_of(puzzle)}"
+        return user_message([opening, *pieces, asked])
 
     def variants(self, puzzle: Puzzle) -> Sequence[PromptVariant]:
         """None if clips are cut into tiles, because the variants ask only about time."""
@@ -309,9 +290,6 @@ class VideoTask(DecodingTask):
             config["grid"] = f"{grid[0]}x{grid[1]}"
         config |= {"trim": FOREIGN_TRIM, "min_duration": 0, "answer_style": style}
         return type(self)(make_config(type(self), config)).plan(source, rng)
-
-    def _header_of(self, source: Source, geometry: VideoGeometry) -> VideoHeader:
-        return self._header(source, geometry.get("timeline") == "decoded")
 
     def _puzzle(self, geometry: VideoGeometry, classes: tuple[int, ...], rng: Random) -> Puzzle:
         shown = draw_shown(len(classes), rng, identity=self.config.identity)
@@ -343,21 +321,10 @@ class VideoTask(DecodingTask):
             need = f"{count} frames for each of clips={config.clips} clips"
             detail = f"{header.num_frames} frames in {duration:.1f} s do not give {need}"
             return Reject("too_few_frames", detail)
-        size = shown_size(header.size, config.max_pixels, config.multiple)
-        fault = size_fault(
-            header.size,
-            size,
-            grid=self._grid or (1, 1),
-            share=config.crop_scale,
-            least=("min_tile", config.min_tile),
-            max_pixels=config.max_pixels,
-        )
-        if fault is not None:
-            return Reject(*fault)
-        geometry: VideoGeometry = {
-            "decoder": choose_decoder(config.decoder, header),
-            "source_size": list(header.size),
-            "size": list(size),
+        shown = self._shown(header, "min_tile", self._grid or (1, 1), config.crop_scale)
+        if isinstance(shown, Reject):
+            return shown
+        about = {
             "duration": round(duration, 6),
             "fps": round(count / length, 6),
             "spans": [[round(start, 6), round(end, 6)] for start, end in spans],
@@ -365,10 +332,11 @@ class VideoTask(DecodingTask):
             "grid": None if self._grid is None else list(self._grid),
             "shown_as": config.shown_as,
         }
+        geometry = cast(VideoGeometry, shown | about)
         if header.display.interlaced:
             geometry["interlaced"] = True
         if config.crop_scale < 1:
-            geometry["crop"] = _draw_crop(header.size, size, config.crop_scale, rng)
+            geometry["crop"] = _draw_crop(header.size, geometry["size"], config.crop_scale, rng)
         if config.augment:
             geometry["augment"] = {"mirror": rng.random() < 0.5, "channels": rng.sample(range(3), 3)}
         return geometry
@@ -386,10 +354,8 @@ class VideoTask(DecodingTask):
 
     def _pieces(self, source: Source, geometry: VideoGeometry) -> list[Clip]:
         """All pieces in the right order, from one decode."""
-        header = self._header_of(source, geometry)
         numbers = [number for clip in geometry["frames"] for number in clip]
-        if max(numbers) >= header.num_frames:
-            raise ValueError(f"{source.path}: {header.num_frames} frames, the puzzle needs number {max(numbers)}")
+        header = self._header_of(source, geometry, numbers)
         frames = _changed(self._decoded(source, header, numbers, geometry), geometry)
         frames.setflags(write=False)
         per_clip = len(geometry["frames"][0])
@@ -403,15 +369,14 @@ class VideoTask(DecodingTask):
 
     def _decoded(self, source: Source, header: VideoHeader, numbers: list[int], geometry: VideoGeometry) -> Frames:
         """Frames by number, at the size of the canvas if they are cropped, else at the shown size."""
-        width, height = geometry["crop"]["canvas"] if "crop" in geometry else geometry["size"]
-        size = (width, height)
+        size = geometry["crop"]["canvas"] if "crop" in geometry else geometry["size"]
         dense = self.config.window is not None and 3 * size[0] * size[1] * header.num_frames <= DENSE_BYTES
         wanted = range(header.num_frames) if dense else numbers
-        frames = self._read(source, header, wanted, size, geometry)
+        frames = self._read(source, geometry, wanted, size)
         return frames[numbers] if dense else frames
 
 
-def _draw_crop(source: tuple[int, int], size: tuple[int, int], scale: float, rng: Random) -> Crop:
+def _draw_crop(source: Sequence[int], size: Sequence[int], scale: float, rng: Random) -> Crop:
     """A random part of the frames; they are decoded at a size at which the smallest part need not be enlarged."""
     canvas = [max(shown, min(stored, round(shown / scale))) for stored, shown in zip(source, size, strict=True)]
     share = rng.uniform(scale, 1)

@@ -7,6 +7,7 @@ addition to depth (appendix of the paper).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from random import Random
 from typing import Annotated, Any, ClassVar
@@ -18,7 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.contract import Media, Message, Pieces, PromptVariant, Puzzle, Source
 from jigsaw.tasks.media.posed_scene import PosedScene
-from jigsaw.tasks.media.poses import STILL, Motion, apart, in_words
+from jigsaw.tasks.media.poses import STILL, Motion, apart, difference, in_words
 from jigsaw.tasks.posed import PosedConfig, PosedTask
 from jigsaw.tasks.prompts import instruction_of, labelled_pieces, user_message
 
@@ -80,11 +81,7 @@ class ViewMotionTask(PosedTask):
         return float((gap < SAME_SPOT + SAME_SHARE * depths[inside]).sum() / len(points))
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
-        """The first view, then the shuffled ones.
-
-        Raises:
-            ValueError: a file cannot be read.
-        """
+        """The first view, then the shuffled ones."""
         first = self.picture(source, self.scene(source), puzzle.geometry["first"])
         return Media(images=[first, *self.views(puzzle, source)])
 
@@ -113,13 +110,12 @@ class ViewMotionTask(PosedTask):
 
     def pieces(self, puzzle: Puzzle, media: Media) -> Pieces:
         """The shuffled views, and the first one."""
-        first, *views = (np.asarray(image.convert("RGB")) for image in media.images)
-        reach = [_size(*apart(motion, STILL)) for motion in puzzle.geometry["motions"]]
-        return Pieces(frames=[view[None] for view in views], picture=first, reach=reach)
+        reach = [difference(*apart(motion, STILL)) for motion in puzzle.geometry["motions"]]
+        return replace(super().pieces(puzzle, media), reach=reach)
 
     def difficulty(self, puzzle: Puzzle, pieces: Pieces) -> float:
         """The difference of the two most similar motions in degrees, with 60 degrees per metre."""
-        return min(_size(*apart(*pair)) for pair in combinations(puzzle.geometry["motions"], 2))
+        return min(difference(*apart(*pair)) for pair in combinations(puzzle.geometry["motions"], 2))
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
         """The map, with the first camera as 1 and the cameras after the motions from 2 on."""
@@ -140,8 +136,3 @@ class ViewMotionTask(PosedTask):
 def _listed(puzzle: Puzzle) -> str:
     """The motions, one per line."""
     return "\n".join(f"{number}. {in_words(each)}" for number, each in enumerate(puzzle.geometry["motions"], start=1))
-
-
-def _size(metres: float, degrees: float) -> float:
-    """The size of a motion in degrees, with 60 degrees per metre."""
-    return float(np.hypot(60 * metres, degrees))

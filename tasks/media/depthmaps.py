@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from jigsaw.tasks.media.formats import format_of, head_of
+from jigsaw.tasks.media.formats import MediaError, format_of, head_of
 from jigsaw.tasks.media.photos import MAX_PIXELS, PhotoError
 
 DepthArray = np.ndarray[Any, np.dtype[np.float32]]
@@ -37,8 +37,11 @@ SAME_SHAPE = 0.02
 """Largest relative difference of two equal aspect ratios."""
 
 
-class DepthError(ValueError):
-    """A depth map cannot be used; the message has the reason."""
+class DepthError(MediaError):
+    """A depth map cannot be used."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("bad_depth", detail)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,14 @@ HEAD_BYTES = 4096
 FormatKind = Literal["image", "video", "depth", "archive", "table", "other"]
 
 
+class MediaError(ValueError):
+    """A file of a source cannot be used; `reason` is a key of the task's `REASONS`."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
 class Format(NamedTuple):
     """A file format: its name for messages, and the kind of content."""
 

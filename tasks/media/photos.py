@@ -22,7 +22,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from jigsaw.tasks.media import colors, png_chunks
-from jigsaw.tasks.media.formats import described, format_of, head_of, other_content
+from jigsaw.tasks.media.formats import MediaError, described, format_of, head_of, other_content
 from jigsaw.tasks.media.profiles import HdrError, profile_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
@@ -68,12 +68,8 @@ _REDUCED = 1
 _Result = TypeVar("_Result")
 
 
-class PhotoError(ValueError):
+class PhotoError(MediaError):
     """A picture cannot be used; `reason` is a key of `REASONS`."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
 
 
 class _LongTexts(Exception):

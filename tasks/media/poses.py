@@ -15,6 +15,8 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from jigsaw.tasks.media.formats import MediaError
+
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
 ROTATION_ERROR = 1e-2
@@ -30,8 +32,11 @@ MOVE_STEP, TURN_STEP = 0.1, 5.0
 """Metres and degrees to which motions are rounded in words."""
 
 
-class PoseError(ValueError):
-    """A pose or a file of intrinsics cannot be used; the message says why."""
+class PoseError(MediaError):
+    """A pose or a file of intrinsics cannot be used."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("bad_pose", detail)
 
 
 class Motion(TypedDict):
@@ -202,6 +207,11 @@ def apart(one: Motion, other: Motion) -> tuple[float, float]:
     steps = [one[axis] - other[axis] for axis in ("right", "up", "forward")]
     turn = (one["turn"] - other["turn"] + 180) % 360 - 180
     return float(np.linalg.norm(steps)), float(np.hypot(turn, one["tilt"] - other["tilt"]))
+
+
+def difference(metres: float, degrees: float) -> float:
+    """A distance and an angle as one angle in degrees, with 60 degrees per metre."""
+    return float(np.hypot(60 * metres, degrees))
 
 
 def in_words(motion: Motion) -> str:

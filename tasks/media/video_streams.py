@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from jigsaw.tasks.media.formats import MediaError
 from jigsaw.tasks.media.video_display import Orientation, displayed_size, orientation_of
 from jigsaw.tasks.media.video_timeline import GAP, Packet
 
@@ -34,12 +35,8 @@ _EXACT = {"h264": {5}, "hevc": {16, 17, 18, 19, 20, 21}}
 """NAL unit types of complete pictures, at which decoding can begin (H.264 table 7-1, H.265 table 7-1)."""
 
 
-class VideoError(ValueError):
+class VideoError(MediaError):
     """A video cannot be used; `reason` is a key of `jigsaw.tasks.media.videos.REASONS`."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
 
 
 @dataclass(frozen=True)

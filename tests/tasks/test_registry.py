@@ -61,7 +61,7 @@ def test_a_relative_file_becomes_valid_everywhere(plugin, monkeypatch):
         ("zzz", "no task is called 'zzz'; known: camera_poses, depth, depth_regions, flip"),
         ("no_such_module:X", "importing failed at no_such_module:X with ModuleNotFoundError.*install the package"),
         ("jigsaw.tasks.image:Nothing", "has no 'Nothing'"),
-        ("jigsaw.tasks.image:DRAWS", "not a subclass"),
+        ("jigsaw.tasks.image:OVERVIEW_SIDE", "not a subclass"),
         ("missing.py:X", "there is no file missing.py"),
     ],
 )

@@ -37,6 +37,7 @@ from jigsaw.tasks import (
     task_names,
 )
 from jigsaw.tasks.foreign import unwrapped
+from jigsaw.tasks.media.formats import MediaError
 
 FORMATS = ("visual-jigsaw",)
 ROWS_PER_PART = 50_000
@@ -177,6 +178,8 @@ def import_row(task: Task, job: Job, item: dict[str, Any]) -> Planned:
         puzzle = task.adopt(source, puzzle_rng(identity), item["about"], _style(prompt, item["source"]))
     except KeyError as error:
         return Planned(refusals=[Refusal(None, "failed", f"the row has no {error.args[0]}")])
+    except MediaError as error:
+        return Planned(refusals=[Refusal(None, error.reason, str(error))])
     except (ValueError, IndexError) as error:
         return Planned(refusals=[Refusal(None, "failed", first_line(error))])
     except Exception as error:  # the type depends on the content of the row
