@@ -11,15 +11,15 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from jigsaw.data.building.directory_lock import build_directory
 from jigsaw.data.building.listing import Listing, assign_parts, read_lines, sample, write_listing
-from jigsaw.data.building.planning import Job, Refusal
+from jigsaw.data.building.planning import Job
 from jigsaw.data.building.pool import Pool
 from jigsaw.data.building.selection import (
     NAMES,
@@ -133,6 +133,11 @@ def reject_reasons(rejects: Mapping[str, int], task: Task) -> dict[str, int]:
         short = re.split(r" \(|[,:;]", meanings.get(reason, reason))[0]
         words[re.sub(r"`(\w+)`", lambda key: _setting(task, key[1]), short).replace("`", "")] += number
     return dict(words)
+
+
+def listed_reasons(rejects: Mapping[str, int], task: Task) -> str:
+    """The reject reasons in one line."""
+    return ", ".join(f"{meaning} ({number})" for meaning, number in reject_reasons(rejects, task).items())
 
 
 def _setting(task: Task, key: str) -> str:
@@ -254,90 +259,63 @@ def build_set(
             skipped=dict(sorted(skipped.items())),
             versions=package_versions(),
         )
-        return _Build(target, work, manifest, job, task).run(listing, workers or usable_cores(), time_limit, progress)
+        return _build_shard(target, work, manifest, job, task, listing, workers or usable_cores(), time_limit, progress)
 
 
-class _Build:
-    """The build of one shard."""
-
-    def __init__(self, target: Path, work: Path, manifest: Manifest, job: Job, task: Task) -> None:
-        self._target = target
-        self._work = work
-        self._manifest = manifest
-        self._settings = manifest.settings
-        self._job = job
-        self._task = task
-        self._parts = range(manifest.shard[0], manifest.settings.parts, manifest.shard[1])
-        self._writer = PartWriter(target, work, manifest.settings, {*REASONS, *task.REASONS})
-        suffix = manifest_name(manifest.shard).removeprefix("manifest").removesuffix(".json")
-        self._rejects = target / f"rejects{suffix}.jsonl"
-
-    def run(self, listing: Listing, workers: int, time_limit: float, progress: bool) -> BuildSummary:
-        """Build the missing parts; returns the result for all parts of the shard."""
-        done = {part: counts for part in self._parts if (counts := self._writer.finished(part)) is not None}
-        missing = [part for part in self._parts if part not in done]
-        finished_before = any(m.shard == self._manifest.shard and m.complete for m in shard_manifests(self._target))
-        if missing or not finished_before:
-            write_manifest(self._target, self._manifest)
-            files = assign_parts(listing, self._settings.parts, missing, self._work)
-            total = sum(1 for file in files.values() for _ in read_lines(file))
-            with (
-                progress_bar("puzzles", total, enabled=progress) as bar,
-                Pool(self._job, min(workers, max(total, 1)), time_limit) as pool,
-            ):
-                for part, file in files.items():
-                    done[part] = self._writer.write(part, _outcomes(file, pool), bar)
-        counts = sum((done[part] for part in self._parts), Counts())
-        if missing or not finished_before:
-            self._writer.join_rejects(self._rejects, self._parts)
-            if counts.puzzles == 0 and self._manifest.shard == (0, 1):
-                self._fail_empty(counts)
-            write_manifest(self._target, replace(self._manifest, counts=counts, complete=True))
-            self._writer.forget_rejects()
-        return BuildSummary(
-            path=self._target,
-            counts=counts,
-            parts_built=len(missing),
-            parts_skipped=len(done) - len(missing),
-            used=sum(sources_of(self._writer.file(part)) for part in self._parts),
-            task=self._task,
-            spec=self._settings.spec,
-            skipped=self._manifest.skipped,
-        )
-
-    def _fail_empty(self, counts: Counts) -> None:
-        """Raise an error if there is no puzzle; removes everything but the list of rejects."""
-        for part in self._parts:
-            self._writer.file(part).unlink(missing_ok=True)
-        (self._target / manifest_name(self._manifest.shard)).unlink(missing_ok=True)
-        self._writer.forget_rejects()
-        if not counts.sources:
-            raise JigsawError(empty_split(self._settings.num_sources, self._job, self._task))
-        reasons = reject_reasons(counts.rejects, self._task)
-        why = ", ".join(f"{meaning} ({number})" for meaning, number in reasons.items())
-        skipped = f". {skipped_line(self._manifest.skipped)}" if self._manifest.skipped else ""
-        raise JigsawError(
-            f"none of the {counts.sources} sources in {self._job.root} gave a puzzle: {why}; see {self._rejects}"
-            f"{skipped}"
-        )
+def _build_shard(
+    target: Path,
+    work: Path,
+    manifest: Manifest,
+    job: Job,
+    task: Task,
+    listing: Listing,
+    workers: int,
+    time_limit: float,
+    progress: bool,
+) -> BuildSummary:
+    """Build the missing parts of a shard; returns the result for all of its parts."""
+    writer = PartWriter(target, work, manifest, {*REASONS, *task.REASONS})
+    done = {part: counts for part in writer.parts if (counts := writer.finished(part)) is not None}
+    missing = [part for part in writer.parts if part not in done]
+    finished_before = any(m.shard == manifest.shard and m.complete for m in shard_manifests(target))
+    if missing or not finished_before:
+        write_manifest(target, manifest)
+        files = assign_parts(listing, manifest.settings.parts, missing, work)
+        total = sum(1 for file in files.values() for _ in read_lines(file))
+        with (
+            progress_bar("puzzles", total, enabled=progress) as bar,
+            Pool(job, min(workers, max(total, 1)), time_limit) as pool,
+        ):
+            for part, file in files.items():
+                planned = (Outcome(line[0], result) for line, result in pool.run(read_lines(file)))
+                done[part] = writer.write(part, planned, bar)
+    counts = sum((done[part] for part in writer.parts), Counts())
+    if missing or not finished_before:
+        writer.join_rejects()
+        if counts.puzzles == 0 and manifest.shard == (0, 1):
+            # Only the list of rejects is left.
+            for file in (*map(writer.file, writer.parts), target / manifest_name(manifest.shard)):
+                file.unlink(missing_ok=True)
+            writer.forget_rejects()
+            raise JigsawError(_no_puzzle(manifest, job, task, counts, writer.rejects))
+        write_manifest(target, replace(manifest, counts=counts, complete=True))
+        writer.forget_rejects()
+    return BuildSummary(
+        path=target,
+        counts=counts,
+        parts_built=len(missing),
+        parts_skipped=len(done) - len(missing),
+        used=sum(sources_of(writer.file(part)) for part in writer.parts),
+        task=task,
+        spec=manifest.settings.spec,
+        skipped=manifest.skipped,
+    )
 
 
-def _outcomes(lines: Path, pool: Pool) -> Iterator[Outcome]:
-    """The outcomes of the sources of a part, in their order; for some the listing already has a problem."""
-    wrong: deque[tuple[int, Outcome]] = deque()  # each with the number of sources before it that workers plan
-    asked = 0
-
-    def usable() -> Iterator[str]:
-        nonlocal asked
-        for path, *problem in read_lines(lines):
-            if problem:
-                wrong.append((asked, Outcome(path, Refusal(None, problem[0], problem[1]))))
-            else:
-                asked += 1
-                yield path
-
-    for number, (path, result) in enumerate(pool.run(usable())):
-        while wrong and wrong[0][0] <= number:
-            yield wrong.popleft()[1]
-        yield Outcome(path, result)
-    yield from (outcome for _, outcome in wrong)
+def _no_puzzle(manifest: Manifest, job: Job, task: Task, counts: Counts, rejects: Path) -> str:
+    """The error for a build without a puzzle."""
+    if not counts.sources:
+        return empty_split(manifest.settings.num_sources, job, task)
+    skipped = f". {skipped_line(manifest.skipped)}" if manifest.skipped else ""
+    why = listed_reasons(counts.rejects, task)
+    return f"none of the {counts.sources} sources in {job.root} gave a puzzle: {why}; see {rejects}{skipped}"

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from jigsaw.data.sources import scan, source_root
@@ -33,10 +34,6 @@ class Listing:
     count: int
     digest: str
 
-    def lines(self) -> Iterator[Line]:
-        """The entries in order."""
-        return read_lines(self.file)
-
 
 def source_digest(source: Path, kind: SourceKind, pairs: str = "auto") -> str:
     """Hash of the names and sizes of all sources of a folder, list, tar or table; it changes when they do.
@@ -55,12 +52,7 @@ def source_digest(source: Path, kind: SourceKind, pairs: str = "auto") -> str:
 
 
 def write_listing(entries: Iterable[str | Problem], root: Path, file: Path) -> Listing:
-    """Write a listing to a file.
-
-    Args:
-        entries: relative paths, or problems.
-        root: folder of the sources, for the sizes of the files.
-    """
+    """Write a listing of relative paths and problems to a file; `root` is the folder of the sources."""
     names = hashlib.sha256()
     count = 0
     with file.open("w", encoding="utf-8") as lines:
@@ -95,17 +87,12 @@ def sample(listing: Listing, limit: int, selected: Callable[[str], bool] | None)
     Args:
         selected: if it is not None, only sources for which it is true are sampled. It may read the source.
     """
+    paths = (line[0] for line in read_lines(listing.file))
     if selected is None:
-        kept = heapq.nsmallest(limit, (line[0] for line in listing.lines()), key=sample_rank)
+        names = set(heapq.nsmallest(limit, paths, key=sample_rank))
     else:
-        kept = []
-        for path in sorted((line[0] for line in listing.lines()), key=sample_rank):
-            if len(kept) == limit:
-                break
-            if selected(path):
-                kept.append(path)
-    names = set(kept)
-    lines = [json.dumps(line) + "\n" for line in listing.lines() if line[0] in names]
+        names = set(islice(filter(selected, sorted(paths, key=sample_rank)), limit))
+    lines = [json.dumps(line) + "\n" for line in read_lines(listing.file) if line[0] in names]
     file = listing.file.with_suffix(".sample")
     file.write_text("".join(lines), encoding="utf-8")
     return Listing(file, listing.count, listing.digest)
@@ -117,7 +104,7 @@ def assign_parts(listing: Listing, parts: int, wanted: Iterable[int], folder: Pa
     for file in files.values():
         file.unlink(missing_ok=True)
     held: dict[int, list[str]] = {}
-    for number, line in enumerate(listing.lines()):
+    for number, line in enumerate(read_lines(listing.file)):
         part = part_of(line[0], parts)
         if part in files:
             held.setdefault(part, []).append(json.dumps(line) + "\n")

@@ -36,7 +36,7 @@ class Job:
         build: the task and its settings; without a `split` all sources are used.
     """
 
-    call: str = "jigsaw.data.building.planning:plan_source"
+    call: str = f"{__name__}:plan_line"
     root: Path
     build: BuildConfig
 
@@ -59,6 +59,12 @@ class Planned:
     selected: bool = True
 
 
+def plan_line(task: Task, job: Job, line: list[str]) -> Planned | Refusal:
+    """The puzzles of a line of the listing, which may already have a problem."""
+    path, *problem = line
+    return Refusal(None, *problem) if problem else plan_source(task, job, path)
+
+
 def plan_source(task: Task, job: Job, path: str) -> Planned:
     """All puzzles of one source. Bad content gives refusals and raises nothing."""
     build = job.build
@@ -76,7 +82,10 @@ def plan_source(task: Task, job: Job, path: str) -> Planned:
         try:
             puzzle = _unseen_puzzle(task, source, identity, seen)
             if isinstance(puzzle, Puzzle):
-                planned.rows.append(_row(task, job, identity, puzzle, source))
+                row = row_of(identity, puzzle, task.prompt(puzzle), source)
+                check_answer_of({**row, "answer": puzzle.answer})
+                stored = encoded_media(task.render(puzzle, source)) if build.materialize else {}
+                planned.rows.append(row | stored)
                 continue
         except Exception as error:
             # An error of a plug-in, or a file that changed meanwhile, rejects this source only.
@@ -110,11 +119,3 @@ def _unseen_puzzle(task: Task, source: Source, identity: str, seen: set[str]) ->
 def _draws(seen: int) -> int:
     """Plans before a source with `seen` puzzles is exhausted: few after few, since a plan may decode the source."""
     return MAX_DRAWS if not seen else min(MAX_DRAWS, ceil(log(MISSED) / log(seen / (seen + 1))))
-
-
-def _row(task: Task, job: Job, identity: str, puzzle: Puzzle, source: Source) -> Row:
-    row = row_of(identity, puzzle, task.prompt(puzzle), source)
-    check_answer_of({**row, "answer": puzzle.answer})
-    if job.build.materialize:
-        row |= encoded_media(task.render(puzzle, source))
-    return row

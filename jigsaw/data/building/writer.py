@@ -16,9 +16,8 @@ from typing import Any
 
 from jigsaw.data.building.directory_lock import REJECTS
 from jigsaw.data.building.planning import Planned, Refusal
-from jigsaw.data.storage.manifest import Counts
+from jigsaw.data.storage.manifest import Counts, Manifest, manifest_name
 from jigsaw.data.storage.parts import Row, finished_part, part_name, write_part
-from jigsaw.data.storage.settings import Settings
 from jigsaw.errors import JigsawError
 from jigsaw.files import write_atomically
 from jigsaw.progress import Progress
@@ -38,11 +37,6 @@ class Outcome:
     result: Planned | Refusal
     about: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def planned(self) -> Planned:
-        """The puzzles and refusals."""
-        return Planned(refusals=[self.result]) if isinstance(self.result, Refusal) else self.result
-
 
 class PartWriter:
     """Writes the parts of one set.
@@ -50,20 +44,26 @@ class PartWriter:
     Args:
         target: folder of the set.
         work: folder on the same disk for unfinished files.
-        settings: of the set; their hash is stored in each part.
+        manifest: of the shard; the hash of its settings is stored in each part.
         reasons: known reasons of refusals; any other is listed as `failed`.
+
+    Attributes:
+        parts: numbers of the parts of the shard.
+        rejects: the list of rejects of the shard.
     """
 
-    def __init__(self, target: Path, work: Path, settings: Settings, reasons: Collection[str]) -> None:
+    def __init__(self, target: Path, work: Path, manifest: Manifest, reasons: Collection[str]) -> None:
         self._target = target
         self._work = work
-        self._parts = settings.parts
-        self._digest = settings.digest()
+        self._settings = manifest.settings
         self._reasons = reasons
+        self.parts = range(manifest.shard[0], manifest.settings.parts, manifest.shard[1])
+        suffix = manifest_name(manifest.shard).removeprefix("manifest").removesuffix(".json")
+        self.rejects = target / f"rejects{suffix}.jsonl"
 
     def file(self, part: int) -> Path:
         """The path of a part."""
-        return self._target / part_name(part, self._parts)
+        return self._target / part_name(part, self._settings.parts)
 
     def finished(self, part: int) -> Counts | None:
         """Counts of a finished part; None if it is missing, or if workers died on it, so that it is built again."""
@@ -71,7 +71,7 @@ class PartWriter:
         if found is None:
             return None
         digest, counts = found
-        if digest != self._digest:
+        if digest != self._settings.digest():
             raise JigsawError(f"{self.file(part)} belongs to another data set; choose another folder or delete it")
         return None if counts.rejects.get("crashed") else counts
 
@@ -84,7 +84,9 @@ class PartWriter:
             def rows() -> Iterator[Row]:
                 nonlocal sources, puzzles
                 for outcome in outcomes:
-                    planned = outcome.planned
+                    planned = outcome.result
+                    if isinstance(planned, Refusal):
+                        planned = Planned(refusals=[planned])
                     sources += planned.selected
                     puzzles += len(planned.rows)
                     for refusal in planned.refusals:
@@ -99,20 +101,20 @@ class PartWriter:
                 out.flush()  # the rejects are on disk before the part is moved into place
                 return Counts(sources=sources, puzzles=puzzles, rejects=dict(sorted(refused.items())))
 
-            write_part(self.file(part), self._work, rows(), self._digest, counts)
+            write_part(self.file(part), self._work, rows(), self._settings.digest(), counts)
             return counts()
 
-    def join_rejects(self, file: Path, parts: Iterable[int]) -> None:
+    def join_rejects(self) -> None:
         """Write one list of rejects in the order of the parts; those of earlier runs are taken from the old list."""
         old: dict[int, list[str]] = {}
-        if file.exists():
-            for line in filter(None, file.read_text(encoding="utf-8").split("\n")):
+        if self.rejects.exists():
+            for line in filter(None, self.rejects.read_text(encoding="utf-8").split("\n")):
                 old.setdefault(json.loads(line)["part"], []).append(line + "\n")
         joined: list[str] = []
-        for part in parts:
+        for part in self.parts:
             own = self._rejects(part)
             joined += [own.read_text(encoding="utf-8")] if own.exists() else old.get(part, [])
-        write_atomically(file, "".join(joined))
+        write_atomically(self.rejects, "".join(joined))
 
     def forget_rejects(self) -> None:
         """Remove the files that `join_rejects` has joined."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from jigsaw.data.building.build import REASONS, BuildSummary, reject_reasons
+from jigsaw.data.building.build import REASONS, BuildSummary, listed_reasons
 from jigsaw.data.building.directory_lock import build_directory
 from jigsaw.data.building.writer import Outcome, PartWriter
 from jigsaw.data.storage.manifest import Counts, Manifest, package_versions, shard_manifests, write_manifest
@@ -88,18 +88,16 @@ def write_imported(
         versions=package_versions(),
     )
     _begin(target, manifest)
-    rejects, parts = target / "rejects.jsonl", range(settings.parts)
     with build_directory(target, (0, 1)) as work, progress_bar("rows", settings.num_sources, enabled=progress) as bar:
-        writer = PartWriter(target, work, settings, {*REASONS, *task.REASONS})
+        writer = PartWriter(target, work, manifest, {*REASONS, *task.REASONS})
         try:
-            counts = sum((writer.write(part, islice(outcomes, rows_per_part), bar) for part in parts), Counts())
-            writer.join_rejects(rejects, parts)
+            counts = sum((writer.write(part, islice(outcomes, rows_per_part), bar) for part in writer.parts), Counts())
+            writer.join_rejects()
             if counts.puzzles == 0:
-                reasons = reject_reasons(counts.rejects, task)
-                why = ", ".join(f"{meaning} ({number})" for meaning, number in reasons.items())
+                why = listed_reasons(counts.rejects, task) or "they have no questions"
                 raise JigsawError(
-                    f"none of the {counts.sources} rows could be imported: {why or 'they have no questions'}; see "
-                    f"{rejects}; is {root} the folder of the media (--media-root)?"
+                    f"none of the {counts.sources} rows could be imported: {why}; see {writer.rejects}; is {root} the "
+                    "folder of the media (--media-root)?"
                 )
             write_manifest(target, replace(manifest, complete=True, counts=counts))
         finally:
