@@ -33,10 +33,6 @@ def is_saved_dataset(folder: Path) -> bool:
 def container_items(container: Path, kind: MediaKind, skipped: Skipped) -> Iterator[str | Problem]:
     """Names of the items of a container: members of a tar, or row numbers. Problems have such a name as path.
 
-    Args:
-        kind: kind of the items.
-        skipped: counts skipped members.
-
     Raises:
         ContainerError: the container is damaged, compressed, or has no column of media.
     """

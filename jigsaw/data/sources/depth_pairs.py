@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from jigsaw.data.sources.paths import is_file, regular
+from jigsaw.data.sources.recognition import Problem
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".webp", ".bmp", ".tif", ".tiff")
 DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff", ".pfm", ".exr")
@@ -48,6 +49,9 @@ class Files(Protocol):
 
     def has(self, path: str) -> bool:
         """Whether there is a file of that path."""
+
+    def read(self, path: str) -> Path | bytes:
+        """The file, or its bytes. Raises OSError if it cannot be read."""
 
     def __hash__(self) -> int: ...
 
@@ -81,25 +85,11 @@ class FilesOnDisk:
         return regular(self.root / path)
 
 
-@dataclass(frozen=True)
-class DepthFile:
-    """The depth map of a picture.
-
-    Attributes:
-        path: relative path; empty if there is none that can be read.
-        why: the reason if there is none.
-    """
-
-    path: str
-    why: str = ""
-
-
-def depth_of(files: Files, color: str, layout: str) -> DepthFile | None:
-    """The depth file of a picture; None if the file is not a picture of the layout.
+def depth_of(files: Files, color: str, layout: str) -> str | Problem | None:
+    """The depth file of a picture, or its problem if it has none; None if the file is not a picture of the layout.
 
     Args:
-        files: place of both files.
-        color: relative path of a file.
+        files, color: place of both files, and the relative path of a file.
         layout: `auto`, `scannet`, `tum` or a pattern.
     """
     if "::" in layout:
@@ -108,8 +98,8 @@ def depth_of(files: Files, color: str, layout: str) -> DepthFile | None:
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         return None
     if path.parent.name.lower() in _COLOR_FOLDERS[layout]:
-        return _by_folder(files, path, layout)
-    return _by_word(files, path) if layout == "auto" else None
+        return _by_folder(files, color, layout)
+    return _by_word(files, color) if layout == "auto" else None
 
 
 def is_depth_name(path: str, layout: str) -> bool:
@@ -124,7 +114,7 @@ def is_depth_name(path: str, layout: str) -> bool:
     )
 
 
-def _by_pattern(files: Files, color: str, layout: str) -> DepthFile | None:
+def _by_pattern(files: Files, color: str, layout: str) -> str | Problem | None:
     color_pattern, _, depth_pattern = layout.partition("::")
     before, after = (re.escape(piece).replace(r"\*", "[^/]*") for piece in color_pattern.split("{}"))
     match = re.fullmatch(rf"((?:.*/)?){before}(.+){after}", color)
@@ -132,63 +122,59 @@ def _by_pattern(files: Files, color: str, layout: str) -> DepthFile | None:
         return None
     depth = match[1] + depth_pattern.replace("{}", match[2])
     if files.has(depth) and depth != color:
-        return DepthFile(depth)
-    return DepthFile("", f"{NO_DEPTH}: there is no {depth}")
+        return depth
+    return Problem(color, "no_depth", f"{NO_DEPTH}: there is no {depth}")
 
 
-def _by_folder(files: Files, path: PurePosixPath, layout: str) -> DepthFile:
+def _by_folder(files: Files, color: str, layout: str) -> str | Problem:
+    path = PurePosixPath(color)
     folder = path.parent.parent / "depth"
-    version = files.version(str(folder))
-    stems = _depth_files(files, str(folder), version)
-    if path.stem in stems:
-        return DepthFile(str(folder / stems[path.stem]))
-    nearest = _nearest_time(_times(files, str(folder), version), path.stem) if layout in ("auto", "tum") else None
-    return DepthFile(str(folder / nearest)) if nearest else _none(files, folder, version, [path.stem])
+    found = _named(files, color, folder, [path.stem])
+    if isinstance(found, Problem) and layout in ("auto", "tum"):
+        times = _times(files, str(folder), files.version(str(folder)))
+        nearest = _nearest_time(times, path.stem)
+        return str(folder / nearest) if nearest else found
+    return found
 
 
-def _by_word(files: Files, path: PurePosixPath) -> DepthFile | None:
+def _by_word(files: Files, color: str) -> str | Problem | None:
     """The file in the same folder whose name has `depth` in place of `color`."""
+    path = PurePosixPath(color)
     match = _COLOR_WORDS.search(path.stem)
     if match is None:
         return None
-    version = files.version(str(path.parent))
-    stems = _depth_files(files, str(path.parent), version)
     wanted = [path.stem[: match.start()] + word + path.stem[match.end() :] for word in _DEPTH_WORDS]
-    for stem in wanted:
-        if stem in stems:
-            return DepthFile(str(path.parent / stems[stem]))
-    none = _none(files, path.parent, version, wanted)
-    return none if none.why != NO_DEPTH or match[0].lower() in ("color", "colour", "rgb") else None
+    found = _named(files, color, path.parent, wanted)
+    if isinstance(found, Problem) and found.detail == NO_DEPTH and match[0].lower() not in ("color", "colour", "rgb"):
+        return None
+    return found
 
 
-def _none(files: Files, folder: PurePosixPath, version: int, stems: list[str]) -> DepthFile:
-    """Why there is no depth map: no file, or a file of a format that is not read."""
-    others = _other_files(files, str(folder), version)
-    found = next((others[stem] for stem in stems if stem in others), None)
-    if found is None:
-        return DepthFile("", NO_DEPTH)
+def _named(files: Files, color: str, folder: PurePosixPath, stems: list[str]) -> str | Problem:
+    """The depth file with the first of these stems, or why there is none: no file, or a format that is not read."""
+    depths, others = _by_stem(files, str(folder), files.version(str(folder)))
+    for stem in stems:
+        if stem in depths:
+            return str(folder / depths[stem])
+    other = next((others[stem] for stem in stems if stem in others), None)
     read = ", ".join(suffix.removeprefix(".") for suffix in DEPTH_SUFFIXES)
-    return DepthFile("", f"{folder / found} is not in a format that is read as depth ({read})")
+    why = NO_DEPTH if other is None else f"{folder / other} is not in a format that is read as depth ({read})"
+    return Problem(color, "no_depth", why)
 
 
 @lru_cache(maxsize=16)
-def _other_files(files: Files, folder: str, _version: int) -> dict[str, str]:
-    """Stem -> name of the files in a folder that do not have the suffix of a depth map."""
-    names = sorted(files.names(folder))
-    return {PurePosixPath(name).stem: name for name in names if not name.lower().endswith(DEPTH_SUFFIXES)}
-
-
-@lru_cache(maxsize=16)
-def _depth_files(files: Files, folder: str, _version: int) -> dict[str, str]:
-    """Stem -> name of the depth files in a folder."""
-    names = sorted(files.names(folder))
-    return {PurePosixPath(name).stem: name for name in names if name.lower().endswith(DEPTH_SUFFIXES)}
+def _by_stem(files: Files, folder: str, _version: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Stem -> name of the files in a folder: those with the suffix of a depth map, and the others."""
+    found: tuple[dict[str, str], dict[str, str]] = ({}, {})
+    for name in sorted(files.names(folder)):
+        found[not name.lower().endswith(DEPTH_SUFFIXES)][PurePosixPath(name).stem] = name
+    return found
 
 
 @lru_cache(maxsize=16)
 def _times(files: Files, folder: str, version: int) -> list[tuple[float, str]]:
     def timed() -> Iterator[tuple[float, str]]:
-        for stem, name in _depth_files(files, folder, version).items():
+        for stem, name in _by_stem(files, folder, version)[0].items():
             try:
                 yield float(stem), name
             except ValueError:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from jigsaw.data.sources.containers import CONTAINERS, TAR, read_item
-from jigsaw.data.sources.depth_pairs import CAMERA, FilesOnDisk
+from jigsaw.data.sources.depth_pairs import CAMERA, Files, FilesOnDisk
 from jigsaw.data.sources.paths import BETWEEN, PAIRS, TOGETHER, bad_name, exists, is_folder, leaves, regular
-from jigsaw.data.sources.posed_scenes import Opened, scene_of
+from jigsaw.data.sources.posed_scenes import scene_of
 from jigsaw.data.sources.tars import files_in_tar
 from jigsaw.data.storage.identity import fingerprint_of
 from jigsaw.tasks import Source, SourceKind
@@ -54,6 +54,7 @@ def open_source(root: Path, path: str, kind: SourceKind) -> Source:
         OSError: it cannot be read, is not a regular file, or is outside of the root.
     """
     files: dict[str, Path | bytes]
+    contents: tuple[str, ...] = ()
     if kind == "pair" or kind == "video_pair":
         own, pieces = PAIRS[kind], path.split(TOGETHER)
         if len(pieces) != 2:
@@ -61,8 +62,7 @@ def open_source(root: Path, path: str, kind: SourceKind) -> Source:
         one, other = (open_source(root, piece, own) for piece in pieces)
         files = {own: one.files[own], "other": other.files[own]}
         contents = (one.fingerprint, other.fingerprint)
-        return Source(path=path, fingerprint=fingerprint_of(files.values()), files=files, contents=contents)
-    if kind == "posed":
+    elif kind == "posed":
         container, inside, folder = path.rpartition(BETWEEN)
         below(root, container or folder)
         found = files_in_tar(root / container) if inside else FilesOnDisk(root)
@@ -70,21 +70,20 @@ def open_source(root: Path, path: str, kind: SourceKind) -> Source:
         if not scene.files:
             raise OSError(f"not a usable scene of posed frames: {scene.problems[-1].detail}")
         files = {role: found.read(file) for role, file in scene.files.items()}
-        return Source(path=path, fingerprint=fingerprint_of(files.values()), files=files)
-    if kind == "rgbd":
+    elif kind == "rgbd":
         files = _rgbd_files(root, path)
     else:
         container, inside, name = path.rpartition(BETWEEN)
         in_container = inside and not exists(root / path)
         item = read_item(below(root, container), name, kind) if in_container else regular(below(root, path))
         files = {kind: item}
-    return Source(path=path, fingerprint=fingerprint_of(files.values()), files=files)
+    return Source(path=path, fingerprint=fingerprint_of(files.values()), files=files, contents=contents)
 
 
 def _rgbd_files(root: Path, path: str) -> dict[str, Path | bytes]:
     """The files of an RGB-D pair with their camera, or of a picture alone (imported puzzles have no depth map)."""
     color, _, depth = path.partition(BETWEEN)
-    found: Opened
+    found: Files
     if color.lower().endswith(TAR):
         found = files_in_tar(below(root, color))
         color, _, depth = depth.partition(BETWEEN)

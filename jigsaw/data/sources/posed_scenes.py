@@ -14,8 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from pathlib import PurePosixPath
+from typing import Any
 
 from jigsaw.data.sources.depth_pairs import DEPTH_SUFFIXES, PICTURE_SUFFIXES, Files
 from jigsaw.data.sources.recognition import Problem, Skipped
@@ -38,13 +38,6 @@ FEWEST = 3
 LOST = "frames without a pose, which tracking lost"
 
 
-class Opened(Files, Protocol):
-    """Files that can be read."""
-
-    def read(self, path: str) -> Path | bytes:
-        """The file, or its bytes. Raises OSError if it cannot be read."""
-
-
 @dataclass(frozen=True)
 class Scene:
     """The files of a scene.
@@ -60,7 +53,7 @@ class Scene:
     lost: int
 
 
-def scenes_in(scene: str, folders: Collection[str], files: Opened, skipped: Skipped) -> Iterator[str | Problem]:
+def scenes_in(scene: str, folders: Collection[str], files: Files, skipped: Skipped) -> Iterator[str | Problem]:
     """The source of a scene, if the folder is one, and the problems of its frames.
 
     Args:
@@ -77,7 +70,7 @@ def scenes_in(scene: str, folders: Collection[str], files: Opened, skipped: Skip
                 yield scene + name
 
 
-def scene_of(files: Opened, poses: str) -> Scene:
+def scene_of(files: Files, poses: str) -> Scene:
     """The scene with that folder of poses. The pose files are read on each call; they are at most 64 small files."""
     scene = PurePosixPath(poses).parent
     problems: list[Problem] = []

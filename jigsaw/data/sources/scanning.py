@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -157,29 +156,22 @@ def _items(root: Path, path: str, kind: Scanned, pairs: str, skipped: Skipped) -
     if kind == "rgbd":
         found = _paired(FilesOnDisk(root), path, pairs, skipped)
     else:
-        one = recognise(path, kind, partial(_head, root / path), skipped)
+        one = recognise(path, kind, lambda: head_of(regular(root / path)), skipped)
         found = iter(() if one is None else (one,))
     for item in found:
         yield bad_name(path) or item
 
 
-def _head(file: Path) -> bytes:
-    return head_of(regular(file))
-
-
 def _paired(files: Files, color: str, pairs: str, skipped: Skipped) -> Iterator[str | Problem]:
     depth = depth_of(files, color, pairs)
-    if depth is not None and BETWEEN in color:
-        yield Problem(
-            color, "bad_name", f"{BETWEEN} in a name cannot be distinguished from the separator of the two paths"
-        )
-    elif depth is None:
+    if depth is None:
         if not is_depth_name(color, pairs) and PurePosixPath(color).name != CAMERA:
             skipped[skip_key(color)] += 1
-    elif depth.path:
-        yield f"{color}::{depth.path}"
+    elif BETWEEN in color:
+        detail = f"{BETWEEN} in a name cannot be distinguished from the separator of the two paths"
+        yield Problem(color, "bad_name", detail)
     else:
-        yield Problem(color, "no_depth", depth.why)
+        yield depth if isinstance(depth, Problem) else f"{color}{BETWEEN}{depth}"
 
 
 def _contained(root: Path, path: str, kind: Scanned, pairs: str, skipped: Skipped) -> Iterator[str | Problem]:
