@@ -10,7 +10,7 @@ import pytest
 
 from jigsaw.data import build_puzzles, load_puzzles
 from jigsaw.data.loading import load
-from jigsaw.data.loading.load import Renderer
+from jigsaw.data.loading.load import rendered
 from jigsaw.errors import JigsawError
 from jigsaw.rewards import Composition
 
@@ -89,7 +89,7 @@ def test_joined_sets_keep_rendering(sets, photos, tmp_path):
 
 
 def test_the_transform_can_be_pickled():
-    assert pickle.loads(pickle.dumps(Renderer())) == Renderer()
+    assert pickle.loads(pickle.dumps(rendered)) is rendered
 
 
 def test_moved_sources_are_found_when_named_and_missing_ones_are_reported(photos, tmp_path):

@@ -47,7 +47,6 @@ class Question:
         kind: of the answer; None to infer it from the answer.
         args: arguments of the kind.
         images, videos: paths, or mappings with `bytes` or `path`.
-        identity: id of the row, if it has one.
     """
 
     turns: Sequence[tuple[str, str]]
@@ -58,7 +57,6 @@ class Question:
     args: Mapping[str, Any] = field(default_factory=dict)
     images: Sequence[Any] = ()
     videos: Sequence[Any] = ()
-    identity: str | None = None
 
     def content(self) -> list[dict[str, Any]]:
         """The turns as chat messages, with a placeholder for each medium.
@@ -183,11 +181,6 @@ def _media(row: Row) -> dict[str, Any]:
     return {"images": _list(row, "images", "image"), "videos": _list(row, "videos", "video")}
 
 
-def _identity(row: Row) -> str | None:
-    value = row.get("id")
-    return None if value is None else str(value)
-
-
 def _plain(row: Row) -> Iterator[Question]:
     options: Any = row.get("options") or ()
     labels: list[str] = []
@@ -207,13 +200,12 @@ def _plain(row: Row) -> Iterator[Question]:
         labels=list(labels),
         kind=row.get("kind"),
         args={key: value for key, value in args.items() if value is not None},
-        identity=_identity(row),
         **_media(row),
     )
 
 
 def _easyr1(row: Row) -> Iterator[Question]:
-    yield Question(turns=[("user", _text(row, "problem"))], answer=_answer(row), identity=_identity(row), **_media(row))
+    yield Question(turns=[("user", _text(row, "problem"))], answer=_answer(row), **_media(row))
 
 
 def _verl(row: Row) -> Iterator[Question]:
@@ -224,9 +216,7 @@ def _verl(row: Row) -> Iterator[Question]:
     if not isinstance(model, Mapping):
         raise QuestionError("it has no reward_model with a ground_truth; is this the right layout?")
     messages = [(_role(turn.get("role")), _text(turn, "content")) for turn in turns]
-    extra = row.get("extra_info") or {}
-    name = None if extra.get("index") is None else f"{extra.get('split', '')}-{extra['index']}"
-    yield Question(turns=messages, answer=_answer(model, "ground_truth"), identity=name, **_media(row))
+    yield Question(turns=messages, answer=_answer(model, "ground_truth"), **_media(row))
 
 
 def _llava(row: Row) -> Iterator[Question]:
@@ -239,9 +229,7 @@ def _llava(row: Row) -> Iterator[Question]:
         if role == "assistant":
             if not any(speaker == "user" for speaker, _ in messages[:number]):
                 raise QuestionError("its first answer has no question before it; leave the row out")
-            yield Question(
-                turns=messages[:number], answer=text.strip(), identity=f"{_identity(row) or ''}#{number}", **_media(row)
-            )
+            yield Question(turns=messages[:number], answer=text.strip(), **_media(row))
 
 
 def _role(name: Any) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -199,13 +199,10 @@ def _clip(medium: Any, root: Path) -> Clip:
 
 def _stored(where: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Number, from 0, and value of every row."""
-    number = 0
-    for values in _batches(where):
-        for value in values:
-            if not isinstance(value, Mapping):
-                raise JigsawError(f"{where}: row {number} is a {type(value).__name__}, not an object")
-            yield number, value
-            number += 1
+    for number, value in enumerate(chain.from_iterable(_batches(where))):
+        if not isinstance(value, Mapping):
+            raise JigsawError(f"{where}: row {number} is a {type(value).__name__}, not an object")
+        yield number, value
 
 
 def _batches(where: Path) -> Iterator[list[Any]]:

@@ -21,6 +21,7 @@ from jigsaw.data.building.writer import Outcome
 from jigsaw.data.importing.folders import media_folder, parquet_errors, parquet_files, write_imported
 from jigsaw.data.sources import open_source
 from jigsaw.data.storage.identity import puzzle_id, puzzle_rng
+from jigsaw.data.storage.media import placeholders
 from jigsaw.data.storage.parts import row_of
 from jigsaw.data.storage.settings import BuildConfig, Settings
 from jigsaw.errors import JigsawError, first_line
@@ -160,36 +161,36 @@ def _about(row: dict[str, Any], rows: ForeignRows) -> dict[str, Any]:
     return about | {"path": path} if isinstance(path, str) else {}
 
 
-def import_row(task: Task, job: Job, item: dict[str, Any]) -> Planned:
+def import_row(task: Task, job: Job, item: dict[str, Any]) -> Planned | Refusal:
     """The row of a foreign row. Runs in a worker."""
     assert task.FOREIGN is not None
     if (problem := _unread_media(task.FOREIGN.column, item["media"])) is not None:
-        return Planned(refusals=[Refusal(None, "placeholders", problem)])
+        return Refusal(None, "placeholders", problem)
     if not item["path"]:
         needed = f"{task.FOREIGN.column} needs a list of {{path, ...}}"
-        return Planned(refusals=[Refusal(None, "unreadable", f"the row names no file: {needed}")])
+        return Refusal(None, "unreadable", f"the row names no file: {needed}")
     try:
         source = open_source(job.root, item["path"], task.source_kind)
     except OSError as error:
-        return Planned(refusals=[Refusal(None, "unreadable", error.strerror or str(error))])
+        return Refusal(None, "unreadable", error.strerror or str(error))
     identity = puzzle_id(task.name, canonical_config(task), source.fingerprint, job.build.seed, item["index"])
     try:
         prompt = _messages(item["prompt"])
         puzzle = task.adopt(source, puzzle_rng(identity), item["about"], _style(prompt, item["source"]))
     except KeyError as error:
-        return Planned(refusals=[Refusal(None, "failed", f"the row has no {error.args[0]}")])
+        return Refusal(None, "failed", f"the row has no {error.args[0]}")
     except MediaError as error:
-        return Planned(refusals=[Refusal(None, error.reason, str(error))])
+        return Refusal(None, error.reason, str(error))
     except (ValueError, IndexError) as error:
-        return Planned(refusals=[Refusal(None, "failed", first_line(error))])
+        return Refusal(None, "failed", first_line(error))
     except Exception as error:  # the type depends on the content of the row
-        return Planned(refusals=[Refusal(None, "failed", f"{type(error).__name__}: {first_line(error)}")])
+        return Refusal(None, "failed", f"{type(error).__name__}: {first_line(error)}")
     if isinstance(puzzle, Reject):
-        return Planned(refusals=[Refusal(None, puzzle.reason, puzzle.detail)])
-    wanted, found = _placeholders(task.prompt(puzzle)), _placeholders(prompt)
+        return Refusal(None, puzzle.reason, puzzle.detail)
+    wanted, found = placeholders(task.prompt(puzzle)), placeholders(prompt)
     if wanted != found:
         problem = f"the prompt has {_counted(found)} placeholders, the puzzle has {_counted(wanted)}"
-        return Planned(refusals=[Refusal(None, "placeholders", problem)])
+        return Refusal(None, "placeholders", problem)
     return Planned(rows=[row_of(identity, puzzle, prompt, source)])
 
 
@@ -200,10 +201,6 @@ def _unread_media(own: str, media: dict[str, Any]) -> str | None:
         return f"the row has `{others[0]}` in addition to the {own} of its puzzle; leave it out"
     count = len(media[own]) if isinstance(media.get(own), list) else 1
     return f"the row has {count} {own}; a puzzle uses one" if count > 1 else None
-
-
-def _placeholders(prompt: list[Message]) -> Counter[str]:
-    return Counter(part["type"] for turn in prompt for part in turn["content"] if part["type"] != "text")
 
 
 def _counted(kinds: Counter[str]) -> str:

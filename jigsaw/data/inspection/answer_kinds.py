@@ -5,7 +5,8 @@ In: an opened set. Out: the kinds of answers of each task, with the id of a row 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from jigsaw.data.storage.parts import answer_of_row
@@ -34,17 +35,11 @@ def answer_kinds(puzzles: Any, where: str) -> Kinds:
     if not {"id", "task", "answer"} <= set(names):
         return {}  # the answers of conversations are not scored
     kinds: dict[tuple[str, str], str] = {}
-    for row in _rows(stored.select_columns(names)):
+    tables = stored.select_columns(names).with_format("arrow").iter(batch_size=1000)
+    for row in chain.from_iterable(table.to_pylist() for table in tables):
         try:
             kind = check_answer_of({**row, "answer": answer_of_row(row)})
         except (RewardError, ValueError) as error:
             raise JigsawError(f"{where}: row {row['id']}: {error}") from error
         kinds.setdefault((row["task"], kind.name), row["id"])
     return kinds
-
-
-def _rows(stored: Any) -> Iterator[dict[str, Any]]:
-    for batch in stored.iter(batch_size=1000):
-        names = list(batch)
-        for values in zip(*(batch[name] for name in names), strict=True):
-            yield dict(zip(names, values, strict=True))

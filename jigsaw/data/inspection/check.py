@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
-from jigsaw.data.building.planning import Job, Planned, Refusal, plan_source
+from jigsaw.data.building.planning import Job, Refusal, plan_source
 from jigsaw.data.building.pool import Pool
 from jigsaw.data.loading.load import origin_of
 from jigsaw.data.sources import open_source
@@ -148,6 +148,8 @@ Group = tuple[str, str, list[Row]]
 
 def _groups_of(file: Path, digest: str, report: CheckReport, seen: set[str]) -> Iterator[Group]:
     """The rows of a part, source by source; counts them in the report."""
+    import pyarrow.parquet as pq
+
     try:
         found = finished_part(file)
         if found is None or found[0] != digest:
@@ -155,7 +157,9 @@ def _groups_of(file: Path, digest: str, report: CheckReport, seen: set[str]) -> 
             return
         require_schema(file)
         rows = 0
-        for source, group in groupby(_rows_of(file), key=lambda row: str((row["source"] or {}).get("path"))):
+        batches = pq.ParquetFile(file).iter_batches(batch_size=64)
+        stored = chain.from_iterable(batch.to_pylist() for batch in batches)
+        for source, group in groupby(stored, key=lambda row: str((row["source"] or {}).get("path"))):
             members = list(group)
             report.sources += 1
             rows += len(members)
@@ -170,19 +174,13 @@ def _groups_of(file: Path, digest: str, report: CheckReport, seen: set[str]) -> 
         report.add(Fault(file.name, "", "", f"damaged: {error}".splitlines()[0]))
 
 
-def _rows_of(file: Path) -> Iterator[Row]:
-    import pyarrow.parquet as pq
-
-    for batch in pq.ParquetFile(file).iter_batches(batch_size=64):
-        yield from batch.to_pylist()
-
-
 def check_source(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
     """Faults of the rows of one source, which are planned again and compared, then rendered. Runs in a worker."""
     _, path, rows = group
-    faults = _source_faults(task, job, path, rows)
-    if faults:
-        return faults
+    source = _source_of(task, job, path, rows)
+    if isinstance(source, str):
+        return [("", source)]
+    faults = []
     expected = plan_source(task, job, path)
     again = {row["id"]: row for row in expected.rows}
     for row in rows:
@@ -194,17 +192,20 @@ def check_source(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
             faults.append((row["id"], f"planned again, it differs in {', '.join(wrong)}"))
     missing = len(again.keys() - {row["id"] for row in rows})
     if missing:
-        faults.append(("", f"{missing} of its {len(again)} puzzles are missing{_first_refusal(expected)}"))
-    return faults + check_rows(task, job, group)
+        why = "".join(f" ({refusal.reason}: {refusal.detail})" for refusal in expected.refusals[:1])
+        faults.append(("", f"{missing} of its {len(again)} puzzles are missing{why}"))
+    return faults + _faults_of(task, source, rows)
 
 
 def check_rows(task: Task, job: Job, group: Group) -> list[tuple[str, str]]:
     """Faults of the rows of one source: wrong answers, and media that cannot be rendered. Runs in a worker."""
     _, path, rows = group
-    faults = [] if task.STORED else _source_faults(task, job, path, rows)
-    if faults:
-        return faults
-    source = None if task.STORED else open_source(job.root, path, task.source_kind)
+    source = None if task.STORED else _source_of(task, job, path, rows)
+    return [("", source)] if isinstance(source, str) else _faults_of(task, source, rows)
+
+
+def _faults_of(task: Task, source: Source | None, rows: list[Row]) -> list[tuple[str, str]]:
+    faults = []
     for number, row in enumerate(rows):
         try:
             for what in _row_faults(task, source, row, verify=number == 0):
@@ -238,14 +239,14 @@ def _row_faults(task: Task, source: Source | None, row: Row, *, verify: bool) ->
         yield from task.verify(puzzle, source)
 
 
-def _source_faults(task: Task, job: Job, path: str, rows: list[Row]) -> list[tuple[str, str]]:
+def _source_of(task: Task, job: Job, path: str, rows: list[Row]) -> Source | str:
+    """The source of some rows, or its fault."""
     try:
         source = open_source(job.root, path, task.source_kind)
     except OSError as error:
-        return [("", f"the source cannot be read: {error.strerror or error}")]
-    if {row["source"]["fingerprint"] for row in rows} != {source.fingerprint}:
-        return [("", "the source has changed since the set was built")]
-    return []
+        return f"the source cannot be read: {error.strerror or error}"
+    changed = {row["source"]["fingerprint"] for row in rows} != {source.fingerprint}
+    return "the source has changed since the set was built" if changed else source
 
 
 def _plain(value: Any, column: str = "") -> Any:
@@ -258,8 +259,3 @@ def _plain(value: Any, column: str = "") -> Any:
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items() if inner is not None}
     return [_plain(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _first_refusal(planned: Planned) -> str:
-    refusal = next(iter(planned.refusals), None)
-    return f" ({refusal.reason}: {refusal.detail})" if refusal else ""

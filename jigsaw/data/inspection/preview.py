@@ -24,7 +24,7 @@ from jigsaw.files import write_atomically
 from jigsaw.pictures import data_uri, mosaic
 from jigsaw.rewards.answers import written
 from jigsaw.tasks import CHOICE, ORDER, get_task, task_named
-from jigsaw.tasks.contract import Frames
+from jigsaw.tasks.media.video_display import Frames
 from jigsaw.text import json_lines
 
 TILE_SIDE = 120
@@ -210,7 +210,7 @@ def _card(rows: Any, number: int) -> Card:
         task=row["task"],
         title=row["source"]["path"],
         answer=written(row["answer"]),
-        prompt="\n".join(_words(part) for turn in row["prompt"] for part in turn["content"]),
+        prompt="\n".join(part.get("text", f"<{part['type']}>") for turn in row["prompt"] for part in turn["content"]),
         geometry=json.dumps(row["geometry"]),
     )
     card.facts = [
@@ -235,10 +235,6 @@ def _card(rows: Any, number: int) -> Card:
     except Exception as error:  # a task may raise any error for a row of other people
         card.notes.append(f"The source cannot be shown: {first_line(error)}")
     return card
-
-
-def _words(part: dict[str, Any]) -> str:
-    return part["text"] if part["type"] == "text" else f"<{part['type']}>"
 
 
 def _show(card: Card, row: dict[str, Any]) -> None:

@@ -7,16 +7,14 @@ each placeholder; rows that are rendered must have their source on disk.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from jigsaw.data.sources import missing_file
-from jigsaw.data.storage.media import MEDIA_COLUMNS
+from jigsaw.data.storage.media import MEDIA_COLUMNS, placeholders
 from jigsaw.errors import JigsawError
 from jigsaw.tasks import TaskError, task_named
 
-_AT_ONCE = 1000
 _COLUMNS = ("id", "task", "prompt", "source", "origin")
 
 
@@ -36,21 +34,15 @@ def require_media(puzzles: Any, where: str) -> None:
     if not {*_COLUMNS, *MEDIA_COLUMNS.values()} <= set(stored.column_names):
         return
     known: set[tuple[str, str]] = set()
-    tables = stored.select_columns([*MEDIA_COLUMNS.values()]).with_format("arrow")
-    rows = stored.select_columns([*_COLUMNS])
-    for start in range(0, len(stored), _AT_ONCE):
-        held = tables[start : start + _AT_ONCE]
-        counts = {name: pc.list_value_length(held[name]).to_pylist() for name in MEDIA_COLUMNS.values()}
-        chunk = rows[start : start + _AT_ONCE]
-        for at, identity in enumerate(chunk["id"]):
+    for table in stored.with_format("arrow").iter(batch_size=1000):
+        counts = {name: pc.list_value_length(table[name]).to_pylist() for name in MEDIA_COLUMNS.values()}
+        for at, row in enumerate(table.select(_COLUMNS).to_pylist()):
             has = {name: values[at] for name, values in counts.items()}
-            if any(count is not None for count in has.values()) or _is_stored(chunk["task"][at]):
-                _require_held(chunk["prompt"][at], has, f"{where}: row {identity}")
-            else:
-                source = (chunk["origin"][at], chunk["source"][at]["path"])
-                if source not in known:
-                    known.add(source)
-                    _require_source(*source, f"{where}: row {identity}")
+            if any(count is not None for count in has.values()) or _is_stored(row["task"]):
+                _require_held(row["prompt"], has, f"{where}: row {row['id']}")
+            elif (source := (row["origin"], row["source"]["path"])) not in known:
+                known.add(source)
+                _require_source(*source, f"{where}: row {row['id']}")
 
 
 def _is_stored(task: str) -> bool:
@@ -61,7 +53,7 @@ def _is_stored(task: str) -> bool:
 
 
 def _require_held(prompt: Any, has: dict[str, int | None], row: str) -> None:
-    asked = Counter(part["type"] for turn in prompt for part in turn["content"])
+    asked = placeholders(prompt)
     for kind, column in MEDIA_COLUMNS.items():
         if asked[kind] != (has[column] or 0):
             raise JigsawError(

@@ -37,8 +37,6 @@ _OTHER_MEDIA = re.compile(r"(video|audio|sound|speech|clip|movie)s?(_?(path|file
 _OTHER_IMAGES = re.compile(r"(image|img|picture|photo)s?_?(path|file|url|bytes|base64|list)s?|(img|picture|photo)s?")
 """Keys of other media, and of images if `images` and `image` are empty."""
 
-_CHECKED_AT_ONCE = 1000
-
 Row = dict[str, Any]
 
 
@@ -75,17 +73,13 @@ def _without_images(rows: Any) -> Iterator[Row]:
     import pyarrow.compute as pc
 
     pictures = [name for name in ("images", "image") if name in rows.column_names]
-    others = rows.remove_columns(pictures)
-    for start in range(0, len(rows), _CHECKED_AT_ONCE):
-        chunk = others[start : start + _CHECKED_AT_ONCE]
+    for table in rows.with_format("arrow").iter(batch_size=1000):
         counts = {}
         for name in pictures:
-            column = rows.data.column(name).slice(start, _CHECKED_AT_ONCE)
-            is_list = "list" in str(column.type).partition("<")[0]
-            counts[name] = (pc.list_value_length(column) if is_list else pc.is_valid(column)).to_pylist()
-        for at in range(len(next(iter(chunk.values())))):
-            held = {name: [None] * int(count[at] or 0) for name, count in counts.items()}
-            yield {name: values[at] for name, values in chunk.items()} | held
+            is_list = "list" in str(table[name].type).partition("<")[0]
+            counts[name] = (pc.list_value_length if is_list else pc.is_valid)(table[name]).to_pylist()
+        for at, row in enumerate(table.drop_columns(pictures).to_pylist()):
+            yield row | {name: [None] * int(count[at] or 0) for name, count in counts.items()}
 
 
 def _parquet(where: Path) -> Any:
@@ -162,7 +156,10 @@ class Reader:
         if not isinstance(row, dict):
             raise JigsawError(f"{place}: a {type(row).__name__}, not a conversation; it needs {FORMS}")
         try:
-            turns = [_turn(turn, number) for number, turn in enumerate(_turns_of(row), start=1)]
+            stored_turns = row.get("messages") or row.get("conversations") or []
+            if not isinstance(stored_turns, list):
+                raise _FormError(f"its turns are a {type(stored_turns).__name__}, not a list")
+            turns = [_turn(turn, number) for number, turn in enumerate(stored_turns, start=1)]
         except _FormError as error:
             raise JigsawError(f"{place}: not a conversation: {error}; it needs {FORMS}") from error
         while turns and turns[-1]["role"] != "assistant":
@@ -213,13 +210,6 @@ def _refuse_other_media(row: Row, place: str, entries: list[Any]) -> None:
             raise JigsawError(f"{place}: `{key}` is not read; conversations are about images: leave the row out")
         if not entries and _OTHER_IMAGES.fullmatch(key):
             raise JigsawError(f"{place}: `{key}` is not read; name images by `images` or `image`")
-
-
-def _turns_of(row: Row) -> list[Any]:
-    turns = row.get("messages") or row.get("conversations") or []
-    if not isinstance(turns, list):
-        raise _FormError(f"its turns are a {type(turns).__name__}, not a list")
-    return turns
 
 
 def _turn(turn: Any, number: int) -> Row:

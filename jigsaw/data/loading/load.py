@@ -62,14 +62,12 @@ class Origin:
         source_root: folder of the sources; not used if the set stores its media.
         spec: name or spec of the task.
         config: configuration of the task as JSON.
-        seed: of the build.
     """
 
     folder: str
     source_root: str
     spec: str
     config: str
-    seed: int
 
 
 def load_puzzles(path: str | Path, source_root: str | Path | None = None, *, task: str | None = None) -> Any:
@@ -105,7 +103,7 @@ def load_puzzles(path: str | Path, source_root: str | Path | None = None, *, tas
     with _quiet(datasets), hidden("scipy.io"):
         rows = _without_copies(datasets.Dataset.from_parquet([str(file) for file in files]))
         rows = rows.add_column("origin", [json.dumps(origin.__dict__)] * len(rows))
-    return rows.with_transform(Renderer())
+    return rows.with_transform(rendered)
 
 
 @contextmanager
@@ -137,7 +135,6 @@ def origin_of(folder: Path, manifest: Manifest, source_root: str | Path | None, 
         source_root=str(_source_root(folder, manifest, source_root)),
         spec=spec,
         config=json.dumps(settings.config),
-        seed=settings.seed,
     )
 
 
@@ -195,29 +192,30 @@ def _without_copies(rows: Any) -> Any:
     return rows if len(first) == len(rows) else rows.select(list(first.values()))
 
 
-@dataclass(frozen=True)
-class Renderer:
-    """The transform of a set, from stored rows to rows with media.
+def rendered(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """The transform of a set, from columns of stored rows to columns of rows with media."""
+    loaded = [_loaded(dict(zip(batch, values, strict=True))) for values in zip(*batch.values(), strict=True)]
+    names = dict.fromkeys(name for row in loaded for name in row)
+    return {name: [row.get(name) for row in loaded] for name in names}
 
-    It has no state, so that all are equal and can be pickled; the cache of rendered media belongs to the process.
-    """
 
-    def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-        """Convert columns of stored rows to columns of loaded rows."""
-        size = len(batch["id"])
-        stored = [{name: values[number] for name, values in batch.items()} for number in range(size)]
-        loaded = [_loaded(row) for row in stored]
-        names = dict.fromkeys(name for row in loaded for name in row)
-        return {name: [row.get(name) for row in loaded] for name in names}
+_rendered: BoundedCache[Media] = BoundedCache(CACHE_BYTES, media_bytes)
 
 
 def _loaded(row: Row) -> Row:
     puzzle = _puzzle(row)
-    media = media_columns(row, _media(row, puzzle))
+    media = media_columns(row, _rendered.get((row["origin"], row["id"]), lambda: _media(row, puzzle)))
     if "images" in media:
         # Copies, since a caller may change an image.
         media["images"] = [image.copy() for image in media["images"]]
-    prompt = [{"role": turn["role"], "content": [_part(part) for part in turn["content"]]} for turn in row["prompt"]]
+    # Arrow fills absent keys with null, and some chat templates take a null `text` for a text.
+    prompt = [
+        {
+            "role": turn["role"],
+            "content": [{key: value for key, value in part.items() if value is not None} for part in turn["content"]],
+        }
+        for turn in row["prompt"]
+    ]
     kept = {name: row[name] for name in ("task", "id", "num_pieces", "answer_style", "classes", "source")}
     answer = {
         "answer": answer_of_row(row),
@@ -237,33 +235,20 @@ def _puzzle(row: Row) -> Puzzle:
         ) from error
 
 
-def _part(part: Row) -> Row:
-    # Arrow fills absent keys with null, and some chat templates take a null `text` for a text.
-    return {key: value for key, value in part.items() if value is not None}
-
-
-_rendered: BoundedCache[Media] = BoundedCache(CACHE_BYTES, media_bytes)
-
-
 def _media(row: Row, puzzle: Puzzle) -> Media:
-    return _rendered.get((row["origin"], row["id"]), lambda: _make_media(row, puzzle))
+    def render() -> Media:
+        task, source = opened(row)
+        return task.render(puzzle, source)
 
-
-def _make_media(row: Row, puzzle: Puzzle) -> Media:
     stored = row["images"] is not None or row["videos"] is not None or task_named(puzzle.task).STORED
     try:
-        return media_of(row) if stored else within(RENDER_LIMIT, lambda: _render(row, puzzle))
+        return media_of(row) if stored else within(RENDER_LIMIT, render)
     except JigsawError:
         raise
     except Exception as error:
         # A task may raise any error for a changed geometry or a damaged source.
         why = first_line(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
         raise JigsawError(f"puzzle {row['id']} of {row['source']['path']} cannot be rendered: {why}") from error
-
-
-def _render(row: Row, puzzle: Puzzle) -> Media:
-    task, source = opened(row)
-    return task.render(puzzle, source)
 
 
 def pieces_of(row: Mapping[str, Any]) -> Pieces:

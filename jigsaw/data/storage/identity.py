@@ -30,13 +30,7 @@ def digest_of(kind: str, *values: object) -> str:
 
 
 def puzzle_id(task: str, config: str, fingerprint: str, seed: int, index: int) -> str:
-    """The id of the puzzle with that `index` of a source; copies of a file have the same ids.
-
-    Args:
-        task: the task's name.
-        config: the task's configuration as canonical JSON.
-        fingerprint: of the source.
-    """
+    """The id of puzzle number `index` of a source, equal for copies of a file; `config` is canonical JSON."""
     return digest_of("puzzle", task, config, fingerprint, seed, index)
 
 
@@ -56,11 +50,7 @@ def sample_rank(path: str) -> str:
 
 
 def split_of(fingerprint: str, heldout: float) -> Split:
-    """The split of a source, by its content, so that copies of a file are in the same split.
-
-    Args:
-        heldout: fraction of all contents that is held out.
-    """
+    """The split of a source by its content, so that copies are in the same one; `heldout` is the fraction held out."""
     return "heldout" if int(digest_of("split", fingerprint), 16) < heldout * 16**_HEX_DIGITS else "train"
 
 

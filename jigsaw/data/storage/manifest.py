@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -203,17 +203,8 @@ def read_manifest(path: str | Path) -> Manifest:
                 f"{folder} mixes shards of different builds: {difference}; build them again with the same settings"
             )
     everything = all(m.complete for m in manifests) and len({m.shard for m in manifests}) == first.shard[1]
-    return Manifest(
-        settings=first.settings,
-        source_root=first.source_root,
-        source_relative=first.source_relative,
-        source_name=first.source_name,
-        shard=first.shard if len(manifests) == 1 else (0, 1),
-        complete=everything,
-        counts=sum((m.counts for m in manifests), Counts()),
-        skipped=first.skipped,
-        versions=first.versions,
-    )
+    shard = first.shard if len(manifests) == 1 else (0, 1)
+    return replace(first, shard=shard, complete=everything, counts=sum((m.counts for m in manifests), Counts()))
 
 
 def first_difference(old: Settings, new: Settings) -> str | None:

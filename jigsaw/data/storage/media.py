@@ -6,6 +6,7 @@ In: rendered media, or a row that stores media. Out: columns, media, sizes. PNG 
 from __future__ import annotations
 
 import io
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -22,15 +23,16 @@ MEDIA_COLUMNS = {"image": "images", "video": "videos"}
 
 def encoded_media(media: Media) -> Row:
     """The media columns of a row that stores its media, as PNG."""
-    return {
-        "images": [{"bytes": _png(image), "path": None} for image in media.images] or None,
-        "videos": [_encoded_clip(clip) for clip in media.videos] or None,
-    }
-
-
-def _encoded_clip(clip: Clip) -> Row:
-    frames = [_png(Image.fromarray(frame)) for frame in clip.frames]
-    return {"frames": frames, "times": clip.times.tolist(), "fps": clip.fps}
+    images = [{"bytes": _png(image), "path": None} for image in media.images]
+    videos = [
+        {
+            "frames": [_png(Image.fromarray(frame)) for frame in clip.frames],
+            "times": clip.times.tolist(),
+            "fps": clip.fps,
+        }
+        for clip in media.videos
+    ]
+    return {"images": images or None, "videos": videos or None}
 
 
 def _png(image: Any) -> bytes:
@@ -78,6 +80,11 @@ def media_bytes(media: Media) -> int:
     return pixels + sum(int(clip.frames.nbytes) for clip in media.videos)
 
 
+def placeholders(prompt: Any) -> Counter[str]:
+    """Numbers of the placeholders of a prompt, by type."""
+    return Counter(part["type"] for turn in prompt for part in turn["content"] if part["type"] != "text")
+
+
 def media_columns(row: Row, media: Media) -> dict[str, list[Any]]:
     """The media as columns of a loaded row, one medium for each placeholder of the prompt.
 
@@ -86,8 +93,8 @@ def media_columns(row: Row, media: Media) -> dict[str, list[Any]]:
     """
     columns: dict[str, list[Any]] = {"images": [*media.images], "videos": [*media.videos]}
     for kind, column in MEDIA_COLUMNS.items():
-        placeholders = sum(part["type"] == kind for turn in row["prompt"] for part in turn["content"])
-        if placeholders != len(columns[column]):
-            found = f"{placeholders} {kind} placeholders for {len(columns[column])} {column}"
+        asked = placeholders(row["prompt"])[kind]
+        if asked != len(columns[column]):
+            found = f"{asked} {kind} placeholders for {len(columns[column])} {column}"
             raise JigsawError(f"puzzle {row['id']}: {found}; build the set again")
     return {column: values for column, values in columns.items() if values}
