@@ -35,8 +35,7 @@ from jigsaw.tasks.contract import (
 )
 from jigsaw.tasks.foreign import ForeignRows
 from jigsaw.tasks.media.caching import BoundedCache
-from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
-from jigsaw.tasks.media.photos import PhotoError, read_photo
+from jigsaw.tasks.media.photos import PHOTO_REASONS, PhotoError, read_photo
 from jigsaw.tasks.permutations import answer_of, draw_shown, shown_of
 from jigsaw.tasks.prompts import (
     answer_instruction,

@@ -28,7 +28,8 @@ from PIL import Image
 
 from jigsaw.tasks.foreign import ForeignRows
 from jigsaw.tasks.media.formats import MediaError
-from jigsaw.tasks.media.likeness import mean_differences, signatures
+from jigsaw.tasks.media.likeness import mean_differences, reduced
+from jigsaw.tasks.media.video_display import Frames
 
 AnswerStyle = Literal["think", "direct", "boxed"]
 ANSWER_STYLES: tuple[str, ...] = get_args(AnswerStyle)
@@ -172,13 +173,13 @@ DRAWS = 8
 """Random squares, crops or segments of a source that are tried before it is rejected."""
 
 
-def first_usable(plan: Callable[[], Puzzle | Reject], draws: int = DRAWS) -> Puzzle | Reject:
-    """The first puzzle of at most `draws` calls of `plan`, or the last reject.
+def first_usable(plan: Callable[[], Puzzle | Reject]) -> Puzzle | Reject:
+    """The first puzzle of at most `DRAWS` calls of `plan`, or the last reject.
 
     A reject that is final, or a file that cannot be used, ends the calls.
     """
     try:
-        for _ in range(draws):
+        for _ in range(DRAWS):
             planned = plan()
             if isinstance(planned, Puzzle) or planned.final:
                 break
@@ -198,7 +199,7 @@ class Clip:
         fps: frames per second at which the frames were sampled from the clip.
     """
 
-    frames: np.ndarray[Any, np.dtype[np.uint8]]
+    frames: Frames
     times: np.ndarray[Any, np.dtype[np.float64]]
     fps: float
 
@@ -217,9 +218,6 @@ class Media:
 
     images: Sequence[Image.Image] = field(default=())
     videos: Sequence[Clip] = field(default=())
-
-
-Frames = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,30 +350,21 @@ class Task(ABC):
         return "auto"
 
     def extent(self) -> Extent:
-        """Number and sizes of the media of a puzzle from a typical source.
-
-        Optional; the default is one photo.
-        """
+        """Number and sizes of the media of a puzzle from a typical source; by default one photo."""
         return Extent(pieces=1, images=(TYPICAL_PHOTO,))
 
     def explain(self, puzzle: Puzzle, source: Source) -> Sequence[tuple[str, Image.Image]]:
-        """Pictures that explain the puzzle to a person, each with a title; the model does not see them.
-
-        Optional; the preview shows them next to the puzzle.
-        """
+        """Pictures, each with a title, that explain the puzzle to a person in the preview; by default none."""
         return ()
 
     def notes(self, puzzle: Puzzle) -> Sequence[str]:
-        """Sentences that explain the puzzle to a person, such as the measurements behind the answer.
-
-        Optional; the preview shows them below the puzzle.
-        """
+        """Sentences for the preview, such as the measurements behind the answer; by default none."""
         return ()
 
     def verify(self, puzzle: Puzzle, source: Source) -> Sequence[str]:
-        """Faults of a puzzle's media, found by reading the source in a second, independent way.
+        """Faults of a puzzle's media, found by reading the source in a second, independent way; by default none.
 
-        Optional; `jigsaw check` calls it once per source and lists the sentences.
+        `jigsaw check` calls it once per source and lists the sentences.
         """
         return ()
 
@@ -406,7 +395,7 @@ class Task(ABC):
         frames = [Image.fromarray(piece[len(piece) // 2]) for piece in pieces.frames]
         if len(frames) < 2:
             return None
-        apart = mean_differences(np.concatenate([signatures(frame, [(0, 0, *frame.size)]) for frame in frames]))
+        apart = mean_differences(reduced(frames))
         np.fill_diagonal(apart, np.inf)
         return float(apart.min(axis=1).mean())
 

@@ -57,6 +57,10 @@ class DecodingTask(Task):
         key = (source.fingerprint, role, played)
         return self._headers.get(key, lambda: read_header(source.files[role], played=played))
 
+    def _typical_size(self) -> tuple[int, int]:
+        """Width and height with which frames of a 720p video are shown."""
+        return shown_size((1280, 720), self.config.max_pixels, self.config.multiple)
+
     def _shown(
         self, header: VideoHeader, least: str, grid: tuple[int, int] = (1, 1), share: float = 1.0
     ) -> dict[str, Any] | Reject:

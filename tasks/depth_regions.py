@@ -20,7 +20,7 @@ from jigsaw.tasks.contract import Media, Message, Pieces, PromptVariant, Puzzle,
 from jigsaw.tasks.measured import MeasuredConfig, MeasuredTask
 from jigsaw.tasks.media.depthmaps import DepthArray
 from jigsaw.tasks.media.grids import Box, overlap
-from jigsaw.tasks.media.marks import disc
+from jigsaw.tasks.media.marks import mark_points
 from jigsaw.tasks.prompts import instruction_of, user_message
 
 CANDIDATES = 400
@@ -32,7 +32,7 @@ DRAWS = 40
 MEASURED = 0.9
 """Least share of measured pixels in a region."""
 
-COLOUR = (255, 0, 0)
+COLOUR, RADIUS = (255, 0, 0), 7
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -159,8 +159,6 @@ def _framed(picture: Image.Image, boxes: list[Box]) -> Image.Image:
     """A copy of a picture with a numbered frame around every box."""
     framed = picture.copy()
     draw = ImageDraw.Draw(framed)
-    for number, (left, top, right, bottom) in enumerate(boxes, start=1):
+    for left, top, right, bottom in boxes:
         draw.rectangle((left, top, right - 1, bottom - 1), outline=COLOUR, width=2)
-        mark = disc(number, 7)
-        framed.paste(mark.convert("RGB"), (left, top), mask=mark.getchannel("A"))
-    return framed
+    return mark_points(framed, [(left + RADIUS, top + RADIUS) for left, top, _, _ in boxes], RADIUS)

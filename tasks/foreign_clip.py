@@ -17,7 +17,6 @@ from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.contract import (
     DRAWS,
-    Clip,
     Media,
     Message,
     PromptVariant,
@@ -30,7 +29,7 @@ from jigsaw.tasks.contract import (
 from jigsaw.tasks.media.likeness import peak_differences
 from jigsaw.tasks.media.video_display import Frames
 from jigsaw.tasks.prompts import clips_message, numbered
-from jigsaw.tasks.segments import TOLERANCE, ClipsConfig, Segment, SegmentTask
+from jigsaw.tasks.segments import TOLERANCE, ClipsConfig, Segment, SegmentTask, clip_of
 
 ROLES = ("video", "other")
 
@@ -113,15 +112,13 @@ class ForeignClipTask(SegmentTask):
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
         """The clips."""
-        geometry = puzzle.geometry
+        geometry, fps = puzzle.geometry, puzzle.geometry["fps"]
         frames = np.concatenate([self._cropped(source, geometry, role) for role in ROLES])
-        starts = [segment["begin"] for segment in geometry["films"].values()]
+        one, other = (geometry["films"][role]["begin"] for role in ROLES)
         first = len(geometry["films"]["video"]["frames"])
-        clips = []
-        for clip in geometry["clips"]:
-            begin = starts[0] + clip[0] / geometry["fps"] if clip[0] < first else starts[1]
-            clips.append(Clip(frames[clip], begin + np.arange(len(clip)) / geometry["fps"], geometry["fps"]))
-        return Media(videos=clips)
+        begins = [one + clip[0] / fps if clip[0] < first else other for clip in geometry["clips"]]
+        clips = zip(geometry["clips"], begins, strict=True)
+        return Media(videos=[clip_of(frames[clip], begin, fps) for clip, begin in clips])
 
     def _cropped(self, source: Source, geometry: Mapping[str, Any], role: str) -> Frames:
         """A video's frames, cropped at the centre to the size in which both videos are shown."""

@@ -49,8 +49,7 @@ from jigsaw.tasks.media.grids import (
 )
 from jigsaw.tasks.media.likeness import look_alike_classes, mean_differences, signatures
 from jigsaw.tasks.media.marks import mark_boxes
-from jigsaw.tasks.media.photos import MAX_PIXELS, SCALES, PhotoHeader, read_header, read_photo
-from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
+from jigsaw.tasks.media.photos import MAX_PIXELS, PHOTO_REASONS, SCALES, PhotoHeader, read_header, read_photo
 from jigsaw.tasks.permutations import answer_of, draw_shown
 from jigsaw.tasks.prompts import instruction_of, labelled_pieces, user_message
 
@@ -225,10 +224,7 @@ class ImageTask(Task):
     def render(self, puzzle: Puzzle, source: Source) -> Media:
         """One RGB image per tile in shown order, or one sheet with all of them."""
         geometry = cast(ImageGeometry, puzzle.geometry)
-        photo = self._photo(source, geometry["scale"])
-        if photo.size != tuple(geometry["size"]):
-            raise ValueError(f"{source.path}: the photo is {photo.size}, the puzzle was cut from {geometry['size']}")
-        photo = _resized(photo, geometry)
+        photo = self._whole(source, geometry)
         boxes = _region(geometry).boxes()
         size = (geometry["tile"][0], geometry["tile"][1])
         augment = geometry.get("augment", NO_CHANGE)
@@ -269,8 +265,8 @@ class ImageTask(Task):
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
         """The photo with the cells marked, each with the number under which its tile is shown."""
         geometry = cast(ImageGeometry, puzzle.geometry)
-        photo = _resized(self._photo(source, geometry["scale"]), geometry)
-        return [("The photo and its cut", mark_boxes(photo, _region(geometry).boxes(), puzzle.answer))]
+        cells = mark_boxes(self._whole(source, geometry), _region(geometry).boxes(), puzzle.answer)
+        return [("The photo and its cut", cells)]
 
     def adopt(self, source: Source, rng: Random, about: Mapping[str, Any], style: AnswerStyle) -> Puzzle | Reject:
         """The photo resized to `resize_size`, with a centre crop of `crop_size` cut into the `jigsaw_config` grid."""
@@ -294,18 +290,8 @@ class ImageTask(Task):
                 f"tiles of {cell[0]}x{cell[1]} pixels; the longer side may be at most {MAX_ASPECT} times the shorter",
             )
         shown = draw_shown(rows * columns, rng)
-        geometry: ImageGeometry = {
-            "scale": 1,
-            "size": list(size),
-            "left": (width - crop_width) // 2,
-            "top": (height - crop_height) // 2,
-            "grid": [rows, columns],
-            "cell": list(cell),
-            "inset": [0, 0],
-            "tile": list(cell),
-            "shown": list(shown),
-            "layout": "separate",
-        }
+        region = Region((width - crop_width) // 2, (height - crop_height) // 2, rows, columns, cell)
+        geometry = _geometry(1, size, region, cell, shown, "separate")
         if resize:
             geometry["resize"] = list(resize)
         return Puzzle(self.name, answer_of(shown), geometry, style)
@@ -360,18 +346,7 @@ class ImageTask(Task):
         self, size: tuple[int, int], scale: int, region: Region, classes: tuple[int, ...], rng: Random
     ) -> Puzzle:
         shown = draw_shown(len(classes), rng, identity=self.config.identity)
-        geometry: ImageGeometry = {
-            "scale": scale,
-            "size": list(size),
-            "left": region.left,
-            "top": region.top,
-            "grid": [region.rows, region.columns],
-            "cell": list(region.cell),
-            "inset": list(region.inset),
-            "tile": list(self._shown_size(region.tile)),
-            "shown": list(shown),
-            "layout": self.config.layout,
-        }
+        geometry = _geometry(scale, size, region, self._shown_size(region.tile), shown, self.config.layout)
         if self.config.augment:
             geometry["augment"] = {"mirror": rng.random() < 0.5, "channels": rng.sample(range(3), 3)}
             if geometry["augment"]["mirror"]:
@@ -410,6 +385,14 @@ class ImageTask(Task):
             (source.fingerprint, scale, smaller), lambda: self._photo(source, scale).reduce(smaller)
         )
 
+    def _whole(self, source: Source, geometry: ImageGeometry) -> Image.Image:
+        """The photo that a puzzle's region is cut from."""
+        photo = self._photo(source, geometry["scale"])
+        if photo.size != tuple(geometry["size"]):
+            raise ValueError(f"{source.path}: the photo is {photo.size}, the puzzle was cut from {geometry['size']}")
+        width, height = geometry.get("resize", photo.size)
+        return photo.resize((width, height), Image.Resampling.BICUBIC) if "resize" in geometry else photo
+
     def _photo(self, source: Source, scale: int) -> Image.Image:
         return self._photos.get((source.fingerprint, scale), lambda: read_photo(source.files["image"], scale))
 
@@ -420,14 +403,6 @@ def _mirrored(places: Sequence[Place], columns: int) -> list[Place]:
     return [place for row in rows for place in reversed(row)]
 
 
-def _resized(photo: Image.Image, geometry: ImageGeometry) -> Image.Image:
-    """The photo, resized if the geometry has a `resize`."""
-    if "resize" not in geometry:
-        return photo
-    width, height = geometry["resize"]
-    return photo.resize((width, height), Image.Resampling.BICUBIC)
-
-
 def _augmented(tile: Image.Image, augment: Augment) -> Image.Image:
     """A tile with `augment` applied."""
     if augment["mirror"]:
@@ -436,6 +411,23 @@ def _augmented(tile: Image.Image, augment: Augment) -> Image.Image:
         return tile
     bands = tile.split()
     return Image.merge("RGB", [bands[channel] for channel in augment["channels"]])
+
+
+def _geometry(
+    scale: int, size: tuple[int, int], region: Region, tile: tuple[int, int], shown: Sequence[int], layout: str
+) -> ImageGeometry:
+    return {
+        "scale": scale,
+        "size": list(size),
+        "left": region.left,
+        "top": region.top,
+        "grid": [region.rows, region.columns],
+        "cell": list(region.cell),
+        "inset": list(region.inset),
+        "tile": list(tile),
+        "shown": list(shown),
+        "layout": layout,
+    }
 
 
 def _region(geometry: ImageGeometry) -> Region:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
 from random import Random
 from typing import Annotated, Any, ClassVar, Literal, NotRequired, TypedDict
 
@@ -26,15 +25,13 @@ from jigsaw.tasks.media.depthmaps import (
     DepthError,
     DepthMeaning,
     DepthOrientation,
-    View,
     false_colors,
     read_depth,
     resample_nearest,
 )
 from jigsaw.tasks.media.formats import MediaError
 from jigsaw.tasks.media.grids import MAX_ASPECT, too_long
-from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
-from jigsaw.tasks.media.photos import SCALES, PhotoError, PhotoHeader, read_header, read_photo
+from jigsaw.tasks.media.photos import PHOTO_REASONS, PhotoError, read_header, read_photo, shrunk
 from jigsaw.tasks.permutations import answer_of, draw_shown
 
 CACHE_BYTES = 128 * 2**20
@@ -200,8 +197,8 @@ class MeasuredTask(Task):
 
         def make() -> DepthArray:
             header = read_header(source.files["color"])
-            view = View(orientation=header.orientation, size=header.size, rule=self.config.depth_orientation)
-            return resample_nearest(read_depth(source.files["depth"], self._meaning(source), view), size)
+            meaning, rule = self._meaning(source), self.config.depth_orientation
+            return resample_nearest(read_depth(source.files["depth"], meaning, header, rule), size)
 
         return self._depths.get((source.fingerprint, size), make)
 
@@ -214,23 +211,16 @@ class MeasuredTask(Task):
         config, camera = self.config, _camera(source)
         named = "disparity" if "disp" in source.path.rpartition("/")[2].lower() else "depth"
         kind: Any = named if config.kind == "auto" else config.kind
-        meaning = DepthMeaning(
-            kind=kind,
-            unit=_first(config.depth_unit, camera.get("depth_unit_m")),
-            focal=_first(config.focal, camera.get("focal_length_px")),
-            baseline=_first(config.baseline, camera.get("baseline_m")),
-            key=config.npz_key,
+        own = {
+            "depth_unit_m": config.depth_unit,
+            "focal_length_px": config.focal,
+            "baseline_m": config.baseline,
+            "disparity_offset_px": config.disparity_offset,
+        }
+        unit, focal, baseline, offset = (camera.get(name) if value is None else value for name, value in own.items())
+        return DepthMeaning(
+            kind=kind, unit=unit, focal=focal, baseline=baseline, offset=offset or 0.0, key=config.npz_key
         )
-        offset = _first(config.disparity_offset, camera.get("disparity_offset_px"))
-        return meaning if offset is None else replace(meaning, offset=offset)
-
-    def _shown_size(self, header: PhotoHeader) -> tuple[tuple[int, int], int]:
-        """Width and height of the picture as shown, and the scale at which it is decoded."""
-        width, height = header.size
-        shrink = min(1.0, (self.config.max_side or max(header.size)) / max(header.size))
-        size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-        scale = max(s for s in SCALES if s == 1 or (width // s >= size[0] and height // s >= size[1]))
-        return size, scale
 
     def _opened(self, source: Source) -> PictureGeometry:
         """The geometry of a source's picture.
@@ -239,7 +229,7 @@ class MeasuredTask(Task):
             PhotoError: it is damaged, or too long.
         """
         header = read_header(source.files["color"])
-        size, scale = self._shown_size(header)
+        size, scale = shrunk(header.size, self.config.max_side or max(header.size))
         if too_long(size):
             shown = f"the picture is {header.size[0]}x{header.size[1]} pixels, shown as {size[0]}x{size[1]}"
             raise PhotoError("too_long", shown)
@@ -297,8 +287,3 @@ def _camera(source: Source) -> dict[str, Any]:
         return {key: float(value) for key, value in content.items() if isinstance(value, int | float)}
     except (OSError, ValueError, AttributeError) as error:
         raise DepthError(f"camera.json cannot be read: {error}") from error
-
-
-def _first(*values: float | None) -> float | None:
-    """The first value that is not None."""
-    return next((value for value in values if value is not None), None)

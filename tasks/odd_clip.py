@@ -52,10 +52,9 @@ class OddClipTask(SegmentTask):
             "Which one no longer shows its moments in their true order?",
         ),
     )
-    REMEDIES: ClassVar = {
-        "look": "set a higher fps: frames then jump less; or change=reversed, which does not jump",
-        "edges": "set a higher fps: frames then jump less; or change=reversed, which does not jump",
-    }
+    REMEDIES: ClassVar = dict.fromkeys(
+        ("look", "edges"), "set a higher fps: frames then jump less; or change=reversed, which does not jump"
+    )
 
     config: OddClipConfig
 

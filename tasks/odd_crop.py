@@ -33,8 +33,7 @@ from jigsaw.tasks.media.caching import picture_cache
 from jigsaw.tasks.media.grids import Box, overlap
 from jigsaw.tasks.media.likeness import look_alike
 from jigsaw.tasks.media.marks import mark_boxes
-from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
-from jigsaw.tasks.media.photos import SCALES, read_header, read_photo
+from jigsaw.tasks.media.photos import PHOTO_REASONS, SCALES, read_header, read_photo
 from jigsaw.tasks.prompts import instruction_of, labelled_pieces, numbered, user_message
 
 PLACES = 60

@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from jigsaw.tasks.contract import Extent, Media, Message, Pieces, PromptVariant, Puzzle, Question, Source
 from jigsaw.tasks.media.grids import Box, overlap
-from jigsaw.tasks.media.likeness import TOLERANCE, mean_differences, signatures
+from jigsaw.tasks.media.likeness import TOLERANCE, mean_differences, reduced, signatures
 from jigsaw.tasks.media.marks import mark_boxes
 from jigsaw.tasks.permutations import draw_shown
 from jigsaw.tasks.prompts import instruction_of, labelled_pieces, numbered, user_message
@@ -149,9 +149,9 @@ class PatchFitTask(SquareTask):
 
     def difficulty(self, puzzle: Puzzle, pieces: Pieces) -> float:
         """Difference of the right patch to the most similar wrong one: root mean square, 0 to 255."""
-        small = [signatures(Image.fromarray(piece[0]), [(0, 0, *piece.shape[2:0:-1])])[0] for piece in pieces.frames]
-        apart = mean_differences(np.stack(small))[int(puzzle.answer) - 1]
-        return float(np.delete(apart, int(puzzle.answer) - 1).min())
+        right = int(puzzle.answer) - 1
+        apart = mean_differences(reduced(Image.fromarray(piece[0]) for piece in pieces.frames))[right]
+        return float(np.delete(apart, right).min())
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
         """The complete square, with every patch marked."""

@@ -20,11 +20,10 @@ from jigsaw.tasks.contract import Extent, Media, Pieces, Puzzle, Reject, Source,
 from jigsaw.tasks.keys import AnswerStyleKey, DepthUnitKey
 from jigsaw.tasks.media.birdseye import Plan, draw_map, mark_cameras, plan_of
 from jigsaw.tasks.media.caching import BoundedCache, picture_cache
-from jigsaw.tasks.media.depthmaps import DepthArray, DepthError, DepthMeaning, View, read_depth, resample_nearest
+from jigsaw.tasks.media.depthmaps import DepthArray, DepthError, DepthMeaning, read_depth, resample_nearest
 from jigsaw.tasks.media.formats import MediaError
 from jigsaw.tasks.media.likeness import look_alike
-from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
-from jigsaw.tasks.media.photos import SCALES, PhotoError, read_header, read_photo
+from jigsaw.tasks.media.photos import PHOTO_REASONS, PhotoError, read_header, read_photo, shrunk
 from jigsaw.tasks.media.posed_scene import PosedScene
 from jigsaw.tasks.media.poses import Cameras, Matrix, PoseError, read_intrinsics, read_pose, upwards
 from jigsaw.tasks.permutations import answer_of, draw_shown
@@ -157,10 +156,9 @@ class PosedTask(Task):
             DepthError, PhotoError: it is damaged, or of another shape.
         """
         meaning = DepthMeaning(unit=self.config.depth_unit)
-        view = View(orientation=1, size=scene.size)
         return self._depths.get(
             (source.fingerprint, name),
-            lambda: resample_nearest(read_depth(source.files[f"depth/{name}"], meaning, view), scene.sparse),
+            lambda: resample_nearest(read_depth(source.files[f"depth/{name}"], meaning), scene.sparse),
         )
 
     def map(self, source: Source, side: int) -> tuple[Plan, Image.Image]:
@@ -199,9 +197,7 @@ class PosedTask(Task):
             raise PoseError("a frame has no pose")
         fx, fy, cx, cy = read_intrinsics(source.files["intrinsics"])
         size = self._stored_size(source, names[0])
-        shrink = min(1.0, self.config.max_side / max(size))
-        shown = (max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink)))
-        scale = max(s for s in SCALES if s == 1 or (size[0] // s >= shown[0] and size[1] // s >= shown[1]))
+        shown, scale = shrunk(size, self.config.max_side)
         return PosedScene(
             names=names,
             cameras=Cameras(np.stack(poses), self._up(np.stack(poses))),

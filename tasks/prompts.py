@@ -102,8 +102,7 @@ def labelled_pieces(puzzle: Puzzle, label: str, medium: str = "image") -> list[s
     """A placeholder for every piece, each after its label and number: the middle of a prompt for `user_message`.
 
     Args:
-        puzzle: its number of pieces is used.
-        label: text before the number, such as "Tile", or empty.
+        puzzle, label: the puzzle, and the text before each number, such as "Tile", or empty.
         medium: `image` or `video`.
     """
     numbers = range(1, puzzle.num_pieces + 1)
@@ -140,12 +139,7 @@ def options_in_words(puzzle: Puzzle) -> str:
 
 
 def varied(prompt: Sequence[Message], variant: PromptVariant, puzzle: Puzzle) -> list[Message]:
-    """A puzzle's prompt with another wording; the media and the answer instruction do not change.
-
-    Args:
-        prompt: the puzzle's prompt, whose placeholders keep their order.
-        variant: one of the task's variants.
-    """
+    """A puzzle's prompt in the wording of a variant; its media and its answer instruction do not change."""
     count = puzzle.num_pieces
     rows, columns = puzzle.grid or (1, count)
     media = [part for turn in prompt for part in turn["content"] if part["type"] != "text"]

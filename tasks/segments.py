@@ -20,12 +20,11 @@ from pydantic.dataclasses import dataclass
 from jigsaw.tasks.contract import DRAWS, Clip, Extent, Media, Puzzle, Question, Reject, Source
 from jigsaw.tasks.decoding import DecodingTask
 from jigsaw.tasks.keys import AnswerStyleKey, DecoderKey, FrameMultipleKey, FramePixelsKey
-from jigsaw.tasks.media.clips import frame_numbers, shown_size
+from jigsaw.tasks.media.clips import frame_numbers
 from jigsaw.tasks.media.composite import sheet
-from jigsaw.tasks.media.likeness import peak_differences, signatures
+from jigsaw.tasks.media.likeness import peak_differences, reduced
 from jigsaw.tasks.media.video_display import Frames
-from jigsaw.tasks.media.videos import REASONS as VIDEO_REASONS
-from jigsaw.tasks.media.videos import VideoHeader
+from jigsaw.tasks.media.videos import VIDEO_REASONS, VideoHeader
 
 TOLERANCE = 8.0
 """Frames look the same if the mean of their largest 2% of differences, 0 to 255 at 16x16 pixels, is below this."""
@@ -160,26 +159,19 @@ class SegmentTask(DecodingTask):
     def _small(self, source: Source, segment: Segment, role: str = "video") -> Frames:
         """The frames at 16 pixels a side; sets the segment's decoder to the one that could read them."""
         frames = self._with_fallback(segment, lambda: self._decoded(source, segment, role))
-        box = (0, 0, segment["size"][0], segment["size"][1])
-        return np.concatenate([signatures(Image.fromarray(frame), [box]) for frame in frames])
+        return reduced(map(Image.fromarray, frames))
 
     def render(self, puzzle: Puzzle, source: Source) -> Media:
-        """The clips. Their times increase in steps of `1 / fps` from the start of the segment."""
+        """The clips, each with times from the start of the segment."""
         segment = cast(Segment, puzzle.geometry)
         frames = self._decoded(source, segment)
-        return Media(
-            videos=[
-                Clip(frames[clip], segment["begin"] + np.arange(len(clip)) / segment["fps"], segment["fps"])
-                for clip in segment["clips"]
-            ]
-        )
+        return Media(videos=[clip_of(frames[clip], segment["begin"], segment["fps"]) for clip in segment["clips"]])
 
     def extent(self) -> Extent:
         """The clips of a 720p video, or its one clip."""
         config = self.config
         count, frames = (config.clips, config.per_clip) if isinstance(config, ClipsConfig) else (1, config.num_frames)
-        width, height = shown_size((1280, 720), config.max_pixels, config.multiple)
-        return Extent(count, clips=((width, height, frames),) * count)
+        return Extent(count, clips=((*self._typical_size(), frames),) * count)
 
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
         """The frames in the order of the video."""
@@ -195,6 +187,11 @@ class SegmentTask(DecodingTask):
     def _decoded(self, source: Source, segment: Segment, role: str = "video") -> Frames:
         """The frames of a segment."""
         return self._read(source, segment, segment["frames"], segment["size"], role)
+
+
+def clip_of(frames: Frames, begin: float, fps: float) -> Clip:
+    """Frames as a clip whose times increase in steps of `1 / fps` from `begin`."""
+    return Clip(frames, begin + np.arange(len(frames)) / fps, fps)
 
 
 def unlike(one: Frames, other: Frames) -> bool:

@@ -31,8 +31,7 @@ from jigsaw.tasks.contract import (
 from jigsaw.tasks.keys import AnswerStyleKey
 from jigsaw.tasks.media.caching import BoundedCache, picture_cache
 from jigsaw.tasks.media.grids import Box, Region
-from jigsaw.tasks.media.photos import REASONS as PHOTO_REASONS
-from jigsaw.tasks.media.photos import SCALES, PhotoHeader, read_header, read_photo
+from jigsaw.tasks.media.photos import PHOTO_REASONS, SCALES, PhotoHeader, read_header, read_photo
 from jigsaw.tasks.prompts import options_in_words
 
 CACHED_HEADERS = 1000

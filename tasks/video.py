@@ -39,13 +39,12 @@ from jigsaw.tasks.decoding import DecodingTask
 from jigsaw.tasks.foreign import ForeignRows, pair_of
 from jigsaw.tasks.image import Augment
 from jigsaw.tasks.keys import AnswerStyleKey, DecoderKey, FrameMultipleKey, FramePixelsKey
-from jigsaw.tasks.media.clips import equal_spans, frame_numbers, frames_per_clip, shown_size
+from jigsaw.tasks.media.clips import equal_spans, frame_numbers
 from jigsaw.tasks.media.grids import Box, Grid, Region, parse_grid
-from jigsaw.tasks.media.likeness import look_alike_classes, peak_differences, signatures
+from jigsaw.tasks.media.likeness import look_alike_classes, peak_differences, reduced
 from jigsaw.tasks.media.video_check import second_reading
 from jigsaw.tasks.media.video_display import Frames
-from jigsaw.tasks.media.videos import REASONS as VIDEO_REASONS
-from jigsaw.tasks.media.videos import VideoHeader
+from jigsaw.tasks.media.videos import VIDEO_REASONS, VideoHeader
 from jigsaw.tasks.permutations import answer_of, draw_shown
 from jigsaw.tasks.prompts import instruction_of, labelled_pieces, user_message
 from jigsaw.tasks.registry import make_config
@@ -69,18 +68,6 @@ FOREIGN_KEYS = {
 """Keys of a row of the paper's released data -> keys of the configuration."""
 
 
-class Crop(TypedDict):
-    """A part of the frames.
-
-    Attributes:
-        canvas: width and height at which frames are decoded.
-        box: left, top, right and bottom of the part, in pixels of the canvas.
-    """
-
-    canvas: list[int]
-    box: list[int]
-
-
 class VideoGeometry(TypedDict):
     """How a video is cut and shown.
 
@@ -97,7 +84,8 @@ class VideoGeometry(TypedDict):
         shown: the 0-based pieces, numbered in the right order, as they are displayed.
         interlaced: True if a frame contains two fields of different moments.
         timeline: `decoded` if the times of the frames were computed by decoding the whole video.
-        crop: the random part of the frames that is shown.
+        crop: the random part of the frames that is shown: `canvas`, width and height at which they are decoded, and
+            `box`, left, top, right and bottom of the part in pixels of the canvas.
         augment: the change of the frames.
     """
 
@@ -113,7 +101,7 @@ class VideoGeometry(TypedDict):
     shown: NotRequired[list[int]]
     interlaced: NotRequired[bool]
     timeline: NotRequired[str]
-    crop: NotRequired[Crop]
+    crop: NotRequired[dict[str, list[int]]]
     augment: NotRequired[Augment]
 
 
@@ -244,12 +232,8 @@ class VideoTask(DecodingTask):
     def extent(self) -> Extent:
         """Clips of a 720p video that is long enough for `max_frames`."""
         config = self.config
-        width, height = shown_size((1280, 720), config.max_pixels, config.multiple)
-        cells = 1
-        if config.grid is not None:
-            rows, columns = parse_grid(config.grid)
-            cells, width, height = rows * columns, width // columns, height // rows
-        pieces = config.clips * cells
+        (width, height), (rows, columns) = self._typical_size(), self._grid or (1, 1)
+        pieces, width, height = config.clips * rows * columns, width // columns, height // rows
         if config.shown_as == "images":
             return Extent(pieces, images=((width, height),) * (pieces * config.max_frames))
         return Extent(pieces, clips=((width, height, config.max_frames),) * pieces)
@@ -314,7 +298,7 @@ class VideoTask(DecodingTask):
         cut = equal_spans(config.window or duration, config.clips, config.trim)
         spans = [(begin + start, begin + end) for start, end in cut]
         length = spans[0][1] - spans[0][0]
-        count = frames_per_clip(length, config.fps, config.min_frames, config.max_frames)
+        count = min(max(round(length * config.fps), config.min_frames), config.max_frames)
         frames = [frame_numbers(header.times, span, count) for span in spans]
         numbers = [number for clip in frames for number in clip]
         if len(set(numbers)) < len(numbers):
@@ -346,11 +330,8 @@ class VideoTask(DecodingTask):
         pieces = self._with_fallback(geometry, lambda: self._pieces(source, geometry))
         if self.config.static == "keep":
             return tuple(range(len(pieces)))
-        full: Box = (0, 0, pieces[0].frames.shape[2], pieces[0].frames.shape[1])
-        small = [
-            np.stack([signatures(Image.fromarray(frame), [full])[0] for frame in piece.frames]) for piece in pieces
-        ]
-        return look_alike_classes(peak_differences(np.stack(small)), self.config.static_tolerance)
+        small = np.stack([reduced(map(Image.fromarray, piece.frames)) for piece in pieces])
+        return look_alike_classes(peak_differences(small), self.config.static_tolerance)
 
     def _pieces(self, source: Source, geometry: VideoGeometry) -> list[Clip]:
         """All pieces in the right order, from one decode."""
@@ -376,7 +357,7 @@ class VideoTask(DecodingTask):
         return frames[numbers] if dense else frames
 
 
-def _draw_crop(source: Sequence[int], size: Sequence[int], scale: float, rng: Random) -> Crop:
+def _draw_crop(source: Sequence[int], size: Sequence[int], scale: float, rng: Random) -> dict[str, list[int]]:
     """A random part of the frames; they are decoded at a size at which the smallest part need not be enlarged."""
     canvas = [max(shown, min(stored, round(shown / scale))) for stored, shown in zip(source, size, strict=True)]
     share = rng.uniform(scale, 1)

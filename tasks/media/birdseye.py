@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from jigsaw.tasks.media.marks import RED, disc
+from jigsaw.tasks.media.marks import RED, mark_points
 from jigsaw.tasks.media.poses import Cameras, Matrix
 
 EMPTY = (236, 236, 236)
@@ -97,7 +97,6 @@ def mark_cameras(
     """A copy of a map with a numbered disc on every camera and an arrow in its direction of view.
 
     Args:
-        picture: the map.
         places: x and y in pixels; camera `j` gets the number `j + 1`.
         ways: the directions of view on the map, unit vectors with y downwards.
         radius: radius of the discs in pixels.
@@ -113,7 +112,4 @@ def mark_cameras(
         ImageDraw.Draw(large).polygon(turned, fill=(*RED[:3], 255))
         arrow = large.resize((2 * reach + 1,) * 2, Image.Resampling.BOX)
         marked.paste(arrow.convert("RGB"), (round(x) - reach, round(y) - reach), mask=arrow.getchannel("A"))
-    for number, (x, y) in enumerate(places, start=1):
-        mark = disc(number, radius, fill=(*RED[:3], 255))
-        marked.paste(mark.convert("RGB"), (round(x) - radius, round(y) - radius), mask=mark.getchannel("A"))
-    return marked
+    return mark_points(marked, [(round(x), round(y)) for x, y in places], radius, (*RED[:3], 255))

@@ -68,6 +68,6 @@ class BoundedCache(Generic[Value]):
         return (type(self), (self._max_bytes, self._size_of))
 
 
-def picture_cache(max_bytes: int = 128 * 2**20) -> BoundedCache[Image.Image]:
+def picture_cache() -> BoundedCache[Image.Image]:
     """A cache of RGB pictures."""
-    return BoundedCache(max_bytes, lambda picture: 3 * picture.width * picture.height)
+    return BoundedCache(128 * 2**20, lambda picture: 3 * picture.width * picture.height)

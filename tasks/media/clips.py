@@ -7,13 +7,12 @@ reject.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from jigsaw.tasks.media.grids import MAX_ASPECT, too_long
+from jigsaw.tasks.media.video_timeline import Times
 
-Times = np.ndarray[Any, np.dtype[np.float64]]
 Span = tuple[float, float]
 Size = tuple[int, int]
 
@@ -29,11 +28,6 @@ def equal_spans(duration: float, clips: int, trim: float) -> list[Span]:
     """
     length = duration / clips
     return [((clip + trim) * length, (clip + 1 - trim) * length) for clip in range(clips)]
-
-
-def frames_per_clip(length: float, fps: float, fewest: int, most: int) -> int:
-    """Number of frames of a clip of `length` seconds."""
-    return min(max(round(length * fps), fewest), most)
 
 
 def frame_numbers(times: Times, span: Span, count: int) -> list[int]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import struct
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -39,28 +38,21 @@ _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0
 _CURVE_POINTS = 1024
 
 
-@dataclass(frozen=True)
-class _Conversion:
-    """A conversion to sRGB: a transform for pixels of a mode; None if the pixels are sRGB already."""
-
-    mode: str
-    transform: Any
+_Conversion = tuple[str, Any]
+"""A conversion to sRGB: the mode of its pixels and a transform, which is None if the pixels are sRGB already."""
 
 
 def to_srgb(pixels: Image.Image, profile: bytes | None) -> Image.Image:
-    """8-bit sRGB of pixels in mode L, RGB, CMYK or LAB.
-
-    Args:
-        profile: ICC profile of the pixels, or None.
-    """
+    """8-bit sRGB of pixels in mode L, RGB, CMYK or LAB with an ICC profile, or without one."""
     conversion = _conversion(profile, pixels.mode) if profile else None
     if conversion is None and pixels.mode == "LAB":
         conversion = _lab()
-    if conversion is None or conversion.transform is None:
+    mode, transform = conversion or (pixels.mode, None)
+    if transform is None:
         return pixels if pixels.mode == "RGB" else pixels.convert("RGB")
-    if pixels.mode != conversion.mode:
-        pixels = pixels.convert(conversion.mode)
-    converted: Image.Image | None = ImageCms.applyTransform(pixels, conversion.transform)
+    converted: Image.Image | None = ImageCms.applyTransform(
+        pixels if pixels.mode == mode else pixels.convert(mode), transform
+    )
     assert converted is not None  # None is returned only for changes in place
     return converted
 
@@ -68,7 +60,7 @@ def to_srgb(pixels: Image.Image, profile: bytes | None) -> Image.Image:
 def is_wide(profile: bytes | None) -> bool:
     """Whether `to_srgb` changes RGB pixels of a profile."""
     conversion = _conversion(profile, "RGB") if profile else None
-    return conversion is not None and conversion.transform is not None
+    return conversion is not None and conversion[1] is not None
 
 
 @lru_cache(maxsize=16)
@@ -82,7 +74,7 @@ def _conversion(profile: bytes, mode: str) -> _Conversion | None:
         if described != mode:
             return None
         transform = _transform(opened, mode)
-        return _Conversion(mode, None if mode == "RGB" and _is_srgb(transform) else transform)
+        return mode, None if mode == "RGB" and _is_srgb(transform) else transform
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None
 
@@ -94,7 +86,7 @@ def _transform(profile: Any, mode: str) -> Any:
 @lru_cache(maxsize=1)
 def _lab() -> _Conversion:
     """The conversion of Lab pixels, which need no profile, because the space is absolute (white is D50)."""
-    return _Conversion("LAB", _transform(ImageCms.createProfile("LAB"), "LAB"))
+    return "LAB", _transform(ImageCms.createProfile("LAB"), "LAB")
 
 
 def _is_srgb(transform: Any) -> bool:

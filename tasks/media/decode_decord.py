@@ -25,8 +25,7 @@ def frames(file: Path | bytes, header: VideoHeader, indices: Sequence[int], size
     if len(reader) != header.num_frames:
         raise VideoError("unproved", f"decord counts {len(reader)} frames, but there are {header.num_frames} packets")
     _compare(reader, header)
-    batch: Frames = np.asarray(reader.get_batch(list(indices)).asnumpy())
-    return batch
+    return np.asarray(reader.get_batch(list(indices)).asnumpy())
 
 
 def _compare(reader: object, header: VideoHeader) -> None:

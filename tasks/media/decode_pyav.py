@@ -31,9 +31,7 @@ def _pixels(frame: Any, stream: Any, header: VideoHeader, size: tuple[int, int])
         width, height = display.size
         detail = f"frames of {header.size[0]}x{header.size[1]}, later of {width}x{height} in square pixels"
         raise VideoError("changes_shape", detail)
-    stored = size[::-1] if display.orientation.transpose else size
-    scaled = frame.reformat(width=stored[0], height=stored[1], format="rgb24", interpolation="BICUBIC")
-    return display.orientation.apply(scaled.to_ndarray())
+    return display.upright(frame, size)
 
 
 def _by_count(file: Path | bytes, header: VideoHeader, indices: Sequence[int]) -> Iterator[tuple[Any, Any]]:

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from jigsaw.tasks.media.formats import MediaError, format_of, head_of
-from jigsaw.tasks.media.photos import MAX_PIXELS, PhotoError
+from jigsaw.tasks.media.photos import MAX_PIXELS, PhotoError, PhotoHeader
 
 DepthArray = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -66,26 +66,18 @@ class DepthMeaning:
     key: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """The orientation of a depth map's picture.
-
-    Attributes:
-        orientation: EXIF orientation of the picture, 1 to 8.
-        size: width and height of the picture, upright.
-        rule: `photo`: the depth map is turned like the picture; `upright`: it is not turned; `auto`: by its own EXIF
-            orientation or, if it has none, by its shape.
-    """
-
-    orientation: int
-    size: tuple[int, int]
-    rule: DepthOrientation = "auto"
-
-
-def read_depth(file: Path | bytes, meaning: DepthMeaning, view: View | None = None) -> DepthArray:
+def read_depth(
+    file: Path | bytes, meaning: DepthMeaning, picture: PhotoHeader | None = None, rule: DepthOrientation = "auto"
+) -> DepthArray:
     """An upright depth map in metres, shape `(height, width)`; NaN where the file has 0, less, infinity or NaN.
 
     Relative depth is scaled from 0 at the nearest value to 1 at the farthest; negative numbers are valid there.
+
+    Args:
+        file, meaning: the file, and the meaning of its numbers.
+        picture: header of the map's picture; None if the picture has no EXIF orientation.
+        rule: `photo`: the depth map is turned like the picture; `upright`: it is not turned; `auto`: by its own EXIF
+            orientation or, if it has none, by its shape.
 
     Raises:
         DepthError: the file is not a depth map, is damaged, or is a disparity map without focal length and baseline.
@@ -102,8 +94,8 @@ def read_depth(file: Path | bytes, meaning: DepthMeaning, view: View | None = No
         stored = stored.squeeze(0 if stored.shape[0] == 1 else 2)
     if stored.ndim != 2 or stored.dtype.kind not in "uif":
         raise DepthError(f"an array of shape {stored.shape} and type {stored.dtype} is not a depth map")
-    if view is not None and not has_orientation:
-        stored = _turned(stored, _turn(stored.shape, view))
+    if picture is not None and not has_orientation:
+        stored = _turned(stored, _turn(stored.shape, picture, rule))
     values = stored.astype(np.float64)
     if meaning.kind in ("relative", "inverse"):
         return _relative(values, meaning.kind)
@@ -116,8 +108,7 @@ def read_depth(file: Path | bytes, meaning: DepthMeaning, view: View | None = No
     else:
         unit = meaning.unit if meaning.unit is not None else (0.001 if stored.dtype.kind in "ui" else 1.0)
         metres = values * unit
-    result: DepthArray = metres.astype(np.float32)
-    return result
+    return metres.astype(np.float32)
 
 
 def _relative(values: np.ndarray[Any, Any], kind: str) -> DepthArray:
@@ -131,23 +122,24 @@ def _relative(values: np.ndarray[Any, Any], kind: str) -> DepthArray:
     return result
 
 
-def _turn(shape: tuple[int, ...], view: View) -> int:
+def _turn(shape: tuple[int, ...], picture: PhotoHeader, rule: DepthOrientation) -> int:
     """The EXIF orientation of a depth map with that shape.
 
     Raises:
         PhotoError: it cannot be determined.
     """
-    if view.orientation == 1 or view.rule == "upright":
+    orientation = picture.orientation
+    if orientation == 1 or rule == "upright":
         return 1
-    if view.rule == "photo":
-        return view.orientation
-    (rows, columns), (width, height) = shape, view.size
+    if rule == "photo":
+        return orientation
+    (rows, columns), (width, height) = shape, picture.size
     upright, lying = same_shape((columns, rows), (width, height)), same_shape((columns, rows), (height, width))
-    if view.orientation >= 5 and upright != lying:
-        return 1 if upright else view.orientation
-    if view.orientation >= 5 and not upright:
+    if orientation >= 5 and upright != lying:
+        return 1 if upright else orientation
+    if orientation >= 5 and not upright:
         return 1  # another shape, which is reported later
-    detail = f"the EXIF orientation {view.orientation} turns the picture, but the depth map has no orientation"
+    detail = f"the EXIF orientation {orientation} turns the picture, but the depth map has no orientation"
     remedy = "set depth_orientation=photo to turn the map like the picture, or upright not to turn it"
     raise PhotoError("orientation", f"{detail}; {remedy}")
 

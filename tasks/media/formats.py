@@ -158,9 +158,9 @@ def _by_brand(head: bytes) -> Format | None:
     return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), None)
 
 
-def head_of(file: Path | bytes) -> bytes:
-    """The first bytes of a file, for `format_of`. Raises OSError where it cannot be read."""
+def head_of(file: Path | bytes, length: int = HEAD_BYTES) -> bytes:
+    """The first bytes of a file, by default for `format_of`. Raises OSError where it cannot be read."""
     if isinstance(file, bytes):
-        return file[:HEAD_BYTES]
+        return file[:length]
     with file.open("rb") as stream:
-        return stream.read(HEAD_BYTES)
+        return stream.read(length)

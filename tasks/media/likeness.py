@@ -7,13 +7,14 @@ interchangeable.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from jigsaw.tasks.media.grids import Box
+from jigsaw.tasks.media.video_display import Frames
 
 SIGNATURE_SIDE = 16
 """Pieces are compared at this many pixels a side; finer differences are texture and noise."""
@@ -21,17 +22,21 @@ SIGNATURE_SIDE = 16
 TOLERANCE = 6.0
 """Two pictures look the same below this root mean square difference, 0 to 255, at 16x16 pixels."""
 
-Pieces = np.ndarray[Any, np.dtype[np.uint8]]
 Differences = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def signatures(picture: Image.Image, boxes: Sequence[Box | tuple[float, float, float, float]]) -> Pieces:
+def signatures(picture: Image.Image, boxes: Sequence[Box | tuple[float, float, float, float]]) -> Frames:
     """The boxes of an RGB picture reduced to 16x16 pixels, shape `(K, 16, 16, 3)`."""
     side = (SIGNATURE_SIDE, SIGNATURE_SIDE)
     return np.stack([np.asarray(picture.resize(side, Image.Resampling.BOX, box=box)) for box in boxes])
 
 
-def mean_differences(pieces: Pieces) -> Differences:
+def reduced(pictures: Iterable[Image.Image]) -> Frames:
+    """Whole RGB pictures reduced to 16x16 pixels, shape `(K, 16, 16, 3)`."""
+    return np.concatenate([signatures(picture, [(0, 0, *picture.size)]) for picture in pictures])
+
+
+def mean_differences(pieces: Frames) -> Differences:
     """Root mean square difference of every two pieces, shape `(K, K)`; for tiles, which differ in most of their area.
 
     >>> mean_differences(np.array([[0, 0], [3, 4]], dtype=np.uint8)).round(3).tolist()
@@ -41,18 +46,17 @@ def mean_differences(pieces: Pieces) -> Differences:
     flat = pieces.reshape(len(pieces), -1).astype(np.float64)
     products = flat @ flat.T
     squares = np.diag(products)
-    mean: Differences = np.sqrt((squares[:, None] + squares - 2 * products) / flat.shape[1])
-    return mean
+    return np.sqrt((squares[:, None] + squares - 2 * products) / flat.shape[1])
 
 
 def look_alike(pictures: Sequence[Image.Image]) -> bool:
     """Whether any two of the pictures look the same."""
-    apart = mean_differences(np.concatenate([signatures(picture, [(0, 0, *picture.size)]) for picture in pictures]))
+    apart = mean_differences(reduced(pictures))
     np.fill_diagonal(apart, np.inf)
     return bool(apart.min() < TOLERANCE)
 
 
-def peak_differences(pieces: Pieces) -> Differences:
+def peak_differences(pieces: Frames) -> Differences:
     """Mean of the largest 2% of the absolute differences of every two pieces, shape `(K, K)`.
 
     For clips, which may differ only by a small object that moves.

@@ -28,13 +28,13 @@ BLACK: Color = (0, 0, 0, 255)
 
 
 @lru_cache(maxsize=256)
-def disc(number: int, radius: int, fill: Color = RED, ink: Color = WHITE) -> Image.Image:
+def disc(number: int, radius: int, fill: Color = RED) -> Image.Image:
     """A filled disc with a number at its centre: RGBA, `2 * radius + 1` pixels a side, transparent outside."""
     side = 2 * radius + 1
     large = Image.new("RGBA", (side * _OVERSAMPLING, side * _OVERSAMPLING), (*fill[:3], 0))
     draw = ImageDraw.Draw(large)
     draw.ellipse((0, 0, large.width - 1, large.height - 1), fill=fill)
-    _write(draw, str(number), large.width / 2, large.height / 2, 1.5 * radius * _OVERSAMPLING, ink, bold=True)
+    _write(draw, str(number), large.width / 2, large.height / 2, 1.5 * radius * _OVERSAMPLING, WHITE, bold=True)
     return large.resize((side, side), Image.Resampling.BOX)
 
 
@@ -58,16 +58,17 @@ def _write(
     draw.text(place, text, font=font, fill=ink, stroke_width=stroke)
 
 
-def mark_points(picture: Image.Image, points: Sequence[tuple[int, int]], radius: int) -> Image.Image:
+def mark_points(picture: Image.Image, points: Sequence[tuple[int, int]], radius: int, fill: Color = RED) -> Image.Image:
     """A copy of a picture with a numbered disc on every point; point `j` gets the number `j + 1`.
 
     Args:
         points: x and y in pixels; the discs must be inside the picture.
         radius: radius of the discs in pixels.
+        fill: their colour.
     """
     marked = picture.copy()
     for number, (x, y) in enumerate(points, start=1):
-        mark = disc(number, radius)
+        mark = disc(number, radius, fill)
         marked.paste(mark.convert("RGB"), (x - radius, y - radius), mask=mark.getchannel("A"))
     return marked
 

@@ -40,7 +40,7 @@ MAX_PIXELS = 120_000_000
 DARK = 64
 """16-bit pictures whose brightest value is below this (of 256) are refused: they may have 10, 12 or 14 bits."""
 
-REASONS = {
+PHOTO_REASONS = {
     "unreadable": "the file cannot be read as a picture: it is missing, damaged, empty or of another format",
     "too_large": f"the picture has more than {MAX_PIXELS // 1_000_000} megapixels",
     "unknown_range": "black and white are unknown: the values are HDR, or do not use the range of their type",
@@ -69,7 +69,7 @@ _Result = TypeVar("_Result")
 
 
 class PhotoError(MediaError):
-    """A picture cannot be used; `reason` is a key of `REASONS`."""
+    """A picture cannot be used; `reason` is a key of `PHOTO_REASONS`."""
 
 
 class _LongTexts(Exception):
@@ -98,6 +98,13 @@ class PhotoHeader:
         return -(-self.size[0] // scale), -(-self.size[1] // scale)
 
 
+def shrunk(size: tuple[int, int], longest: int) -> tuple[tuple[int, int], int]:
+    """Size of a picture whose longest side is reduced to `longest`, and the scale at which it is decoded."""
+    shrink = min(1.0, longest / max(size))
+    shown = (max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink)))
+    return shown, max(s for s in SCALES if s == 1 or (size[0] // s >= shown[0] and size[1] // s >= shown[1]))
+
+
 def read_header(file: Path | bytes) -> PhotoHeader:
     """The header of a picture, without decoding it.
 
@@ -120,8 +127,7 @@ def read_photo(file: Path | bytes, scale: int = 1, *, glance: bool = False) -> I
     """Upright sRGB pixels, the sides divided by `scale` (1, 2, 4 or 8) and rounded up. Deterministic.
 
     Args:
-        file: path or bytes of the picture.
-        scale: divisor of the sides.
+        file, scale: the picture, and the divisor of its sides.
         glance: convert colours after the reduction instead of before it, as always for a JPEG. It is faster, for pixels
             that are only compared.
 

@@ -150,8 +150,7 @@ class Cameras:
     @property
     def places(self) -> Matrix:
         """Positions of the cameras in metres, shape `(N, 3)`."""
-        positions: Matrix = self.poses[:, :3, 3]
-        return positions
+        return self.poses[:, :3, 3]
 
     @property
     def elevations(self) -> Matrix:

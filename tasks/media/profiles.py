@@ -92,11 +92,7 @@ def _png_space(info: dict[Any, Any]) -> bytes | None:
 
 def _jp2_profile(file: Path | bytes) -> bytes | None:
     """The ICC profile of a JPEG 2000 file (its `colr` box with method 2 or 3), which Pillow does not read."""
-    if isinstance(file, bytes):
-        head = file[:_JP2_HEADER]
-    else:
-        with file.open("rb") as stream:
-            head = stream.read(_JP2_HEADER)
+    head = head_of(file, _JP2_HEADER)
     for method in (b"\2", b"\3"):
         at = head.find(b"colr" + method)
         if at >= 4:

@@ -35,9 +35,7 @@ def second_reading(file: Path | bytes, header: VideoHeader, indices: Sequence[in
     Concatenated files are not compared, because sequential decoding mixes the frames around a join.
 
     Args:
-        file: path or bytes of the video.
-        header: header of the video.
-        indices: numbers of the frames.
+        file, header, indices: the video, and the numbers of the frames.
         frames: shape `(len(indices), height, width, 3)`, uint8, upright.
     """
     near = {index: [n for n in (index - 1, index, index + 1) if 0 <= n < header.num_frames] for index in indices}
@@ -96,17 +94,10 @@ def _decoded(
                 number = count if by_stamp is None else by_stamp.get(frame.pts)
                 count += 1
                 if number is not None and number in numbers:
-                    frames[number] = _small(_upright(frame, stream, size))
+                    frames[number] = _small(display_of(frame, stream).upright(frame, size))
             if len(frames) == len(numbers):
                 break
     return frames
-
-
-def _upright(frame: Any, stream: Any, size: tuple[int, int]) -> Frames:
-    display = display_of(frame, stream)
-    width, height = size[::-1] if display.orientation.transpose else size
-    scaled = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC")
-    return display.orientation.apply(scaled.to_ndarray())
 
 
 def _small(frame: Frames) -> Small:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from jigsaw.tasks.media.formats import MediaError
-from jigsaw.tasks.media.video_display import Orientation, displayed_size, orientation_of
+from jigsaw.tasks.media.video_display import Frames, Orientation, displayed_size, orientation_of
 from jigsaw.tasks.media.video_timeline import GAP, Packet
 
 MAX_FRAME_PIXELS = 50_000_000
@@ -36,7 +36,7 @@ _EXACT = {"h264": {5}, "hevc": {16, 17, 18, 19, 20, 21}}
 
 
 class VideoError(MediaError):
-    """A video cannot be used; `reason` is a key of `jigsaw.tasks.media.videos.REASONS`."""
+    """A video cannot be used; `reason` is a key of `jigsaw.tasks.media.videos.VIDEO_REASONS`."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,12 @@ class Display:
     size: tuple[int, int]
     orientation: Orientation
     interlaced: bool
+
+    def upright(self, frame: Any, size: tuple[int, int]) -> Frames:
+        """The RGB pixels of a decoded frame at width and height `size`, upright; shape `(height, width, 3)`."""
+        width, height = size[::-1] if self.orientation.transpose else size
+        scaled = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC")
+        return self.orientation.apply(scaled.to_ndarray())
 
 
 @dataclass
@@ -100,6 +106,8 @@ def read_track(file: Path | bytes) -> Track:
     Raises:
         VideoError: there is no such stream, or its frames are too large.
     """
+    import av
+
     with open_container(file) as container:
         streams = _moving(container.streams.video)
         if not streams:
@@ -113,9 +121,9 @@ def read_track(file: Path | bytes) -> Track:
                 track.fault = track.fault or _packet_fault(packet, stream)
                 track.packets.append(Packet(packet.pts, packet.dts, packet.is_keyframe, packet.is_discard))
             if track.display is None and stream.width * stream.height <= MAX_FRAME_PIXELS:
-                for frame in _tolerant(runs[stream.index], packet):
-                    track.first, track.display = frame.pts, display_of(frame, stream)
-                    break
+                with suppress(av.FFmpegError):  # a damaged stream: another one may be chosen
+                    for frame in runs[stream.index].frames(packet)[:1]:
+                        track.first, track.display = frame.pts, display_of(frame, stream)
         chosen = _chosen(streams, tracks)
         stream = container.streams[chosen.index]
         if stream.width * stream.height > MAX_FRAME_PIXELS:
@@ -130,8 +138,7 @@ def play(container: Any, index: int, start: int | None = None) -> Iterator[Any]:
     """The frames of a stream in presentation order, from the next key frame on.
 
     Args:
-        container: an open container.
-        index: index of the stream.
+        container, index: an open container, and the index of the stream.
         start: a stamp to seek to; None starts at the current position.
 
     Raises:
@@ -199,16 +206,6 @@ class _Run:
         self._stream.codec_context.flush_buffers()
         self._waiting = True
         return last
-
-
-def _tolerant(run: _Run, packet: Any) -> Sequence[Any]:
-    """Decoded frames; none if the stream is damaged, because another stream may be chosen."""
-    import av
-
-    try:
-        return run.frames(packet)
-    except av.FFmpegError:
-        return ()
 
 
 def display_of(frame: Any, stream: Any) -> Display:

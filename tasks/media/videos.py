@@ -30,6 +30,7 @@ from jigsaw.tasks.media.video_streams import (
 )
 from jigsaw.tasks.media.video_timeline import (
     Stamps,
+    Timeline,
     Times,
     index_fault,
     stamps_fault,
@@ -40,7 +41,7 @@ from jigsaw.tasks.media.video_timeline import (
 DECODERS = {"decord": "jigsaw.tasks.media.decode_decord:frames", "pyav": "jigsaw.tasks.media.decode_pyav:frames"}
 """Name -> its function `frames`."""
 
-REASONS = {
+VIDEO_REASONS = {
     "unreadable": "the file cannot be read as a video: it is missing, damaged or empty",
     "too_large": f"the frames have more than {MAX_FRAME_PIXELS // 1_000_000} megapixels",
     "no_video": "the file has no video: only sound, or a cover picture",
@@ -90,7 +91,7 @@ def read_header(file: Path | bytes, *, played: bool = False) -> VideoHeader:
     """Read the packets and the first frame of a video, and decode all frames if the packets lack the times.
 
     Args:
-        file: path or bytes of the video.
+        file: the video.
         played: decode all frames in any case.
 
     Raises:
@@ -100,11 +101,16 @@ def read_header(file: Path | bytes, *, played: bool = False) -> VideoHeader:
         track = read_track(file)
         if not track.packets or track.display is None:
             raise VideoError("unreadable", "no frame could be decoded")
-        fault = stamps_fault(track.packets)
-        shown = {packet.pts for packet in track.packets if not packet.discard}
-        if played or track.counted or fault or track.first not in shown:
-            return _played_header(file, track, track.display)
-        return _packet_header(track, track.display)
+        display, shown = track.display, {packet.pts for packet in track.packets if not packet.discard}
+        if played or track.counted or stamps_fault(track.packets) or track.first not in shown:
+            timeline, fault = _played(file, track), "its packets do not have the times of the frames"
+        else:
+            timeline = timeline_of_packets(track.packets, track.first or 0, track.unit, track.joined)
+            fault = "" if display.orientation == UPRIGHT else f"its frames are {display.orientation} for display"
+            fault = fault or track.fault or index_fault(track.packets, np.asarray(timeline.stamps))
+        stamped = track.packets if timeline.stamps is not None else ()
+        keys = np.sort(np.asarray([p.pts for p in stamped if p.key and p.pts is not None], dtype=np.int64))
+        return VideoHeader(display.size, timeline.times, timeline.stamps, keys, display, track.index, fault)
     except VideoError:
         raise
     except Exception as error:
@@ -121,28 +127,14 @@ def _damage(file: Path | bytes, error: Exception) -> str:
     return other or f"the file is damaged or incomplete ({described(error)})"
 
 
-def _packet_header(track: Track, display: Display) -> VideoHeader:
-    timeline = timeline_of_packets(track.packets, track.first or 0, track.unit, track.joined)
-    if timeline.stamps is None:
-        raise VideoError("unreadable", "the packets have no time stamps")
-    fault = "" if display.orientation == UPRIGHT else f"its frames are {display.orientation} for display"
-    fault = fault or track.fault or index_fault(track.packets, timeline.stamps)
-    return VideoHeader(display.size, timeline.times, timeline.stamps, _keyframes(track), display, track.index, fault)
-
-
-def _played_header(file: Path | bytes, track: Track, display: Display) -> VideoHeader:
+def _played(file: Path | bytes, track: Track) -> Timeline:
+    """The times of the frames from decoding all of them."""
     with open_container(file) as container:
         frames = [(frame.pts, frame.dts) for frame in play(container, track.index)]
     timeline = timeline_of_frames(frames, track.packets, track.unit, joined=track.joined, counted=track.counted)
     if timeline is None:
         raise VideoError("unproved", f"its {len(frames)} frames have no time stamps")
-    keyframes = np.empty(0, dtype=np.int64) if timeline.stamps is None else _keyframes(track)
-    fault = "its packets do not have the times of the frames"
-    return VideoHeader(display.size, timeline.times, timeline.stamps, keyframes, display, track.index, fault)
-
-
-def _keyframes(track: Track) -> Stamps:
-    return np.sort(np.asarray([p.pts for p in track.packets if p.key and p.pts is not None], dtype=np.int64))
+    return timeline
 
 
 def choose_decoder(wanted: str, header: VideoHeader) -> str:
@@ -167,8 +159,7 @@ def read_frames(
     """Frames by number, upright RGB, uint8, shape `(len(indices), height, width, 3)`.
 
     Args:
-        file: path or bytes of the video.
-        header: header of the video.
+        file, header: the video.
         indices: frame numbers in presentation order from 0, in any order, repeats allowed.
         size: width and height in pixels of the frames.
         decoder: a key of `DECODERS`.

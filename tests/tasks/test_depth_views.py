@@ -10,7 +10,8 @@ from PIL import Image
 from synthetic_media import encode, photo_pixels
 
 from jigsaw.tasks import Reject, Source, get_task
-from jigsaw.tasks.media.depthmaps import DepthError, DepthMeaning, View, read_depth
+from jigsaw.tasks.media.depthmaps import DepthError, DepthMeaning, read_depth
+from jigsaw.tasks.media.photos import PhotoHeader
 from jigsaw.tasks.registry import canonical_config
 
 BACK = {  # what a camera held that way stores of an upright picture
@@ -103,8 +104,8 @@ def test_the_own_orientation_of_a_map_counts():
     exif = Image.Exif()
     exif[0x0112] = 6
     lying = Image.fromarray((depth * 1000).astype(np.uint16)).transpose(BACK[6])
-    view = View(orientation=6, size=SQUARE)
-    read = read_depth(encode(lying, exif=exif.tobytes()), DepthMeaning(), view)
+    picture = PhotoHeader(size=SQUARE, quick_to_scale=True, orientation=6)
+    read = read_depth(encode(lying, exif=exif.tobytes()), DepthMeaning(), picture)
     assert np.abs(read - depth).max() < 0.001
 
 
