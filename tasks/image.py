@@ -265,8 +265,8 @@ class ImageTask(Task):
     def explain(self, puzzle: Puzzle, source: Source) -> list[tuple[str, Image.Image]]:
         """The photo with the cells marked, each with the number under which its tile is shown."""
         geometry = cast(ImageGeometry, puzzle.geometry)
-        cells = mark_boxes(self._whole(source, geometry), _region(geometry).boxes(), puzzle.answer)
-        return [("The photo and its cut", cells)]
+        marked = mark_boxes(self._whole(source, geometry), _region(geometry).boxes(), puzzle.answer)
+        return [("The photo and its cut", marked)]
 
     def adopt(self, source: Source, rng: Random, about: Mapping[str, Any], style: AnswerStyle) -> Puzzle | Reject:
         """The photo resized to `resize_size`, with a centre crop of `crop_size` cut into the `jigsaw_config` grid."""
@@ -390,8 +390,10 @@ class ImageTask(Task):
         photo = self._photo(source, geometry["scale"])
         if photo.size != tuple(geometry["size"]):
             raise ValueError(f"{source.path}: the photo is {photo.size}, the puzzle was cut from {geometry['size']}")
-        width, height = geometry.get("resize", photo.size)
-        return photo.resize((width, height), Image.Resampling.BICUBIC) if "resize" in geometry else photo
+        if "resize" not in geometry:
+            return photo
+        width, height = geometry["resize"]
+        return photo.resize((width, height), Image.Resampling.BICUBIC)
 
     def _photo(self, source: Source, scale: int) -> Image.Image:
         return self._photos.get((source.fingerprint, scale), lambda: read_photo(source.files["image"], scale))

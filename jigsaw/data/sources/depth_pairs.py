@@ -157,9 +157,10 @@ def _named(files: Files, color: str, folder: PurePosixPath, stems: list[str]) ->
         if stem in depths:
             return str(folder / depths[stem])
     other = next((others[stem] for stem in stems if stem in others), None)
+    if other is None:
+        return Problem(color, "no_depth", NO_DEPTH)
     read = ", ".join(suffix.removeprefix(".") for suffix in DEPTH_SUFFIXES)
-    why = NO_DEPTH if other is None else f"{folder / other} is not in a format that is read as depth ({read})"
-    return Problem(color, "no_depth", why)
+    return Problem(color, "no_depth", f"{folder / other} is not in a format that is read as depth ({read})")
 
 
 @lru_cache(maxsize=16)

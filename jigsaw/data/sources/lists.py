@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from jigsaw.data.sources.paths import BETWEEN, leaves, printable, relative_to
+from jigsaw.data.sources.paths import BETWEEN, exists, leaves, printable, relative_to
 from jigsaw.data.sources.recognition import Problem
 from jigsaw.errors import JigsawError
 from jigsaw.tasks import SourceKind
@@ -75,7 +75,4 @@ def _misread(root: Path, text: str, pieces: list[str], kind: SourceKind) -> str 
 
 
 def _is_there(root: Path, path: str) -> bool:
-    try:
-        return (root / path.partition(BETWEEN)[0]).exists()
-    except (OSError, ValueError):
-        return False
+    return exists(root / path.partition(BETWEEN)[0])

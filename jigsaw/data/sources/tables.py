@@ -137,7 +137,8 @@ def media_column(schema: Any, kind: MediaKind, batches: Any) -> Column:
     if len(could) == 1:
         return Column(*next(iter(could.items())))
     heads = _sampled(list(could), batches)
-    media = [name for name in could if _are_media(heads[name], kind)]
+    formats = {name: [format_of(head) for head in heads[name]] for name in could}
+    media = [n for n, each in formats.items() if 2 * sum(f is not None and f.kind == kind for f in each) > len(each)]
     order = list(could)
 
     def rank(name: str) -> tuple[bool, bool, bool, int]:
@@ -180,11 +181,6 @@ def _sampled(names: list[str], batches: Any) -> dict[str, list[bytes]]:
         if all(heads.values()) or number + 1 == _SAMPLED_BATCHES:
             break
     return heads
-
-
-def _are_media(heads: list[bytes], kind: MediaKind) -> bool:
-    found = [format_of(head) for head in heads]
-    return 2 * sum(one is not None and one.kind == kind for one in found) > len(heads)
 
 
 @lru_cache(maxsize=8)
