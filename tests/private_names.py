@@ -50,7 +50,7 @@ def _called_on_self(tree: ast.Module) -> set[str]:
 
 def _defined(tree: ast.Module, classes: dict[str, ast.ClassDef]) -> set[str]:
     """What a file defines itself: functions, variables, fields, and attributes that its own methods set."""
-    names = {"_replace", "_asdict", "_fields"}  # of Python's named tuples, and documented
+    names = {"_replace", "_asdict", "_fields", "_exit"}  # documented names of Python's named tuples and of `os`
     called = _called_on_self(tree)
     foreign = {
         id(part) for node in classes.values() if _foreign(node, classes) for part in node.body if hasattr(part, "name")
