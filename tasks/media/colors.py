@@ -54,6 +54,8 @@ def to_srgb(pixels: Image.Image, profile: bytes | None) -> Image.Image:
         pixels if pixels.mode == mode else pixels.convert(mode), transform
     )
     assert converted is not None  # None is returned only for changes in place
+    # A profile with the time of its creation, so that a stored PNG would differ between two builds.
+    converted.info.pop("icc_profile", None)
     return converted
 
 

@@ -172,6 +172,15 @@ def test_long_texts_in_a_png_do_not_matter(chunk, mark):
     assert (shown(data) == PIXELS).all()
 
 
+def test_a_converted_photo_has_no_profile_so_that_stored_bytes_repeat():
+    from jigsaw.tasks.media import colors
+
+    wide = colors.matrix_profile(colors.ADOBE_RGB, 1.0)
+    converted = read_photo(encode(PHOTO, icc_profile=wide))
+    assert (np.asarray(converted) != PIXELS).any()
+    assert "icc_profile" not in converted.info
+
+
 def test_a_long_profile_in_a_png_counts():
     from jigsaw.tasks.media import colors
 
