@@ -1,4 +1,4 @@
-"""Pictures, a small puzzle set and a tiny checkpoint, made once for all tests that need them."""
+"""Shared fixtures: photos, sample media, a small puzzle set and tiny checkpoints, created once per session."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-# What imports torch is imported in the fixtures: a test that needs none of them starts at once.
+# Modules that import torch are imported inside the fixtures, so that tests without them start quickly.
 
-settings.register_profile("jigsaw", deadline=None)  # a busy machine is no wrong answer
+settings.register_profile("jigsaw", deadline=None)  # a slow example on a busy machine is not a failure
 settings.load_profile("jigsaw")
 
 
 def textured(seed: int, size: tuple[int, int] = (160, 160)) -> Image.Image:
-    """A photo-like picture: every 2x2 tile of it looks different."""
+    """A picture with smooth random colours, whose 2x2 tiles all look different."""
     rng = Random(seed)
     small = Image.new("RGB", (8, 8))
     small.putdata([(rng.randrange(256), rng.randrange(256), rng.randrange(256)) for _ in range(64)])
@@ -34,7 +34,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sample_media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `jigsaw samples` writes, of which a test may change a copy."""
+    """The files that `jigsaw samples` writes; a test that changes them works on a copy."""
     pytest.importorskip("skimage", reason="the samples extra is not installed")
     from jigsaw.samples.samples import export_samples, list_samples
 
@@ -46,7 +46,7 @@ def sample_media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def puzzle_folder(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 2x2 puzzles with direct answers."""
+    """A puzzle set of 24 2x2 puzzles with the answer style `direct`."""
     from jigsaw.data import build_puzzles
 
     out = tmp_path_factory.mktemp("puzzles") / "image-2x2"
@@ -64,12 +64,14 @@ def puzzles(puzzle_folder: Path):
 
 @pytest.fixture(scope="session")
 def make_checkpoint(puzzles, tmp_path_factory: pytest.TempPathFactory):
-    """Writes a tiny model from random weights, a Qwen2.5-VL if nothing else is said; keywords are sizes."""
+    """A function that writes a tiny model with random weights, by default a Qwen2.5-VL; keywords change its sizes."""
     from jigsaw.models.tiny import TinySizes, write_tiny
 
     def make(architecture: str = "qwen2_5_vl", **changes: object) -> str:
         sizes = {"hidden_size": 64, "num_layers": 2, "vision_hidden_size": 64, "vision_layers": 2}
-        sizes |= {"fullatt_block_indexes": (1,)} | changes  # as released checkpoints: windows in some layers
+        sizes |= {
+            "fullatt_block_indexes": (1,)
+        } | changes  # window attention in some layers, as in released checkpoints
         out = tmp_path_factory.mktemp("model") / "tiny"
         texts = [part["text"] for part in puzzles[0]["prompt"][0]["content"] if part["type"] == "text"]
         texts += ["2, 1, 4, 3", "system\nuser\nassistant\n"]
@@ -81,7 +83,7 @@ def make_checkpoint(puzzles, tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def checkpoint(make_checkpoint) -> str:
-    """A tiny Qwen2.5-VL from random weights, on disk."""
+    """The folder of a tiny Qwen2.5-VL with random weights."""
     return make_checkpoint()
 
 
@@ -101,7 +103,7 @@ def processor(checkpoint: str):
 
 @pytest.fixture(scope="session")
 def neo_checkpoint(puzzles, tmp_path_factory):
-    """A tiny NEO from random weights."""
+    """The folder of a tiny NEO with random weights."""
     from jigsaw.models.tiny import TinySizes, write_tiny
 
     sizes = TinySizes(hidden_size=64, num_layers=2, vision_hidden_size=64, initializer_range=0.1)

@@ -1,10 +1,10 @@
-"""Does a test fail when the code is wrong? Small changes, one at a time, each of which some test should notice.
+"""Mutation testing: changes the scoring code in one place at a time and reports changes that no test detects.
 
     python tests/mutate.py FILE ... [--sample N] [--seed S]
 
-A change is one comparison turned, one operator or constant replaced, one condition negated, one `return` emptied. The
-packages are copied, changed there, and tested by the tests in TESTS. Printed are the changes that no test noticed
-(survivors) and their share; survivors that change nothing that matters are a person's to judge.
+A change inverts one comparison, replaces one operator or constant, negates one condition, or empties one `return`. The
+packages are copied to a temporary folder, changed there, and tested by the tests in TESTS. The script prints the
+changes that no test detected (survivors) and their number. Whether a survivor matters has to be judged by a person.
 """
 
 from __future__ import annotations
@@ -41,43 +41,43 @@ OPERATORS = {
 
 
 def mutants(tree: ast.Module) -> Iterator[tuple[int, str, ast.Module]]:
-    """Line, what was changed, and the changed tree, for every change that is made."""
+    """Yields the line, the description and the changed tree of every possible change."""
     for number, node in enumerate(ast.walk(tree)):
         for name, change in changes_of(node):
             changed = copy.deepcopy(tree)
-            twin = list(ast.walk(changed))[number]
-            before = ast.unparse(twin)
-            change(twin)
-            yield getattr(node, "lineno", 0), f"{name}: {before[:60]} -> {ast.unparse(twin)[:60]}", changed
+            target = list(ast.walk(changed))[number]
+            before = ast.unparse(target)
+            change(target)
+            yield getattr(node, "lineno", 0), f"{name}: {before[:60]} -> {ast.unparse(target)[:60]}", changed
 
 
 def changes_of(node: ast.AST) -> Iterator[tuple[str, object]]:
-    """The ways in which a node can be made wrong, each a function that does it in place."""
+    """Yields the name of every change of a node and a function that makes it in place."""
     if isinstance(node, ast.Compare):
         for place, operator in enumerate(node.ops):
-            yield "comparison", partial(_compare_otherwise, place, COMPARISONS[type(operator)])
+            yield "comparison", partial(_set_comparison, place, COMPARISONS[type(operator)])
     if isinstance(node, ast.BinOp | ast.BoolOp) and type(node.op) in OPERATORS:
-        yield "operator", partial(_operate_otherwise, OPERATORS[type(node.op)])
+        yield "operator", partial(_set_operator, OPERATORS[type(node.op)])
     if isinstance(node, ast.Constant) and isinstance(node.value, bool):
-        yield "constant", lambda twin: setattr(twin, "value", not twin.value)
+        yield "constant", lambda target: setattr(target, "value", not target.value)
     elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        yield "constant", lambda twin: setattr(twin, "value", twin.value + 1)
+        yield "constant", lambda target: setattr(target, "value", target.value + 1)
     if isinstance(node, ast.If | ast.IfExp | ast.While):
-        yield "condition", lambda twin: setattr(twin, "test", ast.UnaryOp(ast.Not(), twin.test))
+        yield "condition", lambda target: setattr(target, "test", ast.UnaryOp(ast.Not(), target.test))
     if isinstance(node, ast.Return) and node.value is not None:
-        yield "return", lambda twin: setattr(twin, "value", ast.Constant(None))
+        yield "return", lambda target: setattr(target, "value", ast.Constant(None))
 
 
-def _compare_otherwise(place: int, operator: type[ast.cmpop], twin: ast.Compare) -> None:
-    twin.ops[place] = operator()
+def _set_comparison(place: int, operator: type[ast.cmpop], target: ast.Compare) -> None:
+    target.ops[place] = operator()
 
 
-def _operate_otherwise(operator: type[ast.operator], twin: ast.BinOp) -> None:
-    twin.op = operator()
+def _set_operator(operator: type[ast.operator], target: ast.BinOp) -> None:
+    target.op = operator()
 
 
 def survives(file: str, changed: ast.Module, folder: Path) -> bool:
-    """Whether all tests of a file pass with the change."""
+    """Returns whether all tests of a file pass with the change."""
     original = (ROOT / file).read_text(encoding="utf-8")
     (folder / file).write_text(ast.unparse(ast.fix_missing_locations(changed)), encoding="utf-8")
     tests = [name for name in TESTS[file] if name.startswith("tests/")]
@@ -103,10 +103,10 @@ def survives(file: str, changed: ast.Module, folder: Path) -> bool:
 
 
 def main() -> int:
-    """Print survivors; the exit code is their number."""
+    """Prints the survivors; the exit code is 1 if there are any."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="+", choices=sorted(TESTS), metavar="FILE")
-    parser.add_argument("--sample", type=int, help="at most so many changes of each file")
+    parser.add_argument("--sample", type=int, help="maximum number of changes per file")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     survivors = tried = 0
@@ -116,14 +116,14 @@ def main() -> int:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", folder)
         for file in options.files:
-            found = list(mutants(ast.parse((ROOT / file).read_text(encoding="utf-8"))))
-            if options.sample is not None and options.sample < len(found):
-                found = random.Random(options.seed).sample(found, options.sample)
-            for line, told, changed in sorted(found, key=lambda entry: entry[0]):
+            changes = list(mutants(ast.parse((ROOT / file).read_text(encoding="utf-8"))))
+            if options.sample is not None and options.sample < len(changes):
+                changes = random.Random(options.seed).sample(changes, options.sample)
+            for line, description, changed in sorted(changes, key=lambda entry: entry[0]):
                 tried += 1
                 if survives(file, changed, folder):
                     survivors += 1
-                    print(f"{file}:{line}: {told}", flush=True)
+                    print(f"{file}:{line}: {description}", flush=True)
     print(f"{survivors} of {tried} changes survived")
     return min(survivors, 1)
 

@@ -1,7 +1,7 @@
-"""Bad input as a user gives it: one clear line, a failing exit code, nothing half-written that a second run trusts.
+"""Invalid input of a user: a one-line error, a failing exit code, and no partial output that a second run would use.
 
-All goes through `jigsaw.cli.command.main`, in this process: it is the imports that take time. A full disk is simulated
-by a limit on the size of a file, at which writing fails as it does on a disk without room.
+All tests call `jigsaw.cli.command.main` in this process, because importing takes most of the time of a command. A full
+disk is simulated by a limit on the size of files, at which writing fails as on a full disk.
 """
 
 import json
@@ -35,13 +35,13 @@ output: runs/${name}
 
 @pytest.fixture(scope="module")
 def command():
-    """Run the command in this process; gives exit code and error output, and holds the latter to one line."""
+    """Run the command in this process; returns the exit code and the error lines."""
 
     def run(*arguments):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(cli, "_quiet_libraries", lambda debug: None)
             patch.setattr(sys, "argv", ["jigsaw", *map(str, arguments)])
-            patch.setattr(sys, "stderr", open(os.devnull, "w"))  # noqa: PTH123, SIM115  # libraries' chatter
+            patch.setattr(sys, "stderr", open(os.devnull, "w"))  # noqa: PTH123, SIM115  # output of libraries
             lines = []
             patch.setattr(cli, "print", lambda line, file: lines.append(line), raising=False)
             with pytest.raises(SystemExit) as ended:
@@ -54,7 +54,7 @@ def command():
 
 @pytest.fixture
 def refused(command):
-    """The one line with which the command fails; a line that calls the failure a bug of ours is none."""
+    """Run a command that must fail with one line that does not report a bug; returns the line."""
 
     def run(*arguments):
         code, lines = command(*arguments)
@@ -69,7 +69,7 @@ def refused(command):
 
 @pytest.fixture
 def work(tmp_path, photos, monkeypatch):
-    """A working folder with photos, broken ones, and a recipe."""
+    """A working folder with photos, unreadable photos and a recipe."""
     shutil.copytree(photos, tmp_path / "photos")
     (tmp_path / "empty").mkdir()
     (tmp_path / "unusable").mkdir()
@@ -98,7 +98,7 @@ def jpeg():
 
 @contextmanager
 def full_disk(kilobytes):
-    """Files can grow to this size and no further."""
+    """Limits the size of files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, hard))
     try:
@@ -108,8 +108,8 @@ def full_disk(kilobytes):
 
 
 @contextmanager
-def as_nobody():
-    """Without the rights of root, who may read and write everything."""
+def without_root():
+    """Drops the rights of root, which may read and write all files."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)
@@ -121,7 +121,7 @@ def as_nobody():
 
 
 def tree(folder):
-    """Every file below a folder with its bytes."""
+    """Returns all files below a folder with their contents."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -129,7 +129,7 @@ def tree(folder):
 
 
 @pytest.mark.parametrize(
-    "recipe, override, told",
+    "recipe, override, message",
     [
         ("gone.yaml", "seed=1", "gone.yaml: no such recipe file"),
         ("smal", "seed=1", "'smal' is neither a recipe file nor a shipped recipe"),
@@ -204,15 +204,15 @@ def tree(folder):
     ],
 )
 @pytest.mark.parametrize("mode", [["--dry-run"], []], ids=["dry-run", "launch"])
-def test_a_recipe_that_cannot_run_is_refused_before_anything_is_written(work, refused, mode, recipe, override, told):
+def test_an_invalid_recipe_is_refused_before_anything_is_written(work, refused, mode, recipe, override, message):
     before = tree(work)
-    assert refused("launch", recipe, override, *mode).startswith(told)
+    assert refused("launch", recipe, override, *mode).startswith(message)
     assert tree(work) == before
     assert not (work / "runs").exists()
 
 
 @pytest.mark.parametrize(
-    "overrides, told",
+    "overrides, message",
     [
         (["data.photos=missing"], "data.train.0.build: source missing does not exist"),
         (["data.eval.0.build.source=missing"], "data.eval.0.build: source missing does not exist"),
@@ -223,35 +223,35 @@ def test_a_recipe_that_cannot_run_is_refused_before_anything_is_written(work, re
         (["model={path: missing, tiny: null}"], "model.path: missing: no such checkpoint folder"),
     ],
 )
-def test_data_or_a_model_that_is_not_there_is_told_before_anything_is_written(work, refused, overrides, told):
+def test_missing_data_or_a_missing_model_is_reported_before_anything_is_written(work, refused, overrides, message):
     before = tree(work)
-    assert refused("launch", "small.yaml", *overrides) == told
+    assert refused("launch", "small.yaml", *overrides) == message
     assert tree(work) == before
 
 
-def test_a_curriculum_without_puzzles_is_told_before_anything_is_trained(work, refused):
-    told = refused("launch", "small.yaml", "curriculum={mode: static, stages: [{until: 0.5, pieces: [9]}]}")
-    assert told == "curriculum.stages[0]: no image puzzle has 9 pieces: image puzzles have 4"
+def test_a_curriculum_without_puzzles_is_reported_before_anything_is_trained(work, refused):
+    message = refused("launch", "small.yaml", "curriculum={mode: static, stages: [{until: 0.5, pieces: [9]}]}")
+    assert message == "curriculum.stages[0]: no image puzzle has 9 pieces: image puzzles have 4"
     assert not (work / "runs" / "small" / "start").exists()
 
 
-def test_a_given_source_of_another_kind_is_refused(work, refused):
-    told = refused("launch", "small.yaml", "data.photos=big-buck-bunny")
+def test_a_source_of_another_kind_is_refused(work, refused):
+    message = refused("launch", "small.yaml", "data.photos=big-buck-bunny")
     remedy = "use samples, landscapes, or a folder of your own"
-    assert told == f"data.train.0.build: source big-buck-bunny has no image sources; {remedy}"
+    assert message == f"data.train.0.build: source big-buck-bunny has no image sources; {remedy}"
 
 
 def test_an_unreadable_recipe_is_named(command, refused):
-    """Given a recipe without read permission, when someone other than root launches it, then the line says so."""
+    """Given a recipe without read permission and a user other than root, the error names the recipe."""
     with tempfile.TemporaryDirectory() as folder:
         recipe = Path(folder) / "secret.yaml"
         recipe.write_text(RECIPE)
         recipe.chmod(0o000)
         Path(folder).chmod(0o755)
-        with as_nobody():
+        with without_root():
             assert refused("launch", recipe, "--dry-run") == f"{recipe}: cannot be read (Permission denied)"
         Path(folder).chmod(0o000)
-        with as_nobody():
+        with without_root():
             assert refused("launch", recipe, "--dry-run") == f"{recipe}: permission denied"
         Path(folder).chmod(0o755)
 
@@ -267,25 +267,25 @@ PHOTOS = [
 ]
 
 
-@pytest.mark.parametrize("source, config, told", [("empty", [], "source empty has no pictures"), *PHOTOS])
-def test_build_refuses_photos_that_give_no_puzzle(work, refused, source, config, told):
-    assert told in refused("build", "image", source, "out", *config)
-    left = set(tree(work / "out")) if (work / "out").exists() else set()
-    assert left <= {"rejects.jsonl"}, "nothing that looks like a puzzle set"
+@pytest.mark.parametrize("source, config, message", [("empty", [], "source empty has no pictures"), *PHOTOS])
+def test_build_refuses_photos_without_a_puzzle(work, refused, source, config, message):
+    assert message in refused("build", "image", source, "out", *config)
+    written = set(tree(work / "out")) if (work / "out").exists() else set()
+    assert written <= {"rejects.jsonl"}, "no partial puzzle set is left"
 
 
 EMPTY = "data.train.0.build: source empty is an empty folder"
 
 
-@pytest.mark.parametrize("source, config, told", [("empty", [], EMPTY), *PHOTOS])
-def test_launch_refuses_photos_that_give_no_puzzle(work, refused, source, config, told):
+@pytest.mark.parametrize("source, config, message", [("empty", [], EMPTY), *PHOTOS])
+def test_launch_refuses_photos_without_a_puzzle(work, refused, source, config, message):
     overrides = [f"data.train.0.build.{item}" for item in config]
-    assert told in refused("launch", "small.yaml", f"data.photos={source}", *overrides)
-    assert not list((work / "runs").rglob("start")), "no model before there are puzzles"
+    assert message in refused("launch", "small.yaml", f"data.photos={source}", *overrides)
+    assert not list((work / "runs").rglob("start")), "no model is written before there are puzzles"
     assert not list((work / "data").rglob("*.parquet"))
 
 
-def test_some_broken_photos_are_left_out_and_counted(work, command):
+def test_unreadable_photos_are_skipped_and_counted(work, command):
     for path in (work / "broken").iterdir():
         shutil.copy(path, work / "photos" / f"broken-{path.name}")
     code, lines = command("build", "image", "photos", "out", "grid=2x2", "tile=28", "--workers", "1")
@@ -298,7 +298,7 @@ def test_some_broken_photos_are_left_out_and_counted(work, command):
 # Output folders
 
 
-def test_build_leaves_another_puzzle_set_and_a_file_alone(work, command, refused):
+def test_build_does_not_overwrite_another_puzzle_set_or_a_file(work, command, refused):
     build = ["build", "image", "photos", "out", "grid=2x2", "tile=28", "--workers", "1"]
     assert command(*build)[0] == 0
     before = tree(work / "out")
@@ -310,7 +310,7 @@ def test_build_leaves_another_puzzle_set_and_a_file_alone(work, command, refused
     assert (work / "file").read_text() == "x"
 
 
-def test_samples_leave_a_folder_of_something_else_alone(work, refused):
+def test_samples_does_not_overwrite_other_files(work, refused):
     before = tree(work / "photos")
     assert refused("samples", "photos") == "photos has something other than samples; name a new or empty folder"
     assert refused("samples", "file") == "file is a file; name a new or empty folder for the samples"
@@ -318,7 +318,7 @@ def test_samples_leave_a_folder_of_something_else_alone(work, refused):
 
 
 @pytest.mark.parametrize(
-    "made, told",
+    "files, message",
     [
         ({"notes.txt": "mine"}, "output: out is not a run folder; choose another with output=FOLDER"),
         ({"recipe.yaml": "name: other\n"}, "output: out has a run of another recipe; choose another"),
@@ -326,29 +326,29 @@ def test_samples_leave_a_folder_of_something_else_alone(work, refused):
     ],
 )
 @pytest.mark.parametrize("mode", [[], ["--resume"]], ids=["launch", "resume"])
-def test_launch_leaves_a_folder_that_is_not_its_own_alone(work, refused, made, told, mode):
+def test_launch_does_not_overwrite_other_files_or_other_runs(work, refused, files, message, mode):
     (work / "out").mkdir()
-    for name, text in made.items():
+    for name, text in files.items():
         (work / "out" / name).write_text(text)
-    assert refused("launch", "small.yaml", "output=out", *mode).startswith(told)
-    assert {name: content.decode() for name, content in tree(work / "out").items()} == made
+    assert refused("launch", "small.yaml", "output=out", *mode).startswith(message)
+    assert {name: content.decode() for name, content in tree(work / "out").items()} == files
 
 
-def test_launch_leaves_a_file_alone_and_resumes_nothing_that_is_not_there(work, refused):
-    told = "output: file is a file; choose another with output=FOLDER"
-    assert refused("launch", "small.yaml", "output=file") == told
+def test_launch_does_not_overwrite_a_file_and_does_not_resume_a_missing_run(work, refused):
+    message = "output: file is a file; choose another with output=FOLDER"
+    assert refused("launch", "small.yaml", "output=file") == message
     assert refused("launch", "small.yaml", "--resume") == "output: runs/small has no run to resume"
     assert refused("launch", "small.yaml", "output=file/below") == "file/below: not a directory"
 
 
-def test_a_folder_that_may_not_be_written_is_named(refused, work):
+def test_a_folder_without_write_permission_is_named(refused, work):
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o555)
         out = Path(folder) / "out"
-        with as_nobody():
-            told = refused("samples", out)
-        assert "ermission denied" in told
-        assert str(out) in told
+        with without_root():
+            message = refused("samples", out)
+        assert "ermission denied" in message
+        assert str(out) in message
         assert not out.exists()
 
 
@@ -356,68 +356,72 @@ def test_a_folder_that_may_not_be_written_is_named(refused, work):
 
 
 @pytest.mark.parametrize(
-    "model, told",
+    "model, message",
     [
         ("gone", "gone: no such checkpoint folder"),
         ("photos", "photos: not a checkpoint, config.json is missing"),
         ("file", "file: no such checkpoint folder"),
     ],
 )
-def test_eval_names_what_is_no_checkpoint(work, refused, puzzle_folder, model, told):
-    assert refused("eval", model, puzzle_folder) == told
+def test_eval_names_a_folder_that_is_not_a_checkpoint(work, refused, puzzle_folder, model, message):
+    assert refused("eval", model, puzzle_folder) == message
 
 
 @pytest.mark.parametrize("data", ["gone", "photos", "file"])
-def test_eval_names_what_is_no_puzzle_set_and_makes_nothing_of_it(work, refused, checkpoint, data):
+def test_eval_names_a_folder_that_is_not_a_puzzle_set(work, refused, checkpoint, data):
     assert data in refused("eval", checkpoint, data)
 
 
 def test_eval_refuses_unknown_rewards_and_types(work, refused, checkpoint, puzzle_folder):
     assert "did you mean" in refused("eval", checkpoint, puzzle_folder, "--reward", "visual_jigsw")
-    told = "--dtype: 'float8' is none of float32, bfloat16"
-    assert refused("eval", checkpoint, puzzle_folder, "--dtype", "float8") == told
+    message = "--dtype: 'float8' is none of float32, bfloat16"
+    assert refused("eval", checkpoint, puzzle_folder, "--dtype", "float8") == message
 
 
 # A full disk
 
 
 @pytest.mark.parametrize("kilobytes", [1, 40])
-def test_a_build_on_a_full_disk_leaves_nothing_that_a_second_build_trusts(
+def test_a_build_on_a_full_disk_leaves_no_partial_file_and_a_second_build_completes_it(
     work, command, refused, checkpoint, kilobytes
 ):
     settings = ["grid=2x2", "tile=28", "--per-source", "4", "--materialize", "--parts", "2", "--workers", "1"]
-    assert command("build", "image", "photos", "whole", *settings)[0] == 0
+    assert command("build", "image", "photos", "complete", *settings)[0] == 0
     with full_disk(kilobytes):
-        told = refused("build", "image", "photos", "cut", *settings)
-    assert told.startswith("cut/data-0000")
-    assert "File too large; no incomplete file was left" in told
+        message = refused("build", "image", "photos", "cut", *settings)
+    assert message.startswith("cut/data-0000")
+    assert "File too large; no incomplete file was left" in message
     parts = {path.name: path.read_bytes() for path in (work / "cut").glob("*.parquet")}
     assert len(parts) < 2
-    assert parts.items() <= tree(work / "whole").items(), "a part that is there is whole"
-    assert refused("eval", checkpoint, "cut").startswith("cut is not complete; "), "a set with a part missing is no set"
+    assert parts.items() <= tree(work / "complete").items(), "an existing part is complete"
+    assert refused("eval", checkpoint, "cut").startswith("cut is not complete; "), (
+        "a set with a missing part is refused"
+    )
     assert command("build", "image", "photos", "cut", *settings)[0] == 0
-    assert tree(work / "cut") == tree(work / "whole")
+    assert tree(work / "cut") == tree(work / "complete")
 
 
 @pytest.mark.parametrize("kilobytes", [1, 100])
 def test_samples_on_a_full_disk_are_completed_by_a_second_export(
     work, command, refused, sample_media, kilobytes, monkeypatch
 ):
-    monkeypatch.setattr("jigsaw.samples.rooms.COUNTS", {"train": 1, "heldout": 1})  # drawn ones, which take seconds
+    monkeypatch.setattr(
+        "jigsaw.samples.rooms.COUNTS", {"train": 1, "heldout": 1}
+    )  # rendered scenes, which take seconds
     with full_disk(kilobytes):
         assert refused("samples", "cut").endswith("cannot export the samples: File too large")
     assert tree(work / "cut").items() <= tree(sample_media).items()
     assert command("samples", "cut")[0] == 0
-    found = tree(work / "cut")
-    rooms = {name for name in found if name.startswith("rooms/")}
-    assert {name: found[name] for name in found.keys() - rooms} == tree(sample_media)
+    files = tree(work / "cut")
+    rooms = {name for name in files if name.startswith("rooms/")}
+    assert {name: files[name] for name in files.keys() - rooms} == tree(sample_media)
     assert {name.split("/")[1] for name in rooms} == {"train", "heldout"}
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, photos, command):
-    """A working folder with a whole run in it."""
-    folder = tmp_path_factory.mktemp("undisturbed")
+def uninterrupted(tmp_path_factory, photos, command):
+    """A working folder with a finished run."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     shutil.copytree(photos, folder / "photos")
     (folder / "small.yaml").write_text(RECIPE)
     with pytest.MonkeyPatch.context() as patch:
@@ -426,18 +430,18 @@ def undisturbed(tmp_path_factory, photos, command):
     return folder
 
 
-def test_a_disk_that_is_full_from_the_start_leaves_a_folder_that_can_be_taken(work, command, refused):
+def test_a_disk_that_is_full_from_the_start_leaves_no_run_folder(work, command, refused):
     with full_disk(0):
         assert refused("launch", "small.yaml").startswith("the disk is full")
     assert "source unusable has no pictures" in refused("launch", "small.yaml", "data.photos=unusable")
-    assert not (work / "runs" / "small").exists(), "nothing was done, so nothing is left"
+    assert not (work / "runs" / "small").exists(), "a run that did nothing leaves no folder"
 
 
 EVALUATED = ["evaluation.json", "predictions", "report.html", "DONE"]
 
 
 @pytest.mark.parametrize(
-    "gone, kilobytes",
+    "removed, kilobytes",
     [
         (["start", "warmup", "model", "metrics.jsonl", *EVALUATED], 100),
         (["model", *EVALUATED], 100),
@@ -447,23 +451,25 @@ EVALUATED = ["evaluation.json", "predictions", "report.html", "DONE"]
     ids=["while the first model is saved", "while the last model is saved", "while evaluating", "while reporting"],
 )
 def test_a_run_on_a_full_disk_is_resumed_to_the_same_end(
-    undisturbed, tmp_path, monkeypatch, command, refused, gone, kilobytes
+    uninterrupted, tmp_path, monkeypatch, command, refused, removed, kilobytes
 ):
-    """Given a run as it was before a stage and a disk that is full in it, resuming ends as if that had never been."""
-    work = shutil.copytree(undisturbed, tmp_path / "work")
-    run, whole = work / "runs" / "small", undisturbed / "runs" / "small"
-    for name in gone:
+    """Given a run whose disk is full in a stage, the resumed run ends with the files of an uninterrupted run."""
+    work = shutil.copytree(uninterrupted, tmp_path / "work")
+    run, expected = work / "runs" / "small", uninterrupted / "runs" / "small"
+    for name in removed:
         shutil.rmtree(run / name) if (run / name).is_dir() else (run / name).unlink()
     monkeypatch.chdir(work)
     with full_disk(kilobytes):
-        told = refused("launch", "small.yaml", "--resume")
-    assert told.startswith("the disk is full")
-    assert told.endswith("make room and run the same command again (launch: with --resume)")
+        message = refused("launch", "small.yaml", "--resume")
+    assert message.startswith("the disk is full")
+    assert message.endswith("make room and run the same command again (launch: with --resume)")
     assert "DONE" not in tree(run)
-    for name in gone:
+    for name in removed:
         if name not in ("metrics.jsonl", "warmup", "start", "predictions"):
-            assert not (run / name).exists(), "what has its name is whole"
+            assert not (run / name).exists(), "a file with its final name is complete"
     assert command("launch", "small.yaml", "--resume") == (0, [])
-    assert {path.name for path in run.iterdir() if not path.name.startswith(".")} == {p.name for p in whole.iterdir()}
+    assert {path.name for path in run.iterdir() if not path.name.startswith(".")} == {
+        p.name for p in expected.iterdir()
+    }
     for name in ("evaluation.json", "model/model.safetensors", "predictions/model.jsonl", "predictions/warmup.jsonl"):
-        assert (run / name).read_bytes() == (whole / name).read_bytes(), name
+        assert (run / name).read_bytes() == (expected / name).read_bytes(), name

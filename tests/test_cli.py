@@ -1,6 +1,6 @@
-"""The `jigsaw` command as a user meets it: help, exit codes, JSON, one line for what went wrong.
+"""The `jigsaw` command: help, exit codes, JSON output and one-line errors.
 
-What needs a process of its own (what is imported, where packages are found) runs as one; the rest calls `main`.
+Tests of imports and of the module path run the command in its own process; the others call `main`.
 """
 
 import errno
@@ -23,8 +23,8 @@ from jigsaw.rewards import describe_reward
 
 VERBS = sorted(typer.main.get_command(cli.app).commands)
 HEAVY = {"torch", "transformers", "trl", "datasets", "numpy", "PIL", "pydantic", "omegaconf", "pyarrow", "rich"}
-TYPERS_OWN = {"pydantic"}
-"""What typer reads a verb's options with, and so no help of a verb does without."""
+IMPORTED_BY_TYPER = {"pydantic"}
+"""Packages that typer imports to read the options of a verb."""
 SCRIPT = Path(sysconfig.get_path("scripts")) / "jigsaw"
 
 
@@ -41,8 +41,8 @@ def process(*command, cwd=None, **environment):
 
 @pytest.fixture
 def jigsaw(monkeypatch, capsys):
-    """Run the command in this process; gives exit code, output and error output."""
-    # Set once for the process by the first verb, were the test not to take it back
+    """Run the command in this process; returns the exit code, the output and the error output."""
+    # The first verb would change this for the whole process
     monkeypatch.setattr(cli, "_quiet_libraries", lambda debug: None)
 
     def run(*arguments):
@@ -56,7 +56,7 @@ def jigsaw(monkeypatch, capsys):
 
 
 def one_line(text):
-    """The single line of an error, which is never a traceback."""
+    """Returns the single line of an error output."""
     assert text.count("\n") == 1, text
     assert text.endswith("\n")
     return text.rstrip("\n")
@@ -67,13 +67,13 @@ def one_line(text):
 
 @pytest.mark.parametrize("command", [[SCRIPT], [sys.executable, "-m", "jigsaw"]], ids=["script", "module"])
 def test_help_lists_every_verb(command, tmp_path):
-    found = process(*command, "--help", cwd=tmp_path)
-    assert found.returncode == 0
-    assert found.stderr == ""
-    assert found.stdout.startswith("Usage: jigsaw ")
+    done = process(*command, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert done.stdout.startswith("Usage: jigsaw ")
     for verb in VERBS:
-        assert f"\n  {verb} " in found.stdout
-    assert "..." not in found.stdout.split("Commands:")[1], "a verb's summary is cut off"
+        assert f"\n  {verb} " in done.stdout
+    assert "..." not in done.stdout.split("Commands:")[1], "the summary of a verb is truncated"
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -86,9 +86,9 @@ def test_help_of_a_verb_shows_an_example_of_that_verb(jigsaw, verb):
 
 @pytest.mark.parametrize(
     "arguments, allowed",
-    [(["--help"], set()), (["build", "--help"], TYPERS_OWN), (["launch", "--help"], TYPERS_OWN)],
+    [(["--help"], set()), (["build", "--help"], IMPORTED_BY_TYPER), (["launch", "--help"], IMPORTED_BY_TYPER)],
 )
-def test_help_imports_nothing_heavy(arguments, allowed, tmp_path):
+def test_help_imports_no_heavy_package(arguments, allowed, tmp_path):
     code = f"""
 import sys
 from jigsaw.cli import command as cli
@@ -98,23 +98,23 @@ try:
 finally:
     print([name for name in {HEAVY - allowed} if name in sys.modules], file=sys.stderr)
 """
-    found = process(sys.executable, "-c", code, cwd=tmp_path)
-    assert found.returncode == 0
-    assert found.stderr.strip() == "[]"
+    done = process(sys.executable, "-c", code, cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.strip() == "[]"
 
 
-def test_a_help_process_says_what_the_verb_takes(tmp_path):
-    found = process(SCRIPT, "build", "--help", cwd=tmp_path)
-    assert found.returncode == 0
+def test_help_lists_the_arguments_and_options_of_a_verb(tmp_path):
+    done = process(SCRIPT, "build", "--help", cwd=tmp_path)
+    assert done.returncode == 0
     for word in ("source", "KEY=VALUE", "--per-source", "--shard", "--materialize", "--json"):
-        assert word in found.stdout
+        assert word in done.stdout
 
 
 # Wrong usage
 
 
 @pytest.mark.parametrize(
-    "arguments, told",
+    "arguments, message",
     [
         (["bulid"], "jigsaw: no such command 'bulid'. Did you mean 'build'? (see jigsaw --help)"),
         (["zzz"], "jigsaw: no such command 'zzz' (see jigsaw --help)"),
@@ -132,14 +132,14 @@ def test_a_help_process_says_what_the_verb_takes(tmp_path):
         (["report"], "jigsaw report: missing argument 'runs' (see jigsaw report --help)"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(jigsaw, arguments, told):
+def test_wrong_usage_is_one_line_and_exit_code_2(jigsaw, arguments, message):
     code, out, err = jigsaw(*arguments)
     assert (code, out) == (2, "")
-    assert one_line(err) == told
+    assert one_line(err) == message
 
 
 @pytest.mark.parametrize(
-    "options, told",
+    "options, message",
     [
         (["--shard", "3"], "invalid value for --shard: '3' is not of the form I/N"),
         (["--shard", "a/b"], "invalid value for --shard: 'a/b' is not of the form I/N"),
@@ -147,14 +147,14 @@ def test_wrong_usage_is_one_line_and_exit_code_2(jigsaw, arguments, told):
         (["--seed", "x"], "invalid value for '--seed'"),
     ],
 )
-def test_an_option_that_cannot_be_is_wrong_usage(jigsaw, options, told):
+def test_an_invalid_option_value_is_wrong_usage(jigsaw, options, message):
     code, _, err = jigsaw("build", "image", "a", "b", *options)
     assert code == 2
-    assert told in one_line(err)
+    assert message in one_line(err)
 
 
 @pytest.mark.parametrize("option", ["--limit", "--batch-size", "--max-new-tokens"])
-def test_no_puzzles_no_batch_and_no_tokens_are_wrong_usage(jigsaw, option):
+def test_a_count_of_zero_is_wrong_usage(jigsaw, option):
     code, _, err = jigsaw("eval", "model", "data", option, "0")
     assert code == 2
     assert option in one_line(err)
@@ -164,20 +164,20 @@ def test_no_puzzles_no_batch_and_no_tokens_are_wrong_usage(jigsaw, option):
     "words", [("build", "image", "a", "b"), ("check", "a"), ("import", "visual-jigsaw", "a", "b")], ids=" ".join
 )
 @pytest.mark.parametrize("workers", ["0", "-1"])
-def test_no_workers_are_wrong_usage(jigsaw, words, workers):
+def test_fewer_than_one_worker_is_wrong_usage(jigsaw, words, workers):
     code, _, err = jigsaw(*words, "--workers", workers)
     assert code == 2
     assert "--workers" in one_line(err)
 
 
-def test_no_arguments_show_the_help_and_are_wrong_usage(jigsaw):
+def test_a_missing_verb_prints_the_help_and_is_wrong_usage(jigsaw):
     code, out, err = jigsaw()
     assert (code, out) == (2, "")
     assert err.startswith("Usage: jigsaw ")
     assert "build" in err
 
 
-def test_a_process_ends_with_the_same_codes(tmp_path):
+def test_a_process_has_the_same_exit_codes(tmp_path):
     wrong = process(SCRIPT, "bulid", cwd=tmp_path)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "Did you mean 'build'?" in one_line(wrong.stderr)
@@ -186,43 +186,43 @@ def test_a_process_ends_with_the_same_codes(tmp_path):
     assert one_line(failed.stderr).endswith("did you mean quickstart?")
 
 
-def test_an_interruption_while_the_command_is_imported_is_one_line(tmp_path):
-    """Given Ctrl-C in the first half second, before any verb is there to handle it."""
+def test_ctrl_c_during_the_imports_prints_one_line(tmp_path):
+    """Given Ctrl-C before any verb is imported, one line is printed and no traceback."""
     (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
-    found = process(sys.executable, "-m", "jigsaw", "launch", "quickstart", cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert (found.returncode, found.stdout, found.stderr) == (130, "", "jigsaw: interrupted\n")
+    done = process(sys.executable, "-m", "jigsaw", "launch", "quickstart", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "jigsaw: interrupted\n")
 
 
 # Packages of the same name
 
 
 @pytest.mark.parametrize("safe", ["1", ""])
-def test_a_users_own_tasks_and_rewards_are_not_taken_for_ours(tmp_path, safe):
+def test_third_party_packages_named_tasks_or_rewards_are_not_imported(tmp_path, safe):
     (tmp_path / "tasks").mkdir()
     for name in ("tasks/__init__.py", "rewards.py", "recipes.py"):
         (tmp_path / name).write_text("raise SystemExit('the foreign package was run')\n")
     command = [sys.executable, "-m", "jigsaw", "tasks", "image"]
-    found = process(*command, cwd=tmp_path, PYTHONSAFEPATH=safe, PYTHONPATH=str(tmp_path))
-    assert (found.returncode, found.stderr) == (0, "")
-    assert "grid" in found.stdout
+    done = process(*command, cwd=tmp_path, PYTHONSAFEPATH=safe, PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "grid" in done.stdout
 
 
 # Errors
 
 
-def test_debug_shows_the_traceback_of_an_error_and_without_it_never(tmp_path):
+def test_the_traceback_of_an_error_is_shown_only_with_debug(tmp_path):
     for place in (["--debug", "launch", "gone.yaml"], ["launch", "gone.yaml", "--debug"]):
-        found = process(SCRIPT, *place, cwd=tmp_path)
-        assert found.returncode == 1
-        assert "Traceback (most recent call last)" in found.stderr
-        assert "gone.yaml: no such recipe file" in found.stderr
+        done = process(SCRIPT, *place, cwd=tmp_path)
+        assert done.returncode == 1
+        assert "Traceback (most recent call last)" in done.stderr
+        assert "gone.yaml: no such recipe file" in done.stderr
     quiet = process(SCRIPT, "launch", "gone.yaml", cwd=tmp_path)
     assert (quiet.returncode, one_line(quiet.stderr)) == (1, "jigsaw: gone.yaml: no such recipe file")
 
 
 @pytest.fixture
 def failing(monkeypatch):
-    """Let `jigsaw samples` end in this error."""
+    """Makes `jigsaw samples` fail with an error."""
 
     def fail(error):
         def export(_):
@@ -234,7 +234,7 @@ def failing(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "error, told",
+    "error, message",
     [
         (OSError(errno.ENOSPC, "No space left on device", "runs/model"), "the disk is full while writing runs/model: "),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full: make room and run the same command again"),
@@ -248,30 +248,30 @@ def failing(monkeypatch):
         (AssertionError(), "unexpected AssertionError: AssertionError (this is a bug: run again with --debug"),
     ],
 )
-def test_any_error_is_one_line(jigsaw, failing, error, told):
+def test_every_error_is_printed_in_one_line(jigsaw, failing, error, message):
     failing(error)
     code, out, err = jigsaw("samples", "somewhere")
     assert (code, out) == (1, "")
-    assert one_line(err).startswith(f"jigsaw: {told}")
+    assert one_line(err).startswith(f"jigsaw: {message}")
 
 
 @pytest.mark.parametrize("module, name", [("jigsaw.rewards", "RewardError"), ("jigsaw.tasks", "TaskError")])
-def test_errors_of_tasks_and_rewards_are_for_people_too(jigsaw, failing, module, name):
+def test_errors_of_tasks_and_rewards_are_printed_in_one_line(jigsaw, failing, module, name):
     failing(getattr(importlib.import_module(module), name)("no such thing; use another"))
     assert one_line(jigsaw("samples", "somewhere")[2]) == "jigsaw: no such thing; use another"
 
 
-def test_an_interrupt_is_no_traceback(jigsaw, failing):
+def test_ctrl_c_prints_no_traceback(jigsaw, failing):
     failing(KeyboardInterrupt())
     code, out, err = jigsaw("samples", "somewhere")
     assert (code, out) == (130, "")
     assert "Traceback" not in err
 
 
-# Answers
+# Output
 
 
-def test_build_answers_in_json_and_in_words(jigsaw, photos, tmp_path):
+def test_build_prints_its_result_as_json_or_as_text(jigsaw, photos, tmp_path):
     command = ["build", "image", photos, tmp_path / "set", "grid=2x2", "--limit", "3", "--workers", "1"]
     code, out, _ = jigsaw(*command, "--json")
     assert code == 0
@@ -282,7 +282,7 @@ def test_build_answers_in_json_and_in_words(jigsaw, photos, tmp_path):
     assert out == f"Already built: 3 puzzles from 3 of 3 photos\nNext: jigsaw preview {tmp_path / 'set'}\n"
 
 
-def test_build_takes_a_source_that_ships_by_its_name(jigsaw, tmp_path, monkeypatch):
+def test_build_accepts_the_name_of_a_built_in_source(jigsaw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     written = []
     monkeypatch.setattr("jigsaw.samples.builtin.export_landscapes", lambda folder: written.append(folder))
@@ -293,7 +293,7 @@ def test_build_takes_a_source_that_ships_by_its_name(jigsaw, tmp_path, monkeypat
     assert "source scenes has no image sources" in one_line(error)
 
 
-def test_build_says_what_was_left_out_and_why(jigsaw, photos, tmp_path):
+def test_build_reports_rejected_photos_with_the_reason(jigsaw, photos, tmp_path):
     from PIL import Image
 
     shutil.copytree(photos, tmp_path / "photos")
@@ -318,7 +318,7 @@ def test_build_says_what_was_left_out_and_why(jigsaw, photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--grid", "3x3"], "grid is a setting of the task: write grid=3x3"),
         (["--grid=3x3"], "grid is a setting of the task: write grid=3x3"),
@@ -329,14 +329,14 @@ def test_build_says_what_was_left_out_and_why(jigsaw, photos, tmp_path):
         (["--per-sorce", "2"], "did you mean --per-source?"),
     ],
 )
-def test_the_two_kinds_of_settings_of_build_are_told_apart(jigsaw, photos, tmp_path, words, told):
+def test_a_setting_of_the_task_and_an_option_of_build_cannot_be_confused(jigsaw, photos, tmp_path, words, message):
     code, _, err = jigsaw("build", "image", photos, tmp_path / "set", *words)
     assert code == 2
-    assert told in one_line(err)
+    assert message in one_line(err)
     assert not (tmp_path / "set").exists()
 
 
-def test_samples_answers_in_json(jigsaw, tmp_path, sample_media):
+def test_samples_prints_its_result_as_json(jigsaw, tmp_path, sample_media):
     shutil.copytree(sample_media, tmp_path / "samples")
     code, out, _ = jigsaw("samples", tmp_path / "samples", "--json")
     assert code == 0
@@ -344,7 +344,7 @@ def test_samples_answers_in_json(jigsaw, tmp_path, sample_media):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["eval", "model", "data", "--frames", "3"], "no such option: --frames"),
         (["eval", "model", "data", "--set", "variants=1"], "--set: unknown setting 'variants'; known: temperature,"),
@@ -354,13 +354,13 @@ def test_samples_answers_in_json(jigsaw, tmp_path, sample_media):
         (["realunify", "model", "--data-root", "x", "--grid", "3"], "--grid: '3' is not of the form RxC"),
     ],
 )
-def test_every_command_has_its_own_options(jigsaw, tmp_path, monkeypatch, words, told):
+def test_a_verb_refuses_options_and_settings_that_it_does_not_have(jigsaw, tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").mkdir()
     (tmp_path / "data").mkdir()
     code, _, error = jigsaw(*words)
     assert code == 2
-    assert told in one_line(error)
+    assert message in one_line(error)
 
 
 def test_eval_has_at_most_twelve_options():
@@ -378,7 +378,7 @@ def test_tasks_and_rewards_have_sub_commands(jigsaw, kind, name):
     assert code == 0 and "KEY=VALUE" in helped
 
 
-def test_eval_answers_in_json_and_as_a_table(jigsaw, checkpoint, puzzle_folder):
+def test_eval_prints_its_result_as_json_or_as_a_table(jigsaw, checkpoint, puzzle_folder):
     command = ["eval", checkpoint, puzzle_folder, "--limit", "4", "--max-new-tokens", "3"]
     code, out, _ = jigsaw(*command, "--json")
     assert code == 0
@@ -391,7 +391,7 @@ def test_eval_answers_in_json_and_as_a_table(jigsaw, checkpoint, puzzle_folder):
     assert "0.250" in out
 
 
-# Public doors
+# Public modules
 
 
 @pytest.mark.parametrize(
@@ -406,26 +406,26 @@ def test_eval_answers_in_json_and_as_a_table(jigsaw, checkpoint, puzzle_folder):
         "jigsaw.rewards",
     ],
 )
-def test_what_a_package_exports_is_there_and_described(package):
-    found = importlib.import_module(package)
-    assert len(found.__all__) == len(set(found.__all__))
-    for name in found.__all__:
-        assert getattr(found, name) is not None
-    assert not hasattr(found, "no_such_name")
+def test_every_name_in_all_of_a_public_package_exists(package):
+    module = importlib.import_module(package)
+    assert len(module.__all__) == len(set(module.__all__))
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    assert not hasattr(module, "no_such_name")
 
 
-def test_importing_the_framework_and_its_doors_loads_nothing_heavy(tmp_path):
+def test_importing_the_public_modules_loads_no_heavy_package(tmp_path):
     packages = "sys, jigsaw, jigsaw.evaluation, jigsaw.models"
     code = f"import {packages}; print([name for name in {HEAVY} if name in sys.modules])"
-    found = process(sys.executable, "-c", code, cwd=tmp_path)
-    assert found.stdout.strip() == "[]", found.stderr
+    done = process(sys.executable, "-c", code, cwd=tmp_path)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
-# Unusual ways to start Python, and places to start it in
+# Unusual options of Python and deleted working directories
 
 
-def test_descriptions_are_there_where_python_drops_docstrings(tmp_path):
-    """`python -OO`: typer takes the help of verbs, and we take descriptions, from docstrings."""
+def test_descriptions_are_complete_when_python_drops_docstrings(tmp_path):
+    """The help of verbs and the descriptions of tasks and rewards are docstrings, which `python -OO` drops."""
     (tmp_path / "mine.py").write_text('def brevity(completions, **columns):\n    """Short answers."""\n    return []\n')
     code = """
 import json
@@ -436,23 +436,23 @@ import typer
 if command.__doc__ is not None:
     raise SystemExit("docstrings are there")
 command._describe(command.app)
-told = {name: describe_task(name)["doc"] for name in task_names()}
-told |= {info.name: info.summary for info in list_rewards()}
-told |= {name: verb.help for name, verb in typer.main.get_command(command.app).commands.items()}
-print(json.dumps(told | {"brevity": describe_reward("mine.py:brevity").summary}))
+texts = {name: describe_task(name)["doc"] for name in task_names()}
+texts |= {info.name: info.summary for info in list_rewards()}
+texts |= {name: verb.help for name, verb in typer.main.get_command(command.app).commands.items()}
+print(json.dumps(texts | {"brevity": describe_reward("mine.py:brevity").summary}))
 """
     done = process(sys.executable, "-OO", "-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert all(found.values()), found
-    assert found["image"] == "Put shuffled image tiles back in raster order."
-    assert found["exact"] == describe_reward("exact").summary
-    assert found["brevity"] == "Short answers."
-    assert found["build"].startswith("Build a puzzle set from a folder of sources.")
+    texts = json.loads(done.stdout)
+    assert all(texts.values()), texts
+    assert texts["image"] == "Put shuffled image tiles back in raster order."
+    assert texts["exact"] == describe_reward("exact").summary
+    assert texts["brevity"] == "Short answers."
+    assert texts["build"].startswith("Build a puzzle set from a folder of sources.")
 
 
 @pytest.mark.parametrize("words", [["tasks"], ["build", "image", "/", "/tmp/never"], ["launch", "quickstart"]])
-def test_a_working_directory_that_is_gone_is_one_line(jigsaw, tmp_path, monkeypatch, words):
+def test_a_deleted_working_directory_is_reported_in_one_line(jigsaw, tmp_path, monkeypatch, words):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
@@ -461,7 +461,7 @@ def test_a_working_directory_that_is_gone_is_one_line(jigsaw, tmp_path, monkeypa
     assert one_line(err) == "jigsaw: the working directory has been deleted; change to a folder that exists: cd FOLDER"
 
 
-def test_a_build_out_of_a_directory_that_is_gone_says_so(tmp_path, photos, monkeypatch):
+def test_build_puzzles_reports_a_deleted_working_directory(tmp_path, photos, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()

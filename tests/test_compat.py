@@ -1,4 +1,4 @@
-"""Changes of other people's code hold within their block and are taken back after it."""
+"""Patches of third-party libraries: they apply within their block and are reverted after it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jigsaw import compat
 from jigsaw.compat import UNUSED_BY_TRAINING, hidden, quick_imports
 
 
-def test_transformers_sees_neither_scikit_learn_nor_scipy_within_the_block_alone():
+def test_scikit_learn_and_scipy_are_hidden_from_transformers_only_within_the_block():
     from transformers import utils
     from transformers.utils import import_utils
 
@@ -29,7 +29,7 @@ def test_transformers_sees_neither_scikit_learn_nor_scipy_within_the_block_alone
     assert gc.isenabled()
 
 
-def test_a_hidden_module_is_as_if_not_installed_within_the_block_alone():
+def test_a_hidden_module_cannot_be_imported_within_the_block():
     with pytest.raises(ZeroDivisionError), hidden("this"):
         with pytest.raises(ModuleNotFoundError):
             importlib.import_module("this")
@@ -43,12 +43,12 @@ def test_a_module_that_was_imported_before_is_not_hidden():
 
 
 def test_opening_puzzles_does_not_import_scipy(puzzle_folder):
-    """datasets would, for MATLAB files that nobody streams here: a second of every command that opens a set."""
+    """datasets would import it for MATLAB files, which costs every command that opens a set a second."""
     code = "import sys, jigsaw.data; jigsaw.data.load_puzzles(sys.argv[1]); assert 'scipy.io' not in sys.modules"
     subprocess.run([sys.executable, "-P", "-c", code, str(puzzle_folder)], check=True, timeout=120)
 
 
-def test_importing_the_package_changes_no_other_code():
+def test_importing_the_package_does_not_patch_transformers():
     code = """
 import transformers
 before = transformers.AutoConfig.from_pretrained
@@ -58,7 +58,7 @@ assert transformers.AutoConfig.from_pretrained == before and "NEOChatModel" not 
     subprocess.run([sys.executable, "-P", "-c", code], check=True, timeout=120)
 
 
-def test_every_change_says_which_version_it_is_of_and_what_lets_it_go():
+def test_every_patch_names_its_version_and_when_it_can_be_removed():
     changes = [value for name, value in vars(compat).items() if getattr(value, "__module__", "") == compat.__name__]
     assert len(changes) > 4
     for change in changes:
@@ -66,8 +66,8 @@ def test_every_change_says_which_version_it_is_of_and_what_lets_it_go():
         assert re.search(r"[Rr]emove this( part)? once", " ".join(change.__doc__.split())), change.__name__
 
 
-def test_a_forward_pass_outside_of_steps_calls_no_hook_that_begins_one():
-    """DeepSpeed's hook is a collective operation: it must not run where processes generate unlike numbers of tokens."""
+def test_a_forward_pass_outside_of_steps_skips_the_hook_that_starts_a_step():
+    """DeepSpeed's hook is a collective operation, and the processes generate different numbers of tokens."""
     import torch
 
     module, calls = torch.nn.Linear(1, 1), []
@@ -80,6 +80,6 @@ def test_a_forward_pass_outside_of_steps_calls_no_hook_that_begins_one():
     assert calls == ["other"]
     module(torch.ones(1))
     assert sorted(calls) == ["other", "other", "step"]
-    with compat.outside_steps_of_zero3(module):  # not DeepSpeed's
+    with compat.outside_steps_of_zero3(module):  # not a DeepSpeed engine
         module(torch.ones(1))
     assert sorted(calls) == ["other", "other", "other", "step", "step"]

@@ -1,4 +1,4 @@
-"""What a run prints: numbered steps, few lines in a log, the figures that matter next to guessing."""
+"""The console output of a run: numbered steps, few lines in a log file, metrics beside chance, and the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from jigsaw.training.logs import MetricsLog, PeriodicEvaluation, StageCallback
 
 
 class Clock:
-    """Stands still until it is told to move."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -61,7 +61,7 @@ def test_the_steps_of_a_recipe_are_numbered(overrides, expected):
     assert list(titles(load_recipe("quickstart", list(overrides))).values()) == expected
 
 
-def test_a_log_file_gets_a_line_at_the_start_and_then_one_a_minute(clock):
+def test_a_log_file_gets_a_line_at_the_start_and_one_per_minute(clock):
     console = log_file()
     progress = StepProgress(console, "4/5 GRPO")
     progress.start(1000, detail="8 parameters are trained")
@@ -76,7 +76,7 @@ def test_a_log_file_gets_a_line_at_the_start_and_then_one_a_minute(clock):
     assert rest[1] == ("4/5 GRPO: step 240 of 1,000, 0.5 s/step, 6 min 20 s left; reward 0.61 (guessing 0.08)")
 
 
-def test_the_time_left_of_a_resumed_step_counts_only_what_this_process_did(clock):
+def test_the_time_left_of_a_resumed_stage_counts_only_the_steps_of_this_process(clock):
     progress = StepProgress(log_file(), "4/5 GRPO")
     progress.start(200, done=100)
     assert progress.pace() == ""
@@ -85,7 +85,7 @@ def test_the_time_left_of_a_resumed_step_counts_only_what_this_process_did(clock
     assert progress.pace() == "2.0 s/step, 3 min 0 s left"
 
 
-def test_a_terminal_gets_a_bar_with_time_and_figures_that_stays_when_it_is_full():
+def test_a_terminal_gets_a_progress_bar_with_time_and_metrics_that_stays_when_finished():
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     with StepProgress(console, "4/5 GRPO") as progress:
         progress.start(2)
@@ -99,7 +99,7 @@ def test_a_terminal_gets_a_bar_with_time_and_figures_that_stays_when_it_is_full(
 
 
 def train(stage: str, logs: dict[str, float], folder: Any, **more: Any) -> list[str]:
-    """What a log file gets of one logged step after more than a minute."""
+    """Returns the lines of a log file after one logged step of more than a minute."""
     console = log_file()
     callback = StageCallback(stage, MetricsLog(folder / "metrics.jsonl"), StepProgress(console, stage), **more)
     state = SimpleNamespace(global_step=0, max_steps=10, is_world_process_zero=True)
@@ -112,7 +112,7 @@ def train(stage: str, logs: dict[str, float], folder: Any, **more: Any) -> list[
     return lines(console)
 
 
-def test_grpo_shows_reward_and_solved_puzzles_beside_guessing_and_no_loss(clock, tmp_path):
+def test_grpo_shows_reward_and_solved_puzzles_beside_chance_and_no_loss(clock, tmp_path):
     shown = train(
         "grpo",
         {"loss": 0.0, "reward": 0.61, "exact": 0.47},
@@ -132,13 +132,13 @@ def test_grpo_shows_reward_and_solved_puzzles_beside_guessing_and_no_loss(clock,
     assert row["heldout_chance/exact"] == pytest.approx(1 / 24)
 
 
-def test_a_recipe_that_does_not_watch_solved_puzzles_shows_pieces_in_place(clock, tmp_path):
+def test_a_recipe_without_the_metric_exact_shows_place_accuracy(clock, tmp_path):
     logs = {"reward": 0.61, "place_accuracy": 0.7}
     shown = train("grpo", logs, tmp_path, metrics=("place_accuracy",), chance={"place_accuracy": 0.25})
     assert shown[-1].endswith("reward 0.61, pieces in place 70% (guessing 25%)")
 
 
-def test_the_warm_up_shows_the_share_of_right_answer_tokens(clock, tmp_path):
+def test_the_warm_up_shows_the_token_accuracy(clock, tmp_path):
     shown = train("sft", {"loss": 0.0, "mean_token_accuracy": 0.54}, tmp_path)
     assert shown[-1].endswith("answer tokens right 54%")
     assert not any("loss" in line for line in shown)

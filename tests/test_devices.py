@@ -1,4 +1,4 @@
-"""What a machine has is found without torch: GPUs as the driver and the environment tell them, and busy cores."""
+"""Detection of GPUs and busy CPU cores without importing torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jigsaw.devices import CoreTimes, busy_line, gpu_names
 
 @pytest.fixture
 def driver(monkeypatch):
-    """A driver that lists four GPUs, and a torch that is built for them."""
+    """A driver that lists four GPUs, and a torch build with CUDA."""
     monkeypatch.setattr(devices, "driver_gpus", lambda: ["A", "B", "C", "D"])
     monkeypatch.setattr(devices, "torch_build", lambda: "13.0")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -35,13 +35,13 @@ def driver(monkeypatch):
         ("MIG-a,MIG-b", ("A", "A")),
     ],
 )
-def test_visible_devices_are_counted_as_cuda_does(driver, monkeypatch, visible, expected):
+def test_cuda_visible_devices_is_read_as_cuda_does(driver, monkeypatch, visible, expected):
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert gpu_names() == expected
 
 
-def test_a_torch_without_cuda_can_use_none(driver, monkeypatch):
+def test_a_torch_build_without_cuda_uses_no_gpu(driver, monkeypatch):
     monkeypatch.setattr(devices, "torch_build", lambda: "cpu")
     assert gpu_names() == ()
 
@@ -56,24 +56,24 @@ NOW = CoreTimes(at=100.0, busy=500.0, own=10.0, all_cores=True)
 
 
 @pytest.mark.parametrize(
-    "busy, own, load, told",
+    "busy, own, load, line",
     [
         (2.0, 0.0, 3.1, "This machine is busy (load 3.1 on 2 cores): expect the run to take longer."),
         (1.0, 0.0, 0.4, "This machine is busy (load 1.0 on 2 cores): expect the run to take longer."),
-        (1.0, 1.0, 3.1, None),  # the work was our own, and the load is of the last minute
+        (1.0, 1.0, 3.1, None),  # this process used the cores; the load is the average of the last minute
         (0.2, 0.0, 3.1, None),
     ],
 )
-def test_a_machine_whose_cores_others_use_is_called_busy(monkeypatch, busy, own, load, told):
+def test_a_machine_is_reported_as_busy_when_other_processes_use_its_cores(monkeypatch, busy, own, load, line):
     before = replace(NOW, at=NOW.at - 1, busy=NOW.busy - busy, own=NOW.own - own)
     monkeypatch.setattr(CoreTimes, "now", classmethod(lambda cls: NOW))
     monkeypatch.setattr(devices.time, "monotonic", lambda: NOW.at)
     monkeypatch.setattr(devices, "usable_cores", lambda: 2)
     monkeypatch.setattr(devices.os, "getloadavg", lambda: (load, 0, 0))
-    assert busy_line(before) == told
+    assert busy_line(before) == line
 
 
-def test_the_clocks_of_this_machine_are_read():
+def test_the_core_times_of_this_machine_are_read():
     first = CoreTimes.now()
     if first is None:
         pytest.skip("the system keeps no such clocks")
@@ -81,5 +81,5 @@ def test_the_clocks_of_this_machine_are_read():
     assert second.at >= first.at and second.busy >= first.busy > 0
 
 
-def test_without_clocks_nothing_is_said():
+def test_nothing_is_reported_without_core_times():
     assert busy_line(None) is None

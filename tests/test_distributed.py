@@ -1,6 +1,6 @@
-"""Several processes: what they are told, and that they train what one process trains.
+"""Distributed training: launch commands and checks, and runs of several processes that train what one process trains.
 
-The runs start processes of their own through torchrun, over gloo on the CPU; those with ZeRO need DeepSpeed.
+The runs start processes through torchrun, with gloo on the CPU; those with ZeRO need DeepSpeed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ checkpoint: {every: 2}
 evaluation: {every: 2, puzzles: 3, batch_size: 1}
 output: FOLDER/${name}
 """
-"""Epsilon: attention does not change with the biases of its keys, so their gradients are rounding errors, which Adam
+"""The large epsilon: attention does not depend on the biases of the keys, whose gradients are rounding errors that Adam
 would scale up to steps of the learning rate."""
 
 REWARD = """
@@ -61,7 +61,7 @@ def recipe_file(checkpoint, puzzle_folder, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(recipe_file) -> Path:
+def single_process(recipe_file) -> Path:
     return run_recipe(load_recipe(str(recipe_file), ["name=alone"]), Console(quiet=True))
 
 
@@ -69,15 +69,15 @@ def lines(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def assert_same(run: Path, alone: Path, tolerance: float = 1e-5) -> None:
-    """Losses and weights agree within what float32 leaves of sums in another order."""
-    ours, theirs = lines(run), lines(alone)
-    assert [(line["stage"], line["step"]) for line in ours] == [(line["stage"], line["step"]) for line in theirs]
-    for our, their in zip(ours, theirs, strict=True):
-        for name in {"loss", "reward", "heldout/place_accuracy"} & their.keys():
-            assert our[name] == pytest.approx(their[name], abs=tolerance), (their["stage"], their["step"], name)
+def assert_same(run: Path, single_process: Path, tolerance: float = 1e-5) -> None:
+    """Losses and weights agree within the float32 error of sums in another order."""
+    actual, expected = lines(run), lines(single_process)
+    assert [(line["stage"], line["step"]) for line in actual] == [(line["stage"], line["step"]) for line in expected]
+    for row, expected_row in zip(actual, expected, strict=True):
+        for name in {"loss", "reward", "heldout/place_accuracy"} & expected_row.keys():
+            assert row[name] == pytest.approx(expected_row[name], abs=tolerance), (row["stage"], row["step"], name)
     for stage in ("warmup", "model"):
-        our_weights, weights = (load_file(folder / stage / "model.safetensors") for folder in (run, alone))
+        our_weights, weights = (load_file(folder / stage / "model.safetensors") for folder in (run, single_process))
         assert our_weights.keys() == weights.keys()
         for name, weight in weights.items():
             assert float((our_weights[name] - weight).abs().max()) < 10 * tolerance, (stage, name)
@@ -97,17 +97,17 @@ needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="Dee
         pytest.param(3, "all", marks=needs_deepspeed),
     ],
 )
-def test_two_processes_train_what_one_trains(recipe_file, alone, zero, offload):
-    """Sampling depends on the puzzle, not on the process: the same completions, losses and weights."""
+def test_two_processes_train_the_same_weights_as_one(recipe_file, single_process, zero, offload):
+    """Sampling depends on the puzzle and not on the process, so completions, losses and weights are the same."""
     overrides = [f"name=zero-{zero}-{offload}", "distributed.cpu_processes=2"]
     overrides += [f"distributed.zero={zero}", f"distributed.offload={offload}"]
-    assert_same(run_recipe(load_recipe(str(recipe_file), overrides), Console(quiet=True)), alone)
+    assert_same(run_recipe(load_recipe(str(recipe_file), overrides), Console(quiet=True)), single_process)
 
 
 @pytest.mark.slow
 @needs_deepspeed
 def test_fewer_held_out_puzzles_than_processes_are_evaluated(recipe_file, puzzle_folder):
-    """Given ZeRO-3, where one process has no share: it neither waits for the other nor ends the run."""
+    """Given ZeRO-3 and a process without a puzzle, the evaluation completes."""
     overrides = ["name=few", "distributed.cpu_processes=2", "distributed.zero=3", "sft=null", "grpo.max_steps=1"]
     overrides += ["evaluation.every=1", f"data.eval=[{{path: {puzzle_folder}, limit: 1}}]"]
     run = run_recipe(load_recipe(str(recipe_file), overrides), Console(quiet=True))
@@ -117,17 +117,17 @@ def test_fewer_held_out_puzzles_than_processes_are_evaluated(recipe_file, puzzle
 @pytest.mark.slow
 @needs_deepspeed
 @pytest.mark.parametrize("zero", [2, 3])
-def test_micro_batches_that_are_filled_by_tokens_train_the_same(recipe_file, alone, zero):
-    """Given processes whose steps begin with empty micro-batches, then losses and weights are those of one process."""
+def test_micro_batches_filled_by_tokens_train_the_same_weights(recipe_file, single_process, zero):
+    """Given processes whose steps begin with empty micro-batches, losses and weights equal those of one process."""
     overrides = [f"name=tokens-zero-{zero}", "distributed.cpu_processes=2", f"distributed.zero={zero}"]
     overrides += ["grpo.tokens_per_micro_batch=150"]
-    assert_same(run_recipe(load_recipe(str(recipe_file), overrides), Console(quiet=True)), alone)
+    assert_same(run_recipe(load_recipe(str(recipe_file), overrides), Console(quiet=True)), single_process)
 
 
 @pytest.mark.slow
 @needs_deepspeed
 def test_gradients_of_many_micro_batches_are_summed_in_float32(recipe_file, monkeypatch):
-    """Given bfloat16 weights, then the sum over 64 micro-batches is exact; summed in bfloat16 it is off by 1%."""
+    """Given bfloat16 weights, the sum over 64 micro-batches is exact; a sum in bfloat16 has an error of 1%."""
     import deepspeed
     import torch
     from deepspeed.utils import safe_get_full_fp32_param
@@ -139,7 +139,9 @@ def test_gradients_of_many_micro_batches_are_summed_in_float32(recipe_file, monk
         monkeypatch.setenv(name, value)
     steps = 64
     sizes = {"train_batch_size": steps, "train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": steps}
-    with process_group(DistributedSection(cpu_processes=1, zero=1)):  # DeepSpeed keeps its groups: once in a process
+    with process_group(
+        DistributedSection(cpu_processes=1, zero=1)
+    ):  # DeepSpeed keeps its process groups, so it is started once
         for zero in (1, 2, 3):
             overrides = [f"distributed.zero={zero}", "distributed.cpu_processes=1", "model.dtype=bfloat16"]
             config = deepspeed_config(load_recipe(str(recipe_file), overrides))
@@ -164,7 +166,7 @@ VLLM = "rollout={engine: vllm, max_model_len: 1024, max_logp_difference: 1.0e-5}
 
 
 @pytest.fixture(scope="module")
-def alone_with_vllm(recipe_file) -> Path:
+def single_process_with_vllm(recipe_file) -> Path:
     pytest.importorskip("vllm")
     return run_recipe(load_recipe(str(recipe_file), ["name=alone-vllm", VLLM]), Console(quiet=True))
 
@@ -172,15 +174,15 @@ def alone_with_vllm(recipe_file) -> Path:
 @pytest.mark.slow
 @needs_deepspeed
 @pytest.mark.parametrize("zero", [2, 3])
-def test_two_processes_with_an_engine_each_train_what_one_trains(recipe_file, alone_with_vllm, zero):
+def test_two_processes_with_vllm_each_train_the_same_weights_as_one(recipe_file, single_process_with_vllm, zero):
     overrides = [f"name=vllm-zero-{zero}", "distributed.cpu_processes=2", f"distributed.zero={zero}", VLLM]
-    assert_same(run_recipe(load_recipe(str(recipe_file), overrides), Console(quiet=True)), alone_with_vllm)
+    assert_same(run_recipe(load_recipe(str(recipe_file), overrides), Console(quiet=True)), single_process_with_vllm)
 
 
 @pytest.mark.slow
 @needs_deepspeed
-def test_two_processes_with_sharded_state_are_killed_and_go_on(recipe_file, alone):
-    """Given SIGKILL to the launcher, then its processes die with it, and the resumed run ends as an undisturbed one."""
+def test_a_killed_run_of_two_processes_with_sharded_state_is_resumed(recipe_file, single_process):
+    """Given SIGKILL to the launcher, its processes die too, and the resumed run ends like an uninterrupted one."""
     overrides = ["name=killed", "distributed.cpu_processes=2", "distributed.zero=2"]
     command = [sys.executable, "-P", "-m", "jigsaw", "launch", str(recipe_file), *overrides]
     run = recipe_file.parent / "killed"
@@ -191,13 +193,13 @@ def test_two_processes_with_sharded_state_are_killed_and_go_on(recipe_file, alon
     time.sleep(2)
     size = (run / "metrics.jsonl").stat().st_size
     time.sleep(2)
-    assert (run / "metrics.jsonl").stat().st_size == size, "something still trains"
-    assert_same(run_recipe(load_recipe(str(recipe_file), overrides), Console(quiet=True), resume=True), alone)
+    assert (run / "metrics.jsonl").stat().st_size == size, "a process is still training"
+    assert_same(run_recipe(load_recipe(str(recipe_file), overrides), Console(quiet=True), resume=True), single_process)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # twelve processes that import torch and TRL: eight minutes on two busy cores
-def test_two_nodes_on_the_loopback_train_one_run_and_stop_together(recipe_file, alone):
+def test_two_nodes_on_the_loopback_train_one_run_and_stop_together(recipe_file, single_process):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -212,31 +214,31 @@ def test_two_nodes_on_the_loopback_train_one_run_and_stop_together(recipe_file, 
         while first.poll() is None and not list(run.glob("checkpoints/sft/checkpoint-2")):
             time.sleep(0.05)
         os.kill(first.pid, signal.SIGTERM)
-        told = [process.communicate(timeout=600)[1] for process in (first, second)]
-    assert [first.returncode, second.returncode] == [143, 143], told  # as after SIGTERM
-    assert all("stopped and saved, after step" in text and "Continue with: jigsaw launch" in text for text in told)
+        errors = [process.communicate(timeout=600)[1] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [143, 143], errors  # as after SIGTERM
+    assert all("stopped and saved, after step" in text and "Continue with: jigsaw launch" in text for text in errors)
     with start(1, "--resume") as second, start(0, "--resume") as first:
-        told = [process.communicate(timeout=600)[1] for process in (first, second)]
-    assert [first.returncode, second.returncode] == [0, 0], told
-    assert_same(run, alone)
+        errors = [process.communicate(timeout=600)[1] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], errors
+    assert_same(run, single_process)
 
 
-# What needs no processes
+# Tests that start no processes
 
 
-def test_a_worker_tells_what_it_cannot_read_in_one_line_and_with_debug_where(tmp_path, monkeypatch, capsys):
+def test_a_worker_prints_an_error_in_one_line_and_raises_it_with_debug(tmp_path, monkeypatch, capsys):
     from jigsaw.cli import command as cli
     from jigsaw.launch import worker
 
     monkeypatch.setenv("JIGSAW_DEBUG", "")
-    monkeypatch.delenv("JIGSAW_DEBUG")  # whatever is set below is taken back
+    monkeypatch.delenv("JIGSAW_DEBUG")  # monkeypatch reverts the value that is set below
     monkeypatch.setattr(worker, "die_with_parent", lambda: None)
     monkeypatch.setattr(worker, "skip_teardown", lambda _: None)
     with pytest.raises(SystemExit) as ended:
         worker.main(str(tmp_path), "grpo")
     assert ended.value.code == 1
-    told = capsys.readouterr().err
-    assert told.startswith("jigsaw: ") and told.count("\n") == 1 and "recipe.yaml" in told
+    message = capsys.readouterr().err
+    assert message.startswith("jigsaw: ") and message.count("\n") == 1 and "recipe.yaml" in message
     monkeypatch.setattr(cli, "_quiet_libraries", lambda debug: None)
     monkeypatch.setattr(sys, "argv", ["jigsaw", "--debug", "--help"])
     with pytest.raises(SystemExit):
@@ -245,8 +247,8 @@ def test_a_worker_tells_what_it_cannot_read_in_one_line_and_with_debug_where(tmp
         worker.main(str(tmp_path), "grpo")
 
 
-def test_a_group_of_processes_that_an_engine_has_ended_is_not_ended_again(monkeypatch):
-    """Given vLLM, whose engine ends the group as it goes, then a stage that is whole does not fail at its last line."""
+def test_a_process_group_that_an_engine_destroyed_is_not_destroyed_again(monkeypatch):
+    """vLLM destroys the process group when its engine shuts down; the stage must not fail at its end."""
     import torch.distributed as dist
 
     from jigsaw.training.distributed import process_group
@@ -261,13 +263,13 @@ def test_a_group_of_processes_that_an_engine_has_ended_is_not_ended_again(monkey
     assert not dist.is_initialized()
 
 
-def test_the_command_of_one_node_finds_its_own_port():
+def test_the_command_of_one_node_is_standalone():
     command = torchrun_command(Topology(DistributedSection(cpu_processes=2), 0), Node(), Path("runs/x"), "grpo", 0)
     assert "--standalone" in command and "--nproc-per-node=2" in command
     assert command[-4:] == ["--module", "jigsaw.launch.worker", "runs/x", "grpo"]
 
 
-def test_each_stage_of_several_nodes_has_a_port_of_its_own():
+def test_each_stage_of_several_nodes_has_its_own_port():
     section = Topology(DistributedSection(cpu_processes=4, nodes=2), 0)
     node = Node(1, "10.0.0.1:29500")
     for number, port in enumerate((29500, 29501)):
@@ -276,20 +278,20 @@ def test_each_stage_of_several_nodes_has_a_port_of_its_own():
 
 
 @pytest.mark.parametrize(
-    "node, told",
+    "node, message",
     [
         (Node(), r"2 nodes need --node-rank R and --rendezvous HOST:PORT"),
         (Node(2, "a:1"), r"--node-rank 2: it must be 0 to 1, with 2 nodes"),
         (Node(0, "a"), r"--rendezvous a: give host and port"),
     ],
 )
-def test_a_place_that_does_not_fit_is_refused(node, told):
-    with pytest.raises(JigsawError, match=told):
+def test_an_invalid_node_rank_or_rendezvous_is_refused(node, message):
+    with pytest.raises(JigsawError, match=message):
         node.check(DistributedSection(cpu_processes=1, nodes=2))
 
 
 @pytest.mark.parametrize(
-    "override, told",
+    "override, message",
     [
         ("distributed.gpus=0", "gpus: at least 1 or all"),
         ("distributed.offload=optimizer", "offload needs DeepSpeed: set zero"),
@@ -300,13 +302,13 @@ def test_a_place_that_does_not_fit_is_refused(node, told):
         ("distributed.zero=4", "distributed.zero: input should be 0, 1, 2 or 3, not 4"),
     ],
 )
-def test_settings_that_exclude_each_other_are_refused(recipe_file, override, told):
-    with pytest.raises(JigsawError, match=told):
+def test_settings_that_exclude_each_other_are_refused(recipe_file, override, message):
+    with pytest.raises(JigsawError, match=message):
         load_recipe(str(recipe_file), [override])
 
 
 @pytest.mark.parametrize(
-    "overrides, told",
+    "overrides, message",
     [
         (
             ["distributed.zero=2", "distributed.cpu_processes=2"],
@@ -315,33 +317,33 @@ def test_settings_that_exclude_each_other_are_refused(recipe_file, override, tol
         (["logging.report_to=[wandb]"], r"logging\.report_to: wandb needs the package wandb"),
     ],
 )
-def test_what_this_machine_lacks_is_told_before_anything_is_read(recipe_file, monkeypatch, overrides, told):
-    """Given a recipe whose data is not there either, then the machine is what is told."""
+def test_a_missing_package_is_reported_before_anything_is_read(recipe_file, monkeypatch, overrides, message):
+    """Given a recipe whose data is missing too, the missing package is reported."""
     monkeypatch.setattr("jigsaw.launch.machine.find_spec", lambda name: None)
     recipe = load_recipe(str(recipe_file), [*overrides, "name=refused", "data.train=[{path: nowhere}]"])
-    with pytest.raises(JigsawError, match=told):
+    with pytest.raises(JigsawError, match=message):
         run_recipe(recipe, Console(quiet=True))
     assert not Path(recipe.output).exists()
 
 
 @pytest.mark.parametrize(
-    "found, remedy",
+    "gpus, remedy",
     [
         (0, "run on a machine with GPUs, or try the recipe with --tiny"),
         (2, r"set distributed\.gpus=2, or run on a larger machine"),
     ],
 )
-def test_gpus_that_are_not_here_are_told_with_the_remedy(recipe_file, monkeypatch, found, remedy):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: found > 0)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: found)
+def test_missing_gpus_are_reported_with_the_remedy(recipe_file, monkeypatch, gpus, remedy):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     recipe = load_recipe(str(recipe_file), ["distributed.gpus=512", "name=refused", "data.train=[{path: nowhere}]"])
-    told = rf"^distributed\.gpus: 512 are required and this machine has {found}; {remedy}$"
-    with pytest.raises(JigsawError, match=told):
+    message = rf"^distributed\.gpus: 512 are required and this machine has {gpus}; {remedy}$"
+    with pytest.raises(JigsawError, match=message):
         run_recipe(recipe, Console(quiet=True))
     assert not Path(recipe.output).exists()
 
 
-def test_dry_run_shows_the_commands_and_what_deepspeed_gets(recipe_file):
+def test_dry_run_shows_the_commands_and_the_deepspeed_config(recipe_file):
     overrides = ["distributed.gpus=8", "distributed.zero=3", "model.dtype=bfloat16", "grpo.prompts_per_step=8"]
     shown = dry_run(load_recipe(str(recipe_file), overrides))
     comments = [line.removeprefix("# ") for line in shown.splitlines() if line.startswith("# ")]
@@ -355,14 +357,14 @@ def test_dry_run_shows_the_commands_and_what_deepspeed_gets(recipe_file):
     assert any(line.startswith("Computed, not measured") for line in comments)
 
 
-def test_weights_can_be_kept_within_each_node(recipe_file):
-    """Given ZeRO-3 on two nodes, then gathers of weights take them from the GPUs of the own node, if asked to."""
+def test_hpz_shards_a_second_copy_of_the_weights_within_each_node(recipe_file):
+    """Given ZeRO-3 on two nodes and `hpz`, weights are gathered from the GPUs of the same node."""
     overrides = ["distributed={gpus: 4, nodes: 2, zero: 3, hpz: true}", "grpo.prompts_per_step=8"]
     config = deepspeed_config(load_recipe(str(recipe_file), overrides))
     assert config["zero_optimization"]["zero_hpz_partition_size"] == 4
 
 
-def test_the_allocator_of_a_gpu_grows_its_segments_unless_vllm_sleeps(recipe_file, monkeypatch):
+def test_the_gpu_allocator_has_expandable_segments_unless_vllm_sleeps(recipe_file, monkeypatch):
     for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
         monkeypatch.delenv(name, raising=False)
     expandable = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
@@ -373,14 +375,14 @@ def test_the_allocator_of_a_gpu_grows_its_segments_unless_vllm_sleeps(recipe_fil
     assert allocator_settings(load_recipe(str(recipe_file))) == {}, "the user's own settings are kept"
 
 
-def test_dry_run_of_several_nodes_asks_for_the_place_that_a_run_asks_for(recipe_file):
+def test_dry_run_of_several_nodes_requires_node_rank_and_rendezvous(recipe_file):
     recipe = load_recipe(str(recipe_file), ["distributed.cpu_processes=1", "distributed.nodes=2"])
     with pytest.raises(JigsawError, match=r"2 nodes need --node-rank R and --rendezvous HOST:PORT"):
         dry_run(recipe)
     assert "--master-addr=node-1 --master-port=29500" in dry_run(recipe, Node(1, "node-1:29500"))
 
 
-def test_prompts_of_a_step_must_divide_among_the_processes(recipe_file):
+def test_the_number_of_processes_must_divide_the_prompts_of_a_step(recipe_file):
     from jigsaw.training.trl_config import grpo_config, sft_config
 
     recipe = load_recipe(str(recipe_file))

@@ -1,4 +1,4 @@
-"""What ships is enough: the wheel, built out of the source distribution, installed where nothing else of ours is."""
+"""The distributions: the wheel, built from the source distribution, is complete and works in a clean environment."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LINKED = ("tasks", "rewards", "recipes")
-"""Folders at the top that are imported, and shipped, as folders of `jigsaw`."""
+"""Top-level folders that are imported and shipped as subpackages of `jigsaw`."""
 pytestmark = pytest.mark.slow
 
 
@@ -27,7 +27,7 @@ def run(*command, cwd, **environment):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel, out of the source distribution, out of what git tracks or would."""
+    """The wheel, built from the source distribution of the tracked and the not ignored files."""
     source = tmp_path_factory.mktemp("source")
     listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).splitlines()
     for name in listed:
@@ -52,12 +52,12 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clean(wheel, tmp_path_factory):
-    """An environment with the wheel, which borrows the dependencies of this one."""
+    """A virtual environment with the wheel and the dependencies of this environment."""
     place = tmp_path_factory.mktemp("clean")
     venv.create(place, with_pip=True)
     (library,) = place.glob("lib/python*/site-packages")
     run(place / "bin/pip", "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=place)
-    # A path in a .pth file is no site folder: the editable install of this environment stays out
+    # Python does not read .pth files of a folder that a .pth file adds, which excludes the editable install
     (library / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return place
 
@@ -89,6 +89,6 @@ def test_the_installed_package_is_the_wheel(clean, tmp_path):
     ],
     ids=" ".join,
 )
-def test_it_runs(clean, tmp_path, words):
+def test_the_installed_command_runs(clean, tmp_path, words):
     assert run(clean / "bin/jigsaw", *words, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -1,14 +1,14 @@
-"""Every command and code block of README, docs and examples holds what it says.
+"""The commands and code blocks of README, docs and examples are valid, and those of the tutorials run.
 
-Fenced blocks are told apart by their language:
+The language of a fenced block decides how it is tested:
 
-    bash      commands. Each `jigsaw` line is parsed with the real verbs and options; a recipe that it launches is
-              loaded. What is not ours, or needs GPUs, says so in a remark: `# needs a GPU`, `# needs the network`. On
-              the pages in RUN the cheap verbs really run, one after the other, in a folder with made-up media
-    python    runs on those pages, likewise; one that begins with `# name.py` is the file of that name instead. On other
-              pages it says what it needs, as commands do
-    yaml      a recipe, or a part of one (then below the quickstart), is loaded and validated
-    text, none    pictures and listings; lines in them that begin with `jigsaw` are parsed all the same
+    bash      Commands. Each `jigsaw` line is parsed with the real verbs and options, and a recipe that it launches is
+              loaded. Third-party commands and commands that need GPUs have a remark: `# needs a GPU`, `# needs the
+              network`. On the pages in RUN the cheap verbs run, one after the other, in a folder with synthetic media
+    python    Runs on the pages in RUN; a block that begins with `# name.py` is saved as the file of that name instead.
+              On other pages it needs a remark, as commands do
+    yaml      A recipe, or a part of one that extends the quickstart; it is loaded and validated
+    text, none    Diagrams and listings; lines in them that begin with `jigsaw` are parsed too
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ RUN += [
     "docs/reference/run-folder.md",
 ]
 TRAINS = ["docs/guides/notebook.md"]
-"""Pages whose Python trains: the blocks share their names, and run with the slow tests."""
+"""Pages whose Python blocks train and share variables; they run in the slow tests."""
 CHEAP = {"build", "preview", "check", "audit", "score", "tasks", "rewards"}
-"""Verbs that need no model; the others are run by their own tests, with the options that are parsed here."""
+"""Verbs that need no model. The other verbs have their own tests; here only their options are parsed."""
 
 LANGUAGES = {"bash", "python", "yaml", "text", "", "json", "bibtex"}
-OURS = {"jigsaw", "make", "python", "pytest"}
-ELSEWHERE = re.compile(r"needs (a GPU|GPU nodes|the network)")
+COMMAND_NAMES = {"jigsaw", "make", "python", "pytest"}
+REMARK = re.compile(r"needs (a GPU|GPU nodes|the network)")
 BLOCK = re.compile(r"^( *)```(\S*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block and where it stands."""
+    """A fenced block with its page and line."""
 
     page: Path
     line: int
@@ -85,11 +85,11 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 
 def commands_of(block: Block) -> Iterator[tuple[list[str], str]]:
-    """The words and the remark of every command; in a listing, of the lines that begin with `jigsaw`."""
+    """Yields the words and the remark of every command; of a listing, only of lines that begin with `jigsaw`."""
     for line in block.text.replace("\\\n", " ").splitlines():
         command, _, remark = line.partition(" #") if not line.lstrip().startswith("#") else ("", "", line)
         if block.language != "bash":
-            command = re.split(r" {3,}", command.strip())[0]  # behind it stands what it does
+            command = re.split(r" {3,}", command.strip())[0]  # a description follows the command
             if not command.removeprefix(".venv/bin/").startswith("jigsaw "):
                 continue
         for part in re.split(r" && | > \S+|; ", command):
@@ -105,25 +105,25 @@ COMMANDS = [
 ]
 
 
-def test_there_is_something_to_test():
+def test_pages_and_commands_are_collected():
     assert len(PAGES) > 15
     assert len(COMMANDS) > 60
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_every_block_says_what_it_is(block):
+def test_every_block_has_a_language_that_is_tested(block):
     assert block.language in LANGUAGES, f"{block}: {block.language!r} is none of {sorted(LANGUAGES)}"
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "python"], ids=str)
-def test_python_runs_or_says_what_it_needs(block):
-    assert str(block.page) in RUN + TRAINS or ELSEWHERE.search(block.text), f"{block}: add the page to RUN, or a remark"
+def test_a_python_block_runs_or_has_a_remark(block):
+    assert str(block.page) in RUN + TRAINS or REMARK.search(block.text), f"{block}: add the page to RUN, or a remark"
 
 
 @pytest.mark.parametrize("words, remark", COMMANDS)
-def test_commands_have_the_verbs_and_options_that_there_are(words, remark):
-    if words[0] not in OURS:
-        assert ELSEWHERE.search(remark), f"{words[0]} is not ours: remark what it needs"
+def test_commands_have_existing_verbs_and_options(words, remark):
+    if words[0] not in COMMAND_NAMES:
+        assert REMARK.search(remark), f"{words[0]} is a third-party command: add a remark of what it needs"
         return
     if words[0] == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -140,14 +140,14 @@ def test_commands_have_the_verbs_and_options_that_there_are(words, remark):
 
 
 def check_launch(options: dict, remark: str) -> None:
-    """A launch of a shipped recipe loads with its overrides, and says that it needs GPUs if it does."""
+    """Asserts that a launched shipped recipe loads with its overrides and has a remark if it needs GPUs."""
     name = options["recipe"]
     if name.endswith(".yaml") and not (ROOT / "recipes" / name).exists():
-        return  # the page wrote it; it is loaded as a yaml block
+        return  # a recipe of the page, which is tested as a yaml block
     find_recipe(name)
     recipe = load_recipe(name, [item.replace("/home/me", "data") for item in options["overrides"] or ()])
-    only_shown = options["dry_run"] or options["slurm"] or options["tiny"]
-    assert only_shown or recipe.distributed.gpus is None or ELSEWHERE.search(remark), "remark that it needs a GPU"
+    starts_no_run = options["dry_run"] or options["slurm"] or options["tiny"]
+    assert starts_no_run or recipe.distributed.gpus is None or REMARK.search(remark), "remark that it needs a GPU"
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "yaml"], ids=str)
@@ -158,14 +158,14 @@ def test_recipes_load(block, tmp_path, monkeypatch):
             Path(name).write_text(other.text)
     for number, text in enumerate(alternatives(block.text)):
         content = yaml.safe_load(text)
-        whole = {"name", "data"} <= set(content) or "defaults" in content
+        complete = {"name", "data"} <= set(content) or "defaults" in content
         file = tmp_path / f"recipe-{number}.yaml"
-        file.write_text(text if whole else f"defaults: quickstart\n{text}")
+        file.write_text(text if complete else f"defaults: quickstart\n{text}")
         load_recipe(str(file), ["output=runs/x"])
 
 
 def alternatives(text: str) -> list[str]:
-    """A block that gives one key twice shows two ways to write it."""
+    """Splits a block that shows two ways to write a key into its alternatives."""
     keys = re.findall(r"^(\w+):", text, re.MULTILINE)
     if len(keys) == len(set(keys)):
         return [text]
@@ -173,14 +173,14 @@ def alternatives(text: str) -> list[str]:
 
 
 def written_file(block: Block) -> str | None:
-    """The file that a page asks to save a block as."""
+    """Returns the name of the file in which a page asks to save a block, if any."""
     name = re.match(r"# (\w+\.py)\n", block.text) if block.language == "python" else None
     return name and name[1]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """What the pages find in the folder that they speak of."""
+    """A folder with the media, puzzle sets and runs that the pages refer to."""
     from jigsaw.data import build_puzzles, load_puzzles
     from jigsaw.evaluation import score_predictions
     from jigsaw.testing import write_sources
@@ -189,9 +189,11 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("newcomer")
     for kind, name in (("image", "photos"), ("video", "clips"), ("rgbd", "rgbd")):
         write_sources(kind, place / name)
-    for number in range(12):  # enough that some are held out
+    for number in range(12):  # enough pictures that some of them are held out
         picture = Image.frombytes("RGB", (4, 3), Random(number).randbytes(36)).resize((160, 120))
-        picture.resize((360, 270)).save(place / "photos" / f"more-{number}.png")  # tiles survive a crop and a margin
+        picture.resize((360, 270)).save(
+            place / "photos" / f"more-{number}.png"
+        )  # large enough for tiles after a crop with margins
         picture.save(place / "rgbd" / "color" / f"more-{number}.png")
         shutil.copy(place / "rgbd" / "depth" / f"{number % 2}.png", place / "rgbd" / "depth" / f"more-{number}.png")
         if number < 6:
@@ -233,8 +235,8 @@ def test_a_page_runs_from_top_to_bottom(page, folder, monkeypatch, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["image", "video", "depth", "own-reward", "own-task"])
-def test_a_tutorial_builds_and_trains_on_what_it_built(name, folder, tmp_path, monkeypatch):
-    """The page's own commands and recipe in a new folder; two steps of each stage."""
+def test_a_tutorial_builds_puzzles_and_trains_on_them(name, folder, tmp_path, monkeypatch):
+    """Runs the commands and the recipe of the page in a new folder, with two steps of each stage."""
     for media in ("photos", "clips", "rgbd"):
         (tmp_path / media).symlink_to(folder / media)
     monkeypatch.chdir(tmp_path)
@@ -255,7 +257,7 @@ def test_a_tutorial_builds_and_trains_on_what_it_built(name, folder, tmp_path, m
         "output=runs/tried",
     ]
     small += ["data.eval.0.limit=4"]
-    if name == "own-reward":  # which changes the rewards alone
+    if name == "own-reward":  # this tutorial changes only the rewards
         small += ["data.photos=photos", "data.eval.1.build.source=photos", "data.eval.1.limit=4"]
     done = run_command(["jigsaw", "launch", "recipe.yaml", *small])
     assert done.returncode == 0, done.stderr
@@ -271,8 +273,8 @@ def run_command(words: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_the_own_trl_script_of_the_readme_trains(folder, make_checkpoint, monkeypatch):
-    """One step with a tiny model in the place of the released one."""
+def test_the_trl_script_of_the_readme_trains(folder, make_checkpoint, monkeypatch):
+    """Runs one step with a tiny model instead of the released one."""
     from jigsaw.data import build_puzzles
 
     monkeypatch.chdir(folder)
@@ -297,8 +299,8 @@ def test_generated_pages_are_up_to_date():
     assert done.returncode == 0, done.stderr
 
 
-def test_links_between_pages_lead_somewhere():
-    """Also of pages that are no part of the site, which the generator does not look at."""
+def test_links_between_pages_are_not_broken():
+    """This includes pages that are not part of the site, which the generator does not check."""
     for page in PAGES:
         text = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
@@ -307,7 +309,7 @@ def test_links_between_pages_lead_somewhere():
 
 
 @pytest.mark.skipif(importlib.util.find_spec("zensical") is None, reason="needs the extra `docs`")
-def test_the_site_builds_without_a_warning_and_asks_the_network_for_nothing(tmp_path):
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_the_network(tmp_path):
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     shutil.copy(ROOT / "mkdocs.yml", tmp_path)
     command = [sys.executable, "-m", "zensical", "build", "--config-file", "mkdocs.yml", "--strict"]
@@ -315,11 +317,11 @@ def test_the_site_builds_without_a_warning_and_asks_the_network_for_nothing(tmp_
     assert done.returncode == 0, done.stdout + done.stderr
     pages = list((tmp_path / "build" / "docs").rglob("*.html"))
     assert len(pages) > 20
-    loads = re.compile(
+    remote = re.compile(
         r"<(?:script|img|iframe|source)\b[^>]*?src=[\"']?(?:https?:)?//|<link\b[^>]*?stylesheet[^>]*?//[^>]*>"
     )
     for page in pages:
-        assert [found for found in loads.findall(page.read_text()) if "//" in found] == [], page
+        assert [tag for tag in remote.findall(page.read_text()) if "//" in tag] == [], page
 
 
 @pytest.mark.slow
@@ -333,10 +335,10 @@ def test_a_page_that_trains_runs_from_top_to_bottom(page, folder, monkeypatch):
     assert names["folder"].is_dir()
 
 
-def test_the_lines_of_troubleshooting_are_those_that_the_code_prints():
+def test_the_messages_of_troubleshooting_are_those_of_the_code():
     page = (ROOT / "docs/guides/troubleshooting.md").read_text()
     files = [file for folder in ("jigsaw", "tasks", "rewards") for file in (ROOT / folder).rglob("*.py")]
-    source = re.sub(r'"\n\s*f?"', "", "".join(file.read_text() for file in files))  # literals in a row are one
+    source = re.sub(r'"\n\s*f?"', "", "".join(file.read_text() for file in files))  # adjacent literals are joined
     source = re.sub(r"^ *(#.*|>>>.*)$", "", source, flags=re.MULTILINE)
     lines = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
     pieces = [piece.strip(" .:?") for line in lines for piece in re.split(r"\.\.\.| [NM] | M$", line)]
@@ -344,12 +346,12 @@ def test_the_lines_of_troubleshooting_are_those_that_the_code_prints():
     assert [piece for piece in pieces if piece and piece not in source] == []
 
 
-def test_a_task_of_each_kind_of_answer_is_taught_in_under_60_lines():
-    taught = {}
+def test_the_tutorials_have_a_task_of_each_kind_of_answer_in_under_60_lines():
+    lines_of = {}
     for page in ("docs/tutorials/own-task.md", "docs/tutorials/other-answers.md"):
         for block in blocks_of(Path(page)):
             if block.language == "python" and re.search(r"class \w+\((?:Square|Segment)?Task\)", block.text):
                 kind = re.search(r'kind="(\w+)"', block.text)
                 name = kind[1] if kind else "choice" if "Question(" in block.text else "order"
-                taught[name] = block.text.count("\n")
-    assert set(taught) == set(ANSWER_KINDS) and max(taught.values()) < 60, taught
+                lines_of[name] = block.text.count("\n")
+    assert set(lines_of) == set(ANSWER_KINDS) and max(lines_of.values()) < 60, lines_of

@@ -1,4 +1,4 @@
-"""Examples in docstrings of the framework show what they say; pytest itself runs those of tasks/ and rewards/."""
+"""The doctests of `jigsaw/`; pytest collects those of `tasks/` and `rewards/` itself."""
 
 import doctest
 import importlib
@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SHOWING = sorted(file for file in (ROOT / "jigsaw").rglob("*.py") if "    >>> " in file.read_text(encoding="utf-8"))
+FILES = sorted(file for file in (ROOT / "jigsaw").rglob("*.py") if "    >>> " in file.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("file", SHOWING, ids=lambda file: str(file.relative_to(ROOT)))
-def test_an_example_gives_what_it_shows(file):
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_the_doctests_of_a_file_pass(file):
     name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
-    found = doctest.testmod(importlib.import_module(name))
-    assert found.attempted
-    assert not found.failed
+    results = doctest.testmod(importlib.import_module(name))
+    assert results.attempted
+    assert not results.failed

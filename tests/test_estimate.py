@@ -1,4 +1,4 @@
-"""Memory, disk and time of a run, computed from its recipe: by hand for the paper's image recipe, and by comparison."""
+"""Estimates of memory, disk and time of a run, compared with values computed by hand and between settings."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from jigsaw.models.shapes import KNOWN, shape_of, shape_of_config
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
-from choices import CHOICES, choices_table, head_of  # noqa: E402  # a script beside the pages
+from choices import CHOICES, choices_table, head_of  # noqa: E402  # a script in the folder of the docs
 
 GB = 1e9
 GPU_RECIPES = [name for name in recipe_names() if load_recipe(name, ["output=runs/x"]).model.path is not None]
 SEVEN = "Qwen/Qwen2.5-VL-7B-Instruct"
 EIGHT = ("grpo.tokens_per_micro_batch=null", "grpo.per_device_train_batch_size=8")
-"""Micro-batches of eight completions: half a group."""
+"""Overrides for micro-batches of eight completions, which are half a group."""
 
 
 def of(name: str, *overrides: str, machine: Machine | None = None):
@@ -39,12 +39,12 @@ def gigabytes(parts):
 
 
 @pytest.mark.parametrize("path, parameters", [(SEVEN, 8_292_166_656), ("Qwen/Qwen2.5-VL-3B-Instruct", 3_754_622_976)])
-def test_parameters_of_known_models_are_those_that_are_published(path, parameters):
+def test_parameter_counts_of_known_models_equal_the_published_ones(path, parameters):
     assert shape_of(path).parameters == parameters
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_parameters_are_those_of_the_model_that_transformers_builds_from_the_configuration(tied):
+def test_parameter_counts_equal_those_of_the_model_in_transformers(tied):
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
@@ -59,7 +59,7 @@ def test_parameters_are_those_of_the_model_that_transformers_builds_from_the_con
     assert shape_of_config(config.to_dict()).parameters == sum(one.numel() for one in model.parameters())
 
 
-def test_parameters_of_a_neo_are_those_of_the_model():
+def test_parameter_counts_of_neo_equal_those_of_the_model():
     import torch
 
     from jigsaw.models.neo import NEOChatConfig, NEOChatModel
@@ -70,10 +70,10 @@ def test_parameters_of_a_neo_are_those_of_the_model():
     assert shape_of_config(config).parameters == sum(one.numel() for one in model.parameters())
 
 
-def test_a_configuration_at_hand_is_preferred_to_the_name(tmp_path):
+def test_a_local_configuration_takes_precedence_over_the_name(tmp_path):
     folder = tmp_path / "qwen2.5-vl-7b"
     folder.mkdir()
-    assert shape_of(str(folder)) == shape_of(SEVEN), "nothing is there yet, so the name decides"
+    assert shape_of(str(folder)) == shape_of(SEVEN), "the name is used while there is no configuration"
     (folder / "config.json").write_text(json.dumps(KNOWN["*qwen2.5-vl-3b*"]))
     assert shape_of(str(folder)) == shape_of("Qwen/Qwen2.5-VL-3B-Instruct")
     assert shape_of("someone/else-8B") is None
@@ -82,7 +82,7 @@ def test_a_configuration_at_hand_is_preferred_to_the_name(tmp_path):
         shape_of_config({"model_type": "internvl"})
 
 
-def test_images_cost_tokens_by_their_size_within_the_limits():
+def test_visual_tokens_depend_on_the_image_size_within_the_limits():
     qwen, neo = shape_of(SEVEN), shape_of("Paranioar/NEO1_0-2B-SFT")
     assert qwen.visual_tokens(640 / 3, 160) == 48, "a tile of 3x3"
     assert qwen.visual_tokens(1296, 968) == 46 * 35
@@ -91,33 +91,33 @@ def test_images_cost_tokens_by_their_size_within_the_limits():
     assert neo.visual_tokens(100, 100) == 64, "smaller images are enlarged"
 
 
-# The paper's image recipe on 8 x 80 GB, by hand
+# The paper's image recipe on 8 x 80 GB, computed by hand
 
 
 def test_memory_of_the_image_recipe():
-    held = gigabytes(of("image-qwen2.5-vl-7b", *EIGHT).peak)
-    assert held["vLLM"] == pytest.approx(36)
-    assert held["weights"] == pytest.approx(2.1, abs=0.05)
-    assert held["gradients"] == pytest.approx(2 * 2.1, abs=0.1), "float32, twice what bfloat16 takes"
-    assert held["optimizer"] == pytest.approx(12.4, abs=0.05)
-    assert held["kept activations"] == pytest.approx(3.5, abs=0.2)
-    assert held["one layer or the head"] == pytest.approx(6.2, abs=0.2)
-    assert held["media"] == pytest.approx(0.26, abs=0.01)
-    assert 63 <= sum(held.values()) - 2.1 <= 66, "with gradients in bfloat16"
+    parts = gigabytes(of("image-qwen2.5-vl-7b", *EIGHT).peak)
+    assert parts["vLLM"] == pytest.approx(36)
+    assert parts["weights"] == pytest.approx(2.1, abs=0.05)
+    assert parts["gradients"] == pytest.approx(2 * 2.1, abs=0.1), "float32, twice the size of bfloat16"
+    assert parts["optimizer"] == pytest.approx(12.4, abs=0.05)
+    assert parts["kept activations"] == pytest.approx(3.5, abs=0.2)
+    assert parts["one layer or the head"] == pytest.approx(6.2, abs=0.2)
+    assert parts["media"] == pytest.approx(0.26, abs=0.01)
+    assert 63 <= sum(parts.values()) - 2.1 <= 66, "with gradients in bfloat16"
 
 
 def test_disk_and_step_of_the_image_recipe():
-    found = of("image-qwen2.5-vl-7b", *EIGHT)
-    assert found.checkpoint / GB == pytest.approx(116, abs=0.5)
-    assert found.checkpoint * found.kept / GB == pytest.approx(348, abs=1)
-    assert found.model / GB == pytest.approx(16.6, abs=0.05)
-    assert found.work.prompt == pytest.approx(700, rel=0.05)
-    assert found.seconds["loss"] == pytest.approx(31, abs=1), "the packed pass"
-    assert found.seconds["rollouts"] == pytest.approx(20, abs=1)
-    assert found.seconds["preparing prompts"] == pytest.approx(5, abs=0.2)
-    assert found.seconds["weights to vLLM"] == pytest.approx(3, abs=0.1)
-    assert found.seconds["gathering weights"] == pytest.approx(11 / 2, abs=0.3), "half of it hidden"
-    assert found.hours == pytest.approx(1000 * found.step / 3600) == pytest.approx(20, abs=2)
+    computed = of("image-qwen2.5-vl-7b", *EIGHT)
+    assert computed.checkpoint / GB == pytest.approx(116, abs=0.5)
+    assert computed.checkpoint * computed.kept / GB == pytest.approx(348, abs=1)
+    assert computed.model / GB == pytest.approx(16.6, abs=0.05)
+    assert computed.work.prompt == pytest.approx(700, rel=0.05)
+    assert computed.seconds["loss"] == pytest.approx(31, abs=1), "the packed pass"
+    assert computed.seconds["rollouts"] == pytest.approx(20, abs=1)
+    assert computed.seconds["preparing prompts"] == pytest.approx(5, abs=0.2)
+    assert computed.seconds["weights to vLLM"] == pytest.approx(3, abs=0.1)
+    assert computed.seconds["gathering weights"] == pytest.approx(11 / 2, abs=0.3), "half of it hidden"
+    assert computed.hours == pytest.approx(1000 * computed.step / 3600) == pytest.approx(20, abs=2)
 
 
 def test_video_and_depth_recipes():
@@ -131,25 +131,25 @@ def test_video_and_depth_recipes():
 
 
 def test_offloading_the_3b_optimizer_needs_96_gb_of_host_memory():
-    found = of("image-qwen2.5-vl-3b")
-    host = gigabytes(found.host)
+    computed = of("image-qwen2.5-vl-3b")
+    host = gigabytes(computed.host)
     assert host["offloaded"] == pytest.approx(60 + 15, abs=1), "master, Adam and pinned gradients; their sum"
     assert 64 < sum(host.values()) <= 96
 
 
-# What changes with what
+# Effects of settings
 
 
 @pytest.mark.parametrize("zero, weights, gradients, optimizer", [(1, 1, 1, 8), (2, 1, 8, 8), (3, 8, 8, 8)])
 def test_each_stage_of_zero_shards_more(zero, weights, gradients, optimizer):
-    held = of("image-qwen2.5-vl-7b", f"distributed.zero={zero}").training
+    parts = of("image-qwen2.5-vl-7b", f"distributed.zero={zero}").training
     size = shape_of(SEVEN).parameters
-    assert held["weights"] == pytest.approx(2 * size / weights)
-    assert held["gradients"] == pytest.approx(4 * size / gradients)
-    assert held["optimizer"] == pytest.approx(12 * size / optimizer)
+    assert parts["weights"] == pytest.approx(2 * size / weights)
+    assert parts["gradients"] == pytest.approx(4 * size / gradients)
+    assert parts["optimizer"] == pytest.approx(12 * size / optimizer)
 
 
-def test_a_second_shard_of_weights_saves_the_traffic_between_nodes():
+def test_hpz_takes_memory_and_saves_traffic_between_nodes():
     plain, hpz = (
         of("image-qwen2.5-vl-7b", "distributed.nodes=2", *more, machine=Machine(H100, 8, 2))
         for more in ((), ("distributed.hpz=true",))
@@ -158,12 +158,12 @@ def test_a_second_shard_of_weights_saves_the_traffic_between_nodes():
     assert hpz.seconds["gathering weights"] < plain.seconds["gathering weights"]
 
 
-def test_without_deepspeed_weights_are_float32_with_copies():
-    held = of("image-qwen2.5-vl-3b", "distributed={gpus: 1, zero: 0, offload: none}").training
+def test_without_deepspeed_the_weights_are_float32_with_bfloat16_copies():
+    parts = of("image-qwen2.5-vl-3b", "distributed={gpus: 1, zero: 0, offload: none}").training
     size = shape_of("Qwen/Qwen2.5-VL-3B-Instruct").parameters
     states = ("weights", "bfloat16 copies", "gradients", "optimizer")
-    assert sum(held[name] for name in states) == pytest.approx(18 * size)
-    assert "gradient buckets" not in held
+    assert sum(parts[name] for name in states) == pytest.approx(18 * size)
+    assert "gradient buckets" not in parts
     assert "gradient buckets" in of("image-qwen2.5-vl-3b", "distributed={gpus: 8, zero: 0, offload: none}").training
 
 
@@ -175,17 +175,19 @@ def test_adapters_leave_gradients_and_optimizer_small():
     assert adapted.training["weights"] / GB == pytest.approx(16.6 + 0.65, abs=0.1)
 
 
-def test_an_engine_that_sleeps_does_not_count_while_the_trainer_works():
+def test_a_sleeping_engine_takes_no_memory_during_training():
     awake, asleep = of("image-qwen2.5-vl-7b"), of("image-qwen2.5-vl-7b", "rollout.sleep=true")
     assert "vLLM" in awake.training and "vLLM" not in asleep.training
     assert awake.sampling == asleep.sampling
     assert sum(asleep.peak.values()) == pytest.approx(sum(awake.peak.values()) - 10 * GB, abs=1 * GB)
 
 
-def test_a_server_takes_nothing_of_the_gpus_that_train():
-    found = of("image-qwen2.5-vl-7b", "rollout={mode: server, tensor_parallel_size: 2}", "rollout.max_model_len=8192")
-    assert "vLLM" not in found.training and found.cache is None
-    assert found.seconds["rollouts"] > of("image-qwen2.5-vl-7b").seconds["rollouts"]
+def test_a_server_takes_no_memory_of_the_training_gpus():
+    computed = of(
+        "image-qwen2.5-vl-7b", "rollout={mode: server, tensor_parallel_size: 2}", "rollout.max_model_len=8192"
+    )
+    assert "vLLM" not in computed.training and computed.cache is None
+    assert computed.seconds["rollouts"] > of("image-qwen2.5-vl-7b").seconds["rollouts"]
 
 
 def test_a_reference_model_takes_memory_and_time():
@@ -194,15 +196,15 @@ def test_a_reference_model_takes_memory_and_time():
     assert kl.seconds["reference"] == pytest.approx(plain.seconds["loss"] / 4, rel=0.1)
 
 
-def test_a_whole_group_at_a_time_computes_its_prompt_once():
+def test_a_micro_batch_of_a_complete_group_computes_its_prompt_once():
     halves = of("image-qwen2.5-vl-7b", *EIGHT)
-    whole = of("image-qwen2.5-vl-7b", EIGHT[0], "grpo.per_device_train_batch_size=16")
-    apart = of("image-qwen2.5-vl-7b", *EIGHT, "sampling.shared_prefix=false")
-    assert whole.seconds["loss"] < halves.seconds["loss"] < apart.seconds["loss"]
-    assert whole.training["kept activations"] > halves.training["kept activations"]
+    group = of("image-qwen2.5-vl-7b", EIGHT[0], "grpo.per_device_train_batch_size=16")
+    unshared = of("image-qwen2.5-vl-7b", *EIGHT, "sampling.shared_prefix=false")
+    assert group.seconds["loss"] < halves.seconds["loss"] < unshared.seconds["loss"]
+    assert group.training["kept activations"] > halves.training["kept activations"]
 
 
-def test_tokens_at_a_time_bound_the_memory_and_groups_share_a_micro_batch():
+def test_tokens_per_micro_batch_limit_the_memory_and_groups_share_a_micro_batch():
     halves = of("image-qwen2.5-vl-7b", *EIGHT)
     few, many = (
         of("image-qwen2.5-vl-7b", "grpo.per_device_train_batch_size=null", f"grpo.tokens_per_micro_batch={limit}")
@@ -210,15 +212,15 @@ def test_tokens_at_a_time_bound_the_memory_and_groups_share_a_micro_batch():
     )
     assert few.training["kept activations"] < halves.training["kept activations"] < many.training["kept activations"]
     assert few.seconds["gathering weights"] > many.seconds["gathering weights"]
-    assert few.seconds["loss"] == pytest.approx(many.seconds["loss"]), "whole groups, whatever the limit"
+    assert few.seconds["loss"] == pytest.approx(many.seconds["loss"]), "groups are complete with both limits"
 
 
-def test_frozen_parts_have_no_gradients_and_no_optimizer():
-    found = of("neo-2b-pretraining", "distributed.zero=2", machine=Machine(H100, 8))
-    assert found.training["optimizer"] < of("neo-2b-midtraining").training["optimizer"] / 2
+def test_frozen_parts_have_no_optimizer_state():
+    computed = of("neo-2b-pretraining", "distributed.zero=2", machine=Machine(H100, 8))
+    assert computed.training["optimizer"] < of("neo-2b-midtraining").training["optimizer"] / 2
 
 
-def test_a_set_that_is_built_gives_the_number_of_steps(puzzle_folder):
+def test_the_number_of_steps_follows_from_a_puzzle_set(puzzle_folder):
     data = (f"data.train=[{{path: {puzzle_folder}}}]", "data.eval=[]", "sft.per_device_train_batch_size=1")
     assert of("image-sft-qwen2.5-vl-7b").hours is None
     assert of("image-sft-qwen2.5-vl-7b", *data, "sft.prompts_per_step=8").steps == 24 // 8
@@ -228,16 +230,16 @@ def test_a_set_that_is_built_gives_the_number_of_steps(puzzle_folder):
 # Machines
 
 
-def test_seven_billion_parameters_do_not_fit_one_gpu():
+def test_full_training_of_a_7b_model_does_not_fit_on_one_gpu():
     recipe = load_recipe("image-qwen2.5-vl-7b", ["output=runs/x", "distributed.gpus=1"])
     lines = "\n".join(estimate_lines(recipe))
     assert "GB, more than the GPU's 141 GB" in lines
     assert smallest_machine(recipe) == Machine(H100, 8)
-    asleep = load_recipe("image-qwen2.5-vl-7b", ["output=runs/x", "rollout.sleep=true"])
-    assert smallest_machine(asleep) == Machine(H100, 4)
+    with_sleep = load_recipe("image-qwen2.5-vl-7b", ["output=runs/x", "rollout.sleep=true"])
+    assert smallest_machine(with_sleep) == Machine(H100, 4)
 
 
-def test_a_share_of_memory_that_leaves_vllm_no_room_is_named():
+def test_too_little_memory_for_vllm_is_reported_with_the_key():
     recipe = load_recipe("image-qwen2.5-vl-7b", ["output=runs/x", "rollout.gpu_memory_utilization=0.2"])
     assert "raise rollout.gpu_memory_utilization" in "\n".join(estimate_lines(recipe))
     assert not of("image-qwen2.5-vl-7b", "rollout.gpu_memory_utilization=0.2").fits
@@ -249,7 +251,7 @@ def test_processes_that_do_not_divide_the_batch_are_refused():
 
 
 @pytest.mark.parametrize("name", GPU_RECIPES)
-def test_a_recipe_fits_the_machine_of_its_head_and_says_what_is_computed(name):
+def test_a_recipe_fits_its_machine_and_its_header_has_the_computed_values(name):
     recipe = load_recipe(name, ["output=runs/x"])
     assert all(one.fits for one in estimates(recipe))
     head = (ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
@@ -257,23 +259,23 @@ def test_a_recipe_fits_the_machine_of_its_head_and_says_what_is_computed(name):
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=str)
-def test_a_recipe_of_the_table_fits_its_machine_and_no_smaller_one(choice):
+def test_a_recipe_in_the_table_of_machines_fits_its_machine_and_no_smaller_one(choice):
     recipe = load_recipe(choice.recipe, ["output=runs/x", *choice.overrides])
-    found = estimates(recipe, choice.machine)
-    assert found and all(one.fits for one in found)
+    stages = estimates(recipe, choice.machine)
+    assert stages and all(one.fits for one in stages)
     section = recipe.distributed
     assert (section.gpus, section.nodes) == (choice.machine.gpus, choice.machine.nodes)
     if choice.machine.nodes == 1:
         assert smallest_machine(recipe) == choice.machine
 
 
-def test_the_table_has_every_machine_and_is_in_readme_and_docs():
+def test_the_table_of_machines_is_complete_and_is_in_readme_and_docs():
     assert list(dict.fromkeys(choice.machine for choice in CHOICES)) == list(MACHINES)
     for page in ("README.md", "docs/gpu.md"):
         assert choices_table() in (ROOT / page).read_text(encoding="utf-8"), "run `python docs/generate.py`"
 
 
-def test_the_formula_of_the_docs_has_the_rates_of_the_code():
+def test_the_docs_state_the_rates_that_the_code_uses():
     page = " ".join((ROOT / "docs/gpu.md").read_text(encoding="utf-8").split())
     for text in (
         f"at {estimate.TRANSFER / GB:.1f} GB/s",
@@ -304,8 +306,8 @@ def test_the_formula_of_the_docs_has_the_rates_of_the_code():
         (["distributed.gpus=4", "rollout.engine=transformers"], None),
     ],
 )
-def test_a_dry_run_names_sleep_where_it_makes_a_recipe_fit_on_smaller_gpus(overrides, fits):
-    """Given GPUs that vLLM and training fill together, then the key that separates them is named if it is enough."""
+def test_a_dry_run_suggests_sleep_if_it_makes_a_recipe_fit_on_smaller_gpus(overrides, fits):
+    """Given GPUs that vLLM and training fill together, `rollout.sleep` is suggested if it is sufficient."""
     lines = estimate_lines(load_recipe("image-qwen2.5-vl-7b", ["output=runs/x", *overrides]))
-    named = [line.removeprefix("  smaller GPUs     ") for line in lines if "smaller GPUs" in line]
-    assert named == ([] if fits is None else [fits])
+    suggested = [line.removeprefix("  smaller GPUs     ") for line in lines if "smaller GPUs" in line]
+    assert suggested == ([] if fits is None else [fits])

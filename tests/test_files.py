@@ -1,3 +1,5 @@
+"""Atomic writing: a file or folder appears under its name only when it is complete."""
+
 from pathlib import Path
 
 import pytest
@@ -5,7 +7,7 @@ import pytest
 from jigsaw.files import atomic_path, write_atomically
 
 
-def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path, monkeypatch):
     path = tmp_path / "evaluation.json"
     write_atomically(path, "old ä")
 
@@ -21,12 +23,12 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_p
     assert [entry.name for entry in tmp_path.iterdir()] == ["evaluation.json"]
 
 
-def test_bytes_are_written_as_they_are(tmp_path):
+def test_bytes_are_written_unchanged(tmp_path):
     write_atomically(tmp_path / "clip", b"\x00\xff")
     assert (tmp_path / "clip").read_bytes() == b"\x00\xff"
 
 
-def test_a_file_or_folder_has_its_name_only_when_it_is_whole(tmp_path):
+def test_a_file_or_folder_gets_its_name_only_when_it_is_complete(tmp_path):
     with atomic_path(tmp_path / "folder") as partial:
         partial.mkdir()
         (partial / "file").touch()
@@ -38,14 +40,14 @@ def test_a_file_or_folder_has_its_name_only_when_it_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch])
-def test_what_is_broken_off_leaves_nothing(tmp_path, make):
+def test_an_interrupted_write_leaves_nothing(tmp_path, make):
     with pytest.raises(RuntimeError), atomic_path(tmp_path / "name") as partial:
         make(partial)
         raise RuntimeError
     assert not list(tmp_path.iterdir())
 
 
-def test_two_that_make_the_same_at_once_do_not_meet(tmp_path):
+def test_two_concurrent_writes_of_one_folder_do_not_mix(tmp_path):
     with atomic_path(tmp_path / "folder") as slow:
         slow.mkdir()
         (slow / "file").write_text("slow")
@@ -56,7 +58,7 @@ def test_two_that_make_the_same_at_once_do_not_meet(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_folder_that_cannot_take_its_name_is_an_error(tmp_path):
+def test_a_folder_whose_name_is_taken_by_a_file_is_an_error(tmp_path):
     (tmp_path / "name").touch()
     with pytest.raises(OSError, match="name"), atomic_path(tmp_path / "name") as partial:
         partial.mkdir()

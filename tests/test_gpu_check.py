@@ -1,4 +1,4 @@
-"""`make gpu-check`: its blocks run on a CPU in a small shape, each ends with a verdict, and all goes into one file."""
+"""`make gpu-check`: its blocks run on a CPU with small shapes, and every verdict is written to one file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "benchmarks"))  # as `benchmarks/gpu.py` does for its blocks
+sys.path.append(str(ROOT / "benchmarks"))  # as in `benchmarks/gpu.py`
 
 SPEC = importlib.util.spec_from_file_location("gpu_check_runner", ROOT / "benchmarks/gpu.py")
 gpu = importlib.util.module_from_spec(SPEC)
@@ -22,7 +22,7 @@ sys.modules[SPEC.name] = gpu
 SPEC.loader.exec_module(gpu)
 
 TRAINER = ("machine:facts", "attention:run", "loss:packed", "loss:autocast_step", "vision:tower", "scores:precision")
-"""The blocks that need torch and transformers only."""
+"""The blocks that need only torch and transformers."""
 
 
 # The blocks
@@ -32,16 +32,16 @@ TRAINER = ("machine:facts", "attention:run", "loss:packed", "loss:autocast_step"
 def test_a_block_of_the_trainer_passes_on_a_cpu(where):
     from gpu_check.check import Check
 
-    told = {}
+    figures = {}
     module, _, function = where.partition(":")
-    check = Check.here(cpu=True, tell=told.update)
+    check = Check.here(cpu=True, tell=figures.update)
     verdict = getattr(importlib.import_module(f"gpu_check.{module}"), function)(check)
     assert verdict.kind == "pass", verdict.reason
-    assert told and told == check.figures
-    assert json.loads(json.dumps(told)) == told
+    assert figures and figures == check.figures
+    assert json.loads(json.dumps(figures)) == figures
 
 
-def test_every_block_has_its_function_and_those_of_the_trainer_need_nothing_more():
+def test_every_block_has_a_function_and_blocks_of_the_trainer_need_no_other_package():
     for block in gpu.BLOCKS:
         module, _, function = block.where.partition(":")
         source = (ROOT / f"benchmarks/gpu_check/{module}.py").read_text(encoding="utf-8")
@@ -49,7 +49,7 @@ def test_every_block_has_its_function_and_those_of_the_trainer_need_nothing_more
         assert (block.where in TRAINER) == (not block.needs)
 
 
-def test_attention_that_is_wrong_fails(monkeypatch):
+def test_wrong_attention_fails(monkeypatch):
     from gpu_check import attention
     from gpu_check.check import Check
 
@@ -58,7 +58,7 @@ def test_attention_that_is_wrong_fails(monkeypatch):
     monkeypatch.setattr(attention, "SMALL_HEADS", {"qwen": (2, 2, 16, 16)})
     monkeypatch.setattr(attention, "dense_mask", lambda packing: causal_mask(packing))
 
-    def causal_mask(packing):  # completions that see each other
+    def causal_mask(packing):  # completions that attend to each other
         import torch
 
         size = packing.part.shape[1]
@@ -69,7 +69,7 @@ def test_attention_that_is_wrong_fails(monkeypatch):
     assert verdict.kind == "fail" and "differ by" in verdict.reason
 
 
-def test_scores_of_a_coarser_head_fail(monkeypatch):
+def test_log_probabilities_of_low_precision_fail(monkeypatch):
     from gpu_check import scores
     from gpu_check.check import Check
 
@@ -77,24 +77,24 @@ def test_scores_of_a_coarser_head_fail(monkeypatch):
     assert scores.precision(Check.here(cpu=True, tell=lambda figures: None)).kind == "fail"
 
 
-# What runs them
+# The runner
 
 
 @pytest.fixture
 def run(monkeypatch, tmp_path, capsys):
-    """Runs the script with made-up blocks: name -> the program of its process, packages, seconds."""
+    """Runs the script with synthetic blocks: name -> program of its process, packages, seconds."""
 
     def run(blocks, *arguments):
-        made = [gpu.Block(name, seconds, "machine:facts", "?", needs) for name, (_, needs, seconds) in blocks.items()]
-        monkeypatch.setattr(gpu, "BLOCKS", (gpu.Block("machine", 30, "machine:facts", "?"), *made))
+        fake = [gpu.Block(name, seconds, "machine:facts", "?", needs) for name, (_, needs, seconds) in blocks.items()]
+        monkeypatch.setattr(gpu, "BLOCKS", (gpu.Block("machine", 30, "machine:facts", "?"), *fake))
         programs = {"machine": 'print(\'gpu-check {"figures": {"gpu": "Some GPU"}, "verdict": ["pass", ""]}\')'}
         programs |= {name: program for name, (program, _, _) in blocks.items()}
         real = subprocess.Popen
 
-        def started(command, **options):
+        def start(command, **options):
             return real([sys.executable, "-c", programs[command[command.index("--run-block") + 1]]], **options)
 
-        monkeypatch.setattr(gpu.subprocess, "Popen", started)
+        monkeypatch.setattr(gpu.subprocess, "Popen", start)
         out = tmp_path / "report.json"
         monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(out), *arguments])
         code = gpu.main()
@@ -107,7 +107,7 @@ FIGURES = 'print(\'gpu-check {"figures": {"seconds_a_step": 1.5}}\', flush=True)
 GOOD = f'{FIGURES} print(\'gpu-check {{"verdict": ["pass", "fine"]}}\')'
 
 
-def test_each_block_ends_with_one_line_a_verdict_and_its_place_in_the_file(run):
+def test_each_block_prints_one_line_with_its_verdict_and_is_in_the_file(run):
     code, printed, file = run(
         {
             "good": (GOOD, (), 30),
@@ -140,7 +140,7 @@ def test_each_block_ends_with_one_line_a_verdict_and_its_place_in_the_file(run):
         (f"{FIGURES} import time; time.sleep(60)", "not finished after 5 s"),
     ],
 )
-def test_a_block_that_ends_badly_fails_with_what_it_had_said(run, program, reason):
+def test_a_block_that_crashes_or_hangs_fails_with_its_last_output(run, program, reason):
     code, printed, file = run({"bad": (program, (), 5), "good": (GOOD, (), 30)})
     bad, good = file["blocks"]
     assert (code, bad["verdict"], good["verdict"]) == (1, "fail", "pass")
@@ -149,38 +149,38 @@ def test_a_block_that_ends_badly_fails_with_what_it_had_said(run, program, reaso
     assert ("no memory" in "".join(bad["tail"])) == ("no memory" in program)
 
 
-def test_when_the_time_is_up_the_rest_is_not_run(run):
+def test_blocks_beyond_the_time_limit_are_not_run(run):
     code, _, file = run({"good": (GOOD, (), 30)}, "--minutes", "0.05")
     assert (code, file["blocks"][0]["verdict"]) == (0, "not run")
     assert "the time was up" in file["blocks"][0]["reason"]
 
 
-def test_single_blocks_can_be_named(run):
+def test_single_blocks_can_be_selected_by_name(run):
     _, _, file = run({"good": (GOOD, (), 30), "other": (GOOD, (), 30)}, "other")
     assert [one["block"] for one in file["blocks"]] == ["other"]
 
 
-# A machine with torch and transformers only
+# A machine with only torch and transformers
 
 
 def required(*names: str) -> dict[str, importlib.metadata.Distribution]:
-    """The installed packages that some packages need, themselves included."""
-    found, waiting = {}, list(names)
+    """Returns the given packages and all installed packages that they require."""
+    packages, waiting = {}, list(names)
     while waiting:
         name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
-        if name in found:
+        if name in packages:
             continue
         try:
-            found[name] = importlib.metadata.distribution(name)
+            packages[name] = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        needs = [need for need in found[name].requires or () if "extra ==" not in need]
+        needs = [need for need in packages[name].requires or () if "extra ==" not in need]
         waiting += [re.match(r"[A-Za-z0-9._-]+", need)[0] for need in needs]
-    return found
+    return packages
 
 
 @pytest.mark.slow
-def test_a_plain_checkout_on_a_machine_with_torch_and_transformers_only(tmp_path):
+def test_a_checkout_runs_on_a_machine_with_only_torch_and_transformers(tmp_path):
     site = tmp_path / "site"
     site.mkdir()
     for package in required("torch", "transformers").values():
@@ -190,7 +190,7 @@ def test_a_plain_checkout_on_a_machine_with_torch_and_transformers_only(tmp_path
     program = f"import runpy, sys; sys.executable = {sys.executable!r}; "
     program += "sys.argv = ['gpu.py', '--cpu', '--out', sys.argv[1]]; "
     program += f"runpy.run_path({str(ROOT / 'benchmarks/gpu.py')!r}, run_name='__main__')"
-    bare = tmp_path / "python"  # a python without the packages of this environment
+    bare = tmp_path / "python"  # a Python interpreter without the packages of this environment
     bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     bare.chmod(0o755)
     done = subprocess.run(
@@ -213,13 +213,13 @@ def test_a_plain_checkout_on_a_machine_with_torch_and_transformers_only(tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", gpu.BLOCKS, ids=lambda block: block.name)
-def test_every_block_runs_here_or_says_what_it_lacks(block, tmp_path):
+def test_every_block_passes_or_names_a_missing_package(block, tmp_path):
     out = tmp_path / "report.json"
     command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--cpu", "--out", str(out), block.name]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(out.read_text(encoding="utf-8"))["blocks"]
-    assert all(one["verdict"] in ("pass", "not run") for one in found)
+    blocks = json.loads(out.read_text(encoding="utf-8"))["blocks"]
+    assert all(one["verdict"] in ("pass", "not run") for one in blocks)
     if block.name != "machine" and all(importlib.util.find_spec(name) for name in block.needs):
-        reason = found[0]["reason"]
-        assert found[0]["verdict"] == "pass" or "skipped themselves" in reason or "--model" in reason
+        reason = blocks[0]["reason"]
+        assert blocks[0]["verdict"] == "pass" or "skipped themselves" in reason or "--model" in reason

@@ -1,4 +1,4 @@
-"""A whole run in small: what it leaves behind, that it repeats, that it goes on where it stopped."""
+"""Complete small runs: their files and metrics, reproducibility, and resuming."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def quiet() -> Console:
 
 
 def metrics(run: Path) -> list[dict[str, object]]:
-    """The log without its clock."""
+    """Returns the lines of the log without the times."""
     lines = (run / "metrics.jsonl").read_text().splitlines()
     return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
 
 
-def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos, tmp_path, monkeypatch):
-    moved = []
-    monkeypatch.setattr(generation, "on_device", lambda model: moved.append(model) or model)
+def test_a_run_writes_checkpoints_metrics_and_a_report_and_is_reproducible(photos, tmp_path, monkeypatch):
+    models = []
+    monkeypatch.setattr(generation, "on_device", lambda model: models.append(model) or model)
     first = run_recipe(small_recipe(tmp_path, photos), quiet())
-    assert len(moved) == 2  # the final evaluation takes place on the GPU, if there is one
+    assert len(models) == 2  # the final evaluation uses the GPU, if there is one
     assert {entry.name for entry in first.iterdir() if not entry.name.startswith(".")} == {
         "DONE",
         "completions.jsonl",
@@ -73,7 +73,7 @@ def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos,
         "start",
         "warmup",
     }
-    assert not (RunFolder(first).answers).exists(), "a finished run keeps no answers beside its predictions"
+    assert not (RunFolder(first).answers).exists(), "a finished run has only its predictions"
     heldout = load_puzzles(json.loads((first / "data.json").read_text())["eval"][0])
     main = read_log(first).main
     for evaluation in (main.model, main.warmup):
@@ -96,7 +96,7 @@ def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos,
     assert read_log(again).sets == read_log(first).sets
     assert (again / "predictions/model.jsonl").read_bytes() == (first / "predictions/model.jsonl").read_bytes()
 
-    # The checkpoint opens in plain transformers and answers a puzzle.
+    # Plain transformers opens the checkpoint and generates the same completion.
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     processor = AutoProcessor.from_pretrained(first / "model")
@@ -116,7 +116,7 @@ def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos,
     text = processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     assert text == line["completion"]
 
-    # A finished run is not overwritten; an unfinished one goes on at the stage that was not finished.
+    # A finished run is not overwritten; an unfinished one is resumed at the stage that is not complete.
     with pytest.raises(JigsawError, match="finished run"):
         run_recipe(small_recipe(tmp_path, photos), quiet())
     (again / "DONE").unlink()
@@ -134,7 +134,7 @@ def test_a_run_leaves_checkpoints_figures_and_a_page_and_repeats_exactly(photos,
     assert read_log(again).sets == read_log(first).sets
 
 
-def test_an_output_folder_of_something_else_is_left_alone(photos, tmp_path):
+def test_an_output_folder_with_other_files_is_refused_and_not_changed(photos, tmp_path):
     folder = tmp_path / "runs/small"
     folder.mkdir(parents=True)
     (folder / "thesis.tex").write_text("precious", encoding="utf-8")
@@ -144,37 +144,37 @@ def test_an_output_folder_of_something_else_is_left_alone(photos, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_a_wrong_key_of_trl_is_told_before_anything_is_built(photos, tmp_path):
+def test_an_unknown_key_of_a_stage_is_reported_before_anything_is_built(photos, tmp_path):
     with pytest.raises(JigsawError, match=r"grpo\.num_generation.*did you mean num_generations"):
         run_recipe(small_recipe(tmp_path, photos, "grpo.num_generation=3"), quiet())
     assert not (tmp_path / "data").exists()
     assert not (tmp_path / "runs").exists()
 
 
-def test_too_few_puzzles_for_a_step_are_told_before_the_warm_up(photos, tmp_path):
+def test_too_few_puzzles_for_a_step_are_reported_before_the_warm_up(photos, tmp_path):
     recipe = small_recipe(tmp_path, photos, "grpo.prompts_per_step=2000")
     with pytest.raises(JigsawError, match=r"grpo\.prompts_per_step: a step needs 2000 puzzles and the training set"):
         run_recipe(recipe, quiet())
     assert not (Path(recipe.output) / "start").exists()
 
 
-def test_a_run_told_in_json_keeps_stdout_for_the_answer(photos, tmp_path, monkeypatch, capsys):
+def test_launch_with_json_prints_only_its_result_to_stdout(photos, tmp_path, monkeypatch, capsys):
     small_recipe(tmp_path, photos)
     command = ["jigsaw", "launch", str(tmp_path / "small.yaml"), f"data.photos={photos}", "sft=null", "--json"]
     monkeypatch.setattr("sys.argv", command)
     monkeypatch.setattr(cli, "_quiet_libraries", lambda debug: None)
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     assert ended.value.code == 0
-    answer, run = json.loads(told.out), tmp_path / "runs" / "small"
+    answer, run = json.loads(printed.out), tmp_path / "runs" / "small"
     assert answer.pop("run") == str(run)
     assert answer.pop("report") == str(run / "report.html")
     assert answer == json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
-    assert "GRPO" in told.err
+    assert "GRPO" in printed.err
 
 
-def test_a_source_that_is_a_file_is_told_by_its_size(tmp_path):
+def test_the_digest_of_a_source_that_is_a_file_depends_on_its_size(tmp_path):
     file = tmp_path / "shards.tar"
     file.write_bytes(b"one")
     before = source_digest(file, "image")
@@ -182,7 +182,7 @@ def test_a_source_that_is_a_file_is_told_by_its_size(tmp_path):
     assert source_digest(file, "image") != before
 
 
-def test_an_optional_package_that_breaks_trl_is_named_in_one_line(photos, tmp_path, monkeypatch):
+def test_an_optional_package_that_breaks_the_import_of_trl_is_named_in_one_line(photos, tmp_path, monkeypatch):
     class Broken:
         def __getattr__(self, name):
             cause = ModuleNotFoundError("No module named 'gradio_client.serializing'")

@@ -1,4 +1,4 @@
-"""The packages of jigsaw/ do not import each other in a circle; tasks/ and rewards/ import next to nothing of it."""
+"""Import rules: the packages of `jigsaw/` have no import cycles; `tasks/` and `rewards/` import few of them."""
 
 import ast
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ import jigsaw
 ROOT = Path(jigsaw.__file__).parent
 PACKAGES = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
 SHARED = {"errors", "plugins", "docstrings"}
-"""What tasks and rewards may import, so that plug-ins and other projects get them without the framework."""
+"""Modules that tasks and rewards may import, so that other projects can use them without the framework."""
 
 
 def imports(package: str) -> Iterator[tuple[str, str]]:
-    """File and imported package, for every import of a package, also those in functions and for types only."""
+    """Yields file and imported package of every import of a package, also of imports in functions and for types."""
     folder = ROOT / package
     for file in folder.rglob("*.py") if folder.is_dir() else [folder.with_suffix(".py")]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -27,18 +27,18 @@ def imports(package: str) -> Iterator[tuple[str, str]]:
             yield from ((str(file), name) for name in used - {package})
 
 
-def test_packages_do_not_import_each_other_in_a_circle():
+def test_packages_have_no_import_cycles():
     graph = {package: {used for _, used in imports(package)} for package in PACKAGES}
-    order = list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+    order = list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
     assert set(order) == PACKAGES
     assert order.index("errors") < order.index("data") < order.index("training") < order.index("cli")
 
 
-def test_tasks_and_rewards_import_next_to_nothing_of_the_framework():
-    upward = {
+def test_tasks_and_rewards_import_only_shared_modules_of_the_framework():
+    forbidden = {
         (file, used)
         for package, allowed in (("rewards", SHARED), ("tasks", SHARED | {"rewards"}))
         for file, used in imports(package)
         if used not in allowed
     }
-    assert not upward
+    assert not forbidden

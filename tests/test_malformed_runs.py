@@ -1,4 +1,4 @@
-"""Recipes, run records and checkpoints that somebody else wrote or damaged: one line with file, key and remedy."""
+"""Malformed recipes, run records and checkpoints: a one-line error with file, key and remedy."""
 
 import json
 import shutil
@@ -18,16 +18,17 @@ from jigsaw.run_folder import RunFolder
 
 DEEP = "[" * 100_000 + "]" * 100_000
 HUGE = "1" + "0" * 400
-often = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+forty_examples = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def refusal(call, *given, **options):
+def refusal(call, *arguments, **options):
+    """Returns the error of a call, which must be one line of less than 500 characters."""
     with pytest.raises(JigsawError) as caught:
-        call(*given, **options)
-    told = str(caught.value)
-    assert "\n" not in told
-    assert len(told) < 500
-    return told
+        call(*arguments, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 500
+    return message
 
 
 # Recipes
@@ -49,13 +50,13 @@ output: runs/small
 """
 
 
-def places(content, prefix=()):
-    """Every place of a recipe, sections included."""
+def key_paths(content, prefix=()):
+    """Yields the path of every key of a recipe, including sections."""
     items = content.items() if isinstance(content, dict) else enumerate(content)
     for key, value in items:
         yield (*prefix, key)
         if isinstance(value, dict | list):
-            yield from places(value, (*prefix, key))
+            yield from key_paths(value, (*prefix, key))
 
 
 yaml_values = st.recursive(
@@ -70,13 +71,13 @@ yaml_values = st.recursive(
 )
 
 
-@often
-@given(place=st.sampled_from(list(places(yaml.safe_load(RECIPE)))), value=yaml_values)
-def test_whatever_stands_in_a_recipe_it_is_read_or_refused(tmp_path, place, value):
+@forty_examples
+@given(path=st.sampled_from(list(key_paths(yaml.safe_load(RECIPE)))), value=yaml_values)
+def test_a_recipe_with_any_value_is_loaded_or_refused_in_one_line(tmp_path, path, value):
     content = yaml.safe_load(RECIPE)
-    *above, last = place
+    *parents, last = path
     section = content
-    for key in above:
+    for key in parents:
         section = section[key]
     section[last] = value
     file = tmp_path / "r.yaml"
@@ -87,9 +88,9 @@ def test_whatever_stands_in_a_recipe_it_is_read_or_refused(tmp_path, place, valu
         assert "\n" not in str(error)
 
 
-@often
-@given(key=st.sampled_from([".".join(map(str, place)) for place in places(yaml.safe_load(RECIPE))]), text=st.text())
-def test_whatever_an_override_says_it_is_taken_or_refused(tmp_path, key, text):
+@forty_examples
+@given(key=st.sampled_from([".".join(map(str, path)) for path in key_paths(yaml.safe_load(RECIPE))]), text=st.text())
+def test_an_override_with_any_text_is_applied_or_refused_in_one_line(tmp_path, key, text):
     file = tmp_path / "r.yaml"
     file.write_text(RECIPE)
     try:
@@ -109,7 +110,7 @@ def run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("", "is not JSON"),
         ("[]", "is not a JSON object but a list"),
@@ -123,14 +124,14 @@ def run(tmp_path):
         (r'{"train": ["a\u0000"], "eval": []}', "train is a list, not a list of strings"),
     ],
 )
-def test_a_damaged_record_of_sets_is_named_with_the_remedy(run, content, told):
+def test_a_damaged_record_of_the_puzzle_sets_is_refused_with_the_remedy(run, content, message):
     run.data.write_text(content)
-    found = refusal(run.read_sets)
-    assert found.startswith(str(run.data)) and told in found and found.endswith("or start anew with output=FOLDER")
+    error = refusal(run.read_sets)
+    assert error.startswith(str(run.data)) and message in error and error.endswith("or start anew with output=FOLDER")
 
 
 @pytest.mark.parametrize("content", ["", "[]", DEEP, '{"resumed": 5}'])
-def test_a_damaged_record_of_a_start_is_named_with_the_remedy(run, content, tmp_path):
+def test_a_damaged_run_json_is_refused_with_the_remedy(run, content, tmp_path):
     from jigsaw.launch.provenance import record_start
 
     file = tmp_path / "r.yaml"
@@ -143,13 +144,13 @@ def test_a_damaged_record_of_a_start_is_named_with_the_remedy(run, content, tmp_
 
 
 @pytest.mark.parametrize("override", ["rewards=[{{use: '{file}:caption_match'}}]", "metrics=['{file}:caption_match']"])
-def test_a_reward_that_needs_a_column_which_no_row_has_is_refused_before_anything_is_built(tmp_path, override):
+def test_a_reward_that_needs_a_missing_column_is_refused_before_anything_is_built(tmp_path, override):
     (tmp_path / "mine.py").write_text("def caption_match(completions, caption, **columns):\n    return [0.0] * 9\n")
     file = tmp_path / "r.yaml"
     file.write_text(RECIPE)
     recipe = load_recipe(str(file), [override.format(file=tmp_path / "mine.py")])
-    told = refusal(validate_settings, recipe)
-    assert "mine.py:1) needs the column caption, which the rows do not have" in told
+    message = refusal(validate_settings, recipe)
+    assert "mine.py:1) needs the column caption, which the rows do not have" in message
 
 
 # Checkpoints
@@ -161,18 +162,18 @@ def copy(checkpoint, tmp_path):
 
 
 def set_value(file: Path, key: str, raw: str) -> None:
-    """Put the JSON text `raw` at a place of a file; None takes it out."""
+    """Sets a dotted key of a JSON file to the JSON text `raw`."""
     content = json.loads(file.read_text())
-    *above, last = key.split(".")
-    place = content
-    for name in above:
-        place = place.setdefault(name, {})
-    place[last] = "@"
+    *parents, last = key.split(".")
+    section = content
+    for name in parents:
+        section = section.setdefault(name, {})
+    section[last] = "@"
     file.write_text(json.dumps(content).replace('"@"', raw))
 
 
 @pytest.mark.parametrize(
-    ("name", "key", "raw", "told"),
+    ("name", "key", "raw", "message"),
     [
         ("config.json", "architectures", "5", ""),
         ("config.json", "architectures", "[[]]", ""),
@@ -186,13 +187,13 @@ def set_value(file: Path, key: str, raw: str) -> None:
         ("config.json", "text_config.num_attention_heads", "true", "num_attention_heads is true, not a whole number"),
     ],
 )
-def test_a_value_of_a_configuration_that_cannot_be_is_named(copy, name, key, raw, told):
+def test_an_invalid_value_of_a_configuration_is_refused_with_its_key(copy, name, key, raw, message):
     from jigsaw.models.load import load_model
 
     set_value(copy / name, key, raw)
-    if told:
-        assert told in refusal(require_files, copy)
-        assert told in refusal(load_model, str(copy))
+    if message:
+        assert message in refusal(require_files, copy)
+        assert message in refusal(load_model, str(copy))
     else:
         require_files(copy)
 
@@ -218,32 +219,32 @@ PROCESSOR = ("processor_config.json", "preprocessor_config.json")
         ("size", "[]"),
     ],
 )
-def test_a_value_of_an_image_processor_that_cannot_be_is_named(copy, key, raw):
-    """Never another picture in silence, never an error that names no file."""
+def test_an_invalid_value_of_an_image_processor_is_refused_with_its_key(copy, key, raw):
+    """The value must not change the pictures without an error, and the error names the file."""
     from jigsaw.models.load import load_processor
 
     (file,) = (copy / name for name in PROCESSOR if (copy / name).is_file())
     content = json.loads(file.read_text())
     inner = "image_processor." if "image_processor" in content else ""
     set_value(file, inner + key, raw)
-    told = refusal(load_processor, str(copy))
-    assert str(copy) in told and key.rpartition(".")[2] in told + key
+    message = refusal(load_processor, str(copy))
+    assert str(copy) in message and key.rpartition(".")[2] in message + key
 
 
 @pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("content", ["", "[]", "5", DEEP, '"x"'])
-def test_a_file_of_a_checkpoint_that_is_no_object_is_named(copy, name, content):
+def test_a_checkpoint_file_that_is_not_a_json_object_is_refused_by_name(copy, name, content):
     from jigsaw.models.load import load_model, load_processor
 
     (copy / name).write_text(content)
     for call in (require_files, lambda folder: load_model(str(folder)), lambda folder: load_processor(str(folder))):
-        told = refusal(call, copy)
-        assert told.startswith(str(copy / name))
-        assert "copy the file of the base model" in told
+        message = refusal(call, copy)
+        assert message.startswith(str(copy / name))
+        assert "copy the file of the base model" in message
 
 
 @pytest.mark.parametrize("target", ["../secret.safetensors", "/etc/passwd", "a/../../b.safetensors", ""])
-def test_an_index_that_leads_out_of_the_checkpoint_is_refused_before_anything_is_opened(copy, tmp_path, target):
+def test_a_weight_index_with_a_path_outside_the_checkpoint_is_refused(copy, tmp_path, target):
     from jigsaw.models.load import load_model
 
     (copy / "model.safetensors").rename(tmp_path / "secret.safetensors")
@@ -254,15 +255,15 @@ def test_an_index_that_leads_out_of_the_checkpoint_is_refused_before_anything_is
 
 
 @pytest.mark.parametrize("index", ["[]", "{}", '{"weight_map": 5}', '{"weight_map": {"a": 5}}', DEEP])
-def test_an_index_that_is_none_is_refused(copy, index):
+def test_a_malformed_weight_index_is_refused(copy, index):
     (copy / "model.safetensors.index.json").write_text(index)
     assert "model.safetensors.index.json" in refusal(require_files, copy)
 
 
 @pytest.mark.parametrize("raw", ['"x"', "[1, null]", "{}", "true", "1.5"])
-def test_end_tokens_that_are_none_are_refused(copy, raw):
+def test_malformed_end_tokens_are_refused(copy, raw):
     from jigsaw.models.load import end_token_ids, load_processor
 
     (copy / "generation_config.json").write_text(f'{{"eos_token_id": {raw}}}')
-    told = refusal(end_token_ids, str(copy), load_processor(str(copy)))
-    assert "eos_token_id" in told or "generation settings" in told
+    message = refusal(end_token_ids, str(copy), load_processor(str(copy)))
+    assert "eos_token_id" in message or "generation settings" in message

@@ -1,4 +1,4 @@
-"""Pictures for pages: tiles joined into one, and data URIs that open again."""
+"""Pictures for reports and previews: mosaics of tiles, and data URIs that decode to the same picture."""
 
 import base64
 import io
@@ -9,16 +9,16 @@ from PIL import Image
 from jigsaw.pictures import data_uri, mosaic
 
 
-def opened(uri):
+def decoded(uri):
     kind, _, data = uri.partition(";base64,")
     return kind, Image.open(io.BytesIO(base64.b64decode(data)))
 
 
-def test_tiles_are_joined_in_raster_order_with_white_between():
+def test_a_mosaic_has_the_tiles_in_raster_order_with_white_gaps():
     tiles = [Image.new("RGB", (3, 2), colour) for colour in ("red", "lime", "blue", "black")]
-    close = mosaic(tiles, 2, 2)
-    assert close.size == (6, 4)
-    assert [close.getpixel(place) for place in ((0, 0), (3, 0), (0, 2), (5, 3))] == [
+    without_gap = mosaic(tiles, 2, 2)
+    assert without_gap.size == (6, 4)
+    assert [without_gap.getpixel(place) for place in ((0, 0), (3, 0), (0, 2), (5, 3))] == [
         tile.getpixel((0, 0)) for tile in tiles
     ]
     row = mosaic(tiles, 1, 4, gap=1)
@@ -27,9 +27,9 @@ def test_tiles_are_joined_in_raster_order_with_white_between():
 
 
 @pytest.mark.parametrize(("lossless", "kind", "error"), [(True, "data:image/png", 0), (False, "data:image/jpeg", 24)])
-def test_a_data_uri_is_the_picture(lossless, kind, error):
+def test_a_data_uri_decodes_to_the_picture(lossless, kind, error):
     picture = Image.radial_gradient("L").convert("RGB")
-    found, again = opened(data_uri(picture, lossless=lossless))
-    assert found == kind and again.size == picture.size
-    apart = [abs(a - b) for a, b in zip(picture.tobytes(), again.convert("RGB").tobytes(), strict=True)]
-    assert max(apart) <= error
+    encoded_kind, again = decoded(data_uri(picture, lossless=lossless))
+    assert encoded_kind == kind and again.size == picture.size
+    differences = [abs(a - b) for a, b in zip(picture.tobytes(), again.convert("RGB").tobytes(), strict=True)]
+    assert max(differences) <= error

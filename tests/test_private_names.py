@@ -1,4 +1,4 @@
-"""How much of other libraries' private parts is in use: `python tests/private_names.py` prints it with the places."""
+"""The package uses only listed private names of libraries. `python tests/private_names.py` prints the places."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def names(scan):
 
 
 def test_training_overrides_two_private_methods_of_trl(names):
-    """The one that would sample and the log-probability pass; beside them the hub id of a model, of transformers."""
+    """They are the sampling method and the log-probability pass. `_name_or_path` is a name of transformers."""
     used = {name for name, places in names.items() if any(place.startswith("training/") for place in places)}
     assert used - {"_name_or_path"} == {"_prepare_inputs", "_get_per_token_logps_and_entropies"}
 
 
-def test_no_private_name_is_used_that_is_not_listed_here(names):
+def test_only_the_private_names_in_this_list_are_used(names):
     of_transformers = {"_attn_implementation", "_from_config", "_name_or_path"}
     of_processors = {"_get_arguments_from_pretrained", "_load_tokenizer_from_pretrained", "_process_images"}
     of_generation = {
@@ -51,7 +51,7 @@ def test_no_private_name_is_used_that_is_not_listed_here(names):
     assert names.keys() <= of_torch | of_transformers | of_processors | of_generation | of_vllm | of_trl
 
 
-def test_attributes_imports_and_overrides_are_found_and_own_names_are_not(scan, tmp_path):
+def test_attributes_imports_and_overrides_are_listed_and_names_of_the_file_are_not(scan, tmp_path):
     (tmp_path / "one.py").write_text(
         """
 from trl import GRPOTrainer

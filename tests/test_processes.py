@@ -1,4 +1,4 @@
-"""How a process ends."""
+"""The end of a process: exit functions run and the slow teardown of the interpreter is skipped."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ torn = Torn()
     ("work", "status"),
     [("status = 0; sys.exit(0)", 0), ("sys.exit(1)", 1), ("raise ValueError('a message')", 1)],
 )
-def test_exit_functions_run_and_the_teardown_does_not(work, status):
+def test_exit_functions_run_and_the_teardown_is_skipped(work, status):
     command = [sys.executable, "-c", ENDING + work]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == status
-    assert ended.stdout == "an exit function that was registered later"
-    assert ("ValueError: a message" in ended.stderr) == ("raise" in work)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert done.stdout == "an exit function that was registered later"
+    assert ("ValueError: a message" in done.stderr) == ("raise" in work)

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, and lines in a log."""
+"""Progress of long operations: a bar on a terminal, and lines in a log file."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def clock(monkeypatch):
     return seconds
 
 
-def test_a_log_gets_a_line_per_minute(clock, capsys):
+def test_a_log_file_gets_a_line_per_minute(clock, capsys):
     with progress_bar("puzzles", 10) as bar:
         for _ in range(7):
             clock[0] += 25
@@ -21,7 +21,7 @@ def test_a_log_gets_a_line_per_minute(clock, capsys):
     assert capsys.readouterr().err == "puzzles: 3 of 10, 2 rejected\npuzzles: 6 of 10, 2 rejected\n"
 
 
-def test_progress_that_is_off_prints_nothing(clock, capsys):
+def test_disabled_progress_prints_nothing(clock, capsys):
     with progress_bar("puzzles", 10, enabled=False) as bar:
         clock[0] += 100
         bar.advance()

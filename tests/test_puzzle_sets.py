@@ -1,4 +1,4 @@
-"""The puzzle sets of a run: recorded when it begins, and the same when it is resumed."""
+"""The puzzle sets of a run: they are recorded at its start and verified when it is resumed, and dry runs check them."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def recipe(work) -> Recipe:
     return load_recipe(str(work / "sets.yaml"))
 
 
-def test_a_source_that_changed_does_not_change_what_a_resumed_run_holds_out(work, recipe):
-    """Given one photo less, then a resumed run has the puzzles that it began with, and a new one others."""
+def test_a_changed_source_does_not_change_the_puzzles_of_a_resumed_run(work, recipe):
+    """Given a removed photo, a resumed run keeps its puzzles and a new run has others."""
     lines: list[str] = []
     _, before = prepare_sets(recipe, RunFolder(work / "run"), lines.append)
     photo = next((work / "photos").iterdir())
@@ -68,11 +68,13 @@ def change_puzzles(work: Path) -> None:
     build_puzzles("image", work / "photos", work / "puzzles", config=config, per_source=3, workers=1, progress=False)
 
 
-def test_a_set_that_holds_other_puzzles_is_refused_by_name(work, recipe):
+def test_a_set_with_other_puzzles_than_at_the_start_is_refused_by_name(work, recipe):
     prepare_sets(recipe, RunFolder(work / "run"), lambda line: None)
     (work / "said.jsonl").write_text(SAID.replace("ANSWER", "Goodbye."), encoding="utf-8")
-    told = rf"^data\.train\.1: {work}/said\.jsonl has other puzzles than when this run began \(1 then, 1 now\); restore"
-    with pytest.raises(JigsawError, match=told):
+    message = (
+        rf"^data\.train\.1: {work}/said\.jsonl has other puzzles than when this run began \(1 then, 1 now\); restore"
+    )
+    with pytest.raises(JigsawError, match=message):
         prepare_sets(recipe, RunFolder(work / "run"), lambda line: None)
     change_puzzles(work)
     with pytest.raises(JigsawError, match=r"data\.train\.0: .*/puzzles has other puzzles .* \(24 then, 18 now\)"):
@@ -84,7 +86,7 @@ def test_a_set_that_holds_other_puzzles_is_refused_by_name(work, recipe):
         prepare_sets(recipe, RunFolder(work / "run"), lambda line: None)
 
 
-def test_run_json_says_what_a_run_was_made_with(work, recipe):
+def test_run_json_records_seeds_packages_machine_and_command(work, recipe):
     folder = RunFolder(work / "run")
     for _ in range(2):
         record_start(recipe, folder)
@@ -96,12 +98,12 @@ def test_run_json_says_what_a_run_was_made_with(work, recipe):
 
 
 def data_checks(source: Path, *overrides: str) -> dict[str, str]:
-    """What a dry run of the quickstart says about the sets that it builds from a source: key -> detail."""
+    """Returns the failed data checks of a dry run of the quickstart with a source: key -> detail."""
     recipe = load_recipe("quickstart", [f"data.photos={source}", f"output={source.parent}/run", *overrides])
     return {check.what: check.detail for check in checklist(recipe) if check.status == "missing"}
 
 
-def building_fails(source: Path, out: Path, split: str) -> str:
+def build_error(source: Path, out: Path, split: str) -> str:
     with pytest.raises(JigsawError) as caught:
         build_puzzles("image", source, out, split=split, config={"grid": "2x2", "tile": 28})
     return str(caught.value)
@@ -111,15 +113,15 @@ def test_a_dry_run_reports_a_folder_without_photos_as_the_build_does(tmp_path):
     folder = tmp_path / "texts"
     folder.mkdir()
     (folder / "notes.txt").write_text("no photo", encoding="utf-8")
-    message = building_fails(folder, tmp_path / "set", "train")
+    message = build_error(folder, tmp_path / "set", "train")
     assert "has no pictures" in message and "1 .txt" in message
     assert data_checks(folder) == {"data.train.0.build and 1 more": message}
 
 
-def test_a_dry_run_reports_a_file_that_is_no_source_as_the_build_does(tmp_path):
+def test_a_dry_run_reports_a_file_that_is_not_a_source_as_the_build_does(tmp_path):
     file = tmp_path / "a.jpg"
     file.write_bytes(b"not a photo")
-    message = building_fails(file, tmp_path / "set", "train")
+    message = build_error(file, tmp_path / "set", "train")
     assert "is neither a folder" in message
     assert data_checks(file) == {"data.train.0.build and 1 more": message}
 
@@ -128,7 +130,7 @@ def test_a_dry_run_reports_a_file_that_is_no_source_as_the_build_does(tmp_path):
     "heldout, empty, key", [(0.999, "train", "data.train.0.build"), (0.001, "heldout", "data.eval.0.build")]
 )
 def test_a_dry_run_reports_a_split_without_photos_as_the_build_does(work, tmp_path, heldout, empty, key):
-    """Given one photo, then the error of the split that it is not in has the number of photos and the key to change."""
+    """Given one photo, the error of the empty split names the number of photos and the key to change."""
     folder = tmp_path / "one"
     folder.mkdir()
     shutil.copy(min((work / "photos").iterdir()), folder)
@@ -141,7 +143,7 @@ def test_a_dry_run_reports_a_split_without_photos_as_the_build_does(work, tmp_pa
     assert str(caught.value) == message
 
 
-def test_a_dry_run_reports_a_folder_whose_photos_cannot_be_read(tmp_path):
+def test_a_dry_run_reports_a_folder_whose_photos_are_unreadable(tmp_path):
     folder = tmp_path / "packed"
     folder.mkdir()
     (folder / "photos.zip").write_bytes(b"PK")
@@ -155,19 +157,19 @@ def test_a_dry_run_reports_sets_inside_their_source(work):
     assert "is inside the source" in detail
 
 
-def test_a_dry_run_reads_few_of_many_photos_and_decodes_none(tmp_path, monkeypatch):
-    """Given many files that are no photos inside, then the check reads until one of each split is found."""
+def test_a_dry_run_opens_only_a_few_of_many_photos_and_decodes_none(tmp_path, monkeypatch):
+    """Given many photos with invalid content, the check opens files until each split has one."""
     folder = tmp_path / "many"
     folder.mkdir()
     for number in range(3000):
         (folder / f"{number}.jpg").write_bytes(str(number).encode())
     opened: list[str] = []
 
-    def spied(root, path, kind, real=selection.open_source):
+    def recording(root, path, kind, real=selection.open_source):
         opened.append(path)
         return real(root, path, kind)
 
-    monkeypatch.setattr(selection, "open_source", spied)
+    monkeypatch.setattr(selection, "open_source", recording)
     assert data_checks(folder) == {}
     assert 2 <= len(opened) < 60
 

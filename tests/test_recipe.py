@@ -1,7 +1,4 @@
-"""Recipes: what is found, extended, overridden and resolved, and that whatever is wrong is told in one line.
-
-Each refusal names the file and the key, so that the reader of the line knows where to go.
-"""
+"""Recipes: finding, extending, overriding and resolving them, and one-line errors that name the file and the key."""
 
 import re
 from pathlib import Path
@@ -46,7 +43,7 @@ def small(write):
 
 
 def refusal(path, *overrides):
-    """The one line with which a recipe is refused, without the path or the overrides that it must begin with."""
+    """Returns the one-line error of a recipe without the path or the overrides with which it must begin."""
     with pytest.raises(JigsawError) as caught:
         load_recipe(path, overrides)
     line = str(caught.value)
@@ -56,10 +53,10 @@ def refusal(path, *overrides):
     return line.removeprefix(start)
 
 
-# What a recipe says
+# Loading
 
 
-def test_a_recipe_is_resolved_and_typed(small):
+def test_a_loaded_recipe_is_resolved_and_typed(small):
     recipe = load_recipe(small)
     assert recipe.output == "runs/small"
     assert recipe.data.train[0].build.source == "holiday"
@@ -80,8 +77,8 @@ def test_numbers_in_scientific_notation_are_numbers(small, write, written, value
     from_override = load_recipe(small, [f"grpo.learning_rate={written}"]).grpo.learning_rate
     from_file = load_recipe(write(RECIPE.replace("1e-5", written), "other.yaml")).grpo.learning_rate
     assert from_override == from_file == value
-    below_extra = load_recipe(small, [f"grpo.extra.top_entropy_quantile={written}"]).grpo.extra["top_entropy_quantile"]
-    assert below_extra == value and not isinstance(below_extra, str)
+    from_extra = load_recipe(small, [f"grpo.extra.top_entropy_quantile={written}"]).grpo.extra["top_entropy_quantile"]
+    assert from_extra == value and not isinstance(from_extra, str)
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -98,28 +95,28 @@ def test_the_quickstart_ships():
 # Finding
 
 
-def test_a_name_that_does_not_ship_gets_the_nearest_that_does():
+def test_an_unknown_recipe_name_is_refused_with_the_nearest_shipped_one():
     with pytest.raises(JigsawError, match=r"^'quickstrat' is neither .* did you mean quickstart\?$"):
         load_recipe("quickstrat")
 
 
 @pytest.mark.parametrize("name", ["nowhere.yaml", "no/such/folder/x.yml"])
-def test_a_file_that_is_not_there_is_named(name):
+def test_a_missing_recipe_file_is_named(name):
     with pytest.raises(JigsawError, match=f"^{name}: no such recipe file$"):
         load_recipe(name)
 
 
-def test_a_folder_is_no_recipe(tmp_path):
+def test_a_folder_is_refused_as_a_recipe(tmp_path):
     (tmp_path / "odd.yaml").mkdir()
     with pytest.raises(JigsawError, match=r"odd\.yaml: no such recipe file"):
         load_recipe(str(tmp_path / "odd.yaml"))
 
 
-# Files that cannot be a recipe
+# Files that are not recipes
 
 
 @pytest.mark.parametrize(
-    "content, told",
+    "content, message",
     [
         ("", "the recipe is empty"),
         ("\n\n", "the recipe is empty"),
@@ -139,15 +136,15 @@ def test_a_folder_is_no_recipe(tmp_path):
         ),
     ],
 )
-def test_a_file_that_is_no_recipe_says_what_it_is_instead(write, content, told):
-    assert refusal(write(content)).startswith(told)
+def test_a_file_that_is_not_a_recipe_is_refused_with_the_reason(write, content, message):
+    assert refusal(write(content)).startswith(message)
 
 
 # Keys and values
 
 
 @pytest.mark.parametrize(
-    "override, told",
+    "override, message",
     [
         ("modle=1", "unknown key modle; did you mean model?"),
         ("model.dtpye=float32", "unknown key model.dtpye; did you mean dtype?"),
@@ -164,16 +161,16 @@ def test_a_file_that_is_no_recipe_says_what_it_is_instead(write, content, told):
         ("zebra=2", "unknown key zebra; known: checkpoint, curriculum, data, description,"),
     ],
 )
-def test_a_misspelt_key_at_any_depth_gets_the_nearest_known_one(small, override, told):
-    assert refusal(small, override).startswith(told)
+def test_an_unknown_key_is_refused_with_the_nearest_one(small, override, message):
+    assert refusal(small, override).startswith(message)
 
 
-def test_a_misspelt_required_key_is_told_as_misspelt_not_as_missing(write):
+def test_a_misspelt_required_key_is_reported_as_unknown_and_not_as_missing(write):
     assert refusal(write(RECIPE.replace("model:", "modle:"))) == "unknown key modle; did you mean model? (and 1 more)"
 
 
 @pytest.mark.parametrize(
-    "override, told",
+    "override, message",
     [
         ("seed=often", "seed: input should be a valid integer, unable to parse string as an integer, not 'often'"),
         ("seed=1.5", "seed: input should be a valid integer, got a number with a fractional part, not 1.5"),
@@ -197,12 +194,12 @@ def test_a_misspelt_required_key_is_told_as_misspelt_not_as_missing(write):
         ("name=../up", "name: string should match pattern"),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_told_with_its_key(small, override, told):
-    assert refusal(small, override).startswith(told)
+def test_an_invalid_value_is_refused_with_its_key(small, override, message):
+    assert refusal(small, override).startswith(message)
 
 
 @pytest.mark.parametrize(
-    "overrides, told",
+    "overrides, message",
     [
         (["model.tiny=null"], "model: give path, a checkpoint folder or hub id, or tiny, an architecture"),
         (
@@ -215,14 +212,14 @@ def test_a_value_of_the_wrong_kind_is_told_with_its_key(small, override, told):
         (["model.image={min_pixels: 900, max_pixels: 800}"], "model.image: min_pixels 900 is over max_pixels 800"),
     ],
 )
-def test_values_that_do_not_go_together_are_refused(small, overrides, told):
-    assert refusal(small, *overrides) == told
+def test_contradictory_values_are_refused(small, overrides, message):
+    assert refusal(small, *overrides) == message
 
 
 # Overrides
 
 
-def test_an_override_of_a_list_item_leaves_its_neighbours(small):
+def test_an_override_of_a_list_item_does_not_change_the_others(small):
     recipe = load_recipe(small, ["data.train.0.weight=2", "data.train.0.build.grid=3x3", "data.train[1].weight=0.5"])
     first, second = recipe.data.train
     assert (first.weight, second.weight) == (2.0, 0.5)
@@ -231,13 +228,13 @@ def test_an_override_of_a_list_item_leaves_its_neighbours(small):
     assert second.path == "old-puzzles"
 
 
-def test_an_override_feeds_the_interpolations(small):
+def test_interpolations_use_overridden_values(small):
     recipe = load_recipe(small, ["data.photos=/home/me/photos", "name=mine"])
     assert recipe.data.train[0].build.source == "/home/me/photos"
     assert recipe.output == "runs/mine"
 
 
-def test_an_override_may_interpolate_itself(small):
+def test_an_override_may_contain_interpolations(small):
     assert load_recipe(small, ["output=elsewhere/${name}-${data.photos}"]).output == "elsewhere/small-holiday"
 
 
@@ -248,7 +245,7 @@ def test_overrides_merge_mappings_and_replace_lists(small):
 
 
 @pytest.mark.parametrize("override", ["model.path=some/model", "model={path: some/model}"])
-def test_a_checkpoint_over_a_recipe_with_a_tiny_model_replaces_it(small, write, override):
+def test_a_checkpoint_replaces_the_tiny_model_of_a_recipe(small, write, override):
     model = load_recipe(small, [override]).model
     assert (model.path, model.tiny) == ("some/model", None)
     child = write("defaults: small.yaml\nname: child\nmodel: {path: some/model}\n", "child.yaml")
@@ -257,7 +254,7 @@ def test_a_checkpoint_over_a_recipe_with_a_tiny_model_replaces_it(small, write, 
     assert (back.path, back.tiny) == (None, "neo")
 
 
-def test_completions_at_a_time_over_a_recipe_with_tokens_at_a_time_replace_them(small):
+def test_a_micro_batch_size_in_completions_replaces_one_in_tokens_of_the_recipe(small):
     by_tokens = ["grpo.tokens_per_micro_batch=4096"]
     assert load_recipe(small, by_tokens).grpo.per_device_train_batch_size is None
     recipe = load_recipe("image-qwen2.5-vl-7b", ["grpo.per_device_train_batch_size=16"])
@@ -273,19 +270,19 @@ def test_the_last_of_two_overrides_wins(small):
 @given(
     folder=st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=1).map(lambda name: f"/p/{name} #1")
 )
-def test_a_folder_name_given_as_an_override_is_taken_as_it_stands(tmp_path_factory, folder):
+def test_a_folder_name_in_an_override_is_used_unchanged(tmp_path_factory, folder):
     path = tmp_path_factory.getbasetemp() / "folders.yaml"
     path.write_text(RECIPE)
     assert load_recipe(str(path), [f"data.photos={folder}"]).data.photos == folder
 
 
-def test_a_quoted_override_is_a_text(small):
+def test_a_quoted_override_is_a_string(small):
     assert load_recipe(small, ["data.photos='2024'"]).data.photos == "2024"
     assert load_recipe(small, ['data.photos="a: b"']).data.photos == "a: b"
 
 
 @pytest.mark.parametrize(
-    "override, told",
+    "override, message",
     [
         ("seed", "is not of the form key=value"),
         ("=3", "is not of the form key=value"),
@@ -300,11 +297,11 @@ def test_a_quoted_override_is_a_text(small):
         ("output=${", "no viable alternative at input"),
     ],
 )
-def test_an_override_that_cannot_be_applied_is_quoted(small, override, told):
+def test_an_invalid_override_is_quoted_in_the_error(small, override, message):
     with pytest.raises(JigsawError) as caught:
         load_recipe(small, [override])
     assert str(caught.value).startswith(f"override {override!r}")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -316,13 +313,13 @@ def test_an_override_that_cannot_be_applied_is_quoted(small, override, told):
         ("logging.report_to.0.x", "logging.report_to has no entries"),
     ],
 )
-def test_a_key_outside_of_a_list_is_refused_with_the_length_of_the_list(key, count):
+def test_an_index_outside_a_list_is_refused_with_the_length_of_the_list(key, count):
     overrides = ["logging.report_to=[]", f"{key}=2"]
     with pytest.raises(JigsawError, match=re.escape(f"the recipe has no key {key}; {count}")):
         load_recipe("mixture-tiny", overrides)
 
 
-def test_only_the_overrides_to_blame_are_named(small):
+def test_an_error_names_only_the_overrides_that_cause_it(small):
     def line(*overrides):
         with pytest.raises(JigsawError) as caught:
             load_recipe(small, overrides)
@@ -335,7 +332,7 @@ def test_only_the_overrides_to_blame_are_named(small):
     assert len(line(f"seed={'9 ' * 500}").splitlines()[0].split(": seed: ")[0]) < 130
 
 
-def test_a_fault_of_the_recipe_is_the_files_whatever_the_overrides(write):
+def test_an_error_in_the_file_names_the_file_also_with_overrides(write):
     path = write(RECIPE.replace("seed: 1", "sead: 1") if "seed: 1" in RECIPE else RECIPE + "\nsead: 1\n")
     with pytest.raises(JigsawError) as caught:
         load_recipe(path, ["name=x"])
@@ -346,7 +343,7 @@ def test_a_fault_of_the_recipe_is_the_files_whatever_the_overrides(write):
 
 
 @pytest.mark.parametrize(
-    "override, told",
+    "override, message",
     [
         ("output=runs/${nmae}", "output: Interpolation key 'nmae' not found"),
         (
@@ -357,11 +354,11 @@ def test_a_fault_of_the_recipe_is_the_files_whatever_the_overrides(write):
         ("output=???", "output: Missing mandatory value: output"),
     ],
 )
-def test_an_interpolation_that_leads_nowhere_is_told_with_its_key(small, override, told):
-    assert refusal(small, override) == told
+def test_an_invalid_interpolation_is_refused_with_its_key(small, override, message):
+    assert refusal(small, override) == message
 
 
-def test_fresh_names_the_first_folder_that_is_not_there(small, monkeypatch, tmp_path):
+def test_fresh_resolves_to_the_first_folder_that_does_not_exist(small, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     override = ["output=${fresh:runs/${name}}"]
     assert load_recipe(small, override).output == "runs/small"
@@ -369,10 +366,10 @@ def test_fresh_names_the_first_folder_that_is_not_there(small, monkeypatch, tmp_
     assert load_recipe(small, override).output == "runs/small-2"
     Path("runs/small-2").mkdir()
     assert load_recipe(small, override).output == "runs/small-3"
-    assert not Path("runs/small-3").exists(), "loading a recipe touches nothing"
+    assert not Path("runs/small-3").exists(), "loading a recipe creates no folder"
 
 
-def test_fresh_names_the_latest_folder_to_resume(small, monkeypatch, tmp_path):
+def test_fresh_resolves_to_the_latest_run_folder_when_resuming(small, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     override = ["output=${fresh:runs/x}"]
     assert load_recipe(small, override, resume=True).output == "runs/x"
@@ -381,14 +378,14 @@ def test_fresh_names_the_latest_folder_to_resume(small, monkeypatch, tmp_path):
         (Path(folder) / "recipe.yaml").write_text("name: x\n")
         assert load_recipe(small, override, resume=True).output == folder
     Path("runs/x-3").mkdir()
-    assert load_recipe(small, override, resume=True).output == "runs/x-2", "an empty folder holds no run to resume"
+    assert load_recipe(small, override, resume=True).output == "runs/x-2", "an empty folder has no run to resume"
     assert load_recipe(small, override).output == "runs/x-4"
 
 
 # Extending another recipe
 
 
-def test_a_child_overrides_its_parent_and_keeps_the_rest(small, write):
+def test_a_recipe_overrides_keys_of_its_parent_and_inherits_the_others(small, write):
     child = write("defaults: small.yaml\nname: child\ngrpo: {max_steps: 9}\nrewards: [{use: exact}]\n", "child.yaml")
     recipe = load_recipe(child)
     assert recipe.output == "runs/child"
@@ -397,13 +394,13 @@ def test_a_child_overrides_its_parent_and_keeps_the_rest(small, write):
     assert recipe.data == load_recipe(small).data
 
 
-def test_defaults_chain_and_the_nearest_wins(small, write):
+def test_defaults_can_be_chained_and_the_nearest_value_wins(small, write):
     write("defaults: small.yaml\nname: parent\nseed: 4\n", "parent.yaml")
     recipe = load_recipe(write("defaults: parent.yaml\nseed: 5\n", "child.yaml"))
     assert (recipe.name, recipe.seed) == ("parent", 5)
 
 
-def test_a_shipped_recipe_is_extended_by_name(write, monkeypatch, tmp_path):
+def test_a_shipped_recipe_can_be_extended_by_name(write, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     recipe = load_recipe(write("defaults: quickstart\nname: mine\noutput: here\n"))
     shipped = yaml.safe_load(find_recipe("quickstart").read_text())
@@ -411,13 +408,13 @@ def test_a_shipped_recipe_is_extended_by_name(write, monkeypatch, tmp_path):
     assert recipe.output == "here"
 
 
-def test_an_override_reaches_what_a_parent_says(small, write):
+def test_an_override_changes_an_inherited_value(small, write):
     child = write("defaults: small.yaml\nname: child\n", "child.yaml")
     assert load_recipe(child, ["data.train.0.build.grid=4x4"]).data.train[0].build.config == {"grid": "4x4"}
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
-def test_recipes_that_extend_each_other_in_a_circle_are_refused(write, length):
+def test_a_cycle_of_recipes_that_extend_each_other_is_refused(write, length):
     for number in range(length):
         path = write(f"defaults: r{(number + 1) % length}.yaml\n", f"r{number}.yaml")
     with pytest.raises(JigsawError, match=r"r\d\.yaml: defaults: the recipes extend each other in a circle$"):
@@ -425,7 +422,7 @@ def test_recipes_that_extend_each_other_in_a_circle_are_refused(write, length):
 
 
 @pytest.mark.parametrize(
-    "defaults, told",
+    "defaults, message",
     [
         (
             "quickstrat",
@@ -436,17 +433,17 @@ def test_recipes_that_extend_each_other_in_a_circle_are_refused(write, length):
         ("3", "defaults: give the file or name of one recipe, not 3"),
     ],
 )
-def test_defaults_that_name_no_recipe_are_refused(write, defaults, told):
-    assert refusal(write(f"defaults: {defaults}\n")) == told
+def test_defaults_that_do_not_name_a_recipe_are_refused(write, defaults, message):
+    assert refusal(write(f"defaults: {defaults}\n")) == message
 
 
-def test_a_broken_parent_is_the_file_that_is_named(write):
+def test_an_error_in_a_parent_names_the_file_of_the_parent(write):
     broken = write("name: [", "parent.yaml")
     with pytest.raises(JigsawError, match=f"^{broken}: invalid YAML"):
         load_recipe(write("defaults: parent.yaml\n"))
 
 
-def test_photos_for_a_recipe_that_uses_none_are_refused():
+def test_data_photos_is_refused_for_a_recipe_that_does_not_use_it():
     with pytest.raises(
         JigsawError, match=r"override 'data\.photos=/mine': no puzzle set .* data\.train\.0\.build\.source=DIR"
     ):

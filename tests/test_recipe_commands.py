@@ -1,4 +1,4 @@
-"""`jigsaw recipes`: those that ship, a recipe of one's own, and the schema with which editors read recipes."""
+"""`jigsaw recipes`: the shipped recipes, starter recipes, and the JSON schema for editors."""
 
 import json
 
@@ -23,7 +23,7 @@ def validator():
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_an_editor_finds_no_mistake_in_a_recipe_that_ships(validator, name):
+def test_a_shipped_recipe_is_valid_under_the_schema(validator, name):
     content = yaml.safe_load(find_recipe(name).read_text())
     assert [error.message for error in validator.iter_errors(content)] == []
 
@@ -39,23 +39,23 @@ def test_an_editor_finds_no_mistake_in_a_recipe_that_ships(validator, name):
         {"evaluation": {"every": True}},
     ],
 )
-def test_an_editor_marks_what_a_run_would_refuse(validator, content):
+def test_an_invalid_recipe_is_invalid_under_the_schema(validator, content):
     assert list(validator.iter_errors(content))
 
 
-def test_every_key_says_what_it_means(validator):
+def test_every_key_of_the_schema_has_a_description(validator):
     schema = validator.schema
     sections = {"Recipe": schema, **schema["$defs"]}
-    silent = [
+    undescribed = [
         f"{name}.{key}"
         for name, section in sections.items()
         for key, value in section.get("properties", {}).items()
         if not value.get("description")
     ]
-    assert silent == []
+    assert undescribed == []
 
 
-def test_recipes_are_listed_with_what_anyone_can_run_first():
+def test_recipes_for_cpus_are_listed_first():
     rows = shipped_recipes()
     on_cpus = [row["machine"] == CPU for row in rows]
     assert on_cpus == sorted(on_cpus, reverse=True) and {"quickstart"} < {
@@ -64,8 +64,8 @@ def test_recipes_are_listed_with_what_anyone_can_run_first():
     assert sorted(row["name"] for row in rows) == recipe_names()
 
 
-def test_a_piped_listing_has_one_whole_line_per_recipe(capsys, monkeypatch):
-    """Given an output that is not a terminal, then each line begins with a name and ends with the hours, uncut."""
+def test_a_piped_listing_has_one_line_per_recipe_that_is_not_truncated(capsys, monkeypatch):
+    """Given an output that is not a terminal, each line begins with the name and ends with the hours."""
     monkeypatch.setenv("COLUMNS", "40")
     typer.main.get_command(app)(["recipes"], standalone_mode=False)
     head, *lines = capsys.readouterr().out.splitlines()
@@ -75,22 +75,22 @@ def test_a_piped_listing_has_one_whole_line_per_recipe(capsys, monkeypatch):
         assert row["description"] in line and line.endswith(f"  {row['hours']}")
 
 
-def as_written(recipe):
+def without_name_and_output(recipe):
     return recipe.model_dump(exclude={"name", "description", "output"})
 
 
 @pytest.mark.parametrize("name", ["quickstart", "image-qwen2.5-vl-7b", "neo-2b-sft"])
-def test_a_recipe_of_ones_own_is_what_it_extends_with_its_keys_to_change(tmp_path, name):
+def test_a_starter_recipe_equals_the_recipe_that_it_extends_and_lists_its_keys(tmp_path, name):
     file = tmp_path / "my run.yaml"
     write_starter(file, name)
     mine = load_recipe(str(file))
-    assert mine.name == "my-run" and as_written(mine) == as_written(load_recipe(name))
+    assert mine.name == "my-run" and without_name_and_output(mine) == without_name_and_output(load_recipe(name))
     head, _, shown = file.read_text().partition("replaces the complete list.\n")
     file.write_text(head + "\n" + "\n".join(line.removeprefix("# ") for line in shown.splitlines()))
-    assert as_written(load_recipe(str(file))) == as_written(mine)
+    assert without_name_and_output(load_recipe(str(file))) == without_name_and_output(mine)
 
 
-def test_a_recipe_of_ones_own_overwrites_nothing(tmp_path):
+def test_a_starter_recipe_does_not_overwrite_a_file(tmp_path):
     (tmp_path / "mine.yaml").write_text("mine")
     with pytest.raises(JigsawError, match="exists already"):
         write_starter(tmp_path / "mine.yaml", "quickstart")

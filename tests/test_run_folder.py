@@ -1,4 +1,4 @@
-"""A run folder belongs to one run at a time, and a refused one leaves nothing behind."""
+"""Run folders: the lock, cleaning up, fresh folders, requests to stop, and damaged checkpoints."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def recipe(tmp_path) -> Recipe:
 
 
 def holding(folder: Path, *options: str) -> subprocess.Popen[str]:
-    """Another process that holds the lock."""
+    """Starts a process that holds the lock."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder), *options], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "held\n"
     return process
@@ -66,7 +66,7 @@ def holding(folder: Path, *options: str) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def run_command(monkeypatch, capsys):
-    """The command; gives its exit code, standard output and standard error."""
+    """Run the command; returns the exit code, standard output and standard error."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["jigsaw", *arguments])
@@ -78,8 +78,8 @@ def run_command(monkeypatch, capsys):
     return run
 
 
-def claim(recipe: Recipe, *, resume: bool = False) -> None:
-    """A run that does nothing, but one thing."""
+def write_record(recipe: Recipe, *, resume: bool = False) -> None:
+    """Runs a minimal run, which only writes `data.json`."""
     with RunFolder(recipe.output).locked(recipe, resume=resume):
         RunFolder(recipe.output).write_text_once(RunFolder(recipe.output).data, "{}")
 
@@ -88,33 +88,33 @@ def claim(recipe: Recipe, *, resume: bool = False) -> None:
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_a_folder_of_a_living_run_is_refused_with_the_process_that_has_it(recipe, resume):
-    claim(recipe)
+def test_a_folder_in_use_is_refused_with_the_process_that_uses_it(recipe, resume):
+    write_record(recipe)
     folder = Path(recipe.output)
     with holding(folder) as other:
         before = sorted(path.name for path in folder.iterdir())
-        told = (
+        message = (
             rf"^{folder} is in use by process {other.pid} on {socket.gethostname()} since \d\d:\d\d\. Stop it first, "
         )
-        with pytest.raises(JigsawError, match=told + "or choose output=FOLDER$"):
-            claim(recipe, resume=resume)
+        with pytest.raises(JigsawError, match=message + "or choose output=FOLDER$"):
+            write_record(recipe, resume=resume)
         assert sorted(path.name for path in folder.iterdir()) == before
         other.kill()
-    claim(recipe, resume=True)
+    write_record(recipe, resume=True)
     assert not (folder / HOLDER).exists()
 
 
-def test_a_lock_that_a_child_of_a_killed_process_inherited_is_waited_for(tmp_path):
+def test_a_lock_inherited_by_a_child_of_a_killed_process_is_waited_for(tmp_path):
     with holding(tmp_path, "fork") as other:
         other.kill()
     with locked(tmp_path):
         assert json.loads((tmp_path / HOLDER).read_text())["process"] == os.getpid()
 
 
-def test_of_two_runs_that_start_at_once_one_has_the_folder(recipe):
-    """Given eight threads that claim a folder at once, then one gets it and the others name its process."""
+def test_only_one_of_several_concurrent_runs_gets_the_folder(recipe):
+    """Given eight threads that lock a folder at the same time, one gets it and the others name its process."""
     together, ended = threading.Barrier(8), threading.Barrier(8)
-    told: list[str] = []
+    errors: list[str] = []
 
     def start() -> None:
         together.wait()
@@ -122,7 +122,7 @@ def test_of_two_runs_that_start_at_once_one_has_the_folder(recipe):
             with RunFolder(recipe.output).locked(recipe, resume=False):
                 ended.wait(300)
         except JigsawError as error:
-            told.append(str(error))
+            errors.append(str(error))
             ended.wait(300)
 
     threads = [threading.Thread(target=start) for _ in range(8)]
@@ -130,21 +130,21 @@ def test_of_two_runs_that_start_at_once_one_has_the_folder(recipe):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(told) == 7
-    assert all("is in use by" in line for line in told), told
+    assert len(errors) == 7
+    assert all("is in use by" in line for line in errors), errors
 
 
-def other_machine(folder: Path) -> Path:
-    """The file of a holder on another machine whose file system does not pass locks on."""
+def holder_on_another_machine(folder: Path) -> Path:
+    """Writes the holder file of another machine, on a file system that does not share locks; returns its path."""
     holder = replace(Holder.this_process(), host="node-2", machine="another")
     (folder / LOCK).touch()
     (folder / HOLDER).write_text(json.dumps(asdict(holder)), encoding="utf-8")
     return folder / HOLDER
 
 
-def test_a_holder_on_another_machine_that_shows_life_is_refused(tmp_path, monkeypatch):
+def test_a_folder_whose_holder_on_another_machine_renews_its_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(run_lock, "RENEWED_EVERY", 0.05)
-    file, ended = other_machine(tmp_path), threading.Event()
+    file, ended = holder_on_another_machine(tmp_path), threading.Event()
     renewing = threading.Thread(target=run_lock._renew, args=(file, ended))
     renewing.start()
     try:
@@ -157,17 +157,17 @@ def test_a_holder_on_another_machine_that_shows_life_is_refused(tmp_path, monkey
 
 
 @pytest.mark.parametrize("silent", [0.0, 3600.0], ids=["silent from now on", "silent for an hour"])
-def test_a_holder_on_another_machine_that_shows_no_life_is_replaced(tmp_path, monkeypatch, silent):
+def test_a_holder_on_another_machine_that_stopped_renewing_is_replaced(tmp_path, monkeypatch, silent):
     monkeypatch.setattr(run_lock, "RENEWED_EVERY", 0.05)
     monkeypatch.setattr(run_lock, "DEAD_AFTER", 0.3 if not silent else 60.0)
-    file = other_machine(tmp_path)
+    file = holder_on_another_machine(tmp_path)
     then = time.time() - silent
     os.utime(file, (then, then))
     with locked(tmp_path):
         assert json.loads(file.read_text())["process"] == os.getpid()
 
 
-def test_a_living_holder_renews_its_file(tmp_path, monkeypatch):
+def test_a_holder_renews_its_file(tmp_path, monkeypatch):
     monkeypatch.setattr(run_lock, "RENEWED_EVERY", 0.02)
     with locked(tmp_path):
         os.utime(tmp_path / HOLDER, (0, 0))
@@ -177,10 +177,10 @@ def test_a_living_holder_renews_its_file(tmp_path, monkeypatch):
         assert (tmp_path / HOLDER).stat().st_mtime > 0
 
 
-# What is left behind
+# Cleaning up
 
 
-def test_a_run_that_fails_before_anything_was_done_leaves_no_folder(recipe):
+def test_a_run_that_fails_at_its_start_leaves_no_folder(recipe):
     with pytest.raises(JigsawError, match="no such photos"), RunFolder(recipe.output).locked(recipe, resume=False):
         raise JigsawError("no such photos")
     assert not Path(recipe.output).exists()
@@ -189,8 +189,8 @@ def test_a_run_that_fails_before_anything_was_done_leaves_no_folder(recipe):
     assert Path(recipe.output, "recipe.yaml").exists(), "a run that was stopped can be resumed"
 
 
-def test_temporary_files_of_a_killed_run_are_removed_and_others_are_not(recipe):
-    claim(recipe)
+def test_only_temporary_files_of_a_killed_run_are_removed(recipe):
+    write_record(recipe)
     folder = RunFolder(recipe.output)
     (folder.path / ".start.0123abcd.tmp").mkdir()
     (folder.path / ".start.0123abcd.tmp" / "config.json").touch()
@@ -198,7 +198,7 @@ def test_temporary_files_of_a_killed_run_are_removed_and_others_are_not(recipe):
     (folder.path / "predictions" / ".model.jsonl.0123abcd.tmp").touch()
     (folder.path / "notes.tmp").touch()
     folder.stop.touch()
-    claim(recipe, resume=True)
+    write_record(recipe, resume=True)
     assert {path.name for path in folder.path.iterdir()} == {
         LOCK,
         "data.json",
@@ -209,7 +209,7 @@ def test_temporary_files_of_a_killed_run_are_removed_and_others_are_not(recipe):
     assert not list((folder.path / "predictions").iterdir())
 
 
-def test_a_finished_run_keeps_no_lock(recipe):
+def test_a_finished_run_has_no_lock_file(recipe):
     with RunFolder(recipe.output).locked(recipe, resume=False):
         RunFolder(recipe.output).done.touch()
     assert {path.name for path in Path(recipe.output).iterdir()} == {"DONE", "recipe.yaml"}
@@ -227,13 +227,13 @@ def fresh_recipe(tmp_path) -> str:
     return str(tmp_path / "fresh.yaml")
 
 
-def test_launches_in_the_same_moment_get_folders_of_their_own(tmp_path):
-    together, found = threading.Barrier(8), []
+def test_concurrent_launches_get_different_fresh_folders(tmp_path):
+    together, folders = threading.Barrier(8), []
 
     def start() -> None:
         with FreshFolders(create=True) as fresh:
             together.wait()
-            found.append((fresh.resolve(f"{tmp_path}/runs/x"), fresh.resolve(f"{tmp_path}/runs/x")))
+            folders.append((fresh.resolve(f"{tmp_path}/runs/x"), fresh.resolve(f"{tmp_path}/runs/x")))
             together.wait()
 
     threads = [threading.Thread(target=start) for _ in range(8)]
@@ -241,14 +241,14 @@ def test_launches_in_the_same_moment_get_folders_of_their_own(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(first == second for first, second in found), "one recipe may name its folder twice"
-    assert sorted(first for first, _ in found) == sorted(f"{tmp_path}/runs/x{n}" for n in ["", *range(-8, -1)])
-    left = list(tmp_path.glob("runs/*"))  # `runs` itself stays if the launch that made it ends before another
-    assert not left, "nothing was done in any of them"
+    assert all(first == second for first, second in folders), "a recipe may use its fresh folder twice"
+    assert sorted(first for first, _ in folders) == sorted(f"{tmp_path}/runs/x{n}" for n in ["", *range(-8, -1)])
+    remaining = list(tmp_path.glob("runs/*"))  # `runs` remains if the launch that created it ends before another one
+    assert not remaining, "unused folders are removed"
 
 
-def test_a_launch_outlives_the_end_of_the_one_that_made_the_folder_above(tmp_path, monkeypatch):
-    """Given one launch that is refused, and removes `runs`, just before another claims its folder in there."""
+def test_a_launch_continues_if_another_launch_removes_the_parent_folder(tmp_path, monkeypatch):
+    """Given a refused launch that removes `runs` just before another launch creates its folder in it."""
     with FreshFolders(create=True) as fresh:
         make, refused = Path.mkdir, FreshFolders(create=True)
         assert refused.resolve(f"{tmp_path}/runs/a") == f"{tmp_path}/runs/a"
@@ -261,24 +261,24 @@ def test_a_launch_outlives_the_end_of_the_one_that_made_the_folder_above(tmp_pat
         monkeypatch.setattr(Path, "mkdir", make_after_the_other_ended)
         assert fresh.resolve(f"{tmp_path}/runs/b") == f"{tmp_path}/runs/b"
         assert (tmp_path / "runs/b").is_dir()
-    assert not (tmp_path / "runs").exists(), "it was made anew by the other, which removes it"
+    assert not (tmp_path / "runs").exists(), "the second launch created it again and removes it"
 
 
-def test_a_run_that_begins_between_two_looks_at_its_folder_is_named(recipe, monkeypatch):
-    """Given a folder that another run takes after its holder was looked for, and before its files are."""
+def test_a_run_that_starts_between_the_two_checks_of_its_folder_is_named(recipe, monkeypatch):
+    """Given a folder that another run locks after the check of its holder and before the check of its files."""
     Path(recipe.output).mkdir()
-    look, others = RunFolder._refuse_unless_own, []
+    check, others = RunFolder._refuse_unless_own, []
 
-    def look_after_the_other_began(folder: RunFolder, resolved: str, resume: bool) -> None:
+    def check_after_the_other_started(folder: RunFolder, resolved: str, resume: bool) -> None:
         if not others:
             others.append(holding(folder.path))
             folder.recipe.write_text(resolved, encoding="utf-8")
-        look(folder, resolved, resume)
+        check(folder, resolved, resume)
 
-    monkeypatch.setattr(RunFolder, "_refuse_unless_own", look_after_the_other_began)
+    monkeypatch.setattr(RunFolder, "_refuse_unless_own", check_after_the_other_started)
     try:
         with pytest.raises(JigsawError) as refused:
-            claim(recipe)
+            write_record(recipe)
         assert f"is in use by process {others[0].pid} on " in str(refused.value)
     finally:
         for other in others:
@@ -286,7 +286,7 @@ def test_a_run_that_begins_between_two_looks_at_its_folder_is_named(recipe, monk
                 other.kill()
 
 
-def test_a_claimed_folder_that_is_used_stays(tmp_path):
+def test_a_fresh_folder_with_a_recipe_is_kept(tmp_path):
     with FreshFolders(create=True) as fresh:
         Path(fresh.resolve(f"{tmp_path}/runs/x"), "recipe.yaml").touch()
     assert (tmp_path / "runs/x/recipe.yaml").exists()
@@ -299,23 +299,23 @@ CANNOT_START = "jigsaw: this run cannot start here; the list above names what is
 @pytest.mark.parametrize(
     "options, ended", [([], (1, NOWHERE)), (["--dry-run"], (1, CANNOT_START)), (["--slurm"], (0, ""))]
 )
-def test_a_refused_recipe_a_dry_run_and_a_batch_file_leave_no_fresh_folder(
+def test_refused_recipes_dry_runs_and_batch_files_leave_no_fresh_folder(
     fresh_recipe, tmp_path, run_command, options, ended
 ):
-    code, _, told = run_command("launch", fresh_recipe, *options)
-    assert (code, told) == ended
+    code, _, error = run_command("launch", fresh_recipe, *options)
+    assert (code, error) == ended
     assert not (tmp_path / "runs").exists()
 
 
-def test_nodes_of_a_run_must_be_told_its_folder(fresh_recipe, tmp_path, run_command):
+def test_a_fresh_folder_is_refused_for_several_nodes(fresh_recipe, tmp_path, run_command):
     nodes = ["--nodes", "2", "--rendezvous", "node-1:29500", "distributed.cpu_processes=1"]
-    _, _, told = run_command("launch", fresh_recipe, *nodes)
+    _, _, error = run_command("launch", fresh_recipe, *nodes)
     reason, remedy = "${fresh:} would be a different folder on each node", "set one for all nodes with output=FOLDER"
-    assert told == f"jigsaw: output: {reason}; {remedy}\n"
+    assert error == f"jigsaw: output: {reason}; {remedy}\n"
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_command_that_continues_names_the_folder_only_where_it_must(fresh_recipe, tmp_path):
+def test_the_resume_command_names_the_folder_only_if_it_is_not_the_latest(fresh_recipe, tmp_path):
     for name in ("held", "held-2"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "recipe.yaml").touch()
@@ -334,7 +334,7 @@ def test_the_command_that_continues_names_the_folder_only_where_it_must(fresh_re
 # Requests to stop
 
 
-def test_a_signal_where_nothing_is_lost_ends_at_once(tmp_path):
+def test_a_signal_outside_a_deferred_block_ends_the_run_at_once(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     with StopRequest(tmp_path / "stop") as stop, pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -343,13 +343,13 @@ def test_a_signal_where_nothing_is_lost_ends_at_once(tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_the_first_ctrl_c_in_a_step_is_recorded_and_the_second_ends_at_once(tmp_path, capfd):
+def test_the_first_ctrl_c_in_a_step_is_a_request_to_stop_and_the_second_ends_the_run_at_once(tmp_path, capfd):
     with StopRequest(tmp_path / "run.stop") as stop, stop.deferred("after this step and saving"):
         stop.check("nowhere")
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.requested and (tmp_path / "run.stop").exists()
-        told = "Stopping after this step and saving. Press Ctrl-C again to quit at once.\n"
-        assert capfd.readouterr().err == told
+        message = "Stopping after this step and saving. Press Ctrl-C again to quit at once.\n"
+        assert capfd.readouterr().err == message
         with pytest.raises(StoppedError, match="stopped and saved, in its evaluation") as stopped:
             stop.check("in its evaluation")
         assert stopped.value.exit_code == 130
@@ -372,14 +372,14 @@ with StopRequest(Path(sys.argv[1])) as stop, stop.deferred("after this step"):
     time.sleep(0.2)
     os.kill(child, signal.SIGINT)
     time.sleep(0.2)
-    assert os.waitpid(child, os.WNOHANG) == (0, 0), "Ctrl-C is the parent's business"
+    assert os.waitpid(child, os.WNOHANG) == (0, 0), "the child ignores Ctrl-C"
     os.kill(child, signal.SIGTERM)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
     assert not stop.requested
 """
 
 
-def test_processes_that_load_data_leave_ctrl_c_to_the_run(tmp_path):
+def test_child_processes_ignore_ctrl_c(tmp_path):
     ended = subprocess.run([sys.executable, "-c", CHILD, str(tmp_path / "stop")], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert not (tmp_path / "stop").exists()
@@ -389,12 +389,12 @@ def test_processes_that_load_data_leave_ctrl_c_to_the_run(tmp_path):
 
 
 def checkpoint(folder: Path, step: int) -> Path:
-    made = folder / f"checkpoint-{step}"
-    (made / "global_step").mkdir(parents=True)
-    (made / "optimizer.pt").write_bytes(b"momenta")
-    (made / "global_step" / "shard.pt").write_bytes(b"shard")
-    list_files(made)
-    return made
+    path = folder / f"checkpoint-{step}"
+    (path / "global_step").mkdir(parents=True)
+    (path / "optimizer.pt").write_bytes(b"momenta")
+    (path / "global_step" / "shard.pt").write_bytes(b"shard")
+    list_files(path)
+    return path
 
 
 @pytest.mark.parametrize(
@@ -407,7 +407,7 @@ def checkpoint(folder: Path, step: int) -> Path:
         ("files.json", None, "files.json cannot be read"),
     ],
 )
-def test_a_damaged_checkpoint_gives_way_to_the_newest_intact_one(tmp_path, name, content, damage):
+def test_a_damaged_checkpoint_is_replaced_by_the_newest_intact_one(tmp_path, name, content, damage):
     from jigsaw.run_folder import latest_checkpoint
 
     for step in (9, 10):
@@ -425,19 +425,19 @@ def test_a_damaged_checkpoint_gives_way_to_the_newest_intact_one(tmp_path, name,
         quarantine_damaged(tmp_path)
 
 
-def test_a_large_file_is_compared_at_both_ends_and_between(tmp_path, monkeypatch):
+def test_a_large_file_is_hashed_in_blocks_including_both_ends(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "BLOCK", 8)
     monkeypatch.setattr(checkpoints, "HASHED_BLOCKS", 4)
     for place in (0, 40, 99):
-        made = tmp_path / str(place)
-        made.mkdir()
-        (made / "model.bin").write_bytes(bytes(100))
-        list_files(made)
-        assert damage_of(made) is None
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        (folder / "model.bin").write_bytes(bytes(100))
+        list_files(folder)
+        assert damage_of(folder) is None
         changed = bytearray(100)
         changed[place] = 1
-        (made / "model.bin").write_bytes(changed)
-        assert (damage_of(made) is None) == (place == 40), "40 lies between the blocks at 0, 30, 61 and 92"
+        (folder / "model.bin").write_bytes(changed)
+        assert (damage_of(folder) is None) == (place == 40), "40 is between the blocks at 0, 30, 61 and 92"
 
 
 HUNG_UP = """
@@ -449,7 +449,7 @@ with StopRequest(Path(sys.argv[1])) as stop, stop.deferred("after this step"):
     print("started", flush=True)
     for _ in range(100 if sys.argv[2] == "stops" else 5):
         time.sleep(0.1)
-        print("on the way", flush=True)
+        print("running", flush=True)
         print("a warning", file=sys.stderr, flush=True)
         if stop.requested:
             break
@@ -457,8 +457,8 @@ with StopRequest(Path(sys.argv[1])) as stop, stop.deferred("after this step"):
 """
 
 
-@pytest.mark.parametrize(("prefix", "kind", "code"), [([], "stops", 129), (["nohup"], "goes on", 0)])
-def test_a_closed_terminal_is_a_request_to_stop_unless_nohup_was_asked_for(tmp_path, prefix, kind, code):
+@pytest.mark.parametrize(("prefix", "kind", "code"), [([], "stops", 129), (["nohup"], "continues", 0)])
+def test_a_closed_terminal_is_a_request_to_stop_unless_nohup_is_used(tmp_path, prefix, kind, code):
     child, terminal = pty.fork()
     if child == 0:
         command = [*prefix, sys.executable, "-c", HUNG_UP, str(tmp_path / "stop"), kind]
@@ -467,7 +467,7 @@ def test_a_closed_terminal_is_a_request_to_stop_unless_nohup_was_asked_for(tmp_p
         os.execvp(command[0], command)
     os.read(terminal, 1)
     while prefix and "started" not in (tmp_path / "nohup.out").read_text():
-        time.sleep(0.05)  # nohup speaks before it ignores the signal
+        time.sleep(0.05)  # nohup prints a line before it ignores the signal
     os.close(terminal)
     os.waitpid(child, 0)
     assert (tmp_path / "stop.saved").read_text() == str(code)

@@ -1,4 +1,4 @@
-"""What YAML 1.1 reads otherwise than it is written is refused where a text is wanted, with the cause and the remedy."""
+"""YAML 1.1 values that read differently from their text, such as `16:00`, are refused with the cause and the remedy."""
 
 import pytest
 import yaml
@@ -19,7 +19,7 @@ output: runs/small
 
 @pytest.fixture
 def load(tmp_path):
-    """Load the recipe with a line more, or with overrides."""
+    """Loads the recipe with an additional line or with overrides."""
 
     def read(line="", *overrides):
         file = tmp_path / "small.yaml"
@@ -50,18 +50,20 @@ def load(tmp_path):
         ("comment:", "no value"),
     ],
 )
-def test_an_option_of_sbatch_is_printed_as_written_or_refused_with_the_quoting_that_helps(load, option, read):
+def test_an_sbatch_option_that_yaml_changes_is_refused_with_the_quoted_form(load, option, read):
     key, _, text = option.partition(":")
-    told = rf'distributed\.slurm\.{key}: YAML reads .* as {read}; for a text put it in quotes: {key}: "{text.strip()}"$'
-    with pytest.raises(JigsawError, match=told):
+    message = (
+        rf'distributed\.slurm\.{key}: YAML reads .* as {read}; for a text put it in quotes: {key}: "{text.strip()}"$'
+    )
+    with pytest.raises(JigsawError, match=message):
         load(f"distributed: {{slurm: {{{option} }}}}")
-    with pytest.raises(JigsawError, match=told):
+    with pytest.raises(JigsawError, match=message):
         load("", f"distributed.slurm={{{option} }}")
     quoted = load(f'distributed: {{slurm: {{{key}: "{text.strip()}"}}}}')
     assert quoted.distributed.slurm == {key: text.strip()}
 
 
-def test_what_reads_as_it_is_written_needs_no_quotes(load):
+def test_an_sbatch_option_that_yaml_does_not_change_needs_no_quotes(load):
     slurm = load(
         "distributed: {slurm: {exclusive: true, nice: 100, begin: now+1hour, date: 2024-10-01}}"
     ).distributed.slurm
@@ -69,13 +71,13 @@ def test_what_reads_as_it_is_written_needs_no_quotes(load):
 
 
 @pytest.mark.parametrize("text", ["no", "2024_10_01", "1e3", "007"])
-def test_a_name_that_yaml_takes_for_something_else_is_told_why(load, text):
+def test_a_name_that_yaml_does_not_read_as_text_is_refused_with_the_reason(load, text):
     with pytest.raises(JigsawError, match=rf"""name: YAML reads {text} as .*; .* quotes: name='"{text}"'$"""):
         load("", f"name={text}")
     assert load("", f'name="{text}"').name == text
 
 
-def test_a_word_for_yes_or_no_where_one_of_some_words_is_wanted_names_them(load):
+def test_a_boolean_word_in_place_of_a_choice_is_refused_with_the_choices(load):
     with pytest.raises(JigsawError, match=r"offload: YAML reads off as false; write one of none, optimizer, all$"):
         load("distributed: {offload: off}")
 
@@ -83,7 +85,7 @@ def test_a_word_for_yes_or_no_where_one_of_some_words_is_wanted_names_them(load)
 @pytest.mark.parametrize(
     "override", ["seed=0123", "seed=1:30", "data.train.0.build.grid=10:10", "rewards=[{use: exact, args: {a: 1:30}}]"]
 )
-def test_a_number_of_base_60_or_8_is_refused_wherever_it_stands(load, override):
+def test_a_number_in_base_60_or_8_is_refused_in_every_section(load, override):
     with pytest.raises(JigsawError, match=r"YAML reads .* as the number"):
         load("", override)
 
@@ -91,16 +93,16 @@ def test_a_number_of_base_60_or_8_is_refused_wherever_it_stands(load, override):
 @pytest.mark.parametrize(
     ("override", "value"), [("seed=1_000", 1000), ("seed=0x10", 16), ("data.train.0.build.materialize=yes", True)]
 )
-def test_numbers_and_switches_stay_what_yaml_reads(load, override, value):
+def test_numbers_and_booleans_are_read_as_yaml_does(load, override, value):
     recipe = load("", override)
     assert value in (recipe.seed, recipe.data.train[0].build.materialize)
 
 
-def test_an_override_replaces_a_value_that_would_be_refused(load):
+def test_an_override_can_replace_a_value_that_would_be_refused(load):
     assert load("distributed: {slurm: {begin: 16:00}}", "distributed.slurm.begin='16:01:00 '").distributed.slurm
 
 
-def test_a_tilde_is_the_home_folder_in_every_path(load, monkeypatch):
+def test_a_tilde_expands_to_the_home_folder_in_every_path(load, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     recipe = load(
         "",
@@ -119,11 +121,11 @@ def test_a_tilde_is_the_home_folder_in_every_path(load, monkeypatch):
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
-"""A few hundred bytes that expand to 9 ** 9 values."""
+"""A text of a few hundred bytes that expands to 9 ** 9 values."""
 
 
-@pytest.mark.parametrize("text", [BOMB, "a: &a [*a]\n", "[" * 5000 + "]" * 5000], ids=["bomb", "circle", "deep"])
-def test_a_yaml_text_that_would_fill_the_memory_is_refused_at_once(tmp_path, text):
+@pytest.mark.parametrize("text", [BOMB, "a: &a [*a]\n", "[" * 5000 + "]" * 5000], ids=["bomb", "cycle", "deep"])
+def test_a_yaml_text_that_would_fill_the_memory_is_refused(tmp_path, text):
     with pytest.raises((JigsawError, yaml.YAMLError)):
         require_moderate(text)
     (tmp_path / "bomb.yaml").write_text(text)

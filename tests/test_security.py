@@ -1,4 +1,4 @@
-"""What the security page promises beyond what other tests hold: our source, and hostile content as a user meets it."""
+"""The guarantees of the security page: no unsafe calls in the source, hostile content, and no use of the network."""
 
 import ast
 import json
@@ -26,11 +26,11 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted(file for name in ("jigsaw", "tasks", "rewards", "benchmarks") for file in (ROOT / name).rglob("*.py"))
 FORBIDDEN = {"eval", "exec", "compile", "__import__"}
 EXECUTING = {"os.system", "os.popen", "pickle.load", "pickle.loads", "marshal.loads", "yaml.unsafe_load", "shelve.open"}
-"""Calls that run what they read."""
+"""Calls that execute the content that they read."""
 
 
 def calls_of(file):
-    """Every call of a file as dotted name and node."""
+    """Yields the dotted name and the node of every call of a file."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
@@ -41,24 +41,24 @@ def keywords(node):
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_nothing_runs_what_it_reads(file):
+def test_the_source_has_no_call_that_executes_the_content_it_reads(file):
     for name, node in calls_of(file):
         where = f"{file}:{node.lineno}: {name}"
         assert name not in FORBIDDEN | EXECUTING, where
-        given = keywords(node)
-        assert given.get("shell") != "True", where
-        assert given.get("allow_pickle", "False") == "False", where
-        assert given.get("trust_remote_code", "False") == "False", where
+        options = keywords(node)
+        assert options.get("shell") != "True", where
+        assert options.get("allow_pickle", "False") == "False", where
+        assert options.get("trust_remote_code", "False") == "False", where
         opens = name.endswith((".from_pretrained", ".from_config")) and not name.startswith(("super()", "PeftModel"))
-        if opens or name in ("LLM", "vllm.LLM"):  # absent, transformers asks on the terminal
-            assert "trust_remote_code" in given or "'trust_remote_code': False" in given.get(None, ""), where
+        if opens or name in ("LLM", "vllm.LLM"):  # without it, transformers would prompt on the terminal
+            assert "trust_remote_code" in options or "'trust_remote_code': False" in options.get(None, ""), where
         if name == "torch.load":
-            assert given.get("weights_only") == "True", where
+            assert options.get("weights_only") == "True", where
         if name in ("np.load", "numpy.load"):
-            assert given.get("allow_pickle") == "False", where
+            assert options.get("allow_pickle") == "False", where
 
 
-def test_no_page_or_style_of_ours_names_an_address():
+def test_no_template_has_a_network_address():
     for template in [*ROOT.glob("jigsaw/**/*.j2")]:
         text = template.read_text(encoding="utf-8")
         assert re.findall(r"(?:src|href|url\()\s*=?\s*[\"']?(?:https?:)?//", text) == [], template
@@ -73,7 +73,7 @@ def photo(seed=0):
     return Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((96, 96), Image.Resampling.BICUBIC)
 
 
-def test_a_file_name_with_markup_is_text_on_a_page(tmp_path):
+def test_markup_in_a_file_name_is_escaped_on_a_page(tmp_path):
     (tmp_path / "photos").mkdir()
     photo().save(tmp_path / "photos" / HOSTILE.replace("/", ""))
     build_puzzles("image", tmp_path / "photos", tmp_path / "set", config={"grid": "2x2"}, workers=1)
@@ -84,7 +84,7 @@ def test_a_file_name_with_markup_is_text_on_a_page(tmp_path):
     assert re.findall(r"(?:src|href)=[\"']?(?:https?:)?//", page) == []
 
 
-def test_a_file_name_cannot_turn_the_text_of_a_page_around(tmp_path):
+def test_control_and_direction_characters_of_a_file_name_are_replaced_on_a_page(tmp_path):
     (tmp_path / "photos").mkdir()
     photo().save(tmp_path / "photos" / "a\x1b[31m\u202egnp.png")
     build_puzzles("image", tmp_path / "photos", tmp_path / "set", config={"grid": "2x2"}, workers=1)
@@ -94,8 +94,8 @@ def test_a_file_name_cannot_turn_the_text_of_a_page_around(tmp_path):
     assert "\u202e" not in page
 
 
-def rewritten(folder, change):
-    """Change the rows of a data set as an attacker would."""
+def rewrite_rows(folder, change):
+    """Changes the rows of a puzzle set as an attacker would."""
     (file,) = folder.glob("data-*.parquet")
     table, metadata = pq.read_table(file), pq.read_metadata(file).metadata
     rows = [change(row) for row in table.to_pylist()]
@@ -105,13 +105,13 @@ def rewritten(folder, change):
 
 
 @pytest.mark.parametrize("path", ["../secret.png", "a/../../secret.png", "{secret}"])
-def test_a_row_that_names_a_file_outside_is_an_error_and_no_picture(tmp_path, path):
+def test_a_row_with_a_path_outside_the_source_is_refused(tmp_path, path):
     (tmp_path / "photos").mkdir()
     for place in ("photos/a.png", "secret.png"):
         photo().save(tmp_path / place)
     build_puzzles("image", tmp_path / "photos", tmp_path / "set", config={"grid": "2x2"}, workers=1)
     path = path.format(secret=tmp_path / "secret.png")
-    rewritten(tmp_path / "set", lambda row: row | {"source": row["source"] | {"path": path}})
+    rewrite_rows(tmp_path / "set", lambda row: row | {"source": row["source"] | {"path": path}})
     with pytest.raises(JigsawError, match="leads out of the folder"):
         load_puzzles(tmp_path / "set")[0]
     report = check_puzzles(tmp_path / "set", workers=1)
@@ -120,22 +120,22 @@ def test_a_row_that_names_a_file_outside_is_an_error_and_no_picture(tmp_path, pa
 
 
 @pytest.mark.parametrize(
-    "geometry, told",
+    "geometry, message",
     [
         ({"grid": [10**300, 1], "shown": [0, 1, 2, 3]}, "the geometry has a number above"),
         ({"grid": [2, 2], "box": [10**400] * 4}, "the geometry has a number above"),
         ({"grid": [300, 300]}, "the grid of the geometry has more than 10,000 cells"),
     ],
-    ids=["a grid without end", "numbers without end", "a large grid"],
+    ids=["a huge grid", "huge numbers", "a large grid"],
 )
-def test_a_row_that_asks_for_more_than_can_be_shown_is_a_fault_at_once(tmp_path, geometry, told):
+def test_a_row_with_a_huge_geometry_is_refused(tmp_path, geometry, message):
     (tmp_path / "photos").mkdir()
     photo().save(tmp_path / "photos" / "a.png")
     build_puzzles("image", tmp_path / "photos", tmp_path / "set", config={"grid": "2x2"}, workers=1)
-    rewritten(tmp_path / "set", lambda row: row | {"geometry": json.dumps(geometry)})
+    rewrite_rows(tmp_path / "set", lambda row: row | {"geometry": json.dumps(geometry)})
     report = check_puzzles(tmp_path / "set", workers=1)
-    assert any(told in fault.what for fault in report.faults), report.faults
-    with pytest.raises((JigsawError, ValueError), match=told):
+    assert any(message in fault.what for fault in report.faults), report.faults
+    with pytest.raises((JigsawError, ValueError), match=message):
         load_puzzles(tmp_path / "set")[0]
 
 
@@ -149,7 +149,7 @@ def test_a_chat_template_that_loops_is_interrupted(processor, puzzles, monkeypat
         prompts.prompt_text(processor, puzzles[0])
 
 
-def test_a_secret_of_the_environment_is_not_written_into_a_run(tmp_path, monkeypatch):
+def test_a_secret_environment_variable_in_a_recipe_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("MY_API_KEY", "hidden")
     monkeypatch.setenv("WHERE", "/data")
     monkeypatch.chdir(tmp_path)
@@ -162,7 +162,7 @@ def test_a_secret_of_the_environment_is_not_written_into_a_run(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("entry", [[{"id": 5}], {"puzzle": {"id": "a"}}, [], {"id": "a"}, [5], {"puzzle": 3}])
-def test_answers_that_no_evaluation_wrote_are_refused(tmp_path, entry):
+def test_malformed_records_of_completions_are_refused(tmp_path, entry):
     from jigsaw.answering.answers import answer_rest
 
     (tmp_path / "completions.jsonl").write_text(f'{{"settings": {{}}}}\n{json.dumps(entry)}\n')
@@ -170,7 +170,7 @@ def test_answers_that_no_evaluation_wrote_are_refused(tmp_path, entry):
         answer_rest(lambda: None, ["a"], lambda _: {}, path=tmp_path / "completions.jsonl", settings={}, batch_size=1)
 
 
-def test_pages_forbid_what_they_do_not_need():
+def test_every_page_has_a_content_security_policy():
     for template in ROOT.glob("jigsaw/**/*.j2"):
         text = template.read_text(encoding="utf-8")
         if "<head" in text or "<meta charset" in text:
@@ -178,7 +178,7 @@ def test_pages_forbid_what_they_do_not_need():
             assert "default-src 'none'" in text, template
 
 
-def test_an_imported_set_cannot_reach_out_of_its_media(tmp_path):
+def test_an_imported_set_cannot_read_files_outside_its_folder(tmp_path):
     photo().save(tmp_path / "secret.png")
     (tmp_path / "theirs").mkdir()
     row = {
@@ -193,7 +193,7 @@ def test_an_imported_set_cannot_reach_out_of_its_media(tmp_path):
     assert sum(pq.read_metadata(part).num_rows for part in (tmp_path / "set").glob("*.parquet")) == 0
 
 
-def test_nothing_is_unpacked_from_a_tar(tmp_path):
+def test_members_of_a_tar_are_not_unpacked(tmp_path):
     photo().save(tmp_path / "a.png")
     (tmp_path / "in").mkdir()
     with tarfile.open(tmp_path / "in" / "t.tar", "w") as archive:
@@ -206,7 +206,7 @@ def test_nothing_is_unpacked_from_a_tar(tmp_path):
     assert not Path("/tmp/escaped-absolute.png").exists()
 
 
-def test_a_pickled_depth_map_is_a_reject_and_runs_nothing(tmp_path):
+def test_a_pickled_depth_map_is_rejected_and_not_executed(tmp_path):
     class Trap:
         def __reduce__(self):
             return os.system, (f"touch {tmp_path / 'sprung'}",)
@@ -214,9 +214,9 @@ def test_a_pickled_depth_map_is_a_reject_and_runs_nothing(tmp_path):
     photo().save(tmp_path / "color.png")
     np.save(tmp_path / "depth.npy", np.array([Trap()], dtype=object), allow_pickle=True)
     task = get_task("depth")
-    made = task.plan(open_source(tmp_path, "color.png::depth.npy", "rgbd"), __import__("random").Random(0))
-    assert isinstance(made, Reject)
-    assert made.reason == "bad_depth"
+    outcome = task.plan(open_source(tmp_path, "color.png::depth.npy", "rgbd"), __import__("random").Random(0))
+    assert isinstance(outcome, Reject)
+    assert outcome.reason == "bad_depth"
     assert not (tmp_path / "sprung").exists()
 
 
@@ -231,9 +231,9 @@ def test_a_recipe_with_python_tags_is_refused(tmp_path, monkeypatch, text):
     assert not Path("sprung").exists()
 
 
-WATCH = """
+LOGGING_SOCKETS = """
 import socket
-def watched(call):
+def logged_run(call):
     def ask(*args, **more):
         address = next((arg for arg in args if not isinstance(arg, socket.socket)), None)
         if not (isinstance(address, (str, bytes)) and address[:1] in ("/", b"/", "\\0", b"\\0")):
@@ -242,26 +242,26 @@ def watched(call):
             raise OSError("no network in this test")
         return call(*args, **more)
     return ask
-socket.socket.connect = watched(socket.socket.connect)
-socket.socket.connect_ex = watched(socket.socket.connect_ex)
+socket.socket.connect = logged_run(socket.socket.connect)
+socket.socket.connect_ex = logged_run(socket.socket.connect_ex)
 for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex"):
-    setattr(socket, name, watched(getattr(socket, name)))
+    setattr(socket, name, logged_run(getattr(socket, name)))
 """
-"""A `sitecustomize` for the command and every process that it starts: notes look-ups and connections, and refuses them.
+"""A `sitecustomize` for the command and every process that it starts: logs and refuses look-ups and connections.
 
-Libraries keep quiet about a network that does not answer, so what they ask for has to be noted."""
+A log is needed because libraries do not report a failed request."""
 
 
 @pytest.fixture
-def watched(tmp_path_factory, monkeypatch):
-    """Run the command; gives the finished process and what was asked of the network.
+def logged_run(tmp_path_factory, monkeypatch):
+    """Run the command; returns the finished process and the logged network requests.
 
-    HOME cannot be written, as in many containers: that is no reason to fail either."""
+    HOME is not writable, as in many containers, and the command must not fail because of it."""
     folder = tmp_path_factory.mktemp("watch")
     log = folder / "asked.txt"
-    (folder / "sitecustomize.py").write_text(f"LOG = {str(log)!r}\n{WATCH}", encoding="utf-8")
-    usual = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "XDG_")) and key != "CI"}
-    environment = usual | {"PYTHONPATH": str(folder), "HOME": "/dev/null/home", "TMPDIR": str(folder)}
+    (folder / "sitecustomize.py").write_text(f"LOG = {str(log)!r}\n{LOGGING_SOCKETS}", encoding="utf-8")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "XDG_")) and key != "CI"}
+    environment = kept | {"PYTHONPATH": str(folder), "HOME": "/dev/null/home", "TMPDIR": str(folder)}
 
     def run(words, cwd):
         command = [sys.executable, "-P", "-m", "jigsaw", *map(str, words)]
@@ -271,10 +271,10 @@ def watched(tmp_path_factory, monkeypatch):
     return run
 
 
-def test_the_watch_sees_what_a_process_asks(tmp_path, watched):
-    """Given a plug-in that asks for a name, then the watch has it: the tests below can fail."""
+def test_a_network_request_of_the_command_is_logged(tmp_path, logged_run):
+    """Given a plug-in that looks up a host name, the log has it, so the tests below can fail."""
     (tmp_path / "asks.py").write_text("import socket\nsocket.getaddrinfo('example.org', 443)\n")
-    done, asked = watched(["rewards", "asks.py:reward"], tmp_path)
+    done, asked = logged_run(["rewards", "asks.py:reward"], tmp_path)
     assert asked == ["getaddrinfo example.org"], done.stderr
 
 
@@ -292,11 +292,11 @@ output: runs/small
 """
 
 
-def test_a_whole_run_asks_nothing_of_the_network(tmp_path, photos, watched):
-    """Data, both stages, evaluation and report, in the command's own process and in those that it starts."""
+def test_a_complete_run_makes_no_network_request(tmp_path, photos, logged_run):
+    """Data, both stages, evaluation and report, in the process of the command and in its child processes."""
     (tmp_path / "photos").symlink_to(photos)
     (tmp_path / "small.yaml").write_text(RUN, encoding="utf-8")
-    done, asked = watched(["launch", "small.yaml"], tmp_path)
+    done, asked = logged_run(["launch", "small.yaml"], tmp_path)
     assert (tmp_path / "runs" / "small" / "DONE").exists(), done.stderr
     assert asked == []
 
@@ -314,13 +314,13 @@ def test_a_whole_run_asks_nothing_of_the_network(tmp_path, photos, watched):
     ],
     ids=lambda words: words[0],
 )
-def test_verbs_do_without_the_network(tmp_path_factory, watched, words):
+def test_verbs_make_no_network_request(tmp_path_factory, logged_run, words):
     folder = tmp_path_factory.getbasetemp() / "offline"
     if not folder.exists():
         (folder / "photos").mkdir(parents=True)
         photo().save(folder / "photos" / "a.png")
         build_puzzles("image", folder / "photos", folder / "set", config={"grid": "2x2"}, workers=1)
-    done, asked = watched(words, folder)
+    done, asked = logged_run(words, folder)
     assert done.returncode == 0, done.stderr
     assert asked == []
 
@@ -330,7 +330,7 @@ def test_verbs_do_without_the_network(tmp_path_factory, watched, words):
     [["build", "image", "a\x1b]0;title\x07\u202e", "out"], ["check", "b\x1b[2J"], ["b\x1b[2Jx"]],
     ids=["a source", "a set", "a command"],
 )
-def test_an_error_line_cannot_steer_a_terminal(capsys, monkeypatch, words):
+def test_an_error_line_has_no_terminal_escape_sequences(capsys, monkeypatch, words):
     from jigsaw.cli import command as cli
 
     monkeypatch.setattr(sys, "argv", ["jigsaw", *words])
@@ -342,8 +342,8 @@ def test_an_error_line_cannot_steer_a_terminal(capsys, monkeypatch, words):
     assert "\u202e" not in err
 
 
-def test_escapes_of_a_json_answer_are_json(tmp_path, capsys, monkeypatch):
-    """Control characters of a file name cannot steer a terminal or break a script that reads `--json`."""
+def test_control_characters_in_json_output_are_escaped_as_json(tmp_path, capsys, monkeypatch):
+    """Control characters of a file name neither reach the terminal nor break a script that reads `--json`."""
     from jigsaw.cli import command as cli
 
     (tmp_path / "photos").mkdir()

@@ -1,6 +1,6 @@
-"""The recipes that ship: each says what it takes, shows what it would do, and trains in small.
+"""The shipped recipes: the header states the requirements, the dry run works, and the tiny preset trains.
 
-The tiny presets train in this process. One of each task is part of the default suite; `make test-slow` trains them all.
+The tiny presets train in this process. One per task is part of the default suite; `make test-slow` trains all of them.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from jigsaw.tasks import find_task, task_names
 from jigsaw.topology import Topology
 
 NAMES = [name for name in recipe_names() if "neo" not in name]
-"""Those of NEO are in `tests/models/neo/test_runs.py`."""
-BUILT = [name for name in task_names() if not find_task(name).STORED]
-"""Tasks that make puzzles out of sources."""
+"""The recipes of NEO are tested in `tests/models/neo/test_runs.py`."""
+GENERATED = [name for name in task_names() if not find_task(name).STORED]
+"""Tasks that generate puzzles from sources."""
 LARGE = [name for name in recipe_names() if load_recipe(name).model.path is not None]
 ALWAYS = {"image-lora-qwen2.5-vl-7b", "video-sft-qwen2.5-vl-7b", "depth-qwen2.5-vl-7b"}
-"""Twins of the default suite: the three tasks, both stages, adapters."""
+"""Recipes whose tiny presets run in the default suite: the three tasks, both stages, adapters."""
 
 
 @pytest.fixture(scope="module")
 def home(sample_media, tmp_path_factory) -> Path:
-    """Where all tiny presets find the samples, and the puzzles that one of them has built."""
+    """The working folder of all tiny presets, with the samples and the puzzle sets that the presets share."""
     folder = tmp_path_factory.mktemp("presets")
     shutil.copytree(sample_media, folder / "data" / "samples")
     return folder
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_a_recipe_for_gpus_says_what_it_takes_in_its_head(name):
+def test_the_header_of_a_gpu_recipe_states_its_requirements(name):
     head = [line for line in find_recipe(name).read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     for word in ("Hardware", "Hours", "Data", "Target"):
         assert any(f"{word}" in line for line in head), word
@@ -47,7 +47,7 @@ def test_a_recipe_for_gpus_says_what_it_takes_in_its_head(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_dry_run_shows_what_a_recipe_would_do_and_touches_nothing(name, monkeypatch, tmp_path):
+def test_a_dry_run_shows_the_resolved_recipe_and_writes_nothing(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     recipe = load_recipe(name)
     shown = dry_run(recipe)
@@ -60,14 +60,14 @@ def test_dry_run_shows_what_a_recipe_would_do_and_touches_nothing(name, monkeypa
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_a_recipe_that_asks_for_more_than_is_here_is_refused_in_one_line(name, monkeypatch, tmp_path):
-    """Given a machine without GPUs or engines, then that is told, before data and model are looked for."""
+def test_a_recipe_is_refused_in_one_line_on_a_machine_without_its_requirements(name, monkeypatch, tmp_path):
+    """Given a machine without GPUs or engines, this is reported before data and model are opened."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("jigsaw.launch.machine.find_spec", lambda name: None)
-    with pytest.raises(JigsawError, match=r"^distributed\.(zero|gpus): |^rollout\.engine: ") as told:
+    with pytest.raises(JigsawError, match=r"^distributed\.(zero|gpus): |^rollout\.engine: ") as refused:
         run_recipe(load_recipe(name), Console(quiet=True))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refused.value)
     monkeypatch.setattr("jigsaw.launch.machine.find_spec", lambda name: name)
     with pytest.raises(JigsawError, match=r"^distributed\.gpus: \d are required and this machine has 0; run on"):
         run_recipe(load_recipe(name), Console(quiet=True))
@@ -91,7 +91,7 @@ def test_the_tiny_preset_of_a_recipe_trains(name, home, monkeypatch):
 
 
 def recipe_of(task, folder):
-    """A recipe of a user: a released model, a source of one's own, and any task."""
+    """Writes a recipe of a user with a released model, an own source and any task; returns its path."""
     file = folder / "mine.yaml"
     file.write_text(
         f"defaults: image-qwen2.5-vl-7b\nname: mine-{Path(task).stem}\nrewards: [{{use: answer}}]\nmetrics: [exact]\n"
@@ -100,15 +100,15 @@ def recipe_of(task, folder):
     return str(file)
 
 
-@pytest.mark.parametrize("task", BUILT)
-def test_the_tiny_preset_of_any_task_has_its_small_puzzles_of_the_samples(task, tmp_path):
+@pytest.mark.parametrize("task", GENERATED)
+def test_the_tiny_preset_of_a_task_has_small_puzzles_of_the_samples(task, tmp_path):
     (entry,) = load_recipe(recipe_of(task, tmp_path), tiny=True).data.train
     assert entry.build.source == "samples"
     assert entry.build.config.items() >= find_task(task).SMALL.items()
     assert find_task(task).SMALL
 
 
-def test_the_tiny_preset_of_a_task_of_ones_own(tmp_path):
+def test_the_tiny_preset_of_a_third_party_task_has_small_puzzles_of_the_samples(tmp_path):
     plugin = tmp_path / "mine.py"
     plugin.write_text(
         "from jigsaw.tasks.image import ImageTask\n"
@@ -119,10 +119,10 @@ def test_the_tiny_preset_of_a_task_of_ones_own(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_override_of_the_source_applies_to_the_same_held_out_sets_with_the_tiny_preset(name):
-    """Given another folder for a set, then the sets that refer to it follow, with the preset as without it."""
+def test_an_override_of_the_source_applies_to_the_same_sets_with_the_tiny_preset(name):
+    """Given another folder, the sets that refer to it change, with the preset as without it."""
 
-    def follow(key, *, tiny):
+    def changed_sets(key, *, tiny):
         data = load_recipe(name, [f"{key}=elsewhere", "output=runs/x"], tiny=tiny).data
         sides = {"train": data.train, "eval": data.eval}
         builds = {f"{side}.{i}": entry.build for side, entries in sides.items() for i, entry in enumerate(entries)}
@@ -131,10 +131,10 @@ def test_an_override_of_the_source_applies_to_the_same_held_out_sets_with_the_ti
     sources = [f"data.train.{i}.build.source" for i, one in enumerate(load_recipe(name).data.train) if one.build]
     refers = "${data.photos}" in OmegaConf.to_yaml(read_recipe(find_recipe(name)), resolve=False)
     for key in [*sources, *["data.photos"] * refers]:
-        assert follow(key, tiny=True) == follow(key, tiny=False) != set()
+        assert changed_sets(key, tiny=True) == changed_sets(key, tiny=False) != set()
 
 
-def test_the_tiny_preset_holds_out_enough_of_a_small_folder(tmp_path):
+def test_the_tiny_preset_holds_out_sources_of_a_small_folder(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(30):
@@ -144,14 +144,14 @@ def test_the_tiny_preset_holds_out_enough_of_a_small_folder(tmp_path):
     assert "this run can start here" in dry_run(load_recipe("image-qwen2.5-vl-7b", overrides, tiny=True))
 
 
-def test_the_tiny_preset_of_a_task_that_is_not_known_is_refused(tmp_path):
+def test_the_tiny_preset_of_an_unknown_task_is_refused(tmp_path):
     with pytest.raises(JigsawError, match=r"^data\.train\.0\.build: no task is called 'imagge'; did you mean image\?"):
         load_recipe(recipe_of("imagge", tmp_path), tiny=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", BUILT)
-def test_the_tiny_preset_of_any_task_trains(task, home, tmp_path, monkeypatch):
+@pytest.mark.parametrize("task", GENERATED)
+def test_the_tiny_preset_of_a_task_trains(task, home, tmp_path, monkeypatch):
     monkeypatch.chdir(home)
     run = run_recipe(load_recipe(recipe_of(task, tmp_path), tiny=True), Console(quiet=True))
     assert (run / "DONE").exists()

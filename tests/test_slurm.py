@@ -1,4 +1,4 @@
-"""The batch file for SLURM, run by bash with stand-ins for srun and scontrol."""
+"""The batch file for SLURM: its options, and how it runs in bash with fakes of `srun` and `scontrol`."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def options(text: str) -> dict[str, str]:
     return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
-def test_one_launcher_a_node_requeued_and_warned_before_the_end(load):
-    found = options(batch_file(load(), "batch.yaml", []))
-    assert found == {
+def test_the_options_start_one_launcher_per_node_with_requeue_and_a_signal_before_the_end(load):
+    written = options(batch_file(load(), "batch.yaml", []))
+    assert written == {
         "job-name": "batch",
         "nodes": "2",
         "ntasks-per-node": "1",
@@ -65,16 +65,16 @@ def test_one_launcher_a_node_requeued_and_warned_before_the_end(load):
     }
 
 
-def test_what_sites_differ_in_has_defaults_that_a_recipe_changes(load):
+def test_a_recipe_can_change_the_default_options(load):
     bare = load().model_copy(update={"distributed": DistributedSection(gpus=4, nodes=2, zero=3)})
-    found = options(batch_file(bare, "batch.yaml", []))
-    assert (found["time"], found["output"], found["cpus-per-task"]) == ("24:00:00", "batch-%j.log", "32")
-    found = options(batch_file(load("distributed.slurm={cpus-per-task: 12, output: logs/%j}"), "batch.yaml", []))
-    assert (found["cpus-per-task"], found["output"]) == ("12", "logs/%j")
+    written = options(batch_file(bare, "batch.yaml", []))
+    assert (written["time"], written["output"], written["cpus-per-task"]) == ("24:00:00", "batch-%j.log", "32")
+    written = options(batch_file(load("distributed.slurm={cpus-per-task: 12, output: logs/%j}"), "batch.yaml", []))
+    assert (written["cpus-per-task"], written["output"]) == ("12", "logs/%j")
     assert "output" not in options(batch_file(load("distributed.slurm={output: false}"), "batch.yaml", []))
 
 
-def test_the_time_to_save_follows_the_size_of_the_model_unless_the_recipe_gives_it(load):
+def test_the_time_to_save_depends_on_the_size_of_the_model_unless_the_recipe_sets_it(load):
     def lead(*overrides: str) -> int:
         return int(options(batch_file(load(*overrides), "batch.yaml", []))["signal"].removeprefix("B:USR1@"))
 
@@ -86,34 +86,34 @@ def test_the_time_to_save_follows_the_size_of_the_model_unless_the_recipe_gives_
     assert lead("distributed.seconds_to_save=900", "model.path=Qwen/Qwen2.5-VL-7B-Instruct") == 900
 
 
-def test_host_memory_is_asked_for_where_it_is_known(load):
+def test_host_memory_is_requested_for_models_of_known_size(load):
     bare = {"distributed": DistributedSection(gpus=4, nodes=2, zero=3)}
     assert "mem" not in options(batch_file(load().model_copy(update=bare), "batch.yaml", []))
     known = load("model.path=Qwen/Qwen2.5-VL-7B-Instruct", "model.dtype=bfloat16")
-    assert options(batch_file(known, "batch.yaml", []))["mem"] == "0", "what the recipe gives"
-    found = int(options(batch_file(known.model_copy(update=bare), "batch.yaml", []))["mem"].removesuffix("G"))
-    assert 4 * (6 + 16.6) < found < 1.5 * 4 * (6 + 16.6), "four processes, each reading a copy of the model"
+    assert options(batch_file(known, "batch.yaml", []))["mem"] == "0", "the value of the recipe"
+    gigabytes = int(options(batch_file(known.model_copy(update=bare), "batch.yaml", []))["mem"].removesuffix("G"))
+    assert 4 * (6 + 16.6) < gigabytes < 1.5 * 4 * (6 + 16.6), "four processes, each reading a copy of the model"
 
 
-def test_cpus_by_gpu_take_the_place_of_cpus_by_task(load):
-    found = options(batch_file(load("distributed.slurm={cpus-per-gpu: 12}"), "batch.yaml", []))
-    assert found["cpus-per-gpu"] == "12" and "cpus-per-task" not in found
+def test_cpus_per_gpu_replaces_cpus_per_task(load):
+    written = options(batch_file(load("distributed.slurm={cpus-per-gpu: 12}"), "batch.yaml", []))
+    assert written["cpus-per-gpu"] == "12" and "cpus-per-task" not in written
 
 
 @pytest.mark.parametrize("gres", ["gpu:4", "gpu:h100:4", "gpu:a:2,gpu:b:2,nvme:1"])
-def test_a_site_without_gpus_per_node_gets_gres(load, gres):
+def test_gres_replaces_gpus_per_node(load, gres):
     assert "--gpus-per-node: distributed.slurm.gres=gpu:4" in batch_file(load(), "batch.yaml", [])
     text = batch_file(load(f"distributed.slurm={{gres: '{gres}'}}"), "batch.yaml", [])
     assert options(text)["gres"] == gres and "gpus-per-node" not in options(text)
 
 
-def test_a_server_gets_gpus_too(load):
+def test_gpus_of_a_server_are_requested(load):
     recipe = load("rollout={engine: vllm, mode: server, tensor_parallel_size: 2}")
     assert options(batch_file(recipe, "batch.yaml", []))["gpus-per-node"] == "6"
 
 
 @pytest.mark.parametrize(
-    "override, told",
+    "override, message",
     [
         ("distributed.slurm={nodes: 3}", r"slurm\.nodes is set by the framework \(nodes=2\)"),
         (
@@ -130,13 +130,13 @@ def test_a_server_gets_gpus_too(load):
         ("distributed.slurm={time: '20:00'}", r"slurm\.time: 20:00 is too short for a run .* 1200 s before"),
     ],
 )
-def test_options_that_would_go_wrong_are_refused(load, override, told):
-    with pytest.raises(JigsawError, match=told):
+def test_invalid_options_are_refused(load, override, message):
+    with pytest.raises(JigsawError, match=message):
         batch_file(load(override), "batch.yaml", [])
 
 
 def run_file(folder: Path, text: str, *, requeues: bool = True) -> subprocess.Popen[str]:
-    """The file, in bash, with SLURM's commands and variables."""
+    """Runs a batch file in bash with fakes of SLURM's commands and with its variables."""
     requeue = 'echo "$@" > "$FOLDER/scontrol"' if requeues else "exit 1"
     programs = folder / "bin"
     programs.mkdir(exist_ok=True)
@@ -160,12 +160,12 @@ def wait_for(file: Path) -> None:
         if file.exists():
             return
         time.sleep(0.05)
-    raise AssertionError(f"{file} never came")
+    raise AssertionError(f"{file} was not written")
 
 
-def test_before_the_nodes_go_the_run_saves_and_the_job_is_queued_again(load, tmp_path):
+def test_after_the_signal_the_run_saves_and_the_job_is_requeued(load, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run/recipe.yaml").touch()  # of an earlier turn: this one goes on
+    (tmp_path / "run/recipe.yaml").touch()  # an earlier job started the run, so this job resumes it
     with run_file(tmp_path, batch_file(load(), "batch.yaml", ["seed=1", "output=elsewhere"])) as job:
         wait_for(tmp_path / "srun-arguments")
         job.send_signal(signal.SIGUSR1)
@@ -177,7 +177,7 @@ def test_before_the_nodes_go_the_run_saves_and_the_job_is_queued_again(load, tmp
     assert (tmp_path / "scontrol").read_text() == "requeue 4711\n"
 
 
-def test_where_a_site_does_not_requeue_the_job_says_so_and_fails(load, tmp_path):
+def test_a_job_that_cannot_be_requeued_fails_with_a_message(load, tmp_path):
     (tmp_path / "run").mkdir()
     with run_file(tmp_path, batch_file(load(), "batch.yaml", []), requeues=False) as job:
         wait_for(tmp_path / "srun-arguments")
@@ -187,11 +187,11 @@ def test_where_a_site_does_not_requeue_the_job_says_so_and_fails(load, tmp_path)
 
 
 @pytest.mark.parametrize("time", ["90", "25:00", "1:00:00", "1-0", "1-0:30", "1-00:30:00", "UNLIMITED"])
-def test_every_form_of_a_time_that_sbatch_knows_is_taken(load, time):
+def test_every_time_format_of_sbatch_is_accepted(load, time):
     assert options(batch_file(load(f"distributed.slurm={{time: '{time}'}}"), "batch.yaml", []))["time"] == time
 
 
-def test_a_job_that_has_not_begun_its_run_is_queued_again_too(load, tmp_path):
+def test_a_job_whose_run_has_not_started_is_requeued(load, tmp_path):
     with run_file(tmp_path, batch_file(load(), "batch.yaml", [])) as job:
         wait_for(tmp_path / "srun-arguments")
         job.send_signal(signal.SIGUSR1)
@@ -200,7 +200,7 @@ def test_a_job_that_has_not_begun_its_run_is_queued_again_too(load, tmp_path):
     assert (tmp_path / "scontrol").read_text() == "requeue 4711\n"
 
 
-def test_a_first_turn_does_not_resume_and_a_finished_run_is_not_queued_again(load, tmp_path):
+def test_a_first_job_does_not_resume_and_a_finished_run_is_not_requeued(load, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/DONE").touch()
     with run_file(tmp_path, batch_file(load(), "batch.yaml", [])) as job:

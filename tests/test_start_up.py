@@ -1,7 +1,6 @@
-"""Refusals and dry runs cost little and touch nothing: no torch, no TRL, no transformers, no file.
+"""Refused commands and dry runs import no heavy package and write no file.
 
-All commands run one after the other in one process, whose imports are listed at the end: a count, not a measurement
-of time.
+All commands run one after the other in one process, which lists its heavy imports after each command.
 """
 
 from __future__ import annotations
@@ -16,7 +15,15 @@ import pytest
 from jigsaw.config.loading import load_recipe, recipe_names
 
 HEAVY = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "deepspeed", "vllm", "matplotlib", "scipy")
-PREVIEWS = ("preview nope", "eval nope nope", "eval nope", "check nope", "audit nope", "report nope", "generalize nope")
+MISSING_FOLDERS = (
+    "preview nope",
+    "eval nope nope",
+    "eval nope",
+    "check nope",
+    "audit nope",
+    "report nope",
+    "generalize nope",
+)
 REFUSED = (
     "launch quickstrat",
     "launch quickstart grpo.num_generation=3",
@@ -52,10 +59,10 @@ print(json.dumps(results))
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """What every command answered, and which heavy packages were loaded by then; run where nothing is."""
+    """The exit code, the output and the imported heavy packages of every command, run in an empty folder."""
     folder = tmp_path_factory.mktemp("empty")
     environment = {"PYTHONSAFEPATH": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HOME": str(folder / "hub")}
-    commands = json.dumps([*PREVIEWS, *REFUSED, *DRY_RUNS])
+    commands = json.dumps([*MISSING_FOLDERS, *REFUSED, *DRY_RUNS])
     done = subprocess.run(
         [sys.executable, "-c", f"HEAVY = {HEAVY}\n{PROGRAM}", commands],
         cwd=folder,
@@ -70,50 +77,50 @@ def results(tmp_path_factory):
 
 
 def checks(result) -> dict[str, str]:
-    """The checklist of a dry run: key -> status."""
+    """Returns the checklist of a dry run: key -> status."""
     lines = result["out"].partition("# Checks:\n")[2].splitlines()[:-1]
     return {line[17:].split(":")[0]: line[2:15].strip() for line in lines}
 
 
-@pytest.mark.parametrize("words", PREVIEWS)
-def test_a_folder_that_is_not_there_is_refused_before_anything_is_imported(results, words):
+@pytest.mark.parametrize("words", MISSING_FOLDERS)
+def test_a_missing_folder_is_refused_without_heavy_imports(results, words):
     result = results[words]
     assert (result["code"], result["out"], result["loaded"]) == (1, "", [])
     assert result["err"].startswith("jigsaw: nope") and result["err"].count("\n") == 1
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_a_run_that_cannot_be_is_refused_in_one_line_without_torch(results, words):
+def test_an_invalid_run_is_refused_in_one_line_without_heavy_imports(results, words):
     result = results[words]
     assert (result["code"], result["loaded"]) == (1, [])
     assert result["err"].startswith("jigsaw: ") and result["err"].count("\n") == 1
 
 
 @pytest.mark.parametrize("words", DRY_RUNS)
-def test_a_dry_run_imports_neither_torch_nor_trl(results, words):
+def test_a_dry_run_has_no_heavy_imports(results, words):
     assert results[words]["loaded"] == []
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_a_dry_run_ends_with_what_is_missing_for_the_run_to_start(results, name):
+def test_a_dry_run_lists_the_missing_requirements(results, name):
     result, recipe = results[f"launch {name} --dry-run"], load_recipe(name)
-    found = checks(result)
-    assert found["settings"] == "ok"
-    missing = {key for key, status in found.items() if status == "missing"}
-    assert all(status in ("ok", "missing", "will download") for status in found.values())
+    statuses = checks(result)
+    assert statuses["settings"] == "ok"
+    missing = {key for key, status in statuses.items() if status == "missing"}
+    assert all(status in ("ok", "missing", "will download") for status in statuses.values())
     assert result["code"] == (1 if missing else 0)
     assert ("this run cannot start here" in result["err"]) == bool(missing)
     assert f"name: {name}" in result["out"]
     if recipe.distributed.gpus is None:
-        assert not {key for key in missing if not key.startswith("data.")}, "a tiny recipe runs anywhere"
+        assert not {key for key in missing if not key.startswith("data.")}, "a tiny recipe runs on every machine"
     else:
         assert "distributed.gpus" in missing
     if recipe.model.path is not None and recipe.model.path.count("/") == 1 and "Qwen" in recipe.model.path:
-        assert found["model.path"] == "will download"
+        assert statuses["model.path"] == "will download"
 
 
-def test_a_dry_run_says_which_models_are_checked_only_after_their_download(results):
-    """Given a hub id that is not cached, then its architecture is called unchecked unless the name is known."""
+def test_a_dry_run_reports_a_model_that_is_checked_only_after_its_download(results):
+    """Given a hub id that is not cached, the architecture is reported as unchecked unless the name is known."""
     unknown, known = results[UNKNOWN]["out"], results["launch image-qwen2.5-vl-7b --dry-run"]["out"]
     (line,) = (line for line in unknown.splitlines() if "model.path:" in line)
     assert line.startswith("# will download  model.path: llava-hf/llava-1.5-7b-hf, at least 14 GB, from the hub; ")
@@ -121,12 +128,12 @@ def test_a_dry_run_says_which_models_are_checked_only_after_their_download(resul
     assert "after the download" not in known
 
 
-def test_photos_that_are_not_there_are_caught_by_a_dry_run(results):
+def test_a_dry_run_reports_missing_photos(results):
     result = results["launch quickstart data.photos=nope --dry-run"]
     assert any("missing" in line and "source nope does not exist" in line for line in result["out"].splitlines())
 
 
-def test_the_verdict_counts_what_is_missing(results):
+def test_the_last_line_of_a_dry_run_counts_the_missing_requirements(results):
     last = results["launch image-qwen2.5-vl-7b --dry-run"]["out"].splitlines()[-1]
     assert last.startswith("# this run cannot start here: ")
     assert "things are missing (" in last and "distributed.gpus" in last

@@ -1,4 +1,4 @@
-"""Text of other programs: byte order marks are read, other encodings refused by name, lines end at line feeds alone."""
+"""Reading text files: byte order marks, encodings other than UTF-8, and JSON lines with Unicode line separators."""
 
 import json
 
@@ -12,13 +12,13 @@ ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-32"]
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_byte_order_marks_are_read(encoding, tmp_path):
+def test_a_text_with_a_byte_order_mark_is_decoded(encoding, tmp_path):
     (tmp_path / "a.txt").write_bytes("bäum\n日本".encode(encoding))
     assert read_text(tmp_path / "a.txt") == "bäum\n日本"
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         ("a\nb\nbäum".encode("latin-1"), r"line 3 is not UTF-8 \(byte 0xe4\), perhaps Latin-1; save the file as UTF-8"),
         ("bäum".encode("utf-16-le"), "UTF-16 or UTF-32 without a byte order mark"),
@@ -26,8 +26,8 @@ def test_byte_order_marks_are_read(encoding, tmp_path):
         ("bäum".encode("utf-16")[:-1], "line 1 is not UTF-16"),
     ],
 )
-def test_other_encodings_are_refused_by_name(data, told):
-    with pytest.raises(JigsawError, match=told):
+def test_other_encodings_are_refused_with_the_encoding(data, message):
+    with pytest.raises(JigsawError, match=message):
         decoded(data, "a.txt")
 
 
@@ -35,19 +35,19 @@ SEPARATORS = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e"]
 
 
 def escaped(text):
-    """As JSON allows it: control characters below a blank are always escaped, the others need not be."""
+    """Returns JSON text in which only control characters below a space are escaped, as JSON requires."""
     return json.dumps(text, ensure_ascii=min(text) < " ")
 
 
 @pytest.mark.parametrize("separator", SEPARATORS)
-def test_json_lines_end_at_line_feeds_alone(separator, tmp_path):
+def test_json_lines_end_only_at_line_feeds(separator, tmp_path):
     rows = [{"text": f"a{separator}cat"}, {"text": "b"}]
     lines = [f'{{"text": {escaped(row["text"])}}}' for row in rows]
     (tmp_path / "a.jsonl").write_bytes("\r\n".join([*lines, "", ""]).encode("utf-8-sig"))
     assert list(json_lines(tmp_path / "a.jsonl")) == [(1, rows[0]), (2, rows[1])]
 
 
-def test_a_line_that_is_no_json_is_named(tmp_path):
+def test_a_line_that_is_not_json_is_refused_with_its_number(tmp_path):
     (tmp_path / "a.jsonl").write_text('{}\n{"a":\n')
     with pytest.raises(JigsawError, match=r"a\.jsonl: line 2 is not JSON"):
         list(json_lines(tmp_path / "a.jsonl"))
@@ -58,7 +58,7 @@ def test_a_line_that_is_no_json_is_named(tmp_path):
 
 @pytest.mark.parametrize("separator", ["\u2028", "\x85", ""])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_benchmark_rows_are_read_whatever_their_text_holds(tmp_path, separator, encoding):
+def test_benchmark_rows_with_line_separators_in_their_text_are_read(tmp_path, separator, encoding):
     (tmp_path / "vsr" / "images").mkdir(parents=True)
     (tmp_path / "vsr" / "images" / "0.jpg").write_bytes(b"")
     line = json.dumps({"image": "0.jpg", "caption": f"a{separator}cat", "label": 1}, ensure_ascii=False)
