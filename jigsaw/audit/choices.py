@@ -120,6 +120,11 @@ def _sides(sample: ChoiceSample) -> Hashable:
     return tuple((top_light(image[None]) > 0, side_light(image[None]) > 0) for image in sample.images)
 
 
+def _gap(one: Pixels, side: int, other: Pixels, other_side: int) -> float:
+    """The mean difference of two borders."""
+    return float(np.abs(border(one, side) - border(other, other_side)).mean())
+
+
 def _of_hole(samples: Sequence[ChoiceSample]) -> list[str] | None:
     """For each puzzle the patch with the borders that match those of the hole."""
     labels = []
@@ -128,16 +133,15 @@ def _of_hole(samples: Sequence[ChoiceSample]) -> list[str] | None:
         if picture is None or hole is None or not sample.shown:
             return None
         left, top, right, bottom = hole
-        lines: dict[int, tuple[Any, Any]] = {0: (top - 1, slice(left, right)), 2: (bottom, slice(left, right))}
-        lines |= {1: (slice(top, bottom), right), 3: (slice(top, bottom), left - 1)}
-        around = {
-            side: picture[at]
-            for side, at in lines.items()
-            if all(isinstance(part, slice) or 0 <= part < edge for part, edge in zip(at, picture.shape, strict=False))
+        around = {  # a line outside the picture is empty
+            0: picture[top - 1 : top, left:right],
+            2: picture[bottom : bottom + 1, left:right],
+            1: picture[top:bottom, right : right + 1].swapaxes(0, 1),
+            3: picture[top:bottom, left - 1 : left].swapaxes(0, 1),
         }
         costs = []
         for piece in sample.shown:
-            apart = [np.abs(border(piece[0], side) - border(line[None], 0)).mean() for side, line in around.items()]
+            apart = [_gap(piece[0], side, line, 0) for side, line in around.items() if line.size]
             costs.append(float(np.mean(apart)) if apart else 0.0)
         labels.append(sample.options[int(np.argmin(costs))])
     return labels
@@ -158,10 +162,7 @@ def _seams(sample: ChoiceSample) -> list[float]:
             for down, across, side in steps
             if 0 <= row + down < rows and 0 <= column + across < columns
         ]
-        apart = [
-            np.abs(border(piece[0], side) - border(sample.shown[other][0], (side + 2) % 4)).mean()
-            for side, other in neighbors
-        ]
+        apart = [_gap(piece[0], side, sample.shown[other][0], (side + 2) % 4) for side, other in neighbors]
         costs.append(float(np.mean(apart)) if apart else 0.0)
     return costs
 
@@ -172,7 +173,7 @@ def _touching(sample: ChoiceSample) -> Hashable:
     if sample.shown or len(sample.images) != 2:
         return None
     one, other = sample.images
-    return int(np.argmin([np.abs(border(one, side) - border(other, (side + 2) % 4)).mean() for side in range(4)]))
+    return int(np.argmin([_gap(one, side, other, (side + 2) % 4) for side in range(4)]))
 
 
 @_by_symbol
