@@ -52,8 +52,8 @@ def headline(one: SetLog) -> Headline:
     guessing, tone, pair = _guessing(after, "solves"), _tone(change), shares(before.value, after.value)
     detail = _detail(one)
     if tone == "same":
-        why = _interval(change, one.model.num_sources)
-        sentence = f"GRPO made no measurable difference: {_moved(*pair)} ({why}){guessing}."
+        why = _why_not_significant(change, one.model.num_sources)
+        sentence = f"GRPO made no measurable difference: solved puzzles {_moved(*pair)} ({why}){guessing}."
         return Headline(sentence, "no measurable change", tone, detail)
     verb, badge = ("raised", "GRPO helped") if tone == "better" else ("lowered", "GRPO made it worse")
     return Headline(f"GRPO {verb} solved puzzles from {pair[0]} to {pair[1]}{guessing}.", badge, tone, detail)
@@ -74,7 +74,7 @@ def headline_so_far(rows: Sequence[Mapping[str, Any]]) -> Headline:
     if first is last:
         sentence = f"At GRPO step {last['step']:,} the model solves {pair[1]} of the puzzles{part}{guessing}."
     else:
-        sentence = f"So far, at GRPO step {last['step']:,}, {_moved(*pair)}{part}{guessing}."
+        sentence = f"So far, at GRPO step {last['step']:,}, solved puzzles {_moved(*pair)}{part}{guessing}."
     return Headline(sentence, "not finished", "same")
 
 
@@ -97,18 +97,21 @@ def _tone(change: Change) -> Tone:
 
 
 def _moved(first: str, second: str) -> str:
-    return f"solved puzzles stayed at {first}" if first == second else f"solved puzzles went from {first} to {second}"
+    return f"stayed at {first}" if first == second else f"went from {first} to {second}"
 
 
-def _interval(change: Change, sources: int) -> str:
+def _why_not_significant(change: Change, sources: int) -> str:
     """The interval of a change that is not significant; if it excludes zero, the reason."""
-    ends = points(change.low, change.high)
-    interval = f"95% interval of the change: {ends[0]} to {ends[1]} points"
     if change.low <= 0 <= change.high:
-        return interval
+        return _interval(change)
     if sources < FEWEST_SOURCES:
         return f"the held-out puzzles come from only {sources} source{'' if sources == 1 else 's'}"
-    return f"{interval}, but p = {change.p_value:.2g}"
+    return f"{_interval(change)}, but p = {change.p_value:.2g}"
+
+
+def _interval(change: Change) -> str:
+    low, high = points(change.low, change.high)
+    return f"95% interval of the change: {low} to {high} points"
 
 
 def points(*values: float) -> tuple[str, ...]:
@@ -154,10 +157,8 @@ def _detail(one: SetLog) -> str:
         places = f"{percent(place.value)} of the pieces are in the right place{guessing}."
     else:
         change, pair = one.compared.changes["place_accuracy"], one.warmup.estimates["place_accuracy"]
-        (first, last), ends = shares(pair.value, place.value), points(change.low, change.high)
-        moved = f"stayed at {first}" if first == last else f"went from {first} to {last}"
-        interval = f"(95% interval of the change: {ends[0]} to {ends[1]} points)"
-        places = f"Pieces in the right place {moved} {interval}{guessing}."
+        moved = _moved(*shares(pair.value, place.value))
+        places = f"Pieces in the right place {moved} ({_interval(change)}){guessing}."
     return f"{places} {few}".rstrip()
 
 

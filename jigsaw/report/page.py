@@ -40,24 +40,17 @@ RELOAD_SECONDS = 30
 LARGEST_MAP = 16
 """Maximum number of pieces for a map of places; the cells of a larger map are too small to read."""
 
-TITLES = {
-    "exact": "Solved puzzles",
-    "place_accuracy": "Pieces in place",
-    "neighbor_accuracy": "Neighbor accuracy",
-    "kendall_tau": "Kendall tau",
-    "valid": "Valid answer",
-    "format": "Format",
-    "reward": "Reward",
+FIGURE_WORDS = {
+    "exact": ("Solved puzzles", "right answers; for orders, every piece in the right place"),
+    "place_accuracy": ("Pieces in place", "pieces put where they belong"),
+    "neighbor_accuracy": ("Neighbor accuracy", "neighbouring places with true neighbours"),
+    "kendall_tau": ("Kendall tau", "pairs in the right sequence"),
+    "valid": ("Valid answer", "answers of the required kind; for orders, every piece once"),
+    "format": ("Format", "answers in the required form"),
+    "reward": ("Reward", "what GRPO optimises"),
 }
-MEANINGS = {
-    "exact": "right answers; for orders, every piece in the right place",
-    "place_accuracy": "pieces put where they belong",
-    "neighbor_accuracy": "neighbouring places with true neighbours",
-    "kendall_tau": "pairs in the right sequence",
-    "valid": "answers of the required kind; for orders, every piece once",
-    "format": "answers in the required form",
-    "reward": "what GRPO optimises",
-}
+"""Figure -> its title and meaning on the page."""
+
 WIDEST_TABLE = 7
 """Maximum number of columns of a paper's table on a page."""
 
@@ -123,8 +116,7 @@ def write_report(runs: Sequence[Path], out: Path, *, training: bool = False, tas
             sections=sections,
             compared=compared_charts(loaded) if len(loaded) > 1 else [],
             figures_of_runs=COMPARED,
-            titles=TITLES,
-            meanings=MEANINGS,
+            figure_words=FIGURE_WORDS,
             same_puzzles=_same_puzzles(loaded),
             reasons=REASONS,
             marks=MARKS,

@@ -304,7 +304,8 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(run, tmp_path, puzzle_
 def test_a_chart_is_an_image_in_light_and_dark_without_any_name():
     drawn = chart("Reward", [Series("<mine>", [(step, step / 7) for step in range(500)])])
     light, dark = (
-        base64.b64decode(uri.removeprefix("data:image/svg+xml;base64,")) for uri in (drawn.light, drawn.dark)
+        base64.b64decode(uri.removeprefix("data:image/svg+xml;base64,"))
+        for uri in (drawn.image(), drawn.image(dark=True))
     )
     assert b"#1c6bb0" in light and b"#6db3f2" in dark
     assert b"mine" not in light and b"<script" not in light

@@ -103,25 +103,15 @@ class Chart:
     size: tuple[int, int] = (WIDTH, HEIGHT)
     note: str = ""
 
-    @property
-    def light(self) -> str:
-        """The image for a light page, as a data URI."""
-        return bytes_uri(_svg(self, LIGHT), "image/svg+xml")
-
-    @property
-    def dark(self) -> str:
-        """The image for a dark page, as a data URI."""
-        return bytes_uri(_svg(self, DARK), "image/svg+xml")
-
-    @property
-    def small(self) -> tuple[str, str]:
-        """A wide chart in the normal size for narrow screens, light and dark."""
-        return tuple(bytes_uri(_svg(self, colours, (WIDTH, HEIGHT)), "image/svg+xml") for colours in (LIGHT, DARK))  # type: ignore[return-value]
+    def image(self, *, dark: bool = False, small: bool = False) -> str:
+        """The image as a data URI. A `small` one has the normal size, for narrow screens."""
+        svg = _svg(self, DARK if dark else LIGHT, (WIDTH, HEIGHT) if small else self.size)
+        return bytes_uri(svg, "image/svg+xml")
 
     @property
     def file(self) -> bytes:
         """The content of an SVG file: light, on white, with title and legend."""
-        return _svg(self, LIGHT, alone=True)
+        return _svg(self, LIGHT, self.size, alone=True)
 
     @property
     def legend(self) -> list[Entry]:
@@ -149,15 +139,13 @@ def chart(title: str, series: Sequence[Series], **options: Any) -> Chart | None:
     return Chart(title, drawn, **options)
 
 
-def _svg(
-    chart: Chart, colours: Mapping[str, str], size: tuple[int, int] | None = None, *, alone: bool = False
-) -> bytes:
+def _svg(chart: Chart, colours: Mapping[str, str], size: tuple[int, int], *, alone: bool = False) -> bytes:
     """A chart as the content of an SVG file."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    width, height = size or chart.size
+    width, height = size
     top = 26 + 18 * len(chart.series) if alone else 0
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # the user's matplotlibrc must not change the page
