@@ -34,23 +34,22 @@ from jigsaw.suites.scoring import cleaned, final_letter
 from jigsaw.tasks import answer_instruction, user_message
 from jigsaw.text import json_value, read_text
 
-GEU_TASKS = ("mental_reconstruction", "mental_tracking", "attentional_focusing", "cognitive_navigation")
-UEG_TASKS = (
-    "world_knowledge",
-    "commonsense_reasoning",
-    "mathematical_reasoning",
-    "logical_reasoning",
-    "scientific_reasoning",
-    "code_to_image",
-)
-SHORT = dict(
-    zip(
-        (*GEU_TASKS, *UEG_TASKS),
-        ("MR-II", "MT", "AF", "CN", "WK", "CR", "MR-I", "LR", "SR", "C2I"),
-        strict=True,
-    )
-)
-"""The names of the tasks in the paper's tables."""
+GEU_TASKS = {
+    "mental_reconstruction": "MR-II",
+    "mental_tracking": "MT",
+    "attentional_focusing": "AF",
+    "cognitive_navigation": "CN",
+}
+UEG_TASKS = {
+    "world_knowledge": "WK",
+    "commonsense_reasoning": "CR",
+    "mathematical_reasoning": "MR-I",
+    "logical_reasoning": "LR",
+    "scientific_reasoning": "SR",
+    "code_to_image": "C2I",
+}
+SHORT = GEU_TASKS | UEG_TASKS
+"""Task -> its name in the paper's tables."""
 
 FILES = {"GEU_direct": "GEU_direct", "GEU_step": "GEU_step", "GEU_oracle": "GEU_step", "GEU_jigsaw": "GEU_direct"}
 FILES |= {"UEG_direct": "UEG_direct", "UEG_step": "UEG_step", "UEG_oracle": "UEG_step"}
