@@ -259,19 +259,15 @@ def evaluate_run(
         rows = heldout.rows_of(set_name)
         per_model = {name: [all_answers[row] for row in rows] for name, all_answers in answers.items()}
         sets.append(set_log(set_name or "", per_model["model"], composition, warmup=per_model.get("warmup")))
+    data = [str(path) for path in folder.read_sets()["eval"]] if folder.data.is_file() else []
     log = EvalLog(
         argv=json.loads(folder.info.read_text(encoding="utf-8"))["argv"] if folder.info.is_file() else command_line(),
         versions=versions(),
-        settings=generation_of(recipe).settings() | {"model": "model", "data": heldout_folders(folder)},
+        settings=generation_of(recipe).settings() | {"model": "model", "data": data},
         rewards=list(recipe.rewards),
         sets=sets,
     )
     write_log(log, folder.path)
-
-
-def heldout_folders(folder: RunFolder) -> list[str]:
-    """The folders of a run's held-out sets."""
-    return [str(path) for path in folder.read_sets()["eval"]] if folder.data.is_file() else []
 
 
 def _vllm_settings(recipe: Recipe) -> VllmSettings:

@@ -138,17 +138,13 @@ def _sets(run: Path) -> tuple[list[Manifest], Manifest]:
     """The manifest of a run's first held-out set, and before it those of the training sets of the same task."""
     folder = RunFolder(run)
     stored = folder.read_sets() if folder.data.is_file() else {"eval": [], "train": []}
-    try:
-        heldout = next(read_manifest(path) for path in stored["eval"] if _holds_puzzles(path))
-        trained = [read_manifest(path) for path in stored["train"] if _holds_puzzles(path)]
-    except StopIteration as error:
-        raise JigsawError(
-            f"{run} has no list of puzzle sets (data.json): finish it with jigsaw launch --resume"
-        ) from error
-    wanted = heldout.settings
-    same = [each for each in trained if each.settings.task == wanted.task]
+    heldout = next((read_manifest(path) for path in stored["eval"] if _holds_puzzles(path)), None)
+    if heldout is None:
+        raise JigsawError(f"{run} has no list of puzzle sets (data.json): finish it with jigsaw launch --resume")
+    trained = [read_manifest(path) for path in stored["train"] if _holds_puzzles(path)]
+    same = [each for each in trained if each.settings.task == heldout.settings.task]
     if not same:
-        raise JigsawError(f"{run} was not trained on the task of its held-out set, {wanted.task}")
+        raise JigsawError(f"{run} was not trained on the task of its held-out set, {heldout.settings.task}")
     return same, heldout
 
 

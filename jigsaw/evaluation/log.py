@@ -341,15 +341,12 @@ def read_log(folder: Path) -> EvalLog:
     files = RunFolder(folder)
     log = from_json(EvalLog, files.evaluation)
 
-    def with_samples(name: str, **evaluations: Evaluation | None) -> dict[str, Any]:
-        return {
-            model: one and replace(one, samples=read_samples(files.predictions(model, name)))
-            for model, one in evaluations.items()
-        }
+    def complete(one: SetLog) -> SetLog:
+        model = replace(one.model, samples=read_samples(files.predictions("model", one.name)))
+        warmup = one.warmup and replace(one.warmup, samples=read_samples(files.predictions("warmup", one.name)))
+        return replace(one, model=model, warmup=warmup)
 
-    return replace(
-        log, sets=[replace(one, **with_samples(one.name, model=one.model, warmup=one.warmup)) for one in log.sets]
-    )
+    return replace(log, sets=[complete(one) for one in log.sets])
 
 
 def read_samples(path: Path) -> list[Sample]:

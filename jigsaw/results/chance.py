@@ -25,7 +25,6 @@ from jigsaw.rewards import (
     chance_exact,
     chance_kendall_tau,
     chance_neighbor_accuracy,
-    chance_order_reward,
     chance_place_accuracy,
     grid_of,
     neighbor_accuracy,
@@ -162,24 +161,15 @@ def _closed_form(spec: RewardSpec, puzzle: Puzzle) -> float | None:
     return None if level is None or level.error else level.mean
 
 
-def _visual_jigsaw(puzzle: Puzzle, args: Mapping[str, Any]) -> float:
-    options = {name: value for name, value in args.items() if name in ("discount", "min_pieces_for_partial")}
-    return chance_order_reward(len(puzzle["answer"]), puzzle.get("classes"), **options) + _format_reward(puzzle, args)
-
-
 def _answer(puzzle: Puzzle, args: Mapping[str, Any]) -> float | None:
-    if _is_order(puzzle):
-        return _visual_jigsaw(puzzle, args)
-    level = kind_of_row(puzzle).chance(puzzle["answer"])
-    return None if level is None else level + _format_reward(puzzle, args)
-
-
-def _format_reward(puzzle: Puzzle, args: Mapping[str, Any]) -> float:
-    return 0.0 if puzzle["answer_style"] == "direct" else float(args.get("format_weight", 0.2))
+    options = {name: value for name, value in args.items() if name in ("discount", "min_pieces_for_partial")}
+    level = kind_of_row(puzzle, **options).chance(puzzle["answer"])
+    form = 0.0 if puzzle["answer_style"] == "direct" else float(args.get("format_weight", 0.2))
+    return None if level is None else level + form
 
 
 _CLOSED: Mapping[str, Callable[[Puzzle, Mapping[str, Any]], float | None]] = {
-    "visual_jigsaw": _visual_jigsaw,
+    "visual_jigsaw": _answer,
     "answer": _answer,
     "valid": lambda *_: 1.0,
     "format": lambda *_: 1.0,
