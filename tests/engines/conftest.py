@@ -1,4 +1,4 @@
-"""Makes `made_rows` importable for the tests of engines, and fixtures of rows."""
+"""Makes `synthetic_rows` importable for the tests of engines, and defines a fixture of rows."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 
 sys.path += [str(Path(__file__).parents[1] / "training"), str(Path(__file__).parents[1] / "tasks")]
 
-from made_rows import ROWS
+from synthetic_rows import ROWS
 
 
 @pytest.fixture(params=sorted(ROWS))
 def rows(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
-    """Rows of one kind of medium, and of several."""
-    found: list[dict[str, Any]] = ROWS[request.param]
-    return found
+    """Rows with images, with clips, and with both."""
+    selected: list[dict[str, Any]] = ROWS[request.param]
+    return selected

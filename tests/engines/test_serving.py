@@ -1,4 +1,4 @@
-"""The server side of server mode: what is started, where it listens, that it ends with its block."""
+"""Server mode: the command and the address of the vLLM server, and starting and stopping it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ rollout: {engine: vllm, mode: server, tensor_parallel_size: 2}
 output: FOLDER/run
 """
 
-ANSWERING = """
+HTTP_SERVER = """
 import http.server, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -58,7 +58,7 @@ def load(checkpoint, tmp_path, port):
     return with_overrides
 
 
-def test_dry_run_prints_the_server_on_the_loopback_and_on_gpus_of_its_own(load, port):
+def test_dry_run_prints_the_server_on_the_loopback_and_on_separate_gpus(load, port):
     shown = dry_run(load("distributed.gpus=6", "grpo.prompts_per_step=24"))
     line = next(line for line in shown.splitlines() if line.startswith("# server: "))
     assert f"--host 127.0.0.1 --port {port} " in line
@@ -68,7 +68,7 @@ def test_dry_run_prints_the_server_on_the_loopback_and_on_gpus_of_its_own(load, 
     assert line.endswith("""--weight-transfer-config '{"backend": "nccl"}'""")
 
 
-def test_a_run_over_several_nodes_is_served_from_the_first_alone_under_its_address(load, port):
+def test_the_server_of_several_nodes_runs_on_the_first_node_under_its_address(load, port):
     recipe = load("distributed={gpus: 1, nodes: 2}")
     first, second = (dry_run(recipe, Node(rank, "node-7:29500")) for rank in (0, 1))
     assert f"--host node-7 --port {port} " in first
@@ -84,10 +84,10 @@ def test_a_run_over_several_nodes_is_served_from_the_first_alone_under_its_addre
         (["fd00::7"], "fd00::7"),
     ],
 )
-def test_a_server_for_other_nodes_listens_where_they_can_reach_it(monkeypatch, numbers, listens_on):
-    """Debian names a machine 127.0.1.1 in its own /etc/hosts."""
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (number, 8000)) for number in numbers]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+def test_a_server_for_other_nodes_listens_on_a_reachable_address(monkeypatch, numbers, listens_on):
+    """In `/etc/hosts` of Debian, a machine has the address 127.0.1.1."""
+    addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (number, 8000)) for number in numbers]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
     if listens_on is None:
         with pytest.raises(JigsawError, match=rf"--rendezvous node-7: .* resolves to {numbers[0]}.*cannot reach"):
             listening_address(Address("node-7", 8000))
@@ -102,45 +102,45 @@ def test_a_name_that_cannot_be_resolved_is_refused(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(JigsawError, match=r"--rendezvous node-7: .* cannot resolve the name \(Name or service"):
         listening_address(Address("node-7", 8000))
-    assert listening_address(Address("127.0.0.1", 8000)) == Address("127.0.0.1", 8000)  # one node asks nobody
+    assert listening_address(Address("127.0.0.1", 8000)) == Address("127.0.0.1", 8000)  # one node resolves no name
 
 
 def test_an_address_with_colons_has_brackets():
     assert Address("fd00::7", 8000).url == "http://[fd00::7]:8000"
 
 
-def test_gpus_that_the_scheduler_gave_are_counted_among_themselves(load, monkeypatch):
+def test_the_server_gets_its_gpus_from_cuda_visible_devices(load, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3,5,7")
     assert "CUDA_VISIBLE_DEVICES=5,7 " in dry_run(load("distributed.gpus=2"))
 
 
-def test_a_server_lives_as_long_as_its_block_and_says_where(load, port, tmp_path, monkeypatch, capsys):
+def test_a_server_runs_as_long_as_its_block_and_its_address_is_printed(load, port, tmp_path, monkeypatch, capsys):
     recipe = load("distributed.cpu_processes=1")
-    made: list[Path] = []
+    models: list[Path] = []
 
-    def answering(_, model, address):
-        made.append(model)
-        return [sys.executable, "-c", ANSWERING, str(address.port)]
+    def http_server(_, model, address):
+        models.append(model)
+        return [sys.executable, "-c", HTTP_SERVER, str(address.port)]
 
-    monkeypatch.setattr(module, "server_command", answering)
+    monkeypatch.setattr(module, "server_command", http_server)
     with serving(recipe, recipe.model.path, RunFolder(tmp_path / "run"), None, Console()):
-        told = capsys.readouterr().out
-        assert f"127.0.0.1:{port}, reachable only from this machine" in told
-        assert load_processor(str(made[0])).image_processor.size["longest_edge"] == 3136
+        printed = capsys.readouterr().out
+        assert f"127.0.0.1:{port}, reachable only from this machine" in printed
+        assert load_processor(str(models[0])).image_processor.size["longest_edge"] == 3136
         with pytest.raises(JigsawError, match=rf"rollout.port: another program listens on 127.0.0.1:{port}"):
             serving(recipe, recipe.model.path, RunFolder(tmp_path / "run"), None, Console(quiet=True)).__enter__()
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-@pytest.mark.parametrize("given, logged", [("ERROR", "INFO"), ("DEBUG", None)])
-def test_the_log_of_a_server_holds_more_than_errors(load, monkeypatch, given, logged):
-    """ERROR is what the command itself sets, for the engines in its own processes."""
-    monkeypatch.setenv("VLLM_LOGGING_LEVEL", given)
+@pytest.mark.parametrize("level, logged", [("ERROR", "INFO"), ("DEBUG", None)])
+def test_the_server_logs_more_than_errors(load, monkeypatch, level, logged):
+    """The command sets ERROR for the engines in its own processes."""
+    monkeypatch.setenv("VLLM_LOGGING_LEVEL", level)
     assert module.server_environment(load("distributed.cpu_processes=1")).get("VLLM_LOGGING_LEVEL") == logged
 
 
-def test_a_server_that_ends_at_once_is_told_with_its_log(load, tmp_path, monkeypatch):
+def test_a_server_that_fails_at_its_start_is_reported_with_its_log(load, tmp_path, monkeypatch):
     recipe = load("distributed.cpu_processes=1")
     monkeypatch.setattr(module, "server_command", lambda *_: [sys.executable, "-c", "print('no room'); exit(3)"])
     with (
@@ -152,7 +152,7 @@ def test_a_server_that_ends_at_once_is_told_with_its_log(load, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    "overrides, told",
+    "overrides, message",
     [
         (["rollout.sleep=true"], "sleep needs mode: colocate"),
         (["rollout.mode=colocate"], "tensor_parallel_size above 1 needs mode: server"),
@@ -164,12 +164,12 @@ def test_a_server_that_ends_at_once_is_told_with_its_log(load, tmp_path, monkeyp
         ),
     ],
 )
-def test_settings_of_the_other_mode_are_refused(load, overrides, told):
-    with pytest.raises(JigsawError, match=told):
+def test_settings_that_the_mode_does_not_support_are_refused(load, overrides, message):
+    with pytest.raises(JigsawError, match=message):
         load(*overrides)
 
 
-def test_a_machine_without_gpus_for_the_server_is_told_before_anything_is_read(load, monkeypatch, tmp_path):
+def test_missing_gpus_for_the_server_are_reported_before_anything_is_read(load, monkeypatch, tmp_path):
     monkeypatch.setattr("jigsaw.launch.machine.find_spec", lambda name: os)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 8)

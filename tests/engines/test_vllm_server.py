@@ -1,4 +1,4 @@
-"""The client of a vLLM server: what it asks, what it accepts. A server over real HTTP that answers by rote."""
+"""The client of a vLLM server: its requests, its checks of responses, and weight updates, with a fake HTTP server."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_rows import ROWS, made_clip, made_row
 from PIL import Image
 from safetensors.torch import load_file
+from synthetic_rows import ROWS, synthetic_clip, synthetic_row
 
 from jigsaw.engines import Sampling
 from jigsaw.engines.serving import Address
@@ -26,20 +26,20 @@ from jigsaw.models.prompt_batch import PromptBatch
 from jigsaw.models.prompts import processor_inputs
 from jigsaw.tasks import Clip
 
-pytest.importorskip("vllm")  # TRL's client wants it
+pytest.importorskip("vllm")  # TRL's client needs it
 
 from jigsaw.engines.vllm_server import VllmServer
 
 
-class Rote(ThreadingHTTPServer):
-    """Reads prompts with the trainer's processor, as a server with the same checkpoint does, and samples 7, 8, ..."""
+class FakeServer(ThreadingHTTPServer):
+    """A fake server that reads prompts with the trainer's processor and samples the tokens 7, 8, ..."""
 
     def __init__(self, processor: Any) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.processor, self.asked, self.other_prompt, self.sampled = processor, [], False, 7
+        self.processor, self.requests, self.other_prompt, self.sampled = processor, [], False, 7
 
     def answer(self, body: dict[str, Any]) -> dict[str, Any]:
-        row = received(body)
+        row = row_of(body)
         ids = processor_inputs(self.processor, [row])["input_ids"][0].tolist()
         choices = [
             {
@@ -53,29 +53,29 @@ class Rote(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Rote
+    server: FakeServer
 
     def do_GET(self) -> None:
-        self._tell({"data": [{"id": "policy"}]})
+        self._respond({"data": [{"id": "policy"}]})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"] or 0)) or b"{}")
-        self.server.asked.append((self.path, body))
-        self._tell(self.server.answer(body) if self.path == "/v1/chat/completions" else {"success": True})
+        self.server.requests.append((self.path, body))
+        self._respond(self.server.answer(body) if self.path == "/v1/chat/completions" else {"success": True})
 
-    def _tell(self, found: Any) -> None:
-        data = json.dumps(found).encode()
+    def _respond(self, content: Any) -> None:
+        data = json.dumps(content).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
 
     def log_message(self, *_: Any) -> None:
-        """Be quiet."""
+        """Prints nothing."""
 
 
-def received(body: dict[str, Any]) -> dict[str, Any]:
-    """The row that a request stands for: placeholders in place of its media."""
+def row_of(body: dict[str, Any]) -> dict[str, Any]:
+    """Returns the row of a request, with placeholders for its media in the prompt."""
     images, videos, messages = [], [], []
     for message in body["messages"]:
         content = []
@@ -97,8 +97,8 @@ def picture(data: str) -> Image.Image:
 
 
 @pytest.fixture
-def rote(processor) -> Iterator[Rote]:
-    with Rote(processor) as server:
+def server(processor) -> Iterator[FakeServer]:
+    with FakeServer(processor) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield server
@@ -106,13 +106,13 @@ def rote(processor) -> Iterator[Rote]:
 
 
 @pytest.fixture
-def client(rote, processor, tmp_path) -> VllmServer:
-    address = Address("127.0.0.1", rote.server_address[1])
+def client(server, processor, tmp_path) -> VllmServer:
+    address = Address("127.0.0.1", server.server_address[1])
     return VllmServer(address, processor, dtype="float32", room=2048, folder=tmp_path / "weights")
 
 
-def asked_about(rote: Rote) -> list[dict[str, Any]]:
-    return [body for path, body in rote.asked if path == "/v1/chat/completions"]
+def completion_requests(server: FakeServer) -> list[dict[str, Any]]:
+    return [body for path, body in server.requests if path == "/v1/chat/completions"]
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def prompts(model, processor):
     return PromptBatch.encode(model, processor, ROWS["image"], "cpu")
 
 
-def test_a_request_holds_one_part_per_medium_and_its_very_pixels(client, rote, processor, model):
+def test_a_request_has_one_part_per_medium_with_the_same_pixels(client, server, processor, model):
     rows = [*ROWS["image"], ROWS["mixed"][0], ROWS["video"][0]]
     settings = Sampling(
         count=3,
@@ -130,19 +130,19 @@ def test_a_request_holds_one_part_per_medium_and_its_very_pixels(client, rote, p
         end_tokens=(7, 9),
         forbidden_tokens=tuple(vision_token_ids(processor)),
     )
-    found = client.generate(rows, settings, PromptBatch.encode(model, processor, rows, "cpu"))
-    assert found.tokens == [[7], [8], [9]] * len(rows)
-    assert found.log_probabilities == [[-0.5], [-1.5], [-2.5]] * len(rows)
-    bodies = sorted(asked_about(rote), key=lambda body: body["seed"])
+    completions = client.generate(rows, settings, PromptBatch.encode(model, processor, rows, "cpu"))
+    assert completions.tokens == [[7], [8], [9]] * len(rows)
+    assert completions.log_probabilities == [[-0.5], [-1.5], [-2.5]] * len(rows)
+    bodies = sorted(completion_requests(server), key=lambda body: body["seed"])
     for row, body in zip(rows, bodies, strict=True):
-        got = received(body)
-        assert [(message["role"], message["content"]) for message in got["prompt"]] == [
+        sent = row_of(body)
+        assert [(message["role"], message["content"]) for message in sent["prompt"]] == [
             (message["role"], message["content"]) for message in row["prompt"]
         ]
-        for ours, theirs in zip(row["images"], got["images"], strict=True):
-            assert np.array_equal(ours, theirs)
-        for ours, theirs in zip(row["videos"], got["videos"], strict=True):
-            assert np.array_equal(ours.frames, theirs.frames) and ours.fps == theirs.fps
+        for original, received in zip(row["images"], sent["images"], strict=True):
+            assert np.array_equal(original, received)
+        for original, received in zip(row["videos"], sent["videos"], strict=True):
+            assert np.array_equal(original.frames, received.frames) and original.fps == received.fps
         assert (body["n"], body["max_tokens"], body["temperature"], body["repetition_penalty"]) == (3, 5, 0.7, 1.0)
         assert (body["top_p"], body["top_k"], body["min_p"], body["logprobs"]) == (1.0, 0, 0.0, True)
         assert body["stop_token_ids"] == [7, 9]
@@ -152,87 +152,87 @@ def test_a_request_holds_one_part_per_medium_and_its_very_pixels(client, rote, p
 ONE = Sampling(max_tokens=1, seeds=(0, 1))
 
 
-def test_a_clip_of_neo_goes_as_images_with_their_times(neo_checkpoint, rote, tmp_path):
-    """NEO has no videos: the server gets what the trainer's processor makes of a clip."""
-    processor = rote.processor = load_processor(neo_checkpoint)
-    address = Address("127.0.0.1", rote.server_address[1])
+def test_a_clip_of_neo_is_sent_as_images_with_their_times(neo_checkpoint, server, tmp_path):
+    """NEO has no videos, so the server gets the frames that the trainer's processor makes of a clip."""
+    processor = server.processor = load_processor(neo_checkpoint)
+    address = Address("127.0.0.1", server.server_address[1])
     client = VllmServer(address, processor, dtype="float32", room=2048, folder=tmp_path)
     prompts = PromptBatch.encode(load_model(neo_checkpoint), processor, ROWS["video"], "cpu")
-    client.generate(ROWS["video"], ONE, prompts)  # compares the prompts
-    bodies = sorted(asked_about(rote), key=lambda body: body["seed"])
+    client.generate(ROWS["video"], ONE, prompts)  # it compares the prompts
+    bodies = sorted(completion_requests(server), key=lambda body: body["seed"])
     for row, body in zip(ROWS["video"], bodies, strict=True):
         kinds = [part["type"] for message in body["messages"] for part in message["content"]]
         assert "video_url" not in kinds
         frames = [frame for clip in row["videos"] for frame in clip.frames]
-        for frame, image in zip(frames, received(body)["images"], strict=True):
+        for frame, image in zip(frames, row_of(body)["images"], strict=True):
             assert np.array_equal(frame, image)
 
 
-def test_greedy_requests_have_temperature_zero_and_no_seed(client, rote):
+def test_greedy_requests_have_temperature_zero_and_no_seed(client, server):
     client.generate(ROWS["image"][:1], Sampling(max_tokens=1, temperature=0.0))
-    (body,) = asked_about(rote)
+    (body,) = completion_requests(server)
     assert body["temperature"] == 0.0 and "seed" not in body
 
 
-def test_another_prompt_than_the_trainers_is_refused(client, rote, prompts):
-    rote.other_prompt = True
+def test_a_prompt_that_differs_from_the_trainers_is_refused(client, server, prompts):
+    server.other_prompt = True
     with pytest.raises(JigsawError, match="row i0: vLLM read a prompt of"):
         client.generate(ROWS["image"], ONE, prompts)
 
 
-def test_a_sampled_vision_token_is_refused(client, rote, processor, prompts):
+def test_a_sampled_vision_token_is_refused(client, server, processor, prompts):
     forbidden = tuple(vision_token_ids(processor))
-    rote.sampled = forbidden[0]
+    server.sampled = forbidden[0]
     with pytest.raises(JigsawError, match="row i0: vLLM sampled a vision token"):
         client.generate(ROWS["image"], replace(ONE, forbidden_tokens=forbidden), prompts)
 
 
-def test_clips_of_unlike_rates_are_refused_with_the_remedy(client, processor):
-    row = made_row("odd", made_clip(1, fps=2.0), made_clip(2, fps=3.0))
+def test_clips_with_different_frame_rates_are_refused_with_the_remedy(client, processor):
+    row = synthetic_row("odd", synthetic_clip(1, fps=2.0), synthetic_clip(2, fps=3.0))
     with pytest.raises(JigsawError, match=r"row odd: .*unlike frame rates.*rollout.mode=colocate"):
         client.generate([row], replace(ONE, seeds=(0,)))
 
 
-def test_weights_without_a_gpu_go_through_a_file_and_caches_are_dropped(client, rote, model, tmp_path):
+def test_without_a_gpu_weights_are_sent_as_a_file_and_caches_are_reset(client, server, model, tmp_path):
     client.sync(Policy(model))
-    client.sync(Policy(model))  # the same weights: nothing is sent again
-    assert rote.asked == [
+    client.sync(Policy(model))  # the same weights are not sent again
+    assert server.requests == [
         ("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(tmp_path / "weights")}}),
         ("/reset_prefix_cache", {}),
         ("/reset_encoder_cache", {}),
     ]
-    sent = load_file(tmp_path / "weights" / "model.safetensors")
-    assert all(sent[name].equal(weight) for name, weight in model.named_parameters())
+    weights = load_file(tmp_path / "weights" / "model.safetensors")
+    assert all(weights[name].equal(weight) for name, weight in model.named_parameters())
 
 
-def test_completions_that_were_begun_come_from_the_weights_of_then(client, rote, model, prompts):
-    """Given a batch under way, then new weights wait for it, and it is not asked for again."""
-    answer, under_way = rote.answer, threading.Event()
+def test_new_weights_are_sent_after_a_started_batch_is_complete(client, server, model, prompts):
+    """Given a batch that is being sampled, new weights wait for it, and it is not requested again."""
+    answer, released = server.answer, threading.Event()
 
-    def slowly(body):
-        under_way.wait(10)
+    def answer_when_released(body):
+        released.wait(10)
         return answer(body)
 
-    rote.answer = slowly
+    server.answer = answer_when_released
     client.sync(Policy(model, version=0))
     client.begin(ROWS["image"], ONE)
-    threading.Timer(0.3, under_way.set).start()
+    threading.Timer(0.3, released.set).start()
     client.sync(Policy(model, version=1))
-    order = [path for path, _ in rote.asked]
+    order = [path for path, _ in server.requests]
     assert order.count("/collective_rpc") == 2 and order[-3:] == [
         "/collective_rpc", "/reset_prefix_cache", "/reset_encoder_cache"
     ]  # fmt: skip
     assert client.generate(ROWS["image"], ONE, prompts).tokens == [[7], [7]]
-    assert len(asked_about(rote)) == 2
+    assert len(completion_requests(server)) == 2
 
 
-def test_a_server_that_fails_is_named_in_one_line(client, rote, processor):
-    rote.answer = lambda body: {"prompt_token_ids": [], "choices": None}
+def test_an_error_of_the_server_is_reported_in_one_line(client, server, processor):
+    server.answer = lambda body: {"prompt_token_ids": [], "choices": None}
     with pytest.raises(JigsawError, match=r"the vLLM server at http://127.0.0.1:\d+ failed: "):
         client.generate(ROWS["image"], ONE)
 
 
-def test_a_prompt_without_room_for_its_completion_is_refused_before_it_is_sent(client, rote, prompts):
+def test_a_prompt_without_room_for_its_completion_is_refused_before_it_is_sent(client, server, prompts):
     with pytest.raises(JigsawError, match=r"row i0: its prompt of .* rollout\.max_model_len=2048; set it to"):
         client.generate(ROWS["image"], replace(ONE, max_tokens=2048), prompts)
-    assert asked_about(rote) == []
+    assert completion_requests(server) == []

@@ -1,4 +1,4 @@
-"""A checkpoint's files are checked by name and content, without opening the model."""
+"""Checks of the files of a checkpoint by name and content, without opening the model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jigsaw.models.checkpoint_files import Size, cached, is_local, require_files
 
 @pytest.fixture
 def folder(tmp_path):
-    """A checkpoint of 10 parameters, as far as its files tell."""
+    """A folder with the files of a checkpoint with 10 parameters."""
     header = json.dumps({"a": {"dtype": "BF16", "shape": [2, 5], "data_offsets": [0, 20]}}).encode()
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(20))
     for name, content in {
@@ -32,20 +32,20 @@ def refusal(folder):
     return str(caught.value).removeprefix(f"{folder}: ")
 
 
-def test_a_whole_checkpoint_passes(folder):
+def test_a_complete_checkpoint_passes(folder):
     require_files(folder)
     assert size_of(str(folder)) == Size(10, exact=True)
 
 
 @pytest.mark.parametrize("kind", ["mllama", "llava", "qwen3_5"])
-def test_an_architecture_that_is_not_supported_is_refused_by_name_with_those_that_are(folder, kind):
+def test_an_unsupported_architecture_is_refused_with_the_supported_ones(folder, kind):
     (folder / "config.json").write_text(json.dumps({"model_type": kind}))
-    told = refusal(folder)
-    assert kind in told and "qwen2_5_vl" in told and "neo" in told
+    message = refusal(folder)
+    assert kind in message and "qwen2_5_vl" in message and "neo" in message
 
 
 @pytest.mark.parametrize(
-    "name, told",
+    "name, message",
     [
         ("config.json", "not a checkpoint, config.json is missing"),
         (
@@ -56,9 +56,9 @@ def test_an_architecture_that_is_not_supported_is_refused_by_name_with_those_tha
         ("model.safetensors", "the weights are missing"),
     ],
 )
-def test_a_missing_file_is_named(folder, name, told):
+def test_a_missing_file_is_named(folder, name, message):
     (folder / name).unlink()
-    assert refusal(folder).startswith(told)
+    assert refusal(folder).startswith(message)
 
 
 @pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
@@ -73,7 +73,7 @@ def test_a_neo_needs_no_image_processor(folder):
     require_files(folder)
 
 
-def test_weights_that_the_index_lists_and_that_are_not_there_are_counted(folder):
+def test_missing_files_of_the_weight_index_are_counted(folder):
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "model.safetensors").rename(folder / "model-1.safetensors")
@@ -90,21 +90,21 @@ def test_weights_that_the_index_lists_and_that_are_not_there_are_counted(folder)
         ("a/b7bx", None),
     ],
 )
-def test_the_size_of_a_model_on_the_hub_is_read_from_its_name(path, billions, monkeypatch, tmp_path):
+def test_the_size_of_a_model_on_the_hub_is_estimated_from_its_name(path, billions, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     expected = None if billions is None else Size(int(billions * 1e9), exact=False)
     assert size_of(path) == expected
 
 
-def test_a_model_in_the_hubs_cache_is_found(folder, monkeypatch, tmp_path):
+def test_a_model_in_the_cache_of_the_hub_is_used(folder, monkeypatch, tmp_path):
     entry = tmp_path / "hub" / "models--some--model-7B"
     (entry / "refs").mkdir(parents=True)
     (entry / "refs/main").write_text("abc")
     (entry / "snapshots").mkdir()
     (entry / "snapshots/abc").symlink_to(folder, target_is_directory=True)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    found = cached("some/model-7B")
-    assert found == entry / "snapshots/abc"
+    path = cached("some/model-7B")
+    assert path == entry / "snapshots/abc"
     assert size_of("some/model-7B") == Size(10, exact=True)
     assert cached("other/model-7B") is None
 
@@ -112,6 +112,6 @@ def test_a_model_in_the_hubs_cache_is_found(folder, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "path, local", [("./x/y", True), ("/x/y", True), ("a/b/c", True), ("x", True), ("org/name", False)]
 )
-def test_a_path_with_one_slash_is_an_id_on_the_hub(path, local, monkeypatch, tmp_path):
+def test_a_name_with_one_slash_is_a_hub_id(path, local, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert is_local(path) == local

@@ -1,4 +1,4 @@
-"""Opening checkpoints: what cannot be trained or asked is refused in one line that names it, and never half opened."""
+"""Opening checkpoints: dtype, pixel limits, and one-line errors for folders that are not usable checkpoints."""
 
 import contextlib
 import json
@@ -51,7 +51,7 @@ def refusal(call, *args, **options):
     return str(caught.value)
 
 
-def test_a_checkpoint_opens_in_the_dtype_that_is_asked_for(checkpoint):
+def test_a_checkpoint_is_opened_in_the_requested_dtype(checkpoint):
     import torch
 
     for dtype in ("float32", "bfloat16"):
@@ -60,13 +60,13 @@ def test_a_checkpoint_opens_in_the_dtype_that_is_asked_for(checkpoint):
         assert not model.training
 
 
-def test_the_processor_pads_on_the_left_and_keeps_its_own_limits(checkpoint):
+def test_the_processor_pads_on_the_left_and_keeps_the_limits_of_the_checkpoint(checkpoint):
     processor = load_processor(str(checkpoint))
     assert processor.tokenizer.padding_side == "left"
     assert processor.image_processor.size["shortest_edge"] == 28 * 28
 
 
-def test_pixel_limits_reach_the_image_processor(checkpoint):
+def test_pixel_limits_are_passed_to_the_image_processor(checkpoint):
     from PIL import Image
 
     image = Image.new("RGB", (280, 280))
@@ -82,36 +82,36 @@ def test_pixel_limits_reach_the_image_processor(checkpoint):
 
 
 @pytest.mark.parametrize("limits", [{"min_pixels": 900, "max_pixels": 800}, {"min_pixels": 10**9}, {"max_pixels": 700}])
-def test_a_lower_limit_over_the_upper_one_is_refused(checkpoint, limits):
+def test_a_lower_limit_above_the_upper_one_is_refused(checkpoint, limits):
     low, high = limits.get("min_pixels", 784), limits.get("max_pixels", 1003520)
-    told = f"model.image: min_pixels {low} is over max_pixels {high}"
-    assert refusal(load_processor, str(checkpoint), **limits) == told
+    message = f"model.image: min_pixels {low} is over max_pixels {high}"
+    assert refusal(load_processor, str(checkpoint), **limits) == message
 
 
 @pytest.mark.parametrize("load", [load_model, load_processor])
-class TestWhatIsNoCheckpoint:
+class TestFoldersThatAreNotCheckpoints:
     @pytest.mark.parametrize("path", ["/no/such/folder", "./gone", "gone", "../up/and/away"])
-    def test_a_missing_folder(self, load, path):
+    def test_a_missing_folder_is_refused(self, load, path):
         assert refusal(load, path) == f"{path}: no such checkpoint folder"
 
-    def test_a_missing_folder_beside_others_is_not_looked_for_on_the_hub(self, load, tmp_path, monkeypatch):
+    def test_a_missing_folder_next_to_others_is_not_searched_on_the_hub(self, load, tmp_path, monkeypatch):
         (tmp_path / "runs").mkdir()
         monkeypatch.chdir(tmp_path)
         assert refusal(load, "runs/gone") == "runs/gone: no such checkpoint folder"
 
-    def test_a_folder_of_something_else(self, load, tmp_path):
+    def test_a_folder_with_other_files_is_refused(self, load, tmp_path):
         assert refusal(load, str(tmp_path)) == f"{tmp_path}: not a checkpoint, config.json is missing"
 
-    def test_a_checkpoint_of_text_alone(self, load, text_only):
+    def test_a_text_only_checkpoint_is_refused(self, load, text_only):
         assert refusal(load, str(text_only)).startswith(f"{text_only}: ")
 
-    def test_a_damaged_configuration(self, load, copy):
+    def test_a_damaged_configuration_is_refused(self, load, copy):
         (copy / "config.json").write_text("{")
         (copy / "processor_config.json").write_text("{")
         assert refusal(load, str(copy)).startswith(f"{copy}/config.json is not JSON")
 
 
-def test_weights_that_were_cut_short_are_refused(copy):
+def test_truncated_weights_are_refused(copy):
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     assert refusal(load_model, str(copy)).startswith(f"{copy}: the vision-language model cannot be opened (")
@@ -122,12 +122,12 @@ def test_a_checkpoint_without_weights_is_refused(copy):
     assert refusal(load_model, str(copy)).startswith(f"{copy}: the vision-language model cannot be opened (")
 
 
-def test_missing_weights_are_never_made_up(copy):
+def test_missing_weights_are_refused_and_not_initialised(copy):
     from safetensors.torch import load_file, save_file
 
     weights = load_file(copy / "model.safetensors")
-    gone = min(name for name in weights if "visual" in name)
-    del weights[gone]
+    removed = min(name for name in weights if "visual" in name)
+    del weights[removed]
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
     assert refusal(load_model, str(copy)).startswith(f"{copy}: 1 weights are missing, the first is ")
 
@@ -157,8 +157,8 @@ class Processor: pass
         ("tokenizer_config.json", {"tokenizer_class": "Theirs", "auto_map": {"AutoTokenizer": ["code.Processor"] * 2}}),
     ],
 )
-def test_code_that_comes_with_a_checkpoint_never_runs_whoever_says_yes(copy, tmp_path, monkeypatch, file, changes):
-    """Given code in a checkpoint and a `y` on standard input, then it is ignored or refused: it never runs."""
+def test_code_in_a_checkpoint_never_runs(copy, tmp_path, monkeypatch, file, changes):
+    """Given code in a checkpoint and `y` on standard input, the code is ignored or the checkpoint is refused."""
     from jigsaw.models.neo.from_qwen3 import start_from_qwen3
 
     (copy / "code.py").write_text(CODE.replace("SPRUNG", repr(str(tmp_path / "sprung"))))
@@ -171,14 +171,14 @@ def test_code_that_comes_with_a_checkpoint_never_runs_whoever_says_yes(copy, tmp
         assert not (tmp_path / "sprung").exists(), opened
 
 
-def test_a_checkpoint_that_needs_code_of_its_own_is_refused_by_name(copy):
+def test_a_checkpoint_that_needs_its_own_code_is_refused(copy):
     config = json.loads((copy / "config.json").read_text())
     auto_map = {"AutoConfig": "code.Config", "AutoModelForImageTextToText": "code.Model"}
     (copy / "config.json").write_text(json.dumps(config | {"model_type": "theirs", "auto_map": auto_map}))
     assert refusal(load_model, str(copy)).startswith(f"{copy}: this checkpoint needs its own code")
 
 
-def test_the_vision_tokens_are_the_five_that_stand_for_media(checkpoint):
+def test_there_are_five_vision_tokens(checkpoint):
     processor = load_processor(str(checkpoint))
     ids = vision_token_ids(processor)
     assert processor.tokenizer.convert_ids_to_tokens(ids) == sorted(
@@ -191,18 +191,20 @@ def test_the_vision_tokens_are_the_five_that_stand_for_media(checkpoint):
 
 
 @pytest.mark.parametrize(
-    ("asked", "parameters", "threads"),
+    ("requested", "parameters", "threads"),
     [(None, 1000, 1), ("2", 1000, 2), (None, 10**9, 2)],
-    ids=["tiny", "told", "large"],
+    ids=["tiny", "requested", "large"],
 )
-def test_a_tiny_model_takes_one_thread_unless_told_otherwise(monkeypatch, asked, parameters, threads):
-    """Threads of small operations wait for each other awake, so that a busy machine would slow them down twentyfold."""
+def test_a_tiny_model_uses_one_thread_unless_the_environment_sets_another_number(
+    monkeypatch, requested, parameters, threads
+):
+    """Threads of small operations spin while they wait, which is up to 20 times slower on a busy machine."""
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if asked is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    if requested is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", requested)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -1,4 +1,4 @@
-"""Qwen3-VL: what its prompts hold, its pixel limits, and templates that open the reasoning."""
+"""Qwen3-VL: prompts with videos, pixel limits, and chat templates that open the reasoning."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 
-from made_rows import made_clip, made_image, made_row
+from synthetic_rows import synthetic_clip, synthetic_image, synthetic_row
 
 from jigsaw.errors import JigsawError
 from jigsaw.models.families import family_of_processor
@@ -23,7 +23,7 @@ THINKING = "{{- '<|im_start|>user\\n' }}{%- for part in messages[0].content %}{{
 THINKING += "{{- '<|im_end|>\\n' }}{%- if messages|length > 1 %}{{- '<|im_start|>assistant\\n<think>\\n' }}"
 THINKING += "{{- messages[1].content[0].text.split('<think>')[1] + '<|im_end|>\\n' }}{%- endif %}"
 THINKING += "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}"
-"""ChatML in which the assistant's turn always begins within the reasoning, as that of Qwen3-VL-Thinking."""
+"""A ChatML template whose assistant turns start with `<think>`, as in Qwen3-VL-Thinking."""
 
 
 @pytest.fixture(scope="module")
@@ -37,31 +37,31 @@ def processor(folder):
     return load_processor(folder)
 
 
-def test_a_clip_is_a_time_and_a_block_for_each_pair_of_frames(processor):
-    """Given five frames at two a second, then times are those of the middle of a pair; the last frame is its own."""
-    row = made_row("v", made_clip(0, frames=5, size=(32, 32)))
+def test_the_prompt_has_a_time_and_a_block_for_each_pair_of_frames(processor):
+    """Given five frames at 2 fps, the times are those of the middle of a pair; the last frame is a pair by itself."""
+    row = synthetic_row("v", synthetic_clip(0, frames=5, size=(32, 32)))
     block = "<|vision_start|><|video_pad|><|vision_end|>"
     text = processor.decode(processor_inputs(processor, [row])["input_ids"][0])
     assert f"Piece 1:<0.2 seconds>{block}<1.2 seconds>{block}<2.0 seconds>{block}List" in text
 
 
-def test_a_budget_of_video_pixels_is_one_of_all_frames(folder):
-    """Given a budget of 8 tokens, then a clip of 4 frames keeps 2 tokens a pair, an image all its own."""
+def test_the_budget_of_video_pixels_is_for_all_frames_of_a_clip(folder):
+    """Given a budget of 8 tokens, a clip of 4 frames has 2 tokens per pair, and an image is not limited."""
     processor = load_processor(folder, max_video_pixels=8 * 32 * 32)
-    row = made_row("v", made_clip(0, frames=4, size=(128, 64)), made_image(1, (128, 64)))
+    row = synthetic_row("v", synthetic_clip(0, frames=4, size=(128, 64)), synthetic_image(1, (128, 64)))
     inputs = processor_inputs(processor, [row])
     assert inputs["video_grid_thw"].prod().item() // 4 == 4
     assert inputs["image_grid_thw"].prod().item() // 4 == 8
 
 
-def test_limits_of_the_wrong_order_or_medium_are_refused(folder, checkpoint, neo_processor):
+def test_contradictory_or_unsupported_video_limits_are_refused(folder, checkpoint, neo_processor):
     with pytest.raises(JigsawError, match=r"^model\.video: min_pixels 9000 is over max_pixels 5000$"):
         load_processor(folder, min_video_pixels=9000, max_video_pixels=5000)
     with pytest.raises(JigsawError, match=r"^model\.video: neo_chat takes the frames of a clip as images; limit "):
         family_of_processor(neo_processor).limit_pixels(neo_processor, "video", None, 5000)
     limited = load_processor(checkpoint, max_video_pixels=3136)
-    inputs = processor_inputs(limited, [made_row("v", made_clip(0, frames=4, size=(112, 112)))])
-    assert inputs["video_grid_thw"].tolist() == [[2, 4, 4]]  # of Qwen2.5-VL, each frame
+    inputs = processor_inputs(limited, [synthetic_row("v", synthetic_clip(0, frames=4, size=(112, 112)))])
+    assert inputs["video_grid_thw"].tolist() == [[2, 4, 4]]  # Qwen2.5-VL limits each frame
 
 
 @pytest.fixture
@@ -69,15 +69,15 @@ def neo_processor(tmp_path):
     return load_processor(str(build_tiny("neo", tmp_path / "neo", hidden_size=32, num_layers=1, vision_hidden_size=32)))
 
 
-def test_the_pixel_unit_is_the_familys(processor, checkpoint):
+def test_the_pixel_unit_depends_on_the_family(processor, checkpoint):
     other = load_processor(checkpoint)
     assert family_of_processor(processor).pixel_unit(processor) == 32
     assert family_of_processor(other).pixel_unit(other) == 28
 
 
-def test_a_template_that_opens_the_reasoning_costs_no_format_reward(processor):
-    """Given a completion that begins within the reasoning, then its text is well formed; others stay."""
-    row = made_row("t") | {"answer_style": "think"}
+def test_the_tag_that_a_template_opens_counts_for_the_format_reward(processor):
+    """Given a template that opens the reasoning, `<think>` is added to the completion; otherwise it is not changed."""
+    row = synthetic_row("t") | {"answer_style": "think"}
     tokens = processor.tokenizer(["left is first</think><answer>1, 2</answer>"])["input_ids"]
     columns = {"answer": [[1, 2]], "answer_style": ["think"]}
     score = get_metric("format")
@@ -88,10 +88,10 @@ def test_a_template_that_opens_the_reasoning_costs_no_format_reward(processor):
     assert list(score(completion_texts(processor, [row], tokens), **columns)) == [1.0]
 
 
-def test_a_thinking_template_trains_supervised_on_what_follows_the_opened_tag(processor):
+def test_supervised_labels_follow_the_tag_that_a_template_opens(processor):
     processor.chat_template = THINKING
     answer = {"role": "assistant", "content": [{"type": "text", "text": "<think>left</think><answer>1, 2</answer>"}]}
-    batch = PuzzleCollator(processor)([made_row("t") | {"completion": [answer]}])
+    batch = PuzzleCollator(processor)([synthetic_row("t") | {"completion": [answer]}])
     learned = batch["input_ids"][0][batch["labels"][0] != -100]
     assert processor.decode(learned) == "left</think><answer>1, 2</answer><|im_end|>\n"
 
@@ -102,4 +102,4 @@ def test_a_template_that_rewrites_the_prompt_is_refused_in_supervised_training(p
     )
     answer = {"role": "assistant", "content": [{"type": "text", "text": "1, 2"}]}
     with pytest.raises(JigsawError, match=r"^row t: the chat template changes the prompt when an answer"):
-        PuzzleCollator(processor)([made_row("t") | {"completion": [answer]}])
+        PuzzleCollator(processor)([synthetic_row("t") | {"completion": [answer]}])

@@ -1,6 +1,6 @@
-"""MiMo-VL and ThinkLite-VL: their configuration files, in the layout of the hub, around tiny weights.
+"""MiMo-VL and ThinkLite-VL: checkpoints with their configuration files in the layout of the hub and tiny weights.
 
-The files are in `data/`, whose README names their sources. Sizes are made small here; all else stays as released.
+The files are in `data/`, whose README names their sources. Only the sizes of the models are changed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VIDEO = "<|vision_start|><|video_pad|><|vision_end|>"
 
 
 def small(config: dict, tokenizer) -> dict:
-    """The released configuration with small sizes and a tiny tokenizer's ids; the ratio of heads stays."""
+    """Returns the released configuration with small sizes, the same ratio of heads and the ids of a tiny tokenizer."""
     token = tokenizer.convert_tokens_to_ids
     heads = config["num_attention_heads"] // config["num_key_value_heads"]
     width = 32 * heads
@@ -59,7 +59,7 @@ def name(request) -> str:
 
 @pytest.fixture(scope="module")
 def folder(name, tmp_path_factory) -> Path:
-    """A checkpoint of tiny weights with the released files."""
+    """A checkpoint with tiny weights and the released files."""
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
@@ -94,8 +94,8 @@ def row(*content: dict[str, str]) -> dict:
 MIXED = row({"type": "text", "text": "Piece 1:"}, {"type": "image"}, {"type": "video"})
 
 
-def test_the_prompt_is_that_of_the_template_for_media_with_the_authors_system_prompt(name, processor):
-    """The tokenizer's own template, for text alone, cannot write it."""
+def test_the_prompt_uses_the_template_for_media_with_the_released_system_prompt(name, processor):
+    """The template of the tokenizer supports only text."""
     turns = f"<|im_start|>user\nPiece 1:{IMAGE}{VIDEO}Order?<|im_end|>\n<|im_start|>assistant\n"
     assert prompt_text(processor, MIXED) == f"<|im_start|>system\n{SYSTEMS[name]}<|im_end|>\n{turns}"
     from jinja2 import Template
@@ -105,25 +105,27 @@ def test_the_prompt_is_that_of_the_template_for_media_with_the_authors_system_pr
     assert prompt_text(processor, MIXED) == written.render(messages=MIXED["prompt"], add_generation_prompt=True)
 
 
-def test_thinking_is_turned_off_by_the_last_word_of_a_turn(name, folder):
-    """MiMo-VL's authors: nothing may stand behind `/no_think` in the user's turn, no picture either."""
-    plain, asked = (prompt_text(load_processor(str(folder), no_think=word), MIXED) for word in (None, "/no_think"))
-    assert asked == plain.replace("Order?<|im_end|>", "Order? /no_think<|im_end|>") != plain
+def test_no_think_is_the_last_word_of_a_turn(name, folder):
+    """According to the authors of MiMo-VL, nothing may follow `/no_think` in a turn of the user, not even a picture."""
+    plain, without_thinking = (
+        prompt_text(load_processor(str(folder), no_think=word), MIXED) for word in (None, "/no_think")
+    )
+    assert without_thinking == plain.replace("Order?<|im_end|>", "Order? /no_think<|im_end|>") != plain
     last = row() | {"prompt": [{"role": "user", "content": [{"type": "text", "text": "Order?"}, {"type": "image"}]}]}
     text = prompt_text(load_processor(str(folder), no_think="/no_think"), last | {"images": [object()]})
     assert f"{IMAGE} /no_think<|im_end|>" in text
 
 
-def test_a_trained_model_is_saved_with_the_template_for_media(folder, processor, tmp_path):
+def test_a_saved_processor_has_the_template_for_media(folder, processor, tmp_path):
     shutil.copyfile(folder / "config.json", tmp_path / "config.json")
     processor.save_pretrained(tmp_path)
     assert prompt_text(load_processor(str(tmp_path)), MIXED) == prompt_text(processor, MIXED)
-    said = {"role": "assistant", "content": [{"type": "text", "text": "2, 1"}]}
-    batch = PuzzleCollator(processor)([row() | {"completion": [said]}])
+    answer = {"role": "assistant", "content": [{"type": "text", "text": "2, 1"}]}
+    batch = PuzzleCollator(processor)([row() | {"completion": [answer]}])
     assert processor.decode(batch["input_ids"][0][batch["labels"][0] != -100]) == "2, 1<|im_end|>\n"
 
 
-def test_pixel_limits_are_the_checkpoints_until_a_recipe_sets_its_own(name, folder, processor):
+def test_pixel_limits_are_those_of_the_checkpoint_unless_a_recipe_sets_them(name, folder, processor):
     released = json.loads((DATA / name / "preprocessor_config.json").read_text())
     for one in (processor.image_processor, processor.video_processor):
         assert (one.size["shortest_edge"], one.size["longest_edge"]) == (released["min_pixels"], released["max_pixels"])
@@ -132,9 +134,9 @@ def test_pixel_limits_are_the_checkpoints_until_a_recipe_sets_its_own(name, fold
     assert limited.video_processor.size["longest_edge"] == released["max_pixels"]
 
 
-def test_completions_end_where_the_checkpoint_says_and_are_sampled_as_the_recipe_says(folder, processor):
-    """Temperature, top_p and the penalty for repetition of `generation_config.json` have no say: the loss needs the
-    log-probabilities under which a completion was sampled."""
+def test_end_tokens_are_those_of_the_checkpoint_and_sampling_settings_those_of_the_recipe(folder, processor):
+    """Temperature, top_p and the repetition penalty of `generation_config.json` are ignored, because the loss needs the
+    log-probabilities with which a completion was sampled."""
     from jigsaw.answering.generation import Generation, open_engine
 
     ends = {processor.tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|endoftext|>")}
@@ -151,7 +153,7 @@ def test_completions_end_where_the_checkpoint_says_and_are_sampled_as_the_recipe
     assert texts[0] == texts[1]
 
 
-def test_the_released_layout_keeps_the_contract(folder):
+def test_the_released_layout_fulfils_the_contract(folder):
     model = load_model(str(folder))
     text, vision = model.config.text_config, model.config.vision_config
     assert text.rope_parameters["mrope_section"] == [4, 6, 6] and text.rope_parameters["rope_theta"] > 1e5

@@ -1,4 +1,4 @@
-"""`model.no_think`: reasoning models that are asked for the answer alone, by a word or by their template's switch."""
+"""`model.no_think`: turning off the reasoning of a model by a word in the prompt or a switch of its template."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from jigsaw.training.collate import PuzzleCollator
 
 SYSTEM = "You are MiMo, an AI assistant developed by Xiaomi."
 MIMO = CHAT_TEMPLATE.replace("You are a helpful assistant.", SYSTEM)
-"""That of Qwen2.5-VL with a system prompt of its own: the architecture is that of Qwen2.5-VL."""
+"""The template of MiMo-VL: that of Qwen2.5-VL with another system prompt."""
 
 SWITCHED = CHAT_TEMPLATE + (
     "{%- if add_generation_prompt and enable_thinking is defined and not enable_thinking %}"
     "{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}"
 )
-"""A template with the switch of Qwen3: it closes the reasoning before it begins."""
+"""A template with the switch of Qwen3, which writes an empty reasoning."""
 
 ROW = {
     "id": "t",
@@ -32,7 +32,7 @@ ROW = {
 
 @pytest.fixture
 def folder(checkpoint, tmp_path):
-    """Writes a checkpoint's processor with another chat template."""
+    """Returns a function that writes the processor of a checkpoint with another chat template."""
 
     def write(template: str) -> str:
         processor = load_processor(checkpoint)
@@ -49,11 +49,11 @@ def test_a_reasoning_model_reasons_by_default(folder):
     assert SYSTEM in prompt_text(load_processor(folder(MIMO)), ROW)
 
 
-def test_a_word_is_added_to_every_turn_of_the_user(folder):
+def test_the_word_is_added_to_every_turn_of_the_user(folder):
     processor = load_processor(folder(MIMO), no_think="/no_think")
-    said = {"role": "assistant", "content": [{"type": "text", "text": "2, 1"}]}
-    asked = {"role": "user", "content": [{"type": "text", "text": "Sure?"}]}
-    talk = ROW | {"prompt": [*ROW["prompt"], said, asked]}
+    answer = {"role": "assistant", "content": [{"type": "text", "text": "2, 1"}]}
+    question = {"role": "user", "content": [{"type": "text", "text": "Sure?"}]}
+    talk = ROW | {"prompt": [*ROW["prompt"], answer, question]}
     text = prompt_text(processor, talk)
     assert SYSTEM in text
     assert text.count("Order? /no_think<|im_end|>") == text.count("Sure? /no_think<|im_end|>") == 1
@@ -61,14 +61,14 @@ def test_a_word_is_added_to_every_turn_of_the_user(folder):
     assert ROW["prompt"][0]["content"] == [{"type": "text", "text": "Order?"}]
 
 
-def test_supervised_rows_have_the_word_in_the_prompt_alone(folder):
+def test_supervised_rows_have_the_word_only_in_the_prompt(folder):
     processor = load_processor(folder(MIMO), no_think="/no_think")
-    said = {"role": "assistant", "content": [{"type": "text", "text": "2, 1"}]}
-    batch = PuzzleCollator(processor)([ROW | {"completion": [said]}])
+    answer = {"role": "assistant", "content": [{"type": "text", "text": "2, 1"}]}
+    batch = PuzzleCollator(processor)([ROW | {"completion": [answer]}])
     assert processor.decode(batch["input_ids"][0][batch["labels"][0] != -100]) == "2, 1<|im_end|>\n"
 
 
-def test_the_switch_of_a_template_is_turned_off(folder):
+def test_the_switch_of_a_template_turns_the_reasoning_off(folder):
     path = folder(SWITCHED)
     assert "<think>" not in prompt_text(load_processor(path), ROW)
     processor = load_processor(path, no_think="template")
@@ -84,7 +84,7 @@ def test_a_template_without_a_switch_is_refused(folder):
         load_processor(folder(MIMO), no_think="template")
 
 
-def test_a_trained_model_keeps_the_changed_template_and_is_changed_once(folder, tmp_path):
+def test_a_saved_processor_keeps_the_changed_template_and_is_not_changed_again(folder, tmp_path):
     processor = load_processor(folder(MIMO), no_think="/no_think")
     processor.save_pretrained(tmp_path)
     for again in (load_processor(str(tmp_path)), load_processor(str(tmp_path), no_think="/no_think")):

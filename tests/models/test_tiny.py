@@ -1,6 +1,6 @@
-"""Tiny models: a tokenizer that takes any text, Qwen's chat format to the letter, and a checkpoint like any other.
+"""Tiny models: the tokenizer, the chat format of Qwen, and checkpoints that open with plain transformers.
 
-The expected prompts below are written by hand after the chat template of Qwen2.5-VL-7B-Instruct.
+The expected prompts below were written by hand from the chat template of Qwen2.5-VL-7B-Instruct.
 """
 
 import unicodedata
@@ -31,20 +31,20 @@ def checkpoint(tmp_path_factory):
 
 @settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8")).filter(lambda text: "<|" not in text))
-def test_any_text_comes_back_in_its_composed_form(tokenizer, text):
+def test_any_text_is_decoded_to_its_nfc_form(tokenizer, text):
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == unicodedata.normalize("NFC", text)
 
 
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)
-def test_a_special_token_is_one_token_wherever_it_stands(tokenizer, token):
+def test_a_special_token_is_one_token_at_any_position(tokenizer, token):
     number = tokenizer.convert_tokens_to_ids(token)
     assert tokenizer.encode(token) == [number]
     assert tokenizer.encode(f"1, 2{token}tile").count(number) == 1
     assert tokenizer.decode([number], skip_special_tokens=True) == ""
 
 
-def test_the_learned_text_is_shorter_than_its_bytes(tokenizer):
+def test_a_training_text_has_fewer_tokens_than_characters(tokenizer):
     assert len(tokenizer.encode(TEXTS[0])) < len(TEXTS[0])
     assert len(tokenizer) <= 330
 
@@ -52,7 +52,7 @@ def test_the_learned_text_is_shorter_than_its_bytes(tokenizer):
 PROMPT = "user\nPut the tiles back in order, please.\nTile 1: Tile 2:\nassistant\n"
 
 
-def test_sentences_that_every_prompt_repeats_are_one_token_and_digits_stand_alone():
+def test_repeated_sentences_are_one_token_and_digits_are_separate_tokens():
     phrasing = build_tokenizer([PROMPT] * 3, 400)
     ids = phrasing.encode(PROMPT)
     tokens = [phrasing.decode([token]) for token in ids]
@@ -62,7 +62,7 @@ def test_sentences_that_every_prompt_repeats_are_one_token_and_digits_stand_alon
     assert len(phrasing) <= 400
 
 
-def test_equal_texts_in_any_order_give_equal_files(tmp_path):
+def test_the_order_of_the_texts_does_not_change_the_files(tmp_path):
     for name, texts in (("one", TEXTS), ("other", sorted(TEXTS, reverse=True)), ("iterator", iter(TEXTS))):
         build_tokenizer(texts, 330).save_pretrained(tmp_path / name)
     files = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
@@ -76,7 +76,7 @@ def test_other_texts_give_another_tokenizer(tokenizer):
     assert other.get_vocab() != tokenizer.get_vocab()
 
 
-def test_padding_is_on_the_left_and_the_turn_ends_the_text(tokenizer):
+def test_padding_is_on_the_left_and_the_end_token_is_that_of_a_turn(tokenizer):
     assert tokenizer.padding_side == "left"
     assert tokenizer.eos_token == "<|im_end|>"
     assert tokenizer.pad_token == "<|endoftext|>"
@@ -124,10 +124,10 @@ SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     ],
     ids=["text", "system", "turns", "images", "video", "parts-in-system"],
 )
-def test_turns_are_written_as_qwen_writes_them(tokenizer, messages, prompt):
+def test_turns_have_the_chat_format_of_qwen(tokenizer, messages, prompt):
     assert tokenizer.apply_chat_template(messages, tokenize=False) == prompt
-    asked = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    assert asked == prompt + "<|im_start|>assistant\n"
+    with_generation_prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert with_generation_prompt == prompt + "<|im_start|>assistant\n"
 
 
 # The checkpoint
@@ -147,27 +147,27 @@ def test_the_checkpoint_opens_with_plain_transformers(checkpoint):
 
 
 @pytest.mark.parametrize("chosen, layers", [(None, [0, 1]), ((1,), [1]), ((), [])])
-def test_layers_of_the_vision_tower_see_the_whole_image_unless_they_have_windows(chosen, layers):
+def test_layers_of_the_vision_tower_have_full_attention_by_default(chosen, layers):
     sizes = SIZES.model_copy(update={"vision_layers": 2, "fullatt_block_indexes": chosen})
     model, _ = tiny_model("qwen2_5_vl", sizes, TEXTS)
     assert model.config.vision_config.fullatt_block_indexes == layers
-    assert model.config.vision_config.tokens_per_second == 2, "as the released checkpoints"
+    assert model.config.vision_config.tokens_per_second == 2, "as in the released checkpoints"
 
 
 @pytest.mark.parametrize("change, equal", [({}, True), ({"seed": 1}, False)])
-def test_the_seed_alone_decides_the_weights(checkpoint, tmp_path, change, equal):
+def test_the_weights_depend_only_on_the_seed(checkpoint, tmp_path, change, equal):
     import torch
 
     state = torch.get_rng_state()
     write_tiny("qwen2_5_vl", SIZES.model_copy(update=change), TEXTS, tmp_path / "again")
-    assert torch.equal(torch.get_rng_state(), state), "the caller's draws are left alone"
+    assert torch.equal(torch.get_rng_state(), state), "the random state of the caller is not changed"
     folder, _ = checkpoint
     weights = [(path / "model.safetensors").read_bytes() for path in (folder, tmp_path / "again")]
     assert (weights[0] == weights[1]) is equal
 
 
 @pytest.mark.parametrize(
-    "sizes, told",
+    "sizes, message",
     [
         ({"hidden_size": 80}, "hidden_size 80 is not a multiple of head_size 32"),
         ({"vision_hidden_size": 48}, "vision_hidden_size 48 is not a multiple of head_size 32"),
@@ -175,19 +175,19 @@ def test_the_seed_alone_decides_the_weights(checkpoint, tmp_path, change, equal)
         ({"head_size": 18, "hidden_size": 72, "vision_hidden_size": 72}, "multiple of 4"),
     ],
 )
-def test_sizes_that_do_not_go_together_are_refused(sizes, told):
-    with pytest.raises(ValueError, match=told):
+def test_inconsistent_sizes_are_refused(sizes, message):
+    with pytest.raises(ValueError, match=message):
         TinySizes(**sizes)
 
 
-def test_the_public_functions_make_a_model_open_it_and_score_completions(tmp_path):
-    """Sizes go by name, and a tokenizer without texts writes byte by byte."""
+def test_the_public_functions_create_and_open_a_model_and_score_completions(tmp_path):
+    """Sizes are keyword arguments, and a tokenizer without texts has one token per byte."""
     import torch
     from PIL import Image
 
     from jigsaw.models import build_tiny, completion_log_probabilities, load_model, load_processor
 
-    folder = build_tiny("qwen2_5_vl", tmp_path / "made", hidden_size=32, num_layers=1, vision_hidden_size=32)
+    folder = build_tiny("qwen2_5_vl", tmp_path / "tiny", hidden_size=32, num_layers=1, vision_hidden_size=32)
     model, processor = load_model(str(folder)), load_processor(str(folder))
     content = [{"type": "image"}, {"type": "text", "text": "What is it?"}]
     row = {"id": "one", "prompt": [{"role": "user", "content": content}], "images": [Image.new("RGB", (28, 28))]}

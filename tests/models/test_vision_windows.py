@@ -1,4 +1,4 @@
-"""Vision attention by length: the same values and gradients as one call per window, in a few calls."""
+"""Window attention in batches of equal lengths: values and gradients equal those of one call per window."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ GRIDS = {
 
 @pytest.fixture
 def visual(model):
-    """A tower with windows in its first layer and attention over the whole image in its second."""
+    """A vision tower with window attention in its first layer and full attention in its second."""
     assert model.config.vision_config.fullatt_block_indexes == [1]
     return model.model.visual
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_features_and_gradients_are_those_of_one_call_per_window(visual, name):
+def test_features_and_gradients_equal_those_of_one_call_per_window(visual, name):
     grid = torch.tensor(GRIDS[name])
     torch.manual_seed(0)
     pixels = torch.rand(int(grid.prod(-1).sum()), visual.patch_embed.proj.weight[0].numel())
-    found = {}
+    results = {}
     for attention in (WINDOWS, "sdpa"):
         visual.config._attn_implementation = attention
         visual.zero_grad()
         features = visual(pixels, grid).pooler_output
         (features * torch.linspace(-1, 1, features.numel()).view_as(features)).sum().backward()
-        found[attention] = features.detach(), [parameter.grad.clone() for parameter in visual.parameters()]
-    torch.testing.assert_close(found[WINDOWS][0], found["sdpa"][0], atol=1e-6, rtol=1e-5)
-    for ours, theirs in zip(found[WINDOWS][1], found["sdpa"][1], strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+        results[attention] = features.detach(), [parameter.grad.clone() for parameter in visual.parameters()]
+    torch.testing.assert_close(results[WINDOWS][0], results["sdpa"][0], atol=1e-6, rtol=1e-5)
+    for actual, expected in zip(results[WINDOWS][1], results["sdpa"][1], strict=True):
+        torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
 
 
-def test_a_pass_without_gradients_before_leaves_nothing_that_the_next_cannot_use(visual):
-    """Given windows that sampling has met in inference mode, then the loss pass computes gradients through them."""
+def test_gradients_can_be_computed_after_a_pass_in_inference_mode(visual):
+    """Given windows that were cached in inference mode, the loss pass computes gradients through them."""
     grid = torch.tensor([[1, 10, 6]])
     pixels = torch.rand(60, visual.patch_embed.proj.weight[0].numel())
     with torch.inference_mode():
@@ -53,8 +53,8 @@ def test_a_pass_without_gradients_before_leaves_nothing_that_the_next_cannot_use
     assert all(parameter.grad is not None for parameter in visual.parameters())
 
 
-def test_there_are_as_many_calls_as_lengths(monkeypatch):
-    """Given 72 frames of 5x3 patches in windows of 4x4, then two calls in place of 144."""
+def test_there_is_one_call_per_window_length(monkeypatch):
+    """Given 72 frames of 5x3 patches in windows of 4x4, there are two calls instead of 144."""
     calls = []
 
     def attend(query, key, value, **options):
@@ -69,22 +69,22 @@ def test_there_are_as_many_calls_as_lengths(monkeypatch):
     assert output.shape == (1, int(boundaries[-1]), 2, 8)
 
 
-def test_a_loaded_model_attends_that_way(checkpoint):
+def test_a_loaded_model_uses_batched_window_attention(checkpoint):
     assert load_model(checkpoint).model.visual.blocks[0].attn.config._attn_implementation == WINDOWS
 
 
-def test_patches_are_embedded_by_a_product_with_the_values_and_gradients_of_the_convolution(checkpoint):
-    """Also in a copy of the model, whose weights are its own."""
+def test_the_patch_embedding_as_a_product_equals_the_convolution(checkpoint):
+    """Values and gradients are equal, also in a copy of the model, which has its own weights."""
     embed = copy.deepcopy(load_model(checkpoint).model.visual.patch_embed)
-    theirs = AutoModelForImageTextToText.from_pretrained(checkpoint).model.visual.patch_embed
+    expected = AutoModelForImageTextToText.from_pretrained(checkpoint).model.visual.patch_embed
     pixels = torch.rand(24, embed.proj.weight[0].numel())
     with torch.no_grad():
-        for one in (embed, theirs):
+        for one in (embed, expected):
             one.proj.weight += 0.1
-    found = []
-    for one in (embed, theirs):
+    results = []
+    for one in (embed, expected):
         features = one(pixels)
         features.square().sum().backward()
-        found.append((features.detach(), one.proj.weight.grad))
-    assert "forward" in vars(embed.proj) and "forward" not in vars(theirs.proj)
-    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-5)
+        results.append((features.detach(), one.proj.weight.grad))
+    assert "forward" in vars(embed.proj) and "forward" not in vars(expected.proj)
+    torch.testing.assert_close(results[0], results[1], atol=1e-4, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""A run on six tasks and on questions at once: orders, choices, numbers and words, with and without pictures."""
+"""Runs on a mixture of six tasks and of questions, with orders, choices and numbers as answers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def by_text(completions, **columns):
 
 @pytest.fixture(scope="module")
 def folder(checkpoint, tmp_path_factory) -> Path:
-    """A recipe, a set of each task and one of questions beside it."""
+    """A folder with a recipe, a puzzle set of each task and one of questions."""
     folder = tmp_path_factory.mktemp("mixture")
     (folder / "photos").mkdir()
     (folder / "scenes").mkdir()
@@ -88,12 +88,12 @@ def lines(run: Path) -> list[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def alone(folder) -> Path:
-    return run(folder, "alone")
+def single_process(folder) -> Path:
+    return run(folder, "single")
 
 
-def test_a_run_logs_reward_accuracy_and_spread_of_each_task_and_kind(alone):
-    steps = [line for line in lines(alone) if line["stage"] == "grpo" and "reward" in line]
+def test_a_run_logs_the_metrics_of_each_task_and_kind_of_answer(single_process):
+    steps = [line for line in lines(single_process) if line["stage"] == "grpo" and "reward" in line]
     assert [line["step"] for line in steps] == [1, 2, 3]
     logged = {name.rpartition("/")[0] for line in steps for name in line if name.startswith("task/")}
     assert len(logged) > 3 and logged <= {
@@ -107,27 +107,29 @@ def test_a_run_logs_reward_accuracy_and_spread_of_each_task_and_kind(alone):
                 assert (f"{name}/chance" in line) == (name != "task/questions/number")
 
 
-def test_the_evaluation_and_the_report_have_a_line_for_each_task_and_kind(alone, tmp_path):
-    groups = {str(group) for group in read_log(alone).main.model.groups if group.difficulty is None}
+def test_the_evaluation_and_the_report_have_a_line_for_each_task_and_kind_of_answer(single_process, tmp_path):
+    groups = {str(group) for group in read_log(single_process).main.model.groups if group.difficulty is None}
     assert groups >= {"rotation, choice of 4", "masked, 2 pieces", "questions, number", "questions, choice of 2"}
-    write_report([alone], tmp_path / "page.html")
+    write_report([single_process], tmp_path / "page.html")
     assert "questions, choice of 2" in (tmp_path / "page.html").read_text()
 
 
-def test_a_reward_for_orders_alone_is_refused_before_anything_is_trained(folder):
+def test_a_reward_that_scores_only_orders_is_refused_before_anything_is_trained(folder):
     with pytest.raises(JigsawError, match=r"data\.train\.0: reward visual_jigsaw scores orders only, but the answer"):
         run(folder, "refused", "rewards=[{use: visual_jigsaw}]")
     assert not (folder / "refused" / "metrics.jsonl").exists()
 
 
-def test_two_processes_train_what_one_trains(folder, alone):
+def test_two_processes_train_the_same_weights_as_one(folder, single_process):
     spread = lines(run(folder, "spread", "distributed.cpu_processes=2"))
     names = ("loss", "reward", "heldout/exact")
-    figures = [[line[name] for line in found for name in names if name in line] for found in (lines(alone), spread)]
+    figures = [
+        [line[name] for line in log for name in names if name in line] for log in (lines(single_process), spread)
+    ]
     assert figures[1] == pytest.approx(figures[0], abs=1e-5)
 
 
-def test_vllm_beside_the_trainer_samples_the_mixture(folder):
+def test_a_run_on_the_mixture_with_vllm_in_colocate_mode(folder):
     pytest.importorskip("vllm")
     rollout = "rollout={engine: vllm, max_model_len: 2048, max_logp_difference: 1.0e-5}"
     steps = [line for line in lines(run(folder, "vllm", rollout)) if "reward" in line and line["stage"] == "grpo"]

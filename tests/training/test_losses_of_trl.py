@@ -1,4 +1,4 @@
-"""TRL's losses on our micro-batches equal those of TRL's own trainer on the same completions: losses and gradients."""
+"""The losses of TRL in `PuzzleTrainer` equal those of TRL's own trainer on the same completions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SETTINGS = {
 
 
 def sampled(generation: int, end: int) -> Completions:
-    """Completions of a generation batch of any size: random, of unlike lengths, some ended, with log-probabilities."""
+    """Returns random completions of different lengths with log-probabilities; some of them have an end token."""
     generator = torch.Generator().manual_seed(generation)
     tokens, logps = [], []
     for number in range(2 * PROMPTS * GENERATIONS):
@@ -52,18 +52,18 @@ def sampled(generation: int, end: int) -> Completions:
     return Completions(tokens, logps)
 
 
-class TheirTrainer(GRPOTrainer):
-    """TRL's trainer, that gets its completions from here."""
+class FixedCompletionsTrainer(GRPOTrainer):
+    """TRL's trainer with the completions of `sampled`."""
 
     def _generate_single_turn(self, prompt_ids, *_, **__):
         self.rounds = getattr(self, "rounds", -1) + 1
-        given = sampled(self.rounds, self.eos_token_ids[0])
+        fixed = sampled(self.rounds, self.eos_token_ids[0])
         count = len(prompt_ids)
-        return given.tokens[:count], given.log_probabilities[:count] if self.use_vllm else None
+        return fixed.tokens[:count], fixed.log_probabilities[:count] if self.use_vllm else None
 
 
-def trained(side, checkpoint, processor, puzzles, folder, settings):
-    """The model after three steps, and the losses and KLs of these."""
+def train_three_steps(side, checkpoint, processor, puzzles, folder, settings):
+    """Returns the model after three steps and the logged metrics of the steps."""
     (folder / "reward.py").write_text(REWARD, encoding="utf-8")
     corrects = "vllm_importance_sampling_mode" in settings.get("extra", {})
     recipe = Recipe.model_validate(
@@ -94,7 +94,7 @@ def trained(side, checkpoint, processor, puzzles, folder, settings):
     if side == "trl":
         functions, _ = composition.trl_functions()
         rows = mix([puzzles], [1.0])
-        trainer = TheirTrainer(
+        trainer = FixedCompletionsTrainer(
             model=model, reward_funcs=functions, args=config, train_dataset=rows, processing_class=processor
         )
     else:
@@ -109,8 +109,8 @@ def trained(side, checkpoint, processor, puzzles, folder, settings):
         rounds = iter(range(9))
 
         def generate(rows, *_):
-            given, count = sampled(next(rounds), trainer.eos_token_ids[0]), len(rows) * GENERATIONS
-            return Completions(given.tokens[:count], given.log_probabilities[:count] if corrects else None)
+            fixed, count = sampled(next(rounds), trainer.eos_token_ids[0]), len(rows) * GENERATIONS
+            return Completions(fixed.tokens[:count], fixed.log_probabilities[:count] if corrects else None)
 
         trainer.rollouts.engine.generate = generate
         trainer._agreement.check = lambda *_: None  # the completions are random
@@ -123,12 +123,12 @@ def trained(side, checkpoint, processor, puzzles, folder, settings):
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_loss_of_trl_is_that_of_its_own_trainer(checkpoint, processor, puzzles, tmp_path, monkeypatch, name):
-    """Given the same completions in the same order, then the losses and the weights after three steps are equal."""
+def test_a_loss_equals_that_of_the_trainer_of_trl(checkpoint, processor, puzzles, tmp_path, monkeypatch, name):
+    """Given the same completions in the same order, the losses and the weights after three steps are equal."""
     monkeypatch.setattr(trl_module, "shuffle_sequence_dict", lambda batch: batch)
-    theirs, their_figures = trained("trl", checkpoint, processor, puzzles, tmp_path, SETTINGS[name])
-    ours, our_figures = trained("ours", checkpoint, processor, puzzles, tmp_path, SETTINGS[name])
-    for mine, other in zip(our_figures, their_figures, strict=True):
-        assert mine == [None if value is None else pytest.approx(value, rel=1e-4, abs=1e-5) for value in other]
-    for (parameter, expected), value in zip(theirs.named_parameters(), ours.parameters(), strict=True):
+    trl_model, trl_figures = train_three_steps("trl", checkpoint, processor, puzzles, tmp_path, SETTINGS[name])
+    model, figures = train_three_steps("jigsaw", checkpoint, processor, puzzles, tmp_path, SETTINGS[name])
+    for step, trl_step in zip(figures, trl_figures, strict=True):
+        assert step == [None if value is None else pytest.approx(value, rel=1e-4, abs=1e-5) for value in trl_step]
+    for (parameter, expected), value in zip(trl_model.named_parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-4, msg=parameter)

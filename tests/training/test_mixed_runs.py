@@ -1,6 +1,6 @@
-"""Whole runs on videos alone and on images, videos and depth together: one process, two, ZeRO-3, and vLLM.
+"""Complete runs on videos and on a mixture of images, videos and depth: one process, two, ZeRO-3, and vLLM.
 
-The runs start processes of their own over gloo on the CPU; those with ZeRO need DeepSpeed.
+The runs start processes with gloo on the CPU; those with ZeRO need DeepSpeed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def by_text(completions, **columns):
 
 @pytest.fixture(scope="module")
 def folder(checkpoint, puzzle_folder, tmp_path_factory) -> Path:
-    """A recipe, and sets of video and depth puzzles beside it."""
+    """A folder with a recipe and sets of video and depth puzzles."""
     folder = tmp_path_factory.mktemp("mixed")
     (folder / "clips").mkdir()
     for number in range(3):
@@ -71,20 +71,20 @@ def run(folder: Path, name: str, *overrides: str) -> list[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def alone(folder) -> list[dict[str, float]]:
-    return run(folder, "alone")
+def single_process(folder) -> list[dict[str, float]]:
+    return run(folder, "single")
 
 
 def figures(lines: list[dict[str, float]]) -> list[float]:
     return [line[name] for line in lines for name in ("loss", "reward", "heldout/place_accuracy") if name in line]
 
 
-def test_a_run_on_images_videos_and_depth(alone):
-    assert [line["step"] for line in alone if line["stage"] == "grpo" and "reward" in line] == [1, 2, 3]
+def test_a_run_on_images_videos_and_depth(single_process):
+    assert [line["step"] for line in single_process if line["stage"] == "grpo" and "reward" in line] == [1, 2, 3]
 
 
 @pytest.mark.slow
-def test_a_run_on_videos_alone(folder):
+def test_a_run_on_videos_only(folder):
     lines = run(folder, "videos", f"data.train=[{{path: {folder}/video}}]", f"data.eval=[{{path: {folder}/video}}]")
     assert [line["step"] for line in lines if "reward" in line] == [1, 2, 3]
 
@@ -94,14 +94,14 @@ needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="Dee
 
 @pytest.mark.slow
 @pytest.mark.parametrize("zero", [0, pytest.param(3, marks=needs_deepspeed)])
-def test_two_processes_with_unlike_media_train_what_one_trains(folder, alone, zero):
-    """Micro-batches of one prompt: while one process has a clip the other may have tiles alone."""
+def test_two_processes_with_different_media_train_the_same_weights_as_one(folder, single_process, zero):
+    """With micro-batches of one prompt, one process can have a clip while the other has only tiles."""
     lines = run(folder, f"zero-{zero}", "distributed.cpu_processes=2", f"distributed.zero={zero}")
-    assert figures(lines) == pytest.approx(figures(alone), abs=1e-5)
+    assert figures(lines) == pytest.approx(figures(single_process), abs=1e-5)
 
 
 @pytest.mark.slow
-def test_groups_are_replaced_in_step_on_two_processes(folder):
+def test_groups_are_replaced_on_two_processes(folder):
     overrides = ["sampling.dynamic=true", "curriculum.mode=adaptive", "distributed.cpu_processes=2"]
     lines = run(folder, "dynamic", *overrides)
     assert any("groups/zero_variance" in line for line in lines)
@@ -112,8 +112,8 @@ VLLM = "rollout={engine: vllm, max_model_len: 2048, max_logp_difference: 1.0e-5}
 
 
 @pytest.fixture(scope="module")
-def beside(folder) -> tuple[list[dict[str, float]], dict[int, list[list[int]]]]:
-    """GRPO's lines of a run with vLLM beside the trainer, and the completions that it sampled, by seed."""
+def colocate_run(folder) -> tuple[list[dict[str, float]], dict[int, list[list[int]]]]:
+    """The GRPO log lines of a run with vLLM in colocate mode, and its completions by seed."""
     pytest.importorskip("vllm")
     from jigsaw.engines.vllm import VllmEngine
 
@@ -131,18 +131,20 @@ def beside(folder) -> tuple[list[dict[str, float]], dict[int, list[list[int]]]]:
         return [line for line in run(folder, "vllm", VLLM) if "reward" in line], sampled
 
 
-def assert_alike(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> None:
+def assert_same_metrics(actual: list[dict[str, float]], expected: list[dict[str, float]]) -> None:
     for name in ("step", "loss", "grad_norm", "reward", "entropy", "completion_length", "truncated"):
-        assert [line[name] for line in ours] == pytest.approx([line[name] for line in theirs], rel=1e-4, abs=1e-6), name
+        assert [line[name] for line in actual] == pytest.approx(
+            [line[name] for line in expected], rel=1e-4, abs=1e-6
+        ), name
 
 
 @pytest.mark.slow
-def test_vllm_beside_the_trainer_trains_what_transformers_trains_on_the_same_completions(folder, beside, monkeypatch):
-    """Given the completions of a run with vLLM, then losses, gradients and rewards are those of a run without."""
+def test_vllm_in_colocate_mode_trains_as_transformers_on_the_same_completions(folder, colocate_run, monkeypatch):
+    """Given the completions of a run with vLLM, a run without it has the same losses, gradients and rewards."""
     from jigsaw.engines import Completions
     from jigsaw.engines.transformers import TransformersEngine
 
-    lines, sampled = beside
+    lines, sampled = colocate_run
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert max(line["logp_difference"] for line in lines) < 1e-5
 
@@ -154,17 +156,17 @@ def test_vllm_beside_the_trainer_trains_what_transformers_trains_on_the_same_com
         return Completions([completion for seed in sampling.seeds for completion in sampled[seed]])
 
     monkeypatch.setattr(TransformersEngine, "generate", replaying)
-    assert_alike([line for line in run(folder, "replayed") if "reward" in line], lines)
+    assert_same_metrics([line for line in run(folder, "replayed") if "reward" in line], lines)
 
 
 @pytest.mark.slow
-def test_the_importance_correction_of_engines_that_agree_changes_nothing(folder, beside):
+def test_the_importance_sampling_correction_has_no_effect_if_the_engines_agree(folder, colocate_run):
     lines = run(folder, "corrected", VLLM, "grpo.vllm_importance_sampling_correction=true")
-    assert_alike([line for line in lines if "reward" in line], beside[0])
+    assert_same_metrics([line for line in lines if "reward" in line], colocate_run[0])
 
 
 @pytest.mark.slow
-def test_engines_that_differ_more_than_the_recipe_allows_end_the_run(folder):
+def test_a_difference_of_the_engines_above_the_limit_stops_the_run(folder):
     pytest.importorskip("vllm")
     with pytest.raises(JigsawError, match=r"step 1: .* more than rollout\.max_logp_difference=1e-12"):
         run(folder, "apart", VLLM.replace("1.0e-5", "1.0e-12"), "sft=null")
@@ -173,8 +175,8 @@ def test_engines_that_differ_more_than_the_recipe_allows_end_the_run(folder):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # five processes that each import torch, TRL or vLLM: six minutes on two busy cores
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_vllm_server_samples_what_vllm_beside_the_trainer_does(folder, beside, processes):
-    """A server of its own on the loopback; weights reach it as files, since there is no GPU here."""
+def test_a_vllm_server_samples_the_same_completions_as_colocate_mode(folder, colocate_run, processes):
+    """The server runs on the loopback and gets the weights as files because there is no GPU."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -182,7 +184,7 @@ def test_a_vllm_server_samples_what_vllm_beside_the_trainer_does(folder, beside,
     lines = run(folder, f"served-{processes}", served, f"distributed.cpu_processes={processes}")
     lines = [line for line in lines if "reward" in line]
     assert max(line["logp_difference"] for line in lines) < 1e-5
-    assert_alike(lines, beside[0])
+    assert_same_metrics(lines, colocate_run[0])
 
 
 @pytest.mark.gpu

@@ -1,4 +1,4 @@
-"""Muon: which weights it moves and how, that it resumes, and that a recipe can ask for it."""
+"""Muon: its updates of matrices and of other weights, and resuming from a saved state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jigsaw.training.muon import Muon
 SETTINGS = {"lr": 1e-2, "weight_decay": 0.0, "betas": (0.9, 0.99), "eps": 1e-8}
 
 
-def stepped(model, optimizer, steps: int, seed: int = 0) -> None:
+def take_steps(model, optimizer, steps: int, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         for parameter in model.parameters():
@@ -21,41 +21,41 @@ def stepped(model, optimizer, steps: int, seed: int = 0) -> None:
         optimizer.step()
 
 
-def test_matrices_of_layers_move_orthogonally_and_the_rest_by_adamw(checkpoint):
+def test_matrices_of_layers_get_orthogonal_updates_and_other_weights_those_of_adamw(checkpoint):
     model = load_model(checkpoint, "float32")
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     optimizer = Muon(model, **SETTINGS)
-    stepped(model, optimizer, 1)
+    take_steps(model, optimizer, 1)
     for name, parameter in model.named_parameters():
         moved = (parameter.detach() - before[name]) / SETTINGS["lr"]
         if parameter.ndim == 2 and "embed_tokens" not in name and "lm_head" not in name:
-            # Singular values alike, but for the smallest, and the root mean square that AdamW's steps have (0.2).
+            # Nearly equal singular values, except the smallest, and the root mean square of AdamW's steps (0.2).
             values = torch.linalg.svdvals(moved) / (0.2 * max(parameter.shape) ** 0.5)
             assert values.median() > 0.6 and values.max() < 1.3, name
         else:
-            # AdamW's first step is the sign of the gradient, and less only where that is as small as eps.
+            # AdamW's first step is the sign of the gradient, and smaller only if the gradient is as small as eps.
             expected = -parameter.grad / (parameter.grad.abs() + SETTINGS["eps"])
             torch.testing.assert_close(moved, expected, atol=1e-3, rtol=0, msg=name)
 
 
-def test_a_saved_state_goes_on_as_if_never_saved(checkpoint):
+def test_an_optimizer_with_a_loaded_state_takes_the_same_steps(checkpoint):
     one, other = load_model(checkpoint, "float32"), load_model(checkpoint, "float32")
     first = Muon(one, **SETTINGS)
-    stepped(one, first, 2)
+    take_steps(one, first, 2)
     second = Muon(other, **SETTINGS)
     other.load_state_dict(one.state_dict())
     second.load_state_dict(deepcopy(first.state_dict()))
     for group in second.param_groups:
-        group["lr"] = 5e-3  # what a schedule sets must reach both
+        group["lr"] = 5e-3  # as a schedule does; both optimizers must use it
     for group in first.param_groups:
         group["lr"] = 5e-3
-    stepped(one, first, 2, seed=1)
-    stepped(other, second, 2, seed=1)
-    for ours, theirs in zip(one.parameters(), other.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    take_steps(one, first, 2, seed=1)
+    take_steps(other, second, 2, seed=1)
+    for actual, expected in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(actual, expected)
 
 
-def test_a_model_without_matrices_is_told(checkpoint):
+def test_a_model_without_trainable_matrices_is_refused(checkpoint):
     model = load_model(checkpoint, "float32").requires_grad_(False)
     with pytest.raises(ValueError, match="needs weight matrices"):
         Muon(model, **SETTINGS)

@@ -1,4 +1,4 @@
-"""Packed supervised rows: the loss and the gradients are those of rows that are padded."""
+"""Packed supervised rows have the loss and the gradients of separate rows."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ def case(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(case):
-    """Images, videos, and text alone; answers of unequal lengths, one of them within a conversation."""
+    """Rows with images, with videos and without media; their answers differ in length, and one is in a conversation."""
     words = ("2, 1", "1", "Piece 2: 2, 1", "2", "1, 2", "2, 1")
-    said = [{"role": "assistant", "content": [{"type": "text", "text": word}]} for word in words]
-    made = [row | {"completion": [answer]} for row, answer in zip(case.every_row, said, strict=True)]
-    asked = {"role": "user", "content": [{"type": "text", "text": "Which piece is which?"}]}
-    talk = {"id": "talk", "images": [], "videos": [], "prompt": [asked, said[2], asked], "completion": [said[0]]}
-    return [with_answer(row) for row in [*made, talk]]
+    answers = [{"role": "assistant", "content": [{"type": "text", "text": word}]} for word in words]
+    rows = [row | {"completion": [answer]} for row, answer in zip(case.every_row, answers, strict=True)]
+    question = {"role": "user", "content": [{"type": "text", "text": "Which piece is which?"}]}
+    talk = {"id": "talk", "images": [], "videos": [], "prompt": [question, answers[2], question]}
+    talk["completion"] = [answers[0]]
+    return [with_answer(row) for row in [*rows, talk]]
 
 
-def trained(model, inputs):
-    """The sum of the losses of all answer tokens, and its gradients."""
+def loss_and_gradients(model, inputs):
+    """Returns the sum of the losses of all answer tokens and its gradients."""
     model.zero_grad()
     logits = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
     losses = torch.nn.functional.cross_entropy(
@@ -42,29 +43,29 @@ def trained(model, inputs):
     return losses.item(), gradients
 
 
-def added(gradients):
+def summed(gradients):
     names = {name for one in gradients for name in one}
     return {name: sum(one[name] for one in gradients if name in one) for name in names}
 
 
-def test_loss_and_gradients_are_those_of_rows_by_themselves(case, rows):
+def test_loss_and_gradients_equal_those_of_separate_rows(case, rows):
     collate, model = PuzzleCollator(case.processor), case.model
-    losses, gradients = zip(*(trained(model, collate([row])) for row in rows), strict=True)
+    losses, gradients = zip(*(loss_and_gradients(model, collate([row])) for row in rows), strict=True)
     batch = collate(rows)
     inputs = add_blank_media(model, pack_rows(model, batch))
     with separate_rows(model, inputs):
-        loss, found = trained(model, inputs)
+        loss, packed = loss_and_gradients(model, inputs)
     assert inputs["input_ids"].shape == (1, int(batch["attention_mask"].sum()))
     assert torch.equal(inputs["attention_mask"], torch.ones_like(inputs["input_ids"]))
     assert abs(loss - sum(losses)) < LIMIT * abs(loss)
-    assert relative(found, added(gradients)) < LIMIT
+    assert relative(packed, summed(gradients)) < LIMIT
 
 
-def test_without_the_mask_rows_would_see_each_other(case, rows):
+def test_without_the_mask_rows_attend_to_each_other(case, rows):
     inputs = pack_rows(case.model, PuzzleCollator(case.processor)(rows[:2]))
     with separate_rows(case.model, dict(inputs)), torch.no_grad():
-        apart = case.model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
+        separate = case.model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     with torch.no_grad():
-        together = case.model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
-    assert float((apart - together).abs().max()) > 1e-3
+        unmasked = case.model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
+    assert float((separate - unmasked).abs().max()) > 1e-3

@@ -1,4 +1,4 @@
-"""Prompts with their media: every medium reaches every pass and counts there, and one that is lost is an error."""
+"""Encoded prompts: every medium changes the log-probabilities in every pass, and a missing medium is an error."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from made_rows import ROWS, completions
 from PIL import ImageOps
+from synthetic_rows import ROWS, completions
 
 from jigsaw.engines import Sampling
 from jigsaw.engines.transformers import sample
@@ -18,13 +18,13 @@ from jigsaw.models.prompts import processor_inputs
 from jigsaw.models.shared_prefix import log_probabilities
 
 PATHS = {"shared": {"shared": True}, "unshared": {"shared": False}, "blocks": {"blocks": True}}
-"""The ways of the log-probability pass."""
+"""Options of the log-probability pass."""
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("kind", ["qwen", "neo"])
 def test_log_probabilities_change_with_the_pixels(checkpoint, neo_checkpoint, rows, kind, path):
-    """Of every prompt, and of no other's."""
+    """The pixels of a prompt change only its own log-probabilities."""
     name = checkpoint if kind == "qwen" else neo_checkpoint
     model, processor = load_model(name).requires_grad_(False), load_processor(name)
     if kind == "neo" and path == "blocks":
@@ -32,20 +32,20 @@ def test_log_probabilities_change_with_the_pixels(checkpoint, neo_checkpoint, ro
     ids, mask = completions(len(rows))
     owner = range(len(rows))
 
-    def score(those):
+    def score(batch):
         return log_probabilities(
-            model, PromptBatch.encode(model, processor, those, "cpu"), owner, ids, mask, **PATHS[path]
+            model, PromptBatch.encode(model, processor, batch, "cpu"), owner, ids, mask, **PATHS[path]
         )[0]
 
     first = score(rows)
     for number, row in enumerate(rows):
-        changed = [other if other is not row else recoloured(row) for other in rows]
-        apart = (score(changed) - first).abs().amax(1) > 1e-4
-        assert apart.tolist() == [place == number for place in range(len(rows))]
+        changed = [other if other is not row else negative(row) for other in rows]
+        differs = (score(changed) - first).abs().amax(1) > 1e-4
+        assert differs.tolist() == [place == number for place in range(len(rows))]
 
 
-def recoloured(row):
-    """The row with its last medium turned into its negative."""
+def negative(row):
+    """Returns the row with the negative of its last medium."""
     kind = "videos" if row["videos"] else "images"
     *others, last = row[kind]
     if kind == "videos":
@@ -53,30 +53,30 @@ def recoloured(row):
     return row | {kind: [*others, ImageOps.invert(last)]}
 
 
-def test_an_image_that_does_not_reach_the_model_is_an_error(model, processor, puzzles):
+def test_a_placeholder_without_an_image_is_an_error(model, processor, puzzles):
     row = dict(puzzles[0])
     with pytest.raises(JigsawError, match="1 placeholders without an image"):
         PromptBatch.encode(model, processor, [row | {"images": row["images"][:3]}], "cpu")
 
 
-def test_a_clip_without_its_place_is_an_error(model, processor):
+def test_a_clip_without_a_placeholder_is_an_error(model, processor):
     row = ROWS["video"][0]
     with pytest.raises(JigsawError, match="0 placeholders without a video, 1 videos without one"):
         PromptBatch.encode(model, processor, [row | {"videos": [*row["videos"], row["videos"][0]]}], "cpu")
 
 
 @pytest.mark.parametrize(
-    ("field", "told"),
+    ("field", "message"),
     [
         ("pixel_values_videos", "video patches are missing"),
         ("video_grid_thw", "there are 5 videos and 4 reached the model"),
         ("input_ids", "puzzle v1: the prompt has .* video tokens and its videos need"),
     ],
 )
-def test_a_medium_that_a_processor_drops_is_an_error(model, processor, monkeypatch, field, told):
-    """Grid, patches and tokens of every medium are counted, whoever loses one."""
+def test_a_medium_that_a_processor_drops_is_an_error(model, processor, monkeypatch, field, message):
+    """Grids, patches and tokens of all media are counted."""
 
-    def careless(*args, **kwargs):
+    def dropping(*args, **kwargs):
         inputs = processor_inputs(*args, **kwargs)
         if field == "input_ids":
             place = (inputs[field][1] == processor.video_token_id).nonzero()[-1]
@@ -85,32 +85,32 @@ def test_a_medium_that_a_processor_drops_is_an_error(model, processor, monkeypat
             inputs[field] = inputs[field][:-1]
         return inputs
 
-    monkeypatch.setattr("jigsaw.models.prompt_batch.processor_inputs", careless)
-    with pytest.raises(JigsawError, match=told):
+    monkeypatch.setattr("jigsaw.models.prompt_batch.processor_inputs", dropping)
+    with pytest.raises(JigsawError, match=message):
         PromptBatch.encode(model, processor, ROWS["video"], "cpu")
 
 
 @pytest.mark.parametrize("path", [*PATHS, "sampling"])
-def test_a_medium_that_the_model_is_not_given_is_an_error(model, processor, rows, path):
-    """The last count is the model's own, on every forward pass."""
+def test_a_medium_that_the_model_does_not_get_is_an_error(model, processor, rows, path):
+    """The model itself compares features and tokens in every forward pass."""
     batch = PromptBatch.encode(model, processor, rows, "cpu")
     pixels = next(name for name in batch.media if name.startswith("pixel_values"))
     grid = {"pixel_values": "image_grid_thw", "pixel_values_videos": "video_grid_thw"}[pixels]
     media = dict(batch.media)
     media[pixels], media[grid] = media[pixels][: -int(media[grid][-1].prod())], media[grid][:-1]
-    lacking, (ids, mask) = replace(batch, media=media), completions(len(rows))
+    incomplete, (ids, mask) = replace(batch, media=media), completions(len(rows))
     with pytest.raises(ValueError, match=r"features and (image|video) tokens do not match"):
         if path == "sampling":
-            sample(model, lacking, Sampling(count=2, max_tokens=2, seeds=(0,) * len(rows)))
+            sample(model, incomplete, Sampling(count=2, max_tokens=2, seeds=(0,) * len(rows)))
         else:
-            log_probabilities(model, lacking, range(len(rows)), ids, mask, **PATHS[path])
+            log_probabilities(model, incomplete, range(len(rows)), ids, mask, **PATHS[path])
 
 
-def test_joined_batches_are_one_batch(model, processor):
+def test_joined_batches_equal_one_batch(model, processor):
     every = [row for rows in ROWS.values() for row in rows]
     parts = [PromptBatch.encode(model, processor, rows, "cpu") for rows in ROWS.values()]
     owner = range(len(every))
     ids, mask = completions(len(every))
     joined, _ = log_probabilities(model, PromptBatch.join(parts), owner, ids, mask)
-    whole, _ = log_probabilities(model, PromptBatch.encode(model, processor, every, "cpu"), owner, ids, mask)
-    torch.testing.assert_close(joined, whole, atol=1e-5, rtol=0)
+    expected, _ = log_probabilities(model, PromptBatch.encode(model, processor, every, "cpu"), owner, ids, mask)
+    torch.testing.assert_close(joined, expected, atol=1e-5, rtol=0)

@@ -1,4 +1,4 @@
-"""Qwen3-VL in whole runs: vLLM beside two ZeRO-3 processes, on images and videos mixed."""
+"""Complete runs of Qwen3-VL on images and videos with vLLM in colocate mode and two ZeRO-3 processes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from jigsaw.testing.family_runs import mixed_run
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # four processes that each import torch, TRL and vLLM
-def test_vllm_beside_two_zero3_processes_trains_images_and_videos_mixed(tmp_path):
-    """Given weights that are gathered for vLLM at every step, then its log-probabilities are the trainer's."""
+def test_two_zero3_processes_with_vllm_train_on_images_and_videos(tmp_path):
+    """The weights are gathered for vLLM at every step, so its log-probabilities equal the trainer's."""
     pytest.importorskip("vllm")
     pytest.importorskip("deepspeed")
     rollout = "rollout={engine: vllm, max_model_len: 1024, max_logp_difference: 1.0e-5}"

@@ -1,4 +1,4 @@
-"""A run that was cut off goes on as if nothing had happened: same data, same randomness, same log, same weights."""
+"""Resuming: an interrupted run ends with the log and the weights of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ checkpoint: {every: 2}
 logging: {completions_every: 1}
 output: FOLDER/${name}
 """
-"""24 puzzles in steps of eight: both stages go through the set once and begin again before they end."""
+"""24 puzzles in steps of eight: both stages start a second epoch before they end."""
 
 REWARD = '''
 def by_text(completions, **columns):
-    """A reward that a random model gets different amounts of."""
+    """A reward that differs between the completions of a random model."""
     return [sum(map(ord, text[0]["content"])) % 7 / 7 for text in completions]
 '''
 
@@ -67,42 +67,42 @@ def run(recipe_file: Path, name: str, *overrides: str, resume: bool = False) -> 
 
 
 @pytest.fixture(scope="module")
-def undisturbed(recipe_file: Path) -> Path:
-    return run(recipe_file, "undisturbed")
+def uninterrupted(recipe_file: Path) -> Path:
+    return run(recipe_file, "uninterrupted")
 
 
-def warmed_up(recipe_file: Path, undisturbed: Path, name: str) -> Path:
-    """A run whose supervised stage is complete; what is tested happens in GRPO."""
+def warmed_up(recipe_file: Path, uninterrupted: Path, name: str) -> Path:
+    """Creates a run whose supervised stage is complete, for tests of GRPO."""
     recipe = load_recipe(str(recipe_file), [f"name={name}"])
     folder = RunFolder(recipe.output)
     with folder.locked(recipe, resume=False):
-        shutil.copytree(undisturbed / "warmup", folder.model("warmup"))
-        shutil.copy(undisturbed / "data.json", folder.data)
-        log = (undisturbed / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        shutil.copytree(uninterrupted / "warmup", folder.model("warmup"))
+        shutil.copy(uninterrupted / "data.json", folder.data)
+        log = (uninterrupted / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         folder.metrics.write_text("".join(line for line in log if '"sft"' in line), encoding="utf-8")
     return folder.path
 
 
 def lines(file: Path) -> list[dict[str, object]]:
-    """A log without its clock."""
+    """Returns the lines of a log without the times."""
     return [
         {key: value for key, value in json.loads(line).items() if key != "seconds"}
         for line in file.read_text(encoding="utf-8").splitlines()
     ]
 
 
-def assert_same(run: Path, undisturbed: Path) -> None:
+def assert_same(run: Path, uninterrupted: Path) -> None:
     for stage in ("warmup", "model"):
-        ours, theirs = (load_file(folder / stage / "model.safetensors") for folder in (run, undisturbed))
-        assert all(ours[name].equal(theirs[name]) for name in theirs), stage
+        actual, expected = (load_file(folder / stage / "model.safetensors") for folder in (run, uninterrupted))
+        assert all(actual[name].equal(expected[name]) for name in expected), stage
     for log in ("metrics.jsonl", "completions.jsonl"):
-        assert lines(run / log) == lines(undisturbed / log)
-    assert not (run / "checkpoints").exists(), "a finished run keeps no optimizer"
+        assert lines(run / log) == lines(uninterrupted / log)
+    assert not (run / "checkpoints").exists(), "a finished run keeps no checkpoints"
 
 
 @pytest.fixture
 def run_command(monkeypatch, capfd):
-    """The command in this process; gives its exit code and the lines of its standard error."""
+    """Run the command in this process; returns its exit code and the lines of its standard error."""
 
     def run(*arguments: str) -> tuple[int, list[str]]:
         monkeypatch.setattr("sys.argv", ["jigsaw", *arguments])
@@ -116,20 +116,20 @@ def run_command(monkeypatch, capfd):
 
 
 class Killed(BaseException):
-    """What no handler catches."""
+    """An exception that no handler catches."""
 
 
 @pytest.fixture
 def at_step(monkeypatch):
-    """Have something happen when the log is written of a stage's step."""
+    """Calls a function when the log line of a step of a stage is written."""
 
-    def arrange(stage: str, step: int, happening) -> None:
+    def arrange(stage: str, step: int, action) -> None:
         write = MetricsLog.write
 
-        def writing(self, given_stage, given_step, values):
-            write(self, given_stage, given_step, values)
-            if (given_stage, given_step) == (stage, step):
-                happening()
+        def writing(self, written_stage, written_step, values):
+            write(self, written_stage, written_step, values)
+            if (written_stage, written_step) == (stage, step):
+                action()
 
         monkeypatch.setattr(MetricsLog, "write", writing)
 
@@ -137,10 +137,8 @@ def at_step(monkeypatch):
 
 
 @pytest.mark.parametrize("stage, step", [("sft", 4), ("grpo", 1), ("grpo", 4)])
-def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(
-    recipe_file, undisturbed, at_step, monkeypatch, stage, step
-):
-    """Given a kill before the first checkpoint or after one, in the second epoch, then nothing shows of it."""
+def test_a_killed_run_resumes_from_its_last_checkpoint(recipe_file, uninterrupted, at_step, monkeypatch, stage, step):
+    """The run is killed before its first checkpoint, or after one in the second epoch."""
 
     def kill():
         raise Killed
@@ -149,7 +147,7 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(
     at_step(stage, step, kill)
     with pytest.raises(Killed):
         run(recipe_file, name)
-    # Half a line, as a process leaves it that dies while writing.
+    # An incomplete line, as of a process that dies while writing.
     folder = recipe_file.parent / name
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"stage": "gr')
@@ -158,92 +156,92 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(
     monkeypatch.undo()
     with pytest.raises(JigsawError, match="--resume continues it"):
         run(recipe_file, name)
-    assert_same(run(recipe_file, name, resume=True), undisturbed)
+    assert_same(run(recipe_file, name, resume=True), uninterrupted)
 
 
-def test_sigterm_saves_and_stops_and_the_run_goes_on_from_there(recipe_file, undisturbed, at_step):
+def test_sigterm_saves_and_stops_a_run_that_resumes_from_there(recipe_file, uninterrupted, at_step):
     at_step("grpo", 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(StoppedError, match=r"/stopped: stopped and saved, after step 4 of grpo$") as stopped:
         run(recipe_file, "stopped")
     assert stopped.value.exit_code == 143
     folder = recipe_file.parent / "stopped"
-    # The signal came while step 3 was being written down; step 4 was the next at whose end it was seen.
+    # The signal arrives while step 3 is logged; it is checked at the end of the next step, which is step 4.
     assert {path.name for path in (folder / "checkpoints/grpo").iterdir()} == {"checkpoint-2", "checkpoint-4"}
     assert not (folder / "model").exists()
-    assert_same(run(recipe_file, "stopped", resume=True), undisturbed)
+    assert_same(run(recipe_file, "stopped", resume=True), uninterrupted)
     with pytest.raises(JigsawError, match="finished run"):
         run(recipe_file, "stopped", resume=True)
 
 
-def test_ctrl_c_saves_and_prints_the_command_that_continues(
-    recipe_file, undisturbed, at_step, monkeypatch, capfd, run_command
+def test_ctrl_c_saves_and_prints_the_resume_command(
+    recipe_file, uninterrupted, at_step, monkeypatch, capfd, run_command
 ):
     at_step("grpo", 3, lambda: os.kill(os.getpid(), signal.SIGINT))
-    folder = warmed_up(recipe_file, undisturbed, "interrupted")
-    code, told = run_command("launch", str(recipe_file), "name=interrupted", "--resume")
+    folder = warmed_up(recipe_file, uninterrupted, "interrupted")
+    code, lines_of_stderr = run_command("launch", str(recipe_file), "name=interrupted", "--resume")
     assert code == 130
-    assert told.count("Stopping after this step and saving. Press Ctrl-C again to quit at once.") == 1
-    assert told[-2:] == [
+    assert lines_of_stderr.count("Stopping after this step and saving. Press Ctrl-C again to quit at once.") == 1
+    assert lines_of_stderr[-2:] == [
         f"jigsaw: {folder}: stopped and saved, after step 4 of grpo",
         f"Continue with: jigsaw launch {recipe_file} name=interrupted --resume",
     ]
     monkeypatch.undo()
-    code, _ = run_command(*shlex.split(told[-1])[3:])
+    code, _ = run_command(*shlex.split(lines_of_stderr[-1])[3:])
     assert code == 0
-    assert_same(folder, undisturbed)
+    assert_same(folder, uninterrupted)
 
 
-def test_a_second_ctrl_c_ends_at_once_and_says_what_is_kept(
-    recipe_file, undisturbed, at_step, monkeypatch, run_command
+def test_a_second_ctrl_c_ends_the_run_at_once_and_lists_what_is_kept(
+    recipe_file, uninterrupted, at_step, monkeypatch, run_command
 ):
     def twice():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
     at_step("grpo", 3, twice)
-    folder = warmed_up(recipe_file, undisturbed, "twice")
-    code, told = run_command("launch", str(recipe_file), "name=twice", "--resume")
+    folder = warmed_up(recipe_file, uninterrupted, "twice")
+    code, lines_of_stderr = run_command("launch", str(recipe_file), "name=twice", "--resume")
     assert code == 130
-    assert told[-2] == f"jigsaw: {folder}: stopped at once; it keeps warmup/, steps 1 to 2 of grpo"
-    assert told[-1].startswith("Continue with: ")
+    assert lines_of_stderr[-2] == f"jigsaw: {folder}: stopped at once; it keeps warmup/, steps 1 to 2 of grpo"
+    assert lines_of_stderr[-1].startswith("Continue with: ")
     monkeypatch.undo()
-    assert_same(run(recipe_file, "twice", resume=True), undisturbed)
+    assert_same(run(recipe_file, "twice", resume=True), uninterrupted)
 
 
-def test_a_stop_between_the_parts_of_a_run_is_heeded(recipe_file, undisturbed, at_step, monkeypatch):
-    """Given a signal while data are built, or in the last step of a stage, then the run ends before its next part."""
+def test_a_request_to_stop_between_the_parts_of_a_run_stops_it(recipe_file, uninterrupted, at_step, monkeypatch):
+    """Given a signal while data are built, or in the last step of a stage, the run stops before its next part."""
     folder, set_of = recipe_file.parent / "parts", puzzle_sets._set_of
 
-    def asked(*given):
+    def interrupted(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
-        return set_of(*given)
+        return set_of(*arguments)
 
-    monkeypatch.setattr(puzzle_sets, "_set_of", asked)
+    monkeypatch.setattr(puzzle_sets, "_set_of", interrupted)
     with pytest.raises(StoppedError, match="stopped at once; nothing was trained yet") as stopped:
         run(recipe_file, "parts")
     assert stopped.value.exit_code == 130
     monkeypatch.undo()
     assert not (folder / "metrics.jsonl").exists()
-    for stage, told in (("sft", "before grpo"), ("grpo", "after its training")):
+    for stage, message in (("sft", "before grpo"), ("grpo", "after its training")):
         at_step(stage, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        with pytest.raises(StoppedError, match=f"stopped and saved, {told}$"):
+        with pytest.raises(StoppedError, match=f"stopped and saved, {message}$"):
             run(recipe_file, "parts", resume=True)
         monkeypatch.undo()
-    assert_same(run(recipe_file, "parts", resume=True), undisturbed)
+    assert_same(run(recipe_file, "parts", resume=True), uninterrupted)
 
 
 @pytest.mark.parametrize("retrained", [False, True])
-def test_an_evaluation_goes_on_after_its_last_batch(recipe_file, puzzle_folder, monkeypatch, retrained):
-    """Given a stop between batches, then no puzzle is asked again, unless the checkpoint is another."""
-    name = f"asked-{retrained}"
-    folder, asked, open_engine = recipe_file.parent / name, [], generation.open_engine
+def test_an_evaluation_resumes_after_its_last_batch(recipe_file, puzzle_folder, monkeypatch, retrained):
+    """Given a stop between batches, no puzzle is evaluated again, unless the checkpoint has changed."""
+    name = f"evaluated-{retrained}"
+    folder, batches, open_engine = recipe_file.parent / name, [], generation.open_engine
 
-    def opened(*given):
-        engine = open_engine(*given)
+    def opened(*arguments):
+        engine = open_engine(*arguments)
 
         def ask(rows):
-            asked.append([row["id"] for row in rows])
-            if len(asked) == 2:
+            batches.append([row["id"] for row in rows])
+            if len(batches) == 2:
                 (folder / ".stop").touch()
             return engine(rows)
 
@@ -257,41 +255,41 @@ def test_an_evaluation_goes_on_after_its_last_batch(recipe_file, puzzle_folder, 
     if retrained:
         shutil.rmtree(folder / "model")
     run(recipe_file, name, *options, resume=True)
-    assert len(asked) == (5 if retrained else 3)
-    assert len({identity for batch in asked[-3:] for identity in batch}) == 6
+    assert len(batches) == (5 if retrained else 3)
+    assert len({identity for batch in batches[-3:] for identity in batch}) == 6
     assert not (folder / ".answers").exists()
     figures = json.loads((folder / "evaluation.json").read_text())
     assert figures["sets"][0]["model"]["num_puzzles"] == 6
 
     (folder / "DONE").unlink()
     run(recipe_file, name, *options, resume=True)
-    assert len(asked) == (5 if retrained else 3), "an evaluation that is whole is not made again"
+    assert len(batches) == (5 if retrained else 3), "a complete evaluation is not repeated"
     assert json.loads((folder / "evaluation.json").read_text()) == figures
 
 
-def test_the_distance_is_from_the_start_after_a_resumption_too(recipe_file, at_step, monkeypatch):
-    """Given grpo.beta, when a stage goes on, then its KL is of the model that the stage began with."""
+def test_the_kl_of_a_resumed_run_is_relative_to_the_start_of_the_stage(recipe_file, at_step, monkeypatch):
+    """Given `grpo.beta`, the reference model of a resumed stage is the model with which the stage started."""
     options = ["sft=null", "grpo.beta=0.1", "grpo.max_steps=3"]
 
     def kill():
         raise Killed
 
-    whole = run(recipe_file, "distance", *options)
+    uninterrupted = run(recipe_file, "distance", *options)
     at_step("grpo", 3, kill)
     with pytest.raises(Killed):
         run(recipe_file, "distance-killed", *options)
     monkeypatch.undo()
     resumed = run(recipe_file, "distance-killed", *options, resume=True)
-    assert lines(whole / "metrics.jsonl")[-1]["kl"] > 0
-    assert lines(resumed / "metrics.jsonl") == lines(whole / "metrics.jsonl")
+    assert lines(uninterrupted / "metrics.jsonl")[-1]["kl"] > 0
+    assert lines(resumed / "metrics.jsonl") == lines(uninterrupted / "metrics.jsonl")
     assert not [file for file in (resumed / "model").glob("*.json") if str(recipe_file.parent) in file.read_text()]
 
 
 @pytest.mark.parametrize("full_at, begins", [(2, "at the start of the stage"), (4, "after step 2")])
-def test_a_disk_that_fills_up_while_a_checkpoint_is_saved_costs_only_that_checkpoint(
-    recipe_file, undisturbed, monkeypatch, full_at, begins
+def test_a_full_disk_while_a_checkpoint_is_saved_loses_only_that_checkpoint(
+    recipe_file, uninterrupted, monkeypatch, full_at, begins
 ):
-    """Given torch's own words for a full disk, then one line says what is kept, and the run resumes from there."""
+    """Given the error of torch for a full disk, the error names what is kept, and the run resumes from there."""
     import torch
 
     name, save = f"full-{full_at}", torch.save
@@ -301,26 +299,26 @@ def test_a_disk_that_fills_up_while_a_checkpoint_is_saved_costs_only_that_checkp
             raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
         save(content, file, *rest, **options)
 
-    folder = warmed_up(recipe_file, undisturbed, name)
+    folder = warmed_up(recipe_file, uninterrupted, name)
     monkeypatch.setattr(torch, "save", full_disk)
-    told = rf"the checkpoint after step {full_at} could not be written .*: make room .* --resume, which begins {begins}"
-    with pytest.raises(JigsawError, match=told):
+    message = (
+        rf"the checkpoint after step {full_at} could not be written .*: make room .* --resume, which begins {begins}"
+    )
+    with pytest.raises(JigsawError, match=message):
         run(recipe_file, name, resume=True)
     assert [path.name for path in folder.glob("checkpoints/*/*")] == ([] if full_at == 2 else ["checkpoint-2"])
-    assert not list(folder.glob(".trl/*/checkpoint-*")), "what was half-written gives its room back"
+    assert not list(folder.glob(".trl/*/checkpoint-*")), "the incomplete checkpoint is removed"
     monkeypatch.undo()
-    assert_same(run(recipe_file, name, resume=True), undisturbed)
+    assert_same(run(recipe_file, name, resume=True), uninterrupted)
 
 
-def test_a_damaged_newest_checkpoint_is_replaced_by_the_one_before(
-    recipe_file, undisturbed, at_step, monkeypatch, capsys
-):
-    """Given one changed byte in the newest checkpoint, then the older one is used, and one line says so."""
+def test_a_damaged_checkpoint_is_replaced_by_the_previous_one(recipe_file, uninterrupted, at_step, monkeypatch, capsys):
+    """Given one changed byte in the newest checkpoint, the older one is used and a line reports it."""
 
     def kill():
         raise Killed
 
-    warmed_up(recipe_file, undisturbed, "damaged")
+    warmed_up(recipe_file, uninterrupted, "damaged")
     at_step("grpo", 5, kill)
     with pytest.raises(Killed):
         run(recipe_file, "damaged", resume=True)
@@ -332,12 +330,12 @@ def test_a_damaged_newest_checkpoint_is_replaced_by_the_one_before(
     optimizer.write_bytes(content)
     recipe = load_recipe(str(recipe_file), ["name=damaged"])
     run_recipe(recipe, Console(), resume=True)
-    told = " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
     assert (
         f"{checkpoints}/checkpoint-4 is damaged (optimizer.pt has changed since it was saved); "
-        f"continuing from checkpoint-2 instead" in told
+        f"continuing from checkpoint-2 instead" in printed
     )
-    assert_same(Path(recipe.output), undisturbed)
+    assert_same(Path(recipe.output), uninterrupted)
 
 
 @pytest.fixture(scope="module", params=sorted(ROLLOUT))
@@ -348,16 +346,16 @@ def engine(request) -> str:
 
 
 @pytest.fixture(scope="module")
-def undisturbed_with(recipe_file, engine, request) -> Path:
+def uninterrupted_with(recipe_file, engine, request) -> Path:
     if engine == "transformers":
-        return request.getfixturevalue("undisturbed")
-    return run(recipe_file, f"undisturbed-{engine}", ROLLOUT[engine])
+        return request.getfixturevalue("uninterrupted")
+    return run(recipe_file, f"uninterrupted-{engine}", ROLLOUT[engine])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
-def test_a_process_that_is_killed_goes_on_in_another(recipe_file, engine, undisturbed_with, sent):
-    """The same through the command, with a real signal, in the middle of GRPO."""
+def test_a_killed_process_is_resumed_in_another_process(recipe_file, engine, uninterrupted_with, sent):
+    """The command gets a real signal in the middle of GRPO."""
     name, rollout = f"process-{sent.name}-{engine}", ROLLOUT[engine]
     command = [sys.executable, "-P", "-m", "jigsaw", "launch", str(recipe_file), f"name={name}", rollout]
     log = recipe_file.parent / name / "metrics.jsonl"
@@ -365,64 +363,64 @@ def test_a_process_that_is_killed_goes_on_in_another(recipe_file, engine, undist
         while process.poll() is None and not (log.exists() and '"grpo", "step": 3' in log.read_text()):
             time.sleep(0.01)
         process.send_signal(sent)
-        told = process.communicate(timeout=300)[1]
+        stderr = process.communicate(timeout=300)[1]
     if sent == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 143
-        assert "stopped and saved, after step" in told
-        assert f"Continue with: jigsaw launch {recipe_file} name={name} {shlex.quote(rollout)} --resume" in told
-    assert_same(run(recipe_file, name, rollout, resume=True), undisturbed_with)
+        assert "stopped and saved, after step" in stderr
+        assert f"Continue with: jigsaw launch {recipe_file} name={name} {shlex.quote(rollout)} --resume" in stderr
+    assert_same(run(recipe_file, name, rollout, resume=True), uninterrupted_with)
 
 
-def heeding_ctrl_c():
-    """A process that a shell starts in the background ignores Ctrl-C, and so would those that it starts."""
+def restore_sigint():
+    """Restores the handler of Ctrl-C, which background processes of a shell and their children ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(5400)  # eleven processes that import torch and TRL
-def test_ctrl_c_at_ten_random_moments_changes_nothing(recipe_file, puzzle_folder, tmp_path):
-    """Given ten interruptions while a run starts, trains, saves and evaluates, three of them double ones, then its
-    weights, its logs and its figures are those of an undisturbed run."""
+def test_ctrl_c_at_ten_random_moments_does_not_change_the_result(recipe_file, puzzle_folder, tmp_path):
+    """Given ten interruptions while a run starts, trains, saves and evaluates, three of them with a second Ctrl-C, its
+    weights, logs and metrics equal those of an uninterrupted run."""
     rng = Random(20)
     options = ["sft.max_steps=8", "grpo.max_steps=14", f"data.eval=[{{path: {puzzle_folder}, limit: 12}}]"]
     options += ["evaluation={every: 3, puzzles: 6, batch_size: 2}"]
-    whole = run(recipe_file, "whole", *options)
+    uninterrupted = run(recipe_file, "uninterrupted-moments", *options)
     first = ["jigsaw", "launch", str(recipe_file), "name=moments", *options]
     folder = recipe_file.parent / "moments"
 
     def steps() -> int:
         return (folder / "metrics.jsonl").read_text().count("\n") if (folder / "metrics.jsonl").exists() else 0
 
-    words, met = first, set()
+    words, endings = first, set()
     for moment in range(10):
         starting, double, ahead = moment in (0, 5), moment in (2, 4, 7), steps() + rng.randrange(1, 4)
         command = [sys.executable, "-P", "-m", *words]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heeding_ctrl_c) as process:
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=restore_sigint) as process:
             while not starting and process.poll() is None and steps() < ahead:
                 time.sleep(0.01)
-            # Python itself handles an interruption while it starts, with a traceback.
+            # While Python starts, it prints a traceback on Ctrl-C.
             time.sleep(rng.uniform(1.0, 9.0) if starting else rng.uniform(0.0, 0.5))
             process.send_signal(signal.SIGINT)
             if double:
                 time.sleep(rng.uniform(0.0, 0.1))
                 process.send_signal(signal.SIGINT)
-            told = process.communicate(timeout=1200)[1]
+            stderr = process.communicate(timeout=1200)[1]
         if process.returncode == 0:
             break
-        assert process.returncode == 130, told
-        assert "Traceback" not in told
-        last = told.splitlines()[-1]
+        assert process.returncode == 130, stderr
+        assert "Traceback" not in stderr
+        last = stderr.splitlines()[-1]
         if last.startswith("Continue with: "):
             assert last == f"Continue with: {shlex.join([*first, '--resume'])}"
             words = [*first, "--resume"]
-        # Before the run has its folder there is one line alone.
-        met.add(told.splitlines()[-2:][0].rpartition(": ")[2].split(",")[0].split(";")[0])
+        # Before the run has its folder, only one line is printed.
+        endings.add(stderr.splitlines()[-2:][0].rpartition(": ")[2].split(",")[0].split(";")[0])
     if not (folder / "DONE").exists():
         run(recipe_file, "moments", *options, resume=True)
-    assert {"stopped and saved", "stopped at once"} <= met
-    assert_same(folder, whole)
+    assert {"stopped and saved", "stopped at once"} <= endings
+    assert_same(folder, uninterrupted)
     numbered = [(line["stage"], line["step"], "loss" in line) for line in lines(folder / "metrics.jsonl")]
-    assert len(numbered) == len(set(numbered)), "no step twice"
-    assert read_log(folder).sets == read_log(whole).sets
+    assert len(numbered) == len(set(numbered)), "no step is logged twice"
+    assert read_log(folder).sets == read_log(uninterrupted).sets

@@ -1,4 +1,4 @@
-"""Rollouts as the data loader: media once a step and ahead of it, whole groups in micro-batches, nothing kept."""
+"""Rollouts: media are read and encoded once per step and in advance, and micro-batches contain complete groups."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_rows import made_image, made_row
 from pydantic import ValidationError
+from synthetic_rows import synthetic_image, synthetic_row
 
 from jigsaw.config.schema import Recipe, RolloutSection, SamplingSection
 from jigsaw.config.stages import GrpoSection
@@ -40,7 +40,7 @@ def by_text(completions, **columns):
 
 
 class CountedRows:
-    """Eight rows about two images; `readers` are the threads that looked at one, by row."""
+    """Eight rows with two images each; `readers` lists the row and the thread of every access."""
 
     def __init__(self) -> None:
         self.readers: list[tuple[int, str]] = []
@@ -50,7 +50,9 @@ class CountedRows:
 
     def __getitem__(self, number: int):
         self.readers.append((number, threading.current_thread().name))
-        return made_row(f"r{number}", made_image(2 * number), made_image(2 * number + 1, (28 * (1 + number % 3), 28)))
+        return synthetic_row(
+            f"r{number}", synthetic_image(2 * number), synthetic_image(2 * number + 1, (28 * (1 + number % 3), 28))
+        )
 
 
 def trainer_of(model, processor, rows, folder, sampling=None, **grpo):
@@ -81,8 +83,8 @@ def trainer_of(model, processor, rows, folder, sampling=None, **grpo):
 
 
 @pytest.mark.parametrize("settings", [{}, {"per_device_train_batch_size": 2}, {"num_iterations": 2, "max_steps": 4}])
-def test_media_are_read_and_preprocessed_once_a_step(model, processor, tmp_path, monkeypatch, settings):
-    """Given 2 generation batches of 4 prompts, in micro-batches or used twice, then 8 rows are looked at."""
+def test_media_are_read_and_preprocessed_once_per_step(model, processor, tmp_path, monkeypatch, settings):
+    """Given 2 generation batches of 4 prompts, in micro-batches or used twice, 8 rows are read."""
     encoded: list[int] = []
     encode = PromptBatch.encode
 
@@ -97,17 +99,17 @@ def test_media_are_read_and_preprocessed_once_a_step(model, processor, tmp_path,
     assert encoded == [4, 4]
 
 
-def test_the_rows_of_the_first_batch_are_encoded_by_the_trainer_and_later_ones_by_threads(
+def test_the_first_batch_is_encoded_by_the_main_thread_and_later_ones_by_other_threads(
     model, processor, tmp_path, monkeypatch
 ):
-    """Given three batches, then a thread encodes the second and the third; losses are those without threads."""
-    encode, where = PromptBatch.encode, []
+    """Given three batches, a thread encodes the second and the third; the losses equal those without threads."""
+    encode, threads = PromptBatch.encode, []
 
-    def watched(*arguments):
-        where.append(threading.current_thread())
+    def recording(*arguments):
+        threads.append(threading.current_thread())
         return encode(*arguments)
 
-    monkeypatch.setattr(PromptBatch, "encode", watched)
+    monkeypatch.setattr(PromptBatch, "encode", recording)
     before = copy.deepcopy(model.state_dict())
     losses = []
     for ahead in (True, False):
@@ -120,24 +122,24 @@ def test_the_rows_of_the_first_batch_are_encoded_by_the_trainer_and_later_ones_b
         trainer.train()
         losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
     main = threading.main_thread()
-    assert [thread is main for thread in where[:3]].count(True) == 1
-    assert all(thread is main for thread in where[3:]) and len(where) == 6
+    assert [thread is main for thread in threads[:3]].count(True) == 1
+    assert all(thread is main for thread in threads[3:]) and len(threads) == 6
     assert len(losses[0]) == 3 and losses[0] == losses[1]
 
 
 def test_the_next_rows_are_read_by_threads_while_this_step_trains(model, processor, tmp_path):
-    """Given a first step that waits for the second's rows before it trains, then the run does not hang."""
+    """Given a first step that waits for the rows of the second step before it trains, the run does not hang."""
     rows, ahead = CountedRows(), threading.Event()
     read = CountedRows.__getitem__
 
-    class Watched(CountedRows):
+    class SignallingRows(CountedRows):
         def __getitem__(self, number):
             row = read(self, number)
             if len(self.readers) == 8:
                 ahead.set()
             return row
 
-    rows = Watched()
+    rows = SignallingRows()
     trainer = trainer_of(model, processor, rows, tmp_path)
     compute = trainer.compute_loss
     waited = []
@@ -147,16 +149,16 @@ def test_the_next_rows_are_read_by_threads_while_this_step_trains(model, process
     assert all(name.startswith("jigsaw-decode") for _, name in rows.readers)
 
 
-def test_a_cache_counts_what_two_threads_made_at_once_once():
-    """Given a value that another thread stores while this one makes it, then both values of four bytes fit in eight."""
+def test_a_cache_counts_a_value_that_two_threads_compute_only_once():
+    """Given a value that another thread stores while this one computes it, two values of four bytes fit in eight."""
     cache = BoundedCache(8, len)
     assert cache.get("a", lambda: [cache.get("a", lambda: "fast"), "slow"][1]) == "fast"
     cache.get("b", lambda: "next")
     assert len(cache) == 2
 
 
-def test_pictures_that_threads_read_leave_the_warning_filters_as_they_are(photos, monkeypatch):
-    """Given a picture that is opened in a thread, then a warning of the main thread is not lost meanwhile."""
+def test_reading_pictures_in_threads_does_not_change_the_warning_filters(photos, monkeypatch):
+    """Given a picture that is opened in a thread, no warning of the main thread is suppressed meanwhile."""
     during, refuse = [], photos_module._refuse_preview
     monkeypatch.setattr(
         photos_module, "_refuse_preview", lambda image: (during.append(list(warnings.filters)), refuse(image))
@@ -167,14 +169,14 @@ def test_pictures_that_threads_read_leave_the_warning_filters_as_they_are(photos
     assert during == [before]
 
 
-def test_nothing_is_read_beyond_the_last_step(model, processor, tmp_path):
+def test_no_rows_are_read_after_the_last_step(model, processor, tmp_path):
     rows = CountedRows()
     trainer_of(model, processor, rows, tmp_path, max_steps=1).train()
     assert len(rows.readers) == 4
 
 
 class SamplesAhead(TransformersEngine):
-    """An engine that samples at once what is begun, and notes with which weights."""
+    """An engine that samples in `begin`, and records the version of the weights."""
 
     def __init__(self, processor) -> None:
         super().__init__(None, processor)
@@ -189,13 +191,13 @@ class SamplesAhead(TransformersEngine):
         self.events.append(("begin", self.version, [row["id"] for row in rows]))
 
     def generate(self, rows, sampling, prompts=None):
-        found = self.begun.pop(sampling, None)
-        self.events.append(("sampled" if found is None else "waited", self.version, [row["id"] for row in rows]))
-        return found or super().generate(rows, sampling, prompts)
+        completions = self.begun.pop(sampling, None)
+        self.events.append(("sampled" if completions is None else "waited", self.version, [row["id"] for row in rows]))
+        return completions or super().generate(rows, sampling, prompts)
 
 
-def test_the_next_batch_is_sampled_while_this_one_is_trained_on(model, processor, tmp_path):
-    """Then each batch but the first is of weights that are one update older; rows come in the same order."""
+def test_the_next_batch_is_sampled_while_the_current_one_is_trained_on(model, processor, tmp_path):
+    """All batches except the first are sampled with weights that are one update older, and rows keep their order."""
     synchronous = trainer_of(load_model(model.config._name_or_path), processor, CountedRows(), tmp_path, max_steps=3)
     synchronous.train()
     trainer = trainer_of(model, processor, CountedRows(), tmp_path, max_steps=3)
@@ -213,23 +215,23 @@ def test_the_next_batch_is_sampled_while_this_one_is_trained_on(model, processor
     assert first["loss"] == other["loss"]
 
 
-def test_another_forward_pass_in_between_corrupts_nothing(model, processor, checkpoint, tmp_path):
-    """Given other prompts that are sampled and scored in the middle of every loss, then the weights are the same."""
+def test_other_forward_passes_during_a_step_do_not_change_its_weights(model, processor, checkpoint, tmp_path):
+    """Given other prompts that are sampled and scored in the middle of every loss, the weights are the same."""
     trainer_of(model, processor, CountedRows(), tmp_path, per_device_train_batch_size=8).train()
     other = load_model(checkpoint)
     trainer = trainer_of(other, processor, CountedRows(), tmp_path, per_device_train_batch_size=8)
-    stranger = [made_row("stranger", made_image(77, (84, 56)))]
+    other_rows = [synthetic_row("stranger", synthetic_image(77, (84, 56)))]
     score = trainer._get_per_token_logps_and_entropies
     settings = Sampling(count=4, max_tokens=6, seeds=(3,))
 
     def interrupted(network, *args, **kwargs):
-        prompts = PromptBatch.encode(network, processor, stranger, "cpu")
-        trainer.rollouts.engine.generate(stranger, settings, prompts)
+        prompts = PromptBatch.encode(network, processor, other_rows, "cpu")
+        trainer.rollouts.engine.generate(other_rows, settings, prompts)
         with torch.no_grad():
             network(**processor(text="words", return_tensors="pt"))
-        found = score(network, *args, **kwargs)
-        trainer.rollouts.engine.generate(stranger, settings, prompts)
-        return found
+        scores = score(network, *args, **kwargs)
+        trainer.rollouts.engine.generate(other_rows, settings, prompts)
+        return scores
 
     trainer._get_per_token_logps_and_entropies = interrupted
     trainer.train()
@@ -238,8 +240,8 @@ def test_another_forward_pass_in_between_corrupts_nothing(model, processor, chec
 
 
 @pytest.mark.parametrize("loss", ["dapo", "grpo", "dr_grpo", "sapo", "cispo"])
-def test_micro_batches_filled_by_tokens_give_the_step_of_one_batch(model, processor, checkpoint, tmp_path, loss):
-    """Given tokens for three completions of six, so that groups are cut unevenly, then the weights are the same."""
+def test_micro_batches_filled_by_tokens_give_the_weights_of_one_batch(model, processor, checkpoint, tmp_path, loss):
+    """Given a limit at which groups are split unevenly, the weights are the same."""
     rows = CountedRows()
     limit = 18 + max(PromptBatch.encode(model, processor, [rows[0], rows[1], rows[2]], "cpu").lengths)
     trainer_of(model, processor, rows, tmp_path, loss_type=loss).train()
@@ -260,7 +262,7 @@ def test_micro_batches_filled_by_tokens_give_the_step_of_one_batch(model, proces
 @pytest.mark.parametrize(
     "other", [{"per_device_train_batch_size": 4}, {"steps_per_generation": 2}, {"extra": {"entropy_coef": 0.1}}]
 )
-def test_what_does_not_go_with_tokens_is_refused(other):
+def test_settings_that_exclude_tokens_per_micro_batch_are_refused(other):
     with pytest.raises(
         ValidationError, match=r"tokens_per_micro_batch cannot be combined with \w+, which .*; set one of"
     ):
@@ -271,18 +273,18 @@ lengths = st.lists(st.lists(st.integers(0, 50), min_size=3, max_size=3), min_siz
 
 
 @given(lengths, st.lists(st.integers(1, 80), min_size=6, max_size=6), st.integers(1, 300), st.integers(0, 4))
-def test_filled_micro_batches_hold_every_completion_once_within_the_limit(completions, prompts, limit, more):
+def test_filled_micro_batches_have_every_completion_once_within_the_limit(completions, prompts, limit, more):
     sizes = Sizes(prompts[: len(completions)], completions)
     parts = fill(sizes, limit)
     rows = sorted((prompt, number) for prompt in range(len(completions)) for number in range(3))
     assert sorted(row for part in parts for row in part) == rows
     for part in parts:
         assert tokens_computed(part, sizes) <= limit or len(part) == 1
-    # a group is cut only if it does not fit alone
+    # a group is split only if it does not fit by itself
     for prompt in range(len(completions)):
         holders = [part for part in parts if any(row[0] == prompt for row in part)]
-        whole = [(prompt, number) for number in range(3)]
-        assert len(holders) == 1 or tokens_computed(whole, sizes) > limit
+        group = [(prompt, number) for number in range(3)]
+        assert len(holders) == 1 or tokens_computed(group, sizes) > limit
     count = min(len(parts) + more, len(rows))
     again = split_into(parts, count)
     assert len(again) == count
@@ -290,7 +292,7 @@ def test_filled_micro_batches_hold_every_completion_once_within_the_limit(comple
     assert sorted(row for part in again for row in part) == rows
 
 
-def test_the_order_of_every_epoch_is_its_own_and_is_made_again():
+def test_every_epoch_has_its_own_order_which_is_reproducible():
     order = Order(10, 3, seed=5)
     batches = [order.batch(number) for number in range(7)]
     assert [Order(10, 3, seed=5).batch(number) for number in (6, 2, 0, 4)] == [batches[n] for n in (6, 2, 0, 4)]
@@ -301,16 +303,16 @@ def test_the_order_of_every_epoch_is_its_own_and_is_made_again():
 
 
 class OffByFive(Qwen2VL):
-    """A family with a mistake in its positions."""
+    """A family with wrong positions of completions."""
 
     def completion_positions(self, numbers):
         return super().completion_positions(numbers + 5)
 
 
-def test_a_family_that_is_wrong_ends_the_run_before_it_trains(model, processor, tmp_path, monkeypatch):
+def test_the_self_check_stops_a_run_with_a_wrong_family_before_it_trains(model, processor, tmp_path, monkeypatch):
     monkeypatch.setattr("jigsaw.models.prompt_batch.family_of", lambda _: OffByFive())
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-    told = r"puzzle r0: with a shared prompt .* token is -\d+\.\d+, of the single sequence -\d+\.\d+; .*self_check"
-    with pytest.raises(JigsawError, match=told):
+    message = r"puzzle r0: with a shared prompt .* token is -\d+\.\d+, of the single sequence -\d+\.\d+; .*self_check"
+    with pytest.raises(JigsawError, match=message):
         trainer_of(model, processor, CountedRows(), tmp_path, sampling=SamplingSection()).train()
     assert all(parameter.equal(before[name]) for name, parameter in model.named_parameters())

@@ -1,4 +1,4 @@
-"""Prompts paid for once give what prompts paid for G times give: tokens, log-probabilities, gradients."""
+"""Shared prompts: log-probabilities, entropies and gradients equal those of separate sequences."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from made_rows import ROWS, completions
 from peft import LoraConfig, get_peft_model
-from plain_way import compare, plain_log_probabilities
+from reference_pass import compare_with_reference, reference_log_probabilities
+from synthetic_rows import ROWS, completions
 from torch.nn.attention.flex_attention import create_block_mask
 from torch.nn.functional import pad
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -20,7 +20,7 @@ from jigsaw.models.shared_prefix import completion_log_probabilities, log_probab
 
 
 def packing(prompts, completions):
-    """Prompts and completions of the given lengths."""
+    """Returns the packing of prompts and completions of the given lengths."""
     start, space = max(prompts), max(map(sum, completions))
     part = torch.full((len(prompts), start + space), PADDING)
     for row, (prompt, group) in enumerate(zip(prompts, completions, strict=True)):
@@ -32,37 +32,37 @@ def packing(prompts, completions):
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("group", [2, 5, 8, 16])
-def test_log_probabilities_and_gradients_equal_the_plain_way(model, processor, rows, group, attention):
+def test_log_probabilities_and_gradients_equal_the_reference(model, processor, rows, group, attention):
     model.set_attn_implementation(attention)
-    compare(model, processor, rows, group)
+    compare_with_reference(model, processor, rows, group)
 
 
-def test_a_head_that_is_the_embedding_equals_the_plain_way(make_checkpoint, processor):
-    compare(load_model(make_checkpoint(tie_word_embeddings=True)), processor, ROWS["mixed"], 3)
+def test_tied_embeddings_equal_the_reference(make_checkpoint, processor):
+    compare_with_reference(load_model(make_checkpoint(tie_word_embeddings=True)), processor, ROWS["mixed"], 3)
 
 
-def test_unshared_prompts_equal_the_plain_way(model, processor, rows):
-    compare(model, processor, rows, 3, shared=False)
+def test_unshared_prompts_equal_the_reference(model, processor, rows):
+    compare_with_reference(model, processor, rows, 3, shared=False)
 
 
-def test_scores_in_chunks_equal_the_plain_way(model, processor):
-    compare(model, processor, ROWS["mixed"], 3, chunk=4 * 512)
+def test_log_probabilities_in_chunks_equal_the_reference(model, processor):
+    compare_with_reference(model, processor, ROWS["mixed"], 3, chunk=4 * 512)
 
 
-def test_checkpointed_layers_equal_the_plain_way(model, processor):
+def test_gradient_checkpointing_equals_the_reference(model, processor):
     model.train()
     model.gradient_checkpointing_enable({"use_reentrant": False})
-    compare(model, processor, ROWS["mixed"], 3)
+    compare_with_reference(model, processor, ROWS["mixed"], 3)
 
 
-def test_adapters_equal_the_plain_way(model, processor):
+def test_adapters_equal_the_reference(model, processor):
     adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
-    compare(adapted, processor, ROWS["mixed"], 3)
+    compare_with_reference(adapted, processor, ROWS["mixed"], 3)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_bfloat16_is_as_close_as_the_plain_way(model, processor, attention):
-    """Both computed in bfloat16, the packed pass is no farther from float32 than the straightforward one is."""
+def test_bfloat16_is_as_accurate_as_the_reference_in_bfloat16(model, processor, attention):
+    """In bfloat16, the error of the packed pass against float32 is not larger than that of the reference."""
     model.set_attn_implementation(attention)
     rows, owner = ROWS["mixed"], torch.arange(len(ROWS["mixed"])).repeat_interleave(4)
     ids, mask = completions(len(owner))
@@ -70,33 +70,33 @@ def test_bfloat16_is_as_close_as_the_plain_way(model, processor, attention):
     batch = PromptBatch.encode(model, processor, rows, "cpu")
     kept = mask.bool()
     with torch.no_grad():
-        exact, _ = plain_log_probabilities(model, processor, copies, ids, mask)
+        exact, _ = reference_log_probabilities(model, processor, copies, ids, mask)
         with torch.autocast("cpu", torch.bfloat16):
-            plain, _ = plain_log_probabilities(model, processor, copies, ids, mask)
+            reference, _ = reference_log_probabilities(model, processor, copies, ids, mask)
     with torch.autocast("cpu", torch.bfloat16):
-        ours, _ = log_probabilities(model, batch, owner.tolist(), ids, mask)
-        ours.sum().backward()
-    assert (ours - exact)[kept].abs().mean() < 1.5 * (plain - exact)[kept].abs().mean() + 1e-3
+        logps, _ = log_probabilities(model, batch, owner.tolist(), ids, mask)
+        logps.sum().backward()
+    assert (logps - exact)[kept].abs().mean() < 1.5 * (reference - exact)[kept].abs().mean() + 1e-3
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
-def test_block_masks_equal_the_plain_way(model, processor, rows):
+def test_block_masks_equal_the_reference(model, processor, rows):
     model.requires_grad_(False)
-    compare(model, processor, rows, 3, blocks=True)
+    compare_with_reference(model, processor, rows, 3, blocks=True)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager", "flex_attention"])
-def test_neo_equals_the_plain_way(neo_checkpoint, rows, attention):
+def test_neo_equals_the_reference(neo_checkpoint, rows, attention):
     model, processor = load_model(neo_checkpoint), load_processor(neo_checkpoint)
     model.set_attn_implementation(attention)
     if attention == "flex_attention":
         model.requires_grad_(False)
-    compare(model, processor, rows, 3, blocks=attention == "flex_attention")
+    compare_with_reference(model, processor, rows, 3, blocks=attention == "flex_attention")
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", ["qwen", "neo"])
-def test_block_masks_have_the_gradients_of_dense_ones(checkpoint, neo_checkpoint, kind):
+def test_block_masks_have_the_gradients_of_dense_masks(checkpoint, neo_checkpoint, kind):
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     path = checkpoint if kind == "qwen" else neo_checkpoint
@@ -104,20 +104,20 @@ def test_block_masks_have_the_gradients_of_dense_ones(checkpoint, neo_checkpoint
     batch = PromptBatch.encode(model, processor, ROWS["mixed"], "cuda")
     owner = torch.arange(3, device="cuda").repeat_interleave(4)
     ids, mask = (part.cuda() for part in completions(12))
-    found = []
+    results = []
     for blocks in (False, True):
         logps, _ = log_probabilities(model, batch, owner.tolist(), ids, mask, blocks=blocks)
         logps.sum().backward()
-        found.append((logps.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}))
+        results.append((logps.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}))
         model.zero_grad()
-    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-4, rtol=0)
-    for name, gradient in found[0][1].items():
-        torch.testing.assert_close(found[1][1][name], gradient, atol=1e-3, rtol=1e-3, msg=name)
+    torch.testing.assert_close(results[0][0], results[1][0], atol=1e-4, rtol=0)
+    for name, gradient in results[0][1].items():
+        torch.testing.assert_close(results[1][1][name], gradient, atol=1e-3, rtol=1e-3, msg=name)
 
 
 @pytest.mark.gpu
-def test_very_long_groups_fit():
-    """8192 tokens of prompt and 16 completions of 2048: no dense mask, no logits of all tokens at once."""
+def test_the_block_mask_of_a_very_long_group_fits_in_memory():
+    """The group has a prompt of 8192 tokens and 16 completions of 2048 tokens; no dense mask is created."""
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     part = packing([8192], [[2048] * 16]).part.cuda()
@@ -128,8 +128,8 @@ def test_very_long_groups_fit():
 
 
 @pytest.mark.parametrize("of_images", [False, True])
-def test_a_block_mask_is_the_dense_one(of_images):
-    """Place by place, and by what it says of each block: sizes that no block divides, padding, unequal completions."""
+def test_a_block_mask_equals_the_dense_mask(of_images):
+    """Compares all entries and the kinds of the blocks, with padding and lengths that are no multiple of a block."""
     packed = packing([300, 160], [[90, 3, 0], [40, 90, 1]])
     if of_images:
         packed = replace(packed, together=pad(torch.arange(300).expand(2, -1) // 40, (0, 131), value=-1))
@@ -143,29 +143,29 @@ def test_a_block_mask_is_the_dense_one(of_images):
     assert torch.equal(blocks.full_kv_num_blocks, usual.full_kv_num_blocks)
 
 
-class Largest(TorchDispatchMode):
-    """Watches how many places the largest tensor has that is made."""
+class LargestTensor(TorchDispatchMode):
+    """Records the number of elements of the largest tensor that is created."""
 
-    places = 0
+    elements = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        made = func(*args, **kwargs or {})
-        for value in made if isinstance(made, tuple | list) else [made]:
+        output = func(*args, **kwargs or {})
+        for value in output if isinstance(output, tuple | list) else [output]:
             if isinstance(value, torch.Tensor):
-                self.places = max(self.places, value.numel())
-        return made
+                self.elements = max(self.elements, value.numel())
+        return output
 
 
-def test_no_block_mask_is_ever_dense():
+def test_building_a_block_mask_creates_no_dense_mask():
     packed = packing([2048], [[512] * 4])
-    with Largest() as largest:
+    with LargestTensor() as largest:
         mask = block_mask(packed)
     assert mask.shape[-1] == 4096
-    assert largest.places <= 128 * 4096
+    assert largest.elements <= 128 * 4096
 
 
-def test_the_vision_tower_runs_once_a_group(model, processor):
-    """However many completions there are: as many patches pass as the prompts' media have."""
+def test_the_vision_tower_runs_once_per_group(model, processor):
+    """The tower computes the patches of the prompts once, independent of the number of completions."""
     seen: list[int] = []
     model.model.visual.register_forward_hook(lambda _, args, out: seen.append(len(args[0])))
     batch = PromptBatch.encode(model, processor, ROWS["video"], "cpu")
@@ -177,14 +177,14 @@ def test_the_vision_tower_runs_once_a_group(model, processor):
     assert seen == [16 * len(batch.media["pixel_values_videos"])]
 
 
-def test_rows_may_come_in_any_order_and_groups_may_be_cut(model, processor, puzzles):
+def test_completions_may_be_in_any_order_and_groups_may_be_incomplete(model, processor, puzzles):
     rows = [puzzles[0], puzzles[7], puzzles[13]]
     batch = PromptBatch.encode(model, processor, rows, "cpu")
     owner = torch.tensor([2, 0, 2, 2, 0])  # prompt 1 has no row, prompt 2 has three
     ids, mask = completions(len(owner))
-    ours, _ = log_probabilities(model, batch, owner.tolist(), ids, mask)
-    plain, _ = plain_log_probabilities(model, processor, [rows[n] for n in owner], ids, mask)
-    torch.testing.assert_close(ours[mask.bool()], plain[mask.bool()], atol=1e-5, rtol=0)
+    logps, _ = log_probabilities(model, batch, owner.tolist(), ids, mask)
+    expected, _ = reference_log_probabilities(model, processor, [rows[n] for n in owner], ids, mask)
+    torch.testing.assert_close(logps[mask.bool()], expected[mask.bool()], atol=1e-5, rtol=0)
 
 
 def test_prompts_of_different_lengths_share_a_batch(model, processor, puzzles):
@@ -194,12 +194,12 @@ def test_prompts_of_different_lengths_share_a_batch(model, processor, puzzles):
     batch = PromptBatch.encode(model, processor, rows, "cpu")
     owner = torch.tensor([0, 0, 1, 1])
     ids, mask = completions(4)
-    ours, _ = log_probabilities(model, batch, owner.tolist(), ids, mask)
-    plain, _ = plain_log_probabilities(model, processor, [rows[n] for n in owner], ids, mask)
-    torch.testing.assert_close(ours[mask.bool()], plain[mask.bool()], atol=1e-5, rtol=0)
+    logps, _ = log_probabilities(model, batch, owner.tolist(), ids, mask)
+    expected, _ = reference_log_probabilities(model, processor, [rows[n] for n in owner], ids, mask)
+    torch.testing.assert_close(logps[mask.bool()], expected[mask.bool()], atol=1e-5, rtol=0)
 
 
-def test_a_completion_that_is_masked_whole_leaves_the_others_finite(model, processor, puzzles):
+def test_a_completely_masked_completion_gives_finite_values_and_gradients(model, processor, puzzles):
     batch = PromptBatch.encode(model, processor, [puzzles[0]], "cpu")
     ids, mask = completions(3)
     mask[1] = 0
@@ -210,11 +210,11 @@ def test_a_completion_that_is_masked_whole_leaves_the_others_finite(model, proce
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
-def test_completions_do_not_see_each_other():
+def test_completions_do_not_attend_to_each_other():
     mask = dense_mask(packing([2, 3], [[2, 1], [1, 3]]))[0, 0]
     assert mask.int().tolist() == [
         # prompt    first  second, padding
-        [1, 0, 0, 0, 0, 0, 0],  # padding sees itself
+        [1, 0, 0, 0, 0, 0, 0],  # padding attends to itself
         [0, 1, 0, 0, 0, 0, 0],
         [0, 1, 1, 0, 0, 0, 0],
         [0, 1, 1, 1, 0, 0, 0],
@@ -224,8 +224,8 @@ def test_completions_do_not_see_each_other():
     ]
 
 
-def watched_widths(model):
-    """Counts the tokens of every forward pass of the decoder."""
+def record_widths(model):
+    """Returns a list to which every forward pass of the decoder adds its number of tokens."""
     widths = []
     model.model.language_model.register_forward_pre_hook(
         lambda _, args, kwargs: widths.append(kwargs["inputs_embeds"].shape[:2].numel()), with_kwargs=True
@@ -234,33 +234,33 @@ def watched_widths(model):
 
 
 def test_padding_is_not_computed(model, processor):
-    """Given one long completion among short ones, then as many tokens pass as prompt and completions have."""
+    """Given one long completion among short ones, the pass has as many tokens as prompt and completions."""
     batch = PromptBatch.encode(model, processor, ROWS["image"][:1], "cpu")
     lengths = torch.tensor([40, 2, 3, 4, 0])
     mask = (torch.arange(40) < lengths[:, None]).long()
-    widths = watched_widths(model)
+    widths = record_widths(model)
     log_probabilities(model, batch, [0] * 5, torch.full((5, 40), 5), mask)
     assert widths == [batch.lengths[0] + 49]
 
 
-def test_a_shorter_prompt_is_not_padded_to_one_that_is_not_there(model, processor):
+def test_a_short_prompt_is_not_padded_to_a_prompt_without_completions(model, processor):
     batch = PromptBatch.encode(model, processor, ROWS["image"], "cpu")
     short = batch.lengths.index(min(batch.lengths))
-    widths = watched_widths(model)
+    widths = record_widths(model)
     log_probabilities(model, batch, [short], torch.tensor([[5, 6]]), torch.ones(1, 2, dtype=torch.long))
     assert widths == [min(batch.lengths) + 2]
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_the_public_function_gives_one_tensor_per_completion(model, processor, shared):
-    """Of as many completions as each row has, empty ones and none at all included; they equal the plain way."""
+def test_the_public_function_returns_one_tensor_per_completion(model, processor, shared):
+    """Rows have different numbers of completions, some of them empty or none; the values equal the reference."""
     rows = ROWS["mixed"]
-    given = [[[5, 6, 7], [], [8]], [], [[9, 10]]]
-    found = completion_log_probabilities(model, processor, rows, given, shared=shared)
-    assert [[len(scores) for scores in group] for group in found] == [[3, 0, 1], [], [2]]
-    for row, completions_of_row, scores_of_row in zip(rows, given, found, strict=True):
+    tokens_of_rows = [[[5, 6, 7], [], [8]], [], [[9, 10]]]
+    log_probs = completion_log_probabilities(model, processor, rows, tokens_of_rows, shared=shared)
+    assert [[len(scores) for scores in group] for group in log_probs] == [[3, 0, 1], [], [2]]
+    for row, completions_of_row, scores_of_row in zip(rows, tokens_of_rows, log_probs, strict=True):
         for tokens, scores in zip(completions_of_row, scores_of_row, strict=True):
             ids = torch.tensor([tokens], dtype=torch.long)
-            plain, _ = plain_log_probabilities(model, processor, [row], ids, torch.ones_like(ids))
+            expected, _ = reference_log_probabilities(model, processor, [row], ids, torch.ones_like(ids))
             assert scores.dtype == torch.float32
-            torch.testing.assert_close(scores, plain[0], atol=1e-5, rtol=0)
+            torch.testing.assert_close(scores, expected[0], atol=1e-5, rtol=0)

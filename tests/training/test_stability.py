@@ -1,4 +1,4 @@
-"""A run that goes wrong says so once, by name, and ends where it was told to."""
+"""The stability watch: an unstable run is warned of once with the metric, and stopped if the recipe says so."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def feed(watch: StabilityWatch, count: int, *, entropy=1.0, length=100.0, trunca
 
 
 @pytest.mark.parametrize(
-    ("figures", "told"),
+    ("figures", "message"),
     [
         ({"entropy": 0.01}, r"entropy 0.01 against 1 at first for 3 steps.*entropy_low=0.02.*epsilon_high"),
         ({"entropy": 4.0}, "entropy_high"),
@@ -33,28 +33,28 @@ def feed(watch: StabilityWatch, count: int, *, entropy=1.0, length=100.0, trunca
         ({"truncated": 0.7}, "70% of the completions were cut off.*mask_truncated_completions"),
     ],
 )
-def test_a_figure_beyond_its_bound_is_told_once(figures, told):
+def test_a_metric_beyond_its_bound_is_warned_of_once(figures, message):
     watch = StabilityWatch(StabilitySection(patience=3))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         feed(watch, 5)
         feed(watch, 2, **figures)
-        feed(watch, 1)  # back within bounds: the count begins again
+        feed(watch, 1)  # back within the bounds, so the count starts again
         feed(watch, 2, **figures)
-    with pytest.warns(UnstableRunWarning, match=told) as seen:
+    with pytest.warns(UnstableRunWarning, match=message) as seen:
         feed(watch, 9, **figures)
     assert len(seen) == 1
 
 
-def test_a_run_ends_where_it_was_told_to():
+def test_an_unstable_run_is_stopped_with_the_option_stop():
     watch = StabilityWatch(StabilitySection(patience=2, stop=True))
     feed(watch, 4)
     with pytest.raises(JigsawError, match=r"step 1: entropy .*stability\.stop"):
         feed(watch, 2, entropy=0.0)
 
 
-def test_a_resumed_run_keeps_the_level_of_its_first_steps():
-    """Given figures that collapsed before a checkpoint, then they are measured against the level before it."""
+def test_a_resumed_run_keeps_the_reference_values_of_its_first_steps():
+    """Given metrics that collapsed before a checkpoint, they are compared with the first steps of the run."""
     before, after = (StabilityWatch(StabilitySection(patience=3)) for _ in range(2))
     feed(before, 4)
     feed(before, 2, entropy=0.01)
@@ -63,5 +63,5 @@ def test_a_resumed_run_keeps_the_level_of_its_first_steps():
         feed(after, 1, entropy=0.01)
 
 
-def test_other_logs_are_not_looked_at():
+def test_other_logs_are_ignored():
     StabilityWatch(StabilitySection()).on_log(None, SimpleNamespace(global_step=1), None, {"train_runtime": 1.0})

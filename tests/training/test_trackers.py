@@ -1,4 +1,4 @@
-"""Figures and completions reach the trackers that a recipe names."""
+"""Trackers: metrics and completions are logged to the trackers that a recipe names."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def recipe(*trackers: str) -> Recipe:
     return Recipe.model_validate(sections)
 
 
-def follow(tracker: str, folder) -> None:
-    PartialState()  # a trainer has created it by the time that its trackers start
+def log_to(tracker: str, folder) -> None:
+    PartialState()  # a trainer creates it before its trackers start
     trackers = Trackers(recipe(tracker), folder, "grpo")
     trackers.log({"reward": 0.25, "loss": None}, 1)
     trackers.log({"reward": 0.75}, 2)
@@ -32,11 +32,11 @@ def follow(tracker: str, folder) -> None:
     trackers.finish()
 
 
-def test_tensorboard_gets_figures_by_stage_and_step_and_the_completions(tmp_path):
+def test_tensorboard_gets_metrics_by_stage_and_step_and_completions(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    follow("tensorboard", tmp_path)
+    log_to("tensorboard", tmp_path)
     written = EventAccumulator(str(tmp_path / "tensorboard" / "grpo"))
     written.Reload()
     assert [(event.step, event.value) for event in written.Scalars("grpo/reward")] == [(1, 0.25), (2, 0.75)]
@@ -46,11 +46,11 @@ def test_tensorboard_gets_figures_by_stage_and_step_and_the_completions(tmp_path
 
 
 @pytest.mark.slow
-def test_wandb_gets_them_without_a_network(tmp_path, monkeypatch):
+def test_wandb_gets_metrics_and_completions_offline(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    follow("wandb", tmp_path)
+    log_to("wandb", tmp_path)
     assert wandb.run is None
     assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
     assert list(tmp_path.glob("wandb/offline-run-*/files/media/table/grpo/completions_*.table.json"))

@@ -1,4 +1,4 @@
-"""What a recipe trains: freezing by name and pattern, adapters, on the real architectures without their weights."""
+"""The trainable parameters of a recipe: freezing by part and pattern, and adapters, on models without weights."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ SIZES = {
     "Qwen/Qwen2.5-VL-3B-Instruct": QWEN_3B,
     "XiaomiMiMo/MiMo-VL-7B-SFT-2508": MIMO_7B,
 }
-"""The sizes of the models that the recipes name, as their configurations on the hub have them."""
+"""The sizes of the models that the recipes name, from their configurations on the hub."""
 
 
 def on_meta(name: str):
-    """A model of the published sizes without its weights: names and shapes on torch's meta device."""
+    """Returns a model of the published sizes without weights, on torch's meta device."""
     from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen3VLConfig
 
     sizes = SIZES[name]
@@ -76,47 +76,47 @@ def on_meta(name: str):
 
 
 @pytest.fixture(scope="module")
-def skeletons():
+def meta_models():
     return {name: on_meta(name) for name in SIZES}
 
 
-def test_the_skeletons_are_of_the_published_sizes(skeletons):
-    counts = {name: sum(parameter.numel() for parameter in model.parameters()) for name, model in skeletons.items()}
+def test_the_models_without_weights_have_the_published_sizes(meta_models):
+    counts = {name: sum(parameter.numel() for parameter in model.parameters()) for name, model in meta_models.items()}
     assert counts["Qwen/Qwen2.5-VL-7B-Instruct"] == 8_292_166_656
     assert counts["Qwen/Qwen2.5-VL-3B-Instruct"] == 3_754_622_976
     assert counts["XiaomiMiMo/MiMo-VL-7B-SFT-2508"] == pytest.approx(8.3e9, rel=0.01)
 
 
-PAPERS = [name for name in recipe_names() if "neo" not in name and load_recipe(name).model.path is not None]
+GPU_RECIPES = [name for name in recipe_names() if "neo" not in name and load_recipe(name).model.path is not None]
 
 
-@pytest.mark.parametrize("name", PAPERS)
-def test_what_a_recipe_freezes_matches_its_model(name, skeletons):
-    """Every entry of `freeze` matches, something is left to train, and adapters have layers to sit on."""
+@pytest.mark.parametrize("name", GPU_RECIPES)
+def test_every_entry_of_freeze_of_a_recipe_matches_its_model(name, meta_models):
+    """Some parameters remain trainable, and adapters have layers to be attached to."""
     section = load_recipe(name).model
-    model = skeletons[section.path]
+    model = meta_models[section.path]
     names = [parameter for parameter, _ in model.named_parameters()]
     frozen = frozen_names(family_of(model), names, section.freeze)
     assert len(frozen) < len(names)
     if section.lora is not None:
-        left = [one for one in names if one not in frozen and one.endswith("proj.weight")]
-        assert left
+        adapted = [one for one in names if one not in frozen and one.endswith("proj.weight")]
+        assert adapted
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_the_parts_cover_a_model_without_overlap(name, skeletons):
-    family = family_of(skeletons[name])
-    names = [parameter for parameter, _ in skeletons[name].named_parameters()]
+def test_the_parts_cover_a_model_without_overlap(name, meta_models):
+    family = family_of(meta_models[name])
+    names = [parameter for parameter, _ in meta_models[name].named_parameters()]
     parts = [frozen_names(family, names, [part]) for part in family.parts]
     assert sorted(one for part in parts for one in part) == sorted(names)
 
 
-def test_a_pattern_that_matches_nothing_is_told_with_a_name_that_would(model):
+def test_a_pattern_that_matches_nothing_is_refused_with_the_parts(model):
     with pytest.raises(JigsawError, match=r"model\.freeze: 'visoin_tower' matches no parameter .* vision_tower"):
         frozen_names(family_of(model), [name for name, _ in model.named_parameters()], ["visoin_tower"])
 
 
-def test_frozen_parts_get_no_gradient_and_the_count_says_so(model):
+def test_frozen_parts_get_no_gradient_and_are_not_counted_as_trained(model):
     section = ModelSection(path="unused", freeze=("vision_tower", "*.layers.0.*"))
     model, trainable = prepare(model, section, sharded=False)
     for name, parameter in model.named_parameters():
@@ -127,13 +127,13 @@ def test_frozen_parts_get_no_gradient_and_the_count_says_so(model):
     assert str(trainable).startswith(f"{trained:,} of {trainable.total:,} parameters are trained (")
 
 
-def test_nothing_left_to_train_is_refused(model):
+def test_a_recipe_that_freezes_every_parameter_is_refused(model):
     section = ModelSection(path="unused", freeze=("vision_tower", "projector", "language_model"))
     with pytest.raises(JigsawError, match="every parameter is frozen"):
         prepare(model, section, sharded=False)
 
 
-def test_adapters_sit_on_unfrozen_linear_layers_and_train_in_float32(checkpoint):
+def test_adapters_are_attached_to_linear_layers_that_are_not_frozen_and_train_in_float32(checkpoint):
     from jigsaw.models.load import load_model
 
     section = ModelSection(
@@ -146,17 +146,17 @@ def test_adapters_sit_on_unfrozen_linear_layers_and_train_in_float32(checkpoint)
     assert trainable.trained == sum(parameter.numel() for parameter in trained.values())
 
 
-def test_an_engine_gets_the_merged_weights_under_checkpoint_names_and_the_model_keeps_its_own(model):
+def test_merged_weights_have_the_names_of_the_checkpoint_and_the_model_is_not_changed(model):
     names = [name for name, _ in model.named_parameters()]
     model, _ = prepare(model, ModelSection(path="unused", lora=LoraSection(rank=4)), sharded=False)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-    given = dict(merged_weights(model))
-    assert list(given) == names == [name for name, _ in shapes(model)]
-    assert all(list(given[name].shape) == shape for name, shape in shapes(model))
+    weights = dict(merged_weights(model))
+    assert list(weights) == names == [name for name, _ in shapes(model)]
+    assert all(list(weights[name].shape) == shape for name, shape in shapes(model))
     assert all(parameter.equal(before[name]) for name, parameter in model.named_parameters())
     merged = dict(model.merge_and_unload().named_parameters())
-    assert all(torch.allclose(given[name], merged[name], atol=1e-6) for name in names)
-    assert any(not given[name].equal(before.get(f"base_model.model.{name}", given[name] + 1)) for name in names)
+    assert all(torch.allclose(weights[name], merged[name], atol=1e-6) for name in names)
+    assert any(not weights[name].equal(before.get(f"base_model.model.{name}", weights[name] + 1)) for name in names)

@@ -1,4 +1,4 @@
-"""The `sft` and `grpo` sections: typed, with the paper's values, and in step with the installed TRL."""
+"""The `sft` and `grpo` sections: types, the paper's defaults, and agreement with the installed TRL."""
 
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -26,8 +26,8 @@ PAPER = {
     "vllm_importance_sampling_correction": False,
 }
 """arXiv 2509.25190, section 4.1."""
-NOT_TRLS = {"max_length", "per_device_train_batch_size", "max_steps", "optim"}
-"""Keys whose null stands for something that TRL writes differently, or that the framework decides."""
+OTHER_DEFAULTS = {"max_length", "per_device_train_batch_size", "max_steps", "optim"}
+"""Keys whose null has another form in TRL or is resolved by the framework."""
 
 
 def trl_class(stage):
@@ -45,10 +45,10 @@ def refusal(*overrides):
     with pytest.raises(JigsawError) as caught:
         load_recipe("quickstart", overrides)
     assert "\n" not in str(caught.value)
-    return str(caught.value).partition(": ")[2]  # behind the override that is to blame
+    return str(caught.value).partition(": ")[2]  # without the override
 
 
-def test_grpo_has_the_papers_settings_where_a_recipe_says_nothing():
+def test_the_defaults_of_grpo_are_the_papers_settings():
     section = GrpoSection()
     assert {key: getattr(section, key) for key in PAPER} == PAPER
     config = grpo_config(recipe(grpo={}), Path("unused"), [], [1.0])
@@ -58,19 +58,19 @@ def test_grpo_has_the_papers_settings_where_a_recipe_says_nothing():
 
 
 @pytest.mark.parametrize("stage", ["sft", "grpo"])
-def test_the_fields_read_from_the_sources_are_those_of_the_installed_trl(stage):
+def test_the_fields_read_from_the_source_of_trl_are_those_of_its_classes(stage):
     assert trl_fields(stage).keys() == {field.name for field in fields(trl_class(stage))}
 
 
 @pytest.mark.parametrize("stage", ["sft", "grpo"])
-def test_keys_of_a_section_are_fields_of_trl_with_trls_defaults(stage):
+def test_keys_of_a_section_are_fields_of_trl_with_the_same_defaults(stage):
     known = {field.name: field for field in fields(trl_class(stage))}
     for key, field in SECTIONS[stage].model_fields.items():
         if key in OWN_FIELDS:
             continue
         assert key in known
         assert key not in SET_BY_FRAMEWORK | FIXED | dict.fromkeys(UNUSED)
-        if key not in NOT_TRLS | PAPER.keys() and known[key].default is not MISSING:
+        if key not in OTHER_DEFAULTS | PAPER.keys() and known[key].default is not MISSING:
             assert field.default == known[key].default, key
 
 
@@ -83,7 +83,7 @@ def test_schedules_and_optimizers_are_those_of_transformers():
     assert set(optimizers()) == {item.value for item in OptimizerNames}
 
 
-def test_what_is_written_below_extra_reaches_trl():
+def test_keys_below_extra_are_passed_to_trl():
     extra = {"ddp_timeout": 60, "top_entropy_quantile": 0.5}
     config = grpo_config(recipe(grpo={"extra": extra}), Path("unused"), [], [1.0])
     assert (config.ddp_timeout, config.top_entropy_quantile) == (60, 0.5)
@@ -91,13 +91,13 @@ def test_what_is_written_below_extra_reaches_trl():
     assert config.ddp_timeout == 60
 
 
-def test_an_answer_is_never_cut_off_unless_a_recipe_says_so():
+def test_answers_are_not_truncated_by_default():
     assert sft_config(recipe(sft={}), Path("unused")).max_length is None
     assert sft_config(recipe(sft={"max_length": 64}), Path("unused")).max_length == 64
 
 
 @pytest.mark.parametrize(
-    "override, told",
+    "override, message",
     [
         ("grpo.num_generation=3", "unknown key grpo.num_generation; did you mean num_generations?"),
         (
@@ -131,11 +131,11 @@ def test_an_answer_is_never_cut_off_unless_a_recipe_says_so():
         ("grpo.optim=muon", "grpo.optim: muon is only for the supervised stage; leave it out"),
     ],
 )
-def test_what_is_wrong_in_a_section_is_told_with_its_key(override, told):
-    assert refusal(override).startswith(told)
+def test_an_error_in_a_section_is_reported_with_its_key(override, message):
+    assert refusal(override).startswith(message)
 
 
-def test_without_trls_sources_its_fields_are_left_to_trl(monkeypatch):
+def test_without_the_source_of_trl_its_fields_are_checked_by_trl(monkeypatch):
     monkeypatch.setattr("jigsaw.config.trl_fields.trl_fields", lambda stage: {})
     assert load_recipe("quickstart", ["grpo.extra.no_such=1"]).grpo.extra == {"no_such": 1}
     with pytest.raises(JigsawError, match=r"^grpo: .*no_such"):
@@ -155,7 +155,7 @@ def test_the_completions_of_a_step_are_divided_among_processes_and_micro_batches
     assert GrpoSection(**changes).micro_batches(processes) == expected
 
 
-def test_puzzles_of_a_supervised_step():
+def test_the_puzzles_of_a_supervised_step_are_divided_among_processes_and_micro_batches():
     assert SftSection().micro_batches(4) == MicroBatches(8, 1)
     assert SftSection(per_device_train_batch_size=3).micro_batches(4) == MicroBatches(3, 1)
     assert SftSection(prompts_per_step=16).micro_batches(4) == MicroBatches(4, 1)
@@ -163,7 +163,7 @@ def test_puzzles_of_a_supervised_step():
 
 
 @pytest.mark.parametrize(
-    "changes, processes, told",
+    "changes, processes, message",
     [
         ({}, 5, "grpo.prompts_per_step: 5 processes do not divide the 32 prompts of a step"),
         (
@@ -184,7 +184,7 @@ def test_puzzles_of_a_supervised_step():
         ),
     ],
 )
-def test_batch_sizes_that_do_not_divide_are_refused(changes, processes, told):
+def test_batch_sizes_that_do_not_divide_are_refused(changes, processes, message):
     with pytest.raises(JigsawError) as caught:
         GrpoSection(**changes).micro_batches(processes)
-    assert str(caught.value) == told
+    assert str(caught.value) == message

@@ -1,4 +1,4 @@
-"""The judge: a small random NEO in the official layout with the official implementation's figures."""
+"""The reference model: a small random NEO in the official layout, with values of the official implementation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = ("text", "one_image", "two_images", "image_first", "nine_tiles")
 
 @dataclass(frozen=True)
 class Case:
-    """One row: what goes in, and what the official implementation made of it."""
+    """The inputs of one row and the values that the official implementation computed."""
 
     name: str
     input_ids: Any
@@ -43,10 +43,10 @@ def cases() -> dict[str, Case]:
 
     tensors = load_file(DATA / "cases.safetensors")
     figures = json.loads((DATA / "cases.json").read_text())["cases"]
-    made = {}
+    cases = {}
     for name in NAMES:
         grid = tensors[f"{name}.grid_hw"]
-        made[name] = Case(
+        cases[name] = Case(
             name=name,
             input_ids=tensors[f"{name}.input_ids"],
             pixel_values=tensors[f"{name}.pixel_values"],
@@ -56,12 +56,12 @@ def cases() -> dict[str, Case]:
             logits=tensors[f"{name}.logits"],
             **figures[name],
         )
-    return made
+    return cases
 
 
 @pytest.fixture(scope="session")
-def open_judge():
-    """Opens the judge with the image tokens of its small vocabulary."""
+def open_reference_model():
+    """A function that opens the reference model with the image tokens of its small vocabulary."""
 
     def opened(attention: str = "sdpa", path: Path = DATA) -> Any:
         from transformers import AutoModelForImageTextToText
@@ -83,13 +83,13 @@ def open_judge():
 
 
 @pytest.fixture(scope="session", params=["eager", "sdpa", "flex_attention"])
-def judge(request, open_judge):
-    return open_judge(request.param)
+def reference_model(request, open_reference_model):
+    return open_reference_model(request.param)
 
 
 @pytest.fixture(scope="session")
-def together():
-    """Several cases as one batch, padded on either side with a token that is not in them."""
+def make_batch():
+    """A function that makes a batch of several cases, padded on either side."""
 
     def batch(cases: list[Case], side: str = "left", pad: int = 0) -> dict[str, Any]:
         import torch
@@ -101,10 +101,10 @@ def together():
             count = len(case.input_ids)
             where = slice(length - count, length) if side == "left" else slice(0, count)
             ids[row, where], mask[row, where] = case.input_ids, 1
-        made = {"input_ids": ids, "attention_mask": mask}
+        inputs = {"input_ids": ids, "attention_mask": mask}
         if any(case.media for case in cases):
-            made["pixel_values"] = torch.cat([case.pixel_values for case in cases])
-            made["image_grid_thw"] = torch.cat([case.image_grid_thw for case in cases])
-        return made
+            inputs["pixel_values"] = torch.cat([case.pixel_values for case in cases])
+            inputs["image_grid_thw"] = torch.cat([case.image_grid_thw for case in cases])
+        return inputs
 
     return batch

@@ -1,4 +1,4 @@
-"""Fresh NEOs for the paper's ablations: positions as of text, causal images, a pre-Buffer of any depth."""
+"""NEO models for the ablations of the paper: 1D positions and causal attention within images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VARIANTS = [("native", "mixed"), ("native", "causal"), ("1d", "mixed"), ("1d", "
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A tiny NEO on disk, whose configuration the tests change."""
+    """The folder of a tiny NEO, which the tests copy and change."""
     return Case("neo", tmp_path_factory.mktemp("neo") / "model").folder
 
 
@@ -30,14 +30,14 @@ def variant(folder, out, rope, attention):
 
 
 @pytest.mark.parametrize(("rope", "attention"), VARIANTS)
-def test_every_variant_keeps_the_contract(folder, tmp_path, rope, attention):
-    """Scores, shared prompts, padding and sampling: what reads positions and masks."""
+def test_every_variant_fulfils_the_contract(folder, tmp_path, rope, attention):
+    """Checks the properties that depend on positions and masks."""
     properties = ["several images", "shared prompt", "left padding", "transformers sampling"]
     assert_family(str(variant(folder, tmp_path / "model", rope, attention)), only=properties)
 
 
-def test_positions_and_masks_are_what_the_switches_say(folder, tmp_path):
-    """Pixels of the last patch move the first token of an image only where images see themselves."""
+def test_positions_and_masks_of_every_variant(folder, tmp_path):
+    """The last patch changes the first token of an image only with bidirectional attention within images."""
     for rope, attention in VARIANTS:
         path = variant(folder, tmp_path / f"{rope}-{attention}", rope, attention)
         model = load_model(str(path))

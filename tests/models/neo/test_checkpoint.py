@@ -1,4 +1,4 @@
-"""Official checkpoints in and out: keys, shapes, quirks, what is refused; and which part of a NEO a parameter is."""
+"""Official NEO checkpoints: keys, shapes, loading and saving, refused ones, and the groups of parameters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def edit(folder, **changes):
 
 
 def official_shapes(h, inner, vocabulary, vision, heads, key_heads, width, layers):
-    """The official key set, written out by hand after the authors' checkpoints."""
+    """Returns the official keys and shapes, written by hand from the authors' checkpoints."""
     shapes = {
         "vision_model.embeddings.patch_embedding.weight": (vision, 3, 16, 16),
         "vision_model.embeddings.patch_embedding.bias": (vision,),
@@ -76,21 +76,21 @@ def test_the_2b_model_has_the_official_keys_and_shapes():
     assert 2.1e9 < parameters < 2.9e9
 
 
-def test_the_judge_has_them_too():
+def test_the_reference_model_has_the_official_keys_and_shapes():
     with safe_open(DATA / "model.safetensors", "pt") as opened:
         shapes = {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118
     assert shapes == official_shapes(64, 96, 64, 32, 4, 2, 32, 3)
 
 
-def test_a_checkpoint_is_written_as_it_was_read(open_judge, tmp_path):
-    open_judge().save_pretrained(tmp_path)
+def test_the_weights_of_a_checkpoint_are_saved_unchanged(open_reference_model, tmp_path):
+    open_reference_model().save_pretrained(tmp_path)
     before, after = load_file(DATA / "model.safetensors"), load_file(tmp_path / "model.safetensors")
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_the_written_configuration_is_the_one_that_was_read(open_judge, tmp_path):
-    open_judge().save_pretrained(tmp_path)
+def test_the_configuration_of_a_checkpoint_is_saved_unchanged(open_reference_model, tmp_path):
+    open_reference_model().save_pretrained(tmp_path)
     before, after = (json.loads((folder / "config.json").read_text()) for folder in (DATA, tmp_path))
     assert after["model_type"] == "neo_chat"
     assert after["architectures"] == ["NEOChatModel"]
@@ -108,7 +108,7 @@ def test_the_official_token_ids_are_the_defaults():
 
 
 @pytest.mark.parametrize("label", ["neo_something", "qwen3", "internvl_chat"])
-def test_a_mislabelled_checkpoint_opens_by_its_architecture(copy, label):
+def test_a_checkpoint_with_another_model_type_opens_by_its_architecture(copy, label):
     edit(copy, model_type=label)
     open_anywhere()
     config = AutoConfig.from_pretrained(copy)
@@ -118,7 +118,7 @@ def test_a_mislabelled_checkpoint_opens_by_its_architecture(copy, label):
     assert not report["missing_keys"] and not report["unexpected_keys"]
 
 
-def test_the_newer_primitive_is_refused_by_its_keys(copy):
+def test_a_neo_unify_checkpoint_is_refused_by_its_keys(copy):
     weights = load_file(copy / "model.safetensors")
     for key in [key for key in weights if "q_proj_hw" in key]:
         weights[key.replace("q_proj_hw", "q_norm_hw")] = weights.pop(key)[:, 0].contiguous()
@@ -127,14 +127,14 @@ def test_the_newer_primitive_is_refused_by_its_keys(copy):
         AutoModelForImageTextToText.from_pretrained(copy)
 
 
-def test_sections_that_do_not_fit_are_refused(copy):
+def test_inconsistent_sections_of_a_configuration_are_refused(copy):
     config = json.loads((copy / "config.json").read_text())
     edit(copy, vision_config=config["vision_config"] | {"llm_hidden_size": [32]})
     with pytest.raises(ValueError, match="llm_hidden_size 32 is not llm_config"):
         AutoConfig.from_pretrained(copy)
 
 
-# Groups
+# Groups of parameters
 
 LAYERS = "language_model.model.layers"
 

@@ -1,4 +1,4 @@
-"""A NEO from a Qwen3: what is copied computes what it did, what is new is new, and wrong origins are refused."""
+"""Creating a NEO from a Qwen3: copied layers compute the same values, and other models are refused."""
 
 from __future__ import annotations
 
@@ -50,40 +50,40 @@ def logits(model, ids):
         return model(input_ids=ids).logits
 
 
-def test_without_a_pre_buffer_text_logits_are_those_of_the_language_model(qwen3, tmp_path):
+def test_without_a_pre_buffer_the_logits_of_text_equal_those_of_the_language_model(qwen3, tmp_path):
     from transformers import AutoModelForCausalLM
 
     start_from_qwen3(str(qwen3), tmp_path / "neo", pre_buffer=0)
     ids = torch.randint(0, 300, (3, 17), generator=torch.Generator().manual_seed(1))
-    theirs = AutoModelForCausalLM.from_pretrained(qwen3).eval()
+    language_model = AutoModelForCausalLM.from_pretrained(qwen3).eval()
     torch.testing.assert_close(
-        logits(load_model(str(tmp_path / "neo")), ids), logits(theirs, ids), atol=1e-5, rtol=1e-5
+        logits(load_model(str(tmp_path / "neo")), ids), logits(language_model, ids), atol=1e-5, rtol=1e-5
     )
 
 
-def test_behind_a_pre_buffer_copied_layers_compute_what_they_did(qwen3, tmp_path):
-    """Fed the same hidden states: at text indices, and as the whole copied stack."""
+def test_copied_layers_after_a_pre_buffer_compute_the_same_values(qwen3, tmp_path):
+    """All copied layers together get the same hidden states at text indices."""
     from transformers import AutoModelForCausalLM
 
-    made = start_from_qwen3(str(qwen3), tmp_path / "neo", pre_buffer=3)
-    assert made["layers"] == LAYERS + 3
-    ours = load_model(str(tmp_path / "neo")).language_model
-    theirs = AutoModelForCausalLM.from_pretrained(qwen3).eval()
+    summary = start_from_qwen3(str(qwen3), tmp_path / "neo", pre_buffer=3)
+    assert summary["layers"] == LAYERS + 3
+    neo = load_model(str(tmp_path / "neo")).language_model
+    language_model = AutoModelForCausalLM.from_pretrained(qwen3).eval()
     hidden = torch.randn(2, 9, 48, generator=torch.Generator().manual_seed(2))
     places = torch.arange(9).expand(2, -1)
-    ours.model.layers = ours.model.layers[3:]
-    for index, layer in enumerate(ours.model.layers):
+    neo.model.layers = neo.model.layers[3:]
+    for index, layer in enumerate(neo.model.layers):
         layer.self_attn.layer_idx = index
     with torch.no_grad():
-        ours_out = ours.model(
+        neo_output = neo.model(
             inputs_embeds=hidden, position_ids=torch.stack([places, 0 * places, 0 * places]), use_cache=False
         ).last_hidden_state
-        theirs_out = theirs.model(inputs_embeds=hidden, use_cache=False).last_hidden_state
-        torch.testing.assert_close(ours_out, theirs_out, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(ours.lm_head(ours_out), theirs.lm_head(theirs_out), atol=1e-5, rtol=1e-5)
+        qwen3_output = language_model.model(inputs_embeds=hidden, use_cache=False).last_hidden_state
+        torch.testing.assert_close(neo_output, qwen3_output, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(neo.lm_head(neo_output), language_model.lm_head(qwen3_output), atol=1e-5, rtol=1e-5)
 
 
-def test_new_parts_are_as_the_paper_starts_them(qwen3, tmp_path):
+def test_new_parts_are_initialised_as_in_the_paper(qwen3, tmp_path):
     start_from_qwen3(str(qwen3), tmp_path / "neo", pre_buffer=1)
     state = load_model(str(tmp_path / "neo")).state_dict()
     attention = "language_model.model.layers.{}.self_attn.{}.weight"
@@ -92,12 +92,12 @@ def test_new_parts_are_as_the_paper_starts_them(qwen3, tmp_path):
     for name in ("q_norm_h", "q_norm_w", "k_norm_h", "k_norm_w"):
         assert (state[attention.format(1, name)] == 1).all()
     own = state[attention.format(1, "q_proj")].view(4, 4, 4, 48)
-    placed = state[attention.format(1, "q_proj_hw")].view(4, 4, 4, 48)
+    copied = state[attention.format(1, "q_proj_hw")].view(4, 4, 4, 48)
     for quarter, origin in enumerate([0, 2, 0, 2]):
-        assert torch.equal(placed[:, quarter], own[:, origin])
+        assert torch.equal(copied[:, quarter], own[:, origin])
 
 
-def test_the_processor_knows_images(qwen3, tmp_path):
+def test_the_processor_supports_images(qwen3, tmp_path):
     start_from_qwen3(str(qwen3), tmp_path / "neo", pre_buffer=1)
     processor = load_processor(str(tmp_path / "neo"))
     config = load_model(str(tmp_path / "neo")).config
@@ -105,9 +105,9 @@ def test_the_processor_knows_images(qwen3, tmp_path):
     assert processor.image_processor.size["shortest_edge"] == 65536
 
 
-def test_a_trained_pre_buffer_moves_to_another_language_model(qwen3, tmp_path):
+def test_a_trained_pre_buffer_is_copied_to_another_language_model(qwen3, tmp_path):
     start_from_qwen3(str(qwen3), tmp_path / "trained", pre_buffer=2, seed=5)
-    made = start_from_qwen3(
+    summary = start_from_qwen3(
         str(qwen3), tmp_path / "neo", pre_buffer=2, pre_buffer_from=str(tmp_path / "trained"), seed=6
     )
     first, second = (load_model(str(tmp_path / name)).state_dict() for name in ("trained", "neo"))
@@ -115,10 +115,10 @@ def test_a_trained_pre_buffer_moves_to_another_language_model(qwen3, tmp_path):
         assert torch.equal(first[key], second[key]), key
     with pytest.raises(JigsawError, match="its language model"):
         start_from_qwen3(str(qwen3), tmp_path / "x", pre_buffer=3, pre_buffer_from=str(tmp_path / "trained"))
-    assert made["pre_buffer"] == 2
+    assert summary["pre_buffer"] == 2
 
 
-def test_a_model_for_an_ablation_says_so_in_its_configuration(qwen3, tmp_path):
+def test_options_for_ablations_are_saved_in_the_configuration(qwen3, tmp_path):
     from jigsaw.cli.neo import app
 
     options = ["--pre-buffer", "3", "--rope", "1d", "--image-attention", "causal"]
@@ -128,7 +128,7 @@ def test_a_model_for_an_ablation_says_so_in_its_configuration(qwen3, tmp_path):
     assert (text.rope_variant, text.image_attention, text.num_hidden_layers) == ("1d", "causal", LAYERS + 3)
 
 
-def test_another_kind_of_model_is_refused(tmp_path):
+def test_a_model_of_another_architecture_is_refused(tmp_path):
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     Qwen2ForCausalLM(
@@ -145,7 +145,7 @@ def test_another_kind_of_model_is_refused(tmp_path):
         start_from_qwen3(str(tmp_path / "qwen2"), tmp_path / "neo")
 
 
-def test_the_verb(qwen3, tmp_path):
+def test_the_command_prints_its_result_as_json(qwen3, tmp_path):
     from jigsaw.cli.neo import app
 
     done = CliRunner().invoke(app, ["from-qwen3", str(qwen3), str(tmp_path / "neo"), "--pre-buffer", "1", "--json"])

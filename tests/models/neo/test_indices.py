@@ -1,4 +1,4 @@
-"""Indices, image numbers and masks for any mixture of text and images: what the paper's rules say, said another way."""
+"""Indices, image numbers and masks of NEO, compared with a slow implementation of the paper's rules."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ IMAGE, TEXT = 9, 1
 sizes = st.tuples(st.integers(1, 3), st.integers(1, 3))
 """Rows and columns of an image on the merged grid."""
 rows = st.lists(st.one_of(st.integers(1, 4), sizes), min_size=1, max_size=5)
-"""A row of the batch: so many text tokens, or an image."""
+"""A row of the batch: numbers of text tokens, and images."""
 
 
 def slow_indices(row):
-    """The paper's rules, token by token."""
-    found, time = [], 0
+    """Returns the indices of a row by the paper's rules, token by token."""
+    places, time = [], 0
     for piece in row:
         if isinstance(piece, int):
-            found += [(time + number, 0, 0) for number in range(piece)]
+            places += [(time + number, 0, 0) for number in range(piece)]
             time += piece
         else:
-            found += [(time, y, x) for y in range(piece[0]) for x in range(piece[1])]
+            places += [(time, y, x) for y in range(piece[0]) for x in range(piece[1])]
             time += 1
-    return found
+    return places
 
 
 def batch(table, side="right", extra=0):
-    """Ids, mask and grids of rows."""
+    """Returns ids, mask and grids of rows."""
     ids = [[token for piece in row for token in tokens(piece)] for row in table]
     length = max(map(len, ids)) + extra
     grids = [(1, 2 * piece[0], 2 * piece[1]) for row in table for piece in row if not isinstance(piece, int)]
@@ -55,17 +55,17 @@ def numbered(input_ids, grids):
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(rows, min_size=1, max_size=3), st.sampled_from(["left", "right"]), st.integers(0, 2))
-def test_batched_indices_are_those_of_every_row_alone(table, side, extra):
+def test_indices_of_a_batch_equal_those_of_its_rows(table, side, extra):
     input_ids, mask, grids = batch(table, side, extra)
-    found = indices.position_indices(numbered(input_ids, grids), grids, merge_size=2, attention_mask=mask)
+    batched = indices.position_indices(numbered(input_ids, grids), grids, merge_size=2, attention_mask=mask)
     for number, row in enumerate(table):
-        assert found[:, number, mask[number].bool()].T.tolist() == [list(place) for place in slow_indices(row)]
-    assert not found[:, mask == 0].any()
+        assert batched[:, number, mask[number].bool()].T.tolist() == [list(place) for place in slow_indices(row)]
+    assert not batched[:, mask == 0].any()
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(rows, min_size=1, max_size=3))
-def test_images_are_counted_by_row(table):
+def test_images_are_counted_per_row(table):
     input_ids, _, grids = batch(table)
     counted = indices.images_per_row(input_ids, grids, image_token_id=IMAGE, merge_size=2)
     assert counted.tolist() == [sum(not isinstance(piece, int) for piece in row) for row in table]
@@ -73,42 +73,42 @@ def test_images_are_counted_by_row(table):
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(rows, min_size=1, max_size=4))
-def test_packed_sequences_are_found_from_their_indices(table):
+def test_packed_sequences_are_recognised_by_their_indices(table):
     places = torch.tensor([place for row in table for place in slow_indices(row)]).T[:, None]
     counters = torch.tensor([number for row in table for number in range(len(slow_indices(row)))])[None]
-    wanted = [number for number, row in enumerate(table) for _ in slow_indices(row)]
-    for given_ids in (places, counters):
-        found = indices.packed_sequences(given_ids)
-        assert (found is None) if len(table) == 1 else (found[0].tolist() == wanted)
+    expected = [number for number, row in enumerate(table) for _ in slow_indices(row)]
+    for position_ids in (places, counters):
+        sequences = indices.packed_sequences(position_ids)
+        assert (sequences is None) if len(table) == 1 else (sequences[0].tolist() == expected)
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(rows, min_size=1, max_size=3), st.sampled_from(["left", "right"]))
-def test_every_back_end_shows_the_past_and_the_own_image(table, side):
+def test_the_mask_of_every_back_end_has_the_past_and_the_own_image(table, side):
     input_ids, mask, grids = batch(table, side)
     numbers = numbered(input_ids, grids)
     embeds = torch.zeros(*input_ids.shape, 4)
     order = torch.arange(input_ids.shape[1])
     own = (numbers[:, :, None] == numbers[:, None, :]) & (numbers >= 0)[:, :, None]
-    wanted = ((order[None] <= order[:, None])[None] | own) & mask[:, None, :].bool()
-    rows_that_matter = mask.bool()
+    expected = ((order[None] <= order[:, None])[None] | own) & mask[:, None, :].bool()
+    not_padding = mask.bool()
     for kind in ("sdpa", "eager", "flex_attention"):
-        used, made = attention_plan(kind, embeds, mask, None, numbers, None)
+        used, plan = attention_plan(kind, embeds, mask, None, numbers, None)
         if used == "eager":
-            made = made == 0
+            plan = plan == 0
         elif used == "flex_attention":
             at = torch.meshgrid(torch.arange(len(table)), order, order, indexing="ij")
-            made = made.mask_mod(at[0], None, at[1], at[2])[:, None]
-        if made is None:
+            plan = plan.mask_mod(at[0], None, at[1], at[2])[:, None]
+        if plan is None:
             assert used == "sdpa" and mask.all() and not own.any()
             continue
-        made = made.expand(len(table), 1, -1, -1)[:, 0]
-        assert torch.equal(made[rows_that_matter], wanted[rows_that_matter]), kind
+        plan = plan.expand(len(table), 1, -1, -1)[:, 0]
+        assert torch.equal(plan[not_padding], expected[not_padding]), kind
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(sizes, min_size=1, max_size=4))
-def test_patches_are_gathered_by_token_and_none_is_lost(images):
+def test_patches_are_ordered_by_token_and_complete(images):
     grids = torch.tensor([(1, 2 * y, 2 * x) for y, x in images])
     order = indices.patch_order(grids, 2)
     row, column = indices.patch_places(grids)
@@ -119,12 +119,12 @@ def test_patches_are_gathered_by_token_and_none_is_lost(images):
 
 def test_the_example_of_the_paper():
     input_ids, _, grids = batch([[3, (2, 3), 3, (1, 2), 3]])
-    found = indices.position_indices(numbered(input_ids, grids), grids, merge_size=2)
-    assert found[0, 0].tolist() == [0, 1, 2, *[3] * 6, 4, 5, 6, 7, 7, 8, 9, 10]
+    position_ids = indices.position_indices(numbered(input_ids, grids), grids, merge_size=2)
+    assert position_ids[0, 0].tolist() == [0, 1, 2, *[3] * 6, 4, 5, 6, 7, 7, 8, 9, 10]
 
 
 @pytest.mark.parametrize(
-    "ids, grid, told",
+    "ids, grid, message",
     [
         ([[9, 9]], [[1, 2, 2]], "2 image tokens in the batch, 1 in image_grid_thw"),
         ([[9, 1]], [[1, 4, 2]], "1 image tokens in the batch, 2 in image_grid_thw"),
@@ -133,6 +133,6 @@ def test_the_example_of_the_paper():
         ([[9, 9]], [[1, 3, 2]], "multiples of 2 patches"),
     ],
 )
-def test_tokens_and_grids_that_do_not_go_together_are_refused(ids, grid, told):
-    with pytest.raises(ValueError, match=told):
+def test_inconsistent_tokens_and_grids_are_refused(ids, grid, message):
+    with pytest.raises(ValueError, match=message):
         numbered(torch.tensor(ids), torch.tensor(grid))

@@ -1,4 +1,4 @@
-"""The experiment on reused pre-Buffers, in small: three runs, and the weights that move from one to the other."""
+"""The experiment on reused pre-Buffers with tiny models: its three runs and the weights that they share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jigsaw.models.neo.groups import groups_of
 
 
 @pytest.mark.slow
-def test_the_pre_buffer_of_the_donor_moves_and_all_three_runs_are_compared(photos, tmp_path, monkeypatch):
+def test_the_pre_buffer_of_the_donor_is_copied_and_the_three_runs_are_compared(photos, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "experiments"))
     import pre_buffer
 
@@ -29,8 +29,8 @@ def test_the_pre_buffer_of_the_donor_moves_and_all_three_runs_are_compared(photo
         for place in ("donor/model", "models/reused", "models/new")
     )
     for name, weight in reused.items():
-        moved = groups_of(name, 1) != {"post-llm"}
-        assert bool((weight == donor[name]).all()) is moved, name
-        if name.endswith("proj.weight") and not moved:
+        copied = groups_of(name, 1) != {"post-llm"}
+        assert bool((weight == donor[name]).all()) is copied, name
+        if name.endswith("proj.weight") and not copied:
             assert (weight == new[name]).all(), name
     assert "pre_buffer" in sys.modules

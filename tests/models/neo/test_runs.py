@@ -1,4 +1,4 @@
-"""Whole runs of tiny NEOs: warm-up and GRPO, alone, sharded with ZeRO-3, with vLLM's rollouts; the recipes in small."""
+"""Complete runs of tiny NEOs: one process, ZeRO-3, and rollouts with vLLM; and the recipes of NEO."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jigsaw.launch.checks import dry_run
 from jigsaw.run import run as run_recipe
 
 RECIPE = """
-name: alone
+name: single
 seed: 3
 model: {tiny: neo, sizes: {hidden_size: 64, num_layers: 1, vision_hidden_size: 64, initializer_range: 0.1}}
 data: {train: [{path: PUZZLES}], eval: [{path: PUZZLES, limit: 3}]}
@@ -35,7 +35,7 @@ def by_text(completions, **columns):
 
 @pytest.fixture(scope="module")
 def run(puzzle_folder, tmp_path_factory):
-    """Runs the recipe, once for each set of overrides."""
+    """A function that runs the recipe once for each set of overrides."""
     folder, done = tmp_path_factory.mktemp("neo-runs"), {}
     (folder / "reward.py").write_text(REWARD, encoding="utf-8")
     text = RECIPE.replace("PUZZLES", str(puzzle_folder)).replace("FOLDER", str(folder))
@@ -57,7 +57,7 @@ def weights(folder: Path):
     return load_file(folder / "model.safetensors")
 
 
-def test_warm_up_and_grpo_move_every_weight(run):
+def test_warm_up_and_grpo_change_every_weight(run):
     folder = run()
     for before, after in (("start", "warmup"), ("warmup", "model")):
         old, new = weights(folder / before), weights(folder / after)
@@ -66,7 +66,7 @@ def test_warm_up_and_grpo_move_every_weight(run):
     assert "reward" in lines(folder)[-1]
 
 
-def test_the_distance_from_the_start_is_measured_where_it_is_asked_for(run):
+def test_the_kl_is_logged_with_beta(run):
     folder = run("name=distance", "sft=null", "grpo.max_steps=2", "grpo.beta=0.1", "data.eval=[]")
     first, second = (line["kl"] for line in lines(folder))
     assert first == pytest.approx(0, abs=1e-6)
@@ -75,19 +75,19 @@ def test_the_distance_from_the_start_is_measured_where_it_is_asked_for(run):
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
-def test_two_processes_with_zero_3_train_what_one_does(run):
-    alone, sharded = run(), run("name=sharded", "distributed.cpu_processes=2", "distributed.zero=3")
-    for ours, theirs in zip(lines(sharded), lines(alone), strict=True):
-        assert (ours["stage"], ours["step"]) == (theirs["stage"], theirs["step"])
-        for name in {"loss", "reward", "heldout/place_accuracy"} & ours.keys():
-            assert ours[name] == pytest.approx(theirs[name], abs=1e-5), (ours["stage"], ours["step"], name)
-    for name, weight in weights(alone / "model").items():
+def test_two_processes_with_zero_3_train_the_same_weights_as_one(run):
+    single, sharded = run(), run("name=sharded", "distributed.cpu_processes=2", "distributed.zero=3")
+    for actual, expected in zip(lines(sharded), lines(single), strict=True):
+        assert (actual["stage"], actual["step"]) == (expected["stage"], expected["step"])
+        for name in {"loss", "reward", "heldout/place_accuracy"} & actual.keys():
+            assert actual[name] == pytest.approx(expected[name], abs=1e-5), (actual["stage"], actual["step"], name)
+    for name, weight in weights(single / "model").items():
         assert float((weights(sharded / "model")[name] - weight).abs().max()) < 1e-4, name
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
-def test_grpo_with_vllms_rollouts(run):
+def test_grpo_with_rollouts_of_vllm(run):
     folder = run("name=rollouts", "rollout={engine: vllm, max_model_len: 1024}")
     old, new = weights(folder / "warmup"), weights(folder / "model")
     assert [name for name in old if (old[name] == new[name]).all()] == []
@@ -101,13 +101,13 @@ NEO_RECIPES = [name for name in recipe_names() if "neo" in name]
 
 
 @pytest.mark.parametrize("name", NEO_RECIPES)
-def test_a_recipe_can_be_looked_at(name):
+def test_a_recipe_has_a_dry_run_and_a_tiny_preset(name):
     shown = dry_run(load_recipe(name))
     assert f"name: {name}" in shown
     assert load_recipe(name, tiny=True).model.tiny == "neo"
 
 
-def test_the_recipes_are_those_of_the_paper_and_the_quickstart():
+def test_the_recipes_have_the_learning_rates_of_the_paper():
     supervised = {name: load_recipe(name).sft for name in NEO_RECIPES}
     rates = {name: None if section is None else section.learning_rate for name, section in supervised.items()}
     stages = {"neo-2b-pretraining": 8e-4, "neo-2b-midtraining": 4e-5, "neo-2b-sft": 5e-5}
@@ -118,16 +118,16 @@ def test_the_recipes_are_those_of_the_paper_and_the_quickstart():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NEO_RECIPES if "9b" not in name])
-def test_a_recipe_runs_in_small(name, tmp_path):
+def test_the_tiny_preset_of_a_recipe_trains(name, tmp_path):
     recipe = load_recipe(name, [f"data.folder={tmp_path}", f"output={tmp_path}/run"], tiny=True)
     folder = run_recipe(recipe, Console(quiet=True))
     assert (folder / "DONE").exists() and (folder / "report.html").exists()
     old, new = weights(folder / "start"), weights(folder / "model")
-    moved = {key for key in old if not (old[key] == new[key]).all()}
+    changed = {key for key in old if not (old[key] == new[key]).all()}
     new_layers = [f".layers.{layer}." for layer in range(recipe.model.pre_buffer or 0)]
     new_parts = ("vision_model", "_hw", "norm_h", "norm_w", *new_layers)
-    learns = {key for key in old if name != "neo-2b-pretraining" or any(part in key for part in new_parts)}
-    assert moved <= learns
-    assert (learns == set(old)) == (name != "neo-2b-pretraining")
-    if name.startswith("neo-2b"):  # two steps of GRPO may find nothing to prefer; answers always move what learns
-        assert moved == learns
+    trainable = {key for key in old if name != "neo-2b-pretraining" or any(part in key for part in new_parts)}
+    assert changed <= trainable
+    assert (trainable == set(old)) == (name != "neo-2b-pretraining")
+    if name.startswith("neo-2b"):  # two GRPO steps may have only zero-variance groups
+        assert changed == trainable

@@ -1,4 +1,4 @@
-"""NEO in TRL's own trainers, unchanged: one step of each moves every parameter that takes part."""
+"""NEO in the trainers of TRL: one step of each changes every parameter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def processor(checkpoint):
     return load_processor(checkpoint)
 
 
-def still(model, before):
+def unchanged(model, before):
     return [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
 
 
@@ -51,7 +51,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_sft_trainer(model, processor, puzzles, tmp_path, checkpointing):
+def test_a_step_of_the_sft_trainer_changes_every_parameter(model, processor, puzzles, tmp_path, checkpointing):
     from trl import SFTConfig, SFTTrainer
 
     from jigsaw.training.mixture import map_rows
@@ -65,13 +65,13 @@ def test_sft_trainer(model, processor, puzzles, tmp_path, checkpointing):
         processing_class=processor,
     )
     trainer.train()
-    assert still(model, before) == []
+    assert unchanged(model, before) == []
 
 
-def test_grpo_trainer(model, processor, puzzles, tmp_path):
+def test_a_step_of_the_grpo_trainer_changes_every_parameter(model, processor, puzzles, tmp_path):
     from trl import GRPOConfig, GRPOTrainer
 
-    def variety(completions, **_):
+    def distinct_characters(completions, **_):
         return [float(len(set(turns[0]["content"]))) for turns in completions]
 
     before = copied(model)
@@ -79,13 +79,13 @@ def test_grpo_trainer(model, processor, puzzles, tmp_path):
         tmp_path, num_generations=4, max_completion_length=6, bf16=False, gradient_checkpointing=False, **OPTIONS
     )
     trainer = GRPOTrainer(
-        model=model, reward_funcs=variety, args=config, train_dataset=puzzles, processing_class=processor
+        model=model, reward_funcs=distinct_characters, args=config, train_dataset=puzzles, processing_class=processor
     )
     trainer.train()
-    assert still(model, before) == []
+    assert unchanged(model, before) == []
 
 
-def test_the_backbone_is_the_model_without_its_head(model, processor):
+def test_the_base_model_is_the_model_without_its_head(model, processor):
     ids = processor.tokenizer("Tile 1", return_tensors="pt")["input_ids"]
     with torch.no_grad():
         hidden = model.base_model(input_ids=ids).last_hidden_state
@@ -93,12 +93,12 @@ def test_the_backbone_is_the_model_without_its_head(model, processor):
     assert "_model" not in dict(model.base_model.named_modules())
 
 
-def test_a_tiny_neo_solves_puzzles(model, processor, puzzles):
+def test_a_tiny_neo_answers_puzzles(model, processor, puzzles):
     from jigsaw.answering.answers import answer_all
     from jigsaw.answering.generation import Generation, with_model
 
     ask = with_model(model, processor, Generation(max_new_tokens=4))
     rows = [puzzles[index] for index in range(3)]
-    solved = answer_all(ask, rows, batch_size=2)
-    assert [one.puzzle["id"] for one in solved] == [row["id"] for row in rows]
-    assert all(isinstance(one.completions[0], str) for one in solved)
+    answered = answer_all(ask, rows, batch_size=2)
+    assert [one.puzzle["id"] for one in answered] == [row["id"] for row in rows]
+    assert all(isinstance(one.completions[0], str) for one in answered)

@@ -1,4 +1,4 @@
-"""vLLM's NEO against transformers' on a CPU: the same greedy tokens, the same log-probabilities, for any images."""
+"""NEO in vLLM: tokens and log-probabilities equal those of transformers, and unsupported settings are refused."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def engine(checkpoint):
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
         environment.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        from vllm import LLM  # it finds NEO by the entry point alone
+        from vllm import LLM  # NEO is registered by the entry point
 
         yield LLM(
             checkpoint,
@@ -70,7 +70,7 @@ def engine(checkpoint):
 
 
 def reference(checkpoint, steps):
-    """Greedy tokens and log-probabilities of every prompt with transformers, and the prompts' own tokens."""
+    """Returns the prompts and the greedy tokens and log-probabilities of transformers."""
     from jigsaw.models.load import load_model, load_processor
 
     model = load_model(checkpoint)
@@ -101,7 +101,7 @@ def reference(checkpoint, steps):
 
 @needs_vllm
 @pytest.mark.slow
-def test_greedy_tokens_and_log_probabilities_are_those_of_transformers(checkpoint, engine):
+def test_greedy_tokens_and_log_probabilities_equal_those_of_transformers(checkpoint, engine):
     from vllm import SamplingParams
 
     from jigsaw.models.load import load_processor
@@ -116,29 +116,29 @@ def test_greedy_tokens_and_log_probabilities_are_those_of_transformers(checkpoin
         prompts.append(prompt | ({"multi_modal_data": {"image": images_of(turns)}} if count else {}))
     sampling = SamplingParams(temperature=0, max_tokens=steps, ignore_eos=True, logprobs=0)
     outputs = engine.generate(prompts, sampling, use_tqdm=False)
-    wanted_prompts, wanted, wanted_scores = reference(checkpoint, steps)
-    for output, ids, tokens, scores in zip(outputs, wanted_prompts, wanted, wanted_scores, strict=True):
+    expected_prompts, expected, expected_scores = reference(checkpoint, steps)
+    for output, ids, tokens, scores in zip(outputs, expected_prompts, expected, expected_scores, strict=True):
         assert output.prompt_token_ids == ids
-        made = output.outputs[0]
-        assert list(made.token_ids) == tokens
-        found = [step[token].logprob for step, token in zip(made.logprobs, made.token_ids, strict=True)]
-        difference = sum(abs(a - b) for a, b in zip(found, scores, strict=True)) / steps
+        completion = output.outputs[0]
+        assert list(completion.token_ids) == tokens
+        logps = [step[token].logprob for step, token in zip(completion.logprobs, completion.token_ids, strict=True)]
+        difference = sum(abs(a - b) for a, b in zip(logps, scores, strict=True)) / steps
         assert difference < 1e-3
 
 
 @needs_vllm
 @pytest.mark.slow
-def test_images_are_found_as_runs_of_one_time_within_a_sequence():
+def test_image_spans_are_runs_of_equal_times_within_a_sequence():
     from jigsaw.models.neo.vllm_model import image_spans
 
     times = torch.tensor([0, 1, 2, 2, 2, 3, 4, 5, 5, 5, 6, 7])
     assert image_spans(times, [0, 7, 11, 12]) == [(0, 2, 5), (7, 7, 10)]
-    assert image_spans(times, [0, 3, 9, 12]) == [(3, 3, 5), (3, 7, 9)], "a sequence's end ends a run"
+    assert image_spans(times, [0, 3, 9, 12]) == [(3, 3, 5), (3, 7, 9)], "a run ends at the end of its sequence"
 
 
 @needs_vllm
-def test_vllm_knows_of_image_spans_where_the_platform_has_them(checkpoint, monkeypatch):
-    """Given a platform other than the CPU while the configuration is checked, then vLLM's own description has spans."""
+def test_the_vllm_configuration_has_image_spans_on_platforms_that_support_them(checkpoint, monkeypatch):
+    """Given a platform other than the CPU, the model configuration of vLLM has image spans."""
     from vllm.engine.arg_utils import EngineArgs
     from vllm.platforms import current_platform
 
@@ -146,7 +146,7 @@ def test_vllm_knows_of_image_spans_where_the_platform_has_them(checkpoint, monke
 
     prepare = vllm_config.prepare_model
 
-    def as_on_a_gpu(model_config):
+    def prepare_as_on_a_gpu(model_config):
         with mock.patch.object(type(current_platform), "is_cpu", lambda self: False):
             prepare(model_config)
 
@@ -155,14 +155,14 @@ def test_vllm_knows_of_image_spans_where_the_platform_has_them(checkpoint, monke
         model=checkpoint, max_model_len=1024, dtype="float32", limit_mm_per_prompt={"image": 64, "video": 12}
     )
     assert not arguments.create_model_config().is_mm_prefix_lm
-    monkeypatch.setattr(vllm_config, "prepare_model", as_on_a_gpu)
+    monkeypatch.setattr(vllm_config, "prepare_model", prepare_as_on_a_gpu)
     assert arguments.create_model_config().is_mm_prefix_lm
 
 
 @needs_vllm
 @pytest.mark.slow
-def test_the_stack_is_compiled_in_one_graph(checkpoint, monkeypatch):
-    """vLLM compiles on a GPU by default. Spans are the back end's own there, so text alone is compared here."""
+def test_the_layers_are_compiled_into_one_graph(checkpoint, monkeypatch):
+    """vLLM compiles on a GPU by default. There, the back end handles image spans, so only text is compared."""
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     from vllm import LLM, SamplingParams
@@ -181,21 +181,21 @@ def test_the_stack_is_compiled_in_one_graph(checkpoint, monkeypatch):
         enable_chunked_prefill=False,
     )
     assert compiled.llm_engine.vllm_config.compilation_config.mode != 0
-    wanted_prompts, wanted, _ = reference(checkpoint, 8)
+    expected_prompts, expected, _ = reference(checkpoint, 8)
     sampling = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)
-    (output,) = compiled.generate([{"prompt_token_ids": wanted_prompts[0]}], sampling, use_tqdm=False)
-    assert list(output.outputs[0].token_ids) == wanted[0]
+    (output,) = compiled.generate([{"prompt_token_ids": expected_prompts[0]}], sampling, use_tqdm=False)
+    assert list(output.outputs[0].token_ids) == expected[0]
 
 
 class Settings:
-    """Named values, as vLLM's configuration objects hold them."""
+    """Named values, like a configuration object of vLLM."""
 
     def __init__(self, **values):
         self.__dict__.update(values)
 
 
 class ModelSettings(Settings):
-    """vLLM's `ModelConfig`, which derives spans from the Hugging Face configuration when it is asked to."""
+    """A fake of `ModelConfig` of vLLM, which derives image spans from the Hugging Face configuration."""
 
     multimodal_config = None
 
@@ -209,7 +209,7 @@ class ModelSettings(Settings):
 
 @needs_vllm
 @pytest.mark.slow
-def test_an_engine_that_would_cut_prompts_is_refused(checkpoint):
+def test_an_engine_that_would_split_prompts_is_refused(checkpoint):
     from transformers import AutoConfig
 
     from jigsaw.models.neo.vllm_config import prepare_engine
@@ -234,7 +234,7 @@ def test_an_engine_that_would_cut_prompts_is_refused(checkpoint):
 
 @needs_vllm
 @pytest.mark.slow
-def test_gpu_back_ends_that_know_no_image_spans_are_refused(checkpoint, monkeypatch):
+def test_gpu_back_ends_without_image_spans_are_refused(checkpoint, monkeypatch):
     from transformers import AutoConfig
     from vllm.platforms import current_platform
 
@@ -264,13 +264,13 @@ def test_gpu_back_ends_that_know_no_image_spans_are_refused(checkpoint, monkeypa
         prepare_engine(engine)
 
 
-def test_importing_the_entry_point_imports_nothing_heavy():
+def test_importing_the_entry_point_imports_no_heavy_package():
     code = "import sys, jigsaw.models.neo_plugin; print(*{name.split('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "transformers", "vllm", "numpy"} & set(done.stdout.split())
 
 
-def test_the_entry_point_imports_nothing_and_never_fails(monkeypatch, caplog):
+def test_the_entry_point_does_not_fail_without_vllm(monkeypatch, caplog):
     for name in {"vllm", *(name for name in sys.modules if name.startswith("vllm."))}:
         monkeypatch.setitem(sys.modules, name, None)
     before = set(sys.modules)
@@ -281,7 +281,7 @@ def test_the_entry_point_imports_nothing_and_never_fails(monkeypatch, caplog):
 
 
 def test_log_probabilities_of_the_reference_are_finite(checkpoint):
-    """The comparison above is no comparison of nothing with nothing."""
+    """The values that are compared above are finite and differ between the prompts."""
     _, tokens, scores = reference(checkpoint, 2)
     assert all(map(math.isfinite, (score for row in scores for score in row)))
     assert len({tuple(row) for row in tokens}) > 1
