@@ -1,4 +1,4 @@
-"""The contract of model families: every family keeps it, and every way to break it is found and named."""
+"""The contract of model families: every family fulfils it, and broken properties are detected and named."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jigsaw.testing import FAMILY_PROPERTIES, assert_family, check_family
 
 ARCHITECTURES = get_args(TinyArchitecture)
 RUNS = ("ZeRO-3", "vLLM colocate agreement", "tiny preset")
-"""Properties that take a process of their own or half a minute."""
+"""Properties that need a separate process or half a minute."""
 
 
 def test_every_family_has_a_tiny_model():
@@ -24,63 +24,63 @@ def test_every_family_has_a_tiny_model():
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_built_in_families_keep_the_contract(architecture):
+def test_built_in_families_fulfil_the_contract(architecture):
     assert_family(architecture, only=[name for name in FAMILY_PROPERTIES if name not in RUNS])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ZeRO-3", "tiny preset"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_tiny_models_of_built_in_families_train_to_the_end(architecture, name):
+def test_complete_runs_with_tiny_models_of_built_in_families(architecture, name):
     assert_family(architecture, only=[name])
 
 
-def failing(architecture: str, name: str) -> str:
+def failure(architecture: str, name: str) -> str:
     [finding] = check_family(architecture, only=[name])
     assert finding.ok is False
     return finding.detail
 
 
-def test_a_missing_mask_within_images_is_found(monkeypatch):
+def test_a_missing_mask_within_images_is_detected(monkeypatch):
     monkeypatch.setattr(Gemma3, "sees_both_ways", lambda *_: None)
-    assert "nats; rounding is at most 0.0001" in failing("gemma3", "one image")
+    assert "nats; rounding is at most 0.0001" in failure("gemma3", "one image")
 
 
-def test_a_missing_window_is_found(monkeypatch):
+def test_a_missing_window_is_detected(monkeypatch):
     monkeypatch.setattr(Gemma3, "masks", lambda _, model, packing, build: dict.fromkeys(KINDS, build(packing)))
-    assert "nats; rounding is at most 0.0001" in failing("gemma3", "left padding")
+    assert "nats; rounding is at most 0.0001" in failure("gemma3", "left padding")
 
 
 KINDS = ("full_attention", "sliding_attention")
 
 
-def test_positions_of_completions_that_are_off_by_one_are_found(monkeypatch):
+def test_positions_of_completions_that_are_off_by_one_are_detected(monkeypatch):
     monkeypatch.setattr(InternVL, "completion_positions", lambda _, numbers: (numbers + 1)[None])
-    assert "nats; rounding is at most 0.0001" in failing("internvl", "shared prompt")
-    assert "tokens differ from those of `generate`" in failing("internvl", "transformers sampling")
+    assert "nats; rounding is at most 0.0001" in failure("internvl", "shared prompt")
+    assert "tokens differ from those of `generate`" in failure("internvl", "transformers sampling")
 
 
-def test_pixels_that_count_for_nothing_are_found(monkeypatch):
+def test_pixels_without_effect_are_detected(monkeypatch):
     encode = InternVL.encode
 
-    def blind(self, *arguments):
+    def without_pixels(self, *arguments):
         inputs = encode(self, *arguments)
         return inputs | {"pixel_values": inputs["pixel_values"] * 0}
 
-    monkeypatch.setattr(InternVL, "encode", lambda *arguments: Inputs(blind(*arguments)))
-    assert failing("internvl", "one image") == "prompt one: other pixels change no log-probability"
+    monkeypatch.setattr(InternVL, "encode", lambda *arguments: Inputs(without_pixels(*arguments)))
+    assert failure("internvl", "one image") == "prompt one: other pixels change no log-probability"
 
 
 class Inputs(dict):
-    """Inputs that know `to`, as those of transformers do."""
+    """Inputs with a method `to`, as those of transformers have."""
 
     def to(self, _):
         return self
 
 
-def test_a_parameter_without_a_part_is_found(monkeypatch):
+def test_a_parameter_without_a_part_is_detected(monkeypatch):
     monkeypatch.setattr(Qwen2VL, "parts", {"language_model": ("*language_model.*", "lm_head.*")})
-    assert "parameters belong to no part, such as model.visual." in failing("qwen2_vl", "freezing by part")
+    assert "parameters belong to no part, such as model.visual." in failure("qwen2_vl", "freezing by part")
 
 
 def test_an_unknown_property_is_refused():

@@ -1,4 +1,4 @@
-"""Unchecked properties are reported as such, and an error of a plug-in has its file, line and method."""
+"""Contract checks of plug-ins: properties that could not be checked, and errors with file, line and method."""
 
 import json
 import sys
@@ -56,7 +56,7 @@ class Strips(Task):
         parts = [{"type": "image"} for _ in range(puzzle.num_pieces)]
         return [{"role": "user", "content": [*parts, {"type": "text", "text": "In order?"}]}]
 '''
-SOUND = {"GEOMETRY": '{"shown": list(shown)}', "ORDER": 'puzzle.geometry["shown"]'}
+CORRECT = {"GEOMETRY": '{"shown": list(shown)}', "ORDER": 'puzzle.geometry["shown"]'}
 
 
 @pytest.fixture
@@ -67,11 +67,11 @@ def rewards(tmp_path):
 
 @pytest.fixture
 def strips(tmp_path):
-    """Writes the task with some of its expressions exchanged."""
+    """Returns a function that writes the task with some expressions replaced."""
 
     def write(**changes):
         text = TASK
-        for name, value in (SOUND | changes).items():
+        for name, value in (CORRECT | changes).items():
             text = text.replace(name, value)
         (tmp_path / "strips.py").write_text(text)
         return f"{tmp_path / 'strips.py'}:Strips"
@@ -81,7 +81,7 @@ def strips(tmp_path):
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    """Run the command; gives exit code and output."""
+    """Run the command; returns exit code and output."""
 
     def run(*words):
         monkeypatch.setenv("COLUMNS", "250")
@@ -93,7 +93,7 @@ def command(monkeypatch, capsys):
     return run
 
 
-def test_a_reward_that_could_not_be_called_is_not_checked_and_the_column_is_named(rewards, command):
+def test_a_reward_with_an_unknown_column_is_not_checked_and_the_column_is_named(rewards, command):
     code, out = command("rewards", "check", f"{rewards}:needs_col")
     assert code == 1
     assert "no puzzle has a column `solution` (did you mean answer?)" in out
@@ -106,19 +106,19 @@ def test_a_reward_that_could_not_be_called_is_not_checked_and_the_column_is_name
         assert_reward(f"{rewards}:needs_col")
 
 
-def test_with_a_value_of_the_column_it_is_checked(rewards, command):
+def test_a_reward_with_an_unknown_column_is_checked_if_the_column_has_a_value(rewards, command):
     code, out = command("rewards", "check", f"{rewards}:needs_col", "--column", "solution=abc")
     assert (code, "keeps its contract" in out) == (0, True), out
 
 
 @pytest.mark.parametrize("name", ["ground_truth", "label", "anser", "prompt", "image"])
-def test_columns_of_other_data_sets_are_known(tmp_path, name):
+def test_column_names_of_other_projects_are_refused_with_the_nearest_one(tmp_path, name):
     (tmp_path / "r.py").write_text(f"def reward(completions, {name}):\n    return [0.0 for _ in completions]\n")
-    wanted = {"prompt": "prompts", "image": "source"}.get(name, "answer")
-    assert f"did you mean {wanted}?" in check(f"{tmp_path / 'r.py'}:reward")[0].detail
+    expected = {"prompt": "prompts", "image": "source"}.get(name, "answer")
+    assert f"did you mean {expected}?" in check(f"{tmp_path / 'r.py'}:reward")[0].detail
 
 
-def test_an_option_without_a_star_is_an_error_with_the_remedy(rewards, command):
+def test_an_option_that_is_not_keyword_only_is_refused_with_the_remedy(rewards, command):
     with pytest.raises(RewardError, match=r"put `\*` before limit=300"):
         get_reward(f"{rewards}:positional", limit=5)
     code, out = command("rewards", "check", f"{rewards}:positional")
@@ -126,30 +126,30 @@ def test_an_option_without_a_star_is_an_error_with_the_remedy(rewards, command):
     assert "put `*` before limit" in out
 
 
-def test_a_task_that_does_not_show_the_order_breaks_its_contract(strips):
-    """Given a render that ignores the order, then it is found with and without `shown` in the geometry."""
+def test_a_task_whose_media_do_not_depend_on_the_order_breaks_its_contract(strips):
+    """Given a `render` that ignores the order, this is detected with and without `shown` in the geometry."""
     broken = {"ORDER": "range(puzzle.num_pieces)"}
     for changes in (broken, broken | {"GEOMETRY": "{}"}):
         with pytest.raises(ContractError, match="render must depend on the answer"):
             assert_task(strips(**changes))
 
 
-def test_answers_that_cannot_be_held_against_the_geometry_are_not_checked(strips, command):
-    sound = {"GEOMETRY": '{"order": list(shown)}', "ORDER": 'puzzle.geometry["order"]'}
-    code, out = command("tasks", "check", strips(**sound))
+def test_answers_that_cannot_be_compared_with_the_geometry_are_not_checked(strips, command):
+    correct = {"GEOMETRY": '{"order": list(shown)}', "ORDER": 'puzzle.geometry["order"]'}
+    code, out = command("tasks", "check", strips(**correct))
     assert code == 1
     assert "not checked (1 of 15 properties)" in out
     assert "store `shown`" in out
 
 
-def test_an_error_of_a_task_has_file_line_and_method_and_is_reported_once(strips):
-    found = check_task(strips(GEOMETRY="{'shown': sorted(shown, key=None) < 3}"))
+def test_an_error_of_a_task_is_reported_once_with_file_line_and_method(strips):
+    findings = check_task(strips(GEOMETRY="{'shown': sorted(shown, key=None) < 3}"))
     line = next(at for at, text in enumerate(TASK.splitlines(), 1) if "GEOMETRY" in text)
     message = f"strips.py:{line} in plan: TypeError: '<' not supported between instances of 'list' and 'int'"
-    broken = [finding for finding in found if finding.ok is False]
+    broken = [finding for finding in findings if finding.ok is False]
     assert [finding.detail for finding in broken] == [message]
-    assert all("the same error again" in finding.detail for finding in found if not finding.checked)
-    assert len(found) == 15
+    assert all("the same error again" in finding.detail for finding in findings if not finding.checked)
+    assert len(findings) == 15
 
 
 def test_a_wrong_class_name_and_an_import_error_are_reported_with_the_remedy(strips, tmp_path):

@@ -1,4 +1,4 @@
-"""The test kit for rewards: ours and the examples keep the contract; every way to break it is found and named."""
+"""The contract of rewards: built-in rewards and examples fulfil it, and broken properties are detected and named."""
 
 import json
 import sys
@@ -14,16 +14,16 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "reward_plugin" / "jigsaw_bre
 
 
 @pytest.mark.parametrize("name", [info.name for info in list_rewards()])
-def test_our_rewards_keep_the_contract(name):
+def test_built_in_rewards_fulfil_the_contract(name):
     assert_reward(name)
 
 
 @pytest.mark.parametrize("name", ["brevity", "piece_talk", "slow_judge", "num_words"])
-def test_the_examples_keep_the_contract(name):
+def test_the_example_rewards_fulfil_the_contract(name):
     assert_reward(f"{EXAMPLE}:{name}")
 
 
-def test_options_are_passed_on():
+def test_options_are_passed_to_the_reward():
     assert_reward("visual_jigsaw", discount=0.5, format_weight=0.0)
     with pytest.raises(RewardError, match="did you mean discount"):
         check_reward("visual_jigsaw", discuont=0.5)
@@ -31,7 +31,7 @@ def test_options_are_passed_on():
 
 @pytest.fixture
 def reward(tmp_path):
-    """Writes a file with a reward and gives its name."""
+    """Returns a function that writes a file with a reward and returns its name."""
 
     def write(body):
         file = tmp_path / "mine.py"
@@ -70,38 +70,38 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("found", BROKEN)
-def test_every_broken_property_is_found(reward, found):
-    body, message = BROKEN[found]
+@pytest.mark.parametrize("prefix", BROKEN)
+def test_every_broken_property_is_detected(reward, prefix):
+    body, message = BROKEN[prefix]
     broken = [finding for finding in check_reward(reward(body), columns={"caption": "a"}) if finding.ok is False]
-    assert any(finding.name.startswith(found) and message in finding.detail for finding in broken), broken
+    assert any(finding.name.startswith(prefix) and message in finding.detail for finding in broken), broken
 
 
-FOR_THE_AUTHOR = {
+NOTES = {
     "the same completions": "def reward(completions, **columns):\n    return [random() for _ in completions]\n",
     "a row earns": "def reward(completions, **columns):\n    return [1 / len(completions) for _ in completions]\n",
 }
 
 
-@pytest.mark.parametrize("found", FOR_THE_AUTHOR)
-def test_what_may_be_intended_is_reported_but_not_a_fault(reward, found):
-    use = reward(FOR_THE_AUTHOR[found])
-    (finding,) = [finding for finding in check_reward(use) if finding.name.startswith(found)]
+@pytest.mark.parametrize("prefix", NOTES)
+def test_a_property_that_may_be_intended_is_reported_but_does_not_fail(reward, prefix):
+    use = reward(NOTES[prefix])
+    (finding,) = [finding for finding in check_reward(use) if finding.name.startswith(prefix)]
     assert finding.ok is None
     assert finding.detail
     assert_reward(use)
 
 
-def test_a_column_of_its_own_is_asked_for_and_can_be_given(reward):
+def test_a_reward_with_another_column_is_checked_only_with_values_of_the_column(reward):
     use = reward(
         "def reward(completions, caption):\n    return [float(c in t) for t, c in zip(completions, caption)]\n"
     )
     assert {finding.ok for finding in check_reward(use)} == {None}
-    found = check_reward(use, columns={"caption": "sky"})
-    assert [finding.ok for finding in found[:4]] == [True] * 4
+    findings = check_reward(use, columns={"caption": "sky"})
+    assert [finding.ok for finding in findings[:4]] == [True] * 4
 
 
-def test_failing_names_the_reward_and_every_property(reward):
+def test_a_contract_error_names_the_reward_and_every_broken_property(reward):
     use = reward(BROKEN["broken orders earn"][0])
     with pytest.raises(ContractError) as failed:
         assert_reward(use)
@@ -110,7 +110,7 @@ def test_failing_names_the_reward_and_every_property(reward):
     assert rest
 
 
-def test_the_command_prints_the_properties_and_fails_with_them(reward, monkeypatch, capsys):
+def test_the_command_prints_the_properties_and_fails_if_one_is_broken(reward, monkeypatch, capsys):
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["jigsaw", "rewards", "check", *words])
         with pytest.raises(SystemExit) as ended:

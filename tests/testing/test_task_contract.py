@@ -1,4 +1,4 @@
-"""The test kit for tasks: ours and the example keep the contract; every way to break it is found and named."""
+"""The contract of tasks: built-in tasks and the example fulfil it, and broken properties are detected and named."""
 
 import json
 import sys
@@ -17,13 +17,13 @@ IN_WORKERS = "worker processes build, load and check a set"
 
 @pytest.fixture
 def without_workers(monkeypatch):
-    """All properties but the one that starts processes."""
-    quick = {name: holds for name, holds in task_contract._PROPERTIES.items() if name != IN_WORKERS}
-    monkeypatch.setattr(task_contract, "_PROPERTIES", quick)
+    """Skips the property that starts processes."""
+    others = {name: check for name, check in task_contract._PROPERTIES.items() if name != IN_WORKERS}
+    monkeypatch.setattr(task_contract, "_PROPERTIES", others)
 
 
 @pytest.mark.parametrize("name", ["image", "video", "depth", f"{ZOOM}:ZoomTask"])
-def test_our_tasks_and_the_example_keep_the_contract(name):
+def test_built_in_tasks_and_the_example_fulfil_the_contract(name):
     config = {"side": 56} if name.endswith("ZoomTask") else {}
     assert [finding for finding in check_task(name, **config) if finding.ok is not True] == []
 
@@ -38,7 +38,7 @@ OTHER_CONFIGURATIONS = [
 
 
 @pytest.mark.parametrize(("name", "config"), OTHER_CONFIGURATIONS)
-def test_our_tasks_keep_it_in_other_configurations(without_workers, name, config):
+def test_built_in_tasks_fulfil_the_contract_in_other_configurations(without_workers, name, config):
     assert_task(name, **config)
 
 
@@ -82,9 +82,9 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("found", BROKEN)
-def test_every_broken_property_is_found(without_workers, tmp_path, found):
-    (old, new), message = BROKEN[found]
+@pytest.mark.parametrize("prefix", BROKEN)
+def test_every_broken_property_is_detected(without_workers, tmp_path, prefix):
+    (old, new), message = BROKEN[prefix]
     body = ZOOM.read_text()
     assert old in body
     file = tmp_path / "broken.py"
@@ -93,7 +93,7 @@ def test_every_broken_property_is_found(without_workers, tmp_path, found):
     )
     side = 400 if "tiny" in new else 56
     broken = [finding for finding in check_task(f"{file}:ZoomTask", side=side) if finding.ok is False]
-    assert any(finding.name.startswith(found) and message in finding.detail for finding in broken), broken
+    assert any(finding.name.startswith(prefix) and message in finding.detail for finding in broken), broken
 
 
 def test_unsuitable_sources_are_an_error_with_the_remedy(without_workers):
@@ -101,9 +101,9 @@ def test_unsuitable_sources_are_an_error_with_the_remedy(without_workers):
         assert_task(f"{ZOOM}:ZoomTask", side=1000)
 
 
-def test_a_task_that_works_only_in_its_own_process_is_found(tmp_path):
-    """Workers import the file anew: what the test set up beforehand is not there."""
-    file = tmp_path / "lonely.py"
+def test_a_task_that_does_not_work_in_worker_processes_is_detected(tmp_path):
+    """Worker processes import the file again, without the modules that the main process has imported."""
+    file = tmp_path / "main_process_only.py"
     file.write_text(
         ZOOM.read_text().replace(
             '        """The views in shown order."""', "        import sys\n\n        assert 'pytest' in sys.modules"
@@ -113,12 +113,12 @@ def test_a_task_that_works_only_in_its_own_process_is_found(tmp_path):
     assert broken.name == IN_WORKERS
 
 
-def test_a_task_that_is_not_there_is_the_tasks_own_error():
+def test_an_unknown_task_is_refused():
     with pytest.raises(TaskError, match="did you mean image"):
         check_task("imag")
 
 
-def test_the_command_prints_the_properties_and_fails_with_them(without_workers, tmp_path, monkeypatch, capsys):
+def test_the_command_prints_the_properties_and_fails_if_one_is_broken(without_workers, tmp_path, monkeypatch, capsys):
     file = tmp_path / "broken.py"
     file.write_text(ZOOM.read_text().replace("answer=answer_of(shown)", "answer=tuple(i + 1 for i in shown)"))
 
