@@ -62,7 +62,7 @@ def recipe_file(checkpoint, puzzle_folder, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def single_process(recipe_file) -> Path:
-    return run_recipe(load_recipe(str(recipe_file), ["name=alone"]), Console(quiet=True))
+    return run_recipe(load_recipe(str(recipe_file), ["name=single"]), Console(quiet=True))
 
 
 def lines(run: Path) -> list[dict[str, float]]:
@@ -168,7 +168,7 @@ VLLM = "rollout={engine: vllm, max_model_len: 1024, max_logp_difference: 1.0e-5}
 @pytest.fixture(scope="module")
 def single_process_with_vllm(recipe_file) -> Path:
     pytest.importorskip("vllm")
-    return run_recipe(load_recipe(str(recipe_file), ["name=alone-vllm", VLLM]), Console(quiet=True))
+    return run_recipe(load_recipe(str(recipe_file), ["name=single-vllm", VLLM]), Console(quiet=True))
 
 
 @pytest.mark.slow

@@ -167,7 +167,7 @@ def test_without_deepspeed_the_weights_are_float32_with_bfloat16_copies():
     assert "gradient buckets" in of("image-qwen2.5-vl-3b", "distributed={gpus: 8, zero: 0, offload: none}").training
 
 
-def test_adapters_leave_gradients_and_optimizer_small():
+def test_adapters_have_small_checkpoints_and_optimizer_states():
     full, adapted = of("image-qwen2.5-vl-7b", machine=Machine(H200)), of("image-lora-qwen2.5-vl-7b")
     assert adapted.checkpoint == pytest.approx(12 * shape_of(SEVEN).adapters(64))
     assert adapted.checkpoint < full.checkpoint / 40

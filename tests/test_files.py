@@ -7,7 +7,7 @@ import pytest
 from jigsaw.files import atomic_path, write_atomically
 
 
-def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_partial_one(tmp_path, monkeypatch):
     path = tmp_path / "evaluation.json"
     write_atomically(path, "old ä")
 
