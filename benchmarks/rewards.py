@@ -48,7 +48,7 @@ def regex_reward(completions: Sequence[str], answer: Sequence[Sequence[int]]) ->
     return rewards
 
 
-def made_up(count: int, seed: int = 0) -> tuple[list[str], list[list[int]]]:
+def random_completions(count: int, seed: int = 0) -> tuple[list[str], list[list[int]]]:
     """Completions of 2 KB and their answers, equal for equal seeds."""
     rng = Random(seed)
     completions, answers = [], []
@@ -83,7 +83,7 @@ def rate(reward: Callable[..., list[float]], completions: list[str], answers: li
 
 def measure(count: int = 20_000, seconds: float = 3.0) -> dict[str, float]:
     """The best rates of both in rounds of `count` completions, for about `seconds` (at least three rounds)."""
-    completions, answers = made_up(count)
+    completions, answers = random_completions(count)
     ours, theirs = [0.0], [0.0]
     stop = time.perf_counter() + seconds
     while len(ours) < 4 or time.perf_counter() < stop:

@@ -1,4 +1,4 @@
-"""Mutations of completions, for the tests that try a million of them."""
+"""Random mutations of completions, for the fuzz tests."""
 
 import re
 
@@ -58,7 +58,7 @@ LATEX += ["\\!", "\\quad ", "\\leftarrow ", "\\{", "\\}", "\\\\", "｛", "～", 
 SNIPPETS += [*LATEX, *"123456789", "<", ">", "/", "\\", "99", "1.0", "1, 2, 3", "\ud800", "\u2028", "😀"]
 
 
-TYPESET = [
+LATEX_ORDERS = [
     lambda numbers: ",\\ ".join(numbers),
     lambda numbers: r"\,".join(numbers),
     lambda numbers: "{,}".join(numbers),
@@ -68,28 +68,28 @@ TYPESET = [
     lambda numbers: ", ".join(rf"\text{{{number}}}" for number in numbers),
     lambda numbers: f"${', '.join(numbers)}$",
 ]
-"""Orders as LaTeX writes them."""
-NOTHING = re.compile(r"\\(?:!|mathbf\{|textbf\{|text\{|left|right|bigl)|[{}$]")
-"""What LaTeX prints nothing for: numbers that only this keeps apart are printed as one."""
+"""Ways to write an order in LaTeX."""
+INVISIBLE = re.compile(r"\\(?:!|mathbf\{|textbf\{|text\{|left|right|bigl)|[{}$]")
+"""Markup that LaTeX does not print. Two numbers with only this between them are printed as one."""
 
 
-def mutated(text, rng):
-    """The text with one to four cuts, copies, moves, exchanges or foreign pieces in it."""
+def mutate(text, rng):
+    """The text after one to four random deletions, copies, moves, swaps or insertions."""
     for _ in range(rng.randint(1, 4)):
         a, b = sorted((rng.randrange(len(text) + 1), rng.randrange(len(text) + 1)))
         kind = rng.randrange(7)
-        if kind == 0:  # cut a little out
+        if kind == 0:  # delete up to nine characters
             text = text[:a] + text[min(b, a + rng.randint(1, 9)) :]
-        elif kind == 1:  # double a span
+        elif kind == 1:  # duplicate a span
             text = text[:b] + text[a:b] + text[b:]
         elif kind == 2:
             text = text[:a] + rng.choice(SNIPPETS) + text[a:]
         elif kind == 3:
             text = text[:a] + rng.choice(SNIPPETS) + text[a + 1 :]
-        elif kind == 4:  # exchange two characters, digits among them
+        elif kind == 4:  # swap two characters
             if b - a > 1 and b < len(text):
                 text = text[:a] + text[b] + text[a + 1 : b] + text[a] + text[b + 1 :]
-        elif kind == 5:  # exchange two numbers
+        elif kind == 5:  # swap two numbers
             numbers = list(re.finditer("[1-9]", text))
             if len(numbers) > 1:
                 x, y = sorted(rng.sample(numbers, 2), key=lambda m: m.start())

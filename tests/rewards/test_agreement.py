@@ -28,11 +28,11 @@ NUMBERS = kind_of("choice", {"options": ["1", "2", "3"]})
         ("It starts at 2 s.", kind_of("number"), None),
     ],
 )
-def test_what_the_reasoning_names_last(thinking, kind, named):
+def test_the_last_order_or_option_named_in_the_reasoning_is_read(thinking, kind, named):
     assert named_last(thinking, kind) == named
 
 
-def test_agreement_has_a_value_where_both_name_an_answer():
+def test_agreement_has_a_value_only_where_reasoning_and_answer_name_one():
     texts = [
         "<think>So 2, 1.</think><answer>2, 1</answer>",
         "<think>So 1, 2.</think><answer>2, 1</answer>",
@@ -45,12 +45,12 @@ def test_agreement_has_a_value_where_both_name_an_answer():
     assert get_metric("agreement") is not None
 
 
-def test_the_gate_takes_what_is_earned_against_the_own_reasoning():
+def test_the_agreement_gate_gives_zero_to_an_answer_that_contradicts_its_reasoning():
     gated = Composition([{"use": "visual_jigsaw", "gate": "agreement"}])
-    texts = [f"<think>{said}</think><answer>2, 1</answer>" for said in ("So 2, 1.", "So 1, 2.", "Hard to say.")]
+    texts = [f"<think>{text}</think><answer>2, 1</answer>" for text in ("So 2, 1.", "So 1, 2.", "Hard to say.")]
     assert gated.score(texts, {"answer": [[2, 1]] * 3}) == {"visual_jigsaw": [1.2, 0.0, 1.2]}
 
 
-def test_time_is_linear_in_the_reasoning():
+def test_reading_the_reasoning_takes_linear_time():
     text = "option " * 40_000 + "1, " * 40_000
     assert named_last(text, NUMBERS) is None and named_last(text, ORDER) is None

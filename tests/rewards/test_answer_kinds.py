@@ -1,4 +1,4 @@
-"""Answer kinds: what each reads, writes, refuses and pays."""
+"""Kinds of answer: how each is parsed, formatted, refused and scored."""
 
 import sys
 import threading
@@ -22,13 +22,13 @@ CASES = {
 }
 
 
-def test_every_kind_is_tried_here():
+def test_every_kind_of_answer_has_a_case():
     assert set(CASES) == set(ANSWER_KINDS)
 
 
 @pytest.mark.parametrize("style", ["think", "boxed", "direct"])
 @pytest.mark.parametrize("name", ANSWER_KINDS)
-def test_a_kind_reads_what_it_writes_and_all_equivalents_earn_the_full_score(name, style):
+def test_a_formatted_answer_is_parsed_back_and_all_equivalents_score_fully(name, style):
     args, right = CASES[name]
     kind = kind_of(name, args)
     for value in kind.equivalents(right):
@@ -48,7 +48,7 @@ ABC = {"options": ["A", "B", "C"], "texts": ["left", "right", "left"]}
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("B", "B"),
         (" (b). ", "B"),
@@ -69,12 +69,12 @@ ABC = {"options": ["A", "B", "C"], "texts": ["left", "right", "left"]}
         ("B" * 2000, "too_long"),
     ],
 )
-def test_choices(text, found):
-    assert read("choice", text, **ABC) == found
+def test_choices_are_read(text, expected):
+    assert read("choice", text, **ABC) == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("7", 7),
         ("-3.5", -3.5),
@@ -94,8 +94,8 @@ def test_choices(text, found):
         ("seven", "not_a_number"),
     ],
 )
-def test_numbers(text, found):
-    assert read("number", text, unit="m") == found
+def test_numbers_are_read(text, expected):
+    assert read("number", text, unit="m") == expected
 
 
 @pytest.mark.parametrize(
@@ -109,13 +109,13 @@ def test_numbers(text, found):
         (-10, 10, {"relative": 0.5}, 0),
     ],
 )
-def test_numbers_within_a_tolerance(answered, right, args, score):
+def test_a_number_within_its_tolerance_is_right(answered, right, args, score):
     kind = kind_of("number", args)
     assert kind.score(kind.parse(str(answered), "direct").value, right) == score
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("2.5, 6", [2.5, 6]),
         ("[2.5, 6]", [2.5, 6]),
@@ -128,12 +128,12 @@ def test_numbers_within_a_tolerance(answered, right, args, score):
         ("-2, 4", "not_an_interval"),
     ],
 )
-def test_intervals(text, found):
-    assert read("interval", text, duration=20) == found
+def test_intervals_are_read(text, expected):
+    assert read("interval", text, duration=20) == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("[1, 2, 3, 4.5]", [1, 2, 3, 4.5]),
         ("1 2 3 4", [1, 2, 3, 4]),
@@ -143,11 +143,11 @@ def test_intervals(text, found):
         ("1, 2, 3, 4, 5", "several_answers"),
     ],
 )
-def test_boxes(text, found):
-    assert read("box", text, width=100, height=80) == found
+def test_boxes_are_read(text, expected):
+    assert read("box", text, width=100, height=80) == expected
 
 
-def test_overlap_pays_and_a_floor_takes_the_rest():
+def test_a_box_scores_its_overlap_and_zero_below_the_floor():
     kind, strict = (
         kind_of("box", {"width": 10, "height": 10}),
         kind_of("box", {"width": 10, "height": 10, "floor": 0.5}),
@@ -172,12 +172,12 @@ def test_overlap_pays_and_a_floor_takes_the_rest():
         ("Paris?", "anls", 0),
     ],
 )
-def test_texts(text, metric, score):
+def test_texts_are_scored_by_their_metric(text, metric, score):
     kind = kind_of("text", {"metric": metric})
     assert kind.score(kind.parse(text, "direct").value, "Paris") == pytest.approx(score)
 
 
-def test_a_text_of_two_lines_is_two_answers():
+def test_a_text_of_two_lines_is_refused_as_two_answers():
     assert read("text", "Paris\nLyon") == "several_answers"
 
 
@@ -199,31 +199,31 @@ def test_a_text_of_two_lines_is_two_answers():
         ("half", 0),
     ],
 )
-def test_math(text, score):
+def test_mathematical_answers_are_scored(text, score):
     pytest.importorskip("math_verify")
     kind = kind_of("math")
     assert kind.score(kind.parse(text, "direct").value, r"\frac{1}{2}") == score
 
 
-def test_math_is_scored_outside_of_the_main_thread_too():
+def test_mathematical_answers_are_scored_outside_the_main_thread():
     pytest.importorskip("math_verify")
-    found = []
-    thread = threading.Thread(target=lambda: found.append(kind_of("math").score("0.25", r"\frac14")))
+    scores = []
+    thread = threading.Thread(target=lambda: scores.append(kind_of("math").score("0.25", r"\frac14")))
     thread.start()
     thread.join()
-    assert found == [1.0]
+    assert scores == [1.0]
 
 
 @given(st.permutations(range(1, 5)), st.permutations(range(1, 5)), st.sampled_from(["think", "boxed", "direct"]))
-def test_orders_earn_what_visual_jigsaw_pays(said, right, style):
+def test_the_answer_reward_of_an_order_equals_visual_jigsaw(text, right, style):
     kind = kind_of_row({"answer": right})
-    texts = [kind.format(said, style), "1, 2, 3, 4", ""]
+    texts = [kind.format(text, style), "1, 2, 3, 4", ""]
     for options in ({}, {"discount": 0.5, "format_weight": 0.1}, {"format_gate": False, "min_pieces_for_partial": 5}):
         rows = {"answer": [right] * 3, "answer_style": [style] * 3, "classes": [None, [0, 0, 1, 2], None]}
         assert answer(texts, **rows, **options) == visual_jigsaw(texts, **rows, **options)
 
 
-def test_one_reward_serves_a_mixture():
+def test_one_reward_scores_a_mixture_of_kinds():
     reward = get_reward("answer")
     texts = [f"<think></think><answer>{body}</answer>" for body in ("2, 1", "B", "4.2", "0, 5", "rain")]
     columns = {
@@ -242,12 +242,12 @@ CHANCE = [
 
 
 @pytest.mark.parametrize(("name", "args", "right", "level"), CHANCE)
-def test_chance(name, args, right, level):
+def test_chance_of_a_kind_is_its_score_for_random_guessing(name, args, right, level):
     assert kind_of(name, args).chance(right) == (None if level is None else pytest.approx(level, abs=1e-6))
 
 
 def test_the_chance_of_an_interval_is_the_mean_over_random_intervals():
-    # The whole of the time overlaps an interval between two random moments by a third of it on average.
+    # An interval between two random times covers a third of the duration on average.
     assert kind_of("interval", {"duration": 10}).chance([0, 10]) == pytest.approx(1 / 3, abs=0.01)
     assert kind_of("box", {"width": 10, "height": 10}).chance([0, 0, 10, 10]) == pytest.approx(1 / 9, abs=0.01)
 
@@ -284,15 +284,16 @@ def test_the_chance_of_an_interval_is_the_mean_over_random_intervals():
         ({"answer_kind": "text", "answer": "a", "answer_args": "[1]"}, "must be a mapping"),
     ],
 )
-def test_a_row_that_cannot_be_scored_is_refused_in_one_line(row, message):
-    with pytest.raises(RewardError) as refused:
+def test_a_row_that_cannot_be_scored_is_refused(row, message):
+    with pytest.raises(RewardError) as error:
         check_answer_of(row)
-    assert message in str(refused.value) and "\n" not in str(refused.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_the_luck_of_a_guess_is_the_share_of_guesses_that_count_as_right():
-    whole = kind_of("interval", {"duration": 10.0})
-    assert whole.luck([0.0, 10.0]) == pytest.approx(0.25, abs=0.03)  # two moments lie half of it apart
+def test_luck_is_the_share_of_random_guesses_that_count_as_right():
+    video = kind_of("interval", {"duration": 10.0})
+    # A quarter of all random intervals cover at least half of the duration.
+    assert video.luck([0.0, 10.0]) == pytest.approx(0.25, abs=0.03)
     picture = kind_of("box", {"width": 100, "height": 100, "right": 0.25})
     rng = Random(0)
     boxes = [[sorted([rng.random(), rng.random()]) for _ in range(2)] for _ in range(4000)]
@@ -302,13 +303,13 @@ def test_the_luck_of_a_guess_is_the_share_of_guesses_that_count_as_right():
     assert kind_of("number").luck(7) is None and kind_of("interval").luck([1.0, 2.0]) is None
 
 
-def test_what_a_guesser_may_say_is_listed_where_it_can_be():
+def test_the_possible_guesses_are_listed_for_a_choice():
     assert list(kind_of("choice", {"options": ["A", "B"]}).guesses()) == ["A", "B"]
     assert not kind_of("number").guesses()
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("text", "reason"),
     [
         (r"\frac{22answer>\frac{22}{7}}", "not_math"),
         (r"\frac{3}\frac{3}{4}", "not_math"),
@@ -323,13 +324,13 @@ def test_what_a_guesser_may_say_is_listed_where_it_can_be():
         (r"\frac{2 3}{4}", "several_answers"),
     ],
 )
-def test_mathematics_that_would_be_read_incompletely_is_refused(said, reason):
+def test_an_expression_that_would_be_read_incompletely_is_refused(text, reason):
     """math-verify takes the last expression that it can read, and reads `2 3` as 5."""
-    assert kind_of("math").read(said) == (None, reason)
+    assert kind_of("math").read(text) == (None, reason)
 
 
 @pytest.mark.parametrize(
-    ("said", "right"),
+    ("text", "right"),
     [
         (r"\frac12", "0.5"),
         (r"\frac{\sqrt{3}}{2}", r"\frac{\sqrt3}{2}"),
@@ -342,10 +343,10 @@ def test_mathematics_that_would_be_read_incompletely_is_refused(said, reason):
         ("12{,}000", "12000"),
     ],
 )
-def test_complete_mathematics_is_read(said, right):
+def test_complete_expressions_are_read(text, right):
     pytest.importorskip("math_verify")
     kind = kind_of("math")
-    assert kind.score(kind.read(said)[0], right) == 1.0
+    assert kind.score(kind.read(text)[0], right) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -360,7 +361,7 @@ def test_a_math_library_that_cannot_be_imported_is_refused_with_the_remedy(fault
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "math_verify", raising=False)
     math._library.cache_clear()
-    with pytest.raises(RewardError, match=remedy) as caught:
+    with pytest.raises(RewardError, match=remedy) as error:
         kind_of("math").score("1", "1")
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
     math._library.cache_clear()

@@ -1,4 +1,4 @@
-"""The built-in rewards on batches: the paper's reward and its options, order scores, form, repetition, length."""
+"""The built-in rewards on batches: the paper's reward with its options, order scores, format, repetition and length."""
 
 import json
 
@@ -16,12 +16,12 @@ def think(order):
     return format_order(order, thinking="the sky is on top")
 
 
-def test_the_papers_numbers():
+def test_visual_jigsaw_gives_the_values_of_the_paper():
     texts = [think(ANSWER), think(NEAR), think([1, 1, 1, 1]), think([1, 2, 3, 99]), "2, 3, 1, 4", ""]
     assert visual_jigsaw(texts, [ANSWER] * 6) == pytest.approx([1.2, 0.2 * 0.5 + 0.2, 0.2, 0.2, 0.0, 0.0])
 
 
-def test_two_exchanged_tiles_of_nine_earn_the_value_of_the_paper():
+def test_two_swapped_tiles_of_nine_earn_the_value_of_the_paper():
     right = [5, 1, 3, 7, 9, 2, 4, 8, 6]
     assert visual_jigsaw([format_order([1, 5, *right[2:]], "direct")], [right], ["direct"]) == [
         pytest.approx(0.2 * 7 / 9)
@@ -33,12 +33,12 @@ def test_style_direct_has_no_format_weight():
     assert visual_jigsaw(texts, [ANSWER] * 3, answer_style=["direct"] * 3) == [1.0, 0.1, 0.0]
 
 
-def test_style_boxed_and_a_style_per_row():
+def test_each_row_may_have_its_own_answer_style():
     texts = [format_order(ANSWER, style) for style in ("boxed", "direct", "think", "think")]
     assert visual_jigsaw(texts, [ANSWER] * 4, answer_style=["boxed", "direct", "think", None]) == [1.2, 1.0, 1.2, 1.2]
 
 
-def test_message_lists_earn_what_their_text_earns():
+def test_message_lists_score_like_their_text():
     parts = [{"type": "text", "text": think(ANSWER)}]
     messages = [[{"role": "assistant", "content": think(ANSWER)}], [{"role": "assistant", "content": parts}], []]
     assert visual_jigsaw(messages, [ANSWER] * 3) == [1.2, 1.2, 0.0]
@@ -46,7 +46,7 @@ def test_message_lists_earn_what_their_text_earns():
         visual_jigsaw([7], [ANSWER])
 
 
-def test_options():
+def test_options_change_the_values():
     texts, answers = [think(NEAR), think(ANSWER)], [ANSWER] * 2
     assert visual_jigsaw(texts, answers, discount=0.5) == pytest.approx([0.45, 1.2])
     assert visual_jigsaw(texts, answers, format_weight=0.0) == pytest.approx([0.1, 1.0])
@@ -54,26 +54,26 @@ def test_options():
     assert visual_jigsaw(texts, answers, min_pieces_for_partial=4) == pytest.approx([0.3, 1.2])
 
 
-def test_without_the_gate_an_answer_in_broken_tags_counts_but_not_its_form():
+def test_without_the_format_gate_an_answer_in_malformed_tags_earns_no_format_weight():
     texts = ["So <answer>2, 3, 1, 4</answer>", "<answer>2, 3, 1, 4</answer><answer>1, 2, 3, 4</answer>", ""]
     assert visual_jigsaw(texts, [ANSWER] * 3) == [0.0, 0.0, 0.0]
     assert visual_jigsaw(texts, [ANSWER] * 3, format_gate=False) == [1.0, 0.0, 0.0]
 
 
-def test_equal_pieces_may_be_exchanged():
+def test_identical_pieces_may_be_swapped():
     classes = [[0, 7, 7, 1]]  # the pieces shown as 2 and 3 look the same
     assert visual_jigsaw([think([3, 2, 1, 4])], [ANSWER], classes=classes) == [1.2]
     assert visual_jigsaw([think([3, 2, 1, 4])], [ANSWER], classes=[None]) == [pytest.approx(0.3)]
 
 
-def test_the_template_may_have_opened_the_thinking():
+def test_the_think_tag_may_be_part_of_the_chat_template():
     text = format_order(ANSWER, think_prefilled=True)
     assert visual_jigsaw([text, think(ANSWER)], [ANSWER] * 2, think_prefilled=[True, False]) == [1.2, 1.2]
 
 
 @settings(deadline=None)
 @given(st.text(), st.permutations(range(1, 5)))
-def test_no_text_raises_and_values_are_in_range(text, order):
+def test_any_text_has_a_value_in_range(text, order):
     values = visual_jigsaw([text, f"<think>{text}</think>{think(order)[-25:]}"], [ANSWER] * 2)
     assert all(0.0 <= value <= 1.2 for value in values)
 
@@ -90,18 +90,18 @@ def test_no_text_raises_and_values_are_in_range(text, order):
         ({"answer_style": ["thinks"]}, "did you mean think"),
     ],
 )
-def test_misuse_is_an_error(options, message):
+def test_wrong_options_and_columns_are_refused(options, message):
     with pytest.raises(RewardError, match=message):
         visual_jigsaw([think(ANSWER)], **{"answer": [ANSWER], **options})
 
 
-def test_order_scores_as_rewards():
+def test_order_scores_work_as_rewards():
     texts, answers = [think(ANSWER), think(NEAR), "broken"], [ANSWER] * 3
     grid = json.dumps({"grid": [2, 2]})
 
-    def values(use, **given_):
-        columns = {"geometry": given_.pop("geometry", [None] * 3)}
-        return get_reward(use, **given_)(texts, answers, **columns)
+    def values(use, **options):
+        columns = {"geometry": options.pop("geometry", [None] * 3)}
+        return get_reward(use, **options)(texts, answers, **columns)
 
     assert values("exact") == [1.0, 0.0, 0.0]
     assert values("place_accuracy") == [1.0, 0.5, 0.0]
@@ -111,7 +111,7 @@ def test_order_scores_as_rewards():
     assert values("footrule") == [1.0, 0.75, 0.0]
     assert values("longest_run") == [1.0, 0.5, 0.0]
     assert values("smoothed", decay=0.5) == [1.0, 0.75, 0.0]
-    # 3 2 / 1 4 beside 2 3 / 1 4: in a row the pair 1 4 holds, on the grid the lower row.
+    # 3 2 / 1 4 compared with 2 3 / 1 4: the pair 1 4 is right, as a sequence and on the grid.
     assert values("neighbor_accuracy") == pytest.approx([1.0, 1 / 3, 0.0])
     assert values("neighbor_accuracy", geometry=[grid] * 3) == [1.0, 0.25, 0.0]
     assert values("neighbor_accuracy", grid=[2, 2]) == [1.0, 0.25, 0.0]
@@ -125,16 +125,16 @@ def test_order_scores_as_rewards():
 
 
 @pytest.mark.parametrize(("pieces", "grid"), [(6, (2, 3)), (5, None), (12, None)])
-def test_a_grid_has_a_cell_for_each_piece(pieces, grid):
+def test_the_grid_is_used_only_if_it_has_one_cell_per_piece(pieces, grid):
     assert grid_of('{"grid": [2, 3]}', pieces) == grid
 
 
-def test_a_grid_of_other_than_the_places_is_no_grid():
+def test_a_grid_whose_cells_are_not_the_places_is_ignored():
     values = get_reward("neighbor_accuracy")([think(NEAR)], [ANSWER], geometry=['{"grid": [3, 3], "clips": 4}'])
     assert values == [pytest.approx(1 / 3)]
 
 
-def test_form_and_validity_are_two_things():
+def test_format_and_valid_are_scored_separately():
     texts, answers = [think(ANSWER), think([1, 1, 1, 1]), "2, 3, 1, 4"], [ANSWER] * 3
     assert get_reward("format")(texts, answers) == [1.0, 1.0, 0.0]
     assert get_metric("valid")(texts, answers) == [1.0, 0.0, 0.0]
@@ -152,25 +152,25 @@ def test_form_and_validity_are_two_things():
         ("", 0.0),
     ],
 )
-def test_repetition_costs_from_the_fourth_line_of_seven_words(text, value):
+def test_four_equal_lines_of_seven_words_cost_a_penalty(text, value):
     assert get_reward("repetition")([text], [ANSWER]) == [value]
 
 
-def test_repetition_options():
+def test_repetition_options_are_used_and_checked():
     text = "one two three\n" * 3
     assert get_reward("repetition", min_words=3, max_repeats=2, penalty=1)([text], [ANSWER]) == [-1.0]
     with pytest.raises(RewardError, match="max_repeats >= 1"):
         get_reward("repetition", max_repeats=0)
 
 
-def test_length_is_a_soft_band_of_tokens():
+def test_length_is_one_within_the_band_and_falls_linearly_outside():
     lengths = [0, 50, 100, 1000, 1500, 2000, 5000]
     ids = [[0] * count for count in lengths]
     values = get_reward("length")([""] * 7, [ANSWER] * 7, completion_ids=ids)
     assert values == [0.0, 0.5, 1.0, 1.0, 0.5, 0.0, 0.0]
 
 
-def test_length_without_tokens_is_an_error_with_the_remedy():
+def test_length_without_token_ids_is_an_error_that_names_the_remedy():
     with pytest.raises(RewardError, match="outside training use unit: words"):
         get_reward("length")(["a"], [ANSWER])
     assert get_reward("length", unit="words", minimum=2, maximum=4)(["a", "a b"], [ANSWER] * 2) == [0.5, 1.0]

@@ -1,9 +1,9 @@
-"""A million mutated completions of every answer kind: no crash, every refusal named, no point without the right answer.
+"""Fuzzes the readers of all kinds of answer: none crashes, refusals have a reason, only right answers score fully.
 
-`JIGSAW_MUTATIONS` sets another number of them.
+`JIGSAW_MUTATIONS` sets the number of completions of the slow test; it is a million by default.
 
-The judge is written apart from the readers: a text that earns the whole score holds, in its answer, the tokens of the
-right one and no others.
+The check does not use the readers: the answer of a text that earns the full score must have the tokens of the right
+answer and no others.
 """
 
 import math
@@ -13,20 +13,20 @@ import unicodedata
 from random import Random
 
 import pytest
-from mutations import NOTHING, mutated
+from mutations import INVISIBLE, mutate
 
 from jigsaw.rewards.answers import answer, kind_of_row
 
 SHARES = {"order": 10, "choice": 20, "number": 20, "interval": 20, "box": 20, "text": 20, "math": 1}
-"""How often each kind is drawn; reading mathematics takes milliseconds."""
+"""Sampling weight of each kind; reading a mathematical answer takes milliseconds."""
 
 EXPRESSIONS = [r"\frac{3}{4}", "7", r"2\sqrt{3}", "x+1", "12.5", r"\frac{22}{7}", "5/8", r"3\pi"]
 WORDS = ["Louvre", "blue car", "12 May", "a b c", "Zürich"]
 LETTERS = "ABCDEF"
 
 
-def made(rng):
-    """A kind with its arguments, the right answer and a wrong one."""
+def random_answers(rng):
+    """Name and arguments of a random kind, a right answer and a wrong one."""
     name = rng.choices(list(SHARES), list(SHARES.values()))[0]
     if name == "order":
         pieces = list(range(1, rng.randint(3, 10)))
@@ -50,8 +50,8 @@ def tokens(text):
     return re.findall(r"[0-9]+|[^\W\d_]+", unicodedata.normalize("NFKC", text).casefold())
 
 
-def holds_the_answer_alone(text, right, style):
-    """Whether the inside of the last answer has the tokens of the right one, and no others but a noun."""
+def contains_only_the_answer(text, right, style):
+    """Whether the last answer has the tokens of the right one and no others, except a noun before a letter."""
     opening, closing = {"think": ("<answer>", "</answer>"), "boxed": ("\\boxed{", "}"), "direct": ("", "")}[style]
     inner = text.rpartition(opening)[2] if opening else text
     ends = [match.start() for match in re.finditer(re.escape(closing), inner)] if closing else [len(inner)]
@@ -60,25 +60,27 @@ def holds_the_answer_alone(text, right, style):
 
 def _is_answer(inner, right):
     if not isinstance(right, str):
-        said = [float(each) for each in re.findall(r"[0-9]*\.?[0-9]+", unicodedata.normalize("NFKC", inner))]
-        return said == [abs(each) for each in (right if isinstance(right, list) else [right])]
-    said = tokens(NOTHING.sub("", re.sub(r"\\(?:quad|to)\b", " ", inner)))
-    return said == tokens(right) or (len(right) == 1 and said[-1:] == tokens(right) and len(said) <= 3)
+        numbers = [float(each) for each in re.findall(r"[0-9]*\.?[0-9]+", unicodedata.normalize("NFKC", inner))]
+        return numbers == [abs(each) for each in (right if isinstance(right, list) else [right])]
+    written = tokens(INVISIBLE.sub("", re.sub(r"\\(?:quad|to)\b", " ", inner)))
+    return written == tokens(right) or (len(right) == 1 and written[-1:] == tokens(right) and len(written) <= 3)
 
 
-def is_the_expression(said, right):
+def is_the_expression(written, right):
     """Whether two expressions have the same text, apart from what LaTeX does not print, or the same number."""
-    one, other = (NOTHING.sub("", re.sub(r"\\(?:[,;:! ]|quad)|[\s.]+$|^\s+|\s", "", each)) for each in (said, right))
+    one, other = (
+        INVISIBLE.sub("", re.sub(r"\\(?:[,;:! ]|quad)|[\s.]+$|^\s+|\s", "", each)) for each in (written, right)
+    )
     if one == other:
         return True
-    numbers = [_value(each) for each in (said, right)]
+    numbers = [_value(each) for each in (written, right)]
     return None not in numbers and abs(numbers[0] - numbers[1]) < 1e-6
 
 
 def _value(text):
-    """The value of digits, signs, fractions, roots, pi and x (taken for a number of its own); None of anything else.
+    """The value of an expression of digits, signs, fractions, roots, pi and x (a constant here); None for any other.
 
-    Letters behind a number are its unit, which math-verify leaves out.
+    Letters after a number are its unit, which math-verify ignores.
     """
     text = re.sub(r"(?<=[0-9])\s*[a-wyz]{1,3}$", "", text)
     text = unicodedata.normalize("NFKC", text).replace("\\$", "").replace("\\cdot", "*")
@@ -97,16 +99,16 @@ def _value(text):
 
 
 def fuzz(count, seed):
-    """Score `count` mutated completions; how many were right, valid, refused, and how many of each kind were right."""
+    """Scores `count` mutated completions and counts the right, the valid and the refused ones."""
     rng = Random(seed)
     kinds = dict.fromkeys(SHARES, 0)
     tally = {"right": 0, "valid": 0, "refused": 0}
     for _ in range(count):
-        name, args, right, wrong = made(rng)
+        name, args, right, wrong = random_answers(rng)
         kind = kind_of_row({"answer": right, "answer_kind": name, "answer_args": args})
         style = rng.choice(["think", "boxed", "direct"])
-        said = right if rng.random() < 0.7 else wrong
-        text = mutated(kind.format(said, style, thinking="" if style == "direct" else "A or 12, Louvre"), rng)
+        written = right if rng.random() < 0.7 else wrong
+        text = mutate(kind.format(written, style, thinking="" if style == "direct" else "A or 12, Louvre"), rng)
         parsed = kind.parse(text, style)
         (value,) = answer([text], [right], [name], [args], [style])
         assert parsed.reason in kind.REASONS, (text, parsed)
@@ -124,12 +126,12 @@ def fuzz(count, seed):
             if name == "math":
                 assert is_the_expression(parsed.value, right), (text, right)
                 continue
-            assert holds_the_answer_alone(text, right, style), (text, right)
+            assert contains_only_the_answer(text, right, style), (text, right)
     assert min(kinds.values()) > count / 2000, kinds
     return tally
 
 
-def test_a_slice_of_the_fuzz_of_answers():
+def test_fifteen_thousand_mutated_answers():
     pytest.importorskip("math_verify")
     assert min(fuzz(15_000, seed=0).values()) > 1000
 

@@ -1,8 +1,8 @@
-"""A million mutated completions: no crash, no hang, and the exact score only where the whole right answer stands.
+"""Fuzzes the parser of orders: no mutated completion crashes it, and only the right answer earns the exact score.
 
-Run the whole of it with `pytest -m slow tests/rewards/test_fuzz_completions.py`; a slice of it runs always. The judge
-is written apart from the parser: a text that earns the exact score must hold, between its last opening and closing
-mark, the digits of the answer in the right sequence and no others, also where LaTeX prints numbers without a space.
+The test of a million completions runs with `pytest -m slow tests/rewards/test_fuzz_completions.py`; a smaller one
+always runs. The check does not use the parser: a text that earns the exact score must have, between its last opening
+and closing mark, the digits of the answer in the right sequence and no others, also where LaTeX prints no space.
 """
 
 import re
@@ -11,39 +11,41 @@ import unicodedata
 from random import Random
 
 import pytest
-from mutations import NOTHING, TYPESET, mutated
+from mutations import INVISIBLE, LATEX_ORDERS, mutate
 
 from jigsaw.rewards import format_order, parse_order, visual_jigsaw
 
 
-def holds_the_whole_answer(text, answer, style):
-    """Whether the answer of a text has these numbers in this sequence and no others before it closes."""
+def contains_exactly_the_answer(text, answer, style):
+    """Whether the answer in the text has these numbers in this sequence and no others before its closing mark."""
     opening, closing = {"think": ("<answer>", "</answer>"), "boxed": ("\\boxed{", "}"), "direct": ("", "")}[style]
     inner = text.rpartition(opening)[2] if opening else text
     numbers = list(re.finditer("[0-9０-９]+", inner))
-    said = [unicodedata.normalize("NFKC", number.group()) for number in numbers]
-    if said[: len(answer)] != [str(number) for number in answer]:
+    digits = [unicodedata.normalize("NFKC", number.group()) for number in numbers]
+    if digits[: len(answer)] != [str(number) for number in answer]:
         return False
-    printed = NOTHING.sub("", inner[: numbers[len(answer) - 1].end()])
+    printed = INVISIBLE.sub("", inner[: numbers[len(answer) - 1].end()])
     if len(re.findall("[0-9０-９]+", printed)) != len(answer):
         return False
-    further = numbers[len(answer)].start() if len(numbers) > len(answer) else len(inner)
-    return closing in inner[numbers[len(answer) - 1].end() : further] and (bool(opening) or further == len(inner))
+    end = numbers[len(answer)].start() if len(numbers) > len(answer) else len(inner)
+    return closing in inner[numbers[len(answer) - 1].end() : end] and (bool(opening) or end == len(inner))
 
 
 def fuzz(count, seed):
-    """Score `count` mutated completions; how many were exact, valid, refused."""
+    """Scores `count` mutated completions and counts the exact, the valid and the refused ones."""
     rng = Random(seed)
     tally = {"exact": 0, "valid": 0, "refused": 0}
     for _ in range(count):
         size = rng.choice([1, 2, 3, 4, 6, 9, 12])
         style = rng.choice(["think", "boxed", "direct"])
         answer = rng.sample(range(1, size + 1), size)
-        shown = answer if rng.random() < 0.7 else rng.sample(answer, size)
-        text = format_order(shown, style, thinking="" if style == "direct" else "the sky 1, 2, 3 is on top")
+        written = answer if rng.random() < 0.7 else rng.sample(answer, size)
+        text = format_order(written, style, thinking="" if style == "direct" else "the sky 1, 2, 3 is on top")
         if rng.random() < 0.3:
-            text = text.replace(", ".join(map(str, shown)), rng.choice(TYPESET)([str(number) for number in shown]))
-        text = mutated(text, rng)
+            text = text.replace(
+                ", ".join(map(str, written)), rng.choice(LATEX_ORDERS)([str(number) for number in written])
+            )
+        text = mutate(text, rng)
         parsed = parse_order(text, size, style)
         (value,) = visual_jigsaw([text], [answer], [style])
         if parsed.order is None:
@@ -56,11 +58,11 @@ def fuzz(count, seed):
         assert exact == (parsed.order == answer), (text, answer, value)
         if exact:
             tally["exact"] += 1
-            assert holds_the_whole_answer(text, answer, style), (text, answer)
+            assert contains_exactly_the_answer(text, answer, style), (text, answer)
     return tally
 
 
-def test_a_slice_of_the_fuzz():
+def test_twenty_thousand_mutated_completions():
     tally = fuzz(20_000, seed=0)
     assert min(tally.values()) > 1000  # the mutations are neither all harmless nor all fatal
 

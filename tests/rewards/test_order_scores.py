@@ -1,4 +1,4 @@
-"""How good an order is: ranges, where a score is 1, relabelling, equal pieces, closed forms against brute force."""
+"""Scores of orders: range, maximum, relabelling, identical pieces, and chance in closed form against enumeration."""
 
 from itertools import permutations, product
 from math import factorial
@@ -16,12 +16,12 @@ SCORES = {
     "exact": rewards.exact,
     "place_accuracy": rewards.place_accuracy,
     "neighbor_accuracy": rewards.neighbor_accuracy,
-    "neighbor_accuracy_2d": lambda *given: rewards.neighbor_accuracy(*given, grid=GRIDS.get(len(given[1]))),
+    "neighbor_accuracy_2d": lambda *args: rewards.neighbor_accuracy(*args, grid=GRIDS.get(len(args[1]))),
     "kendall_tau": rewards.kendall_tau,
     "footrule": rewards.footrule,
     "longest_run": rewards.longest_run,
     "smoothed": rewards.smoothed,
-    "smoothed_2d": lambda *given: rewards.smoothed(*given, grid=GRIDS.get(len(given[1]))),
+    "smoothed_2d": lambda *args: rewards.smoothed(*args, grid=GRIDS.get(len(args[1]))),
     "order_reward": order_reward,
 }
 each_score = pytest.mark.parametrize("score", SCORES.values(), ids=SCORES.keys())
@@ -40,7 +40,7 @@ def order_and_answer(draw, classes=False):
 @each_score
 @settings(deadline=None)
 @given(order_and_answer())
-def test_a_score_is_in_range_and_one_only_at_the_answer(score, pair):
+def test_a_score_is_from_0_to_1_and_1_only_for_the_answer(score, pair):
     order, answer = pair
     value = score(order, answer)
     assert 0.0 <= value <= 1.0
@@ -51,8 +51,8 @@ def test_a_score_is_in_range_and_one_only_at_the_answer(score, pair):
 @each_score
 @settings(deadline=None)
 @given(order_and_answer(classes=True), st.randoms(use_true_random=False))
-def test_numbering_the_pieces_differently_changes_nothing(score, given_, rng):
-    order, answer, classes = given_
+def test_relabelling_the_pieces_keeps_the_score(score, sample, rng):
+    order, answer, classes = sample
     new = rng.sample(range(1, len(order) + 1), len(order))
     moved = [0] * len(order)
     for old, number in enumerate(new):
@@ -65,8 +65,8 @@ def test_numbering_the_pieces_differently_changes_nothing(score, given_, rng):
 @each_score
 @settings(deadline=None)
 @given(order_and_answer(classes=True))
-def test_equal_pieces_may_be_exchanged(score, given_):
-    order, answer, classes = given_
+def test_identical_pieces_may_be_swapped(score, sample):
+    order, answer, classes = sample
     value = score(order, answer, classes)
     right = [classes[piece - 1] for piece in order] == [classes[piece - 1] for piece in answer]
     assert 0.0 <= value <= 1.0
@@ -80,7 +80,7 @@ def test_equal_pieces_may_be_exchanged(score, given_):
 
 @each_score
 @given(order_and_answer())
-def test_classes_of_one_piece_each_change_nothing(score, pair):
+def test_classes_of_one_piece_each_keep_the_score(score, pair):
     order, answer = pair
     assert score(order, answer, list(range(len(order)))) == score(order, answer)
 
@@ -88,19 +88,19 @@ def test_classes_of_one_piece_each_change_nothing(score, pair):
 @pytest.mark.parametrize("name", ["exact", "place_accuracy", "longest_run", "order_reward", "kendall_tau", "footrule"])
 @settings(deadline=None)
 @given(order_and_answer(classes=True))
-def test_equal_pieces_never_cost_anything(name, given_):
-    order, answer, classes = given_
+def test_identical_pieces_never_lower_the_score(name, sample):
+    order, answer, classes = sample
     assert SCORES[name](order, answer, classes) >= SCORES[name](order, answer) - 1e-12
 
 
 @each_score
 @pytest.mark.parametrize("order", [None, [], [1, 2], [1, 1, 1], [1, 2, 99], [0, 1, 2], [1, 2, 3, 3], [2, 3, 1, 4]])
-def test_what_is_no_permutation_scores_nothing(score, order):
+def test_an_order_that_is_not_a_permutation_scores_zero(score, order):
     assert score(order, [2, 3, 1]) == 0.0
 
 
 @each_score
-def test_a_broken_answer_is_refused(score):
+def test_an_answer_that_is_not_a_permutation_is_refused(score):
     with pytest.raises(RewardError, match=r"not a permutation of 1\.\.3"):
         score([1, 2, 3], [1, 2, 2])
     with pytest.raises(RewardError, match="2 classes for 3 pieces"):
@@ -108,12 +108,12 @@ def test_a_broken_answer_is_refused(score):
 
 
 def test_the_answer_is_not_its_inverse():
-    """Shown [2, 0, 1] has the answer [2, 3, 1]; a model that answers with the inverse, [3, 1, 2], has nothing right."""
+    """Shown order [2, 0, 1] has the answer [2, 3, 1]; its inverse, [3, 1, 2], has no piece in the right place."""
     assert order_reward([2, 3, 1], [2, 3, 1]) == 1.0
     assert order_reward([3, 1, 2], [2, 3, 1]) == 0.0
 
 
-def test_known_values():
+def test_scores_of_chosen_orders_have_the_expected_values():
     right = list(range(1, 10))
     swapped = [2, 1, *right[2:]]
     assert order_reward(swapped, right) == pytest.approx(0.2 * 7 / 9)
@@ -122,10 +122,10 @@ def test_known_values():
     shifted = [*right[1:], 1]
     assert rewards.place_accuracy(shifted, right) == 0.0
     assert rewards.neighbor_accuracy(shifted, right) == 7 / 8
-    rows_turned = [4, 5, 6, 7, 8, 9, 1, 2, 3]
-    assert rewards.neighbor_accuracy(rows_turned, right, grid=(3, 3)) == 9 / 12
+    rows_rotated = [4, 5, 6, 7, 8, 9, 1, 2, 3]
+    assert rewards.neighbor_accuracy(rows_rotated, right, grid=(3, 3)) == 9 / 12
     assert rewards.neighbor_accuracy([1, 2, 3, 4], [1, 2, 3, 4], grid=(2, 2)) == 1.0
-    assert rewards.neighbor_accuracy([3, 1, 4, 2], [1, 2, 3, 4], grid=(2, 2)) == 0.0  # turned by a quarter
+    assert rewards.neighbor_accuracy([3, 1, 4, 2], [1, 2, 3, 4], grid=(2, 2)) == 0.0  # rotated by 90 degrees
     assert rewards.smoothed(swapped, right) == pytest.approx((7 + 2 * 0.5) / 9)
     assert rewards.smoothed(swapped, right, decay=0.0) == rewards.place_accuracy(swapped, right)
     assert true_places([1, 2, 3], [2, 3, 1], [0, 0, 0]) == [0, 1, 2]
@@ -140,7 +140,7 @@ def test_wrong_options_are_refused():
         rewards.smoothed([1, 2, 3], [1, 2, 3], decay=1.0)
 
 
-def test_all_orders_of_nine_agree_with_the_closed_forms():
+def test_the_closed_forms_equal_the_mean_over_all_orders_of_nine_pieces():
     answer = list(range(1, 10))
     hits = [0] * 10
     reward = 0.0
@@ -158,7 +158,7 @@ def test_all_orders_of_nine_agree_with_the_closed_forms():
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6])
-def test_all_orders_of_fewer_pieces_agree_with_the_closed_forms(size):
+def test_the_closed_forms_equal_the_mean_over_all_orders_of_fewer_pieces(size):
     answer = list(range(1, size + 1))
     every = list(permutations(answer))
 
@@ -175,7 +175,7 @@ def test_all_orders_of_fewer_pieces_agree_with_the_closed_forms(size):
 
 
 @pytest.mark.parametrize("classes", [[0, 0, 1, 2, 3, 4], [0, 0, 0, 1, 1, 2], [0] * 6, [3, 1, 2, 1, 3, 2]])
-def test_the_closed_forms_hold_with_equal_pieces(classes):
+def test_the_closed_forms_hold_with_identical_pieces(classes):
     answer = [3, 1, 6, 2, 5, 4]
     every = list(permutations(answer))
     places = [rewards.place_accuracy(order, answer, classes) for order in every]
@@ -192,6 +192,6 @@ def test_the_closed_forms_hold_with_equal_pieces(classes):
         assert rewards.chance_neighbor_accuracy(6, placed, grid=grid) == pytest.approx(mean)
 
 
-def test_a_sum_that_would_take_long_is_refused():
+def test_a_chance_with_too_many_arrangements_is_refused():
     with pytest.raises(RewardError, match="arrangements of these classes"):
         rewards.chance_neighbor_accuracy(16, [0, 1, 2, 3] * 4, grid=(4, 4))

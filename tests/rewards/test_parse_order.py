@@ -1,4 +1,4 @@
-"""What is read out of a completion, and what is refused: truth table, grammar, round trips, linear time."""
+"""Parsing of orders from completions: truth table, grammar, round trips and linear time."""
 
 import json
 import time
@@ -14,7 +14,7 @@ CASES = [json.loads(line) for line in (Path(__file__).parent / "data/parse_cases
 THOUGHT = "<think>edges match</think>"
 BOX = "\\boxed{"
 orders = st.integers(1, 64).flatmap(lambda size: st.permutations(range(1, size + 1)))
-pieces_of_completions = st.sampled_from(
+fragments = st.sampled_from(
     [
         "<think>",
         "</think>",
@@ -50,7 +50,7 @@ pieces_of_completions = st.sampled_from(
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['style']}: {case['text'][:40]!r}")
-def test_truth_table(case):
+def test_parsing_agrees_with_the_truth_table(case):
     parsed = parse_order(case["text"], case["num_pieces"], case["style"])
     assert (parsed.order, parsed.well_formed, parsed.reason) == (case["order"], case["well_formed"], case["reason"])
 
@@ -96,7 +96,7 @@ def test_truth_table(case):
         ("9" * 5000 + ", 1, 2", "out_of_range"),
     ],
 )
-def test_an_answer_is_the_integers_and_nothing_else(answer, reason):
+def test_an_answer_may_hold_only_the_integers_of_the_order(answer, reason):
     parsed = parse_order(f"{THOUGHT}<answer>{answer}</answer>", 3)
     assert parsed.reason == reason
     assert parsed.well_formed
@@ -121,7 +121,7 @@ def test_an_answer_is_the_integers_and_nothing_else(answer, reason):
         ("<think>a</think><answer>", "malformed"),
     ],
 )
-def test_think_wants_one_block_of_each_and_nothing_between(text, reason):
+def test_style_think_needs_one_think_block_followed_by_one_answer_block(text, reason):
     parsed = parse_order(text, 3)
     assert (parsed.reason, parsed.well_formed) == (reason, reason == "ok")
 
@@ -150,7 +150,7 @@ def test_a_box_is_matched_by_its_braces(tail, order, reason):
     assert (parsed.order, parsed.reason) == (order, reason)
 
 
-def test_the_template_may_have_opened_the_thinking():
+def test_the_think_tag_may_be_part_of_the_chat_template():
     text = "edges match</think><answer>2, 3, 1</answer>"
     assert parse_order(text, 3).reason == "malformed"
     assert parse_order(text, 3, think_prefilled=True).order == [2, 3, 1]
@@ -159,14 +159,14 @@ def test_the_template_may_have_opened_the_thinking():
 
 
 @given(orders, st.sampled_from(ANSWER_STYLES), st.booleans())
-def test_what_is_formatted_is_parsed_back(order, style, prefilled):
+def test_a_formatted_order_is_parsed_back(order, style, prefilled):
     text = format_order(order, style, think_prefilled=prefilled)
     assert parse_order(text, len(order), style, think_prefilled=prefilled) == (order, True, "ok")
 
 
 @given(st.text(), st.sampled_from(["think", "boxed"]))
 @example("a <answer> b", "think")
-def test_thinking_never_changes_the_answer(thinking, style):
+def test_the_reasoning_does_not_change_the_parsed_answer(thinking, style):
     if any(tag in thinking for tag in ("<think>", "</think>", "<answer>", "</answer>")):
         with pytest.raises(RewardError, match="remove it"):
             format_order([2, 1], style, thinking=thinking)
@@ -176,12 +176,12 @@ def test_thinking_never_changes_the_answer(thinking, style):
 
 @settings(max_examples=400, deadline=None)
 @given(
-    st.one_of(st.text(), st.lists(pieces_of_completions, max_size=30).map("".join)),
+    st.one_of(st.text(), st.lists(fragments, max_size=30).map("".join)),
     st.integers(1, 5),
     st.sampled_from(ANSWER_STYLES),
     st.booleans(),
 )
-def test_no_text_raises_and_only_permutations_come_out(text, size, style, prefilled):
+def test_any_text_parses_to_a_permutation_or_a_reason(text, size, style, prefilled):
     for parsed in (parse_order(text, size, style, think_prefilled=prefilled), find_order(text, size, style)):
         assert parsed.reason in REASONS
         assert (parsed.order is None) == (parsed.reason != "ok")
@@ -206,14 +206,14 @@ def test_no_text_raises_and_only_permutations_come_out(text, size, style, prefil
         ("2, 3, 1", "direct", [2, 3, 1], "ok"),
     ],
 )
-def test_without_the_format_gate_the_one_answer_is_found(text, style, order, reason):
+def test_without_the_format_gate_a_single_answer_is_found_in_any_text(text, style, order, reason):
     parsed = find_order(text, 3, style)
     assert (parsed.order, parsed.reason) == (order, reason)
     assert parsed.well_formed == (style == "direct")
 
 
 @given(orders, st.sampled_from(ANSWER_STYLES))
-def test_where_the_form_is_right_both_readings_are_one(order, style):
+def test_with_the_right_form_find_order_equals_parse_order(order, style):
     assert find_order(format_order(order, style), len(order), style) == (order, True, "ok")
 
 
@@ -256,9 +256,11 @@ def test_where_the_form_is_right_both_readings_are_one(order, style):
         "\\boxed ",
     ],
 )
-def test_a_megabyte_of_anything_takes_linear_time(unit):
-    """Under a second of the processor, and eight times the text far less than 64 times as long; a busy machine has
-    three tries, since others at work take caches away."""
+def test_a_megabyte_of_text_is_parsed_in_linear_time(unit):
+    """A megabyte takes less than 0.9 s of processor time and at most 16 times as long as an eighth of it.
+
+    Each measurement has three tries, since other processes on the machine slow it down.
+    """
     frames = [
         "{}",
         "<think>{}",
@@ -277,11 +279,11 @@ def test_a_megabyte_of_anything_takes_linear_time(unit):
 
     for frame in frames:
         for style in ANSWER_STYLES:
-            most = min(0.9, 16 * max(seconds(frame, 2**17, style), 0.03))
-            assert any(seconds(frame, 2**20, style) < most for _ in range(3))
+            limit = min(0.9, 16 * max(seconds(frame, 2**17, style), 0.03))
+            assert any(seconds(frame, 2**20, style) < limit for _ in range(3))
 
 
-def test_misuse_is_an_error_of_one_line():
+def test_wrong_arguments_are_refused():
     with pytest.raises(RewardError, match=r"answer style 'thinks' is unknown; did you mean think\?"):
         parse_order("", 3, "thinks")
     with pytest.raises(RewardError, match="num_pieces is 0"):

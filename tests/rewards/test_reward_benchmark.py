@@ -1,4 +1,4 @@
-"""The benchmark runs as a script and says what was agreed on; its competitor gives the same rewards on plain texts."""
+"""The reward benchmark runs as a script, and its simple implementation gives the same rewards on plain texts."""
 
 import importlib.util
 import json
@@ -21,15 +21,15 @@ def test_the_benchmark_reports_rate_and_ratio():
     assert result["ratio"] > 0
 
 
-def test_both_versions_agree_but_where_the_simple_one_is_wrong():
+def test_both_implementations_agree_except_where_the_simple_one_is_wrong():
     spec = importlib.util.spec_from_file_location("rewards_benchmark", SCRIPT)
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
-    completions, answers = benchmark.made_up(400)
+    completions, answers = benchmark.random_completions(400)
     assert {len(text) for text in completions} >= {benchmark.BYTES}
-    ours, theirs = visual_jigsaw(completions, answers), benchmark.regex_reward(completions, answers)
-    for text, a, b in zip(completions, ours, theirs, strict=True):
+    built_in, simple = visual_jigsaw(completions, answers), benchmark.regex_reward(completions, answers)
+    for text, a, b in zip(completions, built_in, simple, strict=True):
         if " and " in text.rpartition("<answer>")[2]:
-            assert a == 0.2  # "2 and 3 and 1" is no list of numbers; the simple version pays for it
+            assert a == 0.2  # "2 and 3 and 1" is not a list of numbers; the simple version accepts it
         else:
             assert a == pytest.approx(b)

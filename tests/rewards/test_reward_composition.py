@@ -1,4 +1,4 @@
-"""Rewards put together as a recipe asks: weights, gates, tasks, errors, metrics, and what TRL is given."""
+"""Composition of a recipe's rewards: weights, gates, tasks, error handling, metrics and the functions for TRL."""
 
 import asyncio
 import logging
@@ -53,7 +53,7 @@ def seen(completions, id, log_extra=None):
     )
 
 
-def test_the_total_is_the_weighted_sum_of_what_there_is(plugins):
+def test_the_total_is_the_weighted_sum_of_the_rewards_that_have_a_value(plugins):
     both = Composition([{"use": "visual_jigsaw"}, {"use": "mine.py:one", "weight": -0.5, "only": ["video"]}])
     scores = both.score(TEXTS, COLUMNS)
     assert scores == {"visual_jigsaw": [1.2, pytest.approx(0.2 / 3 + 0.2), 0.0], "one": [None, 1.0, None]}
@@ -63,7 +63,7 @@ def test_the_total_is_the_weighted_sum_of_what_there_is(plugins):
     assert only.total(only.score(TEXTS, COLUMNS)) == [None, None, None]
 
 
-def test_a_format_gate_makes_the_value_zero(plugins):
+def test_a_format_gate_gives_zero_to_a_completion_in_wrong_form(plugins):
     gated = Composition([{"use": "mine.py:one", "gate": "format"}])
     assert gated.score(TEXTS, COLUMNS) == {"one": [1.0, 1.0, 0.0]}
     direct = {**COLUMNS, "answer_style": ["direct"] * 3}
@@ -72,7 +72,7 @@ def test_a_format_gate_makes_the_value_zero(plugins):
 
 @pytest.mark.parametrize("use", ["mine.py:touchy", "mine.py:fragile"])
 @pytest.mark.parametrize(("on_error", "value"), [("zero", 0.0), ("skip", None)])
-def test_a_row_that_fails_does_not_cost_the_others(plugins, use, on_error, value, caplog):
+def test_a_failing_row_does_not_change_the_other_rows(plugins, use, on_error, value, caplog):
     composed = Composition([{"use": use, "on_error": on_error}])
     with caplog.at_level(logging.WARNING):
         assert list(composed.score(TEXTS, COLUMNS).values()) == [[1.0, value, 1.0]]
@@ -91,19 +91,19 @@ def test_a_row_that_fails_does_not_cost_the_others(plugins, use, on_error, value
         ("mine.py:together", r"reward together, a batch of 3 rows from row a1: .* raised OSError: too many"),
     ],
 )
-def test_a_failure_stops_the_run_and_names_the_row_and_the_line(plugins, use, message):
-    with pytest.raises(RewardError, match=message) as stopped:
+def test_a_failure_is_an_error_that_names_the_row_and_the_line(plugins, use, message):
+    with pytest.raises(RewardError, match=message) as error:
         Composition([use]).score(TEXTS, COLUMNS)
-    assert "\n" not in str(stopped.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_batch_that_fails_only_as_a_whole_follows_on_error(plugins):
+def test_on_error_also_applies_to_a_batch_that_fails_only_as_a_whole(plugins):
     assert Composition([{"use": "mine.py:together", "on_error": "zero"}]).score(TEXTS, COLUMNS) == {
         "together": [0.0] * 3
     }
 
 
-def test_a_missing_column_stops_the_run_for_any_on_error(plugins):
+def test_a_missing_column_is_an_error_whatever_on_error_says(plugins):
     composed = Composition([{"use": "mine.py:touchy", "on_error": "skip"}])
     with pytest.raises(RewardError, match="needs the column id"):
         composed.score(TEXTS, {"answer": [ANSWER] * 3})
@@ -122,7 +122,7 @@ def test_metrics_are_logged_with_the_rewards(plugins):
     assert composed.names == ["visual_jigsaw"]
 
 
-def test_trl_gets_functions_with_names_of_their_own_and_weights(plugins):
+def test_trl_gets_functions_with_unique_names_and_their_weights(plugins):
     composed = Composition(["format", {"use": "jigsaw.rewards.text:format_reward", "weight": 0.5}, "format"])
     functions, weights = composed.trl_functions()
     assert [function.__name__ for function in functions] == ["format", "format_reward", "format_2"]
@@ -130,7 +130,7 @@ def test_trl_gets_functions_with_names_of_their_own_and_weights(plugins):
     assert functions[-1](prompts=[[]] * 3, completions=TEXTS, completion_ids=[[1]] * 3, **COLUMNS) == [1.0, 1.0, 0.0]
 
 
-def test_trl_passes_message_lists_state_and_loggers(plugins):
+def test_the_functions_accept_the_message_lists_state_and_loggers_of_trl(plugins):
     logged = {}
     columns = {**COLUMNS, "trainer_state": object(), "log_extra": logged.__setitem__, "log_metric": None}
     columns |= {"prompts": [[]] * 3, "completion_ids": [[1] * 150] * 3}
@@ -140,12 +140,12 @@ def test_trl_passes_message_lists_state_and_loggers(plugins):
     assert functions[0](completions=messages, **columns) == [1.2, pytest.approx(0.2 / 3 + 0.2), 0.0]
     assert functions[1](completions=messages, **columns) == [1.0] * 3
     assert functions[2](completions=messages, **columns) == [1.0, None, 1.0]
-    assert logged == {"name": ["a1", None, "c3"]}  # one value per row of the whole batch, as TRL wants
+    assert logged == {"name": ["a1", None, "c3"]}  # one value per row of the batch, as TRL requires
     assert asyncio.iscoroutinefunction(functions[3])
     assert asyncio.run(functions[3](completions=messages, **columns)) == [1.0] * 3
 
 
-def test_the_columns_that_are_read_are_known_beforehand(plugins):
+def test_a_composition_lists_the_columns_that_it_reads(plugins):
     assert Composition(["mine.py:touchy"], ["neighbor_accuracy"]).columns == [
         "answer",
         "answer_style",
@@ -156,7 +156,7 @@ def test_the_columns_that_are_read_are_known_beforehand(plugins):
     ]
 
 
-def test_a_prefilled_think_tag_is_handed_on_to_rewards_and_gates(plugins):
+def test_think_prefilled_is_passed_to_rewards_and_gates(plugins):
     text = format_order(ANSWER, think_prefilled=True)
     entries = ["visual_jigsaw", {"use": "mine.py:one", "gate": "format"}]
     columns = {"answer": [ANSWER], "think_prefilled": [True]}
@@ -187,9 +187,9 @@ def test_a_prefilled_think_tag_is_handed_on_to_rewards_and_gates(plugins):
 )
 def test_wrong_entries_are_refused(entry, message, monkeypatch, request):
     monkeypatch.chdir(request.config.rootpath)
-    with pytest.raises(RewardError) as refused:
+    with pytest.raises(RewardError) as error:
         Composition([entry])
-    assert message in str(refused.value)
+    assert message in str(error.value)
 
 
 def test_a_metric_has_no_weight():

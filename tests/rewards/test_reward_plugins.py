@@ -1,4 +1,4 @@
-"""Finding and checking rewards: entry points, dotted paths and files; factories, async; every way to get it wrong."""
+"""Loading and checking of rewards: entry points, dotted paths, files, factories, async functions, and the errors."""
 
 import asyncio
 import re
@@ -21,7 +21,7 @@ ANSWERS = [[2, 1], [2, 1]]
 
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
-    """Writes a plug-in file and gives the name of one of its functions."""
+    """A function that writes a plug-in file and returns the name of a reward in it."""
     monkeypatch.chdir(tmp_path)
 
     def write(body, name="reward"):
@@ -33,9 +33,9 @@ def plugin(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def installed_example(tmp_path_factory):
-    """The example package, installed by pip into a folder of its own."""
+    """A folder into which pip installed the example package."""
     target = tmp_path_factory.mktemp("site")
-    source = tmp_path_factory.mktemp("source") / "reward_plugin"  # a copy: building leaves files beside the sources
+    source = tmp_path_factory.mktemp("source") / "reward_plugin"  # building writes files next to the sources
     source.mkdir()
     for file in ("setup.cfg", "pyproject.toml", "jigsaw_brevity.py", "README.md"):
         (source / file).write_text((ROOT / "examples/reward_plugin" / file).read_text())
@@ -61,7 +61,7 @@ def test_an_installed_package_is_found_by_name(installed_example, monkeypatch):
     assert all(info.error is None and info.summary for info in listed.values())
 
 
-def test_an_async_reward_is_async_for_a_trainer_and_waited_for_by_us(installed_example, monkeypatch):
+def test_an_async_reward_stays_async_for_a_trainer_and_is_awaited_by_a_composition(installed_example, monkeypatch):
     monkeypatch.syspath_prepend(str(installed_example))
     reward = get_reward("slow_judge")
     assert asyncio.iscoroutinefunction(reward)
@@ -75,7 +75,7 @@ def test_an_async_reward_is_async_for_a_trainer_and_waited_for_by_us(installed_e
     assert asyncio.run(within_a_loop()) == {"slow_judge": [1.0, None]}
 
 
-def test_the_examples_own_tests_pass(installed_example):
+def test_the_tests_of_the_example_package_pass(installed_example):
     tests = ROOT / "examples/reward_plugin/tests"
     paths = {"PYTHONPATH": f"{installed_example}:{ROOT}", "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tests), str(tests)]
@@ -83,7 +83,7 @@ def test_the_examples_own_tests_pass(installed_example):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_dotted_path_and_a_file_are_the_same_reward(monkeypatch):
+def test_a_dotted_path_and_a_file_load_the_same_reward(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "examples/reward_plugin"))
     from_path = get_reward("jigsaw_brevity:brevity", limit=4)
     from_file = get_reward(f"{ROOT}/examples/reward_plugin/jigsaw_brevity.py:brevity", limit=4)
@@ -91,7 +91,7 @@ def test_a_dotted_path_and_a_file_are_the_same_reward(monkeypatch):
     assert from_path.__name__ == "brevity"
 
 
-def test_the_lines_in_the_docs_run_as_written(plugin):
+def test_the_code_of_the_tutorial_runs(plugin):
     lines, *_ = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tutorials/own-reward.md").read_text(), re.DOTALL)
     assert len(lines.strip().splitlines()) < 20
     use = plugin(lines, "quick_and_right")
@@ -102,8 +102,8 @@ def test_the_lines_in_the_docs_run_as_written(plugin):
     assert get_reward(use)(["2, 1, 3"], [[2, 1, 3]], answer_style=["direct"]) == [1.0]
 
 
-def test_each_reward_is_given_completions_in_the_form_that_it_reads(plugin):
-    """A function that measures strings, and one in TRL's chat form, mean the same in training and in scoring."""
+def test_a_reward_gets_completions_as_text_or_as_messages_as_it_needs(plugin):
+    """Functions that read strings or TRL's messages give equal values in training and in scoring."""
     body = """
 def letters(completions, **columns):
     return [len(completion) for completion in completions]
@@ -116,7 +116,7 @@ def chat(completions, **columns):
         assert reward(["four"], [[1]]) == reward([[{"role": "assistant", "content": "four"}]], [[1]]) == [4.0]
 
 
-def test_columns_are_passed_by_name_and_never_overwrite_an_option(plugin):
+def test_columns_are_passed_by_name_and_do_not_overwrite_options(plugin):
     use = plugin(
         """
 def reward(completions, task, note=None, *, limit=1, id):
@@ -147,14 +147,14 @@ class Reward:
     assert get_reward(use, bonus=2)(["a"], [[1]]) == [2.0]
 
 
-def test_an_edited_file_is_read_anew(plugin):
+def test_an_edited_file_is_loaded_again(plugin):
     use = plugin("def reward(completions, **columns):\n    return [1.0] * len(completions)\n")
     assert get_reward(use)(["a"]) == [1.0]
     plugin("def reward(completions, **columns):\n    return [22.0] * len(completions)\n")
     assert get_reward(use)(["a"]) == [22.0]
 
 
-def test_a_reward_with_columns_of_its_own_is_checked_when_it_gets_them(plugin):
+def test_a_reward_with_custom_columns_is_checked_when_it_is_called(plugin):
     use = plugin("def reward(completions, caption):\n    return [c in t for t, c in zip(completions, caption)]\n")
     assert check_reward(use).columns == ("caption",)
     assert get_reward(use)(["a cat"], [[1]], caption=["cat"]) == [1.0]
@@ -175,13 +175,13 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("line", "message"), BROKEN.items())
-def test_a_broken_reward_is_named_with_its_line(plugin, line, message):
+def test_an_error_names_the_broken_reward_and_its_line(plugin, line, message):
     use = plugin(f"def reward(completions, **columns):\n    {line}\n")
-    with pytest.raises(RewardError) as refused:
+    with pytest.raises(RewardError) as error:
         get_reward(use)
-    assert message in str(refused.value)
-    assert "mine.py:" in str(refused.value)
-    assert "\n" not in str(refused.value)
+    assert message in str(error.value)
+    assert "mine.py:" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -206,11 +206,11 @@ def test_a_broken_reward_is_named_with_its_line(plugin, line, message):
         ("import asyncio\ndef reward(completions): return asyncio.sleep(1)", "returned an awaitable; use `async def`"),
     ],
 )
-def test_a_file_that_holds_no_reward_is_refused(plugin, body, message):
-    with pytest.raises(RewardError) as refused:
+def test_a_file_without_a_usable_reward_is_refused(plugin, body, message):
+    with pytest.raises(RewardError) as error:
         get_reward(plugin(body))
-    assert message in str(refused.value)
-    assert "\n" not in str(refused.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -229,14 +229,14 @@ def test_a_file_that_holds_no_reward_is_refused(plugin, body, message):
         ("jigsaw.rewards.text:lenght", {}, "rewards.text has no 'lenght'; did you mean length?"),
     ],
 )
-def test_wrong_names_and_arguments_are_errors(use, args, message):
-    with pytest.raises(RewardError) as refused:
+def test_wrong_names_and_arguments_are_refused(use, args, message):
+    with pytest.raises(RewardError) as error:
         get_reward(use, **args)
-    assert message in str(refused.value)
-    assert "\n" not in str(refused.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_missing_module_next_to_the_file_of_a_reward_has_its_own_remedy(tmp_path):
+def test_the_error_about_a_missing_module_in_the_same_folder_names_pythonpath(tmp_path):
     (tmp_path / "uses_helpers.py").write_text("import helper_of_a_reward")
     use = f"{tmp_path / 'uses_helpers.py'}:any"
     with pytest.raises(RewardError, match=r"install the package that has it$"):
@@ -246,7 +246,7 @@ def test_a_missing_module_next_to_the_file_of_a_reward_has_its_own_remedy(tmp_pa
         get_reward(use)
 
 
-def test_a_name_claimed_twice_is_refused(tmp_path, monkeypatch):
+def test_a_name_that_two_packages_register_is_refused(tmp_path, monkeypatch):
     info = tmp_path / "greedy-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: greedy\nVersion: 1.0\n")
@@ -258,7 +258,7 @@ def test_a_name_claimed_twice_is_refused(tmp_path, monkeypatch):
     assert broken.kind == "" and "ModuleNotFoundError" in broken.error
 
 
-def test_describing_shows_options_and_does_not_call(plugin):
+def test_describing_a_reward_shows_its_options_without_calling_it(plugin):
     use = plugin("def reward(completions, answer, *, a=1, b='x'):\n    '''Line one.\n\n    More.'''\n    raise OSError")
     info = describe_reward(use)
     assert (info.kind, info.summary, info.source) == ("reward", "Line one.", "mine.py:1")
@@ -267,14 +267,14 @@ def test_describing_shows_options_and_does_not_call(plugin):
     assert "More." in info.doc
 
 
-def test_importing_the_package_is_cheap_and_free_of_the_framework():
+def test_importing_the_package_imports_no_heavy_module():
     heavy = ("torch", "numpy", "pydantic", "jigsaw.data", "jigsaw.tasks", "asyncio")
     code = f"import sys, jigsaw.rewards; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_what_an_async_reward_raises_inside_a_loop_is_raised_outside():
+def test_an_exception_of_an_async_reward_passes_through_a_running_loop():
     async def fails():
         raise OSError("gone")
 
@@ -290,7 +290,7 @@ def test_a_callable_without_a_signature_is_refused():
         build("zip", zip, {})
 
 
-def test_reward_and_metric_say_what_a_function_is_for(plugin):
+def test_the_decorators_mark_a_function_as_reward_or_metric(plugin):
     use = plugin(
         """
 from jigsaw.rewards import metric, reward
@@ -320,7 +320,7 @@ def bare(completions, **columns):
 
 
 def test_a_file_with_a_task_and_a_reward_runs_once(tmp_path, monkeypatch):
-    """Both would else have classes of their own, and what the file prepares would be prepared twice."""
+    """Otherwise each would have its own classes, and the file's set-up code would run twice."""
     monkeypatch.chdir(tmp_path)
     body = (ROOT / "examples/task_plugin/jigsaw_zoom.py").read_text()
     body += """
@@ -347,4 +347,4 @@ def edit(image, prompt):
     assert Path("runs.txt").read_text() == "run "
     Path("both.py").write_text(body + "\nEDITED = True\n")
     assert get_reward("both.py:near")(["a"]) == [1.0]
-    assert Path("runs.txt").read_text() == "run run ", "an edited file is run anew"
+    assert Path("runs.txt").read_text() == "run run ", "an edited file runs again"

@@ -1,4 +1,4 @@
-"""Plug-ins found in three ways, plain, made by a factory and async, in a real GRPO step of TRL on a tiny model."""
+"""Plain, factory and async rewards, loaded by name, dotted path and file, in a GRPO step of TRL on a tiny model."""
 
 from pathlib import Path
 
@@ -21,9 +21,9 @@ def tokenizer():
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     special = ["<pad>", "<eos>"]
     bytes_level.train_from_iterator([TEXT], trainers.BpeTrainer(special_tokens=special, initial_alphabet=alphabet))
-    made = PreTrainedTokenizerFast(tokenizer_object=bytes_level, pad_token="<pad>", eos_token="<eos>")
-    made.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-    return made
+    fast_tokenizer = PreTrainedTokenizerFast(tokenizer_object=bytes_level, pad_token="<pad>", eos_token="<eos>")
+    fast_tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    return fast_tokenizer
 
 
 def test_a_grpo_step_uses_and_logs_every_reward(tokenizer, tmp_path, monkeypatch):
@@ -43,14 +43,14 @@ def test_a_grpo_step_uses_and_logs_every_reward(tokenizer, tmp_path, monkeypatch
         ]
     )
     functions, weights = composed.trl_functions()
-    seen = []
+    calls = []
     inner = functions[0]
 
-    def spied(**given):
-        seen.append(given)
-        return inner(**given)
+    def recording(**arguments):
+        calls.append(arguments)
+        return inner(**arguments)
 
-    spied.__name__ = inner.__name__
+    recording.__name__ = inner.__name__
     rows = [
         {
             "prompt": [{"role": "user", "content": "order?"}],
@@ -75,7 +75,7 @@ def test_a_grpo_step_uses_and_logs_every_reward(tokenizer, tmp_path, monkeypatch
     # when: one step is taken
     trainer = GRPOTrainer(
         model=Qwen2ForCausalLM(config),
-        reward_funcs=[spied, *functions[1:]],
+        reward_funcs=[recording, *functions[1:]],
         processing_class=tokenizer,
         train_dataset=Dataset.from_list(rows),
         args=GRPOConfig(
@@ -93,12 +93,12 @@ def test_a_grpo_step_uses_and_logs_every_reward(tokenizer, tmp_path, monkeypatch
         ),
     )
     trainer.train()
-    # then: each was called on message lists beside the rows' columns, and each has its mean in the log
-    (given_,) = seen
-    assert given_["answer"] == [[2, 3, 1]] * 4
-    assert given_["completions"][0][0]["role"] == "assistant"
+    # then: each reward got message lists and the rows' columns, and its mean is logged
+    (arguments,) = calls
+    assert arguments["answer"] == [[2, 3, 1]] * 4
+    assert arguments["completions"][0][0]["role"] == "assistant"
     log = trainer.state.log_history[0]
     names = ["visual_jigsaw", "length", "brevity", "piece_talk", "slow_judge"]
     assert {f"rewards/{name}/mean" for name in names} <= set(log)
-    assert log["rewards/length/mean"] == 1.0  # twelve tokens lie in the band
+    assert log["rewards/length/mean"] == 1.0  # twelve tokens are within 8 to 64
     assert log["reward"] >= 1.0

@@ -1,4 +1,4 @@
-"""`jigsaw score`: outside predictions by task and number of pieces; what is missing, doubled or unknown is reported."""
+"""`jigsaw score`: scores predictions by task and number of pieces; reports missing, duplicate and unknown puzzles."""
 
 import json
 from io import StringIO
@@ -27,7 +27,7 @@ PREDICTIONS = {"i1": format_order([2, 3, 1, 4]), "i2": "4, 3, 1, 2", "v1": forma
 
 @pytest.fixture
 def data(tmp_path):
-    """A set of two parts, with prompts and media that must not be read."""
+    """A puzzle set of two parts whose prompts and media cannot be read."""
     folder = tmp_path / "puzzles"
     folder.mkdir()
     for part, rows in enumerate((ROWS[:2], ROWS[2:])):
@@ -38,7 +38,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def predict(tmp_path):
-    """Writes lines into a predictions file; dictionaries as JSON."""
+    """A function that writes lines to a predictions file, dictionaries as JSON."""
 
     def write(*lines):
         path = tmp_path / "predictions.jsonl"
@@ -59,26 +59,26 @@ def values(estimates, *names):
 
 def test_scores_by_task_and_number_of_pieces(data, predictions, tmp_path):
     log = score_predictions(data, predictions, out=tmp_path / "out")
-    found = log.main.model
-    assert (found.num_puzzles, log.coverage.copies) == (3, 1)
-    image, video = (group for group in found.groups if group.num_pieces is None)
+    results = log.main.model
+    assert (results.num_puzzles, log.coverage.copies) == (3, 1)
+    image, video = (group for group in results.groups if group.num_pieces is None)
     assert (image.task, image.num_puzzles) == ("image", 2)
     assert values(image.estimates, "exact", "place_accuracy", "valid") == (0.5, 0.75, 1.0)
     assert image.estimates["neighbor_accuracy"].value == pytest.approx((1.0 + 0.25) / 2)
     assert image.estimates["reward"].value == pytest.approx((1.2 + 0.1) / 2)
     assert (video.task, video.estimates["exact"].value) == ("video", 1.0)  # pieces 1 and 2 look the same
-    assert found.estimates["exact"].value == pytest.approx(2 / 3)
-    assert found.reasons == {"ok": 3}
+    assert results.estimates["exact"].value == pytest.approx(2 / 3)
+    assert results.reasons == {"ok": 3}
     assert read_log(tmp_path / "out") == log
     assert log.note.startswith("There are no figures by difficulty, because the media cannot be read: ")
 
 
-def test_a_think_tag_that_the_template_wrote_is_no_part_of_a_completion(data, predict):
-    """Given completions that begin after `<think>`: without the option they are malformed, with it they count."""
+def test_the_think_tag_of_the_chat_template_need_not_be_in_a_completion(data, predict):
+    """A completion that begins after `<think>` is malformed without `think_prefilled` and valid with it."""
     path = predict({"id": "i1", "text": format_order([2, 3, 1, 4], think_prefilled=True)})
     assert score_predictions(data, path).main.model.reasons == {"malformed": 1}
-    found = score_predictions(data, path, think_prefilled=True).main.model
-    assert values(found.estimates, "exact", "reward") == (1.0, pytest.approx(1.2))
+    results = score_predictions(data, path, think_prefilled=True).main.model
+    assert values(results.estimates, "exact", "reward") == (1.0, pytest.approx(1.2))
 
 
 def test_chance_is_reported_with_the_scores(data, predictions):
@@ -89,12 +89,12 @@ def test_chance_is_reported_with_the_scores(data, predictions):
         0.25,
         chance_neighbor_accuracy(4, grid=(2, 2)),
     ]
-    # Of the orders 001, 010 and 100 of two equal clips and a third only the first has neighbours.
+    # Two clips are identical: of the orders 001, 010 and 100, only the first has right neighbours.
     third = pytest.approx(1 / 3)
     assert [video.estimates[name].chance for name in names] == [third, pytest.approx(5 / 9), third]
 
 
-def test_what_does_not_fit_is_reported_and_scored_nowhere(data, predict):
+def test_missing_duplicate_and_unknown_puzzles_are_reported_and_not_scored(data, predict):
     right = format_order([2, 3, 1, 4])
     lines = [{"id": "i1", "text": right}, {"id": "i2", "text": "4, 3, 2, 1"}, "", {"id": "zz", "text": ""}]
     path = predict(*lines, {"id": "i2", "text": "4, 3, 2, 1"}, {"id": "i2", "text": "1"})
@@ -104,15 +104,15 @@ def test_what_does_not_fit_is_reported_and_scored_nowhere(data, predict):
     assert log.main.model.estimates["exact"].value == 1.0
 
 
-def test_several_completions_of_a_puzzle_are_distinguished_by_their_number(data, predict):
+def test_completions_of_one_puzzle_are_distinguished_by_their_sample_number(data, predict):
     lines = [{"id": name, "text": text, "sample": at} for name, text in PREDICTIONS.items() for at in (1, 0)]
-    found = score_predictions(data, predict(*lines)).main.model
-    assert (found.sampled.samples, [item.sample for item in found.samples]) == (2, [0, 1] * 3)
+    results = score_predictions(data, predict(*lines)).main.model
+    assert (results.sampled.samples, [item.sample for item in results.samples]) == (2, [0, 1] * 3)
     with pytest.raises(JigsawError, match=r"the same number of completions: "):
         score_predictions(data, predict(*lines[1:]))
 
 
-def test_rewards_by_name_and_by_file(data, predictions, tmp_path):
+def test_rewards_may_be_named_or_loaded_from_a_file(data, predictions, tmp_path):
     (tmp_path / "mine.py").write_text("def task_length(completions, task):\n    return [float(len(t)) for t in task]\n")
     estimates = score_predictions(data, predictions, ["exact", f"{tmp_path}/mine.py:task_length"]).main.model.estimates
     assert estimates["reward/task_length"].value == 5.0
@@ -120,18 +120,18 @@ def test_rewards_by_name_and_by_file(data, predictions, tmp_path):
     assert estimates["reward"].value == pytest.approx(5.0 + estimates["exact"].value)
 
 
-def test_the_tables_show_groups_and_troubles(data, predictions):
-    seen = StringIO()
-    Console(file=seen, width=200).print(log_tables(score_predictions(data, predictions)))
-    shown = seen.getvalue()
+def test_the_tables_show_groups_and_warnings(data, predictions):
+    output = StringIO()
+    Console(file=output, width=200).print(log_tables(score_predictions(data, predictions)))
+    text = output.getvalue()
     for part in (
         "3 puzzles from 3 sources",
         "image, 4 pieces",
         "video, 3 pieces",
         "1 puzzles without a completion: i3",
     ):
-        assert part in shown
-    assert "1 copies of puzzles" in shown
+        assert part in text
+    assert "1 copies of puzzles" in text
 
 
 @pytest.mark.parametrize(
@@ -148,14 +148,14 @@ def test_the_tables_show_groups_and_troubles(data, predictions):
         ([{"id": "i1", "text": "1", "sample": "x"}], "predictions.jsonl:1: sample is 'x'; it must be a whole number"),
     ],
 )
-def test_broken_predictions_are_named_by_line(data, predict, lines, message):
-    with pytest.raises(JigsawError) as refused:
+def test_an_error_names_the_line_of_a_broken_prediction(data, predict, lines, message):
+    with pytest.raises(JigsawError) as error:
         score_predictions(data, predict(*lines))
-    assert message in str(refused.value)
-    assert "\n" not in str(refused.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def test_files_that_cannot_be_read(data, predictions, tmp_path):
+def test_files_that_cannot_be_read_are_refused(data, predictions, tmp_path):
     with pytest.raises(JigsawError, match=r"cannot read the predictions .*none\.jsonl: No such file"):
         score_predictions(data, tmp_path / "none.jsonl")
     for content, encoding in ((b"\x80\x81", "UTF-8"), (b"\xff\xfe\x00", "UTF-16-LE")):
@@ -180,7 +180,7 @@ def test_files_that_cannot_be_read(data, predictions, tmp_path):
         ({"answer_style": "thinking"}, "answer style 'thinking' is unknown; did you mean think"),
     ],
 )
-def test_a_broken_puzzle_is_named(tmp_path, predictions, change, message):
+def test_an_error_names_the_broken_puzzle(tmp_path, predictions, change, message):
     pq.write_table(pa.Table.from_pylist([{**ROWS[0], **change}]), tmp_path / "data-00000-of-00001.parquet")
     with pytest.raises(JigsawError, match=message):
         score_predictions(tmp_path, predictions)
@@ -192,6 +192,6 @@ def test_a_set_without_a_needed_column_is_refused(tmp_path, predictions):
         score_predictions(tmp_path, predictions)
 
 
-def test_a_wrong_reward_is_an_error(data, predictions):
+def test_an_unknown_reward_is_refused_with_the_nearest_one(data, predictions):
     with pytest.raises(JigsawError, match="did you mean visual_jigsaw"):
         score_predictions(data, predictions, ["visual_jigsw"])
