@@ -1,4 +1,4 @@
-"""What the tests of data sets share: the makers of media, and folders full of them."""
+"""Fixtures of the tests of puzzle sets: folders of synthetic media."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-# The makers of media stand beside the tests of the tasks; both folders are searched by pytest, but not in every run.
+# The module `synthetic_media` is in tests/tasks, which is not on the import path if only tests/data runs.
 sys.path.append(str(Path(__file__).parents[1] / "tasks"))
 
 from synthetic_media import photo_pixels
@@ -15,7 +15,7 @@ from synthetic_media import photo_pixels
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """A folder of twelve small photos in two sub-folders, one with a blank and a space in its name."""
+    """A folder of twelve small photos in two sub-folders, one of which has spaces in its name."""
     root = tmp_path_factory.mktemp("photos")
     for number in range(12):
         folder = root / ("one" if number % 2 else "two and more")
@@ -27,7 +27,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture
 def deep(tmp_path):
-    """A photo 1,200 folders down, deeper than Python calls may be nested; pytest could not remove it."""
+    """A photo in 1,200 nested folders, deeper than Python's recursion limit; pytest cannot remove such a folder."""
     root = tmp_path / "deep"
     inner = root.joinpath(*["d"] * 1200)
     subprocess.run(["mkdir", "-p", str(inner)], check=True)

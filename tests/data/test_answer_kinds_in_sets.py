@@ -1,4 +1,4 @@
-"""Sets whose answers are no orders: built, stored, loaded, checked, previewed, audited, and refused before training."""
+"""Puzzle sets whose answers are choices: loading, checks, previews, audits, and the checks before training."""
 
 import json
 
@@ -18,7 +18,7 @@ from jigsaw.training.sft import with_answer
 
 @pytest.fixture(scope="module")
 def rotated(tmp_path_factory):
-    """40 puzzles of 20 pictures that are light above."""
+    """A set of 40 rotation puzzles from 20 pictures that are bright at the top."""
     root = tmp_path_factory.mktemp("rotated")
     (root / "photos").mkdir()
     for number in range(20):
@@ -30,33 +30,33 @@ def rotated(tmp_path_factory):
     return root / "set"
 
 
-def test_a_row_says_its_kind_and_loads_in_the_form_of_its_kind(rotated):
+def test_a_loaded_row_has_its_kind_of_answer_and_its_answer_in_that_kind(rotated):
     row = load_puzzles(rotated)[0]
     assert row["answer_kind"] == "choice" and row["answer"] in row["answer_args"]["options"] == ["A", "B", "C", "D"]
     assert row["num_pieces"] == 4 and not pieces_of(row).frames
     assert check_puzzles(rotated, workers=1, progress=False).ok
 
 
-def test_a_preview_shows_the_answer_and_the_picture_as_it_was(rotated, tmp_path):
+def test_a_preview_shows_the_answer_and_the_original_picture(rotated, tmp_path):
     page = preview_puzzles(rotated, tmp_path / "page.html", count=2).read_text()
     assert page.count("The picture as it is in the photo") >= 2 and "answer kind" in page
 
 
-def test_an_audit_tells_how_far_light_alone_gets(rotated):
+def test_an_audit_measures_the_shortcut_by_brightness(rotated):
     (group,) = audit_puzzles(rotated).groups
-    found = {each.name: each.exact.value for each in group.findings}
+    scores = {finding.name: finding.exact.value for finding in group.findings}
     assert group.chance["exact"] == 0.25
-    assert found["sides"] > 0.6 > found["constant"]
-    assert next(each for each in group.findings if each.name == "sides").remedy
+    assert scores["sides"] > 0.6 > scores["constant"]
+    assert next(finding for finding in group.findings if finding.name == "sides").remedy
 
 
-def test_the_supervised_stage_learns_the_label(rotated):
+def test_the_supervised_stage_trains_on_the_label(rotated):
     row = load_puzzles(rotated)[0]
     assert with_answer(row)["completion"][0]["content"][0]["text"] == row["answer"]
 
 
 class Recipe:
-    """What the check reads of a recipe."""
+    """The parts of a recipe that the check reads."""
 
     grpo = object()
 
@@ -85,9 +85,9 @@ def test_a_set_that_a_reward_scores_passes(rotated):
 )
 def test_rows_that_no_reward_scores_are_refused_before_training(rotated, rewards, message):
     puzzles = load_puzzles(rotated)
-    with pytest.raises(JigsawError) as refused:
+    with pytest.raises(JigsawError) as error:
         require_answers(Recipe, Composition(rewards), [puzzles], [])
-    assert str(refused.value).startswith("data.train.0: " + message.format(id=puzzles[0]["id"]))
+    assert str(error.value).startswith("data.train.0: " + message.format(id=puzzles[0]["id"]))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_rows_that_no_reward_scores_are_refused_before_training(rotated, rewards
         ({"answer_kind": "number"}, "answer kind number has no argument 'options'"),
     ],
 )
-def test_an_answer_outside_of_its_kind_is_refused_before_training(rotated, tmp_path, change, message):
+def test_an_answer_that_is_invalid_for_its_kind_is_refused_before_training(rotated, tmp_path, change, message):
     folder = tmp_path / "set"
     folder.mkdir()
     for file in rotated.iterdir():
@@ -110,6 +110,6 @@ def test_an_answer_outside_of_its_kind_is_refused_before_training(rotated, tmp_p
             pq.write_table(type(table).from_pylist(rows, schema=table.schema), folder / file.name)
         elif file.is_file():
             (folder / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(JigsawError) as refused:
+    with pytest.raises(JigsawError) as error:
         require_answers(Recipe, Composition(["answer"]), [], [load_puzzles(folder, rotated.parent / "photos")])
-    assert str(refused.value).startswith(f"data.eval.0: row {rows[3]['id']}: ") and message in str(refused.value)
+    assert str(error.value).startswith(f"data.eval.0: row {rows[3]['id']}: ") and message in str(error.value)

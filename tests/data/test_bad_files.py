@@ -1,4 +1,4 @@
-"""Messy folders: every kind of bad file is a named reject or a fine puzzle; none crashes or hangs a build."""
+"""Builds from folders with damaged and unusual files: each file gives a puzzle or a reject with a reason."""
 
 import json
 
@@ -17,7 +17,7 @@ def reasons_of(out):
     return {line["source"]: line["reason"] for line in lines}
 
 
-def turned():
+def rotated_photo():
     exif = Image.Exif()
     exif[0x0112] = 8
     return encode(PHOTO, "JPEG", exif=exif.tobytes())
@@ -26,16 +26,16 @@ def turned():
 def photo_files():
     frames = [Image.fromarray(photo_pixels(240, 180, seed=n)) for n in range(3)]
     grey = Image.fromarray(np.asarray(PHOTO.convert("L")).astype(np.uint16) * 257)
-    see_through = PHOTO.convert("RGBA")
-    see_through.putalpha(Image.linear_gradient("L").resize(PHOTO.size))
+    transparent = PHOTO.convert("RGBA")
+    transparent.putalpha(Image.linear_gradient("L").resize(PHOTO.size))
     good = {
         "cmyk.jpg": encode(PHOTO.convert("CMYK"), "JPEG"),
         "sixteen.png": encode(grey),
         "palette.png": encode(PHOTO.quantize(256)),
-        "transparent.png": encode(see_through),
+        "transparent.png": encode(transparent),
         "animated.gif": encode(frames[0], "GIF", save_all=True, append_images=frames[1:]),
-        "turned.jpg": turned(),
-        "named.jpg": encode(PHOTO),  # a PNG by another name
+        "turned.jpg": rotated_photo(),
+        "named.jpg": encode(PHOTO),  # a PNG with another suffix
         "tall.webp": encode(PHOTO.rotate(90, expand=True), "WEBP"),
     }
     bad = {
@@ -51,7 +51,7 @@ def photo_files():
     return good, bad
 
 
-def test_a_messy_folder_of_photos(tmp_path):
+def test_bad_photos_are_rejected_with_a_reason_and_good_ones_give_puzzles(tmp_path):
     good, bad = photo_files()
     root = tmp_path / "photos"
     root.mkdir()
@@ -64,14 +64,14 @@ def test_a_messy_folder_of_photos(tmp_path):
     assert reasons_of(tmp_path / "set") == {name: reason for name, (_, reason) in bad.items()}
     rows = load_puzzles(tmp_path / "set")
     paths = {row["source"]["path"] for row in rows}
-    assert paths | {"copy.jpg", "cmyk.jpg"} == {*good, "copy.jpg"}, "all good ones, of the copies one"
+    assert paths | {"copy.jpg", "cmyk.jpg"} == {*good, "copy.jpg"}, "all good photos, and one of the two copies"
     assert all(len(row["images"]) == 9 for row in rows)
 
 
-def test_a_messy_folder_of_videos(tmp_path):
+def test_bad_videos_are_rejected_with_a_reason_and_good_ones_give_puzzles(tmp_path):
     root = tmp_path / "videos"
     root.mkdir()
-    whole = write_video(root / "good.mp4")
+    good_video = write_video(root / "good.mp4")
     write_video(root / "turned.mp4", quarter_turns=1)
     write_video(root / "uneven.mkv", gaps=[20, 180])
     write_video(root / "old.avi", codec="mpeg4", options={"bf": "2", "b": "2000000"})
@@ -79,10 +79,10 @@ def test_a_messy_folder_of_videos(tmp_path):
     second = write_video(
         tmp_path / "second", picture=lambda number, size: numbered_frame(60 + number, size), **recording
     )
-    with write_video(root / "recorded.ts", **recording).open("ab") as joined:
-        joined.write(second.read_bytes())
+    with write_video(root / "recorded.ts", **recording).open("ab") as recording_file:
+        recording_file.write(second.read_bytes())
     orient(write_video(root / "mirrored.mp4"), (-1, 0, 0, 1))
-    data = whole.read_bytes()
+    data = good_video.read_bytes()
     (root / "cut.mp4").write_bytes(data[: len(data) // 2])
     (root / "empty.mp4").write_bytes(b"")
     (root / "text.mov").write_text("hello")
@@ -112,7 +112,7 @@ def test_a_messy_folder_of_videos(tmp_path):
 
 
 @pytest.mark.parametrize("decoder", ["decord", "pyav"])
-def test_stored_clips_are_the_rendered_ones(tmp_path, decoder):
+def test_stored_clips_equal_the_rendered_ones(tmp_path, decoder):
     if decoder == "decord":
         pytest.importorskip("decord")
     (tmp_path / "videos").mkdir()
@@ -124,13 +124,13 @@ def test_stored_clips_are_the_rendered_ones(tmp_path, decoder):
         )
     stored = {row["id"]: row for row in load_puzzles(tmp_path / "stored")}
     for row in load_puzzles(tmp_path / "lazy"):
-        for clip, kept in zip(row["videos"], stored[row["id"]]["videos"], strict=True):
-            assert np.array_equal(clip.frames, kept.frames)
-            assert np.array_equal(clip.times, kept.times)
-            assert clip.fps == kept.fps
+        for clip, stored_clip in zip(row["videos"], stored[row["id"]]["videos"], strict=True):
+            assert np.array_equal(clip.frames, stored_clip.frames)
+            assert np.array_equal(clip.times, stored_clip.times)
+            assert clip.fps == stored_clip.fps
 
 
-def test_a_messy_folder_of_rgbd_frames(tmp_path):
+def test_bad_depth_maps_are_rejected_with_a_reason_and_good_ones_give_puzzles(tmp_path):
     root = tmp_path / "frames"
     (root / "color").mkdir(parents=True)
     (root / "depth").mkdir()

@@ -1,4 +1,4 @@
-"""Building: the same rows whatever the workers, parts, shards and interruptions; other settings are refused."""
+"""Builds of puzzle sets: rows do not depend on workers, parts, shards or interruptions; other settings are refused."""
 
 import json
 import os
@@ -25,7 +25,7 @@ CONFIG = {"grid": "2x2", "crop": "random", "tile": 28}
 
 
 def rows_of(folder):
-    """Rows by id, media included."""
+    """The rows by id, with media."""
     tables = [pq.read_table(file).to_pylist() for file in sorted(Path(folder).glob("data-*.parquet"))]
     return {row["id"]: row for table in tables for row in table}
 
@@ -35,37 +35,37 @@ def build(source, out, **options):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(photos, tmp_path_factory):
+def expected_rows(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("built") / "set"
     build(photos, out, workers=1, parts=1, materialize=True)
     return rows_of(out)
 
 
 @pytest.mark.parametrize(("workers", "parts"), [(1, 5), (3, 1), (2, 7)])
-def test_workers_and_parts_do_not_change_the_rows(photos, tmp_path, undisturbed, workers, parts):
+def test_workers_and_parts_do_not_change_the_rows(photos, tmp_path, expected_rows, workers, parts):
     summary = build(photos, tmp_path / "set", workers=workers, parts=parts, materialize=True)
     assert summary.counts.puzzles == 36
-    assert rows_of(tmp_path / "set") == undisturbed
+    assert rows_of(tmp_path / "set") == expected_rows
     assert len(list((tmp_path / "set").glob("data-*"))) == parts
     assert not list((tmp_path / "set").glob(".*")), "no intermediate file is left"
 
 
-def test_shards_together_give_the_rows_of_one_run(photos, tmp_path, undisturbed):
+def test_shards_together_give_the_rows_of_one_run(photos, tmp_path, expected_rows):
     out = tmp_path / "set"
     for number in range(3):
         assert not out.exists() or not read_manifest(out).complete
         build(photos, out, parts=5, shard=(number, 3), materialize=True)
-    assert rows_of(out) == undisturbed
+    assert rows_of(out) == expected_rows
     manifest = read_manifest(out)
     assert manifest.complete
     assert manifest.counts.puzzles == 36
     assert len(load_puzzles(out)) == 36
 
 
-def test_a_set_moved_to_another_machine_has_the_same_rows(photos, tmp_path, undisturbed):
+def test_a_set_moved_to_another_machine_has_the_same_rows(photos, tmp_path, expected_rows):
     shutil.copytree(photos, tmp_path / "elsewhere")
     build(tmp_path / "elsewhere", tmp_path / "set", materialize=True)
-    assert rows_of(tmp_path / "set") == undisturbed
+    assert rows_of(tmp_path / "set") == expected_rows
 
 
 SCRIPT = """
@@ -76,7 +76,7 @@ build_puzzles("image", sys.argv[1], sys.argv[2], config=config, per_source=3, pa
 """
 
 
-def test_a_build_killed_at_any_moment_is_continued_to_the_same_set(photos, tmp_path, undisturbed):
+def test_a_killed_build_is_resumed_to_the_same_set(photos, tmp_path, expected_rows):
     bad = tmp_path / "photos"
     shutil.copytree(photos, bad)
     (bad / "broken.jpg").write_bytes(b"nothing")
@@ -95,26 +95,26 @@ def test_a_build_killed_at_any_moment_is_continued_to_the_same_set(photos, tmp_p
             with pytest.raises(JigsawError, match="not complete"):
                 load_puzzles(out)
         summary = build(bad, out, parts=6, materialize=True)
-        assert rows_of(out) == undisturbed
+        assert rows_of(out) == expected_rows
         assert summary.counts.rejects == {"unreadable": 1}
         assert not list(out.glob(".*"))
         text = (out / "rejects.jsonl").read_text()
         rejects = rejects or text
         assert text == rejects
-    assert killed, "no run was long enough to be killed: the test proves nothing"
+    assert killed, "no run was long enough to be killed"
 
 
-def test_builds_of_one_set_at_the_same_time_wait_for_each_other(photos, tmp_path, undisturbed):
+def test_builds_of_one_set_at_the_same_time_wait_for_each_other(photos, tmp_path, expected_rows):
     command = [sys.executable, "-c", SCRIPT, str(photos), str(tmp_path / "set")]
     running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     messages = [process.communicate()[1] for process in running]
     assert [process.returncode for process in running] == [0] * 4, messages
     assert any("waiting for another build" in message for message in messages)
-    assert rows_of(tmp_path / "set") == undisturbed
+    assert rows_of(tmp_path / "set") == expected_rows
     assert not list((tmp_path / "set").glob(".*"))
 
 
-def test_workers_die_with_a_killed_build(photos, tmp_path):
+def test_the_workers_of_a_killed_build_end(photos, tmp_path):
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(photos), str(tmp_path / "set")])
     children = []
     while not children:
@@ -134,7 +134,7 @@ def _alive(pid):
         return False
 
 
-def test_a_second_run_finds_everything_done_and_a_lost_part_is_rebuilt(photos, tmp_path, undisturbed):
+def test_a_second_run_builds_only_missing_parts(photos, tmp_path, expected_rows):
     out = tmp_path / "set"
     build(photos, out, parts=4, materialize=True)
     again = build(photos, out, parts=None, materialize=True)
@@ -142,7 +142,7 @@ def test_a_second_run_finds_everything_done_and_a_lost_part_is_rebuilt(photos, t
     (out / "data-00002-of-00004.parquet").unlink()
     again = build(photos, out, materialize=True)
     assert (again.parts_built, again.parts_skipped, again.counts.puzzles) == (1, 3, 36)
-    assert rows_of(out) == undisturbed
+    assert rows_of(out) == expected_rows
 
 
 @pytest.mark.parametrize(
@@ -157,17 +157,17 @@ def test_a_second_run_finds_everything_done_and_a_lost_part_is_rebuilt(photos, t
         ({"parts": 9}, "parts was 2, now 9"),
     ],
 )
-def test_a_folder_of_other_settings_is_refused_and_left_alone(photos, tmp_path, change, message):
+def test_a_folder_built_with_other_settings_is_refused_and_unchanged(photos, tmp_path, change, message):
     out = tmp_path / "set"
     build(photos, out, parts=2)
     before = {file.name: file.read_bytes() for file in out.iterdir()}
-    with pytest.raises(JigsawError, match=message) as caught:
+    with pytest.raises(JigsawError, match=message) as error:
         build(photos, out, **change)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
-def test_a_changed_source_folder_is_noticed(photos, tmp_path):
+def test_a_changed_source_folder_is_refused(photos, tmp_path):
     shutil.copytree(photos, tmp_path / "photos")
     build(tmp_path / "photos", tmp_path / "set")
     (tmp_path / "photos" / "new.png").write_bytes((photos / "two and more" / "photo 0.png").read_bytes())
@@ -175,7 +175,7 @@ def test_a_changed_source_folder_is_noticed(photos, tmp_path):
         build(tmp_path / "photos", tmp_path / "set")
 
 
-def test_a_source_gives_no_puzzle_twice_and_says_when_it_is_exhausted(photos, tmp_path):
+def test_a_source_gives_no_duplicate_puzzles_and_is_reported_as_exhausted(photos, tmp_path):
     one = tmp_path / "photos"
     one.mkdir()
     shutil.copy(photos / "one" / "photo 1.jpg", one)
@@ -185,7 +185,7 @@ def test_a_source_gives_no_puzzle_twice_and_says_when_it_is_exhausted(photos, tm
     assert summary.counts.rejects == {"exhausted": 1}
 
 
-def test_a_source_of_two_puzzles_is_exhausted_after_few_plans(photos, monkeypatch):
+def test_an_exhausted_source_is_detected_after_few_attempts(photos, monkeypatch):
     task = get_task("image", grid="1x2")
     plan, plans = task.plan, []
     monkeypatch.setattr(task, "plan", lambda source, rng: plans.append(1) or plan(source, rng))
@@ -196,7 +196,7 @@ def test_a_source_of_two_puzzles_is_exhausted_after_few_plans(photos, monkeypatc
     assert 103 <= len(plans) < 150  # (2/3)**103 = 1e-18
 
 
-def test_copies_of_a_file_get_equal_ids_and_are_loaded_once(photos, tmp_path):
+def test_copies_of_a_file_have_equal_ids_and_are_loaded_once(photos, tmp_path):
     both = tmp_path / "photos"
     both.mkdir()
     for name in ("a.jpg", "b.jpg"):
@@ -206,14 +206,14 @@ def test_copies_of_a_file_get_equal_ids_and_are_loaded_once(photos, tmp_path):
     assert len(load_puzzles(tmp_path / "set")) == 3
 
 
-def test_limit_takes_the_same_sample_for_any_other_settings(photos, tmp_path):
+def test_limit_samples_the_same_sources_with_any_parts_and_workers(photos, tmp_path):
     build(photos, tmp_path / "a", limit=4)
     build(photos, tmp_path / "b", limit=4, parts=3, workers=1)
     assert rows_of(tmp_path / "a") == rows_of(tmp_path / "b")
     assert len({row["source"]["path"] for row in rows_of(tmp_path / "a").values()}) == 4
 
 
-def test_splits_by_content_are_disjoint_complete_and_keep_copies_together(photos, tmp_path):
+def test_splits_by_content_are_disjoint_and_complete_and_do_not_separate_copies(photos, tmp_path):
     source = tmp_path / "photos"
     shutil.copytree(photos, source)
     for number, file in enumerate(sorted(source.rglob("*.*"))):
@@ -231,7 +231,7 @@ def test_splits_by_content_are_disjoint_complete_and_keep_copies_together(photos
     assert len(few) >= 2
 
 
-def test_sub_folders_named_for_the_splits_are_used_as_they_are(photos, tmp_path):
+def test_sub_folders_named_train_and_heldout_are_used_as_splits(photos, tmp_path):
     source = tmp_path / "photos"
     for split, folder in {"train": "one", "heldout": "two and more"}.items():
         shutil.copytree(photos / folder, source / split)
@@ -258,7 +258,7 @@ def test_wrong_options_are_refused_before_anything_is_written(photos, tmp_path, 
     assert not (tmp_path / "set").exists()
 
 
-def test_a_missing_or_empty_source_leaves_nothing_behind(tmp_path):
+def test_a_missing_or_empty_source_is_refused_and_writes_nothing(tmp_path):
     with pytest.raises(JigsawError, match="does not exist"):
         build(tmp_path / "nowhere", tmp_path / "set")
     (tmp_path / "empty").mkdir()
@@ -269,7 +269,7 @@ def test_a_missing_or_empty_source_leaves_nothing_behind(tmp_path):
     assert not (tmp_path / "set").exists()
 
 
-def test_a_folder_of_broken_photos_gives_one_line_and_no_data_set(tmp_path):
+def test_a_folder_of_broken_photos_is_refused_and_gives_no_puzzle_set(tmp_path):
     source = tmp_path / "photos"
     source.mkdir()
     for number in range(3):
@@ -277,16 +277,16 @@ def test_a_folder_of_broken_photos_gives_one_line_and_no_data_set(tmp_path):
     out = tmp_path / "set"
     with pytest.raises(
         JigsawError, match=r"none of the 3 sources .* gave a puzzle: the file cannot be read as a picture \(3\)"
-    ) as caught:
+    ) as error:
         build(source, out)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
     assert [file.name for file in out.iterdir()] == ["rejects.jsonl"]
     lines = [json.loads(line) for line in (out / "rejects.jsonl").read_text().splitlines()]
     assert {line["source"] for line in lines} == {"0.jpg", "1.jpg", "2.jpg"}
     assert {line["detail"] for line in lines} == {"the content has no known picture format"}
 
 
-def test_a_full_disk_is_one_line_and_leaves_no_part(photos, tmp_path, monkeypatch):
+def test_a_full_disk_is_an_error_and_leaves_no_part(photos, tmp_path, monkeypatch):
     def full(*_args, **_options):
         raise OSError(28, "No space left on device")
 
@@ -309,7 +309,7 @@ class Config:
     pass
 
 class Trouble(Task):
-    """Does to the worker what the file's name says."""
+    """Hangs, crashes or raises, as the name of the file says."""
     name = "trouble"
     source_kind = "image"
     Config = Config
@@ -331,9 +331,11 @@ class Trouble(Task):
 '''
 
 
-def test_a_worker_that_is_killed_from_outside_loses_no_source(tmp_path):
-    """Given workers that die once on one source and three times on another, then the first is there at once, the other
-    is a named reject that the same command tries again; and the set is the one that an undisturbed build makes."""
+def test_the_sources_of_a_killed_worker_are_built_by_a_new_one(tmp_path):
+    """A source whose worker dies once is built; one whose worker dies three times is rejected until the next run.
+
+    The set then equals that of a build without interruptions.
+    """
     body = """
         deaths = Path(source.files["image"]).parent.parent / Path(source.path).stem
         died = len(deaths.read_text()) if deaths.exists() else 0
@@ -353,14 +355,14 @@ def test_a_worker_that_is_killed_from_outside_loses_no_source(tmp_path):
     second = build_puzzles(spec, source, tmp_path / "set", workers=1, progress=False)
     assert (second.counts.puzzles, second.counts.rejects) == (4, {})
     assert (tmp_path / "set" / "rejects.jsonl").read_text() == ""
-    whole = build_puzzles(spec, source, tmp_path / "whole", workers=1, progress=False)
+    uninterrupted = build_puzzles(spec, source, tmp_path / "uninterrupted", workers=1, progress=False)
     assert [part.read_bytes() for part in sorted((tmp_path / "set").glob("*.parquet"))] == [
-        part.read_bytes() for part in sorted((tmp_path / "whole").glob("*.parquet"))
+        part.read_bytes() for part in sorted((tmp_path / "uninterrupted").glob("*.parquet"))
     ]
-    assert whole.parts_built == 1
+    assert uninterrupted.parts_built == 1
 
 
-def test_a_source_that_hangs_crashes_or_raises_loses_only_itself(tmp_path):
+def test_a_source_that_hangs_crashes_or_raises_becomes_a_reject(tmp_path):
     (tmp_path / "trouble.py").write_text(PLUGIN)
     source = tmp_path / "files"
     source.mkdir()
@@ -369,7 +371,7 @@ def test_a_source_that_hangs_crashes_or_raises_loses_only_itself(tmp_path):
     spec = f"{tmp_path / 'trouble.py'}:Trouble"
     start = time.monotonic()
     summary = build_puzzles(spec, source, tmp_path / "set", workers=2, time_limit=2)
-    assert time.monotonic() - start < 600, "the one that hangs sleeps for an hour"
+    assert time.monotonic() - start < 600, "the source that hangs sleeps for an hour"
     assert summary.counts.puzzles == 2
     assert summary.counts.rejects == {"timeout": 1, "crashed": 1, "failed": 2}
     by_source = {}
@@ -382,7 +384,7 @@ def test_a_source_that_hangs_crashes_or_raises_loses_only_itself(tmp_path):
     assert len(load_puzzles(tmp_path / "set", task=spec)) == 2
 
 
-def test_the_working_directory_cannot_shadow_the_workers_modules(photos, tmp_path, monkeypatch):
+def test_modules_in_the_working_directory_do_not_shadow_those_of_the_workers(photos, tmp_path, monkeypatch):
     (tmp_path / "tasks.py").write_text("raise RuntimeError('foreign tasks')")
     (tmp_path / "json.py").write_text("raise RuntimeError('foreign json')")
     monkeypatch.chdir(tmp_path)
@@ -396,7 +398,7 @@ def test_a_script_without_a_main_guard_may_build(photos, tmp_path):
     assert read_manifest(tmp_path / "set").complete
 
 
-def test_the_parts_open_with_plain_datasets(photos, tmp_path):
+def test_the_parts_can_be_loaded_with_datasets(photos, tmp_path):
     import datasets
 
     build(photos, tmp_path / "set", parts=2)
@@ -409,8 +411,8 @@ def test_the_parts_open_with_plain_datasets(photos, tmp_path):
     ]
 
 
-def test_a_deep_zoom_of_one_photo_decodes_it_once_or_twice(tmp_path, monkeypatch):
-    """Two hundred puzzles of a photo are not two hundred decodes."""
+def test_a_photo_is_decoded_at_most_twice_for_many_puzzles(tmp_path, monkeypatch):
+    """Two hundred puzzles of one photo do not decode it two hundred times."""
     from jigsaw.data.building.planning import Job, plan_source
     from jigsaw.data.storage.settings import BuildConfig
     from jigsaw.tasks import get_task, image
@@ -418,7 +420,7 @@ def test_a_deep_zoom_of_one_photo_decodes_it_once_or_twice(tmp_path, monkeypatch
     Image.radial_gradient("L").resize((900, 700)).save(tmp_path / "a.jpg")
     decodes = []
     real = image.read_photo
-    monkeypatch.setattr(image, "read_photo", lambda *given: decodes.append(given) or real(*given))
+    monkeypatch.setattr(image, "read_photo", lambda *args: decodes.append(args) or real(*args))
     job = Job(root=tmp_path, build=BuildConfig(spec="image", config={}, per_source=200, materialize=True))
     task = get_task("image", grid="2x2", tile=28, crop="random", flat="keep")
     assert len(plan_source(task, job, "a.jpg").rows) == 200
@@ -426,7 +428,7 @@ def test_a_deep_zoom_of_one_photo_decodes_it_once_or_twice(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("inside", [".", "set", "deep/er"])
-def test_a_set_inside_its_own_source_is_refused_before_anything_is_written(photos, tmp_path, inside):
+def test_a_set_inside_its_source_folder_is_refused_before_anything_is_written(photos, tmp_path, inside):
     shutil.copytree(photos, tmp_path / "photos")
     (tmp_path / "link").symlink_to(tmp_path / "photos")
     before = sorted((tmp_path / "photos").rglob("*"))
@@ -444,25 +446,25 @@ def test_a_set_may_be_in_the_folder_of_its_list(photos, tmp_path):
 
 
 @pytest.mark.parametrize(("first", "then"), [((0, 3), (0, 1)), ((0, 3), (0, 2)), ((0, 1), (1, 2))])
-def test_a_folder_of_another_number_of_shards_is_refused_and_left_alone(photos, tmp_path, first, then):
+def test_a_folder_with_another_number_of_shards_is_refused_and_unchanged(photos, tmp_path, first, then):
     out = tmp_path / "set"
     build(photos, out, parts=3, shard=first)
     before = {file.name: file.read_bytes() for file in out.iterdir()}
-    with pytest.raises(JigsawError, match=rf"in {first[1]} shards?, not {then[1]}") as caught:
+    with pytest.raises(JigsawError, match=rf"in {first[1]} shards?, not {then[1]}") as error:
         build(photos, out, parts=3, shard=then)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
 @pytest.mark.parametrize("name", task_names())
-def test_every_reject_reason_is_a_clause_with_the_values_of_its_settings(name):
+def test_every_reject_reason_is_printed_with_the_values_of_its_settings(name):
     task = get_task(name)
     for reason in {**REASONS, **task.REASONS}:
         ((words, number),) = reject_reasons({reason: 3}, task).items()
         assert number == 3 and "`" not in words
-        assert len(words.split()) >= 4, "cut off at its first comma, it says nothing"
+        assert len(words.split()) >= 4, "the reason is not cut off at its first comma"
 
 
-def test_reasons_are_counted_by_their_key_and_shown_with_the_value_of_the_setting():
+def test_reject_reasons_are_counted_by_key_and_printed_with_setting_values():
     words = {"the photo is smaller than side=64 pixels": 5, "the file cannot be read as a picture": 1}
     assert reject_reasons({"unreadable": 1, "too_small": 5}, get_task("rotation", side=64)) == words

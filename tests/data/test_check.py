@@ -1,4 +1,4 @@
-"""`jigsaw check`: a sound set passes; whatever was tampered with, moved or damaged is named."""
+"""`jigsaw check`: an intact set passes, and changed rows, sources and parts are reported."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def built(photos, tmp_path):
 
 
 def tamper(folder, change):
-    """Rewrite the rows of the first part with the metadata of the original."""
+    """Changes the rows of the first part and keeps its metadata."""
     file = sorted(folder.glob("data-*"))[0]
     table = pq.read_table(file)
     rows = table.to_pylist()
@@ -36,7 +36,7 @@ def tamper(folder, change):
     return rows
 
 
-def test_a_sound_set_passes(built, photos, tmp_path):
+def test_an_intact_set_passes(built, photos, tmp_path):
     report = check_puzzles(built)
     assert report.ok
     assert (report.rows, report.sources, report.copies, report.faults) == (24, 12, 0, [])
@@ -59,11 +59,11 @@ def other_id(rows):
     rows[0]["id"] = "0" * 32
 
 
-def lost_row(rows):
+def missing_row(rows):
     del rows[0]
 
 
-def no_permutation(rows):
+def invalid_permutation(rows):
     rows[0]["answer"] = [1, 1, 2, 3]
 
 
@@ -79,12 +79,12 @@ def missing_placeholder(rows):
         (other_geometry, "differs in geometry"),
         (other_id, "no puzzle of this source"),
         (other_id, "1 of its 2 puzzles are missing"),
-        (lost_row, "rows, but was written with"),
-        (no_permutation, "not a permutation"),
+        (missing_row, "rows, but was written with"),
+        (invalid_permutation, "not a permutation"),
         (missing_placeholder, "3 image placeholders for 4 images"),
     ],
 )
-def test_a_tampered_row_is_named(built, change, message):
+def test_a_changed_row_is_reported(built, change, message):
     tamper(built, change)
     report = check_puzzles(built, workers=1)
     assert not report.ok
@@ -92,41 +92,41 @@ def test_a_tampered_row_is_named(built, change, message):
     assert all("\n" not in str(fault) for fault in report.faults)
 
 
-def test_changed_and_missing_sources_are_named_once_each(built, tmp_path):
+def test_changed_and_missing_sources_are_reported_once_each(built, tmp_path):
     (tmp_path / "photos" / "one" / "photo 1.jpg").write_bytes(b"other")
     (tmp_path / "photos" / "one" / "photo 3.png").unlink()
-    found = {fault.source: fault.what for fault in check_puzzles(built).faults}
-    assert found == {
+    faults = {fault.source: fault.what for fault in check_puzzles(built).faults}
+    assert faults == {
         "one/photo 1.jpg": "the source has changed since the set was built",
         "one/photo 3.png": "the source cannot be read: No such file or directory",
     }
 
 
-def test_stored_pixels_that_differ_are_named(photos, tmp_path):
+def test_stored_pixels_that_differ_are_reported(photos, tmp_path):
     build_puzzles("image", photos, tmp_path / "set", config=CONFIG, materialize=True, workers=1)
 
-    def exchange(rows):
+    def reverse_images(rows):
         rows[0]["images"] = rows[0]["images"][::-1]
 
-    tamper(tmp_path / "set", exchange)
+    tamper(tmp_path / "set", reverse_images)
     assert [fault.what for fault in check_puzzles(tmp_path / "set").faults] == [
         "the stored media differ from the rendered ones",
     ]
 
 
-def test_a_damaged_a_foreign_and_a_missing_part_are_named(built, photos, tmp_path):
+def test_damaged_foreign_and_missing_parts_are_reported(built, photos, tmp_path):
     first, second = sorted(built.glob("data-*"))
     first.write_bytes(first.read_bytes()[:-100])
     build_puzzles("image", photos, tmp_path / "other", config=CONFIG, seed=1, parts=2, workers=1)
     shutil.copy(tmp_path / "other" / second.name, second)
-    found = {fault.part: fault.what for fault in check_puzzles(built).faults}
-    assert "was not written by" in found[first.name]
-    assert "another data set" in found[second.name]
+    faults = {fault.part: fault.what for fault in check_puzzles(built).faults}
+    assert "was not written by" in faults[first.name]
+    assert "another data set" in faults[second.name]
     second.unlink()
     assert "1 of 2 parts" in check_puzzles(built).faults[0].what
 
 
-def test_copies_are_counted_not_faulted(photos, tmp_path):
+def test_copies_are_counted_and_are_not_faults(photos, tmp_path):
     shutil.copytree(photos / "one", tmp_path / "photos")
     shutil.copy(tmp_path / "photos" / "photo 1.jpg", tmp_path / "photos" / "again.jpg")
     build_puzzles("image", tmp_path / "photos", tmp_path / "set", config=CONFIG, workers=1)
@@ -135,7 +135,7 @@ def test_copies_are_counted_not_faulted(photos, tmp_path):
     assert report.copies == 1
 
 
-def test_what_is_no_complete_set_is_refused(built, tmp_path):
+def test_an_incomplete_or_missing_set_is_refused(built, tmp_path):
     with pytest.raises(JigsawError, match="is not a folder"):
         check_puzzles(tmp_path / "nowhere")
     manifest = json.loads((built / "manifest.json").read_text())
@@ -149,11 +149,11 @@ def test_fewer_than_one_worker_is_refused(built):
         check_puzzles(built, workers=-1)
 
 
-def test_a_second_reading_is_asked_for_once_per_source(built, tmp_path, monkeypatch):
-    asked = []
+def test_the_second_decoding_runs_once_per_source(built, tmp_path, monkeypatch):
+    verified = []
 
     def verify(self, puzzle, source):
-        asked.append(source.path)
+        verified.append(source.path)
         return ["its second tile is of another photo"]
 
     monkeypatch.setattr("jigsaw.tasks.image.ImageTask.verify", verify)
@@ -163,4 +163,4 @@ def test_a_second_reading_is_asked_for_once_per_source(built, tmp_path, monkeypa
     job = Job(root=tmp_path / "photos", build=BuildConfig(spec="image", config=CONFIG, per_source=2))
     faults = check_rows(get_task("image", **CONFIG), job, ("part", path, rows))
     assert faults == [(rows[0]["id"], "its second tile is of another photo")]
-    assert (len(rows), asked) == (2, [path])
+    assert (len(rows), verified) == (2, [path])

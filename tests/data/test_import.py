@@ -1,4 +1,4 @@
-"""`jigsaw import visual-jigsaw`: rows of the authors' form become puzzles that render, with an order drawn here."""
+"""`jigsaw import visual-jigsaw`: rows in the authors' format become puzzles with a newly sampled order."""
 
 import json
 
@@ -21,11 +21,11 @@ def write(path, rows):
 
 
 def image_row(path, resize=(200, 120), crop=(180, 100), text="Give the order in \\boxed{}.", source="image_jigsaw"):
-    about = {"path": path, "resize_size": list(resize), "crop_size": list(crop), "jigsaw_config": [2, 2]}
+    media_fields = {"path": path, "resize_size": list(resize), "crop_size": list(crop), "jigsaw_config": [2, 2]}
     return {
         "data_source": source,
         "prompt": [{"role": "user", "content": f"{TILES}\n{text}"}],
-        "images": [about],
+        "images": [media_fields],
         "reward_model": {"ground_truth": "ignored", "style": "rule"},
         "extra_info": {"index": 0},
     }
@@ -63,7 +63,7 @@ def test_image_rows_become_puzzles_of_the_resized_and_cropped_photo(media, tmp_p
     assert read_manifest(tmp_path / "set").settings.imported == "visual-jigsaw"
 
 
-def test_sizes_in_lists_or_absent_and_styles_are_understood(media, tmp_path):
+def test_nested_and_missing_sizes_and_answer_styles_are_read(media, tmp_path):
     nested = image_row("coco/0.png", source="jigsaw_nothink")
     nested["images"][0] |= {"path": ["coco/0.png"], "resize_size": [[100, 80]], "crop_size": [[-1, -1]]}
     write(tmp_path / "a.parquet", [nested])
@@ -74,10 +74,14 @@ def test_sizes_in_lists_or_absent_and_styles_are_understood(media, tmp_path):
         assert (row["answer_style"], row["images"][0].size) == (style, size)
 
 
-def test_depth_rows_keep_their_points_near_to_far(media, tmp_path):
+def test_depth_rows_keep_their_points_in_order_of_depth(media, tmp_path):
     points = [[40, 60], [200, 300], [120, 160], [220, 20]]
-    about = {"path": "coco/0.png", "points": points, "resize_size": [160, 120]}
-    row = {"data_source": "depth_jigsaw", "prompt": [{"role": "user", "content": "<image> Order."}], "images": [about]}
+    media_fields = {"path": "coco/0.png", "points": points, "resize_size": [160, 120]}
+    row = {
+        "data_source": "depth_jigsaw",
+        "prompt": [{"role": "user", "content": "<image> Order."}],
+        "images": [media_fields],
+    }
     write(tmp_path / "a.parquet", [row])
     import_puzzles("visual-jigsaw", tmp_path, tmp_path / "set", media_root=media, workers=1)
     (loaded,) = load_puzzles(tmp_path / "set")
@@ -87,11 +91,11 @@ def test_depth_rows_keep_their_points_near_to_far(media, tmp_path):
     assert preview_puzzles(tmp_path / "set", tmp_path / "p.html").exists()
 
 
-def test_video_rows_are_cut_as_they_say(media, tmp_path):
+def test_video_rows_are_cut_by_their_settings(media, tmp_path):
     write_video(media / "v.mp4")
-    about = {"path": "v.mp4", "jigsaw_clip_num": 3, "fps": 2, "fps_max_frames": 4, "max_pixels": 100352}
+    media_fields = {"path": "v.mp4", "jigsaw_clip_num": 3, "fps": 2, "fps_max_frames": 4, "max_pixels": 100352}
     prompt = [{"role": "user", "content": "Clip 1: <video> Clip 2: <video> Clip 3: <video> Order."}]
-    write(tmp_path / "a.parquet", [{"data_source": "video_jigsaw", "prompt": prompt, "videos": [about]}])
+    write(tmp_path / "a.parquet", [{"data_source": "video_jigsaw", "prompt": prompt, "videos": [media_fields]}])
     import_puzzles("visual-jigsaw", tmp_path / "a.parquet", tmp_path / "set", media_root=media, workers=1)
     (row,) = load_puzzles(tmp_path / "set")
     clips = [row["videos"][index - 1] for index in row["answer"]]
@@ -100,7 +104,7 @@ def test_video_rows_are_cut_as_they_say(media, tmp_path):
     assert row["geometry"]["spans"][0] == pytest.approx([0.4, 3.6])
 
 
-def test_mixed_files_are_split_by_choice(media, tmp_path):
+def test_mixed_files_need_only_to_choose_one_task(media, tmp_path):
     depth = {
         "data_source": "depth_jigsaw",
         "prompt": [{"role": "user", "content": "<image>"}],
@@ -116,7 +120,7 @@ def test_mixed_files_are_split_by_choice(media, tmp_path):
         import_puzzles("visual-jigsaw", tmp_path, tmp_path / "other", media_root=media, only="video")
 
 
-def test_a_folder_with_content_is_refused_and_an_interrupted_import_starts_again(media, tmp_path):
+def test_a_folder_with_files_is_refused_and_an_interrupted_import_restarts(media, tmp_path):
     write(tmp_path / "a.parquet", [image_row("coco/1.png")])
     import_puzzles("visual-jigsaw", tmp_path / "a.parquet", tmp_path / "set", media_root=media, workers=1)
     with pytest.raises(JigsawError, match="is not empty"):
@@ -131,7 +135,7 @@ def test_a_folder_with_content_is_refused_and_an_interrupted_import_starts_again
     )
 
 
-def test_parts_of_an_unfinished_set_that_is_another_are_left_alone(media, tmp_path):
+def test_an_unfinished_set_of_another_import_is_refused_and_unchanged(media, tmp_path):
     write(tmp_path / "a.parquet", [image_row("coco/1.png")])
     folder = tmp_path / "set"
     import_puzzles("visual-jigsaw", tmp_path / "a.parquet", folder, media_root=media, workers=1)
@@ -146,7 +150,7 @@ def test_parts_of_an_unfinished_set_that_is_another_are_left_alone(media, tmp_pa
         import_puzzles("visual-jigsaw", tmp_path / "a.parquet", folder, media_root=media, workers=1)
 
 
-def test_files_that_cannot_be_imported_give_one_line(media, tmp_path):
+def test_files_that_cannot_be_imported_are_refused(media, tmp_path):
     write(tmp_path / "a.parquet", [{"x": 1}])
     (tmp_path / "b.parquet").write_bytes(b"PAR1")
     write(tmp_path / "c.parquet", [image_row("coco/nowhere.png")])
@@ -161,13 +165,13 @@ def test_files_that_cannot_be_imported_give_one_line(media, tmp_path):
             "none of the 1 rows could be imported: the file cannot be read as a picture \\(1\\)",
         ),
     ):
-        with pytest.raises(JigsawError, match=message) as caught:
+        with pytest.raises(JigsawError, match=message) as error:
             import_puzzles(form, tmp_path / name, tmp_path / f"set {name}", media_root=media)
-        assert "\n" not in str(caught.value)
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("images", [["coco/0.png"], [None], "coco/0.png", [{"path": 7}], [{"path": ["a", "b"]}]])
-def test_a_row_that_names_its_media_in_another_form_is_a_reject(media, tmp_path, images):
+def test_a_row_that_names_its_media_in_another_format_is_a_reject(media, tmp_path, images):
     write(tmp_path / "a.parquet", [image_row("coco/0.png")])
     write(tmp_path / "b.parquet", [image_row("coco/0.png") | {"images": images}])
     (tmp_path / "both").mkdir()
@@ -181,7 +185,7 @@ def test_a_row_that_names_its_media_in_another_form_is_a_reject(media, tmp_path,
     assert reject["detail"].startswith("the row names no file: images needs")
 
 
-COUNTED = [  # what is changed of a sound row, the reason and the detail of its reject
+FAULTY_ROWS = [  # the change of a valid row, and the reason and the detail of its reject
     ({"prompt": [{"role": "user", "content": "<image>" * 2}]}, "placeholders", "has 2 image placeholders, the puzzle"),
     ({"prompt": [{"role": "user", "content": "<image>" * 5}]}, "placeholders", "has 5 image placeholders"),
     ({"prompt": [{"role": "user", "content": "Order."}]}, "placeholders", "has no placeholders"),
@@ -197,15 +201,18 @@ COUNTED = [  # what is changed of a sound row, the reason and the detail of its 
 ]
 
 
-def test_every_row_has_the_media_of_its_placeholders(media, tmp_path):
-    rows = [image_row("coco/0.png") | {"audios": None}, *(image_row("coco/1.png") | change for change, _, _ in COUNTED)]
+def test_rows_whose_media_do_not_match_their_placeholders_are_rejects(media, tmp_path):
+    rows = [
+        image_row("coco/0.png") | {"audios": None},
+        *(image_row("coco/1.png") | change for change, _, _ in FAULTY_ROWS),
+    ]
     write(tmp_path / "a.parquet", [*rows, image_row("coco/2.png")])
     out = tmp_path / "set"
     summary = import_puzzles("visual-jigsaw", tmp_path / "a.parquet", out, media_root=media, workers=1)
-    assert (summary.counts.puzzles, summary.counts.sources) == (2, len(COUNTED) + 2)
+    assert (summary.counts.puzzles, summary.counts.sources) == (2, len(FAULTY_ROWS) + 2)
     rejects = [json.loads(line) for line in (out / "rejects.jsonl").read_text().splitlines()]
-    assert [reject["row"] for reject in rejects] == list(range(1, len(COUNTED) + 1))
-    for reject, (_, reason, expected) in zip(rejects, COUNTED, strict=True):
+    assert [reject["row"] for reject in rejects] == list(range(1, len(FAULTY_ROWS) + 1))
+    for reject, (_, reason, expected) in zip(rejects, FAULTY_ROWS, strict=True):
         assert reject["reason"] == reason
         assert expected in reject["detail"]
     assert len(load_puzzles(out)) == 2

@@ -1,4 +1,4 @@
-"""Lists of sources as other programs write them, and names in other locales."""
+"""Lists of sources in various encodings, and file names in other locales."""
 
 import os
 import subprocess
@@ -26,23 +26,23 @@ def folder(tmp_path):
     return tmp_path
 
 
-def listed(folder, data, kind="image"):
+def scan_list(folder, data, kind="image"):
     (folder / "list.txt").write_bytes(data)
     return list(scan(folder / "list.txt", kind))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_lists_are_read_by_their_byte_order_mark(folder, encoding, end):
-    assert listed(folder, (end.join(NAMES) + end).encode(encoding)) == NAMES
+def test_lists_are_decoded_by_their_byte_order_mark(folder, encoding, end):
+    assert scan_list(folder, (end.join(NAMES) + end).encode(encoding)) == NAMES
 
 
 def test_a_list_in_latin_1_gives_a_problem_for_each_line(folder):
-    found = listed(folder, "a.png\nbäum.png\n".encode("latin-1"))
-    assert found[0] == "a.png"
-    assert "line 2 of the list is not UTF-8; save the list as UTF-8" in found[1].detail
+    entries = scan_list(folder, "a.png\nbäum.png\n".encode("latin-1"))
+    assert entries[0] == "a.png"
+    assert "line 2 of the list is not UTF-8; save the list as UTF-8" in entries[1].detail
     with pytest.raises(JigsawError, match="without a byte order mark"):
-        listed(folder, "a.png\n".encode("utf-16-le"))
+        scan_list(folder, "a.png\n".encode("utf-16-le"))
 
 
 @pytest.mark.parametrize(
@@ -59,40 +59,42 @@ def test_a_list_in_latin_1_gives_a_problem_for_each_line(folder):
         ("a\0.png", "has a zero byte"),
     ],
 )
-def test_a_line_that_names_no_file_gives_a_problem_with_the_cause(folder, line, cause):
+def test_a_line_without_an_existing_file_gives_a_problem_with_the_cause(folder, line, cause):
     if "\0" in line:
         with pytest.raises(JigsawError, match="or not text; save it as UTF-8"):
-            listed(folder, line.encode() + b"\n")
+            scan_list(folder, line.encode() + b"\n")
         return
-    (problem,) = listed(folder, f"{line}\n".encode())
+    (problem,) = scan_list(folder, f"{line}\n".encode())
     assert problem.reason == "bad_name"
     assert "line 1 of the list" in problem.detail
     assert cause in problem.detail
 
 
-def test_odd_names_that_are_there_are_taken_as_they_are(folder):
-    odd = ["a.png ", '"q".png', "back\\slash.png", "tab\t.png"]
-    for name in odd:
+def test_unusual_names_of_existing_files_are_accepted(folder):
+    names = ["a.png ", '"q".png', "back\\slash.png", "tab\t.png"]
+    for name in names:
         (folder / name).write_bytes(PICTURE)
-    assert listed(folder, "".join(f"{name}\n" for name in odd).encode()) == odd
+    assert scan_list(folder, "".join(f"{name}\n" for name in names).encode()) == names
 
 
-def test_a_pair_is_two_paths(folder):
-    found = listed(folder, b"a.png\tdepth.png\na.png\na.png\tb\tc\na.png\t\n", "rgbd")
-    assert found[0] == "a.png::depth.png"
-    assert all("a picture and its depth map are two" in problem.detail for problem in found[1:])
+def test_a_pair_needs_two_paths(folder):
+    entries = scan_list(folder, b"a.png\tdepth.png\na.png\na.png\tb\tc\na.png\t\n", "rgbd")
+    assert entries[0] == "a.png::depth.png"
+    assert all("a picture and its depth map are two" in problem.detail for problem in entries[1:])
 
 
 def environment(**changes):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHONUTF8"))}
-    return kept | changes
+    variables = {
+        name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHONUTF8"))
+    }
+    return variables | changes
 
 
 PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 def latin_1(folder):
-    """A Latin-1 locale of our own, or None where it cannot be made."""
+    """The environment of a newly generated Latin-1 locale, or None if it cannot be generated."""
     try:
         command = ["localedef", "-i", "en_US", "-f", "ISO-8859-1", str(folder / "en_US.ISO-8859-1")]
         subprocess.run(command, check=True, capture_output=True)
@@ -115,7 +117,7 @@ def test_names_are_stored_as_they_are_on_disk_in_any_locale(tmp_path, locale):
     assert check_puzzles(tmp_path / "set", workers=1).ok
 
 
-def test_a_program_in_another_locale_gets_a_problem_instead_of_wrong_names(tmp_path):
+def test_names_in_another_locale_give_a_problem_instead_of_wrong_names(tmp_path):
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "bäum.png").write_bytes(PICTURE)
     code = "from pathlib import Path; from jigsaw.data.sources import scan; print(*scan(Path('p'), 'image'))"
@@ -125,11 +127,11 @@ def test_a_program_in_another_locale_gets_a_problem_instead_of_wrong_names(tmp_p
     assert "start Python with PYTHONUTF8=1" in done.stdout, done.stderr
 
 
-def test_deep_and_wide_folders_are_listed_one_entry_at_a_time(deep, tmp_path):
+def test_deep_and_wide_folders_are_listed_in_little_memory(deep, tmp_path):
     before = source_digest(deep, "image")
     assert before == source_digest(deep, "image")
-    (found,) = scan(deep, "image")
-    assert found == "d/" * 1200 + "a.png"
+    (entry,) = scan(deep, "image")
+    assert entry == "d/" * 1200 + "a.png"
     (deep / "b.png").write_bytes(b"x")
     assert source_digest(deep, "image") != before
 
@@ -152,7 +154,7 @@ def test_a_changed_depth_map_changes_the_digest(tmp_path):
     assert source_digest(tmp_path, "rgbd") != before
 
 
-def test_a_list_of_a_windows_editor_builds(folder, tmp_path):
+def test_a_list_in_utf_16_with_windows_line_ends_builds_a_set(folder, tmp_path):
     (folder / "list.txt").write_bytes("\r\n".join(NAMES).encode("utf-16"))
     out = tmp_path / "out" / "set"
     out.parent.mkdir()

@@ -1,6 +1,6 @@
-"""Manifests, parts and rows that somebody else wrote or damaged: one line that names file, key and remedy, or right.
+"""Malformed manifests, parts and rows: each is read correctly or refused with a line that names file, key and remedy.
 
-Whatever stands in them, the only error is a `JigsawError`: everything else would be called a bug of ours.
+Whatever their contents, the only exception is a `JigsawError`, since all others are reported as bugs of jigsaw.
 """
 
 import json
@@ -22,14 +22,14 @@ SETTINGS = {"config": {"grid": "2x2"}, "workers": 1, "progress": False}
 DEEP = "[" * 100_000 + "]" * 100_000
 HUGE = "1" + "0" * 400
 HUGER = "1" + "0" * 5000
-"""More digits than Python reads."""
+"""More digits than Python converts to an integer."""
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
-often = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many_examples = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +44,17 @@ def copy(built, tmp_path):
     return shutil.copytree(built, tmp_path / "set")
 
 
-def refusal(call, *given, **options):
-    with pytest.raises(JigsawError) as caught:
-        call(*given, **options)
-    message = str(caught.value)
+def error_of(call, *args, **options):
+    with pytest.raises(JigsawError) as error:
+        call(*args, **options)
+    message = str(error.value)
     assert "\n" not in message
     assert len(message) < 400
     return message
 
 
-def changed(folder, key, raw):
-    """The manifest with the JSON text `raw` in the place of a value; `counts.puzzles` is a key within one."""
+def change_manifest(folder, key, raw):
+    """Replaces a value of the manifest by the JSON text `raw`; `counts.puzzles` is a nested key."""
     file = folder / "manifest.json"
     record = json.loads(file.read_text())
     place = record
@@ -100,20 +100,20 @@ def changed(folder, key, raw):
         ("versions", "5", "versions is 5, not an object of texts"),
     ],
 )
-def test_a_value_that_cannot_be_is_named_with_its_key(copy, key, raw, message):
-    changed(copy, key, raw)
+def test_the_error_for_an_invalid_value_names_its_key(copy, key, raw, message):
+    change_manifest(copy, key, raw)
     for call in (load_puzzles, check_puzzles, preview_puzzles):
-        assert message in refusal(call, copy)
+        assert message in error_of(call, copy)
 
 
 @pytest.mark.parametrize(
     "key", ["format", "task", "config", "seed", "parts", "shard", "counts", "complete", "versions"]
 )
-def test_a_key_that_is_missing_is_named(copy, key):
+def test_the_error_for_a_missing_key_names_it(copy, key):
     record = json.loads((copy / "manifest.json").read_text())
     del record[key]
     (copy / "manifest.json").write_text(json.dumps(record))
-    message = refusal(load_puzzles, copy)
+    message = error_of(load_puzzles, copy)
     assert str(copy / "manifest.json") in message and key in message and "rebuild the folder" in message
 
 
@@ -134,17 +134,17 @@ def test_a_key_that_is_missing_is_named(copy, key):
     ids=["nothing", "half", "a list", "a number", "401 digits", "5001 digits", "deep", "deeper", "UTF-16", "Latin-1"],
 )
 @pytest.mark.parametrize("call", [load_puzzles, check_puzzles, preview_puzzles, read_manifest])
-def test_a_file_that_is_no_manifest_is_named_with_the_remedy(copy, call, content, message):
+def test_the_error_for_an_invalid_manifest_names_the_file_and_the_remedy(copy, call, content, message):
     (copy / "manifest.json").write_bytes(content)
-    found = refusal(call, copy)
-    assert found.startswith(str(copy / "manifest.json"))
-    assert message in found and "rebuild the folder with `jigsaw build`" in found
+    error = error_of(call, copy)
+    assert error.startswith(str(copy / "manifest.json"))
+    assert message in error and "rebuild the folder with `jigsaw build`" in error
 
 
 def test_a_build_over_a_damaged_manifest_is_refused_and_changes_nothing(copy, photos):
     (copy / "manifest.json").write_text(DEEP)
     before = {path.name: path.read_bytes() for path in copy.iterdir()}
-    assert "is nested too deeply" in refusal(build_puzzles, "image", photos, copy, **SETTINGS)
+    assert "is nested too deeply" in error_of(build_puzzles, "image", photos, copy, **SETTINGS)
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
 
 
@@ -154,7 +154,7 @@ def test_a_manifest_with_a_byte_order_mark_is_read(copy):
     assert len(load_puzzles(copy)) == 12
 
 
-@often
+@many_examples
 @given(data=st.data())
 def test_any_manifest_is_read_or_refused(built, data):
     record = json.loads((built / "manifest.json").read_text())
@@ -171,8 +171,8 @@ def test_any_manifest_is_read_or_refused(built, data):
 # Parts
 
 
-def rewritten(folder, change, schema=None):
-    """The part of a set with every row changed, and its metadata kept."""
+def rewrite_part(folder, change, schema=None):
+    """Changes every row of a set's only part and keeps its metadata."""
     (file,) = folder.glob("*.parquet")
     table, metadata = pq.read_table(file), pq.read_metadata(file).metadata
     schema = schema(table.schema) if schema else table.schema
@@ -181,7 +181,7 @@ def rewritten(folder, change, schema=None):
         writer.add_key_value_metadata({key: value for key, value in metadata.items() if key != b"ARROW:schema"})
 
 
-def replaced(name, kind):
+def with_column_type(name, kind):
     return lambda schema: schema.set(schema.get_field_index(name), pa.field(name, kind))
 
 
@@ -199,10 +199,10 @@ def replaced(name, kind):
         ("images", pa.list_(pa.string()), ["a.png"]),
     ],
 )
-def test_a_column_of_another_type_is_named_with_the_part(copy, column, kind, value):
-    rewritten(copy, lambda row: row | {column: value}, replaced(column, kind))
+def test_the_error_for_a_column_of_another_type_names_the_part(copy, column, kind, value):
+    rewrite_part(copy, lambda row: row | {column: value}, with_column_type(column, kind))
     for call in (load_puzzles, preview_puzzles):
-        message = refusal(call, copy)
+        message = error_of(call, copy)
         assert f"parquet: column {column} has type " in message and "build the part again" in message
     (part,) = copy.glob("*.parquet")
     report = CheckReport()
@@ -210,24 +210,24 @@ def test_a_column_of_another_type_is_named_with_the_part(copy, column, kind, val
     assert f"column {column} has type " in report.faults[0].what
 
 
-def test_a_column_that_is_missing_is_named_with_the_part(copy):
-    rewritten(copy, lambda row: row, lambda schema: schema.remove(schema.get_field_index("answer_style")))
-    assert "has no column answer_style; build the part again" in refusal(load_puzzles, copy)
+def test_the_error_for_a_missing_column_names_the_part(copy):
+    rewrite_part(copy, lambda row: row, lambda schema: schema.remove(schema.get_field_index("answer_style")))
+    assert "has no column answer_style; build the part again" in error_of(load_puzzles, copy)
 
 
 @pytest.mark.parametrize(
     "metadata", [b"", b"[]", b'{"settings": "x"}', b'{"settings": "x", "counts": {}}', DEEP.encode()]
 )
-def test_metadata_that_no_build_wrote_are_refused(copy, metadata):
+def test_invalid_metadata_of_a_part_are_refused(copy, metadata):
     (file,) = copy.glob("*.parquet")
     table = pq.read_table(file)
     pq.write_table(table.replace_schema_metadata({b"jigsaw": metadata}), file)
-    assert "was not written by `jigsaw build`, or is damaged" in refusal(finished_part, file)
+    assert "was not written by `jigsaw build`, or is damaged" in error_of(finished_part, file)
 
 
 # Rows
 
-GOOD = {"role": "user", "content": [{"type": "text", "text": "a"}, *[{"type": "image"}] * 4]}
+VALID_TURN = {"role": "user", "content": [{"type": "text", "text": "a"}, *[{"type": "image"}] * 4]}
 
 
 ROWS = [
@@ -246,7 +246,10 @@ ROWS = [
     ({"prompt": []}, "its prompt is empty"),
     ({"prompt": [None]}, "turn 1 of its prompt has no role or no content"),
     ({"prompt": [{"role": "user", "content": None}]}, "turn 1 of its prompt has no role or no content"),
-    ({"prompt": [GOOD, {"role": "user", "content": [{"type": "sound"}]}]}, "turn 2 of its prompt has a part of type"),
+    (
+        {"prompt": [VALID_TURN, {"role": "user", "content": [{"type": "sound"}]}]},
+        "turn 2 of its prompt has a part of type",
+    ),
     ({"prompt": [{"role": "user", "content": [{"type": "text"}]}]}, "or one without its text"),
     ({"geometry": None}, "its geometry is null"),
     ({"geometry": "{"}, "the geometry is not valid JSON"),
@@ -257,24 +260,24 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("change", "message"), ROWS)
-def test_a_row_that_is_no_puzzle_is_named_when_it_is_read(copy, change, message):
-    rewritten(copy, lambda row: row | change)
-    found = refusal(lambda: load_puzzles(copy)[0])
-    assert message in found and "build the set again" in found
-    assert message in refusal(preview_puzzles, copy)
+def test_an_invalid_row_is_an_error_when_it_is_read(copy, change, message):
+    rewrite_part(copy, lambda row: row | change)
+    error = error_of(lambda: load_puzzles(copy)[0])
+    assert message in error and "build the set again" in error
+    assert message in error_of(preview_puzzles, copy)
 
 
-def test_a_check_counts_every_row_that_is_no_puzzle(copy):
-    """Given rows of which each is wrong in another way, none of them ends the check."""
+def test_a_check_counts_every_invalid_row(copy):
+    """Each row is invalid in another way, and none of them ends the check."""
     changes = iter([change for change, _ in ROWS for _ in range(1 if "source" not in change else 0)])
-    rewritten(copy, lambda row: row | next(changes, {"answer": [4, 4, 4, 4]}))
+    rewrite_part(copy, lambda row: row | next(changes, {"answer": [4, 4, 4, 4]}))
     report = check_puzzles(copy, workers=1, progress=False)
     assert report.rows == 12
     assert report.num_faults >= 12
     assert not any("crashed" in fault.what for fault in report.faults)
 
 
-@often
+@many_examples
 @example(geometry={})
 @example(geometry={"scale": 0, "size": [160, 128], "tile": ["a"], "shown": [9]})
 @given(
@@ -283,27 +286,28 @@ def test_a_check_counts_every_row_that_is_no_puzzle(copy):
 def test_any_geometry_is_rendered_or_refused(built, geometry):
     rows = load_puzzles(built)
     stored = rows.with_format(None)[0]
-    own = json.loads(stored["geometry"])
+    stored_geometry = json.loads(stored["geometry"])
     batch = {name: [value] for name, value in stored.items()}
-    for changed_geometry in (geometry, own | geometry):
-        batch |= {"geometry": [json.dumps(changed_geometry)], "id": [json.dumps(changed_geometry)]}  # none is cached
+    for changed_geometry in (geometry, stored_geometry | geometry):
+        # The new id prevents the use of cached media.
+        batch |= {"geometry": [json.dumps(changed_geometry)], "id": [json.dumps(changed_geometry)]}
         try:
             rows.format["format_kwargs"]["transform"](batch)
         except JigsawError as error:
             assert "\n" not in str(error)
 
 
-def test_a_prompt_that_looks_like_json_is_compared_as_text(copy, photos):
+def test_a_prompt_that_begins_with_a_brace_is_compared_as_text(copy, photos):
     def braces(row):
         first, *others = row["prompt"][0]["content"]
         return row | {"prompt": [{"role": "user", "content": [first | {"text": "{" + first["text"]}, *others]}]}
 
-    rewritten(copy, braces)
+    rewrite_part(copy, braces)
     report = check_puzzles(copy, workers=1, progress=False)
     assert {fault.what for fault in report.faults} == {"planned again, it differs in prompt"}
 
 
 @pytest.mark.parametrize("line", ["5", "{}", "{", DEEP])
-def test_a_damaged_list_of_rejects_is_named_by_its_line(copy, line):
+def test_the_error_for_a_damaged_list_of_rejects_names_the_line(copy, line):
     (copy / "rejects.jsonl").write_text('{"source": "a.png", "reason": "unreadable"}\n' + line + "\n")
-    assert "rejects.jsonl: line 2 " in refusal(preview_puzzles, copy)
+    assert "rejects.jsonl: line 2 " in error_of(preview_puzzles, copy)

@@ -1,4 +1,4 @@
-"""Scenes of posed frames: found in folders and tars, refused by the name of the file, lost frames counted."""
+"""Scenes of posed frames: scanning of folders and tars, errors that name the file, and counts of lost frames."""
 
 import shutil
 import tarfile
@@ -16,16 +16,16 @@ from jigsaw.samples.rooms import export_rooms
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    root = tmp_path_factory.mktemp("drawn")
+def rendered_rooms(tmp_path_factory):
+    root = tmp_path_factory.mktemp("rendered_rooms")
     export_rooms(root, {"train": 1, "heldout": 1}, frames=8)
     return root
 
 
 @pytest.fixture
-def rooms(drawn, tmp_path):
+def rooms(rendered_rooms, tmp_path):
     """A copy of two rooms of 8 frames each."""
-    return shutil.copytree(drawn, tmp_path / "rooms")
+    return shutil.copytree(rendered_rooms, tmp_path / "rooms")
 
 
 @pytest.fixture
@@ -35,12 +35,12 @@ def room(rooms):
 
 def listing(source):
     skipped = Skipped()
-    found = list(scan(source, "posed", skipped=skipped))
-    problems = [entry for entry in found if isinstance(entry, Problem)]
-    return [entry for entry in found if isinstance(entry, str)], problems, dict(skipped)
+    entries = list(scan(source, "posed", skipped=skipped))
+    problems = [entry for entry in entries if isinstance(entry, Problem)]
+    return [entry for entry in entries if isinstance(entry, str)], problems, dict(skipped)
 
 
-def test_a_scene_is_found_by_its_poses_wherever_it_lies(rooms, room):
+def test_a_scene_is_found_by_its_poses_in_any_folder(rooms, room):
     assert listing(rooms) == (["heldout/room-000/pose", "train/room-000/pose"], [], {})
     assert listing(room) == (["pose"], [], {})
     (room / "notes.txt").write_text("x")
@@ -69,7 +69,7 @@ def test_a_scene_is_found_in_a_tar_and_in_a_list(rooms, tmp_path):
         ("1 0 0 nan\n0 1 0 0\n0 0 1 0\n0 0 0 1\n", "infinite or NaN"),
     ],
 )
-def test_a_malformed_pose_is_refused_by_its_name_and_the_other_frames_are_used(rooms, room, content, message):
+def test_a_malformed_pose_is_reported_and_the_other_frames_are_used(rooms, room, content, message):
     (room / "pose" / "3.txt").write_text(content)
     paths, (problem,), _ = listing(room)
     assert paths == ["pose"] and (problem.path, problem.reason) == ("pose/3.txt", "bad_pose")
@@ -77,14 +77,14 @@ def test_a_malformed_pose_is_refused_by_its_name_and_the_other_frames_are_used(r
     assert "pose/3" not in open_source(room, "pose", "posed").files
 
 
-def test_frames_that_tracking_lost_are_counted_and_not_used(room):
+def test_frames_without_tracking_are_counted_and_not_used(room):
     for frame in (2, 5):
         (room / "pose" / f"{frame}.txt").write_text("-inf -inf -inf -inf\n" * 4)
     assert listing(room) == (["pose"], [], {LOST: 2})
     assert {"pose/2", "pose/5"}.isdisjoint(open_source(room, "pose", "posed").files)
 
 
-def test_a_frame_without_picture_or_depth_is_named(room):
+def test_a_frame_without_picture_or_depth_is_reported(room):
     (room / "depth" / "1.png").unlink()
     (room / "color" / "2.png").unlink()
     _, problems, _ = listing(room)
@@ -94,7 +94,7 @@ def test_a_frame_without_picture_or_depth_is_named(room):
     ]
 
 
-def test_a_scene_without_focal_lengths_or_with_two_frames_is_refused(room):
+def test_a_scene_without_intrinsics_or_with_two_frames_is_refused(room):
     for frame in range(2, 8):
         (room / "pose" / f"{frame}.txt").unlink()
     paths, (problem,), _ = listing(room)
@@ -108,7 +108,7 @@ def test_a_scene_without_focal_lengths_or_with_two_frames_is_refused(room):
         open_source(room, "pose", "posed")
 
 
-def test_of_a_long_scene_frames_are_taken_evenly_in_the_order_of_their_numbers(room):
+def test_frames_of_a_long_scene_are_sampled_evenly_in_numerical_order(room):
     pose = (room / "pose" / "0.txt").read_text()
     for frame in range(300):
         (room / "pose" / f"{frame}.txt").write_text(pose)
@@ -121,30 +121,34 @@ def test_of_a_long_scene_frames_are_taken_evenly_in_the_order_of_their_numbers(r
 
 
 @pytest.mark.parametrize("task", ["view_motion", "camera_poses"])
-def test_a_set_is_built_checked_and_loaded(rooms, tmp_path, task):
+def test_a_set_of_posed_frames_is_built_checked_and_loaded(rooms, tmp_path, task):
     summary = build_puzzles(task, rooms, tmp_path / "set", config={"views": 3}, per_source=2, workers=1, progress=False)
     rows = load_puzzles(tmp_path / "set")
     assert len(rows) == summary.counts.puzzles == 4 and len(rows[0]["images"]) == 4
     assert check_puzzles(tmp_path / "set", workers=1, progress=False).ok
 
 
-def test_a_folder_without_scenes_says_what_is_wanted(tmp_path):
+def test_the_error_for_a_folder_without_scenes_describes_a_scene(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(b"")
     with pytest.raises(JigsawError, match=r"has no scene of posed frames; .* \(1 other file was skipped: 1 .png\)"):
         build_puzzles("view_motion", tmp_path / "photos", tmp_path / "set", progress=False)
 
 
-def test_the_rooms_are_a_source_of_a_recipe(drawn, tmp_path, monkeypatch):
-    monkeypatch.setattr("jigsaw.samples.builtin.export_rooms", lambda out: shutil.copytree(drawn, out))
+def test_a_recipe_may_use_the_rooms_as_its_source(rendered_rooms, tmp_path, monkeypatch):
+    monkeypatch.setattr("jigsaw.samples.builtin.export_rooms", lambda out: shutil.copytree(rendered_rooms, out))
     assert listing(source_folder("rooms", "posed", tmp_path))[0] == ["heldout/room-000/pose", "train/room-000/pose"]
 
 
-def test_drawn_rooms_are_the_same_every_time_and_apart_in_the_splits(drawn, tmp_path):
+def test_rendered_rooms_are_deterministic_and_differ_between_the_splits(rendered_rooms, tmp_path):
     export_rooms(tmp_path, {"train": 1, "heldout": 0}, frames=8)
     for name in ("color/5.png", "depth/5.png", "pose/5.txt"):
         one, other, held_out = (
             (root / name).read_bytes()
-            for root in (tmp_path / "train/room-000", drawn / "train/room-000", drawn / "heldout/room-000")
+            for root in (
+                tmp_path / "train/room-000",
+                rendered_rooms / "train/room-000",
+                rendered_rooms / "heldout/room-000",
+            )
         )
         assert one == other != held_out

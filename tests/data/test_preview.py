@@ -1,4 +1,4 @@
-"""`jigsaw preview`: one file, nothing fetched, nothing from a file name or prompt taken as markup."""
+"""`jigsaw preview`: a self-contained page in which file names and prompts are escaped."""
 
 import base64
 import io
@@ -29,7 +29,7 @@ def pictures(page):
     ]
 
 
-def test_a_page_holds_every_picture_and_asks_for_nothing(built, tmp_path):
+def test_a_page_contains_every_picture_and_requests_nothing(built, tmp_path):
     page = preview_puzzles(built, tmp_path / "sub" / "p.html", count=5).read_text(encoding="utf-8")
     assert page.count("<article") == 5
     assert len(pictures(page)) == 5 * (4 + 1 + 1)
@@ -47,7 +47,7 @@ def test_names_and_prompts_are_escaped(tmp_path):
     page = preview_puzzles(tmp_path / "set", tmp_path / "p.html").read_text()
     assert "<img src=x" not in page
     assert "&lt;img src=x onerror=&#34;alert(1)&#34;&gt;&amp;.png" in page
-    assert "&lt;image&gt;" in page, "placeholders of the prompt"
+    assert "&lt;image&gt;" in page, "the placeholders of the prompt are shown"
 
 
 def test_the_solved_picture_is_the_photo(tmp_path):
@@ -61,7 +61,7 @@ def test_the_solved_picture_is_the_photo(tmp_path):
     assert np.abs(solved - pixels).mean() < 8
 
 
-def test_clips_depth_and_sheets_have_pages_too(tmp_path):
+def test_clips_depth_maps_and_composites_are_previewed(tmp_path):
     (tmp_path / "v").mkdir()
     write_video(tmp_path / "v" / "a.mp4")
     depth = np.tile(np.linspace(1, 6, 320, dtype=np.float32), (240, 1))
@@ -82,7 +82,7 @@ def test_clips_depth_and_sheets_have_pages_too(tmp_path):
     assert all(f'value="{kind}"' in page for kind in ("depth", "image", "video")), "filters"
 
 
-def test_a_stored_set_without_its_sources_is_still_shown(photos, tmp_path):
+def test_a_stored_set_is_previewed_without_its_sources(photos, tmp_path):
     shutil.copytree(photos, tmp_path / "photos")
     build_puzzles("image", tmp_path / "photos", tmp_path / "set", config=CONFIG, workers=1, materialize=True)
     shutil.rmtree(tmp_path / "photos")
@@ -91,7 +91,7 @@ def test_a_stored_set_without_its_sources_is_still_shown(photos, tmp_path):
     assert "The source cannot be shown" in page
 
 
-def test_a_page_that_cannot_be_written_gives_one_line(built, tmp_path):
+def test_a_page_that_cannot_be_written_is_an_error(built, tmp_path):
     with pytest.raises(JigsawError, match="count"):
         preview_puzzles(built, tmp_path / "p.html", count=0)
     (tmp_path / "file").write_text("")
@@ -101,7 +101,7 @@ def test_a_page_that_cannot_be_written_gives_one_line(built, tmp_path):
         preview_puzzles(tmp_path / "nowhere", tmp_path / "p.html")
 
 
-def test_the_top_of_the_page_has_settings_the_prompt_and_what_was_rejected(tmp_path):
+def test_the_top_of_the_page_has_the_settings_the_prompt_and_the_rejects(tmp_path):
     (tmp_path / "photos").mkdir()
     Image.fromarray(photo_pixels(200, 160)).save(tmp_path / "photos" / "good.png")
     Image.new("RGB", (200, 160), "teal").save(tmp_path / "photos" / "flat & plain.png")
@@ -111,10 +111,10 @@ def test_the_top_of_the_page_has_settings_the_prompt_and_what_was_rejected(tmp_p
     assert "<code>grid=2x2</code>" in top
     assert "<details open><summary>The prompt" in top
     assert "flat &amp; plain.png: " in top
-    assert top.count("<img") == 1, "a picture of the photo that was lost"
+    assert top.count("<img") == 1, "the rejected photo is shown"
 
 
-def test_a_reject_cannot_name_a_file_outside_of_the_sources(photos, tmp_path):
+def test_a_reject_shows_no_file_outside_the_sources(photos, tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "secret.png")
     build_puzzles("image", photos, tmp_path / "set", config=CONFIG, workers=1, materialize=True)
     (tmp_path / "set" / "rejects.jsonl").write_text('{"source": "../secret.png", "reason": "x"}\n')
@@ -122,7 +122,7 @@ def test_a_reject_cannot_name_a_file_outside_of_the_sources(photos, tmp_path):
     assert "<img" not in page[: page.index("<article")]
 
 
-def test_pictures_in_a_row_wrap_and_those_of_a_grid_shrink(photos, tmp_path):
+def test_pictures_in_a_row_wrap_and_pictures_in_a_grid_shrink(photos, tmp_path):
     config = {"side": 56, "masked": 3}
     build_puzzles("masked", photos, tmp_path / "row", config=config, workers=1, progress=False)
     build_puzzles("image", photos, tmp_path / "grid", config={"grid": "2x2", "tile": 28}, workers=1, progress=False)

@@ -1,4 +1,4 @@
-"""What is passed over is counted; what a name does not tell, the bytes do."""
+"""Recognition of sources by their first bytes, and the counts of skipped files."""
 
 import io
 import json
@@ -39,22 +39,22 @@ def mixed(tmp_path):
     return root
 
 
-def test_pictures_are_recognised_by_their_bytes_and_everything_else_is_counted(mixed):
-    found, skipped = listing(mixed)
-    assert found == ["a.jpg", "bare", "c.image", "d.dat", "e.123"]
+def test_pictures_are_recognised_by_their_bytes_and_other_files_are_counted(mixed):
+    entries, skipped = listing(mixed)
+    assert entries == ["a.jpg", "bare", "c.image", "d.dat", "e.123"]
     expected = {".txt": 2, ".json": 1, ".mp4": 1, ".xyz": 1, "no suffix": 2, "hidden": 2, "unreadable": 1}
     assert skipped == expected
     assert open_source(mixed, "bare", "image").files["image"] == mixed / "bare"
 
 
 def test_videos_are_recognised_by_their_bytes(mixed):
-    found, skipped = listing(mixed, "video")
-    assert found == ["clip", "clip.mp4"]
+    entries, skipped = listing(mixed, "video")
+    assert entries == ["clip", "clip.mp4"]
     assert skipped[".jpg"] == 1
-    assert sum(skipped.values()) + len(found) == len(list(mixed.iterdir()))
+    assert sum(skipped.values()) + len(entries) == len(list(mixed.iterdir()))
 
 
-def test_sidecars_are_not_opened(mixed, monkeypatch):
+def test_files_with_other_known_suffixes_are_not_opened(mixed, monkeypatch):
     opened = []
     real = type(mixed).open
     monkeypatch.setattr(
@@ -64,7 +64,7 @@ def test_sidecars_are_not_opened(mixed, monkeypatch):
     assert set(opened) == {"bare", "c.image", "d.dat", "e.123", "clip", "words", "odd.xyz"}
 
 
-def test_a_build_prints_and_stores_the_skipped_files(mixed, tmp_path):
+def test_a_build_prints_and_stores_the_counts_of_skipped_files(mixed, tmp_path):
     summary = build_puzzles("image", mixed, tmp_path / "set", config={"grid": "2x2"}, workers=1, progress=False)
     assert summary.counts.puzzles == 5
     assert summary.skipped[".txt"] == 2
@@ -74,7 +74,7 @@ def test_a_build_prints_and_stores_the_skipped_files(mixed, tmp_path):
     assert any(line.startswith(expected) for line in summary.lines())
 
 
-def test_a_folder_without_sources_says_what_is_in_it(tmp_path):
+def test_the_error_for_a_folder_without_sources_counts_its_files(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.docx").write_bytes(b"")
     with pytest.raises(JigsawError, match=r"has no pictures.*\(1 other file was skipped: 1 \.docx\)"):
@@ -85,7 +85,7 @@ def test_a_folder_without_sources_says_what_is_in_it(tmp_path):
     ("name", "expected"),
     [("photos.zip", "unpack it"), ("shard-0", "rename the file to *.tar"), ("rows.pq", "rename the file to *.parquet")],
 )
-def test_containers_that_are_not_read_are_rejects(tmp_path, name, expected):
+def test_containers_of_unsupported_formats_or_names_are_rejects(tmp_path, name, expected):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -96,15 +96,15 @@ def test_containers_that_are_not_read_are_rejects(tmp_path, name, expected):
         pq.write_table(pa.table({"a": [1]}), tmp_path / name)
     else:
         (tmp_path / name).write_bytes(b"PK\3\4")
-    (found,), skipped = listing(tmp_path)
-    assert isinstance(found, Problem)
-    assert (found.path, found.reason) == (name, "unreadable")
-    assert expected in found.detail
+    (entry,), skipped = listing(tmp_path)
+    assert isinstance(entry, Problem)
+    assert (entry.path, entry.reason) == (name, "unreadable")
+    assert expected in entry.detail
     assert not skipped
 
 
 def tar_of(*members):
-    """The bytes of a tar; members are names with bytes, or `TarInfo` of links."""
+    """The bytes of a tar; members are pairs of name and bytes, or the `TarInfo` of a link."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for member in members:
@@ -126,20 +126,20 @@ def link(name, target, kind=tarfile.LNKTYPE):
 DATA = [encode(Image.fromarray(photo_pixels(64, 48, seed=number))) for number in range(4)]
 
 
-def test_joined_tars_are_read_to_their_true_end(tmp_path):
-    joined = b"".join(tar_of((f"{number}.png", DATA[number])) for number in range(4))
+def test_concatenated_tars_are_read_to_the_end(tmp_path):
+    concatenated = b"".join(tar_of((f"{number}.png", DATA[number])) for number in range(4))
     for ending in (b"", bytes(512), bytes(100_000)):
-        (tmp_path / "all.tar").write_bytes(joined + ending)
-        found, _ = listing(tmp_path / "all.tar")
-        assert found == [f"all.tar::{number}.png" for number in range(4)]
-        assert [open_source(tmp_path, path, "image").files["image"] for path in found] == DATA
+        (tmp_path / "all.tar").write_bytes(concatenated + ending)
+        entries, _ = listing(tmp_path / "all.tar")
+        assert entries == [f"all.tar::{number}.png" for number in range(4)]
+        assert [open_source(tmp_path, path, "image").files["image"] for path in entries] == DATA
 
 
-def test_members_with_the_same_name_in_joined_tars_are_reported(tmp_path):
+def test_members_with_the_same_name_in_concatenated_tars_are_reported(tmp_path):
     (tmp_path / "t.tar").write_bytes(tar_of(("a.png", DATA[0])) + tar_of(("a.png", DATA[1])))
-    found, _ = listing(tmp_path / "t.tar")
-    assert found[0] == "t.tar::a.png"
-    assert "another member of this name comes later" in found[1].detail
+    entries, _ = listing(tmp_path / "t.tar")
+    assert entries[0] == "t.tar::a.png"
+    assert "another member of this name comes later" in entries[1].detail
     assert open_source(tmp_path, "t.tar::a.png", "image").files["image"] == DATA[1]
 
 
@@ -152,20 +152,20 @@ def test_members_with_the_same_name_in_joined_tars_are_reported(tmp_path):
         lambda data: data[:700],
     ],
 )
-def test_a_tar_that_does_not_end_as_one_is_refused(tmp_path, damage):
+def test_a_tar_without_a_valid_end_is_refused(tmp_path, damage):
     (tmp_path / "t.tar").write_bytes(damage(tar_of(("a.png", DATA[0]))))
-    (found,), _ = listing(tmp_path / "t.tar")
-    assert (found.path, found.reason) == ("t.tar", "unreadable")
-    assert "the tar is damaged" in found.detail
+    (entry,), _ = listing(tmp_path / "t.tar")
+    assert (entry.path, entry.reason) == ("t.tar", "unreadable")
+    assert "the tar is damaged" in entry.detail
 
 
-def test_links_hidden_members_and_bare_names_in_a_tar(tmp_path):
+def test_links_in_a_tar_are_followed_and_hidden_members_are_counted(tmp_path):
     members = [("a.png", DATA[0]), ("sub/bare", DATA[1]), ("sub/._a.png", b"x"), ("notes.txt", b"x"), ("words", b"x")]
     links = [link("hard.png", "a.png"), link("sub/soft.png", "../a.png", tarfile.SYMTYPE), link("dead.png", "gone.png")]
     (tmp_path / "t.tar").write_bytes(tar_of(*members, *links))
-    found, skipped = listing(tmp_path / "t.tar")
-    assert found[:4] == ["t.tar::a.png", "t.tar::sub/bare", "t.tar::hard.png", "t.tar::sub/soft.png"]
-    assert [entry.path for entry in found[4:]] == ["t.tar::dead.png"]
+    entries, skipped = listing(tmp_path / "t.tar")
+    assert entries[:4] == ["t.tar::a.png", "t.tar::sub/bare", "t.tar::hard.png", "t.tar::sub/soft.png"]
+    assert [entry.path for entry in entries[4:]] == ["t.tar::dead.png"]
     assert skipped == {"hidden": 1, ".txt": 1, "no suffix": 1}
     assert open_source(tmp_path, "t.tar::sub/soft.png", "image").files["image"] == DATA[0]
 
@@ -184,10 +184,10 @@ def test_rgbd_files_that_are_neither_picture_nor_depth_are_counted(tmp_path):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "depth" / "4.jpg").write_bytes(b"")
     (tmp_path / "color" / "4.jpg").write_bytes(b"")
-    found, skipped = listing(tmp_path, "rgbd")
-    assert found[:2] == ["color/1.jpg::depth/1.png", "color/2.jpg::depth/2.exr"]
-    assert (found[2].path, found[2].reason) == ("color/4.jpg", "no_depth")
-    assert "depth/4.jpg is not in a format that is read as depth" in found[2].detail
+    entries, skipped = listing(tmp_path, "rgbd")
+    assert entries[:2] == ["color/1.jpg::depth/1.png", "color/2.jpg::depth/2.exr"]
+    assert (entries[2].path, entries[2].reason) == ("color/4.jpg", "no_depth")
+    assert "depth/4.jpg is not in a format that is read as depth" in entries[2].detail
     assert skipped == {".jpg": 2, ".txt": 1}
 
 

@@ -1,4 +1,4 @@
-"""Sources: folders, lists, tars, tables and RGB-D pairs; the same pixels whatever they come in."""
+"""Sources in folders, lists, tars and tables, and RGB-D pairs: all give the same pixels."""
 
 import io
 import os
@@ -45,14 +45,14 @@ def pixels_by_fingerprint(out):
     }
 
 
-def test_a_folder_is_listed_in_byte_order_without_hidden_and_foreign_files(files):
+def test_a_folder_is_listed_in_byte_order_without_hidden_and_other_files(files):
     (files / ".hidden.jpg").write_bytes(b"")
     (files / "notes.md").write_bytes(b"")
     (files / "a-first").mkdir()
     assert listing(files) == ["a.jpg", "b/c.png", "b/d.webp", "e.PNG"]
 
 
-def test_links_are_followed_but_never_in_a_loop(files):
+def test_links_are_followed_without_loops(files):
     (files / "b" / "back").symlink_to(files)
     (files / "b" / "self").symlink_to(".")
     (files / "again.jpg").symlink_to("a.jpg")
@@ -60,15 +60,15 @@ def test_links_are_followed_but_never_in_a_loop(files):
     assert listing(files) == ["a.jpg", "again.jpg", "b/c.png", "b/d.webp", "dead.jpg", "e.PNG"]
 
 
-def test_odd_names_are_kept_and_undecodable_ones_reported(files, tmp_path):
+def test_unusual_names_are_kept_and_undecodable_ones_are_reported(files, tmp_path):
     odd = ['quo"te.jpg', "new\nline.jpg", "tab\t.jpg", "ünï.jpg", "a::b.jpg", "{}.jpg", " .jpg"]
     for name in odd:
         (files / name).write_bytes((files / "a.jpg").read_bytes())
-    with open(os.fsencode(files) + b"/\xff.jpg", "wb"):  # noqa: PTH123 - the name is no text
+    with open(os.fsencode(files) + b"/\xff.jpg", "wb"):  # noqa: PTH123 - the name is not valid text
         pass
-    found = listing(files)
-    assert {entry for entry in found if isinstance(entry, str)} >= set(odd)
-    assert [entry for entry in found if isinstance(entry, Problem)] == [
+    entries = listing(files)
+    assert {entry for entry in entries if isinstance(entry, str)} >= set(odd)
+    assert [entry for entry in entries if isinstance(entry, Problem)] == [
         Problem("\\udcff.jpg", "bad_name", "the name is not UTF-8"),
     ]
     summary = build_puzzles("image", files, tmp_path / "set", config=CONFIG, workers=1)
@@ -79,7 +79,7 @@ def test_odd_names_are_kept_and_undecodable_ones_reported(files, tmp_path):
 
 @pytest.fixture
 def forbidden():
-    """Photos of which some may not be read, looked at by somebody who is not root: root may read everything."""
+    """A folder of photos of which some may not be read; root, who may read all files, becomes another user."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         touch(root, "shut/b.png", "a.jpg", "c.jpg", "000.tar")
@@ -95,7 +95,7 @@ def forbidden():
         (root / "shut").chmod(0o755)
 
 
-def test_what_may_not_be_read_is_rejected_by_name(forbidden):
+def test_files_without_read_permission_are_rejects(forbidden):
     assert listing(forbidden) == [
         Problem("000.tar", "unreadable", "Permission denied"),
         "a.jpg",
@@ -108,13 +108,13 @@ def test_what_may_not_be_read_is_rejected_by_name(forbidden):
     assert len(planned["c.jpg"].rows) == 1
 
 
-def test_a_pipe_named_like_a_photo_does_not_hang(files, tmp_path):
+def test_a_pipe_with_the_suffix_of_a_photo_is_a_reject(files, tmp_path):
     os.mkfifo(files / "pipe.jpg")
     summary = build_puzzles("image", files, tmp_path / "set", config=CONFIG, workers=1, time_limit=20)
     assert summary.counts.rejects == {"unreadable": 1}
 
 
-def test_a_list_file_gives_its_lines(files, tmp_path):
+def test_the_sources_of_a_list_are_its_lines(files, tmp_path):
     lines = tmp_path / "list.txt"
     lines.write_text(f"# chosen\nphotos/a.jpg\n\n./photos/b/c.png\r\n{files / 'e.PNG'}\nphotos/missing.jpg\n")
     assert listing(lines) == ["photos/a.jpg", "photos/b/c.png", "photos/e.PNG", "photos/missing.jpg"]
@@ -128,8 +128,8 @@ OUTSIDE = ["../secret.jpg", "a/../../secret.jpg", "/etc/passwd", "../set.tar::a.
 
 @pytest.mark.parametrize("kind", ["image", "video", "rgbd"])
 @pytest.mark.parametrize("path", OUTSIDE)
-def test_no_path_of_a_row_leads_out_of_the_sources(files, kind, path):
-    """A row is what someone else may have written; what it names outside is not even looked at."""
+def test_a_path_outside_the_source_folder_is_refused(files, kind, path):
+    """A third party may have written the row, so that a path outside the folder must not be opened."""
     (files.parent / "secret.jpg").write_bytes((files / "a.jpg").read_bytes())
     write_tar(files.parent / "set.tar", files)
     with pytest.raises(OSError, match="leads out of the folder"):
@@ -139,21 +139,21 @@ def test_no_path_of_a_row_leads_out_of_the_sources(files, kind, path):
             open_source(files, f"a.jpg::{path}", kind)
 
 
-def test_a_list_cannot_name_files_outside_of_its_folder(files, tmp_path):
+def test_a_list_cannot_name_files_outside_its_folder(files, tmp_path):
     lines = tmp_path / "lists" / "list.txt"
     lines.parent.mkdir()
     lines.write_text(f"../photos/a.jpg\n{files / 'a.jpg'}\na.jpg\tb/../../c.png\n")
-    found = list(scan(lines, "image"))
-    assert [type(entry) for entry in found] == [Problem] * 3
-    assert {entry.reason for entry in found} == {"bad_name"}
-    assert "link the files into its folder" in found[0].detail
+    entries = list(scan(lines, "image"))
+    assert [type(entry) for entry in entries] == [Problem] * 3
+    assert {entry.reason for entry in entries} == {"bad_name"}
+    assert "link the files into its folder" in entries[0].detail
     (lines.parent / "photos").symlink_to(files)
     lines.write_text("photos/a.jpg\n")
     assert open_source(lines.parent, *scan(lines, "image"), "image").fingerprint
 
 
-def test_the_name_of_a_member_cannot_lead_out_of_the_tar(files, tmp_path):
-    """Nothing is unpacked: a member is bytes at an offset, and links are no members."""
+def test_the_name_of_a_tar_member_does_not_open_a_file_outside_the_tar(files, tmp_path):
+    """A member is read as bytes at an offset and is not unpacked; a link to a file outside is a problem."""
     secret = tmp_path / "secret.jpg"
     secret.write_bytes(b"not this")
     with tarfile.open(tmp_path / "t.tar", "w") as archive:
@@ -161,10 +161,10 @@ def test_the_name_of_a_member_cannot_lead_out_of_the_tar(files, tmp_path):
         link = tarfile.TarInfo("link.jpg")
         link.type, link.linkname = tarfile.SYMTYPE, str(secret)
         archive.addfile(link)
-    found = list(scan(tmp_path / "t.tar", "image"))
-    assert found[0] == "t.tar::../secret.jpg"
-    assert [entry.path for entry in found[1:]] == ["t.tar::link.jpg"]
-    assert "a link to secret.jpg, which is not in the tar" in found[1].detail
+    entries = list(scan(tmp_path / "t.tar", "image"))
+    assert entries[0] == "t.tar::../secret.jpg"
+    assert [entry.path for entry in entries[1:]] == ["t.tar::link.jpg"]
+    assert "a link to secret.jpg, which is not in the tar" in entries[1].detail
     opened = open_source(tmp_path, "t.tar::../secret.jpg", "image")
     assert opened.files["image"] == (files / "a.jpg").read_bytes()
 
@@ -201,7 +201,7 @@ def write_saved(path, files):
 @pytest.mark.parametrize("kind", ["tar", "parquet", "plain parquet", "saved"])
 @pytest.mark.parametrize("inside", [False, True])
 def test_containers_give_the_pixels_of_the_files_in_them(files, tmp_path, kind, inside):
-    """Named by itself, or found in a folder."""
+    """The source is the container itself or a folder with it."""
     folder = tmp_path / "shards" / "x"
     folder.mkdir(parents=True)
     if kind == "tar":
@@ -220,9 +220,9 @@ def test_containers_give_the_pixels_of_the_files_in_them(files, tmp_path, kind, 
     assert pixels_by_fingerprint(tmp_path / "set") == pixels_by_fingerprint(tmp_path / "plain")
 
 
-def test_damaged_containers_are_named_and_the_rest_is_used(files, tmp_path):
-    whole = write_tar(tmp_path / "whole.tar", files).read_bytes()
-    (files / "cut.tar").write_bytes(whole[: len(whole) // 2])
+def test_damaged_containers_are_reported_and_the_other_sources_are_used(files, tmp_path):
+    complete_tar = write_tar(tmp_path / "whole.tar", files).read_bytes()
+    (files / "cut.tar").write_bytes(complete_tar[: len(complete_tar) // 2])
     (files / "text.tar").write_text("no tar at all, but longer than one block " * 40)
     (files / "packed.tar.gz").write_bytes(b"\x1f\x8b")
     (files / "bad.parquet").write_bytes(b"PAR1")
@@ -230,23 +230,23 @@ def test_damaged_containers_are_named_and_the_rest_is_used(files, tmp_path):
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"label": [1, 2]}), files / "labels.parquet")
-    found = {entry.path: entry.detail for entry in listing(files) if isinstance(entry, Problem)}
-    assert set(found) >= {"text.tar", "packed.tar.gz", "bad.parquet", "labels.parquet"}
-    assert "unpack it" in found["packed.tar.gz"]
-    assert "columns: label" in found["labels.parquet"]
+    problems = {entry.path: entry.detail for entry in listing(files) if isinstance(entry, Problem)}
+    assert set(problems) >= {"text.tar", "packed.tar.gz", "bad.parquet", "labels.parquet"}
+    assert "unpack it" in problems["packed.tar.gz"]
+    assert "columns: label" in problems["labels.parquet"]
     summary = build_puzzles("image", files, tmp_path / "set", config=CONFIG, workers=1)
     assert summary.counts.puzzles >= 4
     assert set(summary.counts.rejects) == {"unreadable"}
 
 
-def test_a_puzzle_set_among_the_sources_is_not_read_as_photos(files, tmp_path):
+def test_a_puzzle_set_in_the_source_folder_is_not_read_as_photos(files, tmp_path):
     build_puzzles("image", files, tmp_path / "out", config=CONFIG, workers=1, materialize=True)
     (tmp_path / "out").rename(files / "out")
     assert len(listing(files)) == 4
 
 
 @pytest.mark.parametrize(("name", "message"), [("nowhere", "does not exist"), ("photo.jpg", "is neither a folder")])
-def test_a_path_that_is_not_a_source_gives_one_line(tmp_path, name, message):
+def test_a_path_that_is_not_a_source_is_refused(tmp_path, name, message):
     (tmp_path / "photo.jpg").write_bytes(b"")
     with pytest.raises(JigsawError, match=message):
         scan(tmp_path / name, "image")
@@ -258,7 +258,7 @@ def touch(root, *names):
         (root / name).write_bytes(b"")
 
 
-def test_scannet_folders_pair_by_number(tmp_path):
+def test_scannet_folders_are_paired_by_number(tmp_path):
     touch(tmp_path, *(f"scene0/{kind}/{n}.{end}" for n in (0, 1) for kind, end in (("color", "jpg"), ("depth", "png"))))
     touch(tmp_path, "scene0/color/2.jpg", "scene0/pose/0.txt", "scene0/depth/9.png")
     for layout in ("scannet", "auto"):
@@ -268,14 +268,14 @@ def test_scannet_folders_pair_by_number(tmp_path):
         ]
 
 
-def test_tum_folders_pair_by_the_nearest_time(tmp_path):
+def test_tum_folders_are_paired_by_the_nearest_time(tmp_path):
     touch(tmp_path, "rgb/1305.100.png", "rgb/1305.200.png", "rgb/1305.300.png")
     touch(tmp_path, "depth/1305.095.png", "depth/1305.110.png", "depth/1305.215.png", "depth/1305.350.png")
     expected = ["rgb/1305.100.png::depth/1305.095.png", "rgb/1305.200.png::depth/1305.215.png"]
     for layout in ("tum", "auto"):
-        found = listing(tmp_path, "rgbd", layout)
-        assert found[:2] == expected
-        assert found[2].reason == "no_depth"
+        entries = listing(tmp_path, "rgbd", layout)
+        assert entries[:2] == expected
+        assert entries[2].reason == "no_depth"
 
 
 def test_names_that_differ_in_one_word_are_paired(tmp_path):
@@ -283,7 +283,7 @@ def test_names_that_differ_in_one_word_are_paired(tmp_path):
     assert listing(tmp_path, "rgbd") == ["s/color.png::s/disparity.npz", "t/f-1.color.jpg::t/f-1.depth.png"]
 
 
-def test_pairs_by_pattern(tmp_path):
+def test_pairs_are_found_by_a_pattern(tmp_path):
     touch(tmp_path, "k/left/7.png", "k/disp/7_d.pfm", "k/left/8.png", "aloeL.jpg", "aloeGT.png")
     assert listing(tmp_path, "rgbd", "left/{}.png::disp/{}_d.pfm") == [
         "k/left/7.png::k/disp/7_d.pfm",
@@ -292,7 +292,7 @@ def test_pairs_by_pattern(tmp_path):
     assert listing(tmp_path, "rgbd", "{}L.jpg::{}GT.png") == ["aloeL.jpg::aloeGT.png"]
 
 
-def test_an_rgbd_folder_with_its_camera_becomes_puzzles_that_load(tmp_path):
+def test_an_rgbd_folder_with_a_camera_file_is_built_and_loaded(tmp_path):
     depth = np.tile(np.linspace(1, 6, 320), (240, 1))
     for split in ("train", "heldout"):
         root = tmp_path / "rgbd" / split / "scene"
@@ -313,16 +313,16 @@ def test_an_rgbd_folder_with_its_camera_becomes_puzzles_that_load(tmp_path):
         load_puzzles(tmp_path / "set")[0]
 
 
-def test_a_list_of_pairs_has_a_tab_between(tmp_path):
+def test_the_paths_of_a_pair_in_a_list_are_separated_by_a_tab(tmp_path):
     (tmp_path / "pairs.txt").write_text("a/c.jpg\ta/d.png\n")
     assert listing(tmp_path / "pairs.txt", "rgbd") == ["a/c.jpg::a/d.png"]
 
 
-def test_folders_nested_deeper_than_calls_can_be_are_walked(deep):
+def test_folders_nested_deeper_than_the_recursion_limit_are_scanned(deep):
     assert listing(deep) == ["d/" * 1200 + "a.png"]
 
 
-def test_links_to_nowhere_and_to_themselves_are_items_that_cannot_be_opened(files):
+def test_broken_and_circular_links_are_listed_and_cannot_be_opened(files):
     (files / "gone.jpg").symlink_to("nowhere.jpg")
     (files / "self.jpg").symlink_to("self.jpg")
     assert {"gone.jpg", "self.jpg"} <= set(listing(files))
@@ -340,7 +340,7 @@ def test_the_separator_of_pairs_in_a_name_is_a_problem(tmp_path):
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20)))
-def test_every_file_that_a_system_can_name_is_listed_once_in_byte_order_and_opens(names):
+def test_files_with_any_name_are_listed_once_in_byte_order_and_opened(names):
     usable = {f"{name}.png" for name in names if not name.startswith(".") and len(name.encode()) < 200}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -360,7 +360,7 @@ def tar_of(folder, tar, prefix=""):
 
 @pytest.mark.parametrize(("color", "depth"), [("color/{}.png", "depth/{}.png"), ("{}.color.png", "{}.depth.png")])
 @pytest.mark.parametrize("prefix", ["", "./"])
-def test_rgbd_pairs_in_a_tar_give_the_puzzles_of_the_files(tmp_path, color, depth, prefix):
+def test_rgbd_pairs_in_a_tar_give_the_same_puzzles_as_the_files(tmp_path, color, depth, prefix):
     metres = np.linspace(500, 6000, 320 * 240).reshape(240, 320).astype(np.uint16)
     for folder in ("color", "depth"):
         (tmp_path / "files" / folder).mkdir(parents=True)
@@ -398,7 +398,7 @@ def test_rgbd_shards_are_split_and_checked_like_folders(tmp_path):
     assert row["source"]["path"] == "heldout/0.tar::0.color.png::0.depth.png"
 
 
-def test_a_depth_map_that_comes_later_is_found_by_the_same_process(tmp_path):
+def test_a_depth_map_that_is_added_later_is_found_by_the_same_process(tmp_path):
     touch(tmp_path, "color/a.png", "depth/b.png")
     (missing,) = scan(tmp_path, "rgbd")
     assert missing.reason == "no_depth"
@@ -406,12 +406,12 @@ def test_a_depth_map_that_comes_later_is_found_by_the_same_process(tmp_path):
     assert listing(tmp_path, "rgbd") == ["color/a.png::depth/a.png"]
 
 
-def test_rgbd_in_a_table_or_a_compressed_tar_is_a_named_problem(files, tmp_path):
+def test_rgbd_pairs_in_a_table_or_a_compressed_tar_are_a_problem(files, tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"image": [b"x"]}), files / "t.parquet")
     (files / "s.tar.gz").write_bytes(b"x")
-    problems = {found.path: found.detail for found in scan(files, "rgbd") if isinstance(found, Problem)}
+    problems = {entry.path: entry.detail for entry in scan(files, "rgbd") if isinstance(entry, Problem)}
     assert "unpack it" in problems["s.tar.gz"]
     assert "from folders and .tar files" in problems["t.parquet"]

@@ -1,4 +1,4 @@
-"""Tables: the column that holds the pictures is found by its content and name, in whatever type it is stored."""
+"""Pictures in tables: the column is chosen by its content and name, and all storage types are read."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ STRUCTS = [{"bytes": picture, "path": f"{number}.png"} for number, picture in en
 
 
 def read(folder, table, *, saved=False):
-    """Paths and bytes of the items of a table, and what was passed over."""
+    """The paths and bytes of the items of a table, and the counts of skipped columns."""
     source = folder / "t.parquet"
     if saved:
         import datasets
@@ -28,9 +28,9 @@ def read(folder, table, *, saved=False):
     else:
         pq.write_table(table, source, row_group_size=2)
     skipped = Skipped()
-    found = list(scan(source, "image", skipped=skipped))
-    names = [path.partition("::")[2] if isinstance(path, str) else path for path in found]
-    opened = [open_source(folder, path, "image").files["image"] for path in found if isinstance(path, str)]
+    entries = list(scan(source, "image", skipped=skipped))
+    names = [path.partition("::")[2] if isinstance(path, str) else path for path in entries]
+    opened = [open_source(folder, path, "image").files["image"] for path in entries if isinstance(path, str)]
     return names, opened, dict(skipped)
 
 
@@ -45,7 +45,7 @@ TYPES = {
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_pictures_are_read_out_of_any_type(tmp_path, kind):
+def test_pictures_are_read_from_every_column_type(tmp_path, kind):
     names, opened, skipped = read(tmp_path, pa.table({"problem": ["q"] * 3, "image": TYPES[kind]}))
     assert (names, opened, skipped) == (["0", "1", "2"], PICTURES, {})
 
@@ -74,8 +74,8 @@ def test_rows_without_pictures_are_rejects(tmp_path):
         {"images": pa.array([[STRUCTS[0]], [], None, [{"bytes": None, "path": "far/away.png"}]], pa.list_(STRUCT))}
     )
     pq.write_table(table, tmp_path / "t.parquet")
-    found = list(scan(tmp_path / "t.parquet", "image"))
-    assert found == ["t.parquet::0/0", "t.parquet::1", "t.parquet::2", "t.parquet::3/0"]
+    entries = list(scan(tmp_path / "t.parquet", "image"))
+    assert entries == ["t.parquet::0/0", "t.parquet::1", "t.parquet::2", "t.parquet::3/0"]
     for path, expected in (
         ("1", "row 1 of t.parquet is empty"),
         ("2", "is empty"),
@@ -115,17 +115,17 @@ def test_a_table_without_bytes_is_refused_with_its_columns_and_types(tmp_path):
     assert "no column has bytes of media (columns: image: string, size: int64" in problem.detail
 
 
-def test_joined_parquet_files_are_refused(tmp_path):
+def test_concatenated_parquet_files_are_refused(tmp_path):
     for name, number in (("a", 1), ("b", 3)):
         pq.write_table(
             pa.table({"image": PICTURES[:number]}), tmp_path / f"{name}.parquet", write_page_index=name == "a"
         )
     for first, second in (("a", "b"), ("b", "a"), ("a", "a")):
-        with (tmp_path / "t.parquet").open("wb") as joined:
+        with (tmp_path / "t.parquet").open("wb") as concatenated:
             for name in (first, second):
                 with (tmp_path / f"{name}.parquet").open("rb") as part:
-                    shutil.copyfileobj(part, joined)
+                    shutil.copyfileobj(part, concatenated)
         (problem,) = scan(tmp_path / "t.parquet", "image")
         assert "several Parquet files concatenated into one" in problem.detail
     for name in ("a", "b"):
-        assert all(isinstance(found, str) for found in scan(tmp_path / f"{name}.parquet", "image"))
+        assert all(isinstance(entry, str) for entry in scan(tmp_path / f"{name}.parquet", "image"))

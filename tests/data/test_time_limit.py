@@ -1,4 +1,4 @@
-"""Calls with a time limit: results and errors reach who asked, also after one that hung, a fork or an interruption."""
+"""Calls with a time limit: each caller gets its result or error, also after a hang, a fork or an interruption."""
 
 import gc
 import os
@@ -66,7 +66,7 @@ def test_callers_in_several_threads_do_not_wait_for_each_other():
         assert sorted(pool.map(lambda _: within(10, both.wait), range(2))) == [0, 1]
 
 
-def test_a_forked_process_has_a_thread_of_its_own():
+def test_a_forked_process_starts_a_new_thread():
     within(10, lambda: None)
     reader, writer = os.pipe()
     if (child := os.fork()) == 0:
@@ -86,10 +86,10 @@ within(10, lambda: None)
 print(sum("_carry_out" in thread.name for thread in threading.enumerate()))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["1", "0"]  # what is registered first is called last
+    assert done.stdout.split() == ["1", "0"]  # the function registered first is called last
 
 
-def test_threads_end_with_those_who_called():
+def test_a_helper_thread_ends_with_its_caller():
     def count():
         gc.collect()
         return sum("_carry_out" in thread.name for thread in threading.enumerate())

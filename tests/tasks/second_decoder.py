@@ -1,7 +1,7 @@
-"""Frames and pictures read by the `ffmpeg` program of imageio-ffmpeg: another build and other readers than ours.
+"""A second decoder for comparison: reads videos and pictures with the `ffmpeg` program of imageio-ffmpeg.
 
-It is called with plain options and decodes from the start to the end: it seeks to nothing, and knows nothing of our
-time lines, profiles and orientations. Its readers of JPEG, PNG, TIFF, WebP and JPEG 2000 are its own, not Pillow's.
+It is another build than PyAV's, has readers of JPEG, PNG, TIFF, WebP and JPEG 2000 other than Pillow's, always decodes
+from the first frame without seeking, and does not use this project's code for time, colour profiles and orientation.
 """
 
 import subprocess
@@ -12,13 +12,13 @@ KINDS = {"rgb24": (3, "u1"), "rgba": (4, "u1"), "gray": (1, "u1"), "gray16be": (
 PRECISE = "accurate_rnd+full_chroma_int+full_chroma_inp+bicubic"
 
 
-def decoded(path, size, kind="rgb24", *, scale=None, turned=True, first=False):
-    """All pictures of a file, shape `(N, height, width, channels)`.
+def decode_with_ffmpeg(path, size, kind="rgb24", *, scale=None, turned=True, first=False):
+    """Decodes all pictures of a file into an array of shape `(N, height, width, channels)`.
 
     Args:
-        size: width and height in which they come out.
+        size: width and height of the decoded pictures.
         kind: a key of `KINDS`.
-        scale: width and height to scale them to; must be `size` then.
+        scale: width and height to scale them to; must equal `size`.
         turned: apply the display matrix, as players do.
         first: read only the first picture.
     """
@@ -39,6 +39,6 @@ def decoded(path, size, kind="rgb24", *, scale=None, turned=True, first=False):
     done = subprocess.run([*command, "-pix_fmt", kind, "-f", "rawvideo", "-"], capture_output=True, check=False)
     channels, number = KINDS[kind]
     shape = (-1, size[1], size[0], channels)
-    found = np.frombuffer(done.stdout, number)
-    assert len(found) and len(found) % (size[0] * size[1] * channels) == 0, (path, done.stderr.decode()[:300])
-    return found.reshape(shape)
+    pixels = np.frombuffer(done.stdout, number)
+    assert len(pixels) and len(pixels) % (size[0] * size[1] * channels) == 0, (path, done.stderr.decode()[:300])
+    return pixels.reshape(shape)

@@ -14,7 +14,7 @@ from jigsaw.tasks import Source
 
 
 def photo_pixels(width, height, seed=0):
-    """Smooth colour ramps plus noise: no two places look alike."""
+    """Smooth colour ramps plus noise, so that all parts of the photo differ."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
     ramps = np.stack([x * 255 / width, y * 255 / height, (x + y) * 255 / (width + height)], axis=-1)
@@ -32,11 +32,11 @@ def source_of(data, role="image", path="photo.png"):
 
 
 BITS = 10
-"""Every frame of a synthetic video shows its number as black and white columns."""
+"""Number of black and white columns with which a synthetic frame shows its number in binary."""
 
 
 def numbered_frame(number, size=(160, 96), seed=None):
-    """The number in binary over a picture that changes with it."""
+    """A frame that shows its number in binary above a picture that changes with the number."""
     width, height = size
     y, x = np.mgrid[0:height, 0:width]
     frame = np.stack([(x * 3 + number * 5) % 256, (y * 3 + number * 9) % 256, (x + y) % 256], axis=-1)
@@ -47,7 +47,7 @@ def numbered_frame(number, size=(160, 96), seed=None):
 
 
 def number_in(frame):
-    """What `numbered_frame` wrote, at any size."""
+    """The number that `numbered_frame` drew, read at any size."""
     height, width = frame.shape[:2]
     bar = width / BITS
     columns = [frame[4 : height // 2 - 4, int((bit + 0.5) * bar)].mean() > 127 for bit in range(BITS)]
@@ -67,10 +67,10 @@ def write_video(
     options=None,
     setup=None,
 ):
-    """A video file.
+    """Writes a video file and returns its path.
 
-    `gaps` are the milliseconds between frames, `quarter_turns` a display rotation clockwise, `form` the container where
-    the name does not say it, `options` of the codec; `setup` gets the stream before it is opened.
+    `gaps` are the milliseconds between frames, `quarter_turns` a clockwise display rotation, `form` the container if
+    the suffix does not determine it, `options` those of the codec; `setup` gets the stream before it is opened.
     """
     with av.open(str(path), "w", format=form) as container:
         stream = container.add_stream(codec, rate=rate)
@@ -95,13 +95,13 @@ def write_video(
 
 
 def hide_start(source, path, frames):
-    """A copy of an MP4 whose edit list says that its first frames are not shown, as phones trim."""
+    """A copy of an MP4 whose edit list hides its first frames, as phones trim videos."""
     options = {"avoid_negative_ts": "disabled", "use_editlist": "1"}
-    with av.open(str(source)) as whole, av.open(str(path), "w", options=options) as trimmed:
-        read = whole.streams.video[0]
+    with av.open(str(source)) as container, av.open(str(path), "w", options=options) as trimmed:
+        read = container.streams.video[0]
         written = trimmed.add_stream_from_template(read)
         hidden = round(frames / read.average_rate / read.time_base)
-        for packet in whole.demux(read):
+        for packet in container.demux(read):
             if packet.dts is not None:
                 packet.pts, packet.dts, packet.stream = packet.pts - hidden, packet.dts - hidden, written
                 trimmed.mux(packet)
@@ -109,7 +109,7 @@ def hide_start(source, path, frames):
 
 
 def write_sound(path):
-    """An MP4 without pictures."""
+    """An MP4 with sound and without a video stream."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=16000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), dtype=np.float32), format="fltp", layout="mono")
@@ -120,11 +120,11 @@ def write_sound(path):
 
 
 def remux(source, path, change=None, form=None, options=None):
-    """A copy of a video's packets; `change` gets a packet and its number, and leaves it out if it returns False."""
-    with av.open(str(source)) as whole, av.open(str(path), "w", format=form, options=options or {}) as copy:
-        read = whole.streams.video[0]
+    """A copy of a video's packets; `change` gets each packet and its number and returns False to drop the packet."""
+    with av.open(str(source)) as container, av.open(str(path), "w", format=form, options=options or {}) as copy:
+        read = container.streams.video[0]
         written = copy.add_stream_from_template(read)
-        packets = (packet for packet in whole.demux(read) if packet.dts is not None)
+        packets = (packet for packet in container.demux(read) if packet.dts is not None)
         for number, packet in enumerate(packets):
             if change is None or change(packet, number) is not False:
                 packet.stream = written
@@ -132,8 +132,8 @@ def remux(source, path, change=None, form=None, options=None):
     return path
 
 
-def later(stamp):
-    """A change for `remux`: every packet is shown later by that many units of the time base."""
+def delay_by(stamp):
+    """A change for `remux` that delays every packet by that many units of the time base."""
 
     def change(packet, _):
         packet.pts, packet.dts = packet.pts + stamp, packet.dts + stamp
@@ -142,7 +142,7 @@ def later(stamp):
 
 
 def several_streams(path, parts, default=None):
-    """One file of several video streams, out of a file each; `default` is the number of the one marked as default."""
+    """A file with the video streams of several files; `default` is the number of the stream marked as default."""
     with ExitStack() as stack:
         copy = stack.enter_context(av.open(str(path), "w"))
         reads = [stack.enter_context(av.open(str(part))) for part in parts]
@@ -160,7 +160,7 @@ def several_streams(path, parts, default=None):
 
 
 def orient(path, matrix):
-    """Write `a b c d` of a display matrix into an MP4's track header, in units of one."""
+    """Writes `a b c d` of a display matrix into an MP4's track header; 1 means no scaling."""
     data = bytearray(path.read_bytes())
     header = data.find(b"tkhd") + 4
     start = header + 4 + (20 if data[header] == 0 else 32) + 16
@@ -171,9 +171,9 @@ def orient(path, matrix):
 
 
 def packed_bitstream(source, path):
-    """An AVI as old DivX wrote it: a B-frame shares the packet of the frame it refers to, then a packet is empty."""
-    with av.open(str(source)) as whole:
-        packets = [(bytes(p), p.is_keyframe) for p in whole.demux(whole.streams.video[0]) if p.dts is not None]
+    """An AVI with a packed bitstream, as old DivX wrote it: a B-frame shares a packet, and the next packet is empty."""
+    with av.open(str(source)) as container:
+        packets = [(bytes(p), p.is_keyframe) for p in container.demux(container.streams.video[0]) if p.dts is not None]
     kinds = [data[data.find(b"\0\0\1\xb6") + 4] >> 6 for data, _ in packets]
     out, at = [], 0
     while at < len(packets):
@@ -191,8 +191,8 @@ def packed_bitstream(source, path):
     first, key = out[0]
     place = first.find(b"\0\0\1\xb6")
     out[0] = (first[:place] + b"\0\0\1\xb2DivX503b1393p" + first[place:], key)
-    with av.open(str(source)) as whole, av.open(str(path), "w") as copy:
-        written = copy.add_stream_from_template(whole.streams.video[0])
+    with av.open(str(source)) as container, av.open(str(path), "w") as copy:
+        written = copy.add_stream_from_template(container.streams.video[0])
         for number, (data, key) in enumerate(out):
             packet = av.Packet(data)
             packet.pts = packet.dts = number

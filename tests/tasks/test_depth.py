@@ -1,4 +1,4 @@
-"""The depth task: by the answer the measured depths increase, the points keep every rule, and every format is read."""
+"""The depth task: the answer sorts the points by measured depth, points keep their distances, all formats are read."""
 
 import io
 import json
@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 320, 240
 
 
 def ramp():
-    """1 to 6 m from left to right, in steps of whole blocks; a missing square and a step edge in it."""
+    """Depth from 1 to 6 m, left to right, with a square of missing values and a step edge."""
     depth = np.tile(np.linspace(1, 6, WIDTH, dtype=np.float32), (HEIGHT, 1))
     depth[100:140, 150:190] = np.nan
     depth[:40] += 2
@@ -43,11 +43,11 @@ SCENE = pair(ramp())
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 10**9))
-def test_by_the_answer_measured_depth_increases_and_the_points_keep_the_rules(seed):
+def test_the_answer_sorts_the_points_by_measured_depth_and_points_keep_the_rules(seed):
     task = get_task("depth")
     puzzle = task.plan(SCENE, Random(seed))
     g = puzzle.geometry
-    labelled = [g["points"][rank] for rank in g["shown"]]  # under the number j + 1 lies labelled[j]
+    labelled = [g["points"][rank] for rank in g["shown"]]  # labelled[j] is the point with the number j + 1
     truth = np.nan_to_num(ramp())
     ordered = [labelled[index - 1] for index in puzzle.answer]
     depths = [truth[y, x] for x, y in ordered]
@@ -66,7 +66,7 @@ def test_by_the_answer_measured_depth_increases_and_the_points_keep_the_rules(se
         assert np.ptp(near) < 0.4, "away from depth edges"
 
 
-def test_the_inverse_convention_puts_depths_out_of_order():
+def test_the_inverse_of_the_answer_does_not_sort_the_depths():
     task, wrong = get_task("depth"), 0
     for seed in range(20):
         puzzle = task.plan(SCENE, Random(seed))
@@ -77,7 +77,7 @@ def test_the_inverse_convention_puts_depths_out_of_order():
 
 
 def test_every_point_has_its_number_drawn_on_it():
-    """Each disc, cut out again, is the one of its number and of no other."""
+    """The pixels of each disc equal those of its own number and of no other number."""
     task = get_task("depth")
     puzzle = task.plan(SCENE, Random(4))
     (shown,) = task.render(puzzle, SCENE).images
@@ -104,21 +104,21 @@ def luminance(color):
 @pytest.mark.parametrize("radius", [9, 32, 100])
 @pytest.mark.parametrize("ground", ["white", "black", "red", "yellow"])
 def test_numbers_are_legible_on_any_background_at_any_size(ground, radius):
-    """White reaches 3 to 1 against the disc around it, and no two numbers look alike."""
-    side, seen = 2 * radius + 1, []
+    """White on the disc has a contrast of 3 to 1, and the discs of two numbers differ clearly."""
+    side, discs = 2 * radius + 1, []
     for number in range(1, 13):
         mark, marked = disc(number, radius), Image.new("RGB", (side, side), ground)
         marked.paste(mark.convert("RGB"), (0, 0), mask=mark.getchannel("A"))
         drawn = np.asarray(marked)
-        light, fill = luminance(drawn).max(), luminance(drawn[radius, 2])  # beside the number, inside the rim
+        light, fill = luminance(drawn).max(), luminance(drawn[radius, 2])  # next to the number, inside the rim
         assert (light + 0.05) / (fill + 0.05) >= 3
-        seen.append(drawn.astype(int))
-    for one, other in combinations(seen, 2):
+        discs.append(drawn.astype(int))
+    for one, other in combinations(discs, 2):
         assert (np.abs(one - other).max(axis=2) > 60).sum() >= radius // 2, "pixels that clearly differ"
 
 
 @pytest.mark.parametrize("points", [2, 12])
-def test_two_to_twelve_points(points):
+def test_a_puzzle_may_have_two_to_twelve_points(points):
     task = get_task("depth", points=points, radius=8, min_gap=0.1)
     puzzle = task.plan(SCENE, Random(0))
     assert puzzle.num_pieces == points
@@ -126,7 +126,7 @@ def test_two_to_twelve_points(points):
 
 
 @pytest.mark.parametrize("side", [120, 240, 1500])
-def test_discs_stay_inside_and_apart_at_any_resolution(side):
+def test_discs_are_inside_the_picture_and_do_not_touch_at_any_resolution(side):
     size = (side * 4 // 3, side)
     task = get_task("depth", points=3)
     puzzle = task.plan(pair(ramp(), size=size), Random(1))
@@ -140,7 +140,7 @@ def test_discs_stay_inside_and_apart_at_any_resolution(side):
         assert ((x - u) ** 2 + (y - v) ** 2) ** 0.5 > 2 * g["radius"] + 2
 
 
-def written(kind):
+def depth_file(kind):
     stream, depth = io.BytesIO(), ramp()
     metres = np.nan_to_num(depth)
     if kind == "npy":
@@ -160,10 +160,10 @@ def written(kind):
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "tiff", "pfm", "pfm_big_endian", "channel"])
 def test_depth_in_metres_is_read_from_every_format(kind):
-    assert np.allclose(read_depth(written(kind), DepthMeaning()), ramp(), equal_nan=True)
+    assert np.allclose(read_depth(depth_file(kind), DepthMeaning()), ramp(), equal_nan=True)
 
 
-def test_whole_numbers_are_millimetres_by_default():
+def test_integer_depths_are_millimetres_by_default():
     assert np.allclose(read_depth(png16(ramp()), DepthMeaning()), ramp(), atol=0.001, equal_nan=True)
     tum = png16(ramp(), per_metre=5000)
     assert np.allclose(read_depth(tum, DepthMeaning(unit=1 / 5000)), ramp(), atol=0.001, equal_nan=True)
@@ -178,7 +178,7 @@ def test_disparity_becomes_depth_by_focal_length_and_baseline():
         read_depth(stream.getvalue(), DepthMeaning(kind="disparity"))
 
 
-def test_a_camera_file_has_the_scale_of_disparities_and_the_configuration_overrides_it():
+def test_the_configuration_overrides_the_disparity_scale_of_a_camera_file():
     stream = io.BytesIO()
     np.save(stream, 200.0 / ramp() - 30.0)
     camera = json.dumps({"focal_length_px": 1000, "baseline_m": 0.2, "disparity_offset_px": 30, "note": "x"}).encode()
@@ -192,7 +192,7 @@ def test_a_camera_file_has_the_scale_of_disparities_and_the_configuration_overri
     assert get_task("depth").plan(pair(stream.getvalue(), path="c::disparity.npy"), Random(0)).reason == "bad_depth"
 
 
-def test_depth_of_another_size_is_picked_from_never_mixed():
+def test_a_depth_map_of_another_size_is_resampled_without_interpolation():
     depth = np.array([[1.0, 5.0], [2.0, np.nan]], dtype=np.float32)
     large = resample_nearest(depth, (6, 6))
     assert set(large[np.isfinite(large)]) == {1.0, 5.0, 2.0}
@@ -221,12 +221,12 @@ def flat(value):
         (encode(Image.new("RGB", (WIDTH, HEIGHT))), "bad_depth"),
     ],
 )
-def test_what_gives_no_puzzle_is_rejected_by_name(depth, reason):
-    made = get_task("depth").plan(pair(depth), Random(0))
-    assert isinstance(made, Reject)
-    assert made.reason == reason
+def test_an_unusable_depth_map_is_rejected_with_a_reason(depth, reason):
+    result = get_task("depth").plan(pair(depth), Random(0))
+    assert isinstance(result, Reject)
+    assert result.reason == reason
     if reason == "out_of_range":
-        assert "depth_unit" in made.detail
+        assert "depth_unit" in result.detail
 
 
 def test_a_broken_picture_with_valid_depth_is_unreadable():
@@ -253,17 +253,17 @@ def test_an_npz_of_several_arrays_needs_a_key():
 
 
 @pytest.mark.parametrize("pairs", ["nonsense", "a::b", "{}.jpg", "{}{}::{}"])
-def test_a_pattern_for_pairs_needs_two_paths_and_what_they_share(pairs):
+def test_a_pattern_for_pairs_needs_two_paths_with_a_shared_part(pairs):
     with pytest.raises(ValueError, match="or two paths like"):
         get_task("depth", pairs=pairs)
 
 
-def test_a_range_upside_down_is_refused():
+def test_a_range_whose_minimum_exceeds_its_maximum_is_refused():
     with pytest.raises(ValueError, match="must be above"):
         get_task("depth", min_depth=5, max_depth=2)
 
 
-def test_a_picture_that_no_processor_takes_is_rejected_by_name():
+def test_a_picture_with_a_too_large_aspect_ratio_is_rejected():
     wide = np.tile(np.linspace(1, 9, 9000, dtype=np.float32), (40, 1))
-    made = get_task("depth", max_side=None, radius=6, points=2).plan(pair(wide, size=(9000, 40)), Random(0))
-    assert (made.reason, made.detail) == ("too_long", "the picture is 9000x40 pixels, shown as 9000x40")
+    result = get_task("depth", max_side=None, radius=6, points=2).plan(pair(wide, size=(9000, 40)), Random(0))
+    assert (result.reason, result.detail) == ("too_long", "the picture is 9000x40 pixels, shown as 9000x40")

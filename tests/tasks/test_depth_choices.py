@@ -1,4 +1,4 @@
-"""Nearer of two points, and regions by depth: the answer is derived again from the marks and the depth map."""
+"""The nearer and depth_regions tasks: the answer agrees with the drawn marks and the depth map."""
 
 from itertools import pairwise
 from random import Random
@@ -32,18 +32,20 @@ def planned(pair, name, count, **config):
 
 
 @pytest.mark.parametrize("points", [2, 3])
-def test_the_point_on_the_least_depth_is_the_answer(pair, points):
+def test_the_answer_is_the_point_with_the_smallest_depth(pair, points):
     task, puzzles = planned(pair, "nearer", 12, points=points)
     for puzzle in puzzles:
         pieces = task.pieces(puzzle, task.render(puzzle, pair[0]))
         depths = [pair[1][int(y), int(x)] for x, y in pieces.points]
         assert puzzle.answer == str(int(np.argmin(depths)) + 1) and puzzle.num_pieces == points
         changed = np.abs(pieces.picture.astype(int) - photo_pixels(WIDTH, HEIGHT)).sum(axis=2) > 0
-        assert all(changed[int(y), int(x) - pieces.radius + 2] for x, y in pieces.points), "a disc lies on each point"
+        assert all(changed[int(y), int(x) - pieces.radius + 2] for x, y in pieces.points), (
+            "there is a disc on each point"
+        )
     assert len({puzzle.answer for puzzle in puzzles}) == points
 
 
-def test_regions_are_listed_from_the_nearest_to_the_farthest(pair):
+def test_the_answer_lists_the_regions_from_the_nearest_to_the_farthest(pair):
     task, puzzles = planned(pair, "depth_regions", 12, points=3)
     for puzzle in puzzles:
         pieces = task.pieces(puzzle, task.render(puzzle, pair[0]))
@@ -58,8 +60,8 @@ def test_regions_are_listed_from_the_nearest_to_the_farthest(pair):
             assert all((pixel == (255, 0, 0)).all() for pixel in frame)
 
 
-def test_regions_are_found_where_few_fit(tmp_path):
-    """Depth is known on four small islands, each of which has room for one region alone."""
+def test_regions_are_found_where_only_a_few_fit(tmp_path):
+    """Four small areas have depth values, and each has room for only one region."""
     depth = np.full((HEIGHT, WIDTH), np.nan, dtype=np.float32)
     for at, (x, y) in enumerate([(5, 5), (200, 10), (20, 140), (180, 130)]):
         depth[y : y + 34, x : x + 34] = 1 + at
@@ -71,15 +73,15 @@ def test_regions_are_found_where_few_fit(tmp_path):
     assert [isinstance(puzzle, Puzzle) for puzzle in puzzles].count(True) >= 4
 
 
-def test_regions_of_one_depth_are_rejected(pair, tmp_path):
+def test_regions_of_equal_depth_are_rejected(pair, tmp_path):
     np.save(tmp_path / "flat.npy", np.full((HEIGHT, WIDTH), 2, dtype=np.float32))
     source = Source("a::b", "flat", {**pair[0].files, "depth": tmp_path / "flat.npy"})
-    made = get_task("depth_regions").plan(source, Random(0))
-    assert isinstance(made, Reject) and made.reason == "too_few_points"
+    result = get_task("depth_regions").plan(source, Random(0))
+    assert isinstance(result, Reject) and result.reason == "too_few_points"
 
 
 @pytest.mark.parametrize(
     ("name", "config"), [("nearer", {}), pytest.param("depth_regions", {"points": 2}, marks=pytest.mark.slow)]
 )
-def test_the_contract_holds(name, config):
+def test_the_tasks_meet_the_contract(name, config):
     assert_task(name, **config)

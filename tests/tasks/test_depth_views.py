@@ -1,4 +1,4 @@
-"""Depth maps of turned photos, maps without a unit, and formats that are named."""
+"""Depth maps of rotated photos, depth maps without a unit, and file formats that are refused."""
 
 import importlib.util
 import io
@@ -14,7 +14,7 @@ from jigsaw.tasks.media.depthmaps import DepthError, DepthMeaning, read_depth
 from jigsaw.tasks.media.photos import PhotoHeader
 from jigsaw.tasks.registry import canonical_config
 
-BACK = {  # what a camera held that way stores of an upright picture
+BACK = {  # EXIF orientation -> the transposition of an upright picture that a camera stores
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -26,7 +26,7 @@ BACK = {  # what a camera held that way stores of an upright picture
 
 
 def field(width, height):
-    """Depth in metres that differs from place to place, whatever way the map is turned."""
+    """Depth in metres that differs between places, however the map is rotated."""
     rng = np.random.default_rng(3)
     cells = np.repeat(np.repeat(rng.uniform(0.8, 7.5, (6, 6)), height // 6, 0), width // 6, 1)
     cells[: height // 6] = np.repeat(np.linspace(0.8, 2, 6), width // 6)
@@ -34,22 +34,22 @@ def field(width, height):
 
 
 def stored_map(depth, orientation, form):
-    turned = np.asarray(Image.fromarray(depth).transpose(BACK[orientation]) if orientation in BACK else depth)
+    rotated = np.asarray(Image.fromarray(depth).transpose(BACK[orientation]) if orientation in BACK else depth)
     if form == "npy":
         stream = io.BytesIO()
-        np.save(stream, turned)
+        np.save(stream, rotated)
         return stream.getvalue()
-    return encode(Image.fromarray((turned * 1000).astype(np.uint16)))
+    return encode(Image.fromarray((rotated * 1000).astype(np.uint16)))
 
 
-def scene(size, orientation, *, turned=True, form="png"):
-    """A photo as the sensor has it, and its depth map: turned like it, or upright."""
+def scene(size, orientation, *, rotated=True, form="png"):
+    """A photo in sensor orientation and its depth map, rotated like the photo or upright."""
     depth = field(*size)
     photo = Image.fromarray(photo_pixels(*size))
     exif = Image.Exif()
     exif[0x0112] = orientation
     color = encode(photo.transpose(BACK[orientation]) if orientation in BACK else photo, "JPEG", exif=exif.tobytes())
-    data = stored_map(depth, orientation if turned else 1, form)
+    data = stored_map(depth, orientation if rotated else 1, form)
     files = {"color": color, "depth": data}
     return depth, Source(path="color.jpg::depth", fingerprint=str(hash((color, data))), files=files)
 
@@ -65,7 +65,7 @@ SQUARE, WIDE = (480, 480), (480, 360)
 
 @pytest.mark.parametrize("form", ["png", "npy"])
 @pytest.mark.parametrize("orientation", BACK)
-def test_a_map_with_the_orientation_of_the_photo_is_turned_like_it(orientation, form):
+def test_a_depth_map_with_the_orientation_of_the_photo_is_rotated_with_it(orientation, form):
     for size in (SQUARE, WIDE):
         depth, source = scene(size, orientation, form=form)
         puzzle = get_task("depth", points=4, depth_orientation="photo").plan(source, Random(0))
@@ -75,41 +75,41 @@ def test_a_map_with_the_orientation_of_the_photo_is_turned_like_it(orientation, 
 
 
 @pytest.mark.parametrize("orientation", BACK)
-def test_a_map_that_is_declared_upright_stays(orientation):
+def test_a_depth_map_that_is_declared_upright_is_not_rotated(orientation):
     for size in (SQUARE, WIDE):
-        depth, source = scene(size, orientation, turned=False)
+        depth, source = scene(size, orientation, rotated=False)
         puzzle = get_task("depth", points=4, depth_orientation="upright").plan(source, Random(0))
         assert ordered_depths(puzzle, depth) == pytest.approx(puzzle.geometry["depths"], abs=0.01)
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
-@pytest.mark.parametrize("turned", [True, False])
-def test_the_orientation_follows_from_the_shape_if_possible(orientation, turned):
-    depth, source = scene(WIDE, orientation, turned=turned)
+@pytest.mark.parametrize("rotated", [True, False])
+def test_the_orientation_of_a_depth_map_is_inferred_from_its_shape_if_possible(orientation, rotated):
+    depth, source = scene(WIDE, orientation, rotated=rotated)
     puzzle = get_task("depth", points=4).plan(source, Random(0))
     assert ordered_depths(puzzle, depth) == pytest.approx(puzzle.geometry["depths"], abs=0.01)
 
 
 @pytest.mark.parametrize(("size", "orientation"), [(SQUARE, 6), (SQUARE, 5), (WIDE, 3), (WIDE, 2), (SQUARE, 4)])
-def test_an_unknown_orientation_is_rejected_with_the_remedy(size, orientation):
+def test_an_ambiguous_orientation_is_rejected_with_the_remedy(size, orientation):
     _, source = scene(size, orientation)
-    made = get_task("depth", points=4).plan(source, Random(0))
-    assert isinstance(made, Reject)
-    assert made.reason == "orientation"
-    assert "set depth_orientation=photo" in made.detail
+    result = get_task("depth", points=4).plan(source, Random(0))
+    assert isinstance(result, Reject)
+    assert result.reason == "orientation"
+    assert "set depth_orientation=photo" in result.detail
 
 
-def test_the_own_orientation_of_a_map_counts():
+def test_the_exif_orientation_of_a_depth_map_is_used():
     depth = field(*SQUARE)
     exif = Image.Exif()
     exif[0x0112] = 6
-    lying = Image.fromarray((depth * 1000).astype(np.uint16)).transpose(BACK[6])
+    sideways = Image.fromarray((depth * 1000).astype(np.uint16)).transpose(BACK[6])
     picture = PhotoHeader(size=SQUARE, quick_to_scale=True, orientation=6)
-    read = read_depth(encode(lying, exif=exif.tobytes()), DepthMeaning(), picture)
+    read = read_depth(encode(sideways, exif=exif.tobytes()), DepthMeaning(), picture)
     assert np.abs(read - depth).max() < 0.001
 
 
-def test_photos_without_orientation_need_nothing():
+def test_photos_without_orientation_need_no_setting():
     depth, source = scene(SQUARE, 1)
     puzzle = get_task("depth", points=4).plan(source, Random(0))
     assert ordered_depths(puzzle, depth) == pytest.approx(puzzle.geometry["depths"], abs=0.01)
@@ -118,7 +118,7 @@ def test_photos_without_orientation_need_nothing():
 
 @pytest.mark.parametrize("store", ["16 bits", "8 bits", "float"])
 @pytest.mark.parametrize("kind", ["inverse", "relative"])
-def test_depth_without_a_unit_is_ordered_by_its_own_rule(kind, store):
+def test_depth_without_a_unit_is_ordered_by_its_kind(kind, store):
     depth = field(*SQUARE)
     share = (depth - depth.min()) / np.ptp(depth)
     value = 1 - share if kind == "inverse" else share
@@ -144,7 +144,7 @@ def test_depth_without_a_unit_is_ordered_by_its_own_rule(kind, store):
     assert title.startswith("Relative depth")
 
 
-def test_new_keys_change_no_ids():
+def test_keys_added_later_do_not_change_ids():
     plain = canonical_config(get_task("depth"))
     assert "depth_orientation" not in plain
     assert "relative_gap" not in plain
@@ -161,18 +161,18 @@ def test_new_keys_change_no_ids():
         (b"words", "no known depth format"),
     ],
 )
-def test_formats_that_hold_no_depth_are_named(data, message):
+def test_formats_without_depth_are_refused_by_name(data, message):
     with pytest.raises(DepthError, match=message):
         read_depth(data, DepthMeaning())
 
 
 @pytest.mark.skipif(importlib.util.find_spec("OpenEXR") is not None, reason="OpenEXR is installed")
-def test_openexr_is_named_with_the_package_that_reads_it():
+def test_the_error_for_openexr_names_the_package_that_reads_it():
     with pytest.raises(DepthError, match="need the package OpenEXR"):
         read_depth(b"v/1\x01" + bytes(99), DepthMeaning())
 
 
-def test_openexr_is_read_where_the_package_is_installed(tmp_path):
+def test_openexr_is_read_if_the_package_is_installed(tmp_path):
     openexr = pytest.importorskip("OpenEXR")
     depth = field(*WIDE)
     channels = {"Z": openexr.Channel("Z", depth, 1, 1), "R": openexr.Channel("R", depth * 0, 1, 1)}

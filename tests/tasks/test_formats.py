@@ -1,4 +1,4 @@
-"""Formats by their first bytes, and what a picture that is not read is called."""
+"""Detection of file formats by their first bytes, and the errors for pictures that cannot be read."""
 
 import importlib.util
 
@@ -35,30 +35,30 @@ def test_pictures_that_are_read_are_recognised(kind):
         (b"some words about nothing", "no known picture format"),
     ],
 )
-def test_what_is_not_read_is_named(head, message, tmp_path, monkeypatch):
+def test_the_error_for_an_unreadable_file_names_its_format(head, message, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # no plug-in of Pillow is installed
     with pytest.raises(PhotoError) as of_bytes:
         read_photo(head)
     assert message in str(of_bytes.value)
-    (tmp_path / "photo.jpg").write_bytes(head)  # the suffix says nothing
+    (tmp_path / "photo.jpg").write_bytes(head)  # the suffix is ignored
     with pytest.raises(PhotoError) as of_file:
         read_photo(tmp_path / "photo.jpg")
     assert str(of_file.value) == str(of_bytes.value)
     assert of_file.value.reason == "unreadable"
 
 
-def test_a_damaged_file_of_a_plugin_is_named():
+def test_the_error_for_a_damaged_file_names_the_format_of_the_plugin():
     pytest.importorskip("pillow_heif")
     with pytest.raises(PhotoError, match="the HEIC file is damaged"):
         read_photo(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
 
 
-def test_words_and_numbers_are_no_picture():
+def test_text_and_other_data_are_not_detected_as_pictures():
     for head in (b"BM is short for bitmap, says this text", b"P5", b"P9 \n", b"RIFF\0\0\0\0WAVEfmt ", b"\0" * 4096):
         assert format_of(head) is None
 
 
-def test_the_head_of_a_file_is_that_of_its_bytes(tmp_path):
+def test_the_head_of_a_file_equals_the_head_of_its_bytes(tmp_path):
     data = encode(PHOTO)
     (tmp_path / "a.png").write_bytes(data)
     assert head_of(tmp_path / "a.png") == head_of(data)

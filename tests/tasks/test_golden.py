@@ -1,7 +1,7 @@
-"""Puzzles, ids and pixels of every task stay bit-equal for the same seed: their hashes are in `golden.json`.
+"""Golden test: the puzzles, ids and pixels of a seed are bit-equal to those whose hashes are in `golden.json`.
 
-A data set that somebody built must be the one that the same settings build today. After a change that is meant to
-change puzzles, write the hashes anew and say so in the change log:
+The same settings must build the same puzzle set in every version. After an intended change of puzzles, write the hashes
+again and note the change in the change log:
 
     python tests/tasks/test_golden.py
 """
@@ -75,7 +75,7 @@ PLANS = {
 
 
 def _write_media(folder):
-    """Uncompressed and lossless files, so that no encoder decides about a hash."""
+    """Uncompressed and lossless files, so that hashes do not depend on an encoder."""
     for number in range(2):
         Image.fromarray(photo_pixels(360 + number, 300, seed=number)).save(folder / f"{number}.bmp")
     depth = np.linspace(1, 6, 360, dtype=np.float32)[None, :].repeat(300, axis=0)
@@ -96,7 +96,7 @@ def _other_frame(number, size):
 
 
 def _sources(folder, kind):
-    """Sources with fingerprints of their own, so that ids do not depend on encoders."""
+    """Sources with fixed fingerprints, so that ids do not depend on an encoder."""
     if kind == "image":
         return [Source(f"{n}.bmp", f"photo-{n}", {"image": folder / f"{n}.bmp"}) for n in range(2)]
     if kind == "video":
@@ -137,10 +137,10 @@ def _pixels(images, clips):
 
 
 def planned_hashes(folder, name):
-    """Per puzzle of a plan: the hash of its record and prompt, and that of its pixels."""
+    """Per planned puzzle: the hash of its record and prompt, and the hash of its pixels."""
     spec, config = PLANS[name]
     task = get_task(spec, **config)
-    found = []
+    hashes = []
     for source in _sources(folder, task.source_kind):
         for index in range(PER_SOURCE):
             identity = puzzle_id(task.name, canonical_config(task), source.fingerprint, SEED, index)
@@ -151,14 +151,14 @@ def planned_hashes(folder, name):
             record.append(puzzle.classes)
             if puzzle.answer_kind != "order":  # the golden values of orders are older than other kinds
                 record += [puzzle.answer_kind, dict(puzzle.answer_args)]
-            found.append(f"{_hash(record, task.prompt(puzzle))} {_hash(*_pixels(media.images, media.videos))}")
-    return found
+            hashes.append(f"{_hash(record, task.prompt(puzzle))} {_hash(*_pixels(media.images, media.videos))}")
+    return hashes
 
 
 def _set_hashes(path):
     stored = load_puzzles(path).with_format(None)
     assert set(stored["answer_kind"]) == {"order"} and not any([*stored["answer_args"], *stored["answer_value"]])
-    later = ["answer_kind", "answer_args", "answer_value"]  # columns that came after the golden values
+    later = ["answer_kind", "answer_args", "answer_value"]  # columns that were added after the golden values
     stored = stored.remove_columns(["images", "videos", "origin", *later])
     loaded = load_puzzles(path)
     media = [(row.get("images") or (), row.get("videos") or ()) for row in loaded]
@@ -166,31 +166,31 @@ def _set_hashes(path):
 
 
 def built_hashes(folder, out):
-    """Rows and pixels of a set that workers have built, in the order of its parts."""
+    """Hashes of the rows and pixels of a puzzle set that workers built, in the order of its parts."""
     config = {"grid": "2x2", "crop": "random"}
     build_puzzles("image", folder, out, config=config, per_source=2, seed=SEED, parts=2, workers=2, progress=False)
     return _set_hashes(out)
 
 
 def imported_hashes(folder, out):
-    """Rows and pixels of foreign puzzles."""
+    """Hashes of the rows and pixels of imported puzzles."""
     tiles = "".join(f"Tile {number}: <image>\n" for number in range(1, 5))
     image = {"path": "0.bmp", "resize_size": [200, 160], "crop_size": [160, 120], "jigsaw_config": [2, 2]}
     points = {"path": "1.bmp", "points": [[40.0, 30.0], [100.0, 200.0], [200.0, 300.0]]}
-    found = []
-    for number, (kind, about, text) in enumerate(
+    hashes = []
+    for number, (kind, image_fields, text) in enumerate(
         [
             ("image_jigsaw", image, f"{tiles}Answer in \\boxed{{}}."),
             ("depth_jigsaw", points, "<image> Which is nearest?"),
         ]
     ):
-        row = {"data_source": kind, "prompt": [{"role": "user", "content": text}], "images": [about]}
+        row = {"data_source": kind, "prompt": [{"role": "user", "content": text}], "images": [image_fields]}
         file = out.parent / f"{kind}.parquet"
         pq.write_table(pa.Table.from_pylist([row]), file)
         target = out.parent / f"imported-{number}"
         import_puzzles("visual-jigsaw", file, target, media_root=folder, seed=SEED, workers=1, progress=False)
-        found += _set_hashes(target)
-    return found
+        hashes += _set_hashes(target)
+    return hashes
 
 
 @pytest.fixture(scope="module")
@@ -226,10 +226,10 @@ if __name__ == "__main__":
     import tempfile
 
     with tempfile.TemporaryDirectory() as scratch:
-        made = Path(scratch) / "media"
-        made.mkdir()
-        _write_media(made)
-        hashes = {name: planned_hashes(made, name) for name in PLANS}
-        hashes["a built set"] = built_hashes(made, Path(scratch) / "set")
-        hashes["imported"] = imported_hashes(made, Path(scratch) / "import")
+        media_folder = Path(scratch) / "media"
+        media_folder.mkdir()
+        _write_media(media_folder)
+        hashes = {name: planned_hashes(media_folder, name) for name in PLANS}
+        hashes["a built set"] = built_hashes(media_folder, Path(scratch) / "set")
+        hashes["imported"] = imported_hashes(media_folder, Path(scratch) / "import")
     GOLDEN.write_text(json.dumps(hashes, indent=1) + "\n")

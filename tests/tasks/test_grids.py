@@ -1,4 +1,4 @@
-"""Grids: every tile inside the picture, none overlapping, the region as each crop rule promises."""
+"""Grids: tiles are inside the picture and do not overlap, and the region follows the crop rule."""
 
 from itertools import pairwise
 from random import Random
@@ -28,7 +28,7 @@ def test_tiles_have_one_size_are_inside_and_do_not_overlap(width, height, grid, 
 
 
 @given(sides, sides, grids)
-def test_without_a_crop_only_the_remainder_of_the_division_is_lost(width, height, grid):
+def test_without_a_crop_less_than_a_pixel_per_cell_is_lost(width, height, grid):
     region = choose_region((width, height), grid, "none", crop_scale=1, margin=0, rng=Random(0))
     boxes = region.boxes()
     assert boxes[-1][2] - boxes[0][0] > width - grid[1]
@@ -36,7 +36,7 @@ def test_without_a_crop_only_the_remainder_of_the_division_is_lost(width, height
 
 
 @given(sides, sides, grids)
-def test_a_centred_crop_is_square_tiled_and_as_large_as_it_can_be(width, height, grid):
+def test_a_centred_crop_has_square_cells_and_the_maximal_size(width, height, grid):
     region = choose_region((width, height), grid, "center", crop_scale=1, margin=0, rng=Random(0))
     assert region.cell[0] == region.cell[1]
     assert (region.cell[0] + 1) * grid[1] > width or (region.cell[0] + 1) * grid[0] > height
@@ -44,6 +44,6 @@ def test_a_centred_crop_is_square_tiled_and_as_large_as_it_can_be(width, height,
 
 
 @pytest.mark.parametrize("text", ["1x1", "9x9", "0x3", "3", "3x", "axb", "", "3x3x3", "-1x3", "1x9"])
-def test_what_is_no_grid_is_refused_with_an_example(text):
+def test_an_invalid_grid_is_refused_with_an_example(text):
     with pytest.raises(ValueError, match="such as 3x3"):
         parse_grid(text)

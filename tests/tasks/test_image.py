@@ -1,4 +1,4 @@
-"""The image task: the original comes back from the tiles by the answer, whatever the configuration."""
+"""The image task: tiles in the order of the answer give the original picture in all configurations."""
 
 import json
 from random import Random
@@ -15,14 +15,14 @@ from jigsaw.tasks.media.composite import sheet_boxes
 
 
 def reassembled(puzzle, tiles):
-    """The picture that the answer makes of the tiles, as an array."""
+    """The picture of the tiles in the order of the answer, as an array."""
     rows, columns = puzzle.geometry["grid"]
     ordered = [np.asarray(tiles[index - 1]) for index in puzzle.answer]
     return np.vstack([np.hstack(ordered[row * columns : (row + 1) * columns]) for row in range(rows)])
 
 
 def region_of(puzzle, pixels):
-    """The original's pixels that the grid covers, its margins cut out."""
+    """The pixels of the original that the tiles show, without margins."""
     g = puzzle.geometry
     rows, columns = g["grid"]
     (w, h), (dx, dy) = g["cell"], g["inset"]
@@ -60,20 +60,20 @@ def test_the_answer_reassembles_the_original_pixel_for_pixel(grid, crop, margin)
         assert np.array_equal(reassembled(puzzle, tiles), region_of(puzzle, PIXELS))
 
 
-def test_augmented_tiles_reassemble_the_mirrored_recoloured_region():
+def test_augmented_tiles_reassemble_the_mirrored_and_recoloured_region():
     task = get_task("image", grid="2x3", crop="random", augment=True, max_tile=None, min_tile=4, flat="keep")
-    looks = set()
+    augmentations = set()
     for seed in range(100):
         puzzle = task.plan(SOURCE, Random(seed))
-        look = puzzle.geometry["augment"]
-        looks.add((look["mirror"], *look["channels"]))
-        expected = region_of(puzzle, PIXELS)[:, :: -1 if look["mirror"] else 1, look["channels"]]
+        augment = puzzle.geometry["augment"]
+        augmentations.add((augment["mirror"], *augment["channels"]))
+        expected = region_of(puzzle, PIXELS)[:, :: -1 if augment["mirror"] else 1, augment["channels"]]
         assert np.array_equal(reassembled(puzzle, task.render(puzzle, SOURCE).images), expected)
-    assert len(looks) == 12
+    assert len(augmentations) == 12
 
 
-def test_the_inverse_convention_does_not_reassemble_it():
-    """What the check above would say if `answer` were the shown order itself."""
+def test_the_inverse_of_the_answer_does_not_reassemble_the_original():
+    """The check above fails if `answer` is the shown order itself."""
     task = get_task("image", flat="keep")
     puzzles = [task.plan(SOURCE, Random(seed)) for seed in range(30)]
     wrong = [Puzzle(p.task, tuple(o + 1 for o in p.geometry["shown"]), p.geometry) for p in puzzles]
@@ -84,21 +84,21 @@ def test_the_inverse_convention_does_not_reassemble_it():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**9))
-def test_resized_tiles_are_the_resized_cells_in_the_answers_order(seed):
+def test_resized_tiles_equal_the_resized_cells_in_the_order_of_the_answer(seed):
     task = get_task("image", grid="2x3", tile=20, min_tile=20, crop="random", flat="keep")
     puzzle = task.plan(SOURCE, Random(seed))
     g = puzzle.geometry
     photo = Image.fromarray(PIXELS).reduce(g["scale"]) if g["scale"] > 1 else Image.fromarray(PIXELS)
-    whole = region_of(puzzle, np.asarray(photo))
+    region = region_of(puzzle, np.asarray(photo))
     width, height = g["cell"]
     for place, index in enumerate(puzzle.answer):
         row, column = divmod(place, 3)
-        cell = whole[row * height : (row + 1) * height, column * width : (column + 1) * width]
+        cell = region[row * height : (row + 1) * height, column * width : (column + 1) * width]
         expected = Image.fromarray(cell).resize((20, 20), Image.Resampling.BICUBIC)
         assert np.array_equal(np.asarray(expected), np.asarray(task.render(puzzle, SOURCE).images[index - 1]))
 
 
-def test_the_same_draw_gives_the_same_puzzle_and_pixels_in_a_fresh_task():
+def test_the_same_seed_gives_the_same_puzzle_and_pixels_in_a_new_task():
     for seed in range(10):
         one, other = (get_task("image", crop="random", tile=28) for _ in range(2))
         other.plan(SOURCE, Random(99))  # a warm cache must not matter
@@ -108,11 +108,11 @@ def test_the_same_draw_gives_the_same_puzzle_and_pixels_in_a_fresh_task():
         assert all(a.tobytes() == b.tobytes() for a, b in pairs)
 
 
-def test_geometry_is_json_and_renders_after_a_round_trip():
+def test_a_puzzle_renders_the_same_after_its_geometry_was_stored_as_json():
     task = get_task("image")
     puzzle = task.plan(SOURCE, Random(0))
     again = Puzzle(puzzle.task, puzzle.answer, json.loads(json.dumps(puzzle.geometry)), puzzle.answer_style)
-    # Rendering needs no configuration beside the geometry: a default task draws what another planned.
+    # Rendering uses only the geometry: a task with other settings renders the same tiles.
     tiles = get_task("image", grid="2x2", tile=9, min_tile=9).render(again, SOURCE).images
     assert [t.tobytes() for t in tiles] == [t.tobytes() for t in task.render(puzzle, SOURCE).images]
 
@@ -131,7 +131,7 @@ def test_every_tile_has_its_number_and_placeholder_in_the_prompt():
     assert "\\boxed{2, 4, 1, 3}" in parts[-1]["text"]
 
 
-def test_a_large_jpeg_shown_small_is_decoded_at_a_fraction_of_its_size():
+def test_a_large_jpeg_for_small_tiles_is_decoded_at_a_fraction_of_its_size():
     data = encode(Image.fromarray(photo_pixels(1600, 1200)), "JPEG", quality=90)
     source = source_of(data)
     puzzle = get_task("image", tile=28).plan(source, Random(0))
@@ -139,26 +139,26 @@ def test_a_large_jpeg_shown_small_is_decoded_at_a_fraction_of_its_size():
     assert puzzle.geometry["size"] == [200, 150]
 
 
-def test_orientation_in_the_file_is_honoured_at_every_scale():
+def test_the_exif_orientation_is_applied_at_every_scale():
     upright = Image.fromarray(photo_pixels(640, 400))
     exif = Image.Exif()
     exif[0x0112] = 6
-    turned = upright.transpose(Image.Transpose.ROTATE_90)
-    data = encode(turned, "JPEG", quality=95, exif=exif.tobytes())
+    rotated = upright.transpose(Image.Transpose.ROTATE_90)
+    data = encode(rotated, "JPEG", quality=95, exif=exif.tobytes())
     for scale_config in ({}, {"tile": 28}):
         task = get_task("image", grid="2x3", flat="keep", **scale_config)
         puzzle = task.plan(source_of(data), Random(0))
         assert puzzle.geometry["size"][0] > puzzle.geometry["size"][1]
-        seen = reassembled(puzzle, task.render(puzzle, source_of(data)).images).astype(float)
-        assert seen[:, -5:, 0].mean() > seen[:, :5, 0].mean() + 100  # red grows to the right
-        assert seen[-5:, :, 1].mean() > seen[:5, :, 1].mean() + 100  # green grows downward
+        pixels = reassembled(puzzle, task.render(puzzle, source_of(data)).images).astype(float)
+        assert pixels[:, -5:, 0].mean() > pixels[:, :5, 0].mean() + 100  # red grows to the right
+        assert pixels[-5:, :, 1].mean() > pixels[:5, :, 1].mean() + 100  # green grows downward
 
 
-def test_a_photo_with_tiles_too_small_is_rejected_by_name():
-    made = get_task("image", grid="8x8", min_tile=64).plan(SOURCE, Random(0))
-    assert isinstance(made, Reject)
-    assert (made.reason, made.final) == ("too_small", True)
-    assert "37x37; min_tile=64 needs at least 64" in made.detail
+def test_a_photo_whose_tiles_are_too_small_is_rejected():
+    result = get_task("image", grid="8x8", min_tile=64).plan(SOURCE, Random(0))
+    assert isinstance(result, Reject)
+    assert (result.reason, result.final) == ("too_small", True)
+    assert "37x37; min_tile=64 needs at least 64" in result.detail
 
 
 def flat_sky_photo():
@@ -169,9 +169,9 @@ def flat_sky_photo():
 
 def test_tiles_that_look_the_same_are_rejected_or_recorded_as_one_class():
     sky = flat_sky_photo()
-    made = get_task("image").plan(sky, Random(0))
-    assert isinstance(made, Reject)
-    assert (made.reason, made.detail) == ("ambiguous", "tiles 1 = 2 = 3 (raster order) look the same")
+    result = get_task("image").plan(sky, Random(0))
+    assert isinstance(result, Reject)
+    assert (result.reason, result.detail) == ("ambiguous", "tiles 1 = 2 = 3 (raster order) look the same")
     puzzle = get_task("image", flat="classes").plan(sky, Random(0))
     by_place = [puzzle.classes[index - 1] for index in puzzle.answer]
     assert by_place[0] == by_place[1] == by_place[2]
@@ -180,12 +180,12 @@ def test_tiles_that_look_the_same_are_rejected_or_recorded_as_one_class():
     assert get_task("image").plan(SOURCE, Random(0)).classes is None
 
 
-def test_identity_false_never_shows_the_right_order():
+def test_with_identity_false_the_tiles_are_never_shown_in_the_right_order():
     task = get_task("image", grid="1x2", identity=False)
     assert {task.plan(SOURCE, Random(seed)).answer for seed in range(30)} == {(2, 1)}
 
 
-def test_a_changed_photo_is_refused_when_rendered():
+def test_rendering_refuses_a_changed_photo():
     task = get_task("image")
     puzzle = task.plan(SOURCE, Random(0))
     other = source_of(encode(Image.fromarray(photo_pixels(200, 200))))
@@ -193,7 +193,7 @@ def test_a_changed_photo_is_refused_when_rendered():
         task.render(puzzle, other)
 
 
-def test_a_composite_carries_every_tile_unharmed_under_its_number():
+def test_a_composite_shows_every_tile_unchanged_below_its_number():
     task, apart = (get_task("image", layout=layout, tile=48) for layout in ("composite", "separate"))
     puzzle, same = (each.plan(SOURCE, Random(3)) for each in (task, apart))
     (page,) = task.render(puzzle, SOURCE).images
@@ -202,7 +202,7 @@ def test_a_composite_carries_every_tile_unharmed_under_its_number():
     tiles = apart.render(same, SOURCE).images
     assert [page.crop(box).tobytes() for box in boxes] == [tile.tobytes() for tile in tiles]
     for left, top, right, _ in boxes:
-        assert page.crop((left, top - 14, right, top)).convert("L").getextrema()[0] < 64, "a number is above the tile"
+        assert page.crop((left, top - 14, right, top)).convert("L").getextrema()[0] < 64, "the number is above the tile"
     placeholders = [part for part in task.prompt(puzzle)[0]["content"] if part["type"] == "image"]
     assert len(placeholders) == 1
 
@@ -223,19 +223,19 @@ def test_a_composite_carries_every_tile_unharmed_under_its_number():
         ((900, 100), {"grid": "1x3", "crop": "random", "crop_scale": 0.5}, None),
     ],
 )
-def test_limits_hold_for_tiles_as_they_are_cut_and_as_they_are_shown(size, config, reason):
+def test_size_limits_apply_to_tiles_before_and_after_resizing(size, config, reason):
     rng = np.random.default_rng(0)
     source = source_of(encode(Image.fromarray(rng.integers(0, 255, (*size[::-1], 3), dtype=np.uint8))))
     task = get_task("image", flat="keep", **config)
-    made = task.plan(source, Random(0))
-    assert (made.reason if isinstance(made, Reject) else None) == reason
+    result = task.plan(source, Random(0))
+    assert (result.reason if isinstance(result, Reject) else None) == reason
     if reason is None:
-        shown = [side for tile in task.render(made, source).images for side in tile.size]
+        shown = [side for tile in task.render(result, source).images for side in tile.size]
         assert min(shown) >= task.config.min_tile
         assert max(shown) < 200 * min(shown)
 
 
 @pytest.mark.parametrize("config", [{"tile": 14}, {"max_tile": 20}, {"tile": 60, "min_tile": 64}])
-def test_a_shown_size_below_the_limit_is_refused_when_it_is_configured(config):
+def test_a_configured_tile_size_below_min_tile_is_refused(config):
     with pytest.raises(TaskError, match="is below min_tile="):
         get_task("image", **config)

@@ -1,4 +1,4 @@
-"""Pieces that look the same: the quick comparison says what the plain one says."""
+"""Detection of identical pieces: the vectorised comparison equals the comparison of each pair."""
 
 import numpy as np
 from hypothesis import given
@@ -11,16 +11,16 @@ PIECES = arrays.arrays(np.uint8, st.tuples(st.integers(2, 9), st.just(60)))
 
 
 @given(PIECES)
-def test_differences_equal_those_of_each_pair_of_pieces(pieces):
+def test_the_vectorised_differences_equal_those_of_each_pair_of_pieces(pieces):
     for one in range(len(pieces)):
         for other in range(len(pieces)):
-            apart = np.abs(pieces[one].astype(float) - pieces[other])
-            assert np.isclose(mean_differences(pieces)[one, other], np.sqrt((apart**2).mean()))
-            assert np.isclose(peak_differences(pieces)[one, other], apart.max())  # 2% of 60 values is one
+            difference = np.abs(pieces[one].astype(float) - pieces[other])
+            assert np.isclose(mean_differences(pieces)[one, other], np.sqrt((difference**2).mean()))
+            assert np.isclose(peak_differences(pieces)[one, other], difference.max())  # 2% of 60 values is one
 
 
 @given(PIECES, st.floats(0, 255))
-def test_every_two_pieces_of_a_class_are_alike_and_numbers_follow_first_appearance(pieces, tolerance):
+def test_pieces_of_a_class_differ_by_less_than_the_tolerance_and_classes_are_numbered_in_order(pieces, tolerance):
     differences = mean_differences(pieces)
     classes = look_alike_classes(differences, tolerance)
     assert list(dict.fromkeys(classes)) == list(range(len(set(classes))))

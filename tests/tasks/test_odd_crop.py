@@ -1,4 +1,4 @@
-"""Odd crop, and the pairs of photos that it is made of: the odd one is found again in the pixels of both photos."""
+"""The odd_crop task and its pairs of photos: the answer agrees with the pixels of both photos."""
 
 from collections import Counter
 from random import Random
@@ -24,14 +24,14 @@ def pair(one, other):
 ONE, OTHER = photo_pixels(120, 100, seed=1), photo_pixels(120, 100, seed=2)[:, ::-1]
 
 
-def is_in(whole, part):
-    """Whether a part is cut out of a picture: looked for where its first pixel is."""
+def is_in(picture, part):
+    """Whether `part` is a crop of `picture`; the places with the colour of its first pixel are compared."""
     height, width = part.shape[:2]
-    starts = np.argwhere((whole == part[0, 0]).all(axis=2))
-    return any(np.array_equal(whole[y : y + height, x : x + width], part) for y, x in starts)
+    starts = np.argwhere((picture == part[0, 0]).all(axis=2))
+    return any(np.array_equal(picture[y : y + height, x : x + width], part) for y, x in starts)
 
 
-def test_the_crop_of_the_other_photo_is_the_answer():
+def test_the_answer_is_the_crop_of_the_other_photo():
     task = get_task("odd_crop", side=30, share=0.3)
     source = pair(ONE, OTHER)
     puzzles = [task.plan(source, Random(seed)) for seed in range(12)]
@@ -53,9 +53,9 @@ def test_the_crop_of_the_other_photo_is_the_answer():
         (pair(np.full_like(ONE, 90), OTHER), {}, "ambiguous"),
     ],
 )
-def test_photos_that_give_no_certain_answer_are_rejected(source, config, reason):
-    made = get_task("odd_crop", side=30, **config).plan(source, Random(0))
-    assert isinstance(made, Reject) and made.reason == reason
+def test_photos_without_a_unique_answer_are_rejected(source, config, reason):
+    result = get_task("odd_crop", side=30, **config).plan(source, Random(0))
+    assert isinstance(result, Reject) and result.reason == reason
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 7, 8, 9, 20])
@@ -65,7 +65,7 @@ def test_every_photo_is_the_first_of_one_pair_and_the_second_of_one(tmp_path, co
     pairs = [path.split("::and::") for path in scan(tmp_path, "pair")]
     assert len(pairs) == (count if count > 1 else 0)
     for side in (0, 1):
-        assert set(Counter(found[side] for found in pairs).values()) <= {1}
+        assert set(Counter(paths[side] for paths in pairs).values()) <= {1}
     assert all(one != other for one, other in pairs)
 
 
@@ -74,21 +74,21 @@ def test_both_photos_of_a_pair_are_on_one_side_of_the_split(tmp_path):
     for number in range(16):
         pixels = photo_pixels(120, 100, seed=number)[:: (-1) ** number]
         (tmp_path / "photos" / f"{number:02}.png").write_bytes(encode(Image.fromarray(pixels)))
-    seen = {}
+    contents = {}
     for side in ("train", "heldout"):
         options = {"config": {"side": 30}, "split": side, "heldout": 0.5, "workers": 1, "progress": False}
         build_puzzles("odd_crop", tmp_path / "photos", tmp_path / side, **options)
         paths = [row["source"]["path"] for row in load_puzzles(tmp_path / side).with_format(None)]
         sources = [open_source(tmp_path / "photos", path, "pair") for path in paths]
-        seen[side] = {content for source in sources for content in source.contents}
-        assert {split_of(content, 0.5) for content in seen[side]} == {side}
-    assert not seen["train"] & seen["heldout"]
+        contents[side] = {content for source in sources for content in source.contents}
+        assert {split_of(content, 0.5) for content in contents[side]} == {side}
+    assert not contents["train"] & contents["heldout"]
 
 
-def test_a_path_of_one_photo_is_no_pair(tmp_path):
+def test_a_pair_with_only_one_path_is_refused(tmp_path):
     with pytest.raises(OSError, match="two paths, separated by ::and::"):
         open_source(tmp_path, "a.png", "pair")
 
 
-def test_the_contract_holds():
+def test_the_task_meets_the_contract():
     assert_task("odd_crop", side=56)

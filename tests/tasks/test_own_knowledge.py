@@ -1,4 +1,4 @@
-"""A task's file holds all that is known of it: no other file names a task, and plug-ins get what built-in tasks get."""
+"""A task is defined in its own file: the framework names no task, and all commands work with third-party tasks."""
 
 import ast
 import json
@@ -29,25 +29,25 @@ ZOOM_FILE = ROOT / "examples" / "task_plugin" / "jigsaw_zoom.py"
 ZOOM = f"{ZOOM_FILE}:ZoomTask"
 
 KINDS = {"image", "video", "rgbd"}
-"""Kinds of sources and of media, two of which are names of tasks too: a string of them alone proves nothing."""
+"""Kinds of sources and media. Two of them are also names of tasks, so these strings are not counted."""
 
 ELSEWHERE = {
-    "jigsaw/suites": "names of the paper's benchmark tables, which are called like the tasks",
-    "jigsaw/samples": "what a sample folder and a camera file hold",
+    "jigsaw/suites": "names of the paper's benchmark tables, which equal those of the tasks",
+    "jigsaw/samples": "contents of a sample folder and a camera file",
     "jigsaw/data/sources/depth_pairs.py": "words in the names of depth maps",
     "jigsaw/data/sources/posed_scenes.py": "folders of a scene",
     "jigsaw/data/sources/opening.py": "roles of the files of an RGB-D pair",
     "jigsaw/data/sources/scanning.py": "roles of the files of an RGB-D pair",
     "jigsaw/data/sources/paths.py": "kinds of the items of a pair",
-    "jigsaw/data/sources/tables.py": "columns of other people's tables",
-    "jigsaw/testing/synthetic_sources.py": "folders of made RGB-D pairs",
+    "jigsaw/data/sources/tables.py": "columns of third-party tables",
+    "jigsaw/testing/synthetic_sources.py": "folders of synthetic RGB-D pairs",
     "jigsaw/models": "media of a prompt",
     "jigsaw/realunify": "columns of a benchmark",
 }
 
 
 def _strings(tree):
-    """Constants of a file without its docstrings."""
+    """The constants of a file, without docstrings."""
     docs = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     return [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and node not in docs]
 
@@ -62,33 +62,33 @@ def _files():
 def test_no_file_of_the_framework_names_a_task():
     names = set(task_names()) - KINDS
     assert names >= {"depth"}
-    found = [f"{file}:{node.lineno}" for file, tree in _files() for node in _strings(tree) if node.value in names]
-    assert found == []
+    places = [f"{file}:{node.lineno}" for file, tree in _files() for node in _strings(tree) if node.value in names]
+    assert places == []
 
 
 def test_no_file_of_the_framework_compares_the_name_of_a_task():
-    """`row["task"] == ...`, `task.name in ...` and dictionaries from names to anything."""
-    found = []
+    """Comparisons such as `row["task"] == ...` and `task.name in ...`, and lookups of a constant name."""
+    places = []
     for file, tree in _files():
         for node in ast.walk(tree):
             if isinstance(node, ast.Compare):
                 sides = [ast.unparse(side) for side in (node.left, *node.comparators)]
-                asked = any(side.endswith(("['task']", "task.name", "settings.task", ".task")) for side in sides)
+                names_task = any(side.endswith(("['task']", "task.name", "settings.task", ".task")) for side in sides)
                 constants = [side for side in (node.left, *node.comparators) if isinstance(side, ast.Constant)]
-                if asked and any(isinstance(side.value, str) and side.value for side in constants):
-                    found.append(f"{file}:{node.lineno}: {ast.unparse(node)}")
+                if names_task and any(isinstance(side.value, str) and side.value for side in constants):
+                    places.append(f"{file}:{node.lineno}: {ast.unparse(node)}")
             called = isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2]
             if called in ("get_task", "find_task", "task_named") and isinstance(node.args[0], ast.Constant):
-                found.append(f"{file}:{node.lineno}: {ast.unparse(node)}")
-    assert found == []
+                places.append(f"{file}:{node.lineno}: {ast.unparse(node)}")
+    assert places == []
 
 
-# --- a plug-in that declares nothing beyond the three methods
+# --- a plug-in that has only the three required methods
 
 
 @pytest.fixture(scope="module")
 def views(tmp_path_factory):
-    """24 puzzles of the example package."""
+    """A set of 24 puzzles of the example package."""
     root = tmp_path_factory.mktemp("views")
     (root / "photos").mkdir()
     for number in range(12):
@@ -102,12 +102,12 @@ def test_a_plug_in_is_audited(views):
     report = audit_puzzles(views, task=ZOOM)
     (group,) = report.groups
     assert (group.task, group.num_pieces, group.num_puzzles) == ("zoom", 3, 24)
-    names = {found.name for found in group.findings}
+    names = {finding.name for finding in group.findings}
     assert names >= {"constant", "edges", "brightness and colour", "detail", "compression"}
-    assert all(found.remedy for found in group.findings if found.leak or found.here)
+    assert all(finding.remedy for finding in group.findings if finding.leak or finding.here)
 
 
-def test_a_plug_in_is_previewed_piece_by_piece(views, tmp_path):
+def test_the_pieces_of_a_plug_in_are_previewed(views, tmp_path):
     page = preview_puzzles(views, tmp_path / "page.html", count=2, task=ZOOM).read_text()
     assert page.count('alt="Piece 3"') == 2 and page.count('alt="Place 3"') == 2
 
@@ -118,17 +118,18 @@ def test_a_plug_in_has_pieces_and_a_difficulty(views):
     assert contrast(row) > 0
 
 
-def test_a_plug_in_without_variants_has_only_its_own_prompt(views):
+def test_a_prompt_variant_of_a_plug_in_without_variants_is_refused(views):
     row = load_puzzles(views, task=ZOOM)[0]
     with pytest.raises(JigsawError, match="--set prompt_variant: task zoom has no prompt variants"):
         with_prompt_variant(row, 1)
 
 
 @pytest.fixture
-def zoomed(views, tmp_path, monkeypatch):
-    """A run on puzzles of the example package, whose file has moved since, and where that is now.
+def zoom_run(views, tmp_path, monkeypatch):
+    """A run on puzzles of the example package and the new path of the package's file, which was moved after the run.
 
-    The run's model knows every answer."""
+    The model of the run answers every puzzle correctly.
+    """
     run, file = tmp_path / "run", tmp_path / "zoom.py"
     (run / "model").mkdir(parents=True)
     (run / "model" / "config.json").write_text("{}")
@@ -146,18 +147,18 @@ def zoomed(views, tmp_path, monkeypatch):
     return run, f"{file.rename(tmp_path / 'moved.py')}:ZoomTask"
 
 
-def test_a_plug_in_is_generalized(zoomed, tmp_path):
-    """Without a key of its size and without variants there are the two conditions that every task has."""
-    run, spec = zoomed
-    found = generalize(run, out=tmp_path / "g", puzzles=4, task=spec)
-    assert found.task == "zoom" and found.shared_sources == 0
-    solved = {name: entry.estimates["exact"].value for name, entry in found.conditions.items()}
+def test_generalization_is_measured_for_a_plug_in(zoom_run, tmp_path):
+    """A task without size key and prompt variants has only the conditions seen and unseen."""
+    run, spec = zoom_run
+    result = generalize(run, out=tmp_path / "g", puzzles=4, task=spec)
+    assert result.task == "zoom" and result.shared_sources == 0
+    solved = {name: entry.estimates["exact"].value for name, entry in result.conditions.items()}
     assert solved == {"seen": 1.0, "unseen": 1.0}
 
 
-def test_a_plug_in_is_reported_with_its_pictures(zoomed, tmp_path):
-    """The pages are made in a process that has not loaded the plug-in, as `jigsaw report` makes them."""
-    run, spec = zoomed
+def test_a_report_shows_the_pictures_of_a_plug_in(zoom_run, tmp_path):
+    """The pages are written by a process that has not loaded the plug-in, like `jigsaw report`."""
+    run, spec = zoom_run
     evaluate.evaluate_checkpoint(str(run / "model"), run / "heldout", task=spec, out=tmp_path / "eval", limit=4)
     code = f"""
 from pathlib import Path
@@ -204,7 +205,7 @@ def declared(tmp_path_factory):
     return f"{file}:Named"
 
 
-def test_what_a_plug_in_declares_is_used(declared, views, tmp_path):
+def test_the_declarations_of_a_plug_in_are_used(declared, views, tmp_path):
     config = {"side": 28, "views": 3, "answer_style": "direct"}
     build_puzzles(declared, views.parent / "photos", tmp_path / "set", config=config, workers=1, progress=False)
     page = preview_puzzles(tmp_path / "set", tmp_path / "page.html", count=1, task=declared).read_text()
@@ -232,7 +233,7 @@ def test_what_a_plug_in_declares_is_used(declared, views, tmp_path):
         ),
     ],
 )
-def test_what_does_not_fit_is_named_before_a_report_needs_it(tmp_path, line, message):
+def test_the_contract_names_wrong_declarations_of_a_plug_in(tmp_path, line, message):
     body = f"""
 from jigsaw.tasks import Pieces, PromptVariant
 from jigsaw.tasks.image import ImageTask
@@ -246,19 +247,19 @@ class Mine(ImageTask):
     {line.replace('"views"', '"grid"').replace('"99"', '"9x9"').replace('"2"', '"2x2"')}
 """
     (tmp_path / "mine.py").write_text(body)
-    with pytest.raises(AssertionError) as refused:
+    with pytest.raises(AssertionError) as error:
         assert_task(f"{tmp_path / 'mine.py'}:Mine", grid="2x2")
-    assert message.replace("views=99", "grid=9x9").replace("view=2", "view=2x2") in str(refused.value)
+    assert message.replace("views=99", "grid=9x9").replace("view=2", "view=2x2") in str(error.value)
 
 
-# --- the built-in ones
+# --- built-in tasks
 
 
-def test_points_on_a_picture_are_the_pieces_of_a_depth_puzzle():
+def test_the_pieces_of_a_depth_puzzle_are_points_on_the_picture():
     source = source_of(encode(Image.fromarray(photo_pixels(200, 100))), role="color")
     task = task_named("depth")
-    about = {"points": [[10.0, 20.0], [50.0, 150.0], [90.0, 60.0]]}
-    puzzle = task.adopt(source, Random(1), about, "think")
+    options = {"points": [[10.0, 20.0], [50.0, 150.0], [90.0, 60.0]]}
+    puzzle = task.adopt(source, Random(1), options, "think")
     assert isinstance(puzzle, Puzzle)
     pieces = task.pieces(puzzle, task.render(puzzle, source))
     in_order = [pieces.points[index - 1] for index in puzzle.answer]
@@ -267,7 +268,7 @@ def test_points_on_a_picture_are_the_pieces_of_a_depth_puzzle():
     assert task.difficulty(puzzle, pieces) is None and task.notes(puzzle) == []
 
 
-def test_the_difficulty_of_points_is_their_smallest_step_in_depth():
+def test_the_difficulty_of_points_is_their_smallest_relative_step_in_depth():
     geometry = {"points": [[1, 1]] * 3, "depths": [1.0, 2.0, 2.5], "shown": [0, 1, 2]}
     puzzle = Puzzle("depth", (1, 2, 3), geometry)
     assert task_named("depth").difficulty(puzzle, None) == pytest.approx(0.2)
@@ -276,23 +277,23 @@ def test_the_difficulty_of_points_is_their_smallest_step_in_depth():
     ]
 
 
-def test_the_difficulty_of_tiles_is_the_distance_to_the_tile_most_like_it():
+def test_the_difficulty_of_tiles_is_their_mean_distance_to_the_most_similar_tile():
     flat = [Image.new("RGB", (20, 20), (level,) * 3) for level in (0, 10, 100)]
     task, puzzle = task_named("image"), Puzzle("image", (1, 2, 3), {"grid": [1, 3]})
     media = type("Media", (), {"images": flat, "videos": ()})
     assert task.difficulty(puzzle, task.pieces(puzzle, media)) == pytest.approx((10 + 10 + 90) / 3)
     sheet = type("Media", (), {"images": flat[:1], "videos": ()})
-    assert task.difficulty(puzzle, task.pieces(puzzle, sheet)) is None, "one sheet shows no pieces"
+    assert task.difficulty(puzzle, task.pieces(puzzle, sheet)) is None, "a single sheet has no separate pieces"
 
 
 @pytest.mark.parametrize("grid", ["2x2", "22", [2], [2.0, 2.0], [-2, -2], 4, [2, 3], None])
-def test_a_grid_that_does_not_fit_the_pieces_is_no_grid_of_places(grid):
+def test_a_grid_that_does_not_match_the_number_of_pieces_is_ignored(grid):
     puzzle = Puzzle("theirs", (2, 1, 4, 3), {"grid": grid, "depths": [1]})
     assert puzzle.grid is None
     assert Puzzle("theirs", (2, 1, 4, 3), {"grid": [2, 2]}).grid == (2, 2)
 
 
-def test_a_plug_in_of_a_file_is_known_by_name_once_it_was_loaded(tmp_path):
+def test_a_plug_in_of_a_file_can_be_named_after_it_was_loaded(tmp_path):
     shutil.copy(ZOOM_FILE, tmp_path / "other.py")
     text = (tmp_path / "other.py").read_text().replace('"zoom"', '"zoom_by_name"')
     (tmp_path / "other.py").write_text(text)

@@ -1,4 +1,4 @@
-"""View motion and camera poses: answers are derived again from the pose files, and from pixels and depth."""
+"""The view_motion and camera_poses tasks: answers agree with the pose files, the pixels and the depth."""
 
 import itertools
 import re
@@ -20,7 +20,7 @@ SEEDS = range(6)
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory):
-    """A drawn room, its world with z upwards, and its source."""
+    """The folder and the source of a rendered room, in whose world z points up."""
     root = tmp_path_factory.mktemp("rooms")
     export_rooms(root, {"train": 1, "heldout": 0})
     (path,) = scan(root, "posed")
@@ -35,7 +35,7 @@ def planned(source, name, **config):
 
 
 def frame_of(folder, image):
-    """The file whose picture is shown."""
+    """The name of the frame whose picture is `image`."""
     (frame,) = (
         file.stem
         for file in (folder / "color").iterdir()
@@ -49,7 +49,7 @@ def matrix(folder, frame):
 
 
 def heading(pose):
-    """Degrees from the world's y axis to the right: the world's z axis is up."""
+    """Heading in degrees, from the world's y axis to the right; z is up."""
     return degrees(atan2(pose[0, 2], pose[1, 2]))
 
 
@@ -58,7 +58,7 @@ TURN = re.compile(r"(turn|tilt) (\d+) degrees (to the right|to the left|up|down)
 
 
 def motions_in(prompt):
-    """Per motion of a prompt: metres ahead, to the right and up, degrees to the right and up."""
+    """For each motion in a prompt: metres ahead, to the right and up, and degrees to the right and up."""
     motions = []
     for line in re.findall(r"^\d+\. (.*)$", prompt, re.MULTILINE):
         steps = {way: float(metres) for metres, way in STEP.findall(line)}
@@ -79,7 +79,7 @@ def text_of(task, puzzle):
     return "\n".join(part.get("text", "") for turn in task.prompt(puzzle) for part in turn["content"])
 
 
-def test_the_motions_in_words_lead_to_the_views_by_the_pose_files(room):
+def test_the_motions_in_the_prompt_agree_with_the_pose_files(room):
     folder, source = room
     task, puzzles = planned(source, "view_motion")
     for puzzle in puzzles:
@@ -102,15 +102,15 @@ def test_the_motions_in_words_lead_to_the_views_by_the_pose_files(room):
 
 
 def camera(heading_degrees, elevation_degrees):
-    """Axes right, down and ahead, as columns, of a level camera in a world with z upwards."""
+    """The axes right, down and ahead, as columns, of a camera without roll in a world whose z points up."""
     a, e = radians(heading_degrees), radians(elevation_degrees)
     ahead = np.array([sin(a) * cos(e), cos(a) * cos(e), sin(e)])
     right = np.array([cos(a), -sin(a), 0])
     return np.stack([right, np.cross(ahead, right), ahead], axis=1)
 
 
-def test_the_words_and_the_depth_of_the_first_view_predict_the_pixels_of_the_right_view(room):
-    """Every point of the first view is moved as the words say; the view that it then fits best is the answer."""
+def test_the_motion_and_the_depth_of_the_first_view_predict_the_pixels_of_the_right_view(room):
+    """The points of the first view are moved as the prompt says; the answer is the view that then fits best."""
     folder, source = room
     task, puzzles = planned(source, "view_motion", min_overlap=0.35)
     (fx, _, cx, _), (_, fy, cy, _) = np.loadtxt(folder / "intrinsic" / "intrinsic_color.txt")[:2]
@@ -138,7 +138,7 @@ def test_the_words_and_the_depth_of_the_first_view_predict_the_pixels_of_the_rig
 
 
 def red_pixels(picture):
-    """Where a map has the colour of its marks, shape `(height, width)`."""
+    """A mask of the pixels with the colour of a map's marks, shape `(height, width)`."""
     pixels = np.asarray(picture).astype(int)
     return (pixels[..., 0] > 240) & (pixels[..., 1] < 30) & (pixels[..., 2] < 30)
 
@@ -160,7 +160,7 @@ def test_cameras_on_the_map_have_the_positions_and_directions_of_the_pose_files(
         up_first = degrees(atan2(across, -down))
         for frame, (x, y) in zip(frames, spots, strict=True):
             ring = [(x + radius * cos(a), y + radius * sin(a)) for a in np.linspace(0, 6.2, 24)]
-            assert np.mean([red[int(v), int(u)] for u, v in ring]) > 0.3, "a disc lies on the camera"
+            assert np.mean([red[int(v), int(u)] for u, v in ring]) > 0.3, "there is a disc on the camera"
             angle = radians(heading(frame) - first + up_first)
             tip = (x + 2.1 * radius * sin(angle), y - 2.1 * radius * cos(angle))
             back = (x - 2.1 * radius * sin(angle), y + 2.1 * radius * cos(angle))
@@ -168,8 +168,8 @@ def test_cameras_on_the_map_have_the_positions_and_directions_of_the_pose_files(
     assert len({puzzle.answer for puzzle in puzzles}) > 3
 
 
-def test_the_map_shows_the_floor_in_its_own_colours_where_it_is(room):
-    """A point of the floor that a frame sees has about the colour that the map has at its place."""
+def test_the_map_shows_the_floor_in_the_colours_of_the_frames(room):
+    """A floor point in a frame has about the colour of the map at its position."""
     _, source = room
     task = get_task("camera_poses")
     plan, drawn = task.map(source, 448)
@@ -189,13 +189,13 @@ def test_the_map_shows_the_floor_in_its_own_colours_where_it_is(room):
 
 
 def changed(room, **files):
-    """The source with other contents of some roles."""
+    """The source with some of its files replaced."""
     _, source = room
     return Source(source.path, "changed" + str(sorted(files)), {**source.files, **files})
 
 
 @pytest.mark.parametrize("name", ["view_motion", "camera_poses"])
-def test_scenes_that_give_no_puzzle_are_rejected(room, name):
+def test_unusable_scenes_are_rejected_with_a_reason(room, name):
     folder, source = room
     task = get_task(name)
     small = Image.open(folder / "color" / "0.png").resize((100, 75))
@@ -210,11 +210,11 @@ def test_scenes_that_give_no_puzzle_are_rejected(room, name):
             "ambiguous",
         ),
     ):
-        made = task.plan(other, Random(0))
-        assert isinstance(made, Reject) and made.reason == reason, made
+        result = task.plan(other, Random(0))
+        assert isinstance(result, Reject) and result.reason == reason, result
     few = {role: file for role, file in source.files.items() if role[-2:] in ("/0", "/1", "/2", "cs")}
-    made = task.plan(Source("few", "few", few), Random(0))
-    assert isinstance(made, Reject) and made.reason == "too_few_views"
+    result = task.plan(Source("few", "few", few), Random(0))
+    assert isinstance(result, Reject) and result.reason == "too_few_views"
 
 
 GOOD = "1 0 0 1\n0 1 0 2\n0 0 1 3\n0 0 0 1\n"
@@ -232,13 +232,13 @@ GOOD = "1 0 0 1\n0 1 0 2\n0 0 1 3\n0 0 0 1\n"
         (GOOD.replace("3", "nan"), "some of its numbers are infinite or NaN"),
     ],
 )
-def test_a_pose_that_is_none_is_refused(text, message):
+def test_an_invalid_pose_is_refused(text, message):
     with pytest.raises(PoseError, match=message):
         read_pose(text.encode())
 
 
 @pytest.mark.parametrize("number", ["-inf", "nan"])
-def test_a_lost_frame_has_no_pose(number):
+def test_a_pose_of_infinite_or_nan_values_is_none(number):
     assert read_pose(f"{number} {number} {number} {number}\n".encode() * 4) is None
     assert read_pose(f"{number} {number} {number} {number}\n".encode() * 3 + b"0 0 0 1") is None
 
@@ -251,28 +251,28 @@ def test_a_lost_frame_has_no_pose(number):
         '{"focal_length_px": 500, "principal_point_px": [320, 240]}',
     ],
 )
-def test_intrinsics_are_a_matrix_or_a_camera_file(text):
+def test_intrinsics_are_read_from_a_matrix_or_a_camera_file(text):
     fx, fy, cx, cy = read_intrinsics(text.encode())
     assert (fx, cx, cy) == (500, 320, 240) and fy in (500, 510)
 
 
 @pytest.mark.parametrize("text", ["0 0 0\n0 0 0\n0 0 1", "5 5", '{"focal_length_px": 5}', "{"])
-def test_other_intrinsics_are_refused(text):
+def test_invalid_intrinsics_are_refused(text):
     with pytest.raises(PoseError):
         read_intrinsics(text.encode())
 
 
-def test_up_is_found_whichever_axis_it_is(room):
+def test_the_up_direction_is_estimated_for_any_axis(room):
     folder, _ = room
     poses = np.stack([np.loadtxt(file) for file in sorted((folder / "pose").iterdir())])
     assert upwards(poses) @ [0, 0, 1] > 0.999
     turned = np.array([[1, 0, 0, 5], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
     assert upwards(turned @ poses) @ turned[:3, :3] @ [0, 0, 1] > 0.999
     own = upwards(poses[:1])
-    assert own @ -poses[0, :3, 1] == pytest.approx(1), "one camera tells no more than its own up"
+    assert own @ -poses[0, :3, 1] == pytest.approx(1), "for one camera, its own up direction is used"
 
 
-def test_a_motion_is_the_same_wherever_the_world_has_its_axes(room):
+def test_a_motion_does_not_depend_on_the_axes_of_the_world(room):
     folder, _ = room
     poses = np.stack([np.loadtxt(folder / "pose" / f"{at}.txt") for at in range(8)])
     turned = np.array([[0, 0, 1, 5], [1, 0, 0, -2], [0, 1, 0, 0], [0, 0, 0, 1.0]])
@@ -290,5 +290,5 @@ def test_cameras_with_a_large_roll_are_not_used(room):
 
 
 @pytest.mark.parametrize("name", ["view_motion", pytest.param("camera_poses", marks=pytest.mark.slow)])
-def test_the_contract_holds(name):
+def test_the_tasks_meet_the_contract(name):
     assert_task(name, views=3)

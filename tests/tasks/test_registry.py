@@ -1,4 +1,4 @@
-"""Lookup of tasks and their configurations: three ways to name one, and errors of wrong names and values."""
+"""Lookup of tasks by name, module or file, their configurations, and the errors for wrong names and values."""
 
 import dataclasses
 import importlib.metadata
@@ -40,7 +40,7 @@ def plugin(tmp_path):
     return file
 
 
-def test_a_task_is_found_by_name_by_module_and_by_file(plugin):
+def test_a_task_is_found_by_name_module_or_file(plugin):
     assert type(get_task("image")) is ImageTask is find_task("jigsaw.tasks.image:ImageTask")
     assert "image" in task_names()
     task = get_task(f"{plugin}:Backwards", pieces="4")
@@ -48,7 +48,7 @@ def test_a_task_is_found_by_name_by_module_and_by_file(plugin):
     assert find_task(f"{plugin}:Backwards") is type(task), "a file is loaded once"
 
 
-def test_a_relative_file_becomes_valid_everywhere(plugin, monkeypatch):
+def test_a_relative_path_of_a_file_becomes_absolute(plugin, monkeypatch):
     monkeypatch.chdir(plugin.parent)
     assert absolute_spec("mine.py:Backwards") == f"{plugin}:Backwards"
     assert absolute_spec("a.b:C") == "a.b:C"
@@ -65,13 +65,13 @@ def test_a_relative_file_becomes_valid_everywhere(plugin, monkeypatch):
         ("missing.py:X", "there is no file missing.py"),
     ],
 )
-def test_an_unknown_name_is_an_error_of_one_line(spec, message):
-    with pytest.raises(TaskError, match=message) as caught:
+def test_an_unknown_task_is_refused_in_one_line(spec, message):
+    with pytest.raises(TaskError, match=message) as error:
         get_task(spec)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_broken_plugin_is_an_error_of_one_line(plugin, tmp_path):
+def test_a_broken_plugin_is_refused(plugin, tmp_path):
     with pytest.raises(TaskError, match="not a subclass"):
         get_task(f"{plugin}:not_a_task")
     broken = tmp_path / "broken.py"
@@ -96,23 +96,23 @@ def test_a_broken_plugin_is_an_error_of_one_line(plugin, tmp_path):
         ({"flat_tolerance": "nan"}, "flat_tolerance='nan'"),
     ],
 )
-def test_a_wrong_option_names_key_value_and_remedy(config, message):
-    with pytest.raises(TaskError, match=message) as caught:
+def test_the_error_for_a_wrong_option_names_key_value_and_remedy(config, message):
+    with pytest.raises(TaskError, match=message) as error:
         get_task("image", **config)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
-def test_strings_become_the_type_of_the_key():
+def test_strings_are_converted_to_the_type_of_the_key():
     config = get_task("image", grid="2X3", tile="null", max_tile="96", identity="false", margin="0.05").config
     assert (config.grid, config.tile, config.max_tile, config.identity, config.margin) == ("2x3", None, 96, False, 0.05)
 
 
-def test_equal_configurations_have_one_canonical_text_and_others_another():
+def test_equal_configurations_have_the_same_canonical_text():
     assert canonical_config(get_task("image")) == canonical_config(get_task("image", grid="3X3", margin="0"))
     assert canonical_config(get_task("image")) != canonical_config(get_task("image", grid="2x2"))
 
 
-def test_a_configuration_is_frozen_and_checked_where_it_is_made():
+def test_a_configuration_is_frozen_and_validated():
     with pytest.raises(dataclasses.FrozenInstanceError):
         ImageConfig().grid = "2x2"
     with pytest.raises(ValueError, match="such as 3x3"):
@@ -120,17 +120,17 @@ def test_a_configuration_is_frozen_and_checked_where_it_is_made():
 
 
 @pytest.mark.parametrize("name", task_names())
-def test_every_task_tells_its_keys_types_defaults_and_reasons(name):
-    about = describe_task(name)
-    assert about["doc"]
-    assert about["reasons"]
-    assert all(entry["doc"] and entry["type"] != "any" for entry in about["config"])
+def test_every_task_documents_its_keys_types_defaults_and_reasons(name):
+    description = describe_task(name)
+    assert description["doc"]
+    assert description["reasons"]
+    assert all(entry["doc"] and entry["type"] != "any" for entry in description["config"])
     assert {"key": "answer_style", "type": "think | direct | boxed", "default": "think"}.items() <= next(
-        entry for entry in about["config"] if entry["key"] == "answer_style"
+        entry for entry in description["config"] if entry["key"] == "answer_style"
     ).items()
 
 
-def test_a_task_per_puzzle_reads_the_installed_packages_once(monkeypatch):
+def test_the_installed_packages_are_read_once_for_many_lookups(monkeypatch):
     reads = []
     read = importlib.metadata.entry_points
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda **group: reads.append(group) or read(**group))

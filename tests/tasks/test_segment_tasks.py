@@ -1,4 +1,4 @@
-"""Arrow of time, odd clip and moment: the answer is derived again from numbers that the frames of the video carry."""
+"""The time_arrow, odd_clip, foreign_clip and moment tasks: the answer agrees with the numbers in the video's frames."""
 
 from itertools import pairwise
 from random import Random
@@ -16,7 +16,7 @@ CONFIG = {"decoder": "pyav", "multiple": 16, "min_side": 16}
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-    """30 seconds of 10 frames a second, each of which carries its number."""
+    """A video of 30 seconds at 10 frames per second; each frame shows its number."""
     path = write_video(tmp_path_factory.mktemp("video") / "video.mkv", frames=300, codec="ffv1", picture=numbered_frame)
     return source_of(path.read_bytes(), "video", "video.mkv")
 
@@ -29,11 +29,11 @@ def planned(source, name, count, **config):
 
 
 def numbers(task, puzzle, source):
-    """Per clip the numbers that its frames carry."""
+    """For each clip, the numbers that its frames show."""
     return [[number_in(frame) for frame in clip.frames] for clip in task.render(puzzle, source).videos]
 
 
-def test_the_direction_of_time_is_read_off_the_frames(video):
+def test_the_answer_is_the_direction_of_time(video):
     task, puzzles = planned(video, "time_arrow", 12, window=4)
     for puzzle in puzzles:
         ((first, *_, last),) = numbers(task, puzzle, video)
@@ -54,27 +54,27 @@ def test_only_the_odd_clip_has_its_frames_out_of_order(video, change):
 
 
 def offset_frame(number, size):
-    """Frames of another video: their numbers begin at 500."""
+    """A frame of the second video, whose numbers begin at 500."""
     return numbered_frame(number + 500, size)
 
 
 @pytest.fixture(scope="module")
 def two_videos(video, tmp_path_factory):
-    """The video and another one of another shape, each frame with its number."""
+    """A pair of the video and one of another aspect ratio; each frame shows its number."""
     folder = tmp_path_factory.mktemp("videos")
     path = write_video(folder / "b.mkv", frames=200, codec="ffv1", size=(160, 160), picture=offset_frame)
     files = {"video": video.files["video"], "other": path.read_bytes()}
     return Source("video.mkv::and::b.mkv", "both", files, ("a", "b"))
 
 
-def uncut(frame):
-    """A frame of the second video before its middle was cut out: its number is in its upper half."""
+def padded_frame(frame):
+    """A frame of the second video, padded to its height before cropping; its number is in the upper half."""
     padded = np.zeros((160, *frame.shape[1:]), dtype=np.uint8)
     padded[(160 - len(frame)) // 2 :][: len(frame)] = frame
     return padded
 
 
-def test_the_clip_of_the_other_video_is_the_answer(two_videos):
+def test_the_answer_is_the_clip_of_the_other_video(two_videos):
     task, puzzles = planned(two_videos, "foreign_clip", 16, window=8)
     for puzzle in puzzles:
         clips = task.render(puzzle, two_videos).videos
@@ -83,31 +83,31 @@ def test_the_clip_of_the_other_video_is_the_answer(two_videos):
         for clip in clips:
             steps = np.diff([number_in(frame) for frame in clip.frames])
             begins.append(number_in(clip.frames[0]) if np.abs(steps - 5).max() <= 1 else None)
-        (odd,) = (at for at, clip in enumerate(clips) if 500 <= number_in(uncut(clip.frames[0])) < 700)
+        (odd,) = (at for at, clip in enumerate(clips) if 500 <= number_in(padded_frame(clip.frames[0])) < 700)
         assert puzzle.answer == str(odd + 1)
         rest = sorted(begin for at, begin in enumerate(begins) if at != odd)
         assert np.abs(np.diff(rest) - 20).max() <= 1, "the other clips follow each other"
     assert {puzzle.answer for puzzle in puzzles} == {"1", "2", "3", "4"}
 
 
-def test_two_copies_of_a_video_and_unusable_ones_are_rejected(two_videos):
+def test_two_copies_of_a_video_and_unusable_videos_are_rejected(two_videos):
     task = get_task("foreign_clip", **CONFIG, window=8)
     copies = Source("a", "copies", two_videos.files, ("a", "a"))
     broken = Source("a", "broken", {**two_videos.files, "other": b"no"}, ("a", "b"))
     for source, reason in ((copies, "ambiguous"), (broken, "unreadable")):
-        made = task.plan(source, Random(0))
-        assert isinstance(made, Reject) and made.reason == reason
-    made = get_task("foreign_clip", **CONFIG, window=60).plan(two_videos, Random(0))
+        result = task.plan(source, Random(0))
+        assert isinstance(result, Reject) and result.reason == reason
+    result = get_task("foreign_clip", **CONFIG, window=60).plan(two_videos, Random(0))
     assert (
-        isinstance(made, Reject)
-        and made.reason == "too_short"
-        and "the video has 30.0 s; window=60 and clips=4 need at least 45 s" in made.detail
+        isinstance(result, Reject)
+        and result.reason == "too_short"
+        and "the video has 30.0 s; window=60 and clips=4 need at least 45 s" in result.detail
     )
 
 
 @pytest.mark.parametrize("change", ["reversed", "faster", "foreign"])
-def test_the_changed_part_is_found_again_in_the_steps_between_frames(video, change):
-    """At 2 frames a second of 10, a step of 5 is the video as it is."""
+def test_the_answer_is_the_interval_in_which_the_steps_between_frames_change(video, change):
+    """With 2 of 10 frames per second, unchanged parts have steps of 5."""
     task, puzzles = planned(video, "moment", 12, window=8, change=change)
     for puzzle in puzzles:
         (clip,) = numbers(task, puzzle, video)
@@ -115,8 +115,8 @@ def test_the_changed_part_is_found_again_in_the_steps_between_frames(video, chan
         assert len(clip) == 16 and puzzle.answer_args == {"duration": 8.0}
         start, end = (round(2 * second) for second in puzzle.answer)
         inside = steps[start : end - 1]
-        usual = {"reversed": -5, "faster": 10, "foreign": 5}[change]
-        assert np.abs(inside - usual).max() <= 1, (clip, puzzle.answer)
+        expected = {"reversed": -5, "faster": 10, "foreign": 5}[change]
+        assert np.abs(inside - expected).max() <= 1, (clip, puzzle.answer)
         outside = [*steps[: max(0, start - 1)], *steps[end:]]
         assert np.abs(np.array(outside) - 5).max() <= 1, (clip, puzzle.answer)
         borders = [steps[at] for at in (start - 1, end - 1) if 0 <= at < len(steps)]
@@ -125,7 +125,7 @@ def test_the_changed_part_is_found_again_in_the_steps_between_frames(video, chan
     assert len({tuple(puzzle.answer) for puzzle in puzzles}) > 3
 
 
-def test_a_foreign_part_is_from_outside_of_what_is_shown(video):
+def test_a_foreign_part_is_from_outside_the_shown_part(video):
     task, puzzles = planned(video, "moment", 12, window=8, change="foreign")
     for puzzle in puzzles:
         (clip,) = numbers(task, puzzle, video)
@@ -136,16 +136,16 @@ def test_a_foreign_part_is_from_outside_of_what_is_shown(video):
 
 @pytest.mark.parametrize("name", ["time_arrow", "odd_clip", "moment"])
 @pytest.mark.parametrize(("frames", "reason"), [(20, "too_short"), (250, "static")])
-def test_a_video_that_gives_no_certain_answer_is_rejected(tmp_path, name, frames, reason):
+def test_a_video_without_a_unique_answer_is_rejected(tmp_path, name, frames, reason):
     path = write_video(tmp_path / "v.mkv", frames=frames, codec="ffv1", picture=lambda _, size: numbered_frame(5, size))
-    made = get_task(name, **CONFIG).plan(source_of(path.read_bytes(), "video"), Random(0))
-    assert isinstance(made, Reject) and made.reason == reason
+    result = get_task(name, **CONFIG).plan(source_of(path.read_bytes(), "video"), Random(0))
+    assert isinstance(result, Reject) and result.reason == reason
 
 
-def test_a_video_of_few_frames_is_rejected(tmp_path):
+def test_a_video_with_too_few_frames_is_rejected(tmp_path):
     path = write_video(tmp_path / "v.mkv", frames=30, rate=1, codec="ffv1")
-    made = get_task("time_arrow", **CONFIG, window=8, fps=4).plan(source_of(path.read_bytes(), "video"), Random(0))
-    assert isinstance(made, Reject) and made.reason == "too_few_frames"
+    result = get_task("time_arrow", **CONFIG, window=8, fps=4).plan(source_of(path.read_bytes(), "video"), Random(0))
+    assert isinstance(result, Reject) and result.reason == "too_few_frames"
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_a_video_of_few_frames_is_rejected(tmp_path):
         ("moment", {"window": 2, "shortest": 0.25}, "less than two frames"),
     ],
 )
-def test_a_configuration_that_cannot_be_is_refused_when_it_is_made(name, config, message):
+def test_an_impossible_configuration_is_refused(name, config, message):
     with pytest.raises(TaskError, match=message):
         get_task(name, **config)
 
@@ -164,5 +164,5 @@ def test_a_configuration_that_cannot_be_is_refused_when_it_is_made(name, config,
 @pytest.mark.parametrize(
     "name", ["foreign_clip", *(pytest.param(n, marks=pytest.mark.slow) for n in ("odd_clip", "time_arrow", "moment"))]
 )
-def test_the_contract_holds(name):
+def test_the_tasks_meet_the_contract(name):
     assert_task(name, window=10, **CONFIG)

@@ -1,4 +1,4 @@
-"""Patch-fit, relative place and masked jigsaw: the answer is derived again from the pixels that are shown."""
+"""The patch_fit, relative_place and masked tasks: the answer agrees with the shown pixels."""
 
 from collections import Counter
 from random import Random
@@ -16,7 +16,7 @@ GREY = (127, 127, 127)
 
 
 def planned(name, count, **config):
-    """Puzzles of a photo whose centre is shown without resizing, and that centre."""
+    """The task, source and puzzles of a photo whose centre is shown without resizing, and the pixels of that centre."""
     pixels = photo_pixels(SIDE + 20, SIDE)
     task = get_task(name, side=SIDE, crop="center", **config)
     source = source_of(encode(Image.fromarray(pixels)))
@@ -29,86 +29,86 @@ def shown(task, puzzle, source):
     return [np.asarray(image) for image in task.render(puzzle, source).images]
 
 
-def found_at(whole, part):
-    """Top and left of a part in a picture, the only place where it fits."""
-    windows = np.lib.stride_tricks.sliding_window_view(whole, part.shape)[:, :, 0]
+def position_of(photo, part):
+    """Top and left of the only place where a part is in a picture."""
+    windows = np.lib.stride_tricks.sliding_window_view(photo, part.shape)[:, :, 0]
     places = np.argwhere((windows == part).all(axis=(2, 3, 4)))
     assert len(places) == 1
     return tuple(int(each) for each in places[0])
 
 
 def grey_box(picture):
-    """Top, left, bottom and right of what is grey."""
+    """Top, left, bottom and right of the grey area."""
     rows, columns = np.nonzero((picture == GREY).all(axis=2))
     return rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
 
 
 @pytest.mark.parametrize("likeness", ["near", "spread", "far"])
-def test_the_patch_that_was_in_the_hole_is_the_answer(likeness):
-    task, source, puzzles, whole = planned("patch_fit", 12, patches=4, likeness=likeness)
+def test_the_answer_is_the_patch_from_the_hole(likeness):
+    task, source, puzzles, photo = planned("patch_fit", 12, patches=4, likeness=likeness)
     for puzzle in puzzles:
         picture, *patches = shown(task, puzzle, source)
         top, left, bottom, right = grey_box(picture)
-        fits = [np.array_equal(whole[top:bottom, left:right], patch) for patch in patches]
+        fits = [np.array_equal(photo[top:bottom, left:right], patch) for patch in patches]
         assert fits.count(True) == 1 and puzzle.answer == str(fits.index(True) + 1)
         outside = np.ones(picture.shape[:2], dtype=bool)
         outside[top:bottom, left:right] = False
-        assert np.array_equal(picture[outside], whole[outside]), "nothing else is hidden"
+        assert np.array_equal(picture[outside], photo[outside]), "nothing else is hidden"
     assert len({puzzle.answer for puzzle in puzzles}) == 4
 
 
 def test_a_margin_leaves_the_hole_empty_around_the_patch():
-    task, source, (puzzle,), whole = planned("patch_fit", 1, hole=0.3, margin=0.2)
+    task, source, (puzzle,), photo = planned("patch_fit", 1, hole=0.3, margin=0.2)
     picture, *patches = shown(task, puzzle, source)
     top, left, bottom, right = grey_box(picture)
     assert (bottom - top, right - left) == (36, 36) and patches[0].shape == (22, 22, 3)
-    inside = whole[top + 7 : bottom - 7, left + 7 : right - 7]
+    inside = photo[top + 7 : bottom - 7, left + 7 : right - 7]
     assert np.array_equal(patches[int(puzzle.answer) - 1], inside)
 
 
-def test_wrong_patches_are_as_like_the_right_one_as_was_asked():
-    def apart(likeness):
+def test_wrong_patches_are_more_similar_with_likeness_near():
+    def mean_difference(likeness):
         task, source, puzzles, _ = planned("patch_fit", 6, likeness=likeness)
-        found = []
+        differences = []
         for puzzle in puzzles:
             _, *patches = (image.astype(int) for image in shown(task, puzzle, source))
             right = patches.pop(int(puzzle.answer) - 1)
-            found += [np.abs(patch - right).mean() for patch in patches]
-        return np.mean(found)
+            differences += [np.abs(patch - right).mean() for patch in patches]
+        return np.mean(differences)
 
-    assert apart("near") < apart("spread") < apart("far")
+    assert mean_difference("near") < mean_difference("spread") < mean_difference("far")
 
 
 @pytest.mark.parametrize("directions", [4, 8])
-def test_the_direction_is_found_again_in_the_photo(directions):
-    task, source, puzzles, whole = planned("relative_place", 40, directions=directions)
+def test_the_answer_is_the_direction_between_the_tiles_in_the_photo(directions):
+    task, source, puzzles, photo = planned("relative_place", 40, directions=directions)
     for puzzle in puzzles:
-        first, second = (found_at(whole, tile) for tile in shown(task, puzzle, source))
+        first, second = (position_of(photo, tile) for tile in shown(task, puzzle, source))
         down, across = np.sign(second[0] - first[0]), np.sign(second[1] - first[1])
         words = ["", "below", "above"][down], ["", "to the right", "to the left"][across]
         texts = puzzle.answer_args["texts"]
-        said = texts[puzzle.answer_args["options"].index(puzzle.answer)]
-        assert said == " and ".join(word for word in words if word)
-        assert max(abs(second[0] - first[0]), abs(second[1] - first[1])) == 36 + 9, "a quarter of a tile is left out"
+        direction = texts[puzzle.answer_args["options"].index(puzzle.answer)]
+        assert direction == " and ".join(word for word in words if word)
+        assert max(abs(second[0] - first[0]), abs(second[1] - first[1])) == 36 + 9, "the gap is a quarter of a tile"
     assert len({puzzle.answer for puzzle in puzzles}) == directions
 
 
-def test_every_empty_cell_gets_the_tile_that_was_in_it():
-    task, source, puzzles, whole = planned("masked", 10, grid="2x3", masked=3)
+def test_the_answer_lists_the_tiles_of_the_empty_cells():
+    task, source, puzzles, photo = planned("masked", 10, grid="2x3", masked=3)
     for puzzle in puzzles:
         picture, *tiles = shown(task, puzzle, source)
         cells = [(y, x) for y in (0, 60) for x in (0, 40, 80)]
         empty = [at for at in cells if (picture[at[0] : at[0] + 60, at[1] : at[1] + 40] == GREY).all()]
-        right = [whole[y : y + 60, x : x + 40] for y, x in empty]
+        right = [photo[y : y + 60, x : x + 40] for y, x in empty]
         order = [next(n for n, tile in enumerate(tiles, 1) if np.array_equal(tile, there)) for there in right]
         assert puzzle.answer == tuple(order) and puzzle.answer_kind == "order" and puzzle.num_pieces == 3
     assert len({puzzle.answer for puzzle in puzzles}) > 1
 
 
 @pytest.mark.parametrize("name", ["patch_fit", "relative_place", "masked"])
-def test_a_flat_photo_has_no_certain_answer(name):
-    made = get_task(name, side=SIDE).plan(source_of(encode(Image.new("RGB", (150, 150), "teal"))), Random(0))
-    assert isinstance(made, Reject) and made.reason == "ambiguous"
+def test_a_flat_photo_is_rejected_as_ambiguous(name):
+    result = get_task(name, side=SIDE).plan(source_of(encode(Image.new("RGB", (150, 150), "teal"))), Random(0))
+    assert isinstance(result, Reject) and result.reason == "ambiguous"
 
 
 @pytest.mark.parametrize(
@@ -121,12 +121,12 @@ def test_a_flat_photo_has_no_certain_answer(name):
         ("masked", {"side": 28, "grid": "3x3"}, "tiles of less than 14 pixels"),
     ],
 )
-def test_a_configuration_that_cannot_be_is_refused_when_it_is_made(name, config, message):
+def test_an_impossible_configuration_is_refused(name, config, message):
     with pytest.raises(TaskError, match=message):
         get_task(name, **config)
 
 
-def test_answers_are_drawn_evenly():
+def test_all_answers_are_about_equally_frequent():
     _, _, puzzles, _ = planned("relative_place", 200, directions=4)
     counts = Counter(puzzle.answer for puzzle in puzzles)
     assert min(counts.values()) > 30
@@ -140,5 +140,5 @@ def test_answers_are_drawn_evenly():
         pytest.param("masked", {"masked": 2}, marks=pytest.mark.slow),
     ],
 )
-def test_the_contract_holds(name, config):
+def test_the_tasks_meet_the_contract(name, config):
     assert_task(name, side=84, **config)

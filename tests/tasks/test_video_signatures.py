@@ -1,4 +1,4 @@
-"""Videos are recognised by their bytes, and what is no video is not."""
+"""Detection of video containers by their first bytes."""
 
 import pytest
 from PIL import Image
@@ -24,13 +24,13 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_containers_are_recognised_without_their_name(tmp_path, form):
+def test_containers_are_recognised_without_a_suffix(tmp_path, form):
     container, codec = FORMS[form]
     path = write_video(tmp_path / "unnamed", frames=25, rate=25, size=(64, 48), codec=codec, form=form)
     assert video_container(path.read_bytes()[:HEAD_BYTES]) == container
 
 
-def test_transport_streams_of_other_packets_are_recognised(tmp_path):
+def test_transport_streams_with_other_packet_sizes_are_recognised(tmp_path):
     data = write_video(tmp_path / "a.ts", frames=20, size=(64, 48), codec="mpeg4", form="mpegts").read_bytes()
     packets = [data[at : at + 188] for at in range(0, len(data), 188)]
     assert video_container(b"".join(bytes(4) + packet for packet in packets)[:HEAD_BYTES]) == "mpegts"
@@ -53,15 +53,17 @@ def test_transport_streams_of_other_packets_are_recognised(tmp_path):
         bytes(HEAD_BYTES),
     ],
 )
-def test_other_files_are_no_videos(head):
+def test_other_files_are_not_recognised_as_videos(head):
     assert video_container(head) is None
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"])
-def test_pictures_are_no_videos(kind):
+def test_pictures_are_not_recognised_as_videos(kind):
     assert video_container(encode(Image.new("RGB", (64, 64), (71, 71, 71)), kind)[:HEAD_BYTES]) is None
 
 
 def test_ogg_with_video_is_distinguished_from_ogg_with_sound(tmp_path):
     assert video_container(b"OggS\x00\x02" + bytes(22) + b"\x80theora\x03\x02\x01") == "ogg"
-    assert video_container(write_sound(tmp_path / "a.mp4").read_bytes()[:HEAD_BYTES]) == "mp4", "known when opened"
+    assert video_container(write_sound(tmp_path / "a.mp4").read_bytes()[:HEAD_BYTES]) == "mp4", (
+        "the streams are checked when the file is opened"
+    )

@@ -1,7 +1,7 @@
-"""The frame shown at a moment is the one that a plain decode from the start shows then, whatever holds the video.
+"""Random access to frames: frames chosen by time equal those of a sequential decode, for all containers and codecs.
 
-Every frame carries its own number. A second, independent decode of the whole file says which frames there are, in what
-order and when; the frames picked out of the file must be the same.
+Every frame shows its own number. An independent sequential decode of the file gives the frames, their order and their
+times, and the frames that are chosen from the file must be the same.
 """
 
 from random import Random
@@ -22,7 +22,7 @@ X265 = {"crf": "14", "preset": "ultrafast", "x265-params": "log-level=none:keyin
 MPEG = {"g": "15", "b": "3000000", "bf": "2"}
 VPX = {"b": "2000000", "g": "30", "auto-alt-ref": "1", "lag-in-frames": "16", "deadline": "good", "cpu-used": "5"}
 
-WAYS = {
+VIDEOS = {
     "plain.mp4": {"options": X264},
     "b-frames.mp4": {"options": B_FRAMES},
     "b-frames.mov": {"options": B_FRAMES},
@@ -56,37 +56,37 @@ WAYS = {
 }
 
 
-@pytest.fixture(scope="module", params=WAYS)
+@pytest.fixture(scope="module", params=VIDEOS)
 def path(request, tmp_path_factory):
     form = {"m2ts": "mpegts", "vob": "vob", "mpg": "mpeg", "m2v": "mpeg2video"}.get(request.param.rpartition(".")[2])
-    how = {"frames": FRAMES, "rate": RATE, "size": SIZE, "form": form} | WAYS[request.param]
-    return write_video(tmp_path_factory.mktemp("ways") / request.param, **how)
+    options = {"frames": FRAMES, "rate": RATE, "size": SIZE, "form": form} | VIDEOS[request.param]
+    return write_video(tmp_path_factory.mktemp("ways") / request.param, **options)
 
 
-def played(path):
-    """All frames, decoded from the start as a player does."""
+def decode_all(path):
+    """All frames, decoded in sequence as in a player."""
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
 def shrunk(frame):
-    """A frame at a size at which the details of scaling do not matter."""
+    """A frame shrunk so far that details of the scaling do not matter."""
     return np.asarray(Image.fromarray(frame).resize((28, 28), Image.Resampling.BOX), dtype=float)
 
 
-def some_of(count, seed):
-    """Frames far apart and side by side, the first and the last: with and without seeks."""
+def random_indices(count, seed):
+    """Random frame numbers with neighbours, the first and the last, so that reading needs and skips seeks."""
     rng = Random(seed)
     return sorted({0, 1, count - 1, *(rng.randrange(count) for _ in range(9))})
 
 
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
-def test_frames_picked_are_frames_played(path, decoder):
-    right, header = played(path), read_header(path)
+def test_chosen_frames_equal_those_of_a_sequential_decode(path, decoder):
+    right, header = decode_all(path), read_header(path)
     assert header.num_frames == len(right) == FRAMES
     assert header.times == pytest.approx(np.arange(FRAMES) / RATE, abs=2e-3)
     for seed in range(3):
-        indices = some_of(FRAMES, seed)
+        indices = random_indices(FRAMES, seed)
         frames = read_frames(path, header, indices, header.size, choose_decoder(decoder, header))
         assert [number_in(frame) for frame in frames] == [number_in(right[index]) for index in indices]
         small = read_frames(path, header, indices, (56, 56), choose_decoder(decoder, header))
@@ -97,7 +97,7 @@ def test_frames_picked_are_frames_played(path, decoder):
 EXACT = {"plain.mp4", "b-frames.mp4", "b-frames.mov", "vp9.mp4"}
 
 
-def test_decord_reads_only_what_has_an_exact_index(path):
+def test_decord_is_used_only_for_files_with_an_exact_index(path):
     header = read_header(path)
     assert (header.index_fault == "") == (path.name in EXACT)
     if path.name not in EXACT:
