@@ -1,4 +1,4 @@
-"""Asking a model: every medium reaches its placeholder, completions come back in order, media are never made up."""
+"""Generation of completions: media match their placeholders, results are in order, and no vision tokens are sampled."""
 
 import json
 
@@ -20,30 +20,30 @@ def solve(model, processor, rows, *, batch_size=64, max_new_tokens):
     return answer_all(with_model(model, processor, Generation(max_new_tokens=max_new_tokens)), rows, batch_size)
 
 
-def asked(*kinds):
-    """A row whose prompt has parts of these kinds; a text for anything that is no medium."""
+def row_of(*kinds):
+    """A row whose prompt has parts of these kinds; any other kind than image and video is a text."""
     content = [{"type": kind} if kind in ("image", "video") else {"type": "text", "text": kind} for kind in kinds]
     return {"id": "p1", "prompt": [{"role": "user", "content": content}]}
 
 
 @given(st.integers(0, 4), st.integers(0, 4), st.sampled_from(["image", "video"]))
-def test_a_number_of_media_other_than_that_of_placeholders_is_an_error(placeholders, given_media, kind):
-    row = asked(*[kind] * placeholders) | {f"{kind}s": list(range(given_media))}
-    if placeholders == given_media:
+def test_the_number_of_media_must_equal_the_number_of_placeholders(placeholders, num_media, kind):
+    row = row_of(*[kind] * placeholders) | {f"{kind}s": list(range(num_media))}
+    if placeholders == num_media:
         assert media_of(row, kind) == row[f"{kind}s"]
         return
-    missing, left = max(placeholders - given_media, 0), max(given_media - placeholders, 0)
-    with pytest.raises(JigsawError, match=f"^puzzle p1: {missing} placeholders without an? {kind}, {left} {kind}s"):
+    missing, surplus = max(placeholders - num_media, 0), max(num_media - placeholders, 0)
+    with pytest.raises(JigsawError, match=f"^puzzle p1: {missing} placeholders without an? {kind}, {surplus} {kind}s"):
         media_of(row, kind)
 
 
 def test_a_row_without_a_column_of_media_has_none():
-    assert media_of(asked("only words"), "image") == []
+    assert media_of(row_of("only words"), "image") == []
     with pytest.raises(JigsawError, match="2 placeholders without an image, 0 images without one"):
-        media_of(asked("image", "image") | {"images": None}, "image")
+        media_of(row_of("image", "image") | {"images": None}, "image")
 
 
-def test_rows_come_back_in_order_without_their_pixels(model, processor, puzzles):
+def test_results_are_in_order_and_have_no_media(model, processor, puzzles):
     rows = [puzzles[i] for i in range(5)]
     solved = solve(model, processor, rows, batch_size=2, max_new_tokens=4)
     assert [one.puzzle["id"] for one in solved] == [row["id"] for row in rows]
@@ -55,26 +55,26 @@ def test_rows_come_back_in_order_without_their_pixels(model, processor, puzzles)
 
 def test_completions_are_greedy_and_do_not_depend_on_the_batch(model, processor, puzzles):
     rows = [puzzles[i] for i in range(4)]
-    alone = solve(model, processor, rows, batch_size=1, max_new_tokens=4)
-    assert solve(model, processor, rows, batch_size=4, max_new_tokens=4) == alone
+    single = solve(model, processor, rows, batch_size=1, max_new_tokens=4)
+    assert solve(model, processor, rows, batch_size=4, max_new_tokens=4) == single
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_mode_of_the_model_is_left_as_found_even_after_an_error(model, processor, puzzles, training):
+def test_the_training_mode_of_the_model_is_kept_even_after_an_error(model, processor, puzzles, training):
     model.train(training)
     with pytest.raises(JigsawError):
         solve(model, processor, [dict(puzzles[0]) | {"images": []}], max_new_tokens=2)
     assert model.training is training
 
 
-def test_a_model_that_wants_nothing_but_vision_tokens_cannot_write_them(model, processor, puzzles, monkeypatch):
-    """Given a head that favours media tokens above all, when it answers, then none of them is in the completion."""
+def test_vision_tokens_are_never_sampled(model, processor, puzzles, monkeypatch):
+    """A head that gives the highest logits to vision tokens does not sample them."""
     forbidden = vision_token_ids(processor)
-    seen, sample = [], transformers_engine.sample
+    sampled, sample = [], transformers_engine.sample
 
-    def watched(*given, **named):
-        tokens = sample(*given, **named)
-        seen.extend(token for completion in tokens for token in completion)
+    def recording(*args, **options):
+        tokens = sample(*args, **options)
+        sampled.extend(token for completion in tokens for token in completion)
         return tokens
 
     def favour(_module, _inputs, logits):
@@ -82,19 +82,19 @@ def test_a_model_that_wants_nothing_but_vision_tokens_cannot_write_them(model, p
         logits[..., forbidden] += 1e4
         return logits
 
-    monkeypatch.setattr(transformers_engine, "sample", watched)
+    monkeypatch.setattr(transformers_engine, "sample", recording)
     hook = model.lm_head.register_forward_hook(favour)
     solve(model, processor, [puzzles[0]], max_new_tokens=4)
     hook.remove()
-    assert len(seen) == 4
-    assert not set(seen) & set(forbidden)
+    assert len(sampled) == 4
+    assert not set(sampled) & set(forbidden)
 
 
-# `jigsaw eval` refuses what it can before it opens a model
+# Errors of `jigsaw eval` before it loads a model
 
 
 @pytest.mark.parametrize("name", ["recipe.yaml", "a file"])
-def test_the_figures_of_a_training_run_are_not_written_over(tmp_path, puzzle_folder, name):
+def test_an_evaluation_does_not_overwrite_a_training_run(tmp_path, puzzle_folder, name):
     run = tmp_path / "run"
     if name == "a file":
         run.write_text("x")
@@ -105,7 +105,7 @@ def test_the_figures_of_a_training_run_are_not_written_over(tmp_path, puzzle_fol
         evaluate_checkpoint("no/such/model/needed", puzzle_folder, out=run)
 
 
-def test_an_evaluation_of_a_checkpoint_is_written_whole(checkpoint, puzzle_folder, tmp_path):
+def test_an_evaluation_of_a_checkpoint_writes_all_its_files(checkpoint, puzzle_folder, tmp_path):
     log = evaluate_checkpoint(
         checkpoint, puzzle_folder, out=tmp_path / "e", limit=6, generation=Generation(max_new_tokens=4)
     )

@@ -1,4 +1,4 @@
-"""Drawn landscapes: the same every time, apart in train and held-out, warm on the right and bright at the top."""
+"""Rendered landscapes: deterministic, different in the two splits, warm on the right and bright at the top."""
 
 import filecmp
 from pathlib import Path
@@ -17,7 +17,7 @@ from jigsaw.tasks import Puzzle, get_task
 COUNTS = {"train": 3, "heldout": 2}
 
 
-def test_numbers_give_unlike_pictures_and_the_same_one_again():
+def test_pictures_are_deterministic_and_differ_by_number_and_seed():
     first, again, other, seeded = (
         np.asarray(draw_landscape(seed, number, 40)) for seed, number in ((0, 1), (0, 1), (0, 2), (1, 1))
     )
@@ -27,7 +27,7 @@ def test_numbers_give_unlike_pictures_and_the_same_one_again():
     assert not np.array_equal(first, seeded)
 
 
-def test_exports_are_equal_disjoint_and_give_puzzles(tmp_path: Path):
+def test_exports_are_equal_have_no_duplicates_and_give_puzzles(tmp_path: Path):
     for name in ("a", "b"):
         export_landscapes(tmp_path / name, COUNTS)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.png"))
@@ -37,8 +37,8 @@ def test_exports_are_equal_disjoint_and_give_puzzles(tmp_path: Path):
     assert len({(tmp_path / "a" / file).read_bytes() for file in files}) == 5
 
     task = get_task("image", grid="2x2", tile=28)
-    for found in scan(tmp_path / "a", "image"):
-        source = open_source(tmp_path / "a", found, "image")
+    for path in scan(tmp_path / "a", "image"):
+        source = open_source(tmp_path / "a", path, "image")
         puzzle = task.plan(source, Random(0))
         assert isinstance(puzzle, Puzzle), puzzle
 
@@ -53,7 +53,7 @@ def test_existing_pictures_are_not_rendered_again(tmp_path: Path):
     assert (tmp_path / "train" / "0001.png").is_file()
 
 
-def test_a_tiny_model_can_tell_up_from_down_and_left_from_right():
+def test_brightness_differs_from_top_to_bottom_and_colour_from_left_to_right():
     for number in range(40):
         picture = np.asarray(draw_landscape(0, number, 56), dtype=float)
         left, right = picture[:, :28].mean((0, 1)), picture[:, 28:].mean((0, 1))
@@ -61,7 +61,7 @@ def test_a_tiny_model_can_tell_up_from_down_and_left_from_right():
         assert right[0] - right[2] > left[0] - left[2] + 10
 
 
-def test_a_recipe_names_them_as_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_recipe_may_use_the_landscapes_as_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(landscapes, "COUNTS", {"train": 1, "heldout": 1})
     folder = source_folder("landscapes", "image", tmp_path)
     assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png")) == [
@@ -72,7 +72,7 @@ def test_a_recipe_names_them_as_a_source(tmp_path: Path, monkeypatch: pytest.Mon
         require_source("landscapes", "video")
 
 
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path):
+def test_a_file_at_the_path_of_the_folder_is_refused(tmp_path: Path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(JigsawError, match=r"taken.*cannot write the landscapes"):
         export_landscapes(tmp_path / "taken")

@@ -1,4 +1,4 @@
-"""`jigsaw samples`: what is exported, that the splits stay apart, and what happens to a folder that is in the way."""
+"""`jigsaw samples`: the exported files, the separation of the splits, and the errors for unsuitable folders."""
 
 import importlib.util
 import json
@@ -22,7 +22,7 @@ if any(importlib.util.find_spec(package) is None for package in ("mvtbdata", "sk
 
 SAMPLES = list_samples()
 PHOTOS = [sample for sample in SAMPLES if sample.kind == "photos"]
-NEVER = {
+EXCLUDED = {
     *("lena.png", "wally.png", "wheres-wally.png", "58060.png", "butterfly.jpg", "image3.jpg", "lab-scene.png"),
     *("adelson.png", "fisheye_target.png", "Image18.png", "carphone_distorted.mp4"),
 }
@@ -30,18 +30,18 @@ NEVER = {
 
 @pytest.fixture
 def exported(sample_media: Path) -> Path:
-    """The whole export; only to be read."""
+    """A folder with the complete export, which tests must not change."""
     return sample_media
 
 
 @pytest.fixture
 def copied(sample_media: Path, tmp_path: Path) -> Path:
-    """A copy of the whole export, to be changed."""
+    """A copy of the complete export, which a test may change."""
     return shutil.copytree(sample_media, tmp_path / "media")
 
 
 def files_of(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every file below a folder with its inode and time of change: a rewritten file has others."""
+    """All files below a folder with their inode and modification time, which change if a file is rewritten."""
     return {
         str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
         for path in folder.rglob("*")
@@ -50,7 +50,7 @@ def files_of(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 class TestTable:
-    def test_holds_enough_unrelated_scenes_to_train_and_to_evaluate(self):
+    def test_has_enough_unrelated_scenes_for_training_and_evaluation(self):
         counts = {(count.kind, count.split): count for count in count_samples(SAMPLES)}
         assert counts["photos", "train"].files >= 35
         assert counts["photos", "train"].scenes >= 10
@@ -59,7 +59,7 @@ class TestTable:
             ("rgbd", "train")
         }
 
-    def test_counts_files_and_scenes_one_by_one(self):
+    def test_counts_files_and_scenes(self):
         for count in count_samples(SAMPLES):
             rows = [row for row in SAMPLES if (row.kind, row.split) == (count.kind, count.split)]
             assert (count.files, count.scenes) == (len(rows), len({row.scene for row in rows}))
@@ -67,21 +67,21 @@ class TestTable:
     def test_no_scene_is_in_both_splits(self):
         splits: dict[str, set[str]] = {}
         for sample in SAMPLES:
-            # The stills bikes-* are shots of the clip bikes: one family, one split.
+            # The still pictures bikes-* are from the clip bikes, so that they must be in the same split.
             splits.setdefault(sample.scene.partition("-")[0], set()).add(sample.split)
-        assert {scene: where for scene, where in splits.items() if len(where) > 1} == {}
+        assert {scene: names for scene, names in splits.items() if len(names) > 1} == {}
 
-    def test_no_origin_is_in_both_splits(self):
+    def test_no_original_file_is_in_both_splits(self):
         splits: dict[str, set[str]] = {}
         for sample in SAMPLES:
             splits.setdefault(sample.path, set()).add(sample.split)
-        assert all(len(where) == 1 for where in splits.values())
+        assert all(len(names) == 1 for names in splits.values())
 
     def test_a_heldout_scene_has_at_most_two_photos(self):
         held_out = Counter(photo.scene for photo in PHOTOS if photo.split == "heldout")
         assert max(held_out.values()) <= 2
 
-    def test_file_names_tell_kind_split_and_scene(self):
+    def test_file_names_contain_kind_split_and_scene(self):
         assert len({sample.file for sample in SAMPLES}) == len(SAMPLES)
         for sample in SAMPLES:
             if sample.kind != "rgbd":
@@ -89,8 +89,8 @@ class TestTable:
                 assert folder == f"{sample.kind}/{sample.split}"
                 assert name.rpartition("-")[0] == sample.scene
 
-    def test_leaves_out_files_that_may_not_be_redistributed(self):
-        assert not NEVER & {Path(sample.path).name for sample in SAMPLES}
+    def test_excludes_files_that_may_not_be_redistributed(self):
+        assert not EXCLUDED & {Path(sample.path).name for sample in SAMPLES}
 
     def test_names_an_origin_and_a_licence_for_every_file(self):
         assert all(sample.package and sample.path and sample.licence for sample in SAMPLES)
@@ -102,12 +102,12 @@ class TestExport:
         assert set(files_of(exported)) == expected
 
     @pytest.mark.parametrize("photo", PHOTOS, ids=lambda photo: photo.file)
-    def test_every_photo_opens_with_room_for_a_grid_and_has_content(self, exported: Path, photo: module.Sample):
+    def test_every_photo_is_large_enough_for_a_grid_and_has_content(self, exported: Path, photo: module.Sample):
         with Image.open(exported / photo.file) as image:
             assert min(image.size) >= 250
             assert np.asarray(image.convert("L")).std() > 15
 
-    def test_photos_of_different_splits_do_not_look_alike(self, exported: Path):
+    def test_photos_of_different_splits_are_not_similar(self, exported: Path):
         def thumbnail(photo: module.Sample) -> np.ndarray:
             with Image.open(exported / photo.file) as image:
                 small = np.asarray(image.convert("L").resize((16, 16)), dtype=float).ravel()
@@ -124,13 +124,13 @@ class TestExport:
         assert stills
         for still in stills:
             with Image.open(exported / still.file) as image:
-                ours = np.asarray(image.convert("RGB"), dtype=int)
-            # FFmpeg interpolates the chroma planes, we repeat them: equal but for coloured edges.
-            assert np.abs(ours - frames[still.frame or 0]).mean() < 2
+                still_pixels = np.asarray(image.convert("RGB"), dtype=int)
+            # FFmpeg interpolates the chroma planes and jigsaw repeats them, so that only coloured edges differ.
+            assert np.abs(still_pixels - frames[still.frame or 0]).mean() < 2
 
     def test_stills_of_the_long_video_show_its_key_frames_at_half_the_size(self, exported: Path):
         stills = {photo.frame: photo for photo in PHOTOS if photo.package == big_buck_bunny.PACKAGE}
-        seen = 0
+        compared = 0
         with av.open(str(big_buck_bunny.fetch_video())) as container:
             stream = container.streams.video[0]
             stream.codec_context.skip_frame = "NONKEY"
@@ -139,16 +139,16 @@ class TestExport:
                 if still is not None and still.frame % 7 == 0:
                     reference = np.asarray(frame.to_image().resize((640, 360), Image.Resampling.BOX), dtype=int)
                     with Image.open(exported / still.file) as image:
-                        assert np.abs(np.asarray(image, dtype=int) - reference).mean() < 6  # of another colour matrix
-                    seen += 1
-        assert seen >= 6
+                        assert np.abs(np.asarray(image, dtype=int) - reference).mean() < 6  # another colour matrix
+                    compared += 1
+        assert compared >= 6
 
     @pytest.mark.parametrize("sample", [row for row in SAMPLES if row.kind == "videos"], ids=lambda row: row.scene)
     def test_every_clip_decodes(self, exported: Path, sample: module.Sample):
         with av.open(str(exported / sample.file)) as clip:
             assert sum(1 for _ in clip.decode(video=0)) >= 100
 
-    def test_the_rgbd_scene_gives_plausible_metres(self, exported: Path):
+    def test_the_depths_of_the_rgbd_scene_are_plausible(self, exported: Path):
         scene = exported / "rgbd/motorcycle"
         camera = json.loads((scene / "camera.json").read_text())
         with np.load(scene / "disparity.npz") as file:
@@ -182,22 +182,22 @@ class TestSecondCall:
         assert export_samples(exported).written == 0
         assert files_of(exported) == before
 
-    def test_completes_an_interrupted_export_and_repairs_a_damaged_file(self, copied: Path):
+    def test_completes_an_interrupted_export_and_replaces_a_damaged_file(self, copied: Path):
         (copied / PHOTOS[0].file).unlink()
         (copied / PHOTOS[1].file).write_bytes(b"half a pho")
         (copied / "photos/train/.left-by-a-crash.part").write_bytes(b"")
-        whole = files_of(copied)
+        before = files_of(copied)
         assert export_samples(copied).written == 2
-        changed = {file for file, stamp in files_of(copied).items() if whole.get(file) != stamp}
+        changed = {file for file, stamp in files_of(copied).items() if before.get(file) != stamp}
         assert changed == {PHOTOS[0].file, PHOTOS[1].file}
         assert export_samples(copied).written == 0
 
-    def test_two_exports_are_the_same_bytes(self, exported: Path, tmp_path: Path):
+    def test_two_exports_have_the_same_bytes(self, exported: Path, tmp_path: Path):
         export_samples(tmp_path)
         for file in files_of(exported):
             assert (tmp_path / file).read_bytes() == (exported / file).read_bytes()
 
-    def test_a_crash_midway_leaves_no_half_file_and_can_be_taken_up(
+    def test_an_interrupted_export_leaves_no_incomplete_file_and_is_resumed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         write, calls = module._write, Counter[str]()
@@ -218,17 +218,17 @@ class TestSecondCall:
 
 
 class TestRefusals:
-    def test_a_missing_package_is_named_with_the_remedy_and_nothing_is_written(
+    def test_the_error_for_a_missing_package_has_the_remedy_and_nothing_is_written(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         find = importlib.util.find_spec
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mvtbdata" else find(name))
-        with pytest.raises(JigsawError, match=r"mvtb-data.*pip install .*\[samples\]'") as caught:
+        with pytest.raises(JigsawError, match=r"mvtb-data.*pip install .*\[samples\]'") as error:
             export_samples(tmp_path / "media")
-        assert "\n" not in str(caught.value)
+        assert "\n" not in str(error.value)
         assert not (tmp_path / "media").exists()
 
-    def test_a_missing_file_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def test_the_error_for_a_missing_file_names_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (tmp_path / "mvtbdata").mkdir()
         (tmp_path / "mvtbdata/__init__.py").touch()
         spec = importlib.util.spec_from_file_location(
@@ -241,9 +241,7 @@ class TestRefusals:
         with pytest.raises(JigsawError, match=r"mvtb-data lacks mvtbdata/images/.*pip install"):
             export_samples(tmp_path / "media")
 
-    def test_another_version_of_a_file_is_not_taken_for_the_known_one(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ):
+    def test_a_file_with_another_hash_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         other = tmp_path / "other.png"
         Image.new("RGB", (8, 8)).save(other)
         locate = module._locate
@@ -254,30 +252,30 @@ class TestRefusals:
             export_samples(tmp_path / "media")
         assert not (tmp_path / "media/photos/heldout/cat-01.png").exists()
 
-    def test_a_folder_of_something_else_is_left_alone(self, tmp_path: Path):
+    def test_a_folder_with_other_files_is_refused_and_unchanged(self, tmp_path: Path):
         (tmp_path / "holiday.jpg").write_bytes(b"mine")
         with pytest.raises(JigsawError, match="has something other than samples"):
             export_samples(tmp_path)
         assert set(files_of(tmp_path)) == {"holiday.jpg"}
 
-    def test_a_strange_photo_among_the_samples_is_named(self, copied: Path):
+    def test_the_error_for_an_unknown_photo_names_it(self, copied: Path):
         (copied / "photos/train/roof-01.png").write_bytes(b"held out in this version")
         with pytest.raises(JigsawError, match=r"photos/train/roof-01.png is not one of this version's samples"):
             export_samples(copied)
 
-    def test_a_file_in_the_way_is_named(self, tmp_path: Path):
+    def test_the_error_for_a_file_at_the_path_of_the_folder_names_it(self, tmp_path: Path):
         (tmp_path / "media").write_bytes(b"")
         with pytest.raises(JigsawError, match="media is a file"):
             export_samples(tmp_path / "media")
 
-    def test_a_full_disk_is_one_line_and_leaves_no_temporary_file(
+    def test_a_full_disk_is_an_error_and_leaves_no_temporary_file(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         def full(self: Path, target: Path) -> Path:
             raise OSError(28, os.strerror(28), str(target))
 
         monkeypatch.setattr(Path, "replace", full)
-        with pytest.raises(JigsawError, match="No space left on device") as caught:
+        with pytest.raises(JigsawError, match="No space left on device") as error:
             export_samples(tmp_path / "media")
-        assert "\n" not in str(caught.value)
+        assert "\n" not in str(error.value)
         assert files_of(tmp_path) == {}
