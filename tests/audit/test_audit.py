@@ -1,4 +1,4 @@
-"""`jigsaw audit`: sets built to leak in one way, of which exactly that leak is named, and sets built not to leak."""
+"""`jigsaw audit`: sets with one built-in shortcut, of which exactly this leak is reported, and sets without leaks."""
 
 from itertools import permutations
 
@@ -20,14 +20,14 @@ PHOTOS = 48
 
 
 def blurred(generator, shape, reach):
-    """Smooth noise, 0 to 255, whose pixels have much to do with each other within `reach` pixels."""
+    """Smooth noise, 0 to 255, whose pixels are correlated within `reach` pixels."""
     height, width = shape
     small = generator.uniform(0, 255, (height // reach + 2, width // reach + 2, 3)).astype(np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def unrelated(generator):
-    """A picture of 3x3 cells that have nothing to do with each other: there is no way to put it together."""
+def unrelated_cells(generator):
+    """A picture of 3x3 independent cells, which cannot be reassembled."""
     picture = Image.new("RGB", (SIDE, SIDE))
     for cell in range(9):
         picture.paste(blurred(generator, (CELL, CELL), 8), (cell % 3 * CELL, cell // 3 * CELL))
@@ -40,8 +40,8 @@ def continuous(generator):
 
 def lit_from_above(generator):
     fall = np.linspace(60, -60, SIDE)[:, None, None]
-    flat = np.asarray(unrelated(generator)).astype(float) * 0.25 + 96
-    # Steps per row of cells: no border continues another.
+    flat = np.asarray(unrelated_cells(generator)).astype(float) * 0.25 + 96
+    # The brightness changes in steps between rows of cells, so that borders do not match.
     steps = np.repeat(fall.reshape(3, CELL).mean(axis=1), CELL)[:, None, None]
     return Image.fromarray((flat + steps).clip(0, 255).astype(np.uint8))
 
@@ -60,30 +60,30 @@ def photo_set(root, make, *, suffix="png", task="image", **config):
 
 def place_of(report, name):
     (group,) = report.groups
-    return next(found.place_accuracy.value for found in group.findings if found.name == name)
+    return next(finding.place_accuracy.value for finding in group.findings if finding.name == name)
 
 
-def test_a_clean_set_has_no_leak(tmp_path):
-    report = audit_puzzles(photo_set(tmp_path, unrelated))
+def test_a_set_without_shortcuts_has_no_leak(tmp_path):
+    report = audit_puzzles(photo_set(tmp_path, unrelated_cells))
     assert report.leaks == report.here == []
     (group,) = report.groups
     assert (group.num_puzzles, group.num_sources, group.grid) == (96, 48, (3, 3))
-    assert {found.name for found in group.findings} >= {"constant", "label order", "edges", "compression"}
+    assert {finding.name for finding in group.findings} >= {"constant", "label order", "edges", "compression"}
     (tmp_path / "audit.json").write_text(to_json(report))
     assert from_json(Audit, tmp_path / "audit.json") == report
 
 
-def test_borders_that_continue_each_other_are_named_and_a_margin_closes_them(tmp_path):
-    open_set = audit_puzzles(photo_set(tmp_path / "open", continuous))
-    closed = audit_puzzles(photo_set(tmp_path / "closed", continuous, margin=0.3, min_tile=8))
-    assert open_set.leaks == ["edges"]
-    assert place_of(open_set, "edges") > 0.9
-    (named,) = [found for found in open_set.groups[0].findings if found.leak]
-    assert named.remedy.startswith("margin")
-    assert closed.leaks == []
+def test_matching_borders_are_a_leak_and_a_margin_removes_it(tmp_path):
+    without_margin = audit_puzzles(photo_set(tmp_path / "open", continuous))
+    with_margin = audit_puzzles(photo_set(tmp_path / "closed", continuous, margin=0.3, min_tile=8))
+    assert without_margin.leaks == ["edges"]
+    assert place_of(without_margin, "edges") > 0.9
+    (finding,) = [each for each in without_margin.groups[0].findings if each.leak]
+    assert finding.remedy.startswith("margin")
+    assert with_margin.leaks == []
 
 
-def test_a_leak_in_few_sources_is_told_as_one_of_these_puzzles(tmp_path):
+def test_a_shortcut_in_few_sources_is_reported_for_these_puzzles_only(tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     generator = np.random.default_rng(7)
@@ -95,21 +95,21 @@ def test_a_leak_in_few_sources_is_told_as_one_of_these_puzzles(tmp_path):
     assert report.leaks == []
     assert report.here[0] == "edges"
     console = Console(width=120)
-    with console.capture() as told:
+    with console.capture() as output:
         console.print(audit_tables(report))
-    assert "edges: margin" in told.get() and "2 sources are too few" in told.get()
-    assert "no shortcut is above chance" not in told.get()
+    assert "edges: margin" in output.get() and "2 sources are too few" in output.get()
+    assert "no shortcut is above chance" not in output.get()
 
 
-def test_light_that_tells_the_row_is_named(tmp_path):
+def test_brightness_that_determines_the_row_is_a_leak(tmp_path):
     report = audit_puzzles(photo_set(tmp_path, lit_from_above))
     assert report.leaks == ["brightness and colour"]
     assert place_of(report, "brightness and colour") == pytest.approx(1 / 3, abs=0.08)  # the row, not the column
 
 
-def test_the_block_grid_of_a_jpeg_is_named_and_resizing_closes_it(tmp_path):
+def test_the_block_grid_of_a_jpeg_is_a_leak_and_resizing_removes_it(tmp_path):
     # Cells of 66 px begin 0, 2 and 4 px after a border of the 8-px grid.
-    def odd(generator):
+    def noise_cells(generator):
         picture = Image.new("RGB", (198, 198))
         for cell in range(9):
             noise = generator.uniform(90, 160, (66, 66, 3)).astype(np.uint8)
@@ -117,7 +117,7 @@ def test_the_block_grid_of_a_jpeg_is_named_and_resizing_closes_it(tmp_path):
         return picture
 
     def leaks(name, **options):
-        return audit_puzzles(photo_set(tmp_path / name, odd, margin=0.1, **options)).leaks
+        return audit_puzzles(photo_set(tmp_path / name, noise_cells, margin=0.1, **options)).leaks
 
     assert leaks("jpeg", suffix="jpg") == ["compression"]
     assert leaks("png") == []
@@ -131,7 +131,7 @@ from dataclasses import replace
 
 
 class Lazy(ImageTask):
-    """Shuffles badly: the first tile is always shown first, the second last."""
+    """Does not shuffle uniformly: the first tile is always shown first, the second last."""
 
     name = "lazy"
 
@@ -145,28 +145,28 @@ class Lazy(ImageTask):
 '''
 
 
-def test_orders_that_are_not_drawn_evenly_are_named(tmp_path):
+def test_orders_that_are_not_uniform_are_a_leak(tmp_path):
     (tmp_path / "lazy.py").write_text(LAZY)
     spec = f"{tmp_path / 'lazy.py'}:Lazy"
-    report = audit_puzzles(photo_set(tmp_path / "lazy", unrelated, task=spec), task=spec)
+    report = audit_puzzles(photo_set(tmp_path / "lazy", unrelated_cells, task=spec), task=spec)
     assert report.leaks == ["label order"] or report.leaks == ["constant", "label order"]
     assert place_of(report, "label order") == pytest.approx(2 / 9 + 1 / 9, abs=0.06)
-    remedies = {found.remedy for found in report.groups[0].findings if found.leak}
+    remedies = {finding.remedy for finding in report.groups[0].findings if finding.leak}
     assert all(remedy.startswith("set identity=true") for remedy in remedies)
 
 
 # Clips
 
 
-def film(path, generator, still):
-    """One moving picture for a whole film, or with `still` cuts in it a new one for every clip."""
+def write_video(path, generator, cuts):
+    """Writes a video that moves over one picture or, with `cuts`, over a new picture in every clip."""
     import av
 
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=8)
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 96, 64, "yuv420p", 4_000_000
         for scene in range(4):
-            if scene == 0 or still:
+            if scene == 0 or cuts:
                 large = np.asarray(blurred(generator, (160, 320), 12))
                 x, y, step = generator.integers(60, 200), generator.integers(20, 70), generator.normal(0, 2, 2)
             for _ in range(16):
@@ -179,34 +179,34 @@ def film(path, generator, still):
             container.mux(packet)
 
 
-def film_set(root, still):
-    folder = root / "films"
+def video_set(root, cuts):
+    folder = root / "videos"
     folder.mkdir(parents=True)
     generator = np.random.default_rng(3)
     for number in range(30):
-        film(folder / f"film-{number}.mp4", generator, still)
+        write_video(folder / f"video-{number}.mp4", generator, cuts)
     config = {"clips": 4, "min_duration": 4, "trim": 0, "min_frames": 16, "max_frames": 16, "fps": 8, "static": "keep"}
     build_puzzles("video", folder, root / "set", config=config, per_source=1, progress=False, workers=1)
     return root / "set"
 
 
-def test_clips_that_begin_where_others_end_are_named(tmp_path):
-    report = audit_puzzles(film_set(tmp_path / "whole", still=False))
+def test_clips_that_begin_where_others_end_are_a_leak(tmp_path):
+    report = audit_puzzles(video_set(tmp_path / "whole", cuts=False))
     assert report.leaks == ["edges"]
-    assert [found.remedy[:4] for found in report.groups[0].findings if found.leak] == ["trim"]
-    assert audit_puzzles(film_set(tmp_path / "cut", still=True)).leaks == []
+    assert [finding.remedy[:4] for finding in report.groups[0].findings if finding.leak] == ["trim"]
+    assert audit_puzzles(video_set(tmp_path / "cut", cuts=True)).leaks == []
 
 
 # Points
 
 
 def depth_set(root, ramp):
-    """RGB-D pairs: a floor that is nearer below, or blocks at random depths."""
+    """Builds a set of RGB-D pairs: a floor that is nearer at the bottom, or blocks at random depths."""
     generator = np.random.default_rng(5)
     for number in range(40):
         folder = root / "rgbd" / f"scene-{number}"
         folder.mkdir(parents=True)
-        unrelated(generator).save(folder / "color.png")
+        unrelated_cells(generator).save(folder / "color.png")
         down = np.linspace(5000, 1000, SIDE)[:, None] + np.zeros((SIDE, SIDE))
         blocks = np.kron(generator.uniform(1000, 5000, (6, 6)), np.ones((32, 32)))
         depth = down if ramp else blocks
@@ -216,17 +216,17 @@ def depth_set(root, ramp):
     return root / "set"
 
 
-def test_points_that_are_nearer_the_lower_they_are_are_named(tmp_path):
+def test_points_that_are_nearer_at_the_bottom_are_a_leak(tmp_path):
     report = audit_puzzles(depth_set(tmp_path / "floor", ramp=True))
     assert report.leaks == ["position"]
     assert place_of(report, "position") > 0.9
     assert audit_puzzles(depth_set(tmp_path / "blocks", ramp=False)).leaks == []
 
 
-# The parts
+# Single functions
 
 
-def test_a_beam_finds_the_best_arrangement_of_few_pieces():
+def test_the_beam_search_finds_the_best_arrangement_of_few_pieces():
     generator = np.random.default_rng(1)
     for _ in range(20):
         right, below = generator.uniform(0, 1, (2, 4, 4))
@@ -235,19 +235,19 @@ def test_a_beam_finds_the_best_arrangement_of_few_pieces():
             a, b, c, d = (piece - 1 for piece in order)
             return right[a, b] + right[c, d] + below[a, c] + below[b, d]
 
-        found = fill((2, 2), right, below)
-        assert cost(found) == pytest.approx(min(cost(order) for order in permutations([1, 2, 3, 4])))
+        best = fill((2, 2), right, below)
+        assert cost(best) == pytest.approx(min(cost(order) for order in permutations([1, 2, 3, 4])))
 
 
-def test_edges_put_a_shuffled_picture_together():
+def test_edge_matching_reassembles_a_shuffled_picture():
     picture = np.asarray(continuous(np.random.default_rng(2)))
     shown = [4, 0, 7, 2, 8, 1, 5, 3, 6]
     cells = [picture[None, c // 3 * CELL : (c // 3 + 1) * CELL, c % 3 * CELL : (c % 3 + 1) * CELL] for c in shown]
     assert match_edges(cells, (3, 3)) == [shown.index(place) + 1 for place in range(9)]
 
 
-def test_a_prior_never_judges_a_source_by_itself():
-    """Given symbols that tell the answer within a source but differ between sources, it is at chance."""
+def test_a_prior_is_fitted_on_other_sources_only():
+    """Features that determine the answer within a source, but differ between sources, give chance accuracy."""
     generator = np.random.default_rng(4)
     answers, tables, sources = [], [], []
     for source in range(60):
@@ -264,27 +264,27 @@ def test_a_prior_never_judges_a_source_by_itself():
     assert fitted_orders(same, answers, sources) == answers
 
 
-def test_ties_tell_nothing():
+def test_equal_values_have_equal_ranks():
     assert ranks([2.0, 2.0, 2.0]) == [0, 0, 0]
 
 
-def test_the_commonest_answer_is_that_of_other_sources():
+def test_the_commonest_answer_is_counted_in_other_sources():
     answers = [[1, 2]] * 5 + [[2, 1]] * 20
     sources = [str(i) for i in range(25)]
     assert commonest(answers, sources) == [[2, 1]] * 25
 
 
-def test_few_puzzles_tell_nothing(puzzle_folder, tmp_path):
+def test_too_few_puzzles_have_no_findings(puzzle_folder, tmp_path):
     report = audit_puzzles(puzzle_folder, limit=5)
     assert report.leaks == []
     assert report.groups[0].findings == []
 
 
-def test_the_command_is_beside_the_figures(puzzle_folder, monkeypatch):
+def test_an_audit_stores_its_command(puzzle_folder, monkeypatch):
     monkeypatch.setattr("sys.argv", ["/usr/bin/jigsaw", "audit", "a set", "--limit", "5"])
     assert audit_puzzles(puzzle_folder, limit=5).command == "jigsaw audit 'a set' --limit 5"
 
 
-def test_a_folder_that_is_no_set_is_refused(tmp_path):
+def test_a_folder_without_a_puzzle_set_is_refused(tmp_path):
     with pytest.raises(JigsawError):
         audit_puzzles(tmp_path)

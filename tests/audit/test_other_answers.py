@@ -1,4 +1,4 @@
-"""Shortcuts for choices and intervals: what each finds where it is there, and nothing where the option closes it."""
+"""Shortcuts for choices, intervals and view motion: each solves puzzles that have it and does not apply to others."""
 
 import numpy as np
 import pytest
@@ -10,26 +10,26 @@ from jigsaw.audit.orders import SHORTCUTS as ORDERS
 from jigsaw.audit.orders import OrderSample
 from jigsaw.tasks import Pieces
 
-TRIED = {shortcut.name: shortcut.solve for shortcut in SHORTCUTS}
+SOLVERS = {shortcut.name: shortcut.solve for shortcut in SHORTCUTS}
 COUNT = 40
 
 
 def share(name, samples):
-    """How many of the puzzles a shortcut solves."""
-    found = TRIED[name](samples)
-    return np.mean([label == sample.answer for label, sample in zip(found, samples, strict=True)])
+    """The share of puzzles that a shortcut solves."""
+    labels = SOLVERS[name](samples)
+    return np.mean([label == sample.answer for label, sample in zip(labels, samples, strict=True)])
 
 
 def smooth(seed, size=48):
-    """A picture that rises to the right and downwards."""
+    """A picture whose brightness rises to the right and to the bottom."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:size, 0:size]
     planes = [x * rng.uniform(1, 3) + y * rng.uniform(1, 3) for _ in range(3)]
     return np.stack(planes, axis=-1).clip(0, 255).astype(np.uint8)
 
 
-def holed(seed, inset=0):
-    """A hole of 16 pixels, and three patches: the right one, and two from elsewhere."""
+def patch_sample(seed, inset=0):
+    """A picture with a hole of 16 pixels and three patches: the right one and two from other places."""
     rng = np.random.default_rng(seed)
     picture = smooth(seed)
     boxes = [(16, 16), (0, 0), (32, 32)]
@@ -43,23 +43,23 @@ def holed(seed, inset=0):
     return ChoiceSample(("1", "2", "3"), answer, f"{seed}", shown, [covered], pieces=pieces)
 
 
-def test_borders_tell_the_patch_of_a_hole():
-    assert share("borders of the hole", [holed(seed) for seed in range(COUNT)]) == 1
+def test_borders_of_the_hole_determine_the_patch():
+    assert share("borders of the hole", [patch_sample(seed) for seed in range(COUNT)]) == 1
 
 
-def test_a_seam_tells_the_tile_that_was_turned():
+def test_seams_determine_the_rotated_tile():
     samples = []
     for seed in range(COUNT):
-        picture, turned = smooth(seed), seed % 4
+        picture, rotated = smooth(seed), seed % 4
         tiles = [picture[y : y + 24, x : x + 24] for y in (0, 24) for x in (0, 24)]
-        tiles[turned] = np.rot90(tiles[turned], 2)
+        tiles[rotated] = np.rot90(tiles[rotated], 2)
         shown = [tile[None] for tile in tiles]
         pieces = Pieces(frames=shown, grid=(2, 2))
-        samples.append(ChoiceSample(("1", "2", "3", "4"), str(turned + 1), f"{seed}", shown, [picture], pieces=pieces))
+        samples.append(ChoiceSample(("1", "2", "3", "4"), str(rotated + 1), f"{seed}", shown, [picture], pieces=pieces))
     assert share("seams", samples) > 0.9 > 0.5 > share("constant", samples)
 
 
-def test_the_side_at_which_two_tiles_touch_tells_where_one_lies():
+def test_matching_borders_determine_the_relative_place_of_two_tiles():
     samples = []
     for seed in range(COUNT):
         picture, right = smooth(seed), seed % 2
@@ -68,7 +68,7 @@ def test_the_side_at_which_two_tiles_touch_tells_where_one_lies():
     assert share("two borders", samples) == 1
 
 
-def test_frames_that_jump_tell_the_shuffled_clip():
+def test_jumps_between_frames_determine_the_shuffled_clip():
     samples = []
     for seed in range(COUNT):
         clips = [np.stack([np.full((8, 8, 3), 10 * at, dtype=np.uint8) for at in range(6)]) for _ in range(3)]
@@ -77,7 +77,7 @@ def test_frames_that_jump_tell_the_shuffled_clip():
     assert share("motion", samples) == 1
 
 
-def test_light_that_drifts_tells_the_direction_of_time():
+def test_a_drift_of_brightness_determines_the_direction_of_time():
     samples = []
     for seed in range(COUNT):
         clip = np.stack([np.full((8, 8, 3), 20 + 10 * at, dtype=np.uint8) for at in range(6)])
@@ -86,7 +86,7 @@ def test_light_that_drifts_tells_the_direction_of_time():
     assert share("drift", samples) == 1
 
 
-def test_height_tells_the_nearer_point():
+def test_the_height_determines_the_nearer_point():
     samples = []
     for seed in range(COUNT):
         low = seed % 2
@@ -96,26 +96,26 @@ def test_height_tells_the_nearer_point():
 
 
 @pytest.mark.parametrize("name", ["borders of the hole", "seams", "two borders", "motion", "drift", "height"])
-def test_a_shortcut_does_not_apply_where_there_is_nothing_to_read(name):
+def test_a_shortcut_does_not_apply_to_puzzles_without_its_features(name):
     samples = [ChoiceSample(("A", "B"), "AB"[seed % 2], f"{seed}", (), [smooth(seed)]) for seed in range(4)]
-    assert TRIED[name](samples) is None
+    assert SOLVERS[name](samples) is None
 
 
-def test_two_large_steps_tell_the_interval_between_them():
+def test_the_two_largest_steps_determine_the_interval_between_them():
     rng = np.random.default_rng(0)
     samples = []
     for seed in range(20):
         start, end = sorted(rng.choice(range(1, 15), 2, replace=False).tolist())
         steps = [50.0 if at + 1 in (start, end) else 1.0 for at in range(15)]
         samples.append(IntervalSample([start / 2, end / 2], f"{seed}", steps, 2.0))
-    found = next(shortcut for shortcut in INTERVALS if shortcut.name == "largest steps").solve(samples)
-    assert found == [sample.answer for sample in samples]
+    intervals = next(shortcut for shortcut in INTERVALS if shortcut.name == "largest steps").solve(samples)
+    assert intervals == [sample.answer for sample in samples]
     constant = next(shortcut for shortcut in INTERVALS if shortcut.name == "constant").solve(samples)
-    assert constant != found
+    assert constant != intervals
 
 
-def test_nearness_finds_the_view_by_its_likeness_to_the_first_picture():
-    """Four views that differ from the first picture by more and more, and a prompt that says how far each is."""
+def test_nearness_orders_the_views_by_their_similarity_to_the_first_picture():
+    """Four views with increasing differences from the first picture, and the distance of each in the prompt."""
     solve = {shortcut.name: shortcut.solve for shortcut in ORDERS}["nearness"]
     rng, samples = np.random.default_rng(0), []
     for number in range(5):
