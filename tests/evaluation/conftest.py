@@ -1,4 +1,4 @@
-"""What the tests of evaluations share: a small puzzle set, and a run folder on it."""
+"""Fixtures of the tests of evaluations: a small puzzle set and the folder of a run on it."""
 
 import sys
 from pathlib import Path

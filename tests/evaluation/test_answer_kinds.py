@@ -1,4 +1,4 @@
-"""Evaluations of rows whose answers are no orders: scored, counted by task and kind, written, read and reported."""
+"""Evaluations of mixed kinds of answer: scores by task and kind, stored predictions, tables and the report."""
 
 import json
 
@@ -24,13 +24,13 @@ CHOICE = {"answer_kind": "choice", "answer_args": {"options": ["A", "B", "C", "D
 
 
 def answered(name, task, answer, *texts, **columns):
-    """A puzzle in style direct, with completions."""
+    """A puzzle in answer style direct, with completions."""
     puzzle = {"id": name, "task": task, "source": {"path": name}, "answer": answer, "answer_style": "direct"}
     return AnsweredPuzzle({**puzzle, "classes": None, **columns}, texts)
 
 
 def mixture(*, samples=1):
-    """Orders, choices and numbers; of each kind the first is right."""
+    """Two orders, two choices and two numbers; the first answer of each kind is right."""
     return [
         answered("o1", "image", [2, 1], *["2, 1"] * samples),
         answered("o2", "image", [2, 1], *["1, 2"] * samples),
@@ -41,54 +41,54 @@ def mixture(*, samples=1):
     ]
 
 
-def test_accuracy_stands_beside_chance_by_task_and_kind():
-    found = evaluation_of(mixture(), Composition(["answer"]))
-    kinds = {str(group): group.estimates["exact"] for group in found.groups if group.num_pieces}
+def test_accuracy_is_reported_with_chance_by_task_and_kind():
+    results = evaluation_of(mixture(), Composition(["answer"]))
+    kinds = {str(group): group.estimates["exact"] for group in results.groups if group.num_pieces}
     assert {name: figure.chance for name, figure in kinds.items()} == {
         "image, 2 pieces": 0.5,
         "rotation, choice of 4": 0.25,
         "questions, number": None,
     }
     assert all(figure.value == 0.5 for figure in kinds.values())
-    assert found.reasons == {"ok": 5, "not_a_number": 1}
+    assert results.reasons == {"ok": 5, "not_a_number": 1}
 
 
-def test_figures_of_orders_are_means_over_orders_alone():
-    found = evaluation_of(mixture(), Composition(["answer"]))
-    assert found.estimates["place_accuracy"].value == 0.5  # one of two orders, not one of six answers
-    assert found.estimates["place_accuracy"].chance == 0.5
-    assert found.estimates["exact"].value == 0.5 and found.estimates["exact"].chance is None
-    rotation = next(group for group in found.groups if group.task == "rotation")
+def test_scores_of_orders_are_means_over_orders_only():
+    results = evaluation_of(mixture(), Composition(["answer"]))
+    assert results.estimates["place_accuracy"].value == 0.5  # one of two orders, not of six answers
+    assert results.estimates["place_accuracy"].chance == 0.5
+    assert results.estimates["exact"].value == 0.5 and results.estimates["exact"].chance is None
+    rotation = next(group for group in results.groups if group.task == "rotation")
     assert "place_accuracy" not in rotation.estimates
-    assert [entry.task for entry in found.places] == ["image"]
+    assert [entry.task for entry in results.places] == ["image"]
 
 
-def test_several_answers_to_a_choice_are_voted_on():
+def test_several_answers_to_a_choice_have_a_majority_vote():
     votes = [answered("c1", "rotation", "B", "A", "B", "B", "?", **CHOICE)]
-    found = evaluation_of(votes, Composition(["answer"])).sampled
-    assert found.majority["exact"].value == 1 and found.majority["exact"].chance == 0.25
-    assert found.pass_at[1].value == 0.5 and "place_accuracy" not in found.majority
+    results = evaluation_of(votes, Composition(["answer"])).sampled
+    assert results.majority["exact"].value == 1 and results.majority["exact"].chance == 0.25
+    assert results.pass_at[1].value == 0.5 and "place_accuracy" not in results.majority
 
 
-def test_a_change_of_figures_compares_what_both_have():
+def test_a_comparison_has_only_the_scores_of_both_models():
     before = [answered(one.puzzle["id"], "rotation", "B", "A", **CHOICE) for one in mixture()[2:4]]
     one = set_log("", mixture()[2:4], Composition(["answer"]), warmup=before)
     assert set(one.compared.changes) == {"exact", "reward"} and one.compared.changes["exact"].value == 0.5
     assert "place" not in headline(one).detail
 
 
-def test_the_level_of_a_reward_without_a_closed_form_is_tried_on_every_option(tmp_path):
+def test_the_chance_of_a_custom_reward_is_its_mean_over_all_options(tmp_path):
     mine = "def mine(completions, answer, **columns):\n    return [float(text >= 'B') for text in completions]\n"
     (tmp_path / "mine.py").write_text(mine)
     rewards = [{"use": "answer", "weight": 0.5}, {"use": f"{tmp_path}/mine.py:mine"}]
-    found = evaluation_of(mixture()[2:4], Composition(rewards))
-    assert found.estimates["reward"].chance == pytest.approx(0.5 * 0.25 + 0.75)
-    assert found.estimates["reward"].chance_error == 0
+    results = evaluation_of(mixture()[2:4], Composition(rewards))
+    assert results.estimates["reward"].chance == pytest.approx(0.5 * 0.25 + 0.75)
+    assert results.estimates["reward"].chance_error == 0
 
 
 @pytest.fixture(scope="module")
 def rotated(tmp_path_factory):
-    """12 pictures, and for each a completion that is right, wrong or no option."""
+    """A folder with a set of 12 puzzles and their predictions, which are right, wrong or invalid in turn."""
     root = tmp_path_factory.mktemp("rotated")
     (root / "photos").mkdir()
     for number in range(12):
@@ -104,7 +104,7 @@ def rotated(tmp_path_factory):
     return root
 
 
-def test_completions_that_were_made_elsewhere_are_scored_and_reported(rotated, tmp_path):
+def test_predictions_of_other_programs_are_scored_and_reported(rotated, tmp_path):
     log = score_predictions(rotated / "set", rotated / "predictions.jsonl", ["answer"], out=tmp_path / "out")
     assert log.main.model.estimates["exact"].value == pytest.approx(1 / 3)
     assert read_log(tmp_path / "out") == log
@@ -115,7 +115,7 @@ def test_completions_that_were_made_elsewhere_are_scored_and_reported(rotated, t
     assert "Pieces in place" not in (tmp_path / "page.html").read_text().split("<h4>")[0]
 
 
-def test_the_report_shows_the_option_that_was_chosen_and_the_right_one(tmp_path, rotated):
+def test_stored_predictions_have_the_chosen_option(tmp_path, rotated):
     score_predictions(rotated / "set", rotated / "predictions.jsonl", ["answer"], out=tmp_path / "out")
     items = read_samples(tmp_path / "out" / "predictions" / "model.jsonl")
     assert {item.value is None for item in items} == {True, False}
@@ -130,7 +130,7 @@ def test_the_report_shows_the_option_that_was_chosen_and_the_right_one(tmp_path,
         ({"place_accuracy": 1.0}, "an answer of kind choice has no order"),
     ],
 )
-def test_a_sample_outside_of_its_kind_is_refused_by_its_line(rotated, tmp_path, change, message):
+def test_the_error_for_an_invalid_prediction_names_its_line(rotated, tmp_path, change, message):
     score_predictions(rotated / "set", rotated / "predictions.jsonl", ["answer"], out=tmp_path / "out")
     path = tmp_path / "out" / "predictions" / "model.jsonl"
     lines = path.read_text().splitlines()
@@ -139,5 +139,5 @@ def test_a_sample_outside_of_its_kind_is_refused_by_its_line(rotated, tmp_path, 
         read_samples(path)
 
 
-def test_every_reason_of_every_kind_has_its_words_in_the_report():
+def test_the_report_has_a_text_for_every_reason_of_every_kind():
     assert {reason for kind in _KINDS.values() for reason in kind.REASONS} <= set(REASONS)

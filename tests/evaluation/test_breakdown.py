@@ -1,4 +1,4 @@
-"""Where points are made and lost: groups, reasons, places, votes. By hand and by brute force."""
+"""Breakdown of scores by groups, reasons and places, pass@k and majority votes, against values from enumeration."""
 
 from itertools import combinations
 
@@ -32,19 +32,19 @@ def row(answer, completion, number, *, task="image", grid=None, contrast=None, s
 
 
 def score(rows, composition):
-    """Samples of rows; those of one puzzle stand together."""
+    """Scored samples of rows, with the samples of one puzzle next to each other."""
     answers = {}
     for one in rows:
         answers.setdefault(one["id"], (one, []))[1].append(one["completion"])
     return score_answers([AnsweredPuzzle(one, texts, one["contrast"]) for one, texts in answers.values()], composition)
 
 
-def test_groups_are_tasks_numbers_of_pieces_and_thirds_of_contrast():
+def test_groups_are_tasks_numbers_of_pieces_and_thirds_of_difficulty():
     rows = [row([2, 1, 3], "2, 1, 3" if i < 3 else "1, 2, 3", i, contrast=float(i)) for i in range(6)]
     rows += [row([1, 2], "1, 2", 9, task="video")]
     levels = dict(zip([one["id"] for one in rows], levels_of(rows, PAPER), strict=True))
-    found = groups(score(rows, PAPER), levels)
-    kinds = [(group.task, group.num_pieces, group.difficulty) for group in found]
+    all_groups = groups(score(rows, PAPER), levels)
+    kinds = [(group.task, group.num_pieces, group.difficulty) for group in all_groups]
     assert kinds == [
         ("image", None, None),
         ("image", 3, None),
@@ -54,7 +54,7 @@ def test_groups_are_tasks_numbers_of_pieces_and_thirds_of_contrast():
         ("video", None, None),
         ("video", 2, None),
     ]
-    by_kind = dict(zip(kinds, found, strict=True))
+    by_kind = dict(zip(kinds, all_groups, strict=True))
     assert by_kind["image", 3, None].estimates["exact"].value == 0.5
     assert by_kind["image", 3, "hard"].estimates["exact"].value == 1.0
     assert by_kind["image", 3, "easy"].estimates["exact"].value == 0.0
@@ -68,22 +68,22 @@ def test_reasons_are_counted():
     assert evaluation_of(answers, PAPER).reasons == {"ok": 2, "duplicate": 1, "not_integers": 1, "wrong_count": 1}
 
 
-def test_a_confusion_tells_which_place_gets_the_piece_of_which():
-    # The answer [2, 3, 1] says: piece 2 belongs at place 0. The order [3, 2, 1] puts piece 3 (of place 1) there.
-    (found,) = places(score([row([2, 3, 1], "3, 2, 1", 0), row([2, 3, 1], "2, 3, 1", 1)], PAPER))
-    assert found.confusion == [[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
-    assert (found.valid, found.cells) == (2, None)
+def test_the_confusion_matrix_counts_pieces_by_right_and_given_place():
+    # By the answer [2, 3, 1], piece 2 belongs at place 0. The order [3, 2, 1] puts piece 3 (of place 1) there.
+    (entry,) = places(score([row([2, 3, 1], "3, 2, 1", 0), row([2, 3, 1], "2, 3, 1", 1)], PAPER))
+    assert entry.confusion == [[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
+    assert (entry.valid, entry.cells) == (2, None)
 
 
-def test_corners_edges_and_the_interior_are_told_apart():
+def test_corners_edges_and_the_interior_have_separate_scores():
     identity = list(range(1, 10))
-    corners_turned = [3, 2, 9, 4, 5, 6, 1, 8, 7]
-    rows = [row(identity, ", ".join(map(str, corners_turned)), 0, grid=[3, 3]), row(identity, "?", 1, grid=[3, 3])]
-    (found,) = places(score(rows, PAPER))
-    values = {name: cell.value for name, cell in found.cells.items()}
+    corners_rotated = [3, 2, 9, 4, 5, 6, 1, 8, 7]
+    rows = [row(identity, ", ".join(map(str, corners_rotated)), 0, grid=[3, 3]), row(identity, "?", 1, grid=[3, 3])]
+    (entry,) = places(score(rows, PAPER))
+    values = {name: cell.value for name, cell in entry.cells.items()}
     assert values == {"corner": 0.0, "edge": 0.5, "interior": 0.5}  # the invalid answer counts 0 everywhere
-    assert found.cells["edge"].chance == pytest.approx(1 / 9)
-    assert found.valid == 1
+    assert entry.cells["edge"].chance == pytest.approx(1 / 9)
+    assert entry.valid == 1
 
 
 @given(st.integers(2, 6), st.integers(2, 6))
@@ -98,7 +98,7 @@ def test_a_grid_has_four_corners(rows, columns):
 
 @settings(deadline=None)
 @given(st.integers(1, 7), st.data())
-def test_pass_at_k_is_the_share_of_draws_with_a_right_one(samples, data):
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_answer(samples, data):
     right = data.draw(st.integers(0, samples))
     k = data.draw(st.integers(1, samples))
     draws = list(combinations([True] * right + [False] * (samples - right), k))
@@ -107,7 +107,7 @@ def test_pass_at_k_is_the_share_of_draws_with_a_right_one(samples, data):
 
 @settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.permutations([1, 2, 3, 4])), min_size=1, max_size=7))
-def test_a_vote_is_a_permutation_with_the_most_votes(orders):
+def test_the_majority_order_is_the_permutation_with_the_most_votes(orders):
     from itertools import permutations
 
     voted = majority_order(orders)
@@ -124,17 +124,17 @@ def test_a_vote_is_a_permutation_with_the_most_votes(orders):
         assert voted == list(cast[0])
 
 
-def test_the_vote_can_be_right_where_no_single_answer_is():
+def test_the_majority_order_can_be_right_if_no_single_answer_is():
     answer = [1, 2, 3, 4, 5, 6]
     texts = ["2, 1, 3, 4, 5, 6", "1, 2, 4, 3, 5, 6", "1, 2, 3, 4, 6, 5"]
-    found = sampled(score([row(answer, text, 0, sample=i) for i, text in enumerate(texts)], PAPER))
-    assert {k: figure.value for k, figure in found.pass_at.items()} == {1: 0.0, 2: 0.0, 3: 0.0}
-    assert found.majority["exact"].value == 1.0
-    assert found.pass_at[2].chance == pytest.approx(1 - (1 - 1 / 720) ** 2)
+    results = sampled(score([row(answer, text, 0, sample=i) for i, text in enumerate(texts)], PAPER))
+    assert {k: figure.value for k, figure in results.pass_at.items()} == {1: 0.0, 2: 0.0, 3: 0.0}
+    assert results.majority["exact"].value == 1.0
+    assert results.pass_at[2].chance == pytest.approx(1 - (1 - 1 / 720) ** 2)
 
 
 # Difficulty
 
 
-def test_too_few_known_contrasts_make_no_thirds():
+def test_too_few_difficulties_give_no_thirds():
     assert labels([None, 1.0, 2.0]) == [None, None, None]

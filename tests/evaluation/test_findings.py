@@ -1,4 +1,4 @@
-"""`make findings`: arms and seeds are run once and compared, and verdicts follow the intervals."""
+"""`make findings`: each arm and seed runs once, arms are compared, and verdicts follow from the intervals."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from jigsaw.config.loading import load_recipe
 from jigsaw.data import load_puzzles
 from jigsaw.errors import JigsawError
 
-sys.path.append(str(Path(__file__).parents[2]))  # experiments are no part of the package
+sys.path.append(str(Path(__file__).parents[2]))  # the experiments are not part of the package
 
 from experiments import findings, synthetic_sources
 
@@ -41,11 +41,11 @@ def test_every_run_of_the_plan_is_a_valid_recipe(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["tiny", "qwen2.5-vl-7b", "qwen3-vl-8b"])
-def test_jigsaw_before_reasoning_has_three_arms_that_train_on_as_much(tmp_path, name):
+def test_jigsaw_before_reasoning_has_three_arms_with_equally_many_steps(tmp_path, name):
     folder = PLAN.parents[1] / "reasoning"
     plan = yaml.safe_load((folder / f"{name}.yaml").read_text())
     commands = {
-        run: findings.launch_arguments(about, run, 0, folder, tmp_path, []) for run, about in plan["runs"].items()
+        run: findings.launch_arguments(entry, run, 0, folder, tmp_path, []) for run, entry in plan["runs"].items()
     }
     recipes = {run: load_recipe(arguments[1], arguments[2:]) for run, arguments in commands.items()}
     last = {"jigsaw-questions": "questions", "questions-jigsaw": "jigsaw"}
@@ -59,19 +59,19 @@ def test_jigsaw_before_reasoning_has_three_arms_that_train_on_as_much(tmp_path, 
     assert {run for entry in plan["findings"] for run in entry["arms"]} == {*last, "mixture"}
 
 
-def test_made_questions_are_answered_from_text_alone(tmp_path):
-    made = synthetic_sources.make_questions(tmp_path / "questions")
-    train, heldout = (load_puzzles(made / side) for side in ("train", "heldout"))
+def test_synthetic_questions_are_answered_from_their_text(tmp_path):
+    folder = synthetic_sources.make_questions(tmp_path / "questions")
+    train, heldout = (load_puzzles(folder / split) for split in ("train", "heldout"))
     assert (len(train), len(heldout)) == (80, 20) and not set(train["id"]) & set(heldout["id"])
-    asked = heldout[0]["prompt"][0]["content"][0]["text"]
-    one, other = (int(digit) for digit in asked if digit.isdigit())
+    question = heldout[0]["prompt"][0]["content"][0]["text"]
+    one, other = (int(digit) for digit in question if digit.isdigit())
     assert heldout[0]["answer"] == one + other
 
 
-def test_supervised_steps_see_as_many_puzzles_as_the_rollouts():
+def test_supervised_training_uses_as_many_puzzles_as_grpo():
     rl, supervised = (load_recipe(str(PLAN.parent / name), ["model.path=x"]) for name in ARMS)
-    seen = rl.grpo.max_steps * rl.grpo.prompts_per_step
-    assert seen == supervised.sft.max_steps * supervised.sft.micro_batches(1).size
+    num_puzzles = rl.grpo.max_steps * rl.grpo.prompts_per_step
+    assert num_puzzles == supervised.sft.max_steps * supervised.sft.micro_batches(1).size
     assert [entry.build for entry in rl.data.train] == [entry.build for entry in supervised.data.train]
 
 
@@ -80,7 +80,7 @@ ARMS = ("tiles.yaml", "tiles-supervised.yaml")
 
 @pytest.fixture
 def plan(tmp_path, monkeypatch):
-    """One finding whose runs are made up: the first arm is right on `seed + 2` of 4 puzzles, the other runs on one."""
+    """A plan with one finding and replaced runs: the first arm solves `seed + 2` of 4 puzzles, the other arm one."""
     launched = []
 
     def launch(folder, arguments, threads):
@@ -92,7 +92,7 @@ def plan(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         (folder / "DONE").touch()
 
-    def figure(run, wanted):
+    def figure(run, entry):
         return ((int(run.parent.name[-1]) + 2) / 4 if run.name == "one" else 0.25), 0.25
 
     monkeypatch.setattr(findings, "launch", launch)
@@ -120,13 +120,13 @@ def plan(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("jobs", ["1", "4"])
-def test_the_page_has_every_figure_and_the_verdict(plan, tmp_path, jobs):
+def test_the_page_has_every_score_and_the_verdict(plan, tmp_path, jobs):
     path, launched = plan
     findings.main([str(path), "--out", str(tmp_path / "out"), "--page", str(tmp_path / "page.md"), "--jobs", jobs])
     assert sorted(launched) == [f"{name}-{seed}" for name in ("one", "two", "warm") for seed in range(3)]
-    (found,) = json.loads((tmp_path / "out" / "findings.json").read_text())
-    assert found["difference"]["value"] == 0.5
-    assert found["verdict"] == "Not shown: the interval includes zero."
+    (finding,) = json.loads((tmp_path / "out" / "findings.json").read_text())
+    assert finding["difference"]["value"] == 0.5
+    assert finding["verdict"] == "Not shown: the interval includes zero."
     text = (tmp_path / "page.md").read_text()
     assert "| one | 0.500 | 0.750 | 1.000 | 0.750 |" in text
     assert "| chance | 0.250 | 0.250 | 0.250 | – |" in text
@@ -135,13 +135,13 @@ def test_the_page_has_every_figure_and_the_verdict(plan, tmp_path, jobs):
     assert len(launched) == 9
 
 
-def test_a_finding_that_the_plan_lacks_is_an_error(plan, tmp_path):
+def test_an_unknown_finding_is_refused(plan, tmp_path):
     path, _ = plan
     with pytest.raises(SystemExit, match=r"findings: --only: no such finding\. .* has: x"):
         findings.main([str(path), "--out", str(tmp_path / "out"), "--only", "y"])
 
 
-def test_sources_are_the_same_for_everybody_and_made_whole(tmp_path, monkeypatch):
+def test_synthetic_sources_are_deterministic_and_complete(tmp_path, monkeypatch):
     monkeypatch.setattr(synthetic_sources, "PICTURES", 2)
     monkeypatch.setattr(synthetic_sources, "VIDEOS", 1)
     one, other = (synthetic_sources.make_sources(tmp_path / name) for name in ("one", "other"))
@@ -159,16 +159,16 @@ def test_sources_are_the_same_for_everybody_and_made_whole(tmp_path, monkeypatch
         ([0.5], "Not decided: one seed is not enough."),
     ],
 )
-def test_verdicts_are_no_stronger_than_the_interval(differences, expected):
+def test_the_verdict_follows_from_the_interval(differences, expected):
     assert findings.verdict(findings.student(differences)) == expected
 
 
-def test_a_run_that_fails_is_named(tmp_path):
+def test_the_error_for_a_failed_run_names_its_recipe_and_log(tmp_path):
     with pytest.raises(JigsawError, match=r"none\.yaml .*ended with code 1; see .*a\.log"):
         findings.run_all({"a": {}}, {(0, "a"): ["launch", "none.yaml"]}, tmp_path, 2)
 
 
-def test_a_figure_is_of_one_kind_of_puzzle(run):
+def test_a_score_is_computed_on_one_task_and_grid(run):
     place, chance = findings.figure(run, {"name": "place_accuracy", "task": "image", "grid": [2, 3]})
     assert 0 < place < 1
     assert chance == pytest.approx(1 / 6)
@@ -176,14 +176,14 @@ def test_a_figure_is_of_one_kind_of_puzzle(run):
         findings.figure(run, {"name": "place_accuracy", "task": "image", "grid": [5, 5]})
 
 
-def test_synthetic_sources_of_two_processes_at_once_do_not_meet(tmp_path, monkeypatch):
+def test_two_processes_may_write_the_synthetic_sources_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(synthetic_sources, "PICTURES", 2)
     monkeypatch.setattr(synthetic_sources, "VIDEOS", 1)
-    draw, begun = synthetic_sources.picture, []
+    draw, started = synthetic_sources.picture, []
 
     def picture(generator):
-        if not begun:
-            begun.append(True)
+        if not started:
+            started.append(True)
             synthetic_sources.make_sources(tmp_path / "made")
         return draw(generator)
 

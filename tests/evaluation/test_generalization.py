@@ -1,4 +1,4 @@
-"""`jigsaw generalize`: the conditions, that seen and unseen share no source, and what is gained over chance."""
+"""`jigsaw generalize`: the conditions, the separation of seen and unseen sources, and the scores above chance."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from jigsaw.testing import write_sources
 
 @pytest.fixture
 def trained(tmp_path, photos, monkeypatch):
-    """A run on 2x2 puzzles whose model knows every 2x2 puzzle in the set's own words, and answers 1, 2, 3 .. else."""
+    """A run on 2x2 puzzles whose model solves all 2x2 puzzles with the set's prompt, and answers 1, 2, 3, ... else."""
     run = tmp_path / "run"
     (run / "model").mkdir(parents=True)
     (run / "model" / "config.json").write_text("{}")
@@ -41,23 +41,23 @@ def trained(tmp_path, photos, monkeypatch):
     return run
 
 
-def test_what_was_learned_is_told_from_what_carries_over(trained, tmp_path):
-    found = generalize(trained, out=tmp_path / "g", sizes=["2x2", "2x3"], puzzles=12)
-    places = {name: entry.estimates["place_accuracy"] for name, entry in found.conditions.items()}
+def test_the_conditions_separate_trained_from_transferred_skills(trained, tmp_path):
+    results = generalize(trained, out=tmp_path / "g", sizes=["2x2", "2x3"], puzzles=12)
+    places = {name: entry.estimates["place_accuracy"] for name, entry in results.conditions.items()}
     assert set(places) == {"seen", "unseen", "size 2x3", "prompt variant 1", "prompt variant 2"}
     assert places["seen"].value == places["unseen"].value == 1.0
     assert gained(places["unseen"]).value == 1.0
     assert places["size 2x3"].value < 1 and places["size 2x3"].chance == pytest.approx(1 / 6)
     assert places["prompt variant 1"].value < 1
-    assert found.shared_sources == 0
+    assert results.shared_sources == 0
     path = tmp_path / "g" / "generalization.json"
-    assert from_json(Generalization, path) == found
-    text = printed([generalization_table(found, path)], "markdown")
+    assert from_json(Generalization, path) == results
+    text = printed([generalization_table(results, path)], "markdown")
     assert "no source is both seen and unseen" in text
     assert f"`{path}`, written by" in text
 
 
-def test_seen_sources_have_other_puzzles_than_those_of_the_training(trained, tmp_path):
+def test_puzzles_of_seen_sources_differ_from_the_training_puzzles(trained, tmp_path):
     generalize(trained, out=tmp_path / "g", sizes=["2x2"], puzzles=6)
     stored = json.loads((trained / "data.json").read_text())
     before, after = (load_puzzles(path).with_format(None) for path in (stored["train"][0], tmp_path / "g/data/seen"))
@@ -75,32 +75,32 @@ def test_a_run_without_a_model_or_sets_is_refused(trained, tmp_path):
         generalize(trained, out=tmp_path / "g")
 
 
-def test_sets_built_from_a_list_come_from_what_it_lists(trained, tmp_path, photos):
+def test_sets_built_from_a_list_use_only_its_sources(trained, tmp_path, photos):
     for photo in sorted(photos.iterdir()):
         shutil.copy(photo, tmp_path / photo.name)
-    listed = [f"photo-{number}.png" for number in range(2)]
-    (tmp_path / "some.txt").write_text("\n".join(listed))
+    names = [f"photo-{number}.png" for number in range(2)]
+    (tmp_path / "some.txt").write_text("\n".join(names))
     config = {"grid": "2x2", "tile": "28", "answer_style": "direct"}
     build_puzzles("image", tmp_path / "some.txt", tmp_path / "listed", config=config, workers=1, progress=False)
     (trained / "data.json").write_text(json.dumps({name: [str(tmp_path / "listed")] for name in ("train", "eval")}))
     generalize(trained, out=tmp_path / "g", sizes=["2x2"], puzzles=6)
     sources = load_puzzles(tmp_path / "g/data/unseen").with_format(None)["source"]
-    assert {source["path"] for source in sources} == set(listed)
+    assert {source["path"] for source in sources} == set(names)
 
 
-def test_a_value_that_is_null_stays_null(trained, tmp_path, photos):
+def test_a_null_value_of_the_configuration_is_kept(trained, tmp_path, photos):
     config = {"grid": "2x2", "answer_style": "direct", "max_tile": None}
-    build_puzzles("image", photos, tmp_path / "whole", config=config, workers=1, progress=False)
-    (trained / "data.json").write_text(json.dumps({name: [str(tmp_path / "whole")] for name in ("train", "eval")}))
+    build_puzzles("image", photos, tmp_path / "set", config=config, workers=1, progress=False)
+    (trained / "data.json").write_text(json.dumps({name: [str(tmp_path / "set")] for name in ("train", "eval")}))
     generalize(trained, out=tmp_path / "g", sizes=["2x2"], puzzles=6)
     assert read_manifest(tmp_path / "g/data/unseen").settings.config["max_tile"] is None
 
 
-def test_conversations_among_the_sets_are_passed_over(trained, tmp_path):
-    (tmp_path / "said.jsonl").write_text("{}")
-    (tmp_path / "said").mkdir()
+def test_conversations_among_the_sets_are_skipped(trained, tmp_path):
+    (tmp_path / "conversations.jsonl").write_text("{}")
+    (tmp_path / "conversations").mkdir()
     stored = json.loads((trained / "data.json").read_text())
-    stored["train"] = [str(tmp_path / "said.jsonl"), str(tmp_path / "said"), *stored["train"]]
+    stored["train"] = [str(tmp_path / "conversations.jsonl"), str(tmp_path / "conversations"), *stored["train"]]
     (trained / "data.json").write_text(json.dumps(stored))
     assert "seen" in generalize(trained, out=tmp_path / "g", sizes=["2x2"], puzzles=6).conditions
     (trained / "data.json").write_text(json.dumps(stored | {"train": [str(tmp_path / "gone")]}))
@@ -108,12 +108,12 @@ def test_conversations_among_the_sets_are_passed_over(trained, tmp_path):
         generalize(trained, out=tmp_path / "g")
 
 
-def test_clips_in_tiles_are_asked_in_their_own_words_alone(trained, tmp_path):
-    write_sources("video", tmp_path / "films")
+def test_a_task_without_prompt_variants_has_only_its_own_prompt(trained, tmp_path):
+    write_sources("video", tmp_path / "videos")
     config = {"clips": 2, "grid": "1x2", "min_duration": 1, "answer_style": "direct"}
-    build_puzzles("video", tmp_path / "films", tmp_path / "tiles", config=config, workers=1, progress=False)
+    build_puzzles("video", tmp_path / "videos", tmp_path / "tiles", config=config, workers=1, progress=False)
     (trained / "data.json").write_text(json.dumps({name: [str(tmp_path / "tiles")] for name in ("train", "eval")}))
-    found = generalize(trained, out=tmp_path / "g", sizes=["2"], puzzles=2)
-    assert set(found.conditions) == {"seen", "unseen"}
+    results = generalize(trained, out=tmp_path / "g", sizes=["2"], puzzles=2)
+    assert set(results.conditions) == {"seen", "unseen"}
     with pytest.raises(JigsawError, match="--set prompt_variant: task video has no prompt variants"):
         with_prompt_variant(load_puzzles(tmp_path / "tiles")[0], 1)

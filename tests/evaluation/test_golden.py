@@ -1,7 +1,7 @@
-"""The same completions give the figures that they gave before the evaluation had one log.
+"""Golden test: the same completions give the same scores as an earlier version.
 
-`golden/` holds puzzles without media, completions of three models (one with four samples each), and the figures that
-the version of 2026-11-29 computed from them, each list of values in its old layout.
+`golden/` holds puzzles without media, completions of three models (one with four samples each), and the scores that the
+version of 2026-11-29 computed from them, in the layout of that version.
 """
 
 import json
@@ -30,41 +30,41 @@ def evaluation(model):
     return evaluation_of(answers, COMPOSITION)
 
 
-def agree(found, golden):
-    """Every golden key and text, and numbers that differ by rounding at most."""
+def assert_equal(results, golden):
+    """Asserts that all golden keys and texts are equal and that numbers differ at most by rounding."""
     if isinstance(golden, dict):
         for key in golden:
-            agree(found[key], golden[key])
+            assert_equal(results[key], golden[key])
     elif isinstance(golden, list):
-        assert len(found) == len(golden)
-        for one, other in zip(found, golden, strict=True):
-            agree(one, other)
+        assert len(results) == len(golden)
+        for one, other in zip(results, golden, strict=True):
+            assert_equal(one, other)
     else:
-        assert found == (pytest.approx(golden, rel=1e-9, abs=1e-12) if isinstance(golden, float) else golden)
+        assert results == (pytest.approx(golden, rel=1e-9, abs=1e-12) if isinstance(golden, float) else golden)
 
 
 def in_old_layout(figures):
-    """Estimates beside the counts; pass@k as a list; cells without their number of places."""
+    """The scores in the layout of the golden file, with the estimates next to the counts."""
     return {key: value for key, value in figures.items() if key != "estimates"} | figures["estimates"]
 
 
 @pytest.mark.parametrize("model", ["after", "before", "sampled"])
-def test_figures_of_a_model(model):
-    found, golden = in_old_layout(asdict(evaluation(model))), EXPECTED[model]
-    found["groups"] = [in_old_layout(group) for group in found["groups"]]
-    for entry in found["places"]:
+def test_the_scores_of_a_model_equal_the_golden_ones(model):
+    results, golden = in_old_layout(asdict(evaluation(model))), EXPECTED[model]
+    results["groups"] = [in_old_layout(group) for group in results["groups"]]
+    for entry in results["places"]:
         entry["grid"] = None if entry["grid"] is None else list(entry["grid"])
     for entry in golden["places"]:
         for cell in (entry["cells"] or {}).values():
             cell.pop("places", None)
     if model == "sampled":
-        found["sampled"]["pass_at"] = [{"k": k, **figure} for k, figure in found["sampled"]["pass_at"].items()]
-    agree(found, golden)
+        results["sampled"]["pass_at"] = [{"k": k, **figure} for k, figure in results["sampled"]["pass_at"].items()]
+    assert_equal(results, golden)
     assert set(FIGURES) <= set(golden)
 
 
-def test_differences_of_two_models():
+def test_the_differences_of_two_models_equal_the_golden_ones():
     before, after = (evaluation(model).samples for model in ("before", "after"))
-    agree(asdict(compare(before, after, "warmup", CHANGES))["changes"], EXPECTED["gain"])
-    found = asdict(compare(before, after, "other"))
-    agree({"num_puzzles": found["num_puzzles"], "difference": found["changes"]}, EXPECTED["compared"])
+    assert_equal(asdict(compare(before, after, "warmup", CHANGES))["changes"], EXPECTED["gain"])
+    results = asdict(compare(before, after, "other"))
+    assert_equal({"num_puzzles": results["num_puzzles"], "difference": results["changes"]}, EXPECTED["compared"])

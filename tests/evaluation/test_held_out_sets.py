@@ -1,4 +1,4 @@
-"""Held-out sets with names: reported on their own, never mixed with the set that a run is judged by."""
+"""Named held-out sets: they have separate scores and do not count for the main held-out set."""
 
 import datasets
 import pytest
@@ -29,7 +29,7 @@ def answered(ids, right):
     ]
 
 
-def test_each_set_has_figures_of_its_own():
+def test_each_held_out_set_has_separate_scores():
     heldout = HeldOut([puzzles("a", "b"), puzzles("x", "y"), puzzles("c")], entries(None, "real photos", None))
     assert heldout.names == [None, "real photos"]
     assert heldout.main.ids == ["a", "b", "c"]
@@ -62,11 +62,11 @@ def test_without_a_warmup_there_is_no_comparison():
         ({"eval": entries("photos"), "train": entries(None)}, "leave one entry without a name"),
     ],
 )
-def test_names_are_for_further_held_out_sets(sides, message):
+def test_only_additional_held_out_sets_may_have_a_name(sides, message):
     with pytest.raises(ValueError, match=message):
         DataSection(**{"train": entries(None), **sides})
 
 
-def test_a_name_can_be_a_folder():
+def test_a_name_that_is_not_a_valid_folder_name_is_refused():
     with pytest.raises(ValueError, match="name"):
         DataEntry(build=BUILD, name="../photos")

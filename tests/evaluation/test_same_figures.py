@@ -1,4 +1,4 @@
-"""The same completions give the same figures, to the last digit, at the end of a run, by `eval` and by `score`."""
+"""The same completions give exactly the same scores at the end of a run, by `jigsaw eval` and by `jigsaw score`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def text_for(row) -> str:
 
 @pytest.fixture
 def run(tmp_path, puzzle_folder, monkeypatch):
-    """A run whose model is there, and an engine that answers as `text_for` says."""
+    """A finished run with an engine that answers with `text_for`."""
     monkeypatch.setattr(module, "open_engine", lambda *_: lambda rows: [[text_for(row)] for row in rows])
     folder = RunFolder(tmp_path / "run")
     folder.model("model").mkdir(parents=True)
@@ -43,7 +43,7 @@ def run(tmp_path, puzzle_folder, monkeypatch):
     return folder.path, recipe
 
 
-def test_every_way_to_the_figures_gives_the_same(run, puzzle_folder, tmp_path):
+def test_a_run_eval_and_score_give_equal_scores(run, puzzle_folder, tmp_path):
     folder, recipe = run
     at_the_end = read_log(folder).main
     assert 0 < at_the_end.model.estimates["exact"].value < 1
@@ -56,5 +56,5 @@ def test_every_way_to_the_figures_gives_the_same(run, puzzle_folder, tmp_path):
     lines = [json.dumps({"id": row["id"], "text": text_for(row)}) for row in rows]
     (tmp_path / "outside.jsonl").write_text("\n".join(reversed(lines)))
     assert score_predictions(puzzle_folder, tmp_path / "outside.jsonl", rewards).main == at_the_end
-    kept = tmp_path / "eval" / "predictions" / "model.jsonl"
-    assert score_predictions(puzzle_folder, kept, rewards).main == at_the_end
+    stored = tmp_path / "eval" / "predictions" / "model.jsonl"
+    assert score_predictions(puzzle_folder, stored, rewards).main == at_the_end
