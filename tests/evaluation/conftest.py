@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "report")]
 
-from made_runs import puzzle_set, run
+from run_folders import puzzle_set, run
 
 __all__ = ["puzzle_set", "run"]

@@ -1,4 +1,4 @@
-"""A local HTTP server whose answers a test decides."""
+"""Fixture of the tests of RealUnify: a local HTTP server with the responses of a test."""
 
 import json
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Request:
 
 @pytest.fixture
 def server():
-    """`routes`: path -> function of a `Request` to a status and JSON, or bytes; `seen`: all requests so far."""
+    """`routes` maps a path to a function from `Request` to status and JSON or bytes; `requests` has all requests."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -32,7 +32,7 @@ def server():
 
         def answer(self, body):
             request = Request(self.path, body, self.headers)
-            self.server.seen.append(request)
+            self.server.requests.append(request)
             code, answer = self.server.routes.get(self.path, lambda _: (404, {}))(request)
             data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(code)
@@ -45,8 +45,8 @@ def server():
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.handle_error = lambda *_: None  # a client that no longer waits is what some tests are about
-    server.routes, server.seen = {}, []
+    server.handle_error = lambda *_: None  # some tests disconnect before the response
+    server.routes, server.requests = {}, []
     Thread(target=server.serve_forever, daemon=True).start()
     server.url = f"http://127.0.0.1:{server.server_port}/v1"
     yield server

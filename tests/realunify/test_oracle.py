@@ -1,4 +1,4 @@
-"""The oracle setting, a model under test behind HTTP, and the error categories that compare the settings."""
+"""RealUnify's oracle setting, an evaluated model behind HTTP, and the error categories."""
 
 import base64
 import io
@@ -35,29 +35,29 @@ def root(tmp_path):
 
 @pytest.fixture
 def models(server):
-    """A weak model reads and draws badly; a strong one reads white pictures and knows that fire engines are red."""
+    """A server with a weak model and a strong one, which reads white pictures and knows that fire engines are red."""
 
     def picture(colour):
         stream = io.BytesIO()
         Image.new("RGB", (8, 8), colour).save(stream, "PNG")
         return 200, {"data": [{"b64_json": base64.b64encode(stream.getvalue()).decode()}]}
 
-    def shown(part):
+    def color_of(part):
         return Image.open(io.BytesIO(base64.b64decode(part["image_url"]["url"].split(",")[1]))).getpixel((0, 0))
 
     def chat(request):
         body = request.json
         *images, text = body["messages"][0]["content"]
-        said = "I do not know"
+        reply = "I do not know"
         if body["model"] == "judge":
-            said = "yes" if shown(images[0]) == (255, 0, 0) else "no"
+            reply = "yes" if color_of(images[0]) == (255, 0, 0) else "no"
         elif body["model"] == "strong" and not images:
-            said = "red"
-        elif body["model"] == "strong" and shown(images[0]) == (255, 255, 255):
-            said = "B"
+            reply = "red"
+        elif body["model"] == "strong" and color_of(images[0]) == (255, 255, 255):
+            reply = "B"
         elif body["model"] == "weak" and text["text"].startswith("1:"):
-            said = "A"
-        return 200, {"choices": [{"message": {"content": said}}]}
+            reply = "A"
+        return 200, {"choices": [{"message": {"content": reply}}]}
 
     def draw(request):
         return picture("red" if request.json["prompt"] == "red" else "blue")
@@ -75,40 +75,40 @@ def run(root, models, out, **changes):
     return evaluate_realunify(f"weak@{models.url}", root, **(options | {"out": out} | changes))
 
 
-def test_the_oracle_reads_edits_rewrites_and_draws_with_strong_models(root, models, tmp_path):
-    found = run(root, models, tmp_path / "out")
-    assert set(found.missing) == {"GEU_jigsaw"}
-    assert found.parts["GEU_oracle"].shares["avg"].value == 100.0
-    assert found.parts["UEG_oracle"].shares["avg"].value == 100.0
-    assert found.parts["GEU_step"].shares["avg"].value == 0.0
-    assert found.parts["GEU_direct"].errors == {"MT": {"no option": 1, "wrong option": 1}}
-    assert found.parts["UEG_step"].errors == {"WK": {"all questions failed": 1}}
-    assert found.diagnosis == {"GEU": {"MT": {"ability": 2}}, "UEG": {"WK": {"ability": 1}}}
-    text = realunify_text(found, tmp_path / "out")
+def test_the_oracle_uses_the_strong_models_for_all_steps(root, models, tmp_path):
+    log = run(root, models, tmp_path / "out")
+    assert set(log.missing) == {"GEU_jigsaw"}
+    assert log.parts["GEU_oracle"].shares["avg"].value == 100.0
+    assert log.parts["UEG_oracle"].shares["avg"].value == 100.0
+    assert log.parts["GEU_step"].shares["avg"].value == 0.0
+    assert log.parts["GEU_direct"].errors == {"MT": {"no option": 1, "wrong option": 1}}
+    assert log.parts["UEG_step"].errors == {"WK": {"all questions failed": 1}}
+    assert log.diagnosis == {"GEU": {"MT": {"ability": 2}}, "UEG": {"WK": {"ability": 1}}}
+    text = realunify_text(log, tmp_path / "out")
     assert f"| strong@{models.url} + strong@{models.url}, oracle |" in text
     assert "| task | no option | wrong option |" in text
     assert "- ability: wrong both ways, right with strong models" in text
 
 
-def test_a_second_call_asks_nothing_again(root, models, tmp_path):
+def test_a_second_call_sends_no_request(root, models, tmp_path):
     first = run(root, models, tmp_path / "out")
-    asked = len(models.seen)
+    num_requests = len(models.requests)
     assert run(root, models, tmp_path / "out") == first
-    assert len(models.seen) == asked
+    assert len(models.requests) == num_requests
     with pytest.raises(JigsawError, match="oracle_reader"):
         run(root, models, tmp_path / "out", oracle_reader=f"other@{models.url}")
 
 
-def test_a_request_that_a_server_declines_is_wrong_and_the_rest_goes_on(root, models, tmp_path):
+def test_a_declined_request_counts_as_wrong_and_the_others_continue(root, models, tmp_path):
     declined = 400, {"error": {"message": "not allowed", "code": "content_policy_violation"}}
     models.routes["/v1/images/edits"] = lambda _: declined
     models.routes["/v1/images/generations"] = lambda _: declined
-    found = run(root, models, tmp_path / "out")
-    assert found.parts["GEU_oracle"].errors == {"MT": {"declined": 2}}
-    assert found.parts["UEG_direct"].errors == {"WK": {"declined": 1}}
+    log = run(root, models, tmp_path / "out")
+    assert log.parts["GEU_oracle"].errors == {"MT": {"declined": 2}}
+    assert log.parts["UEG_direct"].errors == {"WK": {"declined": 1}}
 
 
-def test_a_failing_oracle_is_named_and_results_so_far_stay(root, models, tmp_path):
+def test_the_error_for_a_failing_oracle_names_it_and_results_are_kept(root, models, tmp_path):
     models.routes["/v1/images/edits"] = lambda request: (404, {}) if b"strong" in request.body else (200, {"data": []})
     with pytest.raises(JigsawError, match=r"--editor: .* answered without a picture"):
         run(root, models, tmp_path / "out")
@@ -126,7 +126,7 @@ def record(at, right, **more):
     return {"at": at, "task": "mental_tracking", "right": right, "letter": "A"} | more
 
 
-def test_each_outcome_of_the_three_settings_has_a_name():
+def test_each_combination_of_the_three_settings_has_a_diagnosis():
     outcomes = {
         (1, 1, 0): "right",
         (0, 1, 0): "not combined",
@@ -145,7 +145,7 @@ def test_each_outcome_of_the_three_settings_has_a_name():
     assert diagnosis("GEU", parts, records | {"GEU_oracle": []}) == {}
 
 
-def test_items_are_matched_by_content_and_not_by_number():
+def test_items_are_matched_by_their_content():
     one, two = ({"task_type": "mental_tracking", "picture": "a", "evaluation_prompt": text} for text in "xy")
     parts = {
         "GEU_direct": [one | {"at": 0}, two | {"at": 1}],
@@ -169,5 +169,5 @@ def test_items_are_matched_by_content_and_not_by_number():
         ({"verdicts": [False, True], "unjudged": False, "answered": 0}, "all questions failed"),
     ],
 )
-def test_each_wrong_item_has_one_category(more, name):
+def test_each_wrong_item_has_one_error_category(more, name):
     assert categories([record(0, False, **more), record(1, True, **more)]) == {"MT": {name: 1}}

@@ -1,4 +1,4 @@
-"""RealUnify from files in the authors' schema, with plug-ins and a judge behind real HTTP."""
+"""`jigsaw realunify` on files in the authors' schema, with plug-ins and a judge behind HTTP."""
 
 import json
 import time
@@ -33,7 +33,7 @@ def broken(*_):
 
 @pytest.fixture
 def root(tmp_path):
-    """One item of each kind; the picture is 2x2 tiles in one colour each, shuffled."""
+    """A folder with one or two items per part; the picture has 2x2 shuffled tiles of one colour each."""
     folder = tmp_path / "realunify"
     folder.mkdir()
     shuffled = mosaic([Image.new("RGB", (28, 28), colour) for colour in ("blue", "red", "yellow", "green")], 2, 2)
@@ -57,23 +57,23 @@ def root(tmp_path):
 
 
 class Model:
-    """Sees colours: orders tiles red, green, blue, yellow; answers B where red is at the upper left, or all white."""
+    """A model that orders tiles by colour and answers B if the upper left of the picture is red or white."""
 
     def __init__(self):
-        self.asked = 0
+        self.num_rows = 0
 
     def __call__(self, rows):
-        self.asked += len(rows)
-        return [[self.say(row)] for row in rows]
+        self.num_rows += len(rows)
+        return [[self.completion_of(row)] for row in rows]
 
-    def say(self, row):
+    def completion_of(self, row):
         images = row.get("images", ())
         if not images:
             return "a square in red"
         if len(images) > 1:
-            seen = [image.getpixel((5, 5)) for image in images]
+            colours = [image.getpixel((5, 5)) for image in images]
             wanted = [Image.new("RGB", (1, 1), colour).getpixel((0, 0)) for colour in COLOURS]
-            return ", ".join(str(seen.index(colour) + 1) for colour in wanted)
+            return ", ".join(str(colours.index(colour) + 1) for colour in wanted)
         corner = images[0].getpixel((5, 5))
         return "Based on a look, the answer is B." if corner in ((255, 0, 0), (255, 255, 255)) else "An owl: D"
 
@@ -88,7 +88,7 @@ def engine(monkeypatch):
 
 @pytest.fixture
 def judge(server):
-    """A server whose `replies` are a function of the question and the picture's bytes."""
+    """A server whose `replies` is a function of the picture's URL and the question."""
     server.replies = colour_judge
 
     def answer(request):
@@ -105,8 +105,8 @@ def colour_judge(address, question):
     import io
 
     pixel = Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).getpixel((0, 0))
-    asked = {"red": (255, 0, 0), "blue": (0, 0, 255)}[question.rstrip("?").split()[-1]]
-    return 200, "Yes." if pixel == asked else "No, not that I know."
+    wanted = {"red": (255, 0, 0), "blue": (0, 0, 255)}[question.rstrip("?").split()[-1]]
+    return 200, "Yes." if pixel == wanted else "No, not that I know."
 
 
 def options(root, judge, **changes):
@@ -114,18 +114,18 @@ def options(root, judge, **changes):
     return tools | {"out": root / "out", "grid": (2, 2)} | changes
 
 
-def test_a_checkpoint_of_another_family_is_opened_and_answers(root, make_checkpoint):
+def test_a_checkpoint_of_another_family_is_evaluated(root, make_checkpoint):
     generation = Generation(max_new_tokens=4, batch_size=2)
-    found = evaluate_realunify(make_checkpoint("qwen3_vl"), root, out=root / "out", grid=(2, 2), generation=generation)
-    assert found.parts["GEU_direct"].shares["avg"].of == 2
+    log = evaluate_realunify(make_checkpoint("qwen3_vl"), root, out=root / "out", grid=(2, 2), generation=generation)
+    assert log.parts["GEU_direct"].shares["avg"].of == 2
 
 
-def test_all_parts_run_and_are_counted(root, engine, judge):
-    found = evaluate_realunify("org/model", root, **options(root, judge))
-    parts = found.parts
-    assert set(found.missing) == {"GEU_oracle", "UEG_oracle"}
-    assert parts["GEU_direct"].shares["MR-II"].value == 0.0  # shuffled, red is elsewhere
-    assert parts["GEU_jigsaw"].shares["MR-II"].value == 100.0  # put back, it is on the upper left
+def test_all_parts_are_evaluated_and_scored(root, engine, judge):
+    log = evaluate_realunify("org/model", root, **options(root, judge))
+    parts = log.parts
+    assert set(log.missing) == {"GEU_oracle", "UEG_oracle"}
+    assert parts["GEU_direct"].shares["MR-II"].value == 0.0  # red is not at the upper left of the shuffled picture
+    assert parts["GEU_jigsaw"].shares["MR-II"].value == 100.0  # red is at the upper left of the reassembled picture
     assert parts["GEU_jigsaw"].valid_orders == 1
     assert parts["GEU_step"].shares["AF"].value == 100.0
     shares = parts["UEG_direct"].shares
@@ -133,72 +133,72 @@ def test_all_parts_run_and_are_counted(root, engine, judge):
     assert (shares["WK"].value, shares["WK"].of) == (50.0, 2)
     assert parts["UEG_step"].shares["C2I"].value == 100.0
     assert (root / "out" / "pictures" / "UEG_step" / "0.png").is_file()
-    text = realunify_text(found, root / "out")
+    text = realunify_text(log, root / "out")
     assert "| org/model, jigsaw |" in text
     assert "| BAGEL, direct (published) |" in text
     assert "| Gemini 2.5 Pro, specialist (published) |" in text
 
 
-def test_without_tools_the_rest_runs_and_what_lacks_is_told(root, engine, tmp_path):
-    told = []
-    found = evaluate_realunify("org/model", root, out=tmp_path / "o", grid=(2, 2), note=told.append)
-    assert set(found.parts) == {"GEU_direct", "GEU_jigsaw"}
-    assert found.missing["UEG_step"] == "needs --generator and --judge"
-    assert found.missing["UEG_oracle"] == "needs --oracle-reader, --oracle-generator and --judge"
-    assert told[0] == "missing: GEU_step: needs --editor"
+def test_without_tools_the_missing_parts_are_listed_and_the_others_run(root, engine, tmp_path):
+    notes = []
+    log = evaluate_realunify("org/model", root, out=tmp_path / "o", grid=(2, 2), note=notes.append)
+    assert set(log.parts) == {"GEU_direct", "GEU_jigsaw"}
+    assert log.missing["UEG_step"] == "needs --generator and --judge"
+    assert log.missing["UEG_oracle"] == "needs --oracle-reader, --oracle-generator and --judge"
+    assert notes[0] == "missing: GEU_step: needs --editor"
 
 
-def test_answers_are_not_asked_for_twice(root, engine, judge):
+def test_stored_answers_are_not_generated_again(root, engine, judge):
     first = evaluate_realunify("org/model", root, **options(root, judge))
-    asked = engine.asked
+    num_rows = engine.num_rows
     with (root / "out" / "items.jsonl").open("a") as file:
-        file.write('{"part": "GEU_dir')  # what a kill leaves
+        file.write('{"part": "GEU_dir')  # as a killed process leaves it
     assert evaluate_realunify("org/model", root, **options(root, judge)) == first
-    assert engine.asked == asked
+    assert engine.num_rows == num_rows
     with pytest.raises(JigsawError, match="has completions with max_new_tokens 1024, not 3"):
         evaluate_realunify("org/model", root, **options(root, judge, generation=Generation(max_new_tokens=3)))
 
 
-def test_a_judge_that_answers_nonsense_is_counted_and_told(root, engine, judge):
+def test_items_without_a_verdict_of_the_judge_are_counted_and_printed(root, engine, judge):
     judge.replies = lambda *_: (200, "It is not easy to know.")
-    found = evaluate_realunify("org/model", root, **options(root, judge))
-    assert found.parts["UEG_direct"].unjudged == 2
-    assert "2 of 2 items have no verdict of the judge; they count as wrong" in realunify_text(found, root / "out")
+    log = evaluate_realunify("org/model", root, **options(root, judge))
+    assert log.parts["UEG_direct"].unjudged == 2
+    assert "2 of 2 items have no verdict of the judge; they count as wrong" in realunify_text(log, root / "out")
 
 
 @pytest.mark.parametrize(
-    ("replies", "told"),
+    ("replies", "message"),
     [
         (lambda *_: (401, "no"), "refuses with 401 Unauthorized"),
         (lambda *_: (503, "busy"), "refuses with 503 Service Unavailable"),
         (lambda *_: time.sleep(1) or (200, "yes"), "did not answer within 0.2 s"),
     ],
 )
-def test_a_judge_that_refuses_or_times_out_ends_in_a_line_and_results_so_far_stay(root, engine, judge, replies, told):
+def test_a_failing_judge_is_an_error_and_results_are_kept(root, engine, judge, replies, message):
     judge.replies = replies
-    with pytest.raises(JigsawError, match=f"--judge: .* {told}"):
+    with pytest.raises(JigsawError, match=f"--judge: .* {message}"):
         evaluate_realunify("org/model", root, **options(root, judge, judge_timeout=0.2))
-    kept = json.loads((root / "out" / "realunify.json").read_text())
-    assert set(kept["parts"]) == {"GEU_direct", "GEU_step", "GEU_jigsaw"}
+    stored = json.loads((root / "out" / "realunify.json").read_text())
+    assert set(stored["parts"]) == {"GEU_direct", "GEU_step", "GEU_jigsaw"}
     judge.replies = colour_judge
     assert "UEG_direct" in evaluate_realunify("org/model", root, **options(root, judge)).parts
 
 
-def test_a_judge_that_is_not_there_is_told():
+def test_an_unreachable_judge_is_an_error():
     with pytest.raises(JigsawError, match="cannot be reached"):
         ask(Endpoint("--judge", "http://127.0.0.1:9/v1", "x"), Image.new("RGB", (2, 2)), "Is it red?")
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [("yes", True), ("No.", False), ("**Yes**, it is", True), ("not really", None), ("I know", None), ("", None)],
 )
-def test_verdicts_are_whole_words(text, found):
-    assert verdict(text) is found
+def test_verdicts_are_read_as_whole_words(text, expected):
+    assert verdict(text) is expected
 
 
 @pytest.mark.parametrize(
-    ("name", "changed", "told"),
+    ("name", "changed", "message"),
     [
         ("GEU_direct", [{"task_type": "mental_tracking", "answer": "A"}], "item 0 has no evaluation_prompt"),
         (
@@ -216,19 +216,19 @@ def test_verdicts_are_whole_words(text, found):
         ("UEG_direct", None, "UEG_direct.json is missing"),
     ],
 )
-def test_broken_files_are_named_and_the_rest_runs(root, engine, judge, name, changed, told):
+def test_broken_files_are_listed_and_the_other_parts_run(root, engine, judge, name, changed, message):
     path = root / "realunify" / f"{name}.json"
     if changed is None:
         path.unlink()
     else:
         path.write_text(changed if isinstance(changed, str) else json.dumps(changed))
-    found = evaluate_realunify("org/model", root, **options(root, judge))
-    assert told in found.missing[name]
-    assert "GEU_step" in found.parts
+    log = evaluate_realunify("org/model", root, **options(root, judge))
+    assert message in log.missing[name]
+    assert "GEU_step" in log.parts
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"generation": Generation(samples=2)}, "--samples: 2; benchmarks need greedy decoding"),
         ({"editor": "nowhere"}, "--editor: 'nowhere' is not of the form"),
@@ -236,13 +236,13 @@ def test_broken_files_are_named_and_the_rest_runs(root, engine, judge, name, cha
         ({"generator": "{root}/plugins.py:broken"}, "--generator: the plug-in failed .*out of paint"),
     ],
 )
-def test_options_that_cannot_be_are_refused(root, engine, judge, changes, told):
-    filled = {key: value.format(root=root) if isinstance(value, str) else value for key, value in changes.items()}
-    with pytest.raises(JigsawError, match=told):
-        evaluate_realunify("org/model", root, **options(root, judge, **filled))
+def test_invalid_options_are_refused(root, engine, judge, changes, message):
+    formatted = {key: value.format(root=root) if isinstance(value, str) else value for key, value in changes.items()}
+    with pytest.raises(JigsawError, match=message):
+        evaluate_realunify("org/model", root, **options(root, judge, **formatted))
 
 
-def test_tiles_put_back_are_the_picture():
+def test_the_tiles_of_a_picture_give_the_picture():
     image = Image.radial_gradient("L").convert("RGB").resize((90, 60))
     tiles = cut(image, (2, 3))
     assert [tile.size for tile in tiles] == [(30, 30)] * 6

@@ -1,4 +1,4 @@
-"""The gallery: every tile where the order says, marks where the scores see mistakes, a choice that is fair."""
+"""The gallery: tiles are in the order of the answer, marks agree with the scores, and puzzles are a fair sample."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_runs import page_of, samples, swapped
 from PIL import Image
+from run_folders import page_of, samples, swapped
 
 from jigsaw.data import load_puzzles
 from jigsaw.evaluation.log import Sample, write_samples
@@ -28,16 +28,16 @@ def pixels(uri: str) -> np.ndarray[Any, Any]:
 
 
 def place(mosaic: np.ndarray[Any, Any], number: int) -> np.ndarray[Any, Any]:
-    """What stands at a place of a 2x3 mosaic of 40-pixel tiles."""
+    """The tile at a place of a 2x3 mosaic of 40-pixel tiles."""
     top, left = number // 3 * 40, number % 3 * 40
     return mosaic[top : top + 40, left : left + 40]
 
 
-def alike(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+def are_similar(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
     return float(np.abs(one - other).mean()) < 3  # JPEG
 
 
-def test_the_tile_at_each_place_is_the_one_that_the_order_names(run, puzzle_set):
+def test_the_tile_at_each_place_follows_the_order(run, puzzle_set):
     rows = {row["id"]: row for row in load_puzzles(puzzle_set)}
     [read] = read_runs([run])
     gallery = build_gallery(read, 24)
@@ -48,8 +48,8 @@ def test_the_tile_at_each_place_is_the_one_that_the_order_names(run, puzzle_set)
         assert (card.rows, card.columns) == (2, 3)
         shown, truth = pixels(card.shown[0].uri), pixels(card.truth.uri)
         for number in range(6):
-            assert alike(place(shown, number), tiles[number])
-            assert alike(place(truth, number), tiles[item.answer[number] - 1])
+            assert are_similar(place(shown, number), tiles[number])
+            assert are_similar(place(truth, number), tiles[item.answer[number] - 1])
         if item.order is None:
             assert card.last.picture is None
             assert card.last.order == []
@@ -58,14 +58,14 @@ def test_the_tile_at_each_place_is_the_one_that_the_order_names(run, puzzle_set)
         for number, slot in enumerate(card.last.order):
             assert slot.piece == item.order[number]
             assert slot.right == (item.order[number] == item.answer[number])
-            assert alike(place(arranged, number), tiles[item.order[number] - 1])
-            assert slot.right == alike(place(arranged, number), place(truth, number))
-    # The tiles put right give the photo back: a gradient from left to right and from top to bottom.
+            assert are_similar(place(arranged, number), tiles[item.order[number] - 1])
+            assert slot.right == are_similar(place(arranged, number), place(truth, number))
+    # The tiles in the right order give the photo, a gradient from left to right and from top to bottom.
     reds = [place(truth, number)[..., 0].mean() for number in range(3)]
     assert reds == sorted(reds)
 
 
-def made_up(number: int, source: str, kind: str) -> Sample:
+def sample_of(number: int, source: str, kind: str) -> Sample:
     order = {"right": [1, 2, 3], "partly": [1, 3, 2], "wrong": [2, 3, 1], "invalid": None}[kind]
     correct = {"right": 1.0, "partly": 1 / 3}.get(kind, 0.0)
     return Sample(
@@ -90,9 +90,9 @@ def made_up(number: int, source: str, kind: str) -> Sample:
     )
 
 
-def test_the_gallery_is_chosen_in_proportion():
+def test_the_gallery_has_each_outcome_in_proportion():
     kinds = ["right"] * 30 + ["partly"] * 50 + ["wrong"] * 19 + ["invalid"]
-    items = [made_up(number, f"photo-{number % 10}", kind) for number, kind in enumerate(kinds)]
+    items = [sample_of(number, f"photo-{number % 10}", kind) for number, kind in enumerate(kinds)]
     chosen = choose(items, 20, outcome_of, each=True)
     counts = {
         kind: sum(outcome_of(item) == kind for item in chosen) for kind in ("right", "partly", "wrong", "invalid")
@@ -105,7 +105,7 @@ def test_the_gallery_is_chosen_in_proportion():
 
 def test_the_worst_and_the_best_are_those_of_lowest_and_highest_reward():
     kinds = ["right", "partly", "wrong", "right", "wrong", "partly", "partly", "right"]
-    items = [made_up(number, f"photo-{number % 2}", kind) for number, kind in enumerate(kinds)]
+    items = [sample_of(number, f"photo-{number % 2}", kind) for number, kind in enumerate(kinds)]
     worst, best = extremes(items, 3)
     assert {item.id for item in best} == {"0000", "0003", "0007"}
     assert {item.id for item in worst[:2]} == {"0002", "0004"}
@@ -113,18 +113,18 @@ def test_the_worst_and_the_best_are_those_of_lowest_and_highest_reward():
     assert extremes(list(reversed(items)), 3) == (worst, best)
 
 
-def test_no_puzzle_is_both_worst_and_best_and_one_with_several_answers_counts_by_their_mean():
-    often, once, never = (made_up(number, "photo", "right") for number in range(3))
-    wrong = [replace(made_up(number, "photo", "wrong"), sample=1) for number in range(3)]
-    samples = [often, replace(often, sample=1), once, wrong[1], replace(never, reward=0.0, exact=0.0), wrong[2]]
+def test_worst_and_best_puzzles_differ_and_are_ranked_by_the_mean_of_their_answers():
+    always, once, never = (sample_of(number, "photo", "right") for number in range(3))
+    wrong = [replace(sample_of(number, "photo", "wrong"), sample=1) for number in range(3)]
+    samples = [always, replace(always, sample=1), once, wrong[1], replace(never, reward=0.0, exact=0.0), wrong[2]]
     worst, best = extremes(samples, 2)
     assert [item.id for item in best] == ["0000", "0001"]
     assert [item.id for item in worst] == ["0002"]
-    assert extremes([often], 3) == ([], [often])
+    assert extremes([always], 3) == ([], [always])
     assert extremes([], 3) == ([], [])
 
 
-def test_a_page_of_several_answers_shows_every_puzzle_once(run):
+def test_a_page_with_several_answers_per_puzzle_shows_every_puzzle_once(run):
     path = run / "predictions" / "model.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(row | {"sample": number}) + "\n" for row in rows for number in range(3)))
@@ -134,19 +134,19 @@ def test_a_page_of_several_answers_shows_every_puzzle_once(run):
     assert {card.samples.split(" samples")[0] for card in gallery.cards} == {"3 of 3", "0 of 3"}
 
 
-def test_pieces_that_look_the_same_count_as_the_scores_count_them(run, puzzle_set, monkeypatch):
+def test_identical_pieces_are_marked_as_the_scores_count_them(run, puzzle_set, monkeypatch):
     [read] = read_runs([run])
     items = [replace(item, classes=[0] * 6) for item in samples(puzzle_set, [swapped])[:2]]
     row = {"images": [Image.new("RGB", (40, 40))] * 6, "geometry": {"grid": [2, 3]}}
     rows = {items[0].id: row | {"answer": items[0].answer}, items[1].id: row | {"answer": []}}
-    monkeypatch.setattr("jigsaw.data.load_puzzles", lambda folder: Stored(rows))
+    monkeypatch.setattr("jigsaw.data.load_puzzles", lambda folder: StoredSet(rows))
     cards = build_gallery(with_predictions(read, items), 5).cards
     assert sorted(card.missing for card in cards) == ["", "the puzzle is not the one that was answered"]
     assert [slot.right for card in cards for slot in card.last.order] == [True] * 12
 
 
-class Stored:
-    """A puzzle set as `load_puzzles` gives it, of rows made up by a test."""
+class StoredSet:
+    """A replacement for the result of `load_puzzles` with the rows of a test."""
 
     def __init__(self, rows: dict[str, dict[str, Any]]) -> None:
         self._rows = rows
@@ -172,10 +172,10 @@ def three_clips() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("media", "pictures"), [(one_marked_image, 1), (three_clips, 3)])
-def test_any_other_task_shows_its_media_and_both_orders(run, monkeypatch, media, pictures):
-    item = made_up(0, "scene", "partly")
+def test_puzzles_without_a_grid_show_their_media_and_both_orders(run, monkeypatch, media, pictures):
+    item = sample_of(0, "scene", "partly")
     rows = {item.id: media() | {"answer": [1, 2, 3], "classes": None}}
-    monkeypatch.setattr("jigsaw.data.load_puzzles", lambda folder: Stored(rows))
+    monkeypatch.setattr("jigsaw.data.load_puzzles", lambda folder: StoredSet(rows))
     write_samples(run / "predictions" / "model.jsonl", [item])
     (run / "predictions" / "warmup.jsonl").unlink()
     without_warmup(run)
@@ -192,12 +192,12 @@ def test_any_other_task_shows_its_media_and_both_orders(run, monkeypatch, media,
 
 
 def without_warmup(run: Path) -> None:
-    """The run as it would be without GRPO's "before"."""
+    """Removes the evaluation of the warm-up from the run."""
     stored = json.loads((run / "evaluation.json").read_text())
     stored["sets"][0] |= {"warmup": None, "compared": None}
     (run / "evaluation.json").write_text(json.dumps(stored))
 
 
-def test_pictures_have_at_most_the_pixels_that_the_model_saw(run):
+def test_pictures_are_not_larger_than_those_of_the_model(run):
     [read] = read_runs([run])
     assert {card.truth.width for card in build_gallery(read, 24).cards} == {120}

@@ -1,4 +1,4 @@
-"""The result of a run in a sentence: clear to anyone, and no stronger than the intervals."""
+"""The headline of a report: a sentence on the result of a run that agrees with its intervals."""
 
 from __future__ import annotations
 
@@ -68,10 +68,11 @@ def run(before: float, after: float, low: float, high: float, sources: int = 40,
         ),
     ],
 )
-def test_the_change_is_called_what_its_interval_allows(stored, tone, sentence):
-    found = headline(stored)
-    assert (found.sentence, found.tone) == (sentence, tone)
-    assert found.badge == {"better": "GRPO helped", "same": "no measurable change", "worse": "GRPO made it worse"}[tone]
+def test_the_sentence_on_the_change_follows_from_its_interval(stored, tone, sentence):
+    result = headline(stored)
+    assert (result.sentence, result.tone) == (sentence, tone)
+    badges = {"better": "GRPO helped", "same": "no measurable change", "worse": "GRPO made it worse"}
+    assert result.badge == badges[tone]
 
 
 @pytest.mark.parametrize(
@@ -79,37 +80,37 @@ def test_the_change_is_called_what_its_interval_allows(stored, tone, sentence):
     [(0.61, "better", "better than guessing"), (0.05, "same", "no better than guessing")],
 )
 def test_without_a_warm_up_before_grpo_the_model_is_compared_with_guessing(exact, tone, badge):
-    found = headline(SetLog(model=model(exact)))
-    assert found.sentence.startswith(f"The model solves {exact:.0%} of the held-out puzzles (95% interval: ")
-    assert found.sentence.endswith("; guessing solves 4%.")
-    assert "GRPO" not in found.sentence
-    assert (found.tone, found.badge) == (tone, badge)
+    result = headline(SetLog(model=model(exact)))
+    assert result.sentence.startswith(f"The model solves {exact:.0%} of the held-out puzzles (95% interval: ")
+    assert result.sentence.endswith("; guessing solves 4%.")
+    assert "GRPO" not in result.sentence
+    assert (result.tone, result.badge) == (tone, badge)
 
 
-def test_pieces_in_the_right_place_have_a_sentence_of_their_own():
+def test_place_accuracy_has_a_separate_sentence():
     one = run(0.0, 0.0, 0.0, 0.0)
     changes = one.compared.changes | {"place_accuracy": Change(0.06, 0.02, 0.09, 0.001)}
     one = replace(one, model=model(0.0, 0.36), compared=replace(one.compared, changes=changes))
-    found = headline(one)
-    assert found.tone == "same"
-    assert found.detail == (
+    result = headline(one)
+    assert result.tone == "same"
+    assert result.detail == (
         "Pieces in the right place went from 30% to 36% (95% interval of the change: +2 to +9 points);"
         " guessing places 25%."
     )
 
 
-def test_a_run_without_figures_is_said_to_have_none():
+def test_the_headline_of_a_run_without_evaluation_says_so():
     assert headline_so_far([]).sentence == "The model has not been evaluated on held-out puzzles yet."
 
 
-def test_a_chance_level_that_is_not_known_is_not_printed():
+def test_an_unknown_chance_is_not_printed():
     one = run(0.12, 0.61, 0.4, 0.6)
     estimates = one.model.estimates | {"exact": replace(one.model.estimates["exact"], chance=None)}
     one = replace(one, model=replace(one.model, estimates=estimates))
     assert headline(one).sentence == "GRPO raised solved puzzles from 12% to 61%."
 
 
-@pytest.mark.parametrize(("valid", "said"), [(0.03, True), (0.97, False)])
-def test_a_model_whose_answers_are_mostly_invalid_is_said_to_be_one(valid, said):
+@pytest.mark.parametrize(("valid", "printed"), [(0.03, True), (0.97, False)])
+def test_the_share_of_valid_answers_is_printed_if_most_are_invalid(valid, printed):
     one = replace(run(0.12, 0.12, -0.1, 0.1), model=model(0.12, valid=valid))
-    assert ("Only 3% of the answers are valid." in headline(one).detail) == said
+    assert ("Only 3% of the answers are valid." in headline(one).detail) == printed

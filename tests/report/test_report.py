@@ -1,4 +1,4 @@
-"""The page about runs: whole without anything else, right in its pictures, and there even when the run is in pieces."""
+"""The report page: self-contained, escaped, complete, and written also for unfinished and damaged runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from made_runs import make_run, page_of, right
+from run_folders import make_run, page_of, right
 
 from jigsaw.data import build_puzzles
 from jigsaw.errors import JigsawError
@@ -27,33 +27,33 @@ HOSTILE = "<script>alert('x')</script><img src=//evil.example/x onerror=alert(1)
 
 
 class Elements(HTMLParser):
-    """Every element of a page with its attributes, and its open elements."""
+    """Collects the elements of a page with their attributes, and the elements that are still open."""
 
     VOID = ("meta", "img", "input", "br", "link", "source")
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.open: list[str] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
         if tag not in self.VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
 
-def test_the_page_loads_nothing_and_is_well_formed(run):
+def test_the_page_is_well_formed_and_loads_no_resource(run):
     page = page_of(run)
     elements = Elements(page)
     assert elements.open == []
-    for tag, attributes in elements.found:
+    for tag, attributes in elements.elements:
         assert tag not in ("script", "link", "iframe", "object", "embed", "base")
         for name in ("src", "href", "xlink:href", "srcset", "poster", "data", "action"):
             value = attributes.get(name)
@@ -64,9 +64,9 @@ def test_the_page_loads_nothing_and_is_well_formed(run):
     assert len(page) < 3_000_000
 
 
-def test_every_id_is_unique_and_every_reference_has_its_target(run, tmp_path, puzzle_set):
+def test_every_id_is_unique_and_every_reference_has_a_target(run, tmp_path, puzzle_set):
     page = page_of(run, make_run(tmp_path / "runs" / "other", puzzle_set, name="other"))
-    ids = [value for _, attributes in Elements(page).found if (value := attributes.get("id")) is not None]
+    ids = [value for _, attributes in Elements(page).elements if (value := attributes.get("id")) is not None]
     assert len(ids) == len(set(ids))
     targets = re.findall(r'href="#([^"]+)"', page) + re.findall(r"url\(#([^)]+)\)", page)
     assert targets
@@ -77,9 +77,9 @@ def test_the_same_run_gives_the_same_bytes(run):
     assert page_of(run) == page_of(run)
 
 
-def test_the_page_tells_verdict_figures_curves_and_recipe(run):
+def test_the_page_shows_the_result_scores_curves_and_recipe(run):
     page = page_of(run)
-    assert '<p class="badge same">no measurable change</p>' in page  # four sources are too few to tell
+    assert '<p class="badge same">no measurable change</p>' in page  # four sources are too few for significance
     assert "GRPO made no measurable difference: solved puzzles went from 0% to 50%" in page
     for words in ("After GRPO", "Warm-up", "Change", "8 puzzles from 4 sources", "tiny qwen2_5_vl", "a trial"):
         assert words in page
@@ -91,7 +91,7 @@ def test_the_page_tells_verdict_figures_curves_and_recipe(run):
     assert "jigsaw report " in page
 
 
-def test_a_hostile_text_is_shown_and_does_nothing(tmp_path, puzzle_set):
+def test_hostile_text_is_shown_and_escaped(tmp_path, puzzle_set):
     folder = make_run(tmp_path / "runs" / "hostile", puzzle_set, name=HOSTILE, completions=[HOSTILE])
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
     recipe |= {"description": "<b>bold</b>", "metrics": ["<i>m</i>", 3], "rewards": [{"use": "</dd><script>"}]}
@@ -99,8 +99,8 @@ def test_a_hostile_text_is_shown_and_does_nothing(tmp_path, puzzle_set):
     page = page_of(folder)
     elements = Elements(page)
     assert elements.open == []
-    assert "script" not in [tag for tag, _ in elements.found]
-    assert not [attributes for _, attributes in elements.found if any(name.startswith("on") for name in attributes)]
+    assert "script" not in [tag for tag, _ in elements.elements]
+    assert not [attributes for _, attributes in elements.elements if any(name.startswith("on") for name in attributes)]
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in page
     assert "&lt;b&gt;bold&lt;/b&gt;" in page
     assert not set(page) & {"\x00", "\x1b", "\u202e"}
@@ -118,7 +118,7 @@ def test_a_reward_with_a_hostile_name_is_escaped_in_the_legend(run):
     assert "<svg onload" not in page
 
 
-def test_wrong_places_carry_a_symbol_and_an_invalid_answer_its_reason(run):
+def test_wrong_places_have_a_symbol_and_invalid_answers_a_reason(run):
     page = page_of(run)
     assert '<li class="bad"><b>' in page
     assert "<i>✗</i>" in page
@@ -131,7 +131,7 @@ def test_wrong_places_carry_a_symbol_and_an_invalid_answer_its_reason(run):
     assert "before GRPO: 4 of 6" in page
 
 
-def test_the_page_tells_kinds_places_and_reasons(run):
+def test_the_page_shows_groups_places_and_reasons(run):
     page = page_of(run)
     shares = read_log(run).main.model.places[0].confusion
     assert f'<td class="home" style="--share: {round(shares[2][2] * 100, 1)}%">{shares[2][2]:.2f}</td>' in page
@@ -140,7 +140,7 @@ def test_the_page_tells_kinds_places_and_reasons(run):
     assert "<h4>Worst " in page and "<h4>Best " in page
 
 
-def test_figures_of_samples_and_of_a_comparison_are_on_the_page(run):
+def test_scores_of_samples_and_of_a_comparison_are_on_the_page(run):
     log = read_log(run)
     figure = Figure(0.75, 0.5, 0.875, chance=0.125, chance_error=0.02)
     sampled = Sampled(samples=4, pass_at={4: figure}, majority={"exact": figure})
@@ -153,13 +153,13 @@ def test_figures_of_samples_and_of_a_comparison_are_on_the_page(run):
     assert "−0.250<small>[−0.500, −0.125]</small></td><td>0.062</td>" in page
 
 
-def test_a_log_of_another_version_is_refused_in_a_line(run):
+def test_a_log_of_another_version_is_refused(run):
     (run / "evaluation.json").write_text('{"heldout": {"exact": {"value": 1.0}}}')
     with pytest.raises(JigsawError, match="has format 1, this version reads 2; evaluate again with `jigsaw eval`"):
         page_of(run)
 
 
-def test_a_log_that_is_broken_has_a_note_and_the_rest_of_the_page_is_there(run):
+def test_a_broken_log_has_a_note_and_the_rest_of_the_page_is_written(run):
     stored = json.loads((run / "evaluation.json").read_text())
     del stored["sets"][0]["model"]["estimates"]["exact"]
     (run / "evaluation.json").write_text(json.dumps(stored))
@@ -176,7 +176,7 @@ MISSING = {
 
 
 @pytest.mark.parametrize("name", MISSING)
-def test_a_missing_piece_leaves_a_line_in_its_place(run, name):
+def test_a_missing_file_is_replaced_by_a_note(run, name):
     path = run / name
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     page = page_of(run)
@@ -186,12 +186,12 @@ def test_a_missing_piece_leaves_a_line_in_its_place(run, name):
 
 @pytest.mark.parametrize("name", ["evaluation.json", "metrics.jsonl", "data.json", "predictions/model.jsonl"])
 @pytest.mark.parametrize("text", ["{", '["a"]\n[1]\n', '{"heldout": 3}\n{"stage": 1}\n', "null", "", "\x00\xff"])
-def test_a_broken_piece_is_left_out(run, name, text):
+def test_a_broken_file_is_ignored(run, name, text):
     (run / name).write_text(text, encoding="latin-1")
     assert "The resolved recipe" in page_of(run)
 
 
-def test_a_last_line_that_a_kill_cut_off_is_no_fault(run):
+def test_an_incomplete_last_line_is_ignored(run):
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"stage": "grpo", "st')
     [read] = read_runs([run])
@@ -199,7 +199,7 @@ def test_a_last_line_that_a_kill_cut_off_is_no_fault(run):
     assert len(read.rows("grpo")) == 44
 
 
-def test_an_empty_run_still_has_a_page(tmp_path):
+def test_a_run_with_only_a_recipe_has_a_page(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.yaml").write_text("name: begun\n")
     page = page_of(tmp_path / "run")
@@ -207,7 +207,7 @@ def test_an_empty_run_still_has_a_page(tmp_path):
     assert "The model has not been evaluated on held-out puzzles yet." in page
 
 
-def test_a_supervised_run_has_no_warm_up_and_no_gain(run):
+def test_the_page_of_a_supervised_run_has_no_warm_up_and_no_change(run):
     log = read_log(run)
     write_log(replace(log, sets=[replace(log.main, warmup=None, compared=None)]), run)
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
@@ -222,7 +222,7 @@ def test_a_supervised_run_has_no_warm_up_and_no_gain(run):
         assert absent not in page
 
 
-def test_curves_are_folded_next_to_an_evaluation_and_open_without_one(run):
+def test_curves_are_folded_if_there_is_an_evaluation(run):
     titles = [f'<p class="title">{title}</p>' for title in ("Rollouts", "Supervised loss", "Entropy of the policy")]
     evaluated = page_of(run)
     assert "<summary>More curves</summary>" in evaluated
@@ -233,7 +233,7 @@ def test_curves_are_folded_next_to_an_evaluation_and_open_without_one(run):
     assert all(title in page[: page.index("<details>")] and page.count(title) == 1 for title in titles)
 
 
-def test_a_data_set_that_is_gone_takes_the_gallery_alone(tmp_path, puzzle_set):
+def test_without_the_puzzle_set_only_the_gallery_is_missing(tmp_path, puzzle_set):
     moved = tmp_path / "set"
     shutil.copytree(puzzle_set, moved)
     folder = make_run(tmp_path / "runs" / "small", moved)
@@ -244,23 +244,23 @@ def test_a_data_set_that_is_gone_takes_the_gallery_alone(tmp_path, puzzle_set):
     assert "Pieces in place" in page
 
 
-@pytest.mark.parametrize(("gone", "left"), [(1, 4), (4, 0)])
-def test_photos_that_are_gone_take_their_pictures_alone(tmp_path, puzzle_set, gone, left):
+@pytest.mark.parametrize(("missing", "left"), [(1, 4), (4, 0)])
+def test_without_some_photos_only_their_pictures_are_missing(tmp_path, puzzle_set, missing, left):
     photos = tmp_path / "photos"
     shutil.copytree(puzzle_set.parent / "photos", photos)
     build_puzzles("image", photos, tmp_path / "set", config={"grid": "2x3"}, progress=False)
     folder = make_run(tmp_path / "runs" / "small", tmp_path / "set")
-    for photo in sorted(photos.iterdir())[:gone]:
+    for photo in sorted(photos.iterdir())[:missing]:
         photo.unlink()
     page = page_of(folder)
-    # Four puzzles: two are the worst, two the best, and all are in the sample.
+    # Of the four puzzles, two are the worst and two the best, and all are in the sample.
     assert page.count('<article class="card') == 2 * left
-    assert page.count("No pictures: ") == 2 * (gone if left else 0)
+    assert page.count("No pictures: ") == 2 * (missing if left else 0)
     assert ("The held-out puzzles cannot be shown: " in page) == (not left)
 
 
 @pytest.mark.parametrize("kind", ["absent", "a file", "an empty folder", "a list", "no YAML"])
-def test_a_folder_that_is_no_run_is_refused_in_one_line(tmp_path, kind):
+def test_a_folder_without_a_run_is_refused(tmp_path, kind):
     path = tmp_path / "thing"
     if kind == "a file":
         path.write_text("")
@@ -269,10 +269,10 @@ def test_a_folder_that_is_no_run_is_refused_in_one_line(tmp_path, kind):
         if kind != "an empty folder":
             (path / "recipe.yaml").write_text("- 1\n" if kind == "a list" else "a: [\x00")
     out = tmp_path / "page.html"
-    with pytest.raises(JigsawError) as caught:
+    with pytest.raises(JigsawError) as error:
         write_report([path], out)
-    assert "\n" not in str(caught.value)
-    assert "thing" in str(caught.value)
+    assert "\n" not in str(error.value)
+    assert "thing" in str(error.value)
     assert not out.exists()
 
 
@@ -289,23 +289,23 @@ def test_two_runs_are_compared_and_each_has_its_section(run, tmp_path, puzzle_se
     assert "not evaluated on the same puzzles" not in page
 
 
-def test_runs_on_different_puzzles_are_not_passed_off_as_comparable(run, tmp_path, puzzle_set):
+def test_the_page_warns_about_runs_on_different_puzzles(run, tmp_path, puzzle_set):
     other = make_run(tmp_path / "runs" / "other", puzzle_set, name="other")
     lines = (other / "predictions" / "model.jsonl").read_text().splitlines(keepends=True)
     (other / "predictions" / "model.jsonl").write_text("".join(lines[1:]))
     assert "not evaluated on the same puzzles" in page_of(run, other)
 
 
-def test_runs_of_one_name_are_told_apart_by_their_folders(run, tmp_path, puzzle_set):
-    twin = make_run(tmp_path / "runs" / "small-2", puzzle_set, name="small")
-    assert [read.label for read in read_runs([run, twin])] == ["small", "small-2"]
+def test_runs_of_the_same_name_are_labelled_by_their_folders(run, tmp_path, puzzle_set):
+    same_name = make_run(tmp_path / "runs" / "small-2", puzzle_set, name="small")
+    assert [read.label for read in read_runs([run, same_name])] == ["small", "small-2"]
 
 
-def test_a_chart_is_an_image_in_light_and_dark_without_any_name():
-    drawn = chart("Reward", [Series("<mine>", [(step, step / 7) for step in range(500)])])
+def test_a_chart_is_an_svg_image_in_light_and_dark_without_names():
+    reward_chart = chart("Reward", [Series("<mine>", [(step, step / 7) for step in range(500)])])
     light, dark = (
         base64.b64decode(uri.removeprefix("data:image/svg+xml;base64,"))
-        for uri in (drawn.image(), drawn.image(dark=True))
+        for uri in (reward_chart.image(), reward_chart.image(dark=True))
     )
     assert b"#1c6bb0" in light and b"#6db3f2" in dark
     assert b"mine" not in light and b"<script" not in light
@@ -315,7 +315,7 @@ def test_a_chart_is_an_image_in_light_and_dark_without_any_name():
     assert chart("Nothing", [Series("a", [])]) is None
 
 
-def test_the_colours_of_charts_are_those_of_the_style_sheet():
+def test_the_colours_of_charts_equal_those_of_the_style_sheet():
     style = (Path(charts.__file__).parents[1] / "templates" / "style.html.j2").read_text()
     light, dark = style.split("prefers-color-scheme: dark", 1)
     for colours, part in ((charts.LIGHT, light), (charts.DARK, dark)):

@@ -1,4 +1,4 @@
-"""`jigsaw report` as tables and plots: figures, their origins, and folders of lone evaluations."""
+"""`jigsaw report` as tables and plots: scores, the origin of each, and reports on single evaluations."""
 
 import csv
 import io
@@ -8,8 +8,8 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from made_runs import make_run, page_of
 from markupsafe import escape
+from run_folders import make_run, page_of
 from typer.testing import CliRunner
 
 from jigsaw.cli.command import app
@@ -31,7 +31,7 @@ def evaluation(monkeypatch, puzzle_folder, tmp_path):
     return tmp_path / "mine"
 
 
-def test_every_row_of_a_table_names_its_file_and_the_command_that_wrote_it(run, evaluation):
+def test_every_row_of_a_table_names_its_file_and_its_command(run, evaluation):
     rows = list(csv.DictReader(io.StringIO(printed(paper_tables([run, evaluation]), "csv"))))
     assert {row["row"] for row in rows} == {"chance", "small warm-up", "small trained", "mine"}
     logs = {"small warm-up": read_log(run).main.warmup, "small trained": read_log(run).main.model}
@@ -40,8 +40,8 @@ def test_every_row_of_a_table_names_its_file_and_the_command_that_wrote_it(run, 
         assert Path(row["file"]).is_file()
         if row["row"] != "chance":
             figure = logs[row["row"]].estimates[row["figure"]]
-            found = [float(row[name]) for name in ("value", "low", "high")]
-            assert found == [figure.value, figure.low, figure.high]
+            values = [float(row[name]) for name in ("value", "low", "high")]
+            assert values == [figure.value, figure.low, figure.high]
     commands = {row["row"]: row["command"] for row in rows}
     assert commands["small trained"] == "jigsaw launch small.yaml"
     assert commands["mine"] == read_log(evaluation).command
@@ -64,7 +64,7 @@ def test_latex_escapes_names_and_keeps_the_origin_as_a_comment():
     assert text.startswith("% e.json, written by jigsaw eval x")
 
 
-def test_a_small_level_does_not_read_zero():
+def test_a_small_chance_is_not_printed_as_zero():
     assert "2.8e-06" in printed([table("chance", 1 / 362880, None, None)], "markdown")
 
 
@@ -79,14 +79,14 @@ def test_plots_are_svg_files_with_their_legend(run, puzzle_set, tmp_path):
     assert "a &lt;b&gt; &amp; �c" in (tmp_path / "plots" / "all-held-out-reward.svg").read_text(encoding="utf-8")
 
 
-def test_the_page_names_the_files_the_command_and_the_versions_of_its_figures(run):
+def test_the_page_names_the_files_the_command_and_the_versions_of_its_scores(run):
     text = page_of(run)
     origin = text[text.index("Where the figures come from") :]
     for part in ("jigsaw launch small.yaml", f"{run}/evaluation.json", f"{run}/metrics.jsonl", "torch 2"):
         assert part in origin
 
 
-def test_a_lone_evaluation_has_a_page_too(evaluation):
+def test_a_single_evaluation_has_a_page(evaluation):
     text = page_of(evaluation)
     assert "<h1>mine</h1>" in text
     assert '<article class="card' in text
@@ -95,8 +95,8 @@ def test_a_lone_evaluation_has_a_page_too(evaluation):
 
 
 @pytest.mark.parametrize("columns", [page.WIDEST_TABLE, page.WIDEST_TABLE + 1])
-def test_a_table_that_is_too_wide_for_a_page_has_its_rows_side_by_side(monkeypatch, tmp_path, columns):
-    """As the thirteen benchmarks of a suite, which ran off the page; every figure is there either way."""
+def test_a_table_that_is_too_wide_for_a_page_is_transposed(monkeypatch, tmp_path, columns):
+    """For example the thirteen benchmarks of a suite; both layouts have all scores."""
     names = [f"column{number}" for number in range(columns)]
     rows = [Row(name, {key: Cell(0.5, 0.4, 0.6) for key in names}, "a.json", "make") for name in ("mine", "theirs")]
     monkeypatch.setattr(page, "other_tables", lambda folders: [PaperTable("Caption", names, rows)])
@@ -108,14 +108,14 @@ def test_a_table_that_is_too_wide_for_a_page_has_its_rows_side_by_side(monkeypat
     assert re.findall('data-label="(.+?)">0.500<small>', text) == across * len(down)
 
 
-def test_the_verb_prints_tables_and_json(run):
-    said = CliRunner().invoke(app, ["report", str(run), "--json"])
-    (found,) = json.loads(said.stdout)
-    assert {row["name"] for row in found["rows"]} == {"chance", "small warm-up", "small trained"}
+def test_the_command_prints_json(run):
+    result = CliRunner().invoke(app, ["report", str(run), "--json"])
+    (printed_table,) = json.loads(result.stdout)
+    assert {row["name"] for row in printed_table["rows"]} == {"chance", "small warm-up", "small trained"}
     assert not (run / "report.html").exists()
 
 
-def test_what_cannot_be_reported_is_told(run, tmp_path):
+def test_a_wrong_format_and_folders_without_evaluation_are_refused(run, tmp_path):
     with pytest.raises(JigsawError, match="--table: 'word' is not one of markdown, latex, csv, json"):
         printed(paper_tables([run]), "word")
     (run / "evaluation.json").unlink()

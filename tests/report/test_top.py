@@ -1,4 +1,4 @@
-"""The top of a report: the result, three puzzles before and after GRPO, one curve; also while the run trains."""
+"""The top of a report: the result, three puzzles before and after GRPO, and a curve; also during training."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_runs import page_of, right, samples, swapped
 from rich.console import Console
-from test_gallery import alike, made_up, pixels, place
+from run_folders import page_of, right, samples, swapped
+from test_gallery import are_similar, pixels, place, sample_of
 
 from jigsaw.data import load_puzzles
 from jigsaw.evaluation.log import FIRST, LATEST, Change, read_log, write_log, write_periodic
@@ -24,14 +24,14 @@ from jigsaw.run_folder import RunFolder
 from jigsaw.training.periodic import LiveReport
 
 
-def test_the_page_opens_with_the_result_puzzles_and_a_curve_and_folds_the_rest(run):
+def test_the_page_begins_with_the_result_puzzles_and_a_curve_and_folds_the_rest(run):
     text = page_of(run)
     marks = ['class="badge', 'class="verdict"', 'class="pairs"', 'class="large"', "<details>"]
     assert [text.index(mark) for mark in marks] == sorted(text.index(mark) for mark in marks)
     assert text.index("<table") > text.index("<details>")
 
 
-def test_internal_names_are_in_the_fold_about_the_origin_of_figures_alone(run):
+def test_internal_names_are_only_in_the_section_on_the_origin_of_the_scores(run):
     text = page_of(run)
     body = text[text.index("<body>") :]
     fold = body[body.index("Where the figures come from") : body.index("The resolved recipe")]
@@ -42,8 +42,8 @@ def test_internal_names_are_in_the_fold_about_the_origin_of_figures_alone(run):
         assert name not in rest
 
 
-def test_puzzles_at_the_top_are_chosen_in_proportion_to_what_happened():
-    items = [made_up(number, f"photo-{number % 7}", "right") for number in range(90)]
+def test_the_puzzles_at_the_top_have_each_outcome_in_proportion():
+    items = [sample_of(number, f"photo-{number % 7}", "right") for number in range(90)]
     kinds = {
         item.id: ("newly solved", "solved before and after", "rare")[(n >= 60) + (n >= 89)]
         for n, item in enumerate(items)
@@ -53,7 +53,7 @@ def test_puzzles_at_the_top_are_chosen_in_proportion_to_what_happened():
     assert choose(list(reversed(items)), 3, lambda item: kinds[item.id]) == chosen
 
 
-def test_each_puzzle_shows_the_tiles_as_shown_and_both_answers_with_their_mistakes(run, puzzle_set):
+def test_each_puzzle_shows_its_tiles_and_both_answers_with_marked_mistakes(run, puzzle_set):
     [read] = read_runs([run])
     rows = {row["source"]["path"]: row for row in load_puzzles(puzzle_set)}
     _, cards, note = build_gallery(read, 0).top
@@ -68,14 +68,14 @@ def test_each_puzzle_shows_the_tiles_as_shown_and_both_answers_with_their_mistak
             assert [slot.piece for slot in answer.order] == (scored.order or [])
             for number, slot in enumerate(answer.order):
                 put = place(pixels(answer.picture.uri), number)
-                assert alike(put, place(shown, slot.piece - 1))
-                assert slot.right == alike(put, place(truth, number))
+                assert are_similar(put, place(shown, slot.piece - 1))
+                assert slot.right == are_similar(put, place(truth, number))
         assert pair.source in rows
     assert note.startswith("Of 8 held-out puzzles: ")
     assert "a sample in these proportions" in note
 
 
-def test_a_run_without_a_before_shows_its_answers_alone(run):
+def test_a_run_without_a_warm_up_shows_only_its_final_answers(run):
     log = read_log(run)
     write_log(replace(log, sets=[replace(log.main, warmup=None, compared=None)]), run)
     title, cards, _ = build_gallery(read_runs([run])[0], 0).top
@@ -84,7 +84,7 @@ def test_a_run_without_a_before_shows_its_answers_alone(run):
 
 
 @pytest.mark.parametrize(("puzzles", "words"), [(3, "(3 of 8 puzzles)"), (8, "(all 8 puzzles)")])
-def test_the_curve_says_how_many_puzzles_are_behind_each_figure(run, puzzles, words):
+def test_the_curve_names_the_number_of_puzzles_of_each_score(run, puzzles, words):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     counts = {"heldout_puzzles": puzzles, "heldout_total": 8}
     lines = [line | counts if "heldout/exact" in line else line for line in lines]
@@ -96,7 +96,7 @@ def test_the_curve_says_how_many_puzzles_are_behind_each_figure(run, puzzles, wo
         "before GRPO",
         "guessing",
     ]
-    # Figures on the same puzzles are one line; others only stand beside each other.
+    # Only scores on the same puzzles are connected by a line.
     assert chart.legend[0].last == (0.5 if puzzles == 8 else 0.1)
 
 
@@ -122,7 +122,7 @@ def unfinished(run, puzzle_set) -> Path:
     return run
 
 
-def test_a_run_that_trains_has_a_page_that_reloads_itself(unfinished):
+def test_the_page_of_a_running_training_reloads_itself(unfinished):
     write_report([unfinished], unfinished / "report.html", training=True)
     text = (unfinished / "report.html").read_text()
     assert '<meta http-equiv="refresh"' in text
@@ -135,20 +135,20 @@ def test_a_run_that_trains_has_a_page_that_reloads_itself(unfinished):
     assert "during GRPO (8 of 16 puzzles)" in text
 
 
-def test_a_report_in_the_middle_of_a_run_says_so_and_does_not_reload(unfinished):
+def test_the_page_of_an_unfinished_run_says_so_and_does_not_reload(unfinished):
     text = page_of(unfinished)
     assert "This run is not finished: GRPO step 20 of 40." in text
     assert 'http-equiv="refresh"' not in text
     assert "Three puzzles before GRPO and now" in text
 
 
-def test_the_first_periodic_evaluation_of_a_run_drops_those_of_an_earlier_one(unfinished, puzzle_set):
+def test_the_first_periodic_evaluation_removes_those_of_an_earlier_run(unfinished, puzzle_set):
     write_periodic(unfinished, 0, samples(puzzle_set, [swapped]))
     assert RunFolder(unfinished).predictions(FIRST).is_file()
     assert not RunFolder(unfinished).predictions(LATEST).exists()
 
 
-def test_a_page_that_cannot_be_written_is_one_warning_and_stops_nothing(unfinished, monkeypatch):
+def test_a_page_that_cannot_be_written_is_one_warning_and_training_continues(unfinished, monkeypatch):
     monkeypatch.setattr(page, "read_runs", lambda folders: 1 / 0)
     console = Console(file=io.StringIO(), width=300)
     update = LiveReport(unfinished, console)
@@ -161,7 +161,7 @@ def test_a_page_that_cannot_be_written_is_one_warning_and_stops_nothing(unfinish
     )
 
 
-def test_puzzles_that_are_hardly_ever_solved_have_a_curve_of_pieces(run):
+def test_without_solved_puzzles_the_curve_shows_the_place_accuracy(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     lines = [line | {"heldout/exact": 0.0} if "heldout/exact" in line else line for line in lines]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -171,7 +171,7 @@ def test_puzzles_that_are_hardly_ever_solved_have_a_curve_of_pieces(run):
     assert chart.percent
 
 
-def test_a_further_set_of_held_out_puzzles_has_its_own_result_below_the_first(run):
+def test_an_additional_held_out_set_has_its_result_below_the_main_one(run):
     log = read_log(run)
     model, compared = log.main.model, log.main.compared
     exact = replace(model.estimates["exact"], value=0.33)

@@ -1,13 +1,13 @@
-"""Small benchmarks on disk, and an engine that says what it is told."""
+"""Fixture of the tests of suites: small benchmarks on disk."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))  # pytest imports test files without making their folder searchable
+sys.path.append(str(Path(__file__).parent))  # pytest does not add the folder of a test to the import path
 
-from made_benchmarks import hub_benchmarks, own_benchmarks
+from small_benchmarks import hub_benchmarks, own_benchmarks
 
 
 @pytest.fixture(scope="session")

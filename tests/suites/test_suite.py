@@ -1,4 +1,4 @@
-"""Suites: what is missing is listed and the rest runs; figures through real lmms-eval from rows in the real schemas."""
+"""`jigsaw bench`: missing benchmarks are listed and the others run; scores by lmms-eval on rows in the real schemas."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ needs_lmms = pytest.mark.skipif(find_spec("lmms_eval") is None, reason="needs th
 
 
 def right_answer(row):
-    """What a model must write to be right on a row of ours."""
+    """The right completion for a row of a built-in benchmark."""
     target = row["target"]
     if row["kind"] == "box":
         return json.dumps([side / scale for side, scale in zip(target, row["scale"] * 2, strict=True)])
@@ -31,16 +31,16 @@ def right_answer(row):
 
 
 class Oracle:
-    """An engine that knows the rows of ours, and says A or yes to others."""
+    """An engine that answers built-in benchmarks correctly and all others with A or yes."""
 
     def __init__(self, folder):
-        self.folder, self.seen = folder, []
+        self.folder, self.rows = folder, []
 
     def __call__(self, rows):
-        self.seen += rows
-        return [[self.say(*row["id"].split())] for row in rows]
+        self.rows += rows
+        return [[self.completion_of(*row["id"].split())] for row in rows]
 
-    def say(self, task, number):
+    def completion_of(self, task, number):
         path = self.folder / "tasks" / f"{task}.jsonl"
         if not path.exists():
             return "yes" if "pope" in task else "A"
@@ -49,7 +49,7 @@ class Oracle:
 
 @pytest.fixture
 def in_process(monkeypatch, tmp_path):
-    """Runs the harness here, with the oracle for a model."""
+    """Runs the harness in this process, with the oracle as the model."""
     out = tmp_path / "out"
     oracle = Oracle(out)
 
@@ -66,74 +66,74 @@ def in_process(monkeypatch, tmp_path):
 
 @needs_lmms
 @pytest.mark.slow
-def test_right_answers_have_full_marks_on_every_benchmark_of_ours(in_process, data_root, checkpoint):
+def test_right_answers_score_100_on_every_built_in_benchmark(in_process, data_root, checkpoint):
     out, oracle = in_process
-    said = []
-    found = evaluate_suite(checkpoint, "image", data_root, out=out, note=said.append)
-    values = {entry.benchmark: entry.failed or entry.value for entry in found.benchmarks.values()}
-    ours = {benchmark.name for benchmark in SUITES["image"] if benchmark.own}
-    assert values == pytest.approx(dict.fromkeys({*ours, "MMStar-fine"}, 100.0))
-    assert set(found.missing) == {benchmark.name for benchmark in SUITES["image"]} - set(values)
-    assert said[0].startswith("missing: MMBench-en-dev: ") and said[-1].startswith("running: MMVP, ")
-    marked = next(row for row in oracle.seen if row["id"] == "jigsaw_da2k 0")["images"][0]
+    notes = []
+    log = evaluate_suite(checkpoint, "image", data_root, out=out, note=notes.append)
+    values = {entry.benchmark: entry.failed or entry.value for entry in log.benchmarks.values()}
+    built_in = {benchmark.name for benchmark in SUITES["image"] if benchmark.own}
+    assert values == pytest.approx(dict.fromkeys({*built_in, "MMStar-fine"}, 100.0))
+    assert set(log.missing) == {benchmark.name for benchmark in SUITES["image"]} - set(values)
+    assert notes[0].startswith("missing: MMBench-en-dev: ") and notes[-1].startswith("running: MMVP, ")
+    marked = next(row for row in oracle.rows if row["id"] == "jigsaw_da2k 0")["images"][0]
     assert marked.getpixel((20, 10)) == (0, 255, 0)  # a row of the file is y, x
     assert marked.getpixel((60, 40)) == (255, 0, 0)
-    interleaved = next(row for row in oracle.seen if row["id"] == "jigsaw_winoground 2")["prompt"][0]["content"]
+    interleaved = next(row for row in oracle.rows if row["id"] == "jigsaw_winoground 2")["prompt"][0]["content"]
     assert [part["type"] for part in interleaved] == ["text", "image", "text", "image", "text"]
-    text = suite_text(found, [out])
+    text = suite_text(log, [out])
     assert "| Image Jigsaw (image, published) | 60.66 |" in text
-    assert read_suite(out) == found
+    assert read_suite(out) == log
 
 
 @needs_lmms
 @pytest.mark.slow
-def test_clips_are_seen_at_every_number_of_frames(in_process, data_root, checkpoint):
+def test_clips_are_evaluated_with_every_number_of_frames(in_process, data_root, checkpoint):
     out, oracle = in_process
-    found = evaluate_suite(checkpoint, "video", data_root, out=out, frames=[16, 64])
-    assert {entry.value for entry in found.benchmarks.values()} == {100.0}
-    assert set(found.benchmarks) >= {"aotbench-16", "aotbench-64", "cvbench-16"}
-    (clip,) = next(row for row in oracle.seen if row["id"] == "jigsaw_aotbench 0")["videos"]
-    assert len(clip.frames) == 4  # two seconds, two frames a second
-    pair = next(row for row in oracle.seen if row["id"] == "jigsaw_cvbench 0")
+    log = evaluate_suite(checkpoint, "video", data_root, out=out, frames=[16, 64])
+    assert {entry.value for entry in log.benchmarks.values()} == {100.0}
+    assert set(log.benchmarks) >= {"aotbench-16", "aotbench-64", "cvbench-16"}
+    (clip,) = next(row for row in oracle.rows if row["id"] == "jigsaw_aotbench 0")["videos"]
+    assert len(clip.frames) == 4  # two seconds at two frames per second
+    pair = next(row for row in oracle.rows if row["id"] == "jigsaw_cvbench 0")
     assert len(pair["videos"]) == 2
 
 
 @needs_lmms
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["qwen2_5_vl", "qwen3_vl"])
-def test_a_checkpoint_runs_in_a_process_of_its_own_and_goes_on_where_it_was(
+def test_a_checkpoint_is_evaluated_in_a_separate_process_and_resumes(
     data_root, make_checkpoint, architecture, tmp_path
 ):
     checkpoint = make_checkpoint(architecture)
     settings = {"out": tmp_path / "out", "generation": Generation(max_new_tokens=4), "limit": 1}
-    found = evaluate_suite(checkpoint, "neo", data_root, **settings)
-    assert None not in (found.benchmarks["pope"].value, found.benchmarks["mmstar"].value)
+    log = evaluate_suite(checkpoint, "neo", data_root, **settings)
+    assert None not in (log.benchmarks["pope"].value, log.benchmarks["mmstar"].value)
     before = (tmp_path / "out" / "results" / "pope.json").stat().st_mtime_ns
-    assert evaluate_suite(checkpoint, "neo", data_root, **settings).benchmarks == found.benchmarks
+    assert evaluate_suite(checkpoint, "neo", data_root, **settings).benchmarks == log.benchmarks
     assert (tmp_path / "out" / "results" / "pope.json").stat().st_mtime_ns == before
     with pytest.raises(JigsawError, match="was started with model"):
         evaluate_suite(checkpoint, "neo", data_root, **settings | {"generation": Generation(max_new_tokens=5)})
 
 
 @needs_lmms
-def test_a_benchmark_that_failed_is_run_again_by_the_next_call(in_process, data_root, checkpoint, monkeypatch):
+def test_a_failed_benchmark_is_run_again_by_the_next_call(in_process, data_root, checkpoint, monkeypatch):
     from jigsaw.suites import harness
 
     out, _ = in_process
-    asked = []
+    names = []
 
     def run(model, job, out, name, limit, frames):
-        asked.append(name)
-        first = name == "da-2k" and asked.count("da-2k") == 1
+        names.append(name)
+        first = name == "da-2k" and names.count("da-2k") == 1
         outcome = {"failed": "OSError: busy"} if first else {"value": 50.0}
         return Result(benchmark=job.benchmark.name, metric=job.benchmark.metric, frames=frames, **outcome)
 
     monkeypatch.setattr(harness, "_run", run)
     assert evaluate_suite(checkpoint, "depth", data_root, out=out).benchmarks["da-2k"].failed
-    once = len(asked)
+    first_call = len(names)
     for _ in range(2):
         assert evaluate_suite(checkpoint, "depth", data_root, out=out).benchmarks["da-2k"].value == 50.0
-    assert asked[once:] == ["da-2k"]
+    assert names[first_call:] == ["da-2k"]
 
 
 @needs_lmms
@@ -153,7 +153,7 @@ def test_the_registry_agrees_with_lmms_eval():
             assert not options.get("video") or benchmark.media == options["cache_dir"], task
 
 
-def test_every_benchmark_of_a_table_has_a_published_figure():
+def test_every_benchmark_of_a_table_has_a_published_score():
     tables = {"image": "visual-jigsaw-image", "video": "visual-jigsaw-video", "depth": "visual-jigsaw-3d"}
     for suite, table in tables.items():
         assert {row.benchmark for row in published([table])} == {benchmark.name for benchmark in SUITES[suite]}
@@ -163,13 +163,13 @@ def test_every_benchmark_of_a_table_has_a_published_figure():
     ("suite", "model", "benchmark", "score"),
     [("image", "VL-Cogito", "VStar", 79.58), ("video", "MiMo-VL-7B-SFT-2508", "TOMATO", 34.16)],
 )
-def test_the_models_that_the_paper_compares_with_stand_beside_ours(suite, model, benchmark, score):
+def test_the_published_scores_include_the_models_of_the_paper(suite, model, benchmark, score):
     rows = [row for row in published(PUBLISHED[suite]) if row.model == model]
     assert score in [row.score for row in rows if row.benchmark == benchmark]
     assert {row.benchmark for row in rows} <= {benchmark.name for benchmark in SUITES[suite]}
 
 
-def test_all_rows_of_ours_load(data_root):
+def test_all_rows_of_built_in_benchmarks_are_loaded(data_root):
     kinds = {name: [item["kind"] for item in load_items(name, data_root)] for name in LOADERS}
     assert kinds["jigsaw_cvbench"] == ["word", "letter"]
     assert kinds["jigsaw_winoground"] == ["word"] * 4
@@ -182,7 +182,7 @@ def test_all_rows_of_ours_load(data_root):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda root: (root / "vsr" / "test.jsonl").write_text('{"image": "x.jpg"'), "VSR: .*download it again"),
         (lambda root: (root / "vsr" / "test.jsonl").write_text('{"image": "x.jpg"}'), "VSR: .*row 0 has no caption"),
@@ -210,7 +210,7 @@ def test_all_rows_of_ours_load(data_root):
         ),
     ],
 )
-def test_what_is_missing_or_half_there_is_named_and_the_rest_is_ready(data_root, tmp_path, change, told):
+def test_missing_and_incomplete_benchmarks_are_listed_and_the_others_are_ready(data_root, tmp_path, change, message):
     root = tmp_path / "root"
     shutil.copytree(data_root, root)
     change(root)
@@ -220,10 +220,10 @@ def test_what_is_missing_or_half_there_is_named_and_the_rest_is_ready(data_root,
     lines = "\n".join(f"{name}: {why}" for name, why in missing.items())
     import re
 
-    assert re.search(told, lines), lines
+    assert re.search(message, lines), lines
 
 
-def test_a_hub_cache_serves_as_data_root(data_root, tmp_path):
+def test_a_hub_cache_may_be_the_data_root(data_root, tmp_path):
     cached = tmp_path / "hub" / "datasets--lmms-lab-encoder--POPE"
     shutil.copytree(data_root / "lmms-lab-encoder" / "POPE", cached / "snapshots" / "abc")
     (cached / "refs").mkdir()
@@ -236,7 +236,7 @@ def test_a_hub_cache_serves_as_data_root(data_root, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"suite": "img"}, "suite 'img' is not one of image, video, depth, neo"),
         ({"generation": Generation(samples=2)}, "--samples: 2; benchmarks need greedy decoding"),
@@ -245,13 +245,13 @@ def test_a_hub_cache_serves_as_data_root(data_root, tmp_path):
         ({"data_root": Path("/nowhere")}, "--data-root: /nowhere is not a folder"),
     ],
 )
-def test_options_that_cannot_be_are_refused(data_root, checkpoint, tmp_path, changes, told):
-    given = {"model": checkpoint, "suite": "image", "data_root": data_root, "out": tmp_path / "out"} | changes
-    with pytest.raises(JigsawError, match=told):
-        evaluate_suite(given.pop("model"), given.pop("suite"), given.pop("data_root"), **given)
+def test_invalid_options_are_refused(data_root, checkpoint, tmp_path, changes, message):
+    options = {"model": checkpoint, "suite": "image", "data_root": data_root, "out": tmp_path / "out"} | changes
+    with pytest.raises(JigsawError, match=message):
+        evaluate_suite(options.pop("model"), options.pop("suite"), options.pop("data_root"), **options)
 
 
-def test_a_hub_id_is_opened_out_of_the_users_cache_and_stays_the_label(data_root, checkpoint, tmp_path, monkeypatch):
+def test_a_hub_id_is_loaded_from_the_cache_and_is_the_label(data_root, checkpoint, tmp_path, monkeypatch):
     cached = tmp_path / "models--org--small"
     shutil.copytree(checkpoint, cached / "snapshots" / "abc")
     (cached / "refs").mkdir()
@@ -265,7 +265,7 @@ def test_a_hub_id_is_opened_out_of_the_users_cache_and_stays_the_label(data_root
         evaluate_suite("org/other", "image", data_root, out=tmp_path / "other")
 
 
-def test_without_lmms_eval_the_remedy_is_told(data_root, checkpoint, tmp_path, monkeypatch):
+def test_without_lmms_eval_the_error_names_the_remedy(data_root, checkpoint, tmp_path, monkeypatch):
     shim = tmp_path / "python"
     shim.write_text("#!/bin/sh\nexit 1\n")
     shim.chmod(0o755)
@@ -274,13 +274,13 @@ def test_without_lmms_eval_the_remedy_is_told(data_root, checkpoint, tmp_path, m
         evaluate_suite(checkpoint, "image", data_root, out=tmp_path / "out")
 
 
-def test_an_empty_data_root_is_told(checkpoint, tmp_path):
+def test_an_empty_data_root_is_refused(checkpoint, tmp_path):
     (tmp_path / "root").mkdir()
     with pytest.raises(JigsawError, match="has none of the 13 benchmarks of suite image"):
         evaluate_suite(checkpoint, "image", tmp_path / "root", out=tmp_path / "out")
 
 
-def test_a_log_of_a_suite_is_read_as_it_was_written_and_an_older_one_is_refused(tmp_path):
+def test_the_log_of_a_suite_is_read_back_and_an_older_one_is_refused(tmp_path):
     results = {
         "mmvp": Result(
             benchmark="MMVP", metric="right", value=50.0, low=40.0, high=60.0, rows=9, categories={"a": 1.0}

@@ -1,4 +1,4 @@
-"""Small benchmarks in the schemas that their authors publish: two to four rows each, pictures and clips of noise."""
+"""Small benchmarks in the schemas of their authors: one to four rows each, with synthetic pictures and clips."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ def clip(path: Path, frames: int = 8) -> str:
     return path.name
 
 
-def rows(path: Path, content: Sequence[Any]) -> None:
+def write_rows(path: Path, content: Sequence[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(row) for row in content]
     path.write_text("\n".join(lines) if path.suffix == ".jsonl" else f"[{','.join(lines)}]", encoding="utf-8")
 
 
 def own_benchmarks(root: Path) -> None:
-    """All that have definitions of our own."""
+    """Writes the benchmarks that jigsaw defines itself."""
     name = picture(root / "lisa" / "test" / "a.png")
-    rows(
+    write_rows(
         root / "lisa" / "lisa_test.json",
         [{"image": name, "problem": "Where is the cat?", "solution": [10, 10, 50, 40]}] * 2,
     )
     name = picture(root / "ovdeval" / "images" / "b.png")
     info = {"file_name": name, "id": 1, "width": 84, "height": 56}
     kind = {"id": 3, "name": "red car"}
-    rows(
+    write_rows(
         root / "ovdeval" / "all_data.json",
         [{"task": task, "image_info": info, "category_info": kind} for task in ("color", "logo")],
     )
@@ -65,11 +65,11 @@ def own_benchmarks(root: Path) -> None:
         path.write_text(json.dumps(truth))
     name = picture(root / "coco" / "val2017" / "000000000001.jpg")
     captions = [("A cat is under a table.", 1), ("A table is under a cat.", 0)]
-    rows(
+    write_rows(
         root / "vsr" / "test.jsonl",
         [{"image": name, "caption": caption, "label": label, "relation": "under"} for caption, label in captions],
     )
-    rows(
+    write_rows(
         root / "sugarcrepe-pp" / "sugarcrepe_pp.json",
         [
             {
@@ -88,7 +88,7 @@ def own_benchmarks(root: Path) -> None:
         ],
     )
     name = picture(root / "da-2k" / "images" / "c.png")
-    rows(
+    write_rows(
         root / "da-2k" / "da_2k.json",
         [
             {
@@ -106,7 +106,7 @@ def own_benchmarks(root: Path) -> None:
         ("0_pos", "image", "first"),
         ("0_neg", "image", "second"),
     ]
-    rows(
+    write_rows(
         root / "winoground" / "winoground.json",
         [
             {
@@ -122,7 +122,7 @@ def own_benchmarks(root: Path) -> None:
         ],
     )
     pictures = [picture(root / "all-angles" / "scene" / f"view_{number}.png") for number in (0, 1)]
-    rows(
+    write_rows(
         root / "all-angles" / "data.json",
         [
             {
@@ -144,12 +144,12 @@ def own_benchmarks(root: Path) -> None:
         writer.writerow([1, "Is the bird in flight?", "(a) Yes (b) No", "(a)"])
         writer.writerow([2, "Is the bird in flight?", "(a) Yes (b) No", "(b)"])
     clip(root / "aotbench" / "videos" / "x.mp4")
-    rows(
+    write_rows(
         root / "aotbench" / "valid_data.json",
         [{"video_name": "x.mp4", "question": "Forward? A. yes B. no", "ans": "B", "question_type": "direction"}],
     )
     clip(root / "favor" / "videos" / "y.mp4")
-    rows(
+    write_rows(
         root / "favor" / "question_perspective.json",
         [
             {
@@ -162,7 +162,7 @@ def own_benchmarks(root: Path) -> None:
         ],
     )
     clip(root / "tuna" / "videos" / "z.mp4")
-    rows(
+    write_rows(
         root / "tuna" / "TUNA-MCQ.json",
         [
             {
@@ -176,7 +176,7 @@ def own_benchmarks(root: Path) -> None:
     )
     clip(root / "cvbench" / "1.mp4")
     clip(root / "cvbench" / "2.mp4")
-    rows(
+    write_rows(
         root / "cvbench" / "cvbench.json",
         [
             {
@@ -191,7 +191,7 @@ def own_benchmarks(root: Path) -> None:
 
 
 def hub_benchmarks(root: Path) -> None:
-    """MMStar and POPE, as the hub's data sets of lmms-eval hold them."""
+    """Writes MMStar and POPE in the format of lmms-eval's data sets on the hub."""
     import datasets
 
     image = Image.fromarray(np.full((56, 56, 3), 90, np.uint8))

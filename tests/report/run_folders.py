@@ -1,4 +1,4 @@
-"""Run folders made up for tests: real puzzles, real scores, answers that are known to be right or wrong."""
+"""Run folders for the tests of reports: real puzzles and scores, and completions that are right or wrong."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ COMPOSITION = Composition([{"use": "visual_jigsaw"}])
 
 
 def answered(folder: Path, completions: list[Any]) -> list[AnsweredPuzzle]:
-    """Completions of the puzzles in turn; a callable makes one from the right order."""
-    found = []
+    """Answered puzzles of a set; a callable in `completions` gets the right order and returns the text."""
+    answers = []
     for number, row in enumerate(load_puzzles(folder).with_format(None)):
-        made = completions[number % len(completions)]
+        completion = completions[number % len(completions)]
         puzzle = {key: value for key, value in row.items() if key not in ("prompt", "images", "videos")}
-        found.append(AnsweredPuzzle(puzzle, [made(list(row["answer"])) if callable(made) else made]))
-    return found
+        text = completion(list(row["answer"])) if callable(completion) else completion
+        answers.append(AnsweredPuzzle(puzzle, [text]))
+    return answers
 
 
 def samples(folder: Path, completions: list[Any]) -> list[Sample]:
-    """The same, scored."""
+    """Scored samples of the answered puzzles of a set."""
     return score(answered(folder, completions), COMPOSITION)
 
 
@@ -47,7 +48,7 @@ def swapped(answer: list[int]) -> str:
     return format_order([answer[1], answer[0], *answer[2:]])
 
 
-def turned(answer: list[int]) -> str:
+def rotated(answer: list[int]) -> str:
     return format_order([*answer[1:], answer[0]])
 
 
@@ -55,10 +56,10 @@ DUPLICATE = "<think></think><answer>1, 1, 2, 3, 4, 5</answer>"
 
 
 def make_run(folder: Path, puzzles: Path, *, name: str = "small", completions: list[Any] | None = None) -> Path:
-    """A run folder as `jigsaw launch` leaves it."""
+    """Writes the folder of a finished run, as `jigsaw launch` writes it."""
     folder.mkdir(parents=True)
-    after = answered(puzzles, completions or [right, right, swapped, turned, DUPLICATE])
-    before = answered(puzzles, [swapped, turned])
+    after = answered(puzzles, completions or [right, right, swapped, rotated, DUPLICATE])
+    before = answered(puzzles, [swapped, rotated])
     log = EvalLog(
         argv=["jigsaw", "launch", f"{name}.yaml"],
         versions=versions(),
@@ -111,7 +112,7 @@ def page_of(*runs: Path) -> str:
 
 @pytest.fixture(scope="session")
 def puzzle_set(tmp_path_factory) -> Path:
-    """Eight puzzle_set of 2x3 tiles from four photos, a smooth gradient each, so that no two tiles are alike."""
+    """A set of eight puzzles of 2x3 tiles from four photos with smooth gradients, so that all tiles differ."""
     root = tmp_path_factory.mktemp("report")
     photos = root / "photos"
     photos.mkdir()
