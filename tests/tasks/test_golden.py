@@ -87,7 +87,7 @@ def _write_media(folder):
 
 
 def _rooms(folder):
-    """Beside the photos, so that builds of the photos do not read it."""
+    """The folder of the rendered rooms, outside the folder of the photos, so that builds of the photos skip it."""
     return folder.with_name("rooms")
 
 
@@ -119,7 +119,7 @@ def _hash(*values):
 
 
 def _rounded(value):
-    """Numbers of cameras come from trigonometry, whose last digit depends on the processor."""
+    """Rounds numbers of cameras, since the last digit of trigonometric functions depends on the processor."""
     if isinstance(value, dict):
         return {key: _rounded(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

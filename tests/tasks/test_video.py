@@ -160,9 +160,9 @@ def test_a_video_in_memory_has_the_same_frames_as_its_file(video, tmp_path):
 
 def test_the_answer_puts_tiles_of_clips_in_time_and_place(video):
     task = get_task("video", clips=2, grid="2x2", max_pixels=160 * 96, multiple=2, **SHORT_VIDEOS)
-    whole = get_task("video", clips=2, max_pixels=160 * 96, multiple=2, **SHORT_VIDEOS)
-    full = whole.plan(video, Random(0))
-    originals = in_order(full, whole.render(full, video))
+    without_grid = get_task("video", clips=2, max_pixels=160 * 96, multiple=2, **SHORT_VIDEOS)
+    full = without_grid.plan(video, Random(0))
+    originals = in_order(full, without_grid.render(full, video))
     for seed in range(20):
         puzzle = task.plan(video, Random(seed))
         assert puzzle.num_pieces == 8
@@ -341,7 +341,7 @@ def test_a_static_window_is_replaced_by_another_one(tmp_path):
 def test_crops_are_inside_the_frames_and_large_enough(video):
     plain = get_task("video", clips=2, max_pixels=160 * 96, multiple=2, **SHORT_VIDEOS)
     task = get_task("video", clips=2, max_pixels=160 * 96, multiple=2, crop_scale=0.5, **SHORT_VIDEOS)
-    whole = plain.render(plain.plan(video, Random(0)), video).videos[0].frames
+    uncropped = plain.render(plain.plan(video, Random(0)), video).videos[0].frames
     boxes = set()
     for seed in range(20):
         puzzle = task.plan(video, Random(seed))
@@ -351,7 +351,7 @@ def test_crops_are_inside_the_frames_and_large_enough(video):
         assert (right - left) / 160 >= 0.49
         boxes.add((left, top, right, bottom))
         frames = in_order(puzzle, task.render(puzzle, video))[0].frames
-        assert frames.shape[1:] == whole.shape[1:]
+        assert frames.shape[1:] == uncropped.shape[1:]
     assert len(boxes) == 20
 
 

@@ -91,11 +91,11 @@ def test_the_parts_of_a_concatenated_stream_are_shown_in_sequence(tmp_path, ts, 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg2video", "libx265"])
 def test_a_part_that_begins_between_key_frames_is_shown_from_its_first_key_frame(tmp_path, codec):
     options = {"libx264": X264, "mpeg2video": MPEG2}.get(codec, {"x265-params": "log-level=none:keyint=20:bframes=3"})
-    whole = video(tmp_path / "whole.ts", codec=codec, options=options)
-    data = whole.read_bytes()
+    complete = video(tmp_path / "whole.ts", codec=codec, options=options)
+    data = complete.read_bytes()
     rest = data[len(data) // 188 // 3 * 188 :]
     alone, header = read_numbers(concatenate(tmp_path / "rest.ts", rest))
-    both, _ = read_numbers(concatenate(tmp_path / "both.ts", whole, rest))
+    both, _ = read_numbers(concatenate(tmp_path / "both.ts", complete, rest))
     first = alone[0]
     assert first > 0
     assert alone == list(range(first, FRAMES, 3)), "no frame that refers to missing frames"
@@ -107,8 +107,8 @@ def test_a_part_that_begins_between_key_frames_is_shown_from_its_first_key_frame
 @pytest.mark.parametrize("open_groups", [False, True])
 def test_frames_before_the_first_key_frame_are_not_shown(tmp_path, name, open_groups):
     options = X264 | ({"x264-params": "open-gop=1"} if open_groups else {})
-    whole = video(tmp_path / name, options=options)
-    path = remux(whole, tmp_path / f"cut-{name}", lambda packet, number: number >= 7)
+    complete = video(tmp_path / name, options=options)
+    path = remux(complete, tmp_path / f"cut-{name}", lambda packet, number: number >= 7)
     numbers, header = read_numbers(path)
     assert numbers == list(range(20, FRAMES, 3))
     assert header.times == pytest.approx(np.arange(FRAMES - 20) / RATE, abs=2e-3)
@@ -156,10 +156,10 @@ def test_frames_that_an_avi_drops_keep_their_duration(tmp_path):
 def test_packets_without_a_visible_picture_are_not_shown(tmp_path):
     """A VP8 packet may hold a picture that serves only as a reference."""
     plain = video(tmp_path / "plain.webm", codec="libvpx", options=VP8, frames=48)
-    with av.open(str(plain)) as whole, av.open(str(tmp_path / "hidden.webm"), "w") as copy:
-        read = whole.streams.video[0]
+    with av.open(str(plain)) as container, av.open(str(tmp_path / "hidden.webm"), "w") as copy:
+        read = container.streams.video[0]
         written = copy.add_stream_from_template(read)
-        for packet in whole.demux(read):
+        for packet in container.demux(read):
             if packet.dts is None:
                 continue
             if packet.is_keyframe and packet.pts:
@@ -196,9 +196,9 @@ def test_a_video_without_a_duration_is_read(tmp_path, mp4):
             return len(data)
 
     pipe = Pipe()
-    with av.open(str(mp4)) as whole, av.open(pipe, "w", format="matroska") as copy:
-        written = copy.add_stream_from_template(whole.streams.video[0])
-        for packet in whole.demux(whole.streams.video[0]):
+    with av.open(str(mp4)) as container, av.open(pipe, "w", format="matroska") as copy:
+        written = copy.add_stream_from_template(container.streams.video[0])
+        for packet in container.demux(container.streams.video[0]):
             if packet.dts is not None:
                 packet.stream = written
                 copy.mux(packet)
