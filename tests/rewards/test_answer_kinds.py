@@ -361,6 +361,7 @@ def test_a_math_library_that_cannot_be_imported_is_refused_with_the_remedy(fault
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "math_verify", raising=False)
     math._library.cache_clear()
+    math._expressions.cache_clear()
     with pytest.raises(RewardError, match=remedy) as error:
         kind_of("math").score("1", "1")
     assert "\n" not in str(error.value)
