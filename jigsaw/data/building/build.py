@@ -259,28 +259,21 @@ def build_set(
             skipped=dict(sorted(skipped.items())),
             versions=package_versions(),
         )
-        return _build_shard(target, work, manifest, job, task, listing, workers or usable_cores(), time_limit, progress)
+        writer = PartWriter(target, work, manifest, {*REASONS, *task.REASONS})
+        return _build_shard(writer, job, task, listing, workers or usable_cores(), time_limit, progress)
 
 
 def _build_shard(
-    target: Path,
-    work: Path,
-    manifest: Manifest,
-    job: Job,
-    task: Task,
-    listing: Listing,
-    workers: int,
-    time_limit: float,
-    progress: bool,
+    writer: PartWriter, job: Job, task: Task, listing: Listing, workers: int, time_limit: float, progress: bool
 ) -> BuildSummary:
     """Build the missing parts of a shard; returns the result for all of its parts."""
-    writer = PartWriter(target, work, manifest, {*REASONS, *task.REASONS})
+    target, manifest = writer.target, writer.manifest
     done = {part: counts for part in writer.parts if (counts := writer.finished(part)) is not None}
     missing = [part for part in writer.parts if part not in done]
     finished_before = any(m.shard == manifest.shard and m.complete for m in shard_manifests(target))
     if missing or not finished_before:
         write_manifest(target, manifest)
-        files = assign_parts(listing, manifest.settings.parts, missing, work)
+        files = assign_parts(listing, manifest.settings.parts, missing, writer.work)
         total = sum(1 for file in files.values() for _ in read_lines(file))
         with (
             progress_bar("puzzles", total, enabled=progress) as bar,

@@ -48,14 +48,13 @@ class PartWriter:
         reasons: known reasons of refusals; any other is listed as `failed`.
 
     Attributes:
+        target, work, manifest: as given.
         parts: numbers of the parts of the shard.
         rejects: the list of rejects of the shard.
     """
 
     def __init__(self, target: Path, work: Path, manifest: Manifest, reasons: Collection[str]) -> None:
-        self._target = target
-        self._work = work
-        self._settings = manifest.settings
+        self.target, self.work, self.manifest = target, work, manifest
         self._reasons = reasons
         self.parts = range(manifest.shard[0], manifest.settings.parts, manifest.shard[1])
         suffix = manifest_name(manifest.shard).removeprefix("manifest").removesuffix(".json")
@@ -63,7 +62,7 @@ class PartWriter:
 
     def file(self, part: int) -> Path:
         """The path of a part."""
-        return self._target / part_name(part, self._settings.parts)
+        return self.target / part_name(part, self.manifest.settings.parts)
 
     def finished(self, part: int) -> Counts | None:
         """Counts of a finished part; None if it is missing, or if workers died on it, so that it is built again."""
@@ -71,7 +70,7 @@ class PartWriter:
         if found is None:
             return None
         digest, counts = found
-        if digest != self._settings.digest():
+        if digest != self.manifest.settings.digest():
             raise JigsawError(f"{self.file(part)} belongs to another data set; choose another folder or delete it")
         return None if counts.rejects.get("crashed") else counts
 
@@ -101,7 +100,7 @@ class PartWriter:
                 out.flush()  # the rejects are on disk before the part is moved into place
                 return Counts(sources=sources, puzzles=puzzles, rejects=dict(sorted(refused.items())))
 
-            write_part(self.file(part), self._work, rows(), self._settings.digest(), counts)
+            write_part(self.file(part), self.work, rows(), self.manifest.settings.digest(), counts)
             return counts()
 
     def join_rejects(self) -> None:
@@ -118,8 +117,8 @@ class PartWriter:
 
     def forget_rejects(self) -> None:
         """Remove the files that `join_rejects` has joined."""
-        for file in self._work.glob(f"{REJECTS}*"):
+        for file in self.work.glob(f"{REJECTS}*"):
             file.unlink()
 
     def _rejects(self, part: int) -> Path:
-        return self._work / f"{REJECTS}{part:05d}"
+        return self.work / f"{REJECTS}{part:05d}"
