@@ -31,9 +31,9 @@ def die_with_parent(sent: signal.Signals = signal.SIGKILL) -> None:
 def skip_teardown(status: Callable[[], int]) -> None:
     """Make this process end after its exit functions, with the exit status that `status` returns by then.
 
-    The interpreter's teardown would follow. In it, a native thread of torch or gloo that asks for the interpreter is
-    unwound by force, and C++ aborts the process: "terminate called without an active exception", after the work was
-    done. Call this first, because exit functions run in reverse order and those that are registered later must run.
+    The interpreter's teardown would follow. A native thread that asks for the interpreter during it is unwound by
+    force, and C++ may abort the process: "terminate called without an active exception", after the work was done. Call
+    this first, because exit functions run in reverse order and those that are registered later must run.
     """
 
     def end() -> None:

@@ -102,7 +102,8 @@ def labelled_pieces(puzzle: Puzzle, label: str, medium: str = "image") -> list[s
     """A placeholder for every piece, each after its label and number: the middle of a prompt for `user_message`.
 
     Args:
-        puzzle, label: the puzzle, and the text before each number, such as "Tile", or empty.
+        puzzle: its number of pieces is used.
+        label: text before each number, such as "Tile", or empty.
         medium: `image` or `video`.
     """
     numbers = range(1, puzzle.num_pieces + 1)

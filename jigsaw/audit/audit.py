@@ -60,7 +60,8 @@ class Finding(Stored):
     """The result of one shortcut on one kind of puzzle.
 
     Attributes:
-        name, what: the shortcut, and what it reads.
+        name: of the shortcut.
+        what: what it reads.
         exact: share of puzzles that it solves.
         place_accuracy: for orders; for other answers their score.
         leak: whether it is above chance on any sources.

@@ -1,4 +1,4 @@
-"""Arguments that several commands share."""
+"""Arguments that several commands share, and the line that answers wrong ones."""
 
 from __future__ import annotations
 

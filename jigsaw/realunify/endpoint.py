@@ -50,7 +50,7 @@ def split_spec(spec: str) -> tuple[str, str] | None:
 
 
 class Endpoint:
-    """One model on one server.
+    """One model on one server. The API key is the environment variable `OPENAI_API_KEY`.
 
     Args:
         option: the command-line option that names it, for messages.
@@ -58,8 +58,6 @@ class Endpoint:
         model: the model's name on the server.
         tries: number of attempts per request.
         timeout: seconds per attempt.
-
-    The API key is the environment variable `OPENAI_API_KEY`.
 
     Raises:
         JigsawError: the address is not valid, or OpenAI's client is not installed.

@@ -74,7 +74,8 @@ def read_depth(
     Relative depth is scaled from 0 at the nearest value to 1 at the farthest; negative numbers are valid there.
 
     Args:
-        file, meaning: the file, and the meaning of its numbers.
+        file: path or bytes of the map.
+        meaning: the meaning of its numbers.
         picture: header of the map's picture; None if the picture has no EXIF orientation.
         rule: `photo`: the depth map is turned like the picture; `upright`: it is not turned; `auto`: by its own EXIF
             orientation or, if it has none, by its shape.

@@ -127,7 +127,8 @@ def read_photo(file: Path | bytes, scale: int = 1, *, glance: bool = False) -> I
     """Upright sRGB pixels, the sides divided by `scale` (1, 2, 4 or 8) and rounded up. Deterministic.
 
     Args:
-        file, scale: the picture, and the divisor of its sides.
+        file: path or bytes of the picture.
+        scale: divisor of the sides.
         glance: convert colours after the reduction instead of before it, as always for a JPEG. It is faster, for pixels
             that are only compared.
 

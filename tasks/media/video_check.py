@@ -35,7 +35,9 @@ def second_reading(file: Path | bytes, header: VideoHeader, indices: Sequence[in
     Concatenated files are not compared, because sequential decoding mixes the frames around a join.
 
     Args:
-        file, header, indices: the video, and the numbers of the frames.
+        file: path or bytes of the video.
+        header: header of the video.
+        indices: numbers of the frames.
         frames: shape `(len(indices), height, width, 3)`, uint8, upright.
     """
     near = {index: [n for n in (index - 1, index, index + 1) if 0 <= n < header.num_frames] for index in indices}

@@ -138,7 +138,8 @@ def play(container: Any, index: int, start: int | None = None) -> Iterator[Any]:
     """The frames of a stream in presentation order, from the next key frame on.
 
     Args:
-        container, index: an open container, and the index of the stream.
+        container: an open container.
+        index: index of the stream.
         start: a stamp to seek to; None starts at the current position.
 
     Raises:

@@ -159,7 +159,8 @@ def read_frames(
     """Frames by number, upright RGB, uint8, shape `(len(indices), height, width, 3)`.
 
     Args:
-        file, header: the video.
+        file: path or bytes of the video.
+        header: header of the video.
         indices: frame numbers in presentation order from 0, in any order, repeats allowed.
         size: width and height in pixels of the frames.
         decoder: a key of `DECODERS`.

@@ -89,7 +89,8 @@ def depth_of(files: Files, color: str, layout: str) -> str | Problem | None:
     """The depth file of a picture, or its problem if it has none; None if the file is not a picture of the layout.
 
     Args:
-        files, color: place of both files, and the relative path of a file.
+        files: place of both files.
+        color: relative path of a file.
         layout: `auto`, `scannet`, `tum` or a pattern.
     """
     if "::" in layout:

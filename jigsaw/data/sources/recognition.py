@@ -63,7 +63,8 @@ def recognise(path: str, kind: MediaKind, head: Callable[[], bytes], skipped: Sk
     """The path of a source, or the problem of an archive that is not read; else None, and the file is counted.
 
     Args:
-        path, kind: relative POSIX path, and the kind of the sources.
+        path: relative POSIX path.
+        kind: kind of the sources.
         head: reads the first bytes; called only if the suffix is not known. May raise OSError.
         skipped: counts skipped files.
     """
